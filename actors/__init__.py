@@ -1,0 +1,98 @@
+# The ground floor: tokens, mailboxes, and the actors that handle them. It knows nothing of supervision or of the
+# gate above.
+#
+#   what is sent       _token.py (the message), _lifecycle.py (its states), _reply.py (waiting for an outcome)
+#   where it waits     _mailbox.py (user lane, control lane), _signals.py (messages of the control lane)
+#   who it is sent to  _ref.py (refs and proxies), _place.py (an address), _actor_place.py (an actor's, over all its
+#                      instances), _operation_place.py (a function's)
+#   who handles it     _actor.py (what all share), _cpu_actor.py, _io_actor.py
+#   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py, _io_drain.py on the loop
+#                      of _trio_host.py, _blocking.py (a thread that waits)
+#   what holds it all  _system.py; _exit_reason.py, _events.py, _exceptions.py
+"""Actors, mailboxes and tokens: the floor that everything else stands on."""
+
+from actors._actor import BaseActor
+from actors._actor_place import ActorPlace, Status
+from actors._cpu_actor import CpuActor
+from actors._dispatcher import DispatcherStatistics
+from actors._events import DeadLetter
+from actors._exceptions import (
+    ActorDead,
+    IllegalTransition,
+    MailboxFull,
+    NameTaken,
+    StartFailed,
+    TokenExpired,
+    TokenFailed,
+    TokenGateError,
+    TokenInterrupt,
+    TokenRejected,
+    TokenTerminated,
+    UnknownActor,
+    WaitTimeout,
+    WouldBlock,
+)
+from actors._exit_reason import KILLED, NORMAL, SHUTDOWN, ExitReason
+from actors._io_actor import IoActor
+from actors._io_drain import IoDrain
+from actors._lifecycle import TERMINAL, TRANSITIONS, TokenState
+from actors._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
+from actors._operation_place import OperationPlace
+from actors._place import Drain, Place
+from actors._ref import ActorProxy, ActorRef
+from actors._reply import Reply
+from actors._signals import Signal
+from actors._system import ROOT, ActorSystem, SystemStatistics, cores
+from actors._token import NO_TAGS, Token, checkpoint, current_token
+
+__all__ = [
+    "DEFAULT_CAPACITY",
+    "KILLED",
+    "NORMAL",
+    "NO_TAGS",
+    "ROOT",
+    "SHUTDOWN",
+    "TERMINAL",
+    "TRANSITIONS",
+    "ActorDead",
+    "ActorPlace",
+    "ActorProxy",
+    "ActorRef",
+    "ActorSystem",
+    "BaseActor",
+    "CpuActor",
+    "DeadLetter",
+    "DispatcherStatistics",
+    "Drain",
+    "ExitReason",
+    "IllegalTransition",
+    "IoActor",
+    "IoDrain",
+    "Mailbox",
+    "MailboxFull",
+    "MailboxStatistics",
+    "NameTaken",
+    "OperationPlace",
+    "Overflow",
+    "Place",
+    "Put",
+    "Reply",
+    "Signal",
+    "StartFailed",
+    "Status",
+    "SystemStatistics",
+    "Token",
+    "TokenExpired",
+    "TokenFailed",
+    "TokenGateError",
+    "TokenInterrupt",
+    "TokenRejected",
+    "TokenState",
+    "TokenTerminated",
+    "UnknownActor",
+    "WaitTimeout",
+    "WouldBlock",
+    "checkpoint",
+    "cores",
+    "current_token",
+]

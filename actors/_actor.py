@@ -1,0 +1,100 @@
+"""What all actors share: pykka's hooks and names, on a place that outlives the instance."""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+import pykka
+
+from actors._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow
+from actors._reply import Reply
+
+if TYPE_CHECKING:
+    from actors._actor_place import ActorPlace
+    from actors._place import Drain
+    from actors._ref import ActorRef
+    from actors._signals import Signal
+
+
+class BaseActor(pykka.Actor):
+    """Base of `CpuActor` and `IoActor`: subclass one of those.
+
+    Override `on_receive` for messages, add methods for calls through a proxy, and use `on_start`, `on_stop` and
+    `on_failure` as in pykka. An exception from a method is the caller's and the instance's end: its state can no
+    longer be trusted. Name in `expected` those that are only an answer.
+    """
+
+    affinity: ClassVar[str]
+    """Where tokens of the actor run: `io` (a trio task) or `cpu` (a thread)."""
+
+    capacity: ClassVar[int] = DEFAULT_CAPACITY
+    """Tokens that the mailbox holds at most."""
+
+    overflow: ClassVar[Overflow] = "wait"
+    """What happens to a token that finds the mailbox full."""
+
+    throughput: ClassVar[int] = 64
+    """Steps that the actor takes at most before others get their turn."""
+
+    throughput_deadline: ClassVar[float] = 0.005
+    """Seconds after which it makes room, even if it has steps left."""
+
+    expected: ClassVar[tuple[type[BaseException], ...]] = ()
+    """Exceptions of its methods that are answers to the caller, not a crash."""
+
+    _place: ActorPlace
+
+    @classmethod
+    def start(cls, *args: Any, **kwargs: Any) -> ActorRef[Self]:  # type: ignore[override]
+        """Start an actor outside of any gate, in a system of the process's own, as pykka does.
+
+        Raises:
+            StartFailed: `__init__` or `on_start` raised.
+        """
+        from actors._system import default_system  # only here: a system knows its actors, not the other way
+
+        return default_system().start_actor(cls, args, kwargs)
+
+    @classmethod
+    @abc.abstractmethod
+    def _make_drain(cls, place: ActorPlace) -> Drain: ...
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        if getattr(self, "_place", None) is None:
+            cls = type(self).__name__
+            raise TypeError(f"{cls} is an actor: start it with gate.spawn({cls}, ...) or {cls}.start(...)")
+
+    @property
+    def actor_urn(self) -> str:  # type: ignore[override]
+        return self._place.urn
+
+    @property
+    def actor_inbox(self) -> Mailbox:  # type: ignore[override]
+        return self._place.mailbox
+
+    @property
+    def actor_ref(self) -> ActorRef[Self]:  # type: ignore[override]
+        """The ref of the actor's place; it is there before `__init__` runs, and stays the same."""
+        return cast("ActorRef[Self]", self._place.ref)
+
+    def stop(self) -> None:
+        """End by itself, after all that is in the mailbox; a permanent child is then restarted."""
+        self._place.stop(drain=True, administrative=False)
+
+    def _on_signal(self, signal: Signal) -> Any:
+        """Handle a message of the control lane that is not the runtime's own."""
+
+    @staticmethod
+    def _create_actor_inbox() -> Any:
+        raise NotImplementedError("the mailbox belongs to the actor's place")
+
+    @staticmethod
+    def _create_future() -> Any:
+        return Reply()
+
+    def _start_actor_loop(self) -> None:
+        raise NotImplementedError("an actor's loop is run by its place's drain")
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__} ({self._place.path})"

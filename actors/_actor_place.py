@@ -1,0 +1,292 @@
+"""The place of an actor: it outlives the actor's instances, and decides what happens between two of them.
+
+The parts of an instance's life that run user code (`__init__`, `on_start`, `on_stop`, `on_failure`) are written
+as generators: they yield the code to run and are sent what it returned, or thrown what it raised. So one text
+serves the CPU threads, which call it, and the trio tasks, which await it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import enum
+import logging
+import uuid
+from collections.abc import Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pykka.messages
+from pykka._introspection import get_attr_directly
+
+from actors._exceptions import ActorDead, StartFailed, TokenInterrupt
+from actors._exit_reason import KILLED, NORMAL, ExitReason
+from actors._lifecycle import TokenState
+from actors._place import Drain, Place
+from actors._ref import ActorRef
+from actors._reply import Reply
+from actors._signals import Start, Stop
+from actors._token import Token
+
+if TYPE_CHECKING:
+    from actors._actor import BaseActor
+    from actors._system import ActorSystem
+
+_logger = logging.getLogger("tokengate.actors")
+
+Life: TypeAlias = Generator[Callable[[], Any], Any, None]
+
+
+class Status(enum.StrEnum):
+    """What is at an actor's place."""
+
+    VACANT = "vacant"  # no instance: not started yet, or ended and not started again
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    CLOSED = "closed"  # for good
+
+
+class ActorPlace(Place):
+    """Where an actor class, with its arguments, has its instances one after the other.
+
+    Args:
+        system: whose tree it is in.
+        path: names from the root down, joined by `/`.
+        actor_class: what to make instances of.
+        args: positional arguments of its constructor.
+        kwargs: keyword arguments of its constructor.
+        owner: called with this place, the reason, and whether an administrator asked, when an instance has
+            ended; it decides what comes next. Without one, the place is closed.
+    """
+
+    __slots__ = (
+        "_stop_replies",
+        "_urn",
+        "actor_class",
+        "administrative",
+        "args",
+        "draining",
+        "instance",
+        "kwargs",
+        "orphaned",
+        "owner",
+        "ref",
+        "running",
+        "status",
+        "stop_reason",
+    )
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        path: str,
+        actor_class: type[BaseActor],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        owner: Callable[[ActorPlace, ExitReason, bool], None] | None = None,
+    ) -> None:
+        self.actor_class = actor_class
+        self.args = args
+        self.kwargs = dict(kwargs or {})
+        self.owner = owner
+        self.status = Status.VACANT
+        self.instance: BaseActor | None = None
+        self.running: Token[Any] | None = None  # the token that the instance handles
+        self.orphaned = False  # its supervisor has ended and may come back for it
+        self.draining = False  # stop once the user lane is empty
+        self.administrative = False  # the end that is coming was asked for through the ref
+        self.stop_reason = NORMAL
+        self._stop_replies: list[Reply[ExitReason]] = []
+        self._urn: str | None = None
+        super().__init__(
+            system,
+            path,
+            actor_class.affinity,
+            capacity=actor_class.capacity,
+            overflow=actor_class.overflow,
+        )
+        self.mailbox.suspend()  # held whenever there is no instance that runs
+        self.ref: ActorRef[Any] = ActorRef(self)
+
+    def _make_drain(self) -> Drain:
+        return self.actor_class._make_drain(self)
+
+    @property
+    def urn(self) -> str:
+        if self._urn is None:
+            self._urn = uuid.uuid4().urn
+        return self._urn
+
+    def is_alive(self) -> bool:
+        """Tell whether messages are accepted; true between two instances as well."""
+        return not self.mailbox.closed
+
+    # Asking for a start or an end
+
+    def start(self) -> Reply[None]:
+        """Have an instance made and started; the reply comes after `on_start`, or raises `StartFailed`."""
+        reply: Reply[None] = Reply()
+        if self.status is Status.CLOSED:
+            reply._set(error=ActorDead(f"actor '{self.path}' has ended for good"))
+            return reply
+        self.administrative = self.draining = False
+        self.stop_reason = NORMAL
+        self.mailbox.reopen()
+        self.signal(Start(reply, contextvars.copy_context()))
+        return reply
+
+    def stop(self, reason: ExitReason = NORMAL, *, drain: bool, administrative: bool) -> Reply[ExitReason]:
+        """Have the instance ended in order: after all that was accepted (`drain`), or after the current step."""
+        reply: Reply[ExitReason] = Reply()
+        if self.status is Status.CLOSED or (self.status is Status.VACANT and self.mailbox.closed):
+            reply._set(reason)
+            return reply
+        self._stop_replies.append(reply)
+        if administrative:
+            self.administrative = True
+        self.stop_reason = reason
+        if drain:
+            self.mailbox.close(keep=True)
+        self.signal(Stop(drain))
+        if self.status is Status.CLOSED:  # it was closed in between
+            self._answer_stops(reason)
+        return reply
+
+    def close(self, reason: ExitReason) -> None:
+        """Give the place up, with all below it: end what is queued, forget the name, answer who waits for the end."""
+        if self.status is Status.CLOSED:
+            return
+        self.status = Status.CLOSED
+        self.system.close_below(self, reason)
+        self.system.forget(self)
+        self.terminate_queued("has stopped" if reason.orderly else f"has ended ({reason})")
+        self.drain.close()
+        self._answer_stops(reason)
+
+    def vacate(self) -> None:
+        """Keep the place, without an instance: end what is queued and accept no more."""
+        self.terminate_queued("has stopped")
+
+    def terminate_running(self, why: str) -> None:
+        token = self.running
+        threads = self.drain.seal()
+        if token is not None:
+            token._terminate(why)
+        if threads:
+            self.system.note_abandoned(self.path, threads)
+        if self.status is Status.RUNNING:
+            self.mailbox.suspend()
+        self.instance = None
+        self.status = Status.VACANT
+        self._answer_stops(KILLED)
+
+    # The life of an instance, run by the drain
+
+    def starting(self, signal: Start) -> Life:
+        """Make an instance and start it."""
+        if self.status is not Status.VACANT:
+            signal.reply._set(error=StartFailed(f"actor '{self.path}' is {self.status}; it cannot be started"))
+            return
+        self.status = Status.STARTING
+        try:
+            self.instance = yield self._build
+            yield self.instance.on_start  # type: ignore[attr-defined]
+        except BaseException as error:
+            self.instance = None
+            self.status = Status.VACANT
+            failure = StartFailed(f"actor '{self.path}' ({self.actor_class.__name__}) did not start: {error!r}")
+            failure.__cause__ = error
+            signal.reply._set(error=failure)
+            return
+        self.status = Status.RUNNING
+        self.mailbox.resume()
+        signal.reply._set()
+
+    def stopping(self) -> Life:
+        """End the instance in order."""
+        return self._ending(self.stop_reason)
+
+    def crashing(self, error: BaseException) -> Life:
+        """End the instance because its code raised."""
+        _logger.error("actor '%s' crashed: %r", self.path, error, exc_info=error)
+        return self._ending(ExitReason("error", error))
+
+    def _ending(self, reason: ExitReason) -> Life:
+        instance = self.instance
+        was_running = self.status is Status.RUNNING
+        if was_running:
+            self.status = Status.STOPPING
+            self.mailbox.suspend()
+        if instance is not None:
+            hook: Callable[[], Any] = instance.on_stop
+            error = reason.error
+            if error is not None:
+                hook = _Failure(instance, error)
+            try:
+                yield hook
+            except BaseException as hook_error:
+                _logger.error("%s of actor '%s' raised %r", hook, self.path, hook_error, exc_info=hook_error)
+        self.instance = None
+        self.draining = False
+        if self.status is not Status.CLOSED:
+            self.status = Status.VACANT
+        administrative, self.administrative = self.administrative, False
+        if self.owner is None:
+            self.close(reason)
+        elif was_running:
+            self.owner(self, reason, administrative)
+        elif administrative:
+            self.owner(self, reason, True)
+        self._answer_stops(reason)
+
+    def _build(self) -> BaseActor:
+        cls = self.actor_class
+        instance: BaseActor = cls.__new__(cls, *self.args, **self.kwargs)
+        instance._place = self
+        instance.__init__(*self.args, **self.kwargs)  # type: ignore[misc]
+        return instance
+
+    def _answer_stops(self, reason: ExitReason) -> None:
+        while self._stop_replies:
+            try:
+                reply = self._stop_replies.pop()
+            except IndexError:
+                return
+            reply._set(reason)
+
+    # What drains ask
+
+    def resolve(self, token: Token[Any]) -> Callable[..., Any]:
+        call = token._call
+        if call is None:
+            return self.instance.on_receive  # type: ignore[union-attr]
+        if type(call) is tuple:
+            return get_attr_directly(self.instance, call)  # type: ignore[no-any-return]
+        if isinstance(call, pykka.messages.ProxyGetAttr):
+            return lambda: get_attr_directly(self.instance, call.attr_path)
+        *parents, name = call.attr_path
+        return lambda: setattr(get_attr_directly(self.instance, tuple(parents)), name, call.value)
+
+    def steps_of(self, call: Callable[..., Any], result: Any) -> bool:
+        return result.gi_code is getattr(call, "__code__", None)
+
+    def failed(self, token: Token[Any], error: BaseException) -> BaseException | None:
+        if isinstance(error, TokenInterrupt) and token._cancel_requested:
+            token._terminate("it was cancelled")
+            return None
+        token._finish(TokenState.FAILED, error=error)
+        return None if isinstance(error, self.actor_class.expected) else error
+
+
+class _Failure:
+    """The call of an instance's `on_failure`."""
+
+    def __init__(self, instance: BaseActor, error: BaseException) -> None:
+        self._call = instance.on_failure
+        self._error = error
+
+    def __call__(self) -> Any:
+        return self._call(type(self._error), self._error, self._error.__traceback__)
+
+    def __repr__(self) -> str:
+        return "on_failure"

@@ -1,0 +1,235 @@
+"""Drain a place on the threads of a dispatcher."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Generator
+from inspect import iscoroutine
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, cast
+
+from actors._blocking import swap_turn
+from actors._actor_place import ActorPlace, Life
+from actors._lifecycle import TokenState
+from actors._mailbox import Drainer
+from actors._signals import Signal, Start, Stop
+from actors._step import enter, without_runtime_frames
+from actors._token import Token
+
+if TYPE_CHECKING:
+    from actors._dispatcher import Dispatcher
+    from actors._place import Place
+
+_logger = logging.getLogger("tokengate.actors")
+
+
+class CpuDrain:
+    """Sends slots to a dispatcher: one for each drainer that the mailbox asks for."""
+
+    __slots__ = ("dispatcher", "place", "slots", "throughput", "throughput_deadline")
+
+    def __init__(
+        self, place: Place, dispatcher: Dispatcher, throughput: int = 64, throughput_deadline: float = 0.005
+    ) -> None:
+        self.place = place
+        self.dispatcher = dispatcher
+        self.throughput = throughput
+        self.throughput_deadline = throughput_deadline
+        self.slots: set[CpuSlot] = set()
+
+    def wake(self) -> None:
+        slot = CpuSlot(self)
+        self.slots.add(slot)
+        self.dispatcher.submit(slot)
+
+    def control_arrived(self) -> None:
+        """Do nothing: the slot at work looks between every two steps."""
+
+    def cancel(self, token: Token[Any]) -> None:
+        """Do nothing: the slot that runs the token looks at its mark between every two steps."""
+
+    def seal(self) -> list[str]:
+        abandoned = []
+        for slot in list(self.slots):
+            thread = slot.thread
+            if not self.place.mailbox.dismiss(slot):
+                continue
+            self.slots.discard(slot)
+            if thread is not None:
+                abandoned.append(thread.name)
+                self.dispatcher.abandon(thread)
+        return abandoned
+
+    def close(self) -> None:
+        """Do nothing: a slot with nothing to do is not kept."""
+
+
+class CpuSlot(Drainer):
+    """One drainer at work: it has the place's next token, or one whose generator has steps left."""
+
+    __slots__ = ("_drain", "_place", "_steps", "thread", "token")
+
+    def __init__(self, drain: CpuDrain) -> None:
+        super().__init__()
+        self._drain = drain
+        self._place = drain.place
+        self._steps: Generator[Any, Any, Any] | None = None  # of the token
+        self.token: Token[Any] | None = None
+        self.thread: threading.Thread | None = None  # while it runs a quantum
+
+    def run(self) -> bool:
+        """Work for one quantum: a number of steps, or a time."""
+        if not self.at_work:
+            self._drop_steps()
+            return False
+        self.thread = threading.current_thread()
+        swap_turn(self._place)
+        drain = self._drain
+        mailbox = self._place.mailbox
+        clock = self._place.system.clock
+        deadline = clock() + drain.throughput_deadline
+        for _ in range(drain.throughput):
+            if self._steps is not None:
+                signal = mailbox.take_control()
+                if signal is not None:
+                    self._handle(signal)
+                else:
+                    self._step()
+            else:
+                item = mailbox.take(self)
+                if item is None:
+                    return self._leave()
+                if isinstance(item, Signal):
+                    self._handle(item)
+                else:
+                    self._begin(item)
+            if not self.at_work:
+                return False
+            if clock() >= deadline:
+                break
+        self.thread = None
+        return True
+
+    def _leave(self) -> bool:
+        self.thread = None
+        self._drain.slots.discard(self)
+        place = self._place
+        if isinstance(place, ActorPlace) and place.draining and place.mailbox.size == 0:
+            place.draining = False
+            place.signal(Stop(drain=False))  # what was accepted has been handled
+        return False
+
+    # Tokens
+
+    def _begin(self, token: Token[Any]) -> None:
+        context = token._context
+        if context is None:  # it was ended between the lane and here
+            return
+        token._begin()
+        self.token = token
+        place = self._place
+        if isinstance(place, ActorPlace):
+            place.running = token
+        try:
+            call = place.resolve(token)
+            result = context.run(enter, token, call)
+        except BaseException as error:
+            self._fail(token, error)
+            return
+        if type(result) is GeneratorType and place.steps_of(call, result):
+            self._steps = result
+            token.steps = 0  # making the generator was none
+            self._step()
+        elif iscoroutine(result):
+            result.close()
+            self._fail(token, TypeError(f"{token.operation} is a coroutine function; a cpu actor cannot await it"))
+        else:
+            token._finish(TokenState.COMPLETED, result)
+            self._done()
+
+    def _step(self) -> None:
+        """Take the token's next step."""
+        token, steps = cast("Token[Any]", self.token), self._steps
+        context = token._context
+        if token._cancel_requested or context is None:
+            self._drop_steps()
+            token._terminate("it was cancelled")
+            self._done()
+            return
+        token.steps += 1
+        try:
+            context.run(next, steps)
+        except StopIteration as stop:
+            self._steps = None
+            token._finish(TokenState.COMPLETED, stop.value)
+            self._done()
+        except BaseException as error:
+            self._steps = None
+            self._fail(token, error)
+
+    def _fail(self, token: Token[Any], error: BaseException) -> None:
+        crash = self._place.failed(token, without_runtime_frames(error))
+        self._done()
+        if crash is not None and self.at_work:
+            self._live(cast("ActorPlace", self._place).crashing(crash))
+
+    def _done(self) -> None:
+        self.token = None
+        place = self._place
+        if isinstance(place, ActorPlace) and self.at_work:
+            place.running = None
+
+    def _drop_steps(self) -> None:
+        """Close the generator of a token that shall not go on; its `finally` blocks run."""
+        steps, self._steps = self._steps, None
+        if steps is None:
+            return
+        context = self.token._context if self.token is not None else None
+        try:
+            if context is None:
+                steps.close()
+            else:
+                context.run(steps.close)
+        except BaseException:
+            _logger.exception("%r raised while it was closed", self.token)
+
+    # Signals
+
+    def _handle(self, signal: Signal) -> None:
+        place = self._place
+        if not isinstance(place, ActorPlace):
+            return
+        if isinstance(signal, Start):
+            signal.context.run(self._live, place.starting(signal))
+        elif isinstance(signal, Stop):
+            if signal.drain and (place.mailbox.size or self._steps is not None):
+                place.draining = True
+                return
+            token = self.token
+            if token is not None:
+                self._drop_steps()
+                token._terminate("its actor was stopped")
+                self._done()
+            self._live(place.stopping())
+
+    def _live(self, life: Life) -> None:
+        """Run the user code of one part of an instance's life."""
+        try:
+            call = next(life)
+            while True:
+                try:
+                    value = call()
+                    if iscoroutine(value):
+                        value.close()
+                        raise TypeError(f"{call!r} of actor '{self._place.path}' is async; a cpu actor cannot await it")
+                except BaseException as error:
+                    if not self.at_work:
+                        return
+                    call = life.throw(error)
+                else:
+                    if not self.at_work:
+                        return
+                    call = life.send(value)
+        except StopIteration:
+            pass

@@ -1,0 +1,66 @@
+"""Every error that the actors floor raises on purpose."""
+
+from __future__ import annotations
+
+import concurrent.futures
+
+import pykka
+
+
+class TokenGateError(Exception):
+    """Base of all errors of the runtime, so that one `except` can tell them from yours."""
+
+
+class ActorDead(TokenGateError, pykka.ActorDeadError):
+    """The actor has stopped for good (or its gate has closed): the message was not handled."""
+
+
+class MailboxFull(TokenGateError):
+    """The receiver is behind and the sender may not wait here: send less, or await the send."""
+
+
+class StartFailed(TokenGateError):
+    """The actor's `__init__` or `on_start` raised; the cause is chained and nothing was left registered."""
+
+
+class NameTaken(TokenGateError):
+    """Another live actor has this path: choose another name, or find the one that is there."""
+
+
+class UnknownActor(TokenGateError, LookupError):
+    """No actor has this name or path, or several have: use the full path."""
+
+
+class IllegalTransition(TokenGateError):
+    """A token was asked to make a change of state that its life cycle does not have: a bug of the caller."""
+
+
+class TokenTerminated(TokenGateError, concurrent.futures.CancelledError):
+    """The token was ended by someone else before it could complete; the message says by what."""
+
+
+class TokenExpired(TokenGateError):
+    """The token missed its deadline."""
+
+
+class TokenRejected(TokenGateError):
+    """The token was refused at the door and never ran."""
+
+
+class TokenFailed(TokenGateError):
+    """The token's code raised something that is no `Exception` (`sys.exit()`, say); it is the cause."""
+
+
+class WaitTimeout(TokenGateError, pykka.Timeout, TimeoutError):
+    """The outcome was not there in time; the token goes on, and may be waited for again."""
+
+
+class WouldBlock(TokenGateError):
+    """A blocking wait was tried on the thread of a trio loop, which it would freeze: await instead."""
+
+
+class TokenInterrupt(BaseException):
+    """Raised by `checkpoint()` in a token that someone wants ended; let it pass.
+
+    It is no `Exception`, so that `except Exception` in the code it ends does not keep it.
+    """

@@ -1,0 +1,26 @@
+"""Actors whose code runs as a trio task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from actors._actor import BaseActor
+from actors._io_drain import IoDrain
+
+if TYPE_CHECKING:
+    from actors._actor_place import ActorPlace
+    from actors._place import Drain
+
+
+class IoActor(BaseActor):
+    """A pykka actor that is drained as a trio task; its methods and hooks may be async functions or plain ones.
+
+    It handles one token at a time, so its state needs no lock even across an `await`. Code that blocks its
+    loop holds up every other io actor: that belongs in a `CpuActor`.
+    """
+
+    affinity: ClassVar[str] = "io"
+
+    @classmethod
+    def _make_drain(cls, place: ActorPlace) -> Drain:
+        return IoDrain(place, place.system.io_host, cls.throughput, cls.throughput_deadline)

@@ -1,0 +1,274 @@
+"""Drain a place in tasks of a trio loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextvars import Context, copy_context
+from inspect import isawaitable, iscoroutine
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+
+from actors._actor_place import ActorPlace, Life
+from actors._lifecycle import TokenState
+from actors._mailbox import Drainer
+from actors._signals import Signal, Start, Stop
+from actors._step import InContext, enter, without_runtime_frames
+from actors._token import Token
+
+if TYPE_CHECKING:
+    from actors._place import Place
+    from actors._trio_host import TrioHost
+
+_logger = logging.getLogger("tokengate.actors")
+
+
+class IoDrain:
+    """Keeps a task for each drainer that the mailbox asks for; those with nothing to do are parked for reuse."""
+
+    __slots__ = ("closed", "host", "parked", "place", "throughput", "throughput_deadline", "workers")
+
+    def __init__(
+        self, place: Place, host: TrioHost, throughput: int = 64, throughput_deadline: float = 0.005
+    ) -> None:
+        self.place = place
+        self.host = host
+        self.throughput = throughput
+        self.throughput_deadline = throughput_deadline
+        self.workers: set[IoWorker] = set()
+        self.parked: list[IoWorker] = []
+        self.closed = False
+
+    def wake(self) -> None:
+        self.host.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        if self.parked:
+            self.parked.pop().unpark()
+        else:
+            worker = IoWorker(self)
+            self.workers.add(worker)
+            self.host.start_task(worker.work, self.place.path)
+
+    def control_arrived(self) -> None:
+        self.host.call_soon(self._look)
+
+    def _look(self) -> None:
+        """End the step of a token whose actor is to stop now."""
+        signal = self.place.mailbox.first_control()
+        if isinstance(signal, Stop) and not signal.drain:
+            for worker in self.workers:
+                if not isinstance(worker.current, Stop):
+                    worker.cancel_current()
+
+    def cancel(self, token: Token[Any]) -> None:
+        def cancel() -> None:
+            for worker in self.workers:
+                if worker.current is token:
+                    worker.cancel_current()
+
+        self.host.call_soon(cancel)
+
+    def seal(self) -> list[str]:
+        workers = list(self.workers)
+        for worker in workers:
+            self.place.mailbox.dismiss(worker)
+
+        def cancel() -> None:
+            for worker in workers:
+                worker.cancel_current()
+
+        self.host.call_soon(cancel)
+        return []
+
+    def close(self) -> None:
+        self.host.call_soon(self._close)
+
+    def _close(self) -> None:
+        self.closed = True
+        while self.parked:
+            self.parked.pop().go()
+
+
+class IoWorker(Drainer):
+    """One task that handles one token after the other, and parks between two bursts of them.
+
+    It keeps one cancel scope over many tokens, and opens another one after that was cancelled.
+    """
+
+    __slots__ = ("_drain", "_place", "_scope", "_task", "current")
+
+    def __init__(self, drain: IoDrain) -> None:
+        super().__init__()
+        self._drain = drain
+        self._place = drain.place
+        self._scope = trio.CancelScope()
+        self._task: trio.lowlevel.Task | None = None  # while it is parked
+        self.current: Token[Any] | Signal | None = None  # what it handles
+
+    def unpark(self) -> None:
+        """Set a parked worker to work again; only on the loop."""
+        self.at_work = True
+        self.go()
+
+    def go(self) -> None:
+        """Let a parked worker look again; only on the loop."""
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    def cancel_current(self) -> None:
+        """Cancel what the worker handles, and nothing that comes after it; only on the loop."""
+        if self.current is not None:
+            self._scope.cancel()
+
+    async def work(self) -> None:
+        """Be the task."""
+        try:
+            while True:
+                with trio.CancelScope() as self._scope:
+                    if not await self._serve():
+                        return
+        except Exception:
+            # A bug of the runtime, not of user code, whose exceptions end in its token.
+            _logger.exception("a worker of '%s' broke", self._place.path)
+        finally:
+            self._drain.workers.discard(self)
+            self._place.mailbox.dismiss(self)
+
+    async def _serve(self) -> bool:
+        """Handle tokens until the scope is cancelled (True) or the worker was dismissed (False)."""
+        drain, mailbox, clock = self._drain, self._place.mailbox, self._place.system.clock
+        steps, deadline = 0, clock() + drain.throughput_deadline
+        while True:
+            item = mailbox.take(self)
+            if item is None:
+                if drain.closed:
+                    return False
+                await self._park()
+                steps, deadline = 0, clock() + drain.throughput_deadline
+                continue
+            self.current = item
+            try:
+                if isinstance(item, Signal):
+                    await self._handle(item)
+                else:
+                    await self._run(item)
+            finally:
+                self.current = None
+            if self._scope.cancel_called:
+                return True
+            if not self.at_work:
+                return False
+            steps += 1
+            if steps >= drain.throughput or clock() >= deadline:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                steps, deadline = 0, clock() + drain.throughput_deadline
+
+    async def _park(self) -> None:
+        place = self._place
+        if isinstance(place, ActorPlace) and place.draining and place.mailbox.size == 0:
+            place.draining = False
+            place.signal(Stop(drain=False))  # what was accepted has been handled; another worker comes for it
+        parked = self._drain.parked
+        parked.append(self)
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._task = None
+            if self in parked:
+                parked.remove(self)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    # Tokens
+
+    async def _run(self, token: Token[Any]) -> None:
+        context = token._context
+        if context is None:  # it was ended between the lane and here
+            return
+        token._begin()
+        place = self._place
+        if isinstance(place, ActorPlace):
+            place.running = token
+        try:
+            call = place.resolve(token)
+            result = context.run(enter, token, call)
+            if iscoroutine(result):
+                result = await InContext(context, result, token)
+            elif type(result) is GeneratorType and place.steps_of(call, result):
+                result = await self._step_through(token, context, result)
+        except trio.Cancelled:
+            token._terminate("it was cancelled" if token._cancel_requested else "its actor was stopped")
+            raise
+        except BaseException as error:
+            crash = place.failed(token, without_runtime_frames(error))
+            self._done()
+            if crash is not None and self.at_work:
+                await self._live(cast("ActorPlace", place).crashing(crash), copy_context())
+        else:
+            token._finish(TokenState.COMPLETED, result)
+            self._done()
+
+    async def _step_through(self, token: Token[Any], context: Context, steps: Generator[Any, Any, Any]) -> Any:
+        """Run a generator handler step by step, and let others have the loop in between."""
+        token.steps = 0  # making the generator was none
+        try:
+            while True:
+                token.steps += 1
+                context.run(next, steps)
+                await trio.lowlevel.checkpoint()
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            context.run(steps.close)
+
+    def _done(self) -> None:
+        place = self._place
+        if isinstance(place, ActorPlace) and self.at_work:
+            place.running = None
+
+    # Signals
+
+    async def _handle(self, signal: Signal) -> None:
+        place = self._place
+        if not isinstance(place, ActorPlace):
+            return
+        if isinstance(signal, Start):
+            await self._live(place.starting(signal), signal.context)
+        elif isinstance(signal, Stop):
+            if signal.drain and place.mailbox.size:
+                place.draining = True
+                return
+            place.running = None
+            await self._live(place.stopping(), copy_context())
+        elif place.instance is not None:
+            try:
+                handled = place.instance._on_signal(signal)
+                if isawaitable(handled):
+                    await handled
+            except Exception as error:
+                await self._live(place.crashing(error), copy_context())
+
+    async def _live(self, life: Life, context: Context) -> None:
+        """Run the user code of one part of an instance's life."""
+        try:
+            call: Callable[[], Any] = next(life)
+            while True:
+                try:
+                    value = context.run(call)
+                    if iscoroutine(value):
+                        value = await InContext(context, value)
+                except BaseException as error:
+                    if not self.at_work:
+                        return
+                    call = life.throw(error)
+                else:
+                    if not self.at_work:
+                        return
+                    call = life.send(value)
+        except StopIteration:
+            pass

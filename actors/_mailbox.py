@@ -1,0 +1,434 @@
+"""The mailbox: a bounded user lane with stable priority, and an unbounded control lane ahead of it.
+
+One lock guards every decision (accept, take, withdraw, close), so that each token is taken exactly once and
+none is stranded behind a close. The mailbox also counts who drains it: `active` drainers of at most
+`concurrency`. A put that finds too few of them calls `wake`, outside of the lock, once for each drainer that
+is to come; a drainer that finds nothing to take has left.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from bisect import insort
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, get_args
+
+import attrs
+
+from actors._exceptions import ActorDead
+from actors._lifecycle import TokenState
+from actors._signals import Signal
+from actors._token import Token
+
+Overflow: TypeAlias = Literal["wait", "reject", "drop_oldest", "drop_newest"]
+
+DEFAULT_CAPACITY = 10_000
+
+# Entries of withdrawn tokens stay in their lane until they come out, or until this many have gathered.
+_STALE_LIMIT = 256
+
+
+class Put(enum.Enum):
+    """What became of a token that was offered to a mailbox."""
+
+    ACCEPTED = enum.auto()
+    FULL = enum.auto()  # nothing changed; the sender may wait for room
+    DROPPED = enum.auto()  # refused for good by the overflow policy
+
+
+@attrs.frozen
+class MailboxStatistics:
+    """A mailbox at one moment.
+
+    Attributes:
+        depth: tokens in the user lane.
+        capacity: how many it holds at most.
+        control: messages in the control lane.
+        active: drainers at work.
+        accepted: tokens accepted since the mailbox was made.
+        suspended: whether the user lane is held.
+        closed: whether new tokens are refused.
+        senders_waiting: senders that wait for room.
+    """
+
+    depth: int
+    capacity: int
+    control: int
+    active: int
+    accepted: int
+    suspended: bool
+    closed: bool
+    senders_waiting: int
+
+
+class Drainer:
+    """Base of whoever takes tokens out of a mailbox: `at_work` until it leaves or is dismissed.
+
+    The mark changes under the mailbox's lock only, so a drainer that was dismissed takes nothing any more.
+    """
+
+    __slots__ = ("at_work",)
+
+    def __init__(self) -> None:
+        self.at_work = True
+
+
+class Mailbox:
+    """Where tokens wait for their actor.
+
+    Args:
+        owner: what error messages call the receiver.
+        capacity: tokens the user lane holds at most.
+        overflow: what happens to a token that finds it full: its sender waits, it is refused with an error
+            (`reject`), it takes the place of the oldest of the lowest priority (`drop_oldest`), or it is
+            refused quietly (`drop_newest`).
+        concurrency: drainers at work at once, at most.
+        wake: called without the lock, once for each drainer that shall come.
+        on_drop: called without the lock with each token that `drop_oldest` pushed out.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_closed",
+        "_control",
+        "_lanes",
+        "_lock",
+        "_on_drop",
+        "_order",
+        "_owner",
+        "_senders",
+        "_stale",
+        "_suspended",
+        "_wake",
+        "_zero",
+        "active",
+        "capacity",
+        "concurrency",
+        "overflow",
+        "size",
+    )
+
+    def __init__(
+        self,
+        owner: str,
+        *,
+        wake: Callable[[], None],
+        on_drop: Callable[[Token[Any]], None],
+        capacity: int = DEFAULT_CAPACITY,
+        overflow: Overflow = "wait",
+        concurrency: int = 1,
+    ) -> None:
+        for name, value in (("capacity", capacity), ("concurrency", concurrency)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} of '{owner}' is {value!r}; it must be an int of at least 1")
+        if overflow not in get_args(Overflow):
+            raise ValueError(f"overflow of '{owner}' is {overflow!r}; choose one of {get_args(Overflow)}")
+        self.capacity = capacity
+        self.overflow = overflow
+        self.concurrency = concurrency
+        self.size = 0  # tokens in the user lane
+        self.active = 0  # drainers at work
+        self._owner = owner
+        self._wake = wake
+        self._on_drop = on_drop
+        self._lock = threading.Lock()
+        self._zero: deque[Token[Any]] = deque()  # the lane of priority 0
+        self._lanes: dict[int, deque[Token[Any]]] = {}  # {any other priority: its lane, never left empty}
+        self._order: list[int] = []  # the keys of _lanes, negated: the highest priority first
+        self._control: deque[Signal] | None = None
+        self._senders: deque[Callable[[], None]] | None = None  # wakers of senders that wait for room
+        self._stale = 0  # lane entries whose token was withdrawn
+        self._suspended = 0
+        self._closed = False
+        self._accepted = 0
+
+    # For senders
+
+    def put(self, token: Token[Any], room: Callable[[], None] | None = None) -> Put:
+        """Offer a token.
+
+        Args:
+            token: one in the state `created`; `queued` when accepted, unchanged otherwise.
+            room: with the policy `wait`, called once when it may be worth trying again after `FULL`.
+
+        Raises:
+            ActorDead: the mailbox is closed; nothing changed.
+        """
+        victim: Token[Any] | None = None
+        with self._lock:
+            if self._closed:
+                raise ActorDead(f"actor '{self._owner}' has stopped; {token!r} was not accepted")
+            if self.size >= self.capacity:
+                if self.overflow == "wait":
+                    if room is not None:
+                        if self._senders is None:
+                            self._senders = deque()
+                        self._senders.append(room)
+                    return Put.FULL
+                if self.overflow != "drop_oldest":
+                    return Put.DROPPED
+                victim = self._pop_oldest_of_lowest(token.priority)
+                if victim is None:
+                    return Put.DROPPED
+            self._append(token)
+            self._accepted += 1
+            wake = self.active < self.concurrency and not self._suspended
+            if wake:
+                self.active += 1
+        if victim is not None:
+            self._on_drop(victim)
+        if wake:
+            self._wake()
+        return Put.ACCEPTED
+
+    def forget_sender(self, room: Callable[[], None]) -> None:
+        """Take back the `room` of a sender that no longer waits."""
+        with self._lock:
+            if self._senders is not None and room in self._senders:
+                self._senders.remove(room)
+                return
+            heir = self._next_sender()  # it was told of the room and does not use it: tell the next one
+        if heir is not None:
+            heir()
+
+    def put_control(self, signal: Signal) -> None:
+        """Add a message to the control lane: never refused, never bounded, ahead of every token."""
+        with self._lock:
+            if self._control is None:
+                self._control = deque()
+            self._control.append(signal)
+            wake = self.active < self.concurrency
+            if wake:
+                self.active += 1
+        if wake:
+            self._wake()
+
+    def withdraw(self, token: Token[Any]) -> bool:
+        """Take a token out of the queue; tell whether it was there, and so is the caller's to end."""
+        with self._lock:
+            if token._mailbox is not self:
+                return False
+            token._mailbox = None
+            self.size -= 1
+            self._stale += 1
+            if self._stale > _STALE_LIMIT and self._stale > self.size:
+                self._compact()
+            sender = self._next_sender()
+        if sender is not None:
+            sender()
+        return True
+
+    # For drainers
+
+    def take(self, drainer: Drainer) -> Token[Any] | Signal | None:
+        """Take what is next: a signal, else the first token of the highest priority.
+
+        Returns:
+            None when there is nothing; then the drainer has left, and takes no more until it is woken anew.
+        """
+        with self._lock:
+            if not drainer.at_work:
+                return None
+            if self._control:
+                return self._control.popleft()
+            token = None if self._suspended or not self.size else self._pop()
+            if token is None:
+                drainer.at_work = False
+                self.active -= 1
+                return None
+            sender = self._next_sender() if self._senders else None
+        if sender is not None:
+            sender()
+        return token
+
+    def take_control(self) -> Signal | None:
+        """Take the next signal, if there is one; the drainer stays."""
+        if not self._control:
+            return None
+        with self._lock:
+            return self._control.popleft() if self._control else None
+
+    def first_control(self) -> Signal | None:
+        """Look at the next signal, if there is one."""
+        with self._lock:
+            return self._control[0] if self._control else None
+
+    def try_enter(self) -> bool:
+        """Become a drainer for a call that runs on its caller's thread, if that is nobody else's turn."""
+        with self._lock:
+            if self.size or self._control or self._suspended or self._closed or self.active >= self.concurrency:
+                return False
+            self.active += 1
+            return True
+
+    def leave(self) -> None:
+        """End what `try_enter` began; another may come."""
+        with self._lock:
+            wake = self._hand_over()
+        if wake:
+            self._wake()
+
+    def lend_turn(self) -> None:
+        """Let another drainer come while this one waits for another token."""
+        self.leave()
+
+    def reclaim_turn(self) -> None:
+        """Undo `lend_turn`; for a while there may be more drainers than `concurrency`."""
+        with self._lock:
+            self.active += 1
+
+    def dismiss(self, drainer: Drainer) -> bool:
+        """Let a drainer take no more, and another come in its stead; tell whether it was at work."""
+        with self._lock:
+            if not drainer.at_work:
+                return False
+            drainer.at_work = False
+            wake = self._hand_over()
+        if wake:
+            self._wake()
+        return True
+
+    # For the place
+
+    def suspend(self) -> None:
+        """Hold the user lane (the control lane goes on); counts, so that each needs its `resume`."""
+        with self._lock:
+            self._suspended += 1
+
+    def resume(self) -> None:
+        """Undo one `suspend`."""
+        with self._lock:
+            if not self._suspended:
+                raise RuntimeError(f"mailbox of '{self._owner}' is not suspended")
+            self._suspended -= 1
+            wakes = 0
+            if not self._suspended:
+                # A closed one gets a visit even when empty: somebody may wait for that.
+                wakes = min(max(self.size, int(self._closed)), self.concurrency - self.active)
+                self.active += wakes
+        for _ in range(wakes):
+            self._wake()
+
+    def close(self, *, keep: bool = False) -> list[Token[Any]]:
+        """Refuse all further tokens.
+
+        Args:
+            keep: leave those that are queued where they are.
+
+        Returns:
+            the tokens that were queued, in order, which are now the caller's to end; none with `keep`.
+        """
+        left: list[Token[Any]] = []
+        with self._lock:
+            self._closed = True
+            if not keep:
+                while self.size:
+                    token = self._pop()
+                    if token is not None:
+                        left.append(token)
+            senders, self._senders = self._senders, None
+        for sender in senders or ():
+            sender()
+        return left
+
+    def reopen(self) -> None:
+        """Accept tokens again, for a place whose spec is started anew."""
+        with self._lock:
+            self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def statistics(self) -> MailboxStatistics:
+        """Return the figures of this moment."""
+        with self._lock:
+            return MailboxStatistics(
+                depth=self.size,
+                capacity=self.capacity,
+                control=len(self._control or ()),
+                active=self.active,
+                accepted=self._accepted,
+                suspended=self._suspended > 0,
+                closed=self._closed,
+                senders_waiting=len(self._senders or ()),
+            )
+
+    # All below runs under the lock
+
+    def _append(self, token: Token[Any]) -> None:
+        priority = token.priority
+        if not priority:
+            lane = self._zero
+        else:
+            try:
+                lane = self._lanes[priority]
+            except KeyError:
+                lane = self._lanes[priority] = deque()
+                insort(self._order, -priority)
+        lane.append(token)
+        self.size += 1
+        token._mailbox = self
+        token.state = TokenState.QUEUED  # from created, or from running for a retry
+        token.queued_at = token._system.clock()
+
+    def _pop(self) -> Token[Any] | None:
+        """Take the first token of the highest priority off its lane."""
+        order = self._order
+        while True:
+            if order and (order[0] < 0 or not self._zero):
+                token = self._pop_lane(-order[0])
+            elif self._zero:
+                token = self._zero.popleft()
+            else:
+                return None
+            if token._mailbox is self:
+                token._mailbox = None
+                self.size -= 1
+                return token
+            self._stale -= 1
+
+    def _pop_lane(self, priority: int) -> Token[Any]:
+        lane = self._lanes[priority]
+        token = lane.popleft()
+        if not lane:
+            del self._lanes[priority]
+            self._order.remove(-priority)
+        return token
+
+    def _pop_oldest_of_lowest(self, newcomer: int) -> Token[Any] | None:
+        """Take out the oldest token of the lowest priority, unless even that outranks the newcomer."""
+        self._compact()
+        order = self._order
+        lowest = -order[-1] if order and (order[-1] > 0 or not self._zero) else 0
+        if lowest > newcomer:
+            return None
+        victim = self._pop_lane(lowest) if lowest else self._zero.popleft()
+        victim._mailbox = None
+        self.size -= 1
+        return victim
+
+    def _compact(self) -> None:
+        """Drop the entries of withdrawn tokens."""
+        if not self._stale:
+            return
+        self._zero = deque(token for token in self._zero if token._mailbox is self)
+        lanes = {
+            priority: deque(token for token in lane if token._mailbox is self)
+            for priority, lane in self._lanes.items()
+        }
+        self._lanes = {priority: lane for priority, lane in lanes.items() if lane}
+        self._order = sorted(-priority for priority in self._lanes)
+        self._stale = 0
+
+    def _hand_over(self) -> bool:
+        """Tell whether one who leaves is to be replaced; else count one drainer less."""
+        if self._control or (self.size > 0 and not self._suspended):
+            return True
+        self.active -= 1
+        return False
+
+    def _next_sender(self) -> Callable[[], None] | None:
+        return self._senders.popleft() if self._senders else None

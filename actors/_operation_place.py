@@ -1,0 +1,133 @@
+"""The place of an operation: a plain function that is served like an actor, but has no instance to crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from actors._blocking import swap_turn
+from actors._cpu_drain import CpuDrain
+from actors._exceptions import TokenInterrupt
+from actors._io_drain import IoDrain
+from actors._lifecycle import TokenState
+from actors._mailbox import DEFAULT_CAPACITY, Overflow
+from actors._place import Drain, Place
+from actors._token import Token, _current, checkpoint
+
+if TYPE_CHECKING:
+    from actors._system import ActorSystem
+
+
+class OperationPlace(Place):
+    """Where the tokens of one function are queued and run, up to `concurrency` at once.
+
+    Args:
+        system: whose tree it is in.
+        path: names from the root down, joined by `/`.
+        affinity: `io` or `cpu`.
+        generator: whether the function is a generator function, which is run step by step.
+        concurrency: tokens that run at once, at most.
+        capacity: tokens the mailbox holds at most.
+        overflow: what happens to a token that finds it full.
+    """
+
+    __slots__ = ("_generator",)
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        path: str,
+        affinity: str,
+        *,
+        generator: bool,
+        concurrency: int,
+        capacity: int = DEFAULT_CAPACITY,
+        overflow: Overflow = "wait",
+    ) -> None:
+        self._generator = generator
+        super().__init__(
+            system, path, affinity, capacity=capacity, overflow=overflow, concurrency=concurrency
+        )
+
+    def _make_drain(self) -> Drain:
+        if self.affinity == "io":
+            return IoDrain(self, self.system.io_host)
+        return CpuDrain(self, self.system.dispatcher)
+
+    def resolve(self, token: Token[Any]) -> Callable[..., Any]:
+        return token._call  # type: ignore[no-any-return]
+
+    def steps_of(self, call: Callable[..., Any], result: Any) -> bool:
+        return self._generator
+
+    def failed(self, token: Token[Any], error: BaseException) -> None:
+        if isinstance(error, TokenInterrupt) and token._cancel_requested:
+            token._terminate("it was cancelled")
+        else:
+            token._finish(TokenState.FAILED, error=error)
+
+    def step_waits(self) -> None:
+        self.mailbox.lend_turn()
+
+    def step_resumes(self) -> None:
+        self.mailbox.reclaim_turn()
+
+    def may_run_here(self) -> bool:
+        """Take a turn for a direct call, which then runs on the calling thread, if nobody else has it."""
+        if self.system.intake_closed:
+            return False
+        if self.affinity == "io" and not self.system.io_host.on_loop():
+            return False
+        return self.mailbox.try_enter()
+
+    def run_here(self, token: Token[Any]) -> Any:
+        """Run a token on the calling thread, as the plain function would; `mailbox.try_enter` has allowed it.
+
+        Raises:
+            BaseException: what the function raises, unchanged.
+        """
+        before = _current.set(token)
+        turn = swap_turn(self)
+        token._begin()
+        try:
+            value = token._call(*token.args, **token.kwargs)
+            if self._generator:
+                value = self._exhaust(token, value)
+        except BaseException as error:
+            self.failed(token, error)
+            raise
+        else:
+            token._finish(TokenState.COMPLETED, value)
+            return value
+        finally:
+            swap_turn(turn)
+            _current.reset(before)
+            self.mailbox.leave()
+
+    @staticmethod
+    def _exhaust(token: Token[Any], steps: Generator[Any, Any, Any]) -> Any:
+        """Take all steps of a generator here, unless the token is asked to end between two."""
+        token.steps = 0  # making the generator was none
+        try:
+            while True:
+                checkpoint()
+                token.steps += 1
+                next(steps)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            steps.close()
+
+    def close(self) -> None:
+        """End what is queued and accept no more."""
+        self.system.forget(self)
+        self.terminate_queued("has stopped")
+        self.drain.close()
+
+    def terminate_running(self, why: str) -> None:
+        threads = self.drain.seal()
+        for token in list(self.system.live.values()):
+            if token._place is self:
+                token._terminate(why)
+        if threads:
+            self.system.note_abandoned(self.path, threads)

@@ -1,0 +1,231 @@
+"""A place in the tree: the path, mailbox and drain that tokens are sent to, whoever works there just now."""
+
+from __future__ import annotations
+
+import abc
+import contextvars
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import trio
+
+from actors._blocking import blocking
+from actors._exceptions import ActorDead, MailboxFull, TokenRejected
+from actors._lifecycle import TokenState
+from actors._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow, Put
+from actors._reply import Reply
+from actors._signals import Signal
+from actors._token import NO_TAGS, Token, current_token
+
+if TYPE_CHECKING:
+    from actors._system import ActorSystem
+
+
+class Drain(Protocol):
+    """What takes the tokens out of a place's mailbox and runs them: CPU threads, or trio tasks."""
+
+    def wake(self) -> None:
+        """Send one more drainer to the mailbox; it has been counted there."""
+
+    def control_arrived(self) -> None:
+        """Look at the control lane even while a token runs, if that is possible."""
+
+    def cancel(self, token: Token[Any]) -> None:
+        """Ask a token that runs here to end at its next yield point; do nothing if it does not run."""
+
+    def seal(self) -> list[str]:
+        """Let nothing that still runs do any more here; return the names of threads that could not be ended."""
+
+    def close(self) -> None:
+        """Keep nothing ready any longer: the place is given up."""
+
+
+class Place(abc.ABC):
+    """Base of the places of actors and of operations.
+
+    Args:
+        system: whose tree it is in.
+        path: names from the root down, joined by `/`.
+        affinity: `io` or `cpu`.
+    """
+
+    __slots__ = ("__weakref__", "affinity", "drain", "mailbox", "path", "system")
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        path: str,
+        affinity: str,
+        *,
+        capacity: int = DEFAULT_CAPACITY,
+        overflow: Overflow = "wait",
+        concurrency: int = 1,
+    ) -> None:
+        self.system = system
+        self.path = path
+        self.affinity = affinity
+        self.drain: Drain = self._make_drain()
+        self.mailbox = Mailbox(
+            path,
+            capacity=capacity,
+            overflow=overflow,
+            concurrency=concurrency,
+            wake=self.drain.wake,
+            on_drop=self._dropped,
+        )
+
+    @abc.abstractmethod
+    def _make_drain(self) -> Drain: ...
+
+    # What drains ask
+
+    @abc.abstractmethod
+    def resolve(self, token: Token[Any]) -> Callable[..., Any]:
+        """Return the code that the token's arguments are for."""
+
+    @abc.abstractmethod
+    def steps_of(self, call: Callable[..., Any], result: Any) -> bool:
+        """Tell whether a generator that `call` returned is its steps (and not a value that it hands out)."""
+
+    @abc.abstractmethod
+    def failed(self, token: Token[Any], error: BaseException) -> BaseException | None:
+        """End a token whose code raised; return the error when it is a crash of the place's instance."""
+
+    # A step that waits for another token
+
+    def step_waits(self) -> None:
+        """Take note that a token of this place waits; by default, nobody else gets its turn."""
+
+    def step_resumes(self) -> None:
+        """Take note that it goes on."""
+
+    # Sending
+
+    def token(
+        self,
+        operation: str,
+        call: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        priority: int = 0,
+        tags: Mapping[str, str] = NO_TAGS,
+    ) -> Token[Any]:
+        """Make a token for this place, in the state `created`."""
+        system = self.system
+        parent = current_token()
+        token: Token[Any] = Token(
+            next(system.ids),
+            operation,
+            args,
+            kwargs,
+            priority,
+            tags,
+            None if parent is None else parent.id,
+            system.clock(),
+            call,
+            contextvars.copy_context(),
+            self,
+            system,
+        )
+        system.live[token.id] = token
+        return token
+
+    def send(self, token: Token[Any]) -> Token[Any]:
+        """Put a token into the mailbox; wait while it is full.
+
+        Returns:
+            the token, `queued`; or `rejected`, with the error that says why.
+        """
+        try:
+            system = self.system
+            if system.intake_closed and not system.admits(token):
+                raise ActorDead(f"system '{system.name}' is closing; {token!r} was not accepted")
+            put = self.mailbox.put(token)
+            if put is Put.FULL:
+                self._wait_for_room(token)
+            elif put is Put.DROPPED:
+                raise self._full()
+        except (ActorDead, MailboxFull) as error:
+            self._reject(token, error)
+        return token
+
+    async def send_async(self, token: Token[Any]) -> Token[Any]:
+        """Do as `send` does, awaiting room from trio or asyncio; cancelled while waiting, it is rejected."""
+        try:
+            system = self.system
+            if system.intake_closed and not system.admits(token):
+                raise ActorDead(f"system '{system.name}' is closing; {token!r} was not accepted")
+            while True:
+                room: Reply[None] = Reply()
+                wake = room._set
+                put = self.mailbox.put(token, wake)
+                if put is Put.ACCEPTED:
+                    return token
+                if put is Put.DROPPED or self._from_within():
+                    self.mailbox.forget_sender(wake)
+                    raise self._full()
+                try:
+                    await room
+                except BaseException:
+                    self.mailbox.forget_sender(wake)
+                    raise
+        except (ActorDead, MailboxFull) as error:
+            self._reject(token, error)
+        except BaseException:
+            self._reject(token, TokenRejected(f"{token._describe()} was given up by its sender, who waited for room"))
+            raise
+        return token
+
+    def _wait_for_room(self, token: Token[Any]) -> None:
+        if self._from_within():
+            raise self._full("an actor cannot wait for itself")
+        if trio.lowlevel.in_trio_run():
+            raise self._full("this is the thread of a trio loop: use the awaiting twin")
+        room = threading.Lock()
+        room.acquire()
+        wake = room.release
+        while self.mailbox.put(token, wake) is Put.FULL:
+            try:
+                with blocking():
+                    room.acquire()
+            except BaseException:
+                self.mailbox.forget_sender(wake)
+                self._reject(token, TokenRejected(f"{token._describe()} was given up by its sender"))
+                raise
+
+    def _from_within(self) -> bool:
+        inside = current_token()
+        return inside is not None and inside._place is self and self.mailbox.concurrency == 1
+
+    def _full(self, why: str = "") -> MailboxFull:
+        box = self.mailbox
+        remedy = f"; {why}" if why else "; send less, or give it more capacity"
+        return MailboxFull(f"mailbox of '{self.path}' is full ({box.capacity} tokens, {box.overflow}){remedy}")
+
+    def _reject(self, token: Token[Any], error: BaseException) -> None:
+        token._finish(TokenState.REJECTED, error=error)
+        self.system.dead_letter(token, error)
+
+    def _dropped(self, token: Token[Any]) -> None:
+        """End a token that a newer one pushed out of the mailbox."""
+        token._terminate("a newer one took its place in a full mailbox")
+        self.system.dead_letter(token, self._full())
+
+    # Ending
+
+    def signal(self, signal: Signal) -> None:
+        """Put a message into the control lane, and see that it is noticed."""
+        self.mailbox.put_control(signal)
+        self.drain.control_arrived()
+
+    def terminate_queued(self, why: str) -> None:
+        """Close the mailbox and end what is queued in it."""
+        for token in self.mailbox.close():
+            error = ActorDead(f"actor '{self.path}' {why} before it handled {token!r}")
+            token._finish(TokenState.TERMINATED, error=error)
+            self.system.dead_letter(token, error)
+
+    @abc.abstractmethod
+    def terminate_running(self, why: str) -> None:
+        """End what runs here, as the last rung: seal it, and let its place be forgotten."""

@@ -1,0 +1,198 @@
+"""References to actors, and proxies: what the rest of the program holds instead of an actor."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+
+import pykka
+import pykka.messages
+
+from actors._exceptions import ActorDead, WaitTimeout
+from actors._lifecycle import TokenState
+from actors._token import Token, current_token
+
+if TYPE_CHECKING:
+    from actors._actor_place import ActorPlace
+    from actors._mailbox import Mailbox
+
+A = TypeVar("A", bound="pykka.Actor")
+
+_NO_KWARGS: dict[str, Any] = {}
+
+
+class ActorRef(pykka.ActorRef[A]):
+    """The address of an actor: valid across its restarts, and safe to pass around.
+
+    There is one for each place, so two refs are equal when they are the same object.
+    """
+
+    def __init__(self, place: ActorPlace) -> None:
+        self._place = place
+        self.actor_class = cast("type[A]", place.actor_class)
+
+    @property
+    def path(self) -> str:
+        """Names from the root of the tree down, joined by `/`."""
+        return self._place.path
+
+    @property
+    def actor_urn(self) -> str:  # type: ignore[override]
+        """A name that is unique everywhere; it stays the same across restarts."""
+        return self._place.urn
+
+    @property
+    def actor_inbox(self) -> Mailbox:  # type: ignore[override]
+        """The mailbox of the actor's place."""
+        return self._place.mailbox
+
+    def is_alive(self) -> bool:
+        """Tell whether the actor accepts messages; true while it is being restarted, too."""
+        return self._place.is_alive()
+
+    def tell(self, message: Any) -> None:
+        """Send a message and expect no answer; wait while the mailbox is full.
+
+        Raises:
+            ActorDead: the actor has stopped for good.
+            MailboxFull: the mailbox is full and the sender may not wait.
+        """
+        if isinstance(message, pykka.messages._ActorStop):
+            self._place.stop(drain=True, administrative=False)
+            return
+        token = self._place.send(self._token(message))
+        if token.state is TokenState.REJECTED:
+            raise cast("BaseException", token._error)
+
+    @overload
+    def ask(self, message: Any, *, block: Literal[False], timeout: float | None = None) -> Token[Any]: ...  # type: ignore[override]
+
+    @overload
+    def ask(self, message: Any, *, block: Literal[True] = True, timeout: float | None = None) -> Any: ...
+
+    @overload
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any: ...
+
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
+        """Send a message and wait for the answer.
+
+        Args:
+            message: anything; `pykka.messages.ProxyCall` calls a method.
+            block: False returns the token at once, instead of waiting for its result.
+            timeout: seconds to wait for the answer; None waits for ever.
+
+        Raises:
+            ActorDead: the actor has stopped, before or after the message came.
+            WaitTimeout: no answer in time; the token goes on.
+            Exception: what the actor raised.
+        """
+        if isinstance(message, pykka.messages._ActorStop):
+            return self.stop(block=block, timeout=timeout)
+        token = self._place.send(self._token(message))
+        if not block:
+            return token
+        try:
+            return token.result(timeout)
+        except WaitTimeout:
+            if token.done():
+                raise
+            raise WaitTimeout(f"actor '{self.path}' did not answer {token.operation} within {timeout} s") from None
+
+    async def call(self, message: Any) -> Any:
+        """Do as `ask` does, awaiting room in the mailbox and the answer (trio and asyncio)."""
+        return await (await self._place.send_async(self._token(message)))
+
+    @overload
+    def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...
+
+    @overload
+    def stop(self, *, block: Literal[False], timeout: float | None = None) -> pykka.Future[bool]: ...
+
+    @overload
+    def stop(self, *, block: bool = True, timeout: float | None = None) -> bool | pykka.Future[bool]: ...
+
+    def stop(self, *, block: bool = True, timeout: float | None = None) -> bool | pykka.Future[bool]:
+        """Close the intake, let the actor handle all that was accepted, and end it; it is not restarted.
+
+        Returns:
+            True when this call found the actor alive, else False; or, not blocking, a future of that.
+
+        Raises:
+            WaitTimeout: it had not ended in time; it goes on stopping.
+        """
+        alive = self.is_alive()
+        reply = self._place.stop(drain=True, administrative=True)
+        if not block:
+            return reply.map(lambda _reason: alive)
+        inside = current_token()
+        if inside is None or inside._place is not self._place:  # an actor cannot wait for its own end
+            reply.result(timeout)
+        return alive
+
+    def proxy(self) -> ActorProxy[A]:
+        """Return an object whose methods send calls to the actor, each of them a token."""
+        return ActorProxy(actor_ref=self)
+
+    def _token(self, message: Any) -> Token[Any]:
+        place = self._place
+        name = place.actor_class.__name__
+        if isinstance(message, pykka.messages.ProxyCall):
+            path = message.attr_path
+            operation = f"{name}.{path[0] if len(path) == 1 else '.'.join(path)}"
+            return place.token(operation, tuple(path), message.args, message.kwargs)
+        if isinstance(message, pykka.messages.ProxyGetAttr | pykka.messages.ProxySetAttr):
+            return place.token(f"{name}.{'.'.join(message.attr_path)}", message, (), _NO_KWARGS)
+        return place.token(f"{name}.on_receive", None, (message,), _NO_KWARGS)
+
+    def __repr__(self) -> str:
+        return f"<ActorRef {self.path} ({self.actor_class.__name__})>"
+
+    def __str__(self) -> str:
+        return f"{self.actor_class.__name__} ({self.path})"
+
+
+class ActorProxy(pykka.ActorProxy[A]):
+    """An actor as an object: each method call, attribute read and write is a token.
+
+    It looks at the class and holds only the ref, so it stays valid across restarts. `proxy.method(...)` returns
+    the call's token; `proxy.method.defer(...)` expects no answer; `proxy.attribute` returns the token of its
+    value; `proxy.attribute = value` waits until the value is set.
+    """
+
+    def __init__(self, *, actor_ref: pykka.ActorRef[A], attr_path: tuple[str, ...] | None = None) -> None:
+        if not actor_ref.is_alive():
+            raise ActorDead(f"{actor_ref} has stopped; there is nothing to make a proxy of")
+        self.__dict__.update(actor_ref=actor_ref, _attr_path=attr_path or ())
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"'{name}' is private; a proxy does not hand it out")
+        path = (*self._attr_path, name)
+        target: Any = self.actor_ref.actor_class
+        for part in path:
+            target = inspect.getattr_static(target, part, None)
+        if callable(target) or isinstance(target, classmethod | staticmethod):
+            return pykka.CallableProxy(actor_ref=self.actor_ref, attr_path=path)
+        if getattr(target, "_pykka_traversable", False) or getattr(target, "pykka_traversable", False):
+            return ActorProxy(actor_ref=self.actor_ref, attr_path=path)
+        return self.actor_ref.ask(pykka.messages.ProxyGetAttr(attr_path=path), block=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        message = pykka.messages.ProxySetAttr(attr_path=(*self._attr_path, name), value=value)
+        self.actor_ref.ask(message)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *(n for n in dir(self.actor_ref.actor_class) if n[0] != "_")})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ActorProxy):
+            return False
+        return (self.actor_ref, self._attr_path) == (other.actor_ref, other._attr_path)
+
+    def __hash__(self) -> int:
+        return hash((self.actor_ref, self._attr_path))
+
+    def __repr__(self) -> str:
+        return f"<ActorProxy for {self.actor_ref}, attr_path={self._attr_path!r}>"
+
+

@@ -1,0 +1,232 @@
+"""An outcome that is not there yet, and every way of waiting for it: threads, trio, asyncio, callbacks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Generic, Self, TypeVar
+
+import attrs
+import pykka
+import trio
+
+from actors._blocking import blocking
+from actors._exceptions import TokenFailed, WaitTimeout, WouldBlock
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("tokengate.actors")
+
+# Guards what happens once per reply and only when somebody waits; the hot path never takes it.
+_rare = threading.Lock()
+
+
+@attrs.define(slots=True, eq=False, repr=False)
+class Reply(Generic[T]):
+    """A result or an exception that somebody will set once.
+
+    It speaks the vocabulary of `concurrent.futures.Future` (`result`, `exception`, `done`,
+    `add_done_callback`) and of `pykka.Future` (`get`, `map`, `filter`, `join`, `reduce`), and it can be
+    awaited from trio and from asyncio. Cancelling a wait, or a wait that times out, leaves it as it was.
+    """
+
+    _done: bool = attrs.field(default=False, init=False)
+    _value: Any = attrs.field(default=None, init=False)
+    _error: BaseException | None = attrs.field(default=None, init=False)
+    # Made by the first who waits. Whoever pops a callback off it runs it, so that each runs exactly once.
+    _callbacks: list[Callable[[Self], object]] | None = attrs.field(default=None, init=False)
+
+    def done(self) -> bool:
+        """Tell whether the outcome is there."""
+        return self._done
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the outcome and return it, or raise it.
+
+        Args:
+            timeout: seconds to wait at most; None waits for ever.
+
+        Raises:
+            WaitTimeout: it was not there in time (a `TimeoutError` and a `pykka.Timeout`).
+            WouldBlock: it is not there yet and this is the thread of a trio loop; await it instead.
+            TokenFailed: the code raised something that is no `Exception`, which is chained as the cause.
+            Exception: whatever the code raised.
+        """
+        if not self._done:
+            self._wait_in_thread(timeout)
+        error = self._error
+        if error is None:
+            return self._value  # type: ignore[no-any-return]
+        if not isinstance(error, Exception):
+            raise TokenFailed(f"{self._describe()} raised {error!r}") from error
+        try:
+            raise error
+        finally:
+            del error, self  # a traceback that holds the frame that holds the exception is a cycle
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the outcome and return its exception, or None; waits and raises as `result` does."""
+        if not self._done:
+            self._wait_in_thread(timeout)
+        return self._error
+
+    def add_done_callback(self, fn: Callable[[Self], object]) -> None:
+        """Call `fn(self)` once the outcome is there; at once when it is.
+
+        It runs on the thread that sets the outcome, so it must be quick; what it raises is logged.
+        """
+        callbacks = self._callbacks
+        if callbacks is None:
+            with _rare:
+                if self._callbacks is None:
+                    self._callbacks = []
+                callbacks = self._callbacks
+        # Append, then look: the setter sets, then looks. One of the two sees the other's move.
+        callbacks.append(fn)
+        if self._done:
+            self._run_callbacks()
+
+    async def wait(self) -> None:
+        """Wait until the outcome is there, and leave it unread (trio and asyncio)."""
+        if not self._done:
+            if trio.lowlevel.in_trio_task():
+                await self._wait_in_trio()
+            else:
+                await self._wait_in_asyncio()
+
+    def get(self, *, timeout: float | None = None) -> T:
+        """Do as `result` does, under the name that `pykka.Future` has for it."""
+        return self.result(timeout)
+
+    def map(self, func: Callable[[T], Any]) -> pykka.Future[Any]:
+        """Return a future of `func(outcome)`, which runs when that future is asked (`pykka.Future.map`)."""
+        return self._as_pykka().map(func)
+
+    def filter(self, func: Callable[[Any], bool]) -> pykka.Future[Iterable[Any]]:
+        """Return a future of the items of the outcome that pass `func` (`pykka.Future.filter`)."""
+        return self._as_pykka().filter(func)
+
+    def join(self, *futures: Any) -> pykka.Future[Iterable[Any]]:
+        """Return a future of the list of this outcome and those of `futures` (`pykka.Future.join`)."""
+        return self._as_pykka().join(*futures)
+
+    def reduce(self, func: Callable[[Any, Any], Any], *args: Any) -> pykka.Future[Any]:
+        """Return a future of the items of the outcome reduced by `func` (`pykka.Future.reduce`)."""
+        return self._as_pykka().reduce(func, *args)
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        yield from self.wait().__await__()
+        return self.result()
+
+    def _set(self, value: Any = None, error: BaseException | None = None) -> bool:
+        """Set the outcome unless there is one; tell whether this call did."""
+        with _rare:
+            if self._done:
+                return False
+            self._value, self._error = value, error
+            self._done = True
+        self._run_callbacks()
+        return True
+
+    def _run_callbacks(self) -> None:
+        callbacks = self._callbacks
+        while callbacks:
+            try:
+                callback = callbacks.pop(0)
+            except IndexError:
+                return
+            try:
+                callback(self)
+            except BaseException:
+                _logger.exception("a done callback of %s raised", self._describe())
+
+    def _discard_callback(self, fn: Callable[[Self], object]) -> None:
+        try:
+            (self._callbacks or []).remove(fn)
+        except ValueError:
+            pass  # it has run, or is about to
+
+    def _wait_in_thread(self, timeout: float | None) -> None:
+        if trio.lowlevel.in_trio_run():
+            raise WouldBlock(
+                f"waiting for {self._describe()} would block the trio loop of this thread; "
+                "use 'await' (or wait from another thread)"
+            )
+        arrived = threading.Lock()
+        arrived.acquire()
+
+        def arrive(_reply: Reply[T]) -> None:
+            arrived.release()
+
+        self.add_done_callback(arrive)
+        limit = -1.0 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+        try:
+            with blocking():
+                arrived.acquire(timeout=limit)
+        finally:
+            self._discard_callback(arrive)
+        if not self._done:
+            raise WaitTimeout(f"no outcome of {self._describe()} after {timeout} s")
+
+    async def _wait_in_trio(self) -> None:
+        task = trio.lowlevel.current_task()
+        loop = trio.lowlevel.current_trio_token()
+        thread = threading.get_ident()
+        arrived = parked = False
+
+        def unpark() -> None:
+            nonlocal arrived, parked
+            arrived = True
+            if parked:
+                parked = False
+                trio.lowlevel.reschedule(task)
+
+        def arrive(_reply: Reply[T]) -> None:
+            if threading.get_ident() == thread and trio.lowlevel.in_trio_run():
+                unpark()
+                return
+            try:
+                loop.run_sync_soon(unpark)
+            except trio.RunFinishedError:
+                pass  # the waiter's loop has ended, and the waiter with it
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            nonlocal parked
+            parked = False
+            self._discard_callback(arrive)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self.add_done_callback(arrive)
+        if not arrived:
+            parked = True
+            await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def _wait_in_asyncio(self) -> None:
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+
+        def finish() -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        def arrive(_reply: Reply[T]) -> None:
+            try:
+                loop.call_soon_threadsafe(finish)
+            except RuntimeError:
+                pass  # the waiter's loop is closed, and the waiter is gone with it
+
+        self.add_done_callback(arrive)
+        try:
+            await waiter
+        finally:
+            self._discard_callback(arrive)
+
+    def _as_pykka(self) -> pykka.ThreadingFuture[Any]:
+        future: pykka.ThreadingFuture[Any] = pykka.ThreadingFuture()
+        future.set_get_hook(self.result)
+        return future
+
+    def _describe(self) -> str:
+        return "a reply"

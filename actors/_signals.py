@@ -1,0 +1,29 @@
+"""Messages of the control lane, which no user token is ever ahead of."""
+
+from __future__ import annotations
+
+import contextvars
+
+import attrs
+
+from actors._reply import Reply
+
+
+@attrs.frozen(eq=False)
+class Signal:
+    """Base of all messages that go through the control lane."""
+
+
+@attrs.frozen(eq=False)
+class Start(Signal):
+    """Make the actor's instance and run `on_start`; the reply comes when it has, or raises `StartFailed`."""
+
+    reply: Reply[None]
+    context: contextvars.Context
+
+
+@attrs.frozen(eq=False)
+class Stop(Signal):
+    """End the instance: now, or with `drain` after everything accepted; the reply comes after `on_stop`."""
+
+    drain: bool

@@ -1,0 +1,315 @@
+"""The actor system: the one root object, which owns the threads, the loops, the clock, the ids and the tables."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any, TypeVar
+
+import attrs
+import pykka
+
+from actors._actor import BaseActor
+from actors._actor_place import ActorPlace
+from actors._dispatcher import Dispatcher, DispatcherStatistics
+from actors._events import DeadLetter
+from actors._exceptions import NameTaken, UnknownActor
+from actors._exit_reason import ExitReason
+from actors._lifecycle import TokenState
+from actors._operation_place import OperationPlace
+from actors._place import Place
+from actors._ref import ActorRef
+from actors._token import Token
+from actors._trio_host import TrioHost
+
+_logger = logging.getLogger("tokengate.actors")
+
+ROOT = "/"  # path of the root of the tree; the paths below are written without it
+
+A = TypeVar("A", bound=BaseActor)
+
+# The tables of a system are cleaned of tokens by the tokens themselves, when they end.
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@attrs.frozen
+class SystemStatistics:
+    """A system at one moment.
+
+    Attributes:
+        tokens: {state: how many tokens are in it, or ended in it, since the system was opened}.
+        actors: places of actors.
+        dispatcher: the CPU threads.
+        abandoned: names of threads whose code could not be ended.
+    """
+
+    tokens: Mapping[TokenState, int]
+    actors: int
+    dispatcher: DispatcherStatistics
+    abandoned: tuple[str, ...]
+
+
+class ActorSystem:
+    """Everything that actors share, and nothing that two systems share.
+
+    Args:
+        name: prefix of the names of its threads.
+        threads: CPU threads that run steps at once; None takes the number of cores, at least 2.
+        clock: seconds, monotonic; every time in the system comes from it.
+    """
+
+    def __init__(
+        self, name: str, *, threads: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        size = max(2, cores()) if threads is None else threads
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"threads of system '{name}' is {threads!r}; it must be an int of at least 1")
+        self.name = name
+        self.clock = clock
+        self.dispatcher = Dispatcher(f"{name}-cpu", size)
+        self.system_host = TrioHost(f"{name}-system")
+        self.io_host = TrioHost(f"{name}-io")
+        self.ids = count(1)
+        self._names = count(1)
+        self.live: dict[int, Token[Any]] = {}  # {token id: token that has not ended}
+        self.intake_closed = False
+        self.on_forget: Callable[[ActorPlace], None] | None = None
+        self._draining = False
+        self._places: dict[str, Place] = {}  # {path: place}
+        self._lock = threading.Lock()
+        self._uncompleted: Counter[TokenState] = Counter()  # how many tokens ended in each state but completed
+        self._ids_skipped = 0
+        self._abandoned: list[str] = []
+        self._listeners: tuple[Callable[[object], None], ...] = ()
+
+    def open(self) -> None:
+        """Start the threads and the loops."""
+        self.system_host.open()
+        self.io_host.open()
+        self.dispatcher.open()
+
+    # The table of places
+
+    def place(
+        self,
+        path: str,
+        actor_class: type[BaseActor],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        owner: Callable[[ActorPlace, ExitReason, bool], None] | None = None,
+    ) -> ActorPlace:
+        """Make the place of an actor, without an instance yet.
+
+        Raises:
+            NameTaken: the path is in use.
+        """
+        place = ActorPlace(self, path, actor_class, args, kwargs, owner=owner)
+        self._register(place)
+        return place
+
+    def adopt(
+        self,
+        path: str,
+        actor_class: type[BaseActor],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        owner: Callable[[ActorPlace, ExitReason, bool], None],
+    ) -> ActorPlace:
+        """Take over the place that an earlier instance of the same owner left behind, or make a new one.
+
+        Raises:
+            NameTaken: the path is in use.
+        """
+        with self._lock:
+            place = self._places.get(path)
+        if isinstance(place, ActorPlace) and place.orphaned and place.actor_class is actor_class:
+            place.args, place.kwargs, place.owner, place.orphaned = args, dict(kwargs), owner, False
+            return place
+        return self.place(path, actor_class, args, kwargs, owner=owner)
+
+    def close_below(self, place: ActorPlace, reason: ExitReason) -> None:
+        """Close all places further down the path of one that is given up."""
+        prefix = "" if place.path == ROOT else place.path + "/"
+        for below in self.places():
+            if isinstance(below, ActorPlace) and below is not place and below.path.startswith(prefix):
+                below.close(reason)
+
+    def operation_place(self, path: str, affinity: str, **options: Any) -> OperationPlace:
+        """Make the place of an operation; `options` are those of `OperationPlace`.
+
+        Raises:
+            NameTaken: the path is in use.
+        """
+        place = OperationPlace(self, path, affinity, **options)
+        self._register(place)
+        return place
+
+    def start_actor(self, actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ActorRef[A]:
+        """Start an actor that nobody supervises.
+
+        Raises:
+            StartFailed: `__init__` or `on_start` raised.
+        """
+        place = self.place(f"{actor_class.__name__}-{self.next_name()}", actor_class, args, kwargs)
+        try:
+            place.start().result()
+        except BaseException:
+            place.close(ExitReason("shutdown"))
+            raise
+        return place.ref
+
+    def next_name(self) -> int:
+        """Return a number for the name of an actor that was given none."""
+        return next(self._names)
+
+    def find(self, name: str) -> Place:
+        """Return the place with this path, or the only one whose path ends with it.
+
+        Raises:
+            UnknownActor: there is none, or there are several.
+        """
+        with self._lock:
+            place = self._places.get(name)
+            found = [p for path, p in self._places.items() if path.endswith("/" + name)]
+        if place is not None:
+            return place
+        if len(found) == 1:
+            return found[0]
+        if found:
+            paths = ", ".join(sorted(p.path for p in found))
+            raise UnknownActor(f"several actors are called '{name}' in '{self.name}': {paths}; use the path")
+        raise UnknownActor(f"no actor is called '{name}' in '{self.name}'")
+
+    def places(self) -> list[Place]:
+        """Return all places, in the order in which they were made."""
+        with self._lock:
+            return list(self._places.values())
+
+    def forget(self, place: Place) -> None:
+        """Free the path of a place that has ended."""
+        with self._lock:
+            if self._places.get(place.path) is place:
+                del self._places[place.path]
+        if self.on_forget is not None and isinstance(place, ActorPlace):
+            self.on_forget(place)
+
+    def _register(self, place: Place) -> None:
+        with self._lock:
+            if place.path in self._places:
+                raise NameTaken(f"'{self.name}' has an actor called '{place.path}' already; choose another name")
+            self._places[place.path] = place
+
+    # Tokens
+
+    def admits(self, token: Token[Any]) -> bool:
+        """Tell whether a token is still accepted while the system closes: while it drains, those of live ones."""
+        return self._draining and token.parent in self.live
+
+    def note_uncompleted(self, state: TokenState) -> None:
+        """Count a token that ended otherwise than completed."""
+        with self._lock:
+            self._uncompleted[state] += 1
+
+    def note_abandoned(self, path: str, threads: list[str]) -> None:
+        """Remember threads whose code could not be ended."""
+        with self._lock:
+            self._abandoned.extend(threads)
+        _logger.warning("abandoned %s: actor '%s' did not stop in time", ", ".join(threads), path)
+
+    def statistics(self) -> SystemStatistics:
+        """Return the figures of this moment; exact when nothing moves."""
+        with self._lock:
+            # An id is used up to learn how many were: the only way that costs the makers of tokens nothing.
+            created = next(self.ids) - 1 - self._ids_skipped
+            self._ids_skipped += 1
+            uncompleted = dict(self._uncompleted)
+            live = list(self.live.values())
+            actors = sum(isinstance(place, ActorPlace) for place in self._places.values())
+            abandoned = tuple(self._abandoned)
+        tokens = dict.fromkeys(TokenState, 0)
+        tokens.update(Counter(token.state for token in live))
+        tokens.update(uncompleted)
+        tokens[TokenState.COMPLETED] = max(0, created - len(live) - sum(uncompleted.values()))
+        return SystemStatistics(tokens, actors, self.dispatcher.statistics(), abandoned)
+
+    # Events
+
+    def subscribe(self, listener: Callable[[object], None]) -> Callable[[], None]:
+        """Call `listener` with each event, on the thread where it happens; the return value ends that."""
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._listeners = tuple(known for known in self._listeners if known is not listener)
+
+        return unsubscribe
+
+    def publish(self, event: object) -> None:
+        """Hand an event to everyone who listens; what a listener raises is logged."""
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                _logger.exception("a listener raised on %r", event)
+
+    def dead_letter(self, token: Token[Any], reason: BaseException) -> None:
+        """Report a token that nobody handled."""
+        if self._listeners:
+            self.publish(DeadLetter(token, reason))
+
+    # Closing
+
+    def drain(self) -> list[Token[Any]]:
+        """Close the intake, but for what the tokens that are live submit; return those tokens."""
+        self._draining = self.intake_closed = True
+        return list(self.live.values())
+
+    def close(self, timeout: float) -> tuple[str, ...]:
+        """End every token and every thread.
+
+        Args:
+            timeout: seconds for the threads to finish what they do.
+
+        Returns:
+            names of the threads that did not; they are daemons whose results go nowhere.
+        """
+        deadline = time.monotonic() + timeout
+        self.intake_closed, self._draining = True, False
+        for place in reversed(self.places()):
+            place.terminate_queued("was closed")
+            place.terminate_running("its system was closed")
+        for token in list(self.live.values()):
+            token._terminate("its system was closed")
+        late = self.dispatcher.close(deadline)
+        late += self.io_host.close(deadline)
+        late += self.system_host.close(deadline)
+        with self._lock:
+            self._abandoned = sorted({*late})
+            return tuple(self._abandoned)
+
+
+_open_systems: list[ActorSystem] = []  # the default one, once somebody has needed it
+_open_systems_lock = threading.Lock()
+
+
+def default_system() -> ActorSystem:
+    """Return the system of actors that are started outside of any gate; they are in pykka's registry."""
+    with _open_systems_lock:
+        if not _open_systems:
+            system = ActorSystem("default")
+            system.on_forget = lambda place: pykka.ActorRegistry.unregister(place.ref)
+            system.open()
+            _open_systems.append(system)
+        return _open_systems[0]

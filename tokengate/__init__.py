@@ -1,0 +1,100 @@
+# The top floor: the gate, and what its users type. It stands on `supervisors` and `actors`.
+#
+#   what is decorated   _operation.py (`@token`)
+#   what is opened      _gate.py (`Gate`), _current.py (which gate a call belongs to), _shutdown_report.py,
+#                       _switch_interval.py
+#   what is typed       cli/ (the `tokengate` command)
+#   what is shown       demo/ (the first example: an indexer as a service hierarchy)
+"""TokenGate: an actor runtime in which every call is a token that can be seen and steered while it runs."""
+
+from actors import (
+    ActorDead,
+    ActorProxy,
+    ActorRef,
+    CpuActor,
+    DeadLetter,
+    ExitReason,
+    IoActor,
+    MailboxFull,
+    NameTaken,
+    StartFailed,
+    Token,
+    TokenExpired,
+    TokenFailed,
+    TokenGateError,
+    TokenInterrupt,
+    TokenRejected,
+    TokenState,
+    TokenTerminated,
+    UnknownActor,
+    WaitTimeout,
+    WouldBlock,
+    checkpoint,
+    current_token,
+)
+from supervisors import (
+    BadSpec,
+    ChildEnded,
+    ChildError,
+    ChildRestarting,
+    ChildSpec,
+    ChildStarted,
+    ChildStartFailed,
+    DynamicSupervisor,
+    GaveUp,
+    ShutdownError,
+    Supervisor,
+)
+from tokengate._current import current_gate
+from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate
+from tokengate._gate import Gate, GateStatistics
+from tokengate._operation import AsyncOperation, Operation, token
+from tokengate._shutdown_report import ShutdownReport
+
+__all__ = [
+    "ActorDead",
+    "ActorProxy",
+    "ActorRef",
+    "AmbiguousGate",
+    "AsyncOperation",
+    "BadOperation",
+    "BadSpec",
+    "ChildEnded",
+    "ChildError",
+    "ChildRestarting",
+    "ChildSpec",
+    "ChildStartFailed",
+    "ChildStarted",
+    "CpuActor",
+    "DeadLetter",
+    "DynamicSupervisor",
+    "ExitReason",
+    "Gate",
+    "GateState",
+    "GateStatistics",
+    "GaveUp",
+    "IoActor",
+    "MailboxFull",
+    "NameTaken",
+    "NeedsGate",
+    "Operation",
+    "ShutdownError",
+    "ShutdownReport",
+    "StartFailed",
+    "Supervisor",
+    "Token",
+    "TokenExpired",
+    "TokenFailed",
+    "TokenGateError",
+    "TokenInterrupt",
+    "TokenRejected",
+    "TokenState",
+    "TokenTerminated",
+    "UnknownActor",
+    "WaitTimeout",
+    "WouldBlock",
+    "checkpoint",
+    "current_gate",
+    "current_token",
+    "token",
+]

@@ -1,0 +1,49 @@
+"""Which gate a bare call belongs to."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING
+
+from actors import current_token
+from tokengate._exceptions import AmbiguousGate
+
+if TYPE_CHECKING:
+    from tokengate._gate import Gate
+
+open_gates: list[Gate] = []
+
+# The gates that `with` blocks around this code have opened, the innermost last.
+_entered: contextvars.ContextVar[tuple[Gate, ...]] = contextvars.ContextVar("entered_gates", default=())
+
+
+def current_gate() -> Gate | None:
+    """Return the gate of the running token; else the innermost one entered here; else the only one; else None.
+
+    Raises:
+        AmbiguousGate: several are open and none of these rules chooses one.
+    """
+    if not open_gates:
+        return None
+    token = current_token()
+    if token is not None:
+        for gate in open_gates:
+            if gate.owns(token):
+                return gate
+    for gate in reversed(_entered.get()):
+        if gate in open_gates:
+            return gate
+    if len(open_gates) == 1:
+        return open_gates[0]
+    names = ", ".join(f"'{gate.name}'" for gate in open_gates)
+    raise AmbiguousGate(f"several gates are open ({names}) and this call is within none of them; use 'with gate:'")
+
+
+def enter(gate: Gate) -> None:
+    """Make `gate` the innermost one of the current context."""
+    _entered.set((*_entered.get(), gate))
+
+
+def leave(gate: Gate) -> None:
+    """Undo `enter` in the current context, if it was done there."""
+    _entered.set(tuple(known for known in _entered.get() if known is not gate))

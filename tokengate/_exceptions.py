@@ -1,0 +1,21 @@
+"""Every error that the gate raises on purpose."""
+
+from __future__ import annotations
+
+from actors import TokenGateError
+
+
+class NeedsGate(TokenGateError, RuntimeError):
+    """There is no open gate, and this cannot be done without one: use `with Gate():` around it."""
+
+
+class AmbiguousGate(TokenGateError, RuntimeError):
+    """Several gates are open and nothing says which is meant: call from within `with gate:` or from a token."""
+
+
+class GateState(TokenGateError, RuntimeError):
+    """The gate is not open yet, was opened before, or has closed."""
+
+
+class BadOperation(TokenGateError, TypeError):
+    """`@token` was put on something that it cannot run, or with options that contradict the function."""

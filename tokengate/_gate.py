@@ -1,0 +1,375 @@
+"""The gate: opens a system with its tree of supervisors, and closes it in order."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import attrs
+import trio
+
+from actors import (
+    ROOT,
+    SHUTDOWN,
+    ActorPlace,
+    ActorRef,
+    ActorSystem,
+    BaseActor,
+    ExitReason,
+    OperationPlace,
+    SystemStatistics,
+    Token,
+    TokenState,
+    UnknownActor,
+)
+from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor
+from tokengate import _current, _switch_interval
+from tokengate._exceptions import GateState
+from tokengate._shutdown_report import ShutdownReport
+
+if TYPE_CHECKING:
+    from tokengate._operation import OperationSpec
+
+_logger = logging.getLogger("tokengate")
+
+A = TypeVar("A", bound=BaseActor)
+
+SPAWNED = "spawned"  # id of the supervisor of actors that `spawn` starts
+OPERATIONS = "operations"  # first part of the paths of operations
+
+# Of the time for shutdown, what may go into waiting for tokens to complete; the rest is for stopping the tree.
+_DRAIN_SHARE = 0.5
+
+# Seconds that threads and loops get to end after everything on them has been ended.
+_THREADS_SECONDS = 1.0
+
+
+@attrs.frozen
+class GateStatistics:
+    """A gate at one moment.
+
+    Attributes:
+        tokens: {state: how many tokens are in it, or ended in it, since the gate was opened}.
+        restarts: restarts of actors since then.
+        system: figures of the runtime below.
+    """
+
+    tokens: Mapping[TokenState, int]
+    restarts: int
+    system: SystemStatistics
+
+
+class Gate:
+    """Where tokens run: `with Gate() as gate:` opens it, and closes it in order at the end of the block.
+
+    A gate owns its threads, its loops and its tree of supervisors; two gates share nothing. It opens once.
+
+    Args:
+        name: what logs, thread names and operators call it.
+        children: specs of the actors that run as long as the gate is open, in the order of their start.
+        intensity: restarts of these that are allowed within `period`; one more, and the gate stops.
+        period: seconds.
+        shutdown: seconds that closing may take. Up to half of it goes into waiting for accepted tokens to end.
+        threads: CPU threads that run steps at once; None takes the number of cores, at least 2.
+        switch_interval: seconds; `sys.setswitchinterval` while the gate is open.
+
+    Raises:
+        ValueError: an argument has a value that cannot work (`BadSpec`, for a child).
+    """
+
+    def __init__(
+        self,
+        name: str = "gate",
+        *,
+        children: Iterable[ChildSpec] = (),
+        intensity: int = 3,
+        period: float = 5.0,
+        shutdown: float = 10.0,
+        threads: int | None = None,
+        switch_interval: float = 0.0005,
+    ) -> None:
+        for argument, value in (("shutdown", shutdown), ("switch_interval", switch_interval)):
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ValueError(f"{argument} of gate '{name}' is {value!r}; it must be a number of seconds")
+        self.name = name
+        self.shutdown = float(shutdown)
+        spawned = DynamicSupervisor.child_spec(SPAWNED, intensity=intensity, period=period)
+        self._root_spec = Supervisor.child_spec(name, (spawned, *children), intensity=intensity, period=period)
+        self._switch_interval = float(switch_interval) or 1e-6
+        self._system = ActorSystem(name, threads=threads)
+        self._root: ActorPlace | None = None
+        self._operations: dict[OperationSpec, OperationPlace] = {}
+        self._lock = threading.Lock()
+        self._state = "new"  # -> "open" -> "closing" -> "closed"
+        self._restarts = 0
+        self._gave_up = False
+        self._stopping = False
+        self._stop_requests: SimpleQueue[None] = SimpleQueue()
+        self._hurried = False
+        self._phase: trio.CancelScope | None = None  # of the shutdown, on the system loop
+        self._closed = threading.Event()
+        self._report: ShutdownReport | None = None
+
+    # Opening and closing
+
+    def open(self) -> Self:
+        """Start the threads, the loops and the tree; `with` does this for you.
+
+        Raises:
+            StartFailed: a child did not start; those before it were stopped, and nothing is left open.
+            GateState: it has been opened before.
+        """
+        with self._lock:
+            if self._state != "new":
+                raise GateState(f"gate '{self.name}' is {self._state}; a gate opens once, make a new one")
+            self._state = "open"
+        _switch_interval.want(self._switch_interval)
+        try:
+            system = self._system
+            system.open()
+            system.subscribe(self._count_restart)
+            spec = self._root_spec
+            self._root = system.place(ROOT, spec.start, spec.args, spec.kwargs, owner=self._root_ended)
+            _current.open_gates.append(self)
+            self._root.start().result()
+        except BaseException:
+            self._end(0.0)
+            raise
+        return self
+
+    def close(self, timeout: float | None = None, *, drain: bool = True) -> ShutdownReport:
+        """Stop the intake, drain, stop the tree in reverse, end the threads; return what that came to.
+
+        Closing again returns the same report. Ctrl-C while it waits hurries it, and is raised afterwards.
+
+        Args:
+            timeout: seconds for all of it; None takes the gate's `shutdown`.
+            drain: whether to wait for accepted tokens to come to their own end.
+        """
+        with self._lock:
+            first = self._state == "open"
+            if self._state == "new":
+                raise GateState(f"gate '{self.name}' is not open")
+            if first:
+                self._state = "closing"
+        if not first:
+            self._closed.wait()
+            assert self._report is not None
+            return self._report
+        self.request_stop()
+        started = time.monotonic()
+        seconds = self.shutdown if timeout is None else timeout
+        interrupted: BaseException | None = None
+        stages = self._system.system_host.run(lambda: self._run_stages(seconds, drain))
+        while not stages.done():
+            try:
+                stages.exception()
+            except KeyboardInterrupt as error:
+                interrupted = error
+                self.hurry()
+        drained = stages.exception() is None and stages.result()
+        report = self._end(max(_THREADS_SECONDS, started + seconds - time.monotonic()), drained, started)
+        if interrupted is not None:
+            raise interrupted
+        return report
+
+    def hurry(self) -> None:
+        """Cut a running shutdown short: what has not stopped is ended now. Safe in a signal handler."""
+        self._hurried = True
+        self._system.system_host.call_soon(self._cut_phase)
+
+    def request_stop(self) -> None:
+        """Let `wait` return, so that whoever opened the gate closes it. Safe in a signal handler."""
+        self._stopping = True
+        self._stop_requests.put(None)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody has asked for the gate's end."""
+        return self._stopping
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until somebody calls `request_stop`, or `timeout` seconds; tell whether somebody did."""
+        try:
+            self._stop_requests.get(timeout=timeout)
+        except Empty:
+            return False
+        self._stop_requests.put(None)  # for others who wait
+        return True
+
+    def __enter__(self) -> Self:
+        self.open()
+        _current.enter(self)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _current.leave(self)
+        self.close(drain=exc_type is None)
+
+    @contextmanager
+    def entered(self) -> Generator[Self]:
+        """Make this open gate the current one of a block of code."""
+        _current.enter(self)
+        try:
+            yield self
+        finally:
+            _current.leave(self)
+
+    async def _run_stages(self, seconds: float, drain: bool) -> bool:
+        """Drain and stop the tree, on the system loop; return whether all tokens came to their own end."""
+        pending = [] if not drain else self._system.drain()
+        if not drain:
+            self._system.intake_closed = True
+        end = trio.current_time() + seconds
+        with self._limited(trio.current_time() + seconds * _DRAIN_SHARE):
+            for token in pending:
+                await token.wait()
+        drained = drain and all(token.done() for token in pending)
+        root = self._root
+        if root is not None:
+            with self._limited(end):
+                await root.stop(SHUTDOWN, drain=False, administrative=False).wait()
+        return drained
+
+    def _limited(self, deadline: float) -> trio.CancelScope:
+        self._phase = trio.CancelScope(deadline=-math.inf if self._hurried else deadline)
+        return self._phase
+
+    def _cut_phase(self) -> None:
+        if self._phase is not None:
+            self._phase.cancel()
+
+    def _end(self, seconds: float, drained: bool = False, started: float | None = None) -> ShutdownReport:
+        """Close the system, whatever is left in it."""
+        left = len(self._system.live)
+        abandoned = self._system.close(seconds)
+        _switch_interval.release(self._switch_interval)
+        if self in _current.open_gates:
+            _current.open_gates.remove(self)
+        now = time.monotonic()
+        report = ShutdownReport(drained, left, abandoned, self._gave_up, now - (started or now))
+        if abandoned:
+            _logger.warning("gate '%s' left behind %s", self.name, ", ".join(abandoned))
+        self._report = report
+        with self._lock:
+            self._state = "closed"
+        self._closed.set()
+        return report
+
+    # Actors
+
+    def spawn(
+        self, actor_class: type[A], *args: Any, name: str | None = None, restart: Restart = "transient", **kwargs: Any
+    ) -> ActorRef[A]:
+        """Start an actor under the gate's own dynamic supervisor, and return its ref after `on_start`.
+
+        Args:
+            actor_class: a `CpuActor` or `IoActor`.
+            args: positional arguments of the class.
+            name: its name; None makes one up from the class and a number.
+            restart: `permanent`, `transient` or `temporary`.
+            kwargs: keyword arguments of the class.
+
+        Raises:
+            StartFailed: `__init__` or `on_start` raised.
+            ChildError: the name is taken.
+            WouldBlock: called on the thread of a trio loop; use `await gate.aspawn(...)`.
+        """
+        spec = self._spec(actor_class, args, kwargs, name, restart)
+        return self._spawned().proxy().start_child(spec).result()  # type: ignore[no-any-return]
+
+    async def aspawn(
+        self, actor_class: type[A], *args: Any, name: str | None = None, restart: Restart = "transient", **kwargs: Any
+    ) -> ActorRef[A]:
+        """Do as `spawn` does, awaiting the start (trio and asyncio)."""
+        spec = self._spec(actor_class, args, kwargs, name, restart)
+        return await self._spawned().proxy().start_child(spec)  # type: ignore[no-any-return]
+
+    def find(self, name: str) -> ActorRef[Any]:
+        """Return the ref of the actor with this path, or with this name if only one has it.
+
+        Raises:
+            UnknownActor: there is none, or there are several.
+        """
+        place = self.system.find(name)
+        if not isinstance(place, ActorPlace):
+            raise UnknownActor(f"'{name}' is an operation in gate '{self.name}', not an actor")
+        return place.ref
+
+    def _spec(
+        self, actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str | None, restart: Restart
+    ) -> ChildSpec:
+        if name is None:
+            name = f"{getattr(actor_class, '__name__', 'actor')}-{self._system.next_name()}"
+        return ChildSpec(name, actor_class, args=args, kwargs=kwargs, restart=restart)
+
+    def _spawned(self) -> ActorRef[Any]:
+        return self.find(SPAWNED)
+
+    # Looking
+
+    @property
+    def system(self) -> ActorSystem:
+        """The runtime of an open gate.
+
+        Raises:
+            GateState: it is not open.
+        """
+        if self._state not in ("open", "closing"):
+            raise GateState(f"gate '{self.name}' is not open ({self._state}); use 'with gate:'")
+        return self._system
+
+    def owns(self, token: Token[Any]) -> bool:
+        """Tell whether a token is one of this gate's."""
+        return token._system is self._system
+
+    def statistics(self) -> GateStatistics:
+        """Return the figures of this moment; they stay readable after the gate has closed."""
+        system = self._system.statistics()
+        return GateStatistics(system.tokens, self._restarts, system)
+
+    def subscribe(self, listener: Callable[[object], None]) -> Callable[[], None]:
+        """Call `listener` with every event (supervisors' reports, dead letters); the return value ends that.
+
+        It is called on the thread where the event happens, often the system loop's, so it must be quick.
+        """
+        return self._system.subscribe(listener)
+
+    def place_of(self, spec: OperationSpec) -> OperationPlace:
+        """Return the place of an operation in this gate, made at its first use."""
+        place = self._operations.get(spec)
+        if place is None:
+            with self._lock:
+                place = self._operations.get(spec)
+                if place is None:
+                    taken = {known.path for known in self._operations.values()}
+                    path = f"{OPERATIONS}/{spec.name}"
+                    if path in taken:
+                        path = f"{OPERATIONS}/{spec.qualified_name}"
+                    if path in taken:
+                        path = f"{path}-{len(taken)}"
+                    place = self._operations[spec] = spec.make_place(self, path)
+        return place
+
+    def _count_restart(self, event: object) -> None:
+        if isinstance(event, ChildStarted) and event.restart:
+            self._restarts += 1  # supervisors report from one thread only, the system loop's
+
+    def _root_ended(self, place: ActorPlace, reason: ExitReason, _administrative: bool) -> None:
+        if self._state == "open":
+            self._gave_up = True
+            _logger.critical("gate '%s': its root supervisor has ended (%s); stopping", self.name, reason)
+            place.close(reason)
+            self.request_stop()
+
+    def __repr__(self) -> str:
+        return f"<Gate '{self.name}' {self._state}>"

@@ -1,0 +1,306 @@
+"""`@token`: a plain function whose calls are tokens."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from functools import update_wrapper
+from types import MappingProxyType
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_args, overload
+
+import attrs
+import trio
+
+from actors import DEFAULT_CAPACITY, NO_TAGS, OperationPlace, Overflow, Token, TokenFailed
+from tokengate._current import current_gate, open_gates
+from tokengate._exceptions import BadOperation, NeedsGate
+from tokengate._gate import Gate
+
+P = ParamSpec("P")
+T = TypeVar("T")
+O = TypeVar("O", bound="_Operation[..., Any]")
+
+Affinity: TypeAlias = Literal["io", "cpu"]
+
+# Tokens that run at once by default, where a running token does not hold a thread all the time.
+SUSPENDABLE_CONCURRENCY = 1_000
+
+
+@attrs.frozen(eq=False)
+class OperationSpec:
+    """What an operation is, apart from the options of a single call; each gate has one place for it."""
+
+    name: str
+    qualified_name: str
+    function: Callable[..., Any]
+    affinity: Affinity
+    generator: bool
+    coroutine: bool
+    concurrency: int | None
+    capacity: int
+    overflow: Overflow
+
+    def make_place(self, gate: Gate, path: str) -> OperationPlace:
+        """Make the place under this path where a gate serves the operation."""
+        system = gate.system
+        concurrency = self.concurrency
+        if concurrency is None:
+            suspendable = self.generator or self.affinity == "io"
+            concurrency = SUSPENDABLE_CONCURRENCY if suspendable else system.dispatcher.size
+        return system.operation_place(
+            path,
+            self.affinity,
+            generator=self.generator,
+            concurrency=concurrency,
+            capacity=self.capacity,
+            overflow=self.overflow,
+        )
+
+
+class _Operation(Generic[P, T]):
+    """What all operations share: making tokens.
+
+    Attributes:
+        priority: of its tokens; higher goes first.
+        tags: of its tokens.
+    """
+
+    __wrapped__: Callable[..., Any]
+
+    def __init__(self, spec: OperationSpec, priority: int, tags: Mapping[str, str]) -> None:
+        self._spec = spec
+        self._function = spec.function
+        self.priority = priority
+        self.tags = tags
+        update_wrapper(self, spec.function)
+
+    @property
+    def affinity(self) -> Affinity:
+        """Where its tokens run."""
+        return self._spec.affinity
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
+        """Send a call to the current gate and return its token at once.
+
+        It waits only while the operation's mailbox is full. A call that is refused returns a rejected token.
+
+        Raises:
+            NeedsGate: no gate is open.
+            AmbiguousGate: several are open and nothing says which is meant.
+        """
+        place = self._gate().place_of(self._spec)
+        return place.send(place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags))
+
+    async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
+        """Do as `submit` does, awaiting room in the mailbox (trio and asyncio)."""
+        place = self._gate().place_of(self._spec)
+        token = place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags)
+        return await place.send_async(token)
+
+    def map(self, items: Iterable[Any]) -> list[Token[T]]:
+        """Submit one call for each item, as its only argument, and return the tokens in that order."""
+        submit = cast("Callable[[Any], Token[T]]", self.submit)
+        return [submit(item) for item in items]
+
+    def with_options(self: O, *, priority: int | None = None, tags: Mapping[str, str] | None = None) -> O:
+        """Return the same operation with other options for its tokens; tags are added to those it has."""
+        return type(self)(
+            self._spec,
+            self.priority if priority is None else check_priority(self._spec.name, priority),
+            self.tags if tags is None else MappingProxyType({**self.tags, **check_tags(self._spec.name, tags)}),
+        )
+
+    def _gate(self) -> Gate:
+        gate = current_gate()
+        if gate is None:
+            raise NeedsGate(f"no gate is open to submit '{self._spec.name}' to; use 'with Gate():' around it")
+        return gate
+
+    def __repr__(self) -> str:
+        return f"<{self.affinity} operation {self._spec.qualified_name}>"
+
+
+class Operation(_Operation[P, T]):
+    """A function, or a generator function, whose calls are tokens.
+
+    The yields of a generator function only mark its steps; its return value is the result, with a gate and
+    without one.
+    """
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call it like the plain function: as a token on this very thread, when that is nobody else's turn.
+
+        With no gate open the function is called and nothing else happens.
+        """
+        if not open_gates:
+            spec = self._spec
+            if spec.generator:
+                return cast("T", _exhaust(self._function(*args, **kwargs)))
+            return cast("T", self._function(*args, **kwargs))
+        place = self._gate().place_of(self._spec)
+        token = place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags)
+        if place.may_run_here():
+            return cast("T", place.run_here(token))
+        try:
+            return cast("T", place.send(token).result())
+        except TokenFailed as error:
+            if error.__cause__ is not None:
+                raise error.__cause__ from None
+            raise
+
+
+class AsyncOperation(_Operation[P, T]):
+    """A coroutine function whose calls are tokens."""
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await it like the plain coroutine function; cancelling that cancels the token.
+
+        With no gate open, and in trio, the function is awaited and nothing else happens.
+
+        Raises:
+            NeedsGate: awaited from asyncio with no gate open; the function is trio code.
+        """
+        gate = current_gate()
+        if gate is None:
+            if not trio.lowlevel.in_trio_task():
+                raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")
+            return cast("T", await self._function(*args, **kwargs))
+        place = gate.place_of(self._spec)
+        token = place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags)
+        await place.send_async(token)
+        try:
+            return cast("T", await token)
+        finally:
+            token.cancel()  # only if the wait was cancelled: it does nothing to a token that has ended
+
+
+@overload
+def token(function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncOperation[P, T]: ...
+@overload
+def token(function: Callable[P, Generator[Any, Any, T]], /) -> Operation[P, T]: ...
+@overload
+def token(function: Callable[P, T], /) -> Operation[P, T]: ...
+@overload
+def token(
+    *,
+    affinity: Affinity | None = None,
+    priority: int = 0,
+    tags: Mapping[str, str] | None = None,
+    concurrency: int | None = None,
+    capacity: int = DEFAULT_CAPACITY,
+    overflow: Overflow = "wait",
+) -> _Decorator: ...
+def token(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    affinity: Affinity | None = None,
+    priority: int = 0,
+    tags: Mapping[str, str] | None = None,
+    concurrency: int | None = None,
+    capacity: int = DEFAULT_CAPACITY,
+    overflow: Overflow = "wait",
+) -> Any:
+    """Turn a function into an operation, whose calls are tokens while a gate is open.
+
+    Args:
+        function: a plain function, a coroutine function (trio code) or a generator function (one step between
+            two yields).
+        affinity: `io` (a trio task; the default for coroutine functions) or `cpu` (a thread; for all others).
+        priority: of its tokens; higher goes first.
+        tags: labels of its tokens.
+        concurrency: tokens of it that run at once. None: 1,000 for coroutine and generator functions, which
+            make room between their steps, and the number of CPU threads for plain ones.
+        capacity: tokens that may be queued before senders wait.
+        overflow: what happens to a token that finds the queue full.
+
+    Raises:
+        BadOperation: the function cannot be run like that.
+        ValueError: an option has a value that cannot work.
+    """
+    decorator = _Decorator(affinity, priority, tags or NO_TAGS, concurrency, capacity, overflow)
+    return decorator if function is None else decorator(function)
+
+
+@attrs.frozen
+class _Decorator:
+    """`token` with its options given, waiting for the function."""
+
+    affinity: Affinity | None
+    priority: int
+    tags: Mapping[str, str]
+    concurrency: int | None
+    capacity: int
+    overflow: Overflow
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncOperation[P, T]: ...
+    @overload
+    def __call__(self, function: Callable[P, Generator[Any, Any, T]], /) -> Operation[P, T]: ...
+    @overload
+    def __call__(self, function: Callable[P, T], /) -> Operation[P, T]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        name = check_function(function)
+        coroutine = inspect.iscoroutinefunction(function)
+        affinity = self.affinity or ("io" if coroutine else "cpu")
+        if affinity not in get_args(Affinity):
+            raise BadOperation(f"affinity of '{name}' is {affinity!r}; choose 'io' or 'cpu'")
+        if coroutine and affinity == "cpu":
+            raise BadOperation(f"'{name}' is a coroutine function; its affinity can only be 'io'")
+        for option, value in (("concurrency", self.concurrency), ("capacity", self.capacity)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{option} of '{name}' is {value!r}; it must be an int of at least 1")
+        if self.overflow not in get_args(Overflow):
+            raise ValueError(f"overflow of '{name}' is {self.overflow!r}; choose one of {get_args(Overflow)}")
+        spec = OperationSpec(
+            name=name,
+            qualified_name=f"{function.__module__}.{function.__qualname__}",
+            function=function,
+            affinity=affinity,
+            generator=inspect.isgeneratorfunction(function),
+            coroutine=coroutine,
+            concurrency=self.concurrency,
+            capacity=self.capacity,
+            overflow=self.overflow,
+        )
+        kind = AsyncOperation if coroutine else Operation
+        return kind(spec, check_priority(name, self.priority), MappingProxyType(dict(check_tags(name, self.tags))))
+
+
+def check_function(function: object) -> str:
+    """Return the name of a function that can be an operation, or raise `BadOperation`."""
+    if isinstance(function, type):
+        raise BadOperation(f"@token goes on functions; make the class '{function.__name__}' an actor instead")
+    if not inspect.isfunction(function):
+        raise BadOperation(f"@token goes on functions (def or async def); {function!r} is none")
+    name = function.__name__
+    if inspect.isasyncgenfunction(function):
+        raise BadOperation(f"'{name}' is an async generator function; it has no single result to wait for")
+    owner = function.__qualname__.rpartition(".")[0]
+    first = next(iter(inspect.signature(function).parameters), None)
+    if owner and not owner.endswith("<locals>") and first in ("self", "cls"):
+        raise BadOperation(f"'{function.__qualname__}' is a method; make its class an actor (CpuActor or IoActor)")
+    return name
+
+
+def check_priority(name: str, priority: object) -> int:
+    """Return the priority if it is an int, or raise `ValueError`."""
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise ValueError(f"priority of '{name}' is {priority!r}; it must be an int")
+    return priority
+
+
+def check_tags(name: str, tags: object) -> Mapping[str, str]:
+    """Return the tags if they map strings to strings, or raise `ValueError`."""
+    if not isinstance(tags, Mapping) or not all(isinstance(part, str) for item in tags.items() for part in item):
+        raise ValueError(f"tags of '{name}' is {tags!r}; it must map strings to strings")
+    return tags
+
+
+def _exhaust(steps: Generator[Any, Any, T]) -> T:
+    """Run a generator to its end and return its return value."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return cast("T", stop.value)

@@ -1,0 +1,27 @@
+"""The command group, and what all commands share."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+
+import click
+
+from tokengate.cli._demo import demo
+from tokengate.cli._run import run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("tokengate-runtime"), prog_name="tokengate")
+@click.option("-v", "--verbose", count=True, help="Log restarts and crashes; twice: everything.")
+def main(verbose: int) -> None:
+    """Run services whose every call is a token that can be seen and steered.
+
+    Begin with 'tokengate demo'.
+    """
+    level = {0: logging.ERROR, 1: logging.WARNING}.get(verbose, logging.DEBUG)
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+
+main.add_command(demo)
+main.add_command(run)

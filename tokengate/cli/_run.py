@@ -1,0 +1,72 @@
+"""`tokengate run`: run a user's own service until a signal ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tokengate import Gate, GateState, ShutdownReport, StartFailed
+from tokengate.cli._errors import UsageProblem
+from tokengate.cli._stopping import Stopping, stop_on_signals
+from tokengate.cli._target import load_target
+
+
+@click.command()
+@click.argument("target")
+@click.option(
+    "--shutdown", type=click.FloatRange(min=0), default=None, metavar="SECONDS", help="Time for stopping in order."
+)
+def run(target: str, shutdown: float | None) -> None:
+    """Run the service that TARGET names, until SIGINT (Ctrl-C) or SIGTERM.
+
+    TARGET is module:attribute or file.py:attribute. The attribute is a Gate, which is opened; or a function, which
+    is called with an open Gate named after it, sets its service up and returns (or returns when gate.wait() does).
+
+    The first signal stops the service in order, a second one hurries it. The exit code is 0 after a clean stop.
+
+    \b
+    tokengate run examples/shop.py:gate
+    """
+    found = load_target(target)
+    setup: Callable[[Gate], Any] | None = None
+    if isinstance(found, Gate):
+        gate = found
+    else:
+        setup = found
+        gate = Gate(getattr(found, "__name__", Path(target).stem))
+    with stop_on_signals() as stopping:
+        report = _serve(gate, setup, shutdown, stopping)
+    if report.gave_up:
+        raise click.ClickException(f"gate '{gate.name}' gave up: too many restarts")
+    if report.abandoned:
+        raise click.ClickException(f"gate '{gate.name}' left behind: {', '.join(report.abandoned)}")
+    click.echo(f"gate '{gate.name}' stopped after {report.seconds:.2f} s", err=True)
+
+
+def _serve(
+    gate: Gate, setup: Callable[[Gate], Any] | None, shutdown: float | None, stopping: Stopping
+) -> ShutdownReport:
+    stopping.gate = gate
+    try:
+        gate.open()
+    except (GateState, StartFailed) as error:
+        raise UsageProblem(f"cannot open gate '{gate.name}': {error}") from error
+    click.echo(f"gate '{gate.name}' is open; Ctrl-C stops it", err=True)
+    try:
+        with gate.entered():
+            if setup is not None:
+                stopping.interrupt = True
+                setup(gate)
+                stopping.interrupt = False
+            gate.wait()
+    except KeyboardInterrupt:
+        if not stopping.received:
+            raise
+    finally:
+        stopping.interrupt = False
+        click.echo(f"gate '{gate.name}' is stopping", err=True)
+        report = gate.close(shutdown)
+    return report

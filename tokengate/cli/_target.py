@@ -1,0 +1,70 @@
+"""What TARGET names: a gate that is not open yet, or a function that takes an open one."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tokengate import Gate
+from tokengate.cli._errors import UsageProblem
+
+
+def load_target(target: str) -> Gate | Callable[[Gate], Any]:
+    """Import what `module:attribute` or `file.py:attribute` names.
+
+    Raises:
+        UsageProblem: there is no such thing, or it is neither a gate nor a function.
+    """
+    where, colon, attribute = target.rpartition(":")
+    if not colon or not where or not attribute:
+        raise UsageProblem(f"'{target}' names no attribute; write module:attribute or file.py:attribute")
+    module = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
+    found: object = module
+    for name in attribute.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise UsageProblem(f"'{where}' has no attribute '{attribute}'") from None
+    if isinstance(found, Gate):
+        return found
+    if callable(found) and not isinstance(found, type):
+        return found
+    raise UsageProblem(f"'{target}' is {type(found).__name__}; it must be a Gate, or a function that takes one")
+
+
+def _import_module(name: str) -> ModuleType:
+    sys.path.insert(0, "")
+    return _guarded(name, lambda: importlib.import_module(name))
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageProblem(f"there is no file '{path}'")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    loader = spec.loader
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.parent))
+
+    def load() -> ModuleType:
+        loader.exec_module(module)
+        return module
+
+    return _guarded(str(path), load)
+
+
+def _guarded(name: str, load: Callable[[], ModuleType]) -> ModuleType:
+    try:
+        return load()
+    except ModuleNotFoundError as error:
+        raise UsageProblem(f"cannot import '{name}': {error}") from None
+    except Exception as error:
+        raise UsageProblem(f"cannot import '{name}':\n{''.join(traceback.format_exception(error))}") from None
