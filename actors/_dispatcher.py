@@ -136,8 +136,10 @@ class Dispatcher:
                     return
                 continue
             try:
-                if runnable.run():
-                    queue.put(runnable)
+                while runnable.run():
+                    if not queue.empty():
+                        queue.put(runnable)
+                        break
             except BaseException:
                 # A bug of the runtime, not of user code, whose exceptions end in its token.
                 _logger.exception("the dispatcher could not run %r", runnable)

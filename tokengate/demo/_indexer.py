@@ -16,7 +16,8 @@ from tokengate.demo._crash_plan import CrashPlan
 from tokengate.demo._measure import Measure, Unmeasurable, measure
 
 _READERS = 2
-_PARSERS = 2
+# One: under one interpreter lock a second one would only compete for it.
+_PARSERS = 1
 
 # Seconds between two looks at the progress.
 _LOOK = 0.1
