@@ -121,6 +121,11 @@ class ActorPlace(Place):
         """Tell whether messages are accepted; true between two instances as well."""
         return not self.mailbox.closed
 
+    @property
+    def closed(self) -> bool:
+        """Whether the place has been given up."""
+        return self.status is Status.CLOSED
+
     # Asking for a start or an end
 
     def start(self) -> Reply[None]:
@@ -148,7 +153,7 @@ class ActorPlace(Place):
         if drain:
             self.mailbox.close(keep=True)
         self.signal(Stop(drain))
-        if self.status is Status.CLOSED:  # it was closed in between
+        if self.closed:  # in between
             self._answer_stops(reason)
         return reply
 
@@ -190,7 +195,7 @@ class ActorPlace(Place):
         self.status = Status.STARTING
         try:
             self.instance = yield self._build
-            yield self.instance.on_start  # type: ignore[attr-defined]
+            yield self.instance.on_start
         except BaseException as error:
             self.instance = None
             self.status = Status.VACANT
@@ -267,7 +272,7 @@ class ActorPlace(Place):
         *parents, name = call.attr_path
         return lambda: setattr(get_attr_directly(self.instance, tuple(parents)), name, call.value)
 
-    def steps_of(self, call: Callable[..., Any], result: Any) -> bool:
+    def steps_of(self, call: Callable[..., Any], result: Any, /) -> bool:
         return result.gi_code is getattr(call, "__code__", None)
 
     def failed(self, token: Token[Any], error: BaseException) -> BaseException | None:

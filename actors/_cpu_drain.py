@@ -9,8 +9,8 @@ from inspect import iscoroutine
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
-from actors._blocking import swap_turn
 from actors._actor_place import ActorPlace, Life
+from actors._blocking import swap_turn
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
 from actors._signals import Signal, Start, Stop
@@ -150,7 +150,7 @@ class CpuSlot(Drainer):
 
     def _step(self) -> None:
         """Take the token's next step."""
-        token, steps = cast("Token[Any]", self.token), self._steps
+        token, steps = cast("Token[Any]", self.token), cast("Generator[Any, Any, Any]", self._steps)
         context = token._context
         if token._cancel_requested or context is None:
             self._drop_steps()

@@ -23,6 +23,7 @@ class Runnable(Protocol):
 
     def run(self) -> bool:
         """Work for one quantum; return whether to be queued again."""
+        ...
 
 
 @attrs.frozen

@@ -30,9 +30,7 @@ class IoDrain:
 
     __slots__ = ("closed", "host", "parked", "place", "throughput", "throughput_deadline", "workers")
 
-    def __init__(
-        self, place: Place, host: TrioHost, throughput: int = 64, throughput_deadline: float = 0.005
-    ) -> None:
+    def __init__(self, place: Place, host: TrioHost, throughput: int = 64, throughput_deadline: float = 0.005) -> None:
         self.place = place
         self.host = host
         self.throughput = throughput

@@ -416,8 +416,7 @@ class Mailbox:
             return
         self._zero = deque(token for token in self._zero if token._mailbox is self)
         lanes = {
-            priority: deque(token for token in lane if token._mailbox is self)
-            for priority, lane in self._lanes.items()
+            priority: deque(token for token in lane if token._mailbox is self) for priority, lane in self._lanes.items()
         }
         self._lanes = {priority: lane for priority, lane in lanes.items() if lane}
         self._order = sorted(-priority for priority in self._lanes)

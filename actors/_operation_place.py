@@ -45,9 +45,7 @@ class OperationPlace(Place):
         overflow: Overflow = "wait",
     ) -> None:
         self._generator = generator
-        super().__init__(
-            system, path, affinity, capacity=capacity, overflow=overflow, concurrency=concurrency
-        )
+        super().__init__(system, path, affinity, capacity=capacity, overflow=overflow, concurrency=concurrency)
 
     def _make_drain(self) -> Drain:
         if self.affinity == "io":
@@ -57,7 +55,7 @@ class OperationPlace(Place):
     def resolve(self, token: Token[Any]) -> Callable[..., Any]:
         return token._call  # type: ignore[no-any-return]
 
-    def steps_of(self, call: Callable[..., Any], result: Any) -> bool:
+    def steps_of(self, _call: Callable[..., Any], _result: Any, /) -> bool:
         return self._generator
 
     def failed(self, token: Token[Any], error: BaseException) -> None:

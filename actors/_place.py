@@ -36,6 +36,7 @@ class Drain(Protocol):
 
     def seal(self) -> list[str]:
         """Let nothing that still runs do any more here; return the names of threads that could not be ended."""
+        ...
 
     def close(self) -> None:
         """Keep nothing ready any longer: the place is given up."""
@@ -85,7 +86,7 @@ class Place(abc.ABC):
         """Return the code that the token's arguments are for."""
 
     @abc.abstractmethod
-    def steps_of(self, call: Callable[..., Any], result: Any) -> bool:
+    def steps_of(self, call: Callable[..., Any], result: Any, /) -> bool:
         """Tell whether a generator that `call` returned is its steps (and not a value that it hands out)."""
 
     @abc.abstractmethod
@@ -94,10 +95,10 @@ class Place(abc.ABC):
 
     # A step that waits for another token
 
-    def step_waits(self) -> None:
+    def step_waits(self) -> None:  # noqa: B027  # most places have nothing to do here
         """Take note that a token of this place waits; by default, nobody else gets its turn."""
 
-    def step_resumes(self) -> None:
+    def step_resumes(self) -> None:  # noqa: B027
         """Take note that it goes on."""
 
     # Sending
@@ -158,7 +159,10 @@ class Place(abc.ABC):
                 raise ActorDead(f"system '{system.name}' is closing; {token!r} was not accepted")
             while True:
                 room: Reply[None] = Reply()
-                wake = room._set
+
+                def wake(room: Reply[None] = room) -> None:
+                    room._set()
+
                 put = self.mailbox.put(token, wake)
                 if put is Put.ACCEPTED:
                     return token

@@ -65,15 +65,17 @@ class ActorRef(pykka.ActorRef[A]):
             raise cast("BaseException", token._error)
 
     @overload
-    def ask(self, message: Any, *, block: Literal[False], timeout: float | None = None) -> Token[Any]: ...  # type: ignore[override]
+    def ask(self, message: Any, *, block: Literal[False], timeout: float | None = None) -> Token[Any]: ...
 
     @overload
-    def ask(self, message: Any, *, block: Literal[True] = True, timeout: float | None = None) -> Any: ...
+    def ask(self, message: Any, *, block: Literal[True], timeout: float | None = None) -> Any: ...
 
     @overload
     def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any: ...
 
-    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
+    def ask(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # Token is our Future
+        self, message: Any, *, block: bool = True, timeout: float | None = None
+    ) -> Any:
         """Send a message and wait for the answer.
 
         Args:
@@ -194,5 +196,3 @@ class ActorProxy(pykka.ActorProxy[A]):
 
     def __repr__(self) -> str:
         return f"<ActorProxy for {self.actor_ref}, attr_path={self._attr_path!r}>"
-
-

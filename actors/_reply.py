@@ -36,7 +36,7 @@ class Reply(Generic[T]):
     _value: Any = attrs.field(default=None, init=False)
     _error: BaseException | None = attrs.field(default=None, init=False)
     # Made by the first who waits. Whoever pops a callback off it runs it, so that each runs exactly once.
-    _callbacks: list[Callable[[Self], object]] | None = attrs.field(default=None, init=False)
+    _callbacks: list[Callable[[Any], object]] | None = attrs.field(default=None, init=False)
 
     def done(self) -> bool:
         """Tell whether the outcome is there."""
@@ -157,7 +157,7 @@ class Reply(Generic[T]):
         arrived = threading.Lock()
         arrived.acquire()
 
-        def arrive(_reply: Reply[T]) -> None:
+        def arrive(_reply: object) -> None:
             arrived.release()
 
         self.add_done_callback(arrive)
@@ -183,7 +183,7 @@ class Reply(Generic[T]):
                 parked = False
                 trio.lowlevel.reschedule(task)
 
-        def arrive(_reply: Reply[T]) -> None:
+        def arrive(_reply: object) -> None:
             if threading.get_ident() == thread and trio.lowlevel.in_trio_run():
                 unpark()
                 return
@@ -211,7 +211,7 @@ class Reply(Generic[T]):
             if not waiter.done():
                 waiter.set_result(None)
 
-        def arrive(_reply: Reply[T]) -> None:
+        def arrive(_reply: object) -> None:
             try:
                 loop.call_soon_threadsafe(finish)
             except RuntimeError:

@@ -67,9 +67,7 @@ class ActorSystem:
         clock: seconds, monotonic; every time in the system comes from it.
     """
 
-    def __init__(
-        self, name: str, *, threads: int | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, name: str, *, threads: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         size = max(2, cores()) if threads is None else threads
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"threads of system '{name}' is {threads!r}; it must be an int of at least 1")

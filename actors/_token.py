@@ -112,9 +112,7 @@ class Token(Reply[T]):
         self._cancel_requested = True
         mailbox = self._mailbox
         if mailbox is not None and mailbox.withdraw(self):
-            return self._finish(
-                TokenState.TERMINATED, error=TokenTerminated(f"{self._describe()} never ran: {why}")
-            )
+            return self._finish(TokenState.TERMINATED, error=TokenTerminated(f"{self._describe()} never ran: {why}"))
         self._place.drain.cancel(self)
         return False
 
@@ -163,4 +161,3 @@ class Token(Reply[T]):
 
     def __repr__(self) -> str:
         return f"<Token {self.id} {self.operation} {self.state}>"
-

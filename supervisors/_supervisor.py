@@ -147,7 +147,7 @@ class Supervisor(IoActor):
     async def on_start(self) -> None:  # type: ignore[override]
         for spec in self._specs:
             try:
-                await self._start(spec)
+                await self._start_child(spec)
             except BaseException:
                 await self._stop_children()
                 raise
@@ -164,8 +164,8 @@ class Supervisor(IoActor):
             if child is not None and child.place is signal.place and not child.stopping:
                 await self._child_exited(child, signal.reason, signal.administrative)
         elif isinstance(signal, _Retry):
-            child = self._children.get(signal.child.spec.id)
-            if child is signal.child and child.restarting and not child.stopping:
+            child = signal.child
+            if self._children.get(child.spec.id) is child and child.restarting and not child.stopping:
                 await self._restart(child, signal.reason)
 
     # Administration, as tokens
@@ -186,7 +186,7 @@ class Supervisor(IoActor):
 
     # Starting
 
-    async def _start(self, spec: ChildSpec) -> Child:
+    async def _start_child(self, spec: ChildSpec) -> Child:
         """Start a child that has no instance.
 
         Raises:
@@ -254,7 +254,7 @@ class Supervisor(IoActor):
     async def _stop_children(self) -> None:
         """Stop all children, the last started first."""
         for child in reversed(list(self._children.values())):
-            await self._stop(child)
+            await self._stop_child(child)
             self._leave(child.place)
         self._children.clear()
 
@@ -262,7 +262,7 @@ class Supervisor(IoActor):
         """Let a place wait, with its queue, for the next instance of this supervisor; it goes if that never comes."""
         place.orphaned = True
 
-    async def _stop(self, child: Child) -> None:
+    async def _stop_child(self, child: Child) -> None:
         child.stopping = True
         spec, place = child.spec, child.place
         supervisor = self._is_supervisor(spec)
@@ -317,7 +317,7 @@ class DynamicSupervisor(Supervisor):
         """
         if spec.id in self._children:
             raise ChildError(f"'{self._place.path}' has a child called '{spec.id}' already; choose another name")
-        return (await self._start(spec)).place.ref
+        return (await self._start_child(spec)).place.ref
 
     def _retire(self, child: Child, reason: ExitReason) -> None:
         del self._children[child.spec.id]

@@ -18,7 +18,7 @@ from tokengate._gate import Gate
 
 P = ParamSpec("P")
 T = TypeVar("T")
-O = TypeVar("O", bound="_Operation[..., Any]")
+Op = TypeVar("Op", bound="_Operation[..., Any]")
 
 Affinity: TypeAlias = Literal["io", "cpu"]
 
@@ -72,7 +72,7 @@ class _Operation(Generic[P, T]):
         self._function = spec.function
         self.priority = priority
         self.tags = tags
-        update_wrapper(self, spec.function)
+        update_wrapper(cast("Any", self), spec.function)
 
     @property
     def affinity(self) -> Affinity:
@@ -102,7 +102,7 @@ class _Operation(Generic[P, T]):
         submit = cast("Callable[[Any], Token[T]]", self.submit)
         return [submit(item) for item in items]
 
-    def with_options(self: O, *, priority: int | None = None, tags: Mapping[str, str] | None = None) -> O:
+    def with_options(self: Op, *, priority: int | None = None, tags: Mapping[str, str] | None = None) -> Op:
         """Return the same operation with other options for its tokens; tags are added to those it has."""
         return type(self)(
             self._spec,
@@ -174,8 +174,11 @@ class AsyncOperation(_Operation[P, T]):
             token.cancel()  # only if the wait was cancelled: it does nothing to a token that has ended
 
 
+# The overloads go from the special to the general on purpose: a coroutine function is a plain one to the last.
 @overload
-def token(function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncOperation[P, T]: ...
+def token(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    function: Callable[P, Coroutine[Any, Any, T]], /
+) -> AsyncOperation[P, T]: ...
 @overload
 def token(function: Callable[P, Generator[Any, Any, T]], /) -> Operation[P, T]: ...
 @overload
@@ -234,7 +237,9 @@ class _Decorator:
     overflow: Overflow
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncOperation[P, T]: ...
+    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> AsyncOperation[P, T]: ...
     @overload
     def __call__(self, function: Callable[P, Generator[Any, Any, T]], /) -> Operation[P, T]: ...
     @overload

@@ -20,7 +20,7 @@ from tokengate.cli._target import load_target
     "--shutdown", type=click.FloatRange(min=0), default=None, metavar="SECONDS", help="Time for stopping in order."
 )
 def run(target: str, shutdown: float | None) -> None:
-    """Run the service that TARGET names, until SIGINT (Ctrl-C) or SIGTERM.
+    r"""Run the service that TARGET names, until SIGINT (Ctrl-C) or SIGTERM.
 
     TARGET is module:attribute or file.py:attribute. The attribute is a Gate, which is opened; or a function, which
     is called with an open Gate named after it, sets its service up and returns (or returns when gate.wait() does).

@@ -16,7 +16,7 @@ from tokengate.demo._indexer import (
     run_serially,
     standard_library,
 )
-from tokengate.demo._screen import LiveScreen, LineScreen, as_json, make_screen, print_outcome
+from tokengate.demo._screen import LineScreen, LiveScreen, as_json, make_screen, print_outcome
 
 __all__ = [
     "LineScreen",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import attrs
 import trio
 
-from tokengate import ActorRef, CpuActor, IoActor, Token, TokenState, current_gate
+from tokengate import CpuActor, IoActor, Token, TokenState, current_gate
 from tokengate.demo._crash_plan import CrashPlan, InjectedCrash
 from tokengate.demo._measure import Measure, Unmeasurable, measure_steps
 
@@ -193,7 +193,13 @@ class Coordinator(CpuActor):
     """
 
     def __init__(
-        self, readers: Iterable[str], parsers: Iterable[str], index: str, plan: CrashPlan, crashes: int, window: int = 16
+        self,
+        readers: Iterable[str],
+        parsers: Iterable[str],
+        index: str,
+        plan: CrashPlan,
+        crashes: int,
+        window: int = 16,
     ) -> None:
         super().__init__()
         self._names = (tuple(readers), tuple(parsers), index)

@@ -92,7 +92,7 @@ def run_indexer(
     crashes: int,
     seed: int,
     look: Callable[[Report, GateStatistics], None],
-    opened: Callable[[Gate], None] = lambda gate: None,
+    opened: Callable[[Gate], object],
 ) -> Outcome:
     """Index files in a gate of its own.
 
