@@ -46,7 +46,7 @@ class BaseActor(pykka.Actor):
     _place: ActorPlace
 
     @classmethod
-    def start(cls, *args: Any, **kwargs: Any) -> ActorRef[Self]:
+    def start(cls, *args: Any, **kwargs: Any) -> ActorRef[Self]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Start an actor outside of any gate, in a system of the process's own, as pykka does.
 
         Raises:
@@ -74,7 +74,7 @@ class BaseActor(pykka.Actor):
         return self._place.mailbox
 
     @property
-    def actor_ref(self) -> ActorRef[Self]:
+    def actor_ref(self) -> ActorRef[Self]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The ref of the actor's place; it is there before `__init__` runs, and stays the same."""
         return cast("ActorRef[Self]", self._place.ref)
 

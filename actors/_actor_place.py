@@ -1,8 +1,8 @@
 """The place of an actor: it outlives the actor's instances, and decides what happens between two of them.
 
 The parts of an instance's life that run user code (`__init__`, `on_start`, `on_stop`, `on_failure`) are written
-as generators: they yield the code to run and are sent what it returned, or thrown what it raised. So one text
-serves the CPU threads, which call it, and the trio tasks, which await it.
+as generators: they yield the code to run and are sent what it returned and what it raised. So one text serves the
+CPU threads, which call it, and the trio tasks, which await it. One that is sealed in between is dropped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("tokengate.actors")
 
-Life: TypeAlias = Generator[Callable[[], Any], Any, None]
+# Yields code to run; is sent (its value, None) or (None, its error).
+Life: TypeAlias = Generator[Callable[[], Any], tuple[Any, BaseException | None], None]
 
 
 class Status(enum.StrEnum):
@@ -59,6 +60,7 @@ class ActorPlace(Place):
     """
 
     __slots__ = (
+        "_start_reply",
         "_stop_replies",
         "_urn",
         "actor_class",
@@ -96,6 +98,7 @@ class ActorPlace(Place):
         self.draining = False  # stop once the user lane is empty
         self.administrative = False  # the end that is coming was asked for through the ref
         self.stop_reason = NORMAL
+        self._start_reply: Reply[None] | None = None  # of the latest start
         self._stop_replies: list[Reply[ExitReason]] = []
         self._urn: str | None = None
         super().__init__(
@@ -182,7 +185,10 @@ class ActorPlace(Place):
         if self.status is Status.RUNNING:
             self.mailbox.suspend()
         self.instance = None
-        self.status = Status.VACANT
+        if not self.closed:
+            self.status = Status.VACANT
+        if self._start_reply is not None:
+            self._start_reply._set(error=StartFailed(f"actor '{self.path}' was ended before it had started: {why}"))
         self._answer_stops(KILLED)
 
     # The life of an instance, run by the drain
@@ -193,10 +199,12 @@ class ActorPlace(Place):
             signal.reply._set(error=StartFailed(f"actor '{self.path}' is {self.status}; it cannot be started"))
             return
         self.status = Status.STARTING
-        try:
-            self.instance = yield self._build
-            yield self.instance.on_start
-        except BaseException as error:
+        self._start_reply = signal.reply
+        instance, error = yield self._build
+        if error is None:
+            self.instance = instance
+            _, error = yield instance.on_start
+        if error is not None:
             self.instance = None
             self.status = Status.VACANT
             failure = StartFailed(f"actor '{self.path}' ({self.actor_class.__name__}) did not start: {error!r}")
@@ -224,12 +232,10 @@ class ActorPlace(Place):
             self.mailbox.suspend()
         if instance is not None:
             hook: Callable[[], Any] = instance.on_stop
-            error = reason.error
-            if error is not None:
-                hook = _Failure(instance, error)
-            try:
-                yield hook
-            except BaseException as hook_error:
+            if reason.error is not None:
+                hook = _Failure(instance, reason.error)
+            _, hook_error = yield hook
+            if hook_error is not None:
                 _logger.error("%s of actor '%s' raised %r", hook, self.path, hook_error, exc_info=hook_error)
         self.instance = None
         self.draining = False

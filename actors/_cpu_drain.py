@@ -218,18 +218,16 @@ class CpuSlot(Drainer):
         try:
             call = next(life)
             while True:
+                value = error = None
                 try:
                     value = call()
                     if iscoroutine(value):
                         value.close()
                         raise TypeError(f"{call!r} of actor '{self._place.path}' is async; a cpu actor cannot await it")
-                except BaseException as error:
-                    if not self.at_work:
-                        return
-                    call = life.throw(error)
-                else:
-                    if not self.at_work:
-                        return
-                    call = life.send(value)
+                except BaseException as raised:
+                    error = without_runtime_frames(raised)
+                if not self.at_work:
+                    return
+                call = life.send((value, error))
         except StopIteration:
             pass

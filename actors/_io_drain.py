@@ -256,17 +256,15 @@ class IoWorker(Drainer):
         try:
             call: Callable[[], Any] = next(life)
             while True:
+                value = error = None
                 try:
                     value = context.run(call)
                     if iscoroutine(value):
                         value = await InContext(context, value)
-                except BaseException as error:
-                    if not self.at_work:
-                        return
-                    call = life.throw(error)
-                else:
-                    if not self.at_work:
-                        return
-                    call = life.send(value)
+                except BaseException as raised:
+                    error = without_runtime_frames(raised)
+                if not self.at_work:
+                    return
+                call = life.send((value, error))
         except StopIteration:
             pass

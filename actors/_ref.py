@@ -64,7 +64,8 @@ class ActorRef(pykka.ActorRef[A]):
         if token.state is TokenState.REJECTED:
             raise cast("BaseException", token._error)
 
-    @overload
+    # A token is this floor's future, though no subclass of pykka's.
+    @overload  # type: ignore[override]
     def ask(self, message: Any, *, block: Literal[False], timeout: float | None = None) -> Token[Any]: ...
 
     @overload
@@ -73,7 +74,7 @@ class ActorRef(pykka.ActorRef[A]):
     @overload
     def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any: ...
 
-    def ask(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # Token is our Future
+    def ask(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, message: Any, *, block: bool = True, timeout: float | None = None
     ) -> Any:
         """Send a message and wait for the answer.

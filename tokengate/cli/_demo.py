@@ -40,7 +40,7 @@ _INTERRUPTED = 130
 @click.option("--verify", is_flag=True, help="Compute the same in a plain loop, and compare.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object and nothing else on stdout.")
 def demo(path: Path | None, crashes: int, seed: int, verify: bool, json_wanted: bool) -> None:
-    r"""Index the Python sources below PATH (by default, the standard library).
+    """Index the Python sources below PATH (by default, the standard library).
 
     Readers, parsers and an index work under a supervisor, and every piece of work is a token. Ctrl-C stops it in
     order, with a report of how far it came.
@@ -48,7 +48,7 @@ def demo(path: Path | None, crashes: int, seed: int, verify: bool, json_wanted: 
     \b
     tokengate demo                              # watch it work
     tokengate demo --crash 20 --seed 7 --verify # break it, and see that nothing is lost
-    """
+    """  # noqa: D301  # click wants the backspace itself
     root = path or standard_library()
     paths = _sources(root)
     console = Console(stderr=json_wanted)

@@ -20,7 +20,7 @@ from tokengate.cli._target import load_target
     "--shutdown", type=click.FloatRange(min=0), default=None, metavar="SECONDS", help="Time for stopping in order."
 )
 def run(target: str, shutdown: float | None) -> None:
-    r"""Run the service that TARGET names, until SIGINT (Ctrl-C) or SIGTERM.
+    """Run the service that TARGET names, until SIGINT (Ctrl-C) or SIGTERM.
 
     TARGET is module:attribute or file.py:attribute. The attribute is a Gate, which is opened; or a function, which
     is called with an open Gate named after it, sets its service up and returns (or returns when gate.wait() does).
@@ -29,7 +29,7 @@ def run(target: str, shutdown: float | None) -> None:
 
     \b
     tokengate run examples/shop.py:gate
-    """
+    """  # noqa: D301  # click wants the backspace itself
     found = load_target(target)
     setup: Callable[[Gate], Any] | None = None
     if isinstance(found, Gate):

@@ -83,7 +83,7 @@ class LineScreen:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _LINE_EVERY
-            self._console.print(f"{self._title} {done}/{self._total} {note}".rstrip(), markup=False, highlight=False)
+            _say(self._console, f"{self._title} {done}/{self._total} {note}".rstrip())
 
 
 def make_screen(console: Console, title: str, total: int) -> Screen:
@@ -115,14 +115,14 @@ def print_outcome(console: Console, outcome: Outcome, root: Path) -> None:
         console.print(table)
     _print_failures(console, report.failures, root)
     if totals is not None:
-        console.print(
-            f"{totals.files} files measured, {len(report.failures)} failed: {totals.lines:,} lines, "
+        _say(
+            console,
+            f"{totals.files:,} files measured, {len(report.failures)} failed: {totals.lines:,} lines, "
             f"{totals.functions:,} functions, {totals.classes:,} classes, {totals.imports:,} imports",
-            highlight=False,
         )
     states = ", ".join(f"{count:,} {state}" for state, count in outcome.statistics.tokens.items() if count)
-    console.print(f"tokens: {states}; restarts: {outcome.statistics.restarts}", highlight=False)
-    console.print(f"{outcome.seconds:.2f} s, {outcome.tokens_per_second:,.0f} tokens per second", highlight=False)
+    _say(console, f"tokens: {states}; restarts: {outcome.statistics.restarts}")
+    _say(console, f"{outcome.seconds:.2f} s, {outcome.tokens_per_second:,.0f} tokens per second")
     if not outcome.finished:
         stages = ", ".join(f"{count} {stage}" for stage, count in sorted(report.stages.items()))
         console.print(f"[yellow]stopped before the end[/]; files: {stages}", highlight=False)
@@ -133,14 +133,16 @@ def print_outcome(console: Console, outcome: Outcome, root: Path) -> None:
 def _print_failures(console: Console, failures: Mapping[str, str], root: Path) -> None:
     if not failures:
         return
-    table = Table(title=f"Files that failed ({len(failures)})", title_justify="left")
-    table.add_column("file", overflow="fold")
-    table.add_column("reason", overflow="ellipsis", no_wrap=True)
+    _say(console, f"Files that failed ({len(failures)}):")
     for path, reason in list(failures.items())[:_TOP_FAILURES]:
-        table.add_row(escape(_below(path, root)), escape(reason))
-    console.print(table)
+        _say(console, f"  {_below(path, root)}: {reason}")
     if len(failures) > _TOP_FAILURES:
-        console.print(f"... and {len(failures) - _TOP_FAILURES} more (--json lists all)", highlight=False)
+        _say(console, f"  ... and {len(failures) - _TOP_FAILURES} more (--json lists all)")
+
+
+def _say(console: Console, line: str) -> None:
+    """Print a line as it is, however long."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _below(path: str, root: Path) -> str:
