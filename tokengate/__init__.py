@@ -3,6 +3,7 @@
 #   what is decorated   _operation.py (`@token`)
 #   what is opened      _gate.py (`Gate`), _current.py (which gate a call belongs to), _shutdown_report.py,
 #                       _switch_interval.py
+#   what goes wrong     _exceptions.py
 #   what is typed       cli/ (the `tokengate` command)
 #   what is shown       demo/ (the first example: an indexer as a service hierarchy)
 """TokenGate: an actor runtime in which every call is a token that can be seen and steered while it runs."""

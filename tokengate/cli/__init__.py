@@ -5,6 +5,7 @@
 #   _run.py      `tokengate run`
 #   _target.py   what TARGET names
 #   _stopping.py signals that ask a gate to stop
+#   _errors.py   what is wrong with what the user typed, in one line
 """The `tokengate` command."""
 
 from tokengate.cli._main import main

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, Literal
 
 import attrs
 import trio
 
-from tokengate import CpuActor, IoActor, Token, TokenState, current_gate
+from tokengate import ActorDead, CpuActor, IoActor, Token, TokenState, current_gate
 from tokengate.demo._crash_plan import CrashPlan, InjectedCrash
 from tokengate.demo._measure import Measure, Unmeasurable, measure_steps
 
@@ -252,8 +252,7 @@ class Coordinator(CpuActor):
             self._follow(path, self._readers[0].read(path))
         if self._settled == len(self._ledger) and not self._refills and not self._summing:
             self._summing = True
-            me = self.actor_ref
-            self._index.totals().add_done_callback(lambda token: me.tell(Summed(token)))
+            self._tell_me(self._index.totals(), Summed)
 
     def _ended(self, path: str, entry: Entry, token: Token[Any]) -> None:
         """Take a file one stage further, or back."""
@@ -299,8 +298,19 @@ class Coordinator(CpuActor):
 
     def _follow(self, path: str, token: Token[Any]) -> None:
         """Have this actor told when a file's token has ended. The window keeps its mailbox from filling up."""
+        self._tell_me(token, lambda ended: Ended(path, ended))
+
+    def _tell_me(self, token: Token[Any], message: Callable[[Token[Any]], object]) -> None:
+        """Send this actor a message about a token once it has ended."""
         me = self.actor_ref
-        token.add_done_callback(lambda ended: me.tell(Ended(path, ended)))
+
+        def tell(ended: Token[Any]) -> None:
+            try:
+                me.tell(message(ended))
+            except ActorDead:
+                pass  # the run is being stopped, and the ledger says how far it came
+
+        token.add_done_callback(tell)
 
     # The index
 
@@ -310,9 +320,8 @@ class Coordinator(CpuActor):
         Whatever the dead instance confirmed was told to this actor before the news of its death.
         """
         self._refills += 1
-        me = self.actor_ref
         known = {path: entry.measure for path, entry in self._ledger.items() if entry.stage == "indexed"}
-        self._index.add(known).add_done_callback(lambda token: me.tell(Refilled(token)))
+        self._tell_me(self._index.add(known), Refilled)
 
     def _refilled(self, token: Token[Any]) -> None:
         self._refills -= 1

@@ -1,0 +1,29 @@
+"""Types are part of the interface: an operation keeps its function's signature, a token its result type."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent / "typing_examples.py"
+
+
+@pytest.mark.parametrize(
+    "checker", [["mypy", "--strict"], ["pyright", "--pythonpath", sys.executable]], ids=lambda c: c[0]
+)
+def test_a_type_checker_agrees_with_the_examples(checker: list[str]) -> None:
+    """Each `assert_type` holds, and each line marked as an error is one."""
+    pytest.importorskip(checker[0], reason="type checkers come with the 'dev' extra")
+    done = subprocess.run(
+        [sys.executable, "-m", *checker, str(EXAMPLES)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=EXAMPLES.parent.parent,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,148 @@
+"""`tokengate run`, as it is typed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "tokengate", "run"]
+
+SERVICE = """
+import threading
+from tokengate import ChildSpec, CpuActor, Gate
+
+class Greeter(CpuActor):
+    def on_start(self): print("started", flush=True)
+    def on_stop(self): print("stopped", flush=True)
+    def hang(self):
+        print("hanging", flush=True)
+        threading.Event().wait()
+
+gate = Gate("greeter", children=[ChildSpec("greeter", Greeter)], shutdown=5.0)
+
+def setup(gate): gate.spawn(Greeter)
+
+def hang(gate): gate.spawn(Greeter).proxy().hang()
+
+def endless(gate):
+    print("endless", flush=True)
+    threading.Event().wait()
+
+def broken(gate): raise RuntimeError("no config")
+
+class Bad(CpuActor):
+    def on_start(self): raise RuntimeError("no disk")
+
+bad = Gate("bad", children=[ChildSpec("bad", Bad)])
+number = 5
+"""
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Path:
+    path = tmp_path / "service.py"
+    path.write_text(SERVICE)
+    return path
+
+
+class Running:
+    """A child that runs a target, and what it printed so far."""
+
+    def __init__(self, target: str, *options: str, cwd: Path | None = None) -> None:
+        self.child = subprocess.Popen(
+            [*COMMAND, *options, target], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd
+        )
+        assert self.child.stdout is not None
+        self.out = self.child.stdout
+
+    def signal(self, number: int) -> None:
+        os.kill(self.child.pid, number)
+
+    def end(self) -> tuple[int, str, str]:
+        out, err = self.child.communicate(timeout=30)
+        return self.child.returncode, out, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("attribute", ["gate", "setup"])
+def test_a_signal_stops_the_service_in_order(service: Path, attribute: str, number: signal.Signals) -> None:
+    """A gate, or a function that takes one; `on_stop` runs, and the exit code is 0."""
+    running = Running(f"{service}:{attribute}")
+    assert running.out.readline() == "started\n"
+    running.signal(number)
+    code, out, err = running.end()
+
+    assert (code, out) == (0, "stopped\n")
+    assert "stopped after" in err
+
+
+def test_a_module_is_found_from_the_working_directory(service: Path) -> None:
+    """`module:attribute`, as with other runners."""
+    running = Running("service:gate", cwd=service.parent)
+    assert running.out.readline() == "started\n"
+    running.signal(signal.SIGINT)
+
+    assert running.end()[0] == 0
+
+
+def test_a_second_signal_hurries_and_what_is_left_behind_is_named(service: Path) -> None:
+    """Code that cannot be ended does not hold the exit up; it is an error, not silence."""
+    running = Running(f"{service}:hang", "--shutdown", "600")
+    assert running.out.readline() == "started\n"
+    assert running.out.readline() == "hanging\n"
+    running.signal(signal.SIGINT)
+    assert running.child.stderr is not None
+    while "is stopping" not in running.child.stderr.readline():
+        pass
+    running.signal(signal.SIGINT)
+    code, _, err = running.end()
+
+    assert code == 1
+    assert "left behind: hang-cpu-" in err
+
+
+def test_a_function_that_does_not_return_ends_at_the_second_signal(service: Path) -> None:
+    """The first one asks; the second one interrupts it."""
+    running = Running(f"{service}:endless")
+    assert running.out.readline() == "endless\n"
+    running.signal(signal.SIGINT)
+    running.signal(signal.SIGTERM)
+    code, _, err = running.end()
+
+    assert code == 0
+    assert "stopped after" in err
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("service", "names no attribute"),
+        ("nowhere:gate", "No module named 'nowhere'"),
+        ("nowhere.py:gate", "there is no file 'nowhere.py'"),
+        ("{}:missing", "has no attribute 'missing'"),
+        ("{}:number", "is int; it must be a Gate, or a function"),
+        ("{}:Greeter", "it must be a Gate, or a function"),
+        ("{}:bad", "no disk"),
+    ],
+)
+def test_a_target_that_cannot_be_run_is_an_error_in_one_line(service: Path, target: str, message: str) -> None:
+    """It names what is wrong; exit code 2."""
+    code, out, err = Running(target.format(service)).end()
+
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_function_that_raises_shows_its_traceback(service: Path) -> None:
+    """It is the user's bug: they need to see where."""
+    code, _, err = Running(f"{service}:broken").end()
+
+    assert code == 1
+    assert "RuntimeError: no config" in err
+    assert "in broken" in err

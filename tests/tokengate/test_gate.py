@@ -1,0 +1,376 @@
+"""The gate: opens a tree, closes it in order, loses nothing in between."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+import trio
+
+from tokengate import (
+    ActorDead,
+    BadSpec,
+    ChildError,
+    ChildSpec,
+    CpuActor,
+    DeadLetter,
+    Gate,
+    GateState,
+    IoActor,
+    StartFailed,
+    TokenState,
+    UnknownActor,
+    WouldBlock,
+    current_gate,
+    token,
+)
+
+WAIT = 10.0  # seconds; only reached when something is broken
+
+
+class Counter(CpuActor):
+    def __init__(self, start: int = 0) -> None:
+        super().__init__()
+        self.value = start
+
+    def increment(self, by: int = 1) -> int:
+        if by < 0:
+            raise ValueError(f"by is {by}")
+        self.value += by
+        return self.value
+
+
+class IoCounter(IoActor):
+    async def on_start(self) -> None:
+        self.value = 0
+
+    async def increment(self) -> int:
+        await trio.lowlevel.checkpoint()
+        self.value += 1
+        return self.value
+
+
+def test_children_are_there_while_the_gate_is_open_and_gone_afterwards() -> None:
+    """`with` opens and closes; a ref that outlives the gate says that its actor is dead."""
+    with Gate("shop", children=[ChildSpec("counter", Counter, args=(5,)), ChildSpec("io", IoCounter)]) as gate:
+        counter = gate.find("counter")
+
+        assert counter.proxy().increment().result(WAIT) == 6
+        assert gate.find("io").proxy().increment().get(timeout=WAIT) == 1
+    assert not counter.is_alive()
+    with pytest.raises(ActorDead):
+        counter.tell("too late")
+
+
+def test_spawn_starts_an_actor_under_the_gates_own_supervisor() -> None:
+    """By name, with arguments; the name is free again after its stop."""
+    with Gate("shop") as gate:
+        ref = gate.spawn(Counter, 7, name="c2")
+
+        assert ref.path == "spawned/c2"
+        assert gate.find("c2") is ref
+        with pytest.raises(ChildError, match="'c2' already"):
+            gate.spawn(Counter, name="c2")
+        assert ref.stop() is True
+        assert gate.spawn(Counter, name="c2") is not ref
+
+
+def test_a_ref_stays_valid_when_its_actor_crashes_and_is_restarted() -> None:
+    """The caller gets the error; the next call finds a new instance with fresh state."""
+    with Gate("shop") as gate:
+        counter = gate.spawn(Counter, 10).proxy()
+        assert counter.increment().result(WAIT) == 11
+        with pytest.raises(ValueError, match="by is -1"):
+            counter.increment(-1).result(WAIT)
+
+        assert counter.increment().result(WAIT) == 11
+        assert gate.find("Counter-1").is_alive()
+
+
+def test_spawn_on_a_trio_thread_says_to_await() -> None:
+    """A blocking call on a loop's thread raises instead of deadlocking; the awaiting twin works there."""
+
+    class Parent(IoActor):
+        def blocking(self) -> Any:
+            gate = current_gate()
+            assert gate is not None
+            return gate.spawn(Counter)
+
+        async def awaiting(self) -> Any:
+            gate = current_gate()
+            assert gate is not None
+            return await (await gate.aspawn(Counter)).call("ignored")
+
+    with Gate("shop") as gate:
+        proxy = gate.spawn(Parent).proxy()
+        with pytest.raises(WouldBlock, match="await"):
+            proxy.blocking().result(WAIT)
+
+        assert gate.spawn(Parent).proxy().awaiting().result(WAIT) is None
+
+
+def test_find_names_what_is_missing_or_ambiguous() -> None:
+    """An unknown name is an error that says so; an ambiguous one lists the paths."""
+    from tokengate import Supervisor
+
+    tree = [Supervisor.child_spec(name, [ChildSpec("worker", Counter)]) for name in ("left", "right")]
+    with Gate("shop", children=tree) as gate:
+        with pytest.raises(UnknownActor, match="no actor is called 'nobody' in 'shop'"):
+            gate.find("nobody")
+        with pytest.raises(UnknownActor, match="left/worker, right/worker"):
+            gate.find("worker")
+
+        assert gate.find("left/worker").path == "left/worker"
+
+
+def test_a_child_that_does_not_start_leaves_nothing_open() -> None:
+    """`with` raises, naming the child and chaining the cause; earlier children were stopped."""
+    stopped: list[str] = []
+
+    class Good(CpuActor):
+        def on_stop(self) -> None:
+            stopped.append("good")
+
+    class Bad(CpuActor):
+        def on_start(self) -> None:
+            raise RuntimeError("no disk")
+
+    gate = Gate("shop", children=[ChildSpec("good", Good), ChildSpec("bad", Bad)])
+    with pytest.raises(StartFailed, match="no disk"):
+        gate.open()
+
+    assert stopped == ["good"]
+    assert current_gate() is None
+
+
+def test_a_gate_opens_once() -> None:
+    """Opening it again, or using it before, is an error that says what to do."""
+    gate = Gate("once")
+    with pytest.raises(GateState, match="not open"):
+        gate.find("anything")
+    with gate, pytest.raises(GateState, match="opens once"):
+        gate.open()
+    with pytest.raises(GateState, match="opens once"):
+        gate.open()
+
+
+def test_closing_waits_for_what_was_accepted() -> None:
+    """Tokens that were accepted come to their own end, as long as the deadline allows."""
+    go, done = threading.Event(), []
+
+    @token(concurrency=1)
+    def work(number: int) -> None:
+        go.wait(WAIT)
+        done.append(number)
+
+    with Gate("shop", shutdown=WAIT) as gate:
+        work.map(range(5))
+        go.set()
+    report = gate.close()
+
+    assert done == [0, 1, 2, 3, 4]
+    assert report.clean
+    assert report.terminated == 0
+
+
+def test_tokens_that_live_ones_submit_are_accepted_while_the_gate_drains() -> None:
+    """Draining means letting accepted work finish, and its children are part of it; others are refused."""
+    closing, outside = threading.Event(), []
+
+    @token
+    def child() -> str:
+        return "done"
+
+    @token
+    def parent() -> str:
+        closing.wait(WAIT)
+        return child.submit().result(WAIT)
+
+    gate = Gate("shop", shutdown=WAIT)
+    gate.open()
+    t = parent.submit()
+    closer = threading.Thread(target=gate.close)
+    closer.start()
+    while not gate._system.intake_closed:
+        pass
+    outside.append(child.submit())
+    closing.set()
+    closer.join(WAIT)
+
+    assert t.result(WAIT) == "done"
+    assert outside[0].state is TokenState.REJECTED
+
+
+def test_a_token_that_does_not_end_is_ended_and_its_thread_is_named() -> None:
+    """The deadline holds: nobody hangs, every token has a terminal state, what is left behind is named."""
+    started, release = threading.Event(), threading.Event()
+
+    @token(concurrency=1)
+    def stuck() -> None:
+        started.set()
+        release.wait(WAIT)
+
+    gate = Gate("shop")
+    with gate:
+        tokens = [stuck.submit(), stuck.submit()]
+        started.wait(WAIT)
+        report = gate.close(0.0)
+
+    assert [t.state for t in tokens] == [TokenState.TERMINATED] * 2
+    assert not report.drained
+    assert report.abandoned == tuple(name for name in report.abandoned if name.startswith("shop-cpu"))
+    assert len(report.abandoned) == 1
+    assert report.terminated == 2
+    release.set()
+
+
+def test_an_exception_in_the_block_skips_the_drain() -> None:
+    """Whoever leaves the block in distress does not wait for a long queue."""
+    started, never = threading.Event(), threading.Event()
+
+    @token(concurrency=1)
+    def work() -> Generator[None, None, None]:
+        started.set()
+        while not never.is_set():
+            yield
+
+    gate = Gate("shop", shutdown=600.0)
+    gate.open()
+    running, queued = work.submit(), work.submit()
+    started.wait(WAIT)
+    gate.__exit__(KeyError, KeyError("distress"), None)
+
+    assert (running.state, queued.state) == (TokenState.TERMINATED, TokenState.TERMINATED)
+    assert gate.close().abandoned == ()
+
+
+def test_request_stop_lets_wait_return() -> None:
+    """From any thread, and more than once."""
+    with Gate("shop") as gate:
+        assert gate.wait(0.0) is False
+        threading.Thread(target=gate.request_stop).start()
+
+        assert gate.wait(WAIT) is True
+        assert gate.wait(WAIT) is True
+        assert gate.stopping
+
+
+def test_hurry_cuts_a_shutdown_short() -> None:
+    """An operator who asks twice does not wait for the deadline."""
+    started, release = threading.Event(), threading.Event()
+
+    class Stuck(CpuActor):
+        def work(self) -> None:
+            started.set()
+            release.wait(WAIT)
+
+    gate = Gate("shop", shutdown=600.0)
+    gate.open()
+    t = gate.spawn(Stuck).proxy().work()
+    started.wait(WAIT)
+    closer = threading.Thread(target=gate.close)
+    closer.start()
+    while not gate.stopping:
+        pass
+    gate.hurry()
+    closer.join(WAIT)
+
+    assert not closer.is_alive()
+    assert t.state is TokenState.TERMINATED
+    release.set()
+
+
+def test_a_root_that_gives_up_stops_the_gate() -> None:
+    """More restarts than allowed: the gate asks to be closed, and the report says why."""
+
+    class Bad(CpuActor):
+        def work(self) -> None:
+            raise ValueError("always")
+
+    with Gate("shop", children=[ChildSpec("bad", Bad)], intensity=1) as gate:
+        proxy = gate.find("bad").proxy()
+        for _ in range(2):
+            proxy.work().exception(WAIT)
+
+        assert gate.wait(WAIT) is True
+        report = gate.close()
+    assert report.gave_up
+    assert not report.clean
+
+
+def test_dead_letters_reach_subscribers() -> None:
+    """A token that nobody handles is reported, never lost."""
+    letters: list[DeadLetter] = []
+    with Gate("shop") as gate:
+        unsubscribe = gate.subscribe(lambda event: letters.append(event) if isinstance(event, DeadLetter) else None)
+        ref = gate.spawn(Counter)
+        ref.stop()
+        t = ref.ask("too late", block=False)
+
+        assert t.state is TokenState.REJECTED
+        assert [letter.token for letter in letters] == [t]
+        unsubscribe()
+        ref.ask("unheard", block=False)
+        assert len(letters) == 1
+
+
+def test_statistics_count_every_token_once_in_its_state() -> None:
+    """The counts add up to what was sent, and stay readable after the gate has closed."""
+
+    @token
+    def work(number: int) -> int:
+        return 1 // number
+
+    with Gate("shop") as gate:
+        tokens = work.map([0, 1, 2, 0, 4])
+        for t in tokens:
+            t.exception(WAIT)
+    counts = {state: n for state, n in gate.statistics().tokens.items() if n}
+
+    assert counts == {TokenState.COMPLETED: 3, TokenState.FAILED: 2}
+
+
+def test_the_switch_interval_is_the_smallest_wanted_and_is_restored() -> None:
+    """While a gate is open, other threads wait less for the interpreter."""
+    before = sys.getswitchinterval()
+    with Gate("one", switch_interval=0.002), Gate("two", switch_interval=0.001):
+        inside = sys.getswitchinterval()
+
+    assert inside == pytest.approx(0.001)
+    assert sys.getswitchinterval() == pytest.approx(before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shutdown": -1}, "shutdown of gate 'bad' is -1"),
+        ({"switch_interval": "fast"}, "switch_interval of gate 'bad' is 'fast'"),
+        ({"threads": 0}, "threads of system 'bad' is 0"),
+        ({"intensity": -1}, "intensity is -1"),
+        ({"period": 0}, "period is 0"),
+        ({"children": [ChildSpec("a", Counter), ChildSpec("a", Counter)]}, "'a': id is used twice"),
+        ({"children": [Counter]}, "is no ChildSpec"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(options: dict[str, Any], message: str) -> None:
+    """Before anything is started, with the name, the value and the remedy."""
+    with pytest.raises(ValueError, match=message):
+        Gate("bad", **options)
+
+
+def test_a_bad_spec_is_a_value_error() -> None:
+    """So that callers need not know our errors."""
+    assert issubclass(BadSpec, ValueError)
+
+
+def test_opening_and_closing_again_and_again_leaves_nothing_behind() -> None:
+    """Threads, loops and descriptors all go; the leak check of the suite counts them."""
+    for _ in range(30):
+        with Gate("cycle", children=[ChildSpec("c", Counter), ChildSpec("i", IoCounter)]) as gate:
+            gate.find("c").proxy().increment().result(WAIT)
+            gate.find("i").proxy().increment().result(WAIT)
+
+    assert current_gate() is None

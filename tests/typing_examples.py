@@ -1,0 +1,58 @@
+"""Public types, as code that type checkers read; nothing here is run."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator
+from typing import Any, assert_type
+
+from tokengate import ActorRef, AsyncOperation, ChildSpec, CpuActor, Gate, Operation, Token, token
+
+
+@token
+def resize(path: str, scale: float = 1.0) -> bytes:
+    return path.encode() * int(scale)
+
+
+@token(priority=5, tags={"tenant": "acme"})
+async def fetch(url: str) -> str:
+    return url
+
+
+@token
+def parse(text: str) -> Generator[None, None, int]:
+    yield
+    return len(text)
+
+
+assert_type(resize("a.png", scale=2.0), bytes)
+assert_type(resize.submit("a.png"), Token[bytes])
+assert_type(resize.submit("a.png").result(1.0), bytes)
+assert_type(resize.map(["a.png"]), list[Token[bytes]])
+assert_type(resize.with_options(priority=1).submit("a.png"), Token[bytes])
+assert_type(fetch("here"), Coroutine[Any, Any, str])
+assert_type(fetch.submit("here"), Token[str])
+assert_type(parse.submit("x"), Token[int])
+assert_type(parse("x"), int)
+plain: Operation[[str], int] = parse
+waiting: AsyncOperation[[str], str] = fetch
+
+resize(3)  # type: ignore[arg-type]
+resize.submit()  # type: ignore[call-arg]
+fetch.submit(url=3)  # type: ignore[arg-type]
+
+
+async def awaiting() -> None:
+    assert_type(await fetch("here"), str)
+    assert_type(await resize.submit("a.png"), bytes)
+    assert_type(await resize.asubmit("a.png"), Token[bytes])
+
+
+class Counter(CpuActor):
+    def __init__(self, start: int = 0) -> None:
+        super().__init__()
+        self.value = start
+
+
+with Gate("shop", children=[ChildSpec("counter", Counter, args=(1,))]) as gate:
+    assert_type(gate, Gate)
+    assert_type(gate.spawn(Counter, 1, name="c"), ActorRef[Counter])
