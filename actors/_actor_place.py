@@ -285,8 +285,10 @@ class ActorPlace(Place):
         if isinstance(error, TokenInterrupt) and token._cancel_requested:
             token._terminate("it was cancelled")
             return None
+        # A read of an attribute changes nothing, so what it raises is only the reader's.
+        harmless = isinstance(token._call, pykka.messages.ProxyGetAttr)
         token._finish(TokenState.FAILED, error=error)
-        return None if isinstance(error, self.actor_class.expected) else error
+        return None if harmless or isinstance(error, self.actor_class.expected) else error
 
 
 class _Failure:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound="pykka.Actor")
 
+_MISSING = object()
 _NO_KWARGS: dict[str, Any] = {}
 
 
@@ -171,9 +172,13 @@ class ActorProxy(pykka.ActorProxy[A]):
         if name.startswith("_"):
             raise AttributeError(f"'{name}' is private; a proxy does not hand it out")
         path = (*self._attr_path, name)
-        target: Any = self.actor_ref.actor_class
+        ref = cast("ActorRef[A]", self.actor_ref)
+        target: Any = ref.actor_class
         for part in path:
-            target = inspect.getattr_static(target, part, None)
+            target = inspect.getattr_static(target, part, _MISSING)
+        instance = ref._place.instance
+        if target is _MISSING and instance is not None and path[0] not in vars(instance):
+            raise AttributeError(f"{ref.actor_class.__name__} has no attribute '{'.'.join(path)}'")
         if callable(target) or isinstance(target, classmethod | staticmethod):
             return pykka.CallableProxy(actor_ref=self.actor_ref, attr_path=path)
         if getattr(target, "_pykka_traversable", False) or getattr(target, "pykka_traversable", False):

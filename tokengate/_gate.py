@@ -28,6 +28,8 @@ from actors import (
     Token,
     TokenState,
     UnknownActor,
+    WouldBlock,
+    current_token,
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor
 from tokengate import _current, _switch_interval
@@ -125,7 +127,10 @@ class Gate:
         Raises:
             StartFailed: a child did not start; those before it were stopped, and nothing is left open.
             GateState: it has been opened before.
+            WouldBlock: this is the thread of a trio loop; open the gate before `trio.run`, or in another thread.
         """
+        if trio.lowlevel.in_trio_run():
+            raise WouldBlock(f"opening gate '{self.name}' would block this trio loop; open it before trio.run")
         with self._lock:
             if self._state != "new":
                 raise GateState(f"gate '{self.name}' is {self._state}; a gate opens once, make a new one")
@@ -153,6 +158,9 @@ class Gate:
             timeout: seconds for all of it; None takes the gate's `shutdown`.
             drain: whether to wait for accepted tokens to come to their own end.
         """
+        inside = current_token()
+        if inside is not None and self.owns(inside):
+            raise GateState(f"{inside!r} cannot close gate '{self.name}', which waits for it; use gate.request_stop()")
         with self._lock:
             first = self._state == "open"
             if self._state == "new":

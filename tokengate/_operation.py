@@ -127,16 +127,21 @@ class Operation(_Operation[P, T]):
     without one.
     """
 
+    _plain: Callable[P, T]  # what a call is with no gate open
+
+    def __init__(self, spec: OperationSpec, priority: int, tags: Mapping[str, str]) -> None:
+        super().__init__(spec, priority, tags)
+        self._plain = spec.function
+        if spec.generator:
+            self._plain = lambda *args, **kwargs: _exhaust(spec.function(*args, **kwargs))
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it like the plain function: as a token on this very thread, when that is nobody else's turn.
 
         With no gate open the function is called and nothing else happens.
         """
         if not open_gates:
-            spec = self._spec
-            if spec.generator:
-                return cast("T", _exhaust(self._function(*args, **kwargs)))
-            return cast("T", self._function(*args, **kwargs))
+            return self._plain(*args, **kwargs)
         place = self._gate().place_of(self._spec)
         token = place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags)
         if place.may_run_here():

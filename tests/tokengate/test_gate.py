@@ -301,6 +301,40 @@ def test_a_root_that_gives_up_stops_the_gate() -> None:
     assert not report.clean
 
 
+def test_a_gate_is_not_opened_on_a_trio_thread() -> None:
+    """It would block the loop: an error that says where to open it instead."""
+
+    async def main() -> None:
+        with pytest.raises(WouldBlock, match="before trio.run"):
+            Gate("shop").open()
+
+    trio.run(main)
+
+
+def test_a_token_cannot_close_its_own_gate() -> None:
+    """It would wait for itself: an error that says what to call instead."""
+
+    @token
+    def close() -> None:
+        gate = current_gate()
+        assert gate is not None
+        gate.close()
+
+    with Gate("shop"), pytest.raises(GateState, match="request_stop"):
+        close.submit().result(WAIT)
+
+
+def test_a_typo_on_a_proxy_is_the_callers_error_alone() -> None:
+    """The attribute error is raised at once, and the actor lives on."""
+    with Gate("shop") as gate:
+        proxy = gate.spawn(Counter, 3).proxy()
+        with pytest.raises(AttributeError, match="Counter has no attribute 'incremnt'"):
+            proxy.incremnt()
+
+        assert proxy.value.result(WAIT) == 3
+        assert gate.statistics().restarts == 0
+
+
 def test_dead_letters_reach_subscribers() -> None:
     """A token that nobody handles is reported, never lost."""
     letters: list[DeadLetter] = []

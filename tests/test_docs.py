@@ -1,0 +1,29 @@
+"""What the documentation says of the code is what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from actors import DEFAULT_CAPACITY, TERMINAL, TRANSITIONS, CpuActor
+
+SEMANTICS = (Path(__file__).parent.parent / "docs" / "semantics.md").read_text()
+
+
+def test_the_life_cycle_on_the_page_is_the_table_in_the_code() -> None:
+    """Each state has its row, and the terminal ones share one."""
+    rows = dict(
+        re.findall(r"^\| ([\w, ]+) \| ([\w, ]+|nothing: .*) \|$", SEMANTICS.split("## Delivery")[0], re.MULTILINE)
+    )
+    rows.pop("from")
+    expected = {str(state): ", ".join(following) for state, following in TRANSITIONS.items() if following}
+    terminal = next(row for row in rows if row not in expected)
+
+    assert expected == {row: following for row, following in rows.items() if row != terminal}
+    assert {str(state) for state in TERMINAL} == set(terminal.split(", "))
+
+
+def test_the_figures_on_the_page_are_the_defaults() -> None:
+    """Capacity and quantum."""
+    assert f"bounded ({DEFAULT_CAPACITY:,} by default)" in SEMANTICS
+    assert f"steps ({CpuActor.throughput}) or seconds ({CpuActor.throughput_deadline})" in SEMANTICS.replace("\n", " ")
