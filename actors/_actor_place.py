@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextvars
 import enum
 import logging
+import threading
 import uuid
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,6 +21,7 @@ from pykka._introspection import get_attr_directly
 from actors._exceptions import ActorDead, StartFailed, TokenInterrupt
 from actors._exit_reason import KILLED, NORMAL, ExitReason
 from actors._lifecycle import TokenState
+from actors._mailbox import Drainer
 from actors._place import Drain, Place
 from actors._ref import ActorRef
 from actors._reply import Reply
@@ -60,6 +62,7 @@ class ActorPlace(Place):
     """
 
     __slots__ = (
+        "_lock",
         "_start_reply",
         "_stop_replies",
         "_urn",
@@ -96,8 +99,10 @@ class ActorPlace(Place):
         self.running: Token[Any] | None = None  # the token that the instance handles
         self.orphaned = False  # its supervisor has ended and may come back for it
         self.draining = False  # stop once the user lane is empty
-        self.administrative = False  # the end that is coming was asked for through the ref
+        self.administrative = False  # the latest end was asked for through the ref: only a new start undoes that
         self.stop_reason = NORMAL
+        # Guards status and instance against being changed by a drainer that is dismissed at the same moment.
+        self._lock = threading.Lock()
         self._start_reply: Reply[None] | None = None  # of the latest start
         self._stop_replies: list[Reply[ExitReason]] = []
         self._urn: str | None = None
@@ -176,78 +181,86 @@ class ActorPlace(Place):
         self.terminate_queued("has stopped")
 
     def terminate_running(self, why: str) -> None:
-        token = self.running
-        threads = self.drain.seal()
+        with self._lock:
+            if self.status is Status.RUNNING:
+                self.mailbox.suspend()
+            threads = self.drain.seal()
+            token, self.running, self.instance = self.running, None, None
+            if not self.closed:
+                self.status = Status.VACANT
         if token is not None:
             token._terminate(why)
         if threads:
             self.system.note_abandoned(self.path, threads)
-        if self.status is Status.RUNNING:
-            self.mailbox.suspend()
-        self.instance = None
-        if not self.closed:
-            self.status = Status.VACANT
         if self._start_reply is not None:
             self._start_reply._set(error=StartFailed(f"actor '{self.path}' was ended before it had started: {why}"))
         self._answer_stops(KILLED)
 
-    # The life of an instance, run by the drain
+    # The life of an instance, run by a drainer; a drainer that was dismissed meanwhile changes nothing any more
 
-    def starting(self, signal: Start) -> Life:
+    def starting(self, signal: Start, drainer: Drainer) -> Life:
         """Make an instance and start it."""
-        if self.status is not Status.VACANT:
-            signal.reply._set(error=StartFailed(f"actor '{self.path}' is {self.status}; it cannot be started"))
+        with self._lock:
+            status = self.status
+            if status is Status.VACANT:
+                self.status = Status.STARTING
+        if status is not Status.VACANT:
+            signal.reply._set(error=StartFailed(f"actor '{self.path}' is {status}; it cannot be started"))
             return
-        self.status = Status.STARTING
         self._start_reply = signal.reply
         instance, error = yield self._build
         if error is None:
             self.instance = instance
             _, error = yield instance.on_start
+        failure: BaseException | None = None
         if error is not None:
-            self.instance = None
-            self.status = Status.VACANT
             failure = StartFailed(f"actor '{self.path}' ({self.actor_class.__name__}) did not start: {error!r}")
             failure.__cause__ = error
-            signal.reply._set(error=failure)
-            return
-        self.status = Status.RUNNING
-        self.mailbox.resume()
-        signal.reply._set()
+        with self._lock:
+            if not drainer.at_work:
+                return
+            if failure is None:
+                self.status = Status.RUNNING
+                self.mailbox.resume()
+            else:
+                self.instance = None
+                self.status = Status.VACANT
+        signal.reply._set(error=failure)
 
-    def stopping(self) -> Life:
+    def stopping(self, drainer: Drainer) -> Life:
         """End the instance in order."""
-        return self._ending(self.stop_reason)
+        return self._ending(self.stop_reason, drainer)
 
-    def crashing(self, error: BaseException) -> Life:
+    def crashing(self, error: BaseException, drainer: Drainer) -> Life:
         """End the instance because its code raised."""
         _logger.error("actor '%s' crashed: %r", self.path, error, exc_info=error)
-        return self._ending(ExitReason("error", error))
+        return self._ending(ExitReason("error", error), drainer)
 
-    def _ending(self, reason: ExitReason) -> Life:
-        instance = self.instance
-        was_running = self.status is Status.RUNNING
-        if was_running:
-            self.status = Status.STOPPING
-            self.mailbox.suspend()
+    def _ending(self, reason: ExitReason, drainer: Drainer) -> Life:
+        with self._lock:
+            if not drainer.at_work:
+                return
+            instance = self.instance
+            was_running = self.status is Status.RUNNING
+            if was_running:
+                self.status = Status.STOPPING
+                self.mailbox.suspend()
         if instance is not None:
-            hook: Callable[[], Any] = instance.on_stop
-            if reason.error is not None:
-                hook = _Failure(instance, reason.error)
-            _, hook_error = yield hook
+            _, hook_error = yield instance.on_stop if reason.error is None else _Failure(instance, reason.error)
             if hook_error is not None:
+                hook = "on_stop" if reason.error is None else "on_failure"
                 _logger.error("%s of actor '%s' raised %r", hook, self.path, hook_error, exc_info=hook_error)
-        self.instance = None
-        self.draining = False
-        if self.status is not Status.CLOSED:
-            self.status = Status.VACANT
-        administrative, self.administrative = self.administrative, False
+        with self._lock:
+            if not drainer.at_work:
+                return
+            self.instance = None
+            self.draining = False
+            if not self.closed:
+                self.status = Status.VACANT
         if self.owner is None:
             self.close(reason)
-        elif was_running:
-            self.owner(self, reason, administrative)
-        elif administrative:
-            self.owner(self, reason, True)
+        elif was_running or self.administrative:
+            self.owner(self, reason, self.administrative)
         self._answer_stops(reason)
 
     def _build(self) -> BaseActor:

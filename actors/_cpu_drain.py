@@ -126,16 +126,17 @@ class CpuSlot(Drainer):
         context = token._context
         if context is None:  # it was ended between the lane and here
             return
-        token._begin()
         self.token = token
         place = self._place
         if isinstance(place, ActorPlace):
             place.running = token
+        call = None
         try:
             call = place.resolve(token)
             result = context.run(enter, token, call)
         except BaseException as error:
             self._fail(token, error)
+            del token, context, call  # the error's traceback keeps this frame, which shall keep nothing
             return
         if type(result) is GeneratorType and place.steps_of(call, result):
             self._steps = result
@@ -167,12 +168,13 @@ class CpuSlot(Drainer):
         except BaseException as error:
             self._steps = None
             self._fail(token, error)
+            del token, context, steps  # as in _begin
 
     def _fail(self, token: Token[Any], error: BaseException) -> None:
         crash = self._place.failed(token, without_runtime_frames(error))
         self._done()
         if crash is not None and self.at_work:
-            self._live(cast("ActorPlace", self._place).crashing(crash))
+            self._live(cast("ActorPlace", self._place).crashing(crash, self))
 
     def _done(self) -> None:
         self.token = None
@@ -201,7 +203,7 @@ class CpuSlot(Drainer):
         if not isinstance(place, ActorPlace):
             return
         if isinstance(signal, Start):
-            signal.context.run(self._live, place.starting(signal))
+            signal.context.run(self._live, place.starting(signal, self))
         elif isinstance(signal, Stop):
             if signal.drain and (place.mailbox.size or self._steps is not None):
                 place.draining = True
@@ -211,7 +213,7 @@ class CpuSlot(Drainer):
                 self._drop_steps()
                 token._terminate("its actor was stopped")
                 self._done()
-            self._live(place.stopping())
+            self._live(place.stopping(self))
 
     def _live(self, life: Life) -> None:
         """Run the user code of one part of an instance's life."""

@@ -188,10 +188,10 @@ class IoWorker(Drainer):
         context = token._context
         if context is None:  # it was ended between the lane and here
             return
-        token._begin()
         place = self._place
         if isinstance(place, ActorPlace):
             place.running = token
+        call = None
         try:
             call = place.resolve(token)
             result = context.run(enter, token, call)
@@ -206,7 +206,8 @@ class IoWorker(Drainer):
             crash = place.failed(token, without_runtime_frames(error))
             self._done()
             if crash is not None and self.at_work:
-                await self._live(cast("ActorPlace", place).crashing(crash), copy_context())
+                await self._live(cast("ActorPlace", place).crashing(crash, self), copy_context())
+            del token, context, call, crash  # the error's traceback keeps this frame, which shall keep nothing
         else:
             token._finish(TokenState.COMPLETED, result)
             self._done()
@@ -236,20 +237,20 @@ class IoWorker(Drainer):
         if not isinstance(place, ActorPlace):
             return
         if isinstance(signal, Start):
-            await self._live(place.starting(signal), signal.context)
+            await self._live(place.starting(signal, self), signal.context)
         elif isinstance(signal, Stop):
             if signal.drain and place.mailbox.size:
                 place.draining = True
                 return
             place.running = None
-            await self._live(place.stopping(), copy_context())
+            await self._live(place.stopping(self), copy_context())
         elif place.instance is not None:
             try:
                 handled = place.instance._on_signal(signal)
                 if isawaitable(handled):
                     await handled
             except Exception as error:
-                await self._live(place.crashing(error), copy_context())
+                await self._live(place.crashing(error, self), copy_context())
 
     async def _live(self, life: Life, context: Context) -> None:
         """Run the user code of one part of an instance's life."""

@@ -223,7 +223,7 @@ class Mailbox:
     # For drainers
 
     def take(self, drainer: Drainer) -> Token[Any] | Signal | None:
-        """Take what is next: a signal, else the first token of the highest priority.
+        """Take what is next: a signal, else the first token of the highest priority, which is `running` then.
 
         Returns:
             None when there is nothing; then the drainer has left, and takes no more until it is woken anew.
@@ -238,6 +238,8 @@ class Mailbox:
                 drainer.at_work = False
                 self.active -= 1
                 return None
+            # Under the lock, so that whoever ends it from outside finds it either queued here or running.
+            token._begin()
             sender = self._next_sender() if self._senders else None
         if sender is not None:
             sender()

@@ -208,6 +208,7 @@ class Place(abc.ABC):
         return MailboxFull(f"mailbox of '{self.path}' is full ({box.capacity} tokens, {box.overflow}){remedy}")
 
     def _reject(self, token: Token[Any], error: BaseException) -> None:
+        error.__traceback__ = None  # it would hold the sender's frames
         token._finish(TokenState.REJECTED, error=error)
         self.system.dead_letter(token, error)
 

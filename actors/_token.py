@@ -117,7 +117,7 @@ class Token(Reply[T]):
         return False
 
     def _begin(self) -> None:
-        """Enter the state `running`; only the drainer that took the token calls this."""
+        """Enter the state `running`: in the mailbox's hands when it is taken, or on the thread of a direct call."""
         if TokenState.RUNNING not in TRANSITIONS[self.state]:
             check_transition(self.state, TokenState.RUNNING)
         self.state = TokenState.RUNNING

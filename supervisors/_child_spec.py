@@ -48,6 +48,8 @@ class ChildSpec:
             raise BadSpec(f"child '{self.id}': start is {self.start!r}; it must be a CpuActor or IoActor class")
         if not isinstance(self.args, tuple):
             raise BadSpec(f"child '{self.id}': args is {self.args!r}; it must be a tuple")
+        if not isinstance(self.kwargs, Mapping):
+            raise BadSpec(f"child '{self.id}': kwargs is {self.kwargs!r}; it must be a mapping")
         if self.restart not in get_args(Restart):
             raise BadSpec(f"child '{self.id}': restart is {self.restart!r}; choose one of {get_args(Restart)}")
         if self.shutdown not in (None, "infinity", "kill") and not (

@@ -18,6 +18,7 @@ from actors import (
     KILLED,
     ROOT,
     SHUTDOWN,
+    ActorDead,
     ActorPlace,
     ActorRef,
     BaseActor,
@@ -59,8 +60,11 @@ class _ChildExited(Signal):
 
 
 @attrs.frozen(eq=False)
-class _Retry(Signal):
-    """A restart has failed: try again, unless something else has happened to the child."""
+class _Retry:
+    """Message to oneself: a restart has failed, so try again, unless something else has happened to the child.
+
+    No signal: in the control lane it would be ahead of everyone who asks.
+    """
 
     child: Child
     reason: ExitReason
@@ -163,10 +167,14 @@ class Supervisor(IoActor):
             child = self._children.get(signal.place.path.rpartition("/")[2])
             if child is not None and child.place is signal.place and not child.stopping:
                 await self._child_exited(child, signal.reason, signal.administrative)
-        elif isinstance(signal, _Retry):
-            child = signal.child
-            if self._children.get(child.spec.id) is child and child.restarting and not child.stopping:
-                await self._restart(child, signal.reason)
+
+    async def on_receive(self, message: Any) -> Any:
+        if not isinstance(message, _Retry):
+            return super().on_receive(message)
+        child = message.child
+        if self._children.get(child.spec.id) is child and child.restarting and not child.stopping:
+            await self._restart(child, message.reason)
+        return None
 
     # Administration, as tokens
 
@@ -223,6 +231,7 @@ class Supervisor(IoActor):
 
     def _retire(self, child: Child, reason: ExitReason) -> None:
         """Leave a child that ended without an instance; the spec of a temporary one goes."""
+        child.restarting = False
         if child.spec.restart == "temporary":
             del self._children[child.spec.id]
             child.place.close(reason)
@@ -231,6 +240,9 @@ class Supervisor(IoActor):
 
     async def _restart(self, child: Child, reason: ExitReason) -> None:
         own, path = self._place.path, child.place.path
+        if child.place.administrative:  # somebody has stopped it in the meantime
+            self._retire(child, reason)
+            return
         self._restart_times = restart_times(self._restart_times, self._place.system.clock(), self._period)
         if too_many(self._restart_times, self._intensity):
             self._report(GaveUp(own, path, self._intensity, self._period))
@@ -242,8 +254,11 @@ class Supervisor(IoActor):
         except StartFailed as error:
             child.restarting = True
             self._report(ChildStartFailed(own, path, error))
-            # Through the mailbox, so that others are answered between two attempts.
-            self._place.signal(_Retry(child, ExitReason("error", error)))
+            try:
+                # Through the mailbox, so that others are answered between two attempts.
+                self.actor_ref.tell(_Retry(child, ExitReason("error", error)))
+            except ActorDead:
+                pass  # this supervisor is stopping, and its children with it
         else:
             child.restarting = False
             child.restarts += 1
@@ -252,7 +267,11 @@ class Supervisor(IoActor):
     # Stopping
 
     async def _stop_children(self) -> None:
-        """Stop all children, the last started first."""
+        """Stop all children, the last started first.
+
+        A child that asks its stopping supervisor gets an error, not a deadlock: nothing is accepted any more.
+        """
+        self._place.terminate_queued("is stopping")
         for child in reversed(list(self._children.values())):
             await self._stop_child(child)
             self._leave(child.place)
