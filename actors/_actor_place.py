@@ -182,10 +182,10 @@ class ActorPlace(Place):
 
     def terminate_running(self, why: str) -> None:
         with self._lock:
+            token, self.running, self.instance = self.running, None, None
             if self.status is Status.RUNNING:
                 self.mailbox.suspend()
             threads = self.drain.seal()
-            token, self.running, self.instance = self.running, None, None
             if not self.closed:
                 self.status = Status.VACANT
         if token is not None:

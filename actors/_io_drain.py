@@ -201,6 +201,7 @@ class IoWorker(Drainer):
                 result = await self._step_through(token, context, result)
         except trio.Cancelled:
             token._terminate("it was cancelled" if token._cancel_requested else "its actor was stopped")
+            self._done()
             raise
         except BaseException as error:
             crash = place.failed(token, without_runtime_frames(error))
@@ -242,7 +243,6 @@ class IoWorker(Drainer):
             if signal.drain and place.mailbox.size:
                 place.draining = True
                 return
-            place.running = None
             await self._live(place.stopping(self), copy_context())
         elif place.instance is not None:
             try:

@@ -305,7 +305,7 @@ def test_a_gate_is_not_opened_on_a_trio_thread() -> None:
     """It would block the loop: an error that says where to open it instead."""
 
     async def main() -> None:
-        with pytest.raises(WouldBlock, match="before trio.run"):
+        with pytest.raises(WouldBlock, match=r"before trio\.run"):
             Gate("shop").open()
 
     trio.run(main)

@@ -65,7 +65,7 @@ def demo(path: Path | None, crashes: int, seed: int, verify: bool, json_wanted: 
         print_outcome(console, outcome, root)
         if serial is not None:
             _print_comparison(console, outcome, serial, differing)
-    if stopping.received:
+    if stopping.asked:
         raise SystemExit(_INTERRUPTED)
     if differing or outcome.crashes != crashes or outcome.shutdown.abandoned:
         raise SystemExit(1)
@@ -102,7 +102,7 @@ def _serial(console: Console, paths: list[str], stopping: Stopping) -> Serial | 
         with make_screen(console, "verifying", len(paths)) as screen:
             return run_serially(paths, lambda done: screen.show(done, "in a plain loop"))
     except KeyboardInterrupt:
-        if not stopping.received:
+        if not stopping.asked:
             raise
         return None
 

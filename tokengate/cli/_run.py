@@ -63,7 +63,7 @@ def _serve(
                 stopping.interrupt = False
             gate.wait()
     except KeyboardInterrupt:
-        if not stopping.received:
+        if not stopping.asked:
             raise
     finally:
         stopping.interrupt = False

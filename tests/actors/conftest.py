@@ -1,0 +1,223 @@
+"""What the tests of the actors floor share: a system, unsent tokens, races, and tracers that provoke them."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import Any
+
+import attrs
+import pykka
+import pytest
+
+import actors
+from actors import ActorSystem, BaseActor, CpuActor, IoActor, Mailbox, OperationPlace, Overflow, Token
+from actors._system import default_system
+
+LIMIT = 10.0  # seconds; reached only when a test fails
+
+_HOME = os.path.dirname(actors.__file__)
+
+Race = Callable[..., list[Any]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _default_system() -> Iterator[None]:
+    """Open the process's default system before the first look for leaks: its threads stay."""
+    default_system()
+    yield
+    pykka.ActorRegistry.stop_all()
+
+
+@pytest.fixture
+def system() -> Iterator[ActorSystem]:
+    """An open system of two CPU threads; every thread of it must have ended after the test."""
+    opened = ActorSystem("test", threads=2)
+    opened.open()
+    yield opened
+    late = opened.close(LIMIT)
+
+    assert late == ()
+
+
+@pytest.fixture(params=[CpuActor, IoActor], ids=["cpu", "io"])
+def base(request: pytest.FixtureRequest) -> type[BaseActor]:
+    """The base class of an actor of each kind."""
+    chosen: type[BaseActor] = request.param
+    return chosen
+
+
+@attrs.define
+class Desk:
+    """A place in a system that was never opened: nothing runs there unless the test runs it.
+
+    Attributes:
+        woken: one entry for each drainer that a mailbox of this desk asked for.
+        dropped: tokens that such a mailbox pushed out.
+    """
+
+    system: ActorSystem
+    place: OperationPlace
+    woken: list[None] = attrs.field(factory=list)
+    dropped: list[Token[Any]] = attrs.field(factory=list)
+
+    def token(self, priority: int = 0, call: Callable[..., Any] = int) -> Token[Any]:
+        return self.place.token("operation", call, (), {}, priority)
+
+    def mailbox(self, capacity: int = 10_000, overflow: Overflow = "wait", concurrency: int = 1) -> Mailbox:
+        return Mailbox(
+            "desk",
+            capacity=capacity,
+            overflow=overflow,
+            concurrency=concurrency,
+            wake=lambda: self.woken.append(None),
+            on_drop=self.dropped.append,
+        )
+
+
+@pytest.fixture
+def desk() -> Desk:
+    unopened = ActorSystem("unopened", threads=2)
+    return Desk(unopened, unopened.operation_place("operation", "cpu", generator=False, concurrency=1))
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of a test that plays with chance: TOKENGATE_SEED, or a new one, which is printed."""
+    chosen = int(os.environ.get("TOKENGATE_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"TOKENGATE_SEED={chosen}")
+    return chosen
+
+
+@pytest.fixture
+def rounds() -> Callable[[int], int]:
+    """How often to repeat a race: as often as said, twenty times that with TOKENGATE_TORTURE=1."""
+    factor = 20 if os.environ.get("TOKENGATE_TORTURE") == "1" else 1
+    return lambda usual: usual * factor
+
+
+@pytest.fixture
+def race() -> Race:
+    """Run functions at the same time, each in a thread of its own; return what they return, in order."""
+
+    def run(*functions: Callable[[], Any]) -> list[Any]:
+        start = threading.Barrier(len(functions))
+        results: list[Any] = [None] * len(functions)
+        errors: list[BaseException] = []
+
+        def body(index: int) -> None:
+            try:
+                start.wait(LIMIT)
+                results[index] = functions[index]()
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=body, args=(index,), daemon=True) for index in range(len(functions))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LIMIT)
+        if errors:
+            raise errors[0]
+        assert not any(thread.is_alive() for thread in threads)
+        return results
+
+    return run
+
+
+@pytest.fixture
+def yielding() -> Callable[[random.Random], AbstractContextManager[None]]:
+    """Let new threads give up the GIL between two lines of the runtime now and then.
+
+    The GIL hides most races of a few lines; this brings them out.
+    """
+
+    @contextmanager
+    def tracing(chance: random.Random) -> Generator[None]:
+        never = threading.Lock()
+        never.acquire()
+
+        def trace(frame: FrameType, event: str, _arg: object) -> Any:
+            if not frame.f_code.co_filename.startswith(_HOME):
+                return None
+            if event == "line" and chance.random() < 0.15:
+                never.acquire(timeout=1e-6)  # releases the GIL
+            return trace
+
+        before = threading.gettrace()
+        threading.settrace(trace)
+        try:
+            yield
+        finally:
+            threading.settrace(before)  # type: ignore[arg-type]
+
+    return tracing
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Wait for a condition that nobody announces."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        pause = threading.Event()
+        for _ in range(int(LIMIT / 0.001)):
+            if condition():
+                return
+            pause.wait(0.001)
+        pytest.fail("the condition never came true")
+
+    return wait
+
+
+@attrs.define
+class Door:
+    """A spot in user code that tells when it is reached, and stays there until the test opens it."""
+
+    reached: threading.Event = attrs.field(factory=threading.Event)
+    opened: threading.Event = attrs.field(factory=threading.Event)
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        assert self.opened.wait(LIMIT)
+
+    def wait_reached(self) -> None:
+        assert self.reached.wait(LIMIT)
+
+    def open(self) -> None:
+        self.opened.set()
+
+
+@pytest.fixture
+def door(system: ActorSystem) -> Iterator[Door]:
+    """A door that is open before the system closes, whatever failed."""
+    made = Door()
+    yield made
+    made.open()
+
+
+@pytest.fixture
+def doors(system: ActorSystem) -> Iterator[Callable[[], Door]]:
+    made: list[Door] = []
+
+    def make() -> Door:
+        made.append(Door())
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.open()
+
+
+@pytest.fixture
+def start(system: ActorSystem) -> Callable[..., Any]:
+    """Start an actor that nobody supervises, and return its ref."""
+
+    def start_actor(cls: type[BaseActor], *args: Any, **kwargs: Any) -> Any:
+        options: Mapping[str, Any] = kwargs
+        return system.start_actor(cls, args, options)
+
+    return start_actor

@@ -1,0 +1,156 @@
+"""The dispatcher: threads that are always free to run steps."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import attrs
+import pytest
+
+from actors import Reply
+from actors._dispatcher import Dispatcher
+
+LIMIT = 10.0
+
+
+@attrs.define(eq=False)
+class Quanta:
+    """A runnable of several quanta."""
+
+    work: Callable[[], object]
+    left: int = 1
+    done: Reply[None] = attrs.field(factory=Reply)
+
+    def run(self) -> bool:
+        self.work()
+        self.left -= 1
+        if not self.left:
+            self.done._set()
+        return self.left > 0
+
+
+@pytest.fixture
+def dispatcher() -> Iterator[Dispatcher]:
+    made = Dispatcher("pool", 2)
+    made.open()
+    yield made
+
+    assert made.close(time.monotonic() + LIMIT) == []
+
+
+def test_what_is_submitted_runs_until_it_has_had_enough(dispatcher: Dispatcher) -> None:
+    """A runnable is queued again as long as it asks for that."""
+    runs: list[int] = []
+    quanta = Quanta(lambda: runs.append(1), left=5)
+    dispatcher.submit(quanta)
+    quanta.done.result(LIMIT)
+
+    assert len(runs) == 5
+
+
+def test_as_many_run_at_once_as_there_are_threads(dispatcher: Dispatcher) -> None:
+    """Two meet at a barrier."""
+    barrier = threading.Barrier(2)
+    both = [Quanta(lambda: barrier.wait(LIMIT)) for _ in range(2)]
+    for quanta in both:
+        dispatcher.submit(quanta)
+    for quanta in both:
+        quanta.done.result(LIMIT)
+
+    assert dispatcher.statistics().threads == 2
+
+
+def test_threads_are_named_daemons(dispatcher: Dispatcher) -> None:
+    """A thread that can't be ended must not keep the process, and can be told by its name."""
+    seen: list[threading.Thread] = []
+    quanta = Quanta(lambda: seen.append(threading.current_thread()))
+    dispatcher.submit(quanta)
+    quanta.done.result(LIMIT)
+    (thread,) = seen
+
+    assert (thread.daemon, thread.name.startswith("pool-")) == (True, True)
+
+
+def test_a_wait_on_a_thread_of_the_pool_starts_a_spare(dispatcher: Dispatcher) -> None:
+    """Three that wait leave two free threads."""
+    outcome: Reply[str] = Reply()
+    waiters = [Quanta(lambda: outcome.result(LIMIT)) for _ in range(3)]
+    for quanta in waiters:
+        dispatcher.submit(quanta)
+    barrier = threading.Barrier(2)
+    both = [Quanta(lambda: barrier.wait(LIMIT)) for _ in range(2)]
+    for quanta in both:
+        dispatcher.submit(quanta)
+    for quanta in both:
+        quanta.done.result(LIMIT)
+    assert dispatcher.statistics().blocked == 3
+    outcome._set("x")
+    for quanta in waiters:
+        quanta.done.result(LIMIT)
+
+    assert dispatcher.statistics().blocked == 0
+
+
+def test_a_runnable_that_raises_is_logged_and_costs_no_thread(
+    dispatcher: Dispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even a SystemExit from the runtime's own code ends no thread."""
+
+    def broken() -> None:
+        raise SystemExit
+
+    with caplog.at_level(logging.ERROR):
+        for _ in range(5):
+            dispatcher.submit(Quanta(broken))
+        good = Quanta(int)
+        dispatcher.submit(good)
+        good.done.result(LIMIT)
+    barrier = threading.Barrier(2)
+    both = [Quanta(lambda: barrier.wait(LIMIT)) for _ in range(2)]
+    for quanta in both:
+        dispatcher.submit(quanta)
+    for quanta in both:
+        quanta.done.result(LIMIT)
+
+    assert len([record for record in caplog.records if "could not run" in record.getMessage()]) == 5
+
+
+def test_close_names_the_threads_that_are_still_at_work() -> None:
+    """After the deadline it returns; the thread goes when its code returns."""
+    pool = Dispatcher("late", 1)
+    pool.open()
+    entered, leave = threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        leave.wait(LIMIT)
+
+    pool.submit(Quanta(block))
+    assert entered.wait(LIMIT)
+    late = pool.close(time.monotonic())
+    leave.set()
+
+    assert late == ["late-0"]
+
+
+def test_an_idle_thread_keeps_nothing_alive(
+    dispatcher: Dispatcher, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """What has run can be collected."""
+    import gc
+    import weakref
+
+    quanta = Quanta(int)
+    dispatcher.submit(quanta)
+    quanta.done.result(LIMIT)
+    watched = weakref.ref(quanta)
+    del quanta
+
+    def gone() -> bool:
+        gc.collect()
+        return watched() is None
+
+    until(gone)

@@ -1,0 +1,224 @@
+"""Places of operations: functions that are served like actors, up to `concurrency` at once."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import trio
+
+from actors import ActorDead, ActorSystem, OperationPlace, Token, TokenState, TokenTerminated, current_token
+
+LIMIT = 10.0
+
+
+def submit(place: OperationPlace, function: Any, *args: Any) -> Token[Any]:
+    return place.send(place.token("op", function, args, {}))
+
+
+def make(system: ActorSystem, affinity: str, concurrency: int = 2, generator: bool = False) -> OperationPlace:
+    return system.operation_place("op", affinity, generator=generator, concurrency=concurrency)
+
+
+@pytest.mark.parametrize("affinity", ["cpu", "io"])
+def test_an_operation_fails_without_ending_anything(system: ActorSystem, affinity: str) -> None:
+    """An exception, `sys.exit()` included, is the token's failure: the place lives on."""
+
+    def fail(error: BaseException) -> None:
+        raise error
+
+    place = make(system, affinity)
+    for error in (ValueError("x"), SystemExit(1), KeyboardInterrupt()):
+        token = submit(place, fail, error)
+        assert token.exception(LIMIT) is error
+        assert token.state is TokenState.FAILED
+
+    assert submit(place, int, "5").result(LIMIT) == 5
+
+
+def test_cpu_tokens_run_up_to_the_concurrency_at_once(system: ActorSystem) -> None:
+    """Two meet at a barrier; a third waits its turn."""
+    place = make(system, "cpu", concurrency=2)
+    barrier = threading.Barrier(2)
+    tokens = [submit(place, barrier.wait, LIMIT) for _ in range(6)]
+    assert sorted(token.result(LIMIT) for token in tokens) == [0, 0, 0, 1, 1, 1]
+
+    assert place.mailbox.active == 0
+
+
+def test_io_tokens_run_up_to_the_concurrency_at_once(system: ActorSystem) -> None:
+    """Never more than `concurrency`, and as many as that."""
+    place = make(system, "io", concurrency=3)
+    inside, most = [0], [0]
+
+    async def work() -> None:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+        inside[0] -= 1
+
+    for token in [submit(place, work) for _ in range(20)]:
+        token.result(LIMIT)
+
+    assert most == [3]
+
+
+def test_a_token_that_waits_for_another_does_not_count(system: ActorSystem) -> None:
+    """With concurrency 1, a step that waits for a token of its own operation gets it."""
+    place = make(system, "cpu", concurrency=1)
+
+    def dive(depth: int) -> int:
+        return 0 if not depth else 1 + int(submit(place, dive, depth - 1).result(LIMIT))
+
+    assert submit(place, dive, 15).result(LIMIT) == 15
+
+    assert submit(place, int).result(LIMIT) == 0
+
+
+def test_a_direct_call_runs_on_the_callers_thread(system: ActorSystem) -> None:
+    """As the plain function would: thread, exceptions, and as a token."""
+    place = make(system, "cpu")
+
+    def here() -> tuple[int, Any]:
+        return threading.get_ident(), current_token()
+
+    assert place.may_run_here()
+    token = place.token("op", here, (), {})
+    assert place.run_here(token) == (threading.get_ident(), token)
+    assert token.state is TokenState.COMPLETED
+    assert current_token() is None
+
+    assert place.mailbox.active == 0
+
+
+def test_a_direct_call_raises_what_the_function_raises(system: ActorSystem) -> None:
+    """Unchanged, `sys.exit()` too; the turn is given back."""
+    place = make(system, "cpu", concurrency=1)
+
+    def leave() -> None:
+        raise SystemExit(4)
+
+    assert place.may_run_here()
+    token = place.token("op", leave, (), {})
+    with pytest.raises(SystemExit):
+        place.run_here(token)
+    assert token.state is TokenState.FAILED
+
+    assert place.may_run_here()
+    place.mailbox.leave()
+
+
+def test_a_direct_call_does_not_overtake(system: ActorSystem) -> None:
+    """Not when suspended, nor when something is queued ahead, nor while the system closes."""
+    place = make(system, "cpu", concurrency=1)
+    place.mailbox.suspend()
+    assert not place.may_run_here()
+    token = submit(place, int)
+    place.mailbox.resume()
+    token.result(LIMIT)
+    system.drain()
+
+    assert not place.may_run_here()
+
+
+def test_a_direct_call_of_an_io_operation_needs_the_io_loop(system: ActorSystem) -> None:
+    """Elsewhere it queues."""
+    assert not make(system, "io").may_run_here()
+
+
+@pytest.mark.parametrize("affinity", ["cpu", "io"])
+def test_a_generator_operation_is_stepped(system: ActorSystem, affinity: str) -> None:
+    """Its return value is the result."""
+
+    def walk(n: int) -> Any:
+        for _ in range(n):
+            yield
+        return n
+
+    token = submit(make(system, affinity, generator=True), walk, 4)
+
+    assert (token.result(LIMIT), token.steps) == (4, 5)
+
+
+def test_cancelling_one_io_token_leaves_its_siblings(system: ActorSystem) -> None:
+    """The cancel scope is the token's own."""
+    place = make(system, "io", concurrency=3)
+    events: list[trio.Event] = []
+    ready = threading.Semaphore(0)
+
+    async def wait(number: int) -> int:
+        event = trio.Event()
+        events.append(event)
+        ready.release()
+        await event.wait()
+        return number
+
+    async def release() -> None:
+        for event in events:
+            event.set()
+
+    tokens = [submit(place, wait, number) for number in range(2)]
+    for _ in tokens:
+        assert ready.acquire(timeout=LIMIT)
+    tokens[0].cancel()
+    with pytest.raises(TokenTerminated):
+        tokens[0].result(LIMIT)
+    submit(place, release).result(LIMIT)
+
+    assert tokens[1].result(LIMIT) == 1
+
+
+def test_a_closed_operation_ends_what_is_queued(system: ActorSystem, door: Any) -> None:
+    """What runs is finished, what is queued is terminated, what comes is rejected."""
+    place = make(system, "cpu", concurrency=1)
+    running = submit(place, door.pass_through)
+    door.wait_reached()
+    queued = submit(place, int)
+    place.close()
+    assert isinstance(queued.exception(LIMIT), ActorDead)
+    late = submit(place, int)
+    assert (queued.state, late.state) == (TokenState.TERMINATED, TokenState.REJECTED)
+    door.open()
+
+    assert running.result(LIMIT) is None
+
+
+def test_sealing_ends_all_tokens_of_the_operation(system: ActorSystem, doors: Any, until: Any) -> None:
+    """Those that wait for another token included; the turns are counted right afterwards."""
+    door, blocked = doors(), doors()
+    place = make(system, "cpu", concurrency=2)
+    other = system.operation_place("other", "cpu", generator=False, concurrency=1)
+
+    def wait() -> Any:
+        inner = submit(other, blocked.pass_through)
+        return inner.result(LIMIT)
+
+    tokens = [submit(place, door.pass_through), submit(place, wait)]
+    door.wait_reached()
+    blocked.wait_reached()
+    until(lambda: system.dispatcher.statistics().blocked == 1)
+    place.terminate_running("the test says so")
+    assert [token.state for token in tokens] == [TokenState.TERMINATED] * 2
+    door.open()
+    blocked.open()
+    until(lambda: place.mailbox.active == 0)
+
+    assert submit(place, int).result(LIMIT) == 0
+
+
+@pytest.mark.parametrize("affinity", ["cpu", "io"])
+def test_a_queued_token_that_was_ended_from_outside_is_skipped(system: ActorSystem, affinity: str) -> None:
+    """Sealing ends what is queued, too; those who come for it later find it ended, and the place lives on."""
+    place = make(system, affinity, concurrency=1)
+    place.mailbox.suspend()
+    ended = submit(place, int)
+    place.terminate_running("the test says so")
+    assert ended.state is TokenState.TERMINATED
+    following = submit(place, int, "7")
+    place.mailbox.resume()
+    assert following.result(2) == 7
+    assert ended.state is TokenState.TERMINATED
+
+    assert place.mailbox.size == 0
