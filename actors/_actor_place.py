@@ -139,13 +139,15 @@ class ActorPlace(Place):
     def start(self) -> Reply[None]:
         """Have an instance made and started; the reply comes after `on_start`, or raises `StartFailed`."""
         reply: Reply[None] = Reply()
-        if self.status is Status.CLOSED:
+        if self.closed:
             reply._set(error=ActorDead(f"actor '{self.path}' has ended for good"))
             return reply
         self.administrative = self.draining = False
         self.stop_reason = NORMAL
         self.mailbox.reopen()
         self.signal(Start(reply, contextvars.copy_context()))
+        if self.system.closed:  # nobody may be left to start it
+            reply._set(error=ActorDead(f"system '{self.system.name}' was closed before actor '{self.path}' started"))
         return reply
 
     def stop(self, reason: ExitReason = NORMAL, *, drain: bool, administrative: bool) -> Reply[ExitReason]:
@@ -154,7 +156,8 @@ class ActorPlace(Place):
         if self.status is Status.CLOSED or (self.status is Status.VACANT and self.mailbox.closed):
             reply._set(reason)
             return reply
-        self._stop_replies.append(reply)
+        with self._lock:
+            self._stop_replies.append(reply)
         if administrative:
             self.administrative = True
         self.stop_reason = reason
@@ -182,6 +185,7 @@ class ActorPlace(Place):
 
     def terminate_running(self, why: str) -> None:
         with self._lock:
+            replies, self._stop_replies = self._stop_replies, []
             token, self.running, self.instance = self.running, None, None
             if self.status is Status.RUNNING:
                 self.mailbox.suspend()
@@ -194,7 +198,8 @@ class ActorPlace(Place):
             self.system.note_abandoned(self.path, threads)
         if self._start_reply is not None:
             self._start_reply._set(error=StartFailed(f"actor '{self.path}' was ended before it had started: {why}"))
-        self._answer_stops(KILLED)
+        for reply in replies:
+            reply._set(KILLED)
 
     # The life of an instance, run by a drainer; a drainer that was dismissed meanwhile changes nothing any more
 
@@ -271,11 +276,9 @@ class ActorPlace(Place):
         return instance
 
     def _answer_stops(self, reason: ExitReason) -> None:
-        while self._stop_replies:
-            try:
-                reply = self._stop_replies.pop()
-            except IndexError:
-                return
+        with self._lock:
+            replies, self._stop_replies = self._stop_replies, []
+        for reply in replies:
             reply._set(reason)
 
     # What drains ask

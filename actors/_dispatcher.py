@@ -80,7 +80,7 @@ class Dispatcher:
         for _ in threads:
             self._queue.put(None)
         for thread in threads:
-            if thread not in self._abandoned and thread is not threading.current_thread():
+            if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
         return sorted(thread.name for thread in threads if thread.is_alive())
 

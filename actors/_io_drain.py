@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("tokengate.actors")
 
 
+def is_cancellation(error: BaseException) -> bool:
+    """Tell whether trio raised this to cancel, and nothing else happened: nurseries wrap it into groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)
+
+
 class IoDrain:
     """Keeps a task for each drainer that the mailbox asks for; those with nothing to do are parked for reuse."""
 
@@ -199,11 +206,11 @@ class IoWorker(Drainer):
                 result = await InContext(context, result, token)
             elif type(result) is GeneratorType and place.steps_of(call, result):
                 result = await self._step_through(token, context, result)
-        except trio.Cancelled:
-            token._terminate("it was cancelled" if token._cancel_requested else "its actor was stopped")
-            self._done()
-            raise
         except BaseException as error:
+            if is_cancellation(error):
+                token._terminate("it was cancelled" if token._cancel_requested else "its actor was stopped")
+                self._done()
+                raise
             crash = place.failed(token, without_runtime_frames(error))
             self._done()
             if crash is not None and self.at_work:

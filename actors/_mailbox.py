@@ -83,7 +83,7 @@ class Mailbox:
         capacity: tokens the user lane holds at most.
         overflow: what happens to a token that finds it full: its sender waits, it is refused with an error
             (`reject`), it takes the place of the oldest of the lowest priority (`drop_oldest`), or it is
-            refused quietly (`drop_newest`).
+            itself dropped (`drop_newest`).
         concurrency: drainers at work at once, at most.
         wake: called without the lock, once for each drainer that shall come.
         on_drop: called without the lock with each token that `drop_oldest` pushed out.

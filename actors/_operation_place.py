@@ -123,9 +123,10 @@ class OperationPlace(Place):
         self.drain.close()
 
     def terminate_running(self, why: str) -> None:
+        live = list(self.system.live.values())
+        running = [token for token in live if token._place is self and token.state is TokenState.RUNNING]
         threads = self.drain.seal()
-        for token in list(self.system.live.values()):
-            if token._place is self:
-                token._terminate(why)
+        for token in running:
+            token._terminate(why)
         if threads:
             self.system.note_abandoned(self.path, threads)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 import pykka
 import pykka.messages
 
-from actors._exceptions import ActorDead, WaitTimeout
+from actors._exceptions import ActorDead, MailboxFull, WaitTimeout
 from actors._lifecycle import TokenState
 from actors._token import Token, current_token
 
@@ -62,8 +62,11 @@ class ActorRef(pykka.ActorRef[A]):
             self._place.stop(drain=True, administrative=False)
             return
         token = self._place.send(self._token(message))
-        if token.state is TokenState.REJECTED:
-            raise cast("BaseException", token._error)
+        error = token._error
+        if token.state is TokenState.REJECTED and error is not None:
+            if isinstance(error, MailboxFull) and self._place.mailbox.overflow == "drop_newest":
+                return  # dropped as its class wants it; a dead letter says so
+            raise error
 
     # A token is this floor's future, though no subclass of pykka's.
     @overload  # type: ignore[override]

@@ -80,7 +80,9 @@ class ActorSystem:
         self._names = count(1)
         self.live: dict[int, Token[Any]] = {}  # {token id: token that has not ended}
         self.intake_closed = False
-        self.on_forget: Callable[[ActorPlace], None] | None = None
+        self.closed = False
+        self.in_pykka_registry = False  # whether actors that nobody supervises are registered there
+        self._below: dict[str, dict[str, ActorPlace]] = {}  # {path: {path: place right below it}}
         self._draining = False
         self._places: dict[str, Place] = {}  # {path: place}
         self._lock = threading.Lock()
@@ -138,10 +140,10 @@ class ActorSystem:
 
     def close_below(self, place: ActorPlace, reason: ExitReason) -> None:
         """Close all places further down the path of one that is given up."""
-        prefix = "" if place.path == ROOT else place.path + "/"
-        for below in self.places():
-            if isinstance(below, ActorPlace) and below is not place and below.path.startswith(prefix):
-                below.close(reason)
+        with self._lock:
+            children = list(self._below.get(place.path, {}).values())
+        for child in reversed(children):
+            child.close(reason)
 
     def operation_place(self, path: str, affinity: str, **options: Any) -> OperationPlace:
         """Make the place of an operation; `options` are those of `OperationPlace`.
@@ -160,6 +162,8 @@ class ActorSystem:
             StartFailed: `__init__` or `on_start` raised.
         """
         place = self.place(f"{actor_class.__name__}-{self.next_name()}", actor_class, args, kwargs)
+        if self.in_pykka_registry:
+            pykka.ActorRegistry.register(place.ref)
         try:
             place.start().result()
         except BaseException:
@@ -197,16 +201,25 @@ class ActorSystem:
     def forget(self, place: Place) -> None:
         """Free the path of a place that has ended."""
         with self._lock:
-            if self._places.get(place.path) is place:
-                del self._places[place.path]
-        if self.on_forget is not None and isinstance(place, ActorPlace):
-            self.on_forget(place)
+            if self._places.get(place.path) is not place:
+                return
+            del self._places[place.path]
+            if isinstance(place, ActorPlace):
+                above = _above(place.path)
+                siblings = self._below[above]
+                del siblings[place.path]
+                if not siblings:
+                    del self._below[above]
+        if self.in_pykka_registry and isinstance(place, ActorPlace):
+            pykka.ActorRegistry.unregister(place.ref)
 
     def _register(self, place: Place) -> None:
         with self._lock:
             if place.path in self._places:
                 raise NameTaken(f"'{self.name}' has an actor called '{place.path}' already; choose another name")
             self._places[place.path] = place
+            if isinstance(place, ActorPlace):
+                self._below.setdefault(_above(place.path), {})[place.path] = place
 
     # Tokens
 
@@ -284,18 +297,26 @@ class ActorSystem:
             names of the threads that did not; they are daemons whose results go nowhere.
         """
         deadline = time.monotonic() + timeout
-        self.intake_closed, self._draining = True, False
+        self.closed, self.intake_closed, self._draining = True, True, False
         for place in reversed(self.places()):
             place.terminate_queued("was closed")
             place.terminate_running("its system was closed")
         for token in list(self.live.values()):
             token._terminate("its system was closed")
+        hosts = (self.io_host, self.system_host)
+        for host in hosts:
+            host.cancel()
         late = self.dispatcher.close(deadline)
-        late += self.io_host.close(deadline)
-        late += self.system_host.close(deadline)
+        for host in hosts:
+            late += host.join(deadline)
         with self._lock:
             self._abandoned = sorted({*late})
             return tuple(self._abandoned)
+
+
+def _above(path: str) -> str:
+    """Return the path of what is right above a path; of the root, nothing."""
+    return "" if path == ROOT else path.rpartition("/")[0] or ROOT
 
 
 _open_systems: list[ActorSystem] = []  # the default one, once somebody has needed it
@@ -307,7 +328,7 @@ def default_system() -> ActorSystem:
     with _open_systems_lock:
         if not _open_systems:
             system = ActorSystem("default")
-            system.on_forget = lambda place: pykka.ActorRegistry.unregister(place.ref)
+            system.in_pykka_registry = True
             system.open()
             _open_systems.append(system)
         return _open_systems[0]

@@ -130,6 +130,8 @@ class Token(Reply[T]):
         The claim is the removal from the system's table of live tokens, which is atomic: whoever removes it
         writes the outcome, and nobody else ever does.
         """
+        if self._mailbox is not None:
+            self._mailbox.withdraw(self)  # who is not queued any more by now is running
         if state not in TRANSITIONS[self.state]:
             if self.state in TERMINAL:
                 return False

@@ -38,17 +38,20 @@ class TrioHost:
         self._thread.start()
         self._opened.result()
 
-    def close(self, deadline: float) -> list[str]:
-        """Cancel all that runs on the loop and end it.
+    def cancel(self) -> None:
+        """Cancel all that runs on the loop, and so end it; `join` waits for that."""
+        if self._nursery is not None:
+            self.call_soon(self._nursery.cancel_scope.cancel)
+
+    def join(self, deadline: float) -> list[str]:
+        """Wait for the loop's end.
 
         Args:
-            deadline: when to stop waiting for that, in seconds of `time.monotonic`.
+            deadline: when to stop waiting, in seconds of `time.monotonic`.
 
         Returns:
             the thread's name, if code that blocks the loop kept it from ending by then.
         """
-        if self._nursery is not None:
-            self.call_soon(self._nursery.cancel_scope.cancel)
         self._thread.join(max(0.0, deadline - time.monotonic()))
         return [self.name] if self._thread.is_alive() else []
 

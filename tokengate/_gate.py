@@ -183,7 +183,7 @@ class Gate:
                 interrupted = error
                 self.hurry()
         drained = stages.exception() is None and stages.result()
-        report = self._end(max(_THREADS_SECONDS, started + seconds - time.monotonic()), drained, started)
+        report = self._end(_THREADS_SECONDS, drained, started)
         if interrupted is not None:
             raise interrupted
         return report
