@@ -2,7 +2,8 @@
 # gate above.
 #
 #   what is sent       _token.py (the message), _lifecycle.py (its states), _reply.py (waiting for an outcome)
-#   where it waits     _mailbox.py (user lane, control lane), _signals.py (messages of the control lane)
+#   where it waits     _mailbox.py (user lane, control lane), _lanes.py (stable priority), _signals.py (messages of
+#                      the control lane)
 #   who it is sent to  _ref.py (refs and proxies), _place.py (an address), _actor_place.py (an actor's, over all its
 #                      instances), _operation_place.py (a function's)
 #   who handles it     _actor.py (what all share), _cpu_actor.py, _io_actor.py

@@ -219,7 +219,8 @@ class ActorPlace(Place):
             _, error = yield instance.on_start
         failure: BaseException | None = None
         if error is not None:
-            failure = StartFailed(f"actor '{self.path}' ({self.actor_class.__name__}) did not start: {error!r}")
+            cause = str(error) if isinstance(error, StartFailed) else repr(error)
+            failure = StartFailed(f"actor '{self.path}' ({self.actor_class.__name__}) did not start: {cause}")
             failure.__cause__ = error
         with self._lock:
             if not drainer.at_work:

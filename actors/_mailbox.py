@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 import threading
-from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
@@ -18,6 +17,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import attrs
 
 from actors._exceptions import ActorDead
+from actors._lanes import Lanes
 from actors._lifecycle import TokenState
 from actors._signals import Signal
 from actors._token import Token
@@ -25,9 +25,6 @@ from actors._token import Token
 Overflow: TypeAlias = Literal["wait", "reject", "drop_oldest", "drop_newest"]
 
 DEFAULT_CAPACITY = 10_000
-
-# Entries of withdrawn tokens stay in their lane until they come out, or until this many have gathered.
-_STALE_LIMIT = 256
 
 
 class Put(enum.Enum):
@@ -96,13 +93,10 @@ class Mailbox:
         "_lanes",
         "_lock",
         "_on_drop",
-        "_order",
         "_owner",
         "_senders",
-        "_stale",
         "_suspended",
         "_wake",
-        "_zero",
         "active",
         "capacity",
         "concurrency",
@@ -134,12 +128,9 @@ class Mailbox:
         self._wake = wake
         self._on_drop = on_drop
         self._lock = threading.Lock()
-        self._zero: deque[Token[Any]] = deque()  # the lane of priority 0
-        self._lanes: dict[int, deque[Token[Any]]] = {}  # {any other priority: its lane, never left empty}
-        self._order: list[int] = []  # the keys of _lanes, negated: the highest priority first
+        self._lanes = Lanes(self)
         self._control: deque[Signal] | None = None
         self._senders: deque[Callable[[], None]] | None = None  # wakers of senders that wait for room
-        self._stale = 0  # lane entries whose token was withdrawn
         self._suspended = 0
         self._closed = False
         self._accepted = 0
@@ -169,11 +160,17 @@ class Mailbox:
                     return Put.FULL
                 if self.overflow != "drop_oldest":
                     return Put.DROPPED
-                victim = self._pop_oldest_of_lowest(token.priority)
+                victim = self._lanes.pop_oldest_of_lowest(token.priority)
                 if victim is None:
                     return Put.DROPPED
-            self._append(token)
+                victim._mailbox = None
+                self.size -= 1
+            self.size += 1
             self._accepted += 1
+            token._mailbox = self
+            token.state = TokenState.QUEUED  # from created, or from running for a retry
+            token.queued_at = token._system.clock()
+            self._lanes.append(token)
             wake = self.active < self.concurrency and not self._suspended
             if wake:
                 self.active += 1
@@ -212,9 +209,7 @@ class Mailbox:
                 return False
             token._mailbox = None
             self.size -= 1
-            self._stale += 1
-            if self._stale > _STALE_LIMIT and self._stale > self.size:
-                self._compact()
+            self._lanes.note_withdrawn()
             sender = self._next_sender()
         if sender is not None:
             sender()
@@ -360,69 +355,13 @@ class Mailbox:
 
     # All below runs under the lock
 
-    def _append(self, token: Token[Any]) -> None:
-        priority = token.priority
-        if not priority:
-            lane = self._zero
-        else:
-            try:
-                lane = self._lanes[priority]
-            except KeyError:
-                lane = self._lanes[priority] = deque()
-                insort(self._order, -priority)
-        lane.append(token)
-        self.size += 1
-        token._mailbox = self
-        token.state = TokenState.QUEUED  # from created, or from running for a retry
-        token.queued_at = token._system.clock()
-
     def _pop(self) -> Token[Any] | None:
-        """Take the first token of the highest priority off its lane."""
-        order = self._order
-        while True:
-            if order and (order[0] < 0 or not self._zero):
-                token = self._pop_lane(-order[0])
-            elif self._zero:
-                token = self._zero.popleft()
-            else:
-                return None
-            if token._mailbox is self:
-                token._mailbox = None
-                self.size -= 1
-                return token
-            self._stale -= 1
-
-    def _pop_lane(self, priority: int) -> Token[Any]:
-        lane = self._lanes[priority]
-        token = lane.popleft()
-        if not lane:
-            del self._lanes[priority]
-            self._order.remove(-priority)
+        """Take the first token out of the queue."""
+        token = self._lanes.pop()
+        if token is not None:
+            token._mailbox = None
+            self.size -= 1
         return token
-
-    def _pop_oldest_of_lowest(self, newcomer: int) -> Token[Any] | None:
-        """Take out the oldest token of the lowest priority, unless even that outranks the newcomer."""
-        self._compact()
-        order = self._order
-        lowest = -order[-1] if order and (order[-1] > 0 or not self._zero) else 0
-        if lowest > newcomer:
-            return None
-        victim = self._pop_lane(lowest) if lowest else self._zero.popleft()
-        victim._mailbox = None
-        self.size -= 1
-        return victim
-
-    def _compact(self) -> None:
-        """Drop the entries of withdrawn tokens."""
-        if not self._stale:
-            return
-        self._zero = deque(token for token in self._zero if token._mailbox is self)
-        lanes = {
-            priority: deque(token for token in lane if token._mailbox is self) for priority, lane in self._lanes.items()
-        }
-        self._lanes = {priority: lane for priority, lane in lanes.items() if lane}
-        self._order = sorted(-priority for priority in self._lanes)
-        self._stale = 0
 
     def _hand_over(self) -> bool:
         """Tell whether one who leaves is to be replaced; else count one drainer less."""
