@@ -19,7 +19,7 @@ import pykka.messages
 from pykka._introspection import get_attr_directly
 
 from actors._exceptions import ActorDead, StartFailed, TokenInterrupt
-from actors._exit_reason import KILLED, NORMAL, ExitReason
+from actors._exit_reason import KILLED, NORMAL, ExitReason, safe_repr
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
 from actors._place import Drain, Place
@@ -106,6 +106,7 @@ class ActorPlace(Place):
         self._start_reply: Reply[None] | None = None  # of the latest start
         self._stop_replies: list[Reply[ExitReason]] = []
         self._urn: str | None = None
+        check_actor_class(actor_class)
         super().__init__(
             system,
             path,
@@ -163,8 +164,12 @@ class ActorPlace(Place):
         self.stop_reason = reason
         if drain:
             self.mailbox.close(keep=True)
+        else:
+            token = self.running
+            if token is not None:
+                token._cancel_requested = "its actor was stopped"  # so that `checkpoint()` lets it end
         self.signal(Stop(drain))
-        if self.closed:  # in between
+        if self.closed or self.system.closed:  # in between; nobody may be left to do it
             self._answer_stops(reason)
         return reply
 
@@ -180,8 +185,15 @@ class ActorPlace(Place):
         self._answer_stops(reason)
 
     def vacate(self) -> None:
-        """Keep the place, without an instance: end what is queued and accept no more."""
+        """Keep the place, and those below it, without an instance: end what is queued and accept no more."""
         self.terminate_queued("has stopped")
+        self._answer_stops(NORMAL)
+        for place in self.system.below(self):
+            place.vacate()
+
+    def can_drain(self) -> bool:
+        """Tell whether there is an instance to handle what is queued."""
+        return self.status is Status.RUNNING
 
     def terminate_running(self, why: str) -> None:
         with self._lock:
@@ -207,8 +219,11 @@ class ActorPlace(Place):
         """Make an instance and start it."""
         with self._lock:
             status = self.status
-            if status is Status.VACANT:
+            if status is Status.VACANT and not self.system.closed:
                 self.status = Status.STARTING
+        if self.system.closed:
+            signal.reply._set(error=ActorDead(f"system '{self.system.name}' was closed before '{self.path}' started"))
+            return
         if status is not Status.VACANT:
             signal.reply._set(error=StartFailed(f"actor '{self.path}' is {status}; it cannot be started"))
             return
@@ -216,10 +231,10 @@ class ActorPlace(Place):
         instance, error = yield self._build
         if error is None:
             self.instance = instance
-            _, error = yield instance.on_start
+            _, error = yield lambda: instance.on_start()  # noqa: PLW0108  # even the look-up is user code
         failure: BaseException | None = None
         if error is not None:
-            cause = str(error) if isinstance(error, StartFailed) else repr(error)
+            cause = str(error) if isinstance(error, StartFailed) else safe_repr(error)
             failure = StartFailed(f"actor '{self.path}' ({self.actor_class.__name__}) did not start: {cause}")
             failure.__cause__ = error
         with self._lock:
@@ -239,7 +254,7 @@ class ActorPlace(Place):
 
     def crashing(self, error: BaseException, drainer: Drainer) -> Life:
         """End the instance because its code raised."""
-        _logger.error("actor '%s' crashed: %r", self.path, error, exc_info=error)
+        _logger.error("actor '%s' crashed: %s", self.path, safe_repr(error), exc_info=error)
         return self._ending(ExitReason("error", error), drainer)
 
     def _ending(self, reason: ExitReason, drainer: Drainer) -> Life:
@@ -252,10 +267,10 @@ class ActorPlace(Place):
                 self.status = Status.STOPPING
                 self.mailbox.suspend()
         if instance is not None:
-            _, hook_error = yield instance.on_stop if reason.error is None else _Failure(instance, reason.error)
+            _, hook_error = yield lambda: _hook(instance, reason.error)
             if hook_error is not None:
                 hook = "on_stop" if reason.error is None else "on_failure"
-                _logger.error("%s of actor '%s' raised %r", hook, self.path, hook_error, exc_info=hook_error)
+                _logger.error("%s of actor '%s' raised %s", hook, self.path, safe_repr(hook_error), exc_info=hook_error)
         with self._lock:
             if not drainer.at_work:
                 return
@@ -300,7 +315,7 @@ class ActorPlace(Place):
 
     def failed(self, token: Token[Any], error: BaseException) -> BaseException | None:
         if isinstance(error, TokenInterrupt) and token._cancel_requested:
-            token._terminate("it was cancelled")
+            token._terminate(token._cancel_requested)
             return None
         # A read of an attribute changes nothing, so what it raises is only the reader's.
         harmless = isinstance(token._call, pykka.messages.ProxyGetAttr)
@@ -308,15 +323,23 @@ class ActorPlace(Place):
         return None if harmless or isinstance(error, self.actor_class.expected) else error
 
 
-class _Failure:
-    """The call of an instance's `on_failure`."""
+def check_actor_class(actor_class: type[BaseActor]) -> None:
+    """Raise `ValueError` for a class attribute that cannot work; the mailbox checks its own."""
+    name = actor_class.__name__
+    if not isinstance(actor_class.throughput, int) or actor_class.throughput < 1:
+        raise ValueError(f"throughput of {name} is {actor_class.throughput!r}; it must be an int of at least 1")
+    seconds = actor_class.throughput_deadline
+    if not isinstance(seconds, int | float) or seconds < 0:
+        raise ValueError(f"throughput_deadline of {name} is {seconds!r}; it must be a number of seconds")
+    expected = actor_class.expected
+    if not isinstance(expected, tuple) or not all(
+        isinstance(e, type) and issubclass(e, BaseException) for e in expected
+    ):
+        raise ValueError(f"expected of {name} is {expected!r}; it must be a tuple of exception classes")
 
-    def __init__(self, instance: BaseActor, error: BaseException) -> None:
-        self._call = instance.on_failure
-        self._error = error
 
-    def __call__(self) -> Any:
-        return self._call(type(self._error), self._error, self._error.__traceback__)
-
-    def __repr__(self) -> str:
-        return "on_failure"
+def _hook(instance: BaseActor, error: BaseException | None) -> Any:
+    """Call the hook that is for the end of an instance."""
+    if error is None:
+        return instance.on_stop()
+    return instance.on_failure(type(error), error, error.__traceback__)

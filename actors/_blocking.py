@@ -1,4 +1,4 @@
-"""Tell those concerned that the code on this thread is about to wait, so that others are not held up."""
+"""Whose code runs on this thread, and who has to know when it waits, so that others are not held up."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class Concerned(Protocol):
 
 
 class _Local(threading.local):
-    lender: Concerned | None = None
-    turn: Concerned | None = None
+    def __init__(self) -> None:
+        self.lender: Concerned | None = None
+        self.turns: list[Concerned] = []  # the innermost last: a direct call is a turn within its caller's
 
 
 _local = _Local()
@@ -29,16 +30,25 @@ def lend_this_thread(lender: Concerned) -> None:
     _local.lender = lender
 
 
-def swap_turn(turn: Concerned | None) -> Concerned | None:
-    """Say whose turn runs on the current thread from now on, and return whose it was."""
-    before, _local.turn = _local.turn, turn
-    return before
+def begin_turn(turn: Concerned) -> None:
+    """Say that what runs on the current thread from now on is the turn of `turn`."""
+    _local.turns.append(turn)
+
+
+def end_turn() -> None:
+    """Undo the latest `begin_turn`."""
+    _local.turns.pop()
+
+
+def in_turn_of(turn: Concerned) -> bool:
+    """Tell whether the current thread runs code of `turn`, directly or further out."""
+    return turn in _local.turns
 
 
 @contextmanager
 def blocking() -> Generator[None]:
-    """Mark a stretch of code in which the current thread waits for others."""
-    concerned = [one for one in (_local.lender, _local.turn) if one is not None]
+    """Mark a stretch of code in which the current thread waits for others; all turns on it wait then."""
+    concerned = [*_local.turns] if _local.lender is None else [_local.lender, *_local.turns]
     for one in concerned:
         one.step_waits()
     try:

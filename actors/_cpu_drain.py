@@ -10,11 +10,11 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
 from actors._actor_place import ActorPlace, Life
-from actors._blocking import swap_turn
+from actors._blocking import begin_turn, end_turn
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
 from actors._signals import Signal, Start, Stop
-from actors._step import enter, without_runtime_frames
+from actors._step import close_steps, enter, without_runtime_frames
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -84,7 +84,21 @@ class CpuSlot(Drainer):
             self._drop_steps()
             return False
         self.thread = threading.current_thread()
-        swap_turn(self._place)
+        begin_turn(self._place)
+        try:
+            return self._run_quantum()
+        except BaseException as error:
+            # A bug of the runtime, not of user code, whose exceptions end in its token. Nobody shall hang for it.
+            _logger.exception("a drainer of '%s' broke", self._place.path)
+            if self.token is not None:
+                self.token._finish(TokenState.FAILED, error=error)
+            self._drain.slots.discard(self)
+            self._place.mailbox.dismiss(self)
+            return False
+        finally:
+            end_turn()
+
+    def _run_quantum(self) -> bool:
         drain = self._drain
         mailbox = self._place.mailbox
         clock = self._place.system.clock
@@ -155,7 +169,7 @@ class CpuSlot(Drainer):
         context = token._context
         if token._cancel_requested or context is None:
             self._drop_steps()
-            token._terminate("it was cancelled")
+            token._terminate(token._cancel_requested or "it was ended")
             self._done()
             return
         token.steps += 1
@@ -187,14 +201,8 @@ class CpuSlot(Drainer):
         steps, self._steps = self._steps, None
         if steps is None:
             return
-        context = self.token._context if self.token is not None else None
-        try:
-            if context is None:
-                steps.close()
-            else:
-                context.run(steps.close)
-        except BaseException:
-            _logger.exception("%r raised while it was closed", self.token)
+        if self.token is not None:
+            close_steps(self.token, self.token._context, steps)
 
     # Signals
 
@@ -205,7 +213,7 @@ class CpuSlot(Drainer):
         if isinstance(signal, Start):
             signal.context.run(self._live, place.starting(signal, self))
         elif isinstance(signal, Stop):
-            if signal.drain and (place.mailbox.size or self._steps is not None):
+            if signal.drain and place.can_drain() and (place.mailbox.size or self._steps is not None):
                 place.draining = True
                 return
             token = self.token
@@ -225,7 +233,7 @@ class CpuSlot(Drainer):
                     value = call()
                     if iscoroutine(value):
                         value.close()
-                        raise TypeError(f"{call!r} of actor '{self._place.path}' is async; a cpu actor cannot await it")
+                        raise TypeError(f"a hook of actor '{self._place.path}' is async; a cpu actor cannot await it")
                 except BaseException as raised:
                     error = without_runtime_frames(raised)
                 if not self.at_work:

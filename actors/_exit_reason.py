@@ -7,6 +7,14 @@ from typing import Literal
 import attrs
 
 
+def safe_repr(error: BaseException | None) -> str:
+    """Return the repr of an exception, whose class may be the user's and whose repr may raise."""
+    try:
+        return repr(error)
+    except BaseException:
+        return f"<{type(error).__name__} whose repr raised>"
+
+
 @attrs.frozen
 class ExitReason:
     """How an instance ended.
@@ -18,7 +26,7 @@ class ExitReason:
     """
 
     kind: Literal["normal", "shutdown", "killed", "error"]
-    error: BaseException | None = None
+    error: BaseException | None = attrs.field(default=None, repr=safe_repr)
 
     @property
     def orderly(self) -> bool:
@@ -26,7 +34,7 @@ class ExitReason:
         return self.kind in ("normal", "shutdown")
 
     def __str__(self) -> str:
-        return self.kind if self.error is None else f"error({self.error!r})"
+        return self.kind if self.error is None else f"error({safe_repr(self.error)})"
 
 
 NORMAL = ExitReason("normal")

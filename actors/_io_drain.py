@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from inspect import isawaitable, iscoroutine
@@ -15,7 +16,7 @@ from actors._actor_place import ActorPlace, Life
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
 from actors._signals import Signal, Start, Stop
-from actors._step import InContext, enter, without_runtime_frames
+from actors._step import InContext, close_steps, enter, without_runtime_frames
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ class IoDrain:
 
     def _look(self) -> None:
         """End the step of a token whose actor is to stop now."""
-        signal = self.place.mailbox.first_control()
-        if isinstance(signal, Stop) and not signal.drain:
+        if any(isinstance(signal, Stop) and not signal.drain for signal in self.place.mailbox.signals()):
             for worker in self.workers:
                 if not isinstance(worker.current, Stop):
                     worker.cancel_current()
@@ -136,9 +136,10 @@ class IoWorker(Drainer):
                 with trio.CancelScope() as self._scope:
                     if not await self._serve():
                         return
-        except Exception:
-            # A bug of the runtime, not of user code, whose exceptions end in its token.
-            _logger.exception("a worker of '%s' broke", self._place.path)
+        except BaseException as error:
+            # Nothing may escape: it would cancel the whole loop. The loop's own end needs no passing on.
+            if not is_cancellation(error):
+                _logger.exception("a worker of '%s' broke", self._place.path)
         finally:
             self._drain.workers.discard(self)
             self._place.mailbox.dismiss(self)
@@ -207,8 +208,8 @@ class IoWorker(Drainer):
             elif type(result) is GeneratorType and place.steps_of(call, result):
                 result = await self._step_through(token, context, result)
         except BaseException as error:
-            if is_cancellation(error):
-                token._terminate("it was cancelled" if token._cancel_requested else "its actor was stopped")
+            if is_cancellation(error) and self._is_cancelled():
+                token._terminate(token._cancel_requested or "its actor was stopped")
                 self._done()
                 raise
             crash = place.failed(token, without_runtime_frames(error))
@@ -231,7 +232,11 @@ class IoWorker(Drainer):
         except StopIteration as stop:
             return stop.value
         finally:
-            context.run(steps.close)
+            close_steps(token, context, steps)
+
+    def _is_cancelled(self) -> bool:
+        """Tell whether a cancellation here is ours, or the loop's; user code may keep one and raise it later."""
+        return self._scope.cancel_called or trio.current_effective_deadline() == -math.inf
 
     def _done(self) -> None:
         place = self._place
@@ -247,7 +252,7 @@ class IoWorker(Drainer):
         if isinstance(signal, Start):
             await self._live(place.starting(signal, self), signal.context)
         elif isinstance(signal, Stop):
-            if signal.drain and place.mailbox.size:
+            if signal.drain and place.can_drain() and place.mailbox.size:
                 place.draining = True
                 return
             await self._live(place.stopping(self), copy_context())

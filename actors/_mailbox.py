@@ -228,7 +228,9 @@ class Mailbox:
                 return None
             if self._control:
                 return self._control.popleft()
-            token = None if self._suspended or not self.size else self._pop()
+            # More than there may be, when those who waited are back: then this one is too many.
+            held = self._suspended or not self.size or self.active > self.concurrency
+            token = None if held else self._pop()
             if token is None:
                 drainer.at_work = False
                 self.active -= 1
@@ -247,10 +249,10 @@ class Mailbox:
         with self._lock:
             return self._control.popleft() if self._control else None
 
-    def first_control(self) -> Signal | None:
-        """Look at the next signal, if there is one."""
+    def signals(self) -> list[Signal]:
+        """Look at the control lane."""
         with self._lock:
-            return self._control[0] if self._control else None
+            return list(self._control or ())
 
     def try_enter(self) -> bool:
         """Become a drainer for a call that runs on its caller's thread, if that is nobody else's turn."""
@@ -303,7 +305,7 @@ class Mailbox:
             wakes = 0
             if not self._suspended:
                 # A closed one gets a visit even when empty: somebody may wait for that.
-                wakes = min(max(self.size, int(self._closed)), self.concurrency - self.active)
+                wakes = max(0, min(max(self.size, int(self._closed)), self.concurrency - self.active))
                 self.active += wakes
         for _ in range(wakes):
             self._wake()
@@ -365,7 +367,7 @@ class Mailbox:
 
     def _hand_over(self) -> bool:
         """Tell whether one who leaves is to be replaced; else count one drainer less."""
-        if self._control or (self.size > 0 and not self._suspended):
+        if self.active <= self.concurrency and (self._control or (self.size > 0 and not self._suspended)):
             return True
         self.active -= 1
         return False

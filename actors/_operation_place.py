@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from actors._blocking import swap_turn
+from actors._blocking import begin_turn, end_turn
 from actors._cpu_drain import CpuDrain
 from actors._exceptions import TokenInterrupt
 from actors._io_drain import IoDrain
@@ -60,7 +60,7 @@ class OperationPlace(Place):
 
     def failed(self, token: Token[Any], error: BaseException) -> None:
         if isinstance(error, TokenInterrupt) and token._cancel_requested:
-            token._terminate("it was cancelled")
+            token._terminate(token._cancel_requested)
         else:
             token._finish(TokenState.FAILED, error=error)
 
@@ -85,7 +85,7 @@ class OperationPlace(Place):
             BaseException: what the function raises, unchanged.
         """
         before = _current.set(token)
-        turn = swap_turn(self)
+        begin_turn(self)
         token._begin()
         try:
             value = token._call(*token.args, **token.kwargs)
@@ -98,7 +98,7 @@ class OperationPlace(Place):
             token._finish(TokenState.COMPLETED, value)
             return value
         finally:
-            swap_turn(turn)
+            end_turn()
             _current.reset(before)
             self.mailbox.leave()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from actors._blocking import blocking
+from actors._blocking import blocking, in_turn_of
 from actors._exceptions import ActorDead, MailboxFull, TokenRejected
 from actors._lifecycle import TokenState
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow, Put
@@ -198,9 +198,13 @@ class Place(abc.ABC):
                 self._reject(token, TokenRejected(f"{token._describe()} was given up by its sender"))
                 raise
 
-    def _from_within(self) -> bool:
+    def runs_this_code(self) -> bool:
+        """Tell whether the calling code is this place's own, so that it cannot wait for the place."""
         inside = current_token()
-        return inside is not None and inside._place is self and self.mailbox.concurrency == 1
+        return in_turn_of(self) or (inside is not None and inside._place is self)
+
+    def _from_within(self) -> bool:
+        return self.mailbox.concurrency == 1 and self.runs_this_code()
 
     def _full(self, why: str = "") -> MailboxFull:
         box = self.mailbox

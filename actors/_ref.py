@@ -10,7 +10,7 @@ import pykka.messages
 
 from actors._exceptions import ActorDead, MailboxFull, WaitTimeout
 from actors._lifecycle import TokenState
-from actors._token import Token, current_token
+from actors._token import Token
 
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace
@@ -131,8 +131,7 @@ class ActorRef(pykka.ActorRef[A]):
         reply = self._place.stop(drain=True, administrative=True)
         if not block:
             return reply.map(lambda _reason: alive)
-        inside = current_token()
-        if inside is None or inside._place is not self._place:  # an actor cannot wait for its own end
+        if not self._place.runs_this_code():  # an actor cannot wait for its own end
             reply.result(timeout)
         return alive
 

@@ -14,6 +14,7 @@ import trio
 
 from actors._blocking import blocking
 from actors._exceptions import TokenFailed, WaitTimeout, WouldBlock
+from actors._exit_reason import safe_repr
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class Reply(Generic[T]):
         if error is None:
             return self._value  # type: ignore[no-any-return]
         if not isinstance(error, Exception):
-            raise TokenFailed(f"{self._describe()} raised {error!r}") from error
+            raise TokenFailed(f"{self._describe()} raised {safe_repr(error)}") from error
         try:
             raise error
         finally:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
 from actors._token import Token, _current
+
+_logger = logging.getLogger("tokengate.actors")
 
 _HERE = str(Path(__file__).parent)
 
@@ -26,7 +29,21 @@ def without_runtime_frames(error: BaseException) -> BaseException:
 def enter(token: Token[Any], call: Callable[..., Any]) -> Any:
     """Make the first step of a token; runs in the token's context."""
     _current.set(token)
-    return call(*token.args, **token.kwargs)
+    try:
+        return call(*token.args, **token.kwargs)
+    finally:
+        del token, call  # an error's traceback keeps this frame, which must not keep what holds the error
+
+
+def close_steps(token: Token[Any], context: contextvars.Context | None, steps: Generator[Any, Any, Any]) -> None:
+    """Close the generator of a token that does not go on, in its context; its `finally` blocks run."""
+    try:
+        if context is None:
+            steps.close()
+        else:
+            context.run(steps.close)
+    except BaseException:
+        _logger.exception("%r raised while it was closed", token)
 
 
 class InContext:

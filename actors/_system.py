@@ -18,7 +18,7 @@ from actors._actor import BaseActor
 from actors._actor_place import ActorPlace
 from actors._dispatcher import Dispatcher, DispatcherStatistics
 from actors._events import DeadLetter
-from actors._exceptions import NameTaken, UnknownActor
+from actors._exceptions import NameTaken, UnknownActor, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
 from actors._lifecycle import TokenState
 from actors._operation_place import OperationPlace
@@ -140,10 +140,13 @@ class ActorSystem:
 
     def close_below(self, place: ActorPlace, reason: ExitReason) -> None:
         """Close all places further down the path of one that is given up."""
-        with self._lock:
-            children = list(self._below.get(place.path, {}).values())
-        for child in reversed(children):
+        for child in reversed(self.below(place)):
             child.close(reason)
+
+    def below(self, place: ActorPlace) -> list[ActorPlace]:
+        """Return the places right below one, in the order in which they were made."""
+        with self._lock:
+            return list(self._below.get(place.path, {}).values())
 
     def operation_place(self, path: str, affinity: str, **options: Any) -> OperationPlace:
         """Make the place of an operation; `options` are those of `OperationPlace`.
@@ -183,9 +186,9 @@ class ActorSystem:
         """
         with self._lock:
             place = self._places.get(name)
+            if place is not None:
+                return place
             found = [p for path, p in self._places.items() if path.endswith("/" + name)]
-        if place is not None:
-            return place
         if len(found) == 1:
             return found[0]
         if found:
@@ -272,8 +275,8 @@ class ActorSystem:
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception:
-                _logger.exception("a listener raised on %r", event)
+            except BaseException:
+                _logger.exception("a listener raised on an event of type %s", type(event).__name__)
 
     def dead_letter(self, token: Token[Any], reason: BaseException) -> None:
         """Report a token that nobody handled."""
@@ -282,10 +285,9 @@ class ActorSystem:
 
     # Closing
 
-    def drain(self) -> list[Token[Any]]:
-        """Close the intake, but for what the tokens that are live submit; return those tokens."""
+    def drain(self) -> None:
+        """Close the intake, but for what the tokens that are live submit."""
         self._draining = self.intake_closed = True
-        return list(self.live.values())
 
     def close(self, timeout: float) -> tuple[str, ...]:
         """End every token and every thread.
@@ -298,20 +300,39 @@ class ActorSystem:
         """
         deadline = time.monotonic() + timeout
         self.closed, self.intake_closed, self._draining = True, True, False
-        for place in reversed(self.places()):
+        places = list(reversed(self.places()))
+        for place in places:
             place.terminate_queued("was closed")
+        self._let_tokens_end(deadline)
+        for place in places:
             place.terminate_running("its system was closed")
         for token in list(self.live.values()):
             token._terminate("its system was closed")
         hosts = (self.io_host, self.system_host)
         for host in hosts:
             host.cancel()
+        deadline = max(deadline, time.monotonic() + _LAST_SECONDS)
         late = self.dispatcher.close(deadline)
         for host in hosts:
             late += host.join(deadline)
         with self._lock:
             self._abandoned = sorted({*late})
             return tuple(self._abandoned)
+
+    def _let_tokens_end(self, deadline: float) -> None:
+        """Ask all tokens to end at their next yield point, and wait for them until the deadline."""
+        live = list(self.live.values())
+        for token in live:
+            token._cancel("its system was closed")
+        for token in live:
+            try:
+                token.exception(max(0.0, deadline - time.monotonic()))
+            except (WaitTimeout, WouldBlock):
+                return
+
+
+# Seconds that threads get to end, when all on them has been ended, even if there is no time left.
+_LAST_SECONDS = 0.25
 
 
 def _above(path: str) -> str:

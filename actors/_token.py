@@ -39,7 +39,7 @@ def checkpoint() -> None:
         TokenInterrupt: somebody has cancelled the running token, or its gate is closing; let it pass.
     """
     token = _current.get()
-    if token is not None and token._cancel_requested:
+    if token is not None and (token._cancel_requested or token._done):
         raise TokenInterrupt(f"{token._describe()} was asked to end")
 
 
@@ -85,7 +85,8 @@ class Token(Reply[T]):
     started_at: float | None = attrs.field(default=None, init=False)
     finished_at: float | None = attrs.field(default=None, init=False)
     _mailbox: Mailbox | None = attrs.field(default=None, init=False)  # the one it is queued in, under its lock
-    _cancel_requested: bool = attrs.field(default=False, init=False)
+    _cancel_requested: str = attrs.field(default="", init=False)  # why it shall end, once somebody wants that
+    _waits: int = attrs.field(default=0, init=False)  # tasks of its code that await other tokens
 
     @property
     def actor(self) -> str:
@@ -94,6 +95,25 @@ class Token(Reply[T]):
     @property
     def affinity(self) -> str:
         return self._place.affinity
+
+    async def wait(self) -> None:
+        """Wait until the outcome is there, and leave it unread (trio and asyncio).
+
+        A token whose code waits here for another one gives its turn away.
+        """
+        waiter = _current.get()
+        if self._done or waiter is None:
+            await Reply.wait(self)
+            return
+        waiter._waits += 1
+        if waiter._waits == 1:
+            waiter._place.step_waits()
+        try:
+            await Reply.wait(self)
+        finally:
+            waiter._waits -= 1
+            if not waiter._waits:
+                waiter._place.step_resumes()
 
     def cancel(self) -> bool:
         """Ask for the token's end.
@@ -109,7 +129,7 @@ class Token(Reply[T]):
     def _cancel(self, why: str) -> bool:
         if self._done:
             return False
-        self._cancel_requested = True
+        self._cancel_requested = why
         mailbox = self._mailbox
         if mailbox is not None and mailbox.withdraw(self):
             return self._finish(TokenState.TERMINATED, error=TokenTerminated(f"{self._describe()} never ran: {why}"))

@@ -32,6 +32,7 @@ class TrioHost:
         self._nursery: trio.Nursery | None = None
         self._pending: deque[Callable[[], object]] = deque()
         self._wakeup_pending = False
+        self._cancelled = False
 
     def open(self) -> None:
         """Start the thread, and return when its loop runs."""
@@ -40,6 +41,7 @@ class TrioHost:
 
     def cancel(self) -> None:
         """Cancel all that runs on the loop, and so end it; `join` waits for that."""
+        self._cancelled = True
         if self._nursery is not None:
             self.call_soon(self._nursery.cancel_scope.cancel)
 
@@ -52,6 +54,8 @@ class TrioHost:
         Returns:
             the thread's name, if code that blocks the loop kept it from ending by then.
         """
+        if self._thread.ident is None:  # it was never opened
+            return []
         self._thread.join(max(0.0, deadline - time.monotonic()))
         return [self.name] if self._thread.is_alive() else []
 
@@ -126,4 +130,6 @@ class TrioHost:
             self._nursery = nursery
             self._run_pending()
             self._opened._set()
+            if self._cancelled:
+                return
             await trio.sleep_forever()

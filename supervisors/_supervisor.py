@@ -202,7 +202,10 @@ class Supervisor(IoActor):
         """
         own = self._place.path
         path = spec.id if own == ROOT else f"{own}/{spec.id}"
-        place = self._place.system.adopt(path, spec.start, spec.args, spec.kwargs, owner=self._exited)
+        try:
+            place = self._place.system.adopt(path, spec.start, spec.args, spec.kwargs, owner=self._exited)
+        except ValueError as error:
+            raise StartFailed(f"actor '{path}' cannot be started: {error}") from error
         child = Child(spec, place)
         self._children[spec.id] = child
         try:
@@ -334,6 +337,8 @@ class DynamicSupervisor(Supervisor):
             ChildError: a child with this id is there.
             StartFailed: it did not start.
         """
+        if not isinstance(spec, ChildSpec):
+            raise BadSpec(f"supervisor '{self._place.path}': child {spec!r} is no ChildSpec")
         if spec.id in self._children:
             raise ChildError(f"'{self._place.path}' has a child called '{spec.id}' already; choose another name")
         return (await self._start_child(spec)).place.ref

@@ -109,7 +109,7 @@ class Gate:
         self._root: ActorPlace | None = None
         self._operations: dict[OperationSpec, OperationPlace] = {}
         self._lock = threading.Lock()
-        self._state = "new"  # -> "open" -> "closing" -> "closed"
+        self._state = "new"  # -> "opening" -> "open" -> "closing" -> "closed"
         self._restarts = 0
         self._gave_up = False
         self._stopping = False
@@ -118,6 +118,7 @@ class Gate:
         self._phase: trio.CancelScope | None = None  # of the shutdown, on the system loop
         self._closed = threading.Event()
         self._report: ShutdownReport | None = None
+        self._terminated_before = 0  # tokens that were terminated before closing began
 
     # Opening and closing
 
@@ -134,7 +135,7 @@ class Gate:
         with self._lock:
             if self._state != "new":
                 raise GateState(f"gate '{self.name}' is {self._state}; a gate opens once, make a new one")
-            self._state = "open"
+            self._state = "opening"
         _switch_interval.want(self._switch_interval)
         try:
             system = self._system
@@ -144,6 +145,7 @@ class Gate:
             self._root = system.place(ROOT, spec.start, spec.args, spec.kwargs, owner=self._root_ended)
             _current.open_gates.append(self)
             self._root.start().result()
+            self._state = "open"
         except BaseException:
             self._end(0.0)
             raise
@@ -161,10 +163,12 @@ class Gate:
         inside = current_token()
         if inside is not None and self.owns(inside):
             raise GateState(f"{inside!r} cannot close gate '{self.name}', which waits for it; use gate.request_stop()")
+        if trio.lowlevel.in_trio_run():
+            raise WouldBlock(f"closing gate '{self.name}' would block this trio loop; close it in another thread")
         with self._lock:
             first = self._state == "open"
-            if self._state == "new":
-                raise GateState(f"gate '{self.name}' is not open")
+            if self._state in ("new", "opening"):
+                raise GateState(f"gate '{self.name}' is not open ({self._state})")
             if first:
                 self._state = "closing"
         if not first:
@@ -172,6 +176,7 @@ class Gate:
             assert self._report is not None
             return self._report
         self.request_stop()
+        self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]
         started = time.monotonic()
         seconds = self.shutdown if timeout is None else timeout
         interrupted: BaseException | None = None
@@ -234,14 +239,16 @@ class Gate:
 
     async def _run_stages(self, seconds: float, drain: bool) -> bool:
         """Drain and stop the tree, on the system loop; return whether all tokens came to their own end."""
-        pending = [] if not drain else self._system.drain()
-        if not drain:
-            self._system.intake_closed = True
+        system, drained = self._system, False
         end = trio.current_time() + seconds
-        with self._limited(trio.current_time() + seconds * _DRAIN_SHARE):
-            for token in pending:
-                await token.wait()
-        drained = drain and all(token.done() for token in pending)
+        if drain:
+            system.drain()
+            with self._limited(trio.current_time() + seconds * _DRAIN_SHARE):
+                while live := list(system.live.values()):  # what these submit is accepted, and waited for, too
+                    for token in live:
+                        await token.wait()
+                drained = True
+        system.intake_closed = True
         root = self._root
         if root is not None:
             with self._limited(end):
@@ -258,20 +265,21 @@ class Gate:
 
     def _end(self, seconds: float, drained: bool = False, started: float | None = None) -> ShutdownReport:
         """Close the system, whatever is left in it."""
-        left = len(self._system.live)
-        abandoned = self._system.close(seconds)
-        _switch_interval.release(self._switch_interval)
-        if self in _current.open_gates:
-            _current.open_gates.remove(self)
-        now = time.monotonic()
-        report = ShutdownReport(drained, left, abandoned, self._gave_up, now - (started or now))
+        abandoned: tuple[str, ...] = ()
+        try:
+            abandoned = self._system.close(seconds)
+        finally:  # even when Ctrl-C comes once more
+            _switch_interval.release(self._switch_interval)
+            if self in _current.open_gates:
+                _current.open_gates.remove(self)
+            now = time.monotonic()
+            terminated = self._system.statistics().tokens[TokenState.TERMINATED] - self._terminated_before
+            self._report = ShutdownReport(drained, terminated, abandoned, self._gave_up, now - (started or now))
+            self._state = "closed"
+            self._closed.set()
         if abandoned:
             _logger.warning("gate '%s' left behind %s", self.name, ", ".join(abandoned))
-        self._report = report
-        with self._lock:
-            self._state = "closed"
-        self._closed.set()
-        return report
+        return self._report
 
     # Actors
 
@@ -332,7 +340,7 @@ class Gate:
         Raises:
             GateState: it is not open.
         """
-        if self._state not in ("open", "closing"):
+        if self._state not in ("opening", "open", "closing"):
             raise GateState(f"gate '{self.name}' is not open ({self._state}); use 'with gate:'")
         return self._system
 

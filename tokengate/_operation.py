@@ -149,9 +149,7 @@ class Operation(_Operation[P, T]):
         try:
             return cast("T", place.send(token).result())
         except TokenFailed as error:
-            if error.__cause__ is not None:
-                raise error.__cause__ from None
-            raise
+            raise error.__cause__ or error from None
 
 
 class AsyncOperation(_Operation[P, T]):
@@ -175,6 +173,8 @@ class AsyncOperation(_Operation[P, T]):
         await place.send_async(token)
         try:
             return cast("T", await token)
+        except TokenFailed as error:
+            raise error.__cause__ or error from None
         finally:
             token.cancel()  # only if the wait was cancelled: it does nothing to a token that has ended
 

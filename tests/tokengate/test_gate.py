@@ -408,3 +408,149 @@ def test_opening_and_closing_again_and_again_leaves_nothing_behind() -> None:
             gate.find("i").proxy().increment().result(WAIT)
 
     assert current_gate() is None
+
+
+def test_what_a_draining_token_submits_and_leaves_is_waited_for_too() -> None:
+    """Accepted is accepted: the child of a live token comes to its own end, even when nobody waits for it."""
+    closing, done = threading.Event(), []
+
+    @token
+    def child() -> None:
+        done.append("child")
+
+    @token
+    def parent() -> None:
+        closing.wait(WAIT)
+        child.submit()
+
+    gate = Gate("shop", shutdown=WAIT).open()
+    parent.submit()
+    unblock = threading.Thread(target=lambda: (gate.wait(WAIT), closing.set()))
+    unblock.start()
+    report = gate.close()
+    unblock.join(WAIT)
+
+    assert done == ["child"]
+    assert (report.clean, report.terminated) == (True, 0)
+
+
+def test_closing_on_a_trio_thread_is_refused_and_harms_nothing() -> None:
+    """It would block the loop; the gate stays open, and closes elsewhere."""
+    gate = Gate("shop").open()
+
+    async def main() -> None:
+        with pytest.raises(WouldBlock, match="another thread"):
+            gate.close()
+
+    trio.run(main)
+
+    assert gate.close().clean
+
+
+def test_a_plain_function_with_checkpoints_ends_with_its_gate() -> None:
+    """`checkpoint()` raises once the gate closes, so no thread is left behind."""
+    from tokengate import checkpoint
+
+    started = threading.Event()
+
+    @token
+    def spin() -> None:
+        while True:
+            started.set()
+            checkpoint()
+
+    gate = Gate("shop", shutdown=0.1).open()
+    t = spin.submit()
+    started.wait(WAIT)
+    report = gate.close()
+
+    assert t.state is TokenState.TERMINATED
+    assert report.abandoned == ()
+
+
+def test_an_exception_whose_repr_raises_is_only_its_actors_problem() -> None:
+    """Messages and logs show exceptions of user classes; none of these can stop the supervisor."""
+
+    class Hostile(Exception):
+        def __repr__(self) -> str:
+            raise SystemExit("repr")
+
+        __str__ = __repr__
+
+    class Bad(CpuActor):
+        def on_start(self) -> None:
+            raise Hostile
+
+    with Gate("shop") as gate:
+        with pytest.raises(StartFailed, match="Hostile whose repr raised"):
+            gate.spawn(Bad)
+
+        assert gate.spawn(Counter).proxy().increment().result(WAIT) == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("capacity", 0), ("throughput", 0), ("throughput_deadline", "x")])
+def test_a_bad_class_attribute_fails_that_spawn_alone(name: str, value: object) -> None:
+    """The others that were spawned live on."""
+    with Gate("shop") as gate:
+        other = gate.spawn(Counter).proxy()
+        with pytest.raises(StartFailed, match=f"{name} of"):
+            gate.spawn(type("Bad", (Counter,), {name: value}))
+
+        assert other.increment().result(WAIT) == 1
+
+
+def test_a_listener_that_raises_anything_is_logged_and_harms_nobody() -> None:
+    """Whoever listens is not the runtime's problem."""
+
+    def listener(_event: object) -> None:
+        raise SystemExit
+
+    with Gate("shop") as gate:
+        gate.subscribe(listener)
+
+        assert gate.spawn(Counter).proxy().increment().result(WAIT) == 1
+
+
+def test_a_cancellation_that_user_code_kept_and_raised_does_not_end_the_loop() -> None:
+    """It is the token's failure; other actors of the loop go on."""
+
+    class Evil(IoActor):
+        async def work(self) -> None:
+            kept: list[BaseException] = []
+            with trio.move_on_after(0):
+                try:
+                    await trio.sleep_forever()
+                except trio.Cancelled as error:
+                    kept.append(error)
+                    raise
+            raise kept[0]
+
+    with Gate("shop") as gate:
+        evil, good = gate.spawn(Evil).proxy(), gate.spawn(IoCounter).proxy()
+
+        assert isinstance(evil.work().exception(WAIT), trio.Cancelled)
+        assert good.increment().result(WAIT) == 1
+
+
+def test_stopping_a_child_that_is_down_is_answered() -> None:
+    """There is no instance to handle what is queued, so it ends, and the stop with it."""
+    attempts: list[int] = []
+
+    class Flaky(CpuActor):
+        def on_start(self) -> None:
+            attempts.append(1)
+            if len(attempts) > 1:
+                raise RuntimeError("no disk")
+
+        def crash(self) -> None:
+            raise ValueError("crash")
+
+    with Gate("shop", children=[ChildSpec("flaky", Flaky)], intensity=1_000_000) as gate:
+        ref = gate.find("flaky")
+        proxy = ref.proxy()
+        proxy.crash().exception(WAIT)
+        queued = proxy.crash()
+        ref.stop(timeout=WAIT)
+
+        assert not ref.is_alive()
+        assert isinstance(queued.exception(WAIT), (ActorDead, ValueError))

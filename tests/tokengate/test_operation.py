@@ -527,3 +527,77 @@ def test_options_that_cannot_work_are_refused(options: dict[str, Any]) -> None:
 def test_an_interrupt_is_no_exception_that_user_code_swallows() -> None:
     """`except Exception` in the code that is to end does not keep it alive."""
     assert not issubclass(TokenInterrupt, Exception)
+
+
+@pytest.mark.parametrize("submitted", [False, True])
+def test_operations_that_call_each_other_directly_do_not_deadlock(gate: Gate, submitted: bool) -> None:
+    """A direct call is a turn within its caller's turn: when the innermost waits, all of them do."""
+
+    @token(concurrency=1)
+    def even(n: int) -> bool:
+        return True if n == 0 else odd(n - 1)
+
+    @token(concurrency=1)
+    def odd(n: int) -> bool:
+        return False if n == 0 else even(n - 1)
+
+    assert (even.submit(9).result(WAIT) if submitted else even(9)) is False
+
+
+def test_coroutines_that_await_tokens_of_their_own_do_not_deadlock(gate: Gate) -> None:
+    """A token that awaits another one gives its turn away, however many of its tasks do."""
+
+    @token(concurrency=1)
+    async def tree(depth: int) -> int:
+        if not depth:
+            return 1
+        found: list[int] = []
+
+        async def branch() -> None:
+            found.append(await tree(depth - 1))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(branch)
+            nursery.start_soon(branch)
+        return sum(found)
+
+    assert tree.submit(6).result(WAIT) == 64
+
+
+def test_concurrency_holds_again_when_those_who_waited_are_back(gate: Gate) -> None:
+    """Those who lent their turn take it back; for each one too many, one drainer leaves."""
+    key, lock = threading.Event(), threading.Lock()
+    inside, peak = 0, 0
+
+    @token
+    def wait() -> None:
+        key.wait(WAIT)
+
+    @token(concurrency=1)
+    def work(waits: bool) -> None:
+        nonlocal inside, peak
+        if waits:
+            gatekeeper.result(WAIT)
+            return
+        with lock:
+            inside += 1
+            peak = max(peak, inside)
+        for _ in range(200):
+            pass
+        with lock:
+            inside -= 1
+
+    gatekeeper = wait.submit()
+    waiters = [work.submit(True) for _ in range(10)]
+    place = gate.system.find("operations/work")
+    while gate.statistics().system.dispatcher.blocked < 10:
+        pass
+    key.set()
+    for t in waiters:
+        t.result(WAIT)
+    while place.mailbox.active:
+        pass
+    for t in [work.submit(False) for _ in range(500)]:
+        t.result(WAIT)
+
+    assert peak == 1
