@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 import pykka
 import pykka.messages
+import trio
 
-from actors._exceptions import ActorDead, MailboxFull, WaitTimeout
+from actors._exceptions import ActorDead, MailboxFull, WaitTimeout, WouldBlock
 from actors._lifecycle import TokenState
 from actors._token import Token
 
@@ -91,10 +92,15 @@ class ActorRef(pykka.ActorRef[A]):
         Raises:
             ActorDead: the actor has stopped, before or after the message came.
             WaitTimeout: no answer in time; the token goes on.
+            WouldBlock: this is the thread of a trio loop; nothing was sent. Use `await ref.call(message)`.
             Exception: what the actor raised.
         """
         if isinstance(message, pykka.messages._ActorStop):
             return self.stop(block=block, timeout=timeout)
+        if block and trio.lowlevel.in_trio_run():
+            raise WouldBlock(
+                f"asking '{self.path}' would block the trio loop of this thread; use 'await ref.call(...)'"
+            )
         token = self._place.send(self._token(message))
         if not block:
             return token
@@ -128,6 +134,8 @@ class ActorRef(pykka.ActorRef[A]):
             WaitTimeout: it had not ended in time; it goes on stopping.
         """
         alive = self.is_alive()
+        if block and trio.lowlevel.in_trio_run() and not self._place.runs_this_code():
+            raise WouldBlock(f"stopping '{self.path}' would block the trio loop of this thread; use block=False")
         reply = self._place.stop(drain=True, administrative=True)
         if not block:
             return reply.map(lambda _reason: alive)

@@ -100,6 +100,8 @@ class Gate:
         for argument, value in (("shutdown", shutdown), ("switch_interval", switch_interval)):
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ValueError(f"{argument} of gate '{name}' is {value!r}; it must be a number of seconds")
+        if not isinstance(name, str) or not name or "/" in name:
+            raise ValueError(f"name of gate is {name!r}; it must be a string without '/', and not empty")
         self.name = name
         self.shutdown = float(shutdown)
         spawned = DynamicSupervisor.child_spec(SPAWNED, intensity=intensity, period=period)
@@ -300,6 +302,8 @@ class Gate:
             ChildError: the name is taken.
             WouldBlock: called on the thread of a trio loop; use `await gate.aspawn(...)`.
         """
+        if trio.lowlevel.in_trio_run():
+            raise WouldBlock("gate.spawn would block the trio loop of this thread; use 'await gate.aspawn(...)'")
         spec = self._spec(actor_class, args, kwargs, name, restart)
         return self._spawned().proxy().start_child(spec).result()  # type: ignore[no-any-return]
 
@@ -341,7 +345,8 @@ class Gate:
             GateState: it is not open.
         """
         if self._state not in ("opening", "open", "closing"):
-            raise GateState(f"gate '{self.name}' is not open ({self._state}); use 'with gate:'")
+            remedy = "use 'with gate:'" if self._state == "new" else "a gate opens once, make a new one"
+            raise GateState(f"gate '{self.name}' is not open ({self._state}); {remedy}")
         return self._system
 
     def owns(self, token: Token[Any]) -> bool:

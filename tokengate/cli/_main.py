@@ -13,7 +13,7 @@ from tokengate.cli._run import run
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("tokengate-runtime"), prog_name="tokengate")
-@click.option("-v", "--verbose", count=True, help="Log restarts and crashes; twice: everything.")
+@click.option("-v", "--verbose", count=True, help="Log restarts, and tracebacks of crashes; twice: everything.")
 def main(verbose: int) -> None:
     """Run services whose every call is a token that can be seen and steered.
 
@@ -21,6 +21,16 @@ def main(verbose: int) -> None:
     """
     level = {0: logging.ERROR, 1: logging.WARNING}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    if not verbose:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_in_one_line)
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Leave the tracebacks of the runtime's own records out; `-v` shows them."""
+    if record.name.startswith("tokengate"):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 main.add_command(demo)

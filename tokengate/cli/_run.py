@@ -58,15 +58,17 @@ def _serve(
     try:
         with gate.entered():
             if setup is not None:
+                name = getattr(setup, "__name__", "the function")
                 stopping.interrupt = True
+                stopping.notice = f"{name}() was asked to return, as it does when gate.wait() does; again interrupts it"
                 setup(gate)
-                stopping.interrupt = False
+                stopping.interrupt, stopping.notice = False, ""
             gate.wait()
     except KeyboardInterrupt:
         if not stopping.asked:
             raise
     finally:
-        stopping.interrupt = False
+        stopping.interrupt, stopping.notice = False, ""
         click.echo(f"gate '{gate.name}' is stopping", err=True)
         report = gate.close(shutdown)
     return report

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 import attrs
+import click
 
 from tokengate import Gate
 
@@ -30,11 +31,13 @@ class Stopping:
         gate: None until there is one to stop; until then a signal is a `KeyboardInterrupt`.
         received: names of the signals, in order.
         interrupt: raise `KeyboardInterrupt` at the second signal, for code that does not watch the gate.
+        notice: what to say at the first signal.
     """
 
     gate: Gate | None = None
     received: list[str] = attrs.field(factory=list)
     interrupt: bool = False
+    notice: str = ""
     _seen_in_main: int = attrs.field(default=0, init=False)
 
     @property
@@ -51,6 +54,8 @@ class Stopping:
             gate = self.gate
             if gate is not None and len(self.received) == 1:
                 gate.request_stop()
+                if self.notice:
+                    click.echo(self.notice, err=True)
             elif gate is not None:
                 gate.hurry()
 

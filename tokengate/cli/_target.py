@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable
@@ -34,8 +35,18 @@ def load_target(target: str) -> Gate | Callable[[Gate], Any]:
     if isinstance(found, Gate):
         return found
     if callable(found) and not isinstance(found, type):
+        _check_function(target, found)
         return found
     raise UsageProblem(f"'{target}' is {type(found).__name__}; it must be a Gate, or a function that takes one")
+
+
+def _check_function(target: str, function: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(function):
+        raise UsageProblem(f"'{target}' is a coroutine function; it must be a plain function that takes a Gate")
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        raise UsageProblem(f"'{target}' must take one argument, the open Gate") from None
 
 
 def _import_module(name: str) -> ModuleType:

@@ -64,7 +64,9 @@ def find_sources(root: Path) -> list[str]:
     def walk() -> Iterator[str]:
         for folder, folders, files in os.walk(root):
             folders[:] = [name for name in folders if name not in ("site-packages", "dist-packages")]
-            yield from (os.path.join(folder, file) for file in files if file.endswith(".py"))
+            found = (os.path.join(folder, file) for file in files if file.endswith(".py"))
+            # A link that leads nowhere is a file that cannot be read; a pipe or a device is no file at all.
+            yield from (path for path in found if os.path.isfile(path) or not os.path.exists(path))
 
     return sorted(walk())
 

@@ -40,6 +40,10 @@ class Bad(CpuActor):
 
 bad = Gate("bad", children=[ChildSpec("bad", Bad)])
 number = 5
+
+async def coroutine(gate): ...
+
+def nothing(): ...
 """
 
 
@@ -111,6 +115,9 @@ def test_a_function_that_does_not_return_ends_at_the_second_signal(service: Path
     running = Running(f"{service}:endless")
     assert running.out.readline() == "endless\n"
     running.signal(signal.SIGINT)
+    assert running.child.stderr is not None
+    while "endless() was asked to return" not in running.child.stderr.readline():
+        pass
     running.signal(signal.SIGTERM)
     code, _, err = running.end()
 
@@ -126,6 +133,8 @@ def test_a_function_that_does_not_return_ends_at_the_second_signal(service: Path
         ("nowhere.py:gate", "there is no file 'nowhere.py'"),
         ("{}:missing", "has no attribute 'missing'"),
         ("{}:number", "is int; it must be a Gate, or a function"),
+        ("{}:coroutine", "is a coroutine function"),
+        ("{}:nothing", "must take one argument, the open Gate"),
         ("{}:Greeter", "it must be a Gate, or a function"),
         ("{}:bad", "no disk"),
     ],

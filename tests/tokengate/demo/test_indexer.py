@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     (root / "encoding.py").write_bytes(b"# coding: nonsense\n")
     (root / "gone.py").symlink_to(root / "nowhere.py")
     (root / "folder.py").mkdir()
+    os.mkfifo(root / "pipe.py")
     (root / "notes.txt").write_text("no source")
     return find_sources(root)
 
