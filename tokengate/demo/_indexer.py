@@ -107,7 +107,8 @@ def run_indexer(
     """
     plan = CrashPlan(crashes, seed, len(paths), ("parser", "index"))
     started = time.perf_counter()
-    gate = Gate("demo", children=[hierarchy(plan, crashes)], shutdown=_CLOSE)
+    # One thread: pure Python holds the interpreter lock, so a second one would only trade it back and forth.
+    gate = Gate("demo", children=[hierarchy(plan, crashes)], shutdown=_CLOSE, threads=1)
     with gate:
         opened(gate)
         coordinator = gate.find("coordinator")
