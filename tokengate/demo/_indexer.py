@@ -20,7 +20,7 @@ _READERS = 2
 _PARSERS = 1
 
 # Seconds between two looks at the progress.
-_LOOK = 0.1
+_LOOK = 0.25
 
 # Seconds that a gate gets to close once the work is done, or somebody wants it to end.
 _CLOSE = 3.0
