@@ -148,7 +148,7 @@ class ActorPlace(Place):
         self.mailbox.reopen()
         self.signal(Start(reply, contextvars.copy_context()))
         if self.system.closed:  # nobody may be left to start it
-            reply._set(error=ActorDead(f"system '{self.system.name}' was closed before actor '{self.path}' started"))
+            reply._set(error=self._too_late())
         return reply
 
     def stop(self, reason: ExitReason = NORMAL, *, drain: bool, administrative: bool) -> Reply[ExitReason]:
@@ -222,7 +222,7 @@ class ActorPlace(Place):
             if status is Status.VACANT and not self.system.closed:
                 self.status = Status.STARTING
         if self.system.closed:
-            signal.reply._set(error=ActorDead(f"system '{self.system.name}' was closed before '{self.path}' started"))
+            signal.reply._set(error=self._too_late())
             return
         if status is not Status.VACANT:
             signal.reply._set(error=StartFailed(f"actor '{self.path}' is {status}; it cannot be started"))
@@ -290,6 +290,9 @@ class ActorPlace(Place):
         instance._place = self
         instance.__init__(*self.args, **self.kwargs)  # type: ignore[misc]
         return instance
+
+    def _too_late(self) -> ActorDead:
+        return ActorDead(f"system '{self.system.name}' was closed before actor '{self.path}' started")
 
     def _answer_stops(self, reason: ExitReason) -> None:
         with self._lock:

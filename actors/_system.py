@@ -33,7 +33,8 @@ ROOT = "/"  # path of the root of the tree; the paths below are written without 
 
 A = TypeVar("A", bound=BaseActor)
 
-# The tables of a system are cleaned of tokens by the tokens themselves, when they end.
+# Seconds that threads get to end, when all on them has been ended, even if there is no time left.
+_LAST_SECONDS = 0.25
 
 
 def cores() -> int:
@@ -329,10 +330,6 @@ class ActorSystem:
                 token.exception(max(0.0, deadline - time.monotonic()))
             except (WaitTimeout, WouldBlock):
                 return
-
-
-# Seconds that threads get to end, when all on them has been ended, even if there is no time left.
-_LAST_SECONDS = 0.25
 
 
 def _above(path: str) -> str:
