@@ -74,8 +74,8 @@ class ActorPlace(Place):
         "kwargs",
         "orphaned",
         "owner",
+        "receive",
         "ref",
-        "running",
         "status",
         "stop_reason",
     )
@@ -94,9 +94,9 @@ class ActorPlace(Place):
         self.args = args
         self.kwargs = dict(kwargs or {})
         self.owner = owner
+        self.receive = f"{actor_class.__name__}.on_receive"  # what tokens of plain messages are called
         self.status = Status.VACANT
         self.instance: BaseActor | None = None
-        self.running: Token[Any] | None = None  # the token that the instance handles
         self.orphaned = False  # its supervisor has ended and may come back for it
         self.draining = False  # stop once the user lane is empty
         self.administrative = False  # the latest end was asked for through the ref: only a new start undoes that
@@ -165,8 +165,7 @@ class ActorPlace(Place):
         if drain:
             self.mailbox.close(keep=True)
         else:
-            token = self.running
-            if token is not None:
+            for token in self.drain.running():
                 token._cancel_requested = "its actor was stopped"  # so that `checkpoint()` lets it end
         self.signal(Stop(drain))
         if self.closed or self.system.closed:  # in between; nobody may be left to do it
@@ -198,13 +197,13 @@ class ActorPlace(Place):
     def terminate_running(self, why: str) -> None:
         with self._lock:
             replies, self._stop_replies = self._stop_replies, []
-            token, self.running, self.instance = self.running, None, None
             if self.status is Status.RUNNING:
                 self.mailbox.suspend()
-            threads = self.drain.seal()
+            threads, tokens = self.drain.seal()
+            self.instance = None
             if not self.closed:
                 self.status = Status.VACANT
-        if token is not None:
+        for token in tokens:
             token._terminate(why)
         if threads:
             self.system.note_abandoned(self.path, threads)

@@ -6,22 +6,25 @@ import logging
 import threading
 from collections.abc import Generator
 from inspect import iscoroutine
-from types import GeneratorType
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
 from actors._actor_place import ActorPlace, Life
 from actors._blocking import begin_turn, end_turn
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
-from actors._signals import Signal, Start, Stop
+from actors._signals import Start, Stop
 from actors._step import close_steps, enter, without_runtime_frames
 from actors._token import Token
 
 if TYPE_CHECKING:
     from actors._dispatcher import Dispatcher
     from actors._place import Place
+    from actors._signals import Signal
 
 _logger = logging.getLogger("tokengate.actors")
+
+_COMPLETED = TokenState.COMPLETED
 
 
 class CpuDrain:
@@ -49,17 +52,24 @@ class CpuDrain:
     def cancel(self, token: Token[Any]) -> None:
         """Do nothing: the slot that runs the token looks at its mark between every two steps."""
 
-    def seal(self) -> list[str]:
-        abandoned = []
+    def running(self) -> list[Token[Any]]:
+        return [token for slot in list(self.slots) if (token := slot.token) is not None]
+
+    def seal(self) -> tuple[list[str], list[Token[Any]]]:
+        threads, tokens = [], []
         for slot in list(self.slots):
             thread = slot.thread
             if not self.place.mailbox.dismiss(slot):
                 continue
             self.slots.discard(slot)
+            # Looked at after the dismissal: a slot that takes a token writes it here, then looks whether it may.
+            token = slot.token
+            if token is not None:
+                tokens.append(token)
             if thread is not None:
-                abandoned.append(thread.name)
+                threads.append(thread.name)
                 self.dispatcher.abandon(thread)
-        return abandoned
+        return threads, tokens
 
     def close(self) -> None:
         """Do nothing: a slot with nothing to do is not kept."""
@@ -101,8 +111,9 @@ class CpuSlot(Drainer):
     def _run_quantum(self) -> bool:
         drain = self._drain
         mailbox = self._place.mailbox
-        clock = self._place.system.clock
-        deadline = clock() + drain.throughput_deadline
+        take = mailbox.take
+        now = self._place.system.clock()
+        deadline = now + drain.throughput_deadline
         for _ in range(drain.throughput):
             if self._steps is not None:
                 signal = mailbox.take_control()
@@ -110,17 +121,19 @@ class CpuSlot(Drainer):
                     self._handle(signal)
                 else:
                     self._step()
+                now = self._place.system.clock()
             else:
-                item = mailbox.take(self)
-                if item is None:
+                item = take(self)
+                if type(item) is Token:
+                    now = self._run(item, now)
+                elif item is None:
                     return self._leave()
-                if isinstance(item, Signal):
-                    self._handle(item)
                 else:
-                    self._begin(item)
+                    self._handle(cast("Signal", item))
             if not self.at_work:
                 return False
-            if clock() >= deadline:
+            if now >= deadline:
+                mailbox.let_senders_in()
                 break
         self.thread = None
         return True
@@ -136,14 +149,19 @@ class CpuSlot(Drainer):
 
     # Tokens
 
-    def _begin(self, token: Token[Any]) -> None:
+    def _run(self, token: Token[Any], now: float) -> float:
+        """Run a token that was just taken, or its first step; return when that was over."""
+        self.token = token
+        if not self.at_work:  # dismissed just now, by somebody who may have missed the token
+            self.token = None
+            self._place.give_back(token)
+            return now
         context = token._context
         if context is None:  # it was ended between the lane and here
-            return
-        self.token = token
+            self.token = None
+            return now
+        token._begin(now)
         place = self._place
-        if isinstance(place, ActorPlace):
-            place.running = token
         call = None
         try:
             call = place.resolve(token)
@@ -151,17 +169,19 @@ class CpuSlot(Drainer):
         except BaseException as error:
             self._fail(token, error)
             del token, context, call  # the error's traceback keeps this frame, which shall keep nothing
-            return
-        if type(result) is GeneratorType and place.steps_of(call, result):
+            return place.system.clock()
+        kind = type(result)
+        if kind is GeneratorType and place.steps_of(call, result):
             self._steps = result
             token.steps = 0  # making the generator was none
             self._step()
-        elif iscoroutine(result):
+        elif kind is CoroutineType:
             result.close()
             self._fail(token, TypeError(f"{token.operation} is a coroutine function; a cpu actor cannot await it"))
         else:
-            token._finish(TokenState.COMPLETED, result)
-            self._done()
+            token._finish(_COMPLETED, result)
+            self.token = None
+        return token.finished_at or place.system.clock()
 
     def _step(self) -> None:
         """Take the token's next step."""
@@ -170,31 +190,25 @@ class CpuSlot(Drainer):
         if token._cancel_requested or context is None:
             self._drop_steps()
             token._terminate(token._cancel_requested or "it was ended")
-            self._done()
+            self.token = None
             return
         token.steps += 1
         try:
             context.run(next, steps)
         except StopIteration as stop:
             self._steps = None
-            token._finish(TokenState.COMPLETED, stop.value)
-            self._done()
+            token._finish(_COMPLETED, stop.value)
+            self.token = None
         except BaseException as error:
             self._steps = None
             self._fail(token, error)
-            del token, context, steps  # as in _begin
+            del token, context, steps  # as in _run
 
     def _fail(self, token: Token[Any], error: BaseException) -> None:
         crash = self._place.failed(token, without_runtime_frames(error))
-        self._done()
+        self.token = None
         if crash is not None and self.at_work:
             self._live(cast("ActorPlace", self._place).crashing(crash, self))
-
-    def _done(self) -> None:
-        self.token = None
-        place = self._place
-        if isinstance(place, ActorPlace) and self.at_work:
-            place.running = None
 
     def _drop_steps(self) -> None:
         """Close the generator of a token that shall not go on; its `finally` blocks run."""
@@ -220,7 +234,7 @@ class CpuSlot(Drainer):
             if token is not None:
                 self._drop_steps()
                 token._terminate("its actor was stopped")
-                self._done()
+                self.token = None
             self._live(place.stopping(self))
 
     def _live(self, life: Life) -> None:

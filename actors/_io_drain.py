@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context, copy_context
 from inspect import isawaitable, iscoroutine
-from types import GeneratorType
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from actors._trio_host import TrioHost
 
 _logger = logging.getLogger("tokengate.actors")
+
+_COMPLETED = TokenState.COMPLETED
 
 
 def is_cancellation(error: BaseException) -> bool:
@@ -76,17 +78,21 @@ class IoDrain:
 
         self.host.call_soon(cancel)
 
-    def seal(self) -> list[str]:
+    def running(self) -> list[Token[Any]]:
+        return [item for worker in list(self.workers) if isinstance(item := worker.current, Token)]
+
+    def seal(self) -> tuple[list[str], list[Token[Any]]]:
         workers = list(self.workers)
         for worker in workers:
             self.place.mailbox.dismiss(worker)
+        tokens = self.running()  # after the dismissals: a worker writes what it takes, then looks whether it may
 
         def cancel() -> None:
             for worker in workers:
                 worker.cancel_current()
 
         self.host.call_soon(cancel)
-        return []
+        return [], tokens
 
     def close(self) -> None:
         self.host.call_soon(self._close)
@@ -147,31 +153,43 @@ class IoWorker(Drainer):
     async def _serve(self) -> bool:
         """Handle tokens until the scope is cancelled (True) or the worker was dismissed (False)."""
         drain, mailbox, clock = self._drain, self._place.mailbox, self._place.system.clock
-        steps, deadline = 0, clock() + drain.throughput_deadline
+        take, scope = mailbox.take, self._scope
+        steps, now = 0, clock()
+        deadline = now + drain.throughput_deadline
         while True:
-            item = mailbox.take(self)
+            item = take(self)
             if item is None:
                 if drain.closed:
                     return False
                 await self._park()
-                steps, deadline = 0, clock() + drain.throughput_deadline
+                steps, now = 0, clock()
+                deadline = now + drain.throughput_deadline
                 continue
             self.current = item
             try:
-                if isinstance(item, Signal):
-                    await self._handle(item)
+                if type(item) is Token:
+                    if not self.at_work:  # dismissed just now, by somebody who may have missed the token
+                        self._place.give_back(item)
+                        return False
+                    running = self._begin(item, now)
+                    if running is not None:
+                        await running
+                    now = item.finished_at or clock()
                 else:
-                    await self._run(item)
+                    await self._handle(cast("Signal", item))
+                    now = clock()
             finally:
                 self.current = None
-            if self._scope.cancel_called:
+            if scope.cancel_called:
                 return True
             if not self.at_work:
                 return False
             steps += 1
-            if steps >= drain.throughput or clock() >= deadline:
+            if steps >= drain.throughput or now >= deadline:
+                mailbox.let_senders_in()
                 await trio.lowlevel.cancel_shielded_checkpoint()
-                steps, deadline = 0, clock() + drain.throughput_deadline
+                steps, now = 0, clock()
+                deadline = now + drain.throughput_deadline
 
     async def _park(self) -> None:
         place = self._place
@@ -192,34 +210,50 @@ class IoWorker(Drainer):
 
     # Tokens
 
-    async def _run(self, token: Token[Any]) -> None:
+    def _begin(self, token: Token[Any], now: float) -> Awaitable[None] | None:
+        """Run a token that was just taken up to where it first waits; return the rest, if there is one."""
         context = token._context
         if context is None:  # it was ended between the lane and here
-            return
+            return None
+        token._begin(now)
         place = self._place
-        if isinstance(place, ActorPlace):
-            place.running = token
         call = None
         try:
             call = place.resolve(token)
             result = context.run(enter, token, call)
-            if iscoroutine(result):
-                result = await InContext(context, result, token)
-            elif type(result) is GeneratorType and place.steps_of(call, result):
-                result = await self._step_through(token, context, result)
+        except BaseException as error:
+            return self._fail(token, error)
+        kind = type(result)
+        if kind is CoroutineType:
+            return self._finish(token, InContext(context, result, token))
+        if kind is GeneratorType and place.steps_of(call, result):
+            return self._finish(token, self._step_through(token, context, result))
+        token._finish(_COMPLETED, result)
+        return None
+
+    async def _finish(self, token: Token[Any], rest: Awaitable[Any]) -> None:
+        """Run the rest of a token that waits."""
+        try:
+            result = await rest
         except BaseException as error:
             if is_cancellation(error) and self._is_cancelled():
                 token._terminate(token._cancel_requested or "its actor was stopped")
-                self._done()
                 raise
-            crash = place.failed(token, without_runtime_frames(error))
-            self._done()
-            if crash is not None and self.at_work:
-                await self._live(cast("ActorPlace", place).crashing(crash, self), copy_context())
-            del token, context, call, crash  # the error's traceback keeps this frame, which shall keep nothing
+            del rest  # the error's traceback keeps this frame, which shall keep nothing
+            crashing = self._fail(token, error)
+            if crashing is not None:
+                del token
+                await crashing
         else:
-            token._finish(TokenState.COMPLETED, result)
-            self._done()
+            token._finish(_COMPLETED, result)
+
+    def _fail(self, token: Token[Any], error: BaseException) -> Awaitable[None] | None:
+        """End a token whose code raised; return what remains to be done if its actor has crashed."""
+        place = self._place
+        crash = place.failed(token, without_runtime_frames(error))
+        if crash is None or not self.at_work:
+            return None
+        return self._live(cast("ActorPlace", place).crashing(crash, self), copy_context())
 
     async def _step_through(self, token: Token[Any], context: Context, steps: Generator[Any, Any, Any]) -> Any:
         """Run a generator handler step by step, and let others have the loop in between."""
@@ -237,11 +271,6 @@ class IoWorker(Drainer):
     def _is_cancelled(self) -> bool:
         """Tell whether a cancellation here is ours, or the loop's; user code may keep one and raise it later."""
         return self._scope.cancel_called or trio.current_effective_deadline() == -math.inf
-
-    def _done(self) -> None:
-        place = self._place
-        if isinstance(place, ActorPlace) and self.at_work:
-            place.running = None
 
     # Signals
 

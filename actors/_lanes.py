@@ -1,4 +1,4 @@
-"""Stable priority: the highest first, and first-in first-out within one. No lock: the mailbox has one."""
+"""Stable priority: the highest first, and first-in first-out within one."""
 
 from __future__ import annotations
 
@@ -8,97 +8,94 @@ from typing import Any
 
 from actors._token import Token
 
-# Entries of withdrawn tokens stay in their lane until they come out, or until this many have gathered.
-_STALE_LIMIT = 256
-
 
 class Lanes:
     """A queue of tokens with one lane for each priority; the common one, 0, pays for a deque only.
 
-    A token that has left the queue otherwise (its `_mailbox` is no longer the owner) leaves a stale entry behind,
-    which is skipped. So a token that was withdrawn must not come back into the same queue.
+    Lane 0 may be used by anyone at any time, in single operations of its deque, which are atomic. All else is for
+    one thread at a time: the mailbox has a lock for that.
 
-    Args:
-        owner: the mailbox whose tokens are here.
+    Attributes:
+        zero: the lane of priority 0.
+        others: how many tokens are in all the other lanes.
     """
 
-    __slots__ = ("_entries", "_lanes", "_order", "_owner", "_stale", "_zero")
+    __slots__ = ("_lanes", "_order", "others", "zero")
 
-    def __init__(self, owner: object) -> None:
-        self._owner = owner
-        self._zero: deque[Token[Any]] = deque()  # the lane of priority 0
+    def __init__(self) -> None:
+        self.zero: deque[Token[Any]] = deque()
+        self.others = 0
         self._lanes: dict[int, deque[Token[Any]]] = {}  # {any other priority: its lane, never left empty}
         self._order: list[int] = []  # the keys of _lanes, negated: the highest priority first
-        self._entries = 0
-        self._stale = 0
 
     def __len__(self) -> int:
-        """Return the number of entries, stale ones included."""
-        return self._entries
+        """Return the number of tokens."""
+        return len(self.zero) + self.others
 
     def append(self, token: Token[Any]) -> None:
         """Add a token at the end of its priority's lane."""
-        priority = token.priority
-        if not priority:
-            lane = self._zero
-        else:
-            try:
-                lane = self._lanes[priority]
-            except KeyError:
-                lane = self._lanes[priority] = deque()
-                insort(self._order, -priority)
-        lane.append(token)
-        self._entries += 1
+        self._lane(token.priority).append(token)
+
+    def append_first(self, token: Token[Any]) -> None:
+        """Add a token at the start of its priority's lane."""
+        self._lane(token.priority).appendleft(token)
 
     def pop(self) -> Token[Any] | None:
         """Take the first token of the highest priority, or None when there is none."""
         order = self._order
-        while True:
-            if order and (order[0] < 0 or not self._zero):
-                token = self._pop_lane(-order[0])
-            elif self._zero:
-                token = self._zero.popleft()
-            else:
-                return None
-            self._entries -= 1
-            if token._mailbox is self._owner:
-                return token
-            self._stale -= 1
+        if order and order[0] < 0:
+            return self._pop_other(-order[0])
+        try:
+            return self.zero.popleft()
+        except IndexError:
+            return self._pop_other(-order[0]) if order else None
 
     def pop_oldest_of_lowest(self, newcomer: int) -> Token[Any] | None:
         """Take the oldest token of the lowest priority, unless even that outranks the newcomer's."""
-        self._compact()
         order = self._order
-        lowest = -order[-1] if order and (order[-1] > 0 or not self._zero) else 0
-        if lowest > newcomer:
-            return None
-        self._entries -= 1
-        return self._pop_lane(lowest) if lowest else self._zero.popleft()
+        if order and order[-1] > 0 and -order[-1] <= newcomer:
+            return self._pop_other(-order[-1])
+        if newcomer >= 0:
+            try:
+                return self.zero.popleft()
+            except IndexError:
+                pass
+        if order and not self.zero and -order[-1] <= newcomer:
+            return self._pop_other(-order[-1])
+        return None
 
-    def note_withdrawn(self) -> None:
-        """Count a token that has left the queue, and clear such entries away when there are many."""
-        self._stale += 1
-        if self._stale > _STALE_LIMIT and 2 * self._stale > self._entries:
-            self._compact()
+    def remove(self, token: Token[Any]) -> bool:
+        """Take a token out from wherever it stands; tell whether it was there."""
+        priority = token.priority
+        lane = self._lanes.get(priority) if priority else self.zero
+        try:
+            if lane is None:
+                return False
+            lane.remove(token)
+        except ValueError:
+            return False
+        if priority:
+            self._note_popped(priority)
+        return True
 
-    def _pop_lane(self, priority: int) -> Token[Any]:
-        lane = self._lanes[priority]
-        token = lane.popleft()
-        if not lane:
-            del self._lanes[priority]
-            self._order.remove(-priority)
+    def _lane(self, priority: int) -> deque[Token[Any]]:
+        """Return the lane that a token is about to be added to."""
+        if not priority:
+            return self.zero
+        self.others += 1
+        lane = self._lanes.get(priority)
+        if lane is None:
+            lane = self._lanes[priority] = deque()
+            insort(self._order, -priority)
+        return lane
+
+    def _pop_other(self, priority: int) -> Token[Any]:
+        token = self._lanes[priority].popleft()
+        self._note_popped(priority)
         return token
 
-    def _compact(self) -> None:
-        """Drop the stale entries."""
-        if not self._stale:
-            return
-        self._zero = deque(token for token in self._zero if token._mailbox is self._owner)
-        lanes = {
-            priority: deque(token for token in lane if token._mailbox is self._owner)
-            for priority, lane in self._lanes.items()
-        }
-        self._lanes = {priority: lane for priority, lane in lanes.items() if lane}
-        self._order = sorted(-priority for priority in self._lanes)
-        self._entries -= self._stale
-        self._stale = 0
+    def _note_popped(self, priority: int) -> None:
+        self.others -= 1
+        if not self._lanes[priority]:
+            del self._lanes[priority]
+            self._order.remove(-priority)

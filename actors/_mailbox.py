@@ -1,9 +1,17 @@
 """The mailbox: a bounded user lane with stable priority, and an unbounded control lane ahead of it.
 
-One lock guards every decision (accept, take, withdraw, close), so that each token is taken exactly once and
-none is stranded behind a close. The mailbox also counts who drains it: `active` drainers of at most
-`concurrency`. A put that finds too few of them calls `wake`, outside of the lock, once for each drainer that
-is to come; a drainer that finds nothing to take has left.
+Tokens of the common priority, 0, go in and out without a lock: `append`, `popleft` and `remove` of a deque are atomic,
+so each token is had by exactly one of those who want it (a drainer, a canceller, whoever closes or renices). All else
+happens under one lock, and two flags, which only change under it, send everyone there when the short way will not do.
+Three races are left, and each side of them first does its own and then looks at the other's:
+
+* A put appends, then looks whether a drainer is missing (`_idle`); a drainer that leaves says so, then looks into the
+  lanes.
+* A put appends, then looks whether the mailbox was closed; closing says so, then empties the lanes.
+* A sender that is to wait says so, then looks for room; whoever makes room does, then looks for senders.
+
+The mailbox also counts who drains it: `active` drainers of at most `concurrency`. A put that finds too few of them
+calls `wake`, outside of the lock, once for each drainer that is to come; a drainer that finds nothing to take has left.
 """
 
 from __future__ import annotations
@@ -11,7 +19,8 @@ from __future__ import annotations
 import enum
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
@@ -26,6 +35,11 @@ Overflow: TypeAlias = Literal["wait", "reject", "drop_oldest", "drop_newest"]
 
 DEFAULT_CAPACITY = 10_000
 
+# At most so much room is gathered in a full mailbox before its senders are let in.
+_ROOM_AT_ONCE = 64
+
+_QUEUED = TokenState.QUEUED
+
 
 class Put(enum.Enum):
     """What became of a token that was offered to a mailbox."""
@@ -33,6 +47,9 @@ class Put(enum.Enum):
     ACCEPTED = enum.auto()
     FULL = enum.auto()  # nothing changed; the sender may wait for room
     DROPPED = enum.auto()  # refused for good by the overflow policy
+
+
+_ACCEPTED = Put.ACCEPTED
 
 
 @attrs.frozen
@@ -77,7 +94,7 @@ class Mailbox:
 
     Args:
         owner: what error messages call the receiver.
-        capacity: tokens the user lane holds at most.
+        capacity: tokens the user lane holds at most; senders that come at the same moment may exceed it by one each.
         overflow: what happens to a token that finds it full: its sender waits, it is refused with an error
             (`reject`), it takes the place of the oldest of the lowest priority (`drop_oldest`), or it is
             itself dropped (`drop_newest`).
@@ -87,21 +104,26 @@ class Mailbox:
     """
 
     __slots__ = (
-        "_accepted",
         "_closed",
         "_control",
+        "_idle",
         "_lanes",
         "_lock",
+        "_low_water",
+        "_not_taken",
         "_on_drop",
         "_owner",
+        "_plain",
+        "_removed",
         "_senders",
         "_suspended",
+        "_taken",
         "_wake",
+        "_zero",
         "active",
         "capacity",
         "concurrency",
         "overflow",
-        "size",
     )
 
     def __init__(
@@ -122,18 +144,24 @@ class Mailbox:
         self.capacity = capacity
         self.overflow = overflow
         self.concurrency = concurrency
-        self.size = 0  # tokens in the user lane
         self.active = 0  # drainers at work
         self._owner = owner
         self._wake = wake
         self._on_drop = on_drop
         self._lock = threading.Lock()
-        self._lanes = Lanes(self)
+        self._lanes = Lanes()
+        self._zero = self._lanes.zero
         self._control: deque[Signal] | None = None
         self._senders: deque[Callable[[], None]] | None = None  # wakers of senders that wait for room
+        # Senders are let in when so few tokens are left: one by one, each would cost a change of threads.
+        self._low_water = capacity - max(1, min(_ROOM_AT_ONCE, capacity // 16))
         self._suspended = 0
         self._closed = False
-        self._accepted = 0
+        self._taken = count()  # moved on for each token that a drainer took, as only that is atomic
+        self._not_taken = 0  # of these moves, those that were for something else
+        self._removed = 0  # tokens that left otherwise
+        self._idle = True  # a drainer may come: whoever puts a token looks for one
+        self._plain = True  # a drainer may take from lane 0 without the lock
 
     # For senders
 
@@ -147,38 +175,17 @@ class Mailbox:
         Raises:
             ActorDead: the mailbox is closed; nothing changed.
         """
-        victim: Token[Any] | None = None
-        with self._lock:
-            if self._closed:
-                raise ActorDead(f"actor '{self._owner}' has stopped; {token!r} was not accepted")
-            if self.size >= self.capacity:
-                if self.overflow == "wait":
-                    if room is not None:
-                        if self._senders is None:
-                            self._senders = deque()
-                        self._senders.append(room)
-                    return Put.FULL
-                if self.overflow != "drop_oldest":
-                    return Put.DROPPED
-                victim = self._lanes.pop_oldest_of_lowest(token.priority)
-                if victim is None:
-                    return Put.DROPPED
-                victim._mailbox = None
-                self.size -= 1
-            self.size += 1
-            self._accepted += 1
-            token._mailbox = self
-            token.state = TokenState.QUEUED  # from created, or from running for a retry
-            token.queued_at = token._system.clock()
-            self._lanes.append(token)
-            wake = self.active < self.concurrency and not self._suspended
-            if wake:
-                self.active += 1
-        if victim is not None:
-            self._on_drop(victim)
-        if wake:
-            self._wake()
-        return Put.ACCEPTED
+        zero = self._zero
+        if token.priority or self._closed or len(zero) + self._lanes.others >= self.capacity:
+            return self._put_slowly(token, room)
+        token._phase = _QUEUED
+        token.queued_at = token.created_at  # just now
+        zero.append(token)
+        if self._closed:
+            self._take_back(token)
+        elif self._idle:
+            self._call_drainer()
+        return _ACCEPTED
 
     def forget_sender(self, room: Callable[[], None]) -> None:
         """Take back the `room` of a sender that no longer waits."""
@@ -186,9 +193,8 @@ class Mailbox:
             if self._senders is not None and room in self._senders:
                 self._senders.remove(room)
                 return
-            heir = self._next_sender()  # it was told of the room and does not use it: tell the next one
-        if heir is not None:
-            heir()
+            heirs = self._senders_let_in(1)  # it was told of room and does not use it: tell the next one
+        _call(heirs)
 
     def put_control(self, signal: Signal) -> None:
         """Add a message to the control lane: never refused, never bounded, ahead of every token."""
@@ -196,58 +202,85 @@ class Mailbox:
             if self._control is None:
                 self._control = deque()
             self._control.append(signal)
-            wake = self.active < self.concurrency
-            if wake:
-                self.active += 1
+            wake = self._drainer_missing()
         if wake:
             self._wake()
 
     def withdraw(self, token: Token[Any]) -> bool:
         """Take a token out of the queue; tell whether it was there, and so is the caller's to end."""
         with self._lock:
-            if token._mailbox is not self:
+            if token._phase is not _QUEUED or not self._lanes.remove(token):
                 return False
-            token._mailbox = None
-            self.size -= 1
-            self._lanes.note_withdrawn()
-            sender = self._next_sender()
-        if sender is not None:
-            sender()
+            self._removed += 1
+            senders = self._senders_let_in(1)
+        _call(senders)
+        return True
+
+    def renice(self, token: Token[Any], priority: int) -> bool:
+        """Give a queued token another priority; it stands at the end of that lane then.
+
+        Returns:
+            whether it was queued here; otherwise nothing changed.
+        """
+        with self._lock:
+            if token._phase is not _QUEUED or not self._lanes.remove(token):
+                return False
+            token.priority = priority
+            self._lanes.append(token)
+            wake = self._drainer_missing()  # it was not to be seen for a moment
+        if wake:
+            self._wake()
         return True
 
     # For drainers
 
     def take(self, drainer: Drainer) -> Token[Any] | Signal | None:
-        """Take what is next: a signal, else the first token of the highest priority, which is `running` then.
+        """Take what is next: a signal, else the first token of the highest priority, which is still `queued` then.
 
         Returns:
             None when there is nothing; then the drainer has left, and takes no more until it is woken anew.
         """
+        if self._plain and drainer.at_work:
+            try:
+                token = self._zero.popleft()
+            except IndexError:
+                pass
+            else:
+                next(self._taken)
+                return token
+        return self._take_slowly(drainer)
+
+    def give_back(self, token: Token[Any]) -> bool:
+        """Undo the taking of a token by a drainer that was dismissed at the same moment.
+
+        Returns:
+            False when the mailbox has closed meanwhile: then the token is the caller's to end.
+        """
         with self._lock:
-            if not drainer.at_work:
-                return None
-            if self._control:
-                return self._control.popleft()
-            # More than there may be, when those who waited are back: then this one is too many.
-            held = self._suspended or not self.size or self.active > self.concurrency
-            token = None if held else self._pop()
-            if token is None:
-                drainer.at_work = False
-                self.active -= 1
-                return None
-            # Under the lock, so that whoever ends it from outside finds it either queued here or running.
-            token._begin()
-            sender = self._next_sender() if self._senders else None
-        if sender is not None:
-            sender()
-        return token
+            if self._closed:
+                return False
+            self._lanes.append_first(token)
+            self._not_taken += 1
+            wake = self._drainer_missing()
+        if wake:
+            self._wake()
+        return True
 
     def take_control(self) -> Signal | None:
         """Take the next signal, if there is one; the drainer stays."""
         if not self._control:
             return None
         with self._lock:
-            return self._control.popleft() if self._control else None
+            signal = self._control.popleft() if self._control else None
+            self._set_flags()
+            return signal
+
+    def let_senders_in(self) -> None:
+        """Let those who wait for room come, as far as there is any: a drainer ends a quantum that took its time."""
+        if self._senders:
+            with self._lock:
+                senders = self._senders_let_in(_ROOM_AT_ONCE)
+            _call(senders)
 
     def signals(self) -> list[Signal]:
         """Look at the control lane."""
@@ -257,15 +290,17 @@ class Mailbox:
     def try_enter(self) -> bool:
         """Become a drainer for a call that runs on its caller's thread, if that is nobody else's turn."""
         with self._lock:
-            if self.size or self._control or self._suspended or self._closed or self.active >= self.concurrency:
+            if self.active >= self.concurrency or self._control or self._suspended or self._closed or self.size:
                 return False
             self.active += 1
+            self._set_flags()
             return True
 
     def leave(self) -> None:
         """End what `try_enter` began; another may come."""
         with self._lock:
-            wake = self._hand_over()
+            self.active -= 1
+            wake = self._drainer_missing()
         if wake:
             self._wake()
 
@@ -277,6 +312,7 @@ class Mailbox:
         """Undo `lend_turn`; for a while there may be more drainers than `concurrency`."""
         with self._lock:
             self.active += 1
+            self._set_flags()
 
     def dismiss(self, drainer: Drainer) -> bool:
         """Let a drainer take no more, and another come in its stead; tell whether it was at work."""
@@ -284,7 +320,8 @@ class Mailbox:
             if not drainer.at_work:
                 return False
             drainer.at_work = False
-            wake = self._hand_over()
+            self.active -= 1
+            wake = self._drainer_missing()
         if wake:
             self._wake()
         return True
@@ -295,6 +332,7 @@ class Mailbox:
         """Hold the user lane (the control lane goes on); counts, so that each needs its `resume`."""
         with self._lock:
             self._suspended += 1
+            self._set_flags()
 
     def resume(self) -> None:
         """Undo one `suspend`."""
@@ -302,11 +340,13 @@ class Mailbox:
             if not self._suspended:
                 raise RuntimeError(f"mailbox of '{self._owner}' is not suspended")
             self._suspended -= 1
+            self._set_flags()
             wakes = 0
             if not self._suspended:
                 # A closed one gets a visit even when empty: somebody may wait for that.
                 wakes = max(0, min(max(self.size, int(self._closed)), self.concurrency - self.active))
                 self.active += wakes
+                self._set_flags()
         for _ in range(wakes):
             self._wake()
 
@@ -323,13 +363,12 @@ class Mailbox:
         with self._lock:
             self._closed = True
             if not keep:
-                while self.size:
-                    token = self._pop()
-                    if token is not None:
-                        left.append(token)
+                while (token := self._lanes.pop()) is not None:
+                    left.append(token)
+                self._removed += len(left)
             senders, self._senders = self._senders, None
-        for sender in senders or ():
-            sender()
+            self._set_flags()
+        _call(senders or ())
         return left
 
     def reopen(self) -> None:
@@ -341,36 +380,131 @@ class Mailbox:
     def closed(self) -> bool:
         return self._closed
 
+    @property
+    def size(self) -> int:
+        """How many tokens the user lane has."""
+        return len(self._lanes)
+
     def statistics(self) -> MailboxStatistics:
-        """Return the figures of this moment."""
+        """Return the figures of this moment; exact when nothing moves."""
         with self._lock:
+            taken = next(self._taken) - self._not_taken
+            self._not_taken += 1
             return MailboxStatistics(
                 depth=self.size,
                 capacity=self.capacity,
                 control=len(self._control or ()),
                 active=self.active,
-                accepted=self._accepted,
+                accepted=taken + self._removed + self.size,
                 suspended=self._suspended > 0,
                 closed=self._closed,
                 senders_waiting=len(self._senders or ()),
             )
 
-    # All below runs under the lock
+    # The long ways
 
-    def _pop(self) -> Token[Any] | None:
-        """Take the first token out of the queue."""
-        token = self._lanes.pop()
-        if token is not None:
-            token._mailbox = None
-            self.size -= 1
+    def _put_slowly(self, token: Token[Any], room: Callable[[], None] | None) -> Put:
+        victim: Token[Any] | None = None
+        with self._lock:
+            if self._closed:
+                raise self._dead(token)
+            if self.size >= self.capacity:
+                if self.overflow == "wait":
+                    if room is None:
+                        return Put.FULL
+                    if self._senders is None:
+                        self._senders = deque()
+                    self._senders.append(room)
+                    self._set_flags()
+                    if self.size >= self.capacity:
+                        return Put.FULL
+                    self._senders.pop()  # a drainer made room in between
+                    self._set_flags()
+                elif self.overflow != "drop_oldest":
+                    return Put.DROPPED
+                else:
+                    victim = self._lanes.pop_oldest_of_lowest(token.priority)
+                    if victim is None and self.size >= self.capacity:
+                        return Put.DROPPED
+                    self._removed += victim is not None
+            token._phase = _QUEUED
+            token.queued_at = token._system.clock()
+            self._lanes.append(token)
+            wake = self._drainer_missing()
+        if victim is not None:
+            self._on_drop(victim)
+        if wake:
+            self._wake()
+        return Put.ACCEPTED
+
+    def _take_back(self, token: Token[Any]) -> None:
+        """Undo a put that came as the mailbox closed, unless somebody has the token already, who then ends it."""
+        with self._lock:
+            if not self._closed or not self._lanes.remove(token):
+                return
+            token._phase = TokenState.CREATED
+        raise self._dead(token)
+
+    def _call_drainer(self) -> None:
+        with self._lock:
+            wake = self._drainer_missing()
+        if wake:
+            self._wake()
+
+    def _take_slowly(self, drainer: Drainer) -> Token[Any] | Signal | None:
+        senders: Sequence[Callable[[], None]] = ()
+        with self._lock:
+            if not drainer.at_work:
+                return None
+            if self._control:
+                signal = self._control.popleft()
+                self._set_flags()
+                return signal
+            # More than there may be, when those who waited are back: then this one is too many.
+            held = self._suspended or self.active > self.concurrency
+            self._idle = True  # before the look: a put that comes after the look calls a drainer
+            token = None if held else self._lanes.pop()
+            if token is None:
+                drainer.at_work = False
+                self.active -= 1
+            else:
+                next(self._taken)
+            if self._senders and self.size <= self._low_water:
+                # One for each place that became free; at the low water mark these are many at once.
+                senders = self._senders_let_in(_ROOM_AT_ONCE if self.size == self._low_water else 1)
+            self._set_flags()
+        _call(senders)
         return token
 
-    def _hand_over(self) -> bool:
-        """Tell whether one who leaves is to be replaced; else count one drainer less."""
-        if self.active <= self.concurrency and (self._control or (self.size > 0 and not self._suspended)):
-            return True
-        self.active -= 1
-        return False
+    def _dead(self, token: Token[Any]) -> ActorDead:
+        return ActorDead(f"actor '{self._owner}' has stopped; {token!r} was not accepted")
 
-    def _next_sender(self) -> Callable[[], None] | None:
-        return self._senders.popleft() if self._senders else None
+    # All below runs under the lock
+
+    def _set_flags(self) -> None:
+        self._idle = self.active < self.concurrency and not self._suspended
+        self._plain = not (
+            self._suspended or self._control or self._senders or self._lanes.others or self.active > self.concurrency
+        )
+
+    def _drainer_missing(self) -> bool:
+        """Tell whether one more drainer is to be woken; it is counted then."""
+        missing = self.active < self.concurrency and bool(self._control or (self.size and not self._suspended))
+        if missing:
+            self.active += 1
+        self._set_flags()
+        return missing
+
+    def _senders_let_in(self, most: int) -> list[Callable[[], None]]:
+        """Return the wakers of as many senders as there is room for."""
+        senders = self._senders
+        if not senders:
+            return []
+        woken = [senders.popleft() for _ in range(min(len(senders), self.capacity - self.size, most))]
+        self._set_flags()
+        return woken
+
+
+def _call(wakers: Iterable[Callable[[], None]]) -> None:
+    for wake in wakers:
+        wake()

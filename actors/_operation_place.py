@@ -86,7 +86,7 @@ class OperationPlace(Place):
         """
         before = _current.set(token)
         begin_turn(self)
-        token._begin()
+        token._begin(token.created_at)
         try:
             value = token._call(*token.args, **token.kwargs)
             if self._generator:
@@ -123,10 +123,8 @@ class OperationPlace(Place):
         self.drain.close()
 
     def terminate_running(self, why: str) -> None:
-        live = list(self.system.live.values())
-        running = [token for token in live if token._place is self and token.state is TokenState.RUNNING]
-        threads = self.drain.seal()
-        for token in running:
+        threads, tokens = self.drain.seal()
+        for token in tokens:
             token._terminate(why)
         if threads:
             self.system.note_abandoned(self.path, threads)

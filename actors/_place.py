@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import abc
-import contextvars
 import threading
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -16,7 +16,7 @@ from actors._lifecycle import TokenState
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow, Put
 from actors._reply import Reply
 from actors._signals import Signal
-from actors._token import NO_TAGS, Token, current_token
+from actors._token import NO_TAGS, Token, _current, current_token
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
@@ -31,11 +31,19 @@ class Drain(Protocol):
     def control_arrived(self) -> None:
         """Look at the control lane even while a token runs, if that is possible."""
 
+    def running(self) -> list[Token[Any]]:
+        """Return the tokens that drainers have in hand."""
+        ...
+
     def cancel(self, token: Token[Any]) -> None:
         """Ask a token that runs here to end at its next yield point; do nothing if it does not run."""
 
-    def seal(self) -> list[str]:
-        """Let nothing that still runs do any more here; return the names of threads that could not be ended."""
+    def seal(self) -> tuple[list[str], list[Token[Any]]]:
+        """Let nothing that still runs do any more here.
+
+        Returns:
+            names of the threads that could not be ended, and the tokens in hand, which are the caller's to end.
+        """
         ...
 
     def close(self) -> None:
@@ -114,9 +122,10 @@ class Place(abc.ABC):
     ) -> Token[Any]:
         """Make a token for this place, in the state `created`."""
         system = self.system
-        parent = current_token()
+        parent = _current.get()
+        number = next(system.ids)
         token: Token[Any] = Token(
-            next(system.ids),
+            number,
             operation,
             args,
             kwargs,
@@ -125,11 +134,11 @@ class Place(abc.ABC):
             None if parent is None else parent.id,
             system.clock(),
             call,
-            contextvars.copy_context(),
+            copy_context(),
             self,
             system,
         )
-        system.live[token.id] = token
+        system.live[number] = token
         return token
 
     def send(self, token: Token[Any]) -> Token[Any]:
@@ -231,9 +240,17 @@ class Place(abc.ABC):
     def terminate_queued(self, why: str) -> None:
         """Close the mailbox and end what is queued in it."""
         for token in self.mailbox.close():
-            error = ActorDead(f"actor '{self.path}' {why} before it handled {token!r}")
-            token._finish(TokenState.TERMINATED, error=error)
-            self.system.dead_letter(token, error)
+            self._never_handled(token, why)
+
+    def give_back(self, token: Token[Any]) -> None:
+        """Put a token back that a drainer took and may not run."""
+        if not self.mailbox.give_back(token):
+            self._never_handled(token, "was ended")
+
+    def _never_handled(self, token: Token[Any], why: str) -> None:
+        error = ActorDead(f"actor '{self.path}' {why} before it handled {token!r}")
+        token._finish(TokenState.TERMINATED, error=error)
+        self.system.dead_letter(token, error)
 
     @abc.abstractmethod
     def terminate_running(self, why: str) -> None:

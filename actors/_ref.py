@@ -21,6 +21,7 @@ A = TypeVar("A", bound="pykka.Actor")
 
 _MISSING = object()
 _NO_KWARGS: dict[str, Any] = {}
+_PROXY_MESSAGES = (pykka.messages.ProxyCall, pykka.messages.ProxyGetAttr, pykka.messages.ProxySetAttr)
 
 
 class ActorRef(pykka.ActorRef[A]):
@@ -63,8 +64,7 @@ class ActorRef(pykka.ActorRef[A]):
             self._place.stop(drain=True, administrative=False)
             return
         token = self._place.send(self._token(message))
-        error = token._error
-        if token.state is TokenState.REJECTED and error is not None:
+        if token._end is TokenState.REJECTED and (error := token._error) is not None:
             if isinstance(error, MailboxFull) and self._place.mailbox.overflow == "drop_newest":
                 return  # dropped as its class wants it; a dead letter says so
             raise error
@@ -149,14 +149,14 @@ class ActorRef(pykka.ActorRef[A]):
 
     def _token(self, message: Any) -> Token[Any]:
         place = self._place
+        if not isinstance(message, _PROXY_MESSAGES):
+            return place.token(place.receive, None, (message,), _NO_KWARGS)
         name = place.actor_class.__name__
+        path = message.attr_path
+        operation = f"{name}.{path[0] if len(path) == 1 else '.'.join(path)}"
         if isinstance(message, pykka.messages.ProxyCall):
-            path = message.attr_path
-            operation = f"{name}.{path[0] if len(path) == 1 else '.'.join(path)}"
             return place.token(operation, tuple(path), message.args, message.kwargs)
-        if isinstance(message, pykka.messages.ProxyGetAttr | pykka.messages.ProxySetAttr):
-            return place.token(f"{name}.{'.'.join(message.attr_path)}", message, (), _NO_KWARGS)
-        return place.token(f"{name}.on_receive", None, (message,), _NO_KWARGS)
+        return place.token(operation, message, (), _NO_KWARGS)
 
     def __repr__(self) -> str:
         return f"<ActorRef {self.path} ({self.actor_class.__name__})>"

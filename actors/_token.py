@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 
 from actors._exceptions import TokenInterrupt, TokenTerminated
-from actors._lifecycle import TERMINAL, TRANSITIONS, TokenState, check_transition
+from actors._lifecycle import TokenState, check_transition
 from actors._reply import Reply
 
 if TYPE_CHECKING:
-    from actors._mailbox import Mailbox
     from actors._place import Place
     from actors._system import ActorSystem
 
 T = TypeVar("T")
+
+_QUEUED, _RUNNING, _COMPLETED = TokenState.QUEUED, TokenState.RUNNING, TokenState.COMPLETED
 
 NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -61,7 +62,7 @@ class Token(Reply[T]):
         actor: path of the place whose mailbox took it.
         parent: id of the token in whose step this one was made, or None.
         created_at, queued_at, started_at, finished_at: when it came to each.
-        state: where it is in its life cycle.
+        state: where it is in its life cycle; the result is there as soon as the state is terminal.
         attempt: 1 for the first run.
         steps: how many steps of it have begun.
     """
@@ -78,15 +79,21 @@ class Token(Reply[T]):
     _context: contextvars.Context | None
     _place: Place
     _system: ActorSystem
-    state: TokenState = attrs.field(default=TokenState.CREATED, init=False)
     attempt: int = attrs.field(default=1, init=False)
     steps: int = attrs.field(default=0, init=False)
     queued_at: float | None = attrs.field(default=None, init=False)
     started_at: float | None = attrs.field(default=None, init=False)
     finished_at: float | None = attrs.field(default=None, init=False)
-    _mailbox: Mailbox | None = attrs.field(default=None, init=False)  # the one it is queued in, under its lock
+    # How far it is, written by whoever has it just then; and how it ended, by whoever ended it. Apart, so that neither
+    # can overwrite the other.
+    _phase: TokenState = attrs.field(default=TokenState.CREATED, init=False)
+    _end: TokenState | None = attrs.field(default=None, init=False)
     _cancel_requested: str = attrs.field(default="", init=False)  # why it shall end, once somebody wants that
     _waits: int = attrs.field(default=0, init=False)  # tasks of its code that await other tokens
+
+    @property
+    def state(self) -> TokenState:
+        return self._end or self._phase
 
     @property
     def actor(self) -> str:
@@ -130,32 +137,29 @@ class Token(Reply[T]):
         if self._done:
             return False
         self._cancel_requested = why
-        mailbox = self._mailbox
-        if mailbox is not None and mailbox.withdraw(self):
+        if self._phase is _QUEUED and self._place.mailbox.withdraw(self):
             return self._finish(TokenState.TERMINATED, error=TokenTerminated(f"{self._describe()} never ran: {why}"))
         self._place.drain.cancel(self)
         return False
 
-    def _begin(self) -> None:
-        """Enter the state `running`: in the mailbox's hands when it is taken, or on the thread of a direct call."""
-        if TokenState.RUNNING not in TRANSITIONS[self.state]:
-            check_transition(self.state, TokenState.RUNNING)
-        self.state = TokenState.RUNNING
-        self.started_at = self._system.clock()
+    def _begin(self, now: float) -> None:
+        """Enter the state `running`; the caller has taken the token out of its mailbox, or never put it there."""
+        if self._phase is not _QUEUED:
+            check_transition(self._phase, _RUNNING)
+        self._phase = _RUNNING
+        self.started_at = now
         self.steps += 1
 
     def _finish(self, state: TokenState, value: Any = None, error: BaseException | None = None) -> bool:
         """Enter a terminal state, unless somebody else was faster; tell whether this call did.
 
-        The claim is the removal from the system's table of live tokens, which is atomic: whoever removes it
-        writes the outcome, and nobody else ever does.
+        Who ends a queued token has taken it out of its mailbox before. The claim is the removal from the system's
+        table of live tokens, which is atomic: whoever removes it writes the outcome, and nobody else ever does.
         """
-        if self._mailbox is not None:
-            self._mailbox.withdraw(self)  # who is not queued any more by now is running
-        if state not in TRANSITIONS[self.state]:
-            if self.state in TERMINAL:
+        if self._phase is not _RUNNING or state is not _COMPLETED:
+            if self._end is not None:
                 return False
-            check_transition(self.state, state)
+            check_transition(self._phase, state)
         system = self._system
         if system.live.pop(self.id, None) is None:
             return False
@@ -167,9 +171,9 @@ class Token(Reply[T]):
         self.kwargs = NO_TAGS
         self._context = None
         self._call = None
-        self.state = state
+        self._end = state
         self._done = True
-        if state is not TokenState.COMPLETED:
+        if state is not _COMPLETED:
             system.note_uncompleted(state)
         if self._callbacks is not None:
             self._run_callbacks()

@@ -66,14 +66,16 @@ def test_an_accepted_token_is_queued_and_knows_since_when(desk: Any) -> None:
     assert token.queued_at >= token.created_at
 
 
-def test_a_token_that_is_taken_is_running(desk: Any) -> None:
-    """Whoever ends it from outside finds it either queued here or running."""
+def test_a_token_that_is_taken_is_its_drainers(desk: Any) -> None:
+    """Whoever wants to withdraw it comes too late, even before the drainer has begun with it."""
     mailbox = desk.mailbox()
     token = desk.token()
     mailbox.put(token)
     mailbox.take(Drainer())
 
-    assert (token.state, token.steps) == (TokenState.RUNNING, 1)
+    assert not mailbox.withdraw(token)
+    assert not token.cancel()
+    assert token.state is TokenState.QUEUED
 
 
 def test_control_messages_are_ahead_of_every_token(desk: Any) -> None:

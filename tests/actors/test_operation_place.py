@@ -214,7 +214,7 @@ def test_a_queued_token_that_was_ended_from_outside_is_skipped(system: ActorSyst
     place = make(system, affinity, concurrency=1)
     place.mailbox.suspend()
     ended, following = submit(place, int), submit(place, int, "7")
-    ended._terminate("the test says so")
+    ended.cancel()
     place.terminate_running("the test says so")
     assert place.mailbox.size == 1
     place.mailbox.resume()
