@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import threading
 from collections.abc import Callable, Mapping
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -16,7 +15,7 @@ from actors._lifecycle import TokenState
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow, Put
 from actors._reply import Reply
 from actors._signals import Signal
-from actors._token import NO_TAGS, Token, _current, current_token
+from actors._token import NO_TAGS, Token, current_token
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
@@ -121,25 +120,7 @@ class Place(abc.ABC):
         tags: Mapping[str, str] = NO_TAGS,
     ) -> Token[Any]:
         """Make a token for this place, in the state `created`."""
-        system = self.system
-        parent = _current.get()
-        number = next(system.ids)
-        token: Token[Any] = Token(
-            number,
-            operation,
-            args,
-            kwargs,
-            priority,
-            tags,
-            None if parent is None else parent.id,
-            system.clock(),
-            call,
-            copy_context(),
-            self,
-            system,
-        )
-        system.live[number] = token
-        return token
+        return Token(self, operation, call, args, kwargs, priority, tags)
 
     def send(self, token: Token[Any]) -> Token[Any]:
         """Put a token into the mailbox; wait while it is full.

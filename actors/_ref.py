@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 import pykka
 import pykka.messages
 import trio
+from pykka.messages import _ActorStop
 
 from actors._exceptions import ActorDead, MailboxFull, WaitTimeout, WouldBlock
 from actors._lifecycle import TokenState
@@ -60,7 +61,7 @@ class ActorRef(pykka.ActorRef[A]):
             ActorDead: the actor has stopped for good.
             MailboxFull: the mailbox is full and the sender may not wait.
         """
-        if isinstance(message, pykka.messages._ActorStop):
+        if isinstance(message, _ActorStop):
             self._place.stop(drain=True, administrative=False)
             return
         token = self._place.send(self._token(message))
@@ -95,7 +96,7 @@ class ActorRef(pykka.ActorRef[A]):
             WouldBlock: this is the thread of a trio loop; nothing was sent. Use `await ref.call(message)`.
             Exception: what the actor raised.
         """
-        if isinstance(message, pykka.messages._ActorStop):
+        if isinstance(message, _ActorStop):
             return self.stop(block=block, timeout=timeout)
         if block and trio.lowlevel.in_trio_run():
             raise WouldBlock(
@@ -150,13 +151,13 @@ class ActorRef(pykka.ActorRef[A]):
     def _token(self, message: Any) -> Token[Any]:
         place = self._place
         if not isinstance(message, _PROXY_MESSAGES):
-            return place.token(place.receive, None, (message,), _NO_KWARGS)
+            return Token(place, place.receive, None, (message,), _NO_KWARGS)
         name = place.actor_class.__name__
         path = message.attr_path
         operation = f"{name}.{path[0] if len(path) == 1 else '.'.join(path)}"
         if isinstance(message, pykka.messages.ProxyCall):
-            return place.token(operation, tuple(path), message.args, message.kwargs)
-        return place.token(operation, message, (), _NO_KWARGS)
+            return Token(place, operation, tuple(path), message.args, message.kwargs)
+        return Token(place, operation, message, (), _NO_KWARGS)
 
     def __repr__(self) -> str:
         return f"<ActorRef {self.path} ({self.actor_class.__name__})>"

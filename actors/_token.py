@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_QUEUED, _RUNNING, _COMPLETED = TokenState.QUEUED, TokenState.RUNNING, TokenState.COMPLETED
+_CREATED, _QUEUED = TokenState.CREATED, TokenState.QUEUED
+_RUNNING, _COMPLETED = TokenState.RUNNING, TokenState.COMPLETED
 
 NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -44,7 +45,7 @@ def checkpoint() -> None:
         raise TokenInterrupt(f"{token._describe()} was asked to end")
 
 
-@attrs.define(slots=True, eq=False, repr=False)
+@attrs.define(slots=True, eq=False, repr=False, init=False)
 class Token(Reply[T]):
     """One call: what is to be done, where, for whom, how far it is, and what came of it.
 
@@ -79,17 +80,53 @@ class Token(Reply[T]):
     _context: contextvars.Context | None
     _place: Place
     _system: ActorSystem
-    attempt: int = attrs.field(default=1, init=False)
-    steps: int = attrs.field(default=0, init=False)
-    queued_at: float | None = attrs.field(default=None, init=False)
-    started_at: float | None = attrs.field(default=None, init=False)
-    finished_at: float | None = attrs.field(default=None, init=False)
+    attempt: int
+    steps: int
+    queued_at: float | None
+    started_at: float | None
+    finished_at: float | None
     # How far it is, written by whoever has it just then; and how it ended, by whoever ended it. Apart, so that neither
     # can overwrite the other.
-    _phase: TokenState = attrs.field(default=TokenState.CREATED, init=False)
-    _end: TokenState | None = attrs.field(default=None, init=False)
-    _cancel_requested: str = attrs.field(default="", init=False)  # why it shall end, once somebody wants that
-    _waits: int = attrs.field(default=0, init=False)  # tasks of its code that await other tokens
+    _phase: TokenState
+    _end: TokenState | None
+    _cancel_requested: str  # why it shall end, once somebody wants that
+    _waits: int  # tasks of its code that await other tokens
+
+    # Written out: what attrs makes of defaults takes twice the time, and each token passes here.
+    def __init__(
+        self,
+        place: Place,
+        operation: str,
+        call: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        priority: int = 0,
+        tags: Mapping[str, str] = NO_TAGS,
+    ) -> None:
+        system = place.system
+        parent = _current.get()
+        self._done = False
+        self._value = self._error = self._callbacks = None
+        self.id = number = next(system.ids)
+        self.operation = operation
+        self.args = args
+        self.kwargs = kwargs
+        self.priority = priority
+        self.tags = tags
+        self.parent = None if parent is None else parent.id
+        self.created_at = system.clock()
+        self._call = call
+        self._context = contextvars.copy_context()
+        self._place = place
+        self._system = system
+        self.attempt = 1
+        self.steps = 0
+        self.queued_at = self.started_at = self.finished_at = None
+        self._phase = _CREATED
+        self._end = None
+        self._cancel_requested = ""
+        self._waits = 0
+        system.live[number] = self
 
     @property
     def state(self) -> TokenState:
