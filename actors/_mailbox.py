@@ -174,6 +174,9 @@ class Mailbox:
             wake = self.active < self.concurrency and not self._suspended
             if wake:
                 self.active += 1
+        system = token._system
+        if system.on_token_queued is not None:
+            system.tell(system.on_token_queued, token)
         if victim is not None:
             self._on_drop(victim)
         if wake:
@@ -240,6 +243,9 @@ class Mailbox:
             sender = self._next_sender() if self._senders else None
         if sender is not None:
             sender()
+        system = token._system
+        if system.on_token_started is not None:
+            system.tell(system.on_token_started, token)
         return token
 
     def take_control(self) -> Signal | None:

@@ -87,6 +87,8 @@ class OperationPlace(Place):
         before = _current.set(token)
         begin_turn(self)
         token._begin()
+        if self.system.on_token_started is not None:
+            self.system.tell(self.system.on_token_started, token)
         try:
             value = token._call(*token.args, **token.kwargs)
             if self._generator:

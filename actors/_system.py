@@ -17,10 +17,10 @@ import pykka
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace
 from actors._dispatcher import Dispatcher, DispatcherStatistics
-from actors._events import DeadLetter
 from actors._exceptions import NameTaken, UnknownActor, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
 from actors._lifecycle import TokenState
+from actors._observer import Observed
 from actors._operation_place import OperationPlace
 from actors._place import Place
 from actors._ref import ActorRef
@@ -59,7 +59,7 @@ class SystemStatistics:
     abandoned: tuple[str, ...]
 
 
-class ActorSystem:
+class ActorSystem(Observed):
     """Everything that actors share, and nothing that two systems share.
 
     Args:
@@ -72,6 +72,7 @@ class ActorSystem:
         size = max(2, cores()) if threads is None else threads
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"threads of system '{name}' is {threads!r}; it must be an int of at least 1")
+        super().__init__()
         self.name = name
         self.clock = clock
         self.dispatcher = Dispatcher(f"{name}-cpu", size)
@@ -90,7 +91,6 @@ class ActorSystem:
         self._uncompleted: Counter[TokenState] = Counter()  # how many tokens ended in each state but completed
         self._ids_skipped = 0
         self._abandoned: list[str] = []
-        self._listeners: tuple[Callable[[object], None], ...] = ()
 
     def open(self) -> None:
         """Start the threads and the loops."""
@@ -257,32 +257,6 @@ class ActorSystem:
         tokens.update(uncompleted)
         tokens[TokenState.COMPLETED] = max(0, created - len(live) - sum(uncompleted.values()))
         return SystemStatistics(tokens, actors, self.dispatcher.statistics(), abandoned)
-
-    # Events
-
-    def subscribe(self, listener: Callable[[object], None]) -> Callable[[], None]:
-        """Call `listener` with each event, on the thread where it happens; the return value ends that."""
-        with self._lock:
-            self._listeners = (*self._listeners, listener)
-
-        def unsubscribe() -> None:
-            with self._lock:
-                self._listeners = tuple(known for known in self._listeners if known is not listener)
-
-        return unsubscribe
-
-    def publish(self, event: object) -> None:
-        """Hand an event to everyone who listens; what a listener raises is logged."""
-        for listener in self._listeners:
-            try:
-                listener(event)
-            except BaseException:
-                _logger.exception("a listener raised on an event of type %s", type(event).__name__)
-
-    def dead_letter(self, token: Token[Any], reason: BaseException) -> None:
-        """Report a token that nobody handled."""
-        if self._listeners:
-            self.publish(DeadLetter(token, reason))
 
     # Closing
 

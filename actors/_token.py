@@ -171,6 +171,8 @@ class Token(Reply[T]):
         self._done = True
         if state is not TokenState.COMPLETED:
             system.note_uncompleted(state)
+        if system.on_token_finished is not None:
+            system.tell(system.on_token_finished, self)
         if self._callbacks is not None:
             self._run_callbacks()
         return True
