@@ -24,6 +24,7 @@ from actors._observer import Observed
 from actors._operation_place import OperationPlace
 from actors._place import Place
 from actors._ref import ActorRef
+from actors._timers import Timers
 from actors._token import Token
 from actors._trio_host import TrioHost
 
@@ -78,6 +79,7 @@ class ActorSystem(Observed):
         self.dispatcher = Dispatcher(f"{name}-cpu", size)
         self.system_host = TrioHost(f"{name}-system")
         self.io_host = TrioHost(f"{name}-io")
+        self.timers = Timers(self.system_host, clock)
         self.ids = count(1)
         self._names = count(1)
         self.live: dict[int, Token[Any]] = {}  # {token id: token that has not ended}
