@@ -10,8 +10,8 @@
 #   what it is told    _timers.py (of time), _monitor.py (of deaths), _notice.py (how such a message gets there)
 #   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py, _io_drain.py on the loop
 #                      of _trio_host.py, _blocking.py (a thread that waits)
-#   what holds it all  _system.py; _observer.py (who is told), _exit_reason.py, _events.py,
-#                      _exceptions.py
+#   what holds it all  _system.py; _log_context.py (log records), _watchdog.py (of the io loop),
+#                      _observer.py (who is told), _events.py, _exit_reason.py, _exceptions.py
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
 from actors._actor import BaseActor
@@ -39,6 +39,7 @@ from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors._io_actor import IoActor
 from actors._io_drain import IoDrain
 from actors._lifecycle import TERMINAL, TRANSITIONS, TokenState
+from actors._log_context import LogContext
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
 from actors._monitor import Down, Watch
 from actors._observer import Observer
@@ -50,6 +51,7 @@ from actors._signals import Signal
 from actors._system import ROOT, ActorSystem, SystemStatistics, cores
 from actors._timers import ReceiveTimeout, Timer
 from actors._token import NO_TAGS, Token, checkpoint, current_token
+from actors._watchdog import LoopBlocked
 
 __all__ = [
     "DEFAULT_CAPACITY",
@@ -76,6 +78,8 @@ __all__ = [
     "IllegalTransition",
     "IoActor",
     "IoDrain",
+    "LogContext",
+    "LoopBlocked",
     "Mailbox",
     "MailboxFull",
     "MailboxStatistics",
