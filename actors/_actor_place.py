@@ -169,7 +169,12 @@ class ActorPlace(Place):
             reply._set(reason)
             return reply
         with self.lock:
-            self._stop_replies.append(reply)
+            closed = self.closed
+            if not closed:
+                self._stop_replies.append(reply)  # whoever closes the place from now on sees it
+        if closed:
+            reply._set(reason)
+            return reply
         if administrative:
             self.administrative = True
         self.stop_reason = reason
@@ -180,7 +185,7 @@ class ActorPlace(Place):
             if token is not None:
                 token._cancel_requested = "its actor was stopped"  # so that `checkpoint()` lets it end
         self.signal(Stop(drain))
-        if self.closed or self.system.closed:  # in between; nobody may be left to do it
+        if self.system.closed:  # in between; nobody may be left to do it
             self._answer_stops(reason)
         return reply
 

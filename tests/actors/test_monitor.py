@@ -90,6 +90,28 @@ def test_an_orderly_end_of_an_unsupervised_actor_is_one_last_word(base: type[Bas
     assert downs == [Down(ref, ref.path, NORMAL, True)]
 
 
+def test_a_stop_is_not_over_before_the_death_is_told(
+    base: type[BaseActor], start: Start, door: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for one who finds the place closed just after asking."""
+    ref = start(make(base))
+    ref.watch(lambda _down: door.pass_through())
+    signal = ActorPlace.signal
+
+    def slow_signal(place: ActorPlace, message: Any) -> None:
+        signal(place, message)
+        if place is ref._place:
+            door.wait_reached()
+
+    monkeypatch.setattr(ActorPlace, "signal", slow_signal)
+    stopped = ref._place.stop(drain=False, administrative=True)
+    early = stopped.done()
+    door.open()
+
+    assert not early
+    assert stopped.result(LIMIT) is NORMAL
+
+
 def test_a_crash_is_told_with_its_error(base: type[BaseActor], start: Start) -> None:
     """The reason is the one value that drives everything else."""
     ref = start(make(base))
