@@ -7,9 +7,11 @@
 #   who it is sent to  _ref.py (refs and proxies), _place.py (an address), _actor_place.py (an actor's, over all its
 #                      instances), _operation_place.py (a function's)
 #   who handles it     _actor.py (what all share), _cpu_actor.py, _io_actor.py
+#   what it is told    _timers.py (of time), _monitor.py (of deaths), _notice.py (how such a message gets there)
 #   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py, _io_drain.py on the loop
 #                      of _trio_host.py, _blocking.py (a thread that waits)
-#   what holds it all  _system.py; _exit_reason.py, _events.py, _exceptions.py
+#   what holds it all  _system.py; _log_context.py (log records), _watchdog.py (of the io loop),
+#                      _observer.py (who is told), _events.py, _exit_reason.py, _exceptions.py
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
 from actors._actor import BaseActor
@@ -33,22 +35,28 @@ from actors._exceptions import (
     WaitTimeout,
     WouldBlock,
 )
-from actors._exit_reason import KILLED, NORMAL, SHUTDOWN, ExitReason
+from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors._io_actor import IoActor
 from actors._io_drain import IoDrain
 from actors._lifecycle import TERMINAL, TRANSITIONS, TokenState
+from actors._log_context import LogContext
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
+from actors._monitor import Down, Watch
+from actors._observer import Observer
 from actors._operation_place import OperationPlace
 from actors._place import Drain, Place
 from actors._ref import ActorProxy, ActorRef
 from actors._reply import Reply
 from actors._signals import Signal
 from actors._system import ROOT, ActorSystem, SystemStatistics, cores
+from actors._timers import ReceiveTimeout, Timer
 from actors._token import NO_TAGS, Token, checkpoint, current_token
+from actors._watchdog import LoopBlocked
 
 __all__ = [
     "DEFAULT_CAPACITY",
     "KILLED",
+    "NOPROC",
     "NORMAL",
     "NO_TAGS",
     "ROOT",
@@ -64,24 +72,30 @@ __all__ = [
     "CpuActor",
     "DeadLetter",
     "DispatcherStatistics",
+    "Down",
     "Drain",
     "ExitReason",
     "IllegalTransition",
     "IoActor",
     "IoDrain",
+    "LogContext",
+    "LoopBlocked",
     "Mailbox",
     "MailboxFull",
     "MailboxStatistics",
     "NameTaken",
+    "Observer",
     "OperationPlace",
     "Overflow",
     "Place",
     "Put",
+    "ReceiveTimeout",
     "Reply",
     "Signal",
     "StartFailed",
     "Status",
     "SystemStatistics",
+    "Timer",
     "Token",
     "TokenExpired",
     "TokenFailed",
@@ -92,6 +106,7 @@ __all__ = [
     "TokenTerminated",
     "UnknownActor",
     "WaitTimeout",
+    "Watch",
     "WouldBlock",
     "checkpoint",
     "cores",

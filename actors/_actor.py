@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import pykka
 
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow
+from actors._monitor import ActorWatch, Watch
+from actors._notice import attach
+from actors._ref import ActorRef
 from actors._reply import Reply
+from actors._timers import ReceiveTimer, Timer, check_seconds
 
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace
     from actors._place import Drain
-    from actors._ref import ActorRef
     from actors._signals import Signal
 
 
@@ -82,6 +85,74 @@ class BaseActor(pykka.Actor):
         """End by itself, after all that is in the mailbox; a permanent child is then restarted."""
         self._place.stop(drain=True, administrative=False)
 
+    def send_after(self, seconds: float, message: Any) -> Timer:
+        """Send a message to oneself once, in `seconds` of the system's clock.
+
+        The timer dies with this instance, and so does its message while it is queued. It never waits for room: a
+        message that finds the mailbox full is a dead letter.
+
+        Args:
+            seconds: at least 0.
+            message: what `on_receive` gets.
+
+        Raises:
+            ValueError: the seconds cannot work.
+            RuntimeError: this instance does not run: in `__init__`, or after its end.
+        """
+        timer = Timer(self, message, None)
+        timer.start(self, check_seconds("send_after", self._place.path, seconds))
+        return timer
+
+    def send_every(self, seconds: float, message: Any) -> Timer:
+        """Send a message to oneself every `seconds`, for the first time in so many seconds.
+
+        Ticks never pile up: while the message before is still queued, a tick is skipped, and so are those that the
+        system was late for. Else it is as with `send_after`, and so are the errors; `seconds` must be above 0.
+        """
+        period = check_seconds("send_every", self._place.path, seconds, zero=False)
+        timer = Timer(self, message, period)
+        timer.start(self, period)
+        return timer
+
+    def receive_timeout(self, seconds: float | None) -> None:
+        """Have a `ReceiveTimeout` sent to `on_receive` whenever nothing has come for `seconds`.
+
+        The time runs from the end of the latest message, call or time-out; it holds until it is changed.
+
+        Args:
+            seconds: above 0; None ends it.
+
+        Raises:
+            ValueError: the seconds cannot work.
+            RuntimeError: this instance does not run: in `__init__`, or after its end.
+        """
+        place = self._place
+        timer = None
+        if seconds is not None:
+            timer = ReceiveTimer(self, check_seconds("receive_timeout", place.path, seconds, zero=False))
+        if place.receive_timer is not None:
+            place.receive_timer.cancel()
+        if timer is not None:
+            timer.start(self, timer.seconds)
+            place.receive_timer = timer
+
+    def watch(self, ref: ActorRef[Any]) -> Watch:
+        """Get a `Down` in `on_receive` at each end of an instance of another actor, until its place is closed.
+
+        One that is dead is answered at once, with the reason `noproc`. The watch ends with this instance. It is
+        independent of others: who watches twice is told twice.
+
+        Raises:
+            TypeError: it is no ref of this runtime.
+            RuntimeError: this instance does not run: in `__init__`, or after its end.
+        """
+        if not isinstance(ref, ActorRef):
+            raise TypeError(f"actor '{self._place.path}' can watch an actor's ref; {ref!r} is none of this runtime")
+        watch = ActorWatch(ref._place, self)
+        attach(self, watch)
+        watch.begin()
+        return watch
+
     def _on_signal(self, signal: Signal) -> Any:
         """Handle a message of the control lane that is not the runtime's own."""
 
@@ -98,3 +169,18 @@ class BaseActor(pykka.Actor):
 
     def __str__(self) -> str:
         return f"{type(self).__name__} ({self._place.path})"
+
+
+def check_actor_class(actor_class: type[BaseActor]) -> None:
+    """Raise `ValueError` for a class attribute that cannot work; the mailbox checks its own."""
+    name = actor_class.__name__
+    if not isinstance(actor_class.throughput, int) or actor_class.throughput < 1:
+        raise ValueError(f"throughput of {name} is {actor_class.throughput!r}; it must be an int of at least 1")
+    seconds = actor_class.throughput_deadline
+    if not isinstance(seconds, int | float) or seconds < 0:
+        raise ValueError(f"throughput_deadline of {name} is {seconds!r}; it must be a number of seconds")
+    expected = actor_class.expected
+    if not isinstance(expected, tuple) or not all(
+        isinstance(e, type) and issubclass(e, BaseException) for e in expected
+    ):
+        raise ValueError(f"expected of {name} is {expected!r}; it must be a tuple of exception classes")

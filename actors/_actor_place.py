@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pykka.messages
 from pykka._introspection import get_attr_directly
 
+from actors._actor import check_actor_class
 from actors._exceptions import ActorDead, StartFailed, TokenInterrupt
-from actors._exit_reason import KILLED, NORMAL, ExitReason, safe_repr
+from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason, safe_repr
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
+from actors._monitor import Watch, Watches, tell_all
+from actors._notice import Attached, Notice, cancel_all
 from actors._place import Drain, Place
 from actors._ref import ActorRef
 from actors._reply import Reply
@@ -31,6 +34,7 @@ from actors._token import Token
 if TYPE_CHECKING:
     from actors._actor import BaseActor
     from actors._system import ActorSystem
+    from actors._timers import ReceiveTimer
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -62,22 +66,25 @@ class ActorPlace(Place):
     """
 
     __slots__ = (
-        "_lock",
         "_start_reply",
         "_stop_replies",
         "_urn",
         "actor_class",
         "administrative",
         "args",
+        "attached",
         "draining",
         "instance",
         "kwargs",
+        "lock",
         "orphaned",
         "owner",
         "receive",
+        "receive_timer",
         "ref",
         "status",
         "stop_reason",
+        "watches",
     )
 
     def __init__(
@@ -101,8 +108,12 @@ class ActorPlace(Place):
         self.draining = False  # stop once the user lane is empty
         self.administrative = False  # the latest end was asked for through the ref: only a new start undoes that
         self.stop_reason = NORMAL
-        # Guards status and instance against being changed by a drainer that is dismissed at the same moment.
-        self._lock = threading.Lock()
+        # Guards status and instance against being changed by a drainer that is dismissed at the same moment, and
+        # what goes with them: a watch or a timer that begins is either seen by the instance's end, or sees that.
+        self.lock = threading.Lock()
+        self.attached: set[Attached] | None = None  # what ends with the instance
+        self.watches: Watches | None = None  # who is told of its end
+        self.receive_timer: ReceiveTimer | None = None  # wants to know the latest token
         self._start_reply: Reply[None] | None = None  # of the latest start
         self._stop_replies: list[Reply[ExitReason]] = []
         self._urn: str | None = None
@@ -157,8 +168,13 @@ class ActorPlace(Place):
         if self.status is Status.CLOSED or (self.status is Status.VACANT and self.mailbox.closed):
             reply._set(reason)
             return reply
-        with self._lock:
-            self._stop_replies.append(reply)
+        with self.lock:
+            closed = self.closed
+            if not closed:
+                self._stop_replies.append(reply)  # whoever closes the place from now on sees it
+        if closed:
+            reply._set(reason)
+            return reply
         if administrative:
             self.administrative = True
         self.stop_reason = reason
@@ -168,45 +184,62 @@ class ActorPlace(Place):
             for token in self.drain.running():
                 token._cancel_requested = "its actor was stopped"  # so that `checkpoint()` lets it end
         self.signal(Stop(drain))
-        if self.closed or self.system.closed:  # in between; nobody may be left to do it
+        if self.system.closed:  # in between; nobody may be left to do it
             self._answer_stops(reason)
         return reply
 
     def close(self, reason: ExitReason) -> None:
         """Give the place up, with all below it: end what is queued, forget the name, answer who waits for the end."""
-        if self.status is Status.CLOSED:
-            return
-        self.status = Status.CLOSED
+        with self.lock:
+            if self.closed:
+                return
+            self.status = Status.CLOSED
+            watches = self._watches_to_tell(closed=True)
         self.system.close_below(self, reason)
         self.system.forget(self)
         self.terminate_queued("has stopped" if reason.orderly else f"has ended ({reason})")
         self.drain.close()
+        tell_all(watches, self, reason, closed=True)
         self._answer_stops(reason)
 
     def vacate(self) -> None:
         """Keep the place, and those below it, without an instance: end what is queued and accept no more."""
         self.terminate_queued("has stopped")
+        with self.lock:
+            watches = self._watches_to_tell(untold=True)  # since the end of its instance
+        tell_all(watches, self, NOPROC, closed=False)
         self._answer_stops(NORMAL)
         for place in self.system.below(self):
             place.vacate()
+
+    def without_instance(self) -> bool:
+        """Tell whether there is no instance, and none to come unless somebody starts one."""
+        return self.status is Status.VACANT and self.mailbox.closed
 
     def can_drain(self) -> bool:
         """Tell whether there is an instance to handle what is queued."""
         return self.status is Status.RUNNING
 
     def terminate_running(self, why: str) -> None:
-        with self._lock:
+        with self.lock:
             replies, self._stop_replies = self._stop_replies, []
+            attached = self._release_instance()
             if self.status is Status.RUNNING:
                 self.mailbox.suspend()
+            had_run = self.status in (Status.RUNNING, Status.STOPPING)
             threads, tokens = self.drain.seal()
-            self.instance = None
             if not self.closed:
                 self.status = Status.VACANT
+            for_good = self.system.closed
+            watches = self._watches_to_tell(closed=for_good) if had_run or for_good else []
+        cancel_all(attached)
         for token in tokens:
             token._terminate(why)
         if threads:
             self.system.note_abandoned(self.path, threads)
+        if had_run:
+            self.system.tell(self.system.on_actor_ended, self.ref, KILLED)
+        tell_all(watches, self, KILLED if had_run else SHUTDOWN, closed=for_good)
         if self._start_reply is not None:
             self._start_reply._set(error=StartFailed(f"actor '{self.path}' was ended before it had started: {why}"))
         for reply in replies:
@@ -216,7 +249,7 @@ class ActorPlace(Place):
 
     def starting(self, signal: Start, drainer: Drainer) -> Life:
         """Make an instance and start it."""
-        with self._lock:
+        with self.lock:
             status = self.status
             if status is Status.VACANT and not self.system.closed:
                 self.status = Status.STARTING
@@ -236,15 +269,19 @@ class ActorPlace(Place):
             cause = str(error) if isinstance(error, StartFailed) else safe_repr(error)
             failure = StartFailed(f"actor '{self.path}' ({self.actor_class.__name__}) did not start: {cause}")
             failure.__cause__ = error
-        with self._lock:
+        with self.lock:
             if not drainer.at_work:
                 return
             if failure is None:
                 self.status = Status.RUNNING
                 self.mailbox.resume()
+                attached = None
             else:
-                self.instance = None
+                attached = self._release_instance()
                 self.status = Status.VACANT
+        cancel_all(attached)
+        if failure is None:
+            self.system.tell(self.system.on_actor_started, self.ref)
         signal.reply._set(error=failure)
 
     def stopping(self, drainer: Drainer) -> Life:
@@ -257,7 +294,7 @@ class ActorPlace(Place):
         return self._ending(ExitReason("error", error), drainer)
 
     def _ending(self, reason: ExitReason, drainer: Drainer) -> Life:
-        with self._lock:
+        with self.lock:
             if not drainer.at_work:
                 return
             instance = self.instance
@@ -270,13 +307,19 @@ class ActorPlace(Place):
             if hook_error is not None:
                 hook = "on_stop" if reason.error is None else "on_failure"
                 _logger.error("%s of actor '%s' raised %s", hook, self.path, safe_repr(hook_error), exc_info=hook_error)
-        with self._lock:
+        with self.lock:
             if not drainer.at_work:
                 return
-            self.instance = None
+            attached = self._release_instance()
             self.draining = False
             if not self.closed:
                 self.status = Status.VACANT
+            # One that nobody restarts is closed right away, which is one end and not two.
+            watches = self._watches_to_tell() if was_running and self.owner is not None else []
+        cancel_all(attached)
+        if was_running:
+            self.system.tell(self.system.on_actor_ended, self.ref, reason)
+        tell_all(watches, self, reason, closed=False)
         if self.owner is None:
             self.close(reason)
         elif was_running or self.administrative:
@@ -294,14 +337,24 @@ class ActorPlace(Place):
         return ActorDead(f"system '{self.system.name}' was closed before actor '{self.path}' started")
 
     def _answer_stops(self, reason: ExitReason) -> None:
-        with self._lock:
+        with self.lock:
             replies, self._stop_replies = self._stop_replies, []
         for reply in replies:
             reply._set(reason)
 
+    def _watches_to_tell(self, *, closed: bool = False, untold: bool = False) -> list[Watch]:
+        return [] if self.watches is None else self.watches.to_tell(closed=closed, untold=untold)
+
+    def _release_instance(self) -> set[Attached] | None:
+        """Let go of the instance, under the lock; return what ends with it and is to be cancelled outside."""
+        attached, self.attached, self.instance = self.attached, None, None
+        return attached
+
     # What drains ask
 
     def resolve(self, token: Token[Any]) -> Callable[..., Any]:
+        if self.receive_timer is not None:
+            self.receive_timer.latest = token
         call = token._call
         if call is None:
             return self.instance.on_receive  # type: ignore[union-attr]
@@ -309,6 +362,11 @@ class ActorPlace(Place):
             return get_attr_directly(self.instance, call)  # type: ignore[no-any-return]
         if isinstance(call, pykka.messages.ProxyGetAttr):
             return lambda: get_attr_directly(self.instance, call.attr_path)
+        if isinstance(call, Notice):
+            if not call.is_for(self.instance):
+                token._cancel_requested = "its timer or watch has ended"
+                raise TokenInterrupt(token._cancel_requested)
+            return self.instance.on_receive  # type: ignore[union-attr]
         *parents, name = call.attr_path
         return lambda: setattr(get_attr_directly(self.instance, tuple(parents)), name, call.value)
 
@@ -323,21 +381,6 @@ class ActorPlace(Place):
         harmless = isinstance(token._call, pykka.messages.ProxyGetAttr)
         token._finish(TokenState.FAILED, error=error)
         return None if harmless or isinstance(error, self.actor_class.expected) else error
-
-
-def check_actor_class(actor_class: type[BaseActor]) -> None:
-    """Raise `ValueError` for a class attribute that cannot work; the mailbox checks its own."""
-    name = actor_class.__name__
-    if not isinstance(actor_class.throughput, int) or actor_class.throughput < 1:
-        raise ValueError(f"throughput of {name} is {actor_class.throughput!r}; it must be an int of at least 1")
-    seconds = actor_class.throughput_deadline
-    if not isinstance(seconds, int | float) or seconds < 0:
-        raise ValueError(f"throughput_deadline of {name} is {seconds!r}; it must be a number of seconds")
-    expected = actor_class.expected
-    if not isinstance(expected, tuple) or not all(
-        isinstance(e, type) and issubclass(e, BaseException) for e in expected
-    ):
-        raise ValueError(f"expected of {name} is {expected!r}; it must be a tuple of exception classes")
 
 
 def _hook(instance: BaseActor, error: BaseException | None) -> Any:

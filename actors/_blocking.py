@@ -40,6 +40,11 @@ def end_turn() -> None:
     _local.turns.pop()
 
 
+def current_turn() -> Concerned | None:
+    """Return whose code the current thread runs: the innermost turn, or None."""
+    return _local.turns[-1] if _local.turns else None
+
+
 def in_turn_of(turn: Concerned) -> bool:
     """Tell whether the current thread runs code of `turn`, directly or further out."""
     return turn in _local.turns

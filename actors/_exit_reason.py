@@ -21,11 +21,12 @@ class ExitReason:
 
     Attributes:
         kind: `normal` (by itself), `shutdown` (its supervisor or its system asked), `killed` (it did not stop
-            in time and was sealed), or `error` (its own code raised).
+            in time and was sealed), `error` (its own code raised), or `noproc` (there was none to end; only
+            those who watch a dead actor see that).
         error: the exception, for `error` only.
     """
 
-    kind: Literal["normal", "shutdown", "killed", "error"]
+    kind: Literal["normal", "shutdown", "killed", "error", "noproc"]
     error: BaseException | None = attrs.field(default=None, repr=safe_repr)
 
     @property
@@ -40,3 +41,4 @@ class ExitReason:
 NORMAL = ExitReason("normal")
 SHUTDOWN = ExitReason("shutdown")
 KILLED = ExitReason("killed")
+NOPROC = ExitReason("noproc")

@@ -14,6 +14,7 @@ import trio
 
 from actors._actor_place import ActorPlace, Life
 from actors._lifecycle import TokenState
+from actors._log_context import drained_place
 from actors._mailbox import Drainer
 from actors._signals import Signal, Start, Stop
 from actors._step import InContext, close_steps, enter, without_runtime_frames
@@ -137,6 +138,7 @@ class IoWorker(Drainer):
 
     async def work(self) -> None:
         """Be the task."""
+        drained_place.set(self._place)
         try:
             while True:
                 with trio.CancelScope() as self._scope:

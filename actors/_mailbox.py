@@ -181,9 +181,12 @@ class Mailbox:
         token._phase = _QUEUED
         token.queued_at = token.created_at  # just now
         zero.append(token)
-        if self._closed:
-            self._take_back(token)
-        elif self._idle:
+        if self._closed and self._taken_back(token):
+            raise self._dead(token)
+        system = token._system
+        if system.on_token_queued is not None:
+            system.tell(system.on_token_queued, token)
+        if self._idle:
             self._call_drainer()
         return _ACCEPTED
 
@@ -431,19 +434,22 @@ class Mailbox:
             token.queued_at = token._system.clock()
             self._lanes.append(token)
             wake = self._drainer_missing()
+        system = token._system
+        if system.on_token_queued is not None:
+            system.tell(system.on_token_queued, token)
         if victim is not None:
             self._on_drop(victim)
         if wake:
             self._wake()
         return Put.ACCEPTED
 
-    def _take_back(self, token: Token[Any]) -> None:
+    def _taken_back(self, token: Token[Any]) -> bool:
         """Undo a put that came as the mailbox closed, unless somebody has the token already, who then ends it."""
         with self._lock:
             if not self._closed or not self._lanes.remove(token):
-                return
+                return False
             token._phase = TokenState.CREATED
-        raise self._dead(token)
+            return True
 
     def _call_drainer(self) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 import pykka
@@ -12,6 +13,8 @@ from pykka.messages import _ActorStop
 
 from actors._exceptions import ActorDead, MailboxFull, WaitTimeout, WouldBlock
 from actors._lifecycle import TokenState
+from actors._monitor import Down, Watch
+from actors._reply import Reply
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -143,6 +146,33 @@ class ActorRef(pykka.ActorRef[A]):
         if not self._place.runs_this_code():  # an actor cannot wait for its own end
             reply.result(timeout)
         return alive
+
+    @overload
+    def watch(self) -> Reply[Down]: ...
+
+    @overload
+    def watch(self, callback: Callable[[Down], object]) -> Watch: ...
+
+    def watch(self, callback: Callable[[Down], object] | None = None) -> Reply[Down] | Watch:
+        """Learn of the actor's death: of each end of an instance, and of the end of its place.
+
+        One that is dead is answered at once, with the reason `noproc`. An actor that wants it as a message uses
+        `self.watch(ref)`.
+
+        Args:
+            callback: called with each `Down`, on the thread where it happens, so it must be quick; what it raises
+                is logged. None asks for the first one only.
+
+        Returns:
+            the watch, which can be cancelled; without a callback, a reply that can be waited for and awaited.
+        """
+        if callback is not None:
+            watch = Watch(self._place, callback)
+            watch.begin()
+            return watch
+        reply: Reply[Down] = Reply()
+        Watch(self._place, reply._set, once=True).begin()
+        return reply
 
     def proxy(self) -> ActorProxy[A]:
         """Return an object whose methods send calls to the actor, each of them a token."""

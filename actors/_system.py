@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -14,18 +15,21 @@ from typing import Any, TypeVar
 import attrs
 import pykka
 
+from actors import _log_context
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace
 from actors._dispatcher import Dispatcher, DispatcherStatistics
-from actors._events import DeadLetter
 from actors._exceptions import NameTaken, UnknownActor, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
 from actors._lifecycle import TokenState
+from actors._observer import Observed
 from actors._operation_place import OperationPlace
 from actors._place import Place
 from actors._ref import ActorRef
+from actors._timers import Timers
 from actors._token import Token
 from actors._trio_host import TrioHost
+from actors._watchdog import Watchdog
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -59,24 +63,40 @@ class SystemStatistics:
     abandoned: tuple[str, ...]
 
 
-class ActorSystem:
+class ActorSystem(Observed):
     """Everything that actors share, and nothing that two systems share.
 
     Args:
         name: prefix of the names of its threads.
         threads: CPU threads that run steps at once; None takes the number of cores, at least 2.
         clock: seconds, monotonic; every time in the system comes from it.
+        blocked_after: seconds for which code may block the io loop before the watchdog names it, in a warning and
+            a `LoopBlocked` event; None keeps no watchdog. They are real ones, whatever the clock says.
     """
 
-    def __init__(self, name: str, *, threads: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        threads: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        blocked_after: float | None = 0.5,
+    ) -> None:
         size = max(2, cores()) if threads is None else threads
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"threads of system '{name}' is {threads!r}; it must be an int of at least 1")
+        if blocked_after is not None and not (isinstance(blocked_after, int | float) and 0 < blocked_after < math.inf):
+            raise ValueError(
+                f"blocked_after of system '{name}' is {blocked_after!r}; it must be seconds above 0, or None"
+            )
+        super().__init__()
         self.name = name
         self.clock = clock
         self.dispatcher = Dispatcher(f"{name}-cpu", size)
         self.system_host = TrioHost(f"{name}-system")
         self.io_host = TrioHost(f"{name}-io")
+        self.blocked_after = blocked_after
+        self.timers = Timers(self.system_host, clock)
         self.ids = count(1)
         self._names = count(1)
         self.live: dict[int, Token[Any]] = {}  # {token id: token that has not ended}
@@ -90,13 +110,15 @@ class ActorSystem:
         self._uncompleted: Counter[TokenState] = Counter()  # how many tokens ended in each state but completed
         self._ids_skipped = 0
         self._abandoned: list[str] = []
-        self._listeners: tuple[Callable[[object], None], ...] = ()
 
     def open(self) -> None:
         """Start the threads and the loops."""
+        _log_context.install(self)
         self.system_host.open()
         self.io_host.open()
         self.dispatcher.open()
+        if self.blocked_after is not None:
+            Watchdog(self.io_host, self.system_host, self.blocked_after, self.publish).open()
 
     # The table of places
 
@@ -258,32 +280,6 @@ class ActorSystem:
         tokens[TokenState.COMPLETED] = max(0, created - len(live) - sum(uncompleted.values()))
         return SystemStatistics(tokens, actors, self.dispatcher.statistics(), abandoned)
 
-    # Events
-
-    def subscribe(self, listener: Callable[[object], None]) -> Callable[[], None]:
-        """Call `listener` with each event, on the thread where it happens; the return value ends that."""
-        with self._lock:
-            self._listeners = (*self._listeners, listener)
-
-        def unsubscribe() -> None:
-            with self._lock:
-                self._listeners = tuple(known for known in self._listeners if known is not listener)
-
-        return unsubscribe
-
-    def publish(self, event: object) -> None:
-        """Hand an event to everyone who listens; what a listener raises is logged."""
-        for listener in self._listeners:
-            try:
-                listener(event)
-            except BaseException:
-                _logger.exception("a listener raised on an event of type %s", type(event).__name__)
-
-    def dead_letter(self, token: Token[Any], reason: BaseException) -> None:
-        """Report a token that nobody handled."""
-        if self._listeners:
-            self.publish(DeadLetter(token, reason))
-
     # Closing
 
     def drain(self) -> None:
@@ -316,6 +312,7 @@ class ActorSystem:
         late = self.dispatcher.close(deadline)
         for host in hosts:
             late += host.join(deadline)
+        _log_context.uninstall(self)
         with self._lock:
             self._abandoned = sorted({*late})
             return tuple(self._abandoned)

@@ -186,6 +186,9 @@ class Token(Reply[T]):
         self._phase = _RUNNING
         self.started_at = now
         self.steps += 1
+        system = self._system
+        if system.on_token_started is not None:
+            system.tell(system.on_token_started, self)
 
     def _finish(self, state: TokenState, value: Any = None, error: BaseException | None = None) -> bool:
         """Enter a terminal state, unless somebody else was faster; tell whether this call did.
@@ -212,6 +215,8 @@ class Token(Reply[T]):
         self._done = True
         if state is not _COMPLETED:
             system.note_uncompleted(state)
+        if system.on_token_finished is not None:
+            system.tell(system.on_token_finished, self)
         if self._callbacks is not None:
             self._run_callbacks()
         return True

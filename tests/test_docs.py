@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
@@ -27,3 +28,23 @@ def test_the_figures_on_the_page_are_the_defaults() -> None:
     """Capacity and quantum."""
     assert f"bounded ({DEFAULT_CAPACITY:,} by default)" in SEMANTICS
     assert f"steps ({CpuActor.throughput}) or seconds ({CpuActor.throughput_deadline})" in SEMANTICS.replace("\n", " ")
+
+
+def test_the_code_on_the_page_runs() -> None:
+    """The example of a log format; its handler goes again."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    try:
+        for block in re.findall(r"```python\n(.*?)```", SEMANTICS, re.DOTALL):
+            exec(block, {})
+        (added,) = (handler for handler in root.handlers if handler not in before)
+
+        assert added.format(_filtered(added)).endswith("[None None] text")
+    finally:
+        root.handlers[:] = before
+
+
+def _filtered(handler: logging.Handler) -> logging.LogRecord:
+    record = logging.LogRecord("name", logging.INFO, "path", 1, "text", None, None)
+    handler.filter(record)
+    return record

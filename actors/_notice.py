@@ -1,0 +1,115 @@
+"""What the runtime sends to one instance of an actor and to none after it: messages of its timers and watches."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from actors._exceptions import ActorDead
+from actors._mailbox import Put
+from actors._token import Token
+
+if TYPE_CHECKING:
+    from actors._actor import BaseActor
+    from actors._actor_place import ActorPlace
+
+
+class Attached(Protocol):
+    """What ends with an instance."""
+
+    def cancel(self) -> object: ...
+
+
+def attach(instance: BaseActor, attached: Attached) -> None:
+    """Have something cancelled when an instance ends.
+
+    Raises:
+        RuntimeError: it is not the instance that runs.
+    """
+    place = instance._place
+    with place.lock:
+        if place.instance is not instance:
+            raise RuntimeError(
+                f"this instance of actor '{place.path}' does not run (any more, or yet): "
+                "set its timers and watches in on_start or in a step"
+            )
+        if place.attached is None:
+            place.attached = set()
+        place.attached.add(attached)
+
+
+def detach(place: ActorPlace, attached: Attached) -> None:
+    """Undo `attach`, if that is not over anyway."""
+    with place.lock:
+        if place.attached is not None:
+            place.attached.discard(attached)
+
+
+def cancel_all(attached: set[Attached] | None) -> None:
+    """End what was attached to an instance that has ended."""
+    for one in attached or ():
+        one.cancel()
+
+
+class Notice:
+    """Sends messages to an instance, which get to its `on_receive` unless the instance has ended by then.
+
+    They carry the context of the code that made the notice, and never make a thread wait.
+
+    Args:
+        instance: whom to send to.
+    """
+
+    __slots__ = ("_context", "_instance", "_place")
+
+    def __init__(self, instance: BaseActor) -> None:
+        self._place: ActorPlace = instance._place
+        self._instance: BaseActor | None = instance  # None once it is dropped
+        self._context = contextvars.copy_context()
+
+    @property
+    def dropped(self) -> bool:
+        """Whether its messages get to nobody any more, those included that are queued."""
+        return self._instance is None
+
+    def drop(self) -> None:
+        """Let no message of it get through any more."""
+        self._instance = None
+
+    def is_for(self, instance: BaseActor | None) -> bool:
+        """Tell whether a message of it is still for this instance."""
+        return self._instance is not None and self._instance is instance
+
+    def send(self, message: Any, *, patient: bool = False) -> Token[Any] | None:
+        """Put a message into the mailbox of the instance's place.
+
+        Args:
+            message: what `on_receive` gets.
+            patient: put it there as soon as there is room; else it is a dead letter when the mailbox is full.
+
+        Returns:
+            its token; None when nothing is sent any more, because the notice was dropped or the system closes.
+        """
+        place = self._place
+        if self.dropped or place.system.intake_closed:
+            return None
+        operation = f"{place.actor_class.__name__}.on_receive"
+        # A copy, because two threads cannot be in one context at once.
+        token: Token[Any] = self._context.copy().run(place.token, operation, self, (message,), {})
+
+        def offer() -> None:
+            self._put(token, offer)
+
+        self._put(token, offer if patient else None)
+        return token
+
+    def _put(self, token: Token[Any], room: Callable[[], None] | None) -> None:
+        place = self._place
+        try:
+            put = place.mailbox.put(token, room)
+        except ActorDead as error:
+            place._reject(token, error)
+            return
+        if put is Put.DROPPED or (put is Put.FULL and room is None):
+            place._reject(token, place._full())

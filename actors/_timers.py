@@ -1,0 +1,258 @@
+"""Timers: messages that an actor sends to itself later, all of a system's from one heap on its system loop."""
+
+from __future__ import annotations
+
+import abc
+import logging
+import math
+import threading
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from actors._exceptions import ActorDead
+from actors._lifecycle import TokenState
+from actors._notice import Notice, attach, detach
+from actors._token import Token
+
+if TYPE_CHECKING:
+    from actors._actor import BaseActor
+    from actors._trio_host import TrioHost
+
+_logger = logging.getLogger("tokengate.actors")
+
+# Timers that go off between two looks at the rest of the loop.
+_BATCH = 64
+
+# Entries of cancelled timers stay in the heap until their time, or until this many have gathered.
+_STALE_LIMIT = 256
+
+
+@attrs.frozen
+class ReceiveTimeout:
+    """Message to an actor: for `seconds` no message has come. See `BaseActor.receive_timeout`."""
+
+    seconds: float
+
+
+class Timed(Notice):
+    """Base of what goes off at a time.
+
+    Args:
+        instance: the actor's instance; the timer dies with it.
+    """
+
+    __slots__ = ("armed",)
+
+    def __init__(self, instance: BaseActor) -> None:
+        super().__init__(instance)
+        self.armed = False  # whether it is in the heap; changes under the heap's lock
+
+    def start(self, instance: BaseActor, seconds: float) -> None:
+        """Go off in so many seconds.
+
+        Raises:
+            RuntimeError: the instance does not run.
+        """
+        attach(instance, self)
+        system = self._place.system
+        system.timers.arm(system.clock() + seconds, self)
+
+    @abc.abstractmethod
+    def go_off(self, deadline: float, now: float) -> float | None:
+        """Send what is to be sent; return when to go off again, or None. Both times are the system clock's."""
+
+    def cancel(self) -> bool:
+        """Send nothing any more; tell whether it was to go off."""
+        self.drop()
+        detach(self._place, self)
+        return self._place.system.timers.disarm(self)
+
+
+class Timer(Timed):
+    """A message that an actor sends to itself later, once or again and again; it ends with the instance.
+
+    Made by `BaseActor.send_after` and `BaseActor.send_every`.
+    """
+
+    __slots__ = ("_message", "_period", "_token")
+
+    def __init__(self, instance: BaseActor, message: Any, period: float | None) -> None:
+        super().__init__(instance)
+        self._message = message
+        self._period = period
+        self._token: Token[Any] | None = None  # the latest one sent
+
+    def cancel(self) -> bool:
+        """Send nothing any more; a message that is queued already gets to nobody.
+
+        Returns:
+            True when this call kept a message from coming; False when there was none to come.
+        """
+        if self.dropped:
+            return False
+        was_armed = super().cancel()
+        return was_armed or self._is_queued()
+
+    def go_off(self, deadline: float, now: float) -> float | None:
+        if not self._is_queued():
+            self._token = token = self.send(self._message)
+            if token is None or isinstance(token._error, ActorDead):
+                detach(self._place, self)
+                return None
+        if self._period is None:
+            detach(self._place, self)
+            return None
+        following = deadline + self._period
+        return following if following > now else now + self._period
+
+    def _is_queued(self) -> bool:
+        token = self._token
+        return token is not None and token.state is TokenState.QUEUED
+
+    def __repr__(self) -> str:
+        when = "once" if self._period is None else f"every {self._period} s"
+        return f"<Timer of '{self._place.path}', {when}{', cancelled' if self.dropped else ''}>"
+
+
+class ReceiveTimer(Timed):
+    """Goes off when an actor has had nothing to do for a time.
+
+    Messages do not touch the heap: they leave their token in `latest`, and whether one came is seen when the time
+    is up. An actor that is busy at that moment cannot have been idle for long enough before the same time later.
+    """
+
+    __slots__ = ("_set_at", "latest", "seconds")
+
+    def __init__(self, instance: BaseActor, seconds: float) -> None:
+        super().__init__(instance)
+        self.seconds = seconds
+        self._set_at = self._place.system.clock()
+        self.latest: Token[Any] | None = None  # the latest one that the instance began to handle
+
+    def cancel(self) -> bool:
+        place = self._place
+        if place.receive_timer is self:
+            place.receive_timer = None
+        return super().cancel()
+
+    def go_off(self, deadline: float, now: float) -> float | None:  # noqa: ARG002
+        place, latest = self._place, self.latest
+        idle_since = self._set_at if latest is None else latest.finished_at
+        if idle_since is None or place.drain.running() or place.mailbox.size:
+            return now + self.seconds
+        if idle_since + self.seconds > now:
+            return idle_since + self.seconds
+        token = self.send(ReceiveTimeout(self.seconds))
+        if token is None or isinstance(token._error, ActorDead):
+            return None
+        self.latest = token
+        return now + self.seconds
+
+
+class Timers:
+    """All timers of a system: one heap, and one task on the loop that sleeps until the first of them.
+
+    Args:
+        host: the loop.
+        clock: the system's; deadlines are its seconds.
+    """
+
+    def __init__(self, host: TrioHost, clock: Callable[[], float]) -> None:
+        self._host = host
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._heap: list[tuple[float, int, Timed]] = []  # (deadline, serial number, timer)
+        self._serials = count()
+        self._stale = 0  # entries whose timer is no longer armed
+        self._sleep: trio.CancelScope | None = None  # that ends at the first deadline; touched on the loop only
+
+    def arm(self, deadline: float, timer: Timed) -> None:
+        """Have a timer go off, unless it was dropped in the meantime."""
+        with self._lock:
+            if timer.dropped:
+                return
+            timer.armed = True
+            entry = (deadline, next(self._serials), timer)
+            heappush(self._heap, entry)
+            first = self._heap[0] is entry
+        if first:
+            self._host.call_soon(self.look)
+
+    def disarm(self, timer: Timed) -> bool:
+        """Have a timer not go off; tell whether it was to. It cannot be armed again."""
+        with self._lock:
+            was_armed, timer.armed = timer.armed, False
+            if was_armed:
+                self._stale += 1
+                if self._stale > _STALE_LIMIT and 2 * self._stale > len(self._heap):
+                    self._heap = [entry for entry in self._heap if entry[2].armed]
+                    heapify(self._heap)
+                    self._stale = 0
+        return was_armed
+
+    def __len__(self) -> int:
+        """Return how many timers are to go off."""
+        with self._lock:
+            return len(self._heap) - self._stale
+
+    def look(self) -> None:
+        """Look at the clock and at the first deadline again; only on the loop."""
+        if self._sleep is None:
+            self._sleep = trio.CancelScope()
+            self._host.start_task(self._serve, "timers")
+        else:
+            self._sleep.deadline = self._wake_at()
+
+    async def _serve(self) -> None:
+        while True:
+            # Whoever arms an earlier timer moves the deadline, which nothing here can miss: between the end of
+            # one scope and the start of the next, the loop does nothing else.
+            with trio.CancelScope(deadline=self._wake_at()) as self._sleep:
+                await trio.sleep_forever()
+            self._go_off()
+
+    def _wake_at(self) -> float:
+        """Return when the first timer is due, in the loop's time."""
+        with self._lock:
+            if not self._heap:
+                return math.inf
+            return trio.current_time() + self._heap[0][0] - self._clock()
+
+    def _go_off(self) -> None:
+        now = self._clock()
+        for _ in range(_BATCH):
+            due = self._pop_due(now)
+            if due is None:
+                return
+            deadline, timer = due
+            try:
+                again = timer.go_off(deadline, now)
+            except Exception:  # nothing may escape: it would cancel the whole loop
+                _logger.exception("%r could not go off", timer)
+                continue
+            if again is not None:
+                self.arm(again, timer)
+
+    def _pop_due(self, now: float) -> tuple[float, Timed] | None:
+        with self._lock:
+            while self._heap and (self._heap[0][0] <= now or not self._heap[0][2].armed):
+                deadline, _, timer = heappop(self._heap)
+                if timer.armed:
+                    timer.armed = False
+                    return deadline, timer
+                self._stale -= 1
+        return None
+
+
+def check_seconds(name: str, path: str, seconds: object, *, zero: bool = True) -> float:
+    """Return a number of seconds that a timer of the actor at `path` can have, or raise `ValueError`."""
+    good = isinstance(seconds, int | float) and 0 <= seconds < math.inf and (zero or seconds != 0)
+    if not good:
+        least = "of at least 0" if zero else "above 0"
+        raise ValueError(f"seconds of {name} of actor '{path}' is {seconds!r}; it must be a number {least}")
+    return float(seconds)  # type: ignore[arg-type]

@@ -1,0 +1,150 @@
+"""Code that blocks the io loop is named, once for each time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+import trio
+
+from actors import ActorSystem, IoActor, LoopBlocked, Reply
+
+LIMIT = 10.0
+
+THRESHOLD = 0.02
+
+
+class Blocker(IoActor):
+    def on_start(self) -> None:
+        self.stays = threading.Event()
+
+    def on_receive(self, message: Callable[[], object]) -> object:
+        return message()
+
+    async def sleep(self) -> None:
+        await trio.sleep_forever()
+
+
+@pytest.fixture
+def events() -> SimpleQueue[LoopBlocked]:
+    return SimpleQueue()
+
+
+@pytest.fixture
+def system(events: SimpleQueue[LoopBlocked]) -> Iterator[ActorSystem]:
+    opened = ActorSystem("watched", threads=2, blocked_after=THRESHOLD)
+    opened.subscribe(lambda event: events.put(event) if isinstance(event, LoopBlocked) else None)
+    opened.open()
+    yield opened
+    assert opened.close(LIMIT) == ()
+
+
+def test_a_token_that_blocks_the_loop_is_named_with_its_stack(
+    system: ActorSystem, events: SimpleQueue[LoopBlocked], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning and an event say which token it is and where it is."""
+    ref = system.start_actor(Blocker, (), {})
+    heard: list[LoopBlocked] = []
+
+    def block_until_named() -> None:
+        while not heard or heard[-1].token is not token:
+            heard.append(events.get(timeout=LIMIT))
+
+    with caplog.at_level(logging.WARNING):
+        ref.actor_inbox.suspend()
+        token = ref.ask(block_until_named, block=False)
+        ref.actor_inbox.resume()
+        token.result(LIMIT)
+
+    assert heard[-1].seconds >= THRESHOLD
+    assert "block_until_named" in heard[-1].stack
+    assert f"token {token.id} (Blocker.on_receive of actor '{ref.path}') has blocked" in caplog.text
+
+
+def test_one_blockage_is_named_once(system: ActorSystem, events: SimpleQueue[LoopBlocked]) -> None:
+    """However long it lasts, in looks of the watchdog."""
+    ref = system.start_actor(Blocker, (), {})
+    looks: Reply[None] = Reply()
+
+    async def several_looks() -> None:
+        await trio.sleep(5 * THRESHOLD)
+        looks._set()
+
+    def block() -> None:
+        events.get(timeout=LIMIT)
+        system.system_host.run(several_looks)
+        passed = threading.Event()
+        looks.add_done_callback(lambda _reply: passed.set())
+        assert passed.wait(LIMIT)
+
+    token = ref.ask(block, block=False)
+    token.result(LIMIT)
+    named = [events.get() for _ in range(events.qsize())]
+
+    assert all(event.token is not token for event in named)
+
+
+def test_a_loop_that_sleeps_is_not_watched(system: ActorSystem, until: Callable[[Callable[[], bool]], None]) -> None:
+    """Nothing wakes an idle process, not even one whose token waits for something; a later blockage is still seen."""
+    ref = system.start_actor(Blocker, (), {})
+    ref.proxy().sleep()
+
+    def watching() -> bool:
+        async def count() -> int:
+            task = trio.lowlevel.current_task()
+            assert task.parent_nursery is not None
+            return sum(child.name == "watchdog" for child in task.parent_nursery.child_tasks)
+
+        number: int = system.system_host.run(count).result(LIMIT)
+        return number > 0
+
+    until(lambda: not watching())
+    started = threading.Event()
+    stays: Any = ref._place.instance
+    system.io_host.call_soon(lambda: (started.set(), stays.stays.wait(LIMIT)))
+    assert started.wait(LIMIT)
+    until(watching)
+    stays.stays.set()
+
+
+def test_code_of_no_token_is_named_as_such(
+    system: ActorSystem, events: SimpleQueue[LoopBlocked], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hook, say."""
+    heard: list[LoopBlocked] = []
+
+    class Slow(IoActor):
+        def on_start(self) -> None:
+            heard.append(events.get(timeout=LIMIT))
+
+    with caplog.at_level(logging.WARNING):
+        system.start_actor(Slow, (), {})
+
+    assert heard[0].token is None
+    assert "code of no token has blocked" in caplog.text
+
+
+def test_no_threshold_is_no_watchdog() -> None:
+    """None switches it off."""
+    opened = ActorSystem("unwatched", threads=1, blocked_after=None)
+    opened.open()
+
+    async def instruments() -> int:
+        task = trio.lowlevel.current_task()
+        return len(task._runner.instruments["_all"])
+
+    try:
+        assert opened.io_host.run(instruments).result(LIMIT) == 0
+    finally:
+        assert opened.close(LIMIT) == ()
+
+
+@pytest.mark.parametrize("threshold", [0, -1, float("nan"), "1"])
+def test_a_threshold_that_cannot_work_is_refused(threshold: Any) -> None:
+    """The error names the system and the value."""
+    with pytest.raises(ValueError, match="blocked_after of system 'bad'"):
+        ActorSystem("bad", blocked_after=threshold)
