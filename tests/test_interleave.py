@@ -116,7 +116,10 @@ def test_the_same_seed_draws_the_same_schedules(grain: Grain) -> None:
 
 def test_locks_taken_in_either_order_are_a_deadlock_that_says_where() -> None:
     """Nobody waits for patience to run out; the error names the lines where the threads stand."""
-    with stage(5, "call") as the_stage, pytest.raises(Deadlock, match=r"thread 0: test_interleave.py:\d+ in Guarded.forth"):
+    with (
+        stage(5, "call") as the_stage,
+        pytest.raises(Deadlock, match=r"thread 0: test_interleave.py:\d+ in Guarded.forth"),
+    ):
         for _ in range(100):
             guarded = Guarded()
             the_stage.run(guarded.forth, guarded.back)
