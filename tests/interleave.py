@@ -1,0 +1,329 @@
+"""Races that are decided by a seed: threads of which exactly one runs, and which change places where it is drawn.
+
+A `Stage` runs functions in threads of their own and hands one baton around between them. The thread that has it
+looks, at each point where it could lose the GIL, whether to hand it on; a seeded generator decides. So a schedule is
+drawn, not awaited: it is as wild as a test wants, and the same seed gives the same one.
+
+Whoever waits for a lock hands the baton on, too. The locks of the code under test are replaced for that; a lock made
+by it while the stage is set, or kept in one of its modules, is a `StageLock`. A wait with a timeout runs out only
+when nobody else can go on. When nobody can go on at all, that is a `Deadlock`, found at once and not by patience.
+"""
+
+from __future__ import annotations
+
+import _thread
+import dis
+import os
+import random
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import FrameType, ModuleType, TracebackType
+from typing import Any, Literal, Self, TypeAlias
+
+import attrs
+
+Grain: TypeAlias = Literal["line", "call"]
+
+# Seconds until a thread that neither ends nor hands the baton on is reported; reached only when a test fails.
+_LIMIT = 30.0
+
+# Points in one run at which a switch may be drawn; beyond, the threads wait for each other in a loop.
+_MOST_POINTS = 200_000
+
+# Chances of a switch at one point: for long stretches, for short ones, and for a change nearly every time.
+_RESTLESS = (0.03, 0.15, 0.5)
+
+# Behind these the interpreter of 3.11 to 3.13 looks whether another thread wants the GIL, or waits without it.
+_YIELDING = {
+    code
+    for name, code in dis.opmap.items()
+    if name.startswith(("CALL", "INSTRUMENTED_CALL")) or name in {"RESUME", "JUMP_BACKWARD", "BEFORE_WITH"}
+}
+
+
+class Deadlock(AssertionError):
+    """No thread on the stage can go on: a wake-up was lost, or locks are taken in different orders."""
+
+
+class _GiveUp(BaseException):
+    """Ends a thread whose run is over."""
+
+
+@attrs.define(eq=False)
+class _Player:
+    number: int
+    function: Callable[[], Any]
+    servant: bool
+    baton: Any = attrs.field(factory=_thread.allocate_lock)  # free for the moment in which it is handed over
+    ident: int = 0
+    waits_for: StageLock | None = None
+    timed: bool = False
+    timed_out: bool = False
+    done: bool = False
+    result: Any = None
+    error: BaseException | None = None
+
+
+class StageLock:
+    """Stands in for `threading.Lock`: whoever has to wait for it hands the baton on."""
+
+    __slots__ = ("_stage", "held")
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.held = False
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        while self.held:
+            if not blocking or timeout == 0:
+                return False
+            if not self._stage._wait_for(self, timed=timeout > 0):
+                return False
+        self.held = True
+        return True
+
+    def release(self) -> None:
+        if not self.held:
+            raise RuntimeError("release unlocked lock")
+        self.held = False
+
+    def locked(self) -> bool:
+        return self.held
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.release()
+
+
+class _Threading(ModuleType):
+    """`threading` with other locks."""
+
+    def __init__(self, lock: Callable[[], StageLock]) -> None:
+        super().__init__("threading")
+        self.Lock = lock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(threading, name)
+
+
+class Stage:
+    """Where code of one package is run by threads that take turns; use it with `with`.
+
+    Args:
+        package: an imported package, or module: its files are where switches are drawn, and its locks are replaced
+            until the end of the block. Make the objects under test within the block.
+        chance: draws the schedules.
+        grain: where switches are drawn. `line`: before each line. `call`: where CPython can take the GIL away from
+            a thread, which is behind each call, and in each loop, also in the middle of a line. From 3.12 on,
+            a function's first call in a process has fewer such places.
+    """
+
+    def __init__(self, package: str, chance: random.Random, grain: Grain = "line") -> None:
+        path = str(sys.modules[package].__file__)
+        self._home = os.path.dirname(path) + os.sep if os.path.basename(path) == "__init__.py" else path
+        self._package = package
+        self._chance = chance
+        self._trace_code = self._trace_calls if grain == "call" else self._trace_lines
+        self._opcodes: dict[Any, bytes] = {}  # {code: its bytecode}
+        self._replaced: list[tuple[ModuleType, str, Any]] = []
+        self._players: list[_Player] = []
+        self._reset(())
+
+    def _reset(self, players: Sequence[_Player]) -> None:
+        self._players = list(players)
+        self._by_ident: dict[int, _Player] = {}
+        self._all_done = _thread.allocate_lock()
+        self._all_done.acquire()
+        self._over = False  # only servants are left, or the run is broken: all shall end
+        self._broken = ""
+        self._points = 0
+        self._restless = self._chance.choice(_RESTLESS)
+        self._trail: deque[str] = deque(maxlen=60)  # the latest switches: who went on where
+
+    def lock(self) -> StageLock:
+        """Make a lock for the test's own use."""
+        return StageLock(self)
+
+    def __enter__(self) -> Self:
+        for name, module in list(sys.modules.items()):
+            if name == self._package or name.startswith(self._package + "."):
+                for attribute, value in list(vars(module).items()):
+                    if value is threading:
+                        self._replace(module, attribute, _Threading(self.lock))
+                    elif value is threading.Lock or value is _thread.allocate_lock:
+                        self._replace(module, attribute, self.lock)
+                    elif isinstance(value, _thread.LockType):
+                        self._replace(module, attribute, self.lock())
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        while self._replaced:
+            module, attribute, value = self._replaced.pop()
+            setattr(module, attribute, value)
+
+    def _replace(self, module: ModuleType, attribute: str, value: Any) -> None:
+        self._replaced.append((module, attribute, getattr(module, attribute)))
+        setattr(module, attribute, value)
+
+    def run(self, *functions: Callable[[], Any], servants: Sequence[Callable[[], Any]] = ()) -> list[Any]:
+        """Run the functions under one drawn schedule.
+
+        Args:
+            functions: each gets a thread.
+            servants: these, too; they go on as long as there is something to do, and are ended where they wait.
+
+        Returns:
+            what the functions returned, in order.
+
+        Raises:
+            Deadlock: nobody could go on; it says where each one waits.
+            BaseException: the first that a function raised, with the latest switches as a note.
+        """
+        made = [(function, False) for function in functions] + [(function, True) for function in servants]
+        self._reset([_Player(number, function, servant) for number, (function, servant) in enumerate(made)])
+        for player in self._players:
+            player.baton.acquire()
+        threads = [threading.Thread(target=self._play, args=(p,), daemon=True) for p in self._players]
+        for thread in threads:
+            thread.start()
+        self._chance.choice(self._players).baton.release()
+        if not self._all_done.acquire(timeout=_LIMIT):
+            where = "\n".join(self._where(player) for player in self._players)
+            raise RuntimeError(f"a thread waits for something that is no lock of '{self._package}':\n{where}")
+        for thread in threads:
+            thread.join()
+        self._by_ident.clear()  # the system may give the same idents to other threads
+        if self._broken:
+            raise self._with_trail(Deadlock(self._broken))
+        for player in self._players:
+            if player.error is not None:
+                raise self._with_trail(player.error)
+        return [player.result for player in self._players if not player.servant]
+
+    # On the threads of the players; all below is run by the one that has the baton
+
+    def _play(self, player: _Player) -> None:
+        player.baton.acquire()
+        player.ident = threading.get_ident()
+        self._by_ident[player.ident] = player
+        sys.settrace(self._trace)
+        try:
+            if not self._over:
+                player.result = player.function()
+        except _GiveUp:
+            pass
+        except BaseException as error:
+            player.error = error
+        finally:
+            sys.settrace(None)
+        player.done = True
+        following = self._next()
+        if following is None:
+            self._all_done.release()
+        else:
+            following.baton.release()
+
+    def _trace(self, frame: FrameType, _event: str, _arg: object) -> Any:
+        return self._trace_code(frame) if frame.f_code.co_filename.startswith(self._home) else None
+
+    def _trace_lines(self, _frame: FrameType) -> Any:
+        def trace(frame: FrameType, event: str, _arg: object) -> Any:
+            if event == "line":
+                self._point(frame)
+            return trace
+
+        return trace
+
+    def _trace_calls(self, frame: FrameType) -> Any:
+        frame.f_trace_opcodes = True
+        code = self._opcodes.setdefault(frame.f_code, frame.f_code.co_code)
+        latest = -1
+
+        def trace(frame: FrameType, event: str, _arg: object) -> Any:
+            nonlocal latest
+            if event == "opcode":
+                if latest in _YIELDING:
+                    self._point(frame)
+                latest = code[frame.f_lasti]
+            return trace
+
+        return trace
+
+    def _point(self, frame: FrameType) -> None:
+        """Be at a point where another thread may go on instead."""
+        self._points += 1
+        if self._points > _MOST_POINTS:
+            self._break("the threads do not come to an end")
+        if self._over:
+            raise _GiveUp
+        if self._chance.random() < self._restless:
+            me = self._by_ident[threading.get_ident()]
+            following = self._next()
+            if following is not None and following is not me:
+                where = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+                self._trail.append(f"{me.number} stays at {where}, {following.number} goes on")
+                self._hand_over(me, following)
+
+    def _wait_for(self, lock: StageLock, *, timed: bool) -> bool:
+        """Let others go on until the lock is free (True) or the time is over (False)."""
+        me = self._by_ident.get(threading.get_ident())
+        if me is None:
+            raise RuntimeError("outside of a run nobody can release this lock")
+        me.waits_for, me.timed, me.timed_out = lock, timed, False
+        following = self._next()
+        if following is not None and following is not me:
+            self._trail.append(f"{me.number} waits, {following.number} goes on")
+            self._hand_over(me, following)
+        me.waits_for = None
+        if self._over:
+            raise _GiveUp
+        return not me.timed_out
+
+    def _hand_over(self, me: _Player, following: _Player) -> None:
+        following.baton.release()
+        me.baton.acquire()
+        if self._over:
+            me.waits_for = None
+            raise _GiveUp
+
+    def _next(self) -> _Player | None:
+        """Draw who goes on; None when all have ended."""
+        left = [player for player in self._players if not player.done]
+        if not left:
+            return None
+        if not self._over:
+            ready = [player for player in left if player.waits_for is None or not player.waits_for.held]
+            if ready:
+                return self._chance.choice(ready)
+            if all(player.servant for player in left):
+                self._over = True
+            elif timed := [player for player in left if player.timed]:
+                late = self._chance.choice(timed)
+                late.timed_out = True
+                return late
+            else:
+                self._break("nobody can go on:\n" + "\n".join(self._where(player) for player in left))
+        return left[0]
+
+    def _break(self, why: str) -> None:
+        self._broken = self._broken or why
+        self._over = True
+
+    def _where(self, player: _Player) -> str:
+        frame = sys._current_frames().get(player.ident)
+        while frame is not None and not frame.f_code.co_filename.startswith(self._home):
+            frame = frame.f_back
+        if player.done or frame is None:
+            return f"  thread {player.number}: {'has ended' if player.done else 'in code of the test'}"
+        name = os.path.basename(frame.f_code.co_filename)
+        return f"  thread {player.number}: {name}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+
+    def _with_trail(self, error: BaseException) -> BaseException:
+        error.add_note("the latest switches:\n  " + "\n  ".join(self._trail))
+        return error
