@@ -495,6 +495,7 @@ class Mailbox:
 
     def _drainer_missing(self) -> bool:
         """Tell whether one more drainer is to be woken; it is counted then."""
+        self._idle = True  # before the look: a put that comes after the look calls a drainer itself
         missing = self.active < self.concurrency and bool(self._control or (self.size and not self._suspended))
         if missing:
             self.active += 1

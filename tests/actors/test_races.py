@@ -131,7 +131,7 @@ class Ledger:
             if isinstance(item, Signal):
                 self.signals.append(item)
             else:
-                assert item.state is TokenState.RUNNING
+                item._begin(0.0)
                 self.handed.append(item)
 
     def answer_wakes(self) -> None:
