@@ -9,7 +9,8 @@
 #   who handles it     _actor.py (what all share), _cpu_actor.py, _io_actor.py
 #   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py, _io_drain.py on the loop
 #                      of _trio_host.py, _blocking.py (a thread that waits)
-#   what holds it all  _system.py; _exit_reason.py, _events.py, _exceptions.py
+#   what holds it all  _system.py, _open_systems.py (fork and exit of the process); _exit_reason.py, _events.py,
+#                      _exceptions.py
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
 from actors._actor import BaseActor
@@ -35,7 +36,7 @@ from actors._exceptions import (
 )
 from actors._exit_reason import KILLED, NORMAL, SHUTDOWN, ExitReason
 from actors._io_actor import IoActor
-from actors._io_drain import IoDrain
+from actors._io_drain import IoDrain, is_cancellation
 from actors._lifecycle import TERMINAL, TRANSITIONS, TokenState
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
 from actors._operation_place import OperationPlace
@@ -96,4 +97,5 @@ __all__ = [
     "checkpoint",
     "cores",
     "current_token",
+    "is_cancellation",
 ]
