@@ -36,6 +36,7 @@ class TokenFuture(concurrent.futures.Future[T]):
         super().__init__()
         self.token = token
         self._cancel_wanted = False
+        self._settling = threading.Lock()  # taken once, by whoever takes over the outcome
 
     def cancel(self) -> bool:
         """Cancel the token; tell whether the future is cancelled.
@@ -54,15 +55,19 @@ class TokenFuture(concurrent.futures.Future[T]):
     def result(self, timeout: float | None = None) -> T:
         """Wait for the outcome and return it, or raise it; see `concurrent.futures.Future.result`."""
         self.token.exception(timeout)
+        self.settle()
         return super().result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the outcome and return its exception, or None; see `concurrent.futures.Future.exception`."""
         self.token.exception(timeout)
+        self.settle()
         return super().exception()
 
     def settle(self) -> None:
-        """Take over the outcome of the token, which has ended."""
+        """Take over the outcome of the token, which has ended, unless somebody does already."""
+        if not self._settling.acquire(blocking=False):
+            return
         token = self.token
         error = token.exception()
         if error is None:

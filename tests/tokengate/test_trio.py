@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tokengate import (
     ChildSpec,
@@ -63,11 +64,11 @@ def double(n: int) -> int:
 
 @pytest.fixture
 async def gate() -> AsyncIterator[Gate]:
-    with trio.fail_after(WAIT):
-        async with Gate("test", shutdown=5.0, children=[ChildSpec("echo", Echo)]) as gate:
-            yield gate
+    async with Gate("test", shutdown=5.0, children=[ChildSpec("echo", Echo)]) as gate:
+        yield gate
 
 
+@pytest.mark.trio
 async def test_io_code_shares_the_objects_of_the_callers_loop(gate: Gate) -> None:
     """Channels and events of the program work in actors and operations, for it is one loop."""
     send, receive = trio.open_memory_channel[str](0)
@@ -80,6 +81,7 @@ async def test_io_code_shares_the_objects_of_the_callers_loop(gate: Gate) -> Non
     assert event.is_set()
 
 
+@pytest.mark.trio
 async def test_cpu_code_runs_elsewhere_and_is_awaited(gate: Gate) -> None:
     """Only io belongs to the loop."""
     adder = (await gate.aspawn(Adder)).proxy()
@@ -90,6 +92,7 @@ async def test_cpu_code_runs_elsewhere_and_is_awaited(gate: Gate) -> None:
     assert current_gate() is gate
 
 
+@pytest.mark.trio
 async def test_many_tokens_awaited_at_once(gate: Gate) -> None:
     """From as many tasks."""
     got: list[int] = []
@@ -104,6 +107,7 @@ async def test_many_tokens_awaited_at_once(gate: Gate) -> None:
     assert sorted(got) == [2 * n for n in range(200)]
 
 
+@pytest.mark.trio
 async def test_the_callers_loop_is_free_while_the_gate_opens_and_closes() -> None:
     """A child that needs another task of the program to start, or to stop, gets it."""
     asked, answered = trio.Event(), trio.Event()
@@ -137,6 +141,7 @@ async def test_the_callers_loop_is_free_while_the_gate_opens_and_closes() -> Non
     assert report.clean
 
 
+@pytest.mark.trio
 async def test_an_outer_cancellation_becomes_an_ordered_stop() -> None:
     """The block is cancelled, the actors are not: accepted tokens end by themselves, and `on_stop` awaits."""
     log: list[str] = []
@@ -156,6 +161,7 @@ async def test_an_outer_cancellation_becomes_an_ordered_stop() -> None:
     assert (await gate.aclose()).clean
 
 
+@pytest.mark.trio
 async def test_an_ordered_stop_has_the_gates_deadline() -> None:
     """Code that does not end by itself is cancelled when the time is over."""
     log: list[str] = []
@@ -168,17 +174,23 @@ async def test_an_ordered_stop_has_the_gates_deadline() -> None:
     assert (report.drained, report.abandoned) == (False, ())
 
 
+@pytest.mark.trio
 async def test_an_exception_in_the_block_is_raised_after_the_stop() -> None:
     """Nobody waits for accepted tokens then, but the tree is stopped in order."""
     log: list[str] = []
-    with trio.fail_after(WAIT), pytest.raises(LookupError):
+
+    async def program() -> None:
         async with Gate("test", shutdown=600.0, children=[ChildSpec("echo", Echo, args=(log,))]) as gate:
             gate.find("echo").proxy().forever()
             raise LookupError
 
+    with trio.fail_after(WAIT), pytest.raises(LookupError):
+        await program()
+
     assert log == ["stopped"]
 
 
+@pytest.mark.trio
 async def test_a_child_that_does_not_start_leaves_nothing_open() -> None:
     """The error is raised from `async with`, and the gate is closed."""
 
@@ -192,6 +204,7 @@ async def test_a_child_that_does_not_start_leaves_nothing_open() -> None:
     assert current_gate() is None
 
 
+@pytest.mark.trio
 async def test_opening_can_be_cancelled() -> None:
     """A start that hangs is given up, and those before it are stopped."""
     log: list[str] = []
@@ -218,6 +231,7 @@ async def test_opening_can_be_cancelled() -> None:
     assert current_gate() is None
 
 
+@pytest.mark.trio
 async def test_blocking_names_say_what_to_await(gate: Gate) -> None:
     """Nothing may hold up the caller's loop."""
     for blocking, remedy in ((gate.close, "aclose"), (gate.wait, "wait_stopping"), (Gate("two").open, "async with")):
@@ -225,6 +239,7 @@ async def test_blocking_names_say_what_to_await(gate: Gate) -> None:
             blocking()
 
 
+@pytest.mark.trio
 async def test_a_request_to_stop_can_be_awaited(gate: Gate) -> None:
     """From a thread, or by a signal handler."""
     async with trio.open_nursery() as nursery:
@@ -235,6 +250,7 @@ async def test_a_request_to_stop_can_be_awaited(gate: Gate) -> None:
     assert gate.stopping
 
 
+@pytest.mark.trio
 async def test_a_gate_is_entered_once(gate: Gate) -> None:
     """A second `async with` is refused, inside the first and afterwards."""
     with pytest.raises(GateState, match="is open; a gate opens once"):
@@ -246,6 +262,7 @@ async def test_a_gate_is_entered_once(gate: Gate) -> None:
             pass
 
 
+@pytest.mark.trio
 async def test_closing_twice_gives_the_same_report(gate: Gate) -> None:
     """Also from two tasks at once."""
     reports: list[Any] = []
@@ -260,6 +277,7 @@ async def test_closing_twice_gives_the_same_report(gate: Gate) -> None:
     assert reports[0] is reports[1]
 
 
+@pytest.mark.trio
 async def test_a_token_cannot_close_its_own_gate(gate: Gate) -> None:
     """It would wait for itself."""
 
@@ -285,6 +303,7 @@ def test_async_with_under_asyncio_says_what_to_do() -> None:
         assert double(2) == 4
 
 
+@pytest.mark.trio
 async def test_two_gates_share_the_loop() -> None:
     """Side by side and nested; each call belongs to the innermost."""
     with trio.fail_after(WAIT):
