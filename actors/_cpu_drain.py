@@ -56,7 +56,8 @@ class CpuDrain:
             if not self.place.mailbox.dismiss(slot):
                 continue
             self.slots.discard(slot)
-            if thread is not None:
+            # Between two tokens a slot is about to leave; only an actor's may be in a hook then.
+            if thread is not None and (slot.token is not None or isinstance(self.place, ActorPlace)):
                 abandoned.append(thread.name)
                 self.dispatcher.abandon(thread)
         return abandoned

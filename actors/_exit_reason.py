@@ -32,9 +32,9 @@ class ExitReason:
     error: BaseException | None = None
     _words: str = attrs.field(init=False, eq=False)
 
-    @_words.default
-    def _put_into_words(self) -> str:
-        return self.kind if self.error is None else f"error({safe_repr(self.error)})"
+    def __attrs_post_init__(self) -> None:
+        words = self.kind if self.error is None else f"error({safe_repr(self.error)})"
+        object.__setattr__(self, "_words", words)
 
     @property
     def orderly(self) -> bool:
