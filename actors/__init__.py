@@ -10,8 +10,9 @@
 #   what it is told    _timers.py (of time), _monitor.py (of deaths), _notice.py (how such a message gets there)
 #   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py, _io_drain.py on the loop
 #                      of _trio_host.py, _blocking.py (a thread that waits)
-#   what holds it all  _system.py; _log_context.py (log records), _watchdog.py (of the io loop),
-#                      _observer.py (who is told), _events.py, _exit_reason.py, _exceptions.py
+#   what holds it all  _system.py, _open_systems.py (fork and exit of the process); _log_context.py (log records),
+#                      _watchdog.py (of the io loop), _observer.py (who is told), _events.py, _exit_reason.py,
+#                      _exceptions.py
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
 from actors._actor import BaseActor
@@ -37,7 +38,7 @@ from actors._exceptions import (
 )
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors._io_actor import IoActor
-from actors._io_drain import IoDrain
+from actors._io_drain import IoDrain, is_cancellation
 from actors._lifecycle import TERMINAL, TRANSITIONS, TokenState
 from actors._log_context import LogContext
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
@@ -111,4 +112,5 @@ __all__ = [
     "checkpoint",
     "cores",
     "current_token",
+    "is_cancellation",
 ]

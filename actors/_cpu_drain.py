@@ -66,7 +66,8 @@ class CpuDrain:
             token = slot.token
             if token is not None:
                 tokens.append(token)
-            if thread is not None:
+            # Between two tokens a slot is about to leave; only an actor's may be in a hook then.
+            if thread is not None and (token is not None or isinstance(self.place, ActorPlace)):
                 threads.append(thread.name)
                 self.dispatcher.abandon(thread)
         return threads, tokens

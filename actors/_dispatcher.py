@@ -84,6 +84,14 @@ class Dispatcher:
                 thread.join(max(0.0, deadline - time.monotonic()))
         return sorted(thread.name for thread in threads if thread.is_alive())
 
+    def disown(self) -> None:
+        """Be closed in a forked child, which has none of the threads but the one that forked, if that is one."""
+        self._lock = threading.Lock()
+        self._closing = True
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue.put(None)
+
     def abandon(self, thread: threading.Thread) -> None:
         """Count a thread that cannot be ended as lost, and start another in its stead."""
         with self._lock:
@@ -116,8 +124,14 @@ class Dispatcher:
         while not self._closing and self._free() < self.size:
             thread = threading.Thread(target=self._main, name=f"{self._name}-{self._started}", daemon=True)
             self._started += 1
+            try:
+                thread.start()
+            except RuntimeError as error:  # there are too many, or the interpreter exits
+                if not self._threads:
+                    raise
+                _logger.warning("dispatcher '%s' goes on with fewer threads: %s", self._name, error)
+                return
             self._threads.add(thread)
-            thread.start()
 
     def _free(self) -> int:
         return len(self._threads) - self._blocked - len(self._abandoned)

@@ -15,9 +15,12 @@ def safe_repr(error: BaseException | None) -> str:
         return f"<{type(error).__name__} whose repr raised>"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class ExitReason:
     """How an instance ended.
+
+    The error is put into words where the reason is made, by the code that raised it: supervisors show reasons, and
+    must not run the code of somebody's exception on their loop.
 
     Attributes:
         kind: `normal` (by itself), `shutdown` (its supervisor or its system asked), `killed` (it did not stop
@@ -27,7 +30,12 @@ class ExitReason:
     """
 
     kind: Literal["normal", "shutdown", "killed", "error", "noproc"]
-    error: BaseException | None = attrs.field(default=None, repr=safe_repr)
+    error: BaseException | None = None
+    _words: str = attrs.field(init=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        words = self.kind if self.error is None else f"error({safe_repr(self.error)})"
+        object.__setattr__(self, "_words", words)
 
     @property
     def orderly(self) -> bool:
@@ -35,7 +43,10 @@ class ExitReason:
         return self.kind in ("normal", "shutdown")
 
     def __str__(self) -> str:
-        return self.kind if self.error is None else f"error({safe_repr(self.error)})"
+        return self._words
+
+    def __repr__(self) -> str:
+        return f"<ExitReason {self._words}>"
 
 
 NORMAL = ExitReason("normal")

@@ -379,6 +379,14 @@ class Mailbox:
         with self._lock:
             self._closed = False
 
+    def disown(self) -> None:
+        """Be closed and empty in a forked child, where whoever held the lock is gone."""
+        self._lock = threading.Lock()
+        self._lanes = Lanes()
+        self._zero = self._lanes.zero
+        self._closed, self._suspended, self._control, self._senders = True, 1, None, None
+        self._set_flags()
+
     @property
     def closed(self) -> bool:
         return self._closed

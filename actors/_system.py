@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import attrs
 import pykka
 
-from actors import _log_context
+from actors import _log_context, _open_systems
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace
 from actors._dispatcher import Dispatcher, DispatcherStatistics
@@ -119,6 +119,7 @@ class ActorSystem(Observed):
         self.dispatcher.open()
         if self.blocked_after is not None:
             Watchdog(self.io_host, self.system_host, self.blocked_after, self.publish).open()
+        _open_systems.open_systems.append(self)
 
     # The table of places
 
@@ -296,6 +297,8 @@ class ActorSystem(Observed):
             names of the threads that did not; they are daemons whose results go nowhere.
         """
         deadline = time.monotonic() + timeout
+        if self in _open_systems.open_systems:
+            _open_systems.open_systems.remove(self)
         self.closed, self.intake_closed, self._draining = True, True, False
         places = list(reversed(self.places()))
         for place in places:
@@ -317,6 +320,24 @@ class ActorSystem(Observed):
             self._abandoned = sorted({*late})
             return tuple(self._abandoned)
 
+    def disown(self) -> None:
+        """Be closed in a forked child: end what it has copies of, run nothing, and touch nothing of the parent's.
+
+        Callbacks of tokens are dropped, since they are for threads and loops of the parent.
+        """
+        self._lock, self._observers_lock = threading.Lock(), threading.Lock()
+        self.closed, self.intake_closed, self._draining = True, True, False
+        for host in (self.io_host, self.system_host):
+            host.disown()
+        self.dispatcher.disown()
+        for place in self.places():
+            place.mailbox.disown()
+            if isinstance(place, ActorPlace):
+                place.lock = threading.Lock()
+        for token in list(self.live.values()):
+            token._callbacks = None
+            token._terminate("it is the parent's, from which this process was forked")
+
     def _let_tokens_end(self, deadline: float) -> None:
         """Ask all tokens to end at their next yield point, and wait for them until the deadline."""
         live = list(self.live.values())
@@ -334,16 +355,13 @@ def _above(path: str) -> str:
     return "" if path == ROOT else path.rpartition("/")[0] or ROOT
 
 
-_open_systems: list[ActorSystem] = []  # the default one, once somebody has needed it
-_open_systems_lock = threading.Lock()
-
-
 def default_system() -> ActorSystem:
     """Return the system of actors that are started outside of any gate; they are in pykka's registry."""
-    with _open_systems_lock:
-        if not _open_systems:
-            system = ActorSystem("default")
-            system.in_pykka_registry = True
-            system.open()
-            _open_systems.append(system)
-        return _open_systems[0]
+    with _open_systems.default_lock:
+        for system in _open_systems.open_systems:
+            if system.in_pykka_registry:
+                return system
+        system = ActorSystem("default")
+        system.in_pykka_registry = True
+        system.open()
+        return system

@@ -1,4 +1,4 @@
-"""A trio loop in a thread of its own, that other threads can give work to."""
+"""A trio loop that other threads can give work to: one in a thread of its own, or the caller's."""
 
 from __future__ import annotations
 
@@ -17,27 +17,39 @@ _logger = logging.getLogger("tokengate.actors")
 
 
 class TrioHost:
-    """One trio run in one daemon thread.
+    """One trio run in one daemon thread (`open`), or a part of a run that is there already (`attach`).
 
     Args:
-        name: the thread's name.
+        name: the name of the thread, or of the task.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._attached = False
         self._ident: int | None = None
         self._opened: Reply[None] = Reply()
-        self._loop: trio.lowlevel.TrioToken | None = None
+        self._ended = threading.Event()
+        self._loop: trio.lowlevel.TrioToken | None = None  # while it runs
         self._nursery: trio.Nursery | None = None
         self._pending: deque[Callable[[], object]] = deque()
         self._wakeup_pending = False
         self._cancelled = False
 
     def open(self) -> None:
-        """Start the thread, and return when its loop runs."""
-        self._thread.start()
-        self._opened.result()
+        """Start the thread, and return when its loop runs; do nothing when attached."""
+        if not self._attached:
+            self._thread.start()
+            self._opened.result()
+
+    async def attach(self) -> None:
+        """Run in the trio run of the calling task, out of reach of its cancel scopes, until `cancel`.
+
+        Ctrl-C there is raised in the run's main task, never in what runs here.
+        """
+        self._attached = True
+        trio.lowlevel.spawn_system_task(self._run, name=self.name)
+        await self._opened
 
     def cancel(self) -> None:
         """Cancel all that runs on the loop, and so end it; `join` waits for that."""
@@ -46,29 +58,38 @@ class TrioHost:
             self.call_soon(self._nursery.cancel_scope.cancel)
 
     def join(self, deadline: float) -> list[str]:
-        """Wait for the loop's end.
+        """Wait for the loop's end, or, when attached, for the end of all that ran on it.
 
         Args:
             deadline: when to stop waiting, in seconds of `time.monotonic`.
 
         Returns:
-            the thread's name, if code that blocks the loop kept it from ending by then.
+            the name, if code that blocks the loop kept it from ending by then.
         """
+        seconds = max(0.0, deadline - time.monotonic())
+        if self._attached:
+            return [] if self._ended.wait(seconds) else [self.name]
         if self._thread.ident is None:  # it was never opened
             return []
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+        self._thread.join(seconds)
         return [self.name] if self._thread.is_alive() else []
 
+    def disown(self) -> None:
+        """Be ended in a forked child, where the loop is its parent's and must not be woken."""
+        self._ident = self._loop = None
+        self._pending.clear()
+        self._ended.set()
+
     def on_loop(self) -> bool:
-        """Tell whether this is the loop's thread."""
-        return threading.get_ident() == self._ident
+        """Tell whether this code runs on the loop."""
+        return threading.get_ident() == self._ident and trio.lowlevel.in_trio_run()
 
     def call_soon(self, fn: Callable[[], object]) -> None:
         """Call `fn` on the loop: at once when already there, else soon, with one wake-up for a burst of calls.
 
         After the loop has ended it does nothing: whoever runs there has been ended before that.
         """
-        if threading.get_ident() == self._ident:
+        if self.on_loop():
             fn()
             return
         self._pending.append(fn)
@@ -82,9 +103,10 @@ class TrioHost:
                     self._pending.clear()
 
     def start_task(self, async_fn: Callable[[], Awaitable[Any]], name: str) -> None:
-        """Start a task on the loop; only on its thread."""
+        """Start a task on the loop, unless that is about to end; only on its thread."""
         assert self._nursery is not None
-        self._nursery.start_soon(async_fn, name=name)
+        if not self._cancelled:
+            self._nursery.start_soon(_without_interrupts, async_fn, name=name)
 
     def run(self, async_fn: Callable[[], Awaitable[Any]]) -> Reply[Any]:
         """Run an async function as a task on the loop, from any thread; the reply is its outcome."""
@@ -106,13 +128,16 @@ class TrioHost:
     def _run_pending(self) -> None:
         self._wakeup_pending = False  # before the look: whoever appends later wakes us again
         pending = self._pending
+        if self._loop is None:  # it has ended, but not the run that it was attached to
+            pending.clear()
+            return
         for _ in range(len(pending)):
             fn = pending.popleft()
             try:
                 fn()
             except Exception:
                 _logger.exception("%s could not call %r", self.name, fn)
-        if pending and not self._wakeup_pending and self._loop is not None:
+        if pending and not self._wakeup_pending:
             self._wakeup_pending = True
             self._loop.run_sync_soon(self._run_pending)
 
@@ -126,10 +151,21 @@ class TrioHost:
     async def _run(self) -> None:
         self._ident = threading.get_ident()
         self._loop = trio.lowlevel.current_trio_token()
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            self._run_pending()
-            self._opened._set()
-            if self._cancelled:
-                return
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._run_pending()
+                self._opened._set()
+                if self._cancelled:
+                    return
+                await trio.sleep_forever()
+        finally:
+            self._ident = self._loop = None
+            self._pending.clear()
+            self._ended.set()
+
+
+@trio.lowlevel.enable_ki_protection
+async def _without_interrupts(async_fn: Callable[[], Awaitable[Any]]) -> None:
+    """Keep Ctrl-C out of a task: in an attached loop it is meant for the program, whose main task gets it."""
+    await async_fn()

@@ -1,8 +1,9 @@
 # The top floor: the gate, and what its users type. It stands on `supervisors` and `actors`.
 #
 #   what is decorated   _operation.py (`@token`)
-#   what is opened      _gate.py (`Gate`), _current.py (which gate a call belongs to), _shutdown_report.py,
-#                       _switch_interval.py
+#   what is opened      _gate.py (`Gate`), _current.py (which gate a call belongs to), _switch_interval.py
+#   what is closed      _shutdown.py (the stages), _shutdown_report.py, _process_end.py (fork and exit)
+#   what speaks of it   _executor.py (`concurrent.futures`)
 #   what goes wrong     _exceptions.py
 #   what is typed       cli/ (the `tokengate` command)
 #   what is shown       demo/ (the first example: an indexer as a service hierarchy)
@@ -46,8 +47,10 @@ from supervisors import (
     ShutdownError,
     Supervisor,
 )
+from tokengate import _process_end  # noqa: F401  # it sees to open gates when the process forks or exits
 from tokengate._current import current_gate
-from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate
+from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate, NeedsTrio
+from tokengate._executor import GateExecutor
 from tokengate._gate import Gate, GateStatistics
 from tokengate._operation import AsyncOperation, Operation, token
 from tokengate._shutdown_report import ShutdownReport
@@ -71,6 +74,7 @@ __all__ = [
     "DynamicSupervisor",
     "ExitReason",
     "Gate",
+    "GateExecutor",
     "GateState",
     "GateStatistics",
     "GaveUp",
@@ -78,6 +82,7 @@ __all__ = [
     "MailboxFull",
     "NameTaken",
     "NeedsGate",
+    "NeedsTrio",
     "Operation",
     "ShutdownError",
     "ShutdownReport",

@@ -17,5 +17,9 @@ class GateState(TokenGateError, RuntimeError):
     """The gate is not open yet, was opened before, or has closed."""
 
 
+class NeedsTrio(TokenGateError, RuntimeError):
+    """This awaits on a trio loop, and there is none here: under asyncio and in plain threads use `with gate:`."""
+
+
 class BadOperation(TokenGateError, TypeError):
     """`@token` was put on something that it cannot run, or with options that contradict the function."""

@@ -16,24 +16,28 @@ import attrs
 import trio
 
 from actors import (
+    DEFAULT_CAPACITY,
     ROOT,
-    SHUTDOWN,
     ActorPlace,
     ActorRef,
     ActorSystem,
     BaseActor,
     ExitReason,
     OperationPlace,
+    Reply,
     SystemStatistics,
     Token,
     TokenState,
     UnknownActor,
     WouldBlock,
     current_token,
+    is_cancellation,
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor
 from tokengate import _current, _switch_interval
-from tokengate._exceptions import GateState
+from tokengate._exceptions import GateState, NeedsTrio
+from tokengate._executor import GateExecutor
+from tokengate._shutdown import Shutdown
 from tokengate._shutdown_report import ShutdownReport
 
 if TYPE_CHECKING:
@@ -42,15 +46,17 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("tokengate")
 
 A = TypeVar("A", bound=BaseActor)
+T = TypeVar("T")
 
 SPAWNED = "spawned"  # id of the supervisor of actors that `spawn` starts
 OPERATIONS = "operations"  # first part of the paths of operations
 
-# Of the time for shutdown, what may go into waiting for tokens to complete; the rest is for stopping the tree.
-_DRAIN_SHARE = 0.5
-
 # Seconds that threads and loops get to end after everything on them has been ended.
 _THREADS_SECONDS = 1.0
+
+# Seconds after which a thread that waits for a request to stop looks up. Python runs a signal handler between two
+# instructions of the main thread: one that came just before the wait would else be seen only at its end.
+_LOOK_UP = 0.5
 
 
 @attrs.frozen
@@ -116,8 +122,8 @@ class Gate:
         self._gave_up = False
         self._stopping = False
         self._stop_requests: SimpleQueue[None] = SimpleQueue()
-        self._hurried = False
-        self._phase: trio.CancelScope | None = None  # of the shutdown, on the system loop
+        self._stop_asked: Reply[None] = Reply()  # the same for those who await it; set on the system loop only
+        self._shutdown = Shutdown(self._system)
         self._closed = threading.Event()
         self._report: ShutdownReport | None = None
         self._terminated_before = 0  # tokens that were terminated before closing began
@@ -130,23 +136,14 @@ class Gate:
         Raises:
             StartFailed: a child did not start; those before it were stopped, and nothing is left open.
             GateState: it has been opened before.
-            WouldBlock: this is the thread of a trio loop; open the gate before `trio.run`, or in another thread.
+            WouldBlock: this is the thread of a trio loop; use `async with` there.
         """
         if trio.lowlevel.in_trio_run():
-            raise WouldBlock(f"opening gate '{self.name}' would block this trio loop; open it before trio.run")
-        with self._lock:
-            if self._state != "new":
-                raise GateState(f"gate '{self.name}' is {self._state}; a gate opens once, make a new one")
-            self._state = "opening"
-        _switch_interval.want(self._switch_interval)
+            raise WouldBlock(f"opening gate '{self.name}' would block this trio loop; use 'async with'")
+        self._claim_opening()
         try:
-            system = self._system
-            system.open()
-            system.subscribe(self._count_restart)
-            spec = self._root_spec
-            self._root = system.place(ROOT, spec.start, spec.args, spec.kwargs, owner=self._root_ended)
-            _current.open_gates.append(self)
-            self._root.start().result()
+            self._system.open()
+            self._make_root().start().result()
             self._state = "open"
         except BaseException:
             self._end(0.0)
@@ -162,48 +159,60 @@ class Gate:
             timeout: seconds for all of it; None takes the gate's `shutdown`.
             drain: whether to wait for accepted tokens to come to their own end.
         """
-        inside = current_token()
-        if inside is not None and self.owns(inside):
-            raise GateState(f"{inside!r} cannot close gate '{self.name}', which waits for it; use gate.request_stop()")
         if trio.lowlevel.in_trio_run():
-            raise WouldBlock(f"closing gate '{self.name}' would block this trio loop; close it in another thread")
-        with self._lock:
-            first = self._state == "open"
-            if self._state in ("new", "opening"):
-                raise GateState(f"gate '{self.name}' is not open ({self._state})")
-            if first:
-                self._state = "closing"
-        if not first:
+            raise WouldBlock(f"closing gate '{self.name}' would block this trio loop; use 'await gate.aclose()'")
+        if not self._claim_closing():
             self._closed.wait()
-            assert self._report is not None
-            return self._report
-        self.request_stop()
-        self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]
-        started = time.monotonic()
-        seconds = self.shutdown if timeout is None else timeout
-        interrupted: BaseException | None = None
-        stages = self._system.system_host.run(lambda: self._run_stages(seconds, drain))
-        while not stages.done():
-            try:
-                stages.exception()
-            except KeyboardInterrupt as error:
-                interrupted = error
-                self.hurry()
-        drained = stages.exception() is None and stages.result()
-        report = self._end(_THREADS_SECONDS, drained, started)
-        if interrupted is not None:
-            raise interrupted
-        return report
+        else:
+            interrupted: BaseException | None = None
+            started, stages = self._begin_closing(timeout, drain)
+            while not stages.done():
+                try:
+                    stages.exception()
+                except KeyboardInterrupt as error:
+                    interrupted = error
+                    self.hurry()
+            self._end(_THREADS_SECONDS, stages.exception() is None and stages.result(), started)
+            if interrupted is not None:
+                raise interrupted
+        assert self._report is not None
+        return self._report
+
+    async def aclose(self, timeout: float | None = None, *, drain: bool = True) -> ShutdownReport:
+        """Do as `close` does, awaiting it (trio); cancelling it changes nothing, it has its deadline."""
+        if not trio.lowlevel.in_trio_task():
+            raise NeedsTrio(f"aclose() of gate '{self.name}' is for trio; use close() here")
+        with trio.CancelScope(shield=True):
+            if not self._claim_closing():
+                await _in_thread(self._closed.wait)
+            else:
+                interrupted: BaseException | None = None
+                started, stages = self._begin_closing(timeout, drain)
+                while not stages.done():
+                    try:
+                        await stages.wait()
+                    except KeyboardInterrupt as error:
+                        interrupted = error
+                        self.hurry()
+                drained = stages.exception() is None and stages.result()
+                await _in_thread(lambda: self._end(_THREADS_SECONDS, drained, started))
+                if interrupted is not None:
+                    raise interrupted
+        assert self._report is not None
+        return self._report
 
     def hurry(self) -> None:
         """Cut a running shutdown short: what has not stopped is ended now. Safe in a signal handler."""
-        self._hurried = True
-        self._system.system_host.call_soon(self._cut_phase)
+        self._shutdown.hurry()
 
     def request_stop(self) -> None:
-        """Let `wait` return, so that whoever opened the gate closes it. Safe in a signal handler."""
+        """Let `wait` return, so that whoever opened the gate closes it.
+
+        Safe in a signal handler, whatever the main thread does and holds: nothing here waits for a lock.
+        """
         self._stopping = True
         self._stop_requests.put(None)
+        self._system.system_host.call_soon(self._stop_asked._set)
 
     @property
     def stopping(self) -> bool:
@@ -212,12 +221,23 @@ class Gate:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until somebody calls `request_stop`, or `timeout` seconds; tell whether somebody did."""
-        try:
-            self._stop_requests.get(timeout=timeout)
-        except Empty:
-            return False
-        self._stop_requests.put(None)  # for others who wait
-        return True
+        if trio.lowlevel.in_trio_run():
+            raise WouldBlock("gate.wait would block the trio loop of this thread; use 'await gate.wait_stopping()'")
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            left = end - time.monotonic()
+            try:
+                self._stop_requests.get(timeout=max(0.0, min(left, _LOOK_UP)))
+            except Empty:
+                if left <= _LOOK_UP:
+                    return False
+            else:
+                self._stop_requests.put(None)  # for others who wait
+                return True
+
+    async def wait_stopping(self) -> None:
+        """Wait until somebody calls `request_stop` (trio and asyncio)."""
+        await self._stop_asked
 
     def __enter__(self) -> Self:
         self.open()
@@ -230,6 +250,33 @@ class Gate:
         _current.leave(self)
         self.close(drain=exc_type is None)
 
+    async def __aenter__(self) -> Self:
+        """Open it in a trio program; io actors and io operations run in the caller's loop."""
+        if not trio.lowlevel.in_trio_task():
+            raise NeedsTrio(
+                f"'async with' of gate '{self.name}' is for trio; under asyncio use 'with', and await tokens"
+            )
+        self._claim_opening()
+        try:
+            await self._system.io_host.attach()
+            await _in_thread(self._system.open)
+            await self._make_root().start()
+            self._state = "open"
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                if self._root is not None:  # cancelled, or a child did not start
+                    await self._shutdown.begin(self._root, self.shutdown, drain=False).wait()
+                await _in_thread(lambda: self._end(0.0))
+            raise
+        _current.enter(self)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _current.leave(self)
+        await self.aclose(drain=exc is None or is_cancellation(exc))
+
     @contextmanager
     def entered(self) -> Generator[Self]:
         """Make this open gate the current one of a block of code."""
@@ -239,31 +286,49 @@ class Gate:
         finally:
             _current.leave(self)
 
-    async def _run_stages(self, seconds: float, drain: bool) -> bool:
-        """Drain and stop the tree, on the system loop; return whether all tokens came to their own end."""
-        system, drained = self._system, False
-        end = trio.current_time() + seconds
-        if drain:
-            system.drain()
-            with self._limited(trio.current_time() + seconds * _DRAIN_SHARE):
-                while live := list(system.live.values()):  # what these submit is accepted, and waited for, too
-                    for token in live:
-                        await token.wait()
-                drained = True
-        system.intake_closed = True
-        root = self._root
-        if root is not None:
-            with self._limited(end):
-                await root.stop(SHUTDOWN, drain=False, administrative=False).wait()
-        return drained
+    def disown(self) -> None:
+        """Leave the gate to the parent process, in a forked child: closing it here does nothing."""
+        self._system.disown()
+        self._lock = threading.Lock()
+        self._state = "the parent's"
+        self._report = ShutdownReport(False, 0, (), self._gave_up, 0.0)
+        self._closed = threading.Event()
+        self._closed.set()
 
-    def _limited(self, deadline: float) -> trio.CancelScope:
-        self._phase = trio.CancelScope(deadline=-math.inf if self._hurried else deadline)
-        return self._phase
+    def _claim_opening(self) -> None:
+        with self._lock:
+            if self._state != "new":
+                raise GateState(f"gate '{self.name}' is {self._state}; a gate opens once, make a new one")
+            self._state = "opening"
+        _switch_interval.want(self._switch_interval)
 
-    def _cut_phase(self) -> None:
-        if self._phase is not None:
-            self._phase.cancel()
+    def _make_root(self) -> ActorPlace:
+        self._system.subscribe(self._count_restart)
+        spec = self._root_spec
+        self._root = self._system.place(ROOT, spec.start, spec.args, spec.kwargs, owner=self._root_ended)
+        _current.open_gates.append(self)
+        return self._root
+
+    def _claim_closing(self) -> bool:
+        """Tell whether the caller is the one who closes; anyone else waits for that."""
+        inside = current_token()
+        if self._state in ("open", "closing") and inside is not None and self.owns(inside):
+            raise GateState(f"{inside!r} cannot close gate '{self.name}', which waits for it; use gate.request_stop()")
+        with self._lock:
+            if self._state in ("new", "opening"):
+                raise GateState(f"gate '{self.name}' is not open ({self._state})")
+            first = self._state == "open"
+            if first:
+                self._state = "closing"
+        return first
+
+    def _begin_closing(self, timeout: float | None, drain: bool) -> tuple[float, Reply[bool]]:
+        """Start the stages; return the time of that, too."""
+        assert self._root is not None
+        self.request_stop()
+        self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]
+        seconds = self.shutdown if timeout is None else timeout
+        return time.monotonic(), self._shutdown.begin(self._root, seconds, drain)
 
     def _end(self, seconds: float, drained: bool = False, started: float | None = None) -> ShutdownReport:
         """Close the system, whatever is left in it."""
@@ -335,6 +400,15 @@ class Gate:
     def _spawned(self) -> ActorRef[Any]:
         return self.find(SPAWNED)
 
+    def executor(self, *, concurrency: int | None = None, capacity: int = DEFAULT_CAPACITY) -> GateExecutor:
+        """Return a `concurrent.futures.Executor` whose calls are tokens on the gate's CPU threads.
+
+        Args:
+            concurrency: calls that run at once, at most; None takes the number of CPU threads.
+            capacity: calls that may be queued before `submit` waits.
+        """
+        return GateExecutor(self, concurrency, capacity)
+
     # Looking
 
     @property
@@ -394,3 +468,8 @@ class Gate:
 
     def __repr__(self) -> str:
         return f"<Gate '{self.name}' {self._state}>"
+
+
+async def _in_thread(fn: Callable[[], T]) -> T:
+    """Run a blocking function in a thread of trio's, whatever else uses those, and wait for its end."""
+    return await trio.to_thread.run_sync(fn, limiter=trio.CapacityLimiter(1))

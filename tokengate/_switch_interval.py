@@ -28,3 +28,10 @@ def release(seconds: float) -> None:
     with _lock:
         _wanted.remove(seconds)
         sys.setswitchinterval(min(_wanted) if _wanted else _before.pop())
+
+
+def forget() -> None:
+    """Restore the interval in a forked child, where no gate is open."""
+    _wanted.clear()
+    if _before:
+        sys.setswitchinterval(_before.pop())

@@ -305,7 +305,7 @@ def test_a_gate_is_not_opened_on_a_trio_thread() -> None:
     """It would block the loop: an error that says where to open it instead."""
 
     async def main() -> None:
-        with pytest.raises(WouldBlock, match=r"before trio\.run"):
+        with pytest.raises(WouldBlock, match="async with"):
             Gate("shop").open()
 
     trio.run(main)
@@ -439,7 +439,7 @@ def test_closing_on_a_trio_thread_is_refused_and_harms_nothing() -> None:
     gate = Gate("shop").open()
 
     async def main() -> None:
-        with pytest.raises(WouldBlock, match="another thread"):
+        with pytest.raises(WouldBlock, match="aclose"):
             gate.close()
 
     trio.run(main)

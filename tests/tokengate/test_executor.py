@@ -1,0 +1,324 @@
+"""The executor of a gate: `concurrent.futures`, where each call is a token."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import threading
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+
+from tokengate import (
+    BadOperation,
+    Gate,
+    GateState,
+    MailboxFull,
+    TokenFailed,
+    TokenState,
+    TokenTerminated,
+    WouldBlock,
+    checkpoint,
+    current_token,
+    token,
+)
+from tokengate._executor import TokenFuture
+
+WAIT = 10.0  # seconds; only reached when something is broken
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    with Gate("test", threads=2, shutdown=5.0) as gate:
+        yield gate
+
+
+def square(n: int) -> int:
+    return n * n
+
+
+class Blocker:
+    """A function that tells when it runs, and runs until the test lets it end."""
+
+    def __init__(self) -> None:
+        self.started, self.release = threading.Event(), threading.Event()
+
+    def __call__(self) -> str:
+        self.started.set()
+        assert self.release.wait(WAIT)
+        return "released"
+
+
+@pytest.fixture
+def blocker(gate: Gate) -> Iterator[Blocker]:
+    made = Blocker()
+    yield made
+    made.release.set()
+
+
+def token_of(future: concurrent.futures.Future[Any]) -> Any:
+    assert isinstance(future, TokenFuture)
+    return future.token
+
+
+def test_submit_returns_a_future_whose_call_is_a_token(gate: Gate) -> None:
+    """It has the function's name and the caller's context, and runs on a CPU thread."""
+    colour = contextvars.ContextVar("colour", default="none")
+    colour.set("red")
+
+    def look(_argument: int, *, key: str) -> tuple[str, str, str]:
+        inside = current_token()
+        assert inside is not None
+        return inside.operation, threading.current_thread().name[:8], colour.get() + key
+
+    future = gate.executor().submit(look, 1, key="!")
+
+    assert isinstance(future, concurrent.futures.Future)
+    assert future.result(WAIT) == ("look", "test-cpu", "red!")
+    assert token_of(future).state is TokenState.COMPLETED
+    assert future.done()
+    assert not future.running()
+
+
+def test_names_are_those_of_what_is_inside(gate: Gate) -> None:
+    """A partial has the name of its function, an object that of its class."""
+    executor = gate.executor()
+
+    assert token_of(executor.submit(partial(square, 3))).operation == "square"
+    assert token_of(executor.submit(partial(int, "3"))).operation == "int"
+
+
+def test_an_exception_of_the_function_is_the_futures(gate: Gate) -> None:
+    """Unchanged, when it is an `Exception`; `sys.exit()` and the like are wrapped, and end nobody else."""
+    executor = gate.executor(concurrency=1)
+
+    def fail(error: BaseException) -> None:
+        raise error
+
+    error = ValueError("no")
+    assert executor.submit(fail, error).exception(WAIT) is error
+    with pytest.raises(TokenFailed):
+        executor.submit(fail, SystemExit(3)).result(WAIT)
+    assert executor.submit(square, 4).result(WAIT) == 16
+
+
+def test_wait_as_completed_and_map_work(gate: Gate) -> None:
+    """The functions of `concurrent.futures` see nothing unusual."""
+    with gate.executor() as executor:
+        futures = [executor.submit(square, n) for n in range(5)]
+        done, waiting = concurrent.futures.wait(futures, WAIT)
+
+        assert (len(done), len(waiting)) == (5, 0)
+        assert sorted(f.result() for f in concurrent.futures.as_completed(futures, WAIT)) == [0, 1, 4, 9, 16]
+        assert list(executor.map(square, range(50), timeout=WAIT)) == [n * n for n in range(50)]
+
+
+def test_cancelling_a_queued_call_cancels_its_token(gate: Gate, blocker: Blocker) -> None:
+    """It never runs; whoever waits for it in whatever way is told."""
+    executor = gate.executor(concurrency=1)
+    first, ran, called = executor.submit(blocker), [], []
+    assert blocker.started.wait(WAIT)
+    queued = executor.submit(ran.append, 1)
+    queued.add_done_callback(called.append)
+
+    assert first.running()
+    assert not queued.running()
+    assert queued.cancel()
+    assert queued.cancel()
+    assert queued.cancelled()
+    assert token_of(queued).state is TokenState.TERMINATED
+    assert called == [queued]
+    assert concurrent.futures.wait([queued], WAIT).done == {queued}
+    assert list(concurrent.futures.as_completed([queued], WAIT)) == [queued]
+    with pytest.raises(concurrent.futures.CancelledError):
+        queued.result(WAIT)
+    with pytest.raises(concurrent.futures.CancelledError):
+        queued.exception(WAIT)
+    blocker.release.set()
+    assert first.result(WAIT) == "released"
+    assert first.cancel() is False
+    assert ran == []
+
+
+def test_cancelling_a_call_that_runs_asks_it_to_end(gate: Gate) -> None:
+    """`cancel` says that it was not cancelled yet; a checkpoint lets it end."""
+    started = threading.Event()
+
+    def spin() -> None:
+        while True:
+            started.set()
+            checkpoint()
+
+    future = gate.executor().submit(spin)
+    started.wait(WAIT)
+    future.cancel()
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result(WAIT)
+
+    assert future.cancelled()
+
+
+def test_a_token_that_an_operator_cancels_is_a_clear_error(gate: Gate, blocker: Blocker) -> None:
+    """The future was not cancelled by its owner, and says what has happened."""
+    executor = gate.executor(concurrency=1)
+    executor.submit(blocker)
+    queued = executor.submit(square, 2)
+    token_of(queued).cancel()
+
+    assert not queued.cancelled()
+    with pytest.raises(TokenTerminated, match="square"):
+        queued.result(WAIT)
+
+
+def test_a_result_that_is_not_there_in_time_is_a_timeout(gate: Gate, blocker: Blocker) -> None:
+    """As with any future; the call goes on."""
+    future = gate.executor().submit(blocker)
+    with pytest.raises(concurrent.futures.TimeoutError):
+        future.result(0.0)
+    blocker.release.set()
+
+    assert future.result(WAIT) == "released"
+
+
+def test_submit_waits_while_the_queue_is_full(gate: Gate, blocker: Blocker) -> None:
+    """Backpressure: a producer is never more than `capacity` calls ahead."""
+    executor = gate.executor(concurrency=1, capacity=2)
+    executor.submit(blocker)
+    assert blocker.started.wait(WAIT)
+    submitted = []
+    producer = threading.Thread(target=lambda: submitted.extend(executor.submit(square, n) for n in range(9)))
+    producer.start()
+    while executor._place.mailbox.statistics().senders_waiting == 0:
+        pass
+
+    assert executor._place.mailbox.size == 2
+    blocker.release.set()
+    producer.join(WAIT)
+    assert [future.result(WAIT) for future in submitted] == [n * n for n in range(9)]
+
+
+def test_a_call_that_waits_for_another_does_not_hold_its_thread(gate: Gate) -> None:
+    """A chain as long as it likes works with one call at a time."""
+    executor = gate.executor(concurrency=1)
+
+    def descend(n: int) -> int:
+        return 0 if n == 0 else 1 + executor.submit(descend, n - 1).result(WAIT)
+
+    assert executor.submit(descend, 20).result(WAIT) == 20
+
+
+def test_nothing_is_accepted_after_shutdown(gate: Gate) -> None:
+    """`RuntimeError`, as everywhere in `concurrent.futures`; what was accepted has run, and the name is free."""
+    executor = gate.executor()
+    futures = [executor.submit(square, n) for n in range(20)]
+    executor.shutdown()
+
+    assert all(future.done() for future in futures)
+    with pytest.raises(RuntimeError, match=r"shut down; 'square' was not accepted"):
+        executor.submit(square, 1)
+    executor.shutdown()
+    assert executor._place not in gate.system.places()
+
+
+def test_shutdown_can_leave_running_calls_and_cancel_queued_ones(gate: Gate, blocker: Blocker) -> None:
+    """`wait=False` returns at once; `cancel_futures` spares what runs."""
+    executor = gate.executor(concurrency=1)
+    running, queued = executor.submit(blocker), executor.submit(square, 2)
+    assert blocker.started.wait(WAIT)
+    executor.shutdown(wait=False, cancel_futures=True)
+
+    assert queued.cancelled()
+    assert running.running()
+    blocker.release.set()
+    assert running.result(WAIT) == "released"
+    while executor._place in gate.system.places():
+        pass
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_a_gate_that_closes_ends_the_futures(drain: bool) -> None:
+    """What cannot be finished ends with an error, and a closed gate takes no calls."""
+    block = Blocker()
+    with Gate("test", shutdown=0.1) as gate:
+        executor = gate.executor(concurrency=1)
+        running, queued = executor.submit(block), executor.submit(square, 2)
+        assert block.started.wait(WAIT)
+        gate.close(drain=drain)
+
+        for future in (running, queued):
+            with pytest.raises(Exception, match=r"ended|closed"):
+                future.result(WAIT)
+        with pytest.raises(GateState):
+            executor.submit(square, 1)
+    block.release.set()
+
+
+async def _coroutine() -> None: ...
+
+
+@token
+async def operation() -> None: ...
+
+
+@pytest.mark.parametrize("function", [_coroutine, operation, partial(_coroutine), 7])
+def test_what_is_no_plain_function_is_refused(gate: Gate, function: Any) -> None:
+    """At the call, by name, with the remedy."""
+    with pytest.raises(BadOperation, match=r"put @token on it|7 is none"):
+        gate.executor().submit(function)
+
+
+def test_asyncio_runs_its_blocking_calls_there(gate: Gate) -> None:
+    """`run_in_executor`, its errors, and a cancelled await, which cancels the token."""
+    executor, block = gate.executor(concurrency=1), Blocker()
+
+    def fail() -> None:
+        raise LookupError("no")
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        assert await loop.run_in_executor(executor, square, 5) == 25
+        with pytest.raises(LookupError):
+            await loop.run_in_executor(executor, fail)
+        running, queued = loop.run_in_executor(executor, block), executor.submit(square, 1)
+        waiter = asyncio.wrap_future(queued)
+        waiter.cancel()
+        await asyncio.sleep(0)
+        block.release.set()
+        assert await asyncio.wait_for(running, WAIT) == "released"
+        return queued
+
+    assert asyncio.run(main()).cancelled()
+
+
+def test_on_a_trio_loop_nothing_blocks(gate: Gate, blocker: Blocker) -> None:
+    """Waiting raises; a full queue refuses the call; the token can be awaited instead."""
+    executor = gate.executor(concurrency=1, capacity=1)
+    running = executor.submit(blocker)
+    assert blocker.started.wait(WAIT)
+    executor.submit(square, 1)
+
+    async def main() -> Any:
+        with pytest.raises(WouldBlock):
+            running.result()
+        with pytest.raises(WouldBlock, match="wait=False"):
+            executor.shutdown()
+        blocker.release.set()
+        return await token_of(running)
+
+    async def refused() -> Any:
+        return executor.submit(square, 2).exception()
+
+    assert isinstance(trio.run(refused), MailboxFull)
+    assert trio.run(main_with(main)) == "released"
+
+
+def main_with(main: Any) -> Any:
+    async def limited() -> Any:
+        with trio.fail_after(WAIT):
+            return await main()
+
+    return limited

@@ -1,0 +1,327 @@
+"""Signals, forks and the interpreter's exit, each in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from tokengate import Gate
+
+WAIT = 10.0  # seconds; only reached when something is broken
+
+PREAMBLE = """
+import multiprocessing, os, signal, sys, threading, time, warnings
+import trio
+from tokengate import *
+
+warnings.filterwarnings("ignore", category=DeprecationWarning)  # Python 3.12 warns of any fork with threads
+
+@token
+def double(n): return 2 * n
+
+@token(concurrency=1)
+def spin():
+    while True: checkpoint()
+
+@token(concurrency=1)
+def block(started=None):
+    if started: started.set()
+    threading.Event().wait()
+
+class Counter(CpuActor):
+    def __init__(self): self.value = 0
+    def on_stop(self): print("stopped", flush=True)
+    def add(self, n=1): self.value += n; return self.value
+
+class Io(IoActor):
+    async def forever(self): await trio.sleep_forever()
+
+def error_of(fn, *args):
+    try: fn(*args)
+    except BaseException as error: return type(error).__name__
+    return "no error"
+"""
+
+
+def run(code: str) -> tuple[int, str, str]:
+    """Run a program; return its exit code and what it printed. One that hangs fails the test."""
+    done = subprocess.run(
+        [sys.executable, "-c", PREAMBLE + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+# Signals
+
+
+def test_a_signal_handler_may_ask_for_the_stop_whatever_the_main_thread_holds() -> None:
+    """It waits for no lock, so it cannot deadlock with the code that it has interrupted."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: gate.request_stop())
+    try:
+        with Gate("test") as gate:
+            locks = (gate._lock, gate.system._lock, gate.system.dispatcher._lock)
+            for lock in locks:
+                lock.acquire()
+            try:
+                signal.raise_signal(signal.SIGUSR1)
+            finally:
+                for lock in locks:
+                    lock.release()
+
+            assert gate.wait(WAIT)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_signals_at_any_moment_end_a_busy_program() -> None:
+    """One after the other, into whatever the main thread does just then."""
+    code = """
+        gate = Gate("test")
+        signal.signal(signal.SIGUSR1, lambda *_: (gate.request_stop(), gate.hurry()))
+        def shoot():
+            for _ in range(300): os.kill(os.getpid(), signal.SIGUSR1)
+        with gate:
+            shooter = threading.Thread(target=shoot)
+            shooter.start()
+            tokens = []
+            while shooter.is_alive(): tokens += double.map(range(3))
+            for t in tokens: assert t.exception(10) is None
+            print(gate.wait(10), gate.stopping)
+        """
+    assert run(code) == (0, "True True\n", "")
+
+
+def test_a_signal_that_comes_while_the_main_thread_waits_ends_the_wait() -> None:
+    """`gate.wait()` in the main thread, the handler in it, too."""
+    code = """
+        with Gate("test") as gate:
+            signal.signal(signal.SIGTERM, lambda *_: gate.request_stop())
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            print(gate.wait())
+        """
+    assert run(code) == (0, "True\n", "")
+
+
+# Fork
+
+FORK = """
+    def in_child(fn):
+        sys.stdout.flush()
+        pid = os.fork()
+        if not pid:
+            code = 70
+            try: fn(); code = 0
+            finally: sys.stdout.flush(); os._exit(code)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+
+def forking(code: str) -> str:
+    return textwrap.dedent(FORK) + textwrap.dedent(code)
+
+
+def test_a_forked_child_has_no_gate_and_says_so() -> None:
+    """A bare call is the plain function; all else is an error at once; the parent goes on."""
+    code = """
+        with Gate("test", threads=4) as gate:
+            ref = gate.spawn(Counter)
+            executor = gate.executor()
+            stuck = gate.spawn(Io).proxy().forever()
+            queued = [spin.submit() for _ in range(3)]
+            future = executor.submit(threading.Event().wait)
+            def child():
+                assert current_gate() is None and double(4) == 8
+                print(error_of(double.submit, 1), error_of(gate.find, "x"), error_of(ref.tell, 1), ref.is_alive())
+                print(*[error_of(t.result) for t in (stuck, *queued)], error_of(executor.submit, double, 1))
+                print(error_of(future.result), ref.stop(), gate.close().clean, gate.request_stop(), gate.hurry())
+                print(sys.getswitchinterval())
+            print(in_child(child))
+            print(ref.proxy().add(5).result(10), double.submit(4).result(10), *[t.done() for t in (stuck, *queued)])
+            gate.close(0)
+        """
+    returncode, out, _ = run(forking(code))
+
+    assert out.splitlines() == [
+        "NeedsGate GateState ActorDead False",
+        "TokenTerminated TokenTerminated TokenTerminated TokenTerminated GateState",
+        "TokenTerminated False False None None",
+        "0.005",
+        "0",
+        "5 8 False False False False",
+        "stopped",
+    ]
+    assert returncode == 0
+
+
+def FORK_CODE(code: str) -> str:  # noqa: N802
+    return textwrap.dedent(FORK) + textwrap.dedent(code)
+
+
+def test_a_forked_child_may_open_a_gate_of_its_own() -> None:
+    """And closes that one; not its parent's, whose block it leaves."""
+    code = """
+        with Gate("parent") as parent:
+            ref = parent.spawn(Counter)
+            sys.stdout.flush()
+            pid = os.fork()
+            if not pid:
+                with Gate("child") as gate:
+                    print("child", gate.spawn(Counter).proxy().add(3).result(10), double.submit(3).result(10))
+                    print("default", Counter.start().proxy().add(4).result(10))
+            else:
+                status = os.waitpid(pid, 0)[1]
+                print("parent", status, ref.proxy().add(1).result(10))
+        sys.exit(0)
+        """
+    assert run(code) == (0, "child 3 6\ndefault 4\nstopped\nparent 0 1\nstopped\n", "")
+
+
+def test_a_step_that_forks_ends_with_its_child() -> None:
+    """On a CPU thread as in a direct call: nothing that was queued runs twice."""
+    code = """
+        @token(concurrency=1)
+        def fork(log):
+            pid = os.fork()
+            if pid: return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        @token(concurrency=1)
+        def write(log): os.write(log, b"x")
+
+        reader, writer = os.pipe()
+        with Gate("test", threads=1) as gate:
+            tokens = [fork.submit(writer)]
+            tokens += [write.submit(writer) for _ in range(5)]
+            print([t.result(10) for t in tokens][0], len(os.read(reader, 100)))
+            if (code := fork(writer)) is not None: print(code)
+        """
+    assert run(code) == (0, "0 5\n0\n", "")
+
+
+def test_children_of_multiprocessing_are_forks_like_any_other() -> None:
+    """With the start method `fork`."""
+    code = """
+        with Gate("test") as gate:
+            child = multiprocessing.get_context("fork").Process(target=double, args=(2,))
+            child.start()
+            child.join()
+            print(child.exitcode, double.submit(3).result(10))
+        """
+    assert run(code) == (0, "0 6\n", "")
+
+
+def test_forks_while_tokens_fly_never_hang() -> None:
+    """Whatever locks are held by other threads at that moment."""
+    code = """
+        with Gate("test") as gate:
+            stop = threading.Event()
+            counter = gate.spawn(Counter).proxy()
+            def send():
+                while not stop.is_set():
+                    for t in [*double.map(range(20)), counter.add()]: t.result()
+            senders = [threading.Thread(target=send) for _ in range(3)]
+            for sender in senders: sender.start()
+            codes = set()
+            for _ in range(40):
+                def child():
+                    with Gate("child") as gate: assert double.submit(2).result(10) == 4
+                codes.add(in_child(child))
+            stop.set()
+            for sender in senders: sender.join()
+            print(codes)
+        """
+    assert run(forking(code)) == (0, "{0}\nstopped\n", "")
+
+
+# The interpreter's exit
+
+
+@pytest.mark.parametrize("end", ["pass", "sys.exit(0)"])
+@pytest.mark.parametrize(
+    "work",
+    [
+        "",
+        "double.map(range(10_000))",
+        "spin.submit(); spin.submit()",
+        "gate.spawn(Io).proxy().forever()",
+        "gate.executor().submit(double, 2)",
+        "threading.Thread(target=lambda: double.submit(2).result()).start()",
+    ],
+)
+def test_a_gate_that_was_left_open_ends_with_the_interpreter(work: str, end: str) -> None:
+    """Without a hang or a traceback; its actors are stopped in order."""
+    code = f"""
+gate = Gate("test").open()
+gate.spawn(Counter)
+{work}
+{end}
+"""
+    assert run(code) == (0, "stopped\n", "")
+
+
+def test_sys_exit_in_a_block_with_queued_work_is_the_programs_end() -> None:
+    """The exit code is the program's own."""
+    code = """
+        with Gate("test") as gate:
+            gate.spawn(Counter)
+            double.map(range(10_000)), spin.submit(), spin.submit()
+            sys.exit(3)
+        """
+    assert run(code) == (3, "stopped\n", "")
+
+
+def test_code_that_blocks_for_ever_does_not_keep_the_interpreter() -> None:
+    """What cannot be ended is named in a log record, and left behind."""
+    code = """
+        gate = Gate("test", shutdown=0.2).open()
+        started = threading.Event()
+        block.submit(started)
+        started.wait()
+        """
+    returncode, out, err = run(code)
+
+    assert (returncode, out) == (0, "")
+    assert "gate 'test' left behind test-cpu" in err
+    assert "Traceback" not in err
+
+
+def test_the_default_system_ends_with_the_interpreter() -> None:
+    """Actors of `Cls.start()` keep no program from ending, whatever is queued there."""
+    code = """
+        counter, io = Counter.start().proxy(), Io.start().proxy()
+        io.forever()
+        for _ in range(10_000): counter.add()
+        print("end", flush=True)
+        """
+    assert run(code) == (0, "end\n", "")
+
+
+def test_an_open_gate_serves_threads_that_outlive_the_main_one() -> None:
+    """It ends after the last thread that is no daemon."""
+    code = """
+        gate = Gate("test").open()
+        main = threading.current_thread()
+        def late():
+            while main.is_alive(): pass
+            print(double.submit(4).result(10), flush=True)
+        threading.Thread(target=late).start()
+        """
+    assert run(code) == (0, "8\n", "")
+
+
+def test_the_leftovers_of_a_closed_gate_are_nobodys() -> None:
+    """A closed gate is not closed again at the end."""
+    with Gate("test") as gate:
+        assert not gate.stopping
+    from actors._open_systems import open_systems
+
+    assert gate._system not in open_systems
+    assert not any(thread.name.startswith("test-") for thread in threading.enumerate())

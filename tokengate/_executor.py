@@ -1,0 +1,180 @@
+"""The executor of a gate: `concurrent.futures`, where each call is a token."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import inspect
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import trio
+
+from actors import Token, TokenFailed, TokenState, WouldBlock
+from tokengate._exceptions import BadOperation
+
+if TYPE_CHECKING:
+    from tokengate._gate import Gate
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class TokenFuture(concurrent.futures.Future[T]):
+    """A future that says what its token says.
+
+    Waiting for it is waiting for the token: a step that does so gives its thread away, and on the thread of a
+    trio loop it raises `WouldBlock`. When the token was refused or ended by others, that error is the outcome.
+
+    Attributes:
+        token: the call.
+    """
+
+    def __init__(self, token: Token[T]) -> None:
+        super().__init__()
+        self.token = token
+        self._cancel_wanted = False
+        self._settling = threading.Lock()  # taken once, by whoever takes over the outcome
+
+    def cancel(self) -> bool:
+        """Cancel the token; tell whether the future is cancelled.
+
+        A call that runs is asked to end at its next `checkpoint()`, and goes on until then.
+        """
+        if not self.done():
+            self._cancel_wanted = True
+            self.token.cancel()
+        return self.cancelled()
+
+    def running(self) -> bool:
+        """Tell whether the call runs."""
+        return not self.done() and self.token.state in (TokenState.RUNNING, TokenState.PAUSED)
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the outcome and return it, or raise it; see `concurrent.futures.Future.result`."""
+        self.token.exception(timeout)
+        self.settle()
+        return super().result()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the outcome and return its exception, or None; see `concurrent.futures.Future.exception`."""
+        self.token.exception(timeout)
+        self.settle()
+        return super().exception()
+
+    def settle(self) -> None:
+        """Take over the outcome of the token, which has ended, unless somebody does already."""
+        if not self._settling.acquire(blocking=False):
+            return
+        token = self.token
+        error = token.exception()
+        if error is None:
+            self.set_result(token.result())
+        elif self._cancel_wanted and token.state is TokenState.TERMINATED:
+            super().cancel()
+            self.set_running_or_notify_cancel()  # only now do `wait` and `as_completed` see it
+        else:
+            if not isinstance(error, Exception):  # it would end the thread or the loop of whoever asks
+                failed = TokenFailed(f"{token!r} raised {type(error).__name__}")
+                failed.__cause__ = error
+                error = failed
+            self.set_exception(error)
+
+    def __repr__(self) -> str:
+        return f"<TokenFuture of {self.token!r}>"
+
+
+class GateExecutor(concurrent.futures.Executor):
+    """Runs functions on the CPU threads of a gate, each call a token whose operation is the function's name.
+
+    `submit` waits while `capacity` calls are queued (on the thread of a trio loop the call is refused instead).
+    Closing the gate ends it, too. It needs no shutdown: that only frees its name.
+
+    Args:
+        gate: an open one.
+        concurrency: calls that run at once, at most; None takes the number of CPU threads.
+        capacity: calls that may be queued.
+    """
+
+    def __init__(self, gate: Gate, concurrency: int | None, capacity: int) -> None:
+        system = gate.system
+        self._gate = gate
+        self._place = system.operation_place(
+            f"executors/{system.next_name()}",
+            "cpu",
+            generator=False,
+            concurrency=system.dispatcher.size if concurrency is None else concurrency,
+            capacity=capacity,
+        )
+        self._lock = threading.Lock()
+        self._futures: set[TokenFuture[Any]] = set()  # of calls that have not ended
+        self._shut = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
+        """Send a call to the gate and return its future; wait while the queue is full.
+
+        Raises:
+            RuntimeError: the executor was shut down, or the gate has closed (`GateState`).
+            BadOperation: it is a coroutine function, or cannot be called at all.
+        """
+        name = _check(fn)
+        self._gate.system  # noqa: B018  # raises when the gate is not open
+        with self._lock:
+            if self._shut:
+                raise RuntimeError(f"the executor is shut down; '{name}' was not accepted, use gate.executor() again")
+            token: Token[T] = self._place.token(name, fn, args, kwargs)
+            future = TokenFuture(token)
+            self._futures.add(future)
+        token.add_done_callback(lambda _token: self._ended(future))
+        self._place.send(token)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more calls.
+
+        Args:
+            wait: whether to return only when all calls have ended.
+            cancel_futures: whether to cancel those that are queued.
+
+        Raises:
+            WouldBlock: calls are left and this is the thread of a trio loop; use `wait=False` there.
+        """
+        with self._lock:
+            self._shut = True
+            futures = list(self._futures)
+        if cancel_futures:
+            for future in futures:
+                if future.token.state in (TokenState.CREATED, TokenState.QUEUED):
+                    future.cancel()
+        if wait:
+            if trio.lowlevel.in_trio_run() and not all(future.done() for future in futures):
+                raise WouldBlock("waiting for an executor's calls would block this trio loop; use shutdown(wait=False)")
+            for future in futures:
+                with suppress(concurrent.futures.CancelledError):
+                    future.exception()
+        self._close_if_done()
+
+    def _ended(self, future: TokenFuture[Any]) -> None:
+        future.settle()
+        with self._lock:
+            self._futures.discard(future)
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._shut and not self._futures:
+            self._place.close()
+
+
+def _check(fn: object) -> str:
+    """Return the name of a function that can be called on a CPU thread, or raise `BadOperation`."""
+    inner = fn
+    while isinstance(inner, partial):
+        inner = inner.func
+    name = getattr(inner, "__name__", None) or type(inner).__name__
+    if not callable(inner):
+        raise BadOperation(f"an executor runs functions; {inner!r} is none")
+    if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__):
+        raise BadOperation(f"'{name}' is a coroutine function; put @token on it and use '{name}.submit(...)' instead")
+    return name

@@ -1,0 +1,31 @@
+"""What becomes of open gates when the process forks or exits."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+
+from tokengate import _current, _switch_interval
+from tokengate._exceptions import GateState
+
+
+def _disown() -> None:
+    """Leave all gates to the parent, in a forked child: none is open here, and a new one may be opened."""
+    _switch_interval._lock = threading.Lock()  # whoever held it is gone
+    _switch_interval.forget()
+    while _current.open_gates:
+        _current.open_gates.pop().disown()
+
+
+def _close_all() -> None:
+    """Stop what was left open in order, but wait for no token: nobody is there any more to read its result."""
+    for gate in reversed(list(_current.open_gates)):
+        try:
+            gate.close(drain=False)
+        except GateState:
+            pass  # some thread was still opening it
+
+
+os.register_at_fork(after_in_child=_disown)
+atexit.register(_close_all)
