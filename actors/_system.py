@@ -22,6 +22,7 @@ from actors._exceptions import NameTaken, UnknownActor, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
 from actors._lifecycle import TokenState
 from actors._operation_place import OperationPlace
+from actors._pinned_dispatcher import PinnedThreads
 from actors._place import Place
 from actors._ref import ActorRef
 from actors._token import Token
@@ -49,13 +50,15 @@ class SystemStatistics:
     Attributes:
         tokens: {state: how many tokens are in it, or ended in it, since the system was opened}.
         actors: places of actors.
-        dispatcher: the CPU threads.
+        dispatcher: the CPU threads that actors share.
+        pinned: CPU threads that belong to one actor each, those that could not be ended included.
         abandoned: names of threads whose code could not be ended.
     """
 
     tokens: Mapping[TokenState, int]
     actors: int
     dispatcher: DispatcherStatistics
+    pinned: int
     abandoned: tuple[str, ...]
 
 
@@ -75,6 +78,7 @@ class ActorSystem:
         self.name = name
         self.clock = clock
         self.dispatcher = Dispatcher(f"{name}-cpu", size)
+        self.pinned = PinnedThreads()
         self.system_host = TrioHost(f"{name}-system")
         self.io_host = TrioHost(f"{name}-io")
         self.ids = count(1)
@@ -256,7 +260,7 @@ class ActorSystem:
         tokens.update(Counter(token.state for token in live))
         tokens.update(uncompleted)
         tokens[TokenState.COMPLETED] = max(0, created - len(live) - sum(uncompleted.values()))
-        return SystemStatistics(tokens, actors, self.dispatcher.statistics(), abandoned)
+        return SystemStatistics(tokens, actors, self.dispatcher.statistics(), len(self.pinned), abandoned)
 
     # Events
 
@@ -313,7 +317,7 @@ class ActorSystem:
         for host in hosts:
             host.cancel()
         deadline = max(deadline, time.monotonic() + _LAST_SECONDS)
-        late = self.dispatcher.close(deadline)
+        late = self.dispatcher.close(deadline) + self.pinned.close(deadline)
         for host in hosts:
             late += host.join(deadline)
         with self._lock:
