@@ -293,6 +293,9 @@ class ActorPlace(Place):
             if was_running:
                 self.status = Status.STOPPING
                 self.mailbox.suspend()
+        if self.owner is None:  # nobody starts it again, so, as in pykka, it is dead before its last hook runs
+            self.mailbox.close(keep=True)
+            self.system.leave_pykka_registry(self)
         if instance is not None:
             _, hook_error = yield lambda: _hook(instance, reason.error)
             if hook_error is not None:

@@ -175,9 +175,15 @@ class ActorSystem:
         try:
             place.start().result()
         except BaseException:
+            self.leave_pykka_registry(place)
             place.close(ExitReason("shutdown"))
             raise
         return place.ref
+
+    def leave_pykka_registry(self, place: ActorPlace) -> None:
+        """Take an actor that nobody supervises out of pykka's registry, if those of this system are there."""
+        if self.in_pykka_registry:
+            pykka.ActorRegistry.unregister(place.ref)
 
     def next_name(self) -> int:
         """Return a number for the name of an actor that was given none."""
@@ -218,8 +224,6 @@ class ActorSystem:
                 del siblings[place.path]
                 if not siblings:
                     del self._below[above]
-        if self.in_pykka_registry and isinstance(place, ActorPlace):
-            pykka.ActorRegistry.unregister(place.ref)
 
     def _register(self, place: Place) -> None:
         with self._lock:

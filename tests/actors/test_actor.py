@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import pykka
 import pytest
 import trio
 
@@ -317,6 +318,30 @@ def test_a_crash_is_logged_once(base: Any, start: Any, ledger: Ledger, caplog: p
 
     assert [record.getMessage() for record in caplog.records].count(f"Unhandled exception in {ref}:") == 1
     assert [record.exc_info[1].args for record in caplog.records if record.exc_info] == [("the crash",)]
+
+
+@pytest.mark.parametrize("crash", [True, False])
+def test_an_actor_that_nobody_supervises_is_dead_before_its_last_hook(base: Any, crash: bool) -> None:
+    """In `on_stop` and `on_failure` it accepts nothing and is not in pykka's registry any more, as in pykka."""
+    seen: list[Any] = []
+
+    class Last(base):  # type: ignore[misc]
+        def on_stop(self) -> None:
+            seen.append((self.actor_ref.is_alive(), pykka.ActorRegistry.get_by_urn(self.actor_urn)))
+
+        def on_failure(self, *_: object) -> None:
+            self.on_stop()
+
+        def crash(self) -> None:
+            raise Boom
+
+    ref = Last.start()
+    assert pykka.ActorRegistry.get_by_urn(ref.actor_urn) is ref
+    if crash:
+        ref.proxy().crash().exception(LIMIT)
+    ref.stop(timeout=LIMIT)
+
+    assert seen == [(False, None)]
 
 
 def test_an_expected_exception_is_logged_as_an_answer(
