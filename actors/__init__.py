@@ -1,15 +1,17 @@
 # The ground floor: tokens, mailboxes, and the actors that handle them. It knows nothing of supervision or of the
 # gate above.
 #
-#   what is sent       _token.py (the message), _lifecycle.py (its states), _reply.py (waiting for an outcome)
+#   what is sent       _token.py (the message), _lifecycle.py (its states), _reply.py (waiting for an outcome),
+#                      _future.py (an outcome that is set by hand, or made of others)
 #   where it waits     _mailbox.py (user lane, control lane), _lanes.py (stable priority), _signals.py (messages of
 #                      the control lane)
-#   who it is sent to  _ref.py (refs and proxies), _place.py (an address), _actor_place.py (an actor's, over all its
-#                      instances), _operation_place.py (a function's)
+#   who it is sent to  _ref.py, _proxy.py (an actor as an object), _place.py (an address), _actor_place.py (an actor's,
+#                      over all its instances), _operation_place.py (a function's)
 #   who handles it     _actor.py (what all share), _cpu_actor.py, _io_actor.py
 #   what it is told    _timers.py (of time), _monitor.py (of deaths), _notice.py (how such a message gets there)
-#   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py, _io_drain.py on the loop
-#                      of _trio_host.py, _blocking.py (a thread that waits)
+#   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py or on one of
+#                      _pinned_dispatcher.py, _io_drain.py on the loop of _trio_host.py, _blocking.py (a thread that
+#                      waits)
 #   what holds it all  _system.py, _open_systems.py (fork and exit of the process); _log_context.py (log records),
 #                      _watchdog.py (of the io loop), _observer.py (who is told), _events.py, _exit_reason.py,
 #                      _exceptions.py
@@ -37,6 +39,7 @@ from actors._exceptions import (
     WouldBlock,
 )
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
+from actors._future import Future
 from actors._io_actor import IoActor
 from actors._io_drain import IoDrain, is_cancellation
 from actors._lifecycle import TERMINAL, TRANSITIONS, TokenState
@@ -46,7 +49,8 @@ from actors._monitor import Down, Watch
 from actors._observer import Observer
 from actors._operation_place import OperationPlace
 from actors._place import Drain, Place
-from actors._ref import ActorProxy, ActorRef
+from actors._proxy import ActorProxy
+from actors._ref import ActorRef
 from actors._reply import Reply
 from actors._signals import Signal
 from actors._system import ROOT, ActorSystem, SystemStatistics, cores
@@ -76,6 +80,7 @@ __all__ = [
     "Down",
     "Drain",
     "ExitReason",
+    "Future",
     "IllegalTransition",
     "IoActor",
     "IoDrain",

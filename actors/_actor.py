@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import abc
+import functools
+import threading
+import uuid
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import pykka
 
+from actors._future import Future
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow
 from actors._monitor import ActorWatch, Watch
 from actors._notice import attach
 from actors._ref import ActorRef
-from actors._reply import Reply
 from actors._timers import ReceiveTimer, Timer, check_seconds
 
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace
     from actors._place import Drain
     from actors._signals import Signal
+
+
+class _NoPlace:
+    """What an actor that nobody started has where a started one has its place."""
+
+    def __get__(self, actor: BaseActor | None, cls: type[BaseActor]) -> Self:
+        if actor is None:
+            return self
+        name = cls.__name__
+        raise TypeError(f"this {name} was made by hand: start it with gate.spawn({name}, ...) or {name}.start(...)")
 
 
 class BaseActor(pykka.Actor):
@@ -46,7 +59,7 @@ class BaseActor(pykka.Actor):
     expected: ClassVar[tuple[type[BaseException], ...]] = ()
     """Exceptions of its methods that are answers to the caller, not a crash."""
 
-    _place: ActorPlace
+    _place: ActorPlace = cast("ActorPlace", _NoPlace())  # of a started one, its own attribute
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> ActorRef[Self]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -64,13 +77,11 @@ class BaseActor(pykka.Actor):
     def _make_drain(cls, place: ActorPlace) -> Drain: ...
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        if getattr(self, "_place", None) is None:
-            cls = type(self).__name__
-            raise TypeError(f"{cls} is an actor: start it with gate.spawn({cls}, ...) or {cls}.start(...)")
+        """Accept anything, as pykka's actors do; it is no error to leave it out."""
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]
-        return self._place.urn
+        return self._place.urn if "_place" in vars(self) else self._urn_without_place
 
     @property
     def actor_inbox(self) -> Mailbox:  # type: ignore[override]
@@ -80,6 +91,14 @@ class BaseActor(pykka.Actor):
     def actor_ref(self) -> ActorRef[Self]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The ref of the actor's place; it is there before `__init__` runs, and stays the same."""
         return cast("ActorRef[Self]", self._place.ref)
+
+    @property
+    def actor_stopped(self) -> threading.Event:  # type: ignore[override]
+        return self.actor_ref.actor_stopped
+
+    @functools.cached_property
+    def _urn_without_place(self) -> str:
+        return uuid.uuid4().urn
 
     def stop(self) -> None:
         """End by itself, after all that is in the mailbox; a permanent child is then restarted."""
@@ -162,13 +181,13 @@ class BaseActor(pykka.Actor):
 
     @staticmethod
     def _create_future() -> Any:
-        return Reply()
+        return Future()
 
     def _start_actor_loop(self) -> None:
         raise NotImplementedError("an actor's loop is run by its place's drain")
 
     def __str__(self) -> str:
-        return f"{type(self).__name__} ({self._place.path})"
+        return str(self.actor_ref) if "_place" in vars(self) else f"{type(self).__name__} ({self.actor_urn})"
 
 
 def check_actor_class(actor_class: type[BaseActor]) -> None:

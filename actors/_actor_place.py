@@ -68,6 +68,7 @@ class ActorPlace(Place):
     __slots__ = (
         "_start_reply",
         "_stop_replies",
+        "_stopped",
         "_urn",
         "actor_class",
         "administrative",
@@ -117,6 +118,7 @@ class ActorPlace(Place):
         self._start_reply: Reply[None] | None = None  # of the latest start
         self._stop_replies: list[Reply[ExitReason]] = []
         self._urn: str | None = None
+        self._stopped: threading.Event | None = None  # made when somebody asks for it
         check_actor_class(actor_class)
         super().__init__(
             system,
@@ -142,6 +144,16 @@ class ActorPlace(Place):
         return not self.mailbox.closed
 
     @property
+    def stopped(self) -> threading.Event:
+        """Set while no messages are accepted and there is no instance."""
+        with self.lock:
+            if self._stopped is None:
+                self._stopped = threading.Event()
+                if self.closed or (self.status is Status.VACANT and self.mailbox.closed):
+                    self._stopped.set()
+            return self._stopped
+
+    @property
     def closed(self) -> bool:
         """Whether the place has been given up."""
         return self.status is Status.CLOSED
@@ -157,6 +169,7 @@ class ActorPlace(Place):
         self.administrative = self.draining = False
         self.stop_reason = NORMAL
         self.mailbox.reopen()
+        self._note_stopped(False)
         self.signal(Start(reply, contextvars.copy_context()))
         if self.system.closed:  # nobody may be left to start it
             reply._set(error=self._too_late())
@@ -200,6 +213,7 @@ class ActorPlace(Place):
         self.terminate_queued("has stopped" if reason.orderly else f"has ended ({reason})")
         self.drain.close()
         tell_all(watches, self, reason, closed=True)
+        self._note_stopped(True)
         self._answer_stops(reason)
 
     def vacate(self) -> None:
@@ -208,6 +222,7 @@ class ActorPlace(Place):
         with self.lock:
             watches = self._watches_to_tell(untold=True)  # since the end of its instance
         tell_all(watches, self, NOPROC, closed=False)
+        self._note_stopped(True)
         self._answer_stops(NORMAL)
         for place in self.system.below(self):
             place.vacate()
@@ -215,6 +230,11 @@ class ActorPlace(Place):
     def without_instance(self) -> bool:
         """Tell whether there is no instance, and none to come unless somebody starts one."""
         return self.status is Status.VACANT and self.mailbox.closed
+
+    def _note_stopped(self, stopped: bool) -> None:
+        with self.lock:
+            if self._stopped is not None:
+                (self._stopped.set if stopped else self._stopped.clear)()
 
     def can_drain(self) -> bool:
         """Tell whether there is an instance to handle what is queued."""
@@ -244,6 +264,13 @@ class ActorPlace(Place):
             self._start_reply._set(error=StartFailed(f"actor '{self.path}' was ended before it had started: {why}"))
         for reply in replies:
             reply._set(KILLED)
+
+    def _reject(self, token: Token[Any], error: BaseException) -> None:
+        if isinstance(error, ActorDead) and self.mailbox.closed:
+            why = str(error)
+            error = ActorDead(f"{self.ref} not found")
+            error.add_note(why)
+        super()._reject(token, error)
 
     # The life of an instance, run by a drainer; a drainer that was dismissed meanwhile changes nothing any more
 
@@ -290,7 +317,7 @@ class ActorPlace(Place):
 
     def crashing(self, error: BaseException, drainer: Drainer) -> Life:
         """End the instance because its code raised."""
-        _logger.error("actor '%s' crashed: %s", self.path, safe_repr(error), exc_info=error)
+        _logger.error("Unhandled exception in %s:", self.ref, exc_info=error)
         return self._ending(ExitReason("error", error), drainer)
 
     def _ending(self, reason: ExitReason, drainer: Drainer) -> Life:
@@ -302,11 +329,13 @@ class ActorPlace(Place):
             if was_running:
                 self.status = Status.STOPPING
                 self.mailbox.suspend()
+        if self.owner is None:  # nobody starts it again, so, as in pykka, it is dead before its last hook runs
+            self.mailbox.close(keep=True)
+            self.system.leave_pykka_registry(self)
         if instance is not None:
             _, hook_error = yield lambda: _hook(instance, reason.error)
             if hook_error is not None:
-                hook = "on_stop" if reason.error is None else "on_failure"
-                _logger.error("%s of actor '%s' raised %s", hook, self.path, safe_repr(hook_error), exc_info=hook_error)
+                _logger.error("Unhandled exception in %s:", self.ref, exc_info=hook_error)
         with self.lock:
             if not drainer.at_work:
                 return
@@ -380,7 +409,10 @@ class ActorPlace(Place):
         # A read of an attribute changes nothing, so what it raises is only the reader's.
         harmless = isinstance(token._call, pykka.messages.ProxyGetAttr)
         token._finish(TokenState.FAILED, error=error)
-        return None if harmless or isinstance(error, self.actor_class.expected) else error
+        if not harmless and not isinstance(error, self.actor_class.expected):
+            return error
+        _logger.info("Exception returned from %s to caller:", self.ref, exc_info=error)
+        return None
 
 
 def _hook(instance: BaseActor, error: BaseException | None) -> Any:

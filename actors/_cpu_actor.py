@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from actors._actor import BaseActor
 from actors._cpu_drain import CpuDrain
+from actors._pinned_dispatcher import PinnedDrain
 
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace
@@ -21,6 +22,17 @@ class CpuActor(BaseActor):
 
     affinity: ClassVar[str] = "cpu"
 
+    dispatcher: ClassVar[Literal["shared", "pinned"]] = "shared"
+    """Which thread runs its code: any of those that all share, or one of its own for life (`pinned`).
+
+    A pinned actor's `__init__`, hooks and messages all see the same thread, over restarts too, as libraries need
+    whose objects belong to the thread that made them (sqlite3, user interfaces).
+    """
+
     @classmethod
     def _make_drain(cls, place: ActorPlace) -> Drain:
+        if cls.dispatcher == "pinned":
+            return PinnedDrain(place, cls.throughput, cls.throughput_deadline)
+        if cls.dispatcher != "shared":
+            raise ValueError(f"dispatcher of {cls.__name__} is {cls.dispatcher!r}; choose 'shared' or 'pinned'")
         return CpuDrain(place, place.system.dispatcher, cls.throughput, cls.throughput_deadline)

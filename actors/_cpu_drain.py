@@ -19,6 +19,7 @@ from actors._token import Token
 
 if TYPE_CHECKING:
     from actors._dispatcher import Dispatcher
+    from actors._pinned_dispatcher import PinnedDispatcher
     from actors._place import Place
     from actors._signals import Signal
 
@@ -33,7 +34,11 @@ class CpuDrain:
     __slots__ = ("dispatcher", "place", "slots", "throughput", "throughput_deadline")
 
     def __init__(
-        self, place: Place, dispatcher: Dispatcher, throughput: int = 64, throughput_deadline: float = 0.005
+        self,
+        place: Place,
+        dispatcher: Dispatcher | PinnedDispatcher,
+        throughput: int = 64,
+        throughput_deadline: float = 0.005,
     ) -> None:
         self.place = place
         self.dispatcher = dispatcher

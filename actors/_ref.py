@@ -1,8 +1,8 @@
-"""References to actors, and proxies: what the rest of the program holds instead of an actor."""
+"""References to actors: what the rest of the program holds instead of an actor."""
 
 from __future__ import annotations
 
-import inspect
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
@@ -11,9 +11,10 @@ import pykka.messages
 import trio
 from pykka.messages import _ActorStop
 
-from actors._exceptions import ActorDead, MailboxFull, WaitTimeout, WouldBlock
+from actors._exceptions import MailboxFull, WaitTimeout, WouldBlock
 from actors._lifecycle import TokenState
 from actors._monitor import Down, Watch
+from actors._proxy import ActorProxy
 from actors._reply import Reply
 from actors._token import Token
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound="pykka.Actor")
 
-_MISSING = object()
 _NO_KWARGS: dict[str, Any] = {}
 _PROXY_MESSAGES = (pykka.messages.ProxyCall, pykka.messages.ProxyGetAttr, pykka.messages.ProxySetAttr)
 
@@ -52,6 +52,16 @@ class ActorRef(pykka.ActorRef[A]):
     def actor_inbox(self) -> Mailbox:  # type: ignore[override]
         """The mailbox of the actor's place."""
         return self._place.mailbox
+
+    @property
+    def actor_stopped(self) -> threading.Event:  # type: ignore[override]
+        """Set while the actor accepts no messages and has no instance; a place that is started again clears it."""
+        return self._place.stopped
+
+    @property
+    def _actor_weakref(self) -> Callable[[], A | None]:  # type: ignore[override]
+        """What pykka's own proxy gets the instance from."""
+        return lambda: cast("A | None", self._place.instance)
 
     def is_alive(self) -> bool:
         """Tell whether the actor accepts messages; true while it is being restarted, too."""
@@ -190,56 +200,7 @@ class ActorRef(pykka.ActorRef[A]):
         return Token(place, operation, message, (), _NO_KWARGS)
 
     def __repr__(self) -> str:
-        return f"<ActorRef {self.path} ({self.actor_class.__name__})>"
+        return f"<ActorRef for {self}>"
 
     def __str__(self) -> str:
-        return f"{self.actor_class.__name__} ({self.path})"
-
-
-class ActorProxy(pykka.ActorProxy[A]):
-    """An actor as an object: each method call, attribute read and write is a token.
-
-    It looks at the class and holds only the ref, so it stays valid across restarts. `proxy.method(...)` returns
-    the call's token; `proxy.method.defer(...)` expects no answer; `proxy.attribute` returns the token of its
-    value; `proxy.attribute = value` waits until the value is set.
-    """
-
-    def __init__(self, *, actor_ref: pykka.ActorRef[A], attr_path: tuple[str, ...] | None = None) -> None:
-        if not actor_ref.is_alive():
-            raise ActorDead(f"{actor_ref} has stopped; there is nothing to make a proxy of")
-        self.__dict__.update(actor_ref=actor_ref, _attr_path=attr_path or ())
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(f"'{name}' is private; a proxy does not hand it out")
-        path = (*self._attr_path, name)
-        ref = cast("ActorRef[A]", self.actor_ref)
-        target: Any = ref.actor_class
-        for part in path:
-            target = inspect.getattr_static(target, part, _MISSING)
-        instance = ref._place.instance
-        if target is _MISSING and instance is not None and path[0] not in vars(instance):
-            raise AttributeError(f"{ref.actor_class.__name__} has no attribute '{'.'.join(path)}'")
-        if callable(target) or isinstance(target, classmethod | staticmethod):
-            return pykka.CallableProxy(actor_ref=self.actor_ref, attr_path=path)
-        if getattr(target, "_pykka_traversable", False) or getattr(target, "pykka_traversable", False):
-            return ActorProxy(actor_ref=self.actor_ref, attr_path=path)
-        return self.actor_ref.ask(pykka.messages.ProxyGetAttr(attr_path=path), block=False)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        message = pykka.messages.ProxySetAttr(attr_path=(*self._attr_path, name), value=value)
-        self.actor_ref.ask(message)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *(n for n in dir(self.actor_ref.actor_class) if n[0] != "_")})
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ActorProxy):
-            return False
-        return (self.actor_ref, self._attr_path) == (other.actor_ref, other._attr_path)
-
-    def __hash__(self) -> int:
-        return hash((self.actor_ref, self._attr_path))
-
-    def __repr__(self) -> str:
-        return f"<ActorProxy for {self.actor_ref}, attr_path={self._attr_path!r}>"
+        return f"{self.actor_class.__name__} ({self.path}, {self.actor_urn})"

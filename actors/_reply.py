@@ -121,6 +121,8 @@ class Reply(Generic[T]):
         yield from self.wait().__await__()
         return self.result()
 
+    __iter__ = __await__  # for `yield from`, as in pykka
+
     def _set(self, value: Any = None, error: BaseException | None = None) -> bool:
         """Set the outcome unless there is one; tell whether this call did."""
         with _rare:
@@ -224,10 +226,10 @@ class Reply(Generic[T]):
         finally:
             self._discard_callback(arrive)
 
-    def _as_pykka(self) -> pykka.ThreadingFuture[Any]:
-        future: pykka.ThreadingFuture[Any] = pykka.ThreadingFuture()
-        future.set_get_hook(self.result)
-        return future
+    def _as_pykka(self) -> pykka.Future[Any]:
+        from actors._future import Future  # only here: a future is a reply
+
+        return Future.made_of((self,), self.result)
 
     def _describe(self) -> str:
         return "a reply"

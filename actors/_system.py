@@ -24,6 +24,7 @@ from actors._exit_reason import ExitReason
 from actors._lifecycle import TokenState
 from actors._observer import Observed
 from actors._operation_place import OperationPlace
+from actors._pinned_dispatcher import PinnedThreads
 from actors._place import Place
 from actors._ref import ActorRef
 from actors._timers import Timers
@@ -53,13 +54,15 @@ class SystemStatistics:
     Attributes:
         tokens: {state: how many tokens are in it, or ended in it, since the system was opened}.
         actors: places of actors.
-        dispatcher: the CPU threads.
+        dispatcher: the CPU threads that actors share.
+        pinned: CPU threads that belong to one actor each, those that could not be ended included.
         abandoned: names of threads whose code could not be ended.
     """
 
     tokens: Mapping[TokenState, int]
     actors: int
     dispatcher: DispatcherStatistics
+    pinned: int
     abandoned: tuple[str, ...]
 
 
@@ -93,6 +96,7 @@ class ActorSystem(Observed):
         self.name = name
         self.clock = clock
         self.dispatcher = Dispatcher(f"{name}-cpu", size)
+        self.pinned = PinnedThreads()
         self.system_host = TrioHost(f"{name}-system")
         self.io_host = TrioHost(f"{name}-io")
         self.blocked_after = blocked_after
@@ -194,9 +198,15 @@ class ActorSystem(Observed):
         try:
             place.start().result()
         except BaseException:
+            self.leave_pykka_registry(place)
             place.close(ExitReason("shutdown"))
             raise
         return place.ref
+
+    def leave_pykka_registry(self, place: ActorPlace) -> None:
+        """Take an actor that nobody supervises out of pykka's registry, if those of this system are there."""
+        if self.in_pykka_registry:
+            pykka.ActorRegistry.unregister(place.ref)
 
     def next_name(self) -> int:
         """Return a number for the name of an actor that was given none."""
@@ -237,8 +247,6 @@ class ActorSystem(Observed):
                 del siblings[place.path]
                 if not siblings:
                     del self._below[above]
-        if self.in_pykka_registry and isinstance(place, ActorPlace):
-            pykka.ActorRegistry.unregister(place.ref)
 
     def _register(self, place: Place) -> None:
         with self._lock:
@@ -279,7 +287,7 @@ class ActorSystem(Observed):
         tokens.update(Counter(token.state for token in live))
         tokens.update(uncompleted)
         tokens[TokenState.COMPLETED] = max(0, created - len(live) - sum(uncompleted.values()))
-        return SystemStatistics(tokens, actors, self.dispatcher.statistics(), abandoned)
+        return SystemStatistics(tokens, actors, self.dispatcher.statistics(), len(self.pinned), abandoned)
 
     # Closing
 
@@ -312,7 +320,7 @@ class ActorSystem(Observed):
         for host in hosts:
             host.cancel()
         deadline = max(deadline, time.monotonic() + _LAST_SECONDS)
-        late = self.dispatcher.close(deadline)
+        late = self.dispatcher.close(deadline) + self.pinned.close(deadline)
         for host in hosts:
             late += host.join(deadline)
         _log_context.uninstall(self)

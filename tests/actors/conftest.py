@@ -44,7 +44,13 @@ def system() -> Iterator[ActorSystem]:
     assert late == ()
 
 
-@pytest.fixture(params=[CpuActor, IoActor], ids=["cpu", "io"])
+class PinnedActor(CpuActor):
+    """A CPU actor with a thread of its own."""
+
+    dispatcher = "pinned"
+
+
+@pytest.fixture(params=[CpuActor, PinnedActor, IoActor], ids=["cpu", "pinned", "io"])
 def base(request: pytest.FixtureRequest) -> type[BaseActor]:
     """The base class of an actor of each kind."""
     chosen: type[BaseActor] = request.param

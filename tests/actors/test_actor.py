@@ -7,9 +7,11 @@ import logging
 import random
 import threading
 import traceback
+import uuid
 from collections.abc import Callable
 from typing import Any
 
+import pykka
 import pytest
 import trio
 
@@ -115,10 +117,17 @@ def test_hooks_run_in_order_around_the_messages(base: Any, start: Any, ledger: L
     assert ledger.events == ["init", "on_start", 1, "on_stop"]
 
 
-def test_an_actor_class_is_not_called_directly(base: Any, ledger: Ledger) -> None:
-    """The error says how to start it."""
-    with pytest.raises(TypeError, match="start"):
-        make(base, ledger)()
+def test_an_actor_that_was_made_by_hand_is_only_an_object(base: Any, ledger: Ledger) -> None:
+    """Its methods can be tried; what needs a place raises an error that says how to start it."""
+    actor = make(base, ledger)()
+    assert actor.note(1) == 1
+    assert uuid.UUID(actor.actor_urn).version == 4
+    assert actor.actor_urn == actor.actor_urn
+    assert str(actor) == f"{type(actor).__name__} ({actor.actor_urn})"
+
+    for use in (lambda: actor.actor_ref, lambda: actor.actor_inbox, actor.stop):
+        with pytest.raises(TypeError, match=r"made by hand.*start"):
+            use()
 
 
 @pytest.mark.parametrize("where", ["__init__", "on_start"])
@@ -307,9 +316,46 @@ def test_a_crash_is_logged_once(base: Any, start: Any, ledger: Ledger, caplog: p
         ref.proxy().fail(Boom("the crash")).exception(LIMIT)
         ref.stop(timeout=LIMIT)
 
-    assert [record.getMessage() for record in caplog.records].count(
-        f"actor '{ref.path}' crashed: Boom('the crash')"
-    ) == 1
+    assert [record.getMessage() for record in caplog.records].count(f"Unhandled exception in {ref}:") == 1
+    assert [record.exc_info[1].args for record in caplog.records if record.exc_info] == [("the crash",)]
+
+
+@pytest.mark.parametrize("crash", [True, False])
+def test_an_actor_that_nobody_supervises_is_dead_before_its_last_hook(base: Any, crash: bool) -> None:
+    """In `on_stop` and `on_failure` it accepts nothing and is not in pykka's registry any more, as in pykka."""
+    seen: list[Any] = []
+
+    class Last(base):  # type: ignore[misc]
+        def on_stop(self) -> None:
+            seen.append((self.actor_ref.is_alive(), pykka.ActorRegistry.get_by_urn(self.actor_urn)))
+
+        def on_failure(self, *_: object) -> None:
+            self.on_stop()
+
+        def crash(self) -> None:
+            raise Boom
+
+    ref = Last.start()
+    assert pykka.ActorRegistry.get_by_urn(ref.actor_urn) is ref
+    if crash:
+        ref.proxy().crash().exception(LIMIT)
+    ref.stop(timeout=LIMIT)
+
+    assert seen == [(False, None)]
+
+
+def test_an_expected_exception_is_logged_as_an_answer(
+    base: Any, start: Any, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Failures are never silent, even if nobody asked for the answer; this one is no error."""
+    ref = start(make(base, ledger))
+    with caplog.at_level(logging.INFO):
+        ref.proxy().fail.defer(LookupError("asked to"))
+        ref.stop(timeout=LIMIT)
+
+    assert [(r.levelno, r.getMessage()) for r in caplog.records if r.exc_info] == [
+        (logging.INFO, f"Exception returned from {ref} to caller:")
+    ]
 
 
 def test_an_expected_exception_is_an_answer(base: Any, start: Any, ledger: Ledger) -> None:
@@ -945,9 +991,10 @@ def test_a_hook_that_was_sealed_does_not_disturb_the_next_instance(
     place.start().result(LIMIT)
     ends = list(ledger.ends)
     assert place.ref.proxy().ping().result(LIMIT) == "pong"
-    assert system.dispatcher.statistics().abandoned == 1
+    assert len(system.statistics().abandoned) == 1
     door.open()
-    until(lambda: system.dispatcher.statistics().abandoned == 0)  # the late code has returned
+    # The late code has returned.
+    until(lambda: system.dispatcher.statistics().abandoned == 0 and system.statistics().pinned <= 1)
 
     assert (place.status, place.instance is not None) == (Status.RUNNING, True)
     assert ledger.ends == ends

@@ -94,7 +94,8 @@ def test_hooks_and_the_runtime_name_the_actor(base: type[BaseActor], system: Act
     place.ref.ask([].pop, block=False).exception(LIMIT)
     place.stop(drain=False, administrative=True).result(LIMIT)
 
-    assert [handler.fields(text)[1] for text in ("starting", "failing", "actor 'writer' crashed")] == ["writer"] * 3
+    texts = ("starting", "failing", f"Unhandled exception in {place.ref}:")
+    assert [handler.fields(text)[1] for text in texts] == ["writer"] * 3
 
 
 def test_a_direct_call_names_its_operation(system: ActorSystem, handler: Handler) -> None:

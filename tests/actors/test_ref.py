@@ -10,7 +10,7 @@ import pykka.messages
 import pytest
 import trio
 
-from actors import ActorDead, ActorProxy, ActorSystem, BaseActor, Token, WaitTimeout
+from actors import NORMAL, ActorDead, ActorProxy, ActorSystem, BaseActor, Token, WaitTimeout
 
 LIMIT = 10.0
 
@@ -311,7 +311,7 @@ def test_there_is_one_ref_for_a_place(base: Any, start: Any, system: ActorSystem
     assert ref.actor_urn.startswith("urn:uuid:")
     assert ref.actor_urn != other.actor_urn
 
-    assert (repr(ref), str(ref)) == (f"<ActorRef {ref.path} (Account)>", f"Account ({ref.path})")
+    assert (repr(ref), str(ref)) == (f"<ActorRef for {ref}>", f"Account ({ref.path}, {ref.actor_urn})")
 
 
 def test_a_proxy_does_not_hold_the_instance(base: Any, start: Any, system: ActorSystem) -> None:
@@ -335,3 +335,37 @@ def test_exceptions_of_this_floor_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(ActorDead("gone")))
 
     assert (type(error), error.args) == (ActorDead, ("gone",))
+
+
+def test_what_is_sent_to_a_dead_actor_is_refused_in_pykkas_words(base: Any, start: Any) -> None:
+    """The error of `tell`, `ask` and a token names the ref; a note says what became of the message."""
+    ref = start(make(base))
+    ref.stop(timeout=LIMIT)
+    errors: list[BaseException | None] = [ref.ask("x", block=False).exception()]
+    for send in (ref.tell, ref.ask):
+        with pytest.raises(ActorDead) as caught:
+            send("x")
+        errors.append(caught.value)
+
+    for error in errors:
+        assert str(error) == f"{ref} not found"
+        assert [note.partition(";")[0] for note in error.__notes__] == [f"actor '{ref.path}' has stopped"]
+
+
+def test_actor_stopped_is_an_event_that_can_be_waited_for(base: Any, system: ActorSystem) -> None:
+    """It is set when the actor has ended, whoever asked first; a new start of the same place clears it."""
+    place = system.place("account", make(base), owner=lambda place, *_: place.vacate())
+    stopped = place.ref.actor_stopped
+    place.start().result(LIMIT)
+    assert not stopped.is_set()
+    place.ref.stop(timeout=LIMIT)
+    assert stopped.wait(LIMIT)
+    place.start().result(LIMIT)
+    assert place.instance is not None
+    assert (stopped.is_set(), place.instance.actor_stopped is stopped) == (False, True)
+    place.close(NORMAL)
+    assert stopped.is_set()
+
+    late = system.start_actor(make(base), (), {})
+    late.stop(timeout=LIMIT)
+    assert late.actor_stopped.is_set()

@@ -271,7 +271,7 @@ def test_a_token_lets_go_of_arguments_and_context_when_it_ends(outcome: str, sta
     assert [ref() for ref in refs] == [None, None, None]
 
 
-def test_a_chain_of_tokens_keeps_no_history_alive(start: Any) -> None:
+def test_a_chain_of_tokens_keeps_no_history_alive(start: Any, until: Any) -> None:
     """Each token made in the step of the one before; none but the last is kept."""
     made: list[weakref.ref[Heavy]] = []
     last: list[Any] = []
@@ -288,6 +288,7 @@ def test_a_chain_of_tokens_keeps_no_history_alive(start: Any) -> None:
 
     ref = start(Chain)
     ref.proxy().link(200).result(LIMIT)
+    until(lambda: bool(last))  # a stop closes the intake, for the chain, too
     ref.stop(timeout=LIMIT)
     gc.collect()
     assert len(made) == 201

@@ -328,7 +328,7 @@ def test_a_typo_on_a_proxy_is_the_callers_error_alone() -> None:
     """The attribute error is raised at once, and the actor lives on."""
     with Gate("shop") as gate:
         proxy = gate.spawn(Counter, 3).proxy()
-        with pytest.raises(AttributeError, match="Counter has no attribute 'incremnt'"):
+        with pytest.raises(AttributeError, match=r"Counter.* has no attribute 'incremnt'"):
             proxy.incremnt()
 
         assert proxy.value.result(WAIT) == 3

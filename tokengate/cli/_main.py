@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from importlib.metadata import version
 
 import click
@@ -27,8 +28,10 @@ def main(verbose: int) -> None:
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """Leave the tracebacks of the runtime's own records out; `-v` shows them."""
-    if record.name.startswith("tokengate"):
+    """Leave the exception of the tracebacks in the runtime's own records; `-v` shows all of them."""
+    if record.name.startswith("tokengate") and record.exc_info:
+        error = " ".join("".join(traceback.format_exception_only(record.exc_info[1])).split())
+        record.msg, record.args = f"{record.getMessage()} {error}", ()
         record.exc_info = record.exc_text = None
     return True
 

@@ -38,6 +38,13 @@ def broken(gate): raise RuntimeError("no config")
 class Bad(CpuActor):
     def on_start(self): raise RuntimeError("no disk")
 
+class Unlucky(CpuActor):
+    def draw(self): raise RuntimeError("no\\nluck")
+
+def unlucky(gate):
+    gate.spawn(Unlucky).proxy().draw().exception()
+    gate.request_stop()
+
 bad = Gate("bad", children=[ChildSpec("bad", Bad)])
 number = 5
 
@@ -92,6 +99,17 @@ def test_a_module_is_found_from_the_working_directory(service: Path) -> None:
     running.signal(signal.SIGINT)
 
     assert running.end()[0] == 0
+
+
+@pytest.mark.parametrize("option", [None, "-v"])
+def test_a_crash_is_logged_in_one_line(service: Path, option: str | None) -> None:
+    """It names the actor and the exception; `-v` shows the traceback."""
+    command = [sys.executable, "-m", "tokengate", *([option] if option else []), "run", f"{service}:unlucky"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    (line,) = [line for line in done.stderr.splitlines() if "Unhandled exception in Unlucky" in line]
+
+    assert line.endswith(": RuntimeError: no luck") == (option is None)
+    assert ("Traceback" in done.stderr) == (option is not None)
 
 
 def test_a_second_signal_hurries_and_what_is_left_behind_is_named(service: Path) -> None:

@@ -1,0 +1,146 @@
+"""A thread of its own for one place: what libraries need whose objects belong to the thread that made them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from itertools import count
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from actors._cpu_drain import CpuDrain
+
+if TYPE_CHECKING:
+    from actors._dispatcher import Runnable
+    from actors._place import Place
+
+_logger = logging.getLogger("tokengate.actors")
+
+
+class PinnedThreads:
+    """All threads of one system that belong to one place each; they end with their place or with the system."""
+
+    def __init__(self) -> None:
+        self.closing = False
+        self._lock = threading.Lock()
+        self._of: dict[threading.Thread, PinnedDispatcher] = {}  # {thread that has not ended: whose it is}
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def begun(self, thread: threading.Thread, dispatcher: PinnedDispatcher) -> None:
+        with self._lock:
+            self._of[thread] = dispatcher
+
+    def ended(self, thread: threading.Thread) -> None:
+        with self._lock:
+            self._of.pop(thread, None)
+
+    def close(self, deadline: float) -> list[str]:
+        """Let the threads finish what they do and go.
+
+        Args:
+            deadline: when to stop waiting for them, in seconds of `time.monotonic`.
+
+        Returns:
+            names of the threads that were still at work then; they are daemons, and go when their code returns.
+        """
+        with self._lock:
+            self.closing = True
+            threads = dict(self._of)
+        for dispatcher in set(threads.values()):
+            dispatcher.close()
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        return sorted(thread.name for thread in threads if thread.is_alive())
+
+
+class PinnedDispatcher:
+    """One thread that runs all that is submitted, from the first runnable until `close`.
+
+    Only an abandoned thread is ever replaced: what was submitted and has not begun runs on the next one.
+
+    Args:
+        name: of the thread; one that replaces another is numbered.
+        threads: of the system; told when a thread begins and ends.
+    """
+
+    def __init__(self, name: str, threads: PinnedThreads) -> None:
+        self._name = name
+        self._threads = threads
+        self._queue: SimpleQueue[Runnable | None] = SimpleQueue()  # None: the thread shall look whether to go
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None  # changes under the lock; another one that runs is abandoned
+        self._numbers = count(1)
+        self._closed = False
+
+    def submit(self, runnable: Runnable) -> None:
+        with self._lock:
+            self._queue.put(runnable)
+            self._ensure_thread()
+            if self._threads.closing:  # this may have come too late for its `close` to see
+                self._closed = True
+            if self._closed:
+                self._queue.put(None)
+
+    def abandon(self, thread: threading.Thread) -> None:
+        """Leave a thread that cannot be ended to its code; it runs nothing else any more."""
+        with self._lock:
+            if self._thread is thread:
+                self._thread = None
+                if not self._queue.empty():
+                    self._ensure_thread()
+
+    def close(self) -> None:
+        """Let the thread go when it has run what was submitted."""
+        with self._lock:
+            self._closed = True
+            self._queue.put(None)
+
+    def _ensure_thread(self) -> None:
+        if self._thread is None:
+            number = next(self._numbers)
+            name = self._name if number == 1 else f"{self._name}-{number}"
+            self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+            self._threads.begun(self._thread, self)
+            self._thread.start()
+
+    def _main(self) -> None:
+        me = threading.current_thread()
+        while True:
+            runnable = self._queue.get()
+            if runnable is not None:
+                try:
+                    while runnable.run():
+                        pass  # there is nobody to make room for
+                except BaseException:
+                    # A bug of the runtime, not of user code, whose exceptions end in its token.
+                    _logger.exception("%s could not run %r", me.name, runnable)
+                del runnable  # an idle thread keeps nothing alive
+            if self._may_go(me):
+                self._threads.ended(me)
+                return
+
+    def _may_go(self, me: threading.Thread) -> bool:
+        with self._lock:
+            if self._thread is me:
+                if not self._closed or not self._queue.empty():
+                    return False
+                self._thread = None
+            return True
+
+
+class PinnedDrain(CpuDrain):
+    """Runs a place's tokens on its own thread, which goes when the place is given up."""
+
+    __slots__ = ("_pinned",)
+
+    def __init__(self, place: Place, throughput: int, throughput_deadline: float) -> None:
+        system = place.system
+        self._pinned = PinnedDispatcher(f"{system.name}-cpu-{place.path}", system.pinned)
+        super().__init__(place, self._pinned, throughput, throughput_deadline)
+
+    def close(self) -> None:
+        self._pinned.close()
