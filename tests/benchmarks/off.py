@@ -1,20 +1,18 @@
-"""What a decorated call costs beyond the plain function, with no gate open and on an idle operation of an open one.
+"""What a decorated call costs beyond the plain function while no gate is open: at most 150 ns.
 
-Prints JSON lines; nanoseconds are medians over interleaved rounds.
+Prints the same kind of line as `run.py`; the limit takes the place of the peer, and the figures are nanoseconds.
 
-    python tests/benchmarks/off.py
+    python tests/benchmarks/off.py [--quick] [--pairs N]
 """
 
 from __future__ import annotations
 
-import json
-import statistics
-import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 
-from tokengate import Gate, token
+from _harness import Sides, Size, limit, main, workload
+
+from tokengate import token
 
 
 def plain(a: int, b: int = 1) -> int:
@@ -31,27 +29,16 @@ def nanoseconds(call: Callable[[], object], number: int) -> float:
     return (time.perf_counter_ns() - started) / number
 
 
-def main() -> None:
-    version = sys.version.split()[0]
-    rounds = [(nanoseconds(lambda: plain(1), 100_000), nanoseconds(lambda: decorated(1), 100_000)) for _ in range(15)]
-    extra = statistics.median(ours - theirs for theirs, ours in rounds)
-    print(json.dumps({"workload": "no gate", "python": version, "extra_ns": round(extra, 1)}))
-    with Gate("off"), ThreadPoolExecutor(2) as pool:
-        pairs = [
-            (
-                nanoseconds(lambda: pool.submit(plain, 1).result(), 2_000),
-                nanoseconds(lambda: decorated(1), 2_000),
-            )
-            for _ in range(15)
-        ]
-    ratio = statistics.median(ours / theirs for theirs, ours in pairs)
-    direct = statistics.median(ours for _, ours in pairs)
-    print(
-        json.dumps(
-            {"workload": "direct call", "python": version, "ns": round(direct), "ratio_to_executor": round(ratio, 3)}
-        )
-    )
+@workload("off", figure="extra_ns", at_most=1)
+def no_gate(size: Size) -> Iterator[Sides]:
+    number = size.of(200_000)
+
+    def ours() -> Mapping[str, float]:
+        without = nanoseconds(lambda: plain(1), number)
+        return {"extra_ns": nanoseconds(lambda: decorated(1), number) - without}
+
+    yield ours, limit("extra_ns", 150)
 
 
 if __name__ == "__main__":
-    main()
+    main([no_gate], __doc__ or "")
