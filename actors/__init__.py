@@ -11,7 +11,7 @@
 #   what it is told    _timers.py (of time), _monitor.py (of deaths), _notice.py (how such a message gets there)
 #   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py or on one of
 #                      _pinned_dispatcher.py, _io_drain.py on the loop of _trio_host.py, _blocking.py (a thread that
-#                      waits)
+#                      waits), _stalls.py (one that blocks unseen), _waits_for.py (who waits for whom)
 #   what holds it all  _system.py, _open_systems.py (fork and exit of the process); _log_context.py (log records),
 #                      _watchdog.py (of the io loop), _observer.py (who is told), _events.py, _exit_reason.py,
 #                      _exceptions.py
@@ -24,6 +24,7 @@ from actors._dispatcher import DispatcherStatistics
 from actors._events import DeadLetter
 from actors._exceptions import (
     ActorDead,
+    DeadlockError,
     IllegalTransition,
     MailboxFull,
     NameTaken,
@@ -76,6 +77,7 @@ __all__ = [
     "BaseActor",
     "CpuActor",
     "DeadLetter",
+    "DeadlockError",
     "DispatcherStatistics",
     "Down",
     "Drain",

@@ -65,6 +65,8 @@ class ActorPlace(Place):
             ended; it decides what comes next. Without one, the place is closed.
     """
 
+    exclusive = True
+
     __slots__ = (
         "_start_reply",
         "_stop_replies",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -26,9 +27,13 @@ class Runnable(Protocol):
         ...
 
 
+# Threads beyond the dispatcher's size, at most; those that are abandoned do not count.
+_MAX_SPARES = 64
+
+
 @attrs.frozen
 class DispatcherStatistics:
-    """A dispatcher's threads at one moment: alive, of these waiting for tokens, of these abandoned."""
+    """A dispatcher's threads at one moment: alive, of these waiting for tokens or stalled, of these abandoned."""
 
     size: int
     threads: int
@@ -37,11 +42,41 @@ class DispatcherStatistics:
     runnable: int
 
 
+class CpuThread(threading.Thread):
+    """A thread of a dispatcher.
+
+    Attributes:
+        quantum: number of the quantum it runs, or ran last.
+        busy: whether it runs one.
+    """
+
+    def __init__(self, target: Callable[[CpuThread], object], name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.quantum = 0
+        self.busy = False
+        self._main = target
+        self._clock: int | None = None  # asked for by the thread itself: for one that is gone that is not safe
+
+    def run(self) -> None:
+        if hasattr(time, "pthread_getcpuclockid"):
+            self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._main(self)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time it has used; where that is not known, the time of day, so that it is never nothing."""
+        if self._clock is not None:
+            try:
+                return time.clock_gettime(self._clock)
+            except OSError:  # it has ended meanwhile
+                pass
+        return time.monotonic()
+
+
 class Dispatcher:
     """A pool of threads over one queue of runnables.
 
-    As many threads as `size` are always free to run steps: for each that waits for another token, or that is
-    abandoned in code that cannot be ended, a spare is started.
+    As many threads as `size` are always free to run steps: for each that waits for another token, that blocks in
+    something else while there is work, or that is abandoned in code that cannot be ended, a spare is started.
 
     Args:
         name: prefix of the names of the threads.
@@ -53,12 +88,21 @@ class Dispatcher:
         self._name = name
         self._queue: SimpleQueue[Runnable | None] = SimpleQueue()  # None: a thread shall look whether to go
         self._lock = threading.Lock()
-        self._threads: set[threading.Thread] = set()
-        self._blocked = 0
+        self._threads: set[CpuThread] = set()
+        self._waiting: set[threading.Thread] = set()  # whose step waits for another token
+        self._stalled: set[CpuThread] = set()  # whose step uses no CPU time while there is work
         self._abandoned: set[threading.Thread] = set()
         self._started = 0
         self._closing = False
-        self.submit = self._queue.put
+        self.watched = False  # whether somebody looks for stalled threads
+        self.watch: Callable[[], object] = bool  # called when work comes and nobody does
+
+    def submit(self, runnable: Runnable) -> None:
+        """Have a runnable run."""
+        self._queue.put(runnable)
+        if not self.watched:
+            self.watched = True
+            self.watch()
 
     def open(self) -> None:
         """Start the threads."""
@@ -101,12 +145,28 @@ class Dispatcher:
 
     def step_waits(self) -> None:
         with self._lock:
-            self._blocked += 1
+            self._waiting.add(threading.current_thread())
             self._fill()
 
     def step_resumes(self) -> None:
         with self._lock:
-            self._blocked -= 1
+            self._waiting.discard(threading.current_thread())
+
+    def waiting(self) -> bool:
+        """Tell whether a runnable waits for a thread."""
+        return not self._queue.empty()
+
+    def at_work(self) -> list[CpuThread]:
+        """Return the threads that run a quantum."""
+        with self._lock:
+            return [thread for thread in self._threads if thread.busy]
+
+    def set_stalled(self, threads: set[CpuThread]) -> None:
+        """Say which threads block, as far as can be seen; until this is said again they count as not there."""
+        if threads or self._stalled:
+            with self._lock:
+                self._stalled = threads & self._threads
+                self._fill()
 
     def statistics(self) -> DispatcherStatistics:
         """Return the figures of this moment."""
@@ -114,15 +174,16 @@ class Dispatcher:
             return DispatcherStatistics(
                 size=self.size,
                 threads=len(self._threads),
-                blocked=self._blocked,
+                blocked=len(self._waiting | self._stalled),
                 abandoned=len(self._abandoned),
                 runnable=self._queue.qsize(),
             )
 
     def _fill(self) -> None:
         """Start threads until enough are free; under the lock."""
-        while not self._closing and self._free() < self.size:
-            thread = threading.Thread(target=self._main, name=f"{self._name}-{self._started}", daemon=True)
+        most = self.size + _MAX_SPARES + len(self._abandoned)
+        while not self._closing and self._free() < self.size and len(self._threads) < most:
+            thread = CpuThread(self._main, f"{self._name}-{self._started}")
             self._started += 1
             try:
                 thread.start()
@@ -134,38 +195,41 @@ class Dispatcher:
             self._threads.add(thread)
 
     def _free(self) -> int:
-        return len(self._threads) - self._blocked - len(self._abandoned)
+        return len(self._threads) - len(self._waiting | self._stalled | self._abandoned)
 
-    def _main(self) -> None:
+    def _main(self, me: CpuThread) -> None:
         lend_this_thread(self)
-        me = threading.current_thread()
         queue = self._queue
         while True:
-            spare = self._free() > self.size
+            spares = len(self._threads) > self.size
             try:
-                runnable = queue.get(timeout=_SPARE_IDLE if spare else None)
+                runnable = queue.get(timeout=_SPARE_IDLE if spares else None)
             except Empty:
                 runnable = None
             if runnable is None:
                 if self._may_go(me):
                     return
                 continue
+            me.busy = True
             try:
+                me.quantum += 1
                 while runnable.run():
+                    me.quantum += 1
                     if not queue.empty():
                         queue.put(runnable)
                         break
             except BaseException:
                 # A bug of the runtime, not of user code, whose exceptions end in its token.
                 _logger.exception("the dispatcher could not run %r", runnable)
+            me.busy = False
             del runnable  # an idle thread keeps nothing alive
             if me in self._abandoned and self._may_go(me):
                 return
 
-    def _may_go(self, me: threading.Thread) -> bool:
+    def _may_go(self, me: CpuThread) -> bool:
         with self._lock:
             if not (self._closing or me in self._abandoned or self._free() > self.size):
                 return False
-            self._threads.discard(me)
-            self._abandoned.discard(me)
+            for threads in (self._threads, self._stalled, self._abandoned):
+                threads.discard(me)
             return True

@@ -59,6 +59,10 @@ class WouldBlock(TokenGateError):
     """A blocking wait was tried on the thread of a trio loop, which it would freeze: await instead."""
 
 
+class DeadlockError(TokenGateError):
+    """A step was about to wait for something that waits for this step; the message names the whole cycle."""
+
+
 class TokenInterrupt(BaseException):
     """Raised by `checkpoint()` in a token that someone wants ended; let it pass.
 

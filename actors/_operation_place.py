@@ -13,6 +13,7 @@ from actors._lifecycle import TokenState
 from actors._mailbox import DEFAULT_CAPACITY, Overflow
 from actors._place import Drain, Place
 from actors._token import Token, _current, checkpoint
+from actors._waits_for import begin_wait, end_wait
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
@@ -30,6 +31,8 @@ class OperationPlace(Place):
         capacity: tokens the mailbox holds at most.
         overflow: what happens to a token that finds it full.
     """
+
+    exclusive = False
 
     __slots__ = ("_generator",)
 
@@ -84,6 +87,9 @@ class OperationPlace(Place):
         Raises:
             BaseException: what the function raises, unchanged.
         """
+        caller = _current.get()
+        if caller is not None:
+            begin_wait(caller, token)
         before = _current.set(token)
         begin_turn(self)
         token._begin(token.created_at)
@@ -100,6 +106,8 @@ class OperationPlace(Place):
         finally:
             end_turn()
             _current.reset(before)
+            if caller is not None:
+                end_wait(caller, token)
             self.mailbox.leave()
 
     @staticmethod

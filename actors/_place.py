@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import trio
 
@@ -15,7 +15,8 @@ from actors._lifecycle import TokenState
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow, Put
 from actors._reply import Reply
 from actors._signals import Signal
-from actors._token import NO_TAGS, Token, current_token
+from actors._token import NO_TAGS, Token, _current, current_token
+from actors._waits_for import waiting_for
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
@@ -59,6 +60,8 @@ class Place(abc.ABC):
     """
 
     __slots__ = ("__weakref__", "affinity", "drain", "mailbox", "path", "system")
+
+    exclusive: ClassVar[bool]  # whether nothing else is handled here while a step waits
 
     def __init__(
         self,
@@ -160,7 +163,8 @@ class Place(abc.ABC):
                     self.mailbox.forget_sender(wake)
                     raise self._full()
                 try:
-                    await room
+                    with waiting_for(_current.get(), self):
+                        await room
                 except BaseException:
                     self.mailbox.forget_sender(wake)
                     raise
@@ -181,12 +185,16 @@ class Place(abc.ABC):
         wake = room.release
         while self.mailbox.put(token, wake) is Put.FULL:
             try:
-                with blocking():
+                with waiting_for(_current.get(), self), blocking():
                     room.acquire()
             except BaseException:
                 self.mailbox.forget_sender(wake)
                 self._reject(token, TokenRejected(f"{token._describe()} was given up by its sender"))
                 raise
+
+    def held_up_by(self) -> list[Token[Any]]:
+        """Return the running tokens without whose progress no other is taken out of the mailbox."""
+        return self.drain.running() if self.exclusive else []
 
     def runs_this_code(self) -> bool:
         """Tell whether the calling code is this place's own, so that it cannot wait for the place."""

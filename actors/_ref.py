@@ -11,7 +11,7 @@ import pykka.messages
 import trio
 from pykka.messages import _ActorStop
 
-from actors._exceptions import MailboxFull, WaitTimeout, WouldBlock
+from actors._exceptions import DeadlockError, MailboxFull, WaitTimeout, WouldBlock
 from actors._lifecycle import TokenState
 from actors._monitor import Down, Watch
 from actors._proxy import ActorProxy
@@ -107,6 +107,7 @@ class ActorRef(pykka.ActorRef[A]):
             ActorDead: the actor has stopped, before or after the message came.
             WaitTimeout: no answer in time; the token goes on.
             WouldBlock: this is the thread of a trio loop; nothing was sent. Use `await ref.call(message)`.
+            DeadlockError: the actor waits, by whatever way, for the step that asks; the message is withdrawn.
             Exception: what the actor raised.
         """
         if isinstance(message, _ActorStop):
@@ -120,6 +121,9 @@ class ActorRef(pykka.ActorRef[A]):
             return token
         try:
             return token.result(timeout)
+        except DeadlockError:
+            token.cancel()  # nobody would be there for its answer
+            raise
         except WaitTimeout:
             if token.done():
                 raise
@@ -127,7 +131,12 @@ class ActorRef(pykka.ActorRef[A]):
 
     async def call(self, message: Any) -> Any:
         """Do as `ask` does, awaiting room in the mailbox and the answer (trio and asyncio)."""
-        return await (await self._place.send_async(self._token(message)))
+        token = await self._place.send_async(self._token(message))
+        try:
+            return await token
+        except DeadlockError:
+            token.cancel()
+            raise
 
     @overload
     def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...

@@ -27,6 +27,7 @@ from actors._operation_place import OperationPlace
 from actors._pinned_dispatcher import PinnedThreads
 from actors._place import Place
 from actors._ref import ActorRef
+from actors._stalls import StallWatch
 from actors._timers import Timers
 from actors._token import Token
 from actors._trio_host import TrioHost
@@ -120,6 +121,7 @@ class ActorSystem(Observed):
         _log_context.install(self)
         self.system_host.open()
         self.io_host.open()
+        self.dispatcher.watch = StallWatch(self.dispatcher, self.system_host).begin
         self.dispatcher.open()
         if self.blocked_after is not None:
             Watchdog(self.io_host, self.system_host, self.blocked_after, self.publish).open()

@@ -12,10 +12,12 @@ import attrs
 from actors._exceptions import TokenInterrupt, TokenTerminated
 from actors._lifecycle import TokenState, check_transition
 from actors._reply import Reply
+from actors._waits_for import waiting_for
 
 if TYPE_CHECKING:
     from actors._place import Place
     from actors._system import ActorSystem
+    from actors._waits_for import Awaited
 
 T = TypeVar("T")
 
@@ -90,7 +92,8 @@ class Token(Reply[T]):
     _phase: TokenState
     _end: TokenState | None
     _cancel_requested: str  # why it shall end, once somebody wants that
-    _waits: int  # tasks of its code that await other tokens
+    _lent: int  # tasks of its code that have given their turn away, while they await other tokens
+    _waits: list[Awaited] | None  # what its code waits for just now; several, when it has several tasks
 
     # Written out: what attrs makes of defaults takes twice the time, and each token passes here.
     def __init__(
@@ -125,7 +128,8 @@ class Token(Reply[T]):
         self._phase = _CREATED
         self._end = None
         self._cancel_requested = ""
-        self._waits = 0
+        self._lent = 0
+        self._waits = None
         system.live[number] = self
 
     @property
@@ -144,20 +148,34 @@ class Token(Reply[T]):
         """Wait until the outcome is there, and leave it unread (trio and asyncio).
 
         A token whose code waits here for another one gives its turn away.
+
+        Raises:
+            DeadlockError: the token waits, by whatever way, for the step that would wait for it.
         """
         waiter = _current.get()
         if self._done or waiter is None:
             await Reply.wait(self)
             return
-        waiter._waits += 1
-        if waiter._waits == 1:
-            waiter._place.step_waits()
-        try:
-            await Reply.wait(self)
-        finally:
-            waiter._waits -= 1
-            if not waiter._waits:
-                waiter._place.step_resumes()
+        with waiting_for(waiter, self):
+            waiter._lent += 1
+            if waiter._lent == 1:
+                waiter._place.step_waits()
+            try:
+                await Reply.wait(self)
+            finally:
+                waiter._lent -= 1
+                if not waiter._lent:
+                    waiter._place.step_resumes()
+
+    def held_up_by(self) -> list[Token[Any]]:
+        """Return the running tokens without whose progress this one cannot end."""
+        if self._done:
+            return []
+        return [self] if self.started_at is not None else self._place.held_up_by()
+
+    def _wait_in_thread(self, timeout: float | None) -> None:
+        with waiting_for(_current.get(), self):
+            Reply._wait_in_thread(self, timeout)
 
     def cancel(self) -> bool:
         """Ask for the token's end.

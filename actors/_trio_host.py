@@ -108,6 +108,15 @@ class TrioHost:
         if not self._cancelled:
             self._nursery.start_soon(_without_interrupts, async_fn, name=name)
 
+    def start_daemon(self, async_fn: Callable[[], Awaitable[Any]], name: str) -> None:
+        """Start a task that nobody waits for, from any thread; a loop that is ending starts none."""
+
+        def start() -> None:
+            if not self._cancelled:
+                self.start_task(async_fn, name)
+
+        self.call_soon(start)
+
     def run(self, async_fn: Callable[[], Awaitable[Any]]) -> Reply[Any]:
         """Run an async function as a task on the loop, from any thread; the reply is its outcome."""
         reply: Reply[Any] = Reply()

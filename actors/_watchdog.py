@@ -85,7 +85,7 @@ class Watchdog(trio.abc.Instrument):
         self._since = time.monotonic()
         self._rounds += 1
         if not self._awake and self._wake():
-            self._watching.call_soon(lambda: self._watching.start_task(self._watch, "watchdog"))
+            self._watching.start_daemon(self._watch, "watchdog")
 
     # Runs on the watching loop
 

@@ -6,12 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import attrs
 import pytest
 
-from actors import Reply
+from actors import ActorSystem, Reply
 from actors._dispatcher import Dispatcher
+from actors._stalls import StallWatch
 
 LIMIT = 10.0
 
@@ -154,3 +156,77 @@ def test_an_idle_thread_keeps_nothing_alive(
         return watched() is None
 
     until(gone)
+
+
+def test_spares_come_for_threads_that_block_unseen_and_go_again(
+    system: ActorSystem, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """Steps that use no CPU time while there is work do not hold the others up, however many they are."""
+    pool = system.dispatcher
+    leave = threading.Event()
+    blocking = [Quanta(lambda: leave.wait(LIMIT)) for _ in range(pool.size + 3)]
+    for quanta in blocking:
+        pool.submit(quanta)
+    last = Quanta(leave.set)
+    pool.submit(last)
+    for quanta in (*blocking, last):
+        quanta.done.result(LIMIT)
+
+    until(lambda: pool.statistics().threads == pool.size)
+    assert pool.statistics().blocked == 0
+
+
+@attrs.define(eq=False)
+class FakeThread:
+    """A thread at work whose CPU time the test sets."""
+
+    quantum: int = 0
+    seconds: float = 0.0
+
+    def cpu_seconds(self) -> float:
+        return self.seconds
+
+
+@attrs.define
+class FakePool:
+    threads: list[FakeThread]
+    runnable: bool = True
+    stalled: set[FakeThread] = attrs.Factory(set)
+
+    def at_work(self) -> list[FakeThread]:
+        return self.threads
+
+    def waiting(self) -> bool:
+        return self.runnable
+
+    def set_stalled(self, threads: set[FakeThread]) -> None:
+        self.stalled = threads
+
+
+def test_a_thread_is_stalled_when_it_used_no_cpu_time_in_one_quantum_while_others_wait() -> None:
+    """One that computes, that began another quantum, or that nobody waits for is not;
+    while the process computes it takes five looks, since the thread may be waiting for the interpreter lock."""
+    blocks, computes, changes = (FakeThread() for _ in range(3))
+    pool = FakePool([blocks, computes, changes])
+    contended = False
+    watch = StallWatch(cast("Any", pool), cast("Any", None), lambda: contended)
+    watch.look()
+    assert not pool.stalled
+
+    computes.seconds += 0.02
+    changes.quantum += 1
+    watch.look()
+    assert pool.stalled == {blocks}
+
+    pool.runnable = False
+    watch.look()
+    assert not pool.stalled
+
+    pool.runnable, contended = True, True
+    blocks.quantum += 1
+    watch.look()
+    looks = 0
+    while blocks not in pool.stalled:
+        watch.look()
+        looks += 1
+    assert looks == 5

@@ -1,0 +1,82 @@
+"""Who waits for whom: an edge for each wait of a step, and a search for a cycle before a step parks.
+
+A token that runs goes on when what it waits for has ended. A token that is queued at an actor goes on when the one
+that the actor handles has ended. A full mailbox has room when the actor goes on. If these lead back to where they
+began, nobody ever will.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from actors._exceptions import DeadlockError
+
+if TYPE_CHECKING:
+    from actors._token import Token
+
+
+class Awaited(Protocol):
+    """What a step waits for: a token's end, or room in a place's mailbox."""
+
+    def held_up_by(self) -> list[Token[Any]]:
+        """Return the running tokens without whose progress the wait cannot end."""
+        ...
+
+
+@contextmanager
+def waiting_for(waiter: Token[Any] | None, awaited: Awaited) -> Generator[None]:
+    """Mark a stretch of code in which a token's step waits; outside of any step it does nothing.
+
+    Raises:
+        DeadlockError: what it would wait for waits for this very step.
+    """
+    if waiter is None:
+        yield
+        return
+    # The edge is there before the search: of two steps that close a cycle at once, the later one sees it.
+    begin_wait(waiter, awaited)
+    try:
+        cycle = _find_cycle(waiter, awaited)
+        if cycle:
+            names = " -> ".join(f"'{token.actor}' ({token.operation}, token {token.id})" for token in cycle)
+            raise DeadlockError(
+                f"waiting here would never end, since each of these waits for the next: {names} -> '{waiter.actor}'; "
+                "let one of them send without waiting for the answer (tell, or block=False)"
+            )
+        yield
+    finally:
+        end_wait(waiter, awaited)
+
+
+def begin_wait(waiter: Token[Any], awaited: Awaited) -> None:
+    """Note that a token's step waits for something."""
+    if waiter._waits is None:
+        waiter._waits = [awaited]
+    else:
+        waiter._waits.append(awaited)
+
+
+def end_wait(waiter: Token[Any], awaited: Awaited) -> None:
+    """Undo one `begin_wait`."""
+    if waiter._waits is not None:
+        waiter._waits.remove(awaited)
+
+
+def _find_cycle(waiter: Token[Any], awaited: Awaited) -> list[Token[Any]]:
+    """Return the tokens from `waiter` on, each of which waits for the next, if they lead back to it; else nothing."""
+    reached_from: dict[Token[Any], Token[Any]] = {}
+    edges = [(waiter, awaited)]
+    while edges:
+        source, awaited = edges.pop()
+        for token in awaited.held_up_by():
+            if token is waiter:
+                cycle = [source]
+                while cycle[-1] is not waiter:
+                    cycle.append(reached_from[cycle[-1]])
+                return cycle[::-1]
+            if token not in reached_from:
+                reached_from[token] = source
+                edges.extend((token, further) for further in tuple(token._waits or ()))
+    return []
