@@ -23,8 +23,8 @@ def current_gate() -> Gate | None:
     Raises:
         AmbiguousGate: several are open and none of these rules chooses one.
     """
-    if not open_gates:
-        return None
+    if len(open_gates) < 2:  # nothing to choose from
+        return open_gates[0] if open_gates else None
     token = current_token()
     if token is not None:
         for gate in open_gates:
@@ -33,8 +33,6 @@ def current_gate() -> Gate | None:
     for gate in reversed(_entered.get()):
         if gate in open_gates:
             return gate
-    if len(open_gates) == 1:
-        return open_gates[0]
     names = ", ".join(f"'{gate.name}'" for gate in open_gates)
     raise AmbiguousGate(f"several gates are open ({names}) and this call is within none of them; use 'with gate:'")
 
