@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -40,6 +40,14 @@ class DispatcherStatistics:
     blocked: int
     abandoned: int
     runnable: int
+
+
+def join_threads(threads: Collection[threading.Thread], deadline: float) -> list[str]:
+    """Wait for threads to end, but not for the current one; return the names of those that have not by the deadline."""
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join(max(0.0, deadline - time.monotonic()))
+    return sorted(thread.name for thread in threads if thread.is_alive())
 
 
 class CpuThread(threading.Thread):
@@ -123,10 +131,7 @@ class Dispatcher:
             threads = list(self._threads)
         for _ in threads:
             self._queue.put(None)
-        for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, deadline - time.monotonic()))
-        return sorted(thread.name for thread in threads if thread.is_alive())
+        return join_threads(threads, deadline)
 
     def disown(self) -> None:
         """Be closed in a forked child, which has none of the threads but the one that forked, if that is one."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from itertools import count
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from actors._cpu_drain import CpuDrain
+from actors._dispatcher import join_threads
 
 if TYPE_CHECKING:
     from actors._dispatcher import Runnable
@@ -51,10 +51,7 @@ class PinnedThreads:
             threads = dict(self._of)
         for dispatcher in set(threads.values()):
             dispatcher.close()
-        for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, deadline - time.monotonic()))
-        return sorted(thread.name for thread in threads if thread.is_alive())
+        return join_threads(threads, deadline)
 
 
 class PinnedDispatcher:
