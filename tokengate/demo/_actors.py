@@ -12,6 +12,7 @@ import trio
 
 from tokengate import ActorDead, CpuActor, IoActor, Token, TokenState, current_gate
 from tokengate.demo._crash_plan import CrashPlan, InjectedCrash
+from tokengate.demo._files import read_cached
 from tokengate.demo._measure import Measure, Unmeasurable, measure_steps
 
 # A file whose processing crashes more often than this, injected crashes apart, is given up.
@@ -26,7 +27,8 @@ class Reader(IoActor):
     expected = (OSError,)
 
     async def read(self, path: str) -> bytes:
-        return await trio.Path(path).read_bytes()
+        source = read_cached(path)
+        return await trio.Path(path).read_bytes() if source is None else source
 
 
 class Parser(CpuActor):
