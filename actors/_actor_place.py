@@ -386,9 +386,12 @@ class ActorPlace(Place):
     def resolve(self, token: Token[Any]) -> Callable[..., Any]:
         if self.receive_timer is not None:
             self.receive_timer.latest = token
-        call = token._call
-        if call is None:
+        if token._call is None:
             return self.instance.on_receive  # type: ignore[union-attr]
+        return self._resolve_special(token, token._call)
+
+    def _resolve_special(self, token: Token[Any], call: Any) -> Callable[..., Any]:
+        """Do as `resolve` does for what is no plain message; apart, since the closures would cost each of those."""
         if type(call) is tuple:
             return get_attr_directly(self.instance, call)  # type: ignore[no-any-return]
         if isinstance(call, pykka.messages.ProxyGetAttr):

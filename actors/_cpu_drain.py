@@ -14,7 +14,7 @@ from actors._blocking import begin_turn, end_turn
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
 from actors._signals import Start, Stop
-from actors._step import close_steps, enter, without_runtime_frames
+from actors._step import close_steps, first_step, without_runtime_frames
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class CpuSlot(Drainer):
         call = None
         try:
             call = place.resolve(token)
-            result = context.run(enter, token, call)
+            result = first_step(token, context, call)
         except BaseException as error:
             self._fail(token, error)
             del token, context, call  # the error's traceback keeps this frame, which shall keep nothing
@@ -185,7 +185,7 @@ class CpuSlot(Drainer):
             result.close()
             self._fail(token, TypeError(f"{token.operation} is a coroutine function; a cpu actor cannot await it"))
         else:
-            token._finish(_COMPLETED, result)
+            token._settle(_COMPLETED, result)
             self.token = None
         return token.finished_at or place.system.clock()
 

@@ -17,7 +17,7 @@ from actors._lifecycle import TokenState
 from actors._log_context import drained_place
 from actors._mailbox import Drainer
 from actors._signals import Signal, Start, Stop
-from actors._step import InContext, close_steps, enter, without_runtime_frames
+from actors._step import InContext, close_steps, first_step, without_runtime_frames
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class IoWorker(Drainer):
         call = None
         try:
             call = place.resolve(token)
-            result = context.run(enter, token, call)
+            result = first_step(token, context, call)
         except BaseException as error:
             return self._fail(token, error)
         kind = type(result)
@@ -230,7 +230,7 @@ class IoWorker(Drainer):
             return self._finish(token, InContext(context, result, token))
         if kind is GeneratorType and place.steps_of(call, result):
             return self._finish(token, self._step_through(token, context, result))
-        token._finish(_COMPLETED, result)
+        token._settle(_COMPLETED, result)
         return None
 
     async def _finish(self, token: Token[Any], rest: Awaitable[Any]) -> None:
@@ -247,7 +247,7 @@ class IoWorker(Drainer):
                 del token
                 await crashing
         else:
-            token._finish(_COMPLETED, result)
+            token._settle(_COMPLETED, result)
 
     def _fail(self, token: Token[Any], error: BaseException) -> Awaitable[None] | None:
         """End a token whose code raised; return what remains to be done if its actor has crashed."""

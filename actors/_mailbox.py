@@ -49,7 +49,7 @@ class Put(enum.Enum):
     DROPPED = enum.auto()  # refused for good by the overflow policy
 
 
-_ACCEPTED = Put.ACCEPTED
+ACCEPTED = Put.ACCEPTED  # a look into an enum takes as long as a put
 
 
 @attrs.frozen
@@ -183,12 +183,12 @@ class Mailbox:
         zero.append(token)
         if self._closed and self._taken_back(token):
             raise self._dead(token)
-        system = token._system
+        system = token._place.system
         if system.on_token_queued is not None:
             system.tell(system.on_token_queued, token)
         if self._idle:
             self._call_drainer()
-        return _ACCEPTED
+        return ACCEPTED
 
     def forget_sender(self, room: Callable[[], None]) -> None:
         """Take back the `room` of a sender that no longer waits."""
@@ -439,17 +439,17 @@ class Mailbox:
                         return Put.DROPPED
                     self._removed += victim is not None
             token._phase = _QUEUED
-            token.queued_at = token._system.clock()
+            token.queued_at = token._place.system.clock()
             self._lanes.append(token)
             wake = self._drainer_missing()
-        system = token._system
+        system = token._place.system
         if system.on_token_queued is not None:
             system.tell(system.on_token_queued, token)
         if victim is not None:
             self._on_drop(victim)
         if wake:
             self._wake()
-        return Put.ACCEPTED
+        return ACCEPTED
 
     def _taken_back(self, token: Token[Any]) -> bool:
         """Undo a put that came as the mailbox closed, unless somebody has the token already, who then ends it."""

@@ -12,10 +12,10 @@ import trio
 from actors._blocking import blocking, in_turn_of
 from actors._exceptions import ActorDead, MailboxFull, TokenRejected
 from actors._lifecycle import TokenState
-from actors._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow, Put
+from actors._mailbox import ACCEPTED, DEFAULT_CAPACITY, Mailbox, Overflow, Put
 from actors._reply import Reply
 from actors._signals import Signal
-from actors._token import NO_TAGS, Token, _current, current_token
+from actors._token import Token, _current, current_token, make_token
 from actors._waits_for import waiting_for
 
 if TYPE_CHECKING:
@@ -113,17 +113,7 @@ class Place(abc.ABC):
 
     # Sending
 
-    def token(
-        self,
-        operation: str,
-        call: Any,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        priority: int = 0,
-        tags: Mapping[str, str] = NO_TAGS,
-    ) -> Token[Any]:
-        """Make a token for this place, in the state `created`."""
-        return Token(self, operation, call, args, kwargs, priority, tags)
+    token = make_token  # a method, by its first argument
 
     def send(self, token: Token[Any]) -> Token[Any]:
         """Put a token into the mailbox; wait while it is full.
@@ -136,10 +126,10 @@ class Place(abc.ABC):
             if system.intake_closed and not system.admits(token):
                 raise ActorDead(f"system '{system.name}' is closing; {token!r} was not accepted")
             put = self.mailbox.put(token)
-            if put is Put.FULL:
+            if put is not ACCEPTED:
+                if put is not Put.FULL:
+                    raise self._full()
                 self._wait_for_room(token)
-            elif put is Put.DROPPED:
-                raise self._full()
         except (ActorDead, MailboxFull) as error:
             self._reject(token, error)
         return token
@@ -157,7 +147,7 @@ class Place(abc.ABC):
                     room._set()
 
                 put = self.mailbox.put(token, wake)
-                if put is Put.ACCEPTED:
+                if put is ACCEPTED:
                     return token
                 if put is Put.DROPPED or self._from_within():
                     self.mailbox.forget_sender(wake)

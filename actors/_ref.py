@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound="pykka.Actor")
 
-_NO_KWARGS: dict[str, Any] = {}
-_PROXY_MESSAGES = (pykka.messages.ProxyCall, pykka.messages.ProxyGetAttr, pykka.messages.ProxySetAttr)
+_PROXY_MESSAGES = frozenset((pykka.messages.ProxyCall, pykka.messages.ProxyGetAttr, pykka.messages.ProxySetAttr))
 
 
 class ActorRef(pykka.ActorRef[A]):
@@ -74,11 +73,12 @@ class ActorRef(pykka.ActorRef[A]):
             ActorDead: the actor has stopped for good.
             MailboxFull: the mailbox is full and the sender may not wait.
         """
-        if isinstance(message, _ActorStop):
+        if type(message) is _ActorStop:
             self._place.stop(drain=True, administrative=False)
             return
         token = self._place.send(self._token(message))
-        if token._end is TokenState.REJECTED and (error := token._error) is not None:
+        error = token._error
+        if error is not None and token._end is TokenState.REJECTED:
             if isinstance(error, MailboxFull) and self._place.mailbox.overflow == "drop_newest":
                 return  # dropped as its class wants it; a dead letter says so
             raise error
@@ -110,7 +110,7 @@ class ActorRef(pykka.ActorRef[A]):
             DeadlockError: the actor waits, by whatever way, for the step that asks; the message is withdrawn.
             Exception: what the actor raised.
         """
-        if isinstance(message, _ActorStop):
+        if type(message) is _ActorStop:
             return self.stop(block=block, timeout=timeout)
         if block and trio.lowlevel.in_trio_run():
             raise WouldBlock(
@@ -199,14 +199,14 @@ class ActorRef(pykka.ActorRef[A]):
 
     def _token(self, message: Any) -> Token[Any]:
         place = self._place
-        if not isinstance(message, _PROXY_MESSAGES):
-            return Token(place, place.receive, None, (message,), _NO_KWARGS)
+        if type(message) not in _PROXY_MESSAGES:
+            return place.token(place.receive, None, (message,))
         name = place.actor_class.__name__
         path = message.attr_path
         operation = f"{name}.{path[0] if len(path) == 1 else '.'.join(path)}"
         if isinstance(message, pykka.messages.ProxyCall):
-            return Token(place, operation, tuple(path), message.args, message.kwargs)
-        return Token(place, operation, message, (), _NO_KWARGS)
+            return place.token(operation, tuple(path), message.args, message.kwargs)
+        return place.token(operation, message, ())
 
     def __repr__(self) -> str:
         return f"<ActorRef for {self}>"

@@ -8,11 +8,12 @@ from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
-from actors._token import Token, _current
+from actors._token import NO_KWARGS, Token, _current
 
 _logger = logging.getLogger("tokengate.actors")
 
 _HERE = str(Path(__file__).parent)
+_set_current = _current.set
 
 
 def without_runtime_frames(error: BaseException) -> BaseException:
@@ -26,13 +27,16 @@ def without_runtime_frames(error: BaseException) -> BaseException:
     return error.with_traceback(frames)
 
 
-def enter(token: Token[Any], call: Callable[..., Any]) -> Any:
-    """Make the first step of a token; runs in the token's context."""
-    _current.set(token)
+def first_step(token: Token[Any], context: contextvars.Context, call: Callable[..., Any]) -> Any:
+    """Call a token's code in its context; return what that returns, which may be the rest of its steps."""
+    context.run(_set_current, token)
+    kwargs = token.kwargs
     try:
-        return call(*token.args, **token.kwargs)
+        if kwargs is NO_KWARGS:
+            return context.run(call, *token.args)
+        return context.run(call, *token.args, **kwargs)
     finally:
-        del token, call  # an error's traceback keeps this frame, which must not keep what holds the error
+        del token, call, context, kwargs  # the frame stays with an error that is raised, and shall hold nothing
 
 
 def close_steps(token: Token[Any], context: contextvars.Context | None, steps: Generator[Any, Any, Any]) -> None:

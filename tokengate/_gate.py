@@ -425,7 +425,7 @@ class Gate:
 
     def owns(self, token: Token[Any]) -> bool:
         """Tell whether a token is one of this gate's."""
-        return token._system is self._system
+        return token._place.system is self._system
 
     def statistics(self) -> GateStatistics:
         """Return the figures of this moment; they stay readable after the gate has closed."""

@@ -89,12 +89,12 @@ class _Operation(Generic[P, T]):
             AmbiguousGate: several are open and nothing says which is meant.
         """
         place = self._gate().place_of(self._spec)
-        return place.send(Token(place, self._spec.name, self._function, args, kwargs, self.priority, self.tags))
+        return place.send(place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags))
 
     async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
         """Do as `submit` does, awaiting room in the mailbox (trio and asyncio)."""
         place = self._gate().place_of(self._spec)
-        token: Token[T] = Token(place, self._spec.name, self._function, args, kwargs, self.priority, self.tags)
+        token: Token[T] = place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags)
         return await place.send_async(token)
 
     def map(self, items: Iterable[Any]) -> list[Token[T]]:
@@ -143,7 +143,7 @@ class Operation(_Operation[P, T]):
         if not open_gates:
             return self._plain(*args, **kwargs)
         place = self._gate().place_of(self._spec)
-        token: Token[T] = Token(place, self._spec.name, self._function, args, kwargs, self.priority, self.tags)
+        token: Token[T] = place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags)
         if place.may_run_here():
             return cast("T", place.run_here(token))
         try:
@@ -169,7 +169,7 @@ class AsyncOperation(_Operation[P, T]):
                 raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")
             return cast("T", await self._function(*args, **kwargs))
         place = gate.place_of(self._spec)
-        token: Token[T] = Token(place, self._spec.name, self._function, args, kwargs, self.priority, self.tags)
+        token: Token[T] = place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags)
         await place.send_async(token)
         try:
             return await token

@@ -446,7 +446,7 @@ def test_two_open_gates_are_told_apart_by_the_block_the_call_is_in() -> None:
     def inner() -> str:
         inside = current_token()
         assert inside is not None
-        return inside._system.name
+        return inside._place.system.name
 
     with Gate("one") as one, Gate("two"):
         assert inner.submit().result(WAIT) == "two"
