@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
-from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import attrs
 
 from actors._blocking import lend_this_thread
+from actors._run_queue import RunQueue
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -94,7 +94,7 @@ class Dispatcher:
     def __init__(self, name: str, size: int) -> None:
         self.size = size
         self._name = name
-        self._queue: SimpleQueue[Runnable | None] = SimpleQueue()  # None: a thread shall look whether to go
+        self._queue: RunQueue[Runnable | None] = RunQueue()  # None: a thread shall look whether to go
         self._lock = threading.Lock()
         self._threads: set[CpuThread] = set()
         self._waiting: set[threading.Thread] = set()  # whose step waits for another token
@@ -137,8 +137,7 @@ class Dispatcher:
         """Be closed in a forked child, which has none of the threads but the one that forked, if that is one."""
         self._lock = threading.Lock()
         self._closing = True
-        while not self._queue.empty():
-            self._queue.get_nowait()
+        self._queue.clear()
         self._queue.put(None)
 
     def abandon(self, thread: threading.Thread) -> None:
@@ -159,7 +158,7 @@ class Dispatcher:
 
     def waiting(self) -> bool:
         """Tell whether a runnable waits for a thread."""
-        return not self._queue.empty()
+        return len(self._queue) > 0
 
     def at_work(self) -> list[CpuThread]:
         """Return the threads that run a quantum."""
@@ -181,7 +180,7 @@ class Dispatcher:
                 threads=len(self._threads),
                 blocked=len(self._waiting | self._stalled),
                 abandoned=len(self._abandoned),
-                runnable=self._queue.qsize(),
+                runnable=len(self._queue),
             )
 
     def _fill(self) -> None:
@@ -207,10 +206,7 @@ class Dispatcher:
         queue = self._queue
         while True:
             spares = len(self._threads) > self.size
-            try:
-                runnable = queue.get(timeout=_SPARE_IDLE if spares else None)
-            except Empty:
-                runnable = None
+            runnable = queue.take(_SPARE_IDLE if spares else None)
             if runnable is None:
                 if self._may_go(me):
                     return
@@ -220,7 +216,7 @@ class Dispatcher:
                 me.quantum += 1
                 while runnable.run():
                     me.quantum += 1
-                    if not queue.empty():
+                    if queue:
                         queue.put(runnable)
                         break
             except BaseException:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from itertools import count
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from actors._cpu_drain import CpuDrain
 from actors._dispatcher import join_threads
+from actors._run_queue import RunQueue
 
 if TYPE_CHECKING:
     from actors._dispatcher import Runnable
@@ -67,7 +67,7 @@ class PinnedDispatcher:
     def __init__(self, name: str, threads: PinnedThreads) -> None:
         self._name = name
         self._threads = threads
-        self._queue: SimpleQueue[Runnable | None] = SimpleQueue()  # None: the thread shall look whether to go
+        self._queue: RunQueue[Runnable | None] = RunQueue()  # None: the thread shall look whether to go
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None  # changes under the lock; another one that runs is abandoned
         self._numbers = count(1)
@@ -87,7 +87,7 @@ class PinnedDispatcher:
         with self._lock:
             if self._thread is thread:
                 self._thread = None
-                if not self._queue.empty():
+                if self._queue:
                     self._ensure_thread()
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class PinnedDispatcher:
     def _main(self) -> None:
         me = threading.current_thread()
         while True:
-            runnable = self._queue.get()
+            runnable = self._queue.take()
             if runnable is not None:
                 try:
                     while runnable.run():
@@ -123,7 +123,7 @@ class PinnedDispatcher:
     def _may_go(self, me: threading.Thread) -> bool:
         with self._lock:
             if self._thread is me:
-                if not self._closed or not self._queue.empty():
+                if not self._closed or self._queue:
                     return False
                 self._thread = None
             return True
