@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import pykka
 import pykka.messages
 from pykka._introspection import get_attr_directly
 
@@ -28,7 +29,7 @@ from actors._notice import Attached, Notice, cancel_all
 from actors._place import Drain, Place
 from actors._ref import ActorRef
 from actors._reply import Reply
-from actors._signals import Start, Stop
+from actors._signals import Signal, Start, Stop
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -162,8 +163,11 @@ class ActorPlace(Place):
 
     # Asking for a start or an end
 
-    def start(self) -> Reply[None]:
-        """Have an instance made and started; the reply comes after `on_start`, or raises `StartFailed`."""
+    def start(self, *, here: bool = False) -> Reply[None]:
+        """Have an instance made and started; the reply comes after `on_start`, or raises `StartFailed`.
+
+        With `here` the calling thread makes it, as in pykka, when its class has no `on_start` and allows that.
+        """
         reply: Reply[None] = Reply()
         if self.closed:
             reply._set(error=ActorDead(f"actor '{self.path}' has ended for good"))
@@ -172,13 +176,18 @@ class ActorPlace(Place):
         self.stop_reason = NORMAL
         self.mailbox.reopen()
         self._note_stopped(False)
-        self.signal(Start(reply, contextvars.copy_context()))
+        self._hand_in(Start(reply, contextvars.copy_context()), "on_start", here)
         if self.system.closed:  # nobody may be left to start it
             reply._set(error=self._too_late())
         return reply
 
-    def stop(self, reason: ExitReason = NORMAL, *, drain: bool, administrative: bool) -> Reply[ExitReason]:
-        """Have the instance ended in order: after all that was accepted (`drain`), or after the current step."""
+    def stop(
+        self, reason: ExitReason = NORMAL, *, drain: bool, administrative: bool, here: bool = False
+    ) -> Reply[ExitReason]:
+        """Have the instance ended in order: after all that was accepted (`drain`), or after the current step.
+
+        With `here` the calling thread ends one that is idle, when its class has no `on_stop` and allows that.
+        """
         reply: Reply[ExitReason] = Reply()
         if self.status is Status.CLOSED or (self.status is Status.VACANT and self.mailbox.closed):
             reply._set(reason)
@@ -198,10 +207,16 @@ class ActorPlace(Place):
         else:
             for token in self.drain.running():
                 token._cancel_requested = "its actor was stopped"  # so that `checkpoint()` lets it end
-        self.signal(Stop(drain))
+        self._hand_in(Stop(drain), "on_stop", here)
         if self.system.closed:  # in between; nobody may be left to do it
             self._answer_stops(reason)
         return reply
+
+    def _hand_in(self, signal: Signal, hook: str, here: bool) -> None:
+        """Have a signal handled, by the calling thread if nobody is at work and there is no hook to run."""
+        hookless = getattr(self.actor_class, hook) is getattr(pykka.Actor, hook)
+        if not (here and hookless and self.drain.handle_here(signal)):
+            self.signal(signal)
 
     def close(self, reason: ExitReason) -> None:
         """Give the place up, with all below it: end what is queued, forget the name, answer who waits for the end."""

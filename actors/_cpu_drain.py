@@ -54,6 +54,14 @@ class CpuDrain:
     def control_arrived(self) -> None:
         """Do nothing: the slot at work looks between every two steps."""
 
+    def handle_here(self, signal: Signal) -> bool:
+        if not self.place.mailbox.enter_idle():
+            return False
+        slot = CpuSlot(self)
+        self.slots.add(slot)
+        slot.handle_here(signal)
+        return True
+
     def cancel(self, token: Token[Any]) -> None:
         """Do nothing: the slot that runs the token looks at its mark between every two steps."""
 
@@ -113,6 +121,18 @@ class CpuSlot(Drainer):
             return False
         finally:
             end_turn()
+
+    def handle_here(self, signal: Signal) -> None:
+        """Handle a signal on a thread that is not the dispatcher's, and leave."""
+        self.thread = threading.current_thread()
+        begin_turn(self._place)
+        try:
+            self._handle(signal)
+        finally:
+            end_turn()
+            self.thread = None
+            self._drain.slots.discard(self)
+            self._place.mailbox.dismiss(self)
 
     def _run_quantum(self) -> bool:
         drain = self._drain

@@ -71,6 +71,10 @@ class IoDrain:
                 if not isinstance(worker.current, Stop):
                     worker.cancel_current()
 
+    def handle_here(self, signal: Signal) -> bool:
+        """Do nothing: signals are for the loop."""
+        return False
+
     def cancel(self, token: Token[Any]) -> None:
         def cancel() -> None:
             for worker in self.workers:

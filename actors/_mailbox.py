@@ -299,6 +299,15 @@ class Mailbox:
             self._set_flags()
             return True
 
+    def enter_idle(self) -> bool:
+        """Become the only drainer, for a signal, if there is nothing else to do and nobody at it."""
+        with self._lock:
+            if self.active or self._control or self.size:
+                return False
+            self.active = 1
+            self._set_flags()
+            return True
+
     def leave(self) -> None:
         """End what `try_enter` began; another may come."""
         with self._lock:

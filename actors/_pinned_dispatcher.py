@@ -14,6 +14,7 @@ from actors._run_queue import RunQueue
 if TYPE_CHECKING:
     from actors._dispatcher import Runnable
     from actors._place import Place
+    from actors._signals import Signal
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -138,6 +139,10 @@ class PinnedDrain(CpuDrain):
         system = place.system
         self._pinned = PinnedDispatcher(f"{system.name}-cpu-{place.path}", system.pinned)
         super().__init__(place, self._pinned, throughput, throughput_deadline)
+
+    def handle_here(self, signal: Signal) -> bool:
+        """Do nothing: only one thread will do."""
+        return False
 
     def close(self) -> None:
         self._pinned.close()

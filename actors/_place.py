@@ -31,6 +31,10 @@ class Drain(Protocol):
     def control_arrived(self) -> None:
         """Look at the control lane even while a token runs, if that is possible."""
 
+    def handle_here(self, signal: Signal) -> bool:
+        """Handle a signal on the calling thread, if any thread will do and nobody is at work; tell whether it was."""
+        ...
+
     def running(self) -> list[Token[Any]]:
         """Return the tokens that drainers have in hand."""
         ...

@@ -157,9 +157,10 @@ class ActorRef(pykka.ActorRef[A]):
             WaitTimeout: it had not ended in time; it goes on stopping.
         """
         alive = self.is_alive()
-        if block and trio.lowlevel.in_trio_run() and not self._place.runs_this_code():
+        on_loop = trio.lowlevel.in_trio_run()
+        if block and on_loop and not self._place.runs_this_code():
             raise WouldBlock(f"stopping '{self.path}' would block the trio loop of this thread; use block=False")
-        reply = self._place.stop(drain=True, administrative=True)
+        reply = self._place.stop(drain=True, administrative=True, here=not on_loop)
         if not block:
             return reply.map(lambda _reason: alive)
         if not self._place.runs_this_code():  # an actor cannot wait for its own end

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import attrs
 import pykka
+import trio
 
 from actors import _log_context, _open_systems
 from actors._actor import BaseActor
@@ -198,10 +199,12 @@ class ActorSystem(Observed):
         if self.in_pykka_registry:
             pykka.ActorRegistry.register(place.ref)
         try:
-            place.start().result()
-        except BaseException:
+            place.start(here=not trio.lowlevel.in_trio_run()).result()
+        except BaseException as error:
             self.leave_pykka_registry(place)
             place.close(ExitReason("shutdown"))
+            if isinstance(error.__cause__, KeyboardInterrupt):  # Ctrl-C, while this thread made the instance
+                raise error.__cause__ from None
             raise
         return place.ref
 
