@@ -14,7 +14,7 @@ from actors._blocking import begin_turn, end_turn
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
 from actors._signals import Start, Stop
-from actors._step import close_steps, first_step, without_runtime_frames
+from actors._step import close_steps, enter, without_runtime_frames
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -133,6 +133,9 @@ class CpuSlot(Drainer):
             self.thread = None
             self._drain.slots.discard(self)
             self._place.mailbox.dismiss(self)
+        failure = signal.reply._error if isinstance(signal, Start) else None
+        if failure is not None and isinstance(failure.__cause__, KeyboardInterrupt):
+            raise failure.__cause__ from None  # Ctrl-C is meant for the program whose thread this is
 
     def _run_quantum(self) -> bool:
         drain = self._drain
@@ -191,7 +194,7 @@ class CpuSlot(Drainer):
         call = None
         try:
             call = place.resolve(token)
-            result = first_step(token, context, call)
+            result = context.run(enter, token, call)
         except BaseException as error:
             self._fail(token, error)
             del token, context, call  # the error's traceback keeps this frame, which shall keep nothing

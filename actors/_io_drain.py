@@ -17,7 +17,7 @@ from actors._lifecycle import TokenState
 from actors._log_context import drained_place
 from actors._mailbox import Drainer
 from actors._signals import Signal, Start, Stop
-from actors._step import InContext, close_steps, first_step, without_runtime_frames
+from actors._step import InContext, close_steps, enter, without_runtime_frames
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class IoWorker(Drainer):
         call = None
         try:
             call = place.resolve(token)
-            result = first_step(token, context, call)
+            result = context.run(enter, token, call)
         except BaseException as error:
             return self._fail(token, error)
         kind = type(result)

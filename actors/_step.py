@@ -27,16 +27,15 @@ def without_runtime_frames(error: BaseException) -> BaseException:
     return error.with_traceback(frames)
 
 
-def first_step(token: Token[Any], context: contextvars.Context, call: Callable[..., Any]) -> Any:
-    """Call a token's code in its context; return what that returns, which may be the rest of its steps."""
-    context.run(_set_current, token)
+def enter(token: Token[Any], call: Callable[..., Any]) -> Any:
+    """Make the first step of a token; runs in the token's context."""
+    _set_current(token)
     kwargs = token.kwargs
     try:
-        if kwargs is NO_KWARGS:
-            return context.run(call, *token.args)
-        return context.run(call, *token.args, **kwargs)
-    finally:
-        del token, call, context, kwargs  # the frame stays with an error that is raised, and shall hold nothing
+        return call(*token.args) if kwargs is NO_KWARGS else call(*token.args, **kwargs)
+    except BaseException:
+        del token, call, kwargs  # the error keeps this frame, which must not keep what holds the error
+        raise
 
 
 def close_steps(token: Token[Any], context: contextvars.Context | None, steps: Generator[Any, Any, Any]) -> None:

@@ -200,11 +200,9 @@ class ActorSystem(Observed):
             pykka.ActorRegistry.register(place.ref)
         try:
             place.start(here=not trio.lowlevel.in_trio_run()).result()
-        except BaseException as error:
+        except BaseException:
             self.leave_pykka_registry(place)
             place.close(ExitReason("shutdown"))
-            if isinstance(error.__cause__, KeyboardInterrupt):  # Ctrl-C, while this thread made the instance
-                raise error.__cause__ from None
             raise
         return place.ref
 
