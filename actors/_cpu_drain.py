@@ -131,8 +131,11 @@ class CpuSlot(Drainer):
         finally:
             end_turn()
             self.thread = None
-            self._drain.slots.discard(self)
-            self._place.mailbox.dismiss(self)
+            if isinstance(self._place, ActorPlace) and self._place.draining:
+                self._drain.dispatcher.submit(self)  # something has come in between
+            else:
+                self._drain.slots.discard(self)
+                self._place.mailbox.dismiss(self)
         failure = signal.reply._error if isinstance(signal, Start) else None
         if failure is not None and isinstance(failure.__cause__, KeyboardInterrupt):
             raise failure.__cause__ from None  # Ctrl-C is meant for the program whose thread this is

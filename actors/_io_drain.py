@@ -167,7 +167,10 @@ class IoWorker(Drainer):
             if item is None:
                 if drain.closed:
                     return False
-                await self._park()
+                self._note_drained()
+                drain.parked.append(self)
+                self._task = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
                 steps, now = 0, clock()
                 deadline = now + drain.throughput_deadline
                 continue
@@ -197,22 +200,17 @@ class IoWorker(Drainer):
                 steps, now = 0, clock()
                 deadline = now + drain.throughput_deadline
 
-    async def _park(self) -> None:
+    def _note_drained(self) -> None:
         place = self._place
         if isinstance(place, ActorPlace) and place.draining and place.mailbox.size == 0:
             place.draining = False
             place.signal(Stop(drain=False))  # what was accepted has been handled; another worker comes for it
-        parked = self._drain.parked
-        parked.append(self)
 
-        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
-            self._task = None
-            if self in parked:
-                parked.remove(self)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(abort)
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        if self in self._drain.parked:
+            self._drain.parked.remove(self)
+        return trio.lowlevel.Abort.SUCCEEDED
 
     # Tokens
 

@@ -144,24 +144,19 @@ class Place(abc.ABC):
             system = self.system
             if system.intake_closed and not system.admits(token):
                 raise ActorDead(f"system '{system.name}' is closing; {token!r} was not accepted")
-            while True:
-                room: Reply[None] = Reply()
-
-                def wake(room: Reply[None] = room) -> None:
-                    room._set()
-
-                put = self.mailbox.put(token, wake)
-                if put is ACCEPTED:
-                    return token
+            put = self.mailbox.put(token)
+            while put is not ACCEPTED:
                 if put is Put.DROPPED or self._from_within():
-                    self.mailbox.forget_sender(wake)
                     raise self._full()
-                try:
-                    with waiting_for(_current.get(), self):
-                        await room
-                except BaseException:
-                    self.mailbox.forget_sender(wake)
-                    raise
+                room: Reply[None] = Reply()
+                put = self.mailbox.put(token, room._set)
+                if put is Put.FULL:
+                    try:
+                        with waiting_for(_current.get(), self):
+                            await room
+                    except BaseException:
+                        self.mailbox.forget_sender(room._set)
+                        raise
         except (ActorDead, MailboxFull) as error:
             self._reject(token, error)
         except BaseException:

@@ -94,7 +94,7 @@ class Reply(Generic[T]):
         """Wait until the outcome is there, and leave it unread (trio and asyncio)."""
         if not self._done:
             if trio.lowlevel.in_trio_task():
-                await self._wait_in_trio()
+                await _TrioWaiter(self).wait()
             else:
                 await self._wait_in_asyncio()
 
@@ -176,39 +176,6 @@ class Reply(Generic[T]):
         if not self._done:
             raise WaitTimeout(f"no outcome of {self._describe()} after {timeout} s")
 
-    async def _wait_in_trio(self) -> None:
-        task = trio.lowlevel.current_task()
-        loop = trio.lowlevel.current_trio_token()
-        thread = threading.get_ident()
-        arrived = parked = False
-
-        def unpark() -> None:
-            nonlocal arrived, parked
-            arrived = True
-            if parked:
-                parked = False
-                trio.lowlevel.reschedule(task)
-
-        def arrive(_reply: object) -> None:
-            if threading.get_ident() == thread and trio.lowlevel.in_trio_run():
-                unpark()
-                return
-            try:
-                loop.run_sync_soon(unpark)
-            except trio.RunFinishedError:
-                pass  # the waiter's loop has ended, and the waiter with it
-
-        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
-            nonlocal parked
-            parked = False
-            self._discard_callback(arrive)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self.add_done_callback(arrive)
-        if not arrived:
-            parked = True
-            await trio.lowlevel.wait_task_rescheduled(abort)
-
     async def _wait_in_asyncio(self) -> None:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
@@ -236,3 +203,42 @@ class Reply(Generic[T]):
 
     def _describe(self) -> str:
         return "a reply"
+
+
+class _TrioWaiter:
+    """The task of trio that waits for a reply; called when the outcome is there."""
+
+    __slots__ = ("_arrived", "_loop", "_parked", "_reply", "_task", "_thread")
+
+    def __init__(self, reply: Reply[Any]) -> None:
+        self._reply = reply
+        self._task = trio.lowlevel.current_task()
+        self._loop = trio.lowlevel.current_trio_token()
+        self._thread = threading.get_ident()
+        self._arrived = self._parked = False
+
+    async def wait(self) -> None:
+        self._reply.add_done_callback(self)
+        if not self._arrived:
+            self._parked = True
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def __call__(self, _reply: object) -> None:
+        if threading.get_ident() == self._thread and trio.lowlevel.in_trio_run():
+            self._unpark()
+            return
+        try:
+            self._loop.run_sync_soon(self._unpark)
+        except trio.RunFinishedError:
+            pass  # the waiter's loop has ended, and the waiter with it
+
+    def _unpark(self) -> None:
+        self._arrived = True
+        if self._parked:
+            self._parked = False
+            trio.lowlevel.reschedule(self._task)
+
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._parked = False
+        self._reply._discard_callback(self)
+        return trio.lowlevel.Abort.SUCCEEDED
