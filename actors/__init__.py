@@ -10,8 +10,9 @@
 #   who handles it     _actor.py (what all share), _cpu_actor.py, _io_actor.py
 #   what it is told    _timers.py (of time), _monitor.py (of deaths), _notice.py (how such a message gets there)
 #   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py or on one of
-#                      _pinned_dispatcher.py, _io_drain.py on the loop of _trio_host.py, _blocking.py (a thread that
-#                      waits), _stalls.py (one that blocks unseen), _waits_for.py (who waits for whom)
+#                      _pinned_dispatcher.py, _io_drain.py on the loop of _trio_host.py, _run_queue.py (who wakes
+#                      whom), _blocking.py (a thread that waits), _stalls.py (one that blocks unseen), _waits_for.py
+#                      (who waits for whom)
 #   what holds it all  _system.py, _open_systems.py (fork and exit of the process); _log_context.py (log records),
 #                      _watchdog.py (of the io loop), _observer.py (who is told), _events.py, _exit_reason.py,
 #                      _exceptions.py

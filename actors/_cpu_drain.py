@@ -54,7 +54,7 @@ class CpuDrain:
     def control_arrived(self) -> None:
         """Do nothing: the slot at work looks between every two steps."""
 
-    def handle_here(self, signal: Signal) -> bool:
+    def handle_here(self, signal: Signal, /) -> bool:
         if not self.place.mailbox.enter_idle():
             return False
         slot = CpuSlot(self)
@@ -102,12 +102,12 @@ class CpuSlot(Drainer):
         self.token: Token[Any] | None = None
         self.thread: threading.Thread | None = None  # while it runs a quantum
 
-    def run(self) -> bool:
+    def run(self, thread: threading.Thread) -> bool:
         """Work for one quantum: a number of steps, or a time."""
         if not self.at_work:
             self._drop_steps()
             return False
-        self.thread = threading.current_thread()
+        self.thread = thread
         begin_turn(self._place)
         try:
             return self._run_quantum()

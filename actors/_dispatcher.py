@@ -22,8 +22,8 @@ _SPARE_IDLE = 1.0
 class Runnable(Protocol):
     """What a dispatcher's threads run."""
 
-    def run(self) -> bool:
-        """Work for one quantum; return whether to be queued again."""
+    def run(self, thread: threading.Thread) -> bool:
+        """Work for one quantum on the current thread, which is this; return whether to be queued again."""
         ...
 
 
@@ -214,7 +214,7 @@ class Dispatcher:
             me.busy = True
             try:
                 me.quantum += 1
-                while runnable.run():
+                while runnable.run(me):
                     me.quantum += 1
                     if queue:
                         queue.put(runnable)

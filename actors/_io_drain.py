@@ -71,7 +71,7 @@ class IoDrain:
                 if not isinstance(worker.current, Stop):
                     worker.cancel_current()
 
-    def handle_here(self, signal: Signal) -> bool:
+    def handle_here(self, _signal: Signal, /) -> bool:
         """Do nothing: signals are for the loop."""
         return False
 

@@ -45,10 +45,12 @@ class Lanes:
         order = self._order
         if order and order[0] < 0:
             return self._pop_other(-order[0])
-        try:
-            return self.zero.popleft()
-        except IndexError:
-            return self._pop_other(-order[0]) if order else None
+        if self.zero:
+            try:
+                return self.zero.popleft()
+            except IndexError:
+                pass  # somebody was faster
+        return self._pop_other(-order[0]) if order else None
 
     def pop_oldest_of_lowest(self, newcomer: int) -> Token[Any] | None:
         """Take the oldest token of the lowest priority, unless even that outranks the newcomer's."""

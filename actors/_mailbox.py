@@ -130,7 +130,7 @@ class Mailbox:
         self,
         owner: str,
         *,
-        wake: Callable[[], None],
+        wake: Callable[[], object],
         on_drop: Callable[[Token[Any]], None],
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
@@ -152,7 +152,7 @@ class Mailbox:
         self._lanes = Lanes()
         self._zero = self._lanes.zero
         self._control: deque[Signal] | None = None
-        self._senders: deque[Callable[[], None]] | None = None  # wakers of senders that wait for room
+        self._senders: deque[Callable[[], object]] | None = None  # wakers of senders that wait for room
         # Senders are let in when so few tokens are left: one by one, each would cost a change of threads.
         self._low_water = capacity - max(1, min(_ROOM_AT_ONCE, capacity // 16))
         self._suspended = 0
@@ -165,7 +165,7 @@ class Mailbox:
 
     # For senders
 
-    def put(self, token: Token[Any], room: Callable[[], None] | None = None) -> Put:
+    def put(self, token: Token[Any], room: Callable[[], object] | None = None) -> Put:
         """Offer a token.
 
         Args:
@@ -190,7 +190,7 @@ class Mailbox:
             self._call_drainer()
         return ACCEPTED
 
-    def forget_sender(self, room: Callable[[], None]) -> None:
+    def forget_sender(self, room: Callable[[], object]) -> None:
         """Take back the `room` of a sender that no longer waits."""
         with self._lock:
             if self._senders is not None and room in self._senders:
@@ -243,11 +243,12 @@ class Mailbox:
         Returns:
             None when there is nothing; then the drainer has left, and takes no more until it is woken anew.
         """
-        if self._plain and drainer.at_work:
+        zero = self._zero
+        if zero and self._plain and drainer.at_work:
             try:
-                token = self._zero.popleft()
+                token = zero.popleft()
             except IndexError:
-                pass
+                pass  # another drainer was faster
             else:
                 next(self._taken)
                 return token
@@ -403,7 +404,7 @@ class Mailbox:
     @property
     def size(self) -> int:
         """How many tokens the user lane has."""
-        return len(self._lanes)
+        return len(self._zero) + self._lanes.others
 
     def statistics(self) -> MailboxStatistics:
         """Return the figures of this moment; exact when nothing moves."""
@@ -423,7 +424,7 @@ class Mailbox:
 
     # The long ways
 
-    def _put_slowly(self, token: Token[Any], room: Callable[[], None] | None) -> Put:
+    def _put_slowly(self, token: Token[Any], room: Callable[[], object] | None) -> Put:
         victim: Token[Any] | None = None
         with self._lock:
             if self._closed:
@@ -470,12 +471,12 @@ class Mailbox:
 
     def _call_drainer(self) -> None:
         with self._lock:
-            wake = self._drainer_missing()
-        if wake:
-            self._wake()
+            if not self._drainer_missing():
+                return
+        self._wake()
 
     def _take_slowly(self, drainer: Drainer) -> Token[Any] | Signal | None:
-        senders: Sequence[Callable[[], None]] = ()
+        senders: Sequence[Callable[[], object]] = ()
         with self._lock:
             if not drainer.at_work:
                 return None
@@ -496,7 +497,8 @@ class Mailbox:
                 # One for each place that became free; at the low water mark these are many at once.
                 senders = self._senders_let_in(_ROOM_AT_ONCE if self.size == self._low_water else 1)
             self._set_flags()
-        _call(senders)
+        if senders:
+            _call(senders)
         return token
 
     def _dead(self, token: Token[Any]) -> ActorDead:
@@ -513,13 +515,16 @@ class Mailbox:
     def _drainer_missing(self) -> bool:
         """Tell whether one more drainer is to be woken; it is counted then."""
         self._idle = True  # before the look: a put that comes after the look calls a drainer itself
-        missing = self.active < self.concurrency and bool(self._control or (self.size and not self._suspended))
-        if missing:
+        if self.active < self.concurrency and (
+            self._control or ((self._zero or self._lanes.others) and not self._suspended)
+        ):
             self.active += 1
+            self._set_flags()
+            return True
         self._set_flags()
-        return missing
+        return False
 
-    def _senders_let_in(self, most: int) -> list[Callable[[], None]]:
+    def _senders_let_in(self, most: int) -> list[Callable[[], object]]:
         """Return the wakers of as many senders as there is room for."""
         senders = self._senders
         if not senders:
@@ -529,6 +534,6 @@ class Mailbox:
         return woken
 
 
-def _call(wakers: Iterable[Callable[[], None]]) -> None:
+def _call(wakers: Iterable[Callable[[], object]]) -> None:
     for wake in wakers:
         wake()

@@ -111,7 +111,7 @@ class PinnedDispatcher:
             runnable = self._queue.take()
             if runnable is not None:
                 try:
-                    while runnable.run():
+                    while runnable.run(me):
                         pass  # there is nobody to make room for
                 except BaseException:
                     # A bug of the runtime, not of user code, whose exceptions end in its token.
@@ -140,7 +140,7 @@ class PinnedDrain(CpuDrain):
         self._pinned = PinnedDispatcher(f"{system.name}-cpu-{place.path}", system.pinned)
         super().__init__(place, self._pinned, throughput, throughput_deadline)
 
-    def handle_here(self, signal: Signal) -> bool:
+    def handle_here(self, _signal: Signal, /) -> bool:
         """Do nothing: only one thread will do."""
         return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import trio
@@ -31,7 +31,7 @@ class Drain(Protocol):
     def control_arrived(self) -> None:
         """Look at the control lane even while a token runs, if that is possible."""
 
-    def handle_here(self, signal: Signal) -> bool:
+    def handle_here(self, signal: Signal, /) -> bool:
         """Handle a signal on the calling thread, if any thread will do and nobody is at work; tell whether it was."""
         ...
 

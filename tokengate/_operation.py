@@ -69,7 +69,7 @@ class _Operation(Generic[P, T]):
 
     def __init__(self, spec: OperationSpec, priority: int, tags: Mapping[str, str]) -> None:
         self._spec = spec
-        self._function = spec.function
+        self._name, self._function = spec.name, spec.function
         self.priority = priority
         self.tags = tags
         update_wrapper(cast("Any", self), spec.function)
@@ -88,13 +88,13 @@ class _Operation(Generic[P, T]):
             NeedsGate: no gate is open.
             AmbiguousGate: several are open and nothing says which is meant.
         """
-        place = self._gate().place_of(self._spec)
-        return place.send(place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags))
+        place = self._place()
+        return place.send(place.token(self._name, self._function, args, kwargs, self.priority, self.tags))
 
     async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
         """Do as `submit` does, awaiting room in the mailbox (trio and asyncio)."""
-        place = self._gate().place_of(self._spec)
-        token: Token[T] = place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags)
+        place = self._place()
+        token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         return await place.send_async(token)
 
     def map(self, items: Iterable[Any]) -> list[Token[T]]:
@@ -110,11 +110,12 @@ class _Operation(Generic[P, T]):
             self.tags if tags is None else MappingProxyType({**self.tags, **check_tags(self._spec.name, tags)}),
         )
 
-    def _gate(self) -> Gate:
+    def _place(self) -> OperationPlace:
+        """Return the place that serves the operation in the current gate."""
         gate = current_gate()
         if gate is None:
             raise NeedsGate(f"no gate is open to submit '{self._spec.name}' to; use 'with Gate():' around it")
-        return gate
+        return gate.place_of(self._spec)
 
     def __repr__(self) -> str:
         return f"<{self.affinity} operation {self._spec.qualified_name}>"
@@ -142,8 +143,8 @@ class Operation(_Operation[P, T]):
         """
         if not open_gates:
             return self._plain(*args, **kwargs)
-        place = self._gate().place_of(self._spec)
-        token: Token[T] = place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags)
+        place = self._place()
+        token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         if place.may_run_here():
             return cast("T", place.run_here(token))
         try:
@@ -169,7 +170,7 @@ class AsyncOperation(_Operation[P, T]):
                 raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")
             return cast("T", await self._function(*args, **kwargs))
         place = gate.place_of(self._spec)
-        token: Token[T] = place.token(self._spec.name, self._function, args, kwargs, self.priority, self.tags)
+        token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         await place.send_async(token)
         try:
             return await token

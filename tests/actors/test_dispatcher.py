@@ -26,7 +26,7 @@ class Quanta:
     left: int = 1
     done: Reply[None] = attrs.field(factory=Reply)
 
-    def run(self) -> bool:
+    def run(self, _thread: threading.Thread) -> bool:
         self.work()
         self.left -= 1
         if not self.left:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -200,7 +201,7 @@ def test_an_end_from_outside_that_races_the_start_is_final(
             place.terminate_running("it was closed")
 
         with yielding(chance):
-            race(slot.run, close)
+            race(lambda slot=slot: slot.run(threading.current_thread()), close)
 
         assert token.done()
         assert token.state in TERMINAL

@@ -201,7 +201,7 @@ class Work:
     work: Callable[[], object]
     done: threading.Event = attrs.field(factory=threading.Event)
 
-    def run(self) -> bool:
+    def run(self, _thread: threading.Thread) -> bool:
         try:
             self.work()
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextvars
 import gc
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -86,7 +87,7 @@ def test_a_queued_token_that_is_cancelled_never_runs(desk: Any) -> None:
     assert isinstance(caught.value, concurrent.futures.CancelledError)
     assert not token.cancel()
     (slot,) = desk.place.drain.slots
-    assert slot.run() is False
+    assert slot.run(threading.current_thread()) is False
 
     assert not ran
 

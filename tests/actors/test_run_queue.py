@@ -1,0 +1,91 @@
+"""The queue that dispatchers take their runnables from: nothing is lost, and nobody sleeps beside an item."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from interleave import Grain, Stage
+
+from actors._run_queue import RunQueue, look_around
+
+LIMIT = 10.0
+
+
+@pytest.fixture(params=["line", "call"])
+def stage(request: pytest.FixtureRequest, seed: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    grain: Grain = request.param
+    monkeypatch.setattr("actors._run_queue._LOOKING", 0.0)  # one look: how many there are is up to the clock
+    with Stage("actors._run_queue", random.Random(seed), grain) as made:
+        yield made
+
+
+def test_items_come_in_the_order_in_which_they_were_put() -> None:
+    """First in, first out; what is there is taken without waiting."""
+    queue: RunQueue[int] = RunQueue()
+    for item in range(5):
+        queue.put(item)
+
+    assert len(queue) == 5
+    assert [queue.take() for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert len(queue) == 0
+
+
+def test_a_take_that_times_out_returns_none_and_leaves_nobody_behind() -> None:
+    """Later items find no sleeper that has gone."""
+    queue: RunQueue[int] = RunQueue()
+
+    assert queue.take(0.0) is None
+    queue.put(1)
+    assert queue.take(0.0) == 1
+
+
+def test_a_sleeper_is_woken_by_an_item() -> None:
+    """Each of two threads that wait for good gets one."""
+    queue: RunQueue[int] = RunQueue()
+    got: list[int | None] = []
+    threads = [threading.Thread(target=lambda: got.append(queue.take())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for item in (1, 2):
+        queue.put(item)
+    for thread in threads:
+        thread.join(LIMIT)
+
+    assert sorted(got, key=str) == [1, 2]
+
+
+def test_looking_around_ends_with_the_first_yes_and_after_a_moment_without_one() -> None:
+    """It says what it saw last."""
+    answers = iter([False, False, True])
+
+    assert look_around(lambda: next(answers))
+    assert not look_around(lambda: False)
+
+
+def test_every_item_is_taken_once_whoever_sleeps_when_it_comes(stage: Stage, rounds: Callable[[int], int]) -> None:
+    """Two put, two take for good, and one leaves when it has waited in vain: at the end, nothing is left."""
+    for _ in range(rounds(300)):
+        queue: RunQueue[int] = RunQueue()
+        got: list[int] = []
+
+        def put(first: int, queue: RunQueue[int] = queue) -> None:
+            for item in range(first, first + 3):
+                queue.put(item)
+
+        def take(queue: RunQueue[int] = queue, got: list[int] = got) -> None:
+            while True:
+                item = queue.take()
+                if item is not None:
+                    got.append(item)
+
+        def take_for_a_while(queue: RunQueue[int] = queue, got: list[int] = got) -> None:
+            while (item := queue.take(1.0)) is not None:
+                got.append(item)
+
+        stage.run(lambda: put(0), lambda: put(3), take_for_a_while, servants=[take, take])
+
+        assert sorted(got) == [0, 1, 2, 3, 4, 5]
+        assert len(queue) == 0
