@@ -7,18 +7,23 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from interleave import Grain, Stage
+from interleave import Grain, Stage, StageLock
 
 from actors._run_queue import RunQueue, look_around
 
 LIMIT = 10.0
 
 
+@pytest.fixture
+def chance(seed: int) -> random.Random:
+    return random.Random(seed)
+
+
 @pytest.fixture(params=["line", "call"])
-def stage(request: pytest.FixtureRequest, seed: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+def stage(request: pytest.FixtureRequest, chance: random.Random, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     grain: Grain = request.param
     monkeypatch.setattr("actors._run_queue._LOOKING", 0.0)  # one look: how many there are is up to the clock
-    with Stage("actors._run_queue", random.Random(seed), grain) as made:
+    with Stage("actors._run_queue", chance, grain) as made:
         yield made
 
 
@@ -65,14 +70,20 @@ def test_looking_around_ends_with_the_first_yes_and_after_a_moment_without_one()
     assert not look_around(lambda: False)
 
 
-def test_every_item_is_taken_once_whoever_sleeps_when_it_comes(stage: Stage, rounds: Callable[[int], int]) -> None:
-    """Two put, two take for good, and one leaves when it has waited in vain: at the end, nothing is left."""
-    for _ in range(rounds(300)):
+def test_every_item_is_taken_once_whoever_sleeps_when_it_comes(
+    stage: Stage, chance: random.Random, rounds: Callable[[int], int]
+) -> None:
+    """Some put, some take for good, one may leave when it has waited in vain: at the end, nothing is left.
+
+    Few items for few threads find most: the next item wakes those whom the last one has missed.
+    """
+    for _ in range(rounds(500)):
         queue: RunQueue[int] = RunQueue()
         got: list[int] = []
+        batches = [range(10 * n, 10 * n + chance.randint(1, 2)) for n in range(chance.randint(1, 2))]
 
-        def put(first: int, queue: RunQueue[int] = queue) -> None:
-            for item in range(first, first + 3):
+        def put(batch: range, queue: RunQueue[int] = queue) -> None:
+            for item in batch:
                 queue.put(item)
 
         def take(queue: RunQueue[int] = queue, got: list[int] = got) -> None:
@@ -85,7 +96,33 @@ def test_every_item_is_taken_once_whoever_sleeps_when_it_comes(stage: Stage, rou
             while (item := queue.take(1.0)) is not None:
                 got.append(item)
 
-        stage.run(lambda: put(0), lambda: put(3), take_for_a_while, servants=[take, take])
+        actors = [lambda batch=batch: put(batch) for batch in batches]
+        if chance.random() < 0.3:
+            actors.append(take_for_a_while)
+        stage.run(*actors, servants=[take] * chance.randint(1, 2))
 
-        assert sorted(got) == [0, 1, 2, 3, 4, 5]
+        assert sorted(got) == [item for batch in batches for item in batch]
         assert len(queue) == 0
+
+
+def test_a_second_item_finds_a_second_thread_while_the_first_is_worked_on(
+    stage: Stage, rounds: Callable[[int], int]
+) -> None:
+    """The two who took must meet before either comes back for more."""
+    for _ in range(rounds(500)):
+        queue: RunQueue[int] = RunQueue()
+        met = [stage.lock() for _ in range(2)]
+        for lock in met:
+            lock.acquire()
+
+        def put(queue: RunQueue[int] = queue) -> None:
+            queue.put(0)
+            queue.put(1)
+
+        def take_and_meet(queue: RunQueue[int] = queue, met: list[StageLock] = met) -> None:
+            while (item := queue.take()) is None:
+                pass
+            met[1 - item].release()
+            met[item].acquire()
+
+        stage.run(put, take_and_meet, take_and_meet)
