@@ -89,17 +89,21 @@ class Dispatcher:
     Args:
         name: prefix of the names of the threads.
         size: threads that run steps at once.
+        make_thread: makes a thread of a function and a name.
     """
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(
+        self, name: str, size: int, make_thread: Callable[[Callable[[CpuThread], object], str], CpuThread] = CpuThread
+    ) -> None:
         self.size = size
+        self._make_thread = make_thread
         self._name = name
         self._queue: RunQueue[Runnable | None] = RunQueue()  # None: a thread shall look whether to go
         self._lock = threading.Lock()
         self._threads: set[CpuThread] = set()
         self._waiting: set[threading.Thread] = set()  # whose step waits for another token
         self._stalled: set[CpuThread] = set()  # whose step uses no CPU time while there is work
-        self._abandoned: set[threading.Thread] = set()
+        self._abandoned: set[CpuThread] = set()
         self._started = 0
         self._closing = False
         self.watched = False  # whether somebody looks for stalled threads
@@ -143,7 +147,7 @@ class Dispatcher:
     def abandon(self, thread: threading.Thread) -> None:
         """Count a thread that cannot be ended as lost, and start another in its stead."""
         with self._lock:
-            if thread in self._threads:
+            if isinstance(thread, CpuThread) and thread in self._threads:
                 self._abandoned.add(thread)
                 self._fill()
 
@@ -156,14 +160,14 @@ class Dispatcher:
         with self._lock:
             self._waiting.discard(threading.current_thread())
 
-    def waiting(self) -> bool:
-        """Tell whether a runnable waits for a thread."""
-        return len(self._queue) > 0
+    def waiting(self) -> list[Runnable]:
+        """Return the runnables that wait for a thread, the first to run first."""
+        return [one for one in self._queue.items() if one is not None]
 
-    def at_work(self) -> list[CpuThread]:
-        """Return the threads that run a quantum."""
+    def threads(self) -> list[CpuThread]:
+        """Return all threads, but for those that have been abandoned."""
         with self._lock:
-            return [thread for thread in self._threads if thread.busy]
+            return list(self._threads - self._abandoned)
 
     def set_stalled(self, threads: set[CpuThread]) -> None:
         """Say which threads block, as far as can be seen; until this is said again they count as not there."""
@@ -171,6 +175,11 @@ class Dispatcher:
             with self._lock:
                 self._stalled = threads & self._threads
                 self._fill()
+
+    def help(self) -> None:
+        """Give each runnable that waits a thread, since those before it may block as well."""
+        with self._lock:
+            self._fill(self.size + len(self._queue))
 
     def statistics(self) -> DispatcherStatistics:
         """Return the figures of this moment."""
@@ -183,11 +192,12 @@ class Dispatcher:
                 runnable=len(self._queue),
             )
 
-    def _fill(self) -> None:
-        """Start threads until enough are free; under the lock."""
+    def _fill(self, free: int | None = None) -> None:
+        """Start threads until so many are free, by default as many as run steps at once; under the lock."""
+        free = free or self.size
         most = self.size + _MAX_SPARES + len(self._abandoned)
-        while not self._closing and self._free() < self.size and len(self._threads) < most:
-            thread = CpuThread(self._main, f"{self._name}-{self._started}")
+        while not self._closing and self._free() < free and len(self._threads) < most:
+            thread = self._make_thread(self._main, f"{self._name}-{self._started}")
             self._started += 1
             try:
                 thread.start()

@@ -52,6 +52,10 @@ class RunQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
+    def items(self) -> list[T]:
+        """Return what is there, in order, and leave it where it is."""
+        return list(self._items)
+
     def put(self, item: T) -> None:
         """Add an item."""
         self._items.append(item)

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from actors._dispatcher import CpuThread, Dispatcher
+    from actors._dispatcher import CpuThread, Dispatcher, Runnable
     from actors._trio_host import TrioHost
 
 # Seconds between two looks; a thread that has used no CPU time from one to the next, in one quantum, is stalled.
 _LOOK = 0.02
-# Looks that it takes while the process computes: the thread may just be waiting for the interpreter lock.
+# CPU seconds that count as little: of a thread that only wakes up now and then, to see whether it may go on.
+_LITTLE = 0.0005
+# Looks that it takes with little while the process computes: the thread may be waiting for the interpreter lock. That
+# one wakes up in each switch interval, so it has never used nothing at all.
 _PATIENCE = 5
-# CPU seconds that count as none.
-_NONE = 0.0005
+# CPU seconds of all threads from one look to the next, below which it is not for computing that somebody waits.
+_COMPUTING = 0.005
 # Looks at an idle dispatcher after which nobody looks any more, until it has work again.
 _IDLE_LOOKS = 50
 
@@ -35,8 +38,9 @@ class StallWatch:
         self._dispatcher = dispatcher
         self._host = host
         self._contended = contended or Contention()
-        # {thread at work: (its quantum, its CPU seconds, looks at which both were the same)}
+        # {thread: (its quantum, its CPU seconds, looks at which both were the same)}
         self._readings: dict[CpuThread, tuple[int, float, int]] = {}
+        self._latest: Runnable | None = None  # what had come last, when somebody waited
 
     def begin(self) -> None:
         """Start to look; called by whoever gives an idle dispatcher work."""
@@ -48,23 +52,41 @@ class StallWatch:
             await trio.sleep(_LOOK)
             idle = 0 if self.look() else idle + 1
         self._readings.clear()
+        self._latest = None
         self._dispatcher.watched = False  # first this, then the look: whoever submits does it the other way round
         if self._dispatcher.waiting():
             self._dispatcher.watch()
 
     def look(self) -> bool:
-        """Look once, and tell the dispatcher which threads are stalled; return whether any is at work."""
-        patience = _PATIENCE if self._contended() else 1
-        readings = {}
-        for thread in self._dispatcher.at_work():
+        """Look once, and have the dispatcher replace the threads that are stalled; return whether any is at work.
+
+        Those that replace them may block as well, and so on. So, when what waited at the latest look still waits, and
+        not because the others compute, each runnable gets a thread.
+        """
+        contended = self._contended()
+        readings, stalled = {}, set()
+        at_work = starved = False
+        computed = 0.0
+        for thread in self._dispatcher.threads():
             quantum, seconds = thread.quantum, thread.cpu_seconds()
-            before = self._readings.get(thread)
-            same = before is not None and before[0] == quantum and seconds - before[1] < _NONE
-            readings[thread] = (quantum, seconds, before[2] + 1 if before is not None and same else 0)
+            its_quantum, its_seconds, looks = self._readings.get(thread, (-1, seconds, 0))
+            used = seconds - its_seconds
+            still = thread.busy and quantum == its_quantum and used < _LITTLE
+            looks = looks + 1 if still else 0
+            readings[thread] = (quantum, seconds, looks)
+            computed += used
+            at_work = at_work or thread.busy
+            if still and (looks >= _PATIENCE or not used or not contended):
+                stalled.add(thread)
+            elif still:
+                starved = True
         self._readings = readings
-        wanted = self._dispatcher.waiting()
-        self._dispatcher.set_stalled({one for one, (*_, looks) in readings.items() if wanted and looks >= patience})
-        return bool(readings)
+        waiting = self._dispatcher.waiting()
+        self._dispatcher.set_stalled(stalled if waiting else set())
+        if self._latest in waiting and computed < _COMPUTING and not starved:
+            self._dispatcher.help()
+        self._latest = waiting[-1] if waiting else None
+        return at_work
 
 
 class Contention:

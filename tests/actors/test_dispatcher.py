@@ -182,6 +182,7 @@ class FakeThread:
 
     quantum: int = 0
     seconds: float = 0.0
+    busy: bool = True
 
     def cpu_seconds(self) -> float:
         return self.seconds
@@ -189,27 +190,30 @@ class FakeThread:
 
 @attrs.define
 class FakePool:
-    threads: list[FakeThread]
-    runnable: bool = True
+    members: list[FakeThread]
+    runnable: list[object] = attrs.Factory(lambda: [object()])
     stalled: set[FakeThread] = attrs.Factory(set)
+    helped: int = 0
 
-    def at_work(self) -> list[FakeThread]:
-        return self.threads
+    def threads(self) -> list[FakeThread]:
+        return self.members
 
-    def waiting(self) -> bool:
-        return self.runnable
+    def waiting(self) -> list[object]:
+        return list(self.runnable)
 
     def set_stalled(self, threads: set[FakeThread]) -> None:
         self.stalled = threads
 
+    def help(self) -> None:
+        self.helped += 1
+
 
 def test_a_thread_is_stalled_when_it_used_no_cpu_time_in_one_quantum_while_others_wait() -> None:
-    """One that computes, that began another quantum, or that nobody waits for is not;
-    while the process computes it takes five looks, since the thread may be waiting for the interpreter lock."""
-    blocks, computes, changes = (FakeThread() for _ in range(3))
-    pool = FakePool([blocks, computes, changes])
-    contended = False
-    watch = StallWatch(cast("Any", pool), cast("Any", None), lambda: contended)
+    """One that computes, that began another quantum, that is idle, or that nobody waits for is not."""
+    blocks, computes, changes, idle = (FakeThread() for _ in range(4))
+    idle.busy = False
+    pool = FakePool([blocks, computes, changes, idle])
+    watch = StallWatch(cast("Any", pool), cast("Any", None), lambda: False)
     watch.look()
     assert not pool.stalled
 
@@ -218,15 +222,54 @@ def test_a_thread_is_stalled_when_it_used_no_cpu_time_in_one_quantum_while_other
     watch.look()
     assert pool.stalled == {blocks}
 
-    pool.runnable = False
+    pool.runnable.clear()
     watch.look()
     assert not pool.stalled
 
-    pool.runnable, contended = True, True
-    blocks.quantum += 1
+
+@pytest.mark.parametrize(("used", "looks"), [(0.0, 1), (0.0001, 5)])
+def test_while_the_process_computes_a_thread_that_used_a_little_gets_more_time(used: float, looks: int) -> None:
+    """It may be waiting for the interpreter lock, which costs a little; one that sleeps uses nothing at all."""
+    thread = FakeThread()
+    pool = FakePool([thread])
+    watch = StallWatch(cast("Any", pool), cast("Any", None), lambda: True)
     watch.look()
-    looks = 0
-    while blocks not in pool.stalled:
+    taken = 0
+    while not pool.stalled:
+        thread.seconds += used
         watch.look()
-        looks += 1
-    assert looks == 5
+        taken += 1
+
+    assert taken == looks
+    assert pool.helped == 1
+
+
+@pytest.mark.parametrize(
+    ("used", "contended", "new_quantum", "helped"),
+    [
+        (0.0, False, True, True),
+        (0.0, True, True, True),
+        (0.02, False, True, False),
+        (0.0001, True, False, False),
+        (0.0001, True, True, True),
+    ],
+    ids=["blocks", "blocks beside others", "computes", "is starved", "goes on, but blocks"],
+)
+def test_what_waits_from_one_look_to_the_next_is_helped_unless_threads_compute_or_are_starved(
+    used: float, contended: bool, new_quantum: bool, helped: bool
+) -> None:
+    """All that waits gets a thread then, since one that replaces another may block as well."""
+    thread = FakeThread()
+    pool = FakePool([thread])
+    watch = StallWatch(cast("Any", pool), cast("Any", None), lambda: contended)
+    watch.look()
+    thread.seconds += used
+    thread.quantum += new_quantum
+    pool.runnable.append(object())  # others may come
+    watch.look()
+    assert pool.helped == helped
+
+    before = pool.helped
+    pool.runnable[:] = [object()]
+    watch.look()
+    assert pool.helped == before
