@@ -270,8 +270,7 @@ class ActorPlace(Place):
             for_good = self.system.closed
             watches = self._watches_to_tell(closed=for_good) if had_run or for_good else []
         cancel_all(attached)
-        for token in tokens:
-            token._terminate(why)
+        self.system.seal(tokens, why)
         if threads:
             self.system.note_abandoned(self.path, threads)
         if had_run:

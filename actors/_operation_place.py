@@ -132,7 +132,6 @@ class OperationPlace(Place):
 
     def terminate_running(self, why: str) -> None:
         threads, tokens = self.drain.seal()
-        for token in tokens:
-            token._terminate(why)
+        self.system.seal(tokens, why)
         if threads:
             self.system.note_abandoned(self.path, threads)

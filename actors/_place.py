@@ -126,9 +126,8 @@ class Place(abc.ABC):
             the token, `queued`; or `rejected`, with the error that says why.
         """
         try:
-            system = self.system
-            if system.intake_closed and not system.admits(token):
-                raise ActorDead(f"system '{system.name}' is closing; {token!r} was not accepted")
+            if self.system.guarded:
+                self.system.check_intake(token)
             put = self.mailbox.put(token)
             if put is not ACCEPTED:
                 if put is not Put.FULL:
@@ -141,9 +140,8 @@ class Place(abc.ABC):
     async def send_async(self, token: Token[Any]) -> Token[Any]:
         """Do as `send` does, awaiting room from trio or asyncio; cancelled while waiting, it is rejected."""
         try:
-            system = self.system
-            if system.intake_closed and not system.admits(token):
-                raise ActorDead(f"system '{system.name}' is closing; {token!r} was not accepted")
+            if self.system.guarded:
+                self.system.check_intake(token)
             put = self.mailbox.put(token)
             while put is not ACCEPTED:
                 if put is Put.DROPPED or self._from_within():

@@ -20,7 +20,7 @@ from actors import _log_context, _open_systems
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace
 from actors._dispatcher import Dispatcher, DispatcherStatistics
-from actors._exceptions import NameTaken, UnknownActor, WaitTimeout, WouldBlock
+from actors._exceptions import ActorDead, NameTaken, UnknownActor, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
 from actors._lifecycle import TokenState
 from actors._observer import Observed
@@ -107,6 +107,8 @@ class ActorSystem(Observed):
         self._names = count(1)
         self.live: dict[int, Token[Any]] = {}  # {token id: token that has not ended}
         self.intake_closed = False
+        self.guarded = False  # whether a token is only accepted if `check_intake` lets it pass
+        self._sealed: set[int] = set()  # ids of tokens that were ended while their code ran on
         self.closed = False
         self.in_pykka_registry = False  # whether actors that nobody supervises are registered there
         self._below: dict[str, dict[str, ActorPlace]] = {}  # {path: {path: place right below it}}
@@ -261,9 +263,24 @@ class ActorSystem(Observed):
 
     # Tokens
 
-    def admits(self, token: Token[Any]) -> bool:
-        """Tell whether a token is still accepted while the system closes: while it drains, those of live ones."""
-        return self._draining and token.parent in self.live
+    def close_intake(self, *, draining: bool = False) -> None:
+        """Accept no more tokens; while draining, those that live ones send."""
+        self._draining, self.intake_closed, self.guarded = draining, True, True
+
+    def seal(self, tokens: list[Token[Any]], why: str) -> None:
+        """End tokens whose code cannot be ended, and accept nothing any more that it sends."""
+        if tokens:
+            self._sealed.update(token.id for token in tokens)
+            self.guarded = True
+        for token in tokens:
+            token._terminate(why)
+
+    def check_intake(self, token: Token[Any]) -> None:
+        """Let a token pass, or raise `ActorDead`."""
+        if token.parent in self._sealed:
+            raise ActorDead(f"{token!r} was not accepted: its sender, token {token.parent}, was ended while it ran")
+        if self.intake_closed and not (self._draining and token.parent in self.live):
+            raise ActorDead(f"system '{self.name}' is closing; {token!r} was not accepted")
 
     def note_uncompleted(self, state: TokenState) -> None:
         """Count a token that ended otherwise than completed."""
@@ -296,7 +313,7 @@ class ActorSystem(Observed):
 
     def drain(self) -> None:
         """Close the intake, but for what the tokens that are live submit."""
-        self._draining = self.intake_closed = True
+        self.close_intake(draining=True)
 
     def close(self, timeout: float) -> tuple[str, ...]:
         """End every token and every thread.
@@ -310,7 +327,8 @@ class ActorSystem(Observed):
         deadline = time.monotonic() + timeout
         if self in _open_systems.open_systems:
             _open_systems.open_systems.remove(self)
-        self.closed, self.intake_closed, self._draining = True, True, False
+        self.closed = True
+        self.close_intake()
         places = list(reversed(self.places()))
         for place in places:
             place.terminate_queued("was closed")
@@ -337,7 +355,8 @@ class ActorSystem(Observed):
         Callbacks of tokens are dropped, since they are for threads and loops of the parent.
         """
         self._lock, self._observers_lock = threading.Lock(), threading.Lock()
-        self.closed, self.intake_closed, self._draining = True, True, False
+        self.closed = True
+        self.close_intake()
         for host in (self.io_host, self.system_host):
             host.disown()
         self.dispatcher.disown()

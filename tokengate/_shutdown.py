@@ -49,7 +49,7 @@ class Shutdown:
                     for token in live:
                         await token.wait()
                 drained = True
-        system.intake_closed = True
+        system.close_intake()
         with self._limited(end):
             await root.stop(SHUTDOWN, drain=False, administrative=False).wait()
         return drained

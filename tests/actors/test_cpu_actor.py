@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
-from actors import ActorSystem, CpuActor, TokenState, TokenTerminated
+from actors import ActorDead, ActorSystem, CpuActor, TokenState, TokenTerminated
 
 LIMIT = 10.0
 
@@ -190,3 +191,44 @@ def test_sealed_threads_are_named_counted_and_replaced(system: ActorSystem, door
     assert system.dispatcher.statistics().abandoned == 0
 
     assert all(isinstance(token.exception(), TokenTerminated) for token in tokens)
+
+
+def test_what_is_left_of_a_sealed_step_sends_nothing(system: ActorSystem, door: Any) -> None:
+    """Neither through a ref it had nor through its own; a ref of its place still serves everybody else.
+
+    A thread that can't be ended runs on, but can do no harm any more.
+    """
+    heard: list[str] = []
+    refused: SimpleQueue[Any] = SimpleQueue()
+
+    class Listener(CpuActor):
+        def on_receive(self, message: Any) -> None:
+            heard.append(message)
+
+    listener = system.start_actor(Listener, (), {})
+
+    class Stuck(CpuActor):
+        def block(self) -> None:
+            listener.tell("before")
+            door.pass_through()
+            for ref in (listener, self.actor_ref):
+                try:
+                    ref.tell("after")
+                except ActorDead as error:
+                    refused.put(error)
+            refused.put(listener.ask("after", block=False))
+
+    place = system.place("stuck", Stuck, owner=lambda *_: None)
+    place.start().result(LIMIT)
+    token = place.ref.proxy().block()
+    door.wait_reached()
+    place.terminate_running("it did not stop in time")
+    place.start().result(LIMIT)
+    door.open()
+    errors = [refused.get(timeout=LIMIT) for _ in range(2)]
+    rejected = refused.get(timeout=LIMIT)
+    listener.ask("from outside", timeout=LIMIT)
+
+    assert all(f"token {token.id}" in str(error) for error in errors)
+    assert (rejected.state, type(rejected.exception())) == (TokenState.REJECTED, ActorDead)
+    assert heard == ["before", "from outside"]
