@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -39,6 +38,7 @@ from tokengate._exceptions import GateState, NeedsTrio
 from tokengate._executor import GateExecutor
 from tokengate._shutdown import Shutdown
 from tokengate._shutdown_report import ShutdownReport
+from tokengate._stop_request import StopRequest
 
 if TYPE_CHECKING:
     from tokengate._operation import OperationSpec
@@ -53,10 +53,6 @@ OPERATIONS = "operations"  # first part of the paths of operations
 
 # Seconds that threads and loops get to end after everything on them has been ended.
 _THREADS_SECONDS = 1.0
-
-# Seconds after which a thread that waits for a request to stop looks up. Python runs a signal handler between two
-# instructions of the main thread: one that came just before the wait would else be seen only at its end.
-_LOOK_UP = 0.5
 
 
 @attrs.frozen
@@ -120,9 +116,7 @@ class Gate:
         self._state = "new"  # -> "opening" -> "open" -> "closing" -> "closed"
         self._restarts = 0
         self._gave_up = False
-        self._stopping = False
-        self._stop_requests: SimpleQueue[None] = SimpleQueue()
-        self._stop_asked: Reply[None] = Reply()  # the same for those who await it; set on the system loop only
+        self._stop_request = StopRequest(self._system)
         self._shutdown = Shutdown(self._system)
         self._closed = threading.Event()
         self._report: ShutdownReport | None = None
@@ -210,34 +204,22 @@ class Gate:
 
         Safe in a signal handler, whatever the main thread does and holds: nothing here waits for a lock.
         """
-        self._stopping = True
-        self._stop_requests.put(None)
-        self._system.system_host.call_soon(self._stop_asked._set)
+        self._stop_request.make()
 
     @property
     def stopping(self) -> bool:
         """Whether somebody has asked for the gate's end."""
-        return self._stopping
+        return self._stop_request.made
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until somebody calls `request_stop`, or `timeout` seconds; tell whether somebody did."""
         if trio.lowlevel.in_trio_run():
             raise WouldBlock("gate.wait would block the trio loop of this thread; use 'await gate.wait_stopping()'")
-        end = math.inf if timeout is None else time.monotonic() + timeout
-        while True:
-            left = end - time.monotonic()
-            try:
-                self._stop_requests.get(timeout=max(0.0, min(left, _LOOK_UP)))
-            except Empty:
-                if left <= _LOOK_UP:
-                    return False
-            else:
-                self._stop_requests.put(None)  # for others who wait
-                return True
+        return self._stop_request.wait_in_thread(timeout)
 
     async def wait_stopping(self) -> None:
         """Wait until somebody calls `request_stop` (trio and asyncio)."""
-        await self._stop_asked
+        await self._stop_request.wait()
 
     def __enter__(self) -> Self:
         self.open()
