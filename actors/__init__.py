@@ -7,7 +7,8 @@
 #                      the control lane)
 #   who it is sent to  _ref.py, _proxy.py (an actor as an object), _place.py (an address), _actor_place.py (an actor's,
 #                      over all its instances), _operation_place.py (a function's)
-#   who handles it     _actor.py (what all share), _cpu_actor.py, _io_actor.py
+#   who handles it     _actor.py (what all share), _cpu_actor.py, _io_actor.py, _task_actor.py (a function),
+#                      _foreign.py (a class that was written for pykka)
 #   what it is told    _timers.py (of time), _monitor.py (of deaths), _notice.py (how such a message gets there)
 #   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py or on one of
 #                      _pinned_dispatcher.py, _io_drain.py on the loop of _trio_host.py, _run_queue.py (who wakes
@@ -41,6 +42,7 @@ from actors._exceptions import (
     WouldBlock,
 )
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
+from actors._foreign import cpu_actor_class
 from actors._future import Future
 from actors._io_actor import IoActor
 from actors._io_drain import IoDrain, is_cancellation
@@ -53,9 +55,10 @@ from actors._operation_place import OperationPlace
 from actors._place import Drain, Place
 from actors._proxy import ActorProxy
 from actors._ref import ActorRef
-from actors._reply import Reply
-from actors._signals import Signal
+from actors._reply import Later, Reply
+from actors._signals import Crash, Signal
 from actors._system import ROOT, ActorSystem, SystemStatistics, cores
+from actors._task_actor import TaskActor
 from actors._timers import ReceiveTimeout, Timer
 from actors._token import NO_TAGS, Token, checkpoint, current_token
 from actors._watchdog import LoopBlocked
@@ -77,6 +80,7 @@ __all__ = [
     "ActorSystem",
     "BaseActor",
     "CpuActor",
+    "Crash",
     "DeadLetter",
     "DeadlockError",
     "DispatcherStatistics",
@@ -87,6 +91,7 @@ __all__ = [
     "IllegalTransition",
     "IoActor",
     "IoDrain",
+    "Later",
     "LogContext",
     "LoopBlocked",
     "Mailbox",
@@ -104,6 +109,7 @@ __all__ = [
     "StartFailed",
     "Status",
     "SystemStatistics",
+    "TaskActor",
     "Timer",
     "Token",
     "TokenExpired",
@@ -119,6 +125,7 @@ __all__ = [
     "WouldBlock",
     "checkpoint",
     "cores",
+    "cpu_actor_class",
     "current_token",
     "is_cancellation",
 ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from actors._actor_place import ActorPlace
     from actors._place import Drain
     from actors._signals import Signal
+    from actors._token import Token
 
 
 class _NoPlace:
@@ -75,6 +76,15 @@ class BaseActor(pykka.Actor):
     @classmethod
     @abc.abstractmethod
     def _make_drain(cls, place: ActorPlace) -> Drain: ...
+
+    @classmethod
+    def _make_ref(cls, place: ActorPlace) -> ActorRef[Any]:
+        return ActorRef(place)
+
+    @classmethod
+    def _crashes(cls, _token: Token[Any], error: BaseException) -> bool:
+        """Tell whether an exception of a token's code is the end of the instance that ran it."""
+        return not isinstance(error, cls.expected)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         """Accept anything, as pykka's actors do; it is no error to leave it out."""

@@ -27,7 +27,7 @@ from actors._mailbox import Drainer
 from actors._monitor import Watch, Watches, tell_all
 from actors._notice import Attached, Notice, cancel_all
 from actors._place import Drain, Place
-from actors._ref import ActorRef
+from actors._ref import ActorRef, Told
 from actors._reply import Reply
 from actors._signals import Signal, Start, Stop
 from actors._token import Token
@@ -86,6 +86,7 @@ class ActorPlace(Place):
         "receive",
         "receive_timer",
         "ref",
+        "starts",
         "status",
         "stop_reason",
         "watches",
@@ -107,6 +108,7 @@ class ActorPlace(Place):
         self.owner = owner
         self.receive = f"{actor_class.__name__}.on_receive"  # what tokens of plain messages are called
         self.status = Status.VACANT
+        self.starts = 0  # instances that have run here, the present one included
         self.instance: BaseActor | None = None
         self.orphaned = False  # its supervisor has ended and may come back for it
         self.draining = False  # stop once the user lane is empty
@@ -131,7 +133,7 @@ class ActorPlace(Place):
             overflow=actor_class.overflow,
         )
         self.mailbox.suspend()  # held whenever there is no instance that runs
-        self.ref: ActorRef[Any] = ActorRef(self)
+        self.ref: ActorRef[Any] = actor_class._make_ref(self)
 
     def _make_drain(self) -> Drain:
         return self.actor_class._make_drain(self)
@@ -176,6 +178,7 @@ class ActorPlace(Place):
         self.stop_reason = NORMAL
         self.mailbox.reopen()
         self._note_stopped(False)
+        self._start_reply = reply
         self._hand_in(Start(reply, contextvars.copy_context()), "on_start", here)
         if self.system.closed:  # nobody may be left to start it
             reply._set(error=self._too_late())
@@ -253,11 +256,15 @@ class ActorPlace(Place):
             if self._stopped is not None:
                 (self._stopped.set if stopped else self._stopped.clear)()
 
+    def runs(self, instance: BaseActor | None) -> bool:
+        """Tell whether an instance, or any, is at work here."""
+        return self.status is Status.RUNNING and instance in (None, self.instance)
+
     def can_drain(self) -> bool:
         """Tell whether there is an instance to handle what is queued."""
         return self.status is Status.RUNNING
 
-    def terminate_running(self, why: str) -> None:
+    def terminate_running(self, why: str) -> int:
         with self.lock:
             replies, self._stop_replies = self._stop_replies, []
             attached = self._release_instance()
@@ -280,6 +287,7 @@ class ActorPlace(Place):
             self._start_reply._set(error=StartFailed(f"actor '{self.path}' was ended before it had started: {why}"))
         for reply in replies:
             reply._set(KILLED)
+        return len(threads)
 
     def _reject(self, token: Token[Any], error: BaseException) -> None:
         if isinstance(error, ActorDead) and self.mailbox.closed:
@@ -292,6 +300,8 @@ class ActorPlace(Place):
 
     def starting(self, signal: Start, drainer: Drainer) -> Life:
         """Make an instance and start it."""
+        if signal.reply.done():
+            return  # it was ended before it began
         with self.lock:
             status = self.status
             if status is Status.VACANT and not self.system.closed:
@@ -302,7 +312,6 @@ class ActorPlace(Place):
         if status is not Status.VACANT:
             signal.reply._set(error=StartFailed(f"actor '{self.path}' is {status}; it cannot be started"))
             return
-        self._start_reply = signal.reply
         instance, error = yield self._build
         if error is None:
             self.instance = instance
@@ -317,6 +326,7 @@ class ActorPlace(Place):
                 return
             if failure is None:
                 self.status = Status.RUNNING
+                self.starts += 1
                 self.mailbox.resume()
                 attached = None
             else:
@@ -408,6 +418,8 @@ class ActorPlace(Place):
         """Do as `resolve` does for what is no plain message; apart, since the closures would cost each of those."""
         if type(call) is tuple:
             return get_attr_directly(self.instance, call)  # type: ignore[no-any-return]
+        if type(call) is Told:
+            return self.instance.on_receive if call.call is None else self._resolve_special(token, call.call)  # type: ignore[union-attr]
         if isinstance(call, pykka.messages.ProxyGetAttr):
             return lambda: get_attr_directly(self.instance, call.attr_path)
         if isinstance(call, Notice):
@@ -428,7 +440,7 @@ class ActorPlace(Place):
         # A read of an attribute changes nothing, so what it raises is only the reader's.
         harmless = isinstance(token._call, pykka.messages.ProxyGetAttr)
         token._finish(TokenState.FAILED, error=error)
-        if not harmless and not isinstance(error, self.actor_class.expected):
+        if not harmless and self.actor_class._crashes(token, error):
             return error
         _logger.info("Exception returned from %s to caller:", self.ref, exc_info=error)
         return None

@@ -13,7 +13,7 @@ from actors._actor_place import ActorPlace, Life
 from actors._blocking import begin_turn, end_turn
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
-from actors._signals import Start, Stop
+from actors._signals import Crash, Signal, Start, Stop
 from actors._step import close_steps, enter, without_runtime_frames
 from actors._token import Token
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from actors._dispatcher import Dispatcher
     from actors._pinned_dispatcher import PinnedDispatcher
     from actors._place import Place
-    from actors._signals import Signal
+    from actors._signals import Crash, Signal, Start, Stop
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -262,12 +262,19 @@ class CpuSlot(Drainer):
             if signal.drain and place.can_drain() and (place.mailbox.size or self._steps is not None):
                 place.draining = True
                 return
-            token = self.token
-            if token is not None:
-                self._drop_steps()
-                token._terminate("its actor was stopped")
-                self.token = None
+            self._end_token("its actor was stopped")
             self._live(place.stopping(self))
+        elif isinstance(signal, Crash) and place.runs(signal.instance):
+            self._end_token("its actor crashed")
+            self._live(place.crashing(signal.error, self))
+
+    def _end_token(self, why: str) -> None:
+        """End a token between two of its steps."""
+        token = self.token
+        if token is not None:
+            self._drop_steps()
+            token._terminate(why)
+            self.token = None
 
     def _live(self, life: Life) -> None:
         """Run the user code of one part of an instance's life."""

@@ -16,7 +16,8 @@ from actors._actor_place import ActorPlace, Life
 from actors._lifecycle import TokenState
 from actors._log_context import drained_place
 from actors._mailbox import Drainer
-from actors._signals import Signal, Start, Stop
+from actors._reply import Later
+from actors._signals import Crash, Signal, Start, Stop
 from actors._step import InContext, close_steps, enter, without_runtime_frames
 from actors._token import Token
 
@@ -232,6 +233,9 @@ class IoWorker(Drainer):
             return self._finish(token, InContext(context, result, token))
         if kind is GeneratorType and place.steps_of(call, result):
             return self._finish(token, self._step_through(token, context, result))
+        if kind is Later:
+            result.add_done_callback(token._settle_as)
+            return None
         token._settle(_COMPLETED, result)
         return None
 
@@ -289,6 +293,9 @@ class IoWorker(Drainer):
                 place.draining = True
                 return
             await self._live(place.stopping(self), copy_context())
+        elif isinstance(signal, Crash):
+            if place.runs(signal.instance):
+                await self._live(place.crashing(signal.error, self), copy_context())
         elif place.instance is not None:
             try:
                 handled = place.instance._on_signal(signal)

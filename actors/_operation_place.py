@@ -130,8 +130,9 @@ class OperationPlace(Place):
         self.terminate_queued("has stopped")
         self.drain.close()
 
-    def terminate_running(self, why: str) -> None:
+    def terminate_running(self, why: str) -> int:
         threads, tokens = self.drain.seal()
         self.system.seal(tokens, why)
         if threads:
             self.system.note_abandoned(self.path, threads)
+        return len(threads)

@@ -229,5 +229,5 @@ class Place(abc.ABC):
         self.system.dead_letter(token, error)
 
     @abc.abstractmethod
-    def terminate_running(self, why: str) -> None:
-        """End what runs here, as the last rung: seal it, and let its place be forgotten."""
+    def terminate_running(self, why: str) -> int:
+        """End what runs here, as the last rung: seal it, and return how many threads were left behind with it."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
+import attrs
 import pykka
 import pykka.messages
 import trio
@@ -76,7 +77,7 @@ class ActorRef(pykka.ActorRef[A]):
         if type(message) is _ActorStop:
             self._place.stop(drain=True, administrative=False)
             return
-        token = self._place.send(self._token(message))
+        token = self._place.send(self._token_of_tell(message))
         error = token._error
         if error is not None and token._end is TokenState.REJECTED:
             if isinstance(error, MailboxFull) and self._place.mailbox.overflow == "drop_newest":
@@ -209,8 +210,30 @@ class ActorRef(pykka.ActorRef[A]):
             return place.token(operation, tuple(path), message.args, message.kwargs)
         return place.token(operation, message, ())
 
+    _token_of_tell = _token
+
     def __repr__(self) -> str:
         return f"<ActorRef for {self}>"
 
     def __str__(self) -> str:
         return f"{self.actor_class.__name__} ({self.path}, {self.actor_urn})"
+
+
+@attrs.frozen(eq=False)
+class Told:
+    """Marks a token whose sender expects no answer, where that makes a difference.
+
+    Attributes:
+        call: what the token's place would resolve without the mark.
+    """
+
+    call: Any
+
+
+class ForeignRef(ActorRef[A]):
+    """The address of an actor that was written for pykka, where only what is told can crash it."""
+
+    def _token_of_tell(self, message: Any) -> Token[Any]:
+        token = self._token(message)
+        token._call = Told(token._call)
+        return token

@@ -205,6 +205,14 @@ class Reply(Generic[T]):
         return "a reply"
 
 
+@attrs.define(slots=True, eq=False, repr=False)
+class Later(Reply[T]):
+    """What a handler of an io actor returns when it does not know its answer yet: its token ends as this does.
+
+    Meanwhile the actor handles what comes next.
+    """
+
+
 class _TrioWaiter:
     """The task of trio that waits for a reply; called when the outcome is there."""
 

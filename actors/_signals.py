@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+from typing import TYPE_CHECKING
 
 import attrs
 
 from actors._reply import Reply
+
+if TYPE_CHECKING:
+    from actors._actor import BaseActor
 
 
 @attrs.frozen(eq=False)
@@ -27,3 +31,16 @@ class Stop(Signal):
     """End the instance: now, or with `drain` after everything accepted; the reply comes after `on_stop`."""
 
     drain: bool
+
+
+@attrs.frozen(eq=False)
+class Crash(Signal):
+    """End an instance as if its own code had raised `error`.
+
+    Attributes:
+        error: why.
+        instance: the one that is meant, unless it is whichever is there.
+    """
+
+    error: BaseException
+    instance: BaseActor | None = None

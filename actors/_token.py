@@ -207,6 +207,13 @@ class Token(Reply[T]):
             self._run_callbacks()
         return True
 
+    def _settle_as(self, reply: Reply[Any]) -> None:
+        """End as an answer that has come."""
+        if reply._error is None:
+            self._settle(_COMPLETED, reply._value)
+        else:
+            self._settle(TokenState.FAILED, error=reply._error)
+
     def _terminate(self, why: str) -> bool:
         return self._finish(TokenState.TERMINATED, error=TokenTerminated(f"{self._describe()} was ended: {why}"))
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import attrs
+import pykka
 
-from actors import BaseActor
+from actors import BaseActor, TaskActor, cpu_actor_class
 from supervisors._exceptions import BadSpec
+from supervisors._strategy import Restart
 
-Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
 Shutdown: TypeAlias = float | Literal["infinity", "kill"]
 
 WORKER_SHUTDOWN = 5.0
@@ -23,11 +26,14 @@ class ChildSpec:
 
     Attributes:
         id: its name under the supervisor; the last part of its path.
-        start: the actor class (a `CpuActor`, an `IoActor`, a `Supervisor`).
-        args: positional arguments of the class.
-        kwargs: keyword arguments of the class.
+        start: a `CpuActor`, an `IoActor` or a supervisor class; an async function (trio), which runs as a task of
+            the io loop; or an actor class that was written for pykka, which gets a thread of its own.
+        args: positional arguments of the class or function.
+        kwargs: keyword arguments of it.
         restart: `permanent` (after every end), `transient` (after an abnormal end), `temporary` (never).
         shutdown: seconds it gets to stop in, `infinity`, or `kill`; None takes 5.0, and `infinity` for a
+            supervisor.
+        significant: whether its end by itself, when it is not restarted, counts for the `auto_shutdown` of its
             supervisor.
 
     Raises:
@@ -35,17 +41,20 @@ class ChildSpec:
     """
 
     id: str
-    start: type[BaseActor]
+    start: type[pykka.Actor] | Callable[..., Awaitable[Any]]
     args: tuple[Any, ...] = attrs.field(default=(), kw_only=True)
     kwargs: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     restart: Restart = attrs.field(default="permanent", kw_only=True)
     shutdown: Shutdown | None = attrs.field(default=None, kw_only=True)
+    significant: bool = attrs.field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id or "/" in self.id:
             raise BadSpec(f"child {self.id!r}: id must be a name without '/'")
-        if not (isinstance(self.start, type) and issubclass(self.start, BaseActor)):
-            raise BadSpec(f"child '{self.id}': start is {self.start!r}; it must be a CpuActor or IoActor class")
+        if not (_is_actor_class(self.start) or _is_async(self.start)):
+            raise BadSpec(
+                f"child '{self.id}': start is {self.start!r}; it must be an actor class, or an async function (trio)"
+            )
         if not isinstance(self.args, tuple):
             raise BadSpec(f"child '{self.id}': args is {self.args!r}; it must be a tuple")
         if not isinstance(self.kwargs, Mapping):
@@ -58,3 +67,32 @@ class ChildSpec:
             raise BadSpec(
                 f"child '{self.id}': shutdown is {self.shutdown!r}; give seconds (at least 0), 'infinity' or 'kill'"
             )
+        if not isinstance(self.significant, bool):
+            raise BadSpec(f"child '{self.id}': significant is {self.significant!r}; it must be True or False")
+        if self.significant and self.restart == "permanent":
+            raise BadSpec(
+                f"child '{self.id}': significant is True, but a permanent child never ends for good; "
+                "make it transient or temporary"
+            )
+
+    @property
+    def actor(self) -> tuple[type[BaseActor], tuple[Any, ...], Mapping[str, Any]]:
+        """The class whose instances the child's place has, with their arguments."""
+        start = self.start
+        if not isinstance(start, type):
+            return TaskActor, (start, self.args, self.kwargs), {}
+        if issubclass(start, BaseActor):
+            return start, self.args, self.kwargs
+        return cpu_actor_class(cast("type[pykka.Actor]", start)), self.args, self.kwargs
+
+
+def _is_actor_class(start: object) -> bool:
+    return isinstance(start, type) and issubclass(start, pykka.Actor)
+
+
+def _is_async(start: object) -> bool:
+    while isinstance(start, partial):
+        start = start.func
+    return not isinstance(start, type) and (
+        inspect.iscoroutinefunction(start) or inspect.iscoroutinefunction(getattr(type(start), "__call__", None))  # noqa: B004
+    )

@@ -11,3 +11,34 @@ class BadSpec(TokenGateError, ValueError):
 
 class ChildError(TokenGateError):
     """A request to a supervisor does not fit the state of the child it names."""
+
+
+class AlreadyStarted(ChildError):
+    """A child with this id is there, and runs or is about to."""
+
+
+class AlreadyPresent(ChildError):
+    """A child with this id is there, without an instance; restart it, or delete it first."""
+
+
+class NoSuchChild(ChildError, LookupError):
+    """The supervisor has no child with this id, or none with this ref."""
+
+
+class ChildIsRunning(ChildError):
+    """What was asked for needs a child that has been terminated before."""
+
+
+class ChildIsRestarting(ChildError):
+    """The child is being started again already; terminate it to end that."""
+
+
+class TooManyChildren(ChildError):
+    """A dynamic supervisor has as many children as it may have."""
+
+
+class Ignore(Exception):
+    """Raised in `__init__` or `on_start`: the actor declines to start, which is no failure.
+
+    Its supervisor keeps the spec without an instance (of a temporary child, nothing), and goes on.
+    """

@@ -28,6 +28,11 @@ class ChildStarted(Report):
 
 
 @attrs.frozen
+class ChildDeclined(Report):
+    """A child raised `Ignore` when it was started; it has no instance."""
+
+
+@attrs.frozen
 class ChildStartFailed(Report):
     """A child could not be started; `error` names the cause."""
 
@@ -43,9 +48,17 @@ class ChildEnded(Report):
 
 @attrs.frozen
 class ChildRestarting(Report):
-    """A child is about to be started again, because of `reason`."""
+    """A child, and with it those that its supervisor's strategy names, is about to be started again.
+
+    Attributes:
+        reason: why it ended, or why the attempt before failed.
+        attempt: 1 for the first; with a backoff it counts on until the child has been quiet for long enough.
+        delay: seconds until then.
+    """
 
     reason: ExitReason
+    attempt: int = 1
+    delay: float = 0.0
 
 
 @attrs.frozen
@@ -57,7 +70,19 @@ class ShutdownError(Report):
 
 @attrs.frozen
 class GaveUp(Report):
-    """There were more than `intensity` restarts within `period` seconds; `child` needed the last one."""
+    """A supervisor restarts nothing any more, and ends.
+
+    Attributes:
+        intensity: restarts that were allowed within `period` seconds; `child` needed one more.
+        period: seconds.
+        abandoned: threads that it had to leave behind; more than `max_abandoned` are the reason, too.
+    """
 
     intensity: int
     period: float
+    abandoned: int = 0
+
+
+@attrs.frozen
+class AutoShutdown(Report):
+    """A supervisor ends in order, since `child`, a significant one, has ended for good."""

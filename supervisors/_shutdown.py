@@ -6,11 +6,11 @@ import math
 
 import trio
 
-from actors import KILLED, SHUTDOWN, ActorPlace, ExitReason, Status
+from actors import KILLED, SHUTDOWN, ActorPlace, ExitReason
 from supervisors._child_spec import WORKER_SHUTDOWN, Shutdown
 
 
-async def stop_place(place: ActorPlace, shutdown: Shutdown | None, *, supervisor: bool) -> ExitReason:
+async def stop_place(place: ActorPlace, shutdown: Shutdown | None, *, supervisor: bool) -> tuple[ExitReason, int]:
     """Stop what is at a place after its current step; its queue stays.
 
     Args:
@@ -19,17 +19,20 @@ async def stop_place(place: ActorPlace, shutdown: Shutdown | None, *, supervisor
         supervisor: whether the child is one, and so has no limit unless it is told.
 
     Returns:
-        `shutdown` if it stopped in time, `killed` if it had to be sealed.
+        `shutdown` if it stopped in time, `killed` if it had to be sealed; and how many threads were left behind.
     """
-    if place.status in (Status.VACANT, Status.CLOSED):
-        return SHUTDOWN
     if shutdown != "kill":
         seconds = shutdown_seconds(shutdown, supervisor=supervisor)
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds):
+        with trio.CancelScope(deadline=trio.current_time() + seconds):
             await place.stop(SHUTDOWN, drain=False, administrative=False).wait()
-            return SHUTDOWN
-    place.terminate_running("it did not stop in time" if shutdown != "kill" else "its supervisor killed it")
-    return KILLED
+            return SHUTDOWN, 0
+    return KILLED, kill(place, "it did not stop in time" if shutdown != "kill" else "its supervisor killed it")
+
+
+def kill(place: ActorPlace, why: str) -> int:
+    """Seal what is at a place and at all places below it, and return how many threads were left behind."""
+    below = sum(kill(child, why) for child in place.system.below(place))
+    return below + place.terminate_running(why)
 
 
 def shutdown_seconds(shutdown: Shutdown | None, *, supervisor: bool) -> float:

@@ -286,8 +286,8 @@ class Gate:
 
     def _make_root(self) -> ActorPlace:
         self._system.subscribe(self._count_restart)
-        spec = self._root_spec
-        self._root = self._system.place(ROOT, spec.start, spec.args, spec.kwargs, owner=self._root_ended)
+        actor_class, args, kwargs = self._root_spec.actor
+        self._root = self._system.place(ROOT, actor_class, args, kwargs, owner=self._root_ended)
         _current.open_gates.append(self)
         return self._root
 

@@ -13,7 +13,6 @@ from actors import (
     ActorDead,
     CpuActor,
     StartFailed,
-    Status,
     TokenGateError,
     TokenState,
     TokenTerminated,
@@ -28,6 +27,7 @@ from supervisors import (
     ChildStartFailed,
     DynamicSupervisor,
     GaveUp,
+    Phase,
     Report,
     Restart,
     ShutdownError,
@@ -123,7 +123,7 @@ def test_which_children_tells_what_a_child_is(tree: Tree) -> None:
     tree.wait_for_restart("inner/x")
     info = tree.children("inner")["x"]
 
-    assert ("inner/x", Status.RUNNING, 1, tree.worker, "transient") == (
+    assert ("inner/x", Phase.RUNNING, 1, tree.worker, "transient") == (
         info.path,
         info.status,
         info.restarts,
@@ -182,7 +182,7 @@ def test_a_transient_child_that_stops_itself_is_kept_without_an_instance(tree: T
     tree.ref("a").proxy().finish().result(PATIENCE)
     tree.reports.wait_for(lambda reports: any(isinstance(report, ChildEnded) for report in reports))
 
-    assert tree.children()["a"].status == Status.VACANT
+    assert tree.children()["a"].status == Phase.STOPPED
 
 
 def test_a_transient_supervisor_that_gives_up_is_not_restarted(tree: Tree) -> None:
@@ -193,7 +193,7 @@ def test_a_transient_supervisor_that_gives_up_is_not_restarted(tree: Tree) -> No
         lambda reports: any(isinstance(report, ChildEnded) and report.child == "inner" for report in reports)
     )
 
-    assert tree.children()["inner"].status == Status.VACANT
+    assert tree.children()["inner"].status == Phase.STOPPED
 
 
 @pytest.mark.parametrize("end", ["crash", "finish"])
@@ -330,7 +330,7 @@ def test_stop_through_the_ref_keeps_the_spec_of_a_permanent_child(tree: Tree) ->
     tree.start(tree.child("a"))
     tree.ref("a").stop(timeout=PATIENCE)
 
-    assert tree.children()["a"].status == Status.VACANT
+    assert tree.children()["a"].status == Phase.STOPPED
 
 
 def test_stop_through_the_ref_handles_what_was_accepted(tree: Tree) -> None:
@@ -511,7 +511,7 @@ def test_a_child_can_be_stopped_between_two_attempts_to_restart_it(tree: Tree) -
     door.open()
     stopping.get(timeout=PATIENCE)
 
-    assert (tree.children()["a"].status, ref.is_alive()) == (Status.VACANT, False)
+    assert (tree.children()["a"].status, ref.is_alive()) == (Phase.STOPPED, False)
 
 
 class Faulty(CpuActor):

@@ -1,0 +1,55 @@
+"""Actor classes that were written for pykka alone: how they come to have a place in a tree."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pykka
+
+from actors._actor import BaseActor
+from actors._cpu_actor import CpuActor
+from actors._ref import ActorRef, ForeignRef, Told
+
+if TYPE_CHECKING:
+    from actors._actor_place import ActorPlace
+    from actors._token import Token
+
+
+class _AsInPykka(CpuActor):
+    dispatcher = "pinned"
+
+    @classmethod
+    def _make_ref(cls, place: ActorPlace) -> ActorRef[Any]:
+        return ForeignRef(place)
+
+    @classmethod
+    def _crashes(cls, token: Token[Any], error: BaseException) -> bool:
+        return type(token._call) is Told or not isinstance(error, Exception)
+
+
+def _kept(name: str) -> property:
+    """Return a property that is the place's: pykka's own `__init__` may write to it, to no effect."""
+    return property(getattr(BaseActor, name).fget, lambda _self, _value: None)
+
+
+@cache
+def cpu_actor_class(foreign: type[pykka.Actor]) -> type[BaseActor]:
+    """Return a class that does what a pykka actor class does, as a pinned `CpuActor`.
+
+    So it has a thread of its own, which is joined when its place is given up, and the mailbox and the ref of its
+    place, which outlive its instances, `self.actor_ref` included. As in pykka, an exception is the answer to whoever
+    asks, and a crash when nobody does, after a `tell`.
+
+    Args:
+        foreign: a subclass of `pykka.Actor`, such as a `pykka.ThreadingActor`, that is none of ours.
+    """
+    namespace: dict[str, Any] = {
+        "__module__": foreign.__module__,
+        "__qualname__": foreign.__qualname__,
+        "__doc__": foreign.__doc__,
+        # These are the runtime's own, which pykka's threading runtime has, too.
+        **{name: getattr(CpuActor, name) for name in ("_create_future", "_create_actor_inbox", "_start_actor_loop")},
+        **{name: _kept(name) for name in ("actor_urn", "actor_inbox", "actor_stopped")},
+    }
+    return type(foreign.__name__, (foreign, _AsInPykka), namespace)

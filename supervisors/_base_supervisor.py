@@ -1,0 +1,470 @@
+"""What all supervisors do: start children, deal with their ends, stop them, and answer meanwhile.
+
+A supervisor's mailbox is never held up: whatever takes time (a start, a stop, the wait before a restart) is a job,
+a task of its own beside the mailbox, and a request that has to wait for one is answered later. Everything runs on
+the system loop, so what happens between two awaits is never interrupted. Who decides is pure (`_strategy.py`,
+`_intensity.py`, `_backoff.py`); here it is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+import attrs
+import trio
+
+from actors import (
+    KILLED,
+    ROOT,
+    SHUTDOWN,
+    ActorDead,
+    ActorPlace,
+    ActorRef,
+    Crash,
+    Drain,
+    ExitReason,
+    IoActor,
+    IoDrain,
+    Later,
+    Signal,
+    StartFailed,
+    TokenGateError,
+)
+from supervisors._backoff import Backoff
+from supervisors._child import Child, ChildCounts, ChildInfo, Phase
+from supervisors._child_spec import ChildSpec
+from supervisors._exceptions import AlreadyPresent, AlreadyStarted, BadSpec, Ignore, NoSuchChild
+from supervisors._intensity import restart_times, too_many
+from supervisors._reports import (
+    ChildDeclined,
+    ChildEnded,
+    ChildRestarting,
+    ChildStarted,
+    ChildStartFailed,
+    GaveUp,
+    Report,
+    ShutdownError,
+)
+from supervisors._shutdown import shutdown_seconds, stop_place
+from supervisors._strategy import Strategy, affected, is_restarted
+
+_logger = logging.getLogger("tokengate.supervisors")
+
+T = TypeVar("T")
+
+
+@attrs.frozen(eq=False)
+class _ChildExited(Signal):
+    """An instance of a child has ended."""
+
+    place: ActorPlace
+    instance: int  # its number at the place
+    reason: ExitReason
+    administrative: bool
+
+
+class BaseSupervisor(IoActor):
+    """An actor that looks after other actors; `Supervisor` and `DynamicSupervisor` are what to use.
+
+    Args:
+        strategy: what is restarted with a child.
+        intensity: restarts that are allowed within `period`; one more, and the supervisor gives up: it stops its
+            children and ends with `shutdown`, and its own supervisor decides.
+        period: seconds.
+        backoff: the delay before each restart; None restarts at once.
+        max_abandoned: threads that may be left behind, because they could not be ended, before it gives up instead of
+            restarting.
+    """
+
+    expected: ClassVar[tuple[type[BaseException], ...]] = (TokenGateError,)
+
+    def __init__(
+        self, strategy: Strategy, intensity: int, period: float, backoff: Backoff | None, max_abandoned: int
+    ) -> None:
+        super().__init__()
+        self._strategy: Strategy = strategy
+        self._intensity = intensity
+        self._period = period
+        self._backoff = backoff
+        self._max_abandoned = max_abandoned
+        self._children: dict[str, Child] = {}  # {id: child}, in the order of their start
+        self._restart_times: list[float] = []
+        self._abandoned = 0
+        self._jobs: set[trio.CancelScope] = set()
+        # Of two children whose restarts concern each other, one has its turn at a time; else each has its own.
+        self._turn = None if strategy == "one_for_one" else trio.Lock()
+
+    @classmethod
+    def _make_drain(cls, place: ActorPlace) -> Drain:
+        return IoDrain(place, place.system.system_host, cls.throughput, cls.throughput_deadline)
+
+    # Hooks
+
+    async def on_stop(self) -> None:  # type: ignore[override]
+        # A child that asks its stopping supervisor gets an error, not a deadlock: nothing is accepted any more.
+        self._place.terminate_queued("is stopping")
+        for job in list(self._jobs):
+            job.cancel()
+        await self._stop_children()
+
+    async def on_failure(self, *_error: Any) -> None:  # type: ignore[override]
+        await self.on_stop()
+
+    def _on_signal(self, signal: Signal) -> None:
+        if isinstance(signal, _ChildExited):
+            child = self._children.get(signal.place.path.rpartition("/")[2])
+            if child is None or child.place is not signal.place:
+                return
+            if signal.administrative and child.phase is not Phase.STOPPING:
+                child.hold()
+                if child.phase is Phase.RESTARTING:
+                    self._retire(child, signal.reason)
+            if child.turn.locked():
+                self._begin(partial(self._after_exit, child, signal))
+            elif self._is_to_restart(child, signal):  # known at once to whoever asks next
+                self._begin(partial(self._restart_in_turn, child, signal.reason))
+
+    # Jobs
+
+    def _begin(self, job: Callable[[], Awaitable[T]]) -> Later[T]:
+        """Have something done beside the mailbox; the answer says what came of it."""
+        answer: Later[T] = Later()
+        scope = trio.CancelScope()
+
+        async def do() -> None:
+            try:
+                with scope:
+                    answer._set(await job())
+                if not answer.done():
+                    answer._set(error=ActorDead(f"supervisor '{self._place.path}' is stopping"))
+            except TokenGateError as error:
+                answer._set(error=error)
+            except Exception as error:
+                answer._set(error=error)
+                self._place.signal(Crash(error, self))
+            finally:
+                self._jobs.discard(scope)
+
+        self._jobs.add(scope)
+        self._place.system.system_host.start_task(do, f"job of {self._place.path}")
+        return answer
+
+    # Administration, as tokens
+
+    def terminate_child(self, child: str | ActorRef[Any]) -> Later[None]:
+        """Stop a child, by its id or its ref; it is not started again by itself. A temporary one is forgotten.
+
+        Returns:
+            when it has stopped; at once, if it has no instance.
+
+        Raises:
+            NoSuchChild: there is none.
+        """
+        found = self._find(child)
+        found.hold()
+        return self._begin(partial(self._terminate, found))
+
+    def which_children(self) -> list[ChildInfo]:
+        """Return the children, the newest first."""
+        return [
+            ChildInfo(
+                id=child.spec.id,
+                path=child.place.path,
+                status=child.phase,
+                restarts=child.restarts,
+                start=child.spec.start,
+                restart=child.spec.restart,
+                significant=child.spec.significant,
+                supervisor=is_supervisor(child.spec),
+            )
+            for child in reversed(self._children.values())
+        ]
+
+    def count_children(self) -> ChildCounts:
+        """Return how many children there are, by what they are and what they do."""
+        children = self._children.values()
+        supervisors = sum(is_supervisor(child.spec) for child in children)
+        return ChildCounts(
+            specs=len(children),
+            active=sum(child.phase in (Phase.RUNNING, Phase.STOPPING) for child in children),
+            restarting=sum(child.phase is Phase.RESTARTING for child in children),
+            supervisors=supervisors,
+            workers=len(children) - supervisors,
+        )
+
+    def get_child_spec(self, child: str | ActorRef[Any]) -> ChildSpec:
+        """Return the spec of a child.
+
+        Raises:
+            NoSuchChild: there is none with this id, or with this ref.
+        """
+        return self._find(child).spec
+
+    def _find(self, child: str | ActorRef[Any]) -> Child:
+        if isinstance(child, ActorRef):
+            found = self._children.get(child.path.rpartition("/")[2])
+            if found is not None and found.place.ref is child:
+                return found
+        elif child in self._children:
+            return self._children[child]
+        known = ", ".join(f"'{id}'" for id in self._children) or "none"
+        raise NoSuchChild(f"'{self._place.path}' has no child {child!r}; its children: {known}")
+
+    # Starting
+
+    def _add(self, spec: ChildSpec, *, static: bool) -> Child:
+        """Give a child that has none a place.
+
+        Raises:
+            AlreadyStarted: a child with this id runs.
+            AlreadyPresent: a child with this id is there.
+            StartFailed: the path is in use.
+        """
+        own = self._place.path
+        present = self._children.get(spec.id)
+        if present is not None and present.active:
+            raise AlreadyStarted(f"'{own}' has a child called '{spec.id}' already; choose another name")
+        if present is not None:
+            raise AlreadyPresent(
+                f"'{own}' has a child called '{spec.id}' already, without an instance; restart it, or delete it first"
+            )
+        path = spec.id if own == ROOT else f"{own}/{spec.id}"
+        actor_class, args, kwargs = spec.actor
+        try:
+            place = self._place.system.adopt(path, actor_class, args, kwargs, owner=self._exited)
+        except ValueError as error:
+            raise StartFailed(f"actor '{path}' cannot be started: {error}") from error
+        child = Child(spec, place, static, self._turn or trio.Lock(), Phase.STARTING)
+        self._children[spec.id] = child
+        return child
+
+    async def _start_first(self, child: Child) -> ActorRef[Any] | None:
+        """Start a child that was just added; return None if it declines.
+
+        Raises:
+            StartFailed: it did not start; nothing of it stays.
+        """
+        try:
+            async with child.turn:
+                await self._start(child, Phase.STARTING)
+        except BaseException as error:
+            if isinstance(error, StartFailed) and isinstance(error.__cause__, Ignore):
+                self._declined(child)
+                return None
+            self._children.pop(child.spec.id, None)
+            with trio.CancelScope(shield=True):
+                await self._stop_instance(child)
+            self._leave(child)
+            if not isinstance(error, trio.Cancelled):
+                self._report(ChildStartFailed(self._place.path, child.place.path, error))
+            raise
+        if child.phase is Phase.RUNNING:
+            self._report(ChildStarted(self._place.path, child.place.path, 0))
+        return child.place.ref
+
+    async def _start(self, child: Child, phase: Phase) -> None:
+        """Have an instance made; somebody may have it stopped at the same time.
+
+        Raises:
+            StartFailed: there is none.
+        """
+        child.phase, child.starting = phase, True
+        try:
+            await child.place.start()
+        except ActorDead as error:
+            raise StartFailed(str(error)) from error
+        finally:
+            child.starting = False
+        child.instance = child.place.starts
+        child.started_at = self._place.system.clock()
+        if child.phase is phase:
+            child.phase = Phase.RUNNING
+
+    def _declined(self, child: Child) -> None:
+        self._report(ChildDeclined(self._place.path, child.place.path))
+        self._retire(child, SHUTDOWN)
+
+    def _exited(self, place: ActorPlace, reason: ExitReason, administrative: bool) -> None:
+        self._place.signal(_ChildExited(place, place.starts, reason, administrative))
+
+    # What happens when a child ends
+
+    async def _after_exit(self, child: Child, exit: _ChildExited) -> None:
+        async with child.turn:
+            if self._is_to_restart(child, exit):
+                await self._restart(child, exit.reason)
+
+    async def _restart_in_turn(self, child: Child, reason: ExitReason) -> None:
+        async with child.turn:
+            if child.phase is Phase.RESTARTING:  # nobody else has done it, or ended it, in the meantime
+                await self._restart(child, reason)
+
+    def _is_to_restart(self, child: Child, exit: _ChildExited) -> bool:
+        """Take note of the end of an instance, and tell whether there is to be another."""
+        if child.phase is not Phase.RUNNING or child.instance != exit.instance:
+            return False  # it was stopped, or restarted with another one, in the meantime
+        now = self._place.system.clock()
+        if self._backoff is None or self._backoff.resets(now - child.started_at):
+            child.attempts = 0
+        self._report(ChildEnded(self._place.path, child.place.path, exit.reason))
+        if not child.held and is_restarted(child.spec.restart, exit.reason):
+            child.phase = Phase.RESTARTING
+            return True
+        self._retire(child, exit.reason)
+        if not child.held:
+            self._ended_for_good(child)
+        return False
+
+    def _ended_for_good(self, child: Child) -> None:
+        """Take note that a child has ended by itself and is not restarted."""
+
+    def _retire(self, child: Child, reason: ExitReason) -> None:
+        """Leave a child that ended without an instance; the spec of a temporary one goes."""
+        child.phase = Phase.STOPPED
+        if child.spec.restart == "temporary":
+            self._forget(child, reason)
+        else:
+            child.place.vacate()
+
+    def _forget(self, child: Child, reason: ExitReason) -> None:
+        if self._children.get(child.spec.id) is child:
+            del self._children[child.spec.id]
+        child.place.close(reason)
+
+    async def _restart(self, child: Child, reason: ExitReason) -> None:
+        """Restart a child, and those that the strategy names, until all have started or it is given up."""
+        group = self._members(child)
+        while self._may_restart(child):
+            child.phase = Phase.RESTARTING
+            child.attempts += 1
+            delay = 0.0 if self._backoff is None else self._backoff.delay(child.attempts, random.random())
+            path = child.place.path
+            self._report(ChildRestarting(self._place.path, path, reason, child.attempts, delay))
+            for member in reversed(group):
+                await self._stop_to_restart(member)
+            with trio.CancelScope() as child.delay:
+                await trio.sleep(0.0 if child.held else delay)
+            child.delay = None
+            failed = await self._start_all(group)
+            if failed is None:
+                return
+            child, error = failed
+            reason = ExitReason("error", error)
+            if self._strategy == "rest_for_one":
+                group = self._members(child)
+
+    def _members(self, child: Child) -> list[Child]:
+        ids = affected(self._strategy, list(self._children), child.spec.id)
+        return [self._children[id] for id in ids]
+
+    def _may_restart(self, child: Child) -> bool:
+        """Count a restart; too many, or too many threads left behind, and the supervisor ends."""
+        self._restart_times = restart_times(self._restart_times, self._place.system.clock(), self._period)
+        if not too_many(self._restart_times, self._intensity) and self._abandoned <= self._max_abandoned:
+            return True
+        path = child.place.path
+        self._report(GaveUp(self._place.path, path, self._intensity, self._period, self._abandoned))
+        self._end()
+        return False
+
+    def _end(self) -> None:
+        """End in order, and let the own supervisor decide."""
+        self._place.stop(SHUTDOWN, drain=False, administrative=False)
+
+    async def _stop_to_restart(self, child: Child) -> None:
+        """Stop a child that is restarted with another; a temporary one goes, and one that is held stays as it is."""
+        if child.has_instance:
+            await self._stop_child(child)
+            if child.spec.restart == "temporary":
+                self._forget(child, SHUTDOWN)
+        if child.phase is Phase.STOPPED and not child.held and self._children.get(child.spec.id) is child:
+            child.phase = Phase.RESTARTING
+
+    async def _start_all(self, group: Iterable[Child]) -> tuple[Child, StartFailed] | None:
+        """Start those that are to be restarted, in order; return the first that fails."""
+        for child in group:
+            if child.held or child.place.administrative:
+                if child.phase is Phase.RESTARTING:
+                    self._retire(child, SHUTDOWN)
+            elif child.phase is Phase.RESTARTING:
+                try:
+                    await self._start(child, Phase.RESTARTING)
+                except StartFailed as error:
+                    if isinstance(error.__cause__, Ignore):
+                        self._declined(child)
+                    elif not child.held:  # else somebody ended it while it started
+                        self._report(ChildStartFailed(self._place.path, child.place.path, error))
+                        return child, error
+                else:
+                    child.restarts += 1
+                    self._report(ChildStarted(self._place.path, child.place.path, child.restarts))
+        return None
+
+    # Stopping
+
+    async def _terminate(self, child: Child) -> None:
+        await self._stop_child(child)
+        if self._children.get(child.spec.id) is child:
+            self._retire(child, SHUTDOWN)
+
+    async def _stop_children(self) -> None:
+        """Stop all children."""
+        raise NotImplementedError
+
+    async def _stop_for_good(self, child: Child) -> None:
+        child.hold()
+        await self._stop_child(child)
+        self._leave(child)
+
+    def _leave(self, child: Child) -> None:
+        """Let the place of a child that is there from the start wait, with its queue, for this one's next instance."""
+        if child.static:
+            child.place.orphaned = True
+        else:
+            child.place.close(SHUTDOWN)
+
+    async def _stop_child(self, child: Child) -> None:
+        """Stop a child, if it has an instance, and say so."""
+        if not child.has_instance:
+            return
+        child.phase = Phase.STOPPING
+        reason = await self._stop_instance(child)
+        if child.phase is Phase.STOPPING:  # else somebody else has stopped it at the same time
+            child.phase = Phase.STOPPED
+            self._report(ChildEnded(self._place.path, child.place.path, reason))
+
+    async def _stop_instance(self, child: Child) -> ExitReason:
+        spec, place = child.spec, child.place
+        supervisor = is_supervisor(spec)
+        reason, abandoned = await stop_place(place, spec.shutdown, supervisor=supervisor)
+        self._abandoned += abandoned
+        if reason is KILLED and spec.shutdown != "kill":
+            seconds = shutdown_seconds(spec.shutdown, supervisor=supervisor)
+            self._report(ShutdownError(self._place.path, place.path, seconds))
+        return reason
+
+    def _report(self, report: Report) -> None:
+        level = logging.INFO if isinstance(report, ChildStarted | ChildEnded | ChildDeclined) else logging.WARNING
+        _logger.log(level, "%r", report)
+        self._place.system.publish(report)
+
+
+def is_supervisor(spec: ChildSpec) -> bool:
+    """Tell whether a child is itself a supervisor."""
+    return isinstance(spec.start, type) and issubclass(spec.start, BaseSupervisor)
+
+
+def check_flags(name: str, intensity: object, period: object, backoff: object, max_abandoned: object) -> None:
+    """Raise `BadSpec` for the first flag that cannot work; the message names the supervisor and the flag."""
+    for flag, value in (("intensity", intensity), ("max_abandoned", max_abandoned)):
+        if not isinstance(value, int) or value < 0:
+            raise BadSpec(f"supervisor '{name}': {flag} is {value!r}; it must be an int of at least 0")
+    if not isinstance(period, int | float) or not 0 < period < math.inf:
+        raise BadSpec(f"supervisor '{name}': period is {period!r}; it must be a number of seconds above 0")
+    if backoff is not None and not isinstance(backoff, Backoff):
+        raise BadSpec(f"supervisor '{name}': backoff is {backoff!r}; it must be a Backoff, or None")
