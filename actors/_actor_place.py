@@ -439,8 +439,9 @@ class ActorPlace(Place):
             return None
         # A read of an attribute changes nothing, so what it raises is only the reader's.
         harmless = isinstance(token._call, pykka.messages.ProxyGetAttr)
+        crash = not harmless and self.actor_class._crashes(token, error)
         token._finish(TokenState.FAILED, error=error)
-        if not harmless and self.actor_class._crashes(token, error):
+        if crash:
             return error
         _logger.info("Exception returned from %s to caller:", self.ref, exc_info=error)
         return None

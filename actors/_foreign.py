@@ -52,4 +52,5 @@ def cpu_actor_class(foreign: type[pykka.Actor]) -> type[BaseActor]:
         **{name: getattr(CpuActor, name) for name in ("_create_future", "_create_actor_inbox", "_start_actor_loop")},
         **{name: _kept(name) for name in ("actor_urn", "actor_inbox", "actor_stopped")},
     }
-    return type(foreign.__name__, (foreign, _AsInPykka), namespace)
+    bases: tuple[type, ...] = (foreign, _AsInPykka)
+    return type(foreign.__name__, bases, namespace)  # pyright: ignore[reportGeneralTypeIssues]  # of any two classes

@@ -67,7 +67,7 @@ class TaskActor(IoActor):
     async def on_failure(self, *_error: object) -> None:  # type: ignore[override]
         await self.on_stop()
 
-    def on_receive(self, _message: object) -> None:
+    def on_receive(self, message: Any) -> None:  # noqa: ARG002  # its name is pykka's
         raise TakesNoMessages(f"'{self._place.path}' is a function that runs as a task; it takes no messages")
 
     def cancel(self) -> None:

@@ -7,6 +7,7 @@
 #                   (stop one child)
 #   what is kept    _child.py (a child at run time)
 #   what is said    _reports.py, _exceptions.py
+#   what is tested  testing.py (a public kit)
 """Supervisors: actors that look after other actors."""
 
 from supervisors._backoff import Backoff

@@ -223,7 +223,8 @@ class BaseSupervisor(IoActor):
         Raises:
             AlreadyStarted: a child with this id runs.
             AlreadyPresent: a child with this id is there.
-            StartFailed: the path is in use.
+            NameTaken: the path is in use.
+            StartFailed: its class has an attribute that cannot work.
         """
         own = self._place.path
         present = self._children.get(spec.id)

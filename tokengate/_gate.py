@@ -24,6 +24,7 @@ from actors import (
     ExitReason,
     OperationPlace,
     Reply,
+    StartFailed,
     SystemStatistics,
     Token,
     TokenState,
@@ -345,21 +346,21 @@ class Gate:
             kwargs: keyword arguments of the class.
 
         Raises:
-            StartFailed: `__init__` or `on_start` raised.
+            StartFailed: `__init__` or `on_start` raised, `Ignore` included.
             ChildError: the name is taken.
             WouldBlock: called on the thread of a trio loop; use `await gate.aspawn(...)`.
         """
         if trio.lowlevel.in_trio_run():
             raise WouldBlock("gate.spawn would block the trio loop of this thread; use 'await gate.aspawn(...)'")
         spec = self._spec(actor_class, args, kwargs, name, restart)
-        return self._spawned().proxy().start_child(spec).result()  # type: ignore[no-any-return]
+        return _started(spec, self._spawned().proxy().start_child(spec).result())
 
     async def aspawn(
         self, actor_class: type[A], *args: Any, name: str | None = None, restart: Restart = "transient", **kwargs: Any
     ) -> ActorRef[A]:
         """Do as `spawn` does, awaiting the start (trio and asyncio)."""
         spec = self._spec(actor_class, args, kwargs, name, restart)
-        return await self._spawned().proxy().start_child(spec)  # type: ignore[no-any-return]
+        return _started(spec, await self._spawned().proxy().start_child(spec))
 
     def find(self, name: str) -> ActorRef[Any]:
         """Return the ref of the actor with this path, or with this name if only one has it.
@@ -450,6 +451,12 @@ class Gate:
 
     def __repr__(self) -> str:
         return f"<Gate '{self.name}' {self._state}>"
+
+
+def _started(spec: ChildSpec, ref: ActorRef[Any] | None) -> ActorRef[Any]:
+    if ref is None:
+        raise StartFailed(f"actor '{spec.id}' did not start: it declined (Ignore)")
+    return ref
 
 
 async def _in_thread(fn: Callable[[], T]) -> T:

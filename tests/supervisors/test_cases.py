@@ -1,0 +1,753 @@
+"""The cases that OTP's and Akka's users know, one test each, over the kinds of children where the kind matters.
+
+Cases about places and mailboxes alone are where those are tested (`tests/actors`), and some about supervisors in
+`test_supervisor.py` and `test_dynamic_supervisor.py`; each has the sentence of the case as its docstring.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import trio
+
+from actors import (
+    KILLED,
+    NORMAL,
+    ActorDead,
+    CpuActor,
+    DeadLetter,
+    IoActor,
+    MailboxFull,
+    NameTaken,
+    StartFailed,
+    WaitTimeout,
+)
+from supervisors import (
+    AlreadyPresent,
+    AlreadyStarted,
+    Backoff,
+    BadSpec,
+    ChildCounts,
+    ChildDeclined,
+    ChildEnded,
+    ChildIsRunning,
+    ChildRestarting,
+    ChildSpec,
+    ChildStarted,
+    ChildStartFailed,
+    DynamicSupervisor,
+    GaveUp,
+    Ignore,
+    NoSuchChild,
+    Phase,
+    ShutdownError,
+    Supervisor,
+    TooManyChildren,
+)
+from supervisors.testing import Tree, running
+from tests.supervisors.kinds import KINDS, MESSAGED, IoChild, child, failing
+
+pytestmark = pytest.mark.trio
+
+LIMIT = 10.0
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+every_messaged_kind = pytest.mark.parametrize("kind", MESSAGED)
+
+
+async def ask(tree: Tree, request: str, *args: Any, of: str = "/") -> Any:
+    """Ask a supervisor for something, by the name of its method."""
+    with trio.fail_after(LIMIT):
+        return await getattr(tree.ref(of).proxy(), request)(*args)
+
+
+async def statuses(tree: Tree, of: str = "/") -> dict[str, str]:
+    """Return {id: phase} of the children of a supervisor, the oldest first."""
+    return {info.id: str(info.status) for info in reversed(await ask(tree, "which_children", of=of))}
+
+
+async def restarts(tree: Tree, of: str = "/") -> dict[str, int]:
+    return {info.id: info.restarts for info in reversed(await ask(tree, "which_children", of=of))}
+
+
+async def crash(tree: Tree, path: str, times: int = 1) -> None:
+    """Crash a child and wait until its supervisor has restarted it, so often."""
+    for _ in range(times):
+        await tree.crash(path)
+        await tree.wait_for(ChildStarted, lambda report: report.restart > 0, child=path)
+
+
+# Start
+
+
+@every_kind
+async def test_each_start_ends_before_the_next_begins(kind: str) -> None:
+    """Case 1. Three specs: each `on_start` ends before the next begins."""
+    diary: list[Any] = []
+    async with running(*(child(kind, id, diary) for id in "abc")):
+        assert [(what, id) for id in "abc" for what in ("start", "started")] == diary
+
+
+@every_kind
+async def test_a_failed_start_stops_those_before_it_in_reverse(kind: str) -> None:
+    """Case 2. The third fails to start: the second, then the first, are stopped, and start raises."""
+    diary: list[Any] = []
+    with pytest.raises(StartFailed, match=r"'c'.*no") as raised:
+        async with running(child(kind, "a", diary), child(kind, "b", diary), child(kind, "c", diary, failing(1))):
+            pass
+
+    assert diary[-2:] == [("stop", "b"), ("stop", "a")]
+    assert isinstance(raised.value.__cause__, StartFailed)
+
+
+@every_kind
+async def test_a_child_may_decline_to_start(kind: str) -> None:
+    """Case 3. A child declines: spec kept, no instance; temporary: spec dropped."""
+    declining = failing(1, Ignore)
+    async with running(
+        child(kind, "a"),
+        child(kind, "shy", starting=declining),
+        child(kind, "shyer", starting=failing(1, Ignore), restart="temporary"),
+        child(kind, "b"),
+    ) as tree:
+        assert await statuses(tree) == {"a": "running", "shy": "stopped", "b": "running"}
+        assert [report.child for report in tree.of(ChildDeclined)] == ["shy", "shyer"]
+
+        assert await ask(tree, "restart_child", "shy") is tree.ref("shy")
+        assert await ask(tree, "start_child", child(kind, "c", starting=failing(1, Ignore))) is None
+
+
+@every_kind
+async def test_starting_a_child_that_is_there_is_one_of_two_errors(kind: str) -> None:
+    """Case 4. start_child with a running id; with a stopped id: two different errors."""
+    async with running(child(kind, "a")) as tree:
+        with pytest.raises(AlreadyStarted, match="'a'"):
+            await ask(tree, "start_child", child(kind, "a"))
+        await ask(tree, "terminate_child", "a")
+        with pytest.raises(AlreadyPresent, match=r"'a'.*restart it, or delete it"):
+            await ask(tree, "start_child", child(kind, "a"))
+
+
+# Administration
+
+
+@every_kind
+async def test_terminate_child_twice_is_fine_and_restart_child_undoes_it(kind: str) -> None:
+    """Case 5. terminate_child twice: fine both times, spec kept; restart_child then works."""
+    diary: list[Any] = []
+    spec = child(kind, "a", diary)
+    async with running(spec) as tree:
+        await ask(tree, "terminate_child", "a")
+        await ask(tree, "terminate_child", "a")
+        kept = await ask(tree, "get_child_spec", "a"), await statuses(tree)
+        await ask(tree, "restart_child", "a")
+
+        assert (spec, {"a": "stopped"}) == kept
+        assert await statuses(tree) == {"a": "running"}
+        with pytest.raises(ChildIsRunning, match="terminate it first"):
+            await ask(tree, "restart_child", "a")
+    assert [what for what, _ in diary] == ["start", "started", "stop"] * 2
+
+
+@every_kind
+async def test_only_a_stopped_child_can_be_deleted(kind: str) -> None:
+    """Case 6. delete_child running: error; stopped: fine; unknown: error."""
+    async with running(child(kind, "a")) as tree:
+        with pytest.raises(ChildIsRunning):
+            await ask(tree, "delete_child", "a")
+        ref = tree.ref("a")
+        await ask(tree, "terminate_child", "a")
+        await ask(tree, "delete_child", "a")
+        with pytest.raises(NoSuchChild, match="'a'"):
+            await ask(tree, "delete_child", "a")
+
+        assert (await statuses(tree), ref.is_alive()) == ({}, False)
+        await ask(tree, "start_child", child(kind, "a"))  # the name is free again
+
+
+async def test_a_call_to_a_supervisor_that_has_ended_fails_at_once(autojump_clock: Any) -> None:
+    """Case 7. A call to a dead supervisor fails at once."""
+    async with running(Supervisor.child_spec("inner", restart="temporary")) as tree:
+        inner = tree.ref("inner")
+        await ask(tree, "terminate_child", "inner")
+        before = trio.current_time()
+        with pytest.raises(ActorDead):
+            await inner.proxy().which_children()
+
+        assert before == trio.current_time()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("strategy", "all_for_one"),
+        ("auto_shutdown", "always"),
+        ("backoff", 3),
+        ("max_abandoned", -1),
+        ("intensity", -1),
+        ("period", 0),
+    ],
+)
+async def test_a_bad_flag_is_refused_before_anything_starts(field: str, value: Any) -> None:
+    """Case 8. Each bad spec and flag: the named error."""
+    with pytest.raises(BadSpec, match=f"supervisor 'inner': {field} is"):
+        Supervisor.child_spec("inner", **{field: value})
+    with pytest.raises(BadSpec, match="max_children"):
+        DynamicSupervisor.child_spec("inner", max_children=-1)
+    with pytest.raises(BadSpec, match="child 'a': significant"):
+        ChildSpec("a", IoChild, significant="yes")  # type: ignore[arg-type]
+    with pytest.raises(BadSpec, match="backoff: min"):
+        Backoff(min=-1)
+    with pytest.raises(BadSpec, match="backoff: max"):
+        Backoff(min=2, max=1)
+
+
+@every_kind
+async def test_the_counts_of_a_tree_of_two_levels(kind: str) -> None:
+    """Case 10. A tree of two levels: which_children newest first, counts right."""
+    inner = Supervisor.child_spec("inner", [child(kind, "x"), child(kind, "y")])
+    async with running(child(kind, "a"), inner) as tree:
+        await ask(tree, "terminate_child", "x", of="inner")
+
+        assert [info.id for info in await ask(tree, "which_children")] == ["inner", "a"]
+        assert [info.id for info in await ask(tree, "which_children", of="inner")] == ["y", "x"]
+        assert ChildCounts(2, 2, 0, 1, 1) == await ask(tree, "count_children")
+        assert ChildCounts(2, 1, 0, 0, 2) == await ask(tree, "count_children", of="inner")
+
+
+# Restarts
+
+
+async def end_of(tree: Tree, kind: str, end: str) -> None:
+    """Let child `a` end in some way."""
+    if end == "error":
+        await tree.crash("a")
+    elif end == "exit":
+        await tree.crash("a", SystemExit(3))
+    else:
+        tree.ref("a")._place.stop(NORMAL, drain=False, administrative=False)
+    await tree.wait_for(ChildEnded, child="a")
+    await tree.settle()
+
+
+@every_kind
+@pytest.mark.parametrize("end", ["error", "exit", "normal"])
+@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
+async def test_what_becomes_of_a_child_that_ends(kind: str, end: str, restart: Any) -> None:
+    """Cases 11 to 13. Permanent: restarted after every kind of end; transient: not after an orderly one, but after an
+    abnormal one; temporary: never, and its spec is gone."""
+    async with running(child(kind, "a", restart=restart)) as tree:
+        await end_of(tree, kind, end)
+        if restart == "permanent" or (restart == "transient" and end != "normal"):
+            await tree.wait_for(ChildStarted, child="a", restart=1)
+            expected = {"a": "running"}
+        else:
+            expected = {"a": "stopped"} if restart == "transient" else {}
+
+        assert expected == await statuses(tree)
+
+
+@every_kind
+async def test_one_for_one_leaves_the_siblings_alone(kind: str) -> None:
+    """Case 14. one_for_one: the sibling is the same instance after a crash."""
+    diary: list[Any] = []
+    async with running(*(child(kind, id, diary) for id in "abc")) as tree:
+        before = len(diary)
+        await crash(tree, "b")
+
+        assert await restarts(tree) == {"a": 0, "b": 1, "c": 0}
+        assert {id for _, id in diary[before:]} == {"b"}
+
+
+@every_kind
+async def test_one_for_all_restarts_all(kind: str) -> None:
+    """Case 15. one_for_all: no unsealed old instance lives."""
+    diary: list[Any] = []
+    async with running(*(child(kind, id, diary) for id in "abc"), strategy="one_for_all") as tree:
+        before = len(diary)
+        await tree.crash("b")
+        await tree.wait_for(ChildStarted, child="c", restart=1)
+        after = [entry for entry in diary[before:] if entry[0] != "started" and entry != ("stop", "b")]
+
+        assert after == [("stop", "c"), ("stop", "a"), ("start", "a"), ("start", "b"), ("start", "c")]
+        assert await restarts(tree) == {"a": 1, "b": 1, "c": 1}
+        assert len(tree.of(ChildRestarting)) == 1  # one event counts once
+
+
+@every_kind
+async def test_rest_for_one_restarts_the_later_ones(kind: str) -> None:
+    """Case 16. rest_for_one: the first unchanged, the crashed and the later ones new."""
+    diary: list[Any] = []
+    async with running(*(child(kind, id, diary) for id in "abcd"), strategy="rest_for_one") as tree:
+        before = len(diary)
+        await tree.crash("b")
+        await tree.wait_for(ChildStarted, child="d", restart=1)
+        after = [entry for entry in diary[before:] if entry[0] != "started" and entry != ("stop", "b")]
+
+        assert after == [("stop", "d"), ("stop", "c"), ("start", "b"), ("start", "c"), ("start", "d")]
+        assert await restarts(tree) == {"a": 0, "b": 1, "c": 1, "d": 1}
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+@every_kind
+async def test_a_temporary_bystander_is_stopped_and_forgotten(kind: str, strategy: Any) -> None:
+    """A temporary child that is stopped with a sibling is not started again, and its spec is gone."""
+    bystander = child(kind, "guest", restart="temporary")
+    async with running(child(kind, "a"), bystander, child(kind, "b"), strategy=strategy) as tree:
+        await tree.crash("a")
+        await tree.wait_for(ChildStarted, child="b", restart=1)
+
+        assert await statuses(tree) == {"a": "running", "b": "running"}
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+async def test_what_an_administrator_stopped_stays_so_when_its_siblings_are_restarted(strategy: Any) -> None:
+    """Only restart_child starts it again; a transient child that has ended by itself comes back with the others."""
+    diary: list[Any] = []
+    async with running(
+        child("io", "a", diary),
+        child("io", "held", diary),
+        child("io", "done", diary, restart="transient"),
+        child("io", "z", diary),
+        strategy=strategy,
+    ) as tree:
+        await ask(tree, "terminate_child", "held")
+        await tree.ref("done").call("finish")
+        await tree.wait_for(ChildEnded, child="done")
+        await tree.crash("a")
+        await tree.wait_for(ChildStarted, child="z", restart=1)
+
+        assert await statuses(tree) == {"a": "running", "held": "stopped", "done": "running", "z": "running"}
+
+
+async def test_the_third_crash_of_two_allowed_ends_the_supervisor(autojump_clock: Any) -> None:
+    """Case 17. intensity 2: the third crash in the window ends the supervisor with shutdown."""
+    async with running(child("io", "a"), intensity=2, period=5.0) as tree:
+        await crash(tree, "a", 2)
+        await tree.crash("a")
+
+        assert str(await tree.ended) == "shutdown"
+        assert [report.child for report in tree.of(GaveUp)] == ["a"]
+
+
+async def test_the_window_slides(autojump_clock: Any) -> None:
+    """Restarts that are older than the period do not count; one that is exactly so old does."""
+    async with running(child("task", "a"), intensity=1, period=5.0) as tree:
+        for _ in range(4):
+            await crash(tree, "a")
+            await trio.sleep(5.01)
+        await crash(tree, "a")
+        await trio.sleep(5.0)
+        await tree.crash("a")
+
+        assert str(await tree.ended) == "shutdown"
+
+
+@every_kind
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
+async def test_a_restart_that_always_fails_ends_the_supervisor(kind: str, strategy: Any) -> None:
+    """Case 18. A restart that always fails gives up."""
+    starting = failing(float("inf"), after=1)
+    children = (child(kind, "a"), child(kind, "b", starting=starting), child(kind, "c"))
+    async with running(*children, strategy=strategy, intensity=3) as tree:
+        await tree.crash("b")
+
+        assert str(await tree.ended) == "shutdown"
+        assert len(tree.of(ChildStartFailed, child="b")) == 3
+
+
+async def test_the_retry_begins_where_the_strategy_says() -> None:
+    """With rest_for_one from the child that failed to start; with one_for_all from everything."""
+    for strategy, expected in (("rest_for_one", ["a", "b", "b", "c"]), ("one_for_all", ["a", "b", "a", "b", "c"])):
+        diary: list[Any] = []
+        children = (
+            child("io", "a", diary),
+            child("io", "b", diary, failing(1, after=1)),
+            child("io", "c", diary),
+        )
+        async with running(*children, strategy=strategy) as tree:
+            before = len(diary)
+            await tree.crash("a")
+            await tree.wait_for(ChildStarted, child="c", restart=1)
+
+            assert expected == [id for what, id in diary[before:] if what == "start"]
+
+
+async def test_an_inner_supervisor_that_gives_up_comes_back_with_its_static_children(autojump_clock: Any) -> None:
+    """Case 19. An inner supervisor gives up under one_for_all: all inner ones return, with their static children
+    only."""
+    inner = [Supervisor.child_spec(id, [child("io", f"{id}-static")], intensity=0) for id in ("left", "right")]
+    async with running(*inner, strategy="one_for_all") as tree:
+        await ask(tree, "start_child", child("io", "added"), of="left")
+        added = tree.ref("added")
+        await tree.crash("right-static")
+        await tree.wait_for(ChildStarted, child="right", restart=1)
+
+        assert await restarts(tree) == {"left": 1, "right": 1}
+        assert await restarts(tree, of="left") == {"left-static": 0}
+        assert await restarts(tree, of="right") == {"right-static": 0}
+        assert not added.is_alive()
+
+
+# The end of significant children
+
+
+async def finish(tree: Tree, path: str) -> None:
+    await tree.ref(path).call("finish")
+    await tree.wait_for(ChildEnded, child=path)
+
+
+async def test_significant_children_take_their_supervisor_along() -> None:
+    """Case 20. any_significant: a normal end of one stops all; all_significant: only after the last."""
+    for flag, needed in (("any_significant", 1), ("all_significant", 2)):
+        diary: list[Any] = []
+        significant = [child("io", id, diary, restart="transient", significant=True) for id in ("s1", "s2")]
+        async with running(child("io", "a", diary), *significant, auto_shutdown=flag) as tree:
+            for number in range(1, needed + 1):
+                assert not tree.ended.done()
+                await finish(tree, f"s{number}")
+
+            assert str(await tree.ended) == "shutdown"
+            assert ("stop", "a") in diary
+
+
+async def test_an_insignificant_end_and_a_restart_stop_nothing() -> None:
+    """auto_shutdown looks only at significant children that are not restarted."""
+    significant = child("io", "s", restart="transient", significant=True)
+    async with running(child("io", "a", restart="transient"), significant, auto_shutdown="any_significant") as tree:
+        await finish(tree, "a")
+        await crash(tree, "s")
+
+        assert await statuses(tree) == {"a": "stopped", "s": "running"}
+
+
+async def test_terminating_a_significant_child_stops_nothing_else() -> None:
+    """Case 21. terminate_child of a significant child stops nothing else."""
+    significant = child("io", "s", restart="temporary", significant=True)
+    async with running(child("io", "a"), significant, auto_shutdown="any_significant") as tree:
+        await ask(tree, "terminate_child", "s")
+
+        assert await statuses(tree) == {"a": "running"}
+
+
+async def test_a_significant_child_has_to_fit() -> None:
+    """Case 22. significant + permanent, significant + never: refused."""
+    with pytest.raises(BadSpec, match="child 'a': significant is True, but a permanent"):
+        child("io", "a", significant=True)
+    spec = child("io", "a", significant=True, restart="transient")
+    with pytest.raises(BadSpec, match="child 'a': significant is True, but auto_shutdown is 'never'"):
+        Supervisor.child_spec("inner", [spec])
+    async with running() as tree:
+        with pytest.raises(BadSpec, match="significant"):
+            await ask(tree, "start_child", spec)
+
+
+# Stopping
+
+
+class Slow(IoActor):
+    """Takes its time to stop."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    async def on_stop(self) -> None:  # type: ignore[override]
+        await trio.sleep(self.seconds)
+
+
+async def slow_task(seconds: float) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)
+
+
+slow = pytest.mark.parametrize("start", [Slow, slow_task])
+
+
+@slow
+async def test_infinity_waits_however_long(start: Any, autojump_clock: Any) -> None:
+    """Case 23. infinity: waits for a child that takes its time."""
+    async with running(ChildSpec("a", start, args=(3600.0,), shutdown="infinity")) as tree:
+        before = trio.current_time()
+        await tree.stop()
+
+        assert trio.current_time() - before == pytest.approx(3600)
+        assert not tree.of(ShutdownError)
+
+
+@slow
+async def test_a_child_that_ignores_its_stop_is_killed(start: Any, autojump_clock: Any) -> None:
+    """Case 24. A child that ignores stop is killed at its deadline and reported."""
+    async with running(ChildSpec("a", start, args=(3600.0,), shutdown=2.0)) as tree:
+        before = trio.current_time()
+        await tree.stop()
+
+        assert trio.current_time() - before == pytest.approx(2)
+        assert [(report.child, report.seconds) for report in tree.of(ShutdownError)] == [("a", 2.0)]
+        assert [report.reason for report in tree.of(ChildEnded)] == [KILLED]
+
+
+@slow
+async def test_kill_asks_nobody(start: Any, autojump_clock: Any) -> None:
+    """Case 25. "kill": ended at once, not reported."""
+    async with running(ChildSpec("a", start, args=(3600.0,), shutdown="kill")) as tree:
+        before = trio.current_time()
+        await tree.stop()
+
+        assert (before, []) == (trio.current_time(), tree.of(ShutdownError))
+
+
+@slow
+async def test_a_dynamic_supervisor_stops_its_children_at_once(start: Any, autojump_clock: Any) -> None:
+    """Case 26. A dynamic supervisor stops children that need 1, 1 and 5 s with limit 2 s in 2 s, not 4."""
+    async with running(DynamicSupervisor.child_spec("pool")) as tree:
+        for number, seconds in enumerate((1.0, 1.0, 5.0)):
+            spec = ChildSpec(f"c{number}", start, args=(seconds,), shutdown=2.0)
+            await ask(tree, "start_child", spec, of="pool")
+        before = trio.current_time()
+        await tree.stop()
+
+        assert trio.current_time() - before == pytest.approx(2)
+
+
+@every_kind
+async def test_a_dynamic_supervisor_has_a_limit(kind: str) -> None:
+    """Case 27. max_children reached: an error."""
+    async with running(DynamicSupervisor.child_spec("pool", max_children=2)) as tree:
+        for id in "ab":
+            await ask(tree, "start_child", child(kind, id), of="pool")
+        with pytest.raises(TooManyChildren, match="2"):
+            await ask(tree, "start_child", child(kind, "c"), of="pool")
+        await ask(tree, "terminate_child", "a", of="pool")
+        await ask(tree, "start_child", child(kind, "c"), of="pool")
+
+        assert await statuses(tree, of="pool") == {"b": "running", "c": "running"}
+
+
+@every_kind
+async def test_a_dynamic_child_can_be_terminated_by_reference(kind: str) -> None:
+    """Case 28. terminate_child by reference, twice: fine, then not found."""
+    async with running(DynamicSupervisor.child_spec("pool")) as tree:
+        ref = await ask(tree, "start_child", child(kind, "a"), of="pool")
+        await ask(tree, "terminate_child", ref, of="pool")
+        with pytest.raises(NoSuchChild):
+            await ask(tree, "terminate_child", ref, of="pool")
+
+
+# Time
+
+
+async def test_a_backoff_grows_up_to_a_limit_and_begins_anew(autojump_clock: Any) -> None:
+    """Case 41. backoff: doubles, is capped, is reset."""
+    backoff = Backoff(min=1.0, max=4.0, factor=2.0, jitter=0.0, reset_after=10.0)
+    async with running(child("io", "a"), backoff=backoff, intensity=100) as tree:
+        await crash(tree, "a", 4)
+        await trio.sleep(10.0)
+        before = trio.current_time()
+        await crash(tree, "a")
+
+        assert [report.delay for report in tree.of(ChildRestarting)] == [1.0, 2.0, 4.0, 4.0, 1.0]
+        assert [report.attempt for report in tree.of(ChildRestarting)] == [1, 2, 3, 4, 1]
+        assert trio.current_time() - before == pytest.approx(1)
+
+
+async def test_a_supervisor_answers_while_it_waits_to_restart(autojump_clock: Any) -> None:
+    """Between two attempts the child is `restarting`; it can be terminated, and the supervisor can stop."""
+    async with running(child("io", "a"), child("io", "b"), backoff=Backoff(min=3600, max=3600)) as tree:
+        before = trio.current_time()
+        await tree.crash("a")
+        await tree.crash("b")
+        first = await statuses(tree)
+        await ask(tree, "terminate_child", "a")
+
+        assert (
+            first,
+            await statuses(tree),
+        ) == ({"a": "restarting", "b": "restarting"}, {"a": "stopped", "b": "restarting"})
+        await tree.stop()
+        assert before == trio.current_time()
+
+
+@every_kind
+async def test_a_supervisor_answers_while_a_child_hangs(kind: str) -> None:
+    """A start that hangs holds up nobody but who asked for it: others are started, the hanging one can be ended."""
+    go = threading.Event()
+    blocking = kind in ("cpu", "foreign")
+
+    def hang() -> None:
+        go.wait(LIMIT)
+
+    class Hanging(IoActor):
+        async def on_start(self) -> None:  # type: ignore[override]
+            await trio.sleep_forever()
+
+    async def hanging(*, task_status: Any) -> None:
+        await trio.sleep_forever()
+
+    spec = (
+        child(kind, "slow", starting=hang, shutdown=0.01)
+        if blocking
+        else ChildSpec("slow", Hanging if kind == "io" else hanging, shutdown=0.01)
+    )
+    async with running(child(kind, "a")) as tree:
+        starting = tree.ref().proxy().start_child(spec)
+        await ask(tree, "start_child", child(kind, "b"))
+        during = await statuses(tree)
+        await ask(tree, "terminate_child", "slow")
+        with pytest.raises(StartFailed):
+            await starting
+        go.set()
+
+        assert during == {"a": "running", "slow": "starting", "b": "running"}
+        assert await statuses(tree) == {"a": "running", "b": "running"}
+
+
+# Places and mailboxes
+
+
+@every_messaged_kind
+async def test_what_is_queued_survives_a_crash_in_order(kind: str) -> None:
+    """Case 44. Queued tells survive a crash and are handled by the new instance, in order; the failing one is not."""
+    diary: list[Any] = []
+    async with running(child(kind, "a", diary)) as tree:
+        ref = tree.ref("a")
+        await ref.call("before")
+        for message in ("one", ValueError("two"), "three", "four"):
+            ref.tell(message)
+        await tree.wait_for(ChildStarted, child="a", restart=1)
+        await ref.call("last")
+
+        assert [what for id, what in diary if id == "a"] == ["before", "one", "three", "four", "last"]
+
+
+@every_kind
+async def test_watchers_have_one_word_of_a_real_end_and_none_of_a_restart(kind: str) -> None:
+    """Case 40. watch: exactly one Down; at once if already dead; none on restart, none after unwatch."""
+    downs: list[Any] = []
+    async with running(child(kind, "a")) as tree:
+        ref = tree.ref("a")
+        ref.watch(downs.append)
+        ref.watch(lambda _down: pytest.fail("unwatched")).cancel()
+        await ask(tree, "terminate_child", "a")
+        await ask(tree, "delete_child", "a")
+
+        closed = [down for down in downs if down.closed]
+        assert len(closed) == 1
+        assert (await ref.watch()).reason.kind == "noproc"
+
+
+@every_messaged_kind
+async def test_an_actor_that_stops_while_it_is_asked_leaves_nobody_waiting(kind: str) -> None:
+    """Case 42. A call to an actor that stops while handling it: an error, never a hang."""
+    entered, go = threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        go.wait(LIMIT)
+
+    async with running(child(kind, "a", shutdown=0.01)) as tree:
+        if kind == "io":
+            pytest.skip("code that blocks the io loop holds this test, too")
+        token = tree.ref("a").ask(block, block=False)
+        await trio.to_thread.run_sync(entered.wait)
+        await ask(tree, "terminate_child", "a")
+        error = token.exception()
+        go.set()
+
+        assert error is not None
+
+
+async def test_a_full_mailbox_keeps_its_size_and_its_order() -> None:
+    """Case 29. Bounded mailbox: the 11th of 10 goes to dead letters, size stays 10, the first comes out first."""
+
+    class Small(IoActor):
+        capacity, overflow = 10, "reject"
+        seen: list[int] = []  # noqa: RUF012
+
+        def on_receive(self, message: int) -> None:
+            self.seen.append(message)
+
+    letters: list[Any] = []
+    async with running(ChildSpec("a", Small)) as tree:
+        tree.system.subscribe(lambda event: letters.append(event) if isinstance(event, DeadLetter) else None)
+        ref = tree.ref("a")
+        for number in range(10):
+            ref.tell(number)
+        with pytest.raises(MailboxFull):
+            ref.tell(10)
+        size = ref.actor_inbox.size
+        await tree.settle()
+
+        assert (10, 1, list(range(10))) == (size, len(letters), Small.seen)
+
+
+@every_messaged_kind
+async def test_a_dead_actor_answers_at_once(kind: str) -> None:
+    """Case 36. tell to a dead actor raises; ask fails at once, not at its timeout."""
+    async with running(child(kind, "a")) as tree:
+        ref = tree.ref("a")
+        await ask(tree, "terminate_child", "a")
+        with pytest.raises(ActorDead):
+            ref.tell("x")
+        with pytest.raises(ActorDead):
+            await ref.call("x")
+
+
+async def test_a_name_is_given_once() -> None:
+    """Case 43. A name already taken: an error."""
+    async with running(child("io", "a"), DynamicSupervisor.child_spec("pool")) as tree:
+        with pytest.raises(AlreadyStarted):
+            await ask(tree, "start_child", child("io", "a"))
+        tree.system.place("pool/x", IoChild, ("x", []))
+        with pytest.raises(NameTaken, match="pool/x"):
+            await ask(tree, "start_child", child("io", "x"), of="pool")
+
+
+@every_messaged_kind
+async def test_a_child_may_ask_its_stopping_supervisor(kind: str) -> None:
+    """Case 45. A child that asks its stopping supervisor gets an error, not a deadlock."""
+    errors: list[Any] = []
+
+    class Asking(CpuActor):
+        def __init__(self, root: Any) -> None:
+            super().__init__()
+            self.root = root
+
+        def on_stop(self) -> None:
+            try:
+                self.root().proxy().which_children().result(LIMIT)
+            except Exception as error:
+                errors.append(error)
+
+    refs: list[Any] = []
+    async with running(ChildSpec("a", Asking, args=(lambda: refs[0],)), child(kind, "b")) as tree:
+        refs.append(tree.ref())
+        await tree.stop()
+
+    assert [type(error) for error in errors] == [ActorDead]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "foreign"])
+async def test_an_ask_that_times_out_says_whom_and_how_long(kind: str) -> None:
+    """Case 39. An ask that times out names the target and the time; a late reply becomes a dead letter."""
+    go = threading.Event()
+    async with running(child(kind, "a")) as tree:
+        ref = tree.ref("a")
+
+        def ask_too_briefly() -> None:
+            with pytest.raises(WaitTimeout, match=r"'a' did not answer .* within 0.01 s"):
+                ref.ask(lambda: go.wait(LIMIT), timeout=0.01)
+
+        await trio.to_thread.run_sync(ask_too_briefly)
+        go.set()
+        await ref.call("next")
+
+
+async def test_the_phases_are_what_operators_read() -> None:
+    """A child starts, runs, stops, is stopped, or is being restarted."""
+    assert {"starting", "running", "stopping", "restarting", "stopped"} == set(Phase)
