@@ -641,7 +641,7 @@ async def test_watchers_have_one_word_of_a_real_end_and_none_of_a_restart(kind: 
         assert (await ref.watch()).reason.kind == "noproc"
 
 
-@every_messaged_kind
+@pytest.mark.parametrize("kind", ["cpu", "foreign"])
 async def test_an_actor_that_stops_while_it_is_asked_leaves_nobody_waiting(kind: str) -> None:
     """Case 42. A call to an actor that stops while handling it: an error, never a hang."""
     entered, go = threading.Event(), threading.Event()
@@ -651,8 +651,6 @@ async def test_an_actor_that_stops_while_it_is_asked_leaves_nobody_waiting(kind:
         go.wait(LIMIT)
 
     async with running(child(kind, "a", shutdown=0.01)) as tree:
-        if kind == "io":
-            pytest.skip("code that blocks the io loop holds this test, too")
         token = tree.ref("a").ask(block, block=False)
         await trio.to_thread.run_sync(entered.wait)
         await ask(tree, "terminate_child", "a")
