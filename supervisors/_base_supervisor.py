@@ -365,6 +365,9 @@ class BaseSupervisor(IoActor):
 
     def _may_restart(self, child: Child) -> bool:
         """Count a restart; too many, or too many threads left behind, and the supervisor ends."""
+        if self._place.system.closed:  # nothing starts any more
+            self._end()
+            return False
         self._restart_times = restart_times(self._restart_times, self._place.system.clock(), self._period)
         if not too_many(self._restart_times, self._intensity) and self._abandoned <= self._max_abandoned:
             return True
