@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
-import gc
 import os
 import threading
 from collections import deque
 from typing import Any
 
-import psutil
 import pytest
 import trio
+from memory import MIB, resident
 
 from tokengate import Gate, Token, TokenState, token
 
@@ -22,7 +20,6 @@ MANY = 1_000_000
 WARM_UP = 20_000
 WINDOW = 5_000  # tokens that a sender has in flight
 LIMIT = 60.0
-MIB = 2**20
 
 runs = {"cpu": bytearray(MANY), "io": bytearray(MANY)}  # {affinity: how often the token of each number ran}
 
@@ -67,14 +64,6 @@ def send_both(numbers: range) -> None:
         thread.join()
     if errors:
         raise errors[0]
-
-
-def resident() -> int:
-    """Return the resident memory in bytes, once the allocator has given back what it does not use."""
-    gc.collect()
-    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
-    return psutil.Process().memory_info().rss
 
 
 def test_a_million_tokens_of_each_kind_run_once_and_leave_nothing() -> None:
