@@ -51,7 +51,7 @@ class CpuDrain:
         self.slots.add(slot)
         self.dispatcher.submit(slot)
 
-    def control_arrived(self) -> None:
+    def control_arrived(self, _signal: Signal, /) -> None:
         """Do nothing: the slot at work looks between every two steps."""
 
     def handle_here(self, signal: Signal, /) -> bool:

@@ -62,8 +62,9 @@ class IoDrain:
             self.workers.add(worker)
             self.host.start_task(worker.work, self.place.path)
 
-    def control_arrived(self) -> None:
-        self.host.call_soon(self._look)
+    def control_arrived(self, signal: Signal, /) -> None:
+        if isinstance(signal, Stop) and not signal.drain:
+            self.host.call_soon(self._look)
 
     def _look(self) -> None:
         """End the step of a token whose actor is to stop now."""

@@ -28,7 +28,7 @@ class Drain(Protocol):
     def wake(self) -> None:
         """Send one more drainer to the mailbox; it has been counted there."""
 
-    def control_arrived(self) -> None:
+    def control_arrived(self, signal: Signal, /) -> None:
         """Look at the control lane even while a token runs, if that is possible."""
 
     def handle_here(self, signal: Signal, /) -> bool:
@@ -211,7 +211,7 @@ class Place(abc.ABC):
     def signal(self, signal: Signal) -> None:
         """Put a message into the control lane, and see that it is noticed."""
         self.mailbox.put_control(signal)
-        self.drain.control_arrived()
+        self.drain.control_arrived(signal)
 
     def terminate_queued(self, why: str) -> None:
         """Close the mailbox and end what is queued in it."""

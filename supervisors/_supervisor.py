@@ -6,6 +6,7 @@ supervisor that is itself restarted finds the places of its static children agai
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, get_args
@@ -198,9 +199,8 @@ def check_supervisor(
     specs = tuple(children)
     for spec in specs:
         check_child(name, spec, auto_shutdown)
-    ids = [spec.id for spec in specs]
-    for id in ids:
-        if ids.count(id) > 1:
+    for id, times in Counter(spec.id for spec in specs).items():
+        if times > 1:
             raise BadSpec(f"supervisor '{name}': child '{id}': id is used twice")
     return specs
 
