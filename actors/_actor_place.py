@@ -247,6 +247,11 @@ class ActorPlace(Place):
         for place in self.system.below(self):
             place.vacate()
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody is to be told of the end of the instance."""
+        return bool(self.watches)
+
     def without_instance(self) -> bool:
         """Tell whether there is no instance, and none to come unless somebody starts one."""
         return self.status is Status.VACANT and self.mailbox.closed

@@ -24,7 +24,9 @@ async def stop_place(place: ActorPlace, shutdown: Shutdown | None, *, supervisor
     if shutdown != "kill":
         seconds = shutdown_seconds(shutdown, supervisor=supervisor)
         with trio.CancelScope(deadline=trio.current_time() + seconds):
-            await place.stop(SHUTDOWN, drain=False, administrative=False).wait()
+            # On the spot, if that runs no code of the user's: who watches has callbacks.
+            here = not place.watched
+            await place.stop(SHUTDOWN, drain=False, administrative=False, here=here).wait()
             return SHUTDOWN, 0
     return KILLED, kill(place, "it did not stop in time" if shutdown != "kill" else "its supervisor killed it")
 
