@@ -7,26 +7,41 @@ payments actor down with it. The supervisor `billing` starts a new one, the orde
 failed, its stock goes back; and inventory, which is under another supervisor, never notices.
 
     shop                     the gate: starts from the top down, stops from the bottom up
-    ├── backoffice           a supervisor
+    ├── screen               shows this tree, with restarts as they happen (a plain trio function)
+    ├── backoffice           a supervisor: each child for itself (one_for_one)
     │   ├── inventory        keeps the stock
     │   └── mail             writes to customers
-    ├── billing              a supervisor with patience
+    ├── billing              a supervisor
     │   └── payments         crashes now and then
-    └── front                a supervisor
+    └── front                a supervisor: who comes after depends on who is before (rest_for_one)
         ├── orders           sees each order through to paid, declined or failed
-        └── customer-1 ...   order something every now and then
+        └── customers        a supervisor
+            └── customer-1   orders something every now and then; there are more of them
+
+Break more of it: let payments crash on every fifth message, and orders on every twentieth, and see who comes back.
+
+    tokengate run examples/shop.py:gate -- --fail payments:0.2 --fail orders:0.05
 """
 
 from __future__ import annotations
 
+import argparse
 import random
+import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import attrs
 import trio
+from shop_screen import screen
 
-from tokengate import ChildSpec, CpuActor, Gate, IoActor, Supervisor, current_gate, token
+from tokengate import Backoff, ChildSpec, CpuActor, Gate, IoActor, Supervisor, Token, current_gate, token
 
 GOODS = ("tea", "cups", "honey")
+CUSTOMERS = tuple(f"customer-{number}" for number in range(1, 4))
+SERVICES = ("inventory", "mail", "payments", "orders", *CUSTOMERS)
 
 
 class CardDeclined(Exception):
@@ -35,6 +50,31 @@ class CardDeclined(Exception):
 
 class GatewayGlitch(Exception):
     """The gateway said something that nobody understands. That is a crash."""
+
+
+class InjectedFault(Exception):
+    """Somebody wanted to see what happens. That is a crash, too."""
+
+
+class Fault:
+    """Crashes a service on purpose. It belongs to the place, not to the instance, so its luck goes on over restarts."""
+
+    def __init__(self, service: str, probability: float, seed: int) -> None:
+        self._service, self._probability = service, probability
+        self._random = random.Random(f"{seed} {service}")
+
+    def strike(self) -> None:
+        """Raise, with the probability that was asked for; called at the beginning of each message."""
+        if self._random.random() < self._probability:
+            raise InjectedFault(f"{self._service} was told to fail")
+
+
+@attrs.define
+class Books:
+    """The orders so far. They are kept outside of the actor that writes them, as a database would keep them."""
+
+    placed: int = 0
+    outcomes: Counter[str] = attrs.field(factory=Counter)
 
 
 @token
@@ -51,24 +91,32 @@ async def charge_card(order: int) -> None:
 class Inventory(CpuActor):
     """Keeps the stock. Nothing else is its business, so nothing else can crash it."""
 
-    def __init__(self) -> None:
+    def __init__(self, fault: Fault) -> None:
         super().__init__()
+        self._fault = fault
         self.stock = dict.fromkeys(GOODS, 100)
 
     def reserve(self, item: str, quantity: int) -> None:
+        self._fault.strike()
         if self.stock[item] < quantity:
             print(f"inventory: a delivery of {item}")
             self.stock[item] += 100
         self.stock[item] -= quantity
 
     def release(self, item: str, quantity: int) -> None:
+        self._fault.strike()
         self.stock[item] += quantity
 
 
 class Mail(IoActor):
     """Writes to customers."""
 
+    def __init__(self, fault: Fault) -> None:
+        super().__init__()
+        self._fault = fault
+
     async def send(self, _text: str) -> None:
+        self._fault.strike()
         await trio.sleep(0.01)  # as long as a mail server may take
 
 
@@ -77,6 +125,10 @@ class Payments(IoActor):
 
     expected = (CardDeclined,)
 
+    def __init__(self, fault: Fault) -> None:
+        super().__init__()
+        self._fault = fault
+
     def on_start(self) -> None:
         print("payments: ready")
 
@@ -84,16 +136,17 @@ class Payments(IoActor):
         print(f"payments: crashed, {error[1]}")
 
     async def charge(self, order: int) -> None:
+        self._fault.strike()
         await charge_card(order)
 
 
 class Orders(IoActor):
-    """Sees each order through, one after the other, and keeps count."""
+    """Sees each order through, one after the other, and keeps the books."""
 
-    def __init__(self) -> None:
+    def __init__(self, fault: Fault, books: Books) -> None:
         super().__init__()
-        self.placed = 0
-        self.outcomes: Counter[str] = Counter()
+        self._fault = fault
+        self.books = books
 
     def on_start(self) -> None:
         gate = current_gate()
@@ -104,17 +157,18 @@ class Orders(IoActor):
         self._mail = gate.find("mail").proxy()
 
     async def place(self, item: str, quantity: int) -> str:
-        self.placed += 1
-        order, outcome = self.placed, "failed"  # unless we hear otherwise
+        self._fault.strike()
+        self.books.placed += 1
+        order, outcome = self.books.placed, "failed"  # unless we hear otherwise
         try:
-            await self._inventory.reserve(item, quantity)
-            outcome = await self._charge(order)
-            if outcome == "paid":
-                await self._mail.send(f"{quantity} {item} will be with you soon")
-            else:
-                await self._inventory.release(item, quantity)
+            if await survives(self._inventory.reserve(item, quantity)):
+                outcome = await self._charge(order)
+                if outcome == "paid":
+                    await survives(self._mail.send(f"{quantity} {item} will be with you soon"))
+                else:
+                    await survives(self._inventory.release(item, quantity))
         finally:  # even when a hurried stop cuts it short, the order is counted
-            self.outcomes[outcome] += 1
+            self.books.outcomes[outcome] += 1
             print(f"order {order}: {quantity} {item}, {outcome}")
         return outcome
 
@@ -128,12 +182,25 @@ class Orders(IoActor):
         return "paid"
 
     def on_stop(self) -> None:
-        counts = " + ".join(f"{self.outcomes[outcome]} {outcome}" for outcome in ("paid", "declined", "failed"))
-        print(f"shop: {self.placed} orders placed = {counts}")
+        counts = " + ".join(f"{self.books.outcomes[outcome]} {outcome}" for outcome in ("paid", "declined", "failed"))
+        print(f"shop: {self.books.placed} orders placed = {counts}")
+
+
+async def survives(token: Token[Any]) -> bool:
+    """Wait for a token; tell whether it came to a good end. Whose code crashed over it is its supervisor's business."""
+    try:
+        await token
+    except Exception:
+        return False
+    return True
 
 
 class Customer(IoActor):
     """Orders something, then tells itself to do so again: each message is short, so the shop can close quickly."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__()
+        self._fault = fault
 
     def on_start(self) -> None:
         gate = current_gate()
@@ -143,21 +210,81 @@ class Customer(IoActor):
         self.actor_ref.tell("order something")
 
     async def on_receive(self, message: str) -> None:
+        self._fault.strike()
         await trio.sleep(self._random.uniform(0.2, 0.6))
         if not self._gate.stopping:
-            await self._orders.place(self._random.choice(GOODS), self._random.randint(1, 5))
+            await survives(self._orders.place(self._random.choice(GOODS), self._random.randint(1, 5)))
             self.actor_ref.tell(message)
 
 
-def make_gate(customers: int) -> Gate:
-    """Return a shop that is not open yet."""
-    shoppers = [ChildSpec(f"customer-{number}", Customer) for number in range(1, customers + 1)]
+def make_gate(
+    customers: Sequence[str] = CUSTOMERS,
+    faults: Mapping[str, float] | None = None,
+    seed: int = 0,
+    watched: bool = False,
+) -> Gate:
+    """Return a shop that is not open yet.
+
+    Args:
+        customers: their names.
+        faults: {service: the probability that one of its messages crashes it}.
+        seed: of the faults.
+        watched: whether its tree is shown.
+    """
+
+    def service(name: str, actor_class: type[CpuActor | IoActor], *args: object) -> ChildSpec:
+        return ChildSpec(name, actor_class, args=(Fault(name, (faults or {}).get(name, 0.0), seed), *args))
+
+    def office(name: str, children: Sequence[ChildSpec], strategy: Any = "one_for_one") -> ChildSpec:
+        """A supervisor with patience, which takes its time when a child crashes over and over."""
+        return Supervisor.child_spec(
+            name, children, strategy=strategy, intensity=20, period=5.0, backoff=Backoff(min=0.05, max=0.5)
+        )
+
+    shoppers = [service(name, Customer) for name in customers]
     children = [
-        Supervisor.child_spec("backoffice", [ChildSpec("inventory", Inventory), ChildSpec("mail", Mail)]),
-        Supervisor.child_spec("billing", [ChildSpec("payments", Payments)], intensity=20, period=5.0),
-        Supervisor.child_spec("front", [ChildSpec("orders", Orders), *shoppers]),
+        office("backoffice", [service("inventory", Inventory), service("mail", Mail)]),
+        office("billing", [service("payments", Payments)]),
+        office("front", [service("orders", Orders, Books()), office("customers", shoppers)], "rest_for_one"),
     ]
-    return Gate("shop", children=children)
+    return Gate("shop", children=[ChildSpec("screen", screen), *children] if watched else children)
 
 
-gate = make_gate(customers=3)
+def fault(text: str) -> tuple[str, float]:
+    """Read a fault as it is typed.
+
+    Raises:
+        argparse.ArgumentTypeError: it cannot be meant.
+    """
+    name, _, probability = text.rpartition(":")
+    if name not in SERVICES:
+        raise argparse.ArgumentTypeError(
+            f"'{text}': there is no service '{name}'; write SERVICE:PROBABILITY, with one of {', '.join(SERVICES)}"
+        )
+    try:
+        value = float(probability)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"'{text}': the probability is '{probability}'; write a number from 0 to 1")
+    return name, value
+
+
+def options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tokengate run examples/shop.py:gate --", description="A shop to be broken.")
+    parser.add_argument(
+        "--fail",
+        type=fault,
+        action="append",
+        default=[],
+        metavar="SERVICE:PROBABILITY",
+        help=f"crash a service on some of its messages, for example payments:0.2; may be given again. "
+        f"Services: {', '.join(SERVICES)}",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the faults (default: 0)")
+    return parser.parse_args(arguments)
+
+
+# Under `tokengate run` this file is what `sys.argv` begins with, and what follows is for us.
+typed = options(sys.argv[1:] if Path(sys.argv[0]).name == Path(__file__).name else [])
+gate = make_gate(faults=dict(typed.fail), seed=typed.seed, watched=True)

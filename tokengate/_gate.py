@@ -29,6 +29,7 @@ from actors import (
     Token,
     TokenState,
     UnknownActor,
+    WaitTimeout,
     WouldBlock,
     current_token,
     is_cancellation,
@@ -38,7 +39,7 @@ from tokengate import _current, _switch_interval
 from tokengate._exceptions import GateState, NeedsTrio
 from tokengate._executor import GateExecutor
 from tokengate._shutdown import Shutdown
-from tokengate._shutdown_report import ShutdownReport
+from tokengate._shutdown_report import Outcome, ShutdownReport
 from tokengate._stop_request import StopRequest
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ OPERATIONS = "operations"  # first part of the paths of operations
 # Seconds that threads and loops get to end after everything on them has been ended.
 _THREADS_SECONDS = 1.0
 
+# Seconds after the deadline of the stages until a system loop that has not told of their end is taken for hung.
+_ANSWER_SECONDS = 1.0
+
 
 @attrs.frozen
 class GateStatistics:
@@ -69,6 +73,29 @@ class GateStatistics:
     tokens: Mapping[TokenState, int]
     restarts: int
     system: SystemStatistics
+
+
+@attrs.frozen
+class _Closing:
+    """The stages of a gate's end, as whoever waits for them sees them.
+
+    Attributes:
+        began_at: when they began, in seconds of `time.monotonic`.
+        give_up_at: when they are waited for no more.
+        stages: there after the last one.
+    """
+
+    began_at: float
+    give_up_at: float
+    stages: Reply[None]
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, self.give_up_at - time.monotonic())
+
+    @property
+    def goes_on(self) -> bool:
+        return not self.stages.done() and self.seconds_left > 0
 
 
 class Gate:
@@ -160,14 +187,16 @@ class Gate:
             self._closed.wait()
         else:
             interrupted: BaseException | None = None
-            started, stages = self._begin_closing(timeout, drain)
-            while not stages.done():
+            closing = self._begin_closing(timeout, drain)
+            while closing.goes_on:
                 try:
-                    stages.exception()
+                    closing.stages.exception(closing.seconds_left)
+                except WaitTimeout:
+                    pass
                 except KeyboardInterrupt as error:
                     interrupted = error
                     self.hurry()
-            self._end(_THREADS_SECONDS, stages.exception() is None and stages.result(), started)
+            self._end(_THREADS_SECONDS, closing.began_at)
             if interrupted is not None:
                 raise interrupted
         assert self._report is not None
@@ -182,15 +211,15 @@ class Gate:
                 await _in_thread(self._closed.wait)
             else:
                 interrupted: BaseException | None = None
-                started, stages = self._begin_closing(timeout, drain)
-                while not stages.done():
+                closing = self._begin_closing(timeout, drain)
+                while closing.goes_on:
                     try:
-                        await stages.wait()
+                        with trio.move_on_after(closing.seconds_left):
+                            await closing.stages.wait()
                     except KeyboardInterrupt as error:
                         interrupted = error
                         self.hurry()
-                drained = stages.exception() is None and stages.result()
-                await _in_thread(lambda: self._end(_THREADS_SECONDS, drained, started))
+                await _in_thread(lambda: self._end(_THREADS_SECONDS, closing.began_at))
                 if interrupted is not None:
                     raise interrupted
         assert self._report is not None
@@ -274,7 +303,7 @@ class Gate:
         self._system.disown()
         self._lock = threading.Lock()
         self._state = "the parent's"
-        self._report = ShutdownReport(False, 0, (), self._gave_up, 0.0)
+        self._report = ShutdownReport({}, 0, (), self._gave_up, 0.0)
         self._closed = threading.Event()
         self._closed.set()
 
@@ -305,26 +334,29 @@ class Gate:
                 self._state = "closing"
         return first
 
-    def _begin_closing(self, timeout: float | None, drain: bool) -> tuple[float, Reply[bool]]:
-        """Start the stages; return the time of that, too."""
+    def _begin_closing(self, timeout: float | None, drain: bool) -> _Closing:
         assert self._root is not None
         self.request_stop()
         self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]
         seconds = self.shutdown if timeout is None else timeout
-        return time.monotonic(), self._shutdown.begin(self._root, seconds, drain)
+        now = time.monotonic()
+        return _Closing(now, now + seconds + _ANSWER_SECONDS, self._shutdown.begin(self._root, seconds, drain))
 
-    def _end(self, seconds: float, drained: bool = False, started: float | None = None) -> ShutdownReport:
+    def _end(self, seconds: float, began_at: float | None = None) -> ShutdownReport:
         """Close the system, whatever is left in it."""
         abandoned: tuple[str, ...] = ()
+        threads: Outcome = "failed"
         try:
             abandoned = self._system.close(seconds)
+            threads = "cut short" if abandoned else "done"
         finally:  # even when Ctrl-C comes once more
             _switch_interval.release(self._switch_interval)
             if self in _current.open_gates:
                 _current.open_gates.remove(self)
             now = time.monotonic()
             terminated = self._system.statistics().tokens[TokenState.TERMINATED] - self._terminated_before
-            self._report = ShutdownReport(drained, terminated, abandoned, self._gave_up, now - (started or now))
+            stages: dict[str, Outcome] = {**self._shutdown.stages, "threads": threads}
+            self._report = ShutdownReport(stages, terminated, abandoned, self._gave_up, now - (began_at or now))
             self._state = "closed"
             self._closed.set()
         if abandoned:

@@ -1,12 +1,17 @@
-"""The stages of a gate's end: let tokens finish, then stop the tree; each with a deadline that can be cut short."""
+"""The stages of a gate's end: drain, close the intake, stop the tree. One that fails or hangs stops no other."""
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from actors import SHUTDOWN, ActorPlace, ActorSystem, Reply
+from tokengate._shutdown_report import Outcome
+
+_logger = logging.getLogger("tokengate")
 
 # Of the time for shutdown, what may go into waiting for tokens to complete; the rest is for stopping the tree.
 _DRAIN_SHARE = 0.5
@@ -17,47 +22,64 @@ class Shutdown:
 
     Args:
         system: of the gate.
+
+    Attributes:
+        stages: {name: what has come of it so far}; nothing before they begin.
     """
 
     def __init__(self, system: ActorSystem) -> None:
+        self.stages: dict[str, Outcome] = {}
         self._system = system
         self._hurried = False
-        self._phase: trio.CancelScope | None = None
+        self._running: trio.CancelScope | None = None
 
-    def begin(self, root: ActorPlace, seconds: float, drain: bool) -> Reply[bool]:
-        """Start the stages; the reply tells whether all tokens came to their own end.
+    def begin(self, root: ActorPlace, seconds: float, drain: bool) -> Reply[None]:
+        """Start the stages; the reply is there after the last one.
 
         Args:
             root: of the tree.
             seconds: for all stages together.
             drain: whether to wait for accepted tokens first.
         """
+        self.stages = {"drain": "cut short" if drain else "skipped", "intake": "cut short", "tree": "cut short"}
         return self._system.system_host.run(lambda: self._run(root, seconds, drain))
 
     def hurry(self) -> None:
         """Cut the stage that runs, and those to come; safe in a signal handler."""
         self._hurried = True
-        self._system.system_host.call_soon(self._cut_phase)
+        self._system.system_host.call_soon(self._cut)
 
-    async def _run(self, root: ActorPlace, seconds: float, drain: bool) -> bool:
-        system, drained = self._system, False
-        end = trio.current_time() + seconds
-        if drain:
-            system.drain()
-            with self._limited(trio.current_time() + seconds * _DRAIN_SHARE):
-                while live := list(system.live.values()):  # what these submit is accepted, and waited for, too
-                    for token in live:
-                        await token.wait()
-                drained = True
-        system.close_intake()
-        with self._limited(end):
+    async def _run(self, root: ActorPlace, seconds: float, drain: bool) -> None:
+        start = trio.current_time()
+
+        async def stop_tree() -> None:
             await root.stop(SHUTDOWN, drain=False, administrative=False).wait()
-        return drained
 
-    def _limited(self, deadline: float) -> trio.CancelScope:
-        self._phase = trio.CancelScope(deadline=-math.inf if self._hurried else deadline)
-        return self._phase
+        if drain:
+            await self._stage("drain", start + seconds * _DRAIN_SHARE, self._drain)
+        await self._stage("intake", math.inf, self._close_intake)
+        await self._stage("tree", start + seconds, stop_tree)
 
-    def _cut_phase(self) -> None:
-        if self._phase is not None:
-            self._phase.cancel()
+    async def _drain(self) -> None:
+        self._system.drain()
+        while live := list(self._system.live.values()):  # what these submit is accepted, and waited for, too
+            for token in live:
+                await token.wait()
+
+    async def _close_intake(self) -> None:
+        self._system.close_intake()
+
+    async def _stage(self, name: str, deadline: float, act: Callable[[], Awaitable[None]]) -> None:
+        with trio.CancelScope(deadline=-math.inf if self._hurried else deadline) as self._running:
+            try:
+                await act()
+                self.stages[name] = "done"
+            except Exception:
+                self.stages[name] = "failed"
+                _logger.exception(
+                    "gate '%s': stage '%s' of its end failed; the next one follows", self._system.name, name
+                )
+
+    def _cut(self) -> None:
+        if self._running is not None:
+            self._running.cancel()

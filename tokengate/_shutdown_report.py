@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
 import attrs
+
+# `cut short`: its time was up, or somebody was in a hurry.
+Outcome: TypeAlias = Literal["done", "cut short", "failed", "skipped"]
 
 
 @attrs.frozen
@@ -10,20 +16,25 @@ class ShutdownReport:
     """How a gate closed.
 
     Attributes:
-        drained: whether all tokens that were live at the start came to their own end.
-        terminated: tokens that were ended instead.
+        stages: {`drain`, `intake`, `tree` or `threads`: what came of it}, in their order.
+        terminated: tokens that were ended instead of coming to their own end.
         abandoned: names of threads whose code did not end; their results go nowhere.
         gave_up: whether the root supervisor had given up before.
         seconds: how long it took.
     """
 
-    drained: bool
+    stages: Mapping[str, Outcome]
     terminated: int
     abandoned: tuple[str, ...]
     gave_up: bool
     seconds: float
 
     @property
+    def drained(self) -> bool:
+        """Whether all tokens that were live at the start came to their own end."""
+        return self.stages.get("drain") == "done"
+
+    @property
     def clean(self) -> bool:
         """Whether nothing was cut short and nothing was left behind."""
-        return self.drained and not self.abandoned and not self.gave_up
+        return set(self.stages.values()) == {"done"} and not self.abandoned and not self.gave_up

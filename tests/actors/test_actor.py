@@ -497,8 +497,28 @@ def test_crashes_that_race_sends_lose_nothing(
 # Sending
 
 
+def test_on_start_runs_after_registration_and_before_the_first_message(base: Any, start: Any, system: Any) -> None:
+    """Case 37. on_start runs after registration and before the first message."""
+    seen: list[Any] = []
+
+    class Clerk(base):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            self.actor_ref.tell("first")
+
+        def on_start(self) -> None:
+            seen.append(system.find(self.actor_ref.path).ref is self.actor_ref)
+
+        def on_receive(self, message: Any) -> None:
+            seen.append(message)
+
+    start(Clerk).ask("second", timeout=LIMIT)
+
+    assert seen == [True, "first", "second"]
+
+
 def test_many_threads_to_one_actor(base: Any, start: Any, race: Any) -> None:
-    """Handlers never overlap, none is lost, and the order of each sender is kept."""
+    """Case 34. Many threads send to one actor: handlers never overlap, none is lost; the order of each is kept."""
     inside = [0]
     overlaps: list[int] = []
     got: list[tuple[int, int]] = []
@@ -730,7 +750,7 @@ def test_a_queued_token_can_be_cancelled(base: Any, start: Any, ledger: Ledger, 
 
 
 def test_a_suspended_actor_queues_and_handles_in_order_when_resumed(base: Any, start: Any, ledger: Ledger) -> None:
-    """Held twice, it needs two resumes; a stop that drains waits for the resume."""
+    """Case 33. Suspended: queues but does not handle; resumed: handles in order. Held twice, it needs two resumes."""
     ref = start(make(base, ledger))
     box = ref.actor_inbox
     box.suspend()

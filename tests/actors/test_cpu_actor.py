@@ -88,7 +88,7 @@ def test_threads_of_the_users_own_do_not_count_as_blocked(start: Any, system: Ac
 
 
 def test_a_busy_actor_yields_to_its_neighbour_after_throughput_messages(door: Any) -> None:
-    """With one thread, a neighbour gets its turn after at most `throughput` steps."""
+    """Case 31. throughput: a busy actor yields to its neighbour after `throughput` messages."""
     order: list[str] = []
 
     class Named(CpuActor):
@@ -121,7 +121,7 @@ def test_a_busy_actor_yields_to_its_neighbour_after_throughput_messages(door: An
 
 
 def test_a_slow_message_yields_before_the_second_one(door: Any) -> None:
-    """After `throughput_deadline` seconds of the system's clock the actor makes room."""
+    """Case 32. throughput_deadline: a slow message yields before the second one."""
     order: list[str] = []
     now = [0.0]
 

@@ -79,7 +79,7 @@ def test_a_token_that_is_taken_is_its_drainers(desk: Any) -> None:
 
 
 def test_control_messages_are_ahead_of_every_token(desk: Any) -> None:
-    """Two user messages, then a control message: control is handled first, in the order in which it came."""
+    """Case 30. Two user messages, then a control message: control is handled first, in the order in which it came."""
     mailbox = desk.mailbox()
     first, urgent = desk.token(), desk.token(10**9)
     mailbox.put(first)

@@ -423,6 +423,25 @@ def test_actors_of_the_default_system_are_in_pykkas_registry(plain: Any) -> None
     assert pykka.ActorRegistry.get_by_urn(ref.actor_urn) is None
 
 
+def test_stop_all_stops_the_last_started_first(base: Any) -> None:
+    """Case 38. stop_all: last started, first stopped."""
+    stopped: list[str] = []
+
+    class Named(base):  # type: ignore[misc, valid-type]
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def on_stop(self) -> None:
+            stopped.append(self.name)
+
+    for name in "abc":
+        Named.start(name)
+    pykka.ActorRegistry.stop_all(timeout=LIMIT)
+
+    assert stopped == ["c", "b", "a"]
+
+
 def test_actors_of_other_systems_are_not_in_pykkas_registry(plain: Any, system: ActorSystem) -> None:
     """Two gates never see each other, and nobody's `stop_all` reaches their actors."""
     ref = system.start_actor(plain, (), {})

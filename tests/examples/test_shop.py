@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,8 +28,9 @@ ORDERS = 12
 
 
 @pytest.fixture
-def shop() -> ModuleType:
+def shop(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module, freshly imported."""
+    monkeypatch.syspath_prepend(str(SHOP.parent))
     spec = importlib.util.spec_from_file_location("shop", SHOP)
     assert spec is not None
     assert spec.loader is not None
@@ -46,7 +48,7 @@ def place_orders(gate: Gate, number: int) -> list[str]:
 def test_an_order_whose_payment_crashes_fails_and_the_next_one_is_served(shop: ModuleType) -> None:
     """The supervisor of payments starts a new one; only the order that was being paid is reported as failed."""
     restarts: list[Any] = []
-    with shop.make_gate(customers=0) as gate:
+    with shop.make_gate(customers=()) as gate:
         gate.subscribe(lambda event: restarts.append(event) if isinstance(event, ChildRestarting) else None)
         outcomes = place_orders(gate, ORDERS)
         gate.find("payments").proxy().actor_urn.result(PATIENCE)
@@ -57,7 +59,7 @@ def test_an_order_whose_payment_crashes_fails_and_the_next_one_is_served(shop: M
 
 def test_a_crash_of_payments_leaves_inventory_untouched(shop: ModuleType) -> None:
     """Inventory is the same instance after crashes of payments, with its state."""
-    with shop.make_gate(customers=0) as gate:
+    with shop.make_gate(customers=()) as gate:
         inventory = gate.find("inventory").proxy()
         inventory.reserve("honey", 7).result(PATIENCE)
         outcomes = place_orders(gate, ORDERS)
@@ -72,7 +74,7 @@ def test_a_crash_of_payments_leaves_inventory_untouched(shop: ModuleType) -> Non
 
 def test_stock_of_orders_that_are_not_paid_is_released(shop: ModuleType) -> None:
     """What left the stock is what was paid for."""
-    with shop.make_gate(customers=0) as gate:
+    with shop.make_gate(customers=()) as gate:
         outcomes = place_orders(gate, ORDERS)
         stock = gate.find("inventory").proxy().stock.result(PATIENCE)
 
@@ -81,12 +83,51 @@ def test_stock_of_orders_that_are_not_paid_is_released(shop: ModuleType) -> None
 
 def test_orders_keeps_count_of_every_order(shop: ModuleType) -> None:
     """Placed = paid + declined + failed."""
-    with shop.make_gate(customers=0) as gate:
+    with shop.make_gate(customers=()) as gate:
         outcomes = place_orders(gate, ORDERS)
         orders = gate.find("orders").proxy()
-        placed, counted = orders.placed.result(PATIENCE), orders.outcomes.result(PATIENCE)
+        books = orders.books.result(PATIENCE)
 
-    assert (ORDERS, Counter(outcomes)) == (placed, counted)
+    assert (ORDERS, Counter(outcomes)) == (books.placed, books.outcomes)
+
+
+@pytest.mark.parametrize("service", ["inventory", "mail", "payments"])
+def test_no_order_is_lost_when_a_service_is_told_to_fail(shop: ModuleType, service: str) -> None:
+    """Fault injection: the service crashes and is restarted, and every order that was placed has one outcome."""
+    restarts: list[Any] = []
+    with shop.make_gate(customers=(), faults={service: 0.3}, seed=1) as gate:
+        gate.subscribe(lambda event: restarts.append(event) if isinstance(event, ChildRestarting) else None)
+        outcomes = place_orders(gate, ORDERS)
+        books = gate.find("orders").proxy().books.result(PATIENCE)
+
+    assert (ORDERS, Counter(outcomes)) == (books.placed, books.outcomes)
+    assert any(event.child.endswith(service) and "InjectedFault" in str(event.reason) for event in restarts)
+
+
+def test_the_books_outlive_the_actor_that_keeps_them(shop: ModuleType) -> None:
+    """Orders itself is told to fail: what it had counted is still counted, and customers come back with it."""
+    with shop.make_gate(customers=("customer-1",), faults={"orders": 0.3}, seed=1) as gate:
+        orders = gate.find("orders").proxy()
+        errors = [orders.place("tea", 1).exception(PATIENCE) for _ in range(ORDERS)]
+        books = orders.books.result(PATIENCE)
+        front = gate.find("front").proxy().which_children().result(PATIENCE)
+
+    placed = errors.count(None)
+    assert 0 < placed < ORDERS
+    assert placed <= books.placed == sum(books.outcomes.values())  # the customer may have ordered, too
+    assert {info.id for info in front} == {"orders", "customers"}
+
+
+@pytest.mark.parametrize("text", ["paymets:0.2", "payments", "payments:", "payments:2", "payments:nan", "payments:x"])
+def test_a_fault_that_cannot_be_meant_is_refused(
+    shop: ModuleType, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error names what was typed and the remedy."""
+    with pytest.raises(SystemExit) as end:
+        shop.options(["--fail", text])
+
+    assert end.value.code == 2
+    assert f"'{text}': the" in capsys.readouterr().err
 
 
 def test_the_last_line_adds_up(shop: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +138,7 @@ def test_the_last_line_adds_up(shop: ModuleType, capfd: pytest.CaptureFixture[st
         if isinstance(event, ChildStarted) and event.child == "billing/payments" and event.restart == 2:
             crashed.set()
 
-    with shop.make_gate(customers=3) as gate:
+    with shop.make_gate() as gate:
         gate.subscribe(listen)
         assert crashed.wait(PATIENCE)
     report = gate.close()
@@ -122,10 +163,9 @@ def check_output(lines: list[str]) -> None:
     assert starts - crashes in (0, 1)  # the stop may come before the last restart
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_line_runs_it_until_a_signal(number: signal.Signals) -> None:
-    """`tokengate run examples/shop.py:gate` serves orders; SIGINT and SIGTERM end it in order, with code 0."""
-    command = [sys.executable, "-m", "tokengate", "run", f"{SHOP}:gate"]
+def run_shop(number: signal.Signals, *arguments: str, lines: int = 10) -> tuple[int, list[str], str]:
+    """Run the shop until it has printed so many lines, then send a signal; return code, output and errors."""
+    command = [sys.executable, "-m", "tokengate", "run", f"{SHOP}:gate", *arguments]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -134,13 +174,27 @@ def test_the_command_line_runs_it_until_a_signal(number: signal.Signals) -> None
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert process.stdout is not None
-    lines: list[str] = []
-    for line in process.stdout:
-        lines.append(line.rstrip())
-        if len(lines) == 10:
-            break
+    printed = [line.rstrip() for line in islice(process.stdout, lines)]
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, [*printed, *out.splitlines()], err
 
-    check_output([*lines, *out.splitlines()])
-    assert (process.returncode, "gate 'shop' stopped after" in err) == (0, True)
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_line_runs_it_until_a_signal(number: signal.Signals) -> None:
+    """`tokengate run examples/shop.py:gate` serves orders; SIGINT and SIGTERM end it in order, with code 0."""
+    code, lines, err = run_shop(number)
+
+    check_output(lines)
+    assert (code, "gate 'shop' stopped after" in err) == (0, True)
+
+
+def test_the_command_line_injects_faults() -> None:
+    """`-- --fail payments:0.5`: restarts are told as they happen, and the books add up."""
+    code, lines, _ = run_shop(signal.SIGINT, "--", "--fail", "payments:0.5", "--seed", "3", lines=40)
+
+    check_output([line for line in lines if not line.startswith("billing: ")])
+    assert code == 0
+    assert any(
+        re.match(r"billing: restarts billing/payments, attempt \d+, in 0.\d+ s, after error", line) for line in lines
+    )

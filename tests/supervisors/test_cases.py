@@ -322,6 +322,51 @@ async def test_what_an_administrator_stopped_stays_so_when_its_siblings_are_rest
         assert await statuses(tree) == {"a": "running", "held": "stopped", "done": "running", "z": "running"}
 
 
+async def end(tree: Tree, path: str, how: str) -> None:
+    """End the instance of a child, and wait until its supervisor has seen it."""
+    if how == "crash":
+        await tree.crash(path)
+    else:
+        await tree.ref(path).call("finish")
+    await tree.wait_for(ChildEnded, child=path)
+    await tree.settle()
+
+
+@every_messaged_kind
+async def test_a_permanent_child_is_restarted_after_every_kind_of_end(kind: str) -> None:
+    """Case 11. permanent: restarted after every kind of end."""
+    async with running(child(kind, "a")) as tree:
+        for restart, how in enumerate(("crash", "finish"), start=1):
+            await end(tree, "a", how)
+            if how == "finish":  # else it has been waited past already
+                await tree.wait_for(ChildStarted, child="a", restart=restart)
+
+        assert [str(report.reason).partition("(")[0] for report in tree.of(ChildEnded)] == ["error", "normal"]
+        assert await restarts(tree) == {"a": 2}
+
+
+@every_messaged_kind
+async def test_a_transient_child_is_restarted_after_an_abnormal_end_only(kind: str) -> None:
+    """Case 12. transient: not after an orderly one, but after an abnormal one."""
+    async with running(child(kind, "a", restart="transient")) as tree:
+        await crash(tree, "a")
+        after_crash = await statuses(tree)
+        await end(tree, "a", "finish")
+
+        assert after_crash == {"a": "running"}
+        assert (await statuses(tree), await restarts(tree)) == ({"a": "stopped"}, {"a": 1})
+
+
+@every_messaged_kind
+@pytest.mark.parametrize("how", ["crash", "finish"])
+async def test_a_temporary_child_is_never_restarted_and_its_spec_is_gone(kind: str, how: str) -> None:
+    """Case 13. temporary: never, and its spec is gone."""
+    async with running(child(kind, "a", restart="temporary")) as tree:
+        await end(tree, "a", how)
+
+        assert (await statuses(tree), tree.of(ChildRestarting)) == ({}, [])
+
+
 async def test_the_third_crash_of_two_allowed_ends_the_supervisor(autojump_clock: Any) -> None:
     """Case 17. intensity 2: the third crash in the window ends the supervisor with shutdown."""
     async with running(child("io", "a"), intensity=2, period=5.0) as tree:

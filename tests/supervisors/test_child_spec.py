@@ -18,7 +18,7 @@ class Clerk(CpuActor):
 
 
 def test_the_minimal_spec_has_the_defaults() -> None:
-    """The minimal spec: the defaults."""
+    """Case 9. The minimal spec: the defaults."""
     spec = ChildSpec("clerk", Clerk)
 
     assert (spec.args, spec.kwargs, spec.restart, spec.shutdown) == ((), {}, "permanent", None)

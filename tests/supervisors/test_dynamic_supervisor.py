@@ -175,7 +175,7 @@ def test_a_child_that_is_not_restarted_goes_with_its_spec(tree: Tree, restart: R
 
 
 def test_a_permanent_child_that_stops_itself_is_restarted(tree: Tree) -> None:
-    """Permanent: restarted after every kind of end."""
+    """Permanent: restarted after an orderly end, too."""
     start_pool(tree)
     ref = start_child(tree, tree.child("guest", restart="permanent"))
     before = tree.serial("guest")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tokengate import (
     ActorDead,
     BadSpec,
     ChildError,
+    ChildRestarting,
     ChildSpec,
     CpuActor,
     DeadLetter,
@@ -554,3 +556,89 @@ def test_stopping_a_child_that_is_down_is_answered() -> None:
 
         assert not ref.is_alive()
         assert isinstance(queued.exception(WAIT), (ActorDead, ValueError))
+
+
+def test_a_stage_that_fails_does_not_stop_the_next_ones(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Staged shutdown: the failure is logged and in the report, and the tree is stopped all the same."""
+    stopped = threading.Event()
+
+    class Clerk(CpuActor):
+        def on_stop(self) -> None:
+            stopped.set()
+
+    def fail() -> None:
+        raise OSError("no drain")
+
+    gate = Gate("shop", children=[ChildSpec("clerk", Clerk)]).open()
+    monkeypatch.setattr(gate._system, "drain", fail)
+    report = gate.close()
+
+    assert report.stages == {"drain": "failed", "intake": "done", "tree": "done", "threads": "done"}
+    assert stopped.is_set()
+    assert not report.clean
+    assert "stage 'drain' of its end failed" in caplog.text
+
+
+def test_a_stage_that_hangs_does_not_stop_the_next_ones() -> None:
+    """Staged shutdown: a child with all the time of the world is cut off at the gate's deadline; the report says so."""
+    hanging, release = threading.Event(), threading.Event()
+
+    class Slow(CpuActor):
+        def on_stop(self) -> None:
+            hanging.set()
+            release.wait(WAIT)
+
+    gate = Gate("shop", children=[ChildSpec("slow", Slow, shutdown="infinity")]).open()
+    report = gate.close(0.0)
+    release.set()
+
+    assert (report.stages["intake"], report.stages["tree"], report.stages["threads"]) == (
+        "done",
+        "cut short",
+        "cut short",
+    )
+    assert len(report.abandoned) == 1
+
+
+def test_a_system_loop_that_hangs_does_not_keep_the_gate_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener that never returns holds the loop of the supervisors; closing goes on without it, and names it."""
+    monkeypatch.setattr("tokengate._gate._ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("tokengate._gate._THREADS_SECONDS", 0.05)
+    entered, release = threading.Event(), threading.Event()
+
+    class Clerk(CpuActor):
+        def work(self) -> None:
+            raise ValueError("crash")
+
+    def listen(event: object) -> None:
+        if isinstance(event, ChildRestarting):
+            entered.set()
+            release.wait(WAIT)
+
+    gate = Gate("shop", children=[ChildSpec("clerk", Clerk)]).open()
+    gate.subscribe(listen)
+    gate.find("clerk").proxy().work().exception(WAIT)
+    assert entered.wait(WAIT)
+    report = gate.close(0.0)
+    release.set()
+
+    assert report.stages["tree"] == "cut short"
+    assert any("system" in name for name in report.abandoned)
+
+
+def test_closing_runs_once_however_many_close() -> None:
+    """Everyone who closes gets the report of the one shutdown."""
+    stops: list[str] = []
+
+    class Clerk(CpuActor):
+        def on_stop(self) -> None:
+            stops.append("stopped")
+
+    gate = Gate("shop", children=[ChildSpec("clerk", Clerk)]).open()
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(lambda _: gate.close(), range(4)))
+
+    assert stops == ["stopped"]
+    assert all(report is reports[0] for report in reports)

@@ -11,38 +11,45 @@ import click
 from tokengate import Gate, GateState, ShutdownReport, StartFailed
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._stopping import Stopping, stop_on_signals
-from tokengate.cli._target import load_target
+from tokengate.cli._target import command_line, load_target
 
 
 @click.command()
 @click.argument("target")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS]...")
 @click.option(
     "--shutdown", type=click.FloatRange(min=0), default=None, metavar="SECONDS", help="Time for stopping in order."
 )
-def run(target: str, shutdown: float | None) -> None:
+def run(target: str, arguments: tuple[str, ...], shutdown: float | None) -> None:
     """Run the service that TARGET names, until SIGINT (Ctrl-C) or SIGTERM.
 
     TARGET is module:attribute or file.py:attribute. The attribute is a Gate, which is opened; or a function, which
     is called with an open Gate named after it, sets its service up and returns (or returns when gate.wait() does).
+    ARGS are the service's own: it finds them in sys.argv, after its file.
 
     The first signal stops the service in order, a second one hurries it. The exit code is 0 after a clean stop.
 
     \b
     tokengate run examples/shop.py:gate
+    tokengate run examples/shop.py:gate -- --fail payments:0.2
     """  # noqa: D301  # click wants the backspace itself
-    found = load_target(target)
-    setup: Callable[[Gate], Any] | None = None
-    if isinstance(found, Gate):
-        gate = found
-    else:
-        setup = found
-        gate = Gate(getattr(found, "__name__", Path(target).stem))
-    with stop_on_signals() as stopping:
-        report = _serve(gate, setup, shutdown, stopping)
+    with command_line(target, arguments):
+        found = load_target(target)
+        setup: Callable[[Gate], Any] | None = None
+        if isinstance(found, Gate):
+            gate = found
+        else:
+            setup = found
+            gate = Gate(getattr(found, "__name__", Path(target).stem))
+        with stop_on_signals() as stopping:
+            report = _serve(gate, setup, shutdown, stopping)
     if report.gave_up:
         raise click.ClickException(f"gate '{gate.name}' gave up: too many restarts")
     if report.abandoned:
         raise click.ClickException(f"gate '{gate.name}' left behind: {', '.join(report.abandoned)}")
+    failed = [stage for stage, outcome in report.stages.items() if outcome == "failed"]
+    if failed:
+        raise click.ClickException(f"gate '{gate.name}' stopped, but not in order; failed: {', '.join(failed)}")
     click.echo(f"gate '{gate.name}' stopped after {report.seconds:.2f} s", err=True)
 
 

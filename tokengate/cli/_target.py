@@ -7,13 +7,25 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from tokengate import Gate
 from tokengate.cli._errors import UsageProblem
+
+
+@contextmanager
+def command_line(target: str, arguments: Sequence[str]) -> Generator[None]:
+    """Let a target find its arguments where a script finds them, in `sys.argv`, for the length of a block."""
+    before = sys.argv
+    sys.argv = [target.rpartition(":")[0], *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def load_target(target: str) -> Gate | Callable[[Gate], Any]:
@@ -51,7 +63,14 @@ def _check_function(target: str, function: Callable[..., Any]) -> None:
 
 def _import_module(name: str) -> ModuleType:
     sys.path.insert(0, "")
-    return _guarded(name, lambda: importlib.import_module(name))
+
+    def load() -> ModuleType:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            sys.argv[0] = spec.origin  # as with `python -m`
+        return importlib.import_module(name)
+
+    return _guarded(name, load)
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -45,6 +45,14 @@ def unlucky(gate):
     gate.spawn(Unlucky).proxy().draw().exception()
     gate.request_stop()
 
+def arguments(gate):
+    import sys
+    print(sys.argv, at_import, flush=True)
+    gate.request_stop()
+
+import sys
+at_import = sys.argv[1:]
+
 bad = Gate("bad", children=[ChildSpec("bad", Bad)])
 number = 5
 
@@ -79,6 +87,25 @@ class Running:
         return self.child.returncode, out, err
 
 
+def test_a_service_finds_its_arguments_where_a_script_does(service: Path) -> None:
+    """What follows `--` is in `sys.argv`, after the file, at import and later; options before it are ours."""
+    command = [*COMMAND, "--shutdown", "3", f"{service}:arguments", "--", "--fail", "x", "--", "-v"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"{[str(service), '--fail', 'x', '--', '-v']} {['--fail', 'x', '--', '-v']}\n",
+    )
+
+
+def test_a_module_finds_its_file_before_its_arguments(service: Path) -> None:
+    """As with `python -m`."""
+    command = [*COMMAND, "service:arguments", "--", "one"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30, cwd=service.parent)
+
+    assert (done.returncode, done.stdout) == (0, f"{[str(service), 'one']} ['one']\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("attribute", ["gate", "setup"])
 def test_a_signal_stops_the_service_in_order(service: Path, attribute: str, number: signal.Signals) -> None:
@@ -105,7 +132,7 @@ def test_a_module_is_found_from_the_working_directory(service: Path) -> None:
 def test_a_crash_is_logged_in_one_line(service: Path, option: str | None) -> None:
     """It names the actor and the exception; `-v` shows the traceback."""
     command = [sys.executable, "-m", "tokengate", *([option] if option else []), "run", f"{service}:unlucky"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
     (line,) = [line for line in done.stderr.splitlines() if "Unhandled exception in Unlucky" in line]
 
     assert line.endswith(": RuntimeError: no luck") == (option is None)
