@@ -276,7 +276,10 @@ class ActorPlace(Place):
             if self.status is Status.RUNNING:
                 self.mailbox.suspend()
             had_run = self.status in (Status.RUNNING, Status.STOPPING)
+            ended = self.status in (Status.VACANT, Status.CLOSED)
             threads, tokens = self.drain.seal()
+            if ended:
+                threads = []  # one that has handled the last stop, and has told so, is just leaving
             if not self.closed:
                 self.status = Status.VACANT
             for_good = self.system.closed
