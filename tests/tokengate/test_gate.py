@@ -583,22 +583,25 @@ def test_a_stage_that_fails_does_not_stop_the_next_ones(
 
 def test_a_stage_that_hangs_does_not_stop_the_next_ones() -> None:
     """Staged shutdown: a child with all the time of the world is cut off at the gate's deadline; the report says so."""
-    hanging, release = threading.Event(), threading.Event()
+    working, release = threading.Event(), threading.Event()
 
     class Slow(CpuActor):
-        def on_stop(self) -> None:
-            hanging.set()
+        def work(self) -> None:
+            working.set()
             release.wait(WAIT)
 
     gate = Gate("shop", children=[ChildSpec("slow", Slow, shutdown="infinity")]).open()
+    gate.find("slow").proxy().work()
+    assert working.wait(WAIT)
     report = gate.close(0.0)
     release.set()
 
-    assert (report.stages["intake"], report.stages["tree"], report.stages["threads"]) == (
-        "done",
-        "cut short",
-        "cut short",
-    )
+    assert dict(report.stages) == {
+        "drain": "cut short",
+        "intake": "done",
+        "tree": "cut short",
+        "threads": "cut short",
+    }
     assert len(report.abandoned) == 1
 
 
