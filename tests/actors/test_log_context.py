@@ -39,12 +39,10 @@ class Handler(logging.Handler):
 @pytest.fixture
 def handler() -> Iterator[Handler]:
     handler = Handler()
-    root, runtime = logging.getLogger(), logging.getLogger("tokengate.actors")
-    disabled, runtime.disabled = runtime.disabled, False  # whatever another test has configured
+    root = logging.getLogger()
     root.addHandler(handler)
     yield handler
     root.removeHandler(handler)
-    runtime.disabled = disabled
 
 
 def make(base: type[BaseActor]) -> type[BaseActor]:
