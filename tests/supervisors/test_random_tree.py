@@ -19,7 +19,7 @@ import pytest
 import trio
 
 from actors import TERMINAL, ActorPlace, CpuActor, IoActor, TokenGateError
-from supervisors import ChildEnded, ChildSpec, ChildStarted, Report, Supervisor
+from supervisors import ChildEnded, ChildRestarting, ChildSpec, ChildStarted, Report, Supervisor
 from supervisors.testing import InjectedCrash, Tree, running
 
 pytestmark = pytest.mark.trio
@@ -131,6 +131,15 @@ class Plan:
         return spec
 
 
+class Group:
+    """What has been told of children that are restarted together: their numbers, in the order of what happened."""
+
+    def __init__(self) -> None:
+        self.starts = False  # whether the first has been started
+        self.stopped: list[int] = []
+        self.started: list[int] = []
+
+
 class Oracle:
     """Reads the reports one after the other, and holds each against the rules."""
 
@@ -138,10 +147,14 @@ class Oracle:
         self.plan = plan
         self.ends: dict[str, ChildEnded] = {}  # {path: its latest end that no start has followed}
         self.told_to_start: set[str] = set()
+        self.told_to_stop: set[str] = set()  # since the latest look
+        self.order: dict[str, list[str]] = {}  # {supervisor: its children, in the order of their start}
+        self.groups: dict[str, Group] = {}  # {supervisor: the latest restart of several}
         self.read = 0
 
     def check(self, reports: list[Report]) -> None:
         for report in reports[self.read :]:
+            self._check_order(report)
             if isinstance(report, ChildEnded):
                 self.ends[report.child] = report
             elif isinstance(report, ChildStarted):
@@ -153,8 +166,37 @@ class Oracle:
                         assert end is None or not end.reason.orderly, (report, end)
                 self.told_to_start.discard(report.child)
         self.read = len(reports)
+        self.told_to_stop.clear()
 
-    def _alone(self, report: ChildStarted) -> bool:
+    def _check_order(self, report: Report) -> None:
+        """Of children that are restarted together, the last started is stopped first, and they start in order."""
+        order = self.order.setdefault(report.supervisor, [])
+        if isinstance(report, ChildStarted) and not report.restart:
+            if report.child in order:
+                order.remove(report.child)
+            order.append(report.child)
+            self.groups.pop(report.supervisor, None)  # it is a new instance, or the numbers have changed
+        if isinstance(report, ChildRestarting) and not self._alone(report):
+            self.groups[report.supervisor] = Group()
+        group = self.groups.get(report.supervisor)
+        if group is None:
+            return
+        number = order.index(report.child)
+        if isinstance(report, ChildStarted):
+            group.starts = True
+            if report.child not in self.told_to_start:
+                group.started.append(number)
+                assert group.started == sorted(group.started), report
+        elif isinstance(report, ChildEnded) and not group.starts and self._stopped_along(report):
+            group.stopped.append(number)
+            assert group.stopped == sorted(group.stopped, reverse=True), report
+
+    def _stopped_along(self, end: ChildEnded) -> bool:
+        """Tell whether a member was stopped because of another one; a supervisor may have ended so by itself."""
+        by_its_supervisor = str(end.reason) == "shutdown" and end.child not in self.told_to_stop
+        return by_its_supervisor and end.child in self.plan.members
+
+    def _alone(self, report: Report) -> bool:
         """Tell whether the supervisor restarts a child for its own sake only."""
         return self.plan.strategies.get(report.supervisor) == "one_for_one"
 
@@ -180,6 +222,8 @@ async def act(tree: Tree, plan: Plan, oracle: Oracle, tokens: list[Any]) -> None
         request = {"terminate": "terminate_child", "restart": "restart_child", "ask": "which_children"}[what]
         if what == "restart":
             oracle.told_to_start.add(path)
+        if what == "terminate":
+            oracle.told_to_stop.add(path)
         arguments = () if what == "ask" else (path.rpartition("/")[2],)
         with suppress(TokenGateError):  # it is being restarted itself
             tokens.append(getattr(supervisor.proxy(), request)(*arguments))
