@@ -103,7 +103,7 @@ class Plan:
         self.draw = draw
         self.ledger = Ledger()
         self.specs: dict[str, ChildSpec] = {}  # {path: spec} of all but the root
-        self.strategies: dict[str, str] = {}
+        self.strategies = {"/": "one_for_one"}  # {path: that of the supervisor there}
         self.members: list[str] = []
         self.children = self._children(0, "", actors, breadth)
 
