@@ -274,13 +274,15 @@ class BaseSupervisor(IoActor):
         Raises:
             StartFailed: there is none.
         """
-        child.phase, child.starting = phase, True
+        child.phase, child.starting = phase, True  # and stays so if this is cancelled: there may be an instance to stop
         try:
             await child.place.start()
-        except ActorDead as error:
-            raise StartFailed(str(error)) from error
-        finally:
+        except TokenGateError as error:
             child.starting = False
+            if isinstance(error, ActorDead):
+                raise StartFailed(str(error)) from error
+            raise
+        child.starting = False
         child.instance = child.place.starts
         child.started_at = self._place.system.clock()
         if child.phase is phase:

@@ -794,3 +794,35 @@ async def test_an_ask_that_times_out_says_whom_and_how_long(kind: str) -> None:
 async def test_the_phases_are_what_operators_read() -> None:
     """A child starts, runs, stops, is stopped, or is being restarted."""
     assert {"starting", "running", "stopping", "restarting", "stopped"} == set(Phase)
+
+
+class Sluggish(IoActor):
+    """Takes a second to start again, and half a second to stop."""
+
+    def __init__(self, starts: list[str]) -> None:
+        super().__init__()
+        self.starts = starts
+
+    async def on_start(self) -> None:  # type: ignore[override]
+        self.starts.append("begun")
+        if len(self.starts) > 1:
+            await trio.sleep(1.0)
+
+    async def on_stop(self) -> None:  # type: ignore[override]
+        await trio.sleep(0.5)
+
+
+async def test_a_child_that_is_being_restarted_when_its_supervisor_stops_is_stopped_too(autojump_clock: Any) -> None:
+    """Even when siblings after it take their time: no instance outlives its supervisor or is in the way of the next."""
+    starts: list[str] = []
+    office = Supervisor.child_spec(
+        "office", [ChildSpec("clerk", Sluggish, args=(starts,)), ChildSpec("slow", Sluggish, args=([],))]
+    )
+    async with running(office) as tree:
+        await tree.crash("clerk")
+        assert starts == ["begun", "begun"]
+        await ask(tree, "terminate_child", "office")
+        left = tree.system.find("office/clerk").can_drain()
+        await ask(tree, "restart_child", "office")
+
+        assert (left, await statuses(tree, "office")) == (False, {"clerk": "running", "slow": "running"})

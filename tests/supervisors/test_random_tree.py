@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections import Counter
+from collections import Counter, deque
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -146,15 +146,17 @@ class Oracle:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.ends: dict[str, ChildEnded] = {}  # {path: its latest end that no start has followed}
-        self.told_to_start: set[str] = set()
-        self.told_to_stop: set[str] = set()  # since the latest look
+        self.told_to_start: set[str] = set()  # since the latest look
+        self.told_to_stop: set[str] = set()  # likewise
         self.order: dict[str, list[str]] = {}  # {supervisor: its children, in the order of their start}
+        self.latest: dict[str, deque[Report]] = {}  # {supervisor: its reports}
         self.groups: dict[str, Group] = {}  # {supervisor: the latest restart of several}
         self.read = 0
 
     def check(self, reports: list[Report]) -> None:
         for report in reports[self.read :]:
             self._check_order(report)
+            self.latest.setdefault(report.supervisor, deque(maxlen=30)).append(report)
             if isinstance(report, ChildEnded):
                 self.ends[report.child] = report
             elif isinstance(report, ChildStarted):
@@ -164,8 +166,8 @@ class Oracle:
                     assert spec.restart != "temporary", report
                     if spec.restart == "transient" and self._alone(report):
                         assert end is None or not end.reason.orderly, (report, end)
-                self.told_to_start.discard(report.child)
         self.read = len(reports)
+        self.told_to_start.clear()
         self.told_to_stop.clear()
 
     def _check_order(self, report: Report) -> None:
@@ -186,10 +188,17 @@ class Oracle:
             group.starts = True
             if report.child not in self.told_to_start:
                 group.started.append(number)
-                assert group.started == sorted(group.started), report
+                assert group.started == sorted(group.started), self._story(report)
+        elif number in group.stopped:  # its next instance was just being started
+            group.starts = True
         elif isinstance(report, ChildEnded) and not group.starts and self._stopped_along(report):
             group.stopped.append(number)
-            assert group.stopped == sorted(group.stopped, reverse=True), report
+            assert group.stopped == sorted(group.stopped, reverse=True), self._story(report)
+
+    def _story(self, report: Report) -> str:
+        before = self.latest[report.supervisor]
+        order = self.order[report.supervisor]
+        return "\n".join([*map(repr, before), f"then {report}", f"order {order}", f"told to stop {self.told_to_stop}"])
 
     def _stopped_along(self, end: ChildEnded) -> bool:
         """Tell whether a member was stopped because of another one; a supervisor may have ended so by itself."""
