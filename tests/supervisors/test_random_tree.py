@@ -189,7 +189,7 @@ class Oracle:
             if report.child not in self.told_to_start:
                 group.started.append(number)
                 assert group.started == sorted(group.started), self._story(report)
-        elif number in group.stopped:  # its next instance was just being started
+        elif isinstance(report, ChildEnded) and report.child in self.ends:  # its next instance was just being started
             group.starts = True
         elif isinstance(report, ChildEnded) and not group.starts and self._stopped_along(report):
             group.stopped.append(number)
