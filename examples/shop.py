@@ -88,12 +88,19 @@ async def charge_card(order: int) -> None:
         raise CardDeclined
 
 
-class Inventory(CpuActor):
-    """Keeps the stock. Nothing else is its business, so nothing else can crash it."""
+class Service:
+    """What all services share: somebody may want to see them fail."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__()
         self._fault = fault
+
+
+class Inventory(Service, CpuActor):
+    """Keeps the stock. Nothing else is its business, so nothing else can crash it."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
         self.stock = dict.fromkeys(GOODS, 100)
 
     def reserve(self, item: str, quantity: int) -> None:
@@ -108,26 +115,18 @@ class Inventory(CpuActor):
         self.stock[item] += quantity
 
 
-class Mail(IoActor):
+class Mail(Service, IoActor):
     """Writes to customers."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__()
-        self._fault = fault
 
     async def send(self, _text: str) -> None:
         self._fault.strike()
         await trio.sleep(0.01)  # as long as a mail server may take
 
 
-class Payments(IoActor):
+class Payments(Service, IoActor):
     """Charges cards. An exception that is not among the expected ones is its end; then a new one is started."""
 
     expected = (CardDeclined,)
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__()
-        self._fault = fault
 
     def on_start(self) -> None:
         print("payments: ready")
@@ -140,12 +139,11 @@ class Payments(IoActor):
         await charge_card(order)
 
 
-class Orders(IoActor):
+class Orders(Service, IoActor):
     """Sees each order through, one after the other, and keeps the books."""
 
     def __init__(self, fault: Fault, books: Books) -> None:
-        super().__init__()
-        self._fault = fault
+        super().__init__(fault)
         self.books = books
 
     def on_start(self) -> None:
@@ -195,12 +193,8 @@ async def survives(token: Token[Any]) -> bool:
     return True
 
 
-class Customer(IoActor):
+class Customer(Service, IoActor):
     """Orders something, then tells itself to do so again: each message is short, so the shop can close quickly."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__()
-        self._fault = fault
 
     def on_start(self) -> None:
         gate = current_gate()

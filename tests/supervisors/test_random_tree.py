@@ -6,6 +6,7 @@ reads the children's own diary. `TOKENGATE_SEED` reproduces a run.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import threading
@@ -252,6 +253,7 @@ def check_tree(tree: Tree, plan: Plan) -> None:
 
 async def test_a_random_tree_under_random_failure_keeps_the_rules() -> None:
     """Nobody is restarted who should not be, each token has one terminal state, no instance is left behind."""
+    faulthandler.cancel_dump_traceback_later()  # the long tier takes longer
     seed = int(os.environ.get("TOKENGATE_SEED") or random.SystemRandom().randrange(2**32))
     print(f"TOKENGATE_SEED={seed}")
     draw = random.Random(seed)

@@ -132,7 +132,7 @@ def test_a_module_is_found_from_the_working_directory(service: Path) -> None:
 def test_a_crash_is_logged_in_one_line(service: Path, option: str | None) -> None:
     """It names the actor and the exception; `-v` shows the traceback."""
     command = [sys.executable, "-m", "tokengate", *([option] if option else []), "run", f"{service}:unlucky"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     (line,) = [line for line in done.stderr.splitlines() if "Unhandled exception in Unlucky" in line]
 
     assert line.endswith(": RuntimeError: no luck") == (option is None)
