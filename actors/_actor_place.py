@@ -261,6 +261,11 @@ class ActorPlace(Place):
             if self._stopped is not None:
                 (self._stopped.set if stopped else self._stopped.clear)()
 
+    @property
+    def may_run_hook(self) -> bool:
+        """Whether who is at work between two tokens may be in a hook; with no instance left, they are just leaving."""
+        return self.status not in (Status.VACANT, Status.CLOSED)
+
     def runs(self, instance: BaseActor | None) -> bool:
         """Tell whether an instance, or any, is at work here."""
         return self.status is Status.RUNNING and instance in (None, self.instance)
@@ -276,10 +281,7 @@ class ActorPlace(Place):
             if self.status is Status.RUNNING:
                 self.mailbox.suspend()
             had_run = self.status in (Status.RUNNING, Status.STOPPING)
-            ended = self.status in (Status.VACANT, Status.CLOSED)
             threads, tokens = self.drain.seal()
-            if ended:
-                threads = []  # one that has handled the last stop, and has told so, is just leaving
             if not self.closed:
                 self.status = Status.VACANT
             for_good = self.system.closed

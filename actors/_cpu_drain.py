@@ -79,8 +79,8 @@ class CpuDrain:
             token = slot.token
             if token is not None:
                 tokens.append(token)
-            # Between two tokens a slot is about to leave; only an actor's may be in a hook then.
-            if thread is not None and (token is not None or isinstance(self.place, ActorPlace)):
+            # Between two tokens a slot is about to leave, unless it is in a hook.
+            if thread is not None and (token is not None or self.place.may_run_hook):
                 threads.append(thread.name)
                 self.dispatcher.abandon(thread)
         return threads, tokens

@@ -107,6 +107,11 @@ class Place(abc.ABC):
     def failed(self, token: Token[Any], error: BaseException) -> BaseException | None:
         """End a token whose code raised; return the error when it is a crash of the place's instance."""
 
+    @property
+    def may_run_hook(self) -> bool:
+        """Whether who is at work here between two tokens may be in code of the user's."""
+        return False
+
     # A step that waits for another token
 
     def step_waits(self) -> None:  # noqa: B027  # most places have nothing to do here
