@@ -21,6 +21,7 @@
 
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace, Status
+from actors._checkpoint import checkpoint
 from actors._cpu_actor import CpuActor
 from actors._dispatcher import DispatcherStatistics
 from actors._events import DeadLetter
@@ -60,7 +61,7 @@ from actors._signals import Crash, Signal
 from actors._system import ROOT, ActorSystem, SystemStatistics, cores
 from actors._task_actor import TaskActor
 from actors._timers import ReceiveTimeout, Timer
-from actors._token import NO_TAGS, Token, checkpoint, current_token
+from actors._token import NO_TAGS, Token, current_token
 from actors._watchdog import LoopBlocked
 
 __all__ = [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import pykka
 
+from actors._controls import Controls
 from actors._future import Future
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow
 from actors._monitor import ActorWatch, Watch
@@ -59,6 +60,23 @@ class BaseActor(pykka.Actor):
 
     expected: ClassVar[tuple[type[BaseException], ...]] = ()
     """Exceptions of its methods that are answers to the caller, not a crash."""
+
+    protected: ClassVar[bool] = False
+    """Whether an operator must force it to pause or end a token of the actor."""
+
+    controllable: ClassVar[bool] = True
+    """Whether an operator can do anything to a token of the actor."""
+
+    show_arguments: ClassVar[bool] = False
+    """Whether operators see the values of its tokens' arguments, as far as they are of built-in types."""
+
+    redact: ClassVar[tuple[str, ...]] = ()
+    """Names of parameters of its methods of which operators see nothing."""
+
+    _interruptible: ClassVar[bool] = True  # whether `TokenInterrupt`, a BaseException, may be raised in its code
+
+    serves_operators: ClassVar[bool] = False
+    """Whether it is the runtime's own: it accepts tokens while its system closes, and nobody waits for them."""
 
     _place: ActorPlace = cast("ActorPlace", _NoPlace())  # of a started one, its own attribute
 
@@ -198,6 +216,23 @@ class BaseActor(pykka.Actor):
 
     def __str__(self) -> str:
         return str(self.actor_ref) if "_place" in vars(self) else f"{type(self).__name__} ({self.actor_urn})"
+
+
+def controls_of(actor_class: type[BaseActor]) -> Controls:
+    """Return what operators may do to tokens of a class; raise `ValueError` for an attribute that cannot work."""
+    redact = actor_class.redact
+    if isinstance(redact, str):
+        raise ValueError(f"redact of {actor_class.__name__} is {redact!r}; it must be a tuple of names of parameters")
+    try:
+        return Controls(
+            protected=actor_class.protected,
+            controllable=actor_class.controllable,
+            show_arguments=actor_class.show_arguments,
+            redact=frozenset(redact),
+            interruptible=actor_class._interruptible,
+        )
+    except ValueError as error:
+        raise ValueError(f"class {actor_class.__name__}: {error}") from None
 
 
 def check_actor_class(actor_class: type[BaseActor]) -> None:

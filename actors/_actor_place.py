@@ -19,7 +19,7 @@ import pykka
 import pykka.messages
 from pykka._introspection import get_attr_directly
 
-from actors._actor import check_actor_class
+from actors._actor import check_actor_class, controls_of
 from actors._exceptions import ActorDead, StartFailed, TokenInterrupt
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason, safe_repr
 from actors._lifecycle import TokenState
@@ -131,6 +131,8 @@ class ActorPlace(Place):
             actor_class.affinity,
             capacity=actor_class.capacity,
             overflow=actor_class.overflow,
+            controls=controls_of(actor_class),
+            serves_operators=actor_class.serves_operators,
         )
         self.mailbox.suspend()  # held whenever there is no instance that runs
         self.ref: ActorRef[Any] = actor_class._make_ref(self)
@@ -209,7 +211,7 @@ class ActorPlace(Place):
             self.mailbox.close(keep=True)
         else:
             for token in self.drain.running():
-                token._cancel_requested = "its actor was stopped"  # so that `checkpoint()` lets it end
+                token.ask_to_end("its actor was stopped")
         self._hand_in(Stop(drain), "on_stop", here)
         if self.system.closed:  # in between; nobody may be left to do it
             self._answer_stops(reason)
@@ -298,6 +300,22 @@ class ActorPlace(Place):
         for reply in replies:
             reply._set(KILLED)
         return len(threads)
+
+    def abandon(self, token: Token[Any], why: str) -> list[str] | None:
+        """Seal the instance with the token it has in hand, since its state can no longer be trusted.
+
+        Its owner has word of an abnormal end, and decides what comes next.
+        """
+        with self.lock:
+            if self.status is not Status.RUNNING or token not in self.drain.running():
+                return None
+        before = self.system.abandoned()
+        self.terminate_running(why)
+        if self.owner is None:
+            self.close(KILLED)
+        else:
+            self.owner(self, KILLED, False)
+        return [name for name in self.system.abandoned() if name not in before]
 
     def _reject(self, token: Token[Any], error: BaseException) -> None:
         if isinstance(error, ActorDead) and self.mailbox.closed:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from actors._actor_place import ActorPlace, Life
 from actors._blocking import begin_turn, end_turn
+from actors._exceptions import TokenInterrupt
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
 from actors._signals import Crash, Signal, Start, Stop
-from actors._step import close_steps, enter, without_runtime_frames
+from actors._step import after_step, before_step, close_steps, enter, without_runtime_frames
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class CpuDrain:
         self.dispatcher.submit(slot)
 
     def control_arrived(self, _signal: Signal, /) -> None:
-        """Do nothing: the slot at work looks between every two steps."""
+        """See that it is noticed: a slot at work looks between every two steps, one that is parked does not."""
+        for slot in list(self.slots):
+            slot.unpark()
 
     def handle_here(self, signal: Signal, /) -> bool:
         if not self.place.mailbox.enter_idle():
@@ -65,13 +68,18 @@ class CpuDrain:
     def cancel(self, token: Token[Any]) -> None:
         """Do nothing: the slot that runs the token looks at its mark between every two steps."""
 
+    def hold_changed(self, token: Token[Any]) -> None:
+        """Do nothing: who runs the token looks at its hold before every step."""
+
     def running(self) -> list[Token[Any]]:
         return [token for slot in list(self.slots) if (token := slot.token) is not None]
 
-    def seal(self) -> tuple[list[str], list[Token[Any]]]:
+    def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
         threads, tokens = [], []
         for slot in list(self.slots):
             thread = slot.thread
+            if only is not None and slot.token is not only:
+                continue
             if not self.place.mailbox.dismiss(slot):
                 continue
             self.slots.discard(slot)
@@ -92,7 +100,7 @@ class CpuDrain:
 class CpuSlot(Drainer):
     """One drainer at work: it has the place's next token, or one whose generator has steps left."""
 
-    __slots__ = ("_drain", "_place", "_steps", "thread", "token")
+    __slots__ = ("_drain", "_lent", "_parked", "_place", "_steps", "thread", "token")
 
     def __init__(self, drain: CpuDrain) -> None:
         super().__init__()
@@ -101,16 +109,30 @@ class CpuSlot(Drainer):
         self._steps: Generator[Any, Any, Any] | None = None  # of the token
         self.token: Token[Any] | None = None
         self.thread: threading.Thread | None = None  # while it runs a quantum
+        self._lent = False  # whether it has given its turn away, since its token is paused between two steps
+        # One ticket while it is parked; whoever takes it sends the slot to a thread again.
+        self._parked: list[None] | None = None
+
+    @property
+    def steps(self) -> Generator[Any, Any, Any] | None:
+        """The generator of the token, if it has one."""
+        return self._steps
 
     def run(self, thread: threading.Thread) -> bool:
         """Work for one quantum: a number of steps, or a time."""
         if not self.at_work:
+            self._take_turn_back()
             self._drop_steps()
             return False
         self.thread = thread
         begin_turn(self._place)
         try:
             return self._run_quantum()
+        except TokenInterrupt as error:  # Python 3.11: one that came as its step was just over
+            if self.token is not None:
+                self._steps = None
+                self._fail(self.token, error)
+            return True
         except BaseException as error:
             # A bug of the runtime, not of user code, whose exceptions end in its token. Nobody shall hang for it.
             _logger.exception("a drainer of '%s' broke", self._place.path)
@@ -151,8 +173,10 @@ class CpuSlot(Drainer):
                 signal = mailbox.take_control()
                 if signal is not None:
                     self._handle(signal)
-                else:
+                elif self._may_step():
                     self._step()
+                else:
+                    return False
                 now = self._place.system.clock()
             else:
                 item = take(self)
@@ -197,8 +221,14 @@ class CpuSlot(Drainer):
         call = None
         try:
             call = place.resolve(token)
+            if token._hold is not None:
+                before_step(token._hold, call)
             result = context.run(enter, token, call)
+            if token._hold is not None:
+                after_step(token._hold)
         except BaseException as error:
+            if token._hold is not None:
+                after_step(token._hold)
             self._fail(token, error)
             del token, context, call  # the error's traceback keeps this frame, which shall keep nothing
             return place.system.clock()
@@ -206,7 +236,8 @@ class CpuSlot(Drainer):
         if kind is GeneratorType and place.steps_of(call, result):
             self._steps = result
             token.steps = 0  # making the generator was none
-            self._step()
+            if token._hold is None:
+                self._step()
         elif kind is CoroutineType:
             result.close()
             self._fail(token, TypeError(f"{token.operation} is a coroutine function; a cpu actor cannot await it"))
@@ -227,14 +258,55 @@ class CpuSlot(Drainer):
         token.steps += 1
         try:
             context.run(next, steps)
+            if token._hold is not None:
+                after_step(token._hold)
+                token._hold.note_step()
         except StopIteration as stop:
             self._steps = None
+            if token._hold is not None:
+                after_step(token._hold)
             token._finish(_COMPLETED, stop.value)
             self.token = None
         except BaseException as error:
             self._steps = None
+            if token._hold is not None:
+                after_step(token._hold)
             self._fail(token, error)
             del token, context, steps  # as in _run
+
+    def _may_step(self) -> bool:
+        """Tell whether the token may take its next step; if not, the slot is parked, and nobody's thread is."""
+        token = cast("Token[Any]", self.token)
+        hold = token._hold
+        if hold is None or token._cancel_requested or hold.may_step():
+            self._take_turn_back()
+            return True
+        if not self._lent:
+            self._lent = True
+            self._place.step_waits()
+        self.thread = None
+        mailbox = self._place.mailbox
+        # From here on another thread may run the slot, as soon as there is a ticket; so the ticket comes first, then the
+        # looks at what would have the slot run again.
+        self._parked = [None]
+        hold.released.add_done_callback(self.unpark)
+        if mailbox.signals():
+            self.unpark()
+        return False
+
+    def unpark(self, _reply: object = None) -> None:
+        """Send the slot to a thread again, if it is parked; of several who do, one does it."""
+        try:
+            if self._parked:
+                self._parked.pop()
+                self._drain.dispatcher.submit(self)
+        except IndexError:
+            pass  # somebody was faster
+
+    def _take_turn_back(self) -> None:
+        if self._lent:
+            self._lent = False
+            self._place.step_resumes()
 
     def _fail(self, token: Token[Any], error: BaseException) -> None:
         crash = self._place.failed(token, without_runtime_frames(error))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 class _AsInPykka(CpuActor):
     dispatcher = "pinned"
+    _interruptible = False
 
     @classmethod
     def _make_ref(cls, place: ActorPlace) -> ActorRef[Any]:

@@ -18,7 +18,7 @@ from actors._log_context import drained_place
 from actors._mailbox import Drainer
 from actors._reply import Later
 from actors._signals import Crash, Signal, Start, Stop
-from actors._step import InContext, close_steps, enter, without_runtime_frames
+from actors._step import InContext, close_steps, enter, share_turn, wait_for_leave, without_runtime_frames
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -85,14 +85,25 @@ class IoDrain:
 
         self.host.call_soon(cancel)
 
+    def hold_changed(self, token: Token[Any]) -> None:
+        def look() -> None:
+            """Take note, between two steps of any task, that this is between two steps of the token."""
+            hold = token._hold
+            if hold is not None and any(worker.current is token for worker in self.workers):
+                hold.note_step()
+                share_turn(hold)
+
+        self.host.call_soon(look)
+
     def running(self) -> list[Token[Any]]:
         return [item for worker in list(self.workers) if isinstance(item := worker.current, Token)]
 
-    def seal(self) -> tuple[list[str], list[Token[Any]]]:
-        workers = list(self.workers)
+    def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
+        workers = [worker for worker in list(self.workers) if only is None or worker.current is only]
         for worker in workers:
             self.place.mailbox.dismiss(worker)
-        tokens = self.running()  # after the dismissals: a worker writes what it takes, then looks whether it may
+        # After the dismissals: a worker writes what it takes, then looks whether it may.
+        tokens = [item for worker in workers if isinstance(item := worker.current, Token)]
 
         def cancel() -> None:
             for worker in workers:
@@ -116,7 +127,7 @@ class IoWorker(Drainer):
     It keeps one cancel scope over many tokens, and opens another one after that was cancelled.
     """
 
-    __slots__ = ("_drain", "_place", "_scope", "_task", "current")
+    __slots__ = ("_drain", "_place", "_scope", "_task", "current", "rest")
 
     def __init__(self, drain: IoDrain) -> None:
         super().__init__()
@@ -125,6 +136,7 @@ class IoWorker(Drainer):
         self._scope = trio.CancelScope()
         self._task: trio.lowlevel.Task | None = None  # while it is parked
         self.current: Token[Any] | Signal | None = None  # what it handles
+        self.rest: Awaitable[Any] | None = None  # what it awaits for that, if it is a token that waits
 
     def unpark(self) -> None:
         """Set a parked worker to work again; only on the loop."""
@@ -242,6 +254,7 @@ class IoWorker(Drainer):
 
     async def _finish(self, token: Token[Any], rest: Awaitable[Any]) -> None:
         """Run the rest of a token that waits."""
+        self.rest = rest
         try:
             result = await rest
         except BaseException as error:
@@ -255,6 +268,8 @@ class IoWorker(Drainer):
                 await crashing
         else:
             token._settle(_COMPLETED, result)
+        finally:
+            self.rest = None
 
     def _fail(self, token: Token[Any], error: BaseException) -> Awaitable[None] | None:
         """End a token whose code raised; return what remains to be done if its actor has crashed."""
@@ -269,8 +284,13 @@ class IoWorker(Drainer):
         token.steps = 0  # making the generator was none
         try:
             while True:
+                if token._hold is not None:
+                    await wait_for_leave(token._hold)
                 token.steps += 1
                 context.run(next, steps)
+                if token._hold is not None:
+                    token._hold.note_step()
+                    share_turn(token._hold)
                 await trio.lowlevel.checkpoint()
         except StopIteration as stop:
             return stop.value

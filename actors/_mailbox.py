@@ -10,6 +10,9 @@ Three races are left, and each side of them first does its own and then looks at
 * A put appends, then looks whether the mailbox was closed; closing says so, then empties the lanes.
 * A sender that is to wait says so, then looks for room; whoever makes room does, then looks for senders.
 
+Tokens that are held (paused by an operator, or kept back by a throttle) stand beside the lanes, where no drainer sees them;
+they count for the bound, which costs a put nothing: it compares with `_limit`, which is the capacity without them.
+
 The mailbox also counts who drains it: `active` drainers of at most `concurrency`. A put that finds too few of them
 calls `wake`, outside of the lock, once for each drainer that is to come; a drainer that finds nothing to take has left.
 """
@@ -21,7 +24,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import attrs
 
@@ -31,6 +34,9 @@ from actors._lifecycle import TokenState
 from actors._signals import Signal
 from actors._token import Token
 
+if TYPE_CHECKING:
+    from actors._throttles import Throttles
+
 Overflow: TypeAlias = Literal["wait", "reject", "drop_oldest", "drop_newest"]
 
 DEFAULT_CAPACITY = 10_000
@@ -38,7 +44,10 @@ DEFAULT_CAPACITY = 10_000
 # At most so much room is gathered in a full mailbox before its senders are let in.
 _ROOM_AT_ONCE = 64
 
-_QUEUED = TokenState.QUEUED
+# At most so many tokens are kept back by throttles under one taking of the lock.
+_KEPT_AT_ONCE = 256
+
+_QUEUED, _PAUSED = TokenState.QUEUED, TokenState.PAUSED
 
 
 class Put(enum.Enum):
@@ -57,8 +66,9 @@ class MailboxStatistics:
     """A mailbox at one moment.
 
     Attributes:
-        depth: tokens in the user lane.
+        depth: tokens in the user lane, those that are held included.
         capacity: how many it holds at most.
+        held: of these, tokens that are paused, or kept back by a throttle.
         control: messages in the control lane.
         active: drainers at work.
         accepted: tokens accepted since the mailbox was made.
@@ -69,6 +79,7 @@ class MailboxStatistics:
 
     depth: int
     capacity: int
+    held: int
     control: int
     active: int
     accepted: int
@@ -106,8 +117,10 @@ class Mailbox:
     __slots__ = (
         "_closed",
         "_control",
+        "_held",
         "_idle",
         "_lanes",
+        "_limit",
         "_lock",
         "_low_water",
         "_not_taken",
@@ -118,7 +131,9 @@ class Mailbox:
         "_senders",
         "_suspended",
         "_taken",
+        "_throttles",
         "_wake",
+        "_why_closed",
         "_zero",
         "active",
         "capacity",
@@ -153,6 +168,10 @@ class Mailbox:
         self._zero = self._lanes.zero
         self._control: deque[Signal] | None = None
         self._senders: deque[Callable[[], object]] | None = None  # wakers of senders that wait for room
+        self._held: dict[Token[Any], None] | None = None  # tokens beside the lanes: `paused`, or `queued` and kept back
+        self._limit = capacity  # how many tokens the lanes may have
+        self._throttles: Throttles | None = None  # who says whether a token may begin, while anybody does
+        self._why_closed = "has stopped"
         # Senders are let in when so few tokens are left: one by one, each would cost a change of threads.
         self._low_water = capacity - max(1, min(_ROOM_AT_ONCE, capacity // 16))
         self._suspended = 0
@@ -176,7 +195,7 @@ class Mailbox:
             ActorDead: the mailbox is closed; nothing changed.
         """
         zero = self._zero
-        if token.priority or self._closed or len(zero) + self._lanes.others >= self.capacity:
+        if token.priority or self._closed or len(zero) + self._lanes.others >= self._limit:
             return self._put_slowly(token, room)
         token._phase = _QUEUED
         token.queued_at = token.created_at  # just now
@@ -211,13 +230,67 @@ class Mailbox:
 
     def withdraw(self, token: Token[Any]) -> bool:
         """Take a token out of the queue; tell whether it was there, and so is the caller's to end."""
+        wake = False
         with self._lock:
-            if token._phase is not _QUEUED or not self._lanes.remove(token):
-                return False
+            if not self._unhold(token):
+                if token._phase is not _QUEUED or not self._lanes.remove(token):
+                    return False
+            elif self._closed and not self.size and self.active < self.concurrency:
+                wake = True  # somebody may wait for the last one to go
+                self.active += 1
+                self._set_flags()
             self._removed += 1
             senders = self._senders_let_in(1)
         _call(senders)
+        if wake:
+            self._wake()
         return True
+
+    def hold(self, token: Token[Any]) -> bool:
+        """Set a queued token aside, `paused`; tell whether it was queued here."""
+        with self._lock:
+            if token._phase is not _QUEUED or not (self._unhold(token) or self._lanes.remove(token)):
+                return False
+            token._phase = _PAUSED
+            self._set_aside(token)
+        return True
+
+    def release(self, token: Token[Any]) -> bool:
+        """Queue a paused token again, at the end of its lane; tell whether it was held here."""
+        with self._lock:
+            if token._phase is not _PAUSED or not self._unhold(token):
+                return False
+            token._phase = _QUEUED
+            self._lanes.append(token)
+            wake = self._drainer_missing()
+        if wake:
+            self._wake()
+        return True
+
+    def let_begin(self, tokens: Iterable[Token[Any]]) -> list[Token[Any]]:
+        """Queue tokens again that throttles have kept back, ahead of those that came later.
+
+        Args:
+            tokens: in their order.
+
+        Returns:
+            those that were kept back here; somebody else has the others.
+        """
+        with self._lock:
+            let = [token for token in tokens if token._phase is _QUEUED and self._unhold(token)]
+            for token in reversed(let):
+                self._lanes.append_first(token)
+            wakes = 0
+            while wakes < len(let) and self._drainer_missing():
+                wakes += 1
+        for _ in range(wakes):
+            self._wake()
+        return let
+
+    def is_kept_back(self, token: Token[Any]) -> bool:
+        """Tell whether a throttle keeps a token from beginning."""
+        held = self._held
+        return held is not None and token in held and token._phase is _QUEUED
 
     def renice(self, token: Token[Any], priority: int) -> bool:
         """Give a queued token another priority; it stands at the end of that lane then.
@@ -226,6 +299,10 @@ class Mailbox:
             whether it was queued here; otherwise nothing changed.
         """
         with self._lock:
+            if self._held is not None and token in self._held:
+                if self._throttles is None or not self._throttles.renice(token, priority):
+                    token.priority = priority
+                return True
             if token._phase is not _QUEUED or not self._lanes.remove(token):
                 return False
             token.priority = priority
@@ -294,7 +371,9 @@ class Mailbox:
     def try_enter(self) -> bool:
         """Become a drainer for a call that runs on its caller's thread, if that is nobody else's turn."""
         with self._lock:
-            if self.active >= self.concurrency or self._control or self._suspended or self._closed or self.size:
+            if self.active >= self.concurrency or self._control or self._suspended or self._closed:
+                return False
+            if self._lanes or self._throttles is not None:
                 return False
             self.active += 1
             self._set_flags()
@@ -363,11 +442,18 @@ class Mailbox:
         for _ in range(wakes):
             self._wake()
 
-    def close(self, *, keep: bool = False) -> list[Token[Any]]:
+    def set_throttles(self, throttles: Throttles | None) -> None:
+        """Have somebody asked whether a token may begin, or nobody any more."""
+        with self._lock:
+            self._throttles = throttles
+            self._set_flags()
+
+    def close(self, *, keep: bool = False, why: str = "has stopped") -> list[Token[Any]]:
         """Refuse all further tokens.
 
         Args:
             keep: leave those that are queued where they are.
+            why: what those who are refused are told of the owner.
 
         Returns:
             the tokens that were queued, in order, which are now the caller's to end; none with `keep`.
@@ -375,9 +461,12 @@ class Mailbox:
         left: list[Token[Any]] = []
         with self._lock:
             self._closed = True
+            self._why_closed = why
             if not keep:
                 while (token := self._lanes.pop()) is not None:
                     left.append(token)
+                left.extend(self._held or ())
+                self._held, self._limit = None, self.capacity
                 self._removed += len(left)
             senders, self._senders = self._senders, None
             self._set_flags()
@@ -395,6 +484,7 @@ class Mailbox:
         self._lanes = Lanes()
         self._zero = self._lanes.zero
         self._closed, self._suspended, self._control, self._senders = True, 1, None, None
+        self._held = self._throttles = None
         self._set_flags()
 
     @property
@@ -403,8 +493,13 @@ class Mailbox:
 
     @property
     def size(self) -> int:
-        """How many tokens the user lane has."""
-        return len(self._zero) + self._lanes.others
+        """How many tokens the user lane has, those that are held included."""
+        return len(self._zero) + self._lanes.others + self.capacity - self._limit
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the user lane is held."""
+        return self._suspended > 0
 
     def statistics(self) -> MailboxStatistics:
         """Return the figures of this moment; exact when nothing moves."""
@@ -414,6 +509,7 @@ class Mailbox:
             return MailboxStatistics(
                 depth=self.size,
                 capacity=self.capacity,
+                held=len(self._held or ()),
                 control=len(self._control or ()),
                 active=self.active,
                 accepted=taken + self._removed + self.size,
@@ -477,6 +573,7 @@ class Mailbox:
 
     def _take_slowly(self, drainer: Drainer) -> Token[Any] | Signal | None:
         senders: Sequence[Callable[[], object]] = ()
+        more = False
         with self._lock:
             if not drainer.at_work:
                 return None
@@ -488,29 +585,61 @@ class Mailbox:
             held = self._suspended or self.active > self.concurrency
             self._idle = True  # before the look: a put that comes after the look calls a drainer
             token = None if held else self._lanes.pop()
-            if token is None:
+            if token is not None and self._throttles is not None:
+                token, more = self._first_that_may_begin(token, self._throttles)
+            if token is not None:
+                next(self._taken)
+            elif not more:
                 drainer.at_work = False
                 self.active -= 1
-            else:
-                next(self._taken)
             if self._senders and self.size <= self._low_water:
                 # One for each place that became free; at the low water mark these are many at once.
                 senders = self._senders_let_in(_ROOM_AT_ONCE if self.size == self._low_water else 1)
             self._set_flags()
         if senders:
             _call(senders)
-        return token
+        return self._take_slowly(drainer) if more else token
 
     def _dead(self, token: Token[Any]) -> ActorDead:
-        return ActorDead(f"actor '{self._owner}' has stopped; {token!r} was not accepted")
+        return ActorDead(f"actor '{self._owner}' {self._why_closed}; {token!r} was not accepted")
 
     # All below runs under the lock
 
     def _set_flags(self) -> None:
         self._idle = self.active < self.concurrency and not self._suspended
         self._plain = not (
-            self._suspended or self._control or self._senders or self._lanes.others or self.active > self.concurrency
+            self._suspended
+            or self._control
+            or self._senders
+            or self._lanes.others
+            or self.active > self.concurrency
+            or self._throttles is not None
         )
+
+    def _set_aside(self, token: Token[Any]) -> None:
+        if self._held is None:
+            self._held = {}
+        self._held[token] = None
+        self._limit -= 1
+
+    def _unhold(self, token: Token[Any]) -> bool:
+        if self._held is None or token not in self._held:
+            return False
+        del self._held[token]
+        self._limit += 1
+        return True
+
+    def _first_that_may_begin(self, token: Token[Any], throttles: Throttles) -> tuple[Token[Any] | None, bool]:
+        """Return the first token, from this one on, that may begin; and whether there may be one further on."""
+        following: Token[Any] | None = token
+        for _ in range(_KEPT_AT_ONCE):
+            if following is None or throttles.admit(following):
+                return following, False
+            self._set_aside(following)
+            following = self._lanes.pop()
+        if following is not None:
+            self._lanes.append_first(following)
+        return None, following is not None
 
     def _drainer_missing(self) -> bool:
         """Tell whether one more drainer is to be woken; it is counted then."""

@@ -12,7 +12,10 @@ from actors._io_drain import IoDrain
 from actors._lifecycle import TokenState
 from actors._mailbox import DEFAULT_CAPACITY, Overflow
 from actors._place import Drain, Place
-from actors._token import Token, _current, checkpoint
+from actors._step import after_step
+from actors._checkpoint import checkpoint
+from actors._controls import Controls
+from actors._token import Token, _current
 from actors._waits_for import begin_wait, end_wait
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ class OperationPlace(Place):
         concurrency: tokens that run at once, at most.
         capacity: tokens the mailbox holds at most.
         overflow: what happens to a token that finds it full.
+        controls: what operators may do to its tokens.
     """
 
     exclusive = False
@@ -46,9 +50,18 @@ class OperationPlace(Place):
         concurrency: int,
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
+        controls: Controls | None = None,
     ) -> None:
         self._generator = generator
-        super().__init__(system, path, affinity, capacity=capacity, overflow=overflow, concurrency=concurrency)
+        super().__init__(
+            system,
+            path,
+            affinity,
+            capacity=capacity,
+            overflow=overflow,
+            concurrency=concurrency,
+            controls=controls,
+        )
 
     def _make_drain(self) -> Drain:
         if self.affinity == "io":
@@ -97,8 +110,14 @@ class OperationPlace(Place):
             value = token._call(*token.args, **token.kwargs)
             if self._generator:
                 value = self._exhaust(token, value)
+            if token._hold is not None:
+                after_step(token._hold)
         except BaseException as error:
+            if token._hold is not None:
+                after_step(token._hold)
             self.failed(token, error)
+            if isinstance(error, TokenInterrupt) and token._cancel_requested:
+                raise token.exception() or error from None  # the interrupt is not meant for the caller
             raise
         else:
             token._finish(TokenState.COMPLETED, value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import trio
 
 from actors._blocking import blocking, in_turn_of
+from actors._controls import Controls
 from actors._exceptions import ActorDead, MailboxFull, TokenRejected
 from actors._lifecycle import TokenState
 from actors._mailbox import ACCEPTED, DEFAULT_CAPACITY, Mailbox, Overflow, Put
@@ -42,8 +43,11 @@ class Drain(Protocol):
     def cancel(self, token: Token[Any]) -> None:
         """Ask a token that runs here to end at its next yield point; do nothing if it does not run."""
 
-    def seal(self) -> tuple[list[str], list[Token[Any]]]:
-        """Let nothing that still runs do any more here.
+    def hold_changed(self, token: Token[Any]) -> None:
+        """Take note that a token that runs here is held, or no longer."""
+
+    def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
+        """Let nothing that still runs do any more here; with `only`, nothing of that token.
 
         Returns:
             names of the threads that could not be ended, and the tokens in hand, which are the caller's to end.
@@ -61,9 +65,10 @@ class Place(abc.ABC):
         system: whose tree it is in.
         path: names from the root down, joined by `/`.
         affinity: `io` or `cpu`.
+        controls: what operators may do to its tokens.
     """
 
-    __slots__ = ("__weakref__", "affinity", "drain", "mailbox", "path", "system")
+    __slots__ = ("__weakref__", "affinity", "controls", "drain", "mailbox", "path", "serves_operators", "system")
 
     exclusive: ClassVar[bool]  # whether nothing else is handled here while a step waits
 
@@ -76,8 +81,12 @@ class Place(abc.ABC):
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
         concurrency: int = 1,
+        controls: Controls | None = None,
+        serves_operators: bool = False,
     ) -> None:
         self.system = system
+        self.controls = controls or Controls()
+        self.serves_operators = serves_operators
         self.path = path
         self.affinity = affinity
         self.drain: Drain = self._make_drain()
@@ -232,6 +241,21 @@ class Place(abc.ABC):
         error = ActorDead(f"actor '{self.path}' {why} before it handled {token!r}")
         token._finish(TokenState.TERMINATED, error=error)
         self.system.dead_letter(token, error)
+
+    def abandon(self, token: Token[Any], why: str) -> list[str] | None:
+        """End a token that runs here, as the last rung, and leave its code to itself.
+
+        Returns:
+            names of the threads that were left behind with it; None when it is not the place that runs it, which
+            leaves it as it was.
+        """
+        threads, tokens = self.drain.seal(token)
+        if not tokens:
+            return None
+        self.system.seal(tokens, why)
+        if threads:
+            self.system.note_abandoned(self.path, threads)
+        return threads
 
     @abc.abstractmethod
     def terminate_running(self, why: str) -> int:

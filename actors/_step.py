@@ -6,9 +6,15 @@ import contextvars
 import logging
 from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import trio
+
+from actors._interrupt import monitor, withdraw_interrupt
 from actors._token import NO_KWARGS, Token, _current
+
+if TYPE_CHECKING:
+    from actors._hold import Hold
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -49,6 +55,50 @@ def close_steps(token: Token[Any], context: contextvars.Context | None, steps: G
         _logger.exception("%r raised while it was closed", token)
 
 
+def before_step(hold: Hold, call: Callable[..., Any]) -> None:
+    """Let a plain function that is to be held from its first line on stop there."""
+    code = getattr(call, "__code__", None)
+    if monitor is not None and code is not None and (hold.word or hold.stepping):
+        monitor.arm_call(hold, code)
+
+
+def after_step(hold: Hold) -> None:
+    """Leave nothing behind that was meant to stop the step that is over."""
+    if monitor is None:
+        withdraw_interrupt()
+    else:
+        monitor.disarm(hold)
+
+
+async def wait_for_leave(hold: Hold) -> None:
+    """Wait on the loop until a token that is held may take a step.
+
+    Nothing cancels the wait but the hold's end, so that nothing is lost that the step was to be told.
+    """
+    if hold.may_step():
+        return
+    share_turn(hold)
+    with trio.CancelScope(shield=True):
+        while True:
+            await hold.released.wait()
+            if hold.may_step():
+                break
+    share_turn(hold)
+
+
+def share_turn(hold: Hold) -> None:
+    """Give the turn of an io token's place away while the token is parked, and take it back; only on the loop."""
+    parked = hold.parked
+    if parked is hold.lent:
+        return
+    hold.lent = parked
+    token = hold.token
+    if parked:
+        token.lend_turn()
+    else:
+        token.take_turn_back()
+
+
 class InContext:
     """A coroutine that runs in a context of its own; awaiting it drives it.
 
@@ -70,15 +120,25 @@ class InContext:
     def __await__(self) -> Generator[Any, Any, Any]:
         run, coroutine, token = self._context.run, self._coroutine, self._token
         try:
+            if token is not None and token._hold is not None:
+                yield from wait_for_leave(token._hold).__await__()
             trap = run(coroutine.send, None)
             while True:
+                if token is not None and token._hold is not None:
+                    token._hold.note_step()
+                    share_turn(token._hold)
                 try:
                     value = yield trap
+                    if token is not None:
+                        if token._hold is not None:
+                            yield from wait_for_leave(token._hold).__await__()
+                        token.steps += 1
                 except BaseException as error:
+                    if token is not None and token._hold is not None:
+                        token._hold.leave()
+                        share_turn(token._hold)
                     trap = run(coroutine.throw, error)
                 else:
-                    if token is not None:
-                        token.steps += 1
                     trap = run(coroutine.send, value)
         except StopIteration as stop:
             return stop.value

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from actors import _log_context, _open_systems
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace
 from actors._dispatcher import Dispatcher, DispatcherStatistics
+from actors._events import EndedToken
 from actors._exceptions import ActorDead, NameTaken, UnknownActor, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
 from actors._lifecycle import TokenState
@@ -29,6 +30,7 @@ from actors._pinned_dispatcher import PinnedThreads
 from actors._place import Place
 from actors._ref import ActorRef
 from actors._stalls import StallWatch
+from actors._throttles import Throttle, Throttles
 from actors._timers import Timers
 from actors._token import Token
 from actors._trio_host import TrioHost
@@ -39,6 +41,9 @@ _logger = logging.getLogger("tokengate.actors")
 ROOT = "/"  # path of the root of the tree; the paths below are written without it
 
 A = TypeVar("A", bound=BaseActor)
+
+# How many tokens are remembered that ended otherwise than completed.
+_REMEMBERED = 1_000
 
 # Seconds that threads get to end, when all on them has been ended, even if there is no time left.
 _LAST_SECONDS = 0.25
@@ -115,7 +120,10 @@ class ActorSystem(Observed):
         self._draining = False
         self._places: dict[str, Place] = {}  # {path: place}
         self._lock = threading.Lock()
+        self._throttling = threading.Lock()  # held while throttles come and go
         self._uncompleted: Counter[TokenState] = Counter()  # how many tokens ended in each state but completed
+        self.ended: deque[EndedToken] = deque(maxlen=_REMEMBERED)  # the latest of these
+        self.throttles = Throttles(self.system_host, clock)
         self._ids_skipped = 0
         self._abandoned: list[str] = []
 
@@ -260,6 +268,8 @@ class ActorSystem(Observed):
             self._places[place.path] = place
             if isinstance(place, ActorPlace):
                 self._below.setdefault(_above(place.path), {})[place.path] = place
+        if self.throttles:  # after it can be found: one that comes at the same moment is seen here, or sees the place
+            self._govern(place)
 
     # Tokens
 
@@ -279,13 +289,51 @@ class ActorSystem(Observed):
         """Let a token pass, or raise `ActorDead`."""
         if token.parent in self._sealed:
             raise ActorDead(f"{token!r} was not accepted: its sender, token {token.parent}, was ended while it ran")
+        if token._place.serves_operators and not self.closed:
+            return
         if self.intake_closed and not (self._draining and token.parent in self.live):
             raise ActorDead(f"system '{self.name}' is closing; {token!r} was not accepted")
 
-    def note_uncompleted(self, state: TokenState) -> None:
-        """Count a token that ended otherwise than completed."""
+    def note_uncompleted(self, token: Token[Any]) -> None:
+        """Count, and remember for a while, a token that has just ended otherwise than completed."""
+        state = token.state
+        error = type.__dict__["__name__"].__get__(type(token._error))  # no code of a metaclass
+        ended = EndedToken(token.id, token.operation, token.actor, state, error, token.finished_at or self.clock())
         with self._lock:
             self._uncompleted[state] += 1
+            self.ended.append(ended)
+
+    def is_used(self, id: int) -> bool:
+        """Tell whether a token has ever had this id, or a statistics call, which uses ids up as well."""
+        with self._lock:
+            made = next(self.ids)
+            self._ids_skipped += 1
+        return 0 < id < made
+
+    def abandoned(self) -> tuple[str, ...]:
+        """Return the names of the threads whose code could not be ended."""
+        with self._lock:
+            return tuple(self._abandoned)
+
+    # Throttles
+
+    def throttle(self, throttle: Throttle) -> None:
+        """Let a throttle hold from now on, for tokens of all places that operators may control."""
+        with self._throttling:
+            self.throttles.add(throttle, [token for token in list(self.live.values()) if token.started_at is not None])
+            for place in self.places():
+                self._govern(place)
+
+    def unthrottle(self, throttle: Throttle) -> None:
+        """End a throttle; what waits in it goes on."""
+        with self._throttling:
+            self.throttles.remove(throttle)
+            for place in self.places():
+                self._govern(place)
+
+    def _govern(self, place: Place) -> None:
+        if place.controls.controllable:
+            place.mailbox.set_throttles(self.throttles if self.throttles else None)
 
     def note_abandoned(self, path: str, threads: list[str]) -> None:
         """Remember threads whose code could not be ended."""
@@ -355,6 +403,7 @@ class ActorSystem(Observed):
         Callbacks of tokens are dropped, since they are for threads and loops of the parent.
         """
         self._lock, self._observers_lock = threading.Lock(), threading.Lock()
+        self._throttling = threading.Lock()
         self.closed = True
         self.close_intake()
         for host in (self.io_host, self.system_host):

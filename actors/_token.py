@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
-from actors._exceptions import TokenInterrupt, TokenTerminated
+from actors._exceptions import TokenTerminated
 from actors._lifecycle import TokenState, check_transition
 from actors._reply import Reply
 from actors._waits_for import waiting_for
 
 if TYPE_CHECKING:
+    from actors._hold import Hold
     from actors._place import Place
     from actors._waits_for import Awaited
 
 T = TypeVar("T")
 
-_CREATED, _QUEUED = TokenState.CREATED, TokenState.QUEUED
+_CREATED, _QUEUED, _PAUSED = TokenState.CREATED, TokenState.QUEUED, TokenState.PAUSED
 _RUNNING, _COMPLETED = TokenState.RUNNING, TokenState.COMPLETED
 
 NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -35,17 +36,6 @@ _current: contextvars.ContextVar[Token[Any] | None] = contextvars.ContextVar("cu
 def current_token() -> Token[Any] | None:
     """Return the token in whose step this code runs, or None outside of any."""
     return _current.get()
-
-
-def checkpoint() -> None:
-    """Let a long plain function be ended here: a bounded piece of its work is done.
-
-    Raises:
-        TokenInterrupt: somebody has cancelled the running token, or its gate is closing; let it pass.
-    """
-    token = _current.get()
-    if token is not None and (token._cancel_requested or token._done):
-        raise TokenInterrupt(f"{token._describe()} was asked to end")
 
 
 @attrs.define(slots=True, eq=False, repr=False, init=False)
@@ -92,8 +82,9 @@ class Token(Reply[T]):
     _phase: TokenState
     _end: TokenState | None
     _cancel_requested: str  # why it shall end, once somebody wants that
-    _lent: int  # tasks of its code that have given their turn away, while they await other tokens
+    _lent: int  # reasons for which its turn is given away: tasks of its code that await other tokens, a pause
     _waits: list[Awaited] | None  # what its code waits for just now; several, when it has several tasks
+    _hold: Hold | None  # an operator's hand on it, once there was one
 
     @property
     def state(self) -> TokenState:
@@ -106,6 +97,11 @@ class Token(Reply[T]):
     @property
     def affinity(self) -> str:
         return self._place.affinity
+
+    @property
+    def serves_operators(self) -> bool:
+        """Whether it is a question to the runtime itself, which nobody waits for at its end."""
+        return self._place.serves_operators
 
     async def wait(self) -> None:
         """Wait until the outcome is there, and leave it unread (trio and asyncio).
@@ -120,15 +116,23 @@ class Token(Reply[T]):
             await Reply.wait(self)
             return
         with waiting_for(waiter, self):
-            waiter._lent += 1
-            if waiter._lent == 1:
-                waiter._place.step_waits()
+            waiter.lend_turn()
             try:
                 await Reply.wait(self)
             finally:
-                waiter._lent -= 1
-                if not waiter._lent:
-                    waiter._place.step_resumes()
+                waiter.take_turn_back()
+
+    def lend_turn(self) -> None:
+        """Let others have the turn of its place for as long as one of its tasks waits, or it is paused."""
+        self._lent += 1
+        if self._lent == 1:
+            self._place.step_waits()
+
+    def take_turn_back(self) -> None:
+        """Undo one `lend_turn`."""
+        self._lent -= 1
+        if not self._lent:
+            self._place.step_resumes()
 
     def held_up_by(self) -> list[Token[Any]]:
         """Return the running tokens without whose progress this one cannot end."""
@@ -155,10 +159,18 @@ class Token(Reply[T]):
         if self._done:
             return False
         self._cancel_requested = why
-        if self._phase is _QUEUED and self._place.mailbox.withdraw(self):
+        if self._phase in (_QUEUED, _PAUSED) and self._place.mailbox.withdraw(self):
             return self._finish(TokenState.TERMINATED, error=TokenTerminated(f"{self._describe()} never ran: {why}"))
         self._place.drain.cancel(self)
+        if self._hold is not None:
+            self._hold.end()
         return False
+
+    def ask_to_end(self, why: str) -> None:
+        """Let it end at its next yield point: its actor is to stop. One that is paused ends where it is."""
+        self._cancel_requested = why
+        if self._hold is not None:
+            self._hold.end()
 
     def _begin(self, now: float) -> None:
         """Enter the state `running`; the caller has taken the token out of its mailbox, or never put it there."""
@@ -199,8 +211,10 @@ class Token(Reply[T]):
         self._context = self._call = None
         self._end = state
         self._done = True
+        if self._hold is not None:
+            self._hold.end()
         if state is not _COMPLETED:
-            system.note_uncompleted(state)
+            system.note_uncompleted(self)
         if system.on_token_finished is not None:
             system.tell(system.on_token_finished, self)
         if self._callbacks is not None:
@@ -260,7 +274,7 @@ def make_token(
     token.steps = 0
     token.queued_at = token.started_at = token.finished_at = None
     token._phase = _CREATED
-    token._end = token._waits = None
+    token._end = token._waits = token._hold = None
     token._cancel_requested = ""
     token._lent = 0
     system.live[number] = token

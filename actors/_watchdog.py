@@ -8,12 +8,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import attrs
 import trio
 
+from actors._frames import token_of
 from actors._token import Token
 from actors._trio_host import TrioHost
 
@@ -123,14 +123,3 @@ class Watchdog(trio.abc.Instrument):
             stack,
         )
         self._publish(LoopBlocked(token, seconds, stack))
-
-
-def token_of(frame: FrameType | None) -> Token[Any] | None:
-    """Return the token whose step a thread's frame belongs to: the runtime's frames below it know."""
-    while frame is not None:
-        if frame.f_globals.get("__name__") in ("actors._step", "actors._io_drain", "actors._operation_place"):
-            token = frame.f_locals.get("token")
-            if isinstance(token, Token):
-                return token
-        frame = frame.f_back
-    return None

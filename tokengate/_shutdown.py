@@ -62,7 +62,8 @@ class Shutdown:
 
     async def _drain(self) -> None:
         self._system.drain()
-        while live := list(self._system.live.values()):  # what these submit is accepted, and waited for, too
+        # What these submit is accepted, and waited for, too; but nobody waits for what operators ask.
+        while live := [token for token in list(self._system.live.values()) if not token.serves_operators]:
             for token in live:
                 await token.wait()
 

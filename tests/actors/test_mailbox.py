@@ -493,6 +493,7 @@ def test_statistics_show_the_moment(desk: Any) -> None:
     assert shown == {
         "depth": 2,
         "capacity": 2,
+        "held": 0,
         "control": 1,
         "active": 1,
         "accepted": 2,

@@ -1,0 +1,57 @@
+"""What the shell offers when Tab is pressed: names that the live gate knows. Without a gate, there is nothing to offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+from click.shell_completion import CompletionItem
+
+from tokengate.cli import _connection
+from tokengate.control.messages import Actors, Message, Tokens
+
+# Whoever presses Tab waits for no more than this, in seconds.
+_PATIENCE = 1.0
+
+
+def complete_gate(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the gates that run; several of one name with their pids."""
+    # Here, so that commands that talk to no gate don't wait for it.
+    from tokengate.control._discovery import find_gates
+
+    try:
+        found = find_gates()
+    except Exception:  # the user is typing: nothing that goes wrong here may show
+        return []
+    names = [gate.name for gate in found]
+    return _offer(
+        ((name if names.count(name) == 1 else f"{name}@{gate.pid}", f"pid {gate.pid}") for gate in found
+         for name in [gate.name]),
+        incomplete,
+    )
+
+
+def complete_token(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the ids of live tokens, the newest first."""
+    page = _ask(context, Tokens(sort="-id", limit=100))
+    return _offer(((str(row.id), f"{row.operation} {row.state}") for row in page.rows) if page else (), incomplete)
+
+
+def complete_actor(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the paths of actors."""
+    return _offer(((row.path, f"{row.kind} {row.status}") for row in _ask(context, Actors()) or ()), incomplete)
+
+
+def _ask(context: click.Context, message: Message) -> object | None:
+    try:
+        client = _connection.connect(context.params.get("gate"), _PATIENCE)
+        try:
+            return client.ask(message)
+        finally:
+            client.close()
+    except Exception:  # the user is typing: nothing that goes wrong here may show
+        return None
+
+
+def _offer(found: Iterable[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(value, help=help) for value, help in found if value.startswith(incomplete)]

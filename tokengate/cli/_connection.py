@@ -1,0 +1,135 @@
+"""The way from a command to its gate, and from an answer to the screen."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Protocol, Self
+
+import click
+import msgspec
+from rich.console import Console
+
+from tokengate.cli._failures import one_line_errors
+from tokengate.control._tables import as_text, renderable
+from tokengate.control.messages import Message, Stream, StreamItem
+
+P = ParamSpec("P")
+
+# Seconds within which a gate answers, besides those that a message lets it wait.
+TIMEOUT = 10.0
+
+
+class Client(Protocol):
+    """What a command needs of a connected client."""
+
+    def ask(self, message: Message) -> Any: ...
+
+    def follow(self, stream: Stream) -> Iterator[StreamItem]: ...
+
+    def close(self) -> None: ...
+
+
+def connect(name: str | None, timeout: float = TIMEOUT) -> Client:
+    """Connect to the gate of this name, pid or name@pid; to the only one that runs for None.
+
+    Raises:
+        Unreachable: no such gate answers.
+        AmbiguousName: several do.
+    """
+    # Here, so that commands that talk to no gate don't wait for it.
+    from tokengate.control._client import ControlClient
+    from tokengate.control._discovery import find_gate
+
+    return ControlClient(find_gate(name).path, timeout=timeout)
+
+
+class Connection:
+    """A command's gate, which is looked for when it is first asked, and the form in which answers are shown.
+
+    Args:
+        gate: its name, pid or name@pid; None for the only one.
+        output: `table`, `wide` or `json`.
+    """
+
+    def __init__(self, gate: str | None, output: str) -> None:
+        self.output = output
+        self._gate = gate
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def ask(self, message: Message) -> Any:
+        """Return the gate's answer."""
+        waits = getattr(message, "wait", 0.0) + getattr(message, "sample", 0.0)
+        return self._connected(TIMEOUT + waits).ask(message)
+
+    def follow(self, stream: Stream) -> Iterator[StreamItem]:
+        """Yield what happens, until the gate goes."""
+        return self._connected(TIMEOUT).follow(stream)
+
+    def show(self, answer: object) -> None:
+        """Print an answer: as the user wants it, cut to the width of a terminal, and whole everywhere else."""
+        if self.output == "json":
+            click.echo(msgspec.json.format(msgspec.json.encode(answer, enc_hook=str)).decode())
+        elif sys.stdout.isatty():
+            Console(highlight=False).print(self.drawn(answer))
+        else:
+            click.echo(as_text(answer, wide=self.output == "wide"))
+
+    def show_line(self, answer: object) -> None:
+        """Print one answer of many: in JSON, each is a line of its own."""
+        if self.output == "json":
+            click.echo(msgspec.json.encode(answer, enc_hook=str).decode())
+        else:
+            self.show(answer)
+
+    def drawn(self, answer: object) -> Any:
+        """Return what rich draws for an answer."""
+        return renderable(answer, wide=self.output == "wide")
+
+    def _connected(self, timeout: float) -> Client:
+        if self._client is None:
+            self._client = connect(self._gate, timeout)
+        return self._client
+
+
+def connected(command: Callable[Concatenate[Connection, P], None]) -> Callable[..., None]:
+    """Give a command the options of all that talk to a gate, and call it with a `Connection`."""
+
+    @gate_option
+    @click.option(
+        "-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table", help="How to print the answer."
+    )
+    @click.option("--json", "json_wanted", is_flag=True, help="The same as -o json.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, gate: str | None, output: str, json_wanted: bool, **kwargs: Any) -> None:
+        with one_line_errors(), Connection(gate, "json" if json_wanted else output) as connection:
+            command(connection, *args, **kwargs)
+
+    return wrapped
+
+
+def gate_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `-g`."""
+    # Here, since completion connects, too.
+    from tokengate.cli._complete import complete_gate
+
+    return click.option(
+        "-g",
+        "--gate",
+        envvar="TOKENGATE_GATE",
+        show_envvar=True,
+        metavar="NAME",
+        shell_complete=complete_gate,
+        help="Name, pid or name@pid of the gate, when several run.",
+    )(command)

@@ -1,0 +1,83 @@
+"""Which tokens a command is for: numbers are ids, anything else is a selector."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
+
+import click
+
+from tokengate.cli._complete import complete_token
+from tokengate.cli._errors import UsageProblem
+
+SELECTORS = """\b
+SELECTOR is terms with commas between them, all of which must hold: FIELD OP VALUE.
+  fields  id operation actor affinity state priority parent attempt steps age running held;
+          any other name is a tag (tag.NAME for a tag that has the name of a field)
+  ops     = != (where * stands for any text), > >= < <= (numbers, seconds)
+  *       alone is all tokens
+
+\b
+  operation=resize,tenant=acme,state!=running
+  running>30          that have run for more than 30 seconds
+  held=paused         that somebody has paused
+  actor=*/mailer,priority<0
+
+Quote it, since shells have their own meaning for > and *."""
+
+TARGETS = "TARGET is ids of tokens, or one selector ('*' for all); see 'tokengate ps --help' for selectors."
+
+
+class Which(TypedDict):
+    """The part of every token verb that says which tokens it is for."""
+
+    ids: tuple[int, ...]
+    selector: str
+    dry_run: bool
+    force: bool
+
+
+def on_tokens(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command TARGET and the options of all token verbs, and call it with `which`."""
+
+    @click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_token)
+    @click.option("--force", is_flag=True, help="Do it to protected tokens, too.")
+    @click.option("-n", "--dry-run", is_flag=True, help="Only tell which tokens would be affected.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, targets: tuple[str, ...], dry_run: bool, force: bool, **kwargs: Any) -> None:
+        ids, selector = parse_targets(targets)
+        command(*args, which=Which(ids=ids, selector=selector, dry_run=dry_run, force=force), **kwargs)
+
+    return wrapped
+
+
+def parse_targets(targets: Sequence[str]) -> tuple[tuple[int, ...], str]:
+    """Return the ids and the selector, one of which is empty, that some words name.
+
+    Raises:
+        UsageProblem: they name both, or several selectors, or are options that do not exist.
+    """
+    selectors = [target for target in targets if not _is_id(target)]
+    for selector in selectors:
+        if selector.startswith("-"):
+            raise UsageProblem(f"there is no option '{selector}'; --help lists those that there are")
+        if not selector.strip():
+            raise UsageProblem("an empty TARGET names nothing; give ids or a selector, '*' for all tokens")
+    if not selectors:
+        return tuple(int(target) for target in targets), ""
+    if len(targets) > 1:
+        raise UsageProblem(
+            f"'{selectors[0]}' is a selector and stands alone; give ids only, or join terms with commas and quote them"
+        )
+    return (), selectors[0]
+
+
+def joined(*selectors: str) -> str:
+    """Return one selector for what all of these match; a number is an id."""
+    terms = [f"id={selector}" if _is_id(selector) else selector for selector in selectors]
+    return ",".join(term for term in terms if term not in ("", "*"))
+
+
+def _is_id(target: str) -> bool:
+    return target.isascii() and target.isdigit()

@@ -1,0 +1,318 @@
+"""What control gives out: tokens and actors with their verbs, outcomes, and streams that can be left."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+import attrs
+
+from tokengate.control.messages import (
+    ActorOutcome,
+    ActorRow,
+    ChildRow,
+    Mode,
+    Outcome,
+    StreamItem,
+    TokenDescription,
+    TokenPage,
+    TokenRow,
+    TokenStack,
+)
+
+if TYPE_CHECKING:
+    from tokengate.control._control import Control
+
+
+class Shown(abc.ABC):
+    """Base of what wraps an answer of the gate and looks, in a REPL, like the table of it."""
+
+    __slots__ = ()
+
+    @property
+    @abc.abstractmethod
+    def answer(self) -> Any:
+        """What the gate has said: a class of `tokengate.control.messages`, or a tuple of such."""
+
+    def __repr__(self) -> str:
+        from tokengate.control._tables import as_text  # only here: a program that prints no table needs no rich
+
+        return as_text(self.answer)
+
+
+@attrs.frozen(repr=False)
+class Outcomes(Shown, Sequence[Outcome]):
+    """What a verb did, token by token; an immutable sequence of `Outcome`."""
+
+    answer: tuple[Outcome, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Outcome: ...
+    @overload
+    def __getitem__(self, index: slice) -> Outcomes: ...
+    def __getitem__(self, index: int | slice) -> Outcome | Outcomes:
+        return Outcomes(self.answer[index]) if isinstance(index, slice) else self.answer[index]
+
+    def __len__(self) -> int:
+        return len(self.answer)
+
+
+class _Steerable(Shown):
+    """The verbs of one token, and of a list of them: they act on these ids, whatever a selector would match by now."""
+
+    __slots__ = ()
+
+    _control: Control
+
+    @property
+    @abc.abstractmethod
+    def ids(self) -> tuple[int, ...]:
+        """Whom the verbs are for."""
+
+    def pause(
+        self, *, force: bool = False, stop_clock: bool = False, wait: float = 0.25, dry_run: bool = False
+    ) -> Outcomes:
+        """Hold it; see `Control.pause`."""
+        return self._control.pause(self.ids, force=force, stop_clock=stop_clock, wait=wait, dry_run=dry_run)
+
+    def resume(self, *, force: bool = False, dry_run: bool = False) -> Outcomes:
+        """Let it go on; see `Control.resume`."""
+        return self._control.resume(self.ids, force=force, dry_run=dry_run)
+
+    def step(self, n: int = 1, *, force: bool = False, wait: float = 0.25, dry_run: bool = False) -> Outcomes:
+        """Let it run `n` steps and hold it again; see `Control.step`."""
+        return self._control.step(self.ids, n, force=force, wait=wait, dry_run=dry_run)
+
+    def terminate(
+        self,
+        mode: Mode = "interrupt",
+        *,
+        force: bool = False,
+        wait: float = 0.25,
+        reason: str = "an operator ended it",
+        dry_run: bool = False,
+    ) -> Outcomes:
+        """End it; see `Control.terminate`."""
+        return self._control.terminate(self.ids, mode, force=force, wait=wait, reason=reason, dry_run=dry_run)
+
+    def kill(
+        self, *, force: bool = False, wait: float = 0.25, reason: str = "an operator ended it", dry_run: bool = False
+    ) -> Outcomes:
+        """End it, and leave its code behind if that cannot be ended; see `Control.terminate`."""
+        return self.terminate("kill", force=force, wait=wait, reason=reason, dry_run=dry_run)
+
+    def renice(self, priority: int, *, force: bool = False, dry_run: bool = False) -> Outcomes:
+        """Give it another priority; see `Control.renice`."""
+        return self._control.renice(self.ids, priority, force=force, dry_run=dry_run)
+
+    def retag(
+        self,
+        set: Mapping[str, str] | None = None,
+        remove: Sequence[str] = (),
+        *,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Outcomes:
+        """Change its tags; see `Control.retag`."""
+        return self._control.retag(self.ids, set, remove, force=force, dry_run=dry_run)
+
+    def reroute(
+        self, *, affinity: str = "", actor: str = "", force: bool = False, dry_run: bool = False
+    ) -> Outcomes:
+        """Send it elsewhere; see `Control.reroute`."""
+        return self._control.reroute(self.ids, affinity=affinity, actor=actor, force=force, dry_run=dry_run)
+
+
+@attrs.frozen(repr=False)
+class TokenHandle(_Steerable):
+    """A token of the gate, here or in another process. Two are equal when they have the same id in the same gate.
+
+    Attributes:
+        row: what was known of it when the handle was made.
+    """
+
+    _control: Control = attrs.field(eq=id)
+    row: TokenRow = attrs.field(eq=lambda row: row.id)
+
+    @property
+    def answer(self) -> tuple[TokenRow, ...]:
+        """A list with this token alone, as it was when the handle was made."""
+        return (self.row,)
+
+    @property
+    def id(self) -> int:
+        """The token's number."""
+        return self.row.id
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return (self.row.id,)
+
+    @property
+    def state(self) -> str:
+        """Where it is in its life cycle now; the gate is asked.
+
+        Raises:
+            UnknownToken: it has ended.
+        """
+        return self.describe().row.state
+
+    def describe(self) -> TokenDescription:
+        """Tell all of it; see `Control.describe`."""
+        return self._control.describe(self.row.id)
+
+    def stack(self) -> TokenStack:
+        """Tell where its code is; see `Control.stack`."""
+        return self._control.stack(self.row.id)
+
+
+@attrs.frozen(repr=False)
+class TokenList(_Steerable, Sequence[TokenHandle]):
+    """Tokens as they were when they were listed; a sequence of `TokenHandle`, and so is a slice of it.
+
+    Its verbs are for exactly these tokens, and no others that the selector might match by then.
+
+    Attributes:
+        page: the rows, and how many there are beyond them.
+    """
+
+    _control: Control = attrs.field(eq=id)
+    page: TokenPage
+
+    @property
+    def answer(self) -> TokenPage:
+        return self.page
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(row.id for row in self.page.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> TokenHandle: ...
+    @overload
+    def __getitem__(self, index: slice) -> TokenList: ...
+    def __getitem__(self, index: int | slice) -> TokenHandle | TokenList:
+        if isinstance(index, slice):
+            rows = self.page.rows[index]
+            return TokenList(self._control, attrs.evolve(self.page, rows=rows, matching=len(rows), offset=0))
+        return TokenHandle(self._control, self.page.rows[index])
+
+    def __len__(self) -> int:
+        return len(self.page.rows)
+
+
+@attrs.frozen(repr=False)
+class ActorHandle(Shown):
+    """An actor, or an operation, of the gate. Two are equal when they have the same path in the same gate.
+
+    Attributes:
+        row: what was known of it when the handle was made.
+    """
+
+    _control: Control = attrs.field(eq=id)
+    row: ActorRow = attrs.field(eq=lambda row: row.path)
+
+    @property
+    def answer(self) -> tuple[ActorRow, ...]:
+        """A list with this actor alone, as it was when the handle was made."""
+        return (self.row,)
+
+    @property
+    def path(self) -> str:
+        """Its place in the tree."""
+        return self.row.path
+
+    def state(self, wait: float = 5.0) -> dict[str, Any] | Any:
+        """Look at its attributes; see `Control.get_state`."""
+        return self._control.get_state(self.path, wait)
+
+    def set_state(self, /, **values: Any) -> ActorOutcome:
+        """Set attributes of it; see `Control.set_state`."""
+        return self._control.set_state(self.path, **values)
+
+    def replace_state(self, function: Callable[[dict[str, Any]], Mapping[str, Any]], wait: float = 5.0) -> dict[str, Any]:
+        """Compute its attributes from those it has; see `Control.replace_state`."""
+        return self._control.replace_state(self.path, function, wait)
+
+    def suspend(self) -> ActorOutcome:
+        """Let it begin no more tokens."""
+        return self._control.suspend(self.path)
+
+    def unsuspend(self) -> ActorOutcome:
+        """Undo `suspend`."""
+        return self._control.unsuspend(self.path)
+
+    def drain(self, wait: float = 5.0, *, reopen: bool = False) -> ActorOutcome:
+        """Close its intake and let it handle the rest; see `Control.drain`."""
+        return self._control.drain(self.path, wait, reopen=reopen)
+
+    def restart(self) -> ActorOutcome:
+        """Have its supervisor start another instance; its queue stays."""
+        return self._control.restart(self.path)
+
+    def stop(self, *, drain: bool = True, wait: float = 5.0) -> ActorOutcome:
+        """Stop it for good; see `Control.stop`."""
+        return self._control.stop(self.path, drain=drain, wait=wait)
+
+    def statistics(self, switch: Literal["on", "off", "show"] = "show") -> ActorList:
+        """Count what it does, or stop that; see `Control.statistics`."""
+        return self._control.statistics(self.path, switch)
+
+    def trace(self) -> Following:
+        """Follow its tokens; see `Control.trace`."""
+        return self._control.trace(self.path)
+
+    def children(self) -> tuple[ChildRow, ...]:
+        """List its children, if it is a supervisor."""
+        return self._control.which_children(self.path)
+
+
+@attrs.frozen(repr=False)
+class ActorList(Shown, Sequence[ActorHandle]):
+    """Actors as they were when they were listed; a sequence of `ActorHandle`, and so is a slice of it.
+
+    Attributes:
+        rows: what was known of each.
+    """
+
+    _control: Control = attrs.field(eq=id)
+    rows: tuple[ActorRow, ...]
+
+    @property
+    def answer(self) -> tuple[ActorRow, ...]:
+        return self.rows
+
+    @overload
+    def __getitem__(self, index: int) -> ActorHandle: ...
+    @overload
+    def __getitem__(self, index: slice) -> ActorList: ...
+    def __getitem__(self, index: int | slice) -> ActorHandle | ActorList:
+        if isinstance(index, slice):
+            return ActorList(self._control, self.rows[index])
+        return ActorHandle(self._control, self.rows[index])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Following(Iterator[StreamItem]):
+    """What happens, one thing after the other; `next` waits for it. Leave it with `close`, or at the end of its block."""
+
+    def __init__(self, source: Iterator[StreamItem]) -> None:
+        self._source = source
+
+    def __next__(self) -> StreamItem:
+        return next(self._source)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Follow no more; once is enough, and again does nothing."""
+        close: Callable[[], object] | None = getattr(self._source, "close", None)
+        if close is not None:
+            close()

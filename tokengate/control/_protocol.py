@@ -1,0 +1,241 @@
+"""The wire: what goes through the control socket, line by line.
+
+Each line is one JSON object, in UTF-8. The server speaks first:
+
+    server  {"hello": {"protocol": 1, "gate": "indexer", "pid": 4711, "version": "0.1.0"}}
+    client  {"hello": {"protocol": 1}}
+
+Then the client asks, as often and as many at once as it likes; answers carry the id of their request, in any order:
+
+    client  {"id": 1, "verb": "describe", "args": {"token": 42}}
+    server  {"id": 1, "result": {...}}
+    client  {"id": 2, "verb": "describe", "args": {"token": 43}}
+    server  {"id": 2, "error": {"type": "UnknownToken", "message": "there is no token 43"}}
+
+A verb that follows something is answered by items until it ends by itself, by an error, or because the client cancels it:
+
+    client  {"id": 3, "verb": "events"}
+    server  {"id": 3, "item": {...}}
+    client  {"id": 4, "verb": "cancel", "args": {"request": 3}}
+    server  {"id": 4, "result": true}
+    server  {"id": 3, "end": true}
+
+An error without an id is about the line or the connection. The verbs are `VERBS`, their arguments the fields of the
+messages. A client that closes its side takes back what it has asked for. Nothing is ever unpickled or evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import attrs
+import msgspec
+
+from actors import TokenGateError
+from tokengate.control._exceptions import BadRequest
+from tokengate.control.messages import VERBS, Message, StreamItem, verb_of
+
+PROTOCOL = 1
+MAX_REQUEST = 64 * 1024  # bytes of a line from a client
+MAX_ANSWER = 16 * 2**20  # bytes of a line from a server
+
+RequestId = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+
+
+class ServerHello(msgspec.Struct, frozen=True):
+    """Who serves the socket.
+
+    Attributes:
+        protocol: the number of what this module describes.
+        gate: its name.
+        pid: of its process.
+        version: of TokenGate there.
+    """
+
+    protocol: int
+    gate: str = ""
+    pid: int = 0
+    version: str = ""
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A question, whose arguments have not been looked at yet."""
+
+    id: RequestId
+    verb: str
+    args: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class ErrorText(msgspec.Struct, frozen=True):
+    """An error: the name of its class, and what it says."""
+
+    type: str
+    message: str
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A line from the server; one of `result`, `error`, `item` and `end` is there."""
+
+    id: int | None = None
+    result: msgspec.Raw | None = None
+    error: ErrorText | None = None
+    item: StreamItem | None = None
+    end: bool = False
+
+
+class _ServerLine(msgspec.Struct, frozen=True):
+    """The first line from a server: its hello, or why it wants no connection."""
+
+    hello: ServerHello | None = None
+    error: ErrorText | None = None
+
+
+class _ClientHello(msgspec.Struct, frozen=True):
+    protocol: int
+
+
+class _ClientLine(msgspec.Struct, frozen=True):
+    hello: _ClientHello
+
+
+@attrs.frozen
+class Cancel(Message):
+    """End one of this connection's streams; the answer tells whether it was still there."""
+
+    answer: ClassVar[Any] = bool
+    request: int
+
+
+_VERBS: Mapping[str, type[Message]] = {**VERBS, verb_of(Cancel): Cancel}
+
+# What msgspec raises for input that is wrong: no JSON, other types (both ValueErrors), no UTF-8, nested too deeply.
+_WRONG = (ValueError, RecursionError)
+
+# --- What the server reads -------------------------------------------------------------------------------------------
+
+
+def check_client_hello(line: bytes) -> None:
+    """Accept the first line of a client, or raise `BadRequest`."""
+    try:
+        theirs = msgspec.json.decode(line, type=_ClientLine).hello.protocol
+    except _WRONG as error:
+        wanted = msgspec.json.encode({"hello": {"protocol": PROTOCOL}}).decode()
+        raise BadRequest(f"the first line is no hello ({error}); begin with {wanted}") from None
+    if theirs != PROTOCOL:
+        raise BadRequest(f"the client speaks protocol {theirs}, and this gate {PROTOCOL}; use the same TokenGate for both")
+
+
+def decode_request(line: bytes) -> Request:
+    """Read the envelope of a question, or raise `BadRequest`."""
+    try:
+        return msgspec.json.decode(line, type=Request)
+    except _WRONG as error:
+        raise BadRequest(
+            f'the line is no request ({error}); send {{"id": a number, "verb": ..., "args": {{...}}}}'
+        ) from None
+
+
+def decode_message(request: Request) -> Message:
+    """Read what is asked, or raise `BadRequest` that says what is wrong with it."""
+    found = _VERBS.get(request.verb)
+    if found is None:
+        raise BadRequest(f"there is no verb {_short(request.verb)}; there are: {', '.join(sorted(_VERBS))}")
+    if found.local:
+        raise BadRequest(f"'{request.verb}' cannot come through a socket; call it in Python, in the gate's own process")
+    try:
+        given = msgspec.json.decode(request.args, type=dict[str, msgspec.Raw])
+        fields = [field.name for field in attrs.fields(found)]
+        for name in given:  # msgspec lets those of attrs classes that it does not know pass
+            if name not in fields:
+                known = ", ".join(fields) or "none"
+                raise BadRequest(f"'{request.verb}' has no field {_short(name)}; its fields are: {known}")
+        return msgspec.json.decode(request.args, type=found)
+    except BadRequest:
+        raise
+    except _WRONG as error:
+        raise BadRequest(f"arguments of '{request.verb}' cannot be read: {error}") from None
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "...")
+
+
+# --- What the server writes ------------------------------------------------------------------------------------------
+
+
+def encode_server_hello(hello: ServerHello) -> bytes:
+    return _line({"hello": hello})
+
+
+def encode_result(request: int, result: object) -> bytes:
+    """Write an answer, or raise `BadRequest` when it is too long to be read, and whatever msgspec raises for it."""
+    line = _line({"id": request, "result": result})
+    if len(line) > MAX_ANSWER:
+        raise BadRequest(f"the answer has {len(line)} bytes, and may have {MAX_ANSWER}; ask for less, with a limit")
+    return line
+
+
+def encode_item(request: int, item: StreamItem) -> bytes:
+    return _line({"id": request, "item": item})
+
+
+def encode_end(request: int) -> bytes:
+    return _line({"id": request, "end": True})
+
+
+def encode_error(request: int | None, error: TokenGateError) -> bytes:
+    """Write an error, without calling its `__str__`, which a subclass may have replaced."""
+    text = "; ".join(part for part in error.args if isinstance(part, str))
+    return encode_failure(request, type(error).__name__, text)
+
+
+def encode_failure(request: int | None, type: str, text: str) -> bytes:
+    """Write an error of which no more than this may be said."""
+    sayable = text.encode("utf-8", "backslashreplace").decode()  # a name of a file may hold what UTF-8 does not have
+    return _line({"id": request, "error": ErrorText(type, sayable)})
+
+
+# --- What the client writes and reads --------------------------------------------------------------------------------
+
+
+def encode_client_hello() -> bytes:
+    return _line({"hello": _ClientHello(PROTOCOL)})
+
+
+def encode_request(id: int, message: Message) -> bytes:
+    """Write a question, or raise `BadRequest` when it cannot go through a socket."""
+    verb = verb_of(type(message))
+    if message.local:
+        raise BadRequest(f"'{verb}' cannot go through a socket; call it in Python, in the gate's own process")
+    try:
+        line = _line({"id": id, "verb": verb, "args": message})
+    except (TypeError, *_WRONG) as error:
+        raise BadRequest(f"arguments of '{verb}' cannot go through a socket ({error}); use JSON's types") from None
+    if len(line) > MAX_REQUEST:
+        raise BadRequest(f"'{verb}' has {len(line)} bytes, and may have {MAX_REQUEST}; send less at once")
+    return line
+
+
+def decode_server_hello(line: bytes) -> ServerHello | ErrorText:
+    """Read the first line of a server, or raise ValueError."""
+    try:
+        first = msgspec.json.decode(line, type=_ServerLine)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    said = first.hello or first.error
+    if said is None:
+        raise ValueError("it is no hello")
+    return said
+
+
+def decode_reply(line: bytes) -> Reply:
+    """Read a line of a server, or raise ValueError."""
+    try:
+        return msgspec.json.decode(line, type=Reply)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+
+
+def _line(said: object) -> bytes:
+    return msgspec.json.encode(said) + b"\n"
