@@ -10,6 +10,8 @@
 #   who handles it     _actor.py (what all share), _cpu_actor.py, _io_actor.py, _task_actor.py (a function),
 #                      _foreign.py (a class that was written for pykka)
 #   what it is told    _timers.py (of time), _monitor.py (of deaths), _notice.py (how such a message gets there)
+#   what operators do  _controls.py (what they may), _hold.py (pause, step), _interrupt.py (code that runs), _frames.py
+#                      (whose code that is), _checkpoint.py, _throttles.py, _moves.py (send a queued token elsewhere)
 #   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py or on one of
 #                      _pinned_dispatcher.py, _io_drain.py on the loop of _trio_host.py, _run_queue.py (who wakes
 #                      whom), _blocking.py (a thread that waits), _stalls.py (one that blocks unseen), _waits_for.py
@@ -22,9 +24,10 @@
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace, Status
 from actors._checkpoint import checkpoint
+from actors._controls import Controls
 from actors._cpu_actor import CpuActor
-from actors._dispatcher import DispatcherStatistics
-from actors._events import DeadLetter
+from actors._dispatcher import CpuThread, DispatcherStatistics
+from actors._events import DeadLetter, EndedToken
 from actors._exceptions import (
     ActorDead,
     DeadlockError,
@@ -44,22 +47,27 @@ from actors._exceptions import (
 )
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors._foreign import cpu_actor_class
+from actors._frames import find_step
 from actors._future import Future
+from actors._hold import Hold
+from actors._interrupt import interrupt, monitor
 from actors._io_actor import IoActor
 from actors._io_drain import IoDrain, is_cancellation
 from actors._lifecycle import TERMINAL, TRANSITIONS, TokenState
 from actors._log_context import LogContext
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
 from actors._monitor import Down, Watch
+from actors._moves import move
 from actors._observer import Observer
 from actors._operation_place import OperationPlace
 from actors._place import Drain, Place
 from actors._proxy import ActorProxy
 from actors._ref import ActorRef
 from actors._reply import Later, Reply
-from actors._signals import Crash, Signal
-from actors._system import ROOT, ActorSystem, SystemStatistics, cores
+from actors._signals import Crash, Signal, Visit
+from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores
 from actors._task_actor import TaskActor
+from actors._throttles import Throttle
 from actors._timers import ReceiveTimeout, Timer
 from actors._token import NO_TAGS, Token, current_token
 from actors._watchdog import LoopBlocked
@@ -72,6 +80,7 @@ __all__ = [
     "NO_TAGS",
     "ROOT",
     "SHUTDOWN",
+    "SYSTEM",
     "TERMINAL",
     "TRANSITIONS",
     "ActorDead",
@@ -80,15 +89,19 @@ __all__ = [
     "ActorRef",
     "ActorSystem",
     "BaseActor",
+    "Controls",
     "CpuActor",
+    "CpuThread",
     "Crash",
     "DeadLetter",
     "DeadlockError",
     "DispatcherStatistics",
     "Down",
     "Drain",
+    "EndedToken",
     "ExitReason",
     "Future",
+    "Hold",
     "IllegalTransition",
     "IoActor",
     "IoDrain",
@@ -111,6 +124,7 @@ __all__ = [
     "Status",
     "SystemStatistics",
     "TaskActor",
+    "Throttle",
     "Timer",
     "Token",
     "TokenExpired",
@@ -121,6 +135,7 @@ __all__ = [
     "TokenState",
     "TokenTerminated",
     "UnknownActor",
+    "Visit",
     "WaitTimeout",
     "Watch",
     "WouldBlock",
@@ -128,5 +143,9 @@ __all__ = [
     "cores",
     "cpu_actor_class",
     "current_token",
+    "find_step",
+    "interrupt",
     "is_cancellation",
+    "monitor",
+    "move",
 ]

@@ -29,7 +29,7 @@ from actors._notice import Attached, Notice, cancel_all
 from actors._place import Drain, Place
 from actors._ref import ActorRef, Told
 from actors._reply import Reply
-from actors._signals import Signal, Start, Stop
+from actors._signals import Signal, Start, Stop, Visit
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -179,6 +179,7 @@ class ActorPlace(Place):
         self.administrative = self.draining = False
         self.stop_reason = NORMAL
         self.mailbox.reopen()
+        self.drained = False
         self._note_stopped(False)
         self._start_reply = reply
         self._hand_in(Start(reply, contextvars.copy_context()), "on_start", here)
@@ -325,6 +326,22 @@ class ActorPlace(Place):
         super()._reject(token, error)
 
     # The life of an instance, run by a drainer; a drainer that was dismissed meanwhile changes nothing any more
+
+    def visited(self, signal: Visit) -> None:
+        """Call somebody's function with the instance; what it raises is theirs."""
+        if signal.reply.done():
+            return
+        instance = self.instance
+        value: Any = None
+        error: BaseException | None = None
+        if instance is None or self.status is not Status.RUNNING:
+            error = ActorDead(f"actor '{self.path}' has no instance just now; it is {self.status}")
+        else:
+            try:
+                value = signal.function(instance)
+            except BaseException as raised:
+                error = raised
+        signal.reply._set(value, error)
 
     def starting(self, signal: Start, drainer: Drainer) -> Life:
         """Make an instance and start it."""

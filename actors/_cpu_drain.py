@@ -14,7 +14,7 @@ from actors._blocking import begin_turn, end_turn
 from actors._exceptions import TokenInterrupt
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
-from actors._signals import Crash, Signal, Start, Stop
+from actors._signals import Crash, Signal, Start, Stop, Visit
 from actors._step import after_step, before_step, close_steps, enter, without_runtime_frames
 from actors._token import Token
 
@@ -336,6 +336,8 @@ class CpuSlot(Drainer):
                 return
             self._end_token("its actor was stopped")
             self._live(place.stopping(self))
+        elif isinstance(signal, Visit):
+            place.visited(signal)
         elif isinstance(signal, Crash) and place.runs(signal.instance):
             self._end_token("its actor crashed")
             self._live(place.crashing(signal.error, self))

@@ -17,7 +17,7 @@ from actors._lifecycle import TokenState
 from actors._log_context import drained_place
 from actors._mailbox import Drainer
 from actors._reply import Later
-from actors._signals import Crash, Signal, Start, Stop
+from actors._signals import Crash, Signal, Start, Stop, Visit
 from actors._step import InContext, close_steps, enter, share_turn, wait_for_leave, without_runtime_frames
 from actors._token import Token
 
@@ -314,6 +314,8 @@ class IoWorker(Drainer):
                 place.draining = True
                 return
             await self._live(place.stopping(self), copy_context())
+        elif isinstance(signal, Visit):
+            place.visited(signal)
         elif isinstance(signal, Crash):
             if place.runs(signal.instance):
                 await self._live(place.crashing(signal.error, self), copy_context())

@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from actors._blocking import begin_turn, end_turn
+from actors._checkpoint import checkpoint
+from actors._controls import Controls
 from actors._cpu_drain import CpuDrain
 from actors._exceptions import TokenInterrupt
 from actors._io_drain import IoDrain
@@ -13,8 +15,6 @@ from actors._lifecycle import TokenState
 from actors._mailbox import DEFAULT_CAPACITY, Overflow
 from actors._place import Drain, Place
 from actors._step import after_step
-from actors._checkpoint import checkpoint
-from actors._controls import Controls
 from actors._token import Token, _current
 from actors._waits_for import begin_wait, end_wait
 

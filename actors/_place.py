@@ -68,7 +68,18 @@ class Place(abc.ABC):
         controls: what operators may do to its tokens.
     """
 
-    __slots__ = ("__weakref__", "affinity", "controls", "drain", "mailbox", "path", "serves_operators", "system")
+    __slots__ = (
+        "__weakref__",
+        "affinity",
+        "controls",
+        "drain",
+        "drained",
+        "mailbox",
+        "path",
+        "serves_operators",
+        "suspended",
+        "system",
+    )
 
     exclusive: ClassVar[bool]  # whether nothing else is handled here while a step waits
 
@@ -87,6 +98,8 @@ class Place(abc.ABC):
         self.system = system
         self.controls = controls or Controls()
         self.serves_operators = serves_operators
+        self.suspended = False  # by an operator; written on the system loop only, and so is `drained`
+        self.drained = False  # whether an operator has closed the intake, and nothing else has ended
         self.path = path
         self.affinity = affinity
         self.drain: Drain = self._make_drain()
@@ -219,6 +232,40 @@ class Place(abc.ABC):
         """End a token that a newer one pushed out of the mailbox."""
         token._terminate("a newer one took its place in a full mailbox")
         self.system.dead_letter(token, self._full())
+
+    # For operators, on the system loop
+
+    def suspend(self) -> bool:
+        """Let no further token begin, until `unsuspend`; tell whether that is new."""
+        if self.suspended:
+            return False
+        self.suspended = True
+        self.mailbox.suspend()
+        return True
+
+    def unsuspend(self) -> bool:
+        """Undo `suspend`; tell whether there was something to undo."""
+        if not self.suspended:
+            return False
+        self.suspended = False
+        self.mailbox.resume()
+        return True
+
+    def drain_off(self) -> bool:
+        """Accept no further token, and handle those that were; tell whether that is new."""
+        if self.mailbox.closed:
+            return False
+        self.drained = True
+        self.mailbox.close(keep=True, why="is being drained")
+        return True
+
+    def accept_again(self) -> bool:
+        """Undo `drain_off`; tell whether there was something to undo."""
+        if not self.drained:
+            return False
+        self.drained = False
+        self.mailbox.reopen()
+        return True
 
     # Ending
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextvars
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -31,6 +32,19 @@ class Stop(Signal):
     """End the instance: now, or with `drain` after everything accepted; the reply comes after `on_stop`."""
 
     drain: bool
+
+
+@attrs.frozen(eq=False)
+class Visit(Signal):
+    """Call a function with the instance, between two of its steps.
+
+    Attributes:
+        function: what to call; it runs where the actor's code runs.
+        reply: gets what it returns or raises; one that has an outcome already calls nothing.
+    """
+
+    function: Callable[[Any], Any]
+    reply: Reply[Any]
 
 
 @attrs.frozen(eq=False)

@@ -39,6 +39,7 @@ from actors._watchdog import Watchdog
 _logger = logging.getLogger("tokengate.actors")
 
 ROOT = "/"  # path of the root of the tree; the paths below are written without it
+SYSTEM = "$system"  # path of the root of the runtime's own tree, which is no part of the other one
 
 A = TypeVar("A", bound=BaseActor)
 
@@ -235,7 +236,9 @@ class ActorSystem(Observed):
             place = self._places.get(name)
             if place is not None:
                 return place
-            found = [p for path, p in self._places.items() if path.endswith("/" + name)]
+            found = [
+                p for path, p in self._places.items() if path.endswith("/" + name) and not path.startswith(SYSTEM)
+            ]
         if len(found) == 1:
             return found[0]
         if found:
@@ -349,7 +352,9 @@ class ActorSystem(Observed):
             self._ids_skipped += 1
             uncompleted = dict(self._uncompleted)
             live = list(self.live.values())
-            actors = sum(isinstance(place, ActorPlace) for place in self._places.values())
+            actors = sum(
+                isinstance(place, ActorPlace) and not path.startswith(SYSTEM) for path, place in self._places.items()
+            )
             abandoned = tuple(self._abandoned)
         tokens = dict.fromkeys(TokenState, 0)
         tokens.update(Counter(token.state for token in live))
@@ -430,8 +435,8 @@ class ActorSystem(Observed):
 
 
 def _above(path: str) -> str:
-    """Return the path of what is right above a path; of the root, nothing."""
-    return "" if path == ROOT else path.rpartition("/")[0] or ROOT
+    """Return the path of what is right above a path; of a root, nothing."""
+    return "" if path in (ROOT, SYSTEM) else path.rpartition("/")[0] or ROOT
 
 
 def default_system() -> ActorSystem:

@@ -82,6 +82,7 @@ class BaseSupervisor(IoActor):
     """
 
     expected: ClassVar[tuple[type[BaseException], ...]] = (TokenGateError,)
+    controllable: ClassVar[bool] = False
 
     def __init__(
         self, strategy: Strategy, intensity: int, period: float, backoff: Backoff | None, max_abandoned: int
@@ -102,6 +103,11 @@ class BaseSupervisor(IoActor):
     @classmethod
     def _make_drain(cls, place: ActorPlace) -> Drain:
         return IoDrain(place, place.system.system_host, cls.throughput, cls.throughput_deadline)
+
+    @property
+    def strategy(self) -> Strategy:
+        """What is restarted with a child."""
+        return self._strategy
 
     # Hooks
 
@@ -168,6 +174,20 @@ class BaseSupervisor(IoActor):
         found = self._find(child)
         found.hold()
         return self._begin(partial(self._terminate, found))
+
+    def renew_child(self, child: str | ActorRef[Any]) -> Later[ActorRef[Any] | None]:
+        """End a child's instance in order, if there is one, and start another; its queue stays, and its siblings do.
+
+        It is no fault of the child's, so it counts for no intensity.
+
+        Returns:
+            its ref, after `on_start`; None, if it declines (`Ignore`).
+
+        Raises:
+            NoSuchChild: there is none.
+            StartFailed: it did not start again; it stays without an instance.
+        """
+        return self._begin(partial(self._renew, self._find(child)))
 
     def which_children(self) -> list[ChildInfo]:
         """Return the children, the newest first."""
@@ -417,6 +437,17 @@ class BaseSupervisor(IoActor):
         await self._stop_child(child)
         if self._children.get(child.spec.id) is child:
             self._retire(child, SHUTDOWN)
+
+    async def _renew(self, child: Child) -> ActorRef[Any] | None:
+        async with child.turn:
+            child.held = child.place.administrative = False
+            await self._stop_child(child)
+            child.phase = Phase.RESTARTING
+            failed = await self._start_all([child])
+        if failed is not None:
+            self._retire(child, SHUTDOWN)
+            raise failed[1]
+        return child.place.ref if child.active else None
 
     async def _stop_children(self) -> None:
         """Stop all children."""

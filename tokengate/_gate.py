@@ -17,6 +17,7 @@ import trio
 from actors import (
     DEFAULT_CAPACITY,
     ROOT,
+    SYSTEM,
     ActorPlace,
     ActorRef,
     ActorSystem,
@@ -36,14 +37,18 @@ from actors import (
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor
 from tokengate import _current, _switch_interval
-from tokengate._exceptions import GateState, NeedsTrio
+from tokengate._exceptions import BadOperation, GateState, NeedsTrio
 from tokengate._executor import GateExecutor
 from tokengate._shutdown import Shutdown
 from tokengate._shutdown_report import Outcome, ShutdownReport
 from tokengate._stop_request import StopRequest
+from tokengate.control._access import control_of
+from tokengate.control._actor import ControlActor
+from tokengate.control._control import Control
 
 if TYPE_CHECKING:
     from tokengate._operation import OperationSpec
+    from tokengate.control._server import ControlServer
 
 _logger = logging.getLogger("tokengate")
 
@@ -52,6 +57,7 @@ T = TypeVar("T")
 
 SPAWNED = "spawned"  # id of the supervisor of actors that `spawn` starts
 OPERATIONS = "operations"  # first part of the paths of operations
+CONTROL = f"{SYSTEM}/control"  # path of the control actor
 
 # Seconds that threads and loops get to end after everything on them has been ended.
 _THREADS_SECONDS = 1.0
@@ -111,6 +117,8 @@ class Gate:
         shutdown: seconds that closing may take. Up to half of it goes into waiting for accepted tokens to end.
         threads: CPU threads that run steps at once; None takes the number of cores, at least 2.
         switch_interval: seconds; `sys.setswitchinterval` while the gate is open.
+        control_socket: whether operators of the same user reach it from other processes (`tokengate ls`); see
+            docs/control.md.
 
     Raises:
         ValueError: an argument has a value that cannot work (`BadSpec`, for a child).
@@ -126,6 +134,7 @@ class Gate:
         shutdown: float = 10.0,
         threads: int | None = None,
         switch_interval: float = 0.0005,
+        control_socket: bool = True,
     ) -> None:
         for argument, value in (("shutdown", shutdown), ("switch_interval", switch_interval)):
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
@@ -136,11 +145,19 @@ class Gate:
         self.shutdown = float(shutdown)
         spawned = DynamicSupervisor.child_spec(SPAWNED, intensity=intensity, period=period)
         self._root_spec = Supervisor.child_spec(name, (spawned, *children), intensity=intensity, period=period)
+        self._own_spec = Supervisor.child_spec(
+            SYSTEM, (ChildSpec("control", ControlActor, args=(self, control_socket)),)
+        )
         self._switch_interval = float(switch_interval) or 1e-6
         self._system = ActorSystem(name, threads=threads)
         self._root: ActorPlace | None = None
+        self._own: ActorPlace | None = None  # root of the runtime's own tree
+        self.control_server: ControlServer | None = None
         self._operations: dict[OperationSpec, OperationPlace] = {}
+        # {variant with another affinity: the operation as it was decorated}
+        self._variants: dict[OperationSpec, OperationSpec] = {}
         self._lock = threading.Lock()
+        self._opened_at = 0.0
         self._state = "new"  # -> "opening" -> "open" -> "closing" -> "closed"
         self._restarts = 0
         self._gave_up = False
@@ -165,6 +182,7 @@ class Gate:
         self._claim_opening()
         try:
             self._system.open()
+            self._make_own_root().start().result()
             self._make_root().start().result()
             self._state = "open"
         except BaseException:
@@ -272,12 +290,13 @@ class Gate:
         try:
             await self._system.io_host.attach()
             await _in_thread(self._system.open)
+            await self._make_own_root().start()
             await self._make_root().start()
             self._state = "open"
         except BaseException:
             with trio.CancelScope(shield=True):
                 if self._root is not None:  # cancelled, or a child did not start
-                    await self._shutdown.begin(self._root, self.shutdown, drain=False).wait()
+                    await self._shutdown.begin([self._root], self.shutdown, drain=False).wait()
                 await _in_thread(lambda: self._end(0.0))
             raise
         _current.enter(self)
@@ -300,6 +319,8 @@ class Gate:
 
     def disown(self) -> None:
         """Leave the gate to the parent process, in a forked child: closing it here does nothing."""
+        if self.control_server is not None:
+            self.control_server.disown()
         self._system.disown()
         self._lock = threading.Lock()
         self._state = "the parent's"
@@ -313,6 +334,12 @@ class Gate:
                 raise GateState(f"gate '{self.name}' is {self._state}; a gate opens once, make a new one")
             self._state = "opening"
         _switch_interval.want(self._switch_interval)
+
+    def _make_own_root(self) -> ActorPlace:
+        self._opened_at = self._system.clock()
+        actor_class, args, kwargs = self._own_spec.actor
+        self._own = self._system.place(SYSTEM, actor_class, args, kwargs, owner=self._own_root_ended)
+        return self._own
 
     def _make_root(self) -> ActorPlace:
         self._system.subscribe(self._count_restart)
@@ -340,7 +367,8 @@ class Gate:
         self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]
         seconds = self.shutdown if timeout is None else timeout
         now = time.monotonic()
-        return _Closing(now, now + seconds + _ANSWER_SECONDS, self._shutdown.begin(self._root, seconds, drain))
+        roots = [place for place in (self._root, self._own) if place is not None]
+        return _Closing(now, now + seconds + _ANSWER_SECONDS, self._shutdown.begin(roots, seconds, drain))
 
     def _end(self, seconds: float, began_at: float | None = None) -> ShutdownReport:
         """Close the system, whatever is left in it."""
@@ -400,10 +428,13 @@ class Gate:
         Raises:
             UnknownActor: there is none, or there are several.
         """
+        return self._actor_place(name).ref
+
+    def _actor_place(self, name: str) -> ActorPlace:
         place = self.system.find(name)
         if not isinstance(place, ActorPlace):
             raise UnknownActor(f"'{name}' is an operation in gate '{self.name}', not an actor")
-        return place.ref
+        return place
 
     def _spec(
         self, actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str | None, restart: Restart
@@ -438,6 +469,30 @@ class Gate:
             raise GateState(f"gate '{self.name}' is not open ({self._state}); {remedy}")
         return self._system
 
+    @property
+    def control(self) -> Control:
+        """See and steer every token and actor: the verbs, blocking; those of `control.aio` are awaited.
+
+        Raises:
+            GateState: it is not open.
+        """
+        return control_of(self._actor_place(CONTROL).ref)
+
+    @property
+    def state(self) -> str:
+        """How far it is: `new`, `opening`, `open`, `closing` or `closed`."""
+        return self._state
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since it was opened."""
+        return self._system.clock() - self._opened_at if self._opened_at else 0.0
+
+    @property
+    def restarts(self) -> int:
+        """Restarts of actors since it was opened."""
+        return self._restarts
+
     def owns(self, token: Token[Any]) -> bool:
         """Tell whether a token is one of this gate's."""
         return token._place.system is self._system
@@ -470,9 +525,34 @@ class Gate:
                     place = self._operations[spec] = spec.make_place(self, path)
         return place
 
+    def place_with(self, place: OperationPlace, affinity: str) -> OperationPlace:
+        """Return the place of the same operation with another affinity, made at its first use.
+
+        Raises:
+            BadOperation: the operation cannot have it, or is none of `@token`'s.
+        """
+        spec = next((spec for spec, known in list(self._operations.items()) if known is place), None)
+        if spec is None:
+            raise BadOperation(f"'{place.path}' has one affinity only, '{place.affinity}'")
+        base = self._variants.get(spec, spec)
+        if base.affinity == affinity:
+            return self.place_of(base)
+        variant = next((v for v, known in self._variants.items() if known is base and v.affinity == affinity), None)
+        if variant is None:
+            variant = base.with_affinity(affinity)
+            self._variants[variant] = base
+        return self.place_of(variant)
+
     def _count_restart(self, event: object) -> None:
         if isinstance(event, ChildStarted) and event.restart:
             self._restarts += 1  # supervisors report from one thread only, the system loop's
+
+    def _own_root_ended(self, place: ActorPlace, reason: ExitReason, _administrative: bool) -> None:
+        place.close(reason)
+        if self._state == "open":
+            _logger.critical(
+                "gate '%s': its control actor cannot be kept up (%s); it goes on without", self.name, reason
+            )
 
     def _root_ended(self, place: ActorPlace, reason: ExitReason, _administrative: bool) -> None:
         if self._state == "open":

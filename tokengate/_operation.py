@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, g
 import attrs
 import trio
 
-from actors import DEFAULT_CAPACITY, NO_TAGS, OperationPlace, Overflow, Token, TokenFailed
+from actors import DEFAULT_CAPACITY, NO_TAGS, Controls, OperationPlace, Overflow, Token, TokenFailed
 from tokengate._current import current_gate, open_gates
 from tokengate._exceptions import BadOperation, NeedsGate
 from tokengate._gate import Gate
@@ -39,6 +39,19 @@ class OperationSpec:
     concurrency: int | None
     capacity: int
     overflow: Overflow
+    controls: Controls
+
+    def with_affinity(self, affinity: str) -> OperationSpec:
+        """Return the same operation with another affinity.
+
+        Raises:
+            BadOperation: it cannot have that one.
+        """
+        if affinity not in get_args(Affinity):
+            raise BadOperation(f"affinity of '{self.name}' is {affinity!r}; choose 'io' or 'cpu'")
+        if self.coroutine and affinity == "cpu":
+            raise BadOperation(f"'{self.name}' is a coroutine function; its affinity can only be 'io'")
+        return attrs.evolve(self, name=f"{self.name}@{affinity}", affinity=cast("Affinity", affinity))
 
     def make_place(self, gate: Gate, path: str) -> OperationPlace:
         """Make the place under this path where a gate serves the operation."""
@@ -54,6 +67,7 @@ class OperationSpec:
             concurrency=concurrency,
             capacity=self.capacity,
             overflow=self.overflow,
+            controls=self.controls,
         )
 
 
@@ -198,6 +212,10 @@ def token(
     concurrency: int | None = None,
     capacity: int = DEFAULT_CAPACITY,
     overflow: Overflow = "wait",
+    protected: bool = False,
+    controllable: bool = True,
+    show_arguments: bool = False,
+    redact: Iterable[str] = (),
 ) -> _Decorator: ...
 def token(
     function: Callable[..., Any] | None = None,
@@ -209,6 +227,10 @@ def token(
     concurrency: int | None = None,
     capacity: int = DEFAULT_CAPACITY,
     overflow: Overflow = "wait",
+    protected: bool = False,
+    controllable: bool = True,
+    show_arguments: bool = False,
+    redact: Iterable[str] = (),
 ) -> Any:
     """Turn a function into an operation, whose calls are tokens while a gate is open.
 
@@ -222,12 +244,20 @@ def token(
             make room between their steps, and the number of CPU threads for plain ones.
         capacity: tokens that may be queued before senders wait.
         overflow: what happens to a token that finds the queue full.
+        protected: whether an operator must force it to pause or end one of its tokens.
+        controllable: whether an operator can do anything to its tokens.
+        show_arguments: whether operators see the values of arguments, as far as they are of built-in types; else they
+            see types and sizes.
+        redact: names of parameters of which operators see nothing.
 
     Raises:
         BadOperation: the function cannot be run like that.
         ValueError: an option has a value that cannot work.
     """
-    decorator = _Decorator(affinity, priority, tags or NO_TAGS, concurrency, capacity, overflow)
+    if isinstance(redact, str):
+        raise ValueError(f"redact is {redact!r}; it must hold names of parameters, such as ('{redact}',)")
+    controls = Controls(protected, controllable, show_arguments, frozenset(redact))
+    decorator = _Decorator(affinity, priority, tags or NO_TAGS, concurrency, capacity, overflow, controls)
     return decorator if function is None else decorator(function)
 
 
@@ -241,6 +271,7 @@ class _Decorator:
     concurrency: int | None
     capacity: int
     overflow: Overflow
+    controls: Controls
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
@@ -273,6 +304,7 @@ class _Decorator:
             concurrency=self.concurrency,
             capacity=self.capacity,
             overflow=self.overflow,
+            controls=self.controls,
         )
         kind = AsyncOperation if coroutine else Operation
         return kind(spec, check_priority(name, self.priority), MappingProxyType(dict(check_tags(name, self.tags))))

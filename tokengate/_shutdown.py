@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -33,27 +33,28 @@ class Shutdown:
         self._hurried = False
         self._running: trio.CancelScope | None = None
 
-    def begin(self, root: ActorPlace, seconds: float, drain: bool) -> Reply[None]:
+    def begin(self, roots: Sequence[ActorPlace], seconds: float, drain: bool) -> Reply[None]:
         """Start the stages; the reply is there after the last one.
 
         Args:
-            root: of the tree.
+            roots: of the trees, in the order in which they are stopped.
             seconds: for all stages together.
             drain: whether to wait for accepted tokens first.
         """
         self.stages = {"drain": "cut short" if drain else "skipped", "intake": "cut short", "tree": "cut short"}
-        return self._system.system_host.run(lambda: self._run(root, seconds, drain))
+        return self._system.system_host.run(lambda: self._run(roots, seconds, drain))
 
     def hurry(self) -> None:
         """Cut the stage that runs, and those to come; safe in a signal handler."""
         self._hurried = True
         self._system.system_host.call_soon(self._cut)
 
-    async def _run(self, root: ActorPlace, seconds: float, drain: bool) -> None:
+    async def _run(self, roots: Sequence[ActorPlace], seconds: float, drain: bool) -> None:
         start = trio.current_time()
 
         async def stop_tree() -> None:
-            await root.stop(SHUTDOWN, drain=False, administrative=False).wait()
+            for root in roots:
+                await root.stop(SHUTDOWN, drain=False, administrative=False).wait()
 
         if drain:
             await self._stage("drain", start + seconds * _DRAIN_SHARE, self._drain)

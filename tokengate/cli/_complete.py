@@ -1,8 +1,9 @@
-"""What the shell offers when Tab is pressed: names that the live gate knows. Without a gate, there is nothing to offer."""
+"""What the shell offers when Tab is pressed: names that the live gate knows, and nothing without a gate."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,18 +17,13 @@ _PATIENCE = 1.0
 
 def complete_gate(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the gates that run; several of one name with their pids."""
-    # Here, so that commands that talk to no gate don't wait for it.
-    from tokengate.control._discovery import find_gates
-
     try:
-        found = find_gates()
+        found = _connection.gates()
     except Exception:  # the user is typing: nothing that goes wrong here may show
         return []
     names = [gate.name for gate in found]
     return _offer(
-        ((name if names.count(name) == 1 else f"{name}@{gate.pid}", f"pid {gate.pid}") for gate in found
-         for name in [gate.name]),
-        incomplete,
+        ((gate.name if names.count(gate.name) == 1 else gate.address, f"pid {gate.pid}") for gate in found), incomplete
     )
 
 
@@ -42,7 +38,7 @@ def complete_actor(context: click.Context, _parameter: click.Parameter, incomple
     return _offer(((row.path, f"{row.kind} {row.status}") for row in _ask(context, Actors()) or ()), incomplete)
 
 
-def _ask(context: click.Context, message: Message) -> object | None:
+def _ask(context: click.Context, message: Message) -> Any:
     try:
         client = _connection.connect(context.params.get("gate"), _PATIENCE)
         try:

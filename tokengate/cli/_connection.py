@@ -13,12 +13,14 @@ import msgspec
 from rich.console import Console
 
 from tokengate.cli._failures import one_line_errors
-from tokengate.control._tables import as_text, renderable
+from tokengate.control._client import ControlClient
+from tokengate.control._discovery import FoundGate, find_gate, find_gates
+from tokengate.control._tables import UNBOUNDED, as_text, renderable
 from tokengate.control.messages import Message, Stream, StreamItem
 
 P = ParamSpec("P")
 
-# Seconds within which a gate answers, besides those that a message lets it wait.
+# Seconds within which a gate answers, besides those that a question lets it wait.
 TIMEOUT = 10.0
 
 
@@ -39,11 +41,12 @@ def connect(name: str | None, timeout: float = TIMEOUT) -> Client:
         Unreachable: no such gate answers.
         AmbiguousName: several do.
     """
-    # Here, so that commands that talk to no gate don't wait for it.
-    from tokengate.control._client import ControlClient
-    from tokengate.control._discovery import find_gate
-
     return ControlClient(find_gate(name).path, timeout=timeout)
+
+
+def gates() -> list[FoundGate]:
+    """Return the gates of this user."""
+    return find_gates()
 
 
 class Connection:
@@ -70,19 +73,18 @@ class Connection:
 
     def ask(self, message: Message) -> Any:
         """Return the gate's answer."""
-        waits = getattr(message, "wait", 0.0) + getattr(message, "sample", 0.0)
-        return self._connected(TIMEOUT + waits).ask(message)
+        return self._connected().ask(message)
 
     def follow(self, stream: Stream) -> Iterator[StreamItem]:
         """Yield what happens, until the gate goes."""
-        return self._connected(TIMEOUT).follow(stream)
+        return self._connected().follow(stream)
 
     def show(self, answer: object) -> None:
-        """Print an answer: as the user wants it, cut to the width of a terminal, and whole everywhere else."""
+        """Print an answer: cut to the width of a terminal, unless it is to be wide, and whole everywhere else."""
         if self.output == "json":
             click.echo(msgspec.json.format(msgspec.json.encode(answer, enc_hook=str)).decode())
         elif sys.stdout.isatty():
-            Console(highlight=False).print(self.drawn(answer))
+            Console(highlight=False, width=UNBOUNDED if self.output == "wide" else None).print(self.drawn(answer))
         else:
             click.echo(as_text(answer, wide=self.output == "wide"))
 
@@ -97,16 +99,26 @@ class Connection:
         """Return what rich draws for an answer."""
         return renderable(answer, wide=self.output == "wide")
 
-    def _connected(self, timeout: float) -> Client:
+    def _connected(self) -> Client:
         if self._client is None:
-            self._client = connect(self._gate, timeout)
+            self._client = connect(self._gate)
         return self._client
 
 
 def connected(command: Callable[Concatenate[Connection, P], None]) -> Callable[..., None]:
     """Give a command the options of all that talk to a gate, and call it with a `Connection`."""
+    # Here, since completion connects, too.
+    from tokengate.cli._complete import complete_gate
 
-    @gate_option
+    @click.option(
+        "-g",
+        "--gate",
+        envvar="TOKENGATE_GATE",
+        show_envvar=True,
+        metavar="NAME",
+        shell_complete=complete_gate,
+        help="Name, pid or name@pid of the gate, when several run.",
+    )
     @click.option(
         "-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table", help="How to print the answer."
     )
@@ -117,19 +129,3 @@ def connected(command: Callable[Concatenate[Connection, P], None]) -> Callable[.
             command(connection, *args, **kwargs)
 
     return wrapped
-
-
-def gate_option(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `-g`."""
-    # Here, since completion connects, too.
-    from tokengate.cli._complete import complete_gate
-
-    return click.option(
-        "-g",
-        "--gate",
-        envvar="TOKENGATE_GATE",
-        show_envvar=True,
-        metavar="NAME",
-        shell_complete=complete_gate,
-        help="Name, pid or name@pid of the gate, when several run.",
-    )(command)

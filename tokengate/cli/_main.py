@@ -8,17 +8,35 @@ from importlib.metadata import version
 
 import click
 
+from tokengate.cli import _actors, _follow, _look, _steer
+from tokengate.cli._completion import completion
 from tokengate.cli._demo import demo
 from tokengate.cli._run import run
+from tokengate.cli._top import top
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Sections(click.Group):
+    """A group whose help lists its commands by what they are for."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(len(name) for name in self.list_commands(ctx))
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [
+                        ((command.name or "").ljust(width), command.get_short_help_str(formatter.width - width - 6))
+                        for command in commands
+                    ]
+                )
+
+
+@click.group(cls=_Sections, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("tokengate-runtime"), prog_name="tokengate")
 @click.option("-v", "--verbose", count=True, help="Log restarts, and tracebacks of crashes; twice: everything.")
 def main(verbose: int) -> None:
     """Run services whose every call is a token that can be seen and steered.
 
-    Begin with 'tokengate demo'.
+    Begin with 'tokengate demo'; 'tokengate COMMAND --help' has examples.
     """
     level = {0: logging.ERROR, 1: logging.WARNING}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
@@ -36,5 +54,37 @@ def _in_one_line(record: logging.LogRecord) -> bool:
     return True
 
 
-main.add_command(demo)
-main.add_command(run)
+_SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "Services": (demo, run, _look.ls),
+    "Look": (_look.ps, top, _look.tree, _look.describe, _look.stack, _look.info),
+    "Steer tokens": (
+        _steer.pause,
+        _steer.resume,
+        _steer.step,
+        _steer.kill,
+        _steer.renice,
+        _steer.retag,
+        _steer.reroute,
+        _steer.throttle,
+    ),
+    "Actors": (
+        _look.actors,
+        _look.stats,
+        _actors.suspend,
+        _actors.unsuspend,
+        _actors.drain,
+        _actors.restart,
+        _actors.stop,
+        _actors.state,
+        _actors.set_state,
+        _look.children,
+        _actors.child,
+    ),
+    "Follow": (_follow.events, _follow.trace, _follow.watch),
+    "Shells": (completion,),
+}
+"""{title: its commands}, as the help lists them."""
+
+for _commands in _SECTIONS.values():
+    for _command in _commands:
+        main.add_command(_command)

@@ -13,20 +13,26 @@ from tokengate.cli._errors import UsageProblem
 
 SELECTORS = """\b
 SELECTOR is terms with commas between them, all of which must hold: FIELD OP VALUE.
-  fields  id operation actor affinity state priority parent attempt steps age running held;
-          any other name is a tag (tag.NAME for a tag that has the name of a field)
-  ops     = != (where * stands for any text), > >= < <= (numbers, seconds)
-  *       alone is all tokens
+  operation actor affinity state held    text         = !=           * is any part of it
+  id priority parent attempt steps       a number     = != > >= < <=
+  age running                            30s 5m 1.5h  > >= < <=
+  any other name is a tag                text         = !=           tag.age is a tag named age
+  * alone is every token
 
 \b
   operation=resize,tenant=acme,state!=running
-  running>30          that have run for more than 30 seconds
-  held=paused         that somebody has paused
-  actor=*/mailer,priority<0
+  running>30s              that have run for more than 30 seconds
+  held=paused              that somebody has paused
+  actor=mailer,priority<0  in the mailbox of the mailer
 
-Quote it, since shells have their own meaning for > and *."""
+A value with commas or spaces stands in quotes. Quote all of it for the shell, which has its own meaning for > and *."""
 
-TARGETS = "TARGET is ids of tokens, or one selector ('*' for all); see 'tokengate ps --help' for selectors."
+SELECTOR_HELP = "'tokengate ps --help' tells how to write a SELECTOR."
+
+TARGET_HELP = f"TARGET is ids of tokens, or one SELECTOR ('*' for all tokens). {SELECTOR_HELP}"
+
+COLUMNS = ("id", "age", "running", "priority", "operation", "actor", "state", "steps")
+"""Columns by which tokens can be sorted."""
 
 
 class Which(TypedDict):
@@ -43,7 +49,7 @@ def on_tokens(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_token)
     @click.option("--force", is_flag=True, help="Do it to protected tokens, too.")
-    @click.option("-n", "--dry-run", is_flag=True, help="Only tell which tokens would be affected.")
+    @click.option("--dry-run", is_flag=True, help="Only tell which tokens would be affected.")
     @functools.wraps(command)
     def wrapped(*args: Any, targets: tuple[str, ...], dry_run: bool, force: bool, **kwargs: Any) -> None:
         ids, selector = parse_targets(targets)

@@ -16,7 +16,7 @@ from tokengate.control._exceptions import AmbiguousName, ControlError, Unreachab
 from tokengate.control._protocol import MAX_REQUEST, ServerHello, decode_server_hello
 
 _MAX_PATH = 103  # bytes of a socket's path that every platform takes: Linux 107, macOS 103
-_MAX_NAME = 40  # characters of a gate's name in a file name; the hello has all of it
+_MAX_NAME = 24  # characters of a gate's name in a file name; the hello has all of it
 _BACKLOG = 128  # connections that wait to be accepted
 _HELLO_SECONDS = 1.0
 
@@ -104,8 +104,8 @@ def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGa
     """Return the gate that is meant.
 
     Args:
-        name: of the gate; `name@pid`, the pid or the name of the socket's file (without `.sock`) when several gates have
-            it. None means the only one.
+        name: of the gate; when several have it, `name@pid`, the pid, or the name of the socket's file without `.sock`.
+            None means the only one.
         directory: of the sockets; None takes `runtime_directory()`.
 
     Raises:
@@ -114,9 +114,7 @@ def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGa
         ControlError: the directory is not this user's alone.
     """
     gates = find_gates(directory)
-    meant = [
-        gate for gate in gates if name is None or name in (gate.name, gate.address, str(gate.pid), gate.path.stem)
-    ]
+    meant = [gate for gate in gates if name is None or name in (gate.name, gate.address, str(gate.pid), gate.path.stem)]
     answering = [gate for gate in meant if gate.answers]
     if len(answering) == 1:
         return answering[0]
@@ -209,6 +207,4 @@ def _which(name: str | None) -> str:
 def _list(gates: list[FoundGate]) -> str:
     """Name gates so that each name means one of them."""
     addresses = [gate.address for gate in gates]
-    return ", ".join(
-        gate.address if addresses.count(gate.address) == 1 else gate.path.stem for gate in gates
-    )
+    return ", ".join(gate.address if addresses.count(gate.address) == 1 else gate.path.stem for gate in gates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import attrs
@@ -45,17 +45,21 @@ class Shown(abc.ABC):
 class Outcomes(Shown, Sequence[Outcome]):
     """What a verb did, token by token; an immutable sequence of `Outcome`."""
 
-    answer: tuple[Outcome, ...]
+    _outcomes: tuple[Outcome, ...]
+
+    @property
+    def answer(self) -> tuple[Outcome, ...]:
+        return self._outcomes
 
     @overload
     def __getitem__(self, index: int) -> Outcome: ...
     @overload
     def __getitem__(self, index: slice) -> Outcomes: ...
     def __getitem__(self, index: int | slice) -> Outcome | Outcomes:
-        return Outcomes(self.answer[index]) if isinstance(index, slice) else self.answer[index]
+        return Outcomes(self._outcomes[index]) if isinstance(index, slice) else self._outcomes[index]
 
     def __len__(self) -> int:
-        return len(self.answer)
+        return len(self._outcomes)
 
 
 class _Steerable(Shown):
@@ -117,9 +121,7 @@ class _Steerable(Shown):
         """Change its tags; see `Control.retag`."""
         return self._control.retag(self.ids, set, remove, force=force, dry_run=dry_run)
 
-    def reroute(
-        self, *, affinity: str = "", actor: str = "", force: bool = False, dry_run: bool = False
-    ) -> Outcomes:
+    def reroute(self, *, affinity: str = "", actor: str = "", force: bool = False, dry_run: bool = False) -> Outcomes:
         """Send it elsewhere; see `Control.reroute`."""
         return self._control.reroute(self.ids, affinity=affinity, actor=actor, force=force, dry_run=dry_run)
 
@@ -231,7 +233,9 @@ class ActorHandle(Shown):
         """Set attributes of it; see `Control.set_state`."""
         return self._control.set_state(self.path, **values)
 
-    def replace_state(self, function: Callable[[dict[str, Any]], Mapping[str, Any]], wait: float = 5.0) -> dict[str, Any]:
+    def replace_state(
+        self, function: Callable[[dict[str, Any]], Mapping[str, Any]], wait: float = 5.0
+    ) -> dict[str, Any]:
         """Compute its attributes from those it has; see `Control.replace_state`."""
         return self._control.replace_state(self.path, function, wait)
 
@@ -297,13 +301,23 @@ class ActorList(Shown, Sequence[ActorHandle]):
 
 
 class Following(Iterator[StreamItem]):
-    """What happens, one thing after the other; `next` waits for it. Leave it with `close`, or at the end of its block."""
+    """What happens, one thing after the other: `next` waits. Leave it with `close`, or at the end of its block.
+
+    Through a socket it begins with the first `next`.
+    """
 
     def __init__(self, source: Iterator[StreamItem]) -> None:
         self._source = source
+        self._closed = False
 
     def __next__(self) -> StreamItem:
-        return next(self._source)
+        if self._closed:
+            raise StopIteration
+        item = next(self._source)
+        if self._closed:  # by another thread, meanwhile
+            self.close()
+            raise StopIteration
+        return item
 
     def __enter__(self) -> Self:
         return self
@@ -312,7 +326,11 @@ class Following(Iterator[StreamItem]):
         self.close()
 
     def close(self) -> None:
-        """Follow no more; once is enough, and again does nothing."""
+        """Follow no more; again does nothing."""
+        self._closed = True
         close: Callable[[], object] | None = getattr(self._source, "close", None)
-        if close is not None:
-            close()
+        try:
+            if close is not None:
+                close()
+        except ValueError:
+            pass  # a generator that another thread waits in cannot be closed: that one does, when the next thing happens

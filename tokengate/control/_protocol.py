@@ -12,7 +12,7 @@ Then the client asks, as often and as many at once as it likes; answers carry th
     client  {"id": 2, "verb": "describe", "args": {"token": 43}}
     server  {"id": 2, "error": {"type": "UnknownToken", "message": "there is no token 43"}}
 
-A verb that follows something is answered by items until it ends by itself, by an error, or because the client cancels it:
+A verb that follows something is answered by items until it ends, fails, or is cancelled by the client:
 
     client  {"id": 3, "verb": "events"}
     server  {"id": 3, "item": {...}}
@@ -40,7 +40,7 @@ PROTOCOL = 1
 MAX_REQUEST = 64 * 1024  # bytes of a line from a client
 MAX_ANSWER = 16 * 2**20  # bytes of a line from a server
 
-RequestId = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+RequestId = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]  # what a number of JSON is sure to hold
 
 
 class ServerHello(msgspec.Struct, frozen=True):
@@ -75,10 +75,10 @@ class ErrorText(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A line from the server; one of `result`, `error`, `item` and `end` is there."""
+    """A line from the server: `error`, `item`, `end`, or else `result`, which has not been looked at yet."""
 
     id: int | None = None
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = msgspec.Raw(b"null")
     error: ErrorText | None = None
     item: StreamItem | None = None
     end: bool = False
@@ -123,7 +123,9 @@ def check_client_hello(line: bytes) -> None:
         wanted = msgspec.json.encode({"hello": {"protocol": PROTOCOL}}).decode()
         raise BadRequest(f"the first line is no hello ({error}); begin with {wanted}") from None
     if theirs != PROTOCOL:
-        raise BadRequest(f"the client speaks protocol {theirs}, and this gate {PROTOCOL}; use the same TokenGate for both")
+        raise BadRequest(
+            f"the client speaks protocol {theirs}, and this gate {PROTOCOL}; use the same TokenGate for both"
+        )
 
 
 def decode_request(line: bytes) -> Request:

@@ -1,7 +1,7 @@
 """The control socket's server: takes questions off connections, asks the backend, and writes what it answers.
 
-It lives in the system loop of a gate, beside supervisors and timers, so nothing that a client does may hold that loop up or
-end it: whatever is read, kept or waited for has a bound, and whatever is raised stays in its connection.
+It lives in the system loop of a gate, beside supervisors and timers, so nothing that a client does may hold that
+loop up or end it: whatever is read, kept or waited for has a bound, and whatever is raised stays in its connection.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ class ControlServer:
         self._directory = directory
         self._gate = gate
         self._disowned = False
-        self._listening: socket.socket | None = None
-        self._sockets: set[trio.socket.SocketType] = set()  # those that are open: the listening one, and one for each client
+        self._sockets: set[trio.socket.SocketType] = set()  # the one that listens, and each client's
         self._connections = 0
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -85,7 +84,7 @@ class ControlServer:
         self._sockets.add(listener.socket)
         self.path = path
         try:
-            async with trio.open_nursery() as nursery:
+            async with listener, trio.open_nursery() as nursery:
                 await nursery.start(trio.serve_listeners, self._serve_client, [listener])
                 task_status.started()
         except BaseException as error:
@@ -185,9 +184,167 @@ class _Connection:
                 await self._outgoing.put(_protocol.encode_result(id, self._cancel(message.request)))
                 continue
             await self._room.acquire()
+            self._in_flight[id] = trio.CancelScope() if isinstance(message, Stream) else None
+            requests.start_soon(self._handle, id, request.verb, message)
+
+    def _cancel(self, id: int) -> bool:
+        scope = self._in_flight.get(id)
+        if scope is not None:
+            scope.cancel()
+        return scope is not None
+
+    async def _handle(self, id: int, verb: str, message: Message) -> None:
+        """Answer a request, whatever comes of it."""
+        scope = self._in_flight[id]
+        try:
             if isinstance(message, Stream):
-                self._in_flight[id] = trio.CancelScope()
-                requests.start_soon(self._handle, id, request.verb, self._follow, message)
+                assert scope is not None
+                with scope:
+                    await self._follow(id, message)
+                last = _protocol.encode_end(id)
             else:
-                self._in_flight[id] = None
-                requests.start_soon(self._handle, id, request.verb, self._ask, message)
+                last = _protocol.encode_result(id, await self._backend.ask(message))
+        except TokenGateError as error:
+            last = _protocol.encode_error(id, error)
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
+            _log(f"control failed at '{verb}'", error)
+            text = f"the gate failed at '{verb}' ({type(error).__name__}); its log says where"
+            last = _protocol.encode_failure(id, "InternalError", text)
+        await self._outgoing.put(last)
+        # No checkpoint since: whoever reads the answer may use the id again.
+        del self._in_flight[id]
+        self._room.release()
+
+    async def _follow(self, id: int, stream: Stream) -> None:
+        """Send what happens; what a slow reader has no room for is counted, and left out."""
+        lost = 0
+        async with self._backend.follow(stream) as items:
+            async for item in items:
+                lost += item.lost
+                if self._outgoing.full:
+                    lost += 1
+                else:
+                    self._outgoing.add(_protocol.encode_item(id, attrs.evolve(item, lost=lost)))
+                    lost = 0
+
+    async def _write(self, connection: trio.CancelScope) -> None:
+        """Send what is to be sent, until that is closed; end the connection when nobody reads it."""
+        try:
+            while lines := await self._outgoing.take():
+                for start in range(0, len(lines), _CHUNK):
+                    with trio.fail_after(_PATIENCE):
+                        await self._stream.send_all(lines[start : start + _CHUNK])
+        except (trio.BrokenResourceError, trio.TooSlowError):
+            connection.cancel()
+
+
+class _Lines:
+    """Takes apart what a client sends."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+        self._searched = 0  # bytes of it that have no end of a line
+
+    async def next(self, *, begun: bool = False) -> bytes | None:
+        """Return the next line, or None when the client has closed its side.
+
+        Args:
+            begun: whether to take the line for begun before anything of it is there.
+
+        Raises:
+            BadRequest: it is too long, or it has not been finished in time.
+        """
+        await trio.lowlevel.checkpoint()  # a client that always has more must not keep the loop
+        deadline = trio.current_time() + _LINE_SECONDS if begun or self._buffer else math.inf
+        while (end := self._buffer.find(b"\n", self._searched)) < 0:
+            self._searched = len(self._buffer)
+            if self._searched > _protocol.MAX_REQUEST:
+                break
+            chunk: bytes | bytearray | None = None
+            with trio.CancelScope(deadline=deadline):
+                try:
+                    chunk = await self._stream.receive_some(_CHUNK)
+                except trio.BrokenResourceError:
+                    return None
+            if chunk is None:
+                raise BadRequest(f"a line that was begun {_LINE_SECONDS:g} s ago has no end; send lines at once")
+            if not chunk:
+                return None
+            if deadline == math.inf:
+                deadline = trio.current_time() + _LINE_SECONDS
+            self._buffer += chunk
+        if max(end, self._searched) > _protocol.MAX_REQUEST:
+            raise BadRequest(f"a line has more than {_protocol.MAX_REQUEST} bytes; send less at once")
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._searched = 0
+        return line
+
+
+class _Outgoing:
+    """The lines on their way to a client. Answers wait for room; items, which nobody waits for, have to look first."""
+
+    def __init__(self) -> None:
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        self._closed = False
+        self._writer = trio.lowlevel.ParkingLot()
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    @property
+    def full(self) -> bool:
+        return self._bytes >= _MAX_WAITING
+
+    def add(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._bytes += len(line)
+        self._writer.unpark()
+
+    async def put(self, line: bytes) -> None:
+        while self.full:
+            await self._waiting.park()
+        self.add(line)
+
+    async def take(self) -> bytes:
+        """Return all lines there are, once there are any; nothing when it is closed."""
+        while not self._lines and not self._closed:
+            await self._writer.park()
+        taken = b"".join(self._lines)
+        self._lines.clear()
+        self._bytes = 0
+        self._waiting.unpark_all()
+        return taken
+
+    def close(self) -> None:
+        """Let the writer end when it has sent the rest."""
+        self._closed = True
+        self._writer.unpark()
+
+
+def _user_of(client: trio.socket.SocketType) -> int | None:
+    """Return who has connected; None where that cannot be told, and the directory's mode has to do."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    layout = "iII"  # pid, uid, gid
+    found = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(layout))
+    user: int = struct.unpack(layout, found)[1]
+    return user
+
+
+def _remove(path: Path, ours: os.stat_result) -> None:
+    """Remove the file of a socket, unless another one has its name by now."""
+    try:
+        found = path.lstat()
+        if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+            path.unlink()
+    except OSError:
+        pass  # somebody has tidied up
+
+
+def _log(text: str, error: BaseException) -> None:
+    """Log an error without its text, which could be a user's code."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    _logger.error("%s (%s)\n%s", text, type(error).__name__, where)

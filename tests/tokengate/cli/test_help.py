@@ -1,0 +1,101 @@
+"""Help teaches, and Tab completes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
+from fake_gate import FakeGate, row
+
+from tokengate.cli import _connection, main
+from tokengate.control._discovery import FoundGate
+from tokengate.control._exceptions import Unreachable
+from tokengate.control.messages import ActorRow, Actors, TokenPage, Tokens
+
+
+def commands(group: click.Group = main, *path: str) -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield " ".join([*path, name]), command
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_command_has_examples(name: str, command: click.Command) -> None:
+    """As they are typed."""
+    assert f"tokengate {name}" in (command.help or "")
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_option_says_what_it_does(name: str, command: click.Command) -> None:
+    """There is no option without a word of help."""
+    options = [option for option in command.params if isinstance(option, click.Option)]
+
+    assert [option.name for option in options if not option.help] == []
+
+
+def test_the_help_lists_every_command_by_what_it_is_for() -> None:
+    """Each of them has a line."""
+    text = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
+    listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ") and line[2:3].isalpha()]
+
+    assert set(main.commands) <= set(listed)
+    assert "Steer tokens:" in text
+
+
+def test_the_grammar_of_selectors_is_explained() -> None:
+    """In one place, to which the others point."""
+    text = CliRunner().invoke(main, ["ps", "--help"]).stdout
+    other = " ".join(CliRunner().invoke(main, ["kill", "--help"]).stdout.split())
+
+    assert "operation=resize,tenant=acme,state!=running" in text
+    assert "'tokengate ps --help' tells how to write a SELECTOR" in other
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell: str) -> None:
+    """It is the one that click makes for the command's own name."""
+    result = CliRunner().invoke(main, ["completion", shell])
+
+    assert result.exit_code == 0
+    assert "_TOKENGATE_COMPLETE" in result.stdout
+    assert "tokengate" in result.stdout
+
+
+def offered(arguments: list[str], incomplete: str) -> list[str]:
+    found = ShellComplete(main, {}, "tokengate", "_TOKENGATE_COMPLETE").get_completions(arguments, incomplete)
+    return [item.value for item in found]
+
+
+def test_tab_offers_what_the_live_gate_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids of tokens, paths of actors and names of gates; several gates of one name with their pids."""
+    page = TokenPage((row(42), row(43), row(7)), 3, 3, 0)
+    gate = FakeGate({Tokens: page, Actors: (ActorRow("/a", "A", "io", "running", 0, 1, (), 1, 0, False, False),)})
+    monkeypatch.setattr(_connection, "connect", gate.connect)
+    gates = [FoundGate(name, pid, Path("/x")) for name, pid in [("bank", 1), ("shop", 2), ("shop", 3)]]
+    monkeypatch.setattr(_connection, "gates", lambda: gates)
+
+    assert offered(["pause", "-g", "shop@2"], "4") == ["42", "43"]
+    assert gate.wanted == "shop@2"
+    assert gate.open == 0
+    assert offered(["suspend"], "") == ["/a"]
+    assert offered(["ps", "-g"], "") == ["bank", "shop@2", "shop@3"]
+
+
+@pytest.mark.parametrize("error", [Unreachable("gone"), OSError("odd"), ValueError("odder")])
+def test_tab_without_a_gate_offers_nothing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """And says nothing: the user is typing."""
+
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(_connection, "connect", fail)
+    monkeypatch.setattr(_connection, "gates", fail)
+
+    assert offered(["describe"], "") == []
+    assert offered(["stop"], "") == []
+    assert offered(["ps", "-g"], "") == []

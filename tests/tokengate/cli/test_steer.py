@@ -1,0 +1,176 @@
+"""Commands that do something to tokens and actors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fake_gate import loaded, run
+
+from tokengate.control.messages import (
+    ActorOutcome,
+    ActorState,
+    DeleteChild,
+    Drain,
+    GetState,
+    Lift,
+    Message,
+    Outcome,
+    Pause,
+    Renice,
+    Reroute,
+    Restart,
+    RestartChild,
+    Resume,
+    Retag,
+    SetState,
+    Step,
+    Stop,
+    Suspend,
+    Terminate,
+    TerminateChild,
+    Throttle,
+    ThrottleRow,
+    Throttles,
+    Unsuspend,
+)
+
+DONE = (Outcome(7, "resize", "paused"),)
+THROTTLE = ThrottleRow("tenant=acme", 10.0, None, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "question"),
+    [
+        ("pause 7 8", Pause(ids=(7, 8))),
+        ("pause a=b --stop-clock --force --wait 2", Pause(selector="a=b", stop_clock=True, force=True, wait=2)),
+        ("pause * --dry-run", Pause(selector="*", dry_run=True)),
+        ("resume 7", Resume(ids=(7,))),
+        ("step 7 -n 3", Step(ids=(7,), n=3)),
+        ("kill 7", Terminate(ids=(7,))),
+        ("kill 7 -s kill --reason quota --force", Terminate(ids=(7,), mode="kill", reason="quota", force=True)),
+        ("renice 9 7", Renice(ids=(7,), priority=9)),
+        ("renice -15 7 8 --json", Renice(ids=(7, 8), priority=-15)),
+        ("renice --force -- -1 7", Renice(ids=(7,), priority=-1, force=True)),
+        ("retag 7 --set a=b=c --set d= --remove e", Retag(ids=(7,), set={"a": "b=c", "d": ""}, remove=("e",))),
+        ("reroute 7 --to cpu", Reroute(ids=(7,), affinity="cpu")),
+        ("reroute 7 --to /shop/mailer", Reroute(ids=(7,), actor="/shop/mailer")),
+    ],
+)  # fmt: skip
+def test_a_verb_becomes_its_question(monkeypatch: pytest.MonkeyPatch, line: str, question: Message) -> None:
+    """Numbers are ids, anything else is a selector; a priority below zero is no option."""
+    gate, result = run(monkeypatch, line.split(), {type(question): DONE})
+
+    assert result.exit_code == 0, result.output
+    assert gate.asked == [question]
+    assert "paused" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "question", "answer"),
+    [
+        ("throttle tenant=acme --rate 10", Throttle("tenant=acme", rate=10.0), THROTTLE),
+        ("throttle * --concurrency 2", Throttle("*", concurrency=2), THROTTLE),
+        ("throttle --list", Throttles(), ()),
+        ("throttle tenant=acme --lift", Lift("tenant=acme"), (THROTTLE,)),
+        ("suspend a", Suspend("a"), None),
+        ("unsuspend a", Unsuspend("a"), None),
+        ("drain a --wait 60", Drain("a", wait=60.0), None),
+        ("drain a --reopen", Drain("a", reopen=True), None),
+        ("restart a", Restart("a"), None),
+        ("stop a", Stop("a"), None),
+        ("stop a --now", Stop("a", drain=False), None),
+        ("state a", GetState("a"), ActorState("/a", "A", ())),
+        ('set a n=1 x=["b"] s="t"', SetState("a", {"n": 1, "x": ["b"], "s": "t"}), None),
+        ("child start /s a", RestartChild("/s", "a"), None),
+        ("child stop /s a", TerminateChild("/s", "a"), None),
+        ("child forget /s a", DeleteChild("/s", "a"), None),
+    ],
+)
+def test_other_verbs_become_theirs(monkeypatch: pytest.MonkeyPatch, line: str, question: Message, answer: Any) -> None:
+    """An actor's outcome is one line."""
+    outcome = ActorOutcome("/a", "done") if answer is None else answer
+    gate, result = run(monkeypatch, line.split(), {type(question): outcome})
+
+    assert result.exit_code == 0, result.output
+    assert gate.asked == [question]
+    if answer is None:
+        assert result.stdout == "/a: done\n"
+
+
+@pytest.mark.parametrize("outcome", ["refused", "unknown", "ended"])
+def test_a_token_for_which_it_is_not_done_is_an_error(monkeypatch: pytest.MonkeyPatch, outcome: str) -> None:
+    """Exit code 1, and stderr says which; the others are done all the same."""
+    answer = (*DONE, Outcome(8, "resize", outcome, "it is protected"))
+    _, result = run(monkeypatch, ["pause", "7", "8"], {Pause: answer})
+
+    assert result.exit_code == 1
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["ID", "7", "8"]
+    assert result.stderr == f"Error: not done for 1 of 2: 8 {outcome} (it is protected)\n"
+
+
+def test_many_tokens_are_counted_in_the_error_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line stays one line."""
+    answer = tuple(Outcome(n, "", "unknown") for n in range(2000))
+    _, result = run(monkeypatch, ["kill", "*"], {Terminate: answer})
+
+    assert result.stderr.startswith("Error: not done for 2,000 of 2,000: 0 unknown; 1 unknown; ")
+    assert result.stderr.endswith("; and 1,995 more\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"], ["--json"]])
+def test_a_selector_that_matches_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
+    """A script that acts on nothing wants to know."""
+    _, result = run(monkeypatch, ["kill", "tenant=acme", *options], {Terminate: ()})
+
+    assert result.exit_code == 1
+    assert result.stderr == "Error: nothing matches 'tenant=acme'; 'tokengate ps' lists the live tokens\n"
+    assert result.stdout == ("[]\n" if "--json" in options else "")
+
+
+def test_json_has_an_object_for_each_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the vocabulary has them."""
+    _, result = run(monkeypatch, ["pause", "7", "--json"], {Pause: DONE})
+
+    assert loaded(result) == [{"token": 7, "operation": "resize", "outcome": "paused", "note": ""}]
+
+
+def test_lifting_what_does_not_hold_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says where those are that hold."""
+    _, result = run(monkeypatch, ["throttle", "a=b", "--lift"], {Lift: ()})
+
+    assert result.exit_code == 1
+    assert "no throttle has the selector 'a=b'; 'tokengate throttle --list' lists them" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["pause"], "Missing argument"),
+        (["pause", "7", "tenant=acme"], "'tenant=acme' is a selector and stands alone"),
+        (["pause", "a=b", "c=d"], "join terms with commas"),
+        (["pause", " "], "'*' for all tokens"),
+        (["renice", "5", "--jsno", "7"], "there is no option '--jsno'"),
+        (["retag", "7"], "give --set TAG=VALUE or --remove TAG"),
+        (["retag", "7", "--set", "a"], "write --set TAG=VALUE"),
+        (["reroute", "7"], "--to"),
+        (["throttle", "a=b"], "give one of the three"),
+        (["throttle", "a=b", "--rate", "1", "--lift"], "give one of the three"),
+        (["throttle", "--rate", "1"], "'*' is all"),
+        (["throttle", "--rate", "0", "*"], "--rate"),
+        (["throttle", "a=b", "--list"], "leave 'a=b' out"),
+        (["set", "a", "n"], "write ATTRIBUTE=JSON"),
+        (["set", "a", "n=text"], "strings have quotes"),
+        (["step", "7", "-n", "0"], "-n"),
+        (["describe", "seven"], "not a valid integer"),
+    ],
+)
+def test_what_cannot_be_meant_is_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], remedy: str
+) -> None:
+    """No gate is asked, and the message says what to type instead."""
+    gate, result = run(monkeypatch, arguments, {})
+
+    assert result.exit_code == 2
+    assert remedy in result.stderr
+    assert gate.asked == []

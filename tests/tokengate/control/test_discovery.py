@@ -1,0 +1,251 @@
+"""Where sockets are put, and how gates are found by them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tokengate.control import _discovery
+from tokengate.control._discovery import FoundGate, find_gate, find_gates, listen, runtime_directory
+from tokengate.control._exceptions import AmbiguousName, ControlError, Unreachable
+from tokengate.control._protocol import PROTOCOL, ServerHello, encode_server_hello
+
+
+@pytest.fixture
+def directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runtime directory that is not there yet; `tmp_path` has the test's name in it, and is long."""
+    place = tmp_path_factory.mktemp("run") / "tokengate"
+    monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", str(place))
+    return place
+
+
+@contextmanager
+def _gate(name: str, pid: int | None = None) -> Iterator[Path]:
+    """A socket that says hello to whoever connects, as a gate does."""
+    listening, path = listen(name)
+
+    def greet() -> None:
+        while True:
+            connection, _ = listening.accept()
+            with connection:
+                try:
+                    connection.sendall(encode_server_hello(ServerHello(PROTOCOL, name, pid or os.getpid(), "1.0")))
+                    if connection.recv(1) == b"!":
+                        return
+                except ConnectionError:
+                    pass
+
+    thread = threading.Thread(target=greet)
+    thread.start()
+    try:
+        yield path
+    finally:
+        with socket.socket(socket.AF_UNIX) as last:
+            last.connect(os.fspath(path))
+            last.sendall(b"!")
+            thread.join()
+        listening.close()
+        path.unlink()
+
+
+def test_the_directory_is_the_one_that_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TOKENGATE_RUNTIME_DIR goes before XDG_RUNTIME_DIR, and that before the directory for temporary files."""
+    monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", "/chosen")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/of_user")
+    chosen = runtime_directory()
+    monkeypatch.delenv("TOKENGATE_RUNTIME_DIR")
+    of_user = runtime_directory()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    assert chosen == Path("/chosen")
+    assert of_user == Path("/of_user/tokengate")
+    assert runtime_directory() == tmp_path / f"tokengate-{os.geteuid()}"
+
+
+def test_directory_and_socket_are_the_users_alone(directory: Path) -> None:
+    """The directory is made with mode 0700, the socket with 0600, whatever the umask; nothing else is left there."""
+    before = os.umask(0)
+    try:
+        listening, path = listen("gate")
+    finally:
+        os.umask(before)
+    with listening:
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert list(directory.iterdir()) == [path]
+
+
+def test_two_gates_of_one_process_may_have_one_name(directory: Path) -> None:
+    """Each has a socket of its own, and so does a gate whose file name another's would be."""
+    made = [listen(name) for name in ("gate", "gate", "a b", "a.b")]
+    for listening, _ in made:
+        listening.close()
+
+    pid = os.getpid()
+    assert [path.name for _, path in made] == [
+        f"gate-{pid}-0.sock",
+        f"gate-{pid}-1.sock",
+        f"a_b-{pid}-0.sock",
+        f"a_b-{pid}-1.sock",
+    ]
+
+
+def test_what_an_earlier_process_left_is_not_in_the_way(directory: Path) -> None:
+    """A process may get the pid of one that has crashed at any point of making its socket."""
+    listening, path = listen("gate")
+    listening.close()
+    left = path.rename(path.with_suffix(".new"))
+    again, other = listen("gate")
+    again.close()
+
+    assert left.exists()
+    assert other.name.endswith("-1.sock")
+
+
+def test_a_socket_has_its_name_only_once_it_listens(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that is bound and does not listen refuses, as stale ones do: whoever looks then must not remove it."""
+    looked: list[list[FoundGate]] = []
+    chmod = Path.chmod
+
+    def look(path: Path, mode: int) -> None:
+        looked.append(find_gates())
+        chmod(path, mode)
+
+    monkeypatch.setattr(Path, "chmod", look)
+    listening, path = listen("gate")
+    with listening:
+        assert looked == [[]]
+        assert path.exists()
+
+
+def _link(place: Path) -> None:
+    (place.parent / "real").mkdir(mode=0o700)
+    place.symlink_to(place.parent / "real")
+
+
+def _open_to_group(place: Path) -> None:
+    place.mkdir()
+    place.chmod(0o750)
+
+
+def _of_another(place: Path) -> None:
+    place.mkdir(mode=0o700)
+    os.chown(place, 12345, -1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_link, "is no directory"),
+        (Path.touch, "cannot make directory .* File exists"),
+        (_open_to_group, "is open to others .mode ...050."),
+        pytest.param(
+            _of_another,
+            "belongs to user 12345",
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away"),
+        ),
+    ],
+)
+def test_a_directory_that_others_may_use_is_refused(directory: Path, spoil: object, said: str) -> None:
+    """Neither is a socket put there, nor is one believed that is there; the error says how to choose another."""
+    assert callable(spoil)
+    spoil(directory)
+
+    with pytest.raises(ControlError, match=f"{said}.*TOKENGATE_RUNTIME_DIR"):
+        listen("gate")
+    with pytest.raises(ControlError, match="TOKENGATE_RUNTIME_DIR"):
+        find_gates()
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
+    """Names of gates are cut; a long directory is an error that names the path and the remedy."""
+    deep = tmp_path / ("d" * 100)
+
+    with pytest.raises(ControlError, match=f"'{deep}.*more than 103 bytes; set TOKENGATE_RUNTIME_DIR to a short path"):
+        listen("gate", deep)
+
+
+def test_a_long_name_of_a_gate_is_cut_in_its_file_only(directory: Path) -> None:
+    """The hello has all of it, so it is found by its name."""
+    with _gate("g" * 200) as path:
+        assert path.name == f"{'g' * 24}-{os.getpid()}-0.sock"
+        assert find_gate("g" * 200).path == path
+
+
+def test_gates_are_found_by_their_hello(directory: Path) -> None:
+    """Their names are as they say, in order; without a directory there is none."""
+    before = find_gates()
+    with _gate("b b") as second, _gate("a") as first:
+        found = find_gates()
+
+    assert before == []
+    assert found == [FoundGate("a", os.getpid(), first), FoundGate("b b", os.getpid(), second)]
+
+
+def test_stale_sockets_are_removed_and_nothing_else_is(directory: Path) -> None:
+    """A socket that nobody listens at goes; a file, a link and a socket of another name stay."""
+    gone, stale = listen("gone")
+    gone.close()
+    (directory / "gate-1-0.sock").touch()
+    (directory / "link-1-0.sock").symlink_to(directory / "nowhere")
+    other = stale.with_name("other")
+    os.link(stale, other)
+    found = find_gates()
+
+    assert found == []
+    assert not stale.exists()
+    assert sorted(path.name for path in directory.iterdir()) == ["gate-1-0.sock", "link-1-0.sock", "other"]
+
+
+def test_a_gate_that_does_not_answer_is_told_of_and_kept(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped process is no stale one; looking for all gates ends nevertheless, and asking for it says why."""
+    monkeypatch.setattr(_discovery, "_HELLO_SECONDS", 0.05)
+    listening, path = listen("mute")
+    with listening:
+        found = find_gates()
+        with pytest.raises(Unreachable, match=f"mute@{os.getpid()} does not answer; its process may be stopped"):
+            find_gate("mute")
+
+    assert found == [FoundGate("mute", os.getpid(), path, answers=False)]
+
+
+def test_the_only_gate_needs_no_name(directory: Path) -> None:
+    """One that does not answer is no second one."""
+    with _gate("gate") as path:
+        gone, stale = listen("gone")
+        gone.close()
+
+        assert find_gate().path == path
+        assert not stale.exists()
+
+
+def test_a_gate_is_meant_by_its_name_and_its_process(directory: Path) -> None:
+    """`name`, `name@pid` and the pid, as far as one gate has it; gates of one process by the names of their files."""
+    with _gate("a", 1) as a1, _gate("a", 2) as a2, _gate("b", 3) as b3, _gate("c", 4) as c4, _gate("c", 4) as other:
+        names = ("b", "a@1", "a@2", "3", c4.stem, other.stem)
+
+        assert [find_gate(name).path for name in names] == [b3, a1, a2, b3, c4, other]
+        with pytest.raises(AmbiguousName, match="gate 'a' may be a@1, a@2; say which one, with -g"):
+            find_gate("a")
+        with pytest.raises(AmbiguousName, match=f"gate 'c' may be {c4.stem}, {other.stem}; say"):
+            find_gate("c")
+        with pytest.raises(AmbiguousName, match=r"gate may be a@1, a@2, b@3, "):
+            find_gate()
+        with pytest.raises(Unreachable, match=r"no gate 'd' runs here, but a@1, .*choose one, with -g"):
+            find_gate("d")
+
+
+def test_without_a_gate_the_error_says_how_to_start_one(directory: Path) -> None:
+    """Whoever looks first and starts later learns the order."""
+    with pytest.raises(Unreachable, match="no gate runs here; start one with"):
+        find_gate()
+    with pytest.raises(Unreachable, match="no gate 'a' runs here; start one with"):
+        find_gate("a")

@@ -1,0 +1,217 @@
+"""The wire: what a line may be, and what is said about one that is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import msgspec
+import pytest
+
+from tokengate.control import _protocol
+from tokengate.control._exceptions import BadRequest, UnknownToken
+from tokengate.control._protocol import Request
+from tokengate.control.messages import (
+    VERBS,
+    Message,
+    Outcome,
+    Pause,
+    Retag,
+    SetState,
+    Stream,
+    StreamItem,
+    Throttle,
+    Tokens,
+    Visit,
+    verb_of,
+)
+
+# {field: a value that JSON has}
+_VALUES: dict[str, Any] = {
+    "name": "a",
+    "token": 1,
+    "priority": 2,
+    "selector": "*",
+    "id": "b",
+    "values": {"n": [1, None]},
+}
+
+
+def _example(found: type[Message]) -> Message:
+    """A message of a class with a value in each field that has none of its own."""
+    fields = [field.name for field in attrs.fields(found) if field.default is attrs.NOTHING]
+    return found(**{name: _VALUES[name] for name in fields})
+
+
+def _request(verb: str, args: str) -> Request:
+    return _protocol.decode_request(f'{{"id": 1, "verb": "{verb}", "args": {args}}}'.encode())
+
+
+@pytest.mark.parametrize("found", [found for found in VERBS.values() if not found.local], ids=verb_of)
+def test_each_verb_comes_through_the_wire_as_it_was(found: type[Message]) -> None:
+    """What the client writes is what the server reads, for every message that is not local."""
+    message = _example(found)
+    line = _protocol.encode_request(7, message)
+    request = _protocol.decode_request(line)
+
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+    assert request.id == 7
+    assert _protocol.decode_message(request) == message
+
+
+def test_arguments_that_are_left_out_are_the_defaults() -> None:
+    """`args` may be left out, and any part of it that has a default."""
+    assert _protocol.decode_message(Request(1, "tokens")) == Tokens()
+    assert _protocol.decode_message(_request("pause", '{"ids": [1, 2]}')) == Pause(ids=(1, 2))
+    assert _protocol.decode_message(_request("retag", '{"set": {"a": "b"}}')) == Retag(set={"a": "b"})
+
+
+@pytest.mark.parametrize(
+    ("verb", "args", "said"),
+    [
+        ("pawse", "{}", "no verb 'pawse'; there are: actors, "),
+        ("on_tokens", "{}", "no verb 'on_tokens'"),
+        ("message", "{}", "no verb 'message'"),
+        ("visit", '{"name": "a", "function": "os.system"}', "'visit' cannot come through a socket"),
+        ("pause", '{"selektor": "*"}', "'pause' has no field 'selektor'; its fields are: selector, ids, dry_run, "),
+        ("info", '{"all": true}', "'info' has no field 'all'; its fields are: none"),
+        ("describe", "{}", "'describe' cannot be read: Object missing required field `token`"),
+        ("describe", '{"token": "1"}', r"Expected `int`, got `str` - at `\$.token`"),
+        ("describe", '{"token": 1.5}', "Expected `int`, got `float`"),
+        ("describe", "[1]", "Expected `object`, got `array`"),
+        ("terminate", '{"mode": "nicely"}', "Invalid enum value 'nicely'"),
+        ("cancel", "{}", "missing required field `request`"),
+    ],
+)
+def test_what_is_wrong_with_a_question_is_said(verb: str, args: str, said: str) -> None:
+    """The error names the verb, and the field or value that is wrong; unknown fields are never passed over."""
+    with pytest.raises(BadRequest, match=said):
+        _protocol.decode_message(_request(verb, args))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"hello",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"id": 1}',
+        b'{"verb": "info"}',
+        b'{"id": -1, "verb": "info"}',
+        b'{"id": 1.5, "verb": "info"}',
+        b'{"id": 99999999999999999999, "verb": "info"}',
+        b'{"id": 1, "verb": "\\ud800"}',
+        b'{"id": 1, "verb": "info", "args": {}, "pickle": ""}',
+        b'{"id": 1, "verb": "info", "args": ' + b"[" * 30_000,
+        b"[" * 60_000,
+        b'{"id": 1, "verb": "info"} {"id": 2, "verb": "info"}',
+    ],
+)
+def test_a_line_that_is_no_request_is_a_bad_request(line: bytes) -> None:
+    """Whatever comes, nothing but `BadRequest` is raised for it."""
+    with pytest.raises(BadRequest, match="no request"):
+        _protocol.decode_request(line)
+
+
+@pytest.mark.parametrize("value", ["[" * 20_000 + "]" * 20_000, "9" * 9_000, '"\\ud800"', "1e999"])
+def test_values_that_python_cannot_hold_are_a_bad_request(value: str) -> None:
+    """Values of any JSON type, as for `set_state`, may still be too deep, too long, or no text."""
+    with pytest.raises(BadRequest):
+        _protocol.decode_message(_request("set_state", f'{{"name": "a", "values": {{"a": {value}}}}}'))
+
+
+def test_long_input_is_cut_in_the_error() -> None:
+    """An error about a field does not send all of it back."""
+    with pytest.raises(BadRequest) as caught:
+        _protocol.decode_message(_request("info", f'{{"{"x" * 10_000}": 1}}'))
+
+    assert len(str(caught.value)) < 200
+
+
+def test_the_hello_tells_both_protocols() -> None:
+    """A client of another protocol learns its number and ours."""
+    _protocol.check_client_hello(_protocol.encode_client_hello())
+
+    with pytest.raises(BadRequest, match="protocol 2, and this gate 1"):
+        _protocol.check_client_hello(b'{"hello": {"protocol": 2}}')
+
+
+@pytest.mark.parametrize("line", [b"", b"GET / HTTP/1.1", b'{"id": 1, "verb": "info"}', b'{"hello": 1}', b"[" * 60_000])
+def test_a_first_line_that_is_no_hello_is_told_what_one_looks_like(line: bytes) -> None:
+    """Whoever types by hand learns how to begin."""
+    with pytest.raises(BadRequest, match=r'begin with {"hello":{"protocol":1}}'):
+        _protocol.check_client_hello(line)
+
+
+def test_replies_come_through_the_wire_as_they_were() -> None:
+    """A result, an item, an end and an error are told apart, and carry the request's id."""
+    outcomes = (Outcome(1, "resize", "paused"),)
+    result = _protocol.decode_reply(_protocol.encode_result(1, outcomes))
+    item = StreamItem(1.5, "dead_letter", "/a", None, "all of it", lost=3)
+
+    assert msgspec.json.decode(result.result, type=tuple[Outcome, ...]) == outcomes
+    assert _protocol.decode_reply(_protocol.encode_item(2, item)).item == item
+    assert _protocol.decode_reply(_protocol.encode_end(3)).end
+    assert _protocol.decode_reply(_protocol.encode_error(4, UnknownToken("no token 9"))).error == _protocol.ErrorText(
+        "UnknownToken", "no token 9"
+    )
+
+
+def test_the_text_of_an_error_is_taken_without_calling_it() -> None:
+    """A subclass may have a `__str__` of its own, which is a user's code."""
+
+    class Sly(UnknownToken):
+        def __str__(self) -> str:
+            raise AssertionError("called")
+
+    told = _protocol.decode_reply(_protocol.encode_error(None, Sly("text"))).error
+
+    assert told == _protocol.ErrorText("Sly", "text")
+
+
+def test_text_that_utf_8_does_not_have_is_told_nevertheless() -> None:
+    """Names of files may hold bytes that are no text; an error about one gets through."""
+    told = _protocol.decode_reply(_protocol.encode_error(1, UnknownToken("file \udcff"))).error
+
+    assert told == _protocol.ErrorText("UnknownToken", "file \\udcff")
+
+
+def test_an_answer_that_no_client_would_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names both sizes and the remedy."""
+    monkeypatch.setattr(_protocol, "MAX_ANSWER", 100)
+
+    with pytest.raises(BadRequest, match=r"has 2\d\d bytes, and may have 100; ask for less"):
+        _protocol.encode_result(1, "x" * 200)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (Visit("a", len), "'visit' cannot go through a socket"),
+        (SetState("a", {"n": object()}), "'set_state' cannot go through a socket .*; use JSON's types"),
+        (SetState("a", {"n": "\udcff"}), "'set_state' cannot go through a socket"),
+        (Tokens("x" * 70_000), "'tokens' has 70... bytes, and may have 65536"),
+    ],
+)
+def test_the_client_refuses_what_the_gate_would_not_read(message: Message, said: str) -> None:
+    """The error comes before anything is sent."""
+    with pytest.raises(BadRequest, match=said):
+        _protocol.encode_request(1, message)
+
+
+def test_a_number_that_json_does_not_have_is_refused_by_the_gate() -> None:
+    """Infinity becomes null on the wire, which is no number: it is never taken for something else."""
+    line = _protocol.encode_request(1, Pause(selector="*", wait=float("inf")))
+    with pytest.raises(BadRequest, match="Expected `float`, got `null`"):
+        _protocol.decode_message(_protocol.decode_request(line))
+
+    assert Throttle("*").rate is None  # where null does mean something, it is the default
+
+
+def test_streams_are_answered_by_items() -> None:
+    """Each verb of a stream has the item as its answer."""
+    assert {verb_of(found) for found in VERBS.values() if issubclass(found, Stream)} == {"events", "trace", "watch"}
+    assert all(found.answer is StreamItem for found in VERBS.values() if issubclass(found, Stream))

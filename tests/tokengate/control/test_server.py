@@ -1,0 +1,650 @@
+"""The control socket's server: what it answers, what it bounds, and what it survives."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import pytest
+import trio
+
+from tokengate.control import _protocol, _server
+from tokengate.control._exceptions import BadSelector, UnknownToken
+from tokengate.control._server import ControlServer
+from tokengate.control.messages import Describe, Events, Info, Message, Outcome, Pause, Stream, StreamItem, Watch
+
+pytestmark = pytest.mark.trio
+
+Answer = Callable[[Any], Awaitable[Any]]
+
+
+@attrs.define
+class Desk:
+    """A backend that answers as the test says.
+
+    Attributes:
+        answers: {question: what answers it}; others are answered by None.
+        asked: what was asked, in order.
+        followed: the streams that are open.
+        items: what the streams yield; they end when it is closed.
+    """
+
+    answers: dict[type[Message], Answer] = attrs.field(factory=dict)
+    asked: list[Message] = attrs.field(factory=list)
+    followed: list[Stream] = attrs.field(factory=list)
+    send: trio.MemorySendChannel[StreamItem] = attrs.field(init=False)
+    items: trio.MemoryReceiveChannel[StreamItem] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.send, self.items = trio.open_memory_channel[StreamItem](0)
+
+    async def ask(self, message: Message) -> Any:
+        self.asked.append(message)
+        answer = self.answers.get(type(message))
+        return None if answer is None else await answer(message)
+
+    @asynccontextmanager
+    async def follow(self, stream: Stream) -> AsyncIterator[AsyncIterator[StreamItem]]:
+        if (answer := self.answers.get(type(stream))) is not None:
+            await answer(stream)
+        self.followed.append(stream)
+        try:
+            yield self.items
+        finally:
+            self.followed.remove(stream)
+
+
+class Wire:
+    """A client that sees each line."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.buffer = b""
+
+    async def send(self, *lines: object) -> None:
+        await self.send_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+
+    async def send_bytes(self, sent: bytes) -> None:
+        await self.stream.send_all(sent)
+
+    async def receive(self) -> Any:
+        """Return the next line, or None at the end."""
+        while b"\n" not in self.buffer:
+            try:
+                got = await self.stream.receive_some()
+            except trio.BrokenResourceError:  # closed while there was more to read
+                got = b""
+            if not got:
+                assert self.buffer == b""
+                return None
+            self.buffer += got
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return json.loads(line)
+
+    async def ask(self, id: int, verb: str, **args: object) -> Any:
+        await self.send({"id": id, "verb": verb, "args": args})
+        return await self.receive()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stream.aclose()
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+async def server(desk: Desk, tmp_path_factory: pytest.TempPathFactory, nursery: trio.Nursery) -> ControlServer:
+    made = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
+    assert made.path is None
+    await nursery.start(made.serve)
+    return made
+
+
+@pytest.fixture
+async def connect(server: ControlServer) -> AsyncIterator[Callable[..., Awaitable[Wire]]]:
+    """A function that connects to the server, by default with both hellos said."""
+    made: list[Wire] = []
+
+    async def connect(*, greeted: bool = True) -> Wire:
+        assert server.path is not None
+        wire = Wire(await trio.open_unix_socket(server.path))
+        made.append(wire)
+        if greeted:
+            assert (await wire.receive())["hello"]["protocol"] == 1
+            await wire.send({"hello": {"protocol": 1}})
+        return wire
+
+    yield connect
+    for wire in made:
+        await trio.aclose_forcefully(wire.stream)
+
+
+Connect = Callable[..., Awaitable[Wire]]
+
+
+@pytest.fixture
+async def wire(connect: Connect) -> Wire:
+    return await connect()
+
+
+def _item(text: str, lost: int = 0) -> StreamItem:
+    return StreamItem(0.0, "token_queued", "/a", 1, text, lost)
+
+
+async def _raise(error: BaseException) -> None:
+    await trio.lowlevel.checkpoint()
+    raise error
+
+
+async def _tell_path(server: ControlServer, *, task_status: trio.TaskStatus[Path | None]) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        task_status.started(server.path)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await trio.testing.wait_all_tasks_blocked()
+
+
+# --- Talking ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_server_says_who_it_is_and_answers(desk: Desk, connect: Connect) -> None:
+    """Hello for hello, then an answer with the request's id."""
+    outcome = Outcome(3, "resize", "paused")
+
+    async def pause(message: Pause) -> tuple[Outcome, ...]:
+        return (outcome,)
+
+    desk.answers[Pause] = pause
+    wire = await connect(greeted=False)
+    hello = await wire.receive()
+    await wire.send({"hello": {"protocol": 1}})
+    answer = await wire.ask(7, "pause", ids=[3], wait=1)
+
+    assert hello["hello"] == {"protocol": 1, "gate": "gate", "pid": os.getpid(), "version": "0.1.0"}
+    assert answer == {"id": 7, "result": [attrs.asdict(outcome)]}
+    assert desk.asked == [Pause(ids=(3,), wait=1.0)]
+
+
+async def test_a_client_of_another_protocol_is_told_so_and_let_go(desk: Desk, connect: Connect) -> None:
+    """The error has both numbers; nothing that came with the hello is done."""
+    wire = await connect(greeted=False)
+    await wire.receive()
+    await wire.send({"hello": {"protocol": 9}}, {"id": 1, "verb": "info"})
+    told = await wire.receive()
+
+    assert told["id"] is None
+    assert told["error"]["type"] == "BadRequest"
+    assert "protocol 9, and this gate 1" in told["error"]["message"]
+    assert await wire.receive() is None
+    assert desk.asked == []
+
+
+async def test_what_is_wrong_is_told_and_the_connection_goes_on(desk: Desk, wire: Wire) -> None:
+    """A line that is no request, an unknown verb or field, a local verb: the next request is answered."""
+    await wire.send_bytes(b"what?\n")
+    told = [
+        await wire.receive(),
+        await wire.ask(2, "pawse"),
+        await wire.ask(3, "info", all=True),
+        await wire.ask(4, "visit", name="a", function="print"),
+    ]
+
+    assert [(answer["id"], answer["error"]["type"]) for answer in told] == [
+        (None, "BadRequest"),
+        (2, "BadRequest"),
+        (3, "BadRequest"),
+        (4, "BadRequest"),
+    ]
+    assert desk.asked == []
+    assert await wire.ask(5, "info") == {"id": 5, "result": None}
+
+
+async def test_a_slow_request_holds_up_nobody(desk: Desk, wire: Wire) -> None:
+    """Requests of one connection are answered as they are done."""
+    done = trio.Event()
+    desk.answers[Describe] = lambda message: done.wait()
+    await wire.send({"id": 1, "verb": "describe", "args": {"token": 1}})
+    second = await wire.ask(2, "info")
+    done.set()
+
+    assert second == {"id": 2, "result": None}
+    assert await wire.receive() == {"id": 1, "result": None}
+
+
+async def test_an_id_can_be_used_again_once_it_is_answered(desk: Desk, wire: Wire) -> None:
+    """While it is not, a second request with it could not be told from the first."""
+    done = trio.Event()
+    desk.answers[Describe] = lambda message: done.wait()
+    await wire.send({"id": 1, "verb": "describe", "args": {"token": 1}})
+    twice = await wire.ask(1, "info")
+    done.set()
+    first = await wire.receive()
+
+    assert "request 1 is not answered yet" in twice["error"]["message"]
+    assert first == {"id": 1, "result": None}
+    assert await wire.ask(1, "info") == {"id": 1, "result": None}
+
+
+# --- Errors ----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_error_of_ours_is_told_by_its_name_and_text(desk: Desk, wire: Wire) -> None:
+    """For questions and for streams."""
+    desk.answers[Describe] = lambda message: _raise(UnknownToken("there is no token 3"))
+    desk.answers[Watch] = lambda message: _raise(BadSelector("'!' at 1"))
+
+    assert await wire.ask(1, "describe", token=3) == {
+        "id": 1,
+        "error": {"type": "UnknownToken", "message": "there is no token 3"},
+    }
+    assert await wire.ask(2, "watch", selector="!") == {
+        "id": 2,
+        "error": {"type": "BadSelector", "message": "'!' at 1"},
+    }
+
+
+class Sly(Exception):
+    """Its text is code."""
+
+    def __str__(self) -> str:
+        raise AssertionError("called")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("error", [Sly("secret"), SystemExit("secret"), ExceptionGroup("secret", [ValueError("x")])])
+async def test_other_errors_are_logged_and_told_by_their_type_only(
+    error: BaseException, desk: Desk, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No text of an unknown exception is asked for: it could run a user's code on the system loop, or tell too much."""
+    desk.answers[Info] = lambda message: _raise(error)
+    desk.answers[Events] = lambda message: _raise(error)
+    told = [await wire.ask(1, "info"), await wire.ask(2, "events")]
+
+    name = type(error).__name__
+    assert [answer["error"]["type"] for answer in told] == ["InternalError", "InternalError"]
+    assert told[0]["error"]["message"] == f"the gate failed at 'info' ({name}); its log says where"
+    records = [record for record in caplog.records if record.name == "tokengate.control"]
+    assert [record.levelno for record in records] == [logging.ERROR, logging.ERROR]
+    assert f"control failed at 'info' ({name})\n" in records[0].getMessage()
+    assert "in ask" in records[0].getMessage()
+    assert "secret" not in caplog.text
+    assert await wire.ask(3, "describe", token=1) == {"id": 3, "result": None}
+
+
+@pytest.mark.parametrize("answer", [object(), "\udcff", Sly("x"), {(1, 2): 3}])
+async def test_an_answer_that_json_does_not_have_is_an_error(answer: object, desk: Desk, wire: Wire) -> None:
+    """It is told as a fault of the gate; the connection goes on."""
+
+    async def give(message: Info) -> object:
+        return answer
+
+    desk.answers[Info] = give
+    told = await wire.ask(1, "info")
+
+    assert told["error"]["type"] == "InternalError"
+    assert await wire.ask(2, "throttles") == {"id": 2, "result": None}
+
+
+async def test_an_answer_that_is_too_long_is_an_error(desk: Desk, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told with the remedy."""
+    monkeypatch.setattr(_protocol, "MAX_ANSWER", 1000)
+
+    async def give(message: Info) -> str:
+        return "x" * 1000
+
+    desk.answers[Info] = give
+    told = await wire.ask(1, "info")
+
+    assert told["error"]["type"] == "BadRequest"
+    assert "ask for less" in told["error"]["message"]
+
+
+async def test_a_failure_of_the_server_itself_ends_one_connection_only(
+    wire: Wire, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing escapes into the loop: supervisors and timers live there."""
+    with monkeypatch.context() as patched:
+        patched.setattr(_protocol, "decode_request", lambda line: 1 / 0)
+        broken = await connect()
+        await broken.send({"id": 1, "verb": "info"})
+        end = await broken.receive()
+
+    assert end is None
+    assert "a connection to gate 'gate' is closed" in caplog.text
+    assert await wire.ask(1, "info") == {"id": 1, "result": None}
+
+
+async def test_when_accepting_fails_the_server_ends_and_the_loop_does_not(
+    desk: Desk,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is logged, and the socket's file goes."""
+    monkeypatch.setattr(trio.SocketListener, "accept", lambda self: _raise(OSError("no more")))
+    server = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
+    async with trio.open_nursery() as nursery:
+        path: Path = await nursery.start(_tell_path, server)
+
+    assert not path.exists()
+    assert server.path is None
+    assert "control socket of gate 'gate' is closed" in caplog.text
+
+
+# --- Streams ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_is_items_and_an_end(desk: Desk, wire: Wire) -> None:
+    """The end comes when the backend has no more."""
+    await wire.send({"id": 1, "verb": "events"})
+    await desk.send.send(_item("one"))
+    await desk.send.send(_item("two", lost=2))
+    got = [await wire.receive(), await wire.receive()]
+    await desk.send.aclose()
+
+    assert [(answer["id"], answer["item"]["text"], answer["item"]["lost"]) for answer in got] == [
+        (1, "one", 0),
+        (1, "two", 2),
+    ]
+    assert await wire.receive() == {"id": 1, "end": True}
+    assert desk.followed == []
+
+
+async def test_cancel_ends_a_stream(desk: Desk, wire: Wire) -> None:
+    """The answer says that it was there; one that was not, or is no stream, is not cancelled."""
+    done = trio.Event()
+    desk.answers[Describe] = lambda message: done.wait()
+    await wire.send({"id": 1, "verb": "events"}, {"id": 2, "verb": "describe", "args": {"token": 1}})
+    await _until(lambda: bool(desk.followed))
+    cancelled = [await wire.ask(3, "cancel", request=1), await wire.receive()]
+    others = [await wire.ask(4, "cancel", request=1), await wire.ask(5, "cancel", request=2)]
+    done.set()
+
+    assert cancelled == [{"id": 3, "result": True}, {"id": 1, "end": True}]
+    assert desk.followed == []
+    assert others == [{"id": 4, "result": False}, {"id": 5, "result": False}]
+    assert await wire.receive() == {"id": 2, "result": None}
+
+
+async def test_a_stream_can_be_cancelled_in_the_breath_that_asks_for_it(desk: Desk, wire: Wire) -> None:
+    """The cancel may be read before the stream's task has run at all."""
+    await wire.send({"id": 1, "verb": "events"}, {"id": 2, "verb": "cancel", "args": {"request": 1}})
+
+    assert [await wire.receive(), await wire.receive()] == [{"id": 2, "result": True}, {"id": 1, "end": True}]
+
+
+async def test_a_client_that_goes_takes_back_what_it_asked_for(desk: Desk, connect: Connect) -> None:
+    """Streams are closed in the backend, and questions cancelled."""
+    cancelled = trio.Event()
+
+    async def wait(message: Describe) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    desk.answers[Describe] = wait
+    wire = await connect()
+    await wire.send({"id": 1, "verb": "events"}, {"id": 2, "verb": "describe", "args": {"token": 1}})
+    await _until(lambda: bool(desk.followed and desk.asked))
+    await wire.stream.aclose()
+    await cancelled.wait()
+    await _until(lambda: not desk.followed)
+
+
+async def test_a_slow_reader_loses_items_and_learns_how_many(desk: Desk, wire: Wire) -> None:
+    """The publisher is never held up, nothing is queued without bound, and item for item is accounted for."""
+    sent = 20_000
+    await wire.send({"id": 1, "verb": "events"})
+    for n in range(sent):
+        await desk.send.send(_item(f"{n:0100}", lost=1 if n == sent // 2 else 0))
+    got: list[Any] = []
+    while not got or got[-1].get("item", {}).get("text") != "last":
+        with trio.move_on_after(0.01) as nothing_there:
+            got.append(await wire.receive())
+        if nothing_there.cancelled_caught:
+            await desk.send.send(_item("last"))
+
+    texts = [answer["item"]["text"] for answer in got]
+    lost = [answer["item"]["lost"] for answer in got]
+    assert len(got) < sent / 2
+    assert texts[:3] == [f"{n:0100}" for n in range(3)]
+    assert lost[:-1] == [0] * (len(got) - 1)
+    assert len(got) + lost[-1] == sent + 2  # the last one, and the one that the backend had lost
+
+
+# --- Bounds ----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_connection_too_many_is_told_and_let_go(connect: Connect) -> None:
+    """64 are served; when one of them closes there is room."""
+    wires = [await connect() for _ in range(64)]
+    refused = await connect(greeted=False)
+    told = await refused.receive()
+
+    assert told["error"] == {
+        "type": "Unreachable",
+        "message": "gate 'gate' has 64 connections already; close one",
+    }
+    assert await refused.receive() is None
+    await wires.pop().stream.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    again = await connect()
+    assert await again.ask(1, "info") == {"id": 1, "result": None}
+    assert await wires[0].ask(1, "info") == {"id": 1, "result": None}
+
+
+async def test_a_connection_is_not_read_from_while_32_requests_are_in_flight(desk: Desk, wire: Wire) -> None:
+    """The 33rd waits for the first answer, and other connections do not."""
+    done = trio.Event()
+    desk.answers[Describe] = lambda message: done.wait()
+    await wire.send(*({"id": n, "verb": "describe", "args": {"token": n}} for n in range(100)))
+    await trio.testing.wait_all_tasks_blocked()
+    at_once = len(desk.asked)
+    done.set()
+    answers = [await wire.receive() for _ in range(100)]
+
+    assert at_once == 32
+    assert sorted(answer["id"] for answer in answers) == list(range(100))
+
+
+async def test_cancel_needs_no_room(desk: Desk, wire: Wire) -> None:
+    """A client with 32 streams can still end one."""
+    await wire.send(*({"id": n, "verb": "events"} for n in range(32)))
+    await _until(lambda: len(desk.followed) == 32)
+
+    assert await wire.ask(99, "cancel", request=31) == {"id": 99, "result": True}
+    assert await wire.receive() == {"id": 31, "end": True}
+
+
+@pytest.mark.parametrize("ended", [b"", b"\n"], ids=["without an end", "with an end"])
+async def test_a_line_that_is_too_long_ends_the_connection(ended: bytes, desk: Desk, wire: Wire) -> None:
+    """The error says how long it may be; a line of just that length is read."""
+    fits = b'{"id": 1, "verb": "info"}'
+    await wire.send_bytes(fits + b" " * (65_536 - len(fits)) + b"\n")
+    answer = await wire.receive()
+    await wire.send_bytes(b"x" * 65_537 + ended)
+    told = await wire.receive()
+
+    assert answer == {"id": 1, "result": None}
+    assert told["id"] is None
+    assert told["error"] == {"type": "BadRequest", "message": "a line has more than 65536 bytes; send less at once"}
+    assert await wire.receive() is None
+
+
+@pytest.mark.parametrize("sent", [b'{"id": 1, ', b'{"id": 1, "verb": "info"}\n{"id": 2, '])
+async def test_a_line_that_stays_half_written_ends_the_connection(
+    sent: bytes, connect: Connect, autojump_clock: Any
+) -> None:
+    """After 30 seconds, however it dribbles; a client that has begun nothing may be silent for as long as it likes."""
+    silent, half = await connect(), await connect()
+    began_at = trio.current_time()
+    await half.send_bytes(sent)
+    await trio.sleep(20)
+    await half.send_bytes(b'"verb"')
+    told = await half.receive()
+    if told.get("id") == 1:
+        told = await half.receive()
+
+    assert trio.current_time() - began_at == pytest.approx(30)
+    assert "a line that was begun 30 s ago has no end" in told["error"]["message"]
+    assert await half.receive() is None
+    await trio.sleep(10_000)
+    assert await silent.ask(1, "info") == {"id": 1, "result": None}
+
+
+async def test_a_client_that_never_says_hello_is_let_go(connect: Connect, autojump_clock: Any) -> None:
+    """Else connections that say nothing would take all the room for ever."""
+    wire = await connect(greeted=False)
+    began_at = trio.current_time()
+    hello, told, end = [await wire.receive() for _ in range(3)]
+
+    assert "hello" in hello
+    assert "has no end" in told["error"]["message"]
+    assert end is None
+    assert trio.current_time() - began_at == pytest.approx(30)
+
+
+async def test_a_client_that_does_not_read_is_let_go(
+    desk: Desk, wire: Wire, connect: Connect, autojump_clock: Any
+) -> None:
+    """After 10 seconds in which it took nothing; what it asked for is taken back, and others are served meanwhile."""
+
+    async def give(message: Info) -> str:
+        return "x" * 1_000_000
+
+    desk.answers[Info] = give
+    began_at = trio.current_time()
+    await wire.send({"id": 1, "verb": "events"}, *({"id": n, "verb": "info"} for n in range(2, 40)))
+    await _until(lambda: bool(desk.followed))
+    await trio.testing.wait_all_tasks_blocked()
+    other = await connect()
+    answer = await other.ask(1, "throttles")
+    asked = len(desk.asked)
+    while desk.followed:
+        await trio.sleep(1)
+
+    assert answer == {"id": 1, "result": None}
+    assert asked <= 33  # what is in flight, and one question of the other client's
+    assert trio.current_time() - began_at == pytest.approx(10, abs=1.1)
+
+
+async def test_a_client_that_reads_slowly_gets_all_of_it(desk: Desk, wire: Wire, autojump_clock: Any) -> None:
+    """Time counts from chunk to chunk, not for the whole answer."""
+
+    async def give(message: Info) -> str:
+        return "x" * 2_000_000
+
+    desk.answers[Info] = give
+    await wire.send({"id": 1, "verb": "info"})
+    got = b""
+    while not got.endswith(b"\n"):
+        await trio.sleep(5)
+        got += await wire.stream.receive_some(100_000)
+
+    assert len(got) > 2_000_000
+    assert trio.current_time() > 20
+
+
+# --- Who may, and what stays -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("user", "served"), [(os.geteuid(), True), (0, True), (None, True), (12345, False)])
+async def test_only_the_gates_own_user_and_root_are_served(
+    user: int | None, served: bool, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one is told so; where the system does not say who it is, the directory's mode has to do."""
+    monkeypatch.setattr(_server, "_user_of", lambda client: user)
+    wire = await connect(greeted=False)
+    first = await wire.receive()
+
+    assert ("hello" in first) is served
+    if not served:
+        assert "user 12345 may not control it" in first["error"]["message"]
+        assert await wire.receive() is None
+
+
+@pytest.mark.skipif(not hasattr(trio.socket, "SO_PEERCRED"), reason="the system does not say who connects")
+async def test_the_user_of_a_client_is_who_connected() -> None:
+    """As the system has it."""
+    one, other = trio.socket.socketpair()
+    with one, other:
+        assert _server._user_of(one) == os.geteuid()
+
+
+async def test_the_socket_goes_with_the_server(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """It is the user's alone while it is there, and clients see an end."""
+    server = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        path = server.path
+        assert path is not None
+        mode = path.stat().st_mode
+        wire = Wire(await trio.open_unix_socket(path))
+        await wire.receive()
+        nursery.cancel_scope.cancel()
+    async with wire:
+        with trio.CancelScope(shield=True):
+            end = await wire.receive()
+
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+    assert end is None
+    assert server.path is None
+    assert not path.exists()
+
+
+async def test_a_file_that_took_the_sockets_name_stays(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The server removes only what it has made."""
+    server = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        path = server.path
+        assert path is not None
+        path.rename(path.with_suffix(".old"))
+        path.write_text("other")
+        nursery.cancel_scope.cancel()
+
+    assert path.read_text() == "other"
+
+
+async def test_a_forked_child_closes_what_it_inherits_and_leaves_the_file(server: ControlServer, wire: Wire) -> None:
+    """The parent goes on serving, and a client of it sees its end although the child lives."""
+    path = server.path
+    assert path is not None
+    await wire.ask(1, "info")
+    sockets = [sock.fileno() for sock in server._sockets]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.12 warns of any fork with threads
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            server.disown()
+            server.disown()
+            closed = [not Path(f"/proc/self/fd/{fd}").exists() for fd in sockets]
+            code = 0 if all(closed) and server.path is None and path.exists() else 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+
+    assert len(sockets) == 2
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert await wire.ask(2, "info") == {"id": 2, "result": None}

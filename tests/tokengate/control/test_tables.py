@@ -1,0 +1,190 @@
+"""Answers as people read them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_gate import row
+from rich.console import Console
+
+from tokengate.control import messages
+from tokengate.control._cells import duration, number, plain, size
+from tokengate.control._discovery import FoundGate
+from tokengate.control._tables import as_text, renderable
+from tokengate.control.messages import (
+    VERBS,
+    ActorOutcome,
+    ActorRow,
+    ActorState,
+    ActorStatistics,
+    Argument,
+    Attribute,
+    ChildCountsRow,
+    ChildRow,
+    Frame,
+    GateInfo,
+    Outcome,
+    StreamItem,
+    ThrottleRow,
+    TokenDescription,
+    TokenPage,
+    TokenStack,
+    TreeRow,
+)
+
+STATISTICS = ActorStatistics(60.0, 40, 2, 0.004, 1.5, 12.0, 0.9)
+ACTOR = ActorRow("/shop/mailer", "Mailer", "io", "running", 3, 10_000, (1, 2, 3, 4, 5), 3, 999, True, False)
+COUNTED = ActorRow("/a", "A", "io", "running", 3, 10_000, (), 1, 999, False, False, 0.4, STATISTICS)
+DESCRIPTION = TokenDescription(
+    row(7, held="pause_requested", tags={"tenant": "acme"}),
+    (Argument("0", "str", 3, "'a b'"), Argument("key", "str", 8, None, redacted=True)),
+    (8, 9), 100.0, 100.5, 103.0, 5.0, 2.0, ("token 8",), "cpu-3", 0.73, 2_500_000, True, True, {"timeout": "30 s"},
+)  # fmt: skip
+INFO = GateInfo("shop", 4711, "0.1", "3.13", "open", 4000.0, {"running": 3, "queued": 0}, 7, 2, 8, 1, ("cpu-9",), True)
+TREE = (
+    TreeRow(0, "/", "shop", "Supervisor", "running", "", 0, "one_for_one", 0, (), False),
+    TreeRow(1, "/a", "a", "Supervisor", "running", "permanent", 0, "rest_for_one", 0, (), False),
+    TreeRow(2, "/a/b", "b", "Mailer", "restarting", "transient", 3, "", 12, (4, 5), True),
+    TreeRow(1, "/c", "c", "resize", "running", "permanent", 0, "", 0, (), False),
+)
+
+# (an answer, what must be read in it)
+SHOWN: list[tuple[Any, list[str]]] = [
+    (TokenPage((row(7),), 1, 1, 0), ["ID", "7", "running", "resize", "/shop/resize", "3.0s", "2.0s"]),
+    (DESCRIPTION, ["running (pause requested)", "#8 #9", "token 8", "cpu-3", "73%", "2.5 MB", "--force"]),
+    (DESCRIPTION, ["tenant=acme", "(redacted)", "'a b'", "policy timeout  30 s", "for 5.0s; 2.0s do not count"]),
+    (
+        TokenStack(7, "resize", "thread", "cpu-3", (Frame("/a.py", 12, "resize", "return x[0]"),)),
+        ["#7 resize runs on thread cpu-3", "/a.py:12 in resize", "    return x[0]"],
+    ),
+    (TokenStack(7, "resize", "nowhere", None, ()), ["#7 resize has not begun"]),
+    ((ACTOR,), ["/shop/mailer", "running (suspended)", "#1 #2 #3 +2", "999"]),
+    ((COUNTED,), ["40%", "LONGEST", "12.0s", "90%"]),
+    (TREE, ["shop", "restarting", "suspended", "transient", "restarts=3", "queued=12", "running #4 #5"]),
+    ((Outcome(7, "resize", "pause_requested"), Outcome(9, "", "would")), ["pause requested", "would be affected"]),
+    (ActorOutcome("/a", "pending", "3 are left"), ["/a: pending (3 are left)"]),
+    (ActorState("/a", "Counter", (Attribute("count", "int", None, "3"),)), ["/a (Counter)", "count", "int", "3"]),
+    (ActorState("/a", "Counter", ()), ["no attributes"]),
+    (ThrottleRow("tenant=acme", 10.0, None, 2, 3_000_000), ["tenant=acme", "10", "-"]),
+    ((ThrottleRow("*", 0.5, 2, 0, 0),), ["0.5", "AT ONCE"]),
+    ((ChildRow("a", "/a", "running", "permanent", 0, True, True),), ["permanent (significant)", "supervisor"]),
+    (ChildCountsRow(3, 2, 1, 1, 2), ["3 children: 1 supervisors, 2 workers; 2 active, 1 restarting"]),
+    (INFO, ["shop (open)", "4711", "1h06m", "3 running", "cpu-9", "also while it runs"]),
+    (StreamItem(0.25, "token_started", "/a", 7, "token 7", 3), ["(3 items were left out", ".250", "token 7"]),
+    ([FoundGate("shop", 4711, Path("/run/x.sock"), answers=False)], ["shop", "4711", "no", "/run/x.sock"]),
+    ((), ["none"]),
+    (None, ["None"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "parts"), SHOWN, ids=lambda value: type(value).__name__)
+def test_an_answer_says_what_is_in_it(answer: Any, parts: list[str]) -> None:
+    """Every class of an answer has a form of its own, in words of people."""
+    text = as_text(answer)
+
+    assert [part for part in parts if part not in text] == []
+
+
+def test_every_answer_of_the_vocabulary_has_a_form() -> None:
+    """A new answer without one would be shown as Python writes it."""
+    shown = {type(answer[0] if isinstance(answer, (tuple, list)) and answer else answer) for answer, _ in SHOWN}
+    answers = {getattr(verb.answer, "__args__", (verb.answer,))[0] for verb in VERBS.values() if not verb.local}
+
+    assert {answer for answer in answers if answer.__module__ == messages.__name__} <= shown
+
+
+@pytest.mark.parametrize("width", [80, None])
+@pytest.mark.parametrize("hostile", ["[bold]x[/]", "a\x1b[2Jb", "a\nb", "\u202ea", "\ud800", ":smile:"])
+def test_data_of_users_is_neither_markup_nor_control(hostile: str, width: int | None) -> None:
+    """Names, tags and values are shown as they are, and what could move the cursor as an escape."""
+    page = TokenPage((row(1, operation=hostile, tags={"t": hostile}),), 1, 1, 0)
+    text = as_text(page, width)
+    shown = hostile if hostile.isprintable() else ascii(hostile)[1:-1]
+
+    assert len(text.splitlines()) == 2
+    assert shown in text
+    assert all(char.isprintable() for line in text.splitlines() for char in line)
+
+
+@pytest.mark.parametrize("answer", [answer for answer, _ in SHOWN], ids=lambda value: type(value).__name__)
+def test_no_line_is_wider_than_the_terminal(answer: Any) -> None:
+    """80 columns are enough for every answer."""
+    assert all(len(line) <= 80 for line in as_text(answer, 80).splitlines())
+
+
+def test_a_narrow_list_keeps_every_column_and_a_line_for_each_token() -> None:
+    """Long names are cut, paths at their beginning; numbers never are."""
+    tokens = tuple(
+        row(10**6 + n, operation="shop.images.thumbnail_of_everything", actor="/shop/images/resizer",
+            held="pause_requested", tags={"tenant": "a" * 40}, running=500.0) for n in range(3)
+    )  # fmt: skip
+    lines = as_text(TokenPage(tokens, 3, 3, 0), 80).splitlines()
+
+    assert lines[0].split() == ["ID", "STATE", "OPERATION", "ACTOR", "PRI", "AGE", "RUNNING", "TAGS"]
+    assert len(lines) == 4
+    assert lines[1].startswith("1000000  running")
+    assert "/resizer " in lines[1]
+    assert "8m20s" in lines[1]
+
+
+def test_ids_stand_to_the_right() -> None:
+    """Numbers of different length can be compared at a glance."""
+    lines = as_text(TokenPage((row(7), row(1234)), 2, 2, 0)).splitlines()
+
+    assert lines[1].startswith("   7  running")
+    assert lines[2].startswith("1234  running")
+
+
+def test_a_wide_list_has_all_columns() -> None:
+    """What a row holds is there for whoever asks."""
+    titles = as_text(TokenPage((row(7),), 1, 1, 0), wide=True).splitlines()[0].split()
+
+    assert {"AFFINITY", "PARENT", "ATTEMPT", "STEPS"} <= set(titles)
+
+
+def test_a_part_of_a_list_says_so() -> None:
+    """Nobody takes a page for all."""
+    assert as_text(TokenPage((row(7),), 2345, 5000, 100)).endswith("101 to 101 of 2,345; 5,000 are live")
+    assert as_text(TokenPage((), 0, 12, 0)) == "no tokens here; 0 match, 12 are live"
+
+
+def test_a_tree_is_drawn_from_rows_with_their_depths() -> None:
+    """Each row stands below its supervisor, also when the tree begins at a node deeper down."""
+    whole, part = as_text(TREE).splitlines(), as_text(TREE[1:3]).splitlines()
+
+    assert [line[: line.index(row.kind)].rstrip() for line, row in zip(whole, TREE, strict=True)] == [
+        "shop", "├── a", "│   └── b", "└── c",
+    ]  # fmt: skip
+    assert [line[:5].rstrip() for line in part] == ["a  Su", "└── b"]
+
+
+def test_states_have_colours_on_a_terminal_only() -> None:
+    """A pipe gets plain text."""
+    page = TokenPage((row(7),), 1, 1, 0)
+    out = io.StringIO()
+    Console(file=out, force_terminal=True, color_system="standard", width=80).print(renderable(page))
+
+    assert "\x1b[32mrunning" in out.getvalue()
+    assert "\x1b" not in as_text(page)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "-"), (0, "0ms"), (-1, "0ms"), (0.25, "250ms"), (0.9996, "1.0s"), (3.21, "3.2s"), (59.96, "1m00s"),
+        (250, "4m10s"), (3599.6, "1h00m"), (11_100, "3h05m"), (86_399, "23h59m"), (187_200, "2d04h"),
+    ],
+)  # fmt: skip
+def test_a_duration_has_at_most_two_units(seconds: float | None, words: str) -> None:
+    """None overflows into the next: there is no `60.0s`."""
+    assert duration(seconds) == words
+
+
+def test_numbers_are_written_for_people() -> None:
+    """With commas, and bytes with a unit."""
+    assert [number(value) for value in (None, 3_000_000, 0.5, 10.0)] == ["-", "3,000,000", "0.5", "10"]
+    assert [size(count) for count in (None, 999, 2_500_000, 5 * 10**12)] == ["-", "999 B", "2.5 MB", "5000.0 GB"]
+    assert plain("x").plain == "x"

@@ -1,0 +1,210 @@
+"""Commands that do something to an actor, or to a child of a supervisor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from tokengate.cli._complete import complete_actor
+from tokengate.cli._connection import Connection, connected
+from tokengate.cli._errors import UsageProblem
+from tokengate.control.messages import (
+    DeleteChild,
+    Drain,
+    GetState,
+    Restart,
+    RestartChild,
+    SetState,
+    Stop,
+    Suspend,
+    TerminateChild,
+    Unsuspend,
+)
+
+_NAME_HELP = "NAME is an actor's path, or the last part of it; 'tokengate actors' lists them."
+
+_name_argument = click.argument("name", shell_complete=complete_actor)
+
+_wait_option = click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait so long for it.",
+)
+
+
+@click.command(epilog=_NAME_HELP)
+@_name_argument
+@connected
+def suspend(connection: Connection, name: str) -> None:
+    """Let an actor, or an operation, begin no more tokens.
+
+    \b
+    tokengate suspend mailer
+    tokengate unsuspend mailer
+    """  # noqa: D301  # click wants the backspace itself
+    connection.show(connection.ask(Suspend(name)))
+
+
+@click.command(epilog=_NAME_HELP)
+@_name_argument
+@connected
+def unsuspend(connection: Connection, name: str) -> None:
+    """Undo 'tokengate suspend'.
+
+    \b
+    tokengate unsuspend mailer
+    tokengate unsuspend /shop/mailer
+    """  # noqa: D301
+    connection.show(connection.ask(Unsuspend(name)))
+
+
+@click.command(epilog=_NAME_HELP)
+@_name_argument
+@click.option("--reopen", is_flag=True, help="Open its intake again.")
+@_wait_option
+@connected
+def drain(connection: Connection, name: str, reopen: bool, wait: float) -> None:
+    """Close an actor's intake and let it handle the rest.
+
+    It is not stopped.
+
+    \b
+    tokengate drain mailer --wait 60
+    tokengate drain mailer --reopen
+    """  # noqa: D301
+    connection.show(connection.ask(Drain(name, wait=wait, reopen=reopen)))
+
+
+@click.command(epilog=_NAME_HELP)
+@_name_argument
+@connected
+def restart(connection: Connection, name: str) -> None:
+    """End an actor's instance in order, and start another.
+
+    Its queue stays.
+
+    \b
+    tokengate restart mailer
+    tokengate restart /shop/mailer
+    """  # noqa: D301
+    connection.show(connection.ask(Restart(name)))
+
+
+@click.command(epilog=_NAME_HELP)
+@_name_argument
+@click.option("--now", is_flag=True, help="Don't let it handle what is queued first.")
+@_wait_option
+@connected
+def stop(connection: Connection, name: str, now: bool, wait: float) -> None:
+    """Stop an actor for good, in order.
+
+    \b
+    tokengate stop mailer
+    tokengate stop mailer --now
+    """  # noqa: D301
+    connection.show(connection.ask(Stop(name, drain=not now, wait=wait)))
+
+
+@click.command(epilog=_NAME_HELP)
+@_name_argument
+@_wait_option
+@connected
+def state(connection: Connection, name: str, wait: float) -> None:
+    """Show the attributes of an actor's instance.
+
+    The look is taken between two of its steps.
+
+    \b
+    tokengate state counter
+    tokengate state counter --json
+    """  # noqa: D301
+    connection.show(connection.ask(GetState(name, wait=wait)))
+
+
+@click.command("set", epilog=_NAME_HELP)
+@_name_argument
+@click.argument("pairs", nargs=-1, required=True, metavar="ATTRIBUTE=JSON...")
+@_wait_option
+@connected
+def set_state(connection: Connection, name: str, pairs: tuple[str, ...], wait: float) -> None:
+    """Set attributes of an actor's instance to values in JSON.
+
+    That is done between two of its steps.
+
+    \b
+    tokengate set counter count=0 'names=["a", "b"]'
+    tokengate set mailer 'host="localhost"'
+    """  # noqa: D301
+    connection.show(connection.ask(SetState(name, values=dict(map(_parsed, pairs)), wait=wait)))
+
+
+def _parsed(pair: str) -> tuple[str, Any]:
+    attribute, equals, text = pair.partition("=")
+    if not equals or not attribute.isidentifier():
+        raise UsageProblem(f"'{pair}' sets no attribute; write ATTRIBUTE=JSON, such as count=0")
+    try:
+        return attribute, msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        raise UsageProblem(
+            f"the value of {attribute} is no JSON: {text}; strings have quotes: '{attribute}=\"text\"'"
+        ) from None
+
+
+@click.group()
+def child() -> None:
+    """Start, stop or forget a child of a supervisor.
+
+    'tokengate children' lists them.
+
+    \b
+    tokengate child stop /shop mailer
+    tokengate child start /shop mailer
+    """  # noqa: D301
+
+
+_supervisor_argument = click.argument("supervisor", shell_complete=complete_actor)
+_id_argument = click.argument("id")
+
+
+@child.command()
+@_supervisor_argument
+@_id_argument
+@connected
+def start(connection: Connection, supervisor: str, id: str) -> None:
+    """Start the child with this id, which has no instance.
+
+    \b
+    tokengate child start /shop mailer
+    """  # noqa: D301
+    connection.show(connection.ask(RestartChild(supervisor, id)))
+
+
+@child.command("stop")
+@_supervisor_argument
+@_id_argument
+@connected
+def stop_child(connection: Connection, supervisor: str, id: str) -> None:
+    """Stop the child with this id; it stays stopped, and its supervisor remembers it.
+
+    \b
+    tokengate child stop /shop mailer
+    """  # noqa: D301
+    connection.show(connection.ask(TerminateChild(supervisor, id)))
+
+
+@child.command()
+@_supervisor_argument
+@_id_argument
+@connected
+def forget(connection: Connection, supervisor: str, id: str) -> None:
+    """Forget the child with this id, which has no instance.
+
+    \b
+    tokengate child forget /shop mailer
+    """  # noqa: D301
+    connection.show(connection.ask(DeleteChild(supervisor, id)))

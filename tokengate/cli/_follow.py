@@ -1,0 +1,93 @@
+"""Commands that go on until Ctrl-C: streams of what happens, and answers that are asked for again and again."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from tokengate.cli._complete import complete_actor
+from tokengate.cli._connection import Connection, connected
+from tokengate.control.messages import Events, Message, Stream, Trace, Watch
+
+every_option = click.option(
+    "--every",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often, with --watch.",
+)
+
+_count_option = click.option(
+    "-n", "--count", type=click.IntRange(min=1), default=None, help="End after so many.  [default: at Ctrl-C]"
+)
+
+
+def watch_answer(connection: Connection, question: Message, every: float) -> None:
+    """Ask again and again, and show each answer: on a terminal in place of the last one, else below it."""
+    if connection.output == "json" or not sys.stdout.isatty():
+        while True:
+            connection.show_line(connection.ask(question))
+            time.sleep(every)
+    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+        while True:
+            live.update(connection.drawn(connection.ask(question)), refresh=True)
+            time.sleep(every)
+
+
+def _follow(connection: Connection, stream: Stream, count: int | None) -> None:
+    for item in itertools.islice(connection.follow(stream), count):
+        connection.show_line(item)
+
+
+@click.command()
+@click.argument("name", shell_complete=complete_actor)
+@_count_option
+@connected
+def trace(connection: Connection, name: str, count: int | None) -> None:
+    """Follow the tokens of an actor: queued, started, finished.
+
+    NAME is a path, the last part of one, or a pattern with *.
+
+    \b
+    tokengate trace mailer
+    tokengate trace '/shop/*' --json | jq .text
+    """  # noqa: D301
+    _follow(connection, Trace(name), count)
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="As always; for those whose fingers know 'tail -f'.")
+@_count_option
+@connected
+def events(connection: Connection, follow: bool, count: int | None) -> None:  # noqa: ARG001  # see its help
+    """Follow what the gate tells.
+
+    That is restarts, supervisors that give up, dead letters, blocked loops.
+
+    \b
+    tokengate events
+    tokengate events --json >> events.jsonl
+    """  # noqa: D301
+    _follow(connection, Events(), count)
+
+
+@click.command()
+@click.argument("selector", default="")
+@_count_option
+@connected
+def watch(connection: Connection, selector: str, count: int | None) -> None:
+    """Follow the tokens that a selector matches.
+
+    They are queued, started, finished; 'tokengate ps --help' tells how to write a SELECTOR.
+
+    \b
+    tokengate watch tenant=acme
+    tokengate watch operation=resize -n 10
+    """  # noqa: D301
+    _follow(connection, Watch("" if selector == "*" else selector), count)

@@ -1,0 +1,215 @@
+"""Commands that look: at gates, tokens, actors and the tree, and change nothing."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from tokengate.cli import _connection
+from tokengate.cli._complete import complete_actor, complete_token
+from tokengate.cli._connection import Connection, connected
+from tokengate.cli._failures import Failure, one_line_errors
+from tokengate.cli._follow import every_option, watch_answer
+from tokengate.cli._targets import COLUMNS, SELECTORS, joined
+from tokengate.control.messages import (
+    Actors,
+    CountChildren,
+    Describe,
+    Info,
+    Stack,
+    Statistics,
+    TokenPage,
+    Tokens,
+    Tree,
+    WhichChildren,
+)
+
+# A terminal shows no more rows than one can read, a script gets all that one answer may have.
+_ROWS_ON_TERMINAL, _ROWS = 100, 10_000
+
+
+@click.command()
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table", help="How to print them."
+)
+@click.option("--json", "json_wanted", is_flag=True, help="The same as -o json.")
+def ls(output: str, json_wanted: bool) -> None:
+    """List the gates of this user that run here.
+
+    \b
+    tokengate ls
+    tokengate ls --json
+    """  # noqa: D301  # click wants the backspace itself
+    with one_line_errors():
+        connection = Connection(None, "json" if json_wanted else output)
+        found = _connection.gates()
+        if found or connection.output == "json":
+            connection.show(found)
+        if not found:
+            raise Failure("no gate runs here; start one with 'tokengate run', or 'with Gate():' in Python", 3)
+
+
+@click.command()
+@connected
+def info(connection: Connection) -> None:
+    """Show how a gate is: tokens by state, threads, restarts.
+
+    \b
+    tokengate info
+    tokengate info -g shop --json
+    """  # noqa: D301
+    connection.show(connection.ask(Info()))
+
+
+@click.command(epilog=SELECTORS)
+@click.argument("selector", default="", metavar="[SELECTOR]")
+@click.option("-l", "--selector", "more", default="", metavar="SELECTOR", help="The same; both must match.")
+@click.option(
+    "--sort",
+    type=click.Choice([sign + column for column in COLUMNS for sign in ("", "-")]),
+    default="id",
+    metavar="COLUMN",
+    help=f"One of {', '.join(COLUMNS)}; a - before it turns the order around.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, _ROWS),
+    default=None,
+    help=f"Rows at most.  [default: {_ROWS_ON_TERMINAL}, and {_ROWS:,} in a pipe]",
+)
+@click.option("-w", "--watch", "watching", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@every_option
+@connected
+def ps(
+    connection: Connection, selector: str, more: str, sort: str, limit: int | None, watching: bool, every: float
+) -> None:
+    """List live tokens. SELECTOR says which; a number is an id.
+
+    \b
+    tokengate ps
+    tokengate ps 'operation=resize,running>30' --sort -running
+    tokengate ps -w state=paused
+    tokengate ps tenant=acme -o wide
+    """  # noqa: D301
+    chosen = joined(selector, more)
+    if limit is None:
+        limit = _ROWS_ON_TERMINAL if sys.stdout.isatty() and connection.output != "json" else _ROWS
+    question = Tokens(selector=chosen, sort=sort, limit=limit)
+    if watching:
+        watch_answer(connection, question, every)
+        return
+    page: TokenPage = connection.ask(question)
+    connection.show(page)
+    if chosen and not page.matching:
+        raise Failure(f"nothing matches '{chosen}'; 'tokengate ps' lists all live tokens")
+
+
+@click.command()
+@click.argument("token", type=int, metavar="ID", shell_complete=complete_token)
+@connected
+def describe(connection: Connection, token: int) -> None:
+    """Show all that is known of one token.
+
+    That is its arguments, times, policy, what it waits for, and who may steer it.
+    Arguments are shown as types and sizes, unless their operation allows more.
+
+    \b
+    tokengate describe 42
+    tokengate describe 42 --json
+    """  # noqa: D301
+    connection.show(connection.ask(Describe(token)))
+
+
+@click.command()
+@click.argument("token", type=int, metavar="ID", shell_complete=complete_token)
+@connected
+def stack(connection: Connection, token: int) -> None:
+    """Show where the code of a token is, the outermost line first.
+
+    \b
+    tokengate stack 42
+    tokengate stack 42 --json
+    """  # noqa: D301
+    connection.show(connection.ask(Stack(token)))
+
+
+@click.command()
+@click.argument("root", default="/", metavar="[PATH]", shell_complete=complete_actor)
+@click.option("--system", is_flag=True, help="Show the runtime's own part of it, too.")
+@click.option("-w", "--watch", "watching", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@every_option
+@connected
+def tree(connection: Connection, root: str, system: bool, watching: bool, every: float) -> None:
+    """Show the supervision tree, from PATH down.
+
+    \b
+    tokengate tree
+    tokengate tree -w
+    tokengate tree /shop/payments
+    """  # noqa: D301
+    question = Tree(root=root, system=system)
+    if watching:
+        watch_answer(connection, question, every)
+    else:
+        connection.show(connection.ask(question))
+
+
+@click.command()
+@click.argument("name", default="", metavar="[NAME]", shell_complete=complete_actor)
+@click.option(
+    "--sample",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Watch for so long how busy they are.",
+)
+@connected
+def actors(connection: Connection, name: str, sample: float) -> None:
+    """List actors and operations. NAME is a path, the last part of one, or a pattern with *.
+
+    \b
+    tokengate actors
+    tokengate actors mailer -o wide
+    tokengate actors '/shop/*' --sample 1
+    """  # noqa: D301
+    rows = connection.ask(Actors(name=name, sample=sample))
+    connection.show(rows)
+    if name and not rows:
+        raise Failure(f"no actor is named '{name}'; 'tokengate actors' lists them")
+
+
+@click.command()
+@click.argument("name", shell_complete=complete_actor)
+@click.option("--on/--off", "on", default=None, help="Count from now on, from nothing; or stop counting.")
+@connected
+def stats(connection: Connection, name: str, on: bool | None) -> None:
+    """Show what an actor has handled, and how long that took.
+
+    It must be counted first, with --on. NAME is a path, the last part of one, or a pattern with *.
+
+    \b
+    tokengate stats mailer --on
+    tokengate stats mailer
+    tokengate stats '*' --off
+    """  # noqa: D301
+    rows = connection.ask(Statistics(name, "show" if on is None else "on" if on else "off"))
+    connection.show(rows)
+    if not rows:
+        raise Failure(f"no actor is named '{name}'; 'tokengate actors' lists them")
+    if on is None and all(row.statistics is None for row in rows):
+        raise Failure(f"statistics of '{name}' are off; switch them on with 'tokengate stats --on {name}'")
+
+
+@click.command()
+@click.argument("supervisor", shell_complete=complete_actor)
+@click.option("--count", is_flag=True, help="Only count them.")
+@connected
+def children(connection: Connection, supervisor: str, count: bool) -> None:
+    """List the children of a supervisor, the newest first.
+
+    \b
+    tokengate children /shop
+    tokengate children /shop --count
+    """  # noqa: D301
+    connection.show(connection.ask(CountChildren(supervisor) if count else WhichChildren(supervisor)))

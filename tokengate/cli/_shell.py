@@ -1,0 +1,53 @@
+"""`tokengate shell`: Python with the verbs of control at hand."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from tokengate.cli._complete import complete_gate
+from tokengate.cli._connection import gate_option
+from tokengate.cli._errors import UsageProblem
+from tokengate.cli._failures import one_line_errors
+
+
+@click.command()
+@click.argument("name", required=False, shell_complete=complete_gate)
+@gate_option
+@click.option("-c", "code", metavar="CODE", help="Run this, and leave.")
+def shell(name: str | None, gate: str | None, code: str | None) -> None:
+    """Talk to a gate in Python.
+
+    NAME is the gate's name, pid or name@pid, when several run; -g says the same. Statements come from the prompt, from
+    CODE or from a pipe; the exit code is 1 if one of these raised, and the rest is left out.
+
+    \b
+    tokengate shell
+    tokengate shell shop -c 'ps("operation=charge").pause()'
+    echo 'tree()' | tokengate shell
+    """  # noqa: D301  # click wants the backspace itself
+    # Here, so that other commands don't wait for what only a console needs.
+    from tokengate.control._client import ControlClient
+    from tokengate.control._discovery import find_gate
+    from tokengate.control._repl import Session, Shell
+
+    if name is not None and gate is not None and name != gate and _typed_gate():
+        raise UsageProblem(f"'{name}' and -g '{gate}' are two gates; name one")
+    with one_line_errors():
+        session = Session(lambda wanted: ControlClient(find_gate(wanted).path), name or gate)
+        try:
+            console = Shell(session)
+            if code is None and sys.stdin.isatty():
+                console.run_interactively()
+                return
+            done = console.run_script(sys.stdin.read() if code is None else code)
+        finally:
+            session.close()
+    if not done:
+        raise SystemExit(1)
+
+
+def _typed_gate() -> bool:
+    source = click.get_current_context().get_parameter_source("gate")
+    return source is click.core.ParameterSource.COMMANDLINE

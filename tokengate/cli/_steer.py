@@ -1,0 +1,223 @@
+"""Commands that do something to tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from tokengate.cli._complete import complete_actor
+from tokengate.cli._connection import Connection, connected
+from tokengate.cli._errors import UsageProblem
+from tokengate.cli._failures import Failure
+from tokengate.cli._targets import SELECTOR_HELP, TARGET_HELP, Which, on_tokens
+from tokengate.control.messages import (
+    Lift,
+    Mode,
+    OnTokens,
+    Outcome,
+    Pause,
+    Renice,
+    Reroute,
+    Resume,
+    Retag,
+    Step,
+    Terminate,
+    Throttle,
+    Throttles,
+)
+
+_NOT_DONE = ("refused", "unknown", "ended")
+
+# The line on stderr names no more than this; the table has all.
+_NAMED = 5
+
+_wait_option = click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=0.25,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait so long for it to come true, before telling only that it was asked for.",
+)
+
+
+def _steer(connection: Connection, verb: OnTokens) -> None:
+    outcomes: Sequence[Outcome] = connection.ask(verb)
+    if outcomes or connection.output == "json":
+        connection.show(outcomes)
+    if not outcomes:
+        raise Failure(f"nothing matches '{verb.selector}'; 'tokengate ps' lists the live tokens")
+    failed = [outcome for outcome in outcomes if outcome.outcome in _NOT_DONE]
+    if failed:
+        named = "; ".join(_line(outcome) for outcome in failed[:_NAMED])
+        more = f"; and {len(failed) - _NAMED:,} more" if len(failed) > _NAMED else ""
+        raise Failure(f"not done for {len(failed):,} of {len(outcomes):,}: {named}{more}")
+
+
+def _line(outcome: Outcome) -> str:
+    return f"{outcome.token} {outcome.outcome}" + (f" ({outcome.note})" if outcome.note else "")
+
+
+@click.command(epilog=TARGET_HELP)
+@on_tokens
+@click.option("--stop-clock", is_flag=True, help="Let the time not count for their time limits.")
+@_wait_option
+@connected
+def pause(connection: Connection, which: Which, stop_clock: bool, wait: float) -> None:
+    """Hold tokens, queued or running, until they are resumed.
+
+    \b
+    tokengate pause 42 43
+    tokengate pause 'operation=resize,tenant=acme' --stop-clock
+    tokengate pause '*' --dry-run
+    """  # noqa: D301  # click wants the backspace itself
+    _steer(connection, Pause(**which, stop_clock=stop_clock, wait=wait))
+
+
+@click.command(epilog=TARGET_HELP)
+@on_tokens
+@connected
+def resume(connection: Connection, which: Which) -> None:
+    """Let tokens that are held go on.
+
+    \b
+    tokengate resume 42
+    tokengate resume '*'
+    """  # noqa: D301
+    _steer(connection, Resume(**which))
+
+
+@click.command(epilog=TARGET_HELP)
+@on_tokens
+@click.option("-n", "steps", type=click.IntRange(min=1), default=1, show_default=True, help="How many steps.")
+@_wait_option
+@connected
+def step(connection: Connection, which: Which, steps: int, wait: float) -> None:
+    """Let paused tokens run some steps, and hold them again.
+
+    One that runs is paused first.
+
+    \b
+    tokengate step 42
+    tokengate step 42 -n 10
+    """  # noqa: D301
+    _steer(connection, Step(**which, n=steps, wait=wait))
+
+
+@click.command(epilog=TARGET_HELP)
+@on_tokens
+@click.option(
+    "-s",
+    "--mode",
+    type=click.Choice(["cancel", "interrupt", "kill"]),
+    default="interrupt",
+    show_default=True,
+    help="Ask; or also raise in Python code that runs; or also leave behind what cannot be ended.",
+)
+@click.option("--reason", default="an operator ended it", metavar="TEXT", help="What the token's error says.")
+@_wait_option
+@connected
+def kill(connection: Connection, which: Which, mode: Mode, reason: str, wait: float) -> None:
+    """End tokens.
+
+    \b
+    tokengate kill 42
+    tokengate kill 'tenant=acme,running>60' -s kill --reason 'over quota'
+    tokengate kill 'operation=resize' --dry-run
+    """  # noqa: D301
+    _steer(connection, Terminate(**which, mode=mode, reason=reason, wait=wait))
+
+
+# So that a priority below zero is taken for a number; `on_tokens` refuses other words with a dash.
+@click.command(epilog=TARGET_HELP, context_settings={"ignore_unknown_options": True})
+@click.argument("priority", type=int)
+@on_tokens
+@connected
+def renice(connection: Connection, priority: int, which: Which) -> None:
+    """Give tokens another priority; higher goes first.
+
+    \b
+    tokengate renice 9 42
+    tokengate renice -5 'tenant=acme,state=queued'
+    """  # noqa: D301
+    _steer(connection, Renice(**which, priority=priority))
+
+
+@click.command(epilog=TARGET_HELP)
+@on_tokens
+@click.option("--set", "pairs", multiple=True, metavar="TAG=VALUE", help="Set a tag; may be given several times.")
+@click.option("--remove", multiple=True, metavar="TAG", help="Take a tag away; may be given several times.")
+@connected
+def retag(connection: Connection, which: Which, pairs: tuple[str, ...], remove: tuple[str, ...]) -> None:
+    """Change tags of tokens.
+
+    \b
+    tokengate retag 42 --set tenant=acme --remove trial
+    tokengate retag 'tenant=acme' --set plan=gold
+    """  # noqa: D301
+    tags = {}
+    for pair in pairs:
+        tag, equals, value = pair.partition("=")
+        if not equals or not tag:
+            raise UsageProblem(f"--set '{pair}' sets nothing; write --set TAG=VALUE")
+        tags[tag] = value
+    if not tags and not remove:
+        raise UsageProblem("retag changes nothing; give --set TAG=VALUE or --remove TAG")
+    _steer(connection, Retag(**which, set=tags, remove=remove))
+
+
+@click.command(epilog=TARGET_HELP)
+@on_tokens
+@click.option("--to", required=True, metavar="io|cpu|ACTOR", shell_complete=complete_actor, help="Where they go.")
+@connected
+def reroute(connection: Connection, which: Which, to: str) -> None:
+    """Send tokens elsewhere.
+
+    Queued ones go at once; running ones when they are tried again.
+
+    \b
+    tokengate reroute 'operation=fetch,state=queued' --to cpu
+    tokengate reroute 42 --to /shop/mailer2
+    """  # noqa: D301
+    if to in ("io", "cpu"):
+        _steer(connection, Reroute(**which, affinity=to))
+    else:
+        _steer(connection, Reroute(**which, actor=to))
+
+
+@click.command(epilog=SELECTOR_HELP)
+@click.argument("selector", default="", metavar="[SELECTOR]")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Tokens that may begin in a second.")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Tokens that may run at once.")
+@click.option("--lift", is_flag=True, help="End the throttle of SELECTOR ('*': all of them).")
+@click.option("--list", "listing", is_flag=True, help="List the throttles that hold.")
+@connected
+def throttle(
+    connection: Connection, selector: str, rate: float | None, concurrency: int | None, lift: bool, listing: bool
+) -> None:
+    """Let tokens begin only so fast, or only so many at once.
+
+    \b
+    tokengate throttle operation=fetch --rate 10
+    tokengate throttle tenant=acme --concurrency 2
+    tokengate throttle --list
+    tokengate throttle operation=fetch --lift
+    """  # noqa: D301
+    limits = rate is not None or concurrency is not None
+    if limits + lift + listing != 1:
+        raise UsageProblem("throttle takes --rate and --concurrency, or --lift, or --list; give one of the three")
+    if listing:
+        if selector:
+            raise UsageProblem(f"--list lists all throttles; leave '{selector}' out")
+        connection.show(connection.ask(Throttles()))
+        return
+    if not selector:
+        raise UsageProblem("throttle needs a SELECTOR that says whose tokens; '*' is all")
+    if limits:
+        connection.show(connection.ask(Throttle(selector, rate=rate, concurrency=concurrency)))
+        return
+    lifted = connection.ask(Lift(selector))
+    connection.show(lifted)
+    if not lifted:
+        raise Failure(f"no throttle has the selector '{selector}'; 'tokengate throttle --list' lists them")

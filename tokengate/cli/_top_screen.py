@@ -1,0 +1,50 @@
+"""How `tokengate top` looks."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from tokengate.cli._top_state import HELP, TopState
+from tokengate.control._cells import duration, plain
+from tokengate.control._tables import token_table
+
+# Lines besides the rows: three above, the titles, an empty one, and one below.
+_OTHER_LINES = 6
+
+
+def screen(state: TopState, height: int) -> RenderableType:
+    """Return what to show on so many lines."""
+    rows = state.window(max(1, height - _OTHER_LINES - state.help))
+    selected = None if state.selected is None else state.selected.id
+    lines: list[RenderableType] = [*_header(state), token_table(rows, selected=selected), ""]
+    if state.help:
+        lines.append(plain(HELP, "dim"))
+    return Group(*lines, _prompt(state))
+
+
+def _header(state: TopState) -> tuple[Text, Text, Text]:
+    info, page = state.info, state.page
+    if info is None:
+        return plain("asking the gate", "dim"), plain(""), plain("")
+    tokens = ", ".join(f"{count:,} {name}" for name, count in info.tokens.items() if count) or "none"
+    closing = "" if info.state == "open" else f" ({info.state})"
+    abandoned = f", {len(info.abandoned)} abandoned" if info.abandoned else ""
+    shown = f"{page.matching:,} of {page.live:,} live" if state.selector else f"{page.live:,} live"
+    return (
+        plain(
+            f"{info.name}@{info.pid}{closing}  up {duration(info.uptime)}  "
+            f"threads {info.threads}, {info.blocked} blocked{abandoned}  restarts {info.restarts:,}",
+            "bold",
+        ),
+        plain(f"tokens {tokens}"),
+        plain(f"{shown}, by {state.sort}" + (f", {state.selector}" if state.selector else ""), "dim"),
+    )
+
+
+def _prompt(state: TopState) -> Text:
+    if state.mode == "filter":
+        return plain(f"selector: {state.typed}_", "bold")
+    if state.mode == "confirm" and state.selected is not None:
+        return plain(f"end token {state.selected.id} ({state.selected.operation})? y/n", "bold red")
+    return plain(state.note, "yellow") if state.note else plain("h help  q quit", "dim")

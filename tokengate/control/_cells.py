@@ -1,0 +1,184 @@
+"""What tables are made of: columns, cells that are safe to show, and numbers as people say them.
+
+Names, tags and values come from users. So none of them is ever taken for markup, and characters that could move a
+terminal's cursor are shown as escapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, TypeVar
+
+import attrs
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+Row = TypeVar("Row")
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+# How many ids of running tokens a cell shows.
+_SOME = 3
+
+_STYLES = {
+    "created": "dim",
+    "queued": "cyan",
+    "running": "green",
+    "paused": "yellow",
+    "completed": "dim",
+    "failed": "red",
+    "terminated": "magenta",
+    "expired": "red",
+    "rejected": "red",
+    "restarting": "yellow",
+    "starting": "yellow",
+    "stopping": "yellow",
+    "closing": "yellow",
+    "vacant": "red",
+    "done": "green",
+    "pending": "yellow",
+    "refused": "red",
+    "unknown": "red",
+    "ended": "red",
+    "abandoned": "red",
+    "unchanged": "dim",
+    "would": "cyan",
+}
+"""{state, status or outcome: how it looks}; other outcomes are green, those that are only requested yellow."""
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time in at most two units: `250ms`, `3.2s`, `4m10s`, `3h05m`, `2d04h`; `-` for None."""
+    if seconds is None:
+        return "-"
+    if seconds < 0.9995:
+        return f"{max(seconds, 0) * 1000:.0f}ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m{whole % _MINUTE:02}s"
+    if whole < _DAY:
+        return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02}m"
+    return f"{whole // _DAY}d{whole % _DAY // _HOUR:02}h"
+
+
+@attrs.frozen
+class Column(Generic[Row]):
+    """A column of a table.
+
+    Attributes:
+        title: what stands above it.
+        cell: what a row has in it, in words; a `Tail` where the end of it matters most.
+        style: how that looks.
+        right: whether it is aligned to the right, as numbers are.
+        shrinks: whether it may be cut short on a narrow terminal.
+        wide: whether it is left out unless all columns are wanted.
+    """
+
+    title: str
+    cell: Callable[[Row], object]
+    style: Callable[[Row], str] = lambda _row: ""
+    right: bool = False
+    shrinks: bool = False
+    wide: bool = False
+
+
+class Tail:
+    """A path in a cell: where there is no room, its beginning is left out, since many have the same."""
+
+    def __init__(self, path: str) -> None:
+        self._text = plain(path)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self._text)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:  # rich's names
+        text = self._text
+        while text.cell_len > options.max_width > 0:
+            text = Text("…") + text[2 if text is not self._text else 1 :]
+        yield text
+
+
+def table_of(
+    columns: Iterable[Column[Row]], rows: Iterable[Row], wide: bool, style: Callable[[Row], str] = lambda _row: ""
+) -> Table:
+    """Return a table without lines in it, one line for each row, with all columns if it is to be wide."""
+    shown = [column for column in columns if wide or not column.wide]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in shown:
+        # A column shrinks only if it may wrap; its cells are cut instead, so that a row stays one line.
+        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=not column.shrinks)
+    for row in rows:
+        cells = ((column.cell(row), column.style(row)) for column in shown)
+        table.add_row(
+            *(cell if isinstance(cell, Tail) else plain(cell, look) for cell, look in cells), style=style(row)
+        )
+    return table
+
+
+def pairs_of(pairs: Iterable[tuple[str, object]]) -> Table:
+    """Return names and values, one below the other."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(name, value if isinstance(value, Text) else plain(value, cut=False))
+    return table
+
+
+def plain(value: object, style: str = "", *, cut: bool = True) -> Text:
+    """Return text that is shown as it is, in one line unless it may be folded instead of cut."""
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
+    return Text(shown, style, no_wrap=True, overflow="ellipsis") if cut else Text(shown, style)
+
+
+def style_of(word: str) -> str:
+    """Return how a state, a status or an outcome looks."""
+    return _STYLES.get(word, "yellow" if word.endswith("_requested") else "green")
+
+
+def tags_in_words(tags: dict[str, str]) -> str:
+    """Return tags as a selector has them."""
+    return ",".join(f"{name}={value}" for name, value in tags.items())
+
+
+def ids_in_words(ids: Sequence[int]) -> str:
+    """Return ids of tokens, the first few of them."""
+    more = f" +{len(ids) - _SOME}" if len(ids) > _SOME else ""
+    return " ".join(f"#{id}" for id in ids[:_SOME]) + more
+
+
+def share(part: float | None) -> str:
+    """Return a part of 1 in percent."""
+    return "-" if part is None else f"{part:.0%}"
+
+
+def size(count: int | None) -> str:
+    """Return a number of bytes; `-` for None."""
+    if count is None:
+        return "-"
+    value, units = float(count), ["B", "kB", "MB", "GB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{count} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def number(value: float | None) -> str:
+    """Return a number with commas; `-` for None."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def yes_or_no(flag: bool) -> str:
+    """Return a flag as a word."""
+    return "yes" if flag else "no"
+
+
+def with_flags(word: str, **flags: bool) -> str:
+    """Return a word, and after it the flags that are set."""
+    said = ", ".join(name for name, flag in flags.items() if flag)
+    return f"{word} ({said})" if said else word

@@ -1,0 +1,223 @@
+"""A blocking client of the control socket: no loop, no gate, nothing but a connection."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+import actors
+import supervisors
+from actors import TokenGateError
+from tokengate import _exceptions as _of_gates
+from tokengate.control import _exceptions as _of_control
+from tokengate.control import _protocol
+from tokengate.control._exceptions import BadRequest, RemoteError, Unreachable
+from tokengate.control._protocol import ErrorText, Reply, ServerHello
+from tokengate.control.messages import Message, Stream, StreamItem, verb_of
+
+_LONGEST = 86_400.0  # seconds; a socket takes no timeout without bound
+
+_KNOWN: Mapping[str, type[TokenGateError]] = {
+    name: found
+    for module in (actors, supervisors, _of_gates, _of_control)
+    for name, found in vars(module).items()
+    if isinstance(found, type) and issubclass(found, TokenGateError)
+}
+"""{name: the error that is raised here when a gate answers with it}."""
+
+
+class ControlClient:
+    """Talks to a gate through its control socket. Threads may share it; their questions take turns.
+
+    Args:
+        path: of the socket, see `find_gate`.
+        timeout: seconds to wait for an answer, beyond those for which the question itself says that it waits.
+
+    Attributes:
+        hello: who is at the other end.
+
+    Raises:
+        Unreachable: nobody is there, or it wants no connection.
+        BadRequest: the gate speaks another protocol.
+    """
+
+    def __init__(self, path: Path, timeout: float = 10.0) -> None:
+        self._path = path
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._connection = _Connection(path, timeout)
+        self.hello: ServerHello = self._connection.hello
+
+    def ask(self, message: Message) -> Any:
+        """Return the answer, as what `message.answer` says.
+
+        Raises:
+            TokenGateError: what the gate answered with; `RemoteError` if that is not known here.
+            Unreachable: the gate has gone, or did not answer in time; what was asked may have been done.
+            BadRequest: this cannot be asked through a socket.
+        """
+        verb = verb_of(type(message))
+        if isinstance(message, Stream):
+            raise BadRequest(f"'{verb}' has no single answer; use follow()")
+        patience = self._timeout + getattr(message, "wait", 0.0) + getattr(message, "sample", 0.0)
+        with self._lock:
+            id = self._connection.send(message)
+            reply = self._connection.receive(id, verb, patience)
+        try:
+            return msgspec.json.decode(reply.result, type=type(message).answer)
+        except (ValueError, RecursionError) as error:
+            raise RemoteError(
+                f"answer to '{verb}' cannot be read: {error}; use the same TokenGate on both sides"
+            ) from None
+
+    def follow(self, stream: Stream) -> Iterator[StreamItem]:
+        """Yield what happens, on a connection of its own, until the gate ends it; closing the generator does, too.
+
+        Nothing is sent before the first item is asked for.
+
+        Raises:
+            TokenGateError: as `ask`.
+        """
+        verb = verb_of(type(stream))
+        with _Connection(self._path, self._timeout) as connection:
+            id = connection.send(stream)
+            while not (reply := connection.receive(id, verb, None)).end:
+                if reply.item is not None:
+                    yield reply.item
+
+    def close(self) -> None:
+        """End the connection; what was asked and has not been answered is taken back."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Connection:
+    """A socket, the lines on it, and the hello that came first."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        self._name = f"gate at '{path}'"
+        self._timeout = timeout
+        self._ids = itertools.count(1)
+        self._buffer = bytearray()
+        self._searched = 0  # bytes of it that have no end of a line
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.settimeout(min(timeout, _LONGEST))
+            self._socket.connect(os.fspath(path))
+            self.hello = self._greet()
+        except OSError as error:
+            self.close()
+            if isinstance(error, TokenGateError):
+                raise
+            raise Unreachable(f"{self._name} cannot be reached: {error}; it may have closed") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _greet(self) -> ServerHello:
+        line = self._line("say hello", self._timeout)
+        try:
+            said = _protocol.decode_server_hello(line)
+        except ValueError as error:
+            raise Unreachable(f"what listens at {self._name} is no gate: {error}") from None
+        if isinstance(said, ErrorText):
+            raise _error(said)
+        self._name = f"gate '{said.gate}' (pid {said.pid})"
+        if said.protocol != _protocol.PROTOCOL:
+            raise BadRequest(
+                f"{self._name} speaks protocol {said.protocol}, and this client {_protocol.PROTOCOL}; "
+                f"use TokenGate {said.version} for it"
+            )
+        self._send(_protocol.encode_client_hello())
+        return said
+
+    def send(self, message: Message) -> int:
+        """Send a question and return its id."""
+        id = next(self._ids)
+        self._send(_protocol.encode_request(id, message))
+        return id
+
+    def receive(self, id: int, verb: str, patience: float | None) -> Reply:
+        """Return the next answer to a question, or raise the error that it is. Others were given up before."""
+        while True:
+            line = self._line(f"answer '{verb}'", patience)
+            try:
+                reply = _protocol.decode_reply(line)
+            except ValueError as error:
+                raise RemoteError(f"answer of {self._name} cannot be read: {error}") from None
+            if reply.error is not None and reply.id in (id, None):
+                raise _error(reply.error)
+            if reply.id == id:
+                return reply
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send(self, line: bytes) -> None:
+        try:
+            self._socket.settimeout(min(self._timeout, _LONGEST))
+            self._socket.sendall(line)
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def _line(self, what: str, patience: float | None) -> bytes:
+        """Wait for a line; None waits for as long as the gate is there."""
+        end_of_time = None if patience is None else time.monotonic() + min(patience, _LONGEST)
+        while (end := self._buffer.find(b"\n", self._searched)) < 0:
+            self._searched = len(self._buffer)
+            if self._searched > _protocol.MAX_ANSWER:
+                self.close()
+                raise RemoteError(f"{self._name} sends a line of more than {_protocol.MAX_ANSWER} bytes")
+            left = None if end_of_time is None else end_of_time - time.monotonic()
+            try:
+                if left is not None and left <= 0:
+                    raise TimeoutError
+                self._socket.settimeout(left)
+                chunk = self._socket.recv(65536)
+            except TimeoutError:
+                raise Unreachable(
+                    f"{self._name} did not {what} within {patience:g} s; try again, or wait longer"
+                ) from None
+            except OSError as error:
+                raise self._lost(error) from error
+            if not chunk:
+                raise self._lost(None)
+            self._buffer += chunk
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._searched = 0
+        return line
+
+    def _lost(self, error: OSError | None) -> Unreachable:
+        self.close()
+        return Unreachable(f"{self._name} went away" + (f": {error}" if error else "; it may have closed"))
+
+
+def _error(told: ErrorText) -> TokenGateError:
+    """Return the error that a gate has answered with."""
+    known = _KNOWN.get(told.type)
+    return RemoteError(f"{told.type}: {told.message}") if known is None else known(told.message)

@@ -1,0 +1,259 @@
+"""What operators see of a gate: tokens, actors, the tree. Nothing here runs code of users, or waits for any."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from functools import partial
+from importlib.metadata import version
+from types import FunctionType
+from typing import Any
+
+import trio
+
+from actors import (
+    ROOT,
+    SYSTEM,
+    ActorPlace,
+    ActorSystem,
+    CpuThread,
+    OperationPlace,
+    Place,
+    Token,
+    UnknownActor,
+    find_step,
+    monitor,
+)
+from supervisors import ChildInfo, DynamicSupervisor, Supervisor
+from tokengate.control._counting import Counts
+from tokengate.control._exceptions import NotSteerable, UnknownToken
+from tokengate.control._steering import chunks, unknown
+from tokengate.control._views import arguments_of, class_name, row_of
+from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
+
+# Seconds for which a thread is watched, to learn what part of them it computes.
+_CPU_LOOK = 0.02
+# How many times an actor is looked at while it is watched.
+_LOOKS = 20
+
+
+def live_tokens(system: ActorSystem) -> list[Token[Any]]:
+    """Return all tokens that have not ended, but for questions to the runtime itself."""
+    return [token for token in list(system.live.values()) if not token.serves_operators]
+
+
+def find_token(system: ActorSystem, id: int) -> Token[Any]:
+    """Return a live token.
+
+    Raises:
+        UnknownToken: it has ended, or there has been none.
+    """
+    token = system.live.get(id)
+    if token is None:
+        answer = unknown(system, id)
+        raise UnknownToken(f"token {id} is not live: {answer.note}")
+    return token
+
+
+def places_called(system: ActorSystem, name: str) -> list[Place]:
+    """Return the places that a name or pattern is for, all but the runtime's own when it is empty.
+
+    Raises:
+        UnknownActor: there is none.
+    """
+    own, others = [], []
+    for place in system.places():
+        (own if place.path.startswith(SYSTEM) else others).append(place)
+    if not name:
+        return others
+    if "*" not in name:
+        return [system.find(name)]
+    found = [
+        place
+        for place in (own if name.startswith(SYSTEM) else others)
+        if fnmatchcase(place.path, name) or fnmatchcase(place.path.rpartition("/")[2], name)
+    ]
+    if not found:
+        raise UnknownActor(f"no actor of '{system.name}' fits '{name}'")
+    return found
+
+
+def actor_called(system: ActorSystem, name: str) -> ActorPlace:
+    """Return the place of one actor.
+
+    Raises:
+        UnknownActor: there is none, or several.
+        NotSteerable: it is an operation.
+    """
+    place = system.find(name)
+    if not isinstance(place, ActorPlace):
+        raise NotSteerable(f"'{place.path}' is an operation, a function without an instance; this is for actors")
+    return place
+
+
+def kind_of(start: object) -> str:
+    """Return the name of a class or function."""
+    if isinstance(start, type):
+        return class_name(start)
+    while type(start) is partial:
+        start = start.func
+    return start.__name__ if type(start) is FunctionType else class_name(type(start))
+
+
+def actor_row(place: Place, counts: Counts, busy_share: float | None = None) -> ActorRow:
+    """Return what a list says of a place."""
+    box = place.mailbox.statistics()
+    operation = isinstance(place, OperationPlace)
+    running = place.drain.running()
+    return ActorRow(
+        path=place.path,
+        kind="operation" if operation else kind_of(place.actor_class) if isinstance(place, ActorPlace) else "",
+        affinity=place.affinity,
+        status=str(place.status) if isinstance(place, ActorPlace) else "running",
+        depth=box.depth,
+        capacity=box.capacity,
+        running=tuple(token.id for token in running),
+        starts=place.starts if isinstance(place, ActorPlace) else 0,
+        handled=max(0, box.accepted - box.depth),
+        suspended=place.suspended,
+        draining=place.drained,
+        busy_share=busy_share,
+        statistics=counts.of(place),
+    )
+
+
+async def actor_rows(places: list[Place], counts: Counts, sample: float) -> tuple[ActorRow, ...]:
+    """Return what a list says of places, after looking at them for a while if that is asked for."""
+    busy: dict[Place, int] = dict.fromkeys(places, 0)
+    looks = 0
+    if sample > 0:
+        for looks in range(1, _LOOKS + 1):
+            for place in places:
+                busy[place] += bool(place.drain.running())
+            await trio.sleep(sample / _LOOKS)
+    rows = []
+    for number, place in enumerate(places):
+        rows.append(actor_row(place, counts, busy[place] / looks if looks else None))
+        if number % 200 == 199:
+            await trio.lowlevel.checkpoint()
+    return tuple(rows)
+
+
+async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
+    """Return all that is known of a token."""
+    place, hold = token._place, token._hold
+    row = row_of(token, system.clock())
+    controls = place.controls
+    arguments = arguments_of(token, controls.show_arguments, controls.redact)
+    found = find_step(token)
+    thread = None if found is None else _thread(found[0])
+    share = await _cpu_share(thread)
+    children: list[int] = []
+    for chunk in chunks(live_tokens(system)):
+        children.extend(child.id for child in chunk if child.parent == token.id)
+        await trio.lowlevel.checkpoint()
+    paused, stopped = (0.0, 0.0) if hold is None else hold.seconds(system.clock())
+    return TokenDescription(
+        row=row,
+        arguments=arguments,
+        children=tuple(children),
+        created_at=token.created_at,
+        queued_at=token.queued_at,
+        started_at=token.started_at,
+        paused_for=paused,
+        stopped_clock=stopped,
+        waits_for=tuple(_waits(token)),
+        thread=None if thread is None else thread.name,
+        cpu_share=share,
+        memory=None,
+        protected=controls.protected,
+        controllable=controls.controllable,
+        policy={},
+    )
+
+
+def _waits(token: Token[Any]) -> Iterable[str]:
+    for awaited in tuple(token._waits or ()):
+        if isinstance(awaited, Token):
+            yield f"token {awaited.id} ({awaited.operation} of '{awaited.actor}')"
+        elif isinstance(awaited, Place):
+            yield f"room in the mailbox of '{awaited.path}'"
+
+
+def _thread(ident: int) -> threading.Thread | None:
+    return next((thread for thread in threading.enumerate() if thread.ident == ident), None)
+
+
+async def _cpu_share(thread: threading.Thread | None) -> float | None:
+    """Watch a thread for a moment; only a dispatcher's keeps a clock that can be read safely."""
+    if not isinstance(thread, CpuThread):
+        return None
+    at, used = trio.current_time(), thread.cpu_seconds()
+    await trio.sleep(_CPU_LOOK)
+    elapsed = trio.current_time() - at
+    return min(1.0, max(0.0, (thread.cpu_seconds() - used) / elapsed)) if elapsed > 0 else None
+
+
+def tree_rows(system: ActorSystem, root: str, *, own: bool) -> tuple[TreeRow, ...]:
+    """Return the supervision tree from a path down.
+
+    Args:
+        system: whose.
+        root: the path.
+        own: whether the runtime's own tree is added.
+
+    Raises:
+        UnknownActor: there is no such path.
+    """
+    place = actor_called(system, root)
+    rows = list(_branch(place, 0, None))
+    if own and root == ROOT:
+        rows += _branch(actor_called(system, SYSTEM), 0, None)
+    return tuple(rows)
+
+
+def _branch(place: ActorPlace, depth: int, info: ChildInfo | None) -> Iterable[TreeRow]:
+    instance = place.instance
+    supervisor = instance if isinstance(instance, (Supervisor, DynamicSupervisor)) else None
+    yield TreeRow(
+        depth=depth,
+        path=place.path,
+        id=place.path if info is None else info.id,
+        kind=kind_of(place.actor_class if info is None else info.start),
+        status=str(place.status if info is None else info.status),
+        restart="" if info is None else info.restart,
+        restarts=max(0, place.starts - 1) if info is None else info.restarts,
+        strategy="" if supervisor is None else supervisor.strategy,
+        queued=place.mailbox.size,
+        running=tuple(token.id for token in place.drain.running()),
+        suspended=place.suspended,
+    )
+    if supervisor is not None:
+        # On the loop on which supervisors run: nothing changes in one while it is looked at from here.
+        below = {child.path: child for child in place.system.below(place)}
+        for child in reversed(supervisor.which_children()):
+            if child.path in below:
+                yield from _branch(below[child.path], depth + 1, child)
+
+
+def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Callable[[], int]) -> GateInfo:
+    """Return how a gate is."""
+    figures = system.statistics()
+    return GateInfo(
+        name=system.name,
+        pid=os.getpid(),
+        version=version("tokengate-runtime"),
+        python=platform.python_version(),
+        state=state,
+        uptime=uptime,
+        tokens={str(name): number for name, number in figures.tokens.items()},
+        actors=figures.actors,
+        restarts=restarts(),
+        threads=figures.dispatcher.threads,
+        blocked=figures.dispatcher.blocked,
+        abandoned=figures.abandoned,
+        pauses_running_code=monitor is not None,
+    )

@@ -1,0 +1,448 @@
+"""The console of control: Python with the verbs at hand, for a gate in another process."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import code
+import inspect
+import os
+import pydoc
+import re
+import sys
+import traceback
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from rlcompleter import Completer
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from actors import TokenGateError, TokenState
+from tokengate.control import messages
+from tokengate.control._control import Control
+from tokengate.control._exceptions import Unreachable
+from tokengate.control._handles import Following, Shown
+from tokengate.control.messages import VERBS, Actors, Message, OnTokens, Stream, StreamItem, Tokens
+
+HELP = """\
+Everything in here is Python; a verb is a function, and what it returns is shown as a table.
+  gate()                            how the gate is
+  ps()  ps("operation=resize")      live tokens; a selector says which: "tenant=acme,state!=running,age>5m"
+  describe(7)  stack(7)             all of token 7; where its code is
+  pause(7)  resume(7)  step(7, 2)   hold it, let it go on, let it run two steps
+  terminate(7, "kill")              end it: "cancel" asks, "interrupt" raises in it, "kill" leaves it behind
+  renice(7, 5)  retag(7, {"a": "b"})  reroute(7, affinity="io")
+  late = ps("age>1m"); late.pause() a list can be kept; its verbs are for exactly these tokens
+  pause("*", dry_run=True)          which ones it would be; so can every verb on tokens
+  throttle("operation=resize", rate=5)  throttles()  lift("*")
+  actors()  tree()                  actors and operations; the supervision tree
+  a = actor("counter"); a.state()   an actor: suspend, unsuspend, drain, restart, stop, statistics, trace, children
+  watch()  events()                 follow what happens, until Ctrl-C
+  await aio.pause(7)                each verb can be awaited; help(pause) tells all of one
+  reconnect()                       find the gate again after it was restarted; Ctrl-D leaves"""
+
+_Code = types.CodeType
+_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+# --- The gate ---------------------------------------------------------------------------------------------------------
+
+
+class Hello(Protocol):
+    """Who is at the other end."""
+
+    @property
+    def gate(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def version(self) -> str: ...
+
+
+class Client(Protocol):
+    """What the console needs of a connection."""
+
+    @property
+    def hello(self) -> Hello: ...
+    def ask(self, message: Message) -> Any: ...
+    def follow(self, stream: Stream) -> Iterator[StreamItem]: ...
+    def close(self) -> None: ...
+
+
+class Session:
+    """The gate that is talked to, over all connections to it.
+
+    Args:
+        connect: gets the name of a gate (None for the only one) and returns a connection.
+        name: of the gate.
+    """
+
+    def __init__(self, connect: Callable[[str | None], Client], name: str | None = None) -> None:
+        self._connect = connect
+        self._client = connect(name)
+
+    @property
+    def name(self) -> str:
+        """The gate's own name."""
+        return self._client.hello.gate
+
+    def __str__(self) -> str:
+        hello = self._client.hello
+        return f"gate '{hello.gate}', pid {hello.pid}, TokenGate {hello.version}"
+
+    def ask(self, message: Message) -> Any:
+        """Return the gate's answer."""
+        try:
+            return self._client.ask(message)
+        except Unreachable as error:
+            raise self._lost(error) from error
+
+    def follow(self, stream: Stream) -> Iterator[StreamItem]:
+        """Yield what happens, until the gate goes."""
+        try:
+            yield from self._client.follow(stream)
+        except Unreachable as error:
+            raise self._lost(error) from error
+
+    def reconnect(self) -> None:
+        """Connect to the gate that has the same name now; if there is none, all stays as it was."""
+        before = self._client
+        self._client = self._connect(self.name)
+        before.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+    def _lost(self, error: Unreachable) -> Unreachable:
+        return Unreachable(f"{error}; if it is gone, reconnect() looks for gate '{self.name}' again")
+
+
+# --- Completion -------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Live:
+    """What can be named of a gate at one moment: ids, operations and actors (paths)."""
+
+    ids: tuple[str, ...] = ()
+    operations: tuple[str, ...] = ()
+    actors: tuple[str, ...] = ()
+
+
+def look(ask: Callable[[Message], Any]) -> Live:
+    """Ask a gate for what can be named, the newest tokens first; nothing can when it does not answer."""
+    try:
+        rows = ask(Tokens(sort="-id", limit=200)).rows
+        paths = tuple(row.path for row in ask(Actors()))
+    except Exception:  # somebody presses Tab; the next verb says what is wrong
+        return Live()
+    return Live(tuple(str(row.id) for row in rows), tuple(sorted({row.operation for row in rows})), paths)
+
+
+# Characters that end a word. Paths and selectors' values are words, so `/`, `-` and `.` are not among them.
+DELIMITERS = " \t\n()[]{}:;,'\"=!<>+*%|&"
+
+_FIELDS = ("operation=", "actor=", "state=", "affinity=", "held=", "id=", "priority=", "parent=", "age>", "running>")
+_KEYWORDS: Mapping[str, tuple[str, ...]] = {
+    "mode": ("cancel", "interrupt", "kill"),
+    "affinity": ("io", "cpu"),
+    "sort": ("id", "age", "running", "priority", "operation", "actor", "state", "steps"),
+    "switch": ("on", "off", "show"),
+}
+"""{argument of a verb: its values}."""
+
+
+def _verbs_with(*fields: str) -> frozenset[str]:
+    return frozenset(
+        verb for verb, message in VERBS.items() if {field.name for field in attrs.fields(message)} & {*fields}
+    )
+
+
+_ON_TOKEN = _verbs_with("token", "ids") | {"token"}
+_SELECTING = _verbs_with("selector") | {"ps"}
+_ON_ACTOR = _verbs_with("name", "root") | {"actor"}
+
+
+def completions(line: str, text: str, namespace: Mapping[str, Any], live: Callable[[], Live]) -> list[str]:
+    """Return what the last word of a line may become.
+
+    Args:
+        line: all that stands before the cursor.
+        text: its last word, by `DELIMITERS`; may be empty.
+        namespace: what names mean.
+        live: tells what can be named of the gate; called only where such a name can stand.
+    """
+    if not line.strip():
+        return ["    "]
+    verb, string, keyword = _context(line)
+    if string is not None:
+        return _starting(text, _in_string(verb, string, keyword, live))
+    found: list[str] = []
+    if verb in _ON_TOKEN and not keyword:
+        found = _starting(text, live().ids)
+    elif verb in _ON_ACTOR and not keyword and not text:
+        found = [f'"{path}"' for path in live().actors]
+    elif keyword in _KEYWORDS and verb in VERBS and not text:
+        found = [f'"{value}"' for value in _KEYWORDS[keyword]]
+    if text:
+        completer = Completer(dict(namespace))
+        found += completer.attr_matches(text) if "." in text else completer.global_matches(text)
+    return found
+
+
+def _in_string(verb: str, string: str, keyword: str, live: Callable[[], Live]) -> Sequence[str]:
+    if keyword == "actor":
+        return live().actors
+    if keyword in _KEYWORDS:
+        return _KEYWORDS[keyword]
+    if verb in _ON_ACTOR:
+        return live().actors
+    if verb not in _SELECTING:
+        return ()
+    term = re.fullmatch(r"\s*(\w+)\s*!?=.*", string.rpartition(",")[2])
+    match term[1] if term else "":
+        case "":
+            return _FIELDS
+        case "operation":
+            return live().operations
+        case "actor":
+            return live().actors
+        case "state":
+            return [str(state) for state in TokenState]
+        case "id":
+            return live().ids
+        case field:
+            return _KEYWORDS.get(field, ())
+
+
+def _context(line: str) -> tuple[str, str | None, str]:
+    """Return the function whose arguments the end of a line is in, the string it is in, and the argument's keyword."""
+    opened: list[str] = []  # what stands before each bracket that is open
+    quote, start = "", 0
+    for i, char in enumerate(line):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote, start = char, i + 1
+        elif char in "([{":
+            before = re.search(r"(\w+)\s*$", line[:i])
+            opened.append(before[1] if before and char == "(" else "")
+        elif char in ")]}" and opened:
+            opened.pop()
+    verb = next((name for name in reversed(opened) if name), "")
+    keyword = re.search(r"(\w+)\s*=\s*$" if quote else r"(\w+)\s*=\s*\w*$", line[: start - 1] if quote else line)
+    return verb, line[start:] if quote else None, keyword[1] if keyword and opened else ""
+
+
+def _starting(text: str, words: Iterable[str]) -> list[str]:
+    return [word for word in words if word.startswith(text)]
+
+
+# --- The console ------------------------------------------------------------------------------------------------------
+
+
+class _Help:
+    """What `help` is in the console."""
+
+    def __call__(self, *things: Any) -> None:
+        if things:
+            for thing in things:
+                pydoc.help(thing)
+        else:
+            _say(HELP)
+
+    def __repr__(self) -> str:
+        return HELP
+
+
+class Shell(code.InteractiveConsole):
+    """Runs Python at a prompt, from a script or from the command line, with the verbs for names.
+
+    Top-level `await` works, on trio. An error of the runtime is shown in one line, any other with its traceback.
+
+    Args:
+        session: the gate.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._control = Control(session.ask, session.follow)
+        self._failed = False
+        super().__init__(self._names())
+        self.compile.compiler.flags |= _AWAIT
+
+    def _names(self) -> dict[str, Any]:
+        verbs = {verb: getattr(self._control, verb) for verb, message in VERBS.items() if not message.local}
+        return verbs | {
+            "__name__": "__console__",
+            "__builtins__": builtins,
+            "ps": self._control.tokens,
+            "token": self._control.token,
+            "actor": self._control.actor,
+            "gate": self._control.info,
+            "control": self._control,
+            "aio": self._control.aio,
+            "help": _Help(),
+            "reconnect": self.reconnect,
+        }
+
+    def reconnect(self) -> None:
+        """Connect to the gate that has the same name now, after the one that was there has gone."""
+        self._session.reconnect()
+        _say(str(self._session))
+
+    def run_interactively(self) -> None:
+        """Read statements at a prompt, with line editing and history, until Ctrl-D or `exit()`."""
+        with _line_editing(self._complete):
+            self.interact(banner=f"{self._session}\nhelp() tells what can be done, Ctrl-D leaves", exitmsg="")
+
+    def run_script(self, source: str, filename: str = "<script>") -> bool:
+        """Run statements and show what they are worth, as at a prompt; stop at the first that raises.
+
+        Returns:
+            Whether none did, and the source could be read.
+        """
+        self.filename = filename
+        try:
+            statements = compile(source, filename, "exec", ast.PyCF_ONLY_AST | _AWAIT).body
+            for statement in statements:
+                self.runcode(compile(ast.Interactive([statement]), filename, "single", _AWAIT))
+                if self._failed:
+                    return False
+        except (SyntaxError, ValueError):
+            self.showsyntaxerror(filename)
+            return False
+        return True
+
+    def raw_input(self, prompt: str = "") -> str:
+        """Read a line; `prompt` is Python's own, ours says which gate it is."""
+        name = f"{self._session.name}> "
+        return super().raw_input("." * (len(name) - 1) + " " if self.buffer else name)
+
+    def runcode(self, code: _Code) -> None:
+        """Run a statement; Ctrl-C and `exit()` are the caller's."""
+        self._failed = False
+        displayhook, sys.displayhook = sys.displayhook, self._display
+        try:
+            result = types.FunctionType(code, self.locals)()
+            if inspect.iscoroutine(result):
+                trio.run(_awaited, result)
+        except (SystemExit, KeyboardInterrupt, BrokenPipeError):  # the last: nobody reads our output any more
+            raise
+        except BaseException:
+            self._failed = True
+            self.showtraceback()
+        finally:
+            sys.displayhook = displayhook
+
+    def showtraceback(self) -> None:
+        """Show the error that is being handled: ours in a line, others from the statement on."""
+        error = sys.exception()
+        assert error is not None
+        if isinstance(error, TokenGateError):
+            self.write(f"{type(error).__name__}: {error}\n")
+            return
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename != self.filename:
+            trace = trace.tb_next
+        self.write("".join(traceback.format_exception(error.with_traceback(trace))))
+
+    def _display(self, value: object) -> None:
+        if value is None:
+            return
+        self.locals["_"] = value
+        if isinstance(value, Following):
+            self._follow(value)
+        elif isinstance(value, Shown):
+            _show(value.answer)
+        elif _is_answer(value):
+            _show(value)
+        elif inspect.ismethod(value) and value.__self__ in (self._control, self):
+            _say(f"{value.__name__}{inspect.signature(value)}: {(value.__doc__ or '').partition('\n')[0]}")
+        else:
+            _say(repr(value))
+
+    def _follow(self, following: Following) -> None:
+        with following:
+            for item in following:
+                _show(item)
+
+    def _complete(self, text: str, n: int) -> str | None:
+        import readline
+
+        if n == 0:
+            line = readline.get_line_buffer()[: readline.get_endidx()]
+            self._found = completions(line, text, self.locals, lambda: look(self._session.ask))
+        return self._found[n] if n < len(self._found) else None
+
+
+async def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return await coroutine
+
+
+def _is_answer(value: object) -> bool:
+    if isinstance(value, tuple) and value:
+        return all(_is_answer(each) for each in value)
+    return type(value).__module__ == messages.__name__
+
+
+def _show(answer: object) -> None:
+    """Print an answer: in colours and cut to its width on a terminal, plain and whole everywhere else."""
+    # Here, so that a script that prints no table does not wait for rich.
+    from rich.console import Console
+
+    from tokengate.control._tables import as_text, renderable
+
+    if sys.stdout.isatty():
+        Console(highlight=False).print(renderable(answer))
+    else:
+        _say(as_text(answer))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+# --- Line editing -----------------------------------------------------------------------------------------------------
+
+
+def history_path() -> Path:
+    """Return where the console keeps what was typed: `tokengate/history` in the user's state directory."""
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "tokengate" / "history"
+
+
+@contextmanager
+def _line_editing(complete: Callable[[str, int], str | None]) -> Generator[None]:
+    """Complete words, and keep the history, for the length of a block; do nothing where there is no readline."""
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    before, delimiters = readline.get_completer(), readline.get_completer_delims()
+    libedit = "libedit" in (readline.__doc__ or "")
+    readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
+    readline.set_completer(complete)
+    readline.set_completer_delims(DELIMITERS)
+    path = history_path()
+    try:
+        readline.read_history_file(path)
+    except OSError:
+        pass  # there is none yet, or it cannot be read
+    try:
+        yield
+    finally:
+        readline.set_completer(before)
+        readline.set_completer_delims(delimiters)
+        readline.set_history_length(1000)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            readline.write_history_file(path)
+        except OSError:
+            pass  # a history is not worth an error

@@ -1,0 +1,358 @@
+"""Selectors: which tokens are meant, in one line of text (`operation=resize,tenant=acme,age>5m`).
+
+A selector is terms between commas, and all of them must hold. A term is `field op value`:
+
+| field                                     | what it is                       | ops               |
+|-------------------------------------------|----------------------------------|-------------------|
+| operation, actor, affinity, state, held   | text; `*` is any part of it      | = !=              |
+| id, priority, parent, attempt, steps      | a whole number                   | = != > >= < <=    |
+| age, running                              | seconds, or `30s`, `5m`, `1.5h`  | > >= < <=         |
+| anything else                             | a tag, which is text             | = !=              |
+
+A tag that is called like a field is written `tag.NAME`. `actor=` takes a path or its last parts. A value with commas,
+quotes or spaces stands in quotes, '...' or "...", with that quote doubled inside. What a token does not have (a tag, a
+parent, a beginning) is never equal, greater or less, and always unequal; `=*` asks whether it has it. `*` alone, or
+nothing, is every token.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from actors import Token, TokenState
+from tokengate.control._exceptions import BadSelector
+
+Test: TypeAlias = Callable[[Token[Any], float], bool]
+
+MAX_LENGTH: Final = 4_096  # characters
+MAX_TERMS: Final = 32  # so that a look at one token stays short
+
+
+def plain(text: str) -> str:
+    """Return a text as exactly a `str`: what a subclass overrides is never called."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def held_of(token: Token[Any]) -> str:
+    """Return the word for who holds a token: `paused`, `pause_requested`, `throttled`, or nothing."""
+    hold = token._hold
+    return "" if hold is None else hold.word
+
+
+def state_of(token: Token[Any]) -> str:
+    """Return the state of a token as plain text."""
+    return str.__str__(token.state)
+
+
+def _tag_of(token: Token[Any], name: str) -> str | None:
+    # No look-up: names may be of subclasses of `str`, whose `__eq__` it would call.
+    for key, value in token.tags.items():
+        if plain(key) == name:
+            return plain(value)
+    return None
+
+
+def _running_of(token: Token[Any], now: float) -> float | None:
+    started = token.started_at
+    return None if started is None else now - started
+
+
+_TEXTS: Final[Mapping[str, Callable[[Token[Any]], str]]] = {
+    "operation": lambda token: plain(token.operation),
+    "actor": lambda token: plain(token.actor),
+    "affinity": lambda token: plain(token.affinity),
+    "state": state_of,
+    "held": held_of,
+}
+_NUMBERS: Final[Mapping[str, Callable[[Token[Any]], int | None]]] = {
+    "id": lambda token: token.id,
+    "priority": lambda token: int.__int__(token.priority),
+    "parent": lambda token: token.parent,
+    "attempt": lambda token: token.attempt,
+    "steps": lambda token: token.steps,
+}
+_SECONDS: Final[Mapping[str, Callable[[Token[Any], float], float | None]]] = {
+    "age": lambda token, now: now - token.created_at,
+    "running": _running_of,
+}
+
+FIELDS: Final = (*_TEXTS, *_NUMBERS, *_SECONDS)
+"""The names that are no tags."""
+
+# {field: the only texts that it can be}; a slip of the pen in `state!=runing` would mean every token.
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "affinity": ("io", "cpu"),
+    "state": tuple(state.value for state in TokenState),
+    "held": ("", "paused", "pause_requested", "throttled"),
+}
+
+_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_ORDERS: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
+
+_QUOTED = r"""'(?:[^']|'')*'|"(?:[^"]|"")*\""""
+_NAME = re.compile(rf"""tag\.(?P<quoted>{_QUOTED})|(?P<bare>[^\s,'"=!<>]+)""")
+_OP = re.compile(r"!=|>=|<=|=|>|<")
+_BARE_VALUE = re.compile(r"""[^\s,'"=!<>][^\s,'"]*""")
+_VALUE = re.compile(rf"{_QUOTED}|{_BARE_VALUE.pattern}")
+_SPACE = re.compile(r"\s*")
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)")
+
+
+@attrs.frozen
+class Selector:
+    """Which tokens are meant; made by `parse`.
+
+    Attributes:
+        text: the selector in its normal form, which `parse` reads as the same one.
+    """
+
+    text: str
+    _tests: tuple[Test, ...] = attrs.field(eq=False, repr=False)
+
+    @property
+    def all(self) -> bool:
+        """Whether every token is meant."""
+        return not self._tests
+
+    @property
+    def terms(self) -> int:
+        """How many questions each token is asked, at most."""
+        return len(self._tests)
+
+    def matches(self, token: Token[Any], now: float) -> bool:
+        """Tell whether a token is meant.
+
+        Args:
+            token: which; no code of its user's is run.
+            now: seconds of the system's clock.
+        """
+        for test in self._tests:  # noqa: SIM110  # `all` over a generator takes twice as long
+            if not test(token, now):
+                return False
+        return True
+
+
+def parse(text: str) -> Selector:
+    """Read a selector.
+
+    Raises:
+        BadSelector: it cannot be read; the message points at the part.
+    """
+    if not issubclass(type(text), str):
+        raise BadSelector("a selector is text, such as 'operation=resize,state=running'")
+    return _Parser(plain(text)).selector()
+
+
+class _Parser:
+    """Reads a text once, from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def selector(self) -> Selector:
+        if len(self._text) > MAX_LENGTH:
+            raise BadSelector(
+                f"the selector has {len(self._text)} characters; {MAX_LENGTH} are allowed, use fewer terms"
+            )
+        if self._text.strip() in ("", "*"):
+            return Selector("*", ())
+        texts, tests = [], []
+        while True:
+            text, test = self._term()
+            texts.append(text)
+            tests.append(test)
+            if self._at == len(self._text):
+                return Selector(",".join(texts), tuple(tests))
+            if self._text[self._at] != ",":
+                raise self._bad(self._at, "a comma was expected", "put values with spaces or quotes into quotes")
+            if len(tests) == MAX_TERMS:
+                raise self._bad(self._at, f"a selector has {MAX_TERMS} terms at most", "name fewer")
+            self._at += 1
+
+    def _term(self) -> tuple[str, Test]:
+        start = self._skip(0)
+        name = self._expect(_NAME, "a field or a tag was expected", f"fields are {', '.join(FIELDS)}")
+        is_tag = name.startswith("tag.") and len(name) > len("tag.")
+        if is_tag:
+            name = _unquoted(name.removeprefix("tag."))
+        is_tag = is_tag or name not in FIELDS
+        op = self._expect(_OP, f"a comparison was expected after '{name}'", "use =, !=, >, >=, < or <=")
+        value_at = self._at
+        value = _unquoted(self._expect(_VALUE, f"a value was expected after '{name}{op}'", "quote it if need be"))
+        try:
+            test = _tag_test(name, op, value) if is_tag else _field_test(name, op, value)
+        except _Wrong as error:
+            raise self._bad(value_at if error.value else start, error.what, error.remedy) from None
+        return f"{_written_name(name, is_tag)}{op}{_written(value)}", test
+
+    def _expect(self, pattern: re.Pattern[str], what: str, remedy: str) -> str:
+        """Read what matches the pattern, and the spaces after it."""
+        found = pattern.match(self._text, self._at)
+        if found is None:
+            raise self._bad(self._at, what, remedy)
+        self._skip(len(found[0]))
+        return found[0]
+
+    def _skip(self, length: int) -> int:
+        """Go on by so many characters and the spaces after them; return where that is."""
+        found = _SPACE.match(self._text, self._at + length)
+        self._at = found.end() if found is not None else self._at + length
+        return self._at
+
+    def _bad(self, at: int, what: str, remedy: str) -> BadSelector:
+        part = self._text[at : at + 40]
+        where = f"at {part!r}, character {at + 1}" if part else "at its end"
+        shown = self._text if len(self._text) <= 200 else self._text[:200] + "..."
+        return BadSelector(f"selector {shown!r}: {what} {where}; {remedy}")
+
+
+class _Wrong(Exception):
+    """A term that reads well and cannot work, because of its value or because of its comparison."""
+
+    def __init__(self, what: str, remedy: str, *, value: bool = False) -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+        self.value = value
+
+
+def _unquoted(text: str) -> str:
+    quote = text[0]
+    return text[1:-1].replace(quote * 2, quote) if quote in "'\"" else text
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _written(value: str) -> str:
+    return value if _BARE_VALUE.fullmatch(value) else _quoted(value)
+
+
+def _written_name(name: str, is_tag: bool) -> str:
+    bare = _NAME.fullmatch(name)
+    if bare is None or bare["bare"] is None:
+        return f"tag.{_quoted(name)}"
+    return f"tag.{name}" if is_tag and (name in FIELDS or name.startswith("tag.")) else name
+
+
+def _tag_test(name: str, op: str, value: str) -> Test:
+    if op in _ORDERS:
+        numbers = ", ".join((*_NUMBERS, *_SECONDS))
+        raise _Wrong(
+            f"'{name}' is a tag, and tags are text, so '{op}' cannot be", f"use = or !=; '{op}' is for {numbers}"
+        )
+    fits = _matcher(value)
+
+    def has(token: Token[Any], _now: float) -> bool:
+        found = _tag_of(token, name)
+        return found is not None and fits(found)
+
+    return has if op == "=" else _negated(has)
+
+
+def _field_test(name: str, op: str, value: str) -> Test:
+    if name in _TEXTS:
+        return _text_test(name, op, value)
+    if value == "*":
+        return _presence_test(name, op)
+    if name in _NUMBERS:
+        return _number_test(name, op, value)
+    return _seconds_test(name, op, value)
+
+
+def _text_test(name: str, op: str, value: str) -> Test:
+    if op in _ORDERS:
+        raise _Wrong(f"'{name}' is text, so '{op}' cannot be", "use = or !=")
+    read, fits = _TEXTS[name], _matcher(value)
+    choices = _CHOICES.get(name)
+    if choices is not None and not any(map(fits, choices)):
+        known = ", ".join(choice or '""' for choice in choices)
+        raise _Wrong(f"'{name}' is never {value!r}", f"it is one of {known}", value=True)
+    if name == "actor":
+        ends = _matcher(f"*/{value}")
+        if op == "=":
+            return lambda token, _now: fits(path := read(token)) or ends(path)
+        return lambda token, _now: not (fits(path := read(token)) or ends(path))
+    if op == "=":
+        return lambda token, _now: fits(read(token))
+    return lambda token, _now: not fits(read(token))
+
+
+def _presence_test(name: str, op: str) -> Test:
+    if op in _ORDERS:
+        raise _Wrong(f"'{name}{op}*' cannot be", "use = or != with *", value=True)
+    if name in _SECONDS:
+        seconds = _SECONDS[name]
+
+        def has(token: Token[Any], now: float) -> bool:
+            return seconds(token, now) is not None
+    else:
+        number = _NUMBERS[name]
+
+        def has(token: Token[Any], now: float) -> bool:  # noqa: ARG001
+            return number(token) is not None
+
+    return has if op == "=" else _negated(has)
+
+
+def _number_test(name: str, op: str, value: str) -> Test:
+    if not _NUMBER.fullmatch(value):
+        raise _Wrong(f"'{name}' is a whole number, not {value!r}", "write it in digits", value=True)
+    read, number = _NUMBERS[name], int(value)
+    if op == "=":
+        return lambda token, _now: read(token) == number
+    if op == "!=":
+        return lambda token, _now: read(token) != number
+    compare = _ORDERS[op]
+    return lambda token, _now: (found := read(token)) is not None and compare(found, number)
+
+
+def _seconds_test(name: str, op: str, value: str) -> Test:
+    duration = _DURATION.fullmatch(value)
+    if duration is None:
+        raise _Wrong(f"'{name}' is a time, not {value!r}", "write 30, 30s, 5m or 1h", value=True)
+    if op not in _ORDERS:
+        raise _Wrong(f"'{name}' never stands still, so '{op}' cannot be", "use >, >=, < or <=")
+    read, seconds, compare = _SECONDS[name], float(duration[1]) * _UNITS[duration[2]], _ORDERS[op]
+    return lambda token, now: (found := read(token, now)) is not None and compare(found, seconds)
+
+
+def _negated(test: Test) -> Test:
+    return lambda token, now: not test(token, now)
+
+
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """Return a test of a text against a pattern whose `*` is any part of it.
+
+    It goes over the text once, whatever the pattern; a regular expression with several `.*` could take very long.
+    """
+    first, *rest = pattern.split("*")
+    if not rest:
+        return lambda text: text == pattern
+    *middle, last = rest
+
+    def fits(text: str) -> bool:
+        at, end = len(first), len(text) - len(last)
+        if at > end or not text.startswith(first) or not text.endswith(last):
+            return False
+        for part in middle:
+            at = text.find(part, at, end)
+            if at < 0:
+                return False
+            at += len(part)
+        return True
+
+    return fits

@@ -1,0 +1,211 @@
+"""Stacks of tokens: where their code is just now, on a thread, in a task that waits, or between two steps."""
+
+from __future__ import annotations
+
+import gc
+import linecache
+import os
+import stat
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+import trio
+
+import actors
+import supervisors
+import tokengate
+from actors import IoDrain, Token
+from actors._cpu_drain import CpuDrain
+from actors._frames import find_step
+from actors._step import InContext
+from tokengate.control._selector import plain
+from tokengate.control.messages import Frame, TokenStack
+
+Where: TypeAlias = Literal["thread", "task", "generator", "nowhere"]
+
+_MAX_FRAMES: Final = 200  # of a stack, the innermost
+_MAX_SOURCE: Final = 4_000_000  # bytes of a file that is read for its lines
+_READ_SECONDS: Final = 1.0  # for reading all lines of a stack: files may be far away
+_MAX_LINE: Final = 200  # characters
+_TRIES: Final = 3
+
+_OURS: Final = tuple(f"{Path(str(package.__file__)).parent}{os.sep}" for package in (actors, supervisors, tokengate))
+_DEMO: Final = f"{_OURS[-1]}demo{os.sep}"  # the demo's code is a user's
+
+_IN_CONTEXT: Final[CodeType] = InContext.__await__.__code__
+_WRAPPERS: Final = frozenset(
+    ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable")
+)
+
+# What else may read files at the same time; a reader that hangs is left behind and keeps its place.
+_readers: trio.lowlevel.RunVar[trio.CapacityLimiter | None] = trio.lowlevel.RunVar("readers of source files", None)
+
+
+@attrs.frozen
+class Spot:
+    """Where the code of a token was at one moment.
+
+    Attributes:
+        where: as in `TokenStack`.
+        thread: name of the thread, if it ran on one.
+        frames: the outermost first, the runtime's own left out; their lines are not read yet.
+    """
+
+    where: Where
+    thread: str | None
+    frames: tuple[Frame, ...]
+
+
+async def stack_of(token: Token[Any]) -> TokenStack:
+    """Return where the code of a token is; nothing of it is run, and nothing is held up.
+
+    Who looks does not stop it. So it is looked for again when it has gone on meanwhile, some times; what is told of
+    code that runs fast may be of several moments. Reading the lines of the source takes up to a second, in a thread;
+    they are empty if that is over, or if the file cannot be read.
+    """
+    spot = Spot("nowhere", None, ())
+    for _ in range(_TRIES):
+        steps = token.steps
+        spot = spot_of(token)
+        if token.started_at is None or (spot.where != "nowhere" and token.steps == steps):
+            break
+        await trio.lowlevel.checkpoint()
+    frames = await with_source(spot.frames)
+    return TokenStack(token.id, plain(token.operation), spot.where, spot.thread, frames)
+
+
+def spot_of(token: Token[Any]) -> Spot:
+    """Return where the code of a token is at this moment, without the lines of its source."""
+    step = None if token.started_at is None else find_step(token)
+    if step is not None:
+        ident, frames = step
+        return Spot("thread", _thread_name(ident), _told((frame, frame.f_lineno or 0) for frame in frames))
+    code = _suspended(token)
+    if code is None:
+        return Spot("nowhere", None, ())
+    where: Where = "generator" if type(code) is GeneratorType else "task"
+    return Spot(where, None, frames_of(code))
+
+
+def frames_of(code: object) -> tuple[Frame, ...]:
+    """Return the frames of a coroutine or a generator that is suspended, down to what it waits for, without lines."""
+    return _told(_chain(code))
+
+
+def _told(frames: Iterable[tuple[FrameType, int]]) -> tuple[Frame, ...]:
+    told = []
+    for frame, line in frames:
+        code = frame.f_code
+        file = plain(code.co_filename)
+        if not file.startswith(_OURS) or file.startswith(_DEMO):
+            told.append(Frame(file, line, plain(code.co_qualname)))
+    return tuple(told[-_MAX_FRAMES:])
+
+
+# --- Code that is suspended ------------------------------------------------------------------------------------------
+
+
+def _suspended(token: Token[Any]) -> object:
+    """Return the coroutine or the generator of a token that drains keep between two of its steps, or None."""
+    drain = token._place.drain
+    if isinstance(drain, CpuDrain):
+        for slot in list(drain.slots):
+            if slot.token is token:
+                return slot._steps
+    elif isinstance(drain, IoDrain):
+        for worker in list(drain.workers):
+            if worker.current is token:
+                return _driven(getattr(worker, "rest", None))
+    return None
+
+
+def _driven(rest: object) -> object:
+    """Return the user's code in what an io worker awaits: a coroutine, or the generator whose steps are taken."""
+    if type(rest) is InContext:
+        return rest._coroutine
+    if type(rest) is CoroutineType and rest.cr_frame is not None:
+        steps = rest.cr_frame.f_locals.get("steps")
+        if type(steps) is GeneratorType:
+            return steps
+    return rest
+
+
+def _chain(code: Any) -> Iterator[tuple[FrameType, int]]:
+    """Go from a suspended coroutine or generator to what it waits for, as far as built-in classes tell.
+
+    `trio.lowlevel.Task.iter_await_frames` goes the same way, but asks objects of any class for their attributes.
+    """
+    for _ in range(10 * _MAX_FRAMES):  # a chain that changes meanwhile might never end
+        kind = type(code)
+        frame: FrameType | None = None
+        if kind is CoroutineType:
+            frame, after = code.cr_frame, code.cr_await
+        elif kind is GeneratorType:
+            frame, after = code.gi_frame, code.gi_yieldfrom
+            if frame is not None and frame.f_code is _IN_CONTEXT:
+                after = frame.f_locals.get("coroutine")  # it sends into that one, and does not await it
+        elif kind is AsyncGeneratorType:
+            frame, after = code.ag_frame, code.ag_await
+        elif kind is InContext:
+            after = code._coroutine
+        elif _is_wrapper(kind):
+            after = _wrapped(code)
+        else:
+            return
+        if frame is not None:
+            yield frame, frame.f_lineno or 0
+        code = after
+
+
+def _is_wrapper(kind: type) -> bool:
+    return plain(type.__dict__["__name__"].__get__(kind)) in _WRAPPERS
+
+
+def _wrapped(wrapper: object) -> object:
+    """Return what is inside a built-in awaitable that has no attribute for it."""
+    for inner in gc.get_referents(wrapper):
+        kind = type(inner)
+        if kind is CoroutineType or kind is GeneratorType or kind is AsyncGeneratorType or _is_wrapper(kind):
+            return inner
+    return None
+
+
+def _thread_name(ident: int) -> str | None:
+    for thread in threading.enumerate():
+        known = object.__getattribute__(thread, "__dict__")  # a subclass may have properties of its own
+        if known.get("_ident") == ident:
+            name = known.get("_name")
+            return name if type(name) is str else None
+    return None
+
+
+# --- Lines of source -------------------------------------------------------------------------------------------------
+
+
+async def with_source(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """Return frames with the lines of their source, read in a thread; without them if that takes too long."""
+    limiter = _readers.get()
+    if limiter is None:
+        limiter = trio.CapacityLimiter(2)
+        _readers.set(limiter)
+    with trio.move_on_after(_READ_SECONDS):
+        return await trio.to_thread.run_sync(_read, frames, abandon_on_cancel=True, limiter=limiter)
+    return frames
+
+
+def _read(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    return tuple(attrs.evolve(frame, source=_line(frame.file, frame.line)) for frame in frames)
+
+
+def _line(file: str, line: int) -> str:
+    try:
+        found = os.stat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_SOURCE:
+            return ""
+        return linecache.getline(file, line).strip()[:_MAX_LINE]
+    except Exception:  # whatever is wrong with the file, its name and the line's number are told all the same
+        return ""

@@ -1,0 +1,232 @@
+"""What happens, as it happens: feeds of events and of tokens, for whoever follows them.
+
+An observer only takes a note, on the thread where something happens; a feed that nobody reads fast enough leaves items
+out and says how many. No code of users runs here: errors and events of unknown classes are shown by the names of their
+classes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Self
+
+import attrs
+
+from actors import ActorSystem, LoopBlocked, Observer, Place, Reply, Token
+from supervisors import ChildEnded, ChildRestarting, ChildStarted, ChildStartFailed, GaveUp, ShutdownError
+from supervisors import Report
+from tokengate.control._views import class_name
+from tokengate.control.messages import StreamItem
+
+# Items that a feed keeps for whoever reads it.
+_KEPT = 1_000
+
+
+class Feed:
+    """Items that come from any thread and are read by one, or by one task; iterate over it in either way.
+
+    Args:
+        end: called when nobody reads it any more.
+    """
+
+    def __init__(self, end: Callable[[Feed], object]) -> None:
+        self._end = end
+        self._lock = threading.Lock()
+        self._items: deque[StreamItem] = deque()
+        self._lost = 0
+        self._closed = False
+        self._arrived: Reply[None] = Reply()
+
+    def put(self, item: StreamItem) -> None:
+        """Add an item, or count it as lost."""
+        with self._lock:
+            if self._closed:
+                return
+            if len(self._items) >= _KEPT:
+                self._lost += 1
+                return
+            if self._lost:
+                item, self._lost = attrs.evolve(item, lost=self._lost), 0
+            self._items.append(item)
+            arrived = self._arrived
+        arrived._set()
+
+    def close(self) -> None:
+        """Let nothing more come; whoever reads gets to the end."""
+        with self._lock:
+            first, self._closed = not self._closed, True
+            arrived = self._arrived
+        arrived._set()
+        if first:
+            self._end(self)
+
+    def _take(self) -> StreamItem | Reply[None] | None:
+        """Take an item; else return what comes with the next one, or None at the end."""
+        with self._lock:
+            if self._items:
+                return self._items.popleft()
+            if self._closed:
+                return None
+            if self._arrived.done():
+                self._arrived = Reply()
+            return self._arrived
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> StreamItem:
+        """Wait for the next item in a thread."""
+        while True:
+            taken = self._take()
+            if taken is None:
+                raise StopIteration
+            if isinstance(taken, StreamItem):
+                return taken
+            taken.exception()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StreamItem:
+        """Await the next item (trio and asyncio)."""
+        while True:
+            taken = self._take()
+            if taken is None:
+                raise StopAsyncIteration
+            if isinstance(taken, StreamItem):
+                return taken
+            await taken.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self.close()
+
+
+class _EventObserver(Observer):
+    def __init__(self, put: Callable[[StreamItem], None]) -> None:
+        self._put = put
+
+    def event(self, event: object, /) -> None:
+        self._put(_event_item(event))
+
+    def dead_letter(self, token: Token[Any], reason: BaseException, /) -> None:
+        text = f"token {token.id} ({token.operation}) of '{token.actor}' was handled by nobody: {_name(reason)}"
+        self._put(StreamItem(time.time(), "dead_letter", token.actor, token.id, text))
+
+
+class _TokenObserver(Observer):
+    def __init__(self, put: Callable[[StreamItem], None], wants: Callable[[Token[Any]], bool]) -> None:
+        self._put = put
+        self._wants = wants
+
+    def token_queued(self, token: Token[Any], /) -> None:
+        self._tell("token_queued", token, "queued")
+
+    def token_started(self, token: Token[Any], /) -> None:
+        self._tell("token_started", token, "started")
+
+    def token_finished(self, token: Token[Any], /) -> None:
+        text = str(token.state)
+        if token.started_at is not None and token.finished_at is not None:
+            text = f"{text} after {token.finished_at - token.started_at:.3f} s"
+        if token._error is not None:
+            text = f"{text}: {_name(token._error)}"
+        self._tell("token_finished", token, text)
+
+    def _tell(self, kind: str, token: Token[Any], text: str) -> None:
+        if self._wants(token):
+            self._put(StreamItem(time.time(), kind, token.actor, token.id, f"{token.operation} {text}"))
+
+
+class Feeds:
+    """All feeds of a system.
+
+    Args:
+        system: it.
+    """
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system = system
+        self._observers: dict[Feed, Observer] = {}
+        self._lock = threading.Lock()
+
+    def events(self) -> Feed:
+        """Follow what is published, and dead letters."""
+        feed = Feed(self._ended)
+        return self._follow(feed, _EventObserver(feed.put))
+
+    def tokens(self, wants: Callable[[Token[Any]], bool]) -> Feed:
+        """Follow tokens, from whatever place; those of the runtime's own are left out."""
+        feed = Feed(self._ended)
+        return self._follow(feed, _TokenObserver(feed.put, lambda token: not token.serves_operators and wants(token)))
+
+    def trace(self, places: set[Place]) -> Feed:
+        """Follow the tokens of some places."""
+        return self.tokens(lambda token: token._place in places)
+
+    def close(self) -> None:
+        """End all feeds."""
+        with self._lock:
+            feeds = list(self._observers)
+        for feed in feeds:
+            feed.close()
+
+    def _follow(self, feed: Feed, observer: Observer) -> Feed:
+        with self._lock:
+            self._observers[feed] = observer
+        self._system.add_observer(observer)
+        return feed
+
+    def _ended(self, feed: Feed) -> None:
+        with self._lock:
+            observer = self._observers.pop(feed, None)
+        if observer is not None:
+            self._system.remove_observer(observer)
+
+
+def _name(error: BaseException) -> str:
+    return class_name(type(error))
+
+
+def _event_item(event: object) -> StreamItem:
+    kind = class_name(type(event))
+    if isinstance(event, LoopBlocked):
+        token = event.token
+        who = "code of no token" if token is None else f"token {token.id} ({token.operation} of '{token.actor}')"
+        text = f"{who} has blocked the io loop for {event.seconds:.2f} s"
+        return StreamItem(time.time(), kind, "" if token is None else token.actor, token and token.id, text)
+    if isinstance(event, Report):
+        return StreamItem(time.time(), kind, event.child, None, _report_text(event))
+    return StreamItem(time.time(), kind, "", None, kind)
+
+
+def _report_text(report: Report) -> str:
+    child, supervisor = f"'{report.child}'", f"'{report.supervisor}'"
+    match report:
+        case ChildStarted(restart=0):
+            return f"{child} has started"
+        case ChildStarted(restart=restart):
+            return f"{child} has started again (restart {restart})"
+        case ChildStartFailed(error=error):
+            return f"{child} did not start: {_name(error)}"
+        case ChildEnded(reason=reason):
+            return f"{child} has ended: {reason}"
+        case ChildRestarting(reason=reason, attempt=attempt, delay=delay):
+            return f"{supervisor} restarts {child} in {delay:.2f} s (attempt {attempt}), after {reason}"
+        case ShutdownError(seconds=seconds):
+            return f"{child} did not stop in {seconds:g} s, and was killed"
+        case GaveUp(intensity=intensity, period=period):
+            return f"{supervisor} gives up: {child} needed more than {intensity} restarts in {period:g} s"
+        case _:
+            return f"{class_name(type(report))} of {child} under {supervisor}"
