@@ -1,21 +1,27 @@
 """Throttles: how fast, and how many at once, tokens of some kind may begin.
 
-A mailbox asks when a drainer takes a token. A token that may not begin yet is set aside in its mailbox and waits in the
-throttle, which lets it go there again in its turn; higher priorities first, as everywhere. Of two locks the mailbox's is
-taken first: nothing here calls a mailbox with the lock held.
+A mailbox asks (`admit`) when a drainer takes a token. One that may not begin yet is set aside in its mailbox and waits
+here, in a line of its mailbox and of all the throttles that are for it. It gets a grant of each of these at once or of
+none, so that none is used up by a token that another one keeps back. Of those that wait, the highest priority and then
+the longest wait goes first; passed over are those whose mailbox has nobody to take them just now, so that what an actor
+that is busy or suspended cannot begin keeps nobody else from it. `let_go` is to be called whenever that may have changed.
+
+A token's grants end with it (`watch`), or when it leaves its mailbox otherwise than by being taken (`forget`). A mailbox
+calls `admit` and `forget` under its lock, so no mailbox is called with the lock held here.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
-from actors._lanes import Lanes
-from actors._lifecycle import TokenState
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -26,6 +32,56 @@ if TYPE_CHECKING:
 _CATCH_UP = 0.1
 
 
+class Line:
+    """Tokens that wait, the highest priority first, each to be found at once; for one thread at a time."""
+
+    __slots__ = ("_lanes", "_priorities")
+
+    def __init__(self) -> None:
+        # An OrderedDict finds its first key at once, whatever was taken out before it; a dict does not.
+        self._lanes: dict[int, OrderedDict[Token[Any], int]] = {}  # {priority: {token: its number}}, no lane is empty
+        self._priorities: dict[Token[Any], int] = {}  # {token: its lane}
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return len(self._priorities)
+
+    def __contains__(self, token: object) -> bool:
+        """Tell whether a token waits."""
+        return token in self._priorities
+
+    def __iter__(self) -> Iterator[Token[Any]]:
+        """Iterate over the tokens, in order."""
+        for priority in sorted(self._lanes, reverse=True):
+            yield from self._lanes[priority]
+
+    def append(self, token: Token[Any], number: int = 0) -> None:
+        """Add a token at the end of its priority's lane; of two lines, the lower number came first."""
+        self._priorities[token] = token.priority
+        self._lanes.setdefault(token.priority, OrderedDict())[token] = number
+
+    def remove(self, token: Token[Any]) -> bool:
+        """Take a token out; tell whether it was there."""
+        priority = self._priorities.pop(token, None)
+        if priority is None:
+            return False
+        lane = self._lanes[priority]
+        del lane[token]
+        if not lane:
+            del self._lanes[priority]
+        return True
+
+    def first(self) -> tuple[int, int, Token[Any]]:
+        """Return the negated priority, the number and the token that is next; there must be one."""
+        priority = max(self._lanes)
+        token, number = next(iter(self._lanes[priority].items()))
+        return -priority, number, token
+
+    def oldest_of_lowest(self) -> Token[Any] | None:
+        """Return the first token of the lowest priority, if there is one."""
+        return next(iter(self._lanes[min(self._lanes)])) if self._lanes else None
+
+
 class Throttle:
     """A limit for the tokens that `matches` says it is for.
 
@@ -34,6 +90,10 @@ class Throttle:
         matches: tells whether a token is meant; quick, and runs no code of users.
         rate: tokens that may begin in a second; None sets no limit.
         concurrency: tokens that may run at once; None sets no limit.
+
+    Attributes:
+        waiting: tokens that it is for and that are kept back, by this throttle or by another one.
+        let: tokens that have its grant, and have not ended.
     """
 
     __slots__ = ("_next_at", "concurrency", "let", "matches", "name", "rate", "waiting")
@@ -45,29 +105,40 @@ class Throttle:
         self.matches = matches
         self.rate = rate
         self.concurrency = concurrency
-        self.waiting = Lanes()
-        self.let: set[int] = set()  # ids of tokens that it has let go, and that have not ended
+        self.waiting: set[Token[Any]] = set()
+        self.let: set[Token[Any]] = set()
         self._next_at = -math.inf  # when the next token may begin, by the rate
 
-    def takes(self, now: float) -> bool:
-        """Use up what one more token needs to begin; tell whether there is so much."""
+    def due_at(self) -> float:
+        """Return when the next token may begin; `inf` when another one has to end before."""
         if self.concurrency is not None and len(self.let) >= self.concurrency:
-            return False
-        if self.rate is not None:
-            if self._next_at > now:
-                return False
-            self._next_at = max(self._next_at, now - _CATCH_UP) + 1 / self.rate
-        return True
+            return math.inf
+        return self._next_at
 
-    def give_back(self) -> None:
-        """Undo `takes`, for a token that did not need it."""
+    def grant(self, token: Token[Any], now: float) -> None:
+        """Let a token begin; it is due."""
+        self.let.add(token)
+        if self.rate is not None:
+            self._next_at = max(self._next_at, now - _CATCH_UP) + 1 / self.rate
+
+    def take_back(self, token: Token[Any]) -> None:
+        """Undo the grant of a token that has not begun."""
+        self.let.discard(token)
         if self.rate is not None:
             self._next_at -= 1 / self.rate
 
+
+@attrs.define(eq=False)
+class _Queue:
+    """The tokens of one mailbox that the same throttles are for, in a line."""
+
+    mailbox: Mailbox
+    throttles: tuple[Throttle, ...]
+    line: Line = attrs.field(factory=Line)
+
     def due_at(self) -> float:
-        """Return when the next one that waits may begin, as far as the rate is concerned; `inf` if that is not it."""
-        full = self.concurrency is not None and len(self.let) >= self.concurrency
-        return self._next_at if self.rate is not None and self.waiting and not full else math.inf
+        """Return when its first token may begin, as far as the throttles are concerned."""
+        return max(throttle.due_at() for throttle in self.throttles)
 
 
 class Throttles:
@@ -83,9 +154,16 @@ class Throttles:
         self._clock = clock
         self._lock = threading.Lock()
         self._all: tuple[Throttle, ...] = ()
+        self._queues: dict[tuple[Mailbox, tuple[Throttle, ...]], _Queue] = {}  # none is empty
+        self._waiting: dict[Token[Any], _Queue] = {}  # {token that is kept back: where}
+        self._grants: dict[Token[Any], tuple[Throttle, ...]] = {}
+        self._numbers = count()  # of tokens, as they come to wait
+        self._handed: dict[Mailbox, int] = {}  # {mailbox: how many it is about to be told of, by any thread}
         self._sleep: trio.CancelScope | None = None  # that ends when the next token is due; touched on the loop only
+        self._sleeps_until = -math.inf  # in seconds of the clock; never later than the next token is due
 
     def __bool__(self) -> bool:
+        """Tell whether there are any."""
         return bool(self._all)
 
     def all(self) -> tuple[Throttle, ...]:
@@ -101,78 +179,168 @@ class Throttles:
         """
         began = [token for token in running if throttle.matches(token)]
         with self._lock:
-            throttle.let.update(token.id for token in began)
             self._all = (*self._all, throttle)
+            for token in began:
+                throttle.let.add(token)
+                self._grants[token] = (*self._grants.get(token, ()), throttle)
+            self._line_up_again()
         for token in began:
             token.add_done_callback(self._ended)
 
     def remove(self, throttle: Throttle) -> None:
-        """End a throttle, and let go all that waits in it."""
+        """End a throttle, and let go what waits for no other."""
         with self._lock:
             self._all = tuple(one for one in self._all if one is not throttle)
-            waiting = []
-            while (token := throttle.waiting.pop()) is not None:
-                waiting.append(token)
-        _let_begin(waiting)
+            for token in throttle.let:
+                self._grants[token] = tuple(one for one in self._grants[token] if one is not throttle)
+            throttle.let.clear()
+            free = self._line_up_again()
+        _let_begin(free)
+        self.let_go()
 
-    def admit(self, token: Token[Any]) -> bool:
-        """Tell whether a token may begin; else it waits in the throttle that says no. Its mailbox has its lock."""
-        let = False
-        kept_by: Throttle | None = None
+    # For mailboxes
+
+    def admit(self, token: Token[Any], mailbox: Mailbox) -> bool:
+        """Tell whether a token may begin; else it waits, and its mailbox, which has its lock, sets it aside."""
         with self._lock:
+            matching = self._matching(token)
+            granted = self._grants.get(token, ())
+            lacking = tuple(one for one in matching if one not in granted)
+            if not lacking:
+                return True
             now = self._clock()
-            for throttle in self._all:
-                if token.id in throttle.let or not throttle.matches(token):
-                    continue
-                if throttle.waiting or not throttle.takes(now):
-                    throttle.waiting.append(token)
-                    kept_by = throttle
-                    break
-                throttle.let.add(token.id)
-                let = True
-        if let:
-            token.add_done_callback(self._ended)
-        if kept_by is not None and kept_by.rate is not None:
-            self._host.call_soon(self._look)
-        return kept_by is None
+            # Whoever waits has its turn before; if it is not in anybody's way, `let_go` will find this one, too.
+            if all(not one.waiting and one.due_at() <= now for one in lacking):
+                self._grant(token, lacking, now)
+                return True
+            self._take_back(token)
+            self._wait(token, mailbox, matching, next(self._numbers))
+            return False
 
-    def renice(self, token: Token[Any], priority: int) -> bool:
-        """Give a token that waits here another priority; tell whether one does."""
+    def watch(self, token: Token[Any]) -> None:
+        """See that the grants of a token that was taken end with it; not under its mailbox's lock."""
+        if token in self._grants:
+            token.add_done_callback(self._ended)
+
+    def forget(self, tokens: Iterable[Token[Any]]) -> None:
+        """Take note that tokens have left a mailbox untaken; it calls `let_go` without its lock after that."""
         with self._lock:
-            for throttle in self._all:
-                if throttle.waiting.remove(token):
-                    token.priority = priority
-                    throttle.waiting.append(token)
-                    return True
-        return False
+            for token in tokens:
+                if not self._take_back(token):
+                    self._leave(token)
+
+    def let_go(self, at_hand: Mailbox | None = None) -> None:
+        """Let go all that wait and may begin, as far as there is somebody to take them.
+
+        Args:
+            at_hand: the mailbox of a drainer that is about to take something.
+        """
+        if not self._waiting:
+            return
+        let: dict[Mailbox, list[Token[Any]]] = {}
+        while True:
+            with self._lock:
+                for mailbox, tokens in let.items():
+                    self._handed[mailbox] -= len(tokens)
+                    if not self._handed[mailbox]:
+                        del self._handed[mailbox]
+                let = self._choose(at_hand)
+                look = not let and self._next_due() < self._sleeps_until
+            if not let:
+                break
+            for mailbox, tokens in let.items():
+                mailbox.let_begin(tokens)
+            at_hand = None  # it has got its token, or there was none for it
+        if look:
+            self._host.call_soon(self._look)
 
     def _ended(self, token: Token[Any]) -> None:
         with self._lock:
-            for throttle in self._all:
-                throttle.let.discard(token.id)
-        self._let_go()
+            for throttle in self._grants.pop(token, ()):
+                throttle.let.discard(token)
+        self.let_go()
 
-    def _let_go(self) -> None:
-        """Let go as many of those that wait as may begin."""
-        let: list[Token[Any]] = []
-        with self._lock:
-            now = self._clock()
-            for throttle in self._all:
-                while throttle.waiting and throttle.takes(now):
-                    token = throttle.waiting.pop()
-                    if token is None or token._end is not None or token._phase is not TokenState.QUEUED:
-                        throttle.give_back()  # it has ended, or is paused and will ask again
-                        continue
-                    throttle.let.add(token.id)
-                    let.append(token)
-        for token in let:
-            token.add_done_callback(self._ended)
-        for token in _let_begin(let):  # somebody has withdrawn it in between: it needs nothing any more
-            with self._lock:
-                for throttle in self._all:
-                    throttle.let.discard(token.id)
-        if any(throttle.due_at() < math.inf for throttle in self._all):
-            self._host.call_soon(self._look)
+    # All below, up to the loop, runs under the lock
+
+    def _matching(self, token: Token[Any]) -> tuple[Throttle, ...]:
+        return tuple(throttle for throttle in self._all if throttle.matches(token))
+
+    def _grant(self, token: Token[Any], throttles: tuple[Throttle, ...], now: float) -> None:
+        for throttle in throttles:
+            throttle.grant(token, now)
+        self._grants[token] = self._grants.get(token, ()) + throttles
+
+    def _take_back(self, token: Token[Any]) -> bool:
+        """Take the grants of a token back that has not begun; tell whether it had any."""
+        granted = self._grants.pop(token, None)
+        for throttle in granted or ():
+            throttle.take_back(token)
+        return granted is not None
+
+    def _wait(self, token: Token[Any], mailbox: Mailbox, throttles: tuple[Throttle, ...], number: int) -> None:
+        queue = self._queues.get((mailbox, throttles))
+        if queue is None:
+            queue = self._queues[mailbox, throttles] = _Queue(mailbox, throttles)
+        queue.line.append(token, number)
+        self._waiting[token] = queue
+        for throttle in throttles:
+            throttle.waiting.add(token)
+
+    def _leave(self, token: Token[Any]) -> None:
+        """Let a token wait no longer, if it does."""
+        queue = self._waiting.pop(token, None)
+        if queue is None:
+            return
+        queue.line.remove(token)
+        if not queue.line:
+            del self._queues[queue.mailbox, queue.throttles]
+        for throttle in queue.throttles:
+            throttle.waiting.discard(token)
+
+    def _line_up_again(self) -> list[tuple[Token[Any], Mailbox]]:
+        """Have all that wait do so for the throttles there are now; return those that need not any more, in order."""
+        waiting = []
+        for queue in list(self._queues.values()):
+            while queue.line:
+                lower, number, token = queue.line.first()
+                waiting.append((number, lower, token, queue.mailbox))
+                self._leave(token)
+        waiting.sort(key=lambda entry: entry[0])
+        free = []
+        for number, lower, token, mailbox in waiting:
+            throttles = self._matching(token)
+            if throttles:
+                self._wait(token, mailbox, throttles, number)
+            else:
+                free.append((lower, token, mailbox))
+        free.sort(key=lambda entry: entry[0])
+        return [(token, mailbox) for _, token, mailbox in free]
+
+    def _choose(self, at_hand: Mailbox | None) -> dict[Mailbox, list[Token[Any]]]:
+        """Give grants to those that wait, as far as they may begin, and return them."""
+        let: dict[Mailbox, list[Token[Any]]] = {}
+        now = self._clock()
+        while True:
+            ready = [q for q in self._queues.values() if q.due_at() <= now and self._turns(q.mailbox, at_hand) > 0]
+            if not ready:
+                return let
+            queue = min(ready, key=lambda one: one.line.first()[:2])
+            token = queue.line.first()[2]
+            self._leave(token)
+            self._grant(token, queue.throttles, now)
+            let.setdefault(queue.mailbox, []).append(token)
+            self._handed[queue.mailbox] = self._handed.get(queue.mailbox, 0) + 1
+
+    def _turns(self, mailbox: Mailbox, at_hand: Mailbox | None = None) -> int:
+        """Return for how many more tokens a mailbox has somebody.
+
+        It is asked without its lock. Whoever has less to do there afterwards calls `let_go`, which sees that.
+        """
+        return mailbox.turns() - self._handed.get(mailbox, 0) + (mailbox is at_hand)
+
+    def _next_due(self) -> float:
+        """Return when the next one that waits is due and has somebody to take it; `inf` if that is no matter of time."""
+        return min((q.due_at() for q in self._queues.values() if self._turns(q.mailbox) > 0), default=math.inf)
 
     # On the loop
 
@@ -187,22 +355,19 @@ class Throttles:
         while True:
             with trio.CancelScope(deadline=self._wake_at()) as self._sleep:
                 await trio.sleep_forever()
-            self._let_go()
+            self.let_go()
 
     def _wake_at(self) -> float:
         """Return when the next token is due, in the loop's time."""
         with self._lock:
-            due = min((throttle.due_at() for throttle in self._all), default=math.inf)
+            due = self._sleeps_until = self._next_due()
         return trio.current_time() + max(0.0, due - self._clock())
 
 
-def _let_begin(tokens: list[Token[Any]]) -> list[Token[Any]]:
-    """Have tokens queued again in their mailboxes; return those that were not kept back there."""
+def _let_begin(tokens: Iterable[tuple[Token[Any], Mailbox]]) -> None:
+    """Have tokens queued again in their mailboxes, in order."""
     by_mailbox: dict[Mailbox, list[Token[Any]]] = {}
-    for token in tokens:
-        by_mailbox.setdefault(token._place.mailbox, []).append(token)
-    lost: list[Token[Any]] = []
+    for token, mailbox in tokens:
+        by_mailbox.setdefault(mailbox, []).append(token)
     for mailbox, those in by_mailbox.items():
-        let = set(mailbox.let_begin(those))
-        lost.extend(token for token in those if token not in let)
-    return lost
+        mailbox.let_begin(those)

@@ -21,6 +21,11 @@ failed, its stock goes back; and inventory, which is under another supervisor, n
 Break more of it: let payments crash on every fifth message, and orders on every twentieth, and see who comes back.
 
     tokengate run examples/shop.py:gate -- --fail payments:0.2 --fail orders:0.05
+
+Or let the check of the fifth order run away: nothing is paid any more, until you find it from another terminal and end it
+(`tokengate ps`; docs/control.md is a guided tour).
+
+    tokengate run examples/shop.py:gate -- --runaway 5
 """
 
 from __future__ import annotations
@@ -77,6 +82,16 @@ class Books:
     outcomes: Counter[str] = attrs.field(factory=Counter)
 
 
+@token(show_arguments=True)
+def check_fraud(order: int, runaway: bool = False) -> int:
+    """Compare an order with known frauds: plain Python, on a CPU thread. One that runs away never ends by itself."""
+    score = checked = 0
+    while checked < 1_000 or runaway:
+        checked += 1
+        score = (31 * score + order * checked) % 9_973
+    return score
+
+
 @token
 async def charge_card(order: int) -> None:
     """Ask the payment gateway. The number of the order decides what happens, so that all runs are alike."""
@@ -128,15 +143,21 @@ class Payments(Service, IoActor):
 
     expected = (CardDeclined,)
 
+    def __init__(self, fault: Fault, runaway: int) -> None:
+        super().__init__(fault)
+        self._runaway = runaway
+
     def on_start(self) -> None:
         print("payments: ready")
 
     def on_failure(self, *error: object) -> None:
         print(f"payments: crashed, {error[1]}")
 
-    async def charge(self, order: int) -> None:
+    async def charge(self, order: int, customer: str) -> None:
         self._fault.strike()
-        await charge_card(order)
+        tags = {"tenant": customer}
+        await (await check_fraud.with_options(tags=tags).asubmit(order, order == self._runaway))
+        await charge_card.with_options(tags=tags)(order)
 
 
 class Orders(Service, IoActor):
@@ -154,13 +175,13 @@ class Orders(Service, IoActor):
         self._payments = gate.find("payments").proxy()
         self._mail = gate.find("mail").proxy()
 
-    async def place(self, item: str, quantity: int) -> str:
+    async def place(self, item: str, quantity: int, customer: str = "somebody") -> str:
         self._fault.strike()
         self.books.placed += 1
         order, outcome = self.books.placed, "failed"  # unless we hear otherwise
         try:
             if await survives(self._inventory.reserve(item, quantity)):
-                outcome = await self._charge(order)
+                outcome = await self._charge(order, customer)
                 if outcome == "paid":
                     await survives(self._mail.send(f"{quantity} {item} will be with you soon"))
                 else:
@@ -170,9 +191,9 @@ class Orders(Service, IoActor):
             print(f"order {order}: {quantity} {item}, {outcome}")
         return outcome
 
-    async def _charge(self, order: int) -> str:
+    async def _charge(self, order: int, customer: str) -> str:
         try:
-            await self._payments.charge(order)
+            await self._payments.charge(order, customer)
         except CardDeclined:
             return "declined"
         except Exception:  # payments has crashed over this order, and its supervisor sees to that
@@ -207,7 +228,8 @@ class Customer(Service, IoActor):
         self._fault.strike()
         await trio.sleep(self._random.uniform(0.2, 0.6))
         if not self._gate.stopping:
-            await survives(self._orders.place(self._random.choice(GOODS), self._random.randint(1, 5)))
+            name = self.actor_ref.path.rpartition("/")[2]
+            await survives(self._orders.place(self._random.choice(GOODS), self._random.randint(1, 5), name))
             self.actor_ref.tell(message)
 
 
@@ -216,6 +238,7 @@ def make_gate(
     faults: Mapping[str, float] | None = None,
     seed: int = 0,
     watched: bool = False,
+    runaway: int = 0,
 ) -> Gate:
     """Return a shop that is not open yet.
 
@@ -224,6 +247,7 @@ def make_gate(
         faults: {service: the probability that one of its messages crashes it}.
         seed: of the faults.
         watched: whether its tree is shown.
+        runaway: the order whose check runs away; 0 for none.
     """
 
     def service(name: str, actor_class: type[CpuActor | IoActor], *args: object) -> ChildSpec:
@@ -238,7 +262,7 @@ def make_gate(
     shoppers = [service(name, Customer) for name in customers]
     children = [
         office("backoffice", [service("inventory", Inventory), service("mail", Mail)]),
-        office("billing", [service("payments", Payments)]),
+        office("billing", [service("payments", Payments, runaway)]),
         office("front", [service("orders", Orders, Books()), office("customers", shoppers)], "rest_for_one"),
     ]
     return Gate("shop", children=[ChildSpec("screen", screen), *children] if watched else children)
@@ -275,10 +299,11 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
         help=f"crash a service on some of its messages, for example payments:0.2; may be given again. "
         f"Services: {', '.join(SERVICES)}",
     )
+    parser.add_argument("--runaway", type=int, default=0, metavar="ORDER", help="let the check of this order never end")
     parser.add_argument("--seed", type=int, default=0, help="of the faults (default: 0)")
     return parser.parse_args(arguments)
 
 
 # Under `tokengate run` this file is what `sys.argv` begins with, and what follows is for us.
 typed = options(sys.argv[1:] if Path(sys.argv[0]).name == Path(__file__).name else [])
-gate = make_gate(faults=dict(typed.fail), seed=typed.seed, watched=True)
+gate = make_gate(faults=dict(typed.fail), seed=typed.seed, watched=True, runaway=typed.runaway)

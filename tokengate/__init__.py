@@ -6,6 +6,7 @@
 #                       (fork and exit)
 #   what speaks of it   _executor.py (`concurrent.futures`)
 #   what goes wrong     _exceptions.py
+#   what is steered     control/ (the control actor, and the ways to it)
 #   what is typed       cli/ (the `tokengate` command)
 #   what is shown       demo/ (the first example: an indexer as a service hierarchy)
 """TokenGate: an actor runtime in which every call is a token that can be seen and steered while it runs."""
@@ -75,6 +76,7 @@ from tokengate._executor import GateExecutor
 from tokengate._gate import Gate, GateStatistics
 from tokengate._operation import AsyncOperation, Operation, token
 from tokengate._shutdown_report import ShutdownReport
+from tokengate.control import BadRequest, BadSelector, Busy, Control, ControlError, NotSteerable, UnknownToken
 
 __all__ = [
     "ActorDead",
@@ -87,7 +89,10 @@ __all__ = [
     "AutoShutdown",
     "Backoff",
     "BadOperation",
+    "BadRequest",
+    "BadSelector",
     "BadSpec",
+    "Busy",
     "ChildCounts",
     "ChildDeclined",
     "ChildEnded",
@@ -99,6 +104,8 @@ __all__ = [
     "ChildSpec",
     "ChildStartFailed",
     "ChildStarted",
+    "Control",
+    "ControlError",
     "CpuActor",
     "DeadLetter",
     "DeadlockError",
@@ -118,6 +125,7 @@ __all__ = [
     "NeedsGate",
     "NeedsTrio",
     "NoSuchChild",
+    "NotSteerable",
     "Observer",
     "Operation",
     "Phase",
@@ -137,6 +145,7 @@ __all__ = [
     "TokenTerminated",
     "TooManyChildren",
     "UnknownActor",
+    "UnknownToken",
     "WaitTimeout",
     "Watch",
     "WouldBlock",

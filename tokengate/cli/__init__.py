@@ -14,6 +14,7 @@
 #   _actors.py      those that do something to actors, or to children of supervisors
 #   _follow.py      those that go on until Ctrl-C
 #   _top.py         `tokengate top`, with _top_state.py (what keys do), _top_screen.py (how it looks), _keys.py (keys)
+#   _shell.py       `tokengate shell`
 #   _completion.py  `tokengate completion`, with _complete.py (what Tab offers)
 #   _connection.py  the way to the gate, and from an answer to the screen
 #   _targets.py     which tokens a command is for

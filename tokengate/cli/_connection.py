@@ -107,18 +107,8 @@ class Connection:
 
 def connected(command: Callable[Concatenate[Connection, P], None]) -> Callable[..., None]:
     """Give a command the options of all that talk to a gate, and call it with a `Connection`."""
-    # Here, since completion connects, too.
-    from tokengate.cli._complete import complete_gate
 
-    @click.option(
-        "-g",
-        "--gate",
-        envvar="TOKENGATE_GATE",
-        show_envvar=True,
-        metavar="NAME",
-        shell_complete=complete_gate,
-        help="Name, pid or name@pid of the gate, when several run.",
-    )
+    @gate_option
     @click.option(
         "-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table", help="How to print the answer."
     )
@@ -129,3 +119,19 @@ def connected(command: Callable[Concatenate[Connection, P], None]) -> Callable[.
             command(connection, *args, **kwargs)
 
     return wrapped
+
+
+def gate_option(command: Callable[P, None]) -> Callable[P, None]:
+    """Give a command `-g`, which it finds in `gate`."""
+    # Here, since completion connects, too.
+    from tokengate.cli._complete import complete_gate
+
+    return click.option(
+        "-g",
+        "--gate",
+        envvar="TOKENGATE_GATE",
+        show_envvar=True,
+        metavar="NAME",
+        shell_complete=complete_gate,
+        help="Name, pid or name@pid of the gate, when several run.",
+    )(command)

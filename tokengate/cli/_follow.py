@@ -34,7 +34,7 @@ def watch_answer(connection: Connection, question: Message, every: float) -> Non
         while True:
             connection.show_line(connection.ask(question))
             time.sleep(every)
-    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+    with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
         while True:
             live.update(connection.drawn(connection.ask(question)), refresh=True)
             time.sleep(every)

@@ -12,6 +12,7 @@ from tokengate.cli import _actors, _follow, _look, _steer
 from tokengate.cli._completion import completion
 from tokengate.cli._demo import demo
 from tokengate.cli._run import run
+from tokengate.cli._shell import shell
 from tokengate.cli._top import top
 
 
@@ -81,7 +82,7 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
         _actors.child,
     ),
     "Follow": (_follow.events, _follow.trace, _follow.watch),
-    "Shells": (completion,),
+    "Shells": (shell, completion),
 }
 """{title: its commands}, as the help lists them."""
 

@@ -26,7 +26,7 @@ from tokengate.control.messages import Info, Message
 _LOOK = 0.2
 
 
-@click.command(epilog=f"Keys: {HELP}.")
+@click.command(epilog=f"\b\nKeys: {HELP}\nArrows select, too; p also resumes; h shows the keys.")
 @click.argument("selector", default="")
 @click.option(
     "--every",
@@ -46,8 +46,8 @@ def top(connection: Connection, selector: str, every: float) -> None:
     tokengate top
     tokengate top tenant=acme --every 0.5
     """  # noqa: D301  # click wants the backspace itself
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageProblem("top needs a terminal; 'tokengate ps -w' does without")
+    if connection.output == "json" or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageProblem("top needs a terminal, and prints no JSON; 'tokengate ps -w' does without, and does")
     state = TopState(selector="" if selector == "*" else selector)
     _refresh(
         connection, state

@@ -28,7 +28,7 @@ _LIMIT = 500
 
 _PAGE = 10
 
-HELP = "s sort  / filter  j k arrows select  p pause or resume  t step  K kill  space refresh  h help  q quit"
+HELP = "j k select  p pause  t step  K kill  s sort  / filter  space refresh  q quit"
 
 
 @attrs.define

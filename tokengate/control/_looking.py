@@ -35,7 +35,7 @@ from tokengate.control._views import arguments_of, class_name, row_of
 from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
 
 # Seconds for which a thread is watched, to learn what part of them it computes.
-_CPU_LOOK = 0.02
+_CPU_LOOK = 0.01
 # How many times an actor is looked at while it is watched.
 _LOOKS = 20
 

@@ -7,6 +7,7 @@ import linecache
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
@@ -28,6 +29,7 @@ from tokengate.control.messages import Frame, TokenStack
 Where: TypeAlias = Literal["thread", "task", "generator", "nowhere"]
 
 _MAX_FRAMES: Final = 200  # of a stack, the innermost
+_MAX_LINKS: Final = 10_000  # of a chain of awaitables, which might never end if it changes meanwhile
 _MAX_SOURCE: Final = 4_000_000  # bytes of a file that is read for its lines
 _READ_SECONDS: Final = 1.0  # for reading all lines of a stack: files may be far away
 _MAX_LINE: Final = 200  # characters
@@ -82,9 +84,10 @@ def spot_of(token: Token[Any]) -> Spot:
     """Return where the code of a token is at this moment, without the lines of its source."""
     step = None if token.started_at is None else find_step(token)
     if step is not None:
-        ident, frames = step
-        return Spot("thread", _thread_name(ident), _told((frame, frame.f_lineno or 0) for frame in frames))
-    code = _suspended(token)
+        frames = _told((frame, frame.f_lineno or 0) for frame in step[1])
+        if frames:
+            return Spot("thread", _thread_name(step[0]), frames)
+    code = _suspended(token)  # even on a thread, if that is just between two of its steps
     if code is None:
         return Spot("nowhere", None, ())
     where: Where = "generator" if type(code) is GeneratorType else "task"
@@ -97,13 +100,12 @@ def frames_of(code: object) -> tuple[Frame, ...]:
 
 
 def _told(frames: Iterable[tuple[FrameType, int]]) -> tuple[Frame, ...]:
-    told = []
+    told: deque[tuple[str, int, CodeType]] = deque(maxlen=_MAX_FRAMES)
     for frame, line in frames:
-        code = frame.f_code
-        file = plain(code.co_filename)
+        file = plain(frame.f_code.co_filename)
         if not file.startswith(_OURS) or file.startswith(_DEMO):
-            told.append(Frame(file, line, plain(code.co_qualname)))
-    return tuple(told[-_MAX_FRAMES:])
+            told.append((file, line, frame.f_code))
+    return tuple(Frame(file, line, plain(code.co_qualname)) for file, line, code in told)
 
 
 # --- Code that is suspended ------------------------------------------------------------------------------------------
@@ -115,11 +117,11 @@ def _suspended(token: Token[Any]) -> object:
     if isinstance(drain, CpuDrain):
         for slot in list(drain.slots):
             if slot.token is token:
-                return slot._steps
+                return slot.steps
     elif isinstance(drain, IoDrain):
         for worker in list(drain.workers):
             if worker.current is token:
-                return _driven(getattr(worker, "rest", None))
+                return _driven(worker.rest)
     return None
 
 
@@ -139,7 +141,7 @@ def _chain(code: Any) -> Iterator[tuple[FrameType, int]]:
 
     `trio.lowlevel.Task.iter_await_frames` goes the same way, but asks objects of any class for their attributes.
     """
-    for _ in range(10 * _MAX_FRAMES):  # a chain that changes meanwhile might never end
+    for _ in range(_MAX_LINKS):
         kind = type(code)
         frame: FrameType | None = None
         if kind is CoroutineType:

@@ -331,8 +331,12 @@ def _counts(counts: ChildCountsRow, _wide: bool) -> RenderableType:
 
 def _item(item: StreamItem, _wide: bool) -> RenderableType:
     clock = time.strftime("%H:%M:%S", time.localtime(item.at)) + f".{int(item.at % 1 * 1000):03}"
-    line = Text("  ").join([plain(clock, "dim", cut=False), plain(item.kind, "cyan", cut=False)])
-    line.append("  ").append_text(plain(item.text, cut=False))
+    parts = [plain(clock, "dim", cut=False), plain(item.kind, "cyan", cut=False)]
+    if item.token is not None:
+        parts.append(plain(f"#{item.token}", "bold", cut=False))
+    if item.actor and item.actor not in item.text:
+        parts.append(plain(item.actor, cut=False))
+    line = Text("  ").join([*parts, plain(item.text, cut=False)])
     if item.lost:
         return Group(Text(f"({item.lost:,} items were left out here: this listener is too slow)", "red"), line)
     return line

@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from actors import NO_TAGS, ActorPlace, Token
+from actors._ref import Told
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._selector import Selector, held_of, plain, state_of
 from tokengate.control.messages import Argument, Attribute, TokenPage, TokenRow
@@ -231,6 +232,8 @@ def _function_of(token: Token[Any], call: object) -> tuple[object, bool]:
     place = token._place
     if not isinstance(place, ActorPlace):
         return call, False
+    if type(call) is Told:
+        call = call.call
     path = ("on_receive",) if call is None else call
     if type(path) is not tuple or len(path) != 1 or not issubclass(type(path[0]), str):
         return None, False

@@ -168,6 +168,7 @@ def test_errors_are_one_line_on_stderr_with_an_exit_code(
 @pytest.mark.parametrize("environment", [None, "shop"])
 def test_the_gate_is_chosen_by_option_or_environment(monkeypatch: pytest.MonkeyPatch, environment: str | None) -> None:
     """The option goes first; with neither, it is the only one that runs."""
+    monkeypatch.delenv("TOKENGATE_GATE", raising=False)
     if environment is not None:
         monkeypatch.setenv("TOKENGATE_GATE", environment)
     default, _ = run(monkeypatch, ["info"], {Info: INFO})
