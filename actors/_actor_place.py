@@ -307,16 +307,31 @@ class ActorPlace(Place):
 
         Its owner has word of an abnormal end, and decides what comes next.
         """
+        if token not in self.drain.running():
+            return None
+        self.system.seal([token], why)
         with self.lock:
-            if self.status is not Status.RUNNING or token not in self.drain.running():
-                return None
-        before = self.system.abandoned()
-        self.terminate_running(why)
+            if self.status is not Status.RUNNING:
+                return []
+            self.mailbox.suspend()  # held until another instance runs, as after each end
+            threads, tokens = self.drain.seal(token)
+            if not tokens:  # its code was just over
+                self.mailbox.resume()
+                return []
+            attached = self._release_instance()
+            self.status = Status.VACANT
+            watches = self._watches_to_tell() if self.owner is not None else []
+        cancel_all(attached)
+        if threads:
+            self.system.note_abandoned(self.path, threads)
+        self.system.tell(self.system.on_actor_ended, self.ref, KILLED)
+        tell_all(watches, self, KILLED, closed=False)
         if self.owner is None:
             self.close(KILLED)
         else:
-            self.owner(self, KILLED, False)
-        return [name for name in self.system.abandoned() if name not in before]
+            self.owner(self, KILLED, self.administrative)
+        self._answer_stops(KILLED)
+        return threads
 
     def _reject(self, token: Token[Any], error: BaseException) -> None:
         if isinstance(error, ActorDead) and self.mailbox.closed:
@@ -329,7 +344,7 @@ class ActorPlace(Place):
 
     def visited(self, signal: Visit) -> None:
         """Call somebody's function with the instance; what it raises is theirs."""
-        if signal.reply.done():
+        if not signal.claim():
             return
         instance = self.instance
         value: Any = None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from types import FrameType
 
 import trio
 
 from actors._exceptions import TokenInterrupt
+from actors._frames import may_stop, step_frames
 from actors._hold import Hold
 from actors._interrupt import monitor
 from actors._token import current_token
@@ -15,6 +17,9 @@ from actors._token import current_token
 def checkpoint() -> None:
     """Let a long plain function be paused or ended here: a bounded piece of its work is done.
 
+    It is paused only on the thread of its step, and not where others may wait for a lock that it holds: when it was
+    called by the standard library's `logging` or `threading`, say. On a trio loop it goes on.
+
     Raises:
         TokenInterrupt: somebody has ended the running token, or its gate is closing; let it pass.
     """
@@ -22,19 +27,23 @@ def checkpoint() -> None:
     if token is None:
         return
     if token._hold is not None:
-        _stop(token._hold)
+        _stop(token._hold, sys._getframe(1))
     if token._cancel_requested or token._done:
         raise TokenInterrupt(f"{token._describe()} was asked to end")
 
 
-def _stop(hold: Hold) -> None:
-    """Wait if the token is held; on a trio loop, go on."""
+def _stop(hold: Hold, frame: FrameType) -> None:
+    """Wait if the token is held."""
     # One that is stepped by lines goes on from line to line, whatever it calls.
-    if trio.lowlevel.in_trio_run() or (monitor is not None and hold.stepping):
+    if trio.lowlevel.in_trio_run() or (monitor is not None and hold.stepping and monitor.is_armed(hold)):
         return
-    if not hold.may_step():
+    frames = step_frames(hold.token, frame)
+    # With no frames it is the runtime that asks, between two steps of a generator, which it counts itself.
+    if frames is None or (frames and not may_stop(frames)):
+        return
+    if not hold.may_step(parked=None if monitor is None else monitor.disarm):
         hold.wait_in_thread()
-    if hold.word and not hold.ending:
+    if frames and hold.stepping:
         hold.token.steps += 1
         if monitor is not None:
-            monitor.arm_call(hold, sys._getframe(2).f_code)
+            monitor.arm_frames(hold, frames)

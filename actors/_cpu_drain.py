@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from actors._actor_place import ActorPlace, Life
 from actors._blocking import begin_turn, end_turn
 from actors._exceptions import TokenInterrupt
+from actors._interrupt import withdraw_interrupt
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
 from actors._signals import Crash, Signal, Start, Stop, Visit
@@ -129,8 +130,12 @@ class CpuSlot(Drainer):
         try:
             return self._run_quantum()
         except TokenInterrupt as error:  # Python 3.11: one that came as its step was just over
+            try:
+                withdraw_interrupt()
+            except TokenInterrupt:  # another one, which was on its way
+                withdraw_interrupt()
             if self.token is not None:
-                self._steps = None
+                self._drop_steps()
                 self._fail(self.token, error)
             return True
         except BaseException as error:
@@ -164,12 +169,13 @@ class CpuSlot(Drainer):
 
     def _run_quantum(self) -> bool:
         drain = self._drain
-        mailbox = self._place.mailbox
+        mailbox, system = self._place.mailbox, self._place.system
         take = mailbox.take
-        now = self._place.system.clock()
+        now = system.clock()
         deadline = now + drain.throughput_deadline
         for _ in range(drain.throughput):
             if self._steps is not None:
+                item: Token[Any] | Signal | None = self.token
                 signal = mailbox.take_control()
                 if signal is not None:
                     self._handle(signal)
@@ -177,7 +183,7 @@ class CpuSlot(Drainer):
                     self._step()
                 else:
                     return False
-                now = self._place.system.clock()
+                now = system.clock()
             else:
                 item = take(self)
                 if type(item) is Token:
@@ -188,6 +194,8 @@ class CpuSlot(Drainer):
                     self._handle(cast("Signal", item))
             if not self.at_work:
                 return False
+            if system.guarded and self.token is None and type(item) is Token and system.is_sealed(item):
+                return self._leave_behind()
             if now >= deadline:
                 mailbox.let_senders_in()
                 break
@@ -201,6 +209,13 @@ class CpuSlot(Drainer):
         if isinstance(place, ActorPlace) and place.draining and place.mailbox.size == 0:
             place.draining = False
             place.signal(Stop(drain=False))  # what was accepted has been handled
+        return False
+
+    def _leave_behind(self) -> bool:
+        """Leave after a token that was sealed, as if its code had not come back: nothing that follows is to be hit."""
+        self.thread = None
+        self._drain.slots.discard(self)
+        self._place.mailbox.dismiss(self)
         return False
 
     # Tokens
@@ -268,9 +283,10 @@ class CpuSlot(Drainer):
             token._finish(_COMPLETED, stop.value)
             self.token = None
         except BaseException as error:
-            self._steps = None
             if token._hold is not None:
                 after_step(token._hold)
+                self._drop_steps()  # Python 3.11: an interrupt may have come just outside of it
+            self._steps = None
             self._fail(token, error)
             del token, context, steps  # as in _run
 
@@ -286,8 +302,8 @@ class CpuSlot(Drainer):
             self._place.step_waits()
         self.thread = None
         mailbox = self._place.mailbox
-        # From here on another thread may run the slot, as soon as there is a ticket; so the ticket comes first, then the
-        # looks at what would have the slot run again.
+        # From here on another thread may run the slot, as soon as there is a ticket; so the ticket comes first, then
+        # the looks at what would have the slot run again.
         self._parked = [None]
         hold.released.add_done_callback(self.unpark)
         if mailbox.signals():
@@ -346,6 +362,7 @@ class CpuSlot(Drainer):
         """End a token between two of its steps."""
         token = self.token
         if token is not None:
+            self._take_turn_back()
             self._drop_steps()
             token._terminate(why)
             self.token = None

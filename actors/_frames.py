@@ -1,19 +1,74 @@
-"""Whose code a thread runs: which of its frames belong to a token's step, read off the thread's stack.
+"""Whose code a thread runs, read off its stack; and whether it may be stopped or interrupted just there.
 
 Nothing is noted while code runs; who wants to know looks. The runtime's frame at the bottom of each step has the token
 in a local variable of that name.
+
+A thread is never stopped where it may hold a lock that others need: in the runtime, in the modules of the standard
+library that lock (`_BARRIERS`), and in whatever these call. And it is not interrupted in cleanup: in a `finally` block,
+however it was entered, where a `with` block is left, in `__exit__` and `__del__`. Compiled code does not mark these,
+but it has each `finally` twice, once as the handler of an exception, so a handler's lines are those of its block.
 """
 
 from __future__ import annotations
 
 import sys
-from types import FrameType
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dis import opmap, opname
+from functools import lru_cache
+from types import CodeType, FrameType
+from typing import Any, Final
 
 from actors._token import Token
 
 # Modules whose frames are the bottom of a step: they call or continue user code, and hold no lock.
 _STEPS = frozenset(("actors._step", "actors._cpu_drain", "actors._io_drain", "actors._operation_place"))
+
+# Further modules that user code may run above, but that are nothing to stop in.
+_PASSAGES = _STEPS | {"tokengate._operation"}
+
+# Top-level modules whose code may hold a lock while it runs, or calls others; and the runtime itself.
+_BARRIERS: Final = frozenset(
+    (
+        "_frozen_importlib",
+        "_frozen_importlib_external",
+        "_pyio",
+        "_strptime",
+        "_threading_local",
+        "_weakrefset",
+        "actors",
+        "asyncio",
+        "concurrent",
+        "coverage",
+        "http",
+        "importlib",
+        "logging",
+        "multiprocessing",
+        "pykka",
+        "queue",
+        "sched",
+        "selectors",
+        "socketserver",
+        "subprocess",
+        "supervisors",
+        "sysconfig",
+        "tempfile",
+        "threading",
+        "tokengate",
+        "trio",
+        "weakref",
+        "webbrowser",
+        "zipfile",
+        "zipimport",
+        *(() if sys.version_info >= (3, 12) else ("functools",)),  # its cached_property locked until then
+    )
+)
+
+_EVENT_LOOP = "trio._core._run"
+
+# The function of the runtime in which generators clean up that do not go on.
+_CLOSING = "close_steps"
+
+_CLEANUP_FUNCTIONS = frozenset(("__exit__", "__aexit__", "__del__"))
 
 
 def is_step(frame: FrameType) -> bool:
@@ -68,3 +123,156 @@ def find_step(token: Token[Any]) -> tuple[int, list[FrameType]] | None:
         if frames is not None:
             return ident, frames
     return None
+
+
+def in_event_loop(frame: FrameType | None) -> bool:
+    """Tell whether a frame runs within a trio loop, which must not be stopped."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == _EVENT_LOOP:
+            return True
+        frame = frame.f_back
+    return False
+
+
+# Where a step may be stopped
+
+
+@lru_cache(maxsize=4096)
+def _is_barrier(module: str) -> bool:
+    if module in _PASSAGES or module == "tokengate.demo" or module.startswith("tokengate.demo."):
+        return False
+    return module.partition(".")[0] in _BARRIERS
+
+
+def _module_of(frame: FrameType) -> str:
+    name = frame.f_globals.get("__name__")
+    return name if type(name) is str else ""
+
+
+def _open_frames(frames: list[FrameType]) -> list[FrameType]:
+    """Return the frames of a step up to the first one in and above which nothing may be stopped."""
+    bottom = frames[0].f_back if frames else None
+    if bottom is not None and bottom.f_code.co_name == _CLOSING:
+        return []
+    for number, frame in enumerate(frames):
+        if _is_barrier(_module_of(frame)) or (frame.f_code.co_name == _CLOSING and is_step(frame)):
+            return frames[:number]
+    return frames
+
+
+def stoppable(frames: list[FrameType]) -> list[FrameType]:
+    """Return those frames of a step, the outermost first, in which it may be stopped."""
+    return [frame for frame in _open_frames(frames) if _module_of(frame) not in _PASSAGES]
+
+
+def may_stop(frames: list[FrameType]) -> bool:
+    """Tell whether a step may be stopped where it is, with these frames."""
+    return bool(frames) and _module_of(frames[-1]) not in _PASSAGES and len(_open_frames(frames)) == len(frames)
+
+
+# Where a step may be interrupted
+
+
+def in_cleanup(frames: list[FrameType]) -> bool:
+    """Tell whether one of the frames of a step is in code that cleans up, which an exception would cut short."""
+    return any(
+        frame.f_code.co_name in _CLEANUP_FUNCTIONS or frame.f_lineno in _cleanup(frame.f_code)[0]
+        for frame in frames
+        if _module_of(frame) not in _PASSAGES
+    )
+
+
+def may_raise_at(code: CodeType, offset: int, line: int) -> bool:
+    """Tell whether an exception may come where a line begins at this offset.
+
+    It may not at the exit of a `with` block, which has the line of its `with`, and lies behind the block and outside of
+    what protects it; nor at a `try`, before which a lock may have been taken; nor at a jump, which is outside of what
+    protects the code around it, now and then.
+    """
+    name = opname[code.co_code[offset]]
+    if name == "NOP" or "JUMP" in name:
+        return False
+    begins = _cleanup(code)[1].get(line)
+    return begins is None or offset <= begins
+
+
+def line_of(code: CodeType, offset: int) -> int | None:
+    """Return the line of the instruction at an offset."""
+    return next((line for start, end, line in code.co_lines() if start <= offset < end), None)
+
+
+@lru_cache(maxsize=1024)
+def loops_in_a_line(code: CodeType) -> frozenset[int]:
+    """Return where loops begin that are in one line: no line begins in them."""
+    found, argument = set(), 0
+    operations = code.co_code
+    for offset in range(0, len(operations), 2):
+        name = opname[operations[offset]]
+        argument = argument << 8 | operations[offset + 1]
+        if name == "EXTENDED_ARG":
+            continue
+        if name.startswith("JUMP_BACKWARD"):
+            behind = offset + 2
+            while behind < len(operations) and operations[behind] == opmap["CACHE"]:
+                behind += 2
+            target = behind - 2 * argument
+            if line_of(code, target) == line_of(code, offset):
+                found.add(target)
+        argument = 0
+    return frozenset(found)
+
+
+@lru_cache(maxsize=1024)
+def _cleanup(code: CodeType) -> tuple[frozenset[int], Mapping[int, int]]:
+    """Return the lines of all `finally` blocks of some code, and where its `with` lines begin: {line: offset}."""
+    covered = list(_exception_table(code))
+    lines = [(start, end, line) for start, end, line in code.co_lines() if line is not None]
+    in_finally: set[int] = set()
+    withs: dict[int, int] = {}
+    for handler in {target for _, _, target in covered}:
+        kind = _kind_of_handler(code.co_code, handler)
+        if kind == "with":
+            for line in {line for start, end, line in lines if start <= handler + 2 < end}:
+                withs[line] = min(start for start, _, other in lines if other == line)
+        elif kind == "finally":
+            # What comes if the block itself raises stands right behind it.
+            behind = next((target for start, end, target in covered if start <= handler < end), len(code.co_code))
+            in_finally.update(line for start, end, line in lines if start < behind and end > handler + 2)
+    return frozenset(in_finally), withs
+
+
+def _kind_of_handler(operations: bytes, handler: int) -> str:
+    if opname[operations[handler]] != "PUSH_EXC_INFO":
+        return ""
+    first = True
+    for offset in range(handler + 2, len(operations), 2):
+        name = opname[operations[offset]]
+        if name == "WITH_EXCEPT_START":
+            return "with"
+        if name in ("CHECK_EXC_MATCH", "CHECK_EG_MATCH") or (first and name == "POP_TOP"):
+            return "except"
+        if name in ("PUSH_EXC_INFO", "RERAISE", "POP_EXCEPT"):
+            return "finally"
+        first = first and name == "NOP"
+    return "finally"
+
+
+def _exception_table(code: CodeType) -> Iterator[tuple[int, int, int]]:
+    """Yield what protects what: start, end and handler, as offsets (CPython: Objects/exception_handling_notes.txt)."""
+    table = iter(code.co_exceptiontable)
+
+    def number() -> int:
+        byte = next(table)
+        value = byte & 63
+        while byte & 64:
+            byte = next(table)
+            value = value << 6 | byte & 63
+        return value
+
+    while True:
+        try:
+            start = 2 * number()
+        except StopIteration:
+            return
+        length, target, _depth = 2 * number(), 2 * number(), number()
+        yield start, start + length, target

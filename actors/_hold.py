@@ -1,13 +1,14 @@
 """An operator's hand on one token: whether its code may take another step, and who waits until it may.
 
 What an operator wants is a level, not an event: whoever is about to take a step asks `may_step`, and asks again after
-each wait, so that no order of pausing, stepping and resuming loses anything. A token has no hold until somebody wants one;
-until then, all that a step costs is one look at an attribute.
+each wait, so that no order of pausing, stepping and resuming loses anything. A token has no hold until somebody wants
+one; until then, all that a step costs is one look at an attribute.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actors._lifecycle import TokenState
@@ -22,7 +23,7 @@ _RUNNING, _PAUSED = TokenState.RUNNING, TokenState.PAUSED
 class Hold:
     """Whether a token that has begun may go on.
 
-    `pause`, `step`, `resume` and `end` are for operators, on any thread; the rest is for whoever drives the token's code.
+    `pause`, `step`, `resume` and `end` are for operators, on any thread; the rest is for who drives the token's code.
 
     Args:
         token: whose code it is.
@@ -67,7 +68,7 @@ class Hold:
         hold = token._hold
         if hold is None:
             hold = token._hold = cls(token)
-            if token._done:  # whoever ended it may not have seen the hold
+            if token._done or token._cancel_requested:  # whoever did that may not have seen the hold
                 hold.end()
         return hold
 
@@ -78,7 +79,7 @@ class Hold:
         return self._want(0, stop_clock)
 
     def step(self, n: int) -> Reply[None]:
-        """Let so many steps be taken, and then none; the reply comes when the token is parked after them, or has ended."""
+        """Let so many steps be taken, and then none; the reply comes when it is parked after them, or has ended."""
         return self._want(n, self.stop_clock)
 
     def resume(self) -> bool:
@@ -149,11 +150,12 @@ class Hold:
 
     # For who drives the token's code
 
-    def may_step(self, *, counted: bool = True) -> bool:
+    def may_step(self, *, counted: bool = True, parked: Callable[[Hold], object] | None = None) -> bool:
         """Take leave for one step; if there is none, the token is parked until `released` comes.
 
         Args:
             counted: whether it is a step; else it is only a place where the token can stop.
+            parked: called when the token has been parked, before anybody is told.
         """
         with self._lock:
             if self._blocked():
@@ -163,6 +165,8 @@ class Hold:
                     self._steps -= 1
                 self._unpark()
                 return True
+        if parked is not None:
+            parked(self)
         for watcher in watchers:
             watcher._set()
         return False
@@ -184,12 +188,12 @@ class Hold:
         """Comes when it is worth asking `may_step` again; to be read after that has said no."""
         return self._released
 
-    def wait_in_thread(self) -> None:
-        """Block until the step may be taken that `may_step` has refused, with its leave; or until the token is to end."""
+    def wait_in_thread(self, *, counted: bool = True) -> None:
+        """Block until the step may be taken that `may_step` has refused, with its leave, or the token is to end."""
         try:
             while True:
                 Reply.exception(self._released)
-                if self.may_step():
+                if self.may_step(counted=counted):
                     return
         except BaseException:  # Ctrl-C, in a direct call
             self.leave()
@@ -215,7 +219,7 @@ class Hold:
         if self._parked_at is not None:
             self._count_pause()
             self._parked_at = None
-            if self.token._phase is _PAUSED:
+            if self.token._phase is _PAUSED and self.token.started_at is not None:  # else its mailbox has it
                 self.token._phase = _RUNNING
             self._released._set()
 

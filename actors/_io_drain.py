@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from actors._actor_place import ActorPlace, Life
+from actors._exceptions import TokenInterrupt
 from actors._lifecycle import TokenState
 from actors._log_context import drained_place
 from actors._mailbox import Drainer
 from actors._reply import Later
 from actors._signals import Crash, Signal, Start, Stop, Visit
-from actors._step import InContext, close_steps, enter, share_turn, wait_for_leave, without_runtime_frames
+from actors._step import (
+    InContext,
+    after_step,
+    between_steps,
+    close_steps,
+    enter,
+    share_turn,
+    wait_for_leave,
+    without_runtime_frames,
+)
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -35,6 +45,13 @@ def is_cancellation(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return error.split(trio.Cancelled)[1] is None
     return isinstance(error, trio.Cancelled)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Tell whether an error is the group into which nurseries have wrapped an interrupt, and nothing else happened."""
+    if not isinstance(error, BaseExceptionGroup) or error.split(TokenInterrupt)[0] is None:
+        return False
+    return error.split((TokenInterrupt, trio.Cancelled))[1] is None
 
 
 class IoDrain:
@@ -103,11 +120,13 @@ class IoDrain:
         for worker in workers:
             self.place.mailbox.dismiss(worker)
         # After the dismissals: a worker writes what it takes, then looks whether it may.
-        tokens = [item for worker in workers if isinstance(item := worker.current, Token)]
+        items = [(worker, worker.current) for worker in workers]
+        tokens = [item for _, item in items if isinstance(item, Token)]
 
         def cancel() -> None:
-            for worker in workers:
-                worker.cancel_current()
+            for worker, item in items:
+                if worker.current is item:  # else it is over
+                    worker.cancel_current()
 
         self.host.call_soon(cancel)
         return [], tokens
@@ -172,7 +191,8 @@ class IoWorker(Drainer):
 
     async def _serve(self) -> bool:
         """Handle tokens until the scope is cancelled (True) or the worker was dismissed (False)."""
-        drain, mailbox, clock = self._drain, self._place.mailbox, self._place.system.clock
+        drain, mailbox, system = self._drain, self._place.mailbox, self._place.system
+        clock = system.clock
         take, scope = mailbox.take, self._scope
         steps, now = 0, clock()
         deadline = now + drain.throughput_deadline
@@ -203,6 +223,8 @@ class IoWorker(Drainer):
                     now = clock()
             finally:
                 self.current = None
+                if system.guarded and type(item) is Token and system.is_sealed(item):
+                    mailbox.dismiss(self)  # nothing that follows is to be hit by what was meant for this one
             if scope.cancel_called:
                 return True
             if not self.at_work:
@@ -240,7 +262,11 @@ class IoWorker(Drainer):
             call = place.resolve(token)
             result = context.run(enter, token, call)
         except BaseException as error:
+            if token._hold is not None:
+                after_step(token._hold)
             return self._fail(token, error)
+        if token._hold is not None:
+            after_step(token._hold)
         kind = type(result)
         if kind is CoroutineType:
             return self._finish(token, InContext(context, result, token))
@@ -274,6 +300,8 @@ class IoWorker(Drainer):
     def _fail(self, token: Token[Any], error: BaseException) -> Awaitable[None] | None:
         """End a token whose code raised; return what remains to be done if its actor has crashed."""
         place = self._place
+        if is_interrupt(error):
+            error = TokenInterrupt(token._cancel_requested)
         crash = place.failed(token, without_runtime_frames(error))
         if crash is None or not self.at_work:
             return None
@@ -289,13 +317,14 @@ class IoWorker(Drainer):
                 token.steps += 1
                 context.run(next, steps)
                 if token._hold is not None:
-                    token._hold.note_step()
-                    share_turn(token._hold)
+                    between_steps(token._hold)
                 await trio.lowlevel.checkpoint()
         except StopIteration as stop:
             return stop.value
         finally:
             close_steps(token, context, steps)
+            if token._hold is not None:
+                after_step(token._hold)
 
     def _is_cancelled(self) -> bool:
         """Tell whether a cancellation here is ours, or the loop's; user code may keep one and raise it later."""

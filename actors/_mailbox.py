@@ -10,8 +10,10 @@ Three races are left, and each side of them first does its own and then looks at
 * A put appends, then looks whether the mailbox was closed; closing says so, then empties the lanes.
 * A sender that is to wait says so, then looks for room; whoever makes room does, then looks for senders.
 
-Tokens that are held (paused by an operator, or kept back by a throttle) stand beside the lanes, where no drainer sees them;
-they count for the bound, which costs a put nothing: it compares with `_limit`, which is the capacity without them.
+Tokens that are held (paused by an operator, or kept back by throttles) stand beside the lanes, where no drainer sees
+them; those that throttles have let go stand ahead of the lanes. All of these count for the bound, and so does one that
+is being moved elsewhere, until it has arrived. That costs a put nothing: it compares with `_limit`, which is the
+capacity without them.
 
 The mailbox also counts who drains it: `active` drainers of at most `concurrency`. A put that finds too few of them
 calls `wake`, outside of the lock, once for each drainer that is to come; a drainer that finds nothing to take has left.
@@ -32,6 +34,7 @@ from actors._exceptions import ActorDead
 from actors._lanes import Lanes
 from actors._lifecycle import TokenState
 from actors._signals import Signal
+from actors._throttles import Line
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -117,15 +120,18 @@ class Mailbox:
     __slots__ = (
         "_closed",
         "_control",
-        "_held",
+        "_emptied",
         "_idle",
+        "_kept",
         "_lanes",
+        "_let",
         "_limit",
         "_lock",
         "_low_water",
         "_not_taken",
         "_on_drop",
         "_owner",
+        "_paused",
         "_plain",
         "_removed",
         "_senders",
@@ -168,7 +174,9 @@ class Mailbox:
         self._zero = self._lanes.zero
         self._control: deque[Signal] | None = None
         self._senders: deque[Callable[[], object]] | None = None  # wakers of senders that wait for room
-        self._held: dict[Token[Any], None] | None = None  # tokens beside the lanes: `paused`, or `queued` and kept back
+        self._paused: dict[Token[Any], None] | None = None  # tokens that are held by an operator
+        self._kept: Line | None = None  # tokens that are kept back by throttles
+        self._let: Lanes | None = None  # tokens that throttles have let go, ahead of those in the lanes
         self._limit = capacity  # how many tokens the lanes may have
         self._throttles: Throttles | None = None  # who says whether a token may begin, while anybody does
         self._why_closed = "has stopped"
@@ -176,6 +184,7 @@ class Mailbox:
         self._low_water = capacity - max(1, min(_ROOM_AT_ONCE, capacity // 16))
         self._suspended = 0
         self._closed = False
+        self._emptied = False  # whether it was closed for good, and nothing that was taken comes back
         self._taken = count()  # moved on for each token that a drainer took, as only that is atomic
         self._not_taken = 0  # of these moves, those that were for something else
         self._removed = 0  # tokens that left otherwise
@@ -230,45 +239,143 @@ class Mailbox:
 
     def withdraw(self, token: Token[Any]) -> bool:
         """Take a token out of the queue; tell whether it was there, and so is the caller's to end."""
-        wake = False
         with self._lock:
-            if not self._unhold(token):
-                if token._phase is not _QUEUED or not self._lanes.remove(token):
-                    return False
-            elif self._closed and not self.size and self.active < self.concurrency:
-                wake = True  # somebody may wait for the last one to go
-                self.active += 1
-                self._set_flags()
-            self._removed += 1
-            senders = self._senders_let_in(1)
-        _call(senders)
-        if wake:
-            self._wake()
+            if not self._remove(token):
+                return False
+            wake, senders = self._note_gone()
+        self._follow_up(senders, wakes=wake)
         return True
+
+    def renice(self, token: Token[Any], priority: int) -> bool:
+        """Give a token that is queued, or paused in the queue, another priority; it is the last of that one then.
+
+        Returns:
+            whether it was here; otherwise nothing changed.
+        """
+        with self._lock:
+            if self._paused is not None and token in self._paused:
+                token.priority = priority
+                return True
+            if not self._remove(token):
+                return False
+            token.priority = priority
+            self._lanes.append(token)  # one that is kept back asks again, from there
+            wake = self._drainer_missing()  # it was not to be seen for a moment
+        self._follow_up(wakes=wake)
+        return True
+
+    # For operators
 
     def hold(self, token: Token[Any]) -> bool:
         """Set a queued token aside, `paused`; tell whether it was queued here."""
         with self._lock:
-            if token._phase is not _QUEUED or not (self._unhold(token) or self._lanes.remove(token)):
+            if token._phase is not _QUEUED or not self._remove(token):
                 return False
             token._phase = _PAUSED
-            self._set_aside(token)
+            self._add_paused(token)
+        self._follow_up()
         return True
 
     def release(self, token: Token[Any]) -> bool:
         """Queue a paused token again, at the end of its lane; tell whether it was held here."""
         with self._lock:
-            if token._phase is not _PAUSED or not self._unhold(token):
+            if token._phase is not _PAUSED or not self._remove(token):
                 return False
             token._phase = _QUEUED
             self._lanes.append(token)
             wake = self._drainer_missing()
-        if wake:
-            self._wake()
+        self._follow_up(wakes=wake)
         return True
 
+    def ask_again(self, token: Token[Any]) -> bool:
+        """Have the throttles asked anew about a token that they keep back: what they go by has changed.
+
+        Returns:
+            whether they kept it back; otherwise nothing changed, since they are asked when it is taken.
+        """
+        with self._lock:
+            if self._kept is None or token not in self._kept or not self._remove(token):
+                return False
+            self._lanes.append_first(token)
+            wake = self._drainer_missing()
+        self._follow_up(wakes=wake)
+        return True
+
+    def is_kept_back(self, token: Token[Any]) -> bool:
+        """Tell whether a throttle keeps a token from beginning."""
+        kept = self._kept
+        return kept is not None and token in kept
+
+    # For a move to another mailbox
+
+    def take_out(self, token: Token[Any]) -> bool:
+        """Take out a token that is queued, or paused in the queue, to see whether another mailbox accepts it.
+
+        It counts as being here until `moved_out` or `put_back`, so that there is room for it, and nobody stops its
+        actor because nothing is left.
+
+        Returns:
+            whether it was here; otherwise nothing changed.
+        """
+        with self._lock:
+            if not self._remove(token):
+                return False
+            self._limit -= 1
+        self._follow_up()
+        return True
+
+    def moved_out(self) -> None:
+        """Let go of a token that was taken out: it is elsewhere."""
+        with self._lock:
+            self._limit += 1
+            wake, senders = self._note_gone()
+        self._follow_up(senders, wakes=wake)
+
+    def put_back(self, token: Token[Any]) -> bool:
+        """Undo `take_out`, ahead of those that are queued.
+
+        Returns:
+            False when the mailbox has closed for good meanwhile: then the token is the caller's to end.
+        """
+        with self._lock:
+            back = not self._emptied
+            if back and token._phase is _PAUSED:
+                self._add_paused(token)
+            elif back:
+                self._lanes.append_first(token)
+            self._limit += 1
+            wake, senders = (self._drainer_missing(), []) if back else self._note_gone()
+        self._follow_up(senders, wakes=wake)
+        return back
+
+    def put_moved(self, token: Token[Any]) -> Put:
+        """Offer a token that was taken out of another mailbox; it is `queued`, or `paused`, and stays that.
+
+        Raises:
+            ActorDead: the mailbox is closed; nothing changed.
+        """
+        with self._lock:
+            if self._closed:
+                raise self._dead(token)
+            victim = None
+            if self._size() >= self.capacity:
+                refusal, victim = self._make_room(token.priority)
+                if refusal is not None:
+                    return refusal
+            if token._phase is _PAUSED:
+                self._add_paused(token)
+            else:
+                self._lanes.append(token)
+            wake = self._drainer_missing()
+        self._follow_up(wakes=wake)
+        if victim is not None:
+            self._on_drop(victim)
+        return ACCEPTED
+
+    # For throttles
+
     def let_begin(self, tokens: Iterable[Token[Any]]) -> list[Token[Any]]:
-        """Queue tokens again that throttles have kept back, ahead of those that came later.
+        """Queue tokens again that throttles have kept back: ahead of those in the lanes, behind those let go before.
 
         Args:
             tokens: in their order.
@@ -277,9 +384,11 @@ class Mailbox:
             those that were kept back here; somebody else has the others.
         """
         with self._lock:
-            let = [token for token in tokens if token._phase is _QUEUED and self._unhold(token)]
-            for token in reversed(let):
-                self._lanes.append_first(token)
+            let = [token for token in tokens if self._kept is not None and self._kept.remove(token)]
+            if let and self._let is None:
+                self._let = Lanes()
+            for token in let:
+                self._let.append(token)  # type: ignore[union-attr]
             wakes = 0
             while wakes < len(let) and self._drainer_missing():
                 wakes += 1
@@ -287,30 +396,9 @@ class Mailbox:
             self._wake()
         return let
 
-    def is_kept_back(self, token: Token[Any]) -> bool:
-        """Tell whether a throttle keeps a token from beginning."""
-        held = self._held
-        return held is not None and token in held and token._phase is _QUEUED
-
-    def renice(self, token: Token[Any], priority: int) -> bool:
-        """Give a queued token another priority; it stands at the end of that lane then.
-
-        Returns:
-            whether it was queued here; otherwise nothing changed.
-        """
-        with self._lock:
-            if self._held is not None and token in self._held:
-                if self._throttles is None or not self._throttles.renice(token, priority):
-                    token.priority = priority
-                return True
-            if token._phase is not _QUEUED or not self._lanes.remove(token):
-                return False
-            token.priority = priority
-            self._lanes.append(token)
-            wake = self._drainer_missing()  # it was not to be seen for a moment
-        if wake:
-            self._wake()
-        return True
+    def turns(self) -> int:
+        """Return how many more drainers may come; below 0 when nothing may be taken. It may have changed since."""
+        return -1 if self._suspended else self.concurrency - self.active
 
     # For drainers
 
@@ -335,16 +423,19 @@ class Mailbox:
         """Undo the taking of a token by a drainer that was dismissed at the same moment.
 
         Returns:
-            False when the mailbox has closed meanwhile: then the token is the caller's to end.
+            False when the mailbox has closed for good meanwhile: then the token is the caller's to end.
         """
         with self._lock:
-            if self._closed:
+            if self._emptied:
                 return False
-            self._lanes.append_first(token)
+            if self._let:  # these came later than it did
+                self._let.append_first(token)
+                self._limit -= 1
+            else:
+                self._lanes.append_first(token)
             self._not_taken += 1
             wake = self._drainer_missing()
-        if wake:
-            self._wake()
+        self._follow_up(wakes=wake)
         return True
 
     def take_control(self) -> Signal | None:
@@ -373,7 +464,7 @@ class Mailbox:
         with self._lock:
             if self.active >= self.concurrency or self._control or self._suspended or self._closed:
                 return False
-            if self._lanes or self._throttles is not None:
+            if self._lanes or self._let or self._throttles:
                 return False
             self.active += 1
             self._set_flags()
@@ -382,7 +473,7 @@ class Mailbox:
     def enter_idle(self) -> bool:
         """Become the only drainer, for a signal, if there is nothing else to do and nobody at it."""
         with self._lock:
-            if self.active or self._control or self.size:
+            if self.active or self._control or self._size():
                 return False
             self.active = 1
             self._set_flags()
@@ -395,6 +486,8 @@ class Mailbox:
             wake = self._drainer_missing()
         if wake:
             self._wake()
+        if self._throttles is not None:
+            self._throttles.let_go()
 
     def lend_turn(self) -> None:
         """Let another drainer come while this one waits for another token."""
@@ -414,8 +507,7 @@ class Mailbox:
             drainer.at_work = False
             self.active -= 1
             wake = self._drainer_missing()
-        if wake:
-            self._wake()
+        self._follow_up(wakes=wake)
         return True
 
     # For the place
@@ -436,7 +528,7 @@ class Mailbox:
             wakes = 0
             if not self._suspended:
                 # A closed one gets a visit even when empty: somebody may wait for that.
-                wakes = max(0, min(max(self.size, int(self._closed)), self.concurrency - self.active))
+                wakes = max(0, min(max(self._size(), int(self._closed)), self.concurrency - self.active))
                 self.active += wakes
                 self._set_flags()
         for _ in range(wakes):
@@ -456,27 +548,40 @@ class Mailbox:
             why: what those who are refused are told of the owner.
 
         Returns:
-            the tokens that were queued, in order, which are now the caller's to end; none with `keep`.
+            the tokens that were queued, in order, those that were held last; they are now the caller's to end. None
+            with `keep`.
         """
         left: list[Token[Any]] = []
         with self._lock:
             self._closed = True
             self._why_closed = why
             if not keep:
-                while (token := self._lanes.pop()) is not None:
+                self._emptied = True
+                while (token := self._pop()) is not None:
                     left.append(token)
-                left.extend(self._held or ())
-                self._held, self._limit = None, self.capacity
+                held = (*(self._kept or ()), *(self._paused or ()))
+                left.extend(held)
+                self._kept = self._paused = None
+                self._limit += len(held)
                 self._removed += len(left)
+                if self._throttles is not None:
+                    self._throttles.forget(left)
             senders, self._senders = self._senders, None
             self._set_flags()
-        _call(senders or ())
+        self._follow_up(senders or ())
         return left
 
-    def reopen(self) -> None:
-        """Accept tokens again, for a place whose spec is started anew."""
+    def reopen(self, why: str = "") -> bool:
+        """Accept tokens again, for a place whose spec is started anew; or, with `why`, if that is why it was closed.
+
+        Returns:
+            whether it was closed, and is not any more.
+        """
         with self._lock:
-            self._closed = False
+            if not self._closed or (why and why != self._why_closed):
+                return False
+            self._closed = self._emptied = False
+            return True
 
     def disown(self) -> None:
         """Be closed and empty in a forked child, where whoever held the lock is gone."""
@@ -484,7 +589,8 @@ class Mailbox:
         self._lanes = Lanes()
         self._zero = self._lanes.zero
         self._closed, self._suspended, self._control, self._senders = True, 1, None, None
-        self._held = self._throttles = None
+        self._paused = self._kept = self._let = self._throttles = None
+        self._limit, self._emptied = self.capacity, True
         self._set_flags()
 
     @property
@@ -493,8 +599,9 @@ class Mailbox:
 
     @property
     def size(self) -> int:
-        """How many tokens the user lane has, those that are held included."""
-        return len(self._zero) + self._lanes.others + self.capacity - self._limit
+        """How many tokens the user lane has, those that are held included; none is missed that changes its place."""
+        with self._lock:
+            return self._size()
 
     @property
     def suspended(self) -> bool:
@@ -507,12 +614,12 @@ class Mailbox:
             taken = next(self._taken) - self._not_taken
             self._not_taken += 1
             return MailboxStatistics(
-                depth=self.size,
+                depth=self._size(),
                 capacity=self.capacity,
-                held=len(self._held or ()),
+                held=len(self._paused or ()) + len(self._kept or ()),
                 control=len(self._control or ()),
                 active=self.active,
-                accepted=taken + self._removed + self.size,
+                accepted=taken + self._removed + self._size(),
                 suspended=self._suspended > 0,
                 closed=self._closed,
                 senders_waiting=len(self._senders or ()),
@@ -521,29 +628,14 @@ class Mailbox:
     # The long ways
 
     def _put_slowly(self, token: Token[Any], room: Callable[[], object] | None) -> Put:
-        victim: Token[Any] | None = None
         with self._lock:
             if self._closed:
                 raise self._dead(token)
-            if self.size >= self.capacity:
-                if self.overflow == "wait":
-                    if room is None:
-                        return Put.FULL
-                    if self._senders is None:
-                        self._senders = deque()
-                    self._senders.append(room)
-                    self._set_flags()
-                    if self.size >= self.capacity:
-                        return Put.FULL
-                    self._senders.pop()  # a drainer made room in between
-                    self._set_flags()
-                elif self.overflow != "drop_oldest":
-                    return Put.DROPPED
-                else:
-                    victim = self._lanes.pop_oldest_of_lowest(token.priority)
-                    if victim is None and self.size >= self.capacity:
-                        return Put.DROPPED
-                    self._removed += victim is not None
+            victim = None
+            if self._size() >= self.capacity:
+                refusal, victim = self._make_room(token.priority, room)
+                if refusal is not None:
+                    return refusal
             token._phase = _QUEUED
             token.queued_at = token._place.system.clock()
             self._lanes.append(token)
@@ -560,10 +652,11 @@ class Mailbox:
     def _taken_back(self, token: Token[Any]) -> bool:
         """Undo a put that came as the mailbox closed, unless somebody has the token already, who then ends it."""
         with self._lock:
-            if not self._closed or not self._lanes.remove(token):
+            if not self._closed or not self._remove(token):
                 return False
             token._phase = TokenState.CREATED
-            return True
+        self._follow_up()
+        return True
 
     def _call_drainer(self) -> None:
         with self._lock:
@@ -572,38 +665,63 @@ class Mailbox:
         self._wake()
 
     def _take_slowly(self, drainer: Drainer) -> Token[Any] | Signal | None:
-        senders: Sequence[Callable[[], object]] = ()
-        more = False
-        with self._lock:
-            if not drainer.at_work:
-                return None
-            if self._control:
-                signal = self._control.popleft()
+        if self._kept and self._throttles is not None:
+            self._throttles.let_go(self)
+        while True:
+            senders: Sequence[Callable[[], object]] = ()
+            with self._lock:
+                if not drainer.at_work:
+                    return None
+                if self._control:
+                    signal = self._control.popleft()
+                    self._set_flags()
+                    return signal
+                throttles = self._throttles
+                # More than there may be, when those who waited are back: then this one is too many.
+                held = self._suspended or self.active > self.concurrency
+                self._idle = True  # before the look: a put that comes after the look calls a drainer
+                more = False  # whether so many were kept back that the lock is due for others
+                if held:
+                    token = None
+                elif throttles is None and not self._let:
+                    token = self._lanes.pop()
+                else:
+                    token, more = self._first_that_may_begin(throttles)
+                if token is not None:
+                    next(self._taken)
+                elif not more:
+                    drainer.at_work = False
+                    self.active -= 1
+                if self._senders and self._size() <= self._low_water:
+                    # One for each place that became free; at the low water mark these are many at once.
+                    senders = self._senders_let_in(_ROOM_AT_ONCE if self._size() == self._low_water else 1)
                 self._set_flags()
-                return signal
-            # More than there may be, when those who waited are back: then this one is too many.
-            held = self._suspended or self.active > self.concurrency
-            self._idle = True  # before the look: a put that comes after the look calls a drainer
-            token = None if held else self._lanes.pop()
-            if token is not None and self._throttles is not None:
-                token, more = self._first_that_may_begin(token, self._throttles)
+            if senders:
+                _call(senders)
+            if not more:
+                break
+        if throttles is not None:
             if token is not None:
-                next(self._taken)
-            elif not more:
-                drainer.at_work = False
-                self.active -= 1
-            if self._senders and self.size <= self._low_water:
-                # One for each place that became free; at the low water mark these are many at once.
-                senders = self._senders_let_in(_ROOM_AT_ONCE if self.size == self._low_water else 1)
-            self._set_flags()
-        if senders:
-            _call(senders)
-        return self._take_slowly(drainer) if more else token
+                throttles.watch(token)
+            throttles.let_go()  # one that was kept back just now may be due, and so may others, when this drainer left
+        return token
+
+    def _follow_up(self, senders: Iterable[Callable[[], object]] = (), *, wakes: bool = False) -> None:
+        """Do without the lock what a change brings with it: let others have what is free now."""
+        _call(senders)
+        if wakes:
+            self._wake()
+        throttles = self._throttles
+        if throttles is not None:
+            throttles.let_go()
 
     def _dead(self, token: Token[Any]) -> ActorDead:
         return ActorDead(f"actor '{self._owner}' {self._why_closed}; {token!r} was not accepted")
 
     # All below runs under the lock
+
+    def _size(self) -> int:
+        return len(self._zero) + self._lanes.others + self.capacity - self._limit
 
     def _set_flags(self) -> None:
         self._idle = self.active < self.concurrency and not self._suspended
@@ -613,39 +731,114 @@ class Mailbox:
             or self._senders
             or self._lanes.others
             or self.active > self.concurrency
+            or self._let
             or self._throttles is not None
         )
 
-    def _set_aside(self, token: Token[Any]) -> None:
-        if self._held is None:
-            self._held = {}
-        self._held[token] = None
-        self._limit -= 1
+    def _make_room(
+        self, priority: int, room: Callable[[], object] | None = None
+    ) -> tuple[Put | None, Token[Any] | None]:
+        """Return how a full mailbox refuses a token of this priority, or else which one has to make room for it."""
+        if self.overflow == "wait":
+            if room is None:
+                return Put.FULL, None
+            if self._senders is None:
+                self._senders = deque()
+            self._senders.append(room)
+            self._set_flags()
+            if self._size() >= self.capacity:
+                return Put.FULL, None
+            self._senders.pop()  # a drainer made room in between
+            self._set_flags()
+            return None, None
+        if self.overflow != "drop_oldest":
+            return Put.DROPPED, None
+        victim = self._oldest_of_lowest(priority)
+        if victim is None and self._size() >= self.capacity:
+            return Put.DROPPED, None
+        self._removed += victim is not None
+        return None, victim
 
-    def _unhold(self, token: Token[Any]) -> bool:
-        if self._held is None or token not in self._held:
+    def _oldest_of_lowest(self, newcomer: int) -> Token[Any] | None:
+        """Take the oldest token of the lowest priority, unless even that outranks the newcomer's.
+
+        One that an operator holds is left alone, and so is one that throttles have let go.
+        """
+        victim = self._lanes.pop_oldest_of_lowest(newcomer)
+        kept = self._kept.oldest_of_lowest() if self._kept is not None else None
+        if kept is None or kept.priority > (newcomer if victim is None else victim.priority):
+            return victim
+        if victim is not None:
+            self._lanes.append_first(victim)  # the one that is kept back is older
+        self._remove(kept)
+        return kept
+
+    def _remove(self, token: Token[Any]) -> bool:
+        """Take a token out from wherever it stands; `_follow_up` comes after that."""
+        if self._paused is not None and token in self._paused:
+            del self._paused[token]
+            self._limit += 1
+            return True
+        if token._phase is not _QUEUED:
             return False
-        del self._held[token]
-        self._limit += 1
+        if (self._kept is not None and self._kept.remove(token)) or (self._let is not None and self._let.remove(token)):
+            self._limit += 1
+        elif not self._lanes.remove(token):
+            return False
+        if self._throttles is not None:
+            self._throttles.forget((token,))
         return True
 
-    def _first_that_may_begin(self, token: Token[Any], throttles: Throttles) -> tuple[Token[Any] | None, bool]:
-        """Return the first token, from this one on, that may begin; and whether there may be one further on."""
-        following: Token[Any] | None = token
+    def _note_gone(self) -> tuple[bool, list[Callable[[], object]]]:
+        """Take note that a token has left; return whether to wake a drainer, and senders for whom there is room."""
+        self._removed += 1
+        senders = self._senders_let_in(1)
+        wake = self._closed and not self._size() and not self._suspended and self.active < self.concurrency
+        if wake:  # somebody may wait for the last one to go
+            self.active += 1
+            self._set_flags()
+        return wake, senders
+
+    def _add_paused(self, token: Token[Any]) -> None:
+        if self._paused is None:
+            self._paused = {}
+        self._paused[token] = None
+        self._limit -= 1
+
+    def _keep_back(self, token: Token[Any]) -> None:
+        if self._kept is None:
+            self._kept = Line()
+        self._kept.append(token)
+        self._limit -= 1
+
+    def _pop(self) -> Token[Any] | None:
+        """Take what is next in the queue."""
+        let = self._let.pop() if self._let else None
+        if let is None:
+            return self._lanes.pop()
+        other = self._lanes.pop()
+        if other is not None:
+            if other.priority > let.priority:
+                self._let.append_first(let)  # type: ignore[union-attr]
+                return other
+            self._lanes.append_first(other)
+        self._limit += 1
+        return let
+
+    def _first_that_may_begin(self, throttles: Throttles | None) -> tuple[Token[Any] | None, bool]:
+        """Take the first token that may begin; tell, if there is none, whether there may be one further on."""
         for _ in range(_KEPT_AT_ONCE):
-            if following is None or throttles.admit(following):
-                return following, False
-            self._set_aside(following)
-            following = self._lanes.pop()
-        if following is not None:
-            self._lanes.append_first(following)
-        return None, following is not None
+            token = self._pop()
+            if token is None or throttles is None or throttles.admit(token, self):
+                return token, False
+            self._keep_back(token)
+        return None, True
 
     def _drainer_missing(self) -> bool:
         """Tell whether one more drainer is to be woken; it is counted then."""
         self._idle = True  # before the look: a put that comes after the look calls a drainer itself
         if self.active < self.concurrency and (
-            self._control or ((self._zero or self._lanes.others) and not self._suspended)
+            self._control or ((self._zero or self._lanes.others or self._let) and not self._suspended)
         ):
             self.active += 1
             self._set_flags()
@@ -658,7 +851,7 @@ class Mailbox:
         senders = self._senders
         if not senders:
             return []
-        woken = [senders.popleft() for _ in range(min(len(senders), self.capacity - self.size, most))]
+        woken = [senders.popleft() for _ in range(min(len(senders), self.capacity - self._size(), most))]
         self._set_flags()
         return woken
 

@@ -114,9 +114,12 @@ class OperationPlace(Place):
                 after_step(token._hold)
         except BaseException as error:
             if token._hold is not None:
-                after_step(token._hold)
+                try:
+                    after_step(token._hold)
+                except TokenInterrupt:  # Python 3.11: one that has come just now, too late
+                    after_step(token._hold)
             self.failed(token, error)
-            if isinstance(error, TokenInterrupt) and token._cancel_requested:
+            if isinstance(error, TokenInterrupt) and token.state is TokenState.TERMINATED:
                 raise token.exception() or error from None  # the interrupt is not meant for the caller
             raise
         else:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from actors._system import ActorSystem
 
 
+# Why a mailbox is closed whose intake an operator has closed.
+_DRAINED = "is being drained"
+
+
 class Drain(Protocol):
     """What takes the tokens out of a place's mailbox and runs them: CPU threads, or trio tasks."""
 
@@ -48,6 +52,9 @@ class Drain(Protocol):
 
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
         """Let nothing that still runs do any more here; with `only`, nothing of that token.
+
+        With `only`, the caller has ended the token before: so whoever runs it leaves after it, and takes no other that
+        could be hit instead.
 
         Returns:
             names of the threads that could not be ended, and the tokens in hand, which are the caller's to end.
@@ -256,7 +263,7 @@ class Place(abc.ABC):
         if self.mailbox.closed:
             return False
         self.drained = True
-        self.mailbox.close(keep=True, why="is being drained")
+        self.mailbox.close(keep=True, why=_DRAINED)
         return True
 
     def accept_again(self) -> bool:
@@ -264,8 +271,7 @@ class Place(abc.ABC):
         if not self.drained:
             return False
         self.drained = False
-        self.mailbox.reopen()
-        return True
+        return self.mailbox.reopen(_DRAINED)
 
     # Ending
 
@@ -296,10 +302,10 @@ class Place(abc.ABC):
             names of the threads that were left behind with it; None when it is not the place that runs it, which
             leaves it as it was.
         """
-        threads, tokens = self.drain.seal(token)
-        if not tokens:
+        if token not in self.drain.running():
             return None
-        self.system.seal(tokens, why)
+        self.system.seal([token], why)
+        threads, _ = self.drain.seal(token)
         if threads:
             self.system.note_abandoned(self.path, threads)
         return threads

@@ -40,11 +40,20 @@ class Visit(Signal):
 
     Attributes:
         function: what to call; it runs where the actor's code runs.
-        reply: gets what it returns or raises; one that has an outcome already calls nothing.
+        reply: gets what it returns or raises.
     """
 
     function: Callable[[Any], Any]
     reply: Reply[Any]
+    _ticket: list[None] = attrs.field(factory=lambda: [None], init=False)
+
+    def claim(self) -> bool:
+        """Take the right to call the function, or to say that nobody will; tell whether nobody had taken it before."""
+        try:
+            self._ticket.pop()
+        except IndexError:
+            return False
+        return True
 
 
 @attrs.frozen(eq=False)

@@ -70,19 +70,25 @@ def after_step(hold: Hold) -> None:
         monitor.disarm(hold)
 
 
+def between_steps(hold: Hold) -> None:
+    """Take note that a step is over, and leave nothing behind; only on the loop."""
+    after_step(hold)
+    hold.note_step()
+    share_turn(hold)
+
+
 async def wait_for_leave(hold: Hold) -> None:
     """Wait on the loop until a token that is held may take a step.
 
     Nothing cancels the wait but the hold's end, so that nothing is lost that the step was to be told.
     """
-    if hold.may_step():
-        return
-    share_turn(hold)
-    with trio.CancelScope(shield=True):
-        while True:
-            await hold.released.wait()
-            if hold.may_step():
-                break
+    if not hold.may_step():
+        share_turn(hold)
+        with trio.CancelScope(shield=True):
+            while True:
+                await hold.released.wait()
+                if hold.may_step():
+                    break
     share_turn(hold)
 
 
@@ -119,26 +125,29 @@ class InContext:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         run, coroutine, token = self._context.run, self._coroutine, self._token
+        step: Callable[[Any], Any] = coroutine.send
+        value: Any = None
+        begun = False  # the first step is counted as the token begins
         try:
-            if token is not None and token._hold is not None:
-                yield from wait_for_leave(token._hold).__await__()
-            trap = run(coroutine.send, None)
             while True:
+                if token is not None and token._hold is not None and not isinstance(value, GeneratorExit):
+                    # What the step is to be told, an error as well, waits with it.
+                    yield from wait_for_leave(token._hold).__await__()
+                if begun and token is not None:
+                    token.steps += 1
+                trap = run(step, value)
                 if token is not None and token._hold is not None:
-                    token._hold.note_step()
-                    share_turn(token._hold)
+                    between_steps(token._hold)
                 try:
                     value = yield trap
-                    if token is not None:
-                        if token._hold is not None:
-                            yield from wait_for_leave(token._hold).__await__()
-                        token.steps += 1
                 except BaseException as error:
-                    if token is not None and token._hold is not None:
-                        token._hold.leave()
-                        share_turn(token._hold)
-                    trap = run(coroutine.throw, error)
+                    step, value = coroutine.throw, error
                 else:
-                    trap = run(coroutine.send, value)
+                    step = coroutine.send
+                begun = True
         except StopIteration as stop:
             return stop.value
+        finally:
+            value = None  # an error keeps this frame, which must not keep the error
+            if token is not None and token._hold is not None:
+                after_step(token._hold)

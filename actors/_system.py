@@ -60,7 +60,8 @@ class SystemStatistics:
     """A system at one moment.
 
     Attributes:
-        tokens: {state: how many tokens are in it, or ended in it, since the system was opened}.
+        tokens: {state: how many tokens are in it, or ended in it, since the system was opened}; questions to the
+            runtime itself are none.
         actors: places of actors.
         dispatcher: the CPU threads that actors share.
         pinned: CPU threads that belong to one actor each, those that could not be ended included.
@@ -288,6 +289,15 @@ class ActorSystem(Observed):
         for token in tokens:
             token._terminate(why)
 
+    def is_sealed(self, token: Token[Any]) -> bool:
+        """Tell whether somebody has ended a token while its code ran on, or has just tried to."""
+        return token.id in self._sealed
+
+    def ended_lately(self) -> list[EndedToken]:
+        """Return the latest tokens that ended otherwise than completed, the oldest first."""
+        with self._lock:
+            return list(self.ended)
+
     def check_intake(self, token: Token[Any]) -> None:
         """Let a token pass, or raise `ActorDead`."""
         if token.parent in self._sealed:
@@ -301,6 +311,8 @@ class ActorSystem(Observed):
         """Count, and remember for a while, a token that has just ended otherwise than completed."""
         state = token.state
         error = type.__dict__["__name__"].__get__(type(token._error))  # no code of a metaclass
+        if token.serves_operators:
+            return  # a question with an error for an answer
         ended = EndedToken(token.id, token.operation, token.actor, state, error, token.finished_at or self.clock())
         with self._lock:
             self._uncompleted[state] += 1
@@ -351,15 +363,15 @@ class ActorSystem(Observed):
             created = next(self.ids) - 1 - self._ids_skipped
             self._ids_skipped += 1
             uncompleted = dict(self._uncompleted)
-            live = list(self.live.values())
-            actors = sum(
-                isinstance(place, ActorPlace) and not path.startswith(SYSTEM) for path, place in self._places.items()
-            )
+            live = [token for token in list(self.live.values()) if not token.serves_operators]
+            places = list(self._places.values())
             abandoned = tuple(self._abandoned)
+        actors = sum(isinstance(place, ActorPlace) and not place.path.startswith(SYSTEM) for place in places)
+        questions = sum(place.mailbox.statistics().accepted for place in places if place.serves_operators)
         tokens = dict.fromkeys(TokenState, 0)
         tokens.update(Counter(token.state for token in live))
         tokens.update(uncompleted)
-        tokens[TokenState.COMPLETED] = max(0, created - len(live) - sum(uncompleted.values()))
+        tokens[TokenState.COMPLETED] = max(0, created - questions - len(live) - sum(uncompleted.values()))
         return SystemStatistics(tokens, actors, self.dispatcher.statistics(), len(self.pinned), abandoned)
 
     # Closing

@@ -4,10 +4,10 @@ A mailbox asks (`admit`) when a drainer takes a token. One that may not begin ye
 here, in a line of its mailbox and of all the throttles that are for it. It gets a grant of each of these at once or of
 none, so that none is used up by a token that another one keeps back. Of those that wait, the highest priority and then
 the longest wait goes first; passed over are those whose mailbox has nobody to take them just now, so that what an actor
-that is busy or suspended cannot begin keeps nobody else from it. `let_go` is to be called whenever that may have changed.
+that is busy or suspended cannot begin keeps nobody else from it. `let_go` is to be called whenever that may change.
 
-A token's grants end with it (`watch`), or when it leaves its mailbox otherwise than by being taken (`forget`). A mailbox
-calls `admit` and `forget` under its lock, so no mailbox is called with the lock held here.
+A token's grants end with it (`watch`), or when it leaves its mailbox otherwise than by being taken (`forget`). A
+mailbox calls `admit` and `forget` under its lock, so no mailbox is called with the lock held here.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Throttles:
         self._numbers = count()  # of tokens, as they come to wait
         self._handed: dict[Mailbox, int] = {}  # {mailbox: how many it is about to be told of, by any thread}
         self._sleep: trio.CancelScope | None = None  # that ends when the next token is due; touched on the loop only
-        self._sleeps_until = -math.inf  # in seconds of the clock; never later than the next token is due
+        self._sleeps_until = math.inf  # in seconds of the clock; never later than the next token is due
 
     def __bool__(self) -> bool:
         """Tell whether there are any."""
@@ -192,7 +192,9 @@ class Throttles:
         with self._lock:
             self._all = tuple(one for one in self._all if one is not throttle)
             for token in throttle.let:
-                self._grants[token] = tuple(one for one in self._grants[token] if one is not throttle)
+                others = tuple(one for one in self._grants.pop(token) if one is not throttle)
+                if others:
+                    self._grants[token] = others
             throttle.let.clear()
             free = self._line_up_again()
         _let_begin(free)
@@ -219,7 +221,9 @@ class Throttles:
 
     def watch(self, token: Token[Any]) -> None:
         """See that the grants of a token that was taken end with it; not under its mailbox's lock."""
-        if token in self._grants:
+        with self._lock:
+            granted = token in self._grants
+        if granted:
             token.add_done_callback(self._ended)
 
     def forget(self, tokens: Iterable[Token[Any]]) -> None:
@@ -339,7 +343,7 @@ class Throttles:
         return mailbox.turns() - self._handed.get(mailbox, 0) + (mailbox is at_hand)
 
     def _next_due(self) -> float:
-        """Return when the next one that waits is due and has somebody to take it; `inf` if that is no matter of time."""
+        """Return when the next one that has somebody to take it is due; `inf` if that is no matter of time."""
         return min((q.due_at() for q in self._queues.values() if self._turns(q.mailbox) > 0), default=math.inf)
 
     # On the loop

@@ -1,14 +1,18 @@
-"""What every test gets: a check that it leaves no thread, child process or file behind."""
+"""What every test gets: a check that it leaves no thread, child process or file behind; and what many share."""
 
 from __future__ import annotations
 
+import os
+import random
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
+
+LIMIT = 10.0  # seconds; reached only when a test fails
 
 # trio keeps idle worker threads of `trio.to_thread` for ten seconds; they are its own, and daemons.
 _TRIO_CACHE = "Trio thread"
@@ -37,3 +41,33 @@ def _no_leaks() -> Iterator[None]:
     assert not left
     assert process.num_fds() <= files
     assert not process.children()
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of a test that plays with chance: TOKENGATE_SEED, or a new one, which is printed."""
+    chosen = int(os.environ.get("TOKENGATE_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"TOKENGATE_SEED={chosen}")
+    return chosen
+
+
+@pytest.fixture
+def rounds() -> Callable[[int], int]:
+    """How often to repeat a race: as often as said, twenty times that with TOKENGATE_TORTURE=1."""
+    factor = 20 if os.environ.get("TOKENGATE_TORTURE") == "1" else 1
+    return lambda usual: usual * factor
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Wait for a condition that nobody announces."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        pause = threading.Event()
+        for _ in range(int(LIMIT / 0.001)):
+            if condition():
+                return
+            pause.wait(0.001)
+        pytest.fail("the condition never came true")
+
+    return wait

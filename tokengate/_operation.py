@@ -337,7 +337,8 @@ def check_tags(name: str, tags: object) -> Mapping[str, str]:
     """Return the tags if they map strings to strings, or raise `ValueError`."""
     if not isinstance(tags, Mapping) or not all(isinstance(part, str) for item in tags.items() for part in item):
         raise ValueError(f"tags of '{name}' is {tags!r}; it must map strings to strings")
-    return tags
+    # Exactly `str`: operators' selectors compare them, and shall run no code of a subclass.
+    return {str.__str__(name): str.__str__(value) for name, value in tags.items()}
 
 
 def _exhaust(steps: Generator[Any, Any, T]) -> T:

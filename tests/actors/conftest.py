@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -92,21 +90,6 @@ def desk() -> Desk:
 
 
 @pytest.fixture
-def seed() -> int:
-    """The seed of a test that plays with chance: TOKENGATE_SEED, or a new one, which is printed."""
-    chosen = int(os.environ.get("TOKENGATE_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"TOKENGATE_SEED={chosen}")
-    return chosen
-
-
-@pytest.fixture
-def rounds() -> Callable[[int], int]:
-    """How often to repeat a race: as often as said, twenty times that with TOKENGATE_TORTURE=1."""
-    factor = 20 if os.environ.get("TOKENGATE_TORTURE") == "1" else 1
-    return lambda usual: usual * factor
-
-
-@pytest.fixture
 def race() -> Race:
     """Run functions at the same time, each in a thread of its own; return what they return, in order."""
 
@@ -162,21 +145,6 @@ def yielding() -> Callable[[random.Random], AbstractContextManager[None]]:
             threading.settrace(before)  # type: ignore[arg-type]
 
     return tracing
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], bool]], None]:
-    """Wait for a condition that nobody announces."""
-
-    def wait(condition: Callable[[], bool]) -> None:
-        pause = threading.Event()
-        for _ in range(int(LIMIT / 0.001)):
-            if condition():
-                return
-            pause.wait(0.001)
-        pytest.fail("the condition never came true")
-
-    return wait
 
 
 @attrs.define

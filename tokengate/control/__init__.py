@@ -1,13 +1,15 @@
 # Control: see and steer every token and actor while they run.
 #
 #   what is said       messages.py (the vocabulary), _exceptions.py, _selector.py (which tokens are meant)
-#   who answers        _actor.py (the control actor), _steering.py (what is done to tokens), _looking.py (what is seen),
-#                      _views.py (a token, and what it carries, as it is shown), _stacks.py (where its code is),
-#                      _counting.py (statistics), _streams.py (what happens, as it happens)
-#   how it is reached  _access.py (within the process), _control.py (the verbs as methods), _handles.py (tokens and actors
-#                      as objects), _protocol.py (the wire), _server.py and _client.py (its two ends), _discovery.py (which
-#                      gates run here)
-#   how it looks       _tables.py, _repl.py (the shell)
+#   who answers        _actor.py (the control actor), _checks.py (of what it is asked), _token_verbs.py and _steering.py
+#                      (what is done to tokens), _actor_verbs.py, _supervisor_verbs.py, _throttling.py (what is done to
+#                      actors, supervisors, throttles), _looking.py (what is seen), _views.py (a token, and what it
+#                      carries, as it is shown), _stacks.py (where its code is), _counting.py (statistics), _streams.py
+#                      (what happens, as it happens)
+#   how it is reached  _access.py (within the process), _control.py (the verbs as methods), _handles.py (tokens and
+#                      actors as objects), _protocol.py (the wire), _server.py and _client.py (its two ends),
+#                      _discovery.py (which gates run here)
+#   how it looks       _tables.py, _cells.py (what stands in one), _repl.py (the shell)
 """The control actor, and the ways to it: Python, a socket, a command line, a REPL.
 
 `gate.control` has the verbs; `tokengate.control.messages` is what they send.

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -79,7 +79,7 @@ class ControlClient:
                 f"answer to '{verb}' cannot be read: {error}; use the same TokenGate on both sides"
             ) from None
 
-    def follow(self, stream: Stream) -> Iterator[StreamItem]:
+    def follow(self, stream: Stream) -> Generator[StreamItem, None, None]:
         """Yield what happens, on a connection of its own, until the gate ends it; closing the generator does, too.
 
         Nothing is sent before the first item is asked for.
@@ -111,6 +111,7 @@ class _Connection:
     """A socket, the lines on it, and the hello that came first."""
 
     def __init__(self, path: Path, timeout: float) -> None:
+        self._path = path
         self._name = f"gate at '{path}'"
         self._timeout = timeout
         self._ids = itertools.count(1)
@@ -135,7 +136,7 @@ class _Connection:
         try:
             said = _protocol.decode_server_hello(line)
         except ValueError as error:
-            raise Unreachable(f"what listens at {self._name} is no gate: {error}") from None
+            raise Unreachable(f"what listens at '{self._path}' is no gate: {error}") from None
         if isinstance(said, ErrorText):
             raise _error(said)
         self._name = f"gate '{said.gate}' (pid {said.pid})"

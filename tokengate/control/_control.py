@@ -99,7 +99,7 @@ def _verb(build: Callable[Concatenate[_Verbs, P], Question[A]]) -> _Verb[P, A]:
     build.__annotations__["return"] = build.__annotations__["return"].removeprefix("Question[").removesuffix("]")
 
     @functools.wraps(build)
-    def verb(self: _Verbs, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def verb(self: _Verbs, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         return self._put(build(self, *args, **kwargs))
 
     return cast("_Verb[P, A]", verb)

@@ -34,6 +34,7 @@ class Counts(Observer):
 
     def switch_on(self, place: Place) -> None:
         """Count from nothing, from now on."""
+        self._forget_those_that_are_gone()
         with self._lock:
             self._counts[place] = _Count(self._system.clock())
         self._system.add_observer(self)
@@ -42,6 +43,13 @@ class Counts(Observer):
         """Count no more, and forget the figures."""
         with self._lock:
             self._counts.pop(place, None)
+        self._forget_those_that_are_gone()
+
+    def _forget_those_that_are_gone(self) -> None:
+        with self._lock:
+            if self._counts:
+                there = set(self._system.places())
+                self._counts = {place: count for place, count in self._counts.items() if place in there}
             nobody = not self._counts
         if nobody:
             self._system.remove_observer(self)
@@ -54,14 +62,17 @@ class Counts(Observer):
 
     def of(self, place: Place) -> ActorStatistics | None:
         """Return the figures of a place; None if they are off."""
+        in_hand = place.drain.running()
         now = self._system.clock()
-        running = [token for token in place.drain.running() if token.started_at is not None]
         with self._lock:
             count = self._counts.get(place)
             if count is None:
                 return None
             seconds = max(now - count.since, 1e-9)
-            busy = count.busy + sum(now - max(token.started_at or now, count.since) for token in running)
+            running = [
+                token for token in in_hand if not token.done()
+            ]  # else it has been counted, or is just about to be
+            busy = count.busy + sum(max(0.0, now - max(token.started_at or now, count.since)) for token in running)
             handled = max(count.handled, 1)
             return ActorStatistics(
                 seconds=now - count.since,
@@ -78,7 +89,7 @@ class Counts(Observer):
         started, finished = token.started_at, token.finished_at
         if count is None or started is None or finished is None:
             return
-        took = finished - max(started, count.since)
+        took = max(0.0, finished - max(started, count.since))
         with self._lock:
             count.handled += 1
             count.failed += token.state is TokenState.FAILED

@@ -62,7 +62,7 @@ def listen(gate: str, directory: Path | None = None) -> tuple[socket.socket, Pat
         directory: for the socket; None takes `runtime_directory()`. Made if it is not there.
 
     Raises:
-        ControlError: the directory is not this user's alone, or its path is too long.
+        ControlError: the directory is not this user's alone, its path is too long, or it takes no socket.
     """
     place = runtime_directory() if directory is None else directory
     try:
@@ -79,6 +79,8 @@ def listen(gate: str, directory: Path | None = None) -> tuple[socket.socket, Pat
             return _listen_at(path), path
         except FileExistsError:
             pass  # another gate of this name in this process, or what one of an earlier process has left
+        except OSError as error:
+            raise ControlError(f"cannot make control socket '{path}': {error}; {_REMEDY}") from error
     raise AssertionError("counting has no end")
 
 

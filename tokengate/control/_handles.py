@@ -333,4 +333,4 @@ class Following(Iterator[StreamItem]):
             if close is not None:
                 close()
         except ValueError:
-            pass  # a generator that another thread waits in cannot be closed: that one does, when the next thing happens
+            pass  # another thread waits in this generator, and closes it when the next thing happens

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from importlib.metadata import version
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import trio
 
@@ -30,7 +30,8 @@ from actors import (
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control._counting import Counts
 from tokengate.control._exceptions import NotSteerable, UnknownToken
-from tokengate.control._steering import chunks, unknown
+from tokengate.control._selector import plain
+from tokengate.control._steering import chunks, ended_lately, not_live
 from tokengate.control._views import arguments_of, class_name, row_of
 from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
 
@@ -38,6 +39,8 @@ from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, Tre
 _CPU_LOOK = 0.01
 # How many times an actor is looked at while it is watched.
 _LOOKS = 20
+# Rows of actors to make between two checkpoints.
+_ROWS = 100
 
 
 def live_tokens(system: ActorSystem) -> list[Token[Any]]:
@@ -53,7 +56,7 @@ def find_token(system: ActorSystem, id: int) -> Token[Any]:
     """
     token = system.live.get(id)
     if token is None:
-        answer = unknown(system, id)
+        answer = ended_lately(system).get(id) or not_live(system, id)
         raise UnknownToken(f"token {id} is not live: {answer.note}")
     return token
 
@@ -64,7 +67,8 @@ def places_called(system: ActorSystem, name: str) -> list[Place]:
     Raises:
         UnknownActor: there is none.
     """
-    own, others = [], []
+    own: list[Place] = []
+    others: list[Place] = []
     for place in system.places():
         (own if place.path.startswith(SYSTEM) else others).append(place)
     if not name:
@@ -94,13 +98,24 @@ def actor_called(system: ActorSystem, name: str) -> ActorPlace:
     return place
 
 
+def supervisor_at(place: Place) -> Supervisor | DynamicSupervisor | None:
+    """Return the supervisor that runs at a place, if one does."""
+    if not isinstance(place, ActorPlace):
+        return None
+    # Nothing is asked of the instance or its class: an `isinstance` would ask both of them.
+    cls = place.actor_class
+    if type.__subclasscheck__(Supervisor, cls) or type.__subclasscheck__(DynamicSupervisor, cls):
+        return cast("Supervisor | DynamicSupervisor | None", place.instance)
+    return None
+
+
 def kind_of(start: object) -> str:
     """Return the name of a class or function."""
-    if isinstance(start, type):
-        return class_name(start)
     while type(start) is partial:
-        start = start.func
-    return start.__name__ if type(start) is FunctionType else class_name(type(start))
+        start = cast("partial[Any]", start).func
+    if issubclass(type(start), type):
+        return class_name(cast("type", start))
+    return plain(start.__name__) if type(start) is FunctionType else class_name(type(start))
 
 
 def actor_row(place: Place, counts: Counts, busy_share: float | None = None) -> ActorRow:
@@ -128,16 +143,15 @@ def actor_row(place: Place, counts: Counts, busy_share: float | None = None) -> 
 async def actor_rows(places: list[Place], counts: Counts, sample: float) -> tuple[ActorRow, ...]:
     """Return what a list says of places, after looking at them for a while if that is asked for."""
     busy: dict[Place, int] = dict.fromkeys(places, 0)
-    looks = 0
     if sample > 0:
-        for looks in range(1, _LOOKS + 1):
+        for _ in range(_LOOKS):
             for place in places:
                 busy[place] += bool(place.drain.running())
             await trio.sleep(sample / _LOOKS)
     rows = []
     for number, place in enumerate(places):
-        rows.append(actor_row(place, counts, busy[place] / looks if looks else None))
-        if number % 200 == 199:
+        rows.append(actor_row(place, counts, busy[place] / _LOOKS if sample > 0 else None))
+        if number % _ROWS == _ROWS - 1:
             await trio.lowlevel.checkpoint()
     return tuple(rows)
 
@@ -197,7 +211,7 @@ async def _cpu_share(thread: threading.Thread | None) -> float | None:
     return min(1.0, max(0.0, (thread.cpu_seconds() - used) / elapsed)) if elapsed > 0 else None
 
 
-def tree_rows(system: ActorSystem, root: str, *, own: bool) -> tuple[TreeRow, ...]:
+async def tree_rows(system: ActorSystem, root: str, *, own: bool) -> tuple[TreeRow, ...]:
     """Return the supervision tree from a path down.
 
     Args:
@@ -208,17 +222,37 @@ def tree_rows(system: ActorSystem, root: str, *, own: bool) -> tuple[TreeRow, ..
     Raises:
         UnknownActor: there is no such path.
     """
-    place = actor_called(system, root)
-    rows = list(_branch(place, 0, None))
+    nodes = list(_branch(actor_called(system, root), 0, None))
     if own and root == ROOT:
-        rows += _branch(actor_called(system, SYSTEM), 0, None)
+        nodes += _branch(actor_called(system, SYSTEM), 0, None)
+    rows = []
+    for number, node in enumerate(nodes):
+        rows.append(_tree_row(*node))
+        if number % _ROWS == _ROWS - 1:
+            await trio.lowlevel.checkpoint()
     return tuple(rows)
 
 
-def _branch(place: ActorPlace, depth: int, info: ChildInfo | None) -> Iterable[TreeRow]:
-    instance = place.instance
-    supervisor = instance if isinstance(instance, (Supervisor, DynamicSupervisor)) else None
-    yield TreeRow(
+_Node: TypeAlias = tuple[ActorPlace, int, ChildInfo | None]
+
+
+def _branch(place: ActorPlace, depth: int, info: ChildInfo | None) -> Iterable[_Node]:
+    """Yield a place and all below it.
+
+    This is the loop on which supervisors run: nothing changes in one while it is looked at.
+    """
+    yield place, depth, info
+    supervisor = supervisor_at(place)
+    if supervisor is not None:
+        below = {child.path: child for child in place.system.below(place)}
+        for child in reversed(supervisor.which_children()):
+            if child.path in below:
+                yield from _branch(below[child.path], depth + 1, child)
+
+
+def _tree_row(place: ActorPlace, depth: int, info: ChildInfo | None) -> TreeRow:
+    supervisor = supervisor_at(place)
+    return TreeRow(
         depth=depth,
         path=place.path,
         id=place.path if info is None else info.id,
@@ -231,12 +265,6 @@ def _branch(place: ActorPlace, depth: int, info: ChildInfo | None) -> Iterable[T
         running=tuple(token.id for token in place.drain.running()),
         suspended=place.suspended,
     )
-    if supervisor is not None:
-        # On the loop on which supervisors run: nothing changes in one while it is looked at from here.
-        below = {child.path: child for child in place.system.below(place)}
-        for child in reversed(supervisor.which_children()):
-            if child.path in below:
-                yield from _branch(below[child.path], depth + 1, child)
 
 
 def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Callable[[], int]) -> GateInfo:

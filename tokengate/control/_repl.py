@@ -26,7 +26,7 @@ from tokengate.control import messages
 from tokengate.control._control import Control
 from tokengate.control._exceptions import Unreachable
 from tokengate.control._handles import Following, Shown
-from tokengate.control.messages import VERBS, Actors, Message, OnTokens, Stream, StreamItem, Tokens
+from tokengate.control.messages import VERBS, Actors, Message, Stream, StreamItem, Tokens
 
 HELP = """\
 Everything in here is Python; a verb is a function, and what it returns is shown as a table.
@@ -36,7 +36,7 @@ Everything in here is Python; a verb is a function, and what it returns is shown
   pause(7)  resume(7)  step(7, 2)   hold it, let it go on, let it run two steps
   terminate(7, "kill")              end it: "cancel" asks, "interrupt" raises in it, "kill" leaves it behind
   renice(7, 5)  retag(7, {"a": "b"})  reroute(7, affinity="io")
-  late = ps("age>1m"); late.pause() a list can be kept; its verbs are for exactly these tokens
+  old = ps("age>1m"); old.pause()   a list can be kept; its verbs are for exactly these tokens
   pause("*", dry_run=True)          which ones it would be; so can every verb on tokens
   throttle("operation=resize", rate=5)  throttles()  lift("*")
   actors()  tree()                  actors and operations; the supervision tree
@@ -143,8 +143,9 @@ def look(ask: Callable[[Message], Any]) -> Live:
     return Live(tuple(str(row.id) for row in rows), tuple(sorted({row.operation for row in rows})), paths)
 
 
-# Characters that end a word. Paths and selectors' values are words, so `/`, `-` and `.` are not among them.
-DELIMITERS = " \t\n()[]{}:;,'\"=!<>+*%|&"
+# Characters that end a word. Paths and selectors' values are words, so `/`, `-` and `.` are not among them; nor are
+# quotes, since readline would close a string by itself after the only word that fits.
+DELIMITERS = " \t\n()[]{}:;,=!<>+*%|&"
 
 _FIELDS = ("operation=", "actor=", "state=", "affinity=", "held=", "id=", "priority=", "parent=", "age>", "running>")
 _KEYWORDS: Mapping[str, tuple[str, ...]] = {
@@ -180,13 +181,14 @@ def completions(line: str, text: str, namespace: Mapping[str, Any], live: Callab
         return ["    "]
     verb, string, keyword = _context(line)
     if string is not None:
-        return _starting(text, _in_string(verb, string, keyword, live))
+        quote = text[:1] if text[:1] in ("'", '"') else ""
+        return [quote + word for word in _starting(text.removeprefix(quote), _in_string(verb, string, keyword, live))]
     found: list[str] = []
     if verb in _ON_TOKEN and not keyword:
         found = _starting(text, live().ids)
     elif verb in _ON_ACTOR and not keyword and not text:
         found = [f'"{path}"' for path in live().actors]
-    elif keyword in _KEYWORDS and verb in VERBS and not text:
+    elif keyword in _KEYWORDS and verb in (*VERBS, "ps") and not text:
         found = [f'"{value}"' for value in _KEYWORDS[keyword]]
     if text:
         completer = Completer(dict(namespace))
@@ -272,6 +274,7 @@ class Shell(code.InteractiveConsole):
         self._session = session
         self._control = Control(session.ask, session.follow)
         self._failed = False
+        self._found: list[str] = []  # what the word at the cursor may become
         super().__init__(self._names())
         self.compile.compiler.flags |= _AWAIT
 
@@ -297,8 +300,13 @@ class Shell(code.InteractiveConsole):
 
     def run_interactively(self) -> None:
         """Read statements at a prompt, with line editing and history, until Ctrl-D or `exit()`."""
-        with _line_editing(self._complete):
-            self.interact(banner=f"{self._session}\nhelp() tells what can be done, Ctrl-D leaves", exitmsg="")
+        prompt = f"{self._session.name}> "
+        sys.ps1, sys.ps2 = prompt, "." * (len(prompt) - 1) + " "
+        try:
+            with _line_editing(self._complete):
+                self.interact(banner=f"{self._session}\nhelp() tells what can be done, Ctrl-D leaves", exitmsg="")
+        finally:
+            del sys.ps1, sys.ps2  # who has them is taken for a prompt
 
     def run_script(self, source: str, filename: str = "<script>") -> bool:
         """Run statements and show what they are worth, as at a prompt; stop at the first that raises.
@@ -317,11 +325,6 @@ class Shell(code.InteractiveConsole):
             self.showsyntaxerror(filename)
             return False
         return True
-
-    def raw_input(self, prompt: str = "") -> str:
-        """Read a line; `prompt` is Python's own, ours says which gate it is."""
-        name = f"{self._session.name}> "
-        return super().raw_input("." * (len(name) - 1) + " " if self.buffer else name)
 
     def runcode(self, code: _Code) -> None:
         """Run a statement; Ctrl-C and `exit()` are the caller's."""
@@ -362,7 +365,8 @@ class Shell(code.InteractiveConsole):
         elif _is_answer(value):
             _show(value)
         elif inspect.ismethod(value) and value.__self__ in (self._control, self):
-            _say(f"{value.__name__}{inspect.signature(value)}: {(value.__doc__ or '').partition('\n')[0]}")
+            first_line = (value.__doc__ or "").partition("\n")[0]
+            _say(f"{value.__name__}{_arguments(value)}: {first_line}")
         else:
             _say(repr(value))
 
@@ -382,6 +386,12 @@ class Shell(code.InteractiveConsole):
 
 async def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return await coroutine
+
+
+def _arguments(verb: Callable[..., Any]) -> inspect.Signature:
+    found = inspect.signature(verb)
+    bare = [each.replace(annotation=inspect.Parameter.empty) for each in found.parameters.values()]
+    return found.replace(parameters=bare, return_annotation=inspect.Signature.empty)
 
 
 def _is_answer(value: object) -> bool:

@@ -41,7 +41,8 @@ def plain(text: str) -> str:
 def held_of(token: Token[Any]) -> str:
     """Return the word for who holds a token: `paused`, `pause_requested`, `throttled`, or nothing."""
     hold = token._hold
-    return "" if hold is None else hold.word
+    word = "" if hold is None else hold.word
+    return word or ("throttled" if token._place.mailbox.is_kept_back(token) else "")
 
 
 def state_of(token: Token[Any]) -> str:

@@ -346,5 +346,11 @@ def _remove(path: Path, ours: os.stat_result) -> None:
 
 def _log(text: str, error: BaseException) -> None:
     """Log an error without its text, which could be a user's code."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    _logger.error("%s (%s)\n%s", text, type(error).__name__, where)
+    _logger.error("%s: %s", text, _where(error))
+
+
+def _where(error: BaseException) -> str:
+    """Return the type of an error, and where it was raised; of a group, each one's."""
+    lines = f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return "".join((lines, *map(_where, inner)))

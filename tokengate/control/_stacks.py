@@ -82,16 +82,17 @@ async def stack_of(token: Token[Any]) -> TokenStack:
 
 def spot_of(token: Token[Any]) -> Spot:
     """Return where the code of a token is at this moment, without the lines of its source."""
-    step = None if token.started_at is None else find_step(token)
-    if step is not None:
-        frames = _told((frame, frame.f_lineno or 0) for frame in step[1])
+    code = None if token.started_at is None else _code_of(token)
+    if code is not None and not _runs(code):
+        frames = frames_of(code)
         if frames:
-            return Spot("thread", _thread_name(step[0]), frames)
-    code = _suspended(token)  # even on a thread, if that is just between two of its steps
-    if code is None:
-        return Spot("nowhere", None, ())
-    where: Where = "generator" if type(code) is GeneratorType else "task"
-    return Spot(where, None, frames_of(code))
+            return Spot("generator" if type(code) is GeneratorType else "task", None, frames)
+    elif token.started_at is not None and (step := find_step(token)) is not None:
+        ident, above = step
+        frames = _told((frame, frame.f_lineno or 0) for frame in above)
+        if frames:
+            return Spot("thread", _thread_name(ident), frames)
+    return Spot("nowhere", None, ())
 
 
 def frames_of(code: object) -> tuple[Frame, ...]:
@@ -111,8 +112,13 @@ def _told(frames: Iterable[tuple[FrameType, int]]) -> tuple[Frame, ...]:
 # --- Code that is suspended ------------------------------------------------------------------------------------------
 
 
-def _suspended(token: Token[Any]) -> object:
-    """Return the coroutine or the generator of a token that drains keep between two of its steps, or None."""
+def _runs(code: object) -> bool:
+    """Tell whether a coroutine or a generator runs on a thread just now, and is not suspended."""
+    return code.gi_running if type(code) is GeneratorType else type(code) is CoroutineType and code.cr_running
+
+
+def _code_of(token: Token[Any]) -> object:
+    """Return the coroutine or the generator of a token that its drain drives, or None."""
     drain = token._place.drain
     if isinstance(drain, CpuDrain):
         for slot in list(drain.slots):

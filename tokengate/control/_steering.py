@@ -1,15 +1,16 @@
 """What the verbs do to tokens: pause, step, end, and move them, and tell the truth about what came of it.
 
 All of it runs on the system loop. A verb first does what it can do at once, to all its tokens; then it waits for those
-that have to come to a point where more is possible, no longer than it was given, and tells how far each has got. What was
-asked for goes on to be pursued after the answer.
+that have to come to a point where more is possible, no longer than it was given, and tells how far each has got. What
+was asked for goes on to be pursued after the answer.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
-from types import MappingProxyType
+from inspect import CO_COROUTINE
+from types import FunctionType, MappingProxyType
 from typing import Any
 
 import attrs
@@ -17,6 +18,7 @@ import trio
 
 from actors import (
     ActorDead,
+    ActorPlace,
     ActorSystem,
     Hold,
     MailboxFull,
@@ -29,6 +31,9 @@ from actors import (
     monitor,
     move,
 )
+from actors._ref import Told
+from tokengate.control._selector import plain
+from tokengate.control._views import class_attribute
 from tokengate.control.messages import Mode, Outcome
 
 # Seconds between two looks at where a token's code runs, from the first to the later ones.
@@ -37,7 +42,7 @@ _LOOK_FIRST, _LOOK_LATER = 0.0005, 0.05
 
 def outcome(token: Token[Any], word: str, note: str = "") -> Outcome:
     """Return what a verb did to a token."""
-    return Outcome(token.id, token.operation, word, note)
+    return Outcome(token.id, plain(token.operation), word, note)
 
 
 def ended(token: Token[Any]) -> Outcome:
@@ -70,11 +75,9 @@ class Pursuit:
         self._after: set[Hold] = set()
 
     def begin(self, hold: Hold) -> None:
-        """Have the code of a token stop, as its hold wants it."""
-        if not self._may_be_stopped(hold):
-            return
+        """Have a token stop, as its hold wants it, wherever it is by now."""
         _go_after(hold)
-        if hold not in self._after:
+        if self._wants(hold) and hold not in self._after:
             self._after.add(hold)
             self._start(lambda: self._pursue(hold), f"pursuit of token {hold.token.id}")
 
@@ -90,21 +93,37 @@ class Pursuit:
             self._after.discard(hold)
 
     @staticmethod
-    def _may_be_stopped(hold: Hold) -> bool:
-        return monitor is not None or hold.interrupt_wanted
-
-    @staticmethod
     def _wants(hold: Hold) -> bool:
-        if hold.token.done():
+        token = hold.token
+        if token.done():
             return False
-        return hold.interrupt_wanted or (hold.word == "pause_requested" and hold.token.affinity == "cpu")
+        if token.started_at is None:
+            return hold.word == "pause_requested" or bool(token._cancel_requested)
+        # A task stops by itself, at its next await; and so does a thread at its next checkpoint.
+        paused = hold.word == "pause_requested" and token.affinity == "cpu" and monitor is not None
+        return hold.interrupt_wanted or paused
 
 
 def _go_after(hold: Hold) -> None:
-    if hold.interrupt_wanted:
+    token = hold.token
+    if token.started_at is None and token._phase is TokenState.QUEUED:
+        # It was nowhere when the verb came: its sender waited for room, or somebody had just taken it.
+        if token._cancel_requested:
+            token._cancel(token._cancel_requested)
+        elif hold.word == "pause_requested":
+            hold_in_queue(hold)
+    elif hold.interrupt_wanted:
         interrupt(hold)
     elif monitor is not None:
         monitor.arm(hold)
+
+
+def hold_in_queue(hold: Hold) -> bool:
+    """Set a token aside that has not begun; tell whether it was in its queue."""
+    if not hold.token._place.mailbox.hold(hold.token):
+        return False
+    hold.note_step()  # none has begun
+    return True
 
 
 def forbidden(token: Token[Any], verb: str, *, force: bool, guarded: bool) -> Outcome | None:
@@ -130,15 +149,14 @@ def pause(pursuit: Pursuit, token: Token[Any], *, stop_clock: bool) -> Outcome |
         return ended(token)
     hold = Hold.of(token)
     if hold.ending:
-        return (
-            ended(token) if token.done() else outcome(token, "refused", "it was asked to end, and is let go for that")
-        )
+        if token.done():
+            return ended(token)
+        return outcome(token, "refused", "it was asked to end, and is let go for that")
     clock = "its clock is stopped" if stop_clock else "its clock runs on"
     if hold.word == "paused" and hold.stop_clock is stop_clock:
         return outcome(token, "unchanged", f"it was paused already; {clock}")
     reached = hold.pause(stop_clock=stop_clock)
-    if token._place.mailbox.hold(token):
-        hold.note_step()  # none has begun
+    if hold_in_queue(hold):
         return outcome(token, "paused", f"it has not begun; {clock}")
 
     def conclude() -> Outcome:
@@ -154,8 +172,8 @@ def pause(pursuit: Pursuit, token: Token[Any], *, stop_clock: bool) -> Outcome |
 
 
 def _where_it_stops(token: Token[Any]) -> str:
-    if token.state is TokenState.QUEUED:
-        return "it stops before it begins"
+    if token.started_at is None:
+        return "it is about to begin"
     if token.affinity == "io":
         return "it stops at its next await, as soon as its loop is free"
     if monitor is None:
@@ -168,7 +186,7 @@ def resume(token: Token[Any]) -> Outcome:
     hold = token._hold
     if token.done():
         return ended(token)
-    if hold is None or not hold.word and not hold.stepping:
+    if hold is None or not (hold.word or hold.stepping):
         return outcome(token, "unchanged", "nobody holds it")
     token._place.mailbox.release(token)
     hold.resume()
@@ -190,8 +208,8 @@ def step(pursuit: Pursuit, token: Token[Any], n: int) -> Outcome | Pending:
             return first
         return Pending(first.reached, lambda: _paused_first(token, hold))
     before = token.steps
+    token._place.mailbox.release(token)  # first: it is its mailbox that has it `paused`, not the hold
     reached = hold.step(n)
-    token._place.mailbox.release(token)
     token._place.drain.hold_changed(token)
 
     def conclude() -> Outcome:
@@ -221,10 +239,10 @@ def terminate(pursuit: Pursuit, token: Token[Any], mode: Mode, reason: str) -> O
     if token._cancel(reason):
         return outcome(token, "terminated", "it never ran")
     interruptible = token._place.controls.interruptible
+    hold = Hold.of(token)
     if mode != "cancel" and interruptible:
-        hold = Hold.of(token)
         hold.interrupt_wanted = True
-        pursuit.begin(hold)
+    pursuit.begin(hold)
     reached: Reply[Any] = Reply()
     token.add_done_callback(lambda _token: reached._set())
 
@@ -235,6 +253,8 @@ def terminate(pursuit: Pursuit, token: Token[Any], mode: Mode, reason: str) -> O
             return outcome(token, "terminated")
         if token.done():
             return ended(token)
+        if token.started_at is None:
+            return outcome(token, "cancel_requested", "it is about to begin, or its sender waits for room")
         if mode == "cancel":
             return outcome(token, "cancel_requested", "it has not come to a yield point yet")
         if not interruptible:
@@ -247,13 +267,22 @@ def terminate(pursuit: Pursuit, token: Token[Any], mode: Mode, reason: str) -> O
 
 
 def _abandon(token: Token[Any], reason: str) -> Outcome:
+    affinity = token.affinity
     threads = token._place.abandon(token, reason)
     if token.state is TokenState.TERMINATED:
-        if not threads:
-            return outcome(token, "terminated", "its task was cut off" if token.affinity == "io" else "")
-        return outcome(token, "abandoned", f"its code runs on in {', '.join(threads)}, and its result goes nowhere")
+        if threads:
+            return outcome(token, "abandoned", f"its code runs on in {', '.join(threads)}, and its result goes nowhere")
+        if threads is not None and affinity == "io":
+            return outcome(
+                token,
+                "abandoned",
+                "its task did not react to its cancellation, and may run on; its result goes nowhere",
+            )
+        return outcome(token, "terminated")
     if token.done():
         return ended(token)
+    if token.started_at is None:
+        return outcome(token, "cancel_requested", "it is about to begin, or its sender waits for room")
     return outcome(
         token,
         "interrupt_requested",
@@ -279,12 +308,14 @@ def retag(token: Token[Any], new: dict[str, str], remove: Iterable[str]) -> Outc
     """Change the tags of a token."""
     if token.done():
         return ended(token)
-    tags = {**token.tags, **new}
+    before = {plain(name): plain(value) for name, value in token.tags.items()}  # no code of classes derived from `str`
+    tags = {**before, **new}
     for tag in remove:
         tags.pop(tag, None)
-    if tags == dict(token.tags):
-        return outcome(token, "unchanged")
+    if tags == before:
+        return outcome(token, "unchanged", "its tags were so already")
     token.tags = MappingProxyType(tags)
+    token._place.mailbox.ask_again(token)  # a throttle may go by its tags
     return outcome(token, "retagged")
 
 
@@ -305,7 +336,7 @@ def reroute(token: Token[Any], target: Place) -> Outcome:
         return outcome(token, "rerouted", f"to '{target.path}'")
     if token.done():
         return ended(token)
-    return outcome(token, "noted", "it has begun, and stays here unless it is tried again")
+    return outcome(token, "refused", "it has begun, and stays where it is")
 
 
 def _misfit(token: Token[Any], target: Place) -> str:
@@ -318,10 +349,17 @@ def _misfit(token: Token[Any], target: Place) -> str:
             return ""
         return f"'{source.path}' and '{target.path}' are an operation and an actor, which handle different things"
     call = token._call
-    if type(call) is tuple and not any(call[0] in vars(cls) for cls in target.actor_class.__mro__):
-        return f"'{target.path}' has no '{call[0]}'"
-    if call is not None and type(call) is not tuple:
-        return f"{token.operation} can only be done by '{source.path}'"
+    if type(call) is Told:
+        call = call.call
+    if call is None:
+        return ""  # a plain message, which any actor receives
+    if type(call) is not tuple or not isinstance(target, ActorPlace):
+        return f"{plain(token.operation)} can only be done by '{source.path}'"
+    found = class_attribute(target.actor_class, plain(call[0]))
+    if found is None:
+        return f"'{target.path}' has no '{plain(call[0])}'"
+    if target.affinity == "cpu" and type(found) is FunctionType and found.__code__.co_flags & CO_COROUTINE:
+        return f"'{plain(call[0])}' of '{target.path}' is a coroutine function, which a cpu actor cannot await"
     return ""
 
 
@@ -331,14 +369,24 @@ async def settle(steps: list[Outcome | Pending], wait: float) -> tuple[Outcome, 
         for one in steps:
             if isinstance(one, Pending):
                 await Reply.wait(one.reached)
-    return tuple(one if isinstance(one, Outcome) else one.conclude() for one in steps)
+    outcomes = []
+    for number, one in enumerate(steps):
+        outcomes.append(one if isinstance(one, Outcome) else one.conclude())
+        if number % 100 == 99:
+            await trio.lowlevel.checkpoint()
+    return tuple(outcomes)
 
 
-def unknown(system: ActorSystem, id: int) -> Outcome:
-    """Return the answer for an id that no live token has."""
-    for known in reversed(tuple(system.ended)):
-        if known.id == id:
-            return Outcome(id, known.operation, "ended", f"it is {known.state} ({known.error})")
+def ended_lately(system: ActorSystem) -> dict[int, Outcome]:
+    """Return {id: answer} for tokens that ended otherwise than completed, as far as they are remembered."""
+    return {
+        known.id: Outcome(known.id, plain(known.operation), "ended", f"it is {known.state} ({known.error})")
+        for known in system.ended_lately()
+    }
+
+
+def not_live(system: ActorSystem, id: int) -> Outcome:
+    """Return the answer for an id that no live token has, and none that is remembered."""
     if system.is_used(id):
         return Outcome(id, "", "ended", "it has completed, or ended longer ago than is remembered")
     return Outcome(id, "", "unknown", "there has been no token with this id")

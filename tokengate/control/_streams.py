@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import attrs
 
 from actors import ActorSystem, LoopBlocked, Observer, Place, Reply, Token
-from supervisors import ChildEnded, ChildRestarting, ChildStarted, ChildStartFailed, GaveUp, ShutdownError
-from supervisors import Report
+from supervisors import (
+    ChildDeclined,
+    ChildEnded,
+    ChildRestarting,
+    ChildStarted,
+    ChildStartFailed,
+    GaveUp,
+    Report,
+    ShutdownError,
+)
+from tokengate.control._selector import plain
 from tokengate.control._views import class_name
 from tokengate.control.messages import StreamItem
 
@@ -121,8 +131,8 @@ class _EventObserver(Observer):
         self._put(_event_item(event))
 
     def dead_letter(self, token: Token[Any], reason: BaseException, /) -> None:
-        text = f"token {token.id} ({token.operation}) of '{token.actor}' was handled by nobody: {_name(reason)}"
-        self._put(StreamItem(time.time(), "dead_letter", token.actor, token.id, text))
+        text = f"{_words(token)} was handled by nobody: {_name(reason)}"
+        self._put(StreamItem(time.time(), "dead_letter", plain(token.actor), token.id, text))
 
 
 class _TokenObserver(Observer):
@@ -146,11 +156,12 @@ class _TokenObserver(Observer):
 
     def _tell(self, kind: str, token: Token[Any], text: str) -> None:
         if self._wants(token):
-            self._put(StreamItem(time.time(), kind, token.actor, token.id, f"{token.operation} {text}"))
+            text = f"{plain(token.operation)} {text}"
+            self._put(StreamItem(time.time(), kind, plain(token.actor), token.id, text))
 
 
 class Feeds:
-    """All feeds of a system.
+    """All feeds of a system; one that nobody has any more ends with the next item for it, whoever forgot to close it.
 
     Args:
         system: it.
@@ -158,18 +169,16 @@ class Feeds:
 
     def __init__(self, system: ActorSystem) -> None:
         self._system = system
-        self._observers: dict[Feed, Observer] = {}
+        self._observers: dict[Observer, weakref.ref[Feed]] = {}
         self._lock = threading.Lock()
 
     def events(self) -> Feed:
         """Follow what is published, and dead letters."""
-        feed = Feed(self._ended)
-        return self._follow(feed, _EventObserver(feed.put))
+        return self._follow(_EventObserver)
 
     def tokens(self, wants: Callable[[Token[Any]], bool]) -> Feed:
         """Follow tokens, from whatever place; those of the runtime's own are left out."""
-        feed = Feed(self._ended)
-        return self._follow(feed, _TokenObserver(feed.put, lambda token: not token.serves_operators and wants(token)))
+        return self._follow(lambda put: _TokenObserver(put, lambda token: not token.serves_operators and wants(token)))
 
     def trace(self, places: set[Place]) -> Feed:
         """Follow the tokens of some places."""
@@ -178,21 +187,31 @@ class Feeds:
     def close(self) -> None:
         """End all feeds."""
         with self._lock:
-            feeds = list(self._observers)
+            feeds = [feed() for feed in self._observers.values()]
         for feed in feeds:
-            feed.close()
+            if feed is not None:
+                feed.close()
 
-    def _follow(self, feed: Feed, observer: Observer) -> Feed:
+    def _follow(self, make: Callable[[Callable[[StreamItem], None]], Observer]) -> Feed:
+        def put(item: StreamItem) -> None:
+            feed = followed()
+            if feed is None:
+                self._end(observer)
+            else:
+                feed.put(item)
+
+        observer = make(put)
+        made = Feed(lambda _feed: self._end(observer))
+        followed = weakref.ref(made)
         with self._lock:
-            self._observers[feed] = observer
+            self._observers[observer] = followed
         self._system.add_observer(observer)
-        return feed
+        return made
 
-    def _ended(self, feed: Feed) -> None:
+    def _end(self, observer: Observer) -> None:
         with self._lock:
-            observer = self._observers.pop(feed, None)
-        if observer is not None:
-            self._system.remove_observer(observer)
+            self._observers.pop(observer, None)
+        self._system.remove_observer(observer)
 
 
 def _name(error: BaseException) -> str:
@@ -201,14 +220,26 @@ def _name(error: BaseException) -> str:
 
 def _event_item(event: object) -> StreamItem:
     kind = class_name(type(event))
-    if isinstance(event, LoopBlocked):
-        token = event.token
-        who = "code of no token" if token is None else f"token {token.id} ({token.operation} of '{token.actor}')"
-        text = f"{who} has blocked the io loop for {event.seconds:.2f} s"
-        return StreamItem(time.time(), kind, "" if token is None else token.actor, token and token.id, text)
-    if isinstance(event, Report):
-        return StreamItem(time.time(), kind, event.child, None, _report_text(event))
+    # Anybody may publish anything, so the event itself is not asked for its class.
+    if type.__subclasscheck__(LoopBlocked, type(event)):
+        return _blocked_item(kind, cast("LoopBlocked", event))
+    if type.__subclasscheck__(Report, type(event)):
+        report = cast("Report", event)
+        return StreamItem(time.time(), kind, plain(report.child), None, _report_text(report))
     return StreamItem(time.time(), kind, "", None, kind)
+
+
+def _blocked_item(kind: str, event: LoopBlocked) -> StreamItem:
+    token = event.token
+    who = "code of no token" if token is None else _words(token)
+    text = f"{who} has blocked the io loop for {event.seconds:.2f} s"
+    if token is None:
+        return StreamItem(time.time(), kind, "", None, text)
+    return StreamItem(time.time(), kind, plain(token.actor), token.id, text)
+
+
+def _words(token: Token[Any]) -> str:
+    return f"token {token.id} ({plain(token.operation)} of '{plain(token.actor)}')"
 
 
 def _report_text(report: Report) -> str:
@@ -224,6 +255,8 @@ def _report_text(report: Report) -> str:
             return f"{child} has ended: {reason}"
         case ChildRestarting(reason=reason, attempt=attempt, delay=delay):
             return f"{supervisor} restarts {child} in {delay:.2f} s (attempt {attempt}), after {reason}"
+        case ChildDeclined():
+            return f"{child} declined to start"
         case ShutdownError(seconds=seconds):
             return f"{child} did not stop in {seconds:g} s, and was killed"
         case GaveUp(intensity=intensity, period=period):

@@ -237,13 +237,13 @@ def _function_of(token: Token[Any], call: object) -> tuple[object, bool]:
     path = ("on_receive",) if call is None else call
     if type(path) is not tuple or len(path) != 1 or not issubclass(type(path[0]), str):
         return None, False
-    found = _class_attribute(place.actor_class, plain(path[0]))
+    found = class_attribute(place.actor_class, plain(path[0]))
     if type(found) is staticmethod:
         return found.__func__, False
     return (found.__func__ if type(found) is classmethod else found), True
 
 
-def _class_attribute(cls: type, name: str) -> object:
+def class_attribute(cls: type, name: str) -> object:
     """Return what a class has under a name, as it is written there: no descriptor and no metaclass is asked."""
     for base in type.__dict__["__mro__"].__get__(cls):
         namespace = type.__dict__["__dict__"].__get__(base)

@@ -1,8 +1,8 @@
 """The vocabulary of control: what the control actor is asked, and what it answers.
 
-Each question is a frozen class whose `answer` says what comes back. Whoever has the control actor's ref may `ask` it any of
-them; `gate.control`, the socket, the command line and the REPL only build them. Text that names tokens is a selector (see
-`Selector`); names of actors are paths, or the last parts of paths. All times are seconds.
+Each question is a frozen class whose `answer` says what comes back. Whoever has the control actor's ref may `ask` it
+any of them; `gate.control`, the socket, the command line and the REPL only build them. Text that names tokens is a
+selector (see `Selector`); names of actors are paths, or the last parts of paths. All times are seconds.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ OUTCOMES: Mapping[str, str] = {
     "terminated": "it has ended, and its state is `terminated`",
     "cancel_requested": "it was asked to end at its next yield point, and has not come to one yet",
     "interrupt_requested": "its code is interrupted as soon as it runs Python code again; it has not yet",
-    "abandoned": "it has ended, and its result goes nowhere, but its code could not be ended: its thread is left behind",
+    "abandoned": "it has ended, and its result goes nowhere, but its code could not be ended, and is left to itself",
     "reniced": "it has the new priority",
     "retagged": "it has the new tags",
     "rerouted": "it is queued at the other place",
@@ -451,8 +451,8 @@ class Tokens(Message):
 
     Attributes:
         selector: which; empty for all.
-        sort: a column: `id`, `age`, `running`, `priority`, `operation`, `actor`, `state`, `steps`; a `-` before it turns
-            the order around.
+        sort: a column: `id`, `age`, `running`, `priority`, `operation`, `actor`, `state`, `steps`; a `-` before it
+            turns the order around.
         limit: rows at most, up to 10,000.
         offset: rows to skip.
     """
@@ -567,10 +567,10 @@ class Retag(OnTokens):
 
 @attrs.frozen(kw_only=True)
 class Reroute(OnTokens):
-    """Send queued tokens elsewhere, at once; running ones when they are tried again. Either of:
+    """Send queued tokens elsewhere, at once; running ones stay where they are.
 
     Attributes:
-        affinity: `io` or `cpu`, for tokens of operations.
+        affinity: `io` or `cpu`, for tokens of operations. Either this or `actor`.
         actor: the path of an actor that has what the token calls.
     """
 
@@ -580,7 +580,9 @@ class Reroute(OnTokens):
 
 @attrs.frozen
 class Throttle(Message):
-    """Let tokens begin only so fast, or only so many at once, until `lift`; a second one for a selector replaces the first.
+    """Let tokens begin only so fast, or only so many at once, until `lift`.
+
+    A second one for a selector replaces the first.
 
     Attributes:
         selector: whose tokens; `*` for all.
@@ -679,7 +681,10 @@ class Drain(OnActor):
 
 @attrs.frozen
 class Restart(OnActor):
-    """Have an actor's supervisor end its instance in order and start another; its queue stays. It counts for no intensity."""
+    """Have an actor's supervisor end its instance in order and start another.
+
+    Its queue stays, and it counts for no intensity.
+    """
 
 
 @attrs.frozen

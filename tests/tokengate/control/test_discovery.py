@@ -126,6 +126,19 @@ def test_a_socket_has_its_name_only_once_it_listens(directory: Path, monkeypatch
         assert path.exists()
 
 
+def test_a_directory_that_takes_no_socket_is_told_of(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems have no sockets, or are full; nothing is left open or lying there."""
+
+    def refuse(source: object, target: object) -> None:
+        raise OSError("no such thing here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(ControlError, match=r"cannot make control socket .*: no such thing here; set TOKENGATE_RUNTIME"):
+        listen("gate")
+
+    assert list(directory.iterdir()) == []
+
+
 def _link(place: Path) -> None:
     (place.parent / "real").mkdir(mode=0o700)
     place.symlink_to(place.parent / "real")

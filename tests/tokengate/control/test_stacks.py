@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors import BaseActor, CpuActor, IoActor, Token
+from actors import BaseActor, CpuActor, IoActor, Reply, Token, current_token
+from actors._hold import Hold
 from actors._step import InContext
 from tokengate import Gate, token
 from tokengate.control import _stacks
@@ -283,21 +284,26 @@ def test_a_generator_between_two_steps_is_where_it_has_yielded(gate: Gate, base:
 
     class Till(base):  # type: ignore[misc, valid-type]
         def count(self) -> Generator[None]:
-            yield  # between
+            yield pause()  # between
 
-    proxy: Any = gate.spawn(Till, name="till").proxy()
-    gate.control.suspend("till")
+    def pause() -> None:
+        """Let its own code pause it, right before the step is over."""
+        one = current_token()
+        assert one is not None
+        paused.append(Hold.of(one).pause())
+
+    paused: list[Reply[None]] = []
+    proxy: Any = gate.spawn(Till).proxy()
     one: Token[None] = proxy.count()
-    gate.control.pause(one.id)
-    gate.control.unsuspend("till")
-    gate.control.step(one.id, wait=WAIT)
+    until(lambda: bool(paused))
+    paused[0].result(WAIT)
     found = stack(one)
     gate.control.resume(one.id)
     one.result(WAIT)
 
     assert (found.where, found.thread) == ("generator", None)
     assert functions(found.frames) == ["count"]
-    assert [frame.source for frame in found.frames] == ["yield  # between"]
+    assert [frame.source for frame in found.frames] == ["yield pause()  # between"]
     assert stack(one).where == "nowhere"
 
 

@@ -1,0 +1,191 @@
+"""The verbs for actors and operations: hold, drain, restart and stop them, and look into their instances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from actors import (
+    ROOT,
+    SYSTEM,
+    ActorPlace,
+    ActorSystem,
+    Place,
+    Reply,
+    TokenGateError,
+    Visit,
+)
+from tokengate.control import _looking
+from tokengate.control import messages as m
+from tokengate.control._checks import seconds
+from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSteerable
+from tokengate.control._views import attributes_of, class_name
+
+# Seconds between two looks at what an actor that is drained has left.
+_LOOK = 0.005
+
+
+class ActorVerbs:
+    """What operators do to the actors and operations of a system.
+
+    Args:
+        system: it.
+    """
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system = system
+
+    async def suspend(self, message: m.Suspend) -> m.ActorOutcome:
+        """Answer `Suspend`."""
+        place = self._holdable(message.name)
+        return _done(place, place.suspend(), "it was suspended already")
+
+    async def unsuspend(self, message: m.Unsuspend) -> m.ActorOutcome:
+        """Answer `Unsuspend`."""
+        place = self._holdable(message.name)
+        return _done(place, place.unsuspend(), "nobody had suspended it")
+
+    async def drain(self, message: m.Drain) -> m.ActorOutcome:
+        """Answer `Drain`."""
+        place = self._holdable(message.name)
+        wait = seconds("wait", message.wait)
+        if message.reopen:
+            return _done(place, place.accept_again(), "it was not drained, or has been stopped since")
+        if not place.drain_off() and not place.drained:
+            return m.ActorOutcome(place.path, "unchanged", "it accepts nothing anyway: it has stopped")
+        with trio.move_on_after(wait):
+            while _left(place):
+                await trio.sleep(_LOOK)
+        left = _left(place)
+        if not left:
+            return m.ActorOutcome(place.path, "done", "it has handled all, and accepts nothing; 'reopen' undoes that")
+        held = "; it is suspended" if place.suspended else ""
+        return m.ActorOutcome(place.path, "pending", f"{left} tokens are left, and nothing new is accepted{held}")
+
+    async def restart(self, message: m.Restart) -> m.ActorOutcome:
+        """Answer `Restart`."""
+        place = self._actor(message.name)
+        above = None if place.path == ROOT else place.system.find(place.path.rpartition("/")[0] or ROOT)
+        if not isinstance(above, ActorPlace) or _looking.supervisor_at(above) is None:
+            raise NotSteerable(f"'{place.path}' has no supervisor that could restart it")
+        before = place.starts
+        await above.ref.proxy().renew_child(place.ref)
+        if place.starts == before:
+            return m.ActorOutcome(place.path, "unchanged", "it declined to start")
+        return m.ActorOutcome(place.path, "done", f"its instance is number {place.starts}")
+
+    async def stop(self, message: m.Stop) -> m.ActorOutcome:
+        """Answer `Stop`."""
+        place = self._actor(message.name)
+        if place.path == ROOT:
+            raise NotSteerable("the root of the tree stops with its gate; use gate.request_stop(), or a signal")
+        wait = seconds("wait", message.wait)
+        if place.without_instance() or place.closed:
+            return m.ActorOutcome(place.path, "unchanged", "it had stopped before")
+        # A supervisor's mailbox has only questions to itself, which its end answers.
+        stopped = place.stop(drain=message.drain and _looking.supervisor_at(place) is None, administrative=True)
+        with trio.move_on_after(wait):
+            await Reply.wait(stopped)
+        if stopped.done():
+            return m.ActorOutcome(place.path, "done", f"it has ended: {stopped.result()}")
+        held = "; it is suspended" if place.suspended else ""
+        return m.ActorOutcome(place.path, "pending", f"it is stopping; {place.mailbox.size} tokens are left{held}")
+
+    # Instances
+
+    async def visit(self, message: m.Visit) -> Any:
+        """Answer `Visit`; what its function raises is raised here."""
+        return await self._visited(self._actor(message.name), message.function, message.wait)
+
+    async def get_state(self, message: m.GetState) -> m.ActorState:
+        """Answer `GetState`."""
+        place = self._actor(message.name)
+        # A copy, made where the actor's code runs: the attributes themselves are only looked at.
+        values = await self._visited_by_us(place, _public_attributes, message.wait)
+        return m.ActorState(place.path, _looking.kind_of(place.actor_class), attributes_of(values))
+
+    async def set_state(self, message: m.SetState) -> m.ActorOutcome:
+        """Answer `SetState`."""
+        place = self._actor(message.name)
+        values = message.values
+        if not values:
+            raise BadRequest("set_state needs attributes to set")
+        for name in values:
+            if name.startswith("_"):
+                raise NotSteerable(f"'{name}' is private to '{place.path}'; only its own code may set it")
+            if not name.isidentifier():
+                raise BadRequest(f"'{name[:40]}' cannot be the name of an attribute")
+
+        def put(instance: Any) -> None:
+            for name, value in values.items():
+                setattr(instance, name, value)
+
+        await self._visited_by_us(place, put, message.wait)
+        return m.ActorOutcome(place.path, "done", ", ".join(sorted(values)))
+
+    async def _visited(self, place: ActorPlace, function: Callable[[Any], Any], wait: float) -> Any:
+        """Have a function called with an instance, and return what it returns, or raise what it raises.
+
+        Raises:
+            Busy: it has not come to an end in time; one that had not begun never will.
+        """
+        reply: Reply[Any] = Reply()
+        visit = Visit(function, reply)
+        limit = seconds("wait", wait)
+        place.signal(visit)
+        with trio.move_on_after(limit):
+            await reply.wait()
+        if not reply.done():
+            if visit.claim():
+                names = ", ".join(f"token {token.id} ({token.operation})" for token in place.drain.running())
+                busy = f"it is at work on {names}" if names else f"it is {place.status}"
+                reply._set(error=Busy(f"actor '{place.path}' had no time within {limit:g} s: {busy}"))
+            elif not reply.done():  # else it has come in this very moment
+                raise Busy(f"what was to be done in actor '{place.path}' has begun, and is not over after {limit:g} s")
+        return reply.result()
+
+    async def _visited_by_us(self, place: ActorPlace, function: Callable[[Any], Any], wait: float) -> Any:
+        """Do as `_visited` does for a function of ours, which may run code of the instance's class."""
+        try:
+            return await self._visited(place, function, wait)
+        except (TokenGateError, trio.Cancelled):
+            raise
+        except BaseException as error:
+            kind = class_name(type(error))
+            raise ControlError(f"what was to be done in actor '{place.path}' raised {kind}") from None
+
+    # Whom a message is for
+
+    def _holdable(self, name: str) -> Place:
+        """Return the place of an actor or an operation that operators may hold up."""
+        place = self._system.find(name)
+        if not place.controls.controllable:
+            raise NotSteerable(
+                f"'{place.path}' is not controllable: it is a supervisor, or its class does not allow it"
+            )
+        return place
+
+    def _actor(self, name: str) -> ActorPlace:
+        place = _looking.actor_called(self._system, name)
+        if place.path.startswith(SYSTEM):
+            raise NotSteerable(f"'{place.path}' is the runtime's own")
+        return place
+
+
+def _left(place: Place) -> int:
+    """Return how many tokens a place has that have not ended; it may be more than there are for a moment.
+
+    First the queue, then who is at work, then what they have in hand: in this order a token goes through them.
+    """
+    queued, at_work, running = place.mailbox.size, place.mailbox.active, len(place.drain.running())
+    return queued + max(at_work, running)
+
+
+def _public_attributes(instance: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(instance).items() if not name.startswith("_")}
+
+
+def _done(place: Place, done: bool, otherwise: str) -> m.ActorOutcome:
+    return m.ActorOutcome(place.path, "done") if done else m.ActorOutcome(place.path, "unchanged", otherwise)

@@ -1,0 +1,91 @@
+"""The verbs for supervisors: look at their children, and end and start single ones."""
+
+from __future__ import annotations
+
+from actors import ROOT, SYSTEM, ActorPlace, ActorSystem
+from supervisors import ChildInfo, DynamicSupervisor, Supervisor
+from tokengate.control import _looking
+from tokengate.control import messages as m
+from tokengate.control._exceptions import NotSteerable
+
+
+class SupervisorVerbs:
+    """What operators ask the supervisors of a system, as tokens like everybody's; looking needs none.
+
+    Args:
+        system: it.
+    """
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system = system
+
+    async def which_children(self, message: m.WhichChildren) -> tuple[m.ChildRow, ...]:
+        """Answer `WhichChildren`."""
+        _, supervisor = self._supervisor(message.name)
+        return tuple(map(_child_row, supervisor.which_children()))
+
+    async def count_children(self, message: m.CountChildren) -> m.ChildCountsRow:
+        """Answer `CountChildren`."""
+        _, supervisor = self._supervisor(message.name)
+        counts = supervisor.count_children()
+        return m.ChildCountsRow(counts.specs, counts.active, counts.restarting, counts.supervisors, counts.workers)
+
+    async def terminate_child(self, message: m.TerminateChild) -> m.ActorOutcome:
+        """Answer `TerminateChild`."""
+        place, supervisor = self._steerable(message.name)
+        stopped = any(child.id == message.id and child.status == "stopped" for child in supervisor.which_children())
+        await place.ref.proxy().terminate_child(message.id)
+        path = _path_of_child(place, message.id)
+        if stopped:
+            return m.ActorOutcome(path, "unchanged", "it had stopped before")
+        return m.ActorOutcome(path, "done", "it has stopped")
+
+    async def restart_child(self, message: m.RestartChild) -> m.ActorOutcome:
+        """Answer `RestartChild`."""
+        place = self._static(message.name)
+        ref = await place.ref.proxy().restart_child(message.id)
+        path = _path_of_child(place, message.id)
+        if ref is None:
+            return m.ActorOutcome(path, "unchanged", "it declined to start")
+        return m.ActorOutcome(path, "done", "it has started")
+
+    async def delete_child(self, message: m.DeleteChild) -> m.ActorOutcome:
+        """Answer `DeleteChild`."""
+        place = self._static(message.name)
+        await place.ref.proxy().delete_child(message.id)
+        return m.ActorOutcome(_path_of_child(place, message.id), "done", "it is forgotten")
+
+    def _supervisor(self, name: str) -> tuple[ActorPlace, Supervisor | DynamicSupervisor]:
+        place = _looking.actor_called(self._system, name)
+        supervisor = _looking.supervisor_at(place)
+        if supervisor is None:
+            raise NotSteerable(f"'{place.path}' is no supervisor that runs; it is {place.status}")
+        return place, supervisor
+
+    def _steerable(self, name: str) -> tuple[ActorPlace, Supervisor | DynamicSupervisor]:
+        place, supervisor = self._supervisor(name)
+        if place.path.startswith(SYSTEM):
+            raise NotSteerable(f"'{place.path}' is the runtime's own")
+        return place, supervisor
+
+    def _static(self, name: str) -> ActorPlace:
+        place, supervisor = self._steerable(name)
+        if isinstance(supervisor, DynamicSupervisor):
+            raise NotSteerable(f"'{place.path}' is dynamic: a child that has stopped is forgotten")
+        return place
+
+
+def _path_of_child(place: ActorPlace, id: str) -> str:
+    return id if place.path == ROOT else f"{place.path}/{id}"
+
+
+def _child_row(child: ChildInfo) -> m.ChildRow:
+    return m.ChildRow(
+        id=child.id,
+        path=child.path,
+        status=str(child.status),
+        restart=child.restart,
+        restarts=child.restarts,
+        significant=child.significant,
+        supervisor=child.supervisor,
+    )

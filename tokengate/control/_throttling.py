@@ -1,0 +1,77 @@
+"""The verbs for throttles: how fast, and how many at once, tokens of a selector may begin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from actors import ActorSystem, Throttle, Token
+from tokengate.control import messages as m
+from tokengate.control._exceptions import BadRequest
+from tokengate.control._selector import Selector, parse
+
+
+class ThrottleVerbs:
+    """The throttles of a system that operators have set; those of a control actor before this one are among them.
+
+    Args:
+        system: it.
+    """
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system = system
+        self._throttles = {one.name: one for one in system.throttles.all()}  # {selector in its normal form: throttle}
+
+    async def throttle(self, message: m.Throttle) -> m.ThrottleRow:
+        """Answer `Throttle`."""
+        selector = _selector(message.selector)
+        rate, most = message.rate, message.concurrency
+        if rate is None and most is None:
+            raise BadRequest("a throttle needs a rate (tokens per second) or a concurrency; 'lift' ends one")
+        if rate is not None and not 0 < rate < math.inf:
+            raise BadRequest(f"rate is {rate}; it must be a number above 0; 'suspend' holds an actor altogether")
+        if most is not None and most < 1:
+            raise BadRequest(f"concurrency is {most}; it must be an int of at least 1")
+        new = Throttle(selector.text, _matcher(selector, self._system.clock), rate, most)
+        self._system.throttle(new)  # first the new one, so that nothing slips through
+        old = self._throttles.pop(selector.text, None)
+        if old is not None:
+            self._system.unthrottle(old)
+        self._throttles[selector.text] = new
+        return _row(new)
+
+    async def lift(self, message: m.Lift) -> tuple[m.ThrottleRow, ...]:
+        """Answer `Lift`."""
+        every = message.selector.strip() == "*"
+        text = "" if every else _selector(message.selector).text
+        lifted = []
+        for name, throttle in list(self._throttles.items()):
+            if every or name == text:
+                del self._throttles[name]
+                lifted.append(_row(throttle))
+                self._system.unthrottle(throttle)
+        if not lifted and not every:
+            known = ", ".join(f"'{name}'" for name in self._throttles) or "none"
+            raise BadRequest(f"there is no throttle for '{text}'; those that hold: {known}")
+        return tuple(lifted)
+
+    async def throttles(self, _message: m.Throttles) -> tuple[m.ThrottleRow, ...]:
+        """Answer `Throttles`."""
+        return tuple(_row(throttle) for throttle in self._throttles.values())
+
+
+def _selector(text: str) -> Selector:
+    if not text.strip():
+        raise BadRequest("a throttle needs a selector; '*' is the one for all tokens")
+    return parse(text)
+
+
+def _matcher(selector: Selector, clock: Callable[[], float]) -> Callable[[Token[Any]], bool]:
+    """Return what tells whether a token is meant; it is asked when the token begins, or has its tags changed."""
+    return lambda token: selector.matches(token, clock())
+
+
+def _row(throttle: Throttle) -> m.ThrottleRow:
+    running, waiting = len(throttle.let), len(throttle.waiting)
+    return m.ThrottleRow(throttle.name, throttle.rate, throttle.concurrency, running, waiting)

@@ -1,0 +1,188 @@
+"""The verbs for tokens: whom a message is for, and what is done to each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import trio
+
+from actors import OperationPlace, Place, Token, TokenGateError
+from tokengate.control import _looking, _steering
+from tokengate.control import messages as m
+from tokengate.control._checks import seconds
+from tokengate.control._exceptions import BadRequest
+from tokengate.control._selector import parse
+from tokengate.control._steering import Pending
+
+if TYPE_CHECKING:
+    from tokengate._gate import Gate
+
+# Tokens to do something to between two checkpoints: less than a millisecond, whatever it is.
+_AT_ONCE = 100
+
+_Act: TypeAlias = Callable[[Token[Any]], m.Outcome | Pending]
+
+
+class TokenVerbs:
+    """What operators do to the tokens of a gate.
+
+    Args:
+        gate: which.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._system = gate.system
+        self._pursuit = _steering.Pursuit(self._system.system_host.start_task)
+
+    async def pause(self, message: m.Pause) -> tuple[m.Outcome, ...]:
+        """Answer `Pause`."""
+        wait = seconds("wait", message.wait)
+        tokens = await self._select(message)
+        return await self._do(
+            message,
+            tokens,
+            "pause",
+            lambda token: _steering.pause(self._pursuit, token, stop_clock=message.stop_clock),
+            wait=wait,
+            guarded=True,
+        )
+
+    async def resume(self, message: m.Resume) -> tuple[m.Outcome, ...]:
+        """Answer `Resume`."""
+        return await self._do(message, await self._select(message), "resume", _steering.resume)
+
+    async def step(self, message: m.Step) -> tuple[m.Outcome, ...]:
+        """Answer `Step`; one that runs is paused first, so that its steps are counted from where it stands."""
+        wait = seconds("wait", message.wait)
+        if message.n < 1:
+            raise BadRequest(f"n is {message.n}; it must be an int of at least 1")
+        give_up_at = trio.current_time() + wait
+        tokens = await self._select(message)
+        free = [token for token in tokens if isinstance(token, Token) and _runs_free(token)]
+        if free and not message.dry_run:
+            await self._do(message, free, "pause", self._pause_to_step, wait=wait, guarded=True)
+            wait = max(0.0, give_up_at - trio.current_time())
+        return await self._do(
+            message,
+            tokens,  # whom the selector meant before: it may say `state=running`
+            "step",
+            lambda token: _steering.step(self._pursuit, token, message.n),
+            wait=wait,
+            guarded=True,
+        )
+
+    def _pause_to_step(self, token: Token[Any]) -> m.Outcome | Pending:
+        return _steering.pause(self._pursuit, token, stop_clock=False)
+
+    async def terminate(self, message: m.Terminate) -> tuple[m.Outcome, ...]:
+        """Answer `Terminate`."""
+        wait = seconds("wait", message.wait)
+        return await self._do(
+            message,
+            await self._select(message),
+            "end",
+            lambda token: _steering.terminate(self._pursuit, token, message.mode, message.reason),
+            wait=wait,
+            guarded=True,
+        )
+
+    async def renice(self, message: m.Renice) -> tuple[m.Outcome, ...]:
+        """Answer `Renice`."""
+        tokens = await self._select(message)
+        return await self._do(message, tokens, "renice", lambda token: _steering.renice(token, message.priority))
+
+    async def retag(self, message: m.Retag) -> tuple[m.Outcome, ...]:
+        """Answer `Retag`."""
+        if not message.set and not message.remove:
+            raise BadRequest("retag needs tags to set or to remove")
+        tokens = await self._select(message)
+        return await self._do(
+            message, tokens, "retag", lambda token: _steering.retag(token, message.set, message.remove)
+        )
+
+    async def reroute(self, message: m.Reroute) -> tuple[m.Outcome, ...]:
+        """Answer `Reroute`."""
+        if bool(message.affinity) == bool(message.actor):
+            raise BadRequest("reroute needs either an affinity ('io', 'cpu') or an actor")
+        if message.affinity not in ("", "io", "cpu"):
+            raise BadRequest(f"affinity is '{message.affinity}'; choose 'io' or 'cpu'")
+        target: Place | None = _looking.actor_called(self._system, message.actor) if message.actor else None
+
+        def act(token: Token[Any]) -> m.Outcome:
+            if token.done():
+                return _steering.ended(token)
+            if target is not None:
+                return _steering.reroute(token, target)
+            place = token._place
+            if not isinstance(place, OperationPlace):
+                return _steering.outcome(token, "refused", "only tokens of operations have a choice of affinity")
+            try:
+                return _steering.reroute(token, self._gate.place_with(place, message.affinity))
+            except TokenGateError as error:
+                return _steering.outcome(token, "refused", str(error))
+
+        return await self._do(message, await self._select(message), "reroute", act)
+
+    # Whom a message is for
+
+    async def _select(self, message: m.OnTokens) -> list[Token[Any] | m.Outcome]:
+        """Return the tokens that a message is for, and the answers for ids that are no live token's."""
+        if bool(message.selector.strip()) == bool(message.ids):
+            raise BadRequest("give either ids of tokens or a selector; '*' is the selector for all")
+        found: list[Token[Any] | m.Outcome] = []
+        if message.ids:
+            past: dict[int, m.Outcome] | None = None
+            for number, id in enumerate(dict.fromkeys(message.ids)):
+                token = self._system.live.get(id)
+                if token is None and past is None:
+                    past = _steering.ended_lately(self._system)
+                found.append(token or (past or {}).get(id) or _steering.not_live(self._system, id))
+                if number % 1_000 == 999:
+                    await trio.lowlevel.checkpoint()
+            return found
+        selector, now = parse(message.selector), self._system.clock()
+        for chunk in _steering.chunks(_looking.live_tokens(self._system), max(1, 1_000 // (1 + selector.terms))):
+            found.extend(token for token in chunk if selector.matches(token, now))
+            await trio.lowlevel.checkpoint()
+        return found
+
+    async def _do(
+        self,
+        message: m.OnTokens,
+        tokens: list[Token[Any]] | list[Token[Any] | m.Outcome],
+        verb: str,
+        act: _Act,
+        *,
+        wait: float = 0.0,
+        guarded: bool = False,
+    ) -> tuple[m.Outcome, ...]:
+        """Do something to each token, and tell what came of it.
+
+        Args:
+            message: which asks for that.
+            tokens: those that it is for.
+            verb: what is refused, where it is.
+            act: does it, or begins it.
+            wait: seconds to wait for what was begun.
+            guarded: whether that must be forced for protected tokens.
+        """
+        steps: list[m.Outcome | Pending] = []
+        for number, token in enumerate(tokens):
+            steps.append(token if isinstance(token, m.Outcome) else self._act(message, token, verb, act, guarded))
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
+        return await _steering.settle(steps, wait)
+
+    @staticmethod
+    def _act(message: m.OnTokens, token: Token[Any], verb: str, act: _Act, guarded: bool) -> m.Outcome | Pending:
+        refusal = _steering.forbidden(token, verb, force=message.force, guarded=guarded)
+        if refusal is not None:
+            return refusal
+        return _steering.outcome(token, "would") if message.dry_run else act(token)
+
+
+def _runs_free(token: Token[Any]) -> bool:
+    """Tell whether a token runs and nobody holds it."""
+    return token.started_at is not None and (token._hold is None or not token._hold.word)
