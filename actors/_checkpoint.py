@@ -41,8 +41,9 @@ def _stop(hold: Hold, frame: FrameType) -> None:
     # With no frames it is the runtime that asks, between two steps of a generator, which it counts itself.
     if frames is None or (frames and not may_stop(frames)):
         return
-    if not hold.may_step(parked=None if monitor is None else monitor.disarm):
-        hold.wait_in_thread()
+    disarm = None if monitor is None else monitor.disarm
+    if not hold.may_step(parked=disarm):
+        hold.wait_in_thread(parked=disarm)
     if frames and hold.stepping:
         hold.token.steps += 1
         if monitor is not None:

@@ -86,10 +86,11 @@ class CpuDrain:
             self.slots.discard(slot)
             # Looked at after the dismissal: a slot that takes a token writes it here, then looks whether it may.
             token = slot.token
-            if token is not None:
-                tokens.append(token)
+            held = token or only  # that one may just be over, and so its error not dealt with
+            if held is not None:
+                tokens.append(held)
             # Between two tokens a slot is about to leave, unless it is in a hook.
-            if thread is not None and (token is not None or self.place.may_run_hook):
+            if thread is not None and (token is not None or (only is None and self.place.may_run_hook)):
                 threads.append(thread.name)
                 self.dispatcher.abandon(thread)
         return threads, tokens
@@ -176,7 +177,7 @@ class CpuSlot(Drainer):
         for _ in range(drain.throughput):
             if self._steps is not None:
                 item: Token[Any] | Signal | None = self.token
-                signal = mailbox.take_control()
+                signal = mailbox.take_control(self)
                 if signal is not None:
                     self._handle(signal)
                 elif self._may_step():
@@ -325,7 +326,9 @@ class CpuSlot(Drainer):
             self._place.step_resumes()
 
     def _fail(self, token: Token[Any], error: BaseException) -> None:
-        crash = self._place.failed(token, without_runtime_frames(error))
+        """End a token whose code raised; one that was ended before its code began had no arguments left for it."""
+        error = without_runtime_frames(error)
+        crash = None if token._done and error.__traceback__ is None else self._place.failed(token, error)
         self.token = None
         if crash is not None and self.at_work:
             self._live(cast("ActorPlace", self._place).crashing(crash, self))

@@ -186,14 +186,36 @@ def may_raise_at(code: CodeType, offset: int, line: int) -> bool:
     """Tell whether an exception may come where a line begins at this offset.
 
     It may not at the exit of a `with` block, which has the line of its `with`, and lies behind the block and outside of
-    what protects it; nor at a `try`, before which a lock may have been taken; nor at a jump, which is outside of what
-    protects the code around it, now and then.
+    what protects it; nor where nothing is done: at a `try`, before which a lock may have been taken, at a `continue` on
+    its way out through a `finally`; nor at a jump, which is outside of what protects the code around it, now and then.
+    But it may at the `pass` of a loop that does nothing else.
     """
     name = opname[code.co_code[offset]]
-    if name == "NOP" or "JUMP" in name:
+    if "JUMP" in name:
         return False
+    if name == "NOP":
+        behind = offset + 2
+        return behind in _jumps_back(code) and _handler_of(code, offset) == _handler_of(code, behind)
     begins = _cleanup(code)[1].get(line)
     return begins is None or offset <= begins
+
+
+def leads_into_try(code: CodeType, offset: int) -> bool:
+    """Tell whether a `try` follows what runs at an offset, which may take what is given back there."""
+    operations = code.co_code
+    for behind in range(offset + 2, len(operations), 2):
+        name = opname[operations[behind]]
+        if name == "NOP":
+            return _handler_of(code, behind) != _handler_of(code, behind + 2)
+        if name not in ("CACHE", "POP_TOP") and not name.startswith("STORE_"):
+            break
+    return False
+
+
+def _handler_of(code: CodeType, offset: int) -> int | None:
+    """Return where an exception goes from an offset; from a jump back, that is asked of its target."""
+    offset = _jumps_back(code).get(offset, offset)
+    return next((target for start, end, target in _exception_table(code) if start <= offset < end), None)
 
 
 def line_of(code: CodeType, offset: int) -> int | None:
@@ -204,7 +226,17 @@ def line_of(code: CodeType, offset: int) -> int | None:
 @lru_cache(maxsize=1024)
 def loops_in_a_line(code: CodeType) -> frozenset[int]:
     """Return where loops begin that are in one line: no line begins in them."""
-    found, argument = set(), 0
+    return frozenset(
+        target
+        for source, target in _jumps_back(code).items()
+        if line_of(code, target) == line_of(code, source) and "JUMP" not in opname[code.co_code[target]]
+    )
+
+
+@lru_cache(maxsize=1024)
+def _jumps_back(code: CodeType) -> Mapping[int, int]:
+    """Return all jumps back: {offset of the jump: of its target}."""
+    found, argument = {}, 0
     operations = code.co_code
     for offset in range(0, len(operations), 2):
         name = opname[operations[offset]]
@@ -215,11 +247,9 @@ def loops_in_a_line(code: CodeType) -> frozenset[int]:
             behind = offset + 2
             while behind < len(operations) and operations[behind] == opmap["CACHE"]:
                 behind += 2
-            target = behind - 2 * argument
-            if line_of(code, target) == line_of(code, offset):
-                found.add(target)
+            found[offset] = behind - 2 * argument
         argument = 0
-    return frozenset(found)
+    return found
 
 
 @lru_cache(maxsize=1024)

@@ -188,12 +188,12 @@ class Hold:
         """Comes when it is worth asking `may_step` again; to be read after that has said no."""
         return self._released
 
-    def wait_in_thread(self, *, counted: bool = True) -> None:
+    def wait_in_thread(self, *, counted: bool = True, parked: Callable[[Hold], object] | None = None) -> None:
         """Block until the step may be taken that `may_step` has refused, with its leave, or the token is to end."""
         try:
             while True:
                 Reply.exception(self._released)
-                if self.may_step(counted=counted):
+                if self.may_step(counted=counted, parked=parked):
                     return
         except BaseException:  # Ctrl-C, in a direct call
             self.leave()

@@ -40,6 +40,7 @@ from actors._frames import (
     find_step,
     in_cleanup,
     in_event_loop,
+    leads_into_try,
     line_of,
     loops_in_a_line,
     may_raise_at,
@@ -254,7 +255,7 @@ class Monitor:
         if not counted and hold.stepping:
             return
         if not hold.may_step(counted=counted, parked=self.disarm):
-            hold.wait_in_thread(counted=counted)
+            hold.wait_in_thread(counted=counted, parked=self.disarm)
             if hold.ending:
                 hold.interrupt_wanted = True
             if hold.word or hold.ending:
@@ -302,11 +303,12 @@ def send_interrupt(hold: Hold) -> bool:
             if found is None:
                 return False
             ident, frames = found
-            where = [frame.f_lasti for frame in frames[-1:]]
-            if not may_stop(frames) or in_event_loop(frames[0]) or in_cleanup(frames) or _interrupted(ident):
+            if not may_stop(frames) or in_event_loop(frames[0]):
                 return False
-            frame = sys._current_frames().get(ident)
-            if frame is not None and frame is frames[-1] and [frame.f_lasti] == where:
+            innermost, where = frames[-1], frames[-1].f_lasti
+            if in_cleanup(frames) or _interrupted(ident) or leads_into_try(innermost.f_code, where):
+                return False
+            if sys._current_frames().get(ident) is innermost and innermost.f_lasti == where:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(TokenInterrupt))
                 return True
     return False

@@ -300,9 +300,12 @@ class IoWorker(Drainer):
     def _fail(self, token: Token[Any], error: BaseException) -> Awaitable[None] | None:
         """End a token whose code raised; return what remains to be done if its actor has crashed."""
         place = self._place
+        error = without_runtime_frames(error)
+        if token._done and error.__traceback__ is None:  # it was ended before its code began, and lost its arguments
+            return None
         if is_interrupt(error):
             error = TokenInterrupt(token._cancel_requested)
-        crash = place.failed(token, without_runtime_frames(error))
+        crash = place.failed(token, error)
         if crash is None or not self.at_work:
             return None
         return self._live(cast("ActorPlace", place).crashing(crash, self), copy_context())

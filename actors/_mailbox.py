@@ -438,12 +438,12 @@ class Mailbox:
         self._follow_up(wakes=wake)
         return True
 
-    def take_control(self) -> Signal | None:
-        """Take the next signal, if there is one; the drainer stays."""
+    def take_control(self, drainer: Drainer) -> Signal | None:
+        """Take the next signal, if there is one and the drainer was not dismissed; it stays."""
         if not self._control:
             return None
         with self._lock:
-            signal = self._control.popleft() if self._control else None
+            signal = self._control.popleft() if self._control and drainer.at_work else None
             self._set_flags()
             return signal
 

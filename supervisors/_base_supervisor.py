@@ -493,7 +493,8 @@ class BaseSupervisor(IoActor):
 
 def is_supervisor(spec: ChildSpec) -> bool:
     """Tell whether a child is itself a supervisor."""
-    return isinstance(spec.start, type) and issubclass(spec.start, BaseSupervisor)
+    # Nothing is asked of the class: `issubclass` would ask its metaclass, which may be a user's.
+    return isinstance(spec.start, type) and type.__subclasscheck__(BaseSupervisor, spec.start)
 
 
 def check_flags(name: str, intensity: object, period: object, backoff: object, max_abandoned: object) -> None:

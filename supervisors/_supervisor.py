@@ -156,7 +156,7 @@ class Supervisor(BaseSupervisor):
             raise ChildIsRunning(f"{name} cannot be {what}: it is {child.phase}; terminate it first")
 
     async def _restart_stopped(self, child: Child) -> ActorRef[Any] | None:
-        child.held = False
+        child.held = child.place.administrative = False
         async with child.turn:
             failed = None if child.phase is Phase.RUNNING else await self._start_all([child])
         if failed is not None:

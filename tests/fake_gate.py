@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -48,7 +48,7 @@ class FakeGate:
             raise answer
         return answer(message) if callable(answer) else answer
 
-    def follow(self, stream: Stream) -> Iterator[StreamItem]:
+    def follow(self, stream: Stream) -> Generator[StreamItem]:
         yield from self.ask(stream)
 
     def close(self) -> None:

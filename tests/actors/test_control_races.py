@@ -269,6 +269,26 @@ def test_close_racing_hold_and_release_strands_nothing(stage: Stage, world: Any,
         w.finish()
 
 
+def test_put_racing_close_and_hold_strands_nothing(stage: Stage, world: Any) -> None:
+    """A token that is paused between its put and the look at the close is refused as any other, and not forgotten."""
+    for _ in ROUNDS:
+        w = world()
+        token = w.source.token("work", w.run, (), {})
+        w.tokens.append(token)
+
+        def close(w: World = w) -> None:
+            w.source.terminate_queued("has stopped")
+
+        def hold(w: World = w, token: Token[Any] = token) -> None:
+            while not (w.hold(token) or token.done()):
+                pass
+
+        stage.run(lambda w=w, token=token: w.source.send(token), close, hold)
+
+        assert token.state in (TokenState.TERMINATED, TokenState.REJECTED)
+        w.finish()
+
+
 def test_let_begin_racing_withdraw_leaves_no_grant_behind(stage: Stage, world: Any, chance: random.Random) -> None:
     """A token that is withdrawn, paused or moved just as it is let go gives its turn to another one."""
     for _ in ROUNDS:

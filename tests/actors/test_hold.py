@@ -246,7 +246,9 @@ class Counting(CpuActor):
         self.notes.append("failed")
 
 
-def _paused_handler(start: Callable[..., Any], until: Until, cls: type[Any], notes: list[str]) -> tuple[Any, Token[Any]]:
+def _paused_handler(
+    start: Callable[..., Any], until: Until, cls: type[Any], notes: list[str]
+) -> tuple[Any, Token[Any]]:
     ref = start(cls, notes)
     token = ref.proxy().work()
     until(lambda: bool(notes))
@@ -344,6 +346,12 @@ def _three() -> Generator[None, None, int]:
 # Coroutines
 
 
+async def some_rounds() -> None:
+    """Give every task its turn a few times."""
+    for _ in range(5):
+        await trio.lowlevel.checkpoint()
+
+
 def test_a_coroutine_that_waits_is_paused_at_once(system: ActorSystem, until: Until) -> None:
     """What it waits for may come before the resume, or after: it goes on when both have."""
     place = make(system, "io")
@@ -364,14 +372,35 @@ def test_a_coroutine_that_waits_is_paused_at_once(system: ActorSystem, until: Un
         acts: list[Any] = [lambda token=token: resume(token), lambda event=event: system.io_host.call_soon(event.set)]
         first, second = acts if resumed_first else reversed(acts)
         first()
-        reached = threading.Event()
-        system.io_host.call_soon(reached.set)
-        assert reached.wait(LIMIT)
+        submit(place, some_rounds).result(LIMIT)
         assert notes == ["began"]
         second()
 
         assert token.result(LIMIT) == "done"
         until(lambda: place.mailbox.active == 0)
+
+
+def test_a_resume_that_nobody_announces_gives_the_turn_back_as_well(system: ActorSystem, until: Until) -> None:
+    """The task may be faster than the news of its resume."""
+    place = make(system, "io", concurrency=1)
+    event = trio.Event()
+    began: list[int] = []
+
+    async def work() -> None:
+        began.append(1)
+        await event.wait()
+
+    token = submit(place, work)
+    until(lambda: bool(began))
+    hold = pause(token)
+    assert place.mailbox.active == 0
+    hold.resume()
+    system.io_host.call_soon(event.set)
+
+    assert token.exception(LIMIT) is None
+    assert not hold.lent
+    until(lambda: place.mailbox.active == 0)
+    assert submit(place, int, "7").result(LIMIT) == 7
 
 
 def test_a_coroutine_is_cancelled_while_it_is_paused(system: ActorSystem, until: Until) -> None:
@@ -420,12 +449,10 @@ def test_nothing_received_is_lost_when_a_timeout_fires_in_a_pause(system: ActorS
     def come() -> None:
         channels[0].send_nowait("precious")
 
-    arrived, fired = threading.Event(), threading.Event()
-    system.io_host.call_soon(lambda: (come(), arrived.set()))
-    assert arrived.wait(LIMIT)
-    # A round later the task has the value, and waits for leave.
-    system.io_host.call_soon(lambda: system.io_host.call_soon(lambda: (scopes[0].cancel(), fired.set())))
-    assert fired.wait(LIMIT)
+    system.io_host.call_soon(come)
+    submit(place, some_rounds).result(LIMIT)  # the task has the value, and waits for leave
+    system.io_host.call_soon(lambda: scopes[0].cancel())
+    submit(place, some_rounds).result(LIMIT)
     resume(token)
 
     assert token.result(LIMIT) == ["precious", True]
@@ -447,15 +474,8 @@ def test_a_timeout_alone_does_not_let_a_paused_coroutine_go_on(system: ActorSyst
     token = submit(place, work)
     until(lambda: bool(scopes))
     pause(token)
-    later = threading.Event()
-
-    def fire() -> None:
-        scopes[0].cancel()
-        # Rounds later the task would have gone on.
-        system.io_host.call_soon(lambda: system.io_host.call_soon(lambda: system.io_host.call_soon(later.set)))
-
-    system.io_host.call_soon(fire)
-    assert later.wait(LIMIT)
+    system.io_host.call_soon(lambda: scopes[0].cancel())
+    submit(place, some_rounds).result(LIMIT)
     assert notes == []
     resume(token)
 

@@ -27,7 +27,7 @@ TORTURE = os.environ.get("TOKENGATE_TORTURE") == "1"
 PRIORITIES = st.sampled_from([0, 0, 0, 0, 1, -1, 2, 10**30])
 TAGS = st.sampled_from([{}, {}, {"slow": ""}])
 INDEX = st.integers(0, 30)
-STEPS = 30
+STEPS = 20
 
 
 SYSTEM = ActorSystem("unopened", threads=2, clock=lambda: 0.0)

@@ -12,7 +12,6 @@ from actors import (
     ActorPlace,
     ActorSystem,
     CpuActor,
-    Hold,
     IoActor,
     MailboxFull,
     OperationPlace,
@@ -83,14 +82,11 @@ def test_a_token_that_is_paused_in_the_queue_stays_paused_when_it_is_moved(place
     """And is resumed where it is then."""
     source, target = place("source"), place("target", suspended=False)
     token = send(source)
-    hold = Hold.of(token)
-    hold.pause()
     assert source.mailbox.hold(token)
     assert move(token, target)
     assert (token.state, token.actor) == (TokenState.PAUSED, "target")
     assert not source.mailbox.release(token)
     assert target.mailbox.statistics().held == 1
-    hold.resume()
     assert target.mailbox.release(token)
 
     assert token.result(LIMIT) == 0

@@ -2,9 +2,10 @@
 
     python tests/stress/interrupt.py --minutes 10 --seed 7
 
-Each round runs one shape, or two tokens of the same code of which one is left alone, and does to it what chance says. It
-fails if a token hangs, has a wrong result, takes a wrong number of steps, leaves its `finally` out, keeps its lock, or if
-anything stays armed. Prints one JSON line for each shape, with the milliseconds it took to pause; exits 1 on any failure.
+Each round runs one shape, or two tokens of the same code of which one is left alone, and does to it what chance says.
+It fails if a token hangs, has a wrong result, takes a wrong number of steps, leaves its `finally` out, keeps its lock,
+or if anything stays armed. Prints one JSON line for each shape, with the milliseconds it took to pause; exits 1 on any
+failure.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def one_line(number: int, n: int) -> int:
     begun[number] += 1
     i = 0
     try:
-        while i < n: i += 1  # noqa: E701
+        while i < n: i += 1  # fmt: skip  # noqa: E701
     finally:
         ended[number] += 1
     return i
@@ -74,8 +75,8 @@ def recursion(number: int, n: int) -> int:
 @token
 def sort(number: int, n: int) -> int:
     def key(value: int) -> int:
-        turned = -value
-        return turned
+        turned = 0 - value
+        return turned + 0
 
     begun[number] += 1
     try:
@@ -335,9 +336,11 @@ def main() -> int:
     stress = Stress(random.Random(options.seed))
     ends = time.monotonic() + 60 * options.minutes
     with Gate("stress"):
-        while time.monotonic() < ends and len(stress.failures) < 10:
+        while True:
             for operation in SHAPES:
                 stress.round(operation)
+            if time.monotonic() >= ends or len(stress.failures) >= 10:
+                break
     stress.report()
     return 1 if stress.failures else 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self
 
@@ -15,8 +15,9 @@ from rich.console import Console
 from tokengate.cli._failures import one_line_errors
 from tokengate.control._client import ControlClient
 from tokengate.control._discovery import FoundGate, find_gate, find_gates
+from tokengate.control._handles import Source
 from tokengate.control._tables import UNBOUNDED, as_text, renderable
-from tokengate.control.messages import Message, Stream, StreamItem
+from tokengate.control.messages import Message, Stream
 
 P = ParamSpec("P")
 
@@ -29,7 +30,7 @@ class Client(Protocol):
 
     def ask(self, message: Message) -> Any: ...
 
-    def follow(self, stream: Stream) -> Iterator[StreamItem]: ...
+    def follow(self, stream: Stream) -> Source: ...
 
     def close(self) -> None: ...
 
@@ -75,8 +76,8 @@ class Connection:
         """Return the gate's answer."""
         return self._connected().ask(message)
 
-    def follow(self, stream: Stream) -> Iterator[StreamItem]:
-        """Yield what happens, until the gate goes."""
+    def follow(self, stream: Stream) -> Source:
+        """Return what happens from now on, to be closed in the end."""
         return self._connected().follow(stream)
 
     def show(self, answer: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 import time
@@ -41,8 +42,9 @@ def watch_answer(connection: Connection, question: Message, every: float) -> Non
 
 
 def _follow(connection: Connection, stream: Stream, count: int | None) -> None:
-    for item in itertools.islice(connection.follow(stream), count):
-        connection.show_line(item)
+    with contextlib.closing(connection.follow(stream)) as items:
+        for item in itertools.islice(items, count):
+            connection.show_line(item)
 
 
 @click.command()

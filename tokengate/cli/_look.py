@@ -11,8 +11,9 @@ from tokengate.cli._complete import complete_actor, complete_token
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._failures import Failure, one_line_errors
 from tokengate.cli._follow import every_option, watch_answer
-from tokengate.cli._targets import COLUMNS, SELECTORS, joined
+from tokengate.cli._targets import SELECTORS, joined
 from tokengate.control.messages import (
+    COLUMNS,
     Actors,
     CountChildren,
     Describe,

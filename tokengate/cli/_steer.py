@@ -12,6 +12,7 @@ from tokengate.cli._errors import UsageProblem
 from tokengate.cli._failures import Failure
 from tokengate.cli._targets import SELECTOR_HELP, TARGET_HELP, Which, on_tokens
 from tokengate.control.messages import (
+    PATIENT_WAIT,
     Lift,
     Mode,
     OnTokens,
@@ -35,7 +36,7 @@ _NAMED = 5
 _wait_option = click.option(
     "--wait",
     type=click.FloatRange(min=0),
-    default=0.25,
+    default=PATIENT_WAIT,
     show_default=True,
     metavar="SECONDS",
     help="Wait so long for it to come true, before telling only that it was asked for.",
@@ -117,8 +118,16 @@ def step(connection: Connection, which: Which, steps: int, wait: float) -> None:
 )
 @click.option("--reason", default="an operator ended it", metavar="TEXT", help="What the token's error says.")
 @_wait_option
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With -s kill: so long may code go on before it is left behind.",
+)
 @connected
-def kill(connection: Connection, which: Which, mode: Mode, reason: str, wait: float) -> None:
+def kill(connection: Connection, which: Which, mode: Mode, reason: str, wait: float, grace: float) -> None:
     """End tokens.
 
     \b
@@ -126,7 +135,7 @@ def kill(connection: Connection, which: Which, mode: Mode, reason: str, wait: fl
     tokengate kill 'tenant=acme,running>60' -s kill --reason 'over quota'
     tokengate kill 'operation=resize' --dry-run
     """  # noqa: D301
-    _steer(connection, Terminate(**which, mode=mode, reason=reason, wait=wait))
+    _steer(connection, Terminate(**which, mode=mode, reason=reason, wait=wait, grace=grace))
 
 
 # So that a priority below zero is taken for a number; `on_tokens` refuses other words with a dash.

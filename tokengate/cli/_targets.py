@@ -31,9 +31,6 @@ SELECTOR_HELP = "'tokengate ps --help' tells how to write a SELECTOR."
 
 TARGET_HELP = f"TARGET is ids of tokens, or one SELECTOR ('*' for all tokens). {SELECTOR_HELP}"
 
-COLUMNS = ("id", "age", "running", "priority", "operation", "actor", "state", "steps")
-"""Columns by which tokens can be sorted."""
-
 
 class Which(TypedDict):
     """The part of every token verb that says which tokens it is for."""

@@ -6,10 +6,11 @@
 #                      actors, supervisors, throttles), _looking.py (what is seen), _views.py (a token, and what it
 #                      carries, as it is shown), _stacks.py (where its code is), _counting.py (statistics), _streams.py
 #                      (what happens, as it happens)
-#   how it is reached  _access.py (within the process), _control.py (the verbs as methods), _handles.py (tokens and
-#                      actors as objects), _protocol.py (the wire), _server.py and _client.py (its two ends),
-#                      _discovery.py (which gates run here)
-#   how it looks       _tables.py, _cells.py (what stands in one), _repl.py (the shell)
+#   how it is reached  _access.py (within the process), _verbs.py (each verb: its message and what comes of the answer),
+#                      _control.py (the verbs as methods, blocking and awaited), _state.py (an actor's attributes),
+#                      _handles.py (tokens and actors as objects), _protocol.py (the wire), _server.py and _client.py
+#                      (its two ends), _discovery.py (which gates run here)
+#   how it looks       _tables.py, _cells.py (what stands in one), _repl.py (the shell), _completer.py (what Tab offers)
 """The control actor, and the ways to it: Python, a socket, a command line, a REPL.
 
 `gate.control` has the verbs; `tokengate.control.messages` is what they send.

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +24,7 @@ from tokengate.control._exceptions import BadRequest, RemoteError, Unreachable
 from tokengate.control._protocol import ErrorText, Reply, ServerHello
 from tokengate.control.messages import Message, Stream, StreamItem, verb_of
 
+_WAITING = ("wait", "sample", "grace")  # fields with the seconds for which a question itself lets a gate wait
 _LONGEST = 86_400.0  # seconds; a socket takes no timeout without bound
 
 _KNOWN: Mapping[str, type[TokenGateError]] = {
@@ -68,7 +69,7 @@ class ControlClient:
         verb = verb_of(type(message))
         if isinstance(message, Stream):
             raise BadRequest(f"'{verb}' has no single answer; use follow()")
-        patience = self._timeout + getattr(message, "wait", 0.0) + getattr(message, "sample", 0.0)
+        patience = self._timeout + sum(getattr(message, field, 0.0) for field in _WAITING)
         with self._lock:
             id = self._connection.send(message)
             reply = self._connection.receive(id, verb, patience)
@@ -79,20 +80,27 @@ class ControlClient:
                 f"answer to '{verb}' cannot be read: {error}; use the same TokenGate on both sides"
             ) from None
 
-    def follow(self, stream: Stream) -> Generator[StreamItem, None, None]:
-        """Yield what happens, on a connection of its own, until the gate ends it; closing the generator does, too.
+    def follow(self, stream: Stream) -> Subscription:
+        """Return what happens from now on: nothing that is done after this has returned is missing from it.
 
-        Nothing is sent before the first item is asked for.
+        It has a connection of its own.
 
         Raises:
             TokenGateError: as `ask`.
         """
         verb = verb_of(type(stream))
-        with _Connection(self._path, self._timeout) as connection:
+        connection = _Connection(self._path, self._timeout)
+        try:
             id = connection.send(stream)
-            while not (reply := connection.receive(id, verb, None)).end:
-                if reply.item is not None:
-                    yield reply.item
+            first = connection.receive(id, verb, self._timeout)
+            if first.item is not None or first.end:
+                raise RemoteError(
+                    f"{connection.name} did not say that '{verb}' has begun; use the same TokenGate on both sides"
+                )
+        except BaseException:
+            connection.close()
+            raise
+        return Subscription(connection, id, verb)
 
     def close(self) -> None:
         """End the connection; what was asked and has not been answered is taken back."""
@@ -107,12 +115,67 @@ class ControlClient:
         self.close()
 
 
+class Subscription(Iterator[StreamItem]):
+    """The items of a stream of a gate: `next` waits for one. Leave it with `close`, or at the end of its block.
+
+    After the gate has ended it, or an error, there are no more.
+
+    Raises:
+        TokenGateError: what the gate answered with.
+        Unreachable: the gate has gone.
+    """
+
+    def __init__(self, connection: _Connection, id: int, verb: str) -> None:
+        self._connection = connection
+        self._id = id
+        self._verb = verb
+        self._closed = False
+        # Held by whoever reads, so that nobody closes the file under it: its number could be another one's by then.
+        # A signal's handler may close the stream that its own thread reads.
+        self._reading = threading.RLock()
+
+    def __next__(self) -> StreamItem:
+        with self._reading:
+            while not self._closed:
+                try:
+                    reply = self._connection.receive(self._id, self._verb, None)
+                except TokenGateError:
+                    if self._closed:
+                        break
+                    self._end()
+                    raise
+                if reply.end:
+                    self._end()
+                elif reply.item is not None and not self._closed:
+                    return reply.item
+            raise StopIteration
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Follow no more, and wake a thread that waits for the next item; again does nothing."""
+        self._closed = True
+        self._connection.hang_up()
+        with self._reading:
+            self._connection.close()
+
+    def _end(self) -> None:
+        self._closed = True
+        self._connection.close()
+
+
 class _Connection:
     """A socket, the lines on it, and the hello that came first."""
 
     def __init__(self, path: Path, timeout: float) -> None:
         self._path = path
-        self._name = f"gate at '{path}'"
+        self.name = f"gate at '{path}'"
         self._timeout = timeout
         self._ids = itertools.count(1)
         self._buffer = bytearray()
@@ -126,7 +189,7 @@ class _Connection:
             self.close()
             if isinstance(error, TokenGateError):
                 raise
-            raise Unreachable(f"{self._name} cannot be reached: {error}; it may have closed") from error
+            raise Unreachable(f"{self.name} cannot be reached: {error}; it may have closed") from error
         except BaseException:
             self.close()
             raise
@@ -139,10 +202,10 @@ class _Connection:
             raise Unreachable(f"what listens at '{self._path}' is no gate: {error}") from None
         if isinstance(said, ErrorText):
             raise _error(said)
-        self._name = f"gate '{said.gate}' (pid {said.pid})"
+        self.name = f"gate '{said.gate}' (pid {said.pid})"
         if said.protocol != _protocol.PROTOCOL:
             raise BadRequest(
-                f"{self._name} speaks protocol {said.protocol}, and this client {_protocol.PROTOCOL}; "
+                f"{self.name} speaks protocol {said.protocol}, and this client {_protocol.PROTOCOL}; "
                 f"use TokenGate {said.version} for it"
             )
         self._send(_protocol.encode_client_hello())
@@ -161,22 +224,21 @@ class _Connection:
             try:
                 reply = _protocol.decode_reply(line)
             except ValueError as error:
-                raise RemoteError(f"answer of {self._name} cannot be read: {error}") from None
+                raise RemoteError(f"answer of {self.name} cannot be read: {error}") from None
             if reply.error is not None and reply.id in (id, None):
                 raise _error(reply.error)
             if reply.id == id:
                 return reply
 
+    def hang_up(self) -> None:
+        """End the conversation, so that whoever waits for a line learns it; the file stays open."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other side was faster
+
     def close(self) -> None:
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _send(self, line: bytes) -> None:
         try:
@@ -192,7 +254,7 @@ class _Connection:
             self._searched = len(self._buffer)
             if self._searched > _protocol.MAX_ANSWER:
                 self.close()
-                raise RemoteError(f"{self._name} sends a line of more than {_protocol.MAX_ANSWER} bytes")
+                raise RemoteError(f"{self.name} sends a line of more than {_protocol.MAX_ANSWER} bytes")
             left = None if end_of_time is None else end_of_time - time.monotonic()
             try:
                 if left is not None and left <= 0:
@@ -201,7 +263,7 @@ class _Connection:
                 chunk = self._socket.recv(65536)
             except TimeoutError:
                 raise Unreachable(
-                    f"{self._name} did not {what} within {patience:g} s; try again, or wait longer"
+                    f"{self.name} did not {what} within {patience:g} s; try again, or wait longer"
                 ) from None
             except OSError as error:
                 raise self._lost(error) from error
@@ -214,8 +276,10 @@ class _Connection:
         return line
 
     def _lost(self, error: OSError | None) -> Unreachable:
+        gone_before = self._socket.fileno() < 0
         self.close()
-        return Unreachable(f"{self._name} went away" + (f": {error}" if error else "; it may have closed"))
+        reason = "" if error is None or gone_before else f": {error.strerror or error}"
+        return Unreachable(f"{self.name} went away{reason}; it may have closed")
 
 
 def _error(told: ErrorText) -> TokenGateError:

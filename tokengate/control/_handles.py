@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload
 
 import attrs
 
@@ -75,7 +75,7 @@ class _Steerable(Shown):
         """Whom the verbs are for."""
 
     def pause(
-        self, *, force: bool = False, stop_clock: bool = False, wait: float = 0.25, dry_run: bool = False
+        self, *, force: bool = False, stop_clock: bool = False, wait: float | None = None, dry_run: bool = False
     ) -> Outcomes:
         """Hold it; see `Control.pause`."""
         return self._control.pause(self.ids, force=force, stop_clock=stop_clock, wait=wait, dry_run=dry_run)
@@ -84,7 +84,7 @@ class _Steerable(Shown):
         """Let it go on; see `Control.resume`."""
         return self._control.resume(self.ids, force=force, dry_run=dry_run)
 
-    def step(self, n: int = 1, *, force: bool = False, wait: float = 0.25, dry_run: bool = False) -> Outcomes:
+    def step(self, n: int = 1, *, force: bool = False, wait: float | None = None, dry_run: bool = False) -> Outcomes:
         """Let it run `n` steps and hold it again; see `Control.step`."""
         return self._control.step(self.ids, n, force=force, wait=wait, dry_run=dry_run)
 
@@ -93,18 +93,27 @@ class _Steerable(Shown):
         mode: Mode = "interrupt",
         *,
         force: bool = False,
-        wait: float = 0.25,
+        wait: float | None = None,
         reason: str = "an operator ended it",
+        grace: float = 1.0,
         dry_run: bool = False,
     ) -> Outcomes:
         """End it; see `Control.terminate`."""
-        return self._control.terminate(self.ids, mode, force=force, wait=wait, reason=reason, dry_run=dry_run)
+        return self._control.terminate(
+            self.ids, mode, force=force, wait=wait, reason=reason, grace=grace, dry_run=dry_run
+        )
 
     def kill(
-        self, *, force: bool = False, wait: float = 0.25, reason: str = "an operator ended it", dry_run: bool = False
+        self,
+        *,
+        force: bool = False,
+        wait: float | None = None,
+        reason: str = "an operator ended it",
+        grace: float = 1.0,
+        dry_run: bool = False,
     ) -> Outcomes:
-        """End it, and leave its code behind if that cannot be ended; see `Control.terminate`."""
-        return self.terminate("kill", force=force, wait=wait, reason=reason, dry_run=dry_run)
+        """End it, and leave its code behind if that does not end within `grace`; see `Control.terminate`."""
+        return self.terminate("kill", force=force, wait=wait, reason=reason, grace=grace, dry_run=dry_run)
 
     def renice(self, priority: int, *, force: bool = False, dry_run: bool = False) -> Outcomes:
         """Give it another priority; see `Control.renice`."""
@@ -300,13 +309,21 @@ class ActorList(Shown, Sequence[ActorHandle]):
         return len(self.rows)
 
 
-class Following(Iterator[StreamItem]):
-    """What happens, one thing after the other: `next` waits. Leave it with `close`, or at the end of its block.
+class Source(Protocol):
+    """Where what happens comes from: `next` waits for it; `close`, in any thread, ends that."""
 
-    Through a socket it begins with the first `next`.
+    def __iter__(self) -> Iterator[StreamItem]: ...
+    def __next__(self) -> StreamItem: ...
+    def close(self) -> None: ...
+
+
+class Following(Iterator[StreamItem]):
+    """What happens from the moment on at which this was made, one thing after the other: `next` waits.
+
+    Leave it with `close`, or at the end of its block.
     """
 
-    def __init__(self, source: Iterator[StreamItem]) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
         self._closed = False
 
@@ -315,7 +332,6 @@ class Following(Iterator[StreamItem]):
             raise StopIteration
         item = next(self._source)
         if self._closed:  # by another thread, meanwhile
-            self.close()
             raise StopIteration
         return item
 
@@ -326,11 +342,6 @@ class Following(Iterator[StreamItem]):
         self.close()
 
     def close(self) -> None:
-        """Follow no more; again does nothing."""
+        """Follow no more, and wake a thread that waits for the next thing; again does nothing."""
         self._closed = True
-        close: Callable[[], object] | None = getattr(self._source, "close", None)
-        try:
-            if close is not None:
-                close()
-        except ValueError:
-            pass  # another thread waits in this generator, and closes it when the next thing happens
+        self._source.close()

@@ -112,7 +112,7 @@ def supervisor_at(place: Place) -> Supervisor | DynamicSupervisor | None:
 def kind_of(start: object) -> str:
     """Return the name of a class or function."""
     while type(start) is partial:
-        start = cast("partial[Any]", start).func
+        start = start.func  # pyright: ignore[reportFunctionMemberAccess]
     if issubclass(type(start), type):
         return class_name(cast("type", start))
     return plain(start.__name__) if type(start) is FunctionType else class_name(type(start))

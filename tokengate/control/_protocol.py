@@ -12,16 +12,19 @@ Then the client asks, as often and as many at once as it likes; answers carry th
     client  {"id": 2, "verb": "describe", "args": {"token": 43}}
     server  {"id": 2, "error": {"type": "UnknownToken", "message": "there is no token 43"}}
 
-A verb that follows something is answered by items until it ends, fails, or is cancelled by the client:
+A verb that follows something is answered once when it does so, so that the client misses nothing from there on, and
+then by items, until it ends, fails, or is cancelled by the client:
 
     client  {"id": 3, "verb": "events"}
+    server  {"id": 3, "result": true}
     server  {"id": 3, "item": {...}}
     client  {"id": 4, "verb": "cancel", "args": {"request": 3}}
     server  {"id": 4, "result": true}
     server  {"id": 3, "end": true}
 
-An error without an id is about the line or the connection. The verbs are `VERBS`, their arguments the fields of the
-messages. A client that closes its side takes back what it has asked for. Nothing is ever unpickled or evaluated.
+One that is cancelled before it has begun has the end only. An error without an id is about the line or the connection.
+The verbs are `VERBS`, their arguments the fields of the messages. A client that closes its side takes back what it has
+asked for. Nothing is ever unpickled or evaluated.
 """
 
 from __future__ import annotations
@@ -75,7 +78,10 @@ class ErrorText(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A line from the server: `error`, `item`, `end`, or else `result`, which has not been looked at yet."""
+    """A line from the server: `error`, `item`, `end`, or else `result`, which has not been looked at yet.
+
+    The result of a stream says that it is open.
+    """
 
     id: int | None = None
     result: msgspec.Raw = msgspec.Raw(b"null")

@@ -8,25 +8,23 @@ import code
 import inspect
 import os
 import pydoc
-import re
 import sys
 import traceback
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from rlcompleter import Completer
 from typing import Any, Protocol
 
-import attrs
 import trio
 
-from actors import TokenGateError, TokenState
+from actors import TokenGateError
 from tokengate.control import messages
+from tokengate.control._completer import DELIMITERS, completions, look
 from tokengate.control._control import Control
 from tokengate.control._exceptions import Unreachable
-from tokengate.control._handles import Following, Shown
-from tokengate.control.messages import VERBS, Actors, Message, Stream, StreamItem, Tokens
+from tokengate.control._handles import Following, Shown, Source
+from tokengate.control.messages import PATIENT_WAIT, VERBS, Message, Stream, StreamItem
 
 HELP = """\
 Everything in here is Python; a verb is a function, and what it returns is shown as a table.
@@ -68,7 +66,7 @@ class Client(Protocol):
     @property
     def hello(self) -> Hello: ...
     def ask(self, message: Message) -> Any: ...
-    def follow(self, stream: Stream) -> Iterator[StreamItem]: ...
+    def follow(self, stream: Stream) -> Source: ...
     def close(self) -> None: ...
 
 
@@ -100,10 +98,10 @@ class Session:
         except Unreachable as error:
             raise self._lost(error) from error
 
-    def follow(self, stream: Stream) -> Iterator[StreamItem]:
-        """Yield what happens, until the gate goes."""
+    def follow(self, stream: Stream) -> Source:
+        """Return what happens from now on, until the gate goes."""
         try:
-            yield from self._client.follow(stream)
+            return _Followed(self._client.follow(stream), self._lost)
         except Unreachable as error:
             raise self._lost(error) from error
 
@@ -121,127 +119,24 @@ class Session:
         return Unreachable(f"{error}; if it is gone, reconnect() looks for gate '{self.name}' again")
 
 
-# --- Completion -------------------------------------------------------------------------------------------------------
+class _Followed:
+    """A stream that tells of a lost gate what the session tells."""
 
+    def __init__(self, source: Source, lost: Callable[[Unreachable], Unreachable]) -> None:
+        self._source = source
+        self._lost = lost
 
-@attrs.frozen
-class Live:
-    """What can be named of a gate at one moment: ids, operations and actors (paths)."""
+    def __iter__(self) -> Iterator[StreamItem]:
+        return self
 
-    ids: tuple[str, ...] = ()
-    operations: tuple[str, ...] = ()
-    actors: tuple[str, ...] = ()
+    def __next__(self) -> StreamItem:
+        try:
+            return next(self._source)
+        except Unreachable as error:
+            raise self._lost(error) from error
 
-
-def look(ask: Callable[[Message], Any]) -> Live:
-    """Ask a gate for what can be named, the newest tokens first; nothing can when it does not answer."""
-    try:
-        rows = ask(Tokens(sort="-id", limit=200)).rows
-        paths = tuple(row.path for row in ask(Actors()))
-    except Exception:  # somebody presses Tab; the next verb says what is wrong
-        return Live()
-    return Live(tuple(str(row.id) for row in rows), tuple(sorted({row.operation for row in rows})), paths)
-
-
-# Characters that end a word. Paths and selectors' values are words, so `/`, `-` and `.` are not among them; nor are
-# quotes, since readline would close a string by itself after the only word that fits.
-DELIMITERS = " \t\n()[]{}:;,=!<>+*%|&"
-
-_FIELDS = ("operation=", "actor=", "state=", "affinity=", "held=", "id=", "priority=", "parent=", "age>", "running>")
-_KEYWORDS: Mapping[str, tuple[str, ...]] = {
-    "mode": ("cancel", "interrupt", "kill"),
-    "affinity": ("io", "cpu"),
-    "sort": ("id", "age", "running", "priority", "operation", "actor", "state", "steps"),
-    "switch": ("on", "off", "show"),
-}
-"""{argument of a verb: its values}."""
-
-
-def _verbs_with(*fields: str) -> frozenset[str]:
-    return frozenset(
-        verb for verb, message in VERBS.items() if {field.name for field in attrs.fields(message)} & {*fields}
-    )
-
-
-_ON_TOKEN = _verbs_with("token", "ids") | {"token"}
-_SELECTING = _verbs_with("selector") | {"ps"}
-_ON_ACTOR = _verbs_with("name", "root") | {"actor"}
-
-
-def completions(line: str, text: str, namespace: Mapping[str, Any], live: Callable[[], Live]) -> list[str]:
-    """Return what the last word of a line may become.
-
-    Args:
-        line: all that stands before the cursor.
-        text: its last word, by `DELIMITERS`; may be empty.
-        namespace: what names mean.
-        live: tells what can be named of the gate; called only where such a name can stand.
-    """
-    if not line.strip():
-        return ["    "]
-    verb, string, keyword = _context(line)
-    if string is not None:
-        quote = text[:1] if text[:1] in ("'", '"') else ""
-        return [quote + word for word in _starting(text.removeprefix(quote), _in_string(verb, string, keyword, live))]
-    found: list[str] = []
-    if verb in _ON_TOKEN and not keyword:
-        found = _starting(text, live().ids)
-    elif verb in _ON_ACTOR and not keyword and not text:
-        found = [f'"{path}"' for path in live().actors]
-    elif keyword in _KEYWORDS and verb in (*VERBS, "ps") and not text:
-        found = [f'"{value}"' for value in _KEYWORDS[keyword]]
-    if text:
-        completer = Completer(dict(namespace))
-        found += completer.attr_matches(text) if "." in text else completer.global_matches(text)
-    return found
-
-
-def _in_string(verb: str, string: str, keyword: str, live: Callable[[], Live]) -> Sequence[str]:
-    if keyword == "actor":
-        return live().actors
-    if keyword in _KEYWORDS:
-        return _KEYWORDS[keyword]
-    if verb in _ON_ACTOR:
-        return live().actors
-    if verb not in _SELECTING:
-        return ()
-    term = re.fullmatch(r"\s*(\w+)\s*!?=.*", string.rpartition(",")[2])
-    match term[1] if term else "":
-        case "":
-            return _FIELDS
-        case "operation":
-            return live().operations
-        case "actor":
-            return live().actors
-        case "state":
-            return [str(state) for state in TokenState]
-        case "id":
-            return live().ids
-        case field:
-            return _KEYWORDS.get(field, ())
-
-
-def _context(line: str) -> tuple[str, str | None, str]:
-    """Return the function whose arguments the end of a line is in, the string it is in, and the argument's keyword."""
-    opened: list[str] = []  # what stands before each bracket that is open
-    quote, start = "", 0
-    for i, char in enumerate(line):
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote, start = char, i + 1
-        elif char in "([{":
-            before = re.search(r"(\w+)\s*$", line[:i])
-            opened.append(before[1] if before and char == "(" else "")
-        elif char in ")]}" and opened:
-            opened.pop()
-    verb = next((name for name in reversed(opened) if name), "")
-    keyword = re.search(r"(\w+)\s*=\s*$" if quote else r"(\w+)\s*=\s*\w*$", line[: start - 1] if quote else line)
-    return verb, line[start:] if quote else None, keyword[1] if keyword and opened else ""
-
-
-def _starting(text: str, words: Iterable[str]) -> list[str]:
-    return [word for word in words if word.startswith(text)]
+    def close(self) -> None:
+        self._source.close()
 
 
 # --- The console ------------------------------------------------------------------------------------------------------
@@ -272,7 +167,7 @@ class Shell(code.InteractiveConsole):
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._control = Control(session.ask, session.follow)
+        self._control = Control(session.ask, session.follow, wait=PATIENT_WAIT)
         self._failed = False
         self._found: list[str] = []  # what the word at the cursor may become
         super().__init__(self._names())

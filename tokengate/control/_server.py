@@ -47,7 +47,7 @@ class Backend(Protocol):
         ...
 
     def follow(self, stream: Stream) -> AbstractAsyncContextManager[AsyncIterator[StreamItem]]:
-        """Return what yields the items of a stream while it is open."""
+        """Return what yields the items of a stream while it is open; no item from then on is missing."""
         ...
 
 
@@ -218,9 +218,10 @@ class _Connection:
         self._room.release()
 
     async def _follow(self, id: int, stream: Stream) -> None:
-        """Send what happens; what a slow reader has no room for is counted, and left out."""
+        """Tell that the stream is open, and send what happens; what a slow reader has no room for is counted only."""
         lost = 0
         async with self._backend.follow(stream) as items:
+            await self._outgoing.put(_protocol.encode_result(id, True))
             async for item in items:
                 lost += item.lost
                 if self._outgoing.full:

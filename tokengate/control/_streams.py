@@ -156,8 +156,7 @@ class _TokenObserver(Observer):
 
     def _tell(self, kind: str, token: Token[Any], text: str) -> None:
         if self._wants(token):
-            text = f"{plain(token.operation)} {text}"
-            self._put(StreamItem(time.time(), kind, plain(token.actor), token.id, text))
+            self._put(StreamItem(time.time(), kind, plain(token.actor), token.id, f"{_words(token)} {text}"))
 
 
 class Feeds:

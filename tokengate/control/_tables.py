@@ -331,8 +331,11 @@ def _counts(counts: ChildCountsRow, _wide: bool) -> RenderableType:
 
 def _item(item: StreamItem, _wide: bool) -> RenderableType:
     clock = time.strftime("%H:%M:%S", time.localtime(item.at)) + f".{int(item.at % 1 * 1000):03}"
-    parts = [plain(clock, "dim", cut=False), plain(item.kind, "cyan", cut=False)]
-    if item.token is not None:
+    parts = [plain(clock, "dim", cut=False)]
+    named = item.token is not None and f"token {item.token} " in item.text  # its text then says all of it
+    if not (named and item.kind.startswith("token_")):
+        parts.append(plain(item.kind, "cyan", cut=False))
+    if item.token is not None and not named:
         parts.append(plain(f"#{item.token}", "bold", cut=False))
     if item.actor and item.actor not in item.text:
         parts.append(plain(item.actor, cut=False))

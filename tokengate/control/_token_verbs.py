@@ -77,14 +77,14 @@ class TokenVerbs:
         return _steering.pause(self._pursuit, token, stop_clock=False)
 
     async def terminate(self, message: m.Terminate) -> tuple[m.Outcome, ...]:
-        """Answer `Terminate`."""
-        wait = seconds("wait", message.wait)
+        """Answer `Terminate`; what is left behind by `kill` had its grace."""
+        wait, grace = seconds("wait", message.wait), seconds("grace", message.grace)
         return await self._do(
             message,
             await self._select(message),
             "end",
             lambda token: _steering.terminate(self._pursuit, token, message.mode, message.reason),
-            wait=wait,
+            wait=max(wait, grace) if message.mode == "kill" else wait,
             guarded=True,
         )
 

@@ -20,7 +20,7 @@ from actors import NO_TAGS, ActorPlace, Token
 from actors._ref import Told
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._selector import Selector, held_of, plain, state_of
-from tokengate.control.messages import Argument, Attribute, TokenPage, TokenRow
+from tokengate.control.messages import COLUMNS, Argument, Attribute, TokenPage, TokenRow
 
 MAX_ROWS: Final = 10_000  # of a page
 MAX_TEXT: Final = 200  # characters of a value
@@ -79,8 +79,8 @@ def _running_key(token: Token[Any]) -> float:
     return float("-inf") if started is None else -started  # what has not begun has run for less than anything
 
 
-# {column: its key}
-_COLUMNS: Final[Mapping[str, Callable[[Token[Any]], Key]]] = {
+# {one of `COLUMNS`: its key}
+_KEYS: Final[Mapping[str, Callable[[Token[Any]], Key]]] = {
     "id": lambda token: token.id,
     "age": lambda token: -token.created_at,
     "running": _running_key,
@@ -99,11 +99,11 @@ def sort_key(column: str) -> Order:
         BadRequest: there is no such column.
     """
     if type(column) is str:
-        key = _COLUMNS.get(column.removeprefix("-"))
+        key = _KEYS.get(column.removeprefix("-"))
         if key is not None:
             return Order(key, column.startswith("-"))
     shown = repr(column[:40]) if type(column) is str else f"a {class_name(type(column))}"
-    raise BadRequest(f"sort is {shown}; choose one of {', '.join(_COLUMNS)}, or one of them with a '-' before it")
+    raise BadRequest(f"sort is {shown}; choose one of {', '.join(COLUMNS)}, or one of them with a '-' before it")
 
 
 async def page_of(

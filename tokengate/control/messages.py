@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import attrs
 
 Mode: TypeAlias = Literal["cancel", "interrupt", "kill"]
+
+WAIT: Final = 0.02
+"""Seconds for which a verb waits, unless it is told otherwise, for what it has asked for to come true."""
+
+PATIENT_WAIT: Final = 0.25
+"""The same on the command line and in the shell, where people want the last word and not a quick one."""
 
 # --- Answers ---------------------------------------------------------------------------------------------------------
 
@@ -415,7 +421,7 @@ class StreamItem:
             (`ChildRestarting`).
         actor: path of the place it is about; may be empty.
         token: id of the token it is about, or None.
-        text: all of it in words, on one line.
+        text: all of it in words, on one line: `token 7 (resize of '/shop/resize') started`.
         lost: how many items before this one were left out, since whoever listens is too slow.
     """
 
@@ -451,8 +457,7 @@ class Tokens(Message):
 
     Attributes:
         selector: which; empty for all.
-        sort: a column: `id`, `age`, `running`, `priority`, `operation`, `actor`, `state`, `steps`; a `-` before it
-            turns the order around.
+        sort: one of `COLUMNS`; a `-` before it turns the order around.
         limit: rows at most, up to 10,000.
         offset: rows to skip.
     """
@@ -462,6 +467,10 @@ class Tokens(Message):
     sort: str = "id"
     limit: int = 100
     offset: int = 0
+
+
+COLUMNS: Final = ("id", "age", "running", "priority", "operation", "actor", "state", "steps")
+"""What tokens can be sorted by."""
 
 
 @attrs.frozen
@@ -504,11 +513,12 @@ class Pause(OnTokens):
 
     Attributes:
         stop_clock: let the time not count for their time limits.
-        wait: seconds to wait for running ones to be paused before answering `pause_requested`.
+        wait: seconds to wait for running ones to be paused before answering `pause_requested`; they are paused
+            after that all the same.
     """
 
     stop_clock: bool = False
-    wait: float = 0.25
+    wait: float = WAIT
 
 
 @attrs.frozen(kw_only=True)
@@ -522,11 +532,11 @@ class Step(OnTokens):
 
     Attributes:
         n: how many; at least 1.
-        wait: seconds to wait for that before answering `step_requested`.
+        wait: seconds to wait for that before answering `step_requested`; it goes on after that.
     """
 
     n: int = 1
-    wait: float = 0.25
+    wait: float = WAIT
 
 
 @attrs.frozen(kw_only=True)
@@ -536,13 +546,16 @@ class Terminate(OnTokens):
     Attributes:
         mode: how far to go: ask (`cancel`), also raise in Python code that runs (`interrupt`), also leave behind what
             cannot be ended (`kill`).
-        wait: seconds to wait for the end before telling what was asked for; `kill` leaves code behind after that.
+        wait: seconds to wait for the end before telling what was asked for, which goes on after that.
         reason: what the token's error says.
+        grace: seconds that code gets to end after `kill` has asked, before it is left behind. With this mode the answer
+            comes after the longer one of `wait` and `grace`, or at the end of the last token.
     """
 
     mode: Mode = "interrupt"
-    wait: float = 0.25
+    wait: float = WAIT
     reason: str = "an operator ended it"
+    grace: float = 1.0
 
 
 @attrs.frozen(kw_only=True)

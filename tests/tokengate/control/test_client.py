@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import trio
+from fake_backend import FakeBackend
 
 import actors
 import supervisors
@@ -36,8 +38,8 @@ from tokengate.control.messages import (
     Pause,
     SetState,
     Stack,
-    Stream,
     StreamItem,
+    Terminate,
     Throttles,
     TokenDescription,
     TokenRow,
@@ -49,39 +51,6 @@ from tokengate.control.messages import (
 LIMIT = 10.0  # seconds; reached only when a test fails
 
 
-@attrs.define
-class Desk:
-    """A backend that answers as the test says; what the test does not say is answered by None."""
-
-    answers: dict[type[Message], Any] = attrs.field(factory=dict)  # {question: what is returned, or raised}
-    items: tuple[StreamItem, ...] = ()
-    last: BaseException | None = None  # what a stream raises after its items; without, it waits
-    followed: threading.Event = attrs.field(factory=threading.Event)
-    left: threading.Event = attrs.field(factory=threading.Event)
-
-    async def ask(self, message: Message) -> Any:
-        await trio.lowlevel.checkpoint()
-        answer = self.answers.get(type(message))
-        if isinstance(answer, BaseException):
-            raise answer
-        return await answer(message) if callable(answer) else answer
-
-    @asynccontextmanager
-    async def follow(self, stream: Stream) -> AsyncIterator[AsyncIterator[StreamItem]]:
-        self.followed.set()
-        try:
-            yield self._items()
-        finally:
-            self.left.set()
-
-    async def _items(self) -> AsyncIterator[StreamItem]:
-        for item in self.items:
-            yield item
-        if self.last is not None:
-            raise self.last
-        await trio.sleep_forever()
-
-
 @attrs.frozen
 class Running:
     path: Path
@@ -89,12 +58,12 @@ class Running:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def desk() -> FakeBackend:
+    return FakeBackend()
 
 
 @pytest.fixture
-def server(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(desk: FakeBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server on a loop in another thread; it can be stopped before the test's end."""
     made = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
     listens = threading.Event()
@@ -191,7 +160,7 @@ def test_the_client_knows_whom_it_talks_to(client: ControlClient) -> None:
     ],
 )
 def test_an_answer_has_the_type_that_the_question_names(
-    message: Message, answer: object, desk: Desk, client: ControlClient
+    message: Message, answer: object, desk: FakeBackend, client: ControlClient
 ) -> None:
     """Whatever the backend returned is what the client returns."""
     desk.answers[type(message)] = answer
@@ -208,7 +177,9 @@ _KNOWN = {
 
 
 @pytest.mark.parametrize("name", sorted(_KNOWN))
-def test_errors_that_are_known_here_are_raised_as_what_they_are(name: str, desk: Desk, client: ControlClient) -> None:
+def test_errors_that_are_known_here_are_raised_as_what_they_are(
+    name: str, desk: FakeBackend, client: ControlClient
+) -> None:
     """Each error that the runtime has is the same class with the same text on both sides."""
     desk.answers[Info] = _KNOWN[name]("what is wrong")
 
@@ -219,7 +190,7 @@ def test_errors_that_are_known_here_are_raised_as_what_they_are(name: str, desk:
     assert str(caught.value) == "what is wrong"
 
 
-def test_errors_that_are_not_known_here_are_told_by_name(desk: Desk, client: ControlClient) -> None:
+def test_errors_that_are_not_known_here_are_told_by_name(desk: FakeBackend, client: ControlClient) -> None:
     """Those of other versions, of users, and of the gate's own faults; the client goes on."""
 
     class FromTheFuture(TokenGateError):
@@ -246,7 +217,9 @@ def test_errors_that_are_not_known_here_are_told_by_name(desk: Desk, client: Con
         (Tokens("x" * 70_000), "may have 65536; send less"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_here(message: Message, said: str, desk: Desk, client: ControlClient) -> None:
+def test_what_cannot_be_asked_is_refused_here(
+    message: Message, said: str, desk: FakeBackend, client: ControlClient
+) -> None:
     """The connection is as good as before."""
     desk.answers[Throttles] = ()
     with pytest.raises(BadRequest, match=said):
@@ -255,14 +228,14 @@ def test_what_cannot_be_asked_is_refused_here(message: Message, said: str, desk:
     assert client.ask(Throttles()) == ()
 
 
-def test_an_answer_that_does_not_fit_its_question_is_an_error(desk: Desk, client: ControlClient) -> None:
+def test_an_answer_that_does_not_fit_its_question_is_an_error(desk: FakeBackend, client: ControlClient) -> None:
     """A gate of another version is told of, not half understood."""
     desk.answers[Info] = "no info"
     with pytest.raises(RemoteError, match="answer to 'info' cannot be read: Expected `object`, got `str`"):
         client.ask(Info())
 
 
-def test_threads_may_share_a_client(desk: Desk, client: ControlClient) -> None:
+def test_threads_may_share_a_client(desk: FakeBackend, client: ControlClient) -> None:
     """Each gets its own answer."""
 
     async def tell(message: Describe) -> Any:
@@ -290,51 +263,97 @@ def _item(text: str) -> StreamItem:
     return StreamItem(0.5, "dead_letter", "/a", None, text)
 
 
-def test_a_stream_yields_items_while_questions_are_answered(desk: Desk, client: ControlClient) -> None:
+def test_a_stream_yields_items_while_questions_are_answered(desk: FakeBackend, client: ControlClient) -> None:
     """It has a connection of its own; closing it ends it in the gate."""
     desk.items = (_item("one"), _item("two"))
     desk.answers[Throttles] = ()
-    items = client.follow(Watch("state=failed"))
-    begun = desk.followed.is_set()
-    got = [next(items)]
-    answer = client.ask(Throttles())
-    got.append(next(items))
-    left = desk.left.is_set()
-    items.close()
+    with client.follow(Watch("state=failed")) as items:
+        got = [next(items)]
+        answer = client.ask(Throttles())
+        got.append(next(items))
+        left = desk.left.is_set()
 
-    assert begun is False
     assert answer == ()
     assert got == [_item("one"), _item("two")]
     assert left is False
     assert desk.left.wait(LIMIT)
-
-
-def test_a_stream_ends_when_the_gate_ends_it(desk: Desk, client: ControlClient) -> None:
-    """The loop over it just ends; its error is raised when there is one, its refusal at the first item."""
-    desk.items, desk.last = (_item("one"),), _exceptions.BadSelector("'!' at 1")
-    items = client.follow(Watch("!"))
-    first = next(items)
-    with pytest.raises(_exceptions.BadSelector, match="'!' at 1"):
-        next(items)
-
-    assert first == _item("one")
     assert list(items) == []
 
 
-def test_a_stream_without_more_items_is_at_its_end(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """An end is no error."""
-    lines = (_HELLO, _protocol.encode_item(1, _item("one")), _protocol.encode_end(1))
-    with _says(tmp_path_factory, *lines) as path:
+def test_a_stream_is_open_when_follow_returns(desk: FakeBackend, client: ControlClient) -> None:
+    """No item has to be asked for first, so nothing that is done afterwards is missed."""
+    with client.follow(Watch("state=failed")):
+        followed = list(desk.followed)
+
+    assert followed == [Watch("state=failed")]
+
+
+def test_what_cannot_be_followed_is_told_at_once(desk: FakeBackend, client: ControlClient) -> None:
+    """By `follow` itself, which leaves nothing open."""
+    desk.answers[Watch] = _exceptions.BadSelector("'!' at 1")
+    with pytest.raises(_exceptions.BadSelector, match="'!' at 1"):
+        client.follow(Watch("!"))
+
+    assert desk.opened == 0
+
+
+@pytest.mark.parametrize("end", [_exceptions.UnknownToken("7"), None])
+def test_a_stream_ends_when_the_gate_ends_it(end: Exception | None, desk: FakeBackend, client: ControlClient) -> None:
+    """The loop over it just ends, or raises the error that ended it, once."""
+    desk.items, desk.last = (_item("one"),), end
+    desk.send.close()
+    items = client.follow(Watch())
+    got = [next(items)]
+    if end is not None:
+        with pytest.raises(_exceptions.UnknownToken, match="7"):
+            next(items)
+
+    assert got == [_item("one")]
+    assert list(items) == []
+
+
+def test_a_thread_that_waits_in_a_stream_is_woken_when_another_one_closes_it(
+    desk: FakeBackend, client: ControlClient
+) -> None:
+    """It comes to the end, and gets no error."""
+    desk.items = (_item("one"),)
+    items = client.follow(Watch())
+    reads, got = threading.Event(), []
+
+    def read() -> None:
+        for item in items:
+            got.append(item)
+            reads.set()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert reads.wait(LIMIT)
+    items.close()
+    thread.join(LIMIT)
+
+    assert not thread.is_alive()
+    assert got == [_item("one")]
+    assert desk.left.wait(LIMIT)
+    items.close()
+
+
+@pytest.mark.parametrize("first", [_protocol.encode_item(1, _item("one")), _protocol.encode_end(1)])
+def test_a_gate_that_does_not_say_that_a_stream_is_open_is_refused(
+    first: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What it sends might not be all."""
+    with _says(tmp_path_factory, _HELLO, first) as path:
         stranger = ControlClient.__new__(ControlClient)
         stranger._path, stranger._timeout = path, LIMIT
 
-        assert list(stranger.follow(Events())) == [_item("one")]
+        with pytest.raises(RemoteError, match=r"gate 'other' \(pid 42\) did not say that 'events' has begun"):
+            stranger.follow(Events())
 
 
 # --- Who is not there ------------------------------------------------------------------------------------------------
 
 
-def test_a_gate_that_closes_is_unreachable(desk: Desk, server: Running, client: ControlClient) -> None:
+def test_a_gate_that_closes_is_unreachable(desk: FakeBackend, server: Running, client: ControlClient) -> None:
     """The error names the gate, for what waits and for whatever is asked afterwards."""
     desk.items = (_item("one"),)
     items = client.follow(Events())
@@ -342,7 +361,7 @@ def test_a_gate_that_closes_is_unreachable(desk: Desk, server: Running, client: 
     server.stop()
 
     for _ in range(2):
-        with pytest.raises(Unreachable, match=rf"gate 'gate' \(pid {os.getpid()}\) went away"):
+        with pytest.raises(Unreachable, match=rf"gate 'gate' \(pid {os.getpid()}\) went away.*; it may have closed$"):
             client.ask(Info())
     with pytest.raises(Unreachable, match=r"gate 'gate' .* went away"):
         next(items)
@@ -350,9 +369,30 @@ def test_a_gate_that_closes_is_unreachable(desk: Desk, server: Running, client: 
         ControlClient(server.path)
 
 
+def test_a_broken_pipe_names_the_gate(client: ControlClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what it is likely to mean, for whoever has not met it."""
+
+    class Broken:
+        def settimeout(self, seconds: float) -> None: ...
+        def fileno(self) -> int:
+            return 7
+
+        def sendall(self, sent: bytes) -> None:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+        def close(self) -> None: ...
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client._connection, "_socket", Broken())
+        with pytest.raises(Unreachable) as caught:
+            client.ask(Info())
+
+    assert str(caught.value) == f"gate 'gate' (pid {os.getpid()}) went away: Broken pipe; it may have closed"
+
+
 @pytest.mark.parametrize("error", [None, _exceptions.UnknownToken("late")])
 def test_a_gate_that_does_not_answer_is_given_up_and_can_be_asked_again(
-    error: Exception | None, desk: Desk, server: Running
+    error: Exception | None, desk: FakeBackend, server: Running
 ) -> None:
     """The late answer to the first question is not taken for that to the second."""
     late, answered = threading.Event(), threading.Event()
@@ -376,7 +416,13 @@ def test_a_gate_that_does_not_answer_is_given_up_and_can_be_asked_again(
 
 
 @pytest.mark.parametrize(
-    ("message", "seconds"), [(Drain("a", wait=30.0), 30.25), (Actors(sample=2.0), 2.25), (Throttles(), 0.25)]
+    ("message", "seconds"),
+    [
+        (Drain("a", wait=30.0), 30.25),
+        (Actors(sample=2.0), 2.25),
+        (Terminate(ids=(1,), mode="kill", wait=1.0, grace=30.0), 31.25),
+        (Throttles(), 0.25),
+    ],
 )
 def test_the_seconds_that_a_question_waits_by_itself_come_on_top(
     message: Message, seconds: float, server: Running, monkeypatch: pytest.MonkeyPatch
@@ -455,8 +501,8 @@ def test_where_nothing_is_the_error_names_the_path(tmp_path: Path) -> None:
 
 
 def test_every_verb_that_waits_tells_for_how_long_in_seconds() -> None:
-    """The client adds `wait` and `sample` to its own patience, so they must be numbers."""
+    """The client adds `wait`, `sample` and `grace` to its own patience, so they must be numbers."""
     for found in VERBS.values():
         for field in attrs.fields(found):
-            if field.name in ("wait", "sample"):
+            if field.name in _client._WAITING:
                 assert isinstance(field.default, float)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from actors import Token, UnknownActor
 from tokengate import Gate, token
+from tokengate.control import _steering
 from tokengate.control import messages as m
-from tokengate.control._control import AsyncControl, Control, public_attributes, replace_attributes, whom
-from tokengate.control._exceptions import BadRequest, NotSteerable
+from tokengate.control._client import ControlClient
+from tokengate.control._control import AsyncControl, Control
+from tokengate.control._discovery import find_gate
+from tokengate.control._exceptions import BadRequest, BadSelector, NotSteerable
 from tokengate.control._handles import ActorHandle, Outcomes, TokenHandle, TokenList
+from tokengate.control._state import public_attributes, replace_attributes
+from tokengate.control._verbs import whom
 from tokengate.control.messages import VERBS, ActorRow, Message, Outcome, Stream, StreamItem, TokenPage, TokenRow
 
 
@@ -46,8 +53,11 @@ class FakeGate:
     async def ask_async(self, message: Message) -> Any:
         return self.ask(message)
 
-    def follow(self, stream: Stream) -> Iterator[StreamItem]:
+    def follow(self, stream: Stream) -> Generator[StreamItem]:
         self.asked.append(stream)
+        return self._items()
+
+    def _items(self) -> Generator[StreamItem]:
         try:
             yield from self.answer
         finally:
@@ -76,8 +86,8 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], Message]] = [
     (
         "terminate",
         ("tenant=acme", "kill"),
-        {"reason": "late"},
-        m.Terminate(selector="tenant=acme", mode="kill", reason="late"),
+        {"reason": "late", "grace": 3.0},
+        m.Terminate(selector="tenant=acme", mode="kill", reason="late", grace=3.0),
     ),
     ("renice", (7, 5), {"dry_run": True}, m.Renice(ids=(7,), priority=5, dry_run=True)),
     ("retag", (7, {"a": "b"}, "c"), {}, m.Retag(ids=(7,), set={"a": "b"}, remove=("c",))),
@@ -114,6 +124,20 @@ def test_a_verb_asks_its_message(
     assert gate.asked == [message, message]
 
 
+@pytest.mark.parametrize(("made_with", "wait"), [({}, 0.02), ({"wait": 0.25}, 0.25)])
+def test_a_control_can_be_made_to_wait_longer(gate: FakeGate, made_with: dict[str, Any], wait: float) -> None:
+    """By all verbs that wait, awaited ones and those of handles as well, unless they are told."""
+    control = Control(gate.ask, gate.follow, **made_with)
+    control.pause(7)
+    control.step(7)
+    control.terminate(7)
+    trio.run(control.aio.pause, 7)
+    TokenHandle(control, row(7)).pause()
+    control.pause(7, wait=0)
+
+    assert [message.wait for message in gate.asked] == [*[wait] * 5, 0]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("kind", [Control, AsyncControl])
 def test_every_verb_is_a_method_with_a_docstring(kind: type[object]) -> None:
     """The vocabulary and the Python interface have the same verbs."""
@@ -136,7 +160,7 @@ def test_what_names_tokens_is_an_id_a_token_a_selector_or_several() -> None:
     with Gate("control-whom"):
         real: Token[None] = nothing.submit()
         real.result(10)
-    handle = TokenHandle(Control(lambda _: None, lambda _: iter(())), row(7))
+    handle = TokenHandle(Control(lambda _: None, FakeGate().follow), row(7))
 
     assert whom(7) == ("", (7,))
     assert whom(" 7 ") == ("", (7,))
@@ -301,3 +325,128 @@ def test_verbs_are_awaited_on_trio_and_asyncio_by_either_way_to_ask(gate: FakeGa
         assert asyncio.run(main(control)) == Outcomes(gate.answer)
 
     assert gate.asked == [m.Pause(ids=(7,))] * 4
+
+
+@pytest.fixture
+def open_gate(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    with Gate("control-follow") as opened:
+        yield opened
+
+
+@pytest.fixture(params=["locally", "through its socket"])
+def real_control(open_gate: Gate, request: pytest.FixtureRequest) -> Iterator[Control]:
+    """The verbs of a gate that runs, by each way to it."""
+    if request.param == "locally":
+        yield open_gate.control
+        return
+    with ControlClient(find_gate(open_gate.name).path) as client:
+        yield Control(client.ask, client.follow)
+
+
+@token
+def one() -> int:
+    return 1
+
+
+def test_what_happens_after_watch_has_returned_is_not_missed(real_control: Control) -> None:
+    """Though nobody has asked for an item yet."""
+    for _ in range(20):
+        with real_control.watch("operation=one") as following:
+            sent = one.submit()
+            first = next(following)
+        sent.result(10)
+
+        assert (first.kind, first.token) == ("token_queued", sent.id)
+        assert first.text == f"token {sent.id} (one of '{sent.actor}') queued"
+
+
+def test_what_happens_after_an_awaited_watch_has_begun_is_not_missed(real_control: Control) -> None:
+    """From the start of its block."""
+
+    async def main() -> tuple[int, int | None]:
+        async with real_control.aio.watch("operation=one") as following:
+            sent = one.submit()
+            first = await anext(following)
+            await sent
+            return sent.id, first.token
+
+    sent, seen = trio.run(main)
+
+    assert sent == seen
+
+
+def test_a_bad_selector_is_told_by_watch_itself(real_control: Control) -> None:
+    """Not by the first item."""
+    with pytest.raises(BadSelector):
+        real_control.watch("operation")
+
+
+def test_a_thread_that_waits_for_what_happens_is_woken_by_close(real_control: Control) -> None:
+    """It gets to the end."""
+    following = real_control.watch("operation=one")
+    seen: list[StreamItem] = []
+    at_first = threading.Event()
+
+    def read() -> None:
+        for each in following:
+            seen.append(each)
+            if each.kind == "token_finished":
+                at_first.set()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    one.submit().result(10)
+    assert at_first.wait(10)
+    following.close()
+    thread.join(10)
+
+    assert not thread.is_alive()
+    assert [each.kind for each in seen] == ["token_queued", "token_started", "token_finished"]
+
+
+def test_an_awaited_stream_that_is_closed_wakes_its_waiter(real_control: Control) -> None:
+    """It ends there; one that is closed before it has begun never does."""
+
+    async def main() -> None:
+        following = real_control.aio.watch("operation=one")
+        async with following, trio.open_nursery() as nursery:
+
+            async def close() -> None:
+                await trio.testing.wait_all_tasks_blocked()
+                following.close()
+
+            nursery.start_soon(close)
+            assert [each async for each in following] == []
+        never = real_control.aio.watch()
+        never.close()
+        assert [each async for each in never] == []
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize(
+    ("mode", "wait", "grace", "waited"),
+    [("kill", 0.0, 3.0, 3.0), ("kill", 5.0, 3.0, 5.0), ("kill", 0.0, 0.0, 0.0), ("interrupt", 0.5, 3.0, 0.5)],
+)
+def test_kill_gives_code_its_grace_before_it_is_left_behind(
+    open_gate: Gate, monkeypatch: pytest.MonkeyPatch, mode: m.Mode, wait: float, grace: float, waited: float
+) -> None:
+    """However little the verb is to wait; other modes leave nothing behind, and know no grace."""
+    seen: list[float] = []
+
+    async def settle(steps: list[Any], seconds: float) -> tuple[Outcome, ...]:
+        seen.append(seconds)
+        return ()
+
+    monkeypatch.setattr(_steering, "settle", settle)
+    open_gate.control.terminate("operation=none", mode, wait=wait, grace=grace)
+
+    assert seen == [waited]
+
+
+@pytest.mark.parametrize("grace", [-1.0, float("inf"), float("nan")])
+def test_a_grace_that_cannot_be_meant_is_refused(open_gate: Gate, grace: float) -> None:
+    """As every number of seconds is."""
+    with pytest.raises(BadRequest, match="grace is"):
+        open_gate.control.terminate("operation=none", "kill", grace=grace)

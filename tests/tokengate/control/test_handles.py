@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from tokengate.control import messages as m
 from tokengate.control._control import Control
 from tokengate.control._handles import ActorHandle, ActorList, Following, Outcomes, TokenHandle, TokenList
-from tokengate.control.messages import ActorRow, Message, Outcome, StreamItem, TokenPage, TokenRow
+from tokengate.control.messages import ActorRow, Message, Outcome, Stream, StreamItem, TokenPage, TokenRow
 
 
 def row(id: int, state: str = "queued") -> TokenRow:
@@ -28,11 +28,14 @@ class FakeGate:
     def __init__(self) -> None:
         self.answer: Any = ()
         self.asked: list[Message] = []
-        self.control = Control(self.ask, lambda stream: iter([self.ask(stream)]))
+        self.control = Control(self.ask, self._follow)
 
     def ask(self, message: Message) -> Any:
         self.asked.append(message)
         return self.answer
+
+    def _follow(self, stream: Stream) -> Generator[StreamItem]:
+        yield self.ask(stream)
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ STEERED: list[tuple[Callable[[Any], object], Callable[[tuple[int, ...]], Message
     (lambda t: t.resume(), lambda ids: m.Resume(ids=ids)),
     (lambda t: t.step(3), lambda ids: m.Step(ids=ids, n=3)),
     (lambda t: t.terminate("cancel"), lambda ids: m.Terminate(ids=ids, mode="cancel")),
-    (lambda t: t.kill(force=True), lambda ids: m.Terminate(ids=ids, mode="kill", force=True)),
+    (lambda t: t.kill(force=True, grace=2.0), lambda ids: m.Terminate(ids=ids, mode="kill", force=True, grace=2.0)),
     (lambda t: t.renice(4), lambda ids: m.Renice(ids=ids, priority=4)),
     (lambda t: t.retag({"a": "b"}, ["c"]), lambda ids: m.Retag(ids=ids, set={"a": "b"}, remove=("c",))),
     (lambda t: t.reroute(actor="/x", dry_run=True), lambda ids: m.Reroute(ids=ids, actor="/x", dry_run=True)),
@@ -150,27 +153,38 @@ def test_what_control_gives_out_are_sequences(gate: FakeGate) -> None:
     assert len({*tokens, *tokens}) == 2
 
 
-def test_a_stream_that_a_thread_waits_in_is_left_when_something_happens() -> None:
-    """A generator cannot be closed while another thread runs it; that thread does it, and gets nothing."""
-    waits, happens, left = threading.Event(), threading.Event(), threading.Event()
+class Source:
+    """Has an item whenever the test lets it, and one more when it is closed."""
 
-    def source() -> Iterator[StreamItem]:
-        try:
-            waits.set()
-            happens.wait(10)
-            yield StreamItem(0.0, "kind", "", None, "text")
-        finally:
-            left.set()
+    def __init__(self) -> None:
+        self.waits = threading.Event()
+        self.happens = threading.Event()
+        self.closed = 0
 
-    following = Following(source())
+    def __iter__(self) -> Source:
+        return self
+
+    def __next__(self) -> StreamItem:
+        self.waits.set()
+        assert self.happens.wait(10)
+        return StreamItem(0.0, "kind", "", None, "text")
+
+    def close(self) -> None:
+        self.closed += 1
+        self.happens.set()
+
+
+def test_a_stream_that_is_left_gives_nothing_more() -> None:
+    """Not even to a thread that waits in it, and whose source still had something."""
+    source = Source()
+    following = Following(source)
     found: list[StreamItem] = []
     thread = threading.Thread(target=lambda: found.extend(following))
     thread.start()
-    assert waits.wait(10)
+    assert source.waits.wait(10)
     following.close()
-    assert not left.is_set()
-    happens.set()
     thread.join(10)
 
     assert found == []
-    assert left.is_set()
+    assert source.closed == 1
+    assert list(following) == []

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import code
 import readline
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from tokengate.control import _repl
 from tokengate.control._exceptions import UnknownToken, Unreachable
-from tokengate.control._repl import HELP, Live, Session, Shell, completions, history_path, look
+from tokengate.control._repl import HELP, Session, Shell, history_path
 from tokengate.control.messages import (
     VERBS,
     ActorRow,
@@ -54,6 +53,7 @@ class FakeClient:
     def __init__(self) -> None:
         self.asked: list[Message] = []
         self.here = True
+        self.goes = False  # in the middle of a stream
         self.closed = False
 
     def ask(self, message: Message) -> Any:
@@ -71,9 +71,16 @@ class FakeClient:
         }
         return answers[type(message)]
 
-    def follow(self, stream: Stream) -> Iterator[StreamItem]:
+    def follow(self, stream: Stream) -> Generator[StreamItem]:
+        if not self.here:
+            raise Unreachable("gate 'shop' (pid 1) went away")
         self.asked.append(stream)
+        return self.items()
+
+    def items(self) -> Generator[StreamItem]:
         yield ITEM
+        if self.goes:
+            raise Unreachable("gate 'shop' (pid 1) went away")
 
     def close(self) -> None:
         self.closed = True
@@ -125,7 +132,7 @@ def test_answers_are_shown_as_tables_without_colours(
     assert "42\n" in out
     assert "None" not in out
     assert "\x1b" not in out
-    assert network.clients[0].asked[:2] == [Tokens(), Pause(ids=(7,))]
+    assert network.clients[0].asked[:2] == [Tokens(), Pause(ids=(7,), wait=0.25)]
 
 
 def test_verbs_can_be_awaited(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,6 +160,19 @@ def test_what_is_followed_is_shown_line_by_line(
 
     assert "token 7 is queued" in capsys.readouterr().out
     assert network.clients[0].asked == [Watch("a=b")]
+
+
+def test_a_gate_that_is_lost_while_it_is_followed_is_told_like_any_other(
+    shell: Shell, network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether it goes in the middle, or was not there to begin with."""
+    [client] = network.clients
+    client.goes = True
+    assert not shell.run_script("watch()")
+    client.here = False
+    assert not shell.run_script("watch()")
+
+    assert capsys.readouterr().err.count("reconnect() looks for gate 'shop' again\n") == 2
 
 
 def test_errors_of_the_runtime_are_one_line_and_end_a_script(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,65 +247,6 @@ def test_help_teaches_on_one_screen(shell: Shell, capsys: pytest.CaptureFixture[
     for line in HELP.splitlines()[1:]:
         for example in line.strip().split("  ")[:1]:
             assert code.compile_command(example.removeprefix("await ")) is not None, example
-
-
-LIVE = Live(("8", "7"), ("fetch", "resize"), ("shop/counter", "shop/till"))
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("", ["    "]),
-        ("ter", ["terminate("]),
-        ("pau", ["pause("]),
-        ("control.paus", ["control.pause("]),
-        ("pause(", ["8", "7"]),
-        ("pause([8, ", ["8", "7"]),
-        ("await aio.pause(7", ["7"]),
-        ("token(", ["8", "7"]),
-        ('pause("st', ['"state=']),
-        ('pause("operation=', ["fetch", "resize"]),
-        ('pause("tenant=acme,operation!=re', ["resize"]),
-        ("ps('actor=shop/t", ["shop/till"]),
-        ('ps("state=pau', ["paused"]),
-        ('ps("tenant=', []),
-        ('ps(sort="ag', ['"age']),
-        ("ps(sort=", [f'"{column}"' for column in _repl._KEYWORDS["sort"]]),
-        ('terminate(7, mode="k', ['"kill']),
-        ("reroute(7, actor='", ["'shop/counter", "'shop/till"]),
-        ("suspend(", ['"shop/counter"', '"shop/till"']),
-        ('suspend("shop/c', ['"shop/counter']),
-        ('actor("shop/t', ['"shop/till']),
-        ('print("op', []),
-        ('actor("shop/till").', []),
-    ],
-)
-def test_completion_offers_what_can_stand_there(line: str, expected: list[str]) -> None:
-    """Names of the console, attributes, and in the arguments of verbs the names of the live gate."""
-    start = max(line.rfind(char) for char in _repl.DELIMITERS) + 1
-    names = {"pause": print, "terminate": print, "control": type("C", (), {"pause": print})()}
-
-    assert completions(line, line[start:], names, lambda: LIVE) == expected
-
-
-def test_completion_asks_the_gate_only_for_names_of_its_own() -> None:
-    """Tab is quick where no name of the gate can stand."""
-
-    def never() -> Live:
-        raise AssertionError("nothing of the gate can stand here")
-
-    assert completions("pau", "pau", {"pause": print}, never) == ["pause("]
-    assert completions('ps("state=q', "q", {}, never) == ["queued"]
-
-
-def test_a_gate_that_does_not_answer_has_no_names(network: Network) -> None:
-    """Tab never fails; the next verb says what is wrong."""
-    client = network.clients[0]
-
-    assert look(client.ask) == Live(("7",), ("resize",), ("shop/counter",))
-
-    client.here = False
-    assert look(client.ask) == Live()
 
 
 def test_the_history_is_in_the_users_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,58 +8,20 @@ import os
 import stat
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import attrs
 import pytest
 import trio
+from fake_backend import FakeBackend
 
 from tokengate.control import _protocol, _server
 from tokengate.control._exceptions import BadSelector, UnknownToken
 from tokengate.control._server import ControlServer
-from tokengate.control.messages import Describe, Events, Info, Message, Outcome, Pause, Stream, StreamItem, Watch
+from tokengate.control.messages import Describe, Events, Info, Outcome, Pause, StreamItem, Watch
 
 pytestmark = pytest.mark.trio
-
-Answer = Callable[[Any], Awaitable[Any]]
-
-
-@attrs.define
-class Desk:
-    """A backend that answers as the test says.
-
-    Attributes:
-        answers: {question: what answers it}; others are answered by None.
-        asked: what was asked, in order.
-        followed: the streams that are open.
-        items: what the streams yield; they end when it is closed.
-    """
-
-    answers: dict[type[Message], Answer] = attrs.field(factory=dict)
-    asked: list[Message] = attrs.field(factory=list)
-    followed: list[Stream] = attrs.field(factory=list)
-    send: trio.MemorySendChannel[StreamItem] = attrs.field(init=False)
-    items: trio.MemoryReceiveChannel[StreamItem] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.send, self.items = trio.open_memory_channel[StreamItem](0)
-
-    async def ask(self, message: Message) -> Any:
-        self.asked.append(message)
-        answer = self.answers.get(type(message))
-        return None if answer is None else await answer(message)
-
-    @asynccontextmanager
-    async def follow(self, stream: Stream) -> AsyncIterator[AsyncIterator[StreamItem]]:
-        if (answer := self.answers.get(type(stream))) is not None:
-            await answer(stream)
-        self.followed.append(stream)
-        try:
-            yield self.items
-        finally:
-            self.followed.remove(stream)
 
 
 class Wire:
@@ -101,12 +63,12 @@ class Wire:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def desk() -> FakeBackend:
+    return FakeBackend()
 
 
 @pytest.fixture
-async def server(desk: Desk, tmp_path_factory: pytest.TempPathFactory, nursery: trio.Nursery) -> ControlServer:
+async def server(desk: FakeBackend, tmp_path_factory: pytest.TempPathFactory, nursery: trio.Nursery) -> ControlServer:
     made = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
     assert made.path is None
     await nursery.start(made.serve)
@@ -163,7 +125,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 # --- Talking ---------------------------------------------------------------------------------------------------------
 
 
-async def test_the_server_says_who_it_is_and_answers(desk: Desk, connect: Connect) -> None:
+async def test_the_server_says_who_it_is_and_answers(desk: FakeBackend, connect: Connect) -> None:
     """Hello for hello, then an answer with the request's id."""
     outcome = Outcome(3, "resize", "paused")
 
@@ -181,7 +143,7 @@ async def test_the_server_says_who_it_is_and_answers(desk: Desk, connect: Connec
     assert desk.asked == [Pause(ids=(3,), wait=1.0)]
 
 
-async def test_a_client_of_another_protocol_is_told_so_and_let_go(desk: Desk, connect: Connect) -> None:
+async def test_a_client_of_another_protocol_is_told_so_and_let_go(desk: FakeBackend, connect: Connect) -> None:
     """The error has both numbers; nothing that came with the hello is done."""
     wire = await connect(greeted=False)
     await wire.receive()
@@ -195,7 +157,7 @@ async def test_a_client_of_another_protocol_is_told_so_and_let_go(desk: Desk, co
     assert desk.asked == []
 
 
-async def test_what_is_wrong_is_told_and_the_connection_goes_on(desk: Desk, wire: Wire) -> None:
+async def test_what_is_wrong_is_told_and_the_connection_goes_on(desk: FakeBackend, wire: Wire) -> None:
     """A line that is no request, an unknown verb or field, a local verb: the next request is answered."""
     await wire.send_bytes(b"what?\n")
     told = [
@@ -215,7 +177,7 @@ async def test_what_is_wrong_is_told_and_the_connection_goes_on(desk: Desk, wire
     assert await wire.ask(5, "info") == {"id": 5, "result": None}
 
 
-async def test_a_slow_request_holds_up_nobody(desk: Desk, wire: Wire) -> None:
+async def test_a_slow_request_holds_up_nobody(desk: FakeBackend, wire: Wire) -> None:
     """Requests of one connection are answered as they are done."""
     done = trio.Event()
     desk.answers[Describe] = lambda message: done.wait()
@@ -227,7 +189,7 @@ async def test_a_slow_request_holds_up_nobody(desk: Desk, wire: Wire) -> None:
     assert await wire.receive() == {"id": 1, "result": None}
 
 
-async def test_an_id_can_be_used_again_once_it_is_answered(desk: Desk, wire: Wire) -> None:
+async def test_an_id_can_be_used_again_once_it_is_answered(desk: FakeBackend, wire: Wire) -> None:
     """While it is not, a second request with it could not be told from the first."""
     done = trio.Event()
     desk.answers[Describe] = lambda message: done.wait()
@@ -244,7 +206,7 @@ async def test_an_id_can_be_used_again_once_it_is_answered(desk: Desk, wire: Wir
 # --- Errors ----------------------------------------------------------------------------------------------------------
 
 
-async def test_an_error_of_ours_is_told_by_its_name_and_text(desk: Desk, wire: Wire) -> None:
+async def test_an_error_of_ours_is_told_by_its_name_and_text(desk: FakeBackend, wire: Wire) -> None:
     """For questions and for streams."""
     desk.answers[Describe] = lambda message: _raise(UnknownToken("there is no token 3"))
     desk.answers[Watch] = lambda message: _raise(BadSelector("'!' at 1"))
@@ -270,7 +232,7 @@ class Sly(Exception):
 
 @pytest.mark.parametrize("error", [Sly("secret"), SystemExit("secret"), ExceptionGroup("secret", [ValueError("x")])])
 async def test_other_errors_are_logged_and_told_by_their_type_only(
-    error: BaseException, desk: Desk, wire: Wire, caplog: pytest.LogCaptureFixture
+    error: BaseException, desk: FakeBackend, wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No text of an unknown exception is asked for: it could run a user's code on the system loop, or tell too much."""
     desk.answers[Info] = lambda message: _raise(error)
@@ -289,7 +251,7 @@ async def test_other_errors_are_logged_and_told_by_their_type_only(
 
 
 @pytest.mark.parametrize("answer", [object(), "\udcff", Sly("x"), {(1, 2): 3}])
-async def test_an_answer_that_json_does_not_have_is_an_error(answer: object, desk: Desk, wire: Wire) -> None:
+async def test_an_answer_that_json_does_not_have_is_an_error(answer: object, desk: FakeBackend, wire: Wire) -> None:
     """It is told as a fault of the gate; the connection goes on."""
 
     async def give(message: Info) -> object:
@@ -302,7 +264,9 @@ async def test_an_answer_that_json_does_not_have_is_an_error(answer: object, des
     assert await wire.ask(2, "throttles") == {"id": 2, "result": None}
 
 
-async def test_an_answer_that_is_too_long_is_an_error(desk: Desk, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_is_too_long_is_an_error(
+    desk: FakeBackend, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is told with the remedy."""
     monkeypatch.setattr(_protocol, "MAX_ANSWER", 1000)
 
@@ -334,7 +298,7 @@ async def test_a_failure_of_the_server_itself_ends_one_connection_only(
 
 
 async def test_when_accepting_fails_the_server_ends_and_the_loop_does_not(
-    desk: Desk,
+    desk: FakeBackend,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -353,14 +317,15 @@ async def test_when_accepting_fails_the_server_ends_and_the_loop_does_not(
 # --- Streams ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_stream_is_items_and_an_end(desk: Desk, wire: Wire) -> None:
-    """The end comes when the backend has no more."""
-    await wire.send({"id": 1, "verb": "events"})
+async def test_a_stream_is_a_result_and_items_and_an_end(desk: FakeBackend, wire: Wire) -> None:
+    """The result tells that it is open, the end that the backend has no more."""
+    opened = await wire.ask(1, "events")
     await desk.send.send(_item("one"))
     await desk.send.send(_item("two", lost=2))
     got = [await wire.receive(), await wire.receive()]
     await desk.send.aclose()
 
+    assert opened == {"id": 1, "result": True}
     assert [(answer["id"], answer["item"]["text"], answer["item"]["lost"]) for answer in got] == [
         (1, "one", 0),
         (1, "two", 2),
@@ -369,30 +334,31 @@ async def test_a_stream_is_items_and_an_end(desk: Desk, wire: Wire) -> None:
     assert desk.followed == []
 
 
-async def test_cancel_ends_a_stream(desk: Desk, wire: Wire) -> None:
+async def test_cancel_ends_a_stream(desk: FakeBackend, wire: Wire) -> None:
     """The answer says that it was there; one that was not, or is no stream, is not cancelled."""
     done = trio.Event()
     desk.answers[Describe] = lambda message: done.wait()
     await wire.send({"id": 1, "verb": "events"}, {"id": 2, "verb": "describe", "args": {"token": 1}})
-    await _until(lambda: bool(desk.followed))
+    opened = await wire.receive()
     cancelled = [await wire.ask(3, "cancel", request=1), await wire.receive()]
     others = [await wire.ask(4, "cancel", request=1), await wire.ask(5, "cancel", request=2)]
     done.set()
 
+    assert opened == {"id": 1, "result": True}
     assert cancelled == [{"id": 3, "result": True}, {"id": 1, "end": True}]
     assert desk.followed == []
     assert others == [{"id": 4, "result": False}, {"id": 5, "result": False}]
     assert await wire.receive() == {"id": 2, "result": None}
 
 
-async def test_a_stream_can_be_cancelled_in_the_breath_that_asks_for_it(desk: Desk, wire: Wire) -> None:
+async def test_a_stream_can_be_cancelled_in_the_breath_that_asks_for_it(desk: FakeBackend, wire: Wire) -> None:
     """The cancel may be read before the stream's task has run at all."""
     await wire.send({"id": 1, "verb": "events"}, {"id": 2, "verb": "cancel", "args": {"request": 1}})
 
     assert [await wire.receive(), await wire.receive()] == [{"id": 2, "result": True}, {"id": 1, "end": True}]
 
 
-async def test_a_client_that_goes_takes_back_what_it_asked_for(desk: Desk, connect: Connect) -> None:
+async def test_a_client_that_goes_takes_back_what_it_asked_for(desk: FakeBackend, connect: Connect) -> None:
     """Streams are closed in the backend, and questions cancelled."""
     cancelled = trio.Event()
 
@@ -411,10 +377,10 @@ async def test_a_client_that_goes_takes_back_what_it_asked_for(desk: Desk, conne
     await _until(lambda: not desk.followed)
 
 
-async def test_a_slow_reader_loses_items_and_learns_how_many(desk: Desk, wire: Wire) -> None:
+async def test_a_slow_reader_loses_items_and_learns_how_many(desk: FakeBackend, wire: Wire) -> None:
     """The publisher is never held up, nothing is queued without bound, and item for item is accounted for."""
     sent = 20_000
-    await wire.send({"id": 1, "verb": "events"})
+    await wire.ask(1, "events")
     for n in range(sent):
         await desk.send.send(_item(f"{n:0100}", lost=1 if n == sent // 2 else 0))
     got: list[Any] = []
@@ -453,7 +419,7 @@ async def test_the_connection_too_many_is_told_and_let_go(connect: Connect) -> N
     assert await wires[0].ask(1, "info") == {"id": 1, "result": None}
 
 
-async def test_a_connection_is_not_read_from_while_32_requests_are_in_flight(desk: Desk, wire: Wire) -> None:
+async def test_a_connection_is_not_read_from_while_32_requests_are_in_flight(desk: FakeBackend, wire: Wire) -> None:
     """The 33rd waits for the first answer, and other connections do not."""
     done = trio.Event()
     desk.answers[Describe] = lambda message: done.wait()
@@ -467,16 +433,17 @@ async def test_a_connection_is_not_read_from_while_32_requests_are_in_flight(des
     assert sorted(answer["id"] for answer in answers) == list(range(100))
 
 
-async def test_cancel_needs_no_room(desk: Desk, wire: Wire) -> None:
+async def test_cancel_needs_no_room(desk: FakeBackend, wire: Wire) -> None:
     """A client with 32 streams can still end one."""
     await wire.send(*({"id": n, "verb": "events"} for n in range(32)))
-    await _until(lambda: len(desk.followed) == 32)
+    for _ in range(32):
+        await wire.receive()
 
     assert await wire.ask(99, "cancel", request=31) == {"id": 99, "result": True}
     assert await wire.receive() == {"id": 31, "end": True}
 
 
-async def test_answers_that_wait_for_room_are_sent_when_there_is_some(desk: Desk, wire: Wire) -> None:
+async def test_answers_that_wait_for_room_are_sent_when_there_is_some(desk: FakeBackend, wire: Wire) -> None:
     """However late the client reads, and however long they are."""
 
     async def give(message: Info) -> str:
@@ -510,7 +477,7 @@ async def test_a_client_that_always_has_more_lets_others_have_their_turn(wire: W
 
 
 @pytest.mark.parametrize("ended", [b"", b"\n"], ids=["without an end", "with an end"])
-async def test_a_line_that_is_too_long_ends_the_connection(ended: bytes, desk: Desk, wire: Wire) -> None:
+async def test_a_line_that_is_too_long_ends_the_connection(ended: bytes, desk: FakeBackend, wire: Wire) -> None:
     """The error says how long it may be; a line of just that length is read."""
     fits = b'{"id": 1, "verb": "info"}'
     await wire.send_bytes(fits + b" " * (65_536 - len(fits)) + b"\n")
@@ -558,7 +525,7 @@ async def test_a_client_that_never_says_hello_is_let_go(connect: Connect, autoju
 
 
 async def test_a_client_that_does_not_read_is_let_go(
-    desk: Desk, wire: Wire, connect: Connect, autojump_clock: Any
+    desk: FakeBackend, wire: Wire, connect: Connect, autojump_clock: Any
 ) -> None:
     """After 10 seconds in which it took nothing; what it asked for is taken back, and others are served meanwhile."""
 
@@ -581,7 +548,7 @@ async def test_a_client_that_does_not_read_is_let_go(
     assert trio.current_time() - began_at == pytest.approx(10, abs=1.1)
 
 
-async def test_a_client_that_reads_slowly_gets_all_of_it(desk: Desk, wire: Wire, autojump_clock: Any) -> None:
+async def test_a_client_that_reads_slowly_gets_all_of_it(desk: FakeBackend, wire: Wire, autojump_clock: Any) -> None:
     """Time counts from chunk to chunk, not for the whole answer."""
 
     async def give(message: Info) -> str:
@@ -626,7 +593,7 @@ async def test_the_user_of_a_client_is_who_connected() -> None:
         assert _server._user_of(one) == os.geteuid()
 
 
-async def test_the_socket_goes_with_the_server(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_the_socket_goes_with_the_server(desk: FakeBackend, tmp_path_factory: pytest.TempPathFactory) -> None:
     """It is the user's alone while it is there, and clients see an end."""
     server = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
     async with trio.open_nursery() as nursery:
@@ -648,7 +615,9 @@ async def test_the_socket_goes_with_the_server(desk: Desk, tmp_path_factory: pyt
     assert not path.exists()
 
 
-async def test_a_file_that_took_the_sockets_name_stays(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_a_file_that_took_the_sockets_name_stays(
+    desk: FakeBackend, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """The server removes only what it has made."""
     server = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
     async with trio.open_nursery() as nursery:

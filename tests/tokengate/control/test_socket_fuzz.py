@@ -10,17 +10,17 @@ import os
 import random
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import trio
+from fake_backend import FakeBackend
 from memory import MIB, resident
 
 from tokengate.control._protocol import MAX_REQUEST
 from tokengate.control._server import ControlServer
-from tokengate.control.messages import VERBS, Message, Stream, StreamItem
+from tokengate.control.messages import VERBS, StreamItem
 
 TORTURE = os.environ.get("TOKENGATE_TORTURE") == "1"
 LINES = 50_000 if TORTURE else 5_000
@@ -65,20 +65,7 @@ _PIECES += [b"9" * 400, b"[" * 3_000, b'{"a":' * 2_000, b"\xf0\x9f\x98\x80", b"\
 _HELLO = b'{"hello": {"protocol": 1}}\n'
 
 
-class Desk:
-    """A backend that answers everything by nothing, and follows by two items."""
-
-    async def ask(self, message: Message) -> Any:
-        await trio.lowlevel.checkpoint()
-
-    @asynccontextmanager
-    async def follow(self, stream: Stream) -> AsyncIterator[AsyncIterator[StreamItem]]:
-        async def items() -> AsyncIterator[StreamItem]:
-            for n in range(2):
-                await trio.lowlevel.checkpoint()
-                yield StreamItem(0.0, "token_queued", "/a", n, "text")
-
-        yield items()
+_ITEMS = tuple(StreamItem(0.0, "token_queued", "/a", n, "text") for n in range(2))
 
 
 @pytest.fixture
@@ -89,8 +76,18 @@ def chance() -> random.Random:
 
 
 @pytest.fixture
-async def server(tmp_path_factory: pytest.TempPathFactory, nursery: trio.Nursery) -> ControlServer:
-    made = ControlServer("gate", Desk(), tmp_path_factory.mktemp("run"))
+def backend() -> FakeBackend:
+    """Answers everything by nothing, and follows by two items."""
+    made = FakeBackend(items=_ITEMS)
+    made.send.close()
+    return made
+
+
+@pytest.fixture
+async def server(
+    backend: FakeBackend, tmp_path_factory: pytest.TempPathFactory, nursery: trio.Nursery
+) -> ControlServer:
+    made = ControlServer("gate", backend, tmp_path_factory.mktemp("run"))
     await nursery.start(made.serve)
     return made
 
@@ -125,15 +122,16 @@ async def _send_all(stream: trio.SocketStream, sent: bytes) -> None:
         pass  # closed for a line that was too long
 
 
-async def _batch(server: ControlServer, lines: list[bytes]) -> Counter[str]:
+async def _batch(server: ControlServer, backend: FakeBackend, lines: list[bytes]) -> Counter[str]:
     """Send lines on one connection, and count what comes back until each is answered, or the end."""
     assert server.path is not None
+    opened_before = backend.opened  # each stream has a result and an end
     seen: Counter[str] = Counter()
     buffer = b""
     with trio.fail_after(30):
         async with await trio.open_unix_socket(server.path) as stream, trio.open_nursery() as nursery:
             nursery.start_soon(_send_all, stream, _HELLO + b"\n".join((*lines, b"")))
-            while seen["result"] + seen["error"] + seen["end"] < len(lines):
+            while seen["result"] + seen["error"] + seen["end"] < len(lines) + backend.opened - opened_before:
                 try:
                     chunk = await stream.receive_some()
                 except trio.BrokenResourceError:  # closed while there was more to read
@@ -162,7 +160,7 @@ def _batches(chance: random.Random) -> Iterator[list[bytes]]:
 
 @pytest.mark.trio
 async def test_every_line_is_answered_by_a_result_or_a_named_error(
-    server: ControlServer, chance: random.Random, caplog: pytest.LogCaptureFixture
+    server: ControlServer, backend: FakeBackend, chance: random.Random, caplog: pytest.LogCaptureFixture
 ) -> None:
     """None is a fault of the gate's, none ends the server, and what is gone leaves no memory behind."""
     seen: Counter[str] = Counter()
@@ -170,7 +168,7 @@ async def test_every_line_is_answered_by_a_result_or_a_named_error(
     for n, lines in enumerate(_batches(chance)):
         if n == 20:  # by then all code has run once
             before = resident()
-        got = await _batch(server, lines)
+        got = await _batch(server, backend, lines)
         too_long = any(len(line) > MAX_REQUEST for line in lines)
 
         assert got["closed"] == too_long
@@ -185,7 +183,7 @@ async def test_every_line_is_answered_by_a_result_or_a_named_error(
 
 @pytest.mark.trio
 async def test_clients_that_vanish_leave_nothing_behind(
-    server: ControlServer, chance: random.Random, caplog: pytest.LogCaptureFixture
+    server: ControlServer, backend: FakeBackend, chance: random.Random, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At any point of what they say, with or without reading; afterwards there is room for as many as ever."""
     assert server.path is not None
@@ -206,7 +204,7 @@ async def test_clients_that_vanish_leave_nothing_behind(
         while server._connections:
             await trio.testing.wait_all_tasks_blocked()
     sockets = len(server._sockets)
-    got = await _batch(server, [b'{"id": 1, "verb": "info"}'])
+    got = await _batch(server, backend, [b'{"id": 1, "verb": "info"}'])
 
     assert caplog.records == []
     assert sockets == 1  # the one that listens

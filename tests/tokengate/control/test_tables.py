@@ -74,6 +74,8 @@ SHOWN: list[tuple[Any, list[str]]] = [
     (ChildCountsRow(3, 2, 1, 1, 2), ["3 children: 1 supervisors, 2 workers; 2 active, 1 restarting"]),
     (INFO, ["shop (open)", "4711", "1h06m", "3 running", "cpu-9", "also while it runs"]),
     (StreamItem(0.25, "token_started", "/a", 7, "resize", 3), ["(3 items were left out", ".250", "#7  /a  resize"]),
+    (StreamItem(0.25, "token_started", "/a", 7, "token 7 (f of '/a') started"), [".250  token 7 (f of '/a') started"]),
+    (StreamItem(0.25, "dead_letter", "/a", 7, "token 7 (f of '/a') ..."), ["dead_letter  token 7 (f of '/a') ..."]),
     (StreamItem(0.25, "ChildEnded", "/a", None, "'/a' has ended"), ["ChildEnded  '/a' has ended"]),
     ([FoundGate("shop", 4711, Path("/run/x.sock"), answers=False)], ["shop", "4711", "no", "/run/x.sock"]),
     ((), ["none"]),

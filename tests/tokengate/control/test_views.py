@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from actors import ActorSystem, CpuActor, OperationPlace, Token
 from tokengate import Gate, token
+from tokengate.control import _views
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._selector import parse
 from tokengate.control._views import (
@@ -28,7 +29,7 @@ from tokengate.control._views import (
     sort_key,
     value_in_words,
 )
-from tokengate.control.messages import Argument, Attribute, TokenPage, TokenRow
+from tokengate.control.messages import COLUMNS, Argument, Attribute, TokenPage, TokenRow
 
 WAIT = 10.0  # seconds; only reached when something is broken
 NONE: frozenset[str] = frozenset()
@@ -230,6 +231,13 @@ def test_a_page_may_be_empty(place: OperationPlace) -> None:
     assert page([]) == TokenPage((), 0, 0, 0)
     assert page([make(place)], limit=0).matching == 1
     assert page([make(place)], offset=10**30).rows == ()
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_every_column_of_the_vocabulary_is_an_order(column: str) -> None:
+    """Either way around; there are no others."""
+    assert [sort_key(column).reverse, sort_key(f"-{column}").reverse] == [False, True]
+    assert set(_views._KEYS) == set(COLUMNS)
 
 
 @given(

@@ -1,0 +1,74 @@
+"""What stands behind a control socket in tests: answers, refuses and follows as the test says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from tokengate.control.messages import Message, Stream, StreamItem
+
+
+@attrs.define
+class FakeBackend:
+    """A backend; what the test says nothing of is answered by None. It may serve in another thread.
+
+    Attributes:
+        answers: {question or stream: its answer, an error to raise, or a function to await with it}.
+        items: what each stream yields first.
+        last: what a stream raises after these; without, it goes on with what is sent.
+        send: for more items; streams end when it is closed.
+        asked: the questions, in order.
+        followed: the streams that are open.
+        opened: how many have been.
+        left: set when one is closed.
+    """
+
+    answers: dict[type[Message], Any] = attrs.field(factory=dict)
+    items: tuple[StreamItem, ...] = ()
+    last: BaseException | None = None
+    send: trio.MemorySendChannel[StreamItem] = attrs.field(init=False)
+    _more: trio.MemoryReceiveChannel[StreamItem] = attrs.field(init=False)
+    asked: list[Message] = attrs.field(factory=list)
+    followed: list[Stream] = attrs.field(factory=list)
+    opened: int = 0
+    left: threading.Event = attrs.field(factory=threading.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self.send, self._more = trio.open_memory_channel[StreamItem](0)
+
+    async def ask(self, message: Message) -> Any:
+        self.asked.append(message)
+        await trio.lowlevel.checkpoint()
+        return await self._answer(message)
+
+    @asynccontextmanager
+    async def follow(self, stream: Stream) -> AsyncIterator[AsyncIterator[StreamItem]]:
+        await trio.lowlevel.checkpoint()
+        await self._answer(stream)
+        self.followed.append(stream)
+        self.opened += 1
+        try:
+            yield self._items()
+        finally:
+            self.followed.remove(stream)
+            self.left.set()
+
+    async def _answer(self, message: Message) -> Any:
+        answer = self.answers.get(type(message))
+        if isinstance(answer, BaseException):
+            raise answer
+        return await answer(message) if callable(answer) else answer
+
+    async def _items(self) -> AsyncIterator[StreamItem]:
+        for item in self.items:
+            await trio.lowlevel.checkpoint()
+            yield item
+        if self.last is not None:
+            raise self.last
+        async for item in self._more:
+            yield item

@@ -1,0 +1,133 @@
+"""What may stand next in a line of the console: pure, but for one look at the gate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from rlcompleter import Completer
+from typing import Any
+
+import attrs
+
+from actors import TokenState
+from tokengate.control.messages import COLUMNS, VERBS, Actors, Message, Tokens
+
+
+@attrs.frozen
+class Live:
+    """What can be named of a gate at one moment: ids, operations and actors (paths)."""
+
+    ids: tuple[str, ...] = ()
+    operations: tuple[str, ...] = ()
+    actors: tuple[str, ...] = ()
+
+
+def look(ask: Callable[[Message], Any]) -> Live:
+    """Ask a gate for what can be named, the newest tokens first; nothing can when it does not answer."""
+    try:
+        rows = ask(Tokens(sort="-id", limit=200)).rows
+        paths = tuple(row.path for row in ask(Actors()))
+    except Exception:  # somebody presses Tab; the next verb says what is wrong
+        return Live()
+    return Live(tuple(str(row.id) for row in rows), tuple(sorted({row.operation for row in rows})), paths)
+
+
+# Characters that end a word. Paths and selectors' values are words, so `/`, `-` and `.` are not among them; nor are
+# quotes, since readline would close a string by itself after the only word that fits.
+DELIMITERS = " \t\n()[]{}:;,=!<>+*%|&"
+
+_FIELDS = ("operation=", "actor=", "state=", "affinity=", "held=", "id=", "priority=", "parent=", "age>", "running>")
+_KEYWORDS: Mapping[str, tuple[str, ...]] = {
+    "mode": ("cancel", "interrupt", "kill"),
+    "affinity": ("io", "cpu"),
+    "sort": COLUMNS,
+    "switch": ("on", "off", "show"),
+}
+"""{argument of a verb: its values}."""
+
+
+def _verbs_with(*fields: str) -> frozenset[str]:
+    return frozenset(
+        verb for verb, message in VERBS.items() if {field.name for field in attrs.fields(message)} & {*fields}
+    )
+
+
+_ON_TOKEN = _verbs_with("token", "ids") | {"token"}
+_SELECTING = _verbs_with("selector") | {"ps"}
+_ON_ACTOR = _verbs_with("name", "root") | {"actor"}
+
+
+def completions(line: str, text: str, namespace: Mapping[str, Any], live: Callable[[], Live]) -> list[str]:
+    """Return what the last word of a line may become.
+
+    Args:
+        line: all that stands before the cursor.
+        text: its last word, by `DELIMITERS`; may be empty.
+        namespace: what names mean.
+        live: tells what can be named of the gate; called only where such a name can stand.
+    """
+    if not line.strip():
+        return ["    "]
+    verb, string, keyword = _context(line)
+    if string is not None:
+        quote = text[:1] if text[:1] in ("'", '"') else ""
+        return [quote + word for word in _starting(text.removeprefix(quote), _in_string(verb, string, keyword, live))]
+    found: list[str] = []
+    if verb in _ON_TOKEN and not keyword:
+        found = _starting(text, live().ids)
+    elif verb in _ON_ACTOR and not keyword and not text:
+        found = [f'"{path}"' for path in live().actors]
+    elif keyword in _KEYWORDS and verb in (*VERBS, "ps") and not text:
+        found = [f'"{value}"' for value in _KEYWORDS[keyword]]
+    if text:
+        completer = Completer(dict(namespace))
+        found += completer.attr_matches(text) if "." in text else completer.global_matches(text)
+    return found
+
+
+def _in_string(verb: str, string: str, keyword: str, live: Callable[[], Live]) -> Sequence[str]:
+    if keyword == "actor":
+        return live().actors
+    if keyword in _KEYWORDS:
+        return _KEYWORDS[keyword]
+    if verb in _ON_ACTOR:
+        return live().actors
+    if verb not in _SELECTING:
+        return ()
+    term = re.fullmatch(r"\s*(\w+)\s*!?=.*", string.rpartition(",")[2])
+    match term[1] if term else "":
+        case "":
+            return _FIELDS
+        case "operation":
+            return live().operations
+        case "actor":
+            return live().actors
+        case "state":
+            return [str(state) for state in TokenState]
+        case "id":
+            return live().ids
+        case field:
+            return _KEYWORDS.get(field, ())
+
+
+def _context(line: str) -> tuple[str, str | None, str]:
+    """Return the function whose arguments the end of a line is in, the string it is in, and the argument's keyword."""
+    opened: list[str] = []  # what stands before each bracket that is open
+    quote, start = "", 0
+    for i, char in enumerate(line):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote, start = char, i + 1
+        elif char in "([{":
+            before = re.search(r"(\w+)\s*$", line[:i])
+            opened.append(before[1] if before and char == "(" else "")
+        elif char in ")]}" and opened:
+            opened.pop()
+    verb = next((name for name in reversed(opened) if name), "")
+    keyword = re.search(r"(\w+)\s*=\s*$" if quote else r"(\w+)\s*=\s*\w*$", line[: start - 1] if quote else line)
+    return verb, line[start:] if quote else None, keyword[1] if keyword and opened else ""
+
+
+def _starting(text: str, words: Iterable[str]) -> list[str]:
+    return [word for word in words if word.startswith(text)]
