@@ -273,6 +273,19 @@ class ActorPlace(Place):
         """Tell whether an instance, or any, is at work here."""
         return self.status is Status.RUNNING and instance in (None, self.instance)
 
+    def stop_if_drained(self) -> None:
+        """End the instance if it was to end after all that was accepted, and that has been handled.
+
+        It is asked by each drainer that leaves; of several, the last one finds nobody at work.
+        """
+        if not self.draining:
+            return
+        with self.lock:
+            if not self.draining or self.mailbox.active or self.mailbox.size:
+                return
+            self.draining = False
+        self.signal(Stop(drain=False))
+
     def can_drain(self) -> bool:
         """Tell whether there is an instance to handle what is queued."""
         return self.status is Status.RUNNING

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 from actors._actor_place import ActorPlace, Life
 from actors._blocking import begin_turn, end_turn
 from actors._exceptions import TokenInterrupt
-from actors._interrupt import withdraw_interrupt
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
 from actors._signals import Crash, Signal, Start, Stop, Visit
@@ -131,11 +130,12 @@ class CpuSlot(Drainer):
         try:
             return self._run_quantum()
         except TokenInterrupt as error:  # Python 3.11: one that came as its step was just over
-            try:
-                withdraw_interrupt()
-            except TokenInterrupt:  # another one, which was on its way
-                withdraw_interrupt()
             if self.token is not None:
+                if self.token._hold is not None:
+                    try:
+                        after_step(self.token._hold)
+                    except TokenInterrupt:  # another one, which was on its way
+                        after_step(self.token._hold)
                 self._drop_steps()
                 self._fail(self.token, error)
             return True
@@ -206,10 +206,8 @@ class CpuSlot(Drainer):
     def _leave(self) -> bool:
         self.thread = None
         self._drain.slots.discard(self)
-        place = self._place
-        if isinstance(place, ActorPlace) and place.draining and place.mailbox.size == 0:
-            place.draining = False
-            place.signal(Stop(drain=False))  # what was accepted has been handled
+        if isinstance(self._place, ActorPlace):
+            self._place.stop_if_drained()
         return False
 
     def _leave_behind(self) -> bool:

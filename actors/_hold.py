@@ -38,6 +38,7 @@ class Hold:
         "_steps",
         "_wanted",
         "_watchers",
+        "interrupt_sent",
         "interrupt_wanted",
         "lent",
         "paused_for",
@@ -52,6 +53,7 @@ class Hold:
         self.paused_for = 0.0  # seconds, of pauses that are over
         self.stopped_clock = 0.0  # of these, seconds that do not count
         self.interrupt_wanted = False  # whether its code is to be interrupted where it runs
+        self.interrupt_sent = False  # whether an exception for it may be under way; for those who send and withdraw it
         self.lent = False  # whether its place's turn is given away meanwhile; for its drain alone
         self._lock = threading.Lock()
         self._wanted = False  # whether somebody holds it

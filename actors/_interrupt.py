@@ -308,8 +308,12 @@ def send_interrupt(hold: Hold) -> bool:
             innermost, where = frames[-1], frames[-1].f_lasti
             if in_cleanup(frames) or _interrupted(ident) or leads_into_try(innermost.f_code, where):
                 return False
+            # All is at hand for the sending, so that little is left in which the thread could run on.
+            set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+            thread, error = ctypes.c_ulong(ident), ctypes.py_object(TokenInterrupt)
             if sys._current_frames().get(ident) is innermost and innermost.f_lasti == where:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(TokenInterrupt))
+                hold.interrupt_sent = True
+                set_exception(thread, error)
                 return True
     return False
 
@@ -319,21 +323,35 @@ def _interrupted(ident: int) -> bool:
     return _handles_interrupt(error[1] if isinstance(error, tuple) else error)
 
 
-def withdraw_interrupt() -> None:
+def withdraw_interrupt(hold: Hold) -> None:
     """Have nothing raised in the calling thread any more that was meant for the step that it has just left."""
     # At most two may come here: one that was there, and one whose sender had the lock.
     try:
         try:
-            _withdraw()
+            _withdraw(hold)
         except TokenInterrupt:
-            _withdraw()
+            _withdraw(hold)
     except TokenInterrupt:
-        _withdraw()
+        _withdraw(hold)
 
 
-def _withdraw() -> None:
+def _withdraw(hold: Hold) -> None:
     with _sending:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), None)
+        if not hold.interrupt_sent:
+            return
+        try:
+            # Not taken back but received: taken back, it would leave the interpreter looking for it for ever, and
+            # Python 3.11 would do nothing else in a thread that is traced.
+            _raise_in(threading.get_ident())
+            while True:
+                pass
+        except TokenInterrupt:
+            hold.interrupt_sent = False
+
+
+def _raise_in(ident: int) -> None:
+    """Raise `TokenInterrupt` in a thread, instead of what has not yet been raised there."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(TokenInterrupt))
 
 
 def interrupt(hold: Hold) -> bool:

@@ -237,10 +237,8 @@ class IoWorker(Drainer):
                 deadline = now + drain.throughput_deadline
 
     def _note_drained(self) -> None:
-        place = self._place
-        if isinstance(place, ActorPlace) and place.draining and place.mailbox.size == 0:
-            place.draining = False
-            place.signal(Stop(drain=False))  # what was accepted has been handled; another worker comes for it
+        if isinstance(self._place, ActorPlace):
+            self._place.stop_if_drained()
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None

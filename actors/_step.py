@@ -65,7 +65,7 @@ def before_step(hold: Hold, call: Callable[..., Any]) -> None:
 def after_step(hold: Hold) -> None:
     """Leave nothing behind that was meant to stop the step that is over."""
     if monitor is None:
-        withdraw_interrupt()
+        withdraw_interrupt(hold)
     else:
         monitor.disarm(hold)
 

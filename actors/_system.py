@@ -335,9 +335,14 @@ class ActorSystem(Observed):
     def throttle(self, throttle: Throttle) -> None:
         """Let a throttle hold from now on, for tokens of all places that operators may control."""
         with self._throttling:
-            self.throttles.add(throttle, [token for token in list(self.live.values()) if token.started_at is not None])
-            for place in self.places():
+            self.throttles.add_closed(throttle)
+            places = self.places()
+            for place in places:
                 self._govern(place)
+            # Whoever begins from now on asks; who has begun, or has been taken to begin, counts.
+            began = {token for token in list(self.live.values()) if token.started_at is not None}
+            began.update(token for place in places for token in place.drain.running())
+            self.throttles.open(throttle, began)
 
     def unthrottle(self, throttle: Throttle) -> None:
         """End a throttle; what waits in it goes on."""

@@ -92,11 +92,12 @@ class Throttle:
         concurrency: tokens that may run at once; None sets no limit.
 
     Attributes:
+        is_open: whether it lets anything go; not while those are counted that have begun before it.
         waiting: tokens that it is for and that are kept back, by this throttle or by another one.
         let: tokens that have its grant, and have not ended.
     """
 
-    __slots__ = ("_next_at", "concurrency", "let", "matches", "name", "rate", "waiting")
+    __slots__ = ("_next_at", "concurrency", "is_open", "let", "matches", "name", "rate", "waiting")
 
     def __init__(
         self, name: str, matches: Callable[[Token[Any]], bool], rate: float | None, concurrency: int | None
@@ -105,13 +106,14 @@ class Throttle:
         self.matches = matches
         self.rate = rate
         self.concurrency = concurrency
+        self.is_open = True
         self.waiting: set[Token[Any]] = set()
         self.let: set[Token[Any]] = set()
         self._next_at = -math.inf  # when the next token may begin, by the rate
 
     def due_at(self) -> float:
         """Return when the next token may begin; `inf` when another one has to end before."""
-        if self.concurrency is not None and len(self.let) >= self.concurrency:
+        if not self.is_open or (self.concurrency is not None and len(self.let) >= self.concurrency):
             return math.inf
         return self._next_at
 
@@ -177,15 +179,28 @@ class Throttles:
             throttle: it.
             running: tokens that have begun, of which those that match count for its concurrency.
         """
+        self.add_closed(throttle)
+        self.open(throttle, running)
+
+    def add_closed(self, throttle: Throttle) -> None:
+        """Let a throttle hold, and let nothing go that it is for, until `open`."""
+        with self._lock:
+            throttle.is_open = False
+            self._all = (*self._all, throttle)
+            self._line_up_again()
+
+    def open(self, throttle: Throttle, running: Iterable[Token[Any]]) -> None:
+        """Let what a throttle is for go by its limits; `running` are those that have begun, or are about to."""
         began = [token for token in running if throttle.matches(token)]
         with self._lock:
-            self._all = (*self._all, throttle)
             for token in began:
-                throttle.let.add(token)
-                self._grants[token] = (*self._grants.get(token, ()), throttle)
-            self._line_up_again()
+                if token not in throttle.let:
+                    throttle.let.add(token)
+                    self._grants[token] = (*self._grants.get(token, ()), throttle)
+            throttle.is_open = True
         for token in began:
             token.add_done_callback(self._ended)
+        self.let_go()
 
     def remove(self, throttle: Throttle) -> None:
         """End a throttle, and let go what waits for no other."""

@@ -451,7 +451,7 @@ def test_nothing_received_is_lost_when_a_timeout_fires_in_a_pause(system: ActorS
 
     system.io_host.call_soon(come)
     submit(place, some_rounds).result(LIMIT)  # the task has the value, and waits for leave
-    system.io_host.call_soon(lambda: scopes[0].cancel())
+    system.io_host.call_soon(scopes[0].cancel)
     submit(place, some_rounds).result(LIMIT)
     resume(token)
 
@@ -474,7 +474,7 @@ def test_a_timeout_alone_does_not_let_a_paused_coroutine_go_on(system: ActorSyst
     token = submit(place, work)
     until(lambda: bool(scopes))
     pause(token)
-    system.io_host.call_soon(lambda: scopes[0].cancel())
+    system.io_host.call_soon(scopes[0].cancel)
     submit(place, some_rounds).result(LIMIT)
     assert notes == []
     resume(token)

@@ -464,13 +464,14 @@ def test_an_interrupt_does_not_hit_what_handles_one(place: OperationPlace, until
     assert notes == ["began", "handling", "handled"]
 
 
-def test_an_interrupt_that_was_sent_at_the_last_moment_is_withdrawn(until: Until) -> None:
+def test_an_interrupt_that_was_sent_at_the_last_moment_is_withdrawn(desk: Any, until: Until) -> None:
     """Who leaves a step waits for a sender that has just seen it there, and then has nothing to come."""
+    hold = Hold(desk.token())
     outcome: list[str] = []
 
     def leave() -> None:
         try:
-            withdraw_interrupt()
+            withdraw_interrupt(hold)
             for _ in range(10_000):
                 pass
             outcome.append("unharmed")
@@ -488,6 +489,7 @@ def test_an_interrupt_that_was_sent_at_the_last_moment_is_withdrawn(until: Until
             return frame is not None and frame.f_code.co_name == "_withdraw"
 
         until(waits)
+        hold.interrupt_sent = True
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(TokenInterrupt))
     thread.join(LIMIT)
 

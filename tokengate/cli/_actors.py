@@ -58,7 +58,7 @@ def unsuspend(connection: Connection, name: str) -> None:
 
     \b
     tokengate unsuspend mailer
-    tokengate unsuspend /shop/mailer
+    tokengate unsuspend office/mailer
     """  # noqa: D301
     connection.show(connection.ask(Unsuspend(name)))
 
@@ -90,7 +90,7 @@ def restart(connection: Connection, name: str) -> None:
 
     \b
     tokengate restart mailer
-    tokengate restart /shop/mailer
+    tokengate restart office/mailer
     """  # noqa: D301
     connection.show(connection.ask(Restart(name)))
 
@@ -162,8 +162,8 @@ def child() -> None:
     'tokengate children' lists them.
 
     \b
-    tokengate child stop /shop mailer
-    tokengate child start /shop mailer
+    tokengate child stop office mailer
+    tokengate child start office mailer
     """  # noqa: D301
 
 
@@ -179,7 +179,7 @@ def start(connection: Connection, supervisor: str, id: str) -> None:
     """Start the child with this id, which has no instance.
 
     \b
-    tokengate child start /shop mailer
+    tokengate child start office mailer
     """  # noqa: D301
     connection.show(connection.ask(RestartChild(supervisor, id)))
 
@@ -192,7 +192,7 @@ def stop_child(connection: Connection, supervisor: str, id: str) -> None:
     """Stop the child with this id; it stays stopped, and its supervisor remembers it.
 
     \b
-    tokengate child stop /shop mailer
+    tokengate child stop office mailer
     """  # noqa: D301
     connection.show(connection.ask(TerminateChild(supervisor, id)))
 
@@ -205,6 +205,6 @@ def forget(connection: Connection, supervisor: str, id: str) -> None:
     """Forget the child with this id, which has no instance.
 
     \b
-    tokengate child forget /shop mailer
+    tokengate child forget office mailer
     """  # noqa: D301
     connection.show(connection.ask(DeleteChild(supervisor, id)))

@@ -58,7 +58,7 @@ def trace(connection: Connection, name: str, count: int | None) -> None:
 
     \b
     tokengate trace mailer
-    tokengate trace '/shop/*' --json | jq .text
+    tokengate trace 'front/*' --json | jq .text
     """  # noqa: D301
     _follow(connection, Trace(name), count)
 

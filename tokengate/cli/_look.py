@@ -11,7 +11,7 @@ from tokengate.cli._complete import complete_actor, complete_token
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._failures import Failure, one_line_errors
 from tokengate.cli._follow import every_option, watch_answer
-from tokengate.cli._targets import SELECTORS, joined
+from tokengate.cli._targets import SELECTORS, joined, token_id
 from tokengate.control.messages import (
     COLUMNS,
     Actors,
@@ -90,6 +90,7 @@ def ps(
     \b
     tokengate ps
     tokengate ps 'operation=resize,running>30' --sort -running
+    tokengate ps 'affinity=cpu,running>5'    # computations that have run for long
     tokengate ps -w state=paused
     tokengate ps tenant=acme -o wide
     """  # noqa: D301
@@ -107,7 +108,7 @@ def ps(
 
 
 @click.command()
-@click.argument("token", type=int, metavar="ID", shell_complete=complete_token)
+@click.argument("token", callback=token_id, metavar="ID", shell_complete=complete_token)
 @connected
 def describe(connection: Connection, token: int) -> None:
     """Show all that is known of one token.
@@ -123,7 +124,7 @@ def describe(connection: Connection, token: int) -> None:
 
 
 @click.command()
-@click.argument("token", type=int, metavar="ID", shell_complete=complete_token)
+@click.argument("token", callback=token_id, metavar="ID", shell_complete=complete_token)
 @connected
 def stack(connection: Connection, token: int) -> None:
     """Show where the code of a token is, the outermost line first.
@@ -147,7 +148,7 @@ def tree(connection: Connection, root: str, system: bool, watching: bool, every:
     \b
     tokengate tree
     tokengate tree -w
-    tokengate tree /shop/payments
+    tokengate tree billing
     """  # noqa: D301
     question = Tree(root=root, system=system)
     if watching:
@@ -172,7 +173,7 @@ def actors(connection: Connection, name: str, sample: float) -> None:
     \b
     tokengate actors
     tokengate actors mailer -o wide
-    tokengate actors '/shop/*' --sample 1
+    tokengate actors 'front/*' --sample 1
     """  # noqa: D301
     rows = connection.ask(Actors(name=name, sample=sample))
     connection.show(rows)
@@ -210,7 +211,7 @@ def children(connection: Connection, supervisor: str, count: bool) -> None:
     """List the children of a supervisor, the newest first.
 
     \b
-    tokengate children /shop
-    tokengate children /shop --count
+    tokengate children billing
+    tokengate children billing --count
     """  # noqa: D301
     connection.show(connection.ask(CountChildren(supervisor) if count else WhichChildren(supervisor)))

@@ -38,6 +38,7 @@ def main(verbose: int) -> None:
     """Run services whose every call is a token that can be seen and steered.
 
     Begin with 'tokengate demo'; 'tokengate COMMAND --help' has examples.
+    A token runs away? 'tokengate ps' finds it, 'tokengate kill ID' ends it.
     """
     level = {0: logging.ERROR, 1: logging.WARNING}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")

@@ -187,7 +187,7 @@ def reroute(connection: Connection, which: Which, to: str) -> None:
 
     \b
     tokengate reroute 'operation=fetch,state=queued' --to cpu
-    tokengate reroute 42 --to /shop/mailer2
+    tokengate reroute 42 --to office/mailer2
     """  # noqa: D301
     if to in ("io", "cpu"):
         _steer(connection, Reroute(**which, affinity=to))

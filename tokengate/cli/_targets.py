@@ -32,6 +32,14 @@ SELECTOR_HELP = "'tokengate ps --help' tells how to write a SELECTOR."
 TARGET_HELP = f"TARGET is ids of tokens, or one SELECTOR ('*' for all tokens). {SELECTOR_HELP}"
 
 
+def token_id(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
+    """Return a token's id, or say how to find it."""
+    text = value.removeprefix("#")
+    if not text.isdecimal():
+        raise click.BadParameter(f"'{value}' is no id; 'tokengate ps operation={value}' lists tokens with theirs")
+    return int(text)
+
+
 class Which(TypedDict):
     """The part of every token verb that says which tokens it is for."""
 

@@ -189,7 +189,8 @@ class _Parser:
         if is_tag:
             name = _unquoted(name.removeprefix("tag."))
         is_tag = is_tag or name not in FIELDS
-        op = self._expect(_OP, f"a comparison was expected after '{name}'", "use =, !=, >, >=, < or <=")
+        remedy = f"use =, !=, >, >=, < or <=; write operation={name}, actor={name}, or the token's id"
+        op = self._expect(_OP, f"'{name}' alone is no term, a comparison was expected after it", remedy)
         value_at = self._at
         value = _unquoted(self._expect(_VALUE, f"a value was expected after '{name}{op}'", "quote it if need be"))
         try:

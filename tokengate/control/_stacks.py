@@ -23,7 +23,7 @@ from actors import IoDrain, Token
 from actors._cpu_drain import CpuDrain
 from actors._frames import find_step
 from actors._step import InContext
-from tokengate.control._selector import plain
+from tokengate.control._selector import held_of, plain
 from tokengate.control.messages import Frame, TokenStack
 
 Where: TypeAlias = Literal["thread", "task", "generator", "nowhere"]
@@ -77,7 +77,7 @@ async def stack_of(token: Token[Any]) -> TokenStack:
             break
         await trio.lowlevel.checkpoint()
     frames = await with_source(spot.frames)
-    return TokenStack(token.id, plain(token.operation), spot.where, spot.thread, frames)
+    return TokenStack(token.id, plain(token.operation), spot.where, spot.thread, frames, held_of(token))
 
 
 def spot_of(token: Token[Any]) -> Spot:

@@ -266,7 +266,7 @@ def _description(token: TokenDescription, _wide: bool) -> RenderableType:
         ("tags", tags_in_words(row.tags) or "none"),
         ("parent", "none" if row.parent is None else f"#{row.parent}"),
         ("children", " ".join(f"#{id}" for id in token.children) or "none"),
-        ("attempt", f"{row.attempt}; {row.steps} steps have begun"),
+        ("attempt", f"{row.attempt}; steps begun: {row.steps}"),
         ("age", duration(row.age)),
     ]
     if token.queued_at is not None and token.started_at is not None:
@@ -295,6 +295,8 @@ def _description(token: TokenDescription, _wide: bool) -> RenderableType:
 
 def _stack(stack: TokenStack, _wide: bool) -> RenderableType:
     where = f"{_WHERE[stack.where]} {stack.thread or ''}".rstrip()
+    if stack.held == "paused":
+        where = f"is paused on thread {stack.thread}" if stack.where == "thread" else f"{where}, and is paused"
     lines = [plain(f"#{stack.token} {stack.operation} {where}", "bold")]
     for frame in stack.frames:
         lines.extend(_frame(frame))

@@ -51,9 +51,6 @@ class ThrottleVerbs:
                 del self._throttles[name]
                 lifted.append(_row(throttle))
                 self._system.unthrottle(throttle)
-        if not lifted and not every:
-            known = ", ".join(f"'{name}'" for name in self._throttles) or "none"
-            raise BadRequest(f"there is no throttle for '{text}'; those that hold: {known}")
         return tuple(lifted)
 
     async def throttles(self, _message: m.Throttles) -> tuple[m.ThrottleRow, ...]:

@@ -200,6 +200,7 @@ class TokenStack:
             `nowhere` (it has not begun).
         thread: name of the thread, if it runs on one.
         frames: the outermost first; none when it has not begun.
+        held: as in `TokenRow`.
     """
 
     token: int
@@ -207,6 +208,7 @@ class TokenStack:
     where: Literal["thread", "task", "generator", "nowhere"]
     thread: str | None
     frames: tuple[Frame, ...]
+    held: str = ""
 
 
 @attrs.frozen

@@ -163,7 +163,7 @@ def test_lifting_what_does_not_hold_is_an_error(monkeypatch: pytest.MonkeyPatch)
         (["set", "a", "n"], "write ATTRIBUTE=JSON"),
         (["set", "a", "n=text"], "strings have quotes"),
         (["step", "7", "-n", "0"], "-n"),
-        (["describe", "seven"], "not a valid integer"),
+        (["describe", "seven"], "is no id"),
     ],
 )
 def test_what_cannot_be_meant_is_exit_code_2(

@@ -253,8 +253,8 @@ def test_a_selector_has_one_normal_form(text: str, normal: str) -> None:
 @pytest.mark.parametrize(
     ("text", "part", "remedy"),
     [
-        ("resize", "a comparison was expected after 'resize' at its end", "use =, !=, >"),
-        ("operation", "after 'operation' at its end", "use =, !="),
+        ("resize", "'resize' alone is no term, a comparison was expected after it at its end", "use =, !=, >"),
+        ("operation", "'operation' alone is no term, a comparison was expected after it at its end", "use =, !="),
         ("operation=", "a value was expected after 'operation=' at its end", "quote it"),
         ("state==running", "a value was expected after 'state=' at '=running', character 7", "quote it"),
         ("=resize", "a field or a tag was expected at '=resize', character 1", "operation, actor, affinity"),
@@ -263,7 +263,7 @@ def test_a_selector_has_one_normal_form(text: str, normal: str) -> None:
         ("operation=a b", "a comma was expected at 'b', character 13", "into quotes"),
         ("tenant='acme", "a value was expected after 'tenant=' at \"'acme\"", "quote"),
         ("'tenant'=acme", "a field or a tag was expected at", "fields are"),
-        ("*,state=running", "a comparison was expected after '*' at ',state=running'", "use ="),
+        ("*,state=running", "'*' alone is no term, a comparison was expected after it at ',state=running'", "use ="),
         ("operation>a", "'operation' is text, so '>' cannot be at 'operation>a'", "use = or !="),
         ("agee>30", "'agee' is a tag, and tags are text", "is for id, priority, parent, attempt, steps, age, running"),
         ("id=one", "'id' is a whole number, not 'one' at 'one', character 4", "digits"),
