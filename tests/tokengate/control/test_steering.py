@@ -259,14 +259,14 @@ def test_a_running_token_of_each_kind_ends(gate: Gate, door: Door, kind: Kind, m
 
 
 def test_a_paused_token_of_each_kind_ends(gate: Gate, door: Door, kind: Kind) -> None:
-    """Who is paused is let go for its end, and takes no further step of its own."""
+    """Who is paused is let go for its end, and gets no further than to its next yield points."""
     sent = kind.begin(gate, door)
     door.wait_reached()
     assert one(gate.control.pause(sent, wait=LIMIT)).outcome == "paused"
     rounds = door.rounds
 
     assert one(gate.control.terminate(sent, wait=LIMIT)).outcome == "terminated"
-    assert door.rounds <= rounds + 1
+    assert door.rounds <= rounds + 3
 
 
 def test_a_queued_token_never_runs(gate: Gate, queued: Callable[[], Token[str]]) -> None:
