@@ -71,7 +71,7 @@ class BaseActor(pykka.Actor):
     """Whether operators see the values of its tokens' arguments, as far as they are of built-in types."""
 
     redact: ClassVar[tuple[str, ...]] = ()
-    """Names of parameters of its methods of which operators see nothing."""
+    """Names of parameters of its methods, and of attributes, of which operators see nothing but the type."""
 
     _interruptible: ClassVar[bool] = True  # whether `TokenInterrupt`, a BaseException, may be raised in its code
 

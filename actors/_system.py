@@ -237,9 +237,7 @@ class ActorSystem(Observed):
             place = self._places.get(name)
             if place is not None:
                 return place
-            found = [
-                p for path, p in self._places.items() if path.endswith("/" + name) and not path.startswith(SYSTEM)
-            ]
+            found = [p for path, p in self._places.items() if path.endswith("/" + name) and not path.startswith(SYSTEM)]
         if len(found) == 1:
             return found[0]
         if found:

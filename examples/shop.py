@@ -22,8 +22,8 @@ Break more of it: let payments crash on every fifth message, and orders on every
 
     tokengate run examples/shop.py:gate -- --fail payments:0.2 --fail orders:0.05
 
-Or let the check of the fifth order run away: nothing is paid any more, until you find it from another terminal and end it
-(`tokengate ps`; docs/control.md is a guided tour).
+Or let the check of the fifth order run away: nothing is paid any more, until you find it from another terminal and end
+it (`tokengate ps`; docs/control.md is a guided tour).
 
     tokengate run examples/shop.py:gate -- --runaway 5
 """

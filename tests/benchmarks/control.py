@@ -1,9 +1,9 @@
 """How soon control answers: beside an idle gate, and while two CPU threads spin and a token blocks the io loop.
 
-Prints one JSON line for each verb and way in: 50th and 99th percentile and the longest of the calls, in milliseconds, beside an
-idle gate and under fire; and whether the 99th percentile under fire is below 50 ms.
+Prints one JSON line for each verb and way in: 50th and 99th percentile and the longest of the calls, in milliseconds,
+beside an idle gate and under fire; and whether the 99th percentile under fire is below 50 ms.
 
-    python tests/benchmarks/control.py [--calls 1000] [--verbs ps describe pause terminate] [--socket]
+    python tests/benchmarks/control.py [--calls 1000] [--verbs ps describe pause terminate] [--ways python socket]
 """
 
 from __future__ import annotations

@@ -42,3 +42,15 @@ def test_workloads_are_selected_by_the_beginning_of_their_names() -> None:
         run("run.py", "W99")
 
     assert "no workload begins with ['W99']" in caught.value.stderr
+
+
+def test_the_benchmark_of_control_prints_a_line_for_each_verb_and_way() -> None:
+    """Beside an idle gate and under fire: the median, the 99th percentile and the longest call."""
+    lines = [json.loads(line) for line in run("control.py", "--calls", "3")]
+
+    assert [line["workload"] for line in lines] == [
+        f"W9 {verb} by {way}" for way in ("python", "socket") for verb in ("ps", "describe", "pause", "terminate")
+    ]
+    for line in lines:
+        assert 0 < line["fire"]["p50_ms"] <= line["fire"]["p99_ms"] <= line["fire"]["max_ms"]
+        assert line["idle"].keys() == line["fire"].keys()

@@ -21,6 +21,7 @@ from tokengate.control import _looking
 from tokengate.control import messages as m
 from tokengate.control._checks import seconds
 from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSteerable
+from tokengate.control._state import public_attributes
 from tokengate.control._views import attributes_of, class_name
 
 # Seconds between two looks at what an actor that is drained has left.
@@ -103,8 +104,9 @@ class ActorVerbs:
         """Answer `GetState`."""
         place = self._actor(message.name)
         # A copy, made where the actor's code runs: the attributes themselves are only looked at.
-        values = await self._visited_by_us(place, _public_attributes, message.wait)
-        return m.ActorState(place.path, _looking.kind_of(place.actor_class), attributes_of(values))
+        values = await self._visited_by_us(place, public_attributes, message.wait)
+        attributes = attributes_of(values, place.controls.redact)
+        return m.ActorState(place.path, _looking.kind_of(place.actor_class), attributes)
 
     async def set_state(self, message: m.SetState) -> m.ActorOutcome:
         """Answer `SetState`."""
@@ -181,10 +183,6 @@ def _left(place: Place) -> int:
     """
     queued, at_work, running = place.mailbox.size, place.mailbox.active, len(place.drain.running())
     return queued + max(at_work, running)
-
-
-def _public_attributes(instance: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(instance).items() if not name.startswith("_")}
 
 
 def _done(place: Place, done: bool, otherwise: str) -> m.ActorOutcome:

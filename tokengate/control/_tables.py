@@ -178,7 +178,7 @@ _ATTRIBUTES: tuple[Column[Attribute | Argument], ...] = (
     Column("SIZE", lambda row: number(row.size), right=True),
     Column(
         "VALUE",
-        lambda row: "(redacted)" if isinstance(row, Argument) and row.redacted else row.value or "",
+        lambda row: "(redacted)" if row.redacted else row.value or "",
         shrinks=True,
     ),
 )

@@ -204,15 +204,19 @@ def arguments_of(token: Token[Any], show: bool, redacted: frozenset[str]) -> tup
     return tuple(shown)
 
 
-def attributes_of(values: Mapping[str, object]) -> tuple[Attribute, ...]:
+def attributes_of(values: Mapping[str, object], redacted: frozenset[str] = frozenset()) -> tuple[Attribute, ...]:
     """Return the attributes of an instance, as arguments that may be shown.
 
     Args:
         values: the instance's `__dict__`, or a copy of it.
+        redacted: names of those that are kept back.
     """
     attributes = []
     for key, value in list(values.items()):
-        attributes.append(Attribute(_name(key), class_name(type(value)), _size(value), _value(value)))
+        name = _name(key)
+        secret = name in redacted
+        size, words = (None, None) if secret else (_size(value), _value(value))
+        attributes.append(Attribute(name, class_name(type(value)), size, words, secret))
     return tuple(attributes)
 
 

@@ -318,6 +318,7 @@ class Attribute:
     type: str
     size: int | None
     value: str | None
+    redacted: bool = False
 
 
 @attrs.frozen

@@ -436,10 +436,16 @@ class EvilActor(CpuActor, metaclass=EvilMeta):
         raise EvilError("evil")
 
 
-def test_no_code_of_users_runs_on_its_loop(gate: Gate, doors: Doors, until: Until) -> None:
-    """Arguments, tags, names, instances, classes and errors are looked at from outside; evil ones change nothing."""
+@pytest.fixture
+def traps() -> Iterator[threading.Event]:
+    """Arms the traps; they are for this test only, though the classes stay."""
     trapped.clear()
+    yield armed
     armed.clear()
+
+
+def test_no_code_of_users_runs_on_its_loop(gate: Gate, doors: Doors, until: Until, traps: threading.Event) -> None:
+    """Arguments, tags, names, instances, classes and errors are looked at from outside; evil ones change nothing."""
     door = doors()
 
     @token(tags={EvilText("tenant"): EvilText("acme")}, show_arguments=True, redact=("secret",))
@@ -452,7 +458,7 @@ def test_no_code_of_users_runs_on_its_loop(gate: Gate, doors: Doors, until: Unti
         raise EvilError("evil")
 
     ref = gate.spawn(EvilActor, name="evil")
-    armed.set()
+    traps.set()
     control = gate.control
     events, watch = control.events(), control.watch("tenant=acme")
     control.throttle("tenant=acme,operation=evil", concurrency=100)

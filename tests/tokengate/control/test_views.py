@@ -422,6 +422,13 @@ def test_attributes_are_shown_in_their_order() -> None:
     )
 
 
+def test_attributes_that_are_kept_back_are_only_named() -> None:
+    """Their type is shown, and neither size nor value."""
+    found = attributes_of({"key": "secret", "total": 5}, frozenset({"key"}))
+
+    assert found == (Attribute("key", "str", None, None, True), Attribute("total", "int", None, "5"))
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.complex_numbers() | st.text() | st.binary(),
     lambda inner: (
