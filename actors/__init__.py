@@ -9,7 +9,8 @@
 #                      over all its instances), _operation_place.py (a function's)
 #   who handles it     _actor.py (what all share), _cpu_actor.py, _io_actor.py, _task_actor.py (a function),
 #                      _foreign.py (a class that was written for pykka)
-#   what it is told    _timers.py (of time), _monitor.py (of deaths), _notice.py (how such a message gets there)
+#   what it is told    _timers.py (of time), _monitor.py (of deaths), _notice.py (how such a message gets there),
+#                      _alarm.py (what is due wakes a loop)
 #   what operators do  _controls.py (what they may), _hold.py (pause, step), _interrupt.py (code that runs), _frames.py
 #                      (whose code that is), _checkpoint.py, _throttles.py, _moves.py (send a queued token elsewhere)
 #   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py or on one of

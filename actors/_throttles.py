@@ -20,8 +20,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import trio
 
+from actors._alarm import Alarm
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Throttles:
         self._grants: dict[Token[Any], tuple[Throttle, ...]] = {}
         self._numbers = count()  # of tokens, as they come to wait
         self._handed: dict[Mailbox, int] = {}  # {mailbox: how many it is about to be told of, by any thread}
-        self._sleep: trio.CancelScope | None = None  # that ends when the next token is due; touched on the loop only
+        self._alarm = Alarm("throttles", host, clock, self._due, self.let_go)
         self._sleeps_until = math.inf  # in seconds of the clock; never later than the next token is due
 
     def __bool__(self) -> bool:
@@ -271,7 +271,7 @@ class Throttles:
                 mailbox.let_begin(tokens)
             at_hand = None  # it has got its token, or there was none for it
         if look:
-            self._host.call_soon(self._look)
+            self._host.call_soon(self._alarm.look)
 
     def _ended(self, token: Token[Any]) -> None:
         with self._lock:
@@ -361,26 +361,12 @@ class Throttles:
         """Return when the next one that has somebody to take it is due; `inf` if that is no matter of time."""
         return min((q.due_at() for q in self._queues.values() if self._turns(q.mailbox) > 0), default=math.inf)
 
-    # On the loop
+    # For the alarm, without the lock
 
-    def _look(self) -> None:
-        if self._sleep is None:
-            self._sleep = trio.CancelScope()
-            self._host.start_task(self._serve, "throttles")
-        else:
-            self._sleep.deadline = self._wake_at()
-
-    async def _serve(self) -> None:
-        while True:
-            with trio.CancelScope(deadline=self._wake_at()) as self._sleep:
-                await trio.sleep_forever()
-            self.let_go()
-
-    def _wake_at(self) -> float:
-        """Return when the next token is due, in the loop's time."""
+    def _due(self) -> float:
         with self._lock:
-            due = self._sleeps_until = self._next_due()
-        return trio.current_time() + max(0.0, due - self._clock())
+            self._sleeps_until = self._next_due()
+            return self._sleeps_until
 
 
 def _let_begin(tokens: Iterable[tuple[Token[Any], Mailbox]]) -> None:

@@ -12,8 +12,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import trio
 
+from actors._alarm import Alarm
 from actors._exceptions import ActorDead
 from actors._lifecycle import TokenState
 from actors._notice import Notice, attach, detach
@@ -165,11 +165,11 @@ class Timers:
     def __init__(self, host: TrioHost, clock: Callable[[], float]) -> None:
         self._host = host
         self._clock = clock
+        self._alarm = Alarm("timers", host, clock, self._due, self._go_off)
         self._lock = threading.Lock()
         self._heap: list[tuple[float, int, Timed]] = []  # (deadline, serial number, timer)
         self._serials = count()
         self._stale = 0  # entries whose timer is no longer armed
-        self._sleep: trio.CancelScope | None = None  # that ends at the first deadline; touched on the loop only
 
     def arm(self, deadline: float, timer: Timed) -> None:
         """Have a timer go off, unless it was dropped in the meantime."""
@@ -202,26 +202,12 @@ class Timers:
 
     def look(self) -> None:
         """Look at the clock and at the first deadline again; only on the loop."""
-        if self._sleep is None:
-            self._sleep = trio.CancelScope()
-            self._host.start_task(self._serve, "timers")
-        else:
-            self._sleep.deadline = self._wake_at()
+        self._alarm.look()
 
-    async def _serve(self) -> None:
-        while True:
-            # Whoever arms an earlier timer moves the deadline, which nothing here can miss: between the end of
-            # one scope and the start of the next, the loop does nothing else.
-            with trio.CancelScope(deadline=self._wake_at()) as self._sleep:
-                await trio.sleep_forever()
-            self._go_off()
-
-    def _wake_at(self) -> float:
-        """Return when the first timer is due, in the loop's time."""
+    def _due(self) -> float:
+        """Return when the first timer is due."""
         with self._lock:
-            if not self._heap:
-                return math.inf
-            return trio.current_time() + self._heap[0][0] - self._clock()
+            return self._heap[0][0] if self._heap else math.inf
 
     def _go_off(self) -> None:
         now = self._clock()

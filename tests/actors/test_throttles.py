@@ -717,7 +717,7 @@ def test_what_waits_for_its_time_is_let_go_by_the_loop(timed: ActorSystem, clock
     assert ended == [0]
     for expected in ([0, 1], [0, 1, 2]):
         clock.now += 10.0
-        timed.system_host.call_soon(timed.throttles._look)
+        timed.system_host.call_soon(timed.throttles._alarm.look)
         settle()
         assert ended == expected
 

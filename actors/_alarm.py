@@ -1,0 +1,56 @@
+"""A task on a loop that sleeps until something is due; when that is may change at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from actors._trio_host import TrioHost
+
+
+class Alarm:
+    """Calls `ring` on a loop whenever `due` has come.
+
+    Args:
+        name: of the task, which there is from the first look on.
+        host: the loop.
+        clock: seconds, of which `due` are some.
+        due: returns when to ring next; `inf` for not at all. It is asked after each ring, and at each look.
+        ring: does what is due; it must not raise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        host: TrioHost,
+        clock: Callable[[], float],
+        due: Callable[[], float],
+        ring: Callable[[], object],
+    ) -> None:
+        self._name = name
+        self._host = host
+        self._clock = clock
+        self._due = due
+        self._ring = ring
+        self._sleep: trio.CancelScope | None = None  # that ends when it is due
+
+    def look(self) -> None:
+        """Ask again when it is due; only on the loop."""
+        if self._sleep is None:
+            self._sleep = trio.CancelScope()
+            self._host.start_task(self._serve, self._name)
+        else:
+            self._sleep.deadline = self._wake_at()
+
+    async def _serve(self) -> None:
+        while True:
+            # A look moves the deadline, which nothing here can miss: between the end of one scope and the start of
+            # the next, the loop does nothing else.
+            with trio.CancelScope(deadline=self._wake_at()) as self._sleep:
+                await trio.sleep_forever()
+            self._ring()
+
+    def _wake_at(self) -> float:
+        """Return when it is due, in the loop's time."""
+        return trio.current_time() + self._due() - self._clock()
