@@ -225,11 +225,15 @@ def line_of(code: CodeType, offset: int) -> int | None:
 
 @lru_cache(maxsize=1024)
 def loops_in_a_line(code: CodeType) -> frozenset[int]:
-    """Return where loops begin that are in one line: no line begins in them."""
+    """Return where loops begin that are in one line: no line begins in them.
+
+    A loop that does nothing is a jump to itself, which is protected by what protects the loop; other jumps may not be.
+    """
     return frozenset(
         target
         for source, target in _jumps_back(code).items()
-        if line_of(code, target) == line_of(code, source) and "JUMP" not in opname[code.co_code[target]]
+        if line_of(code, target) == line_of(code, source)
+        and (target == source or "JUMP" not in opname[code.co_code[target]])
     )
 
 
