@@ -179,7 +179,8 @@ class ActorPlace(Place):
         self.administrative = self.draining = False
         self.stop_reason = NORMAL
         self.mailbox.reopen()
-        self.drained = False
+        if self.drained:  # an operator has closed the intake, and nobody has opened it since
+            self.drain_off()
         self._note_stopped(False)
         self._start_reply = reply
         self._hand_in(Start(reply, contextvars.copy_context()), "on_start", here)

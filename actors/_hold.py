@@ -33,11 +33,11 @@ class Hold:
         "_ending",
         "_lock",
         "_parked_at",
+        "_reached",
         "_released",
         "_stepping",
         "_steps",
         "_wanted",
-        "_watchers",
         "interrupt_sent",
         "interrupt_wanted",
         "lent",
@@ -62,7 +62,7 @@ class Hold:
         self._ending = False  # whether it is let go, so that it can end
         self._parked_at: float | None = None  # since when no code of it runs, in seconds of the system's clock
         self._released: Reply[None] = Reply()  # comes when who is parked is to ask again
-        self._watchers: list[Reply[None]] = []  # of those who want to know when it is parked, or has ended
+        self._reached: Reply[None] | None = None  # comes when it is parked, let go, or has ended; one for all who ask
 
     @classmethod
     def of(cls, token: Token[Any]) -> Hold:
@@ -77,7 +77,7 @@ class Hold:
     # For operators
 
     def pause(self, *, stop_clock: bool = False) -> Reply[None]:
-        """Let no further step be taken; the reply comes when the token is parked, or has ended."""
+        """Let no further step be taken; the reply comes when the token is parked, let go again, or has ended."""
         return self._want(0, stop_clock)
 
     def step(self, n: int) -> Reply[None]:
@@ -91,6 +91,8 @@ class Hold:
             self._steps = 0
             self._stepping = False
             self._unpark()
+            reached = self._take_reached()
+        reached._set()
         return was_held
 
     def end(self) -> None:
@@ -98,9 +100,8 @@ class Hold:
         with self._lock:
             self._ending = True
             self._unpark()
-            watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            watcher._set()
+            reached = self._take_reached()
+        reached._set()
 
     @property
     def parked(self) -> bool:
@@ -131,11 +132,11 @@ class Hold:
             return self.paused_for + current, self.stopped_clock + (current if self.stop_clock else 0.0)
 
     def _want(self, steps: int, stop_clock: bool) -> Reply[None]:
-        reached: Reply[None] = Reply()
+        over: Reply[None] = Reply()
+        over._set()
         with self._lock:
             if self._ending:
-                reached._set()
-                return reached
+                return over
             if self.stop_clock is not stop_clock:
                 self._count_pause()
                 self.stop_clock = stop_clock
@@ -145,10 +146,10 @@ class Hold:
             if steps:
                 self._unpark()
             if self._parked_at is not None:
-                reached._set()
-            else:
-                self._watchers.append(reached)
-        return reached
+                return over
+            if self._reached is None:
+                self._reached = Reply()
+            return self._reached
 
     # For who drives the token's code
 
@@ -161,7 +162,7 @@ class Hold:
         """
         with self._lock:
             if self._blocked():
-                watchers = self._park()
+                reached = self._park()
             else:
                 if counted and self._steps and self._wanted:
                     self._steps -= 1
@@ -169,16 +170,15 @@ class Hold:
                 return True
         if parked is not None:
             parked(self)
-        for watcher in watchers:
-            watcher._set()
+        reached._set()
         return False
 
     def note_step(self) -> None:
         """Take note that a step is over and none has begun: the token is parked if it may take no other."""
         with self._lock:
-            watchers = self._park() if self._blocked() else []
-        for watcher in watchers:
-            watcher._set()
+            reached = self._park() if self._blocked() else None
+        if reached is not None:
+            reached._set()
 
     def leave(self) -> None:
         """Take note that the token's code runs although it is held: it has been cancelled, or told of an error."""
@@ -206,16 +206,19 @@ class Hold:
     def _blocked(self) -> bool:
         return self._wanted and not self._steps and not self._ending
 
-    def _park(self) -> list[Reply[None]]:
-        """Note that no code of it runs; return who is to be told."""
+    def _park(self) -> Reply[None]:
+        """Note that no code of it runs; return what is to come now."""
         if self._parked_at is None:
             self._parked_at = self.token._place.system.clock()
             self._released = Reply()
             if self.token._phase is _RUNNING:
                 self.token._phase = _PAUSED
         self._stepping = False
-        watchers, self._watchers = self._watchers, []
-        return watchers
+        return self._take_reached()
+
+    def _take_reached(self) -> Reply[None]:
+        reached, self._reached = self._reached, None
+        return Reply() if reached is None else reached
 
     def _unpark(self) -> None:
         if self._parked_at is not None:

@@ -6,8 +6,8 @@ than that takes, since meanwhile everyone in that code is slower. The tool id is
 free otherwise. What is counted as a step is the beginning of a line, or a jump back within one; functions that are
 called meanwhile are stepped over, unless they were running when the token was stopped.
 
-Python 3.11 has no such thing: there an interrupt is an asynchronous exception, and a pause waits for the next
-`checkpoint()`.
+Python 3.11 has no such thing, nor has a later one whose tool ids are all taken: there an interrupt is an asynchronous
+exception, and a pause waits for the next `checkpoint()`.
 
 A thread is never stopped, and never interrupted, in code that may hold a lock which others need, nor in anything that
 such code calls; nor is a trio loop ever stopped. Where a thread runs is looked at in the thread itself, at the very
@@ -75,10 +75,16 @@ class Monitor:
         self._lock = threading.Lock()
         self._tool: int | None = None
         self._events = 0
+        self._blind = False
         self._targets: dict[int, list[_Target]] = {}  # {ident of a thread: whom its code is to stop for}
         # Code is told apart by its id, since two functions may be equal.
         self._codes: dict[int, CodeType] = {}  # {id: code that is armed}
         self._uses: Counter[int] = Counter()  # {id: how many targets have it armed}
+
+    @property
+    def blind(self) -> bool:
+        """Whether other tools had all tool ids when one was needed last."""
+        return self._blind
 
     @property
     def armed(self) -> int:
@@ -178,7 +184,7 @@ class Monitor:
                 _monitoring.use_tool_id(tool, "tokengate")
             except ValueError:
                 continue
-            self._tool = tool
+            self._tool, self._blind = tool, False
             events = _monitoring.events
             self._events = events.LINE | events.JUMP | events.PY_RETURN
             _monitoring.register_callback(tool, events.LINE, self._on_line)
@@ -186,6 +192,7 @@ class Monitor:
             _monitoring.register_callback(tool, events.PY_RETURN, self._on_return)
             _monitoring.register_callback(tool, events.INSTRUCTION, self._on_instruction)
             return True
+        self._blind = True
         return False
 
     # Called by the interpreter, in whichever thread runs code that is armed
@@ -226,6 +233,20 @@ class Monitor:
         counted: bool = False,
         raising: Callable[[], bool] = bool,
     ) -> None:
+        """Do as `_stop_for` does, unless the thread has used up its recursion limit: then the next event will do."""
+        try:
+            self._stop_for(targets, frame, counted=counted, raising=raising)
+        except RecursionError:
+            pass
+
+    def _stop_for(
+        self,
+        targets: list[_Target],
+        frame: FrameType,
+        *,
+        counted: bool = False,
+        raising: Callable[[], bool] = bool,
+    ) -> None:
         """Do what holds want of the calling thread.
 
         Args:
@@ -256,9 +277,9 @@ class Monitor:
             return
         if not hold.may_step(counted=counted, parked=self.disarm):
             hold.wait_in_thread(counted=counted, parked=self.disarm)
-            if hold.ending:
+            if hold.ending and hold.token._place.controls.interruptible:
                 hold.interrupt_wanted = True
-            if hold.word or hold.ending:
+            if hold.word or hold.interrupt_wanted:
                 self.arm_frames(hold, frames)
         elif not hold.word:
             self.disarm(hold)  # nobody wants anything any more
@@ -281,7 +302,7 @@ monitor: Final = None if _monitoring is None else Monitor()
 """What stops running code, where Python has the means."""
 
 
-# Python 3.11: asynchronous exceptions
+# Where code cannot be monitored: asynchronous exceptions
 
 # Held while one is sent and while one is withdrawn: a thread that has left its step has none to come.
 _sending = threading.Lock()
@@ -362,5 +383,7 @@ def interrupt(hold: Hold) -> bool:
     hold.interrupt_wanted = True
     hold.end()  # it may have been about to park
     if monitor is not None:
-        return monitor.arm(hold)
+        armed = monitor.arm(hold)
+        if armed or not monitor.blind:
+            return armed
     return send_interrupt(hold)

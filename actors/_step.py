@@ -64,10 +64,9 @@ def before_step(hold: Hold, call: Callable[..., Any]) -> None:
 
 def after_step(hold: Hold) -> None:
     """Leave nothing behind that was meant to stop the step that is over."""
-    if monitor is None:
-        withdraw_interrupt(hold)
-    else:
+    if monitor is not None:
         monitor.disarm(hold)
+    withdraw_interrupt(hold)
 
 
 def between_steps(hold: Hold) -> None:

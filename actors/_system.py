@@ -340,7 +340,7 @@ class ActorSystem(Observed):
             # Whoever begins from now on asks; who has begun, or has been taken to begin, counts.
             began = {token for token in list(self.live.values()) if token.started_at is not None}
             began.update(token for place in places for token in place.drain.running())
-            self.throttles.open(throttle, began)
+            self.throttles.open(throttle, [token for token in began if token._place.controls.controllable])
 
     def unthrottle(self, throttle: Throttle) -> None:
         """End a throttle; what waits in it goes on."""

@@ -94,7 +94,7 @@ class Throttle:
     Attributes:
         is_open: whether it lets anything go; not while those are counted that have begun before it.
         waiting: tokens that it is for and that are kept back, by this throttle or by another one.
-        let: tokens that have its grant, and have not ended.
+        let: tokens that have its grant, and have not ended, but for those that wait for another token.
     """
 
     __slots__ = ("_next_at", "concurrency", "is_open", "let", "matches", "name", "rate", "waiting")
@@ -194,9 +194,11 @@ class Throttles:
         began = [token for token in running if throttle.matches(token)]
         with self._lock:
             for token in began:
-                if token not in throttle.let:
-                    throttle.let.add(token)
-                    self._grants[token] = (*self._grants.get(token, ()), throttle)
+                granted = self._grants.get(token, ())
+                if throttle not in granted:
+                    self._grants[token] = (*granted, throttle)
+                    if not token._waits:
+                        throttle.let.add(token)
             throttle.is_open = True
         for token in began:
             token.add_done_callback(self._ended)
@@ -206,10 +208,11 @@ class Throttles:
         """End a throttle, and let go what waits for no other."""
         with self._lock:
             self._all = tuple(one for one in self._all if one is not throttle)
-            for token in throttle.let:
-                others = tuple(one for one in self._grants.pop(token) if one is not throttle)
-                if others:
-                    self._grants[token] = others
+            for token, granted in list(self._grants.items()):
+                if throttle in granted:
+                    del self._grants[token]
+                    if others := tuple(one for one in granted if one is not throttle):
+                        self._grants[token] = others
             throttle.let.clear()
             free = self._line_up_again()
         _let_begin(free)
@@ -240,6 +243,15 @@ class Throttles:
             granted = token in self._grants
         if granted:
             token.add_done_callback(self._ended)
+
+    def note_waits(self, token: Token[Any]) -> None:
+        """Take note that a token that runs waits for another one, or no longer; meanwhile it does not count."""
+        with self._lock:
+            waits = bool(token._waits)
+            for throttle in self._grants.get(token, ()):
+                (throttle.let.discard if waits else throttle.let.add)(token)
+        if waits:
+            self.let_go()
 
     def forget(self, tokens: Iterable[Token[Any]]) -> None:
         """Take note that tokens have left a mailbox untaken; it calls `let_go` without its lock after that."""

@@ -56,12 +56,20 @@ def begin_wait(waiter: Token[Any], awaited: Awaited) -> None:
         waiter._waits = [awaited]
     else:
         waiter._waits.append(awaited)
+    _tell_throttles(waiter)
 
 
 def end_wait(waiter: Token[Any], awaited: Awaited) -> None:
     """Undo one `begin_wait`."""
     if waiter._waits is not None:
         waiter._waits.remove(awaited)
+    _tell_throttles(waiter)
+
+
+def _tell_throttles(waiter: Token[Any]) -> None:
+    throttles = waiter._place.system.throttles
+    if throttles:
+        throttles.note_waits(waiter)
 
 
 def _find_cycle(waiter: Token[Any], awaited: Awaited) -> list[Token[Any]]:

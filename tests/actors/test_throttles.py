@@ -686,6 +686,23 @@ def test_a_direct_call_queues_while_there_are_throttles(system: ActorSystem) -> 
     place.mailbox.leave()
 
 
+def test_a_token_that_waits_for_another_one_does_not_count(system: ActorSystem) -> None:
+    """With one at a time, those that call others come to their end all the same."""
+    inner = system.operation_place("inner", "cpu", generator=False, concurrency=4)
+    outer = system.operation_place("outer", "cpu", generator=False, concurrency=4)
+
+    def call(number: int) -> int:
+        return int(inner.send(inner.token("inner", int, (number,), {})).result(LIMIT))
+
+    throttle = Throttle("all", lambda _: True, None, 1)
+    system.throttle(throttle)
+    tokens = [outer.send(outer.token("outer", call, (number,), {})) for number in range(10)]
+
+    assert [token.result(LIMIT) for token in tokens] == list(range(10))
+    assert not throttle.let
+    assert not throttle.waiting
+
+
 def test_a_place_that_comes_later_is_governed(system: ActorSystem, door: Any) -> None:
     """A throttle is for the system, not for the places that it had."""
     system.throttle(Throttle("one", bool, None, 1))

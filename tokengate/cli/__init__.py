@@ -6,6 +6,7 @@
 #   _target.py      what TARGET of `run` names
 #   _stopping.py    signals that ask a gate to stop
 #   _errors.py      what is wrong with what the user typed, in one line
+#   _numbers.py     numbers that the user typed
 #
 # Commands that talk to a gate, through its socket:
 #

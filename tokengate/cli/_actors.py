@@ -10,6 +10,7 @@ import msgspec
 from tokengate.cli._complete import complete_actor
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
+from tokengate.cli._numbers import SECONDS
 from tokengate.control.messages import (
     DeleteChild,
     Drain,
@@ -29,7 +30,7 @@ _name_argument = click.argument("name", shell_complete=complete_actor)
 
 _wait_option = click.option(
     "--wait",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=5.0,
     show_default=True,
     metavar="SECONDS",

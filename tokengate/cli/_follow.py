@@ -13,11 +13,14 @@ from rich.live import Live
 
 from tokengate.cli._complete import complete_actor
 from tokengate.cli._connection import Connection, connected
+from tokengate.cli._numbers import SECONDS
 from tokengate.control.messages import Events, Message, Stream, Trace, Watch
+
+_LONGEST = 86_400.0  # seconds; no platform sleeps for as long as a float can say
 
 every_option = click.option(
     "--every",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=1.0,
     show_default=True,
     metavar="SECONDS",
@@ -31,6 +34,7 @@ _count_option = click.option(
 
 def watch_answer(connection: Connection, question: Message, every: float) -> None:
     """Ask again and again, and show each answer: on a terminal in place of the last one, else below it."""
+    every = min(every, _LONGEST)
     if connection.output == "json" or not sys.stdout.isatty():
         while True:
             connection.show_line(connection.ask(question))

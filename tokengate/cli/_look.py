@@ -11,6 +11,7 @@ from tokengate.cli._complete import complete_actor, complete_token
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._failures import Failure, one_line_errors
 from tokengate.cli._follow import every_option, watch_answer
+from tokengate.cli._numbers import SECONDS
 from tokengate.cli._targets import SELECTORS, joined, token_id
 from tokengate.control.messages import (
     COLUMNS,
@@ -161,7 +162,7 @@ def tree(connection: Connection, root: str, system: bool, watching: bool, every:
 @click.argument("name", default="", metavar="[NAME]", shell_complete=complete_actor)
 @click.option(
     "--sample",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=0.0,
     metavar="SECONDS",
     help="Watch for so long how busy they are.",

@@ -10,6 +10,7 @@ import click
 
 from tokengate import Gate, GateState, ShutdownReport, StartFailed
 from tokengate.cli._errors import UsageProblem
+from tokengate.cli._numbers import SECONDS
 from tokengate.cli._stopping import Stopping, stop_on_signals
 from tokengate.cli._target import command_line, load_target
 
@@ -17,9 +18,7 @@ from tokengate.cli._target import command_line, load_target
 @click.command()
 @click.argument("target")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS]...")
-@click.option(
-    "--shutdown", type=click.FloatRange(min=0), default=None, metavar="SECONDS", help="Time for stopping in order."
-)
+@click.option("--shutdown", type=SECONDS, default=None, metavar="SECONDS", help="Time for stopping in order.")
 def run(target: str, arguments: tuple[str, ...], shutdown: float | None) -> None:
     """Run the service that TARGET names, until SIGINT (Ctrl-C) or SIGTERM.
 

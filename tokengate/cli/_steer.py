@@ -10,6 +10,7 @@ from tokengate.cli._complete import complete_actor
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._failures import Failure
+from tokengate.cli._numbers import SECONDS, Number
 from tokengate.cli._targets import SELECTOR_HELP, TARGET_HELP, Which, on_tokens
 from tokengate.control.messages import (
     PATIENT_WAIT,
@@ -35,7 +36,7 @@ _NAMED = 5
 
 _wait_option = click.option(
     "--wait",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=PATIENT_WAIT,
     show_default=True,
     metavar="SECONDS",
@@ -120,7 +121,7 @@ def step(connection: Connection, which: Which, steps: int, wait: float) -> None:
 @_wait_option
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=1.0,
     show_default=True,
     metavar="SECONDS",
@@ -197,7 +198,7 @@ def reroute(connection: Connection, which: Which, to: str) -> None:
 
 @click.command(epilog=SELECTOR_HELP)
 @click.argument("selector", default="", metavar="[SELECTOR]")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Tokens that may begin in a second.")
+@click.option("--rate", type=Number(min=0, min_open=True), help="Tokens that may begin in a second.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Tokens that may run at once.")
 @click.option("--lift", is_flag=True, help="End the throttle of SELECTOR ('*': all of them).")
 @click.option("--list", "listing", is_flag=True, help="List the throttles that hold.")

@@ -12,10 +12,12 @@ from actors import (
     SYSTEM,
     ActorPlace,
     ActorSystem,
+    DeadlockError,
     Place,
     Reply,
     TokenGateError,
     Visit,
+    current_token,
 )
 from tokengate.control import _looking
 from tokengate.control import messages as m
@@ -71,6 +73,7 @@ class ActorVerbs:
         above = None if place.path == ROOT else place.system.find(place.path.rpartition("/")[0] or ROOT)
         if not isinstance(above, ActorPlace) or _looking.supervisor_at(above) is None:
             raise NotSteerable(f"'{place.path}' has no supervisor that could restart it")
+        _check_from_outside(place, "restarted")
         before = place.starts
         await above.ref.proxy().renew_child(place.ref)
         if place.starts == before:
@@ -133,6 +136,7 @@ class ActorVerbs:
         Raises:
             Busy: it has not come to an end in time; one that had not begun never will.
         """
+        _check_from_outside(place, "visited")
         reply: Reply[Any] = Reply()
         visit = Visit(function, reply)
         limit = seconds("wait", wait)
@@ -174,6 +178,18 @@ class ActorVerbs:
         if place.path.startswith(SYSTEM):
             raise NotSteerable(f"'{place.path}' is the runtime's own")
         return place
+
+
+def _check_from_outside(place: ActorPlace, done: str) -> None:
+    """Raise `DeadlockError` if the question that is answered was asked by a step of this very actor, which waits."""
+    asker = current_token()
+    while asker is not None and asker.parent is not None:
+        asker = place.system.live.get(asker.parent)
+        if asker is not None and asker in place.drain.running():
+            raise DeadlockError(
+                f"actor '{place.path}' asks in a step of its own, {asker!r}, to be {done}, which comes after that step; "
+                "let somebody else ask"
+            )
 
 
 def _left(place: Place) -> int:

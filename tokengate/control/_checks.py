@@ -6,6 +6,7 @@ can run code of a class that somebody derived from `str` or `int`.
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -141,12 +142,18 @@ def checked(message: object) -> m.Message:
 _LONGEST_WAIT: Final = 3600.0
 
 
-def seconds(field: str, value: float) -> float:
+def seconds(field: str, value: object) -> float:
     """Return how long somebody wants to wait, if that can be meant.
 
     Raises:
-        BadRequest: it cannot.
+        BadRequest: it cannot, or it is no number at all.
     """
-    if not 0 <= value <= _LONGEST_WAIT:
-        raise BadRequest(f"{field} is {value}; it must be a number of seconds from 0 to {_LONGEST_WAIT:g}")
-    return value
+    try:
+        number = _number(value)
+    except TypeError:
+        number = math.nan
+    if not 0 <= number <= _LONGEST_WAIT:
+        raise BadRequest(
+            f"{field} is {value_in_words(value)}; it must be a number of seconds from 0 to {_LONGEST_WAIT:g}"
+        )
+    return number

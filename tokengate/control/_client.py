@@ -20,6 +20,7 @@ from actors import TokenGateError
 from tokengate import _exceptions as _of_gates
 from tokengate.control import _exceptions as _of_control
 from tokengate.control import _protocol
+from tokengate.control._checks import seconds
 from tokengate.control._exceptions import BadRequest, RemoteError, Unreachable
 from tokengate.control._protocol import ErrorText, Reply, ServerHello
 from tokengate.control.messages import Message, Stream, StreamItem, verb_of
@@ -54,7 +55,7 @@ class ControlClient:
     def __init__(self, path: Path, timeout: float = 10.0) -> None:
         self._path = path
         self._timeout = timeout
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may close it while its own thread asks
         self._connection = _Connection(path, timeout)
         self.hello: ServerHello = self._connection.hello
 
@@ -69,7 +70,8 @@ class ControlClient:
         verb = verb_of(type(message))
         if isinstance(message, Stream):
             raise BadRequest(f"'{verb}' has no single answer; use follow()")
-        patience = self._timeout + sum(getattr(message, field, 0.0) for field in _WAITING)
+        waits = (seconds(f"{field} of {verb}", getattr(message, field, 0.0)) for field in _WAITING)
+        patience = self._timeout + sum(waits)
         with self._lock:
             id = self._connection.send(message)
             reply = self._connection.receive(id, verb, patience)
@@ -103,8 +105,10 @@ class ControlClient:
         return Subscription(connection, id, verb)
 
     def close(self) -> None:
-        """End the connection; what was asked and has not been answered is taken back."""
-        self._connection.close()
+        """End the connection; what was asked and has not been answered is taken back, and whoever waits for it woken."""
+        self._connection.hang_up()
+        with self._lock:  # whose holder reads: the file's number must not be another one's by then
+            self._connection.close()
 
     def __enter__(self) -> Self:
         return self

@@ -200,8 +200,7 @@ def encode_error(request: int | None, error: TokenGateError) -> bytes:
 
 def encode_failure(request: int | None, type: str, text: str) -> bytes:
     """Write an error of which no more than this may be said."""
-    sayable = text.encode("utf-8", "backslashreplace").decode()  # a name of a file may hold what UTF-8 does not have
-    return _line({"id": request, "error": ErrorText(type, sayable)})
+    return _line({"id": request, "error": ErrorText(type, text)})
 
 
 # --- What the client writes and reads --------------------------------------------------------------------------------
@@ -217,7 +216,13 @@ def encode_request(id: int, message: Message) -> bytes:
     if message.local:
         raise BadRequest(f"'{verb}' cannot go through a socket; call it in Python, in the gate's own process")
     try:
-        line = _line({"id": id, "verb": verb, "args": message})
+        line = _exact_line({"id": id, "verb": verb, "args": message})
+    except UnicodeEncodeError as error:
+        near = ascii(error.object[max(0, error.start - 30) : error.start + 30])
+        raise BadRequest(
+            f"arguments of '{verb}' hold {near}, which is no text: UTF-8 has no lone surrogates; "
+            "use other text, or name tokens by their ids"
+        ) from None
     except (TypeError, *_WRONG) as error:
         raise BadRequest(f"arguments of '{verb}' cannot go through a socket ({error}); use JSON's types") from None
     if len(line) > MAX_REQUEST:
@@ -246,4 +251,23 @@ def decode_reply(line: bytes) -> Reply:
 
 
 def _line(said: object) -> bytes:
+    """Write what a server says. Text that UTF-8 does not have, as the name of a file may be, has escapes instead."""
+    try:
+        return _exact_line(said)
+    except UnicodeEncodeError:
+        return _exact_line(_sayable(msgspec.to_builtins(said, str_keys=True)))
+
+
+def _exact_line(said: object) -> bytes:
     return msgspec.json.encode(said) + b"\n"
+
+
+def _sayable(said: Any) -> Any:
+    """Return what JSON is made of, with escapes for lone surrogates."""
+    if isinstance(said, str):
+        return said.encode("utf-8", "backslashreplace").decode()
+    if isinstance(said, dict):
+        return {_sayable(key): _sayable(value) for key, value in said.items()}
+    if isinstance(said, list | tuple):
+        return [_sayable(one) for one in said]
+    return said

@@ -164,6 +164,8 @@ def pause(pursuit: Pursuit, token: Token[Any], *, stop_clock: bool) -> Outcome |
             return ended(token)
         if hold.word == "paused":
             return outcome(token, "paused", clock)
+        if not hold.word:
+            return outcome(token, "refused", "somebody has let it go meanwhile")
         return outcome(token, "pause_requested", f"{_where_it_stops(token)}; {clock}")
 
     token._place.drain.hold_changed(token)
@@ -178,6 +180,8 @@ def _where_it_stops(token: Token[Any]) -> str:
         return "it stops at its next await, as soon as its loop is free"
     if monitor is None:
         return "this Python stops it at its next checkpoint() or yield only"
+    if monitor.blind:
+        return "other tools have all tool ids of sys.monitoring, so it stops at its next checkpoint() or yield only"
     return "it stops as soon as it runs Python code of its own, or at its next checkpoint() or yield"
 
 
@@ -243,8 +247,6 @@ def terminate(pursuit: Pursuit, token: Token[Any], mode: Mode, reason: str) -> O
     if mode != "cancel" and interruptible:
         hold.interrupt_wanted = True
     pursuit.begin(hold)
-    reached: Reply[Any] = Reply()
-    token.add_done_callback(lambda _token: reached._set())
 
     def conclude() -> Outcome:
         if not token.done() and mode == "kill":
@@ -263,7 +265,7 @@ def terminate(pursuit: Pursuit, token: Token[Any], mode: Mode, reason: str) -> O
             return outcome(token, "cancel_requested", "it was cancelled, and has not ended yet")
         return outcome(token, "interrupt_requested", "it runs no Python code just now, or does not let go")
 
-    return Pending(reached, conclude)
+    return Pending(token, conclude)
 
 
 def _abandon(token: Token[Any], reason: str) -> Outcome:

@@ -184,5 +184,5 @@ class TokenVerbs:
 
 
 def _runs_free(token: Token[Any]) -> bool:
-    """Tell whether a token runs and nobody holds it."""
-    return token.started_at is not None and (token._hold is None or not token._hold.word)
+    """Tell whether a token runs, freely or for some steps."""
+    return token.started_at is not None and (token._hold is None or token._hold.word != "paused")

@@ -10,7 +10,7 @@ import pytest
 import trio
 from turners import LIMIT, Door, cpu_operation
 
-from actors import ActorDead, TokenState, UnknownActor
+from actors import ActorDead, DeadlockError, TokenState, UnknownActor
 from supervisors import ChildError, ChildSpec, Ignore, Supervisor
 from tokengate import CpuActor, Gate, IoActor, StartFailed, checkpoint, token
 from tokengate.control import messages as m
@@ -324,6 +324,31 @@ def test_an_actor_that_was_drained_and_then_stopped_is_not_reopened(gate: Gate) 
         assert other.control.drain("static").outcome == "unchanged"
         assert other.control.restart_child("/", "static").outcome == "done"
         assert other.find("static").proxy().add().result(LIMIT) == 1
+
+
+def test_a_restart_does_not_undo_a_drain(gate: Gate, counter: Any) -> None:
+    """Whoever has closed the intake opens it."""
+    gate.control.drain("counter")
+    gate.control.restart("counter")
+
+    assert isinstance(counter.add().exception(LIMIT), ActorDead)
+    assert gate.control.actors("counter")[0].row.draining
+    assert gate.control.drain("counter", reopen=True).outcome == "done"
+    assert counter.add().result(LIMIT) == 1
+
+
+@pytest.mark.parametrize("kind", ["restart", "state"])
+def test_an_actor_that_asks_for_what_comes_after_its_own_step_is_told_so(gate: Gate, kind: str) -> None:
+    """It would wait for its own end; the error names the step."""
+
+    class Selfish(CpuActor):
+        def ask(self) -> str:
+            handle = gate.control.actor("selfish")
+            with pytest.raises(DeadlockError, match="Selfish.ask"):
+                getattr(handle, kind)()
+            return "told"
+
+    assert gate.spawn(Selfish, name="selfish").proxy().ask().result(LIMIT) == "told"
 
 
 def test_draining_a_suspended_actor_says_why_it_does_not_end(gate: Gate, counter: Any) -> None:

@@ -405,10 +405,52 @@ def test_pykkas_own_actors_are_never_interrupted(gate: Gate, door: Door) -> None
     sent = gate.spawn(Busy, name="busy").proxy().spin(door)
     door.wait_reached()
 
+    gate.control.pause(sent, wait=LIMIT if PAUSES_RUNNING_CODE else 0)  # one that is paused is let go, and no more
     outcome = one(gate.control.terminate(sent, wait=0))
     assert (outcome.outcome, "never interrupted" in outcome.note) == ("cancel_requested", True)
     door.open()
     assert sent.exception(LIMIT) is None
+
+
+@pytest.mark.skipif(not PAUSES_RUNNING_CODE, reason="this Python has no sys.monitoring")
+def test_a_step_while_others_are_under_way_begins_from_where_the_token_stands(gate: Gate, doors: Doors) -> None:
+    """The steps that are left are dropped, and the new ones are taken."""
+    begun = threading.Event()
+
+    @token
+    def count() -> None:
+        begun.set()
+        number = 0
+        while True:
+            number += 1
+
+    counting = count.submit()
+    assert begun.wait(LIMIT)
+    assert one(gate.control.pause(counting, wait=LIMIT)).outcome == "paused"
+    assert one(gate.control.step(counting, 10**9, wait=0)).outcome == "step_requested"
+
+    assert one(gate.control.step(counting, 1, wait=LIMIT)).outcome == "stepped"
+    assert one(gate.control.terminate(counting, wait=LIMIT)).outcome == "terminated"
+
+
+def test_asking_again_and_again_for_what_cannot_be_done_yet_leaves_nothing_behind(gate: Gate, door: Door) -> None:
+    """However often a token is to be paused, let go and ended that cannot react, nothing gathers on it."""
+
+    @token
+    def deaf(door: Door) -> None:
+        door.pass_through()
+
+    sent = deaf.submit(door)
+    door.wait_reached()
+    for _ in range(20):
+        gate.control.pause(sent, wait=0)
+        gate.control.resume(sent)
+    for _ in range(20):
+        gate.control.terminate(sent, "cancel", wait=0)
+
+    assert not sent._callbacks
+    assert sent._hold is not None
+    assert sent._hold._reached is None
 
 
 def test_a_token_whose_sender_waits_for_room_ends_when_it_is_queued(gate: Gate, doors: Doors, until: Until) -> None:
