@@ -14,7 +14,8 @@
 #   _steer.py       those that do something to tokens
 #   _actors.py      those that do something to actors, or to children of supervisors
 #   _follow.py      those that go on until Ctrl-C
-#   _top.py         `tokengate top`, with _top_state.py (what keys do), _top_screen.py (how it looks), _keys.py (keys)
+#   _top.py         `tokengate top`, with _top_state.py (what keys do), _top_screen.py (how it looks), _keys.py (keys),
+#                   and _top_asker.py (questions, and the time that answers take)
 #   _shell.py       `tokengate shell`
 #   _completion.py  `tokengate completion`, with _complete.py (what Tab offers)
 #   _connection.py  the way to the gate, and from an answer to the screen

@@ -69,8 +69,13 @@ class Connection:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection, and wake a thread that waits for an answer; again does nothing."""
         if self._client is not None:
-            self._client.close()
+            client, self._client = self._client, None
+            client.close()
 
     def ask(self, message: Message) -> Any:
         """Return the gate's answer."""

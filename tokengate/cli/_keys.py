@@ -9,7 +9,7 @@ import select
 import termios
 import tty
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 _NAMES = {
     "\x1b": "escape",
@@ -38,6 +38,12 @@ def keys_in(text: str) -> list[str]:
     return [key for key in keys if key]
 
 
+class HasFileno(Protocol):
+    """What can be waited for: a file, or what has one."""
+
+    def fileno(self) -> int: ...
+
+
 class Keys:
     """Keys from a terminal, which tells them at once and does not show them, for the length of a block.
 
@@ -62,19 +68,23 @@ class Keys:
     ) -> None:
         termios.tcsetattr(self._descriptor, termios.TCSAFLUSH, self._before)
 
-    def read(self, timeout: float) -> list[str]:
+    def read(self, timeout: float, *others: HasFileno) -> list[str]:
         """Return the keys that were pressed, as soon as there is one; none after some seconds without.
+
+        Args:
+            timeout: the seconds.
+            others: what else ends the waiting, once it can be read.
 
         Raises:
             EOFError: the terminal is gone.
         """
-        text = self._receive(timeout)
+        text = self._receive(timeout, *others)
         if text.endswith(("\x1b", "\x1b[", "\x1bO")):
             text += self._receive(_REST)
         return keys_in(text)
 
-    def _receive(self, timeout: float) -> str:
-        if not select.select([self._descriptor], [], [], timeout)[0]:
+    def _receive(self, timeout: float, *others: HasFileno) -> str:
+        if self._descriptor not in select.select([self._descriptor, *others], [], [], timeout)[0]:
             return ""
         received = os.read(self._descriptor, 1024)
         if not received:

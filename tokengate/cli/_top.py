@@ -17,10 +17,12 @@ from actors import TokenGateError
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._keys import Keys
+from tokengate.cli._numbers import Number
+from tokengate.cli._top_asker import Answer, Asker
 from tokengate.cli._top_screen import screen
 from tokengate.cli._top_state import HELP, TopState
 from tokengate.control._exceptions import Unreachable
-from tokengate.control.messages import Info, Message
+from tokengate.control.messages import Info
 
 # Seconds after which a terminal that has changed its size is drawn anew.
 _LOOK = 0.2
@@ -30,7 +32,7 @@ _LOOK = 0.2
 @click.argument("selector", default="")
 @click.option(
     "--every",
-    type=click.FloatRange(min=0.05),
+    type=Number(min=0.05),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
@@ -49,9 +51,8 @@ def top(connection: Connection, selector: str, every: float) -> None:
     if connection.output == "json" or not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageProblem("top needs a terminal, and prints no JSON; 'tokengate ps -w' does without, and does")
     state = TopState(selector="" if selector == "*" else selector)
-    _refresh(
-        connection, state
-    )  # before the screen changes, so that what is wrong at the start is said below the command
+    # Before the screen changes, so that what is wrong at the start is said below the command.
+    state.show(connection.ask(Info()), connection.ask(state.question))
     console = Console(highlight=False)
     with (
         _ended_by_sigterm(),
@@ -63,34 +64,34 @@ def top(connection: Connection, selector: str, every: float) -> None:
 
 def _run(connection: Connection, state: TopState, keys: Keys, live: Live, every: float) -> None:
     due = time.monotonic() + every
-    while not state.closed:
-        live.update(screen(state, live.console.height), refresh=True)
-        for key in keys.read(max(0.0, min(_LOOK, due - time.monotonic()))):
-            question = state.press(key)
-            if question is not None:
-                _ask(connection, state, question)
-        if state.stale or time.monotonic() >= due:
-            try:
-                _refresh(connection, state)
-            except Unreachable:
-                raise
-            except TokenGateError as error:
-                state.refuse(str(error))
-            due = time.monotonic() + every
+    with Asker(connection) as asker:
+        while not state.closed:
+            live.update(screen(state, live.console.height), refresh=True)
+            for key in keys.read(max(0.0, min(_LOOK, due - time.monotonic())) if state.silence is None else _LOOK, asker):
+                question = state.press(key)
+                if question is not None:
+                    asker.ask(question)
+            while answer := asker.take():
+                _take(state, answer)
+                due = time.monotonic() + every
+            if asker.silence is None and (state.stale or time.monotonic() >= due):
+                state.stale = False
+                asker.ask(Info(), state.question)
+            state.silence = asker.silence
 
 
-def _ask(connection: Connection, state: TopState, question: Message) -> None:
-    try:
-        state.answer(connection.ask(question))
-    except Unreachable:
-        raise
-    except TokenGateError as error:
-        state.refuse(str(error))
-
-
-def _refresh(connection: Connection, state: TopState) -> None:
-    state.stale = False
-    state.show(connection.ask(Info()), connection.ask(state.question))
+def _take(state: TopState, answer: Answer) -> None:
+    """Show an answer, or the error that it is; raise one that says that there is no gate any more."""
+    if isinstance(answer.error, Unreachable):
+        raise answer.error
+    if isinstance(answer.error, TokenGateError):
+        state.refuse(str(answer.error))
+    elif answer.error is not None:
+        raise answer.error
+    elif len(answer.answers) == 1:
+        state.answer(answer.answers[0])
+    elif answer.questions[-1] == state.question:
+        state.show(*answer.answers)
 
 
 @contextmanager

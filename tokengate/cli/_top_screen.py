@@ -29,11 +29,12 @@ def _header(state: TopState) -> tuple[Text, Text, Text]:
         return plain("asking the gate", "dim"), plain(""), plain("")
     tokens = ", ".join(f"{count:,} {name}" for name, count in info.tokens.items() if count) or "none"
     closing = "" if info.state == "open" else f" ({info.state})"
+    silent = f" does not answer ({state.silence:.0f} s)" if state.late else ""
     abandoned = f", {len(info.abandoned)} abandoned" if info.abandoned else ""
     shown = f"{page.matching:,} of {page.live:,} live" if state.selector else f"{page.live:,} live"
     return (
         plain(
-            f"{info.name}@{info.pid}{closing}  up {duration(info.uptime)}  "
+            f"{info.name}@{info.pid}{closing}{silent}  up {duration(info.uptime)}  "
             f"threads {info.threads}, {info.blocked} blocked{abandoned}  restarts {info.restarts:,}",
             "bold",
         ),

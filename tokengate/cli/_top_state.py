@@ -28,6 +28,9 @@ _LIMIT = 500
 
 _PAGE = 10
 
+# Seconds without an answer after which the gate is said to give none.
+_LATE = 1.0
+
 HELP = "j k select  p pause  t step  K kill  s sort  / filter  space refresh  q quit"
 
 
@@ -45,6 +48,7 @@ class TopState:
         stale: whether the gate is to be asked anew.
         closed: whether the user has had enough.
         info, page: what the gate has said.
+        silence: the seconds for which it has left a question without an answer; None without a question.
     """
 
     selector: str = ""
@@ -57,6 +61,7 @@ class TopState:
     closed: bool = False
     info: GateInfo | None = None
     page: TokenPage = attrs.field(factory=lambda: TokenPage((), 0, 0, 0))
+    silence: float | None = None
     _sort: int = 0
     _good: str = ""  # the last selector that the gate could read
 
@@ -79,6 +84,11 @@ class TopState:
     def question(self) -> Tokens:
         """What to ask the gate for."""
         return Tokens(selector=self.selector, sort=self.sort, limit=_LIMIT)
+
+    @property
+    def late(self) -> bool:
+        """Whether the gate does not answer."""
+        return self.silence is not None and self.silence >= _LATE
 
     def window(self, height: int) -> Sequence[TokenRow]:
         """Return the rows that fit, the selected one among them."""
@@ -117,8 +127,15 @@ class TopState:
             self._type(key)
             return None
         if self.mode == "confirm":
-            return self._confirm(key)
-        return self._list(key)
+            return self._unless_late(self._confirm(key))
+        return self._unless_late(self._list(key))
+
+    def _unless_late(self, question: Message | None) -> Message | None:
+        """Return what may be asked: nothing that a gate which does not answer would do at some other time."""
+        if question is not None and self.late:
+            self.note = "the gate does not answer; nothing was asked for"
+            return None
+        return question
 
     def _type(self, key: str) -> None:
         if key == "enter":

@@ -187,8 +187,8 @@ def _check_from_outside(place: ActorPlace, done: str) -> None:
         asker = place.system.live.get(asker.parent)
         if asker is not None and asker in place.drain.running():
             raise DeadlockError(
-                f"actor '{place.path}' asks in a step of its own, {asker!r}, to be {done}, which comes after that step; "
-                "let somebody else ask"
+                f"actor '{place.path}' asks in a step of its own, {asker!r}, to be {done}, which comes after that "
+                "step; let somebody else ask"
             )
 
 

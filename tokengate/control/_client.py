@@ -105,7 +105,7 @@ class ControlClient:
         return Subscription(connection, id, verb)
 
     def close(self) -> None:
-        """End the connection; what was asked and has not been answered is taken back, and whoever waits for it woken."""
+        """End the connection: what has not been answered is taken back, and a thread that waits for it is woken."""
         self._connection.hang_up()
         with self._lock:  # whose holder reads: the file's number must not be another one's by then
             self._connection.close()

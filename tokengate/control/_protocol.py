@@ -220,7 +220,7 @@ def encode_request(id: int, message: Message) -> bytes:
     except UnicodeEncodeError as error:
         near = ascii(error.object[max(0, error.start - 30) : error.start + 30])
         raise BadRequest(
-            f"arguments of '{verb}' hold {near}, which is no text: UTF-8 has no lone surrogates; "
+            f"arguments of '{verb}' cannot go through a socket: {near} is no text, since UTF-8 has no lone surrogates; "
             "use other text, or name tokens by their ids"
         ) from None
     except (TypeError, *_WRONG) as error:

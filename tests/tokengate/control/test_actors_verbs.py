@@ -344,7 +344,7 @@ def test_an_actor_that_asks_for_what_comes_after_its_own_step_is_told_so(gate: G
     class Selfish(CpuActor):
         def ask(self) -> str:
             handle = gate.control.actor("selfish")
-            with pytest.raises(DeadlockError, match="Selfish.ask"):
+            with pytest.raises(DeadlockError, match=r"Selfish\.ask"):
                 getattr(handle, kind)()
             return "told"
 
