@@ -62,6 +62,7 @@ class Connection:
         self.output = output
         self._gate = gate
         self._client: Client | None = None
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -73,9 +74,9 @@ class Connection:
 
     def close(self) -> None:
         """End the connection, and wake a thread that waits for an answer; again does nothing."""
-        if self._client is not None:
-            client, self._client = self._client, None
-            client.close()
+        if self._client is not None and not self._closed:
+            self._closed = True
+            self._client.close()
 
     def ask(self, message: Message) -> Any:
         """Return the gate's answer."""

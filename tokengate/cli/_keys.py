@@ -84,7 +84,8 @@ class Keys:
         return keys_in(text)
 
     def _receive(self, timeout: float, *others: HasFileno) -> str:
-        if self._descriptor not in select.select([self._descriptor, *others], [], [], timeout)[0]:
+        watched: list[int | HasFileno] = [self._descriptor, *others]
+        if self._descriptor not in select.select(watched, [], [], timeout)[0]:
             return ""
         received = os.read(self._descriptor, 1024)
         if not received:

@@ -67,11 +67,12 @@ def _run(connection: Connection, state: TopState, keys: Keys, live: Live, every:
     with Asker(connection) as asker:
         while not state.closed:
             live.update(screen(state, live.console.height), refresh=True)
-            for key in keys.read(max(0.0, min(_LOOK, due - time.monotonic())) if state.silence is None else _LOOK, asker):
+            patience = min(_LOOK, due - time.monotonic()) if state.silence is None else _LOOK
+            for key in keys.read(max(0.0, patience), asker):
                 question = state.press(key)
                 if question is not None:
                     asker.ask(question)
-            while answer := asker.take():
+            while (answer := asker.take()) is not None:
                 _take(state, answer)
                 due = time.monotonic() + every
             if asker.silence is None and (state.stale or time.monotonic() >= due):
@@ -84,14 +85,17 @@ def _take(state: TopState, answer: Answer) -> None:
     """Show an answer, or the error that it is; raise one that says that there is no gate any more."""
     if isinstance(answer.error, Unreachable):
         raise answer.error
+    refresh = len(answer.questions) > 1
+    if refresh and answer.questions[-1] != state.question:
+        return  # the user wants to see something else by now, which is asked for next
     if isinstance(answer.error, TokenGateError):
         state.refuse(str(answer.error))
     elif answer.error is not None:
         raise answer.error
-    elif len(answer.answers) == 1:
-        state.answer(answer.answers[0])
-    elif answer.questions[-1] == state.question:
+    elif refresh:
         state.show(*answer.answers)
+    else:
+        state.answer(*answer.answers)
 
 
 @contextmanager

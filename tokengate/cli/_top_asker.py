@@ -45,7 +45,7 @@ class Asker:
         self._questions: SimpleQueue[tuple[Message, ...]] = SimpleQueue()  # none are the end
         self._answers: deque[Answer] = deque()
         self._asked: deque[float] = deque()  # when, by the monotonic clock, for each that is not taken
-        self._thread = threading.Thread(target=self._work, name="tokengate-top")
+        self._thread = threading.Thread(target=self._work, name="tokengate-top", daemon=True)
         self._wakes, self._woken = socket.socketpair()
 
     def __enter__(self) -> Self:

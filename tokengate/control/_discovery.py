@@ -312,7 +312,6 @@ class _Visit:
         return False
 
 
-
 def _which(name: str | None) -> str:
     return "gate" if name is None else f"gate '{name}'"
 

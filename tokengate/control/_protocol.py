@@ -23,6 +23,8 @@ then by items, until it ends, fails, or is cancelled by the client:
     server  {"id": 3, "end": true}
 
 One that is cancelled before it has begun has the end only. An error without an id is about the line or the connection.
+Text that UTF-8 does not have, such as the name of a file that is no text, comes with escapes from the server, and
+cannot be asked for.
 The verbs are `VERBS`, their arguments the fields of the messages. A client that closes its side takes back what it has
 asked for. Nothing is ever unpickled or evaluated.
 """
@@ -265,7 +267,7 @@ def _exact_line(said: object) -> bytes:
 def _sayable(said: Any) -> Any:
     """Return what JSON is made of, with escapes for lone surrogates."""
     if isinstance(said, str):
-        return said.encode("utf-8", "backslashreplace").decode()
+        return str.encode(said, "utf-8", "backslashreplace").decode()  # not its own, which a user may have written
     if isinstance(said, dict):
         return {_sayable(key): _sayable(value) for key, value in said.items()}
     if isinstance(said, list | tuple):

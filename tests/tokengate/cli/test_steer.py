@@ -175,3 +175,22 @@ def test_what_cannot_be_meant_is_exit_code_2(
     assert result.exit_code == 2
     assert remedy in result.stderr
     assert gate.asked == []
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pause 7 --wait", "step 7 --wait", "kill 7 --wait", "kill 7 --grace", "drain mailer --wait",
+        "state mailer --wait", "actors --sample", "ps -w --every", "top --every", "throttle * --rate",
+    ],
+)  # fmt: skip
+def test_a_number_must_be_finite(monkeypatch: pytest.MonkeyPatch, line: str, number: str) -> None:
+    """The error names option and value; the gate is not even asked."""
+    gate, result = run(monkeypatch, [*line.split(), number], {})
+    option = line.rsplit(maxsplit=1)[-1]
+
+    assert result.exit_code == 2, result.output
+    assert f"Invalid value for '{option}'" in result.stderr
+    assert number in result.stderr
+    assert gate.asked == []

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import select
+import socket
 import termios
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +19,9 @@ from rich.live import Live
 
 from tokengate.cli import _connection
 from tokengate.cli._connection import Connection
-from tokengate.cli._keys import Keys, keys_in
-from tokengate.cli._top import _run
+from tokengate.cli._keys import HasFileno, Keys, keys_in
+from tokengate.cli._top import _run, _take
+from tokengate.cli._top_asker import Answer
 from tokengate.cli._top_screen import screen
 from tokengate.cli._top_state import SORTS, TopState
 from tokengate.control._exceptions import BadSelector, NotSteerable, Unreachable
@@ -34,6 +39,8 @@ from tokengate.control.messages import (
     TokenRow,
     Tokens,
 )
+
+LIMIT = 10.0  # seconds; reached only when a test fails
 
 INFO = GateInfo("shop", 4711, "0.1", "3.13", "open", 4000.0, {"running": 3, "queued": 0}, 7, 2, 8, 1, ("x",), True)
 
@@ -293,13 +300,28 @@ def test_keys_come_at_once_and_whole(terminal: tuple[int, int]) -> None:
         assert keys.read(5) == ["ü", "up"]
 
 
-class Typed:
-    """Keys that were typed before; Ctrl-C after them."""
+def test_an_answer_is_not_waited_for_till_the_next_key(terminal: tuple[int, int]) -> None:
+    """What can be read ends the waiting for keys, and takes none away."""
+    outside, inside = terminal
+    wakes, woken = socket.socketpair()
+    with wakes, woken, Keys(inside) as keys:
+        wakes.send(b"!")
+        assert keys.read(60, woken) == []
+        os.write(outside, b"q")
+        assert keys.read(60, woken) == ["q"]
 
-    def __init__(self, *keys: str) -> None:
+
+class Typed:
+    """Keys, each of which is typed when all has been answered that was asked before; Ctrl-C after them."""
+
+    def __init__(self, state: TopState, *keys: str) -> None:
+        self.state = state
         self.keys = list(keys)
 
-    def read(self, _timeout: float) -> list[str]:
+    def read(self, _timeout: float, answers: HasFileno) -> list[str]:
+        if self.state.silence is not None:
+            assert select.select([answers], [], [], LIMIT)[0]
+            return []
         if not self.keys:
             raise KeyboardInterrupt
         return [self.keys.pop(0)]
@@ -311,7 +333,7 @@ def play(monkeypatch: pytest.MonkeyPatch, answers: dict[type[Message], Any], *ke
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
     state = state_of(row(7), row(8))
     with Connection(None, "table") as connection, Live(console=console, screen=True, auto_refresh=False) as live:
-        _run(connection, state, Typed(*keys), live, 1000.0)  # type: ignore[arg-type]
+        _run(connection, state, Typed(state, *keys), live, 1000.0)  # type: ignore[arg-type]
     return gate, state
 
 
@@ -338,6 +360,95 @@ def test_a_gate_that_goes_away_ends_it(monkeypatch: pytest.MonkeyPatch, kind: ty
     """The error is told below, when the terminal has been put back."""
     with pytest.raises(Unreachable):
         play(monkeypatch, {kind: Unreachable("gate 'shop' went away")}, "p" if kind is Pause else " ", "q")
+
+
+class Hung:
+    """A client of a gate that does not answer, until it is closed."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.closed = threading.Event()
+
+    def ask(self, _message: Message) -> Any:
+        self.asked.set()
+        assert self.closed.wait(LIMIT)
+        raise Unreachable("gate 'shop' went away")
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class TypedAfter:
+    """Keys that are typed once the gate has been asked, and has not answered for some seconds."""
+
+    def __init__(self, hung: Hung, state: TopState, seconds: float, *keys: str) -> None:
+        self.hung, self.state, self.seconds = hung, state, seconds
+        self.keys = list(keys)
+        self.seen: list[str] = []
+
+    def read(self, _timeout: float, _answers: HasFileno) -> list[str]:
+        if self.state.silence is None:
+            return []
+        assert self.hung.asked.wait(LIMIT)
+        self.state.silence = self.seconds
+        self.seen = drawn(self.state)
+        if not self.keys:
+            raise KeyboardInterrupt
+        return [self.keys.pop(0)]
+
+
+@pytest.mark.parametrize("keys", [["j", "q"], ["j"]])
+def test_keys_work_while_the_gate_does_not_answer(monkeypatch: pytest.MonkeyPatch, keys: list[str]) -> None:
+    """It says so and for how long; q and Ctrl-C end it at once, and no thread stays behind."""
+    hung = Hung()
+    monkeypatch.setattr(_connection, "connect", lambda _name: hung)
+    state = state_of(row(7), row(8))
+    state.stale = True
+    typed = TypedAfter(hung, state, 3.0, *keys)
+    before = threading.active_count()
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
+    with (
+        contextlib.nullcontext() if "q" in keys else pytest.raises(KeyboardInterrupt),
+        Connection(None, "table") as connection,
+        Live(console=console, screen=True, auto_refresh=False) as live,
+    ):
+        _run(connection, state, typed, live, 1000.0)  # type: ignore[arg-type]
+
+    assert selected(state) == 8
+    assert "shop@4711 does not answer (3 s)" in typed.seen[0]
+    assert hung.closed.is_set()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("keys", [["p"], ["t"], ["K", "y"]])
+def test_a_gate_that_does_not_answer_is_asked_for_nothing_more(keys: list[str]) -> None:
+    """It might do it much later, when nobody wants it any more; after a moment without an answer keys still work."""
+    state = state_of(row(7))
+    state.silence = 0.5
+    assert press(state, *keys) is not None
+    state.silence = 1.0
+
+    assert press(state, *keys) is None
+    assert drawn(state)[-1] == "the gate does not answer; nothing was asked for"
+
+
+def test_an_answer_to_a_question_that_was_changed_meanwhile_is_not_shown() -> None:
+    """Neither rows of another selector are, nor is the new selector given up for an error of the old one."""
+    state = state_of(row(7))
+    old = state.question
+    press(state, "/", *"id=8", "enter")
+    _take(state, Answer((Info(), old), (INFO, page(row(9)))))
+    _take(state, Answer((Info(), old), error=BadSelector("'!'")))
+
+    assert (state.stale, state.selector, selected(state), state.note) == (True, "id=8", 7, "")
+    _take(state, Answer((Info(), state.question), (INFO, page(row(8)))))
+    assert (state.stale, selected(state)) == (False, 8)
+
+
+def test_a_fault_of_our_own_is_not_taken_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the command, as it would in its own thread."""
+    with pytest.raises(ZeroDivisionError):
+        play(monkeypatch, {Pause: ZeroDivisionError()}, "p", "q")
 
 
 def test_it_needs_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

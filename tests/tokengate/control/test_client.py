@@ -228,6 +228,59 @@ def test_what_cannot_be_asked_is_refused_here(
     assert client.ask(Throttles()) == ()
 
 
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (Pause(ids=(1,), wait=float("nan")), "wait of pause is nan; it must be a number of seconds from 0 to 3600"),
+        (Drain("a", wait=float("inf")), "wait of drain is inf; it must be"),
+        (Terminate(ids=(1,), grace=-1.0), "grace of terminate is -1.0; it must be"),
+        (Actors(sample=1e308), r"sample of actors is 1e\+308; it must be"),
+        (Pause(ids=(1,), wait="x"), "wait of pause is 'x'; it must be a number of seconds"),  # type: ignore[arg-type]
+        (Pause(ids=(1,), wait=None), "wait of pause is None; it must be"),  # type: ignore[arg-type]
+        (Pause(ids=(1,), wait=10**400), r"wait of pause is \(an int of .* bits\); it must be"),
+        (Pause(ids=(1,), wait=True), "wait of pause is True; it must be"),
+    ],
+)
+def test_a_time_that_cannot_be_waited_for_is_refused_here(
+    message: Message, said: str, desk: FakeBackend, client: ControlClient
+) -> None:
+    """It is never added to the client's own patience, and the connection is as good as before."""
+    desk.answers[Throttles] = ()
+    with pytest.raises(BadRequest, match=said):
+        client.ask(message)
+
+    assert client.ask(Throttles()) == ()
+
+
+def test_a_thread_that_waits_for_an_answer_is_woken_when_another_one_closes_the_client(
+    desk: FakeBackend, client: ControlClient
+) -> None:
+    """Whoever has had enough of a gate that does not answer leaves no thread behind."""
+    asks, got = threading.Event(), []
+
+    async def wait(message: Info) -> None:
+        asks.set()
+        await trio.sleep_forever()
+
+    desk.answers[Info] = wait
+
+    def ask() -> None:
+        try:
+            client.ask(Info())
+        except Unreachable as error:
+            got.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert asks.wait(LIMIT)
+    client.close()
+    thread.join(LIMIT)
+
+    assert not thread.is_alive()
+    assert got == [f"gate 'gate' (pid {os.getpid()}) went away; it may have closed"]
+    client.close()
+
+
 def test_an_answer_that_does_not_fit_its_question_is_an_error(desk: FakeBackend, client: ControlClient) -> None:
     """A gate of another version is told of, not half understood."""
     desk.answers[Info] = "no info"

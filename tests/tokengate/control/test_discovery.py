@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import selectors
 import socket
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +70,32 @@ def test_the_directory_is_the_one_that_was_set(tmp_path: Path, monkeypatch: pyte
     assert chosen == Path("/chosen")
     assert of_user == Path("/of_user/tokengate")
     assert runtime_directory() == tmp_path / f"tokengate-{os.geteuid()}"
+
+
+def test_a_relative_directory_is_absolute_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a gate finds its socket again, and removes it, after the process has changed its directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", "run")
+    chosen = runtime_directory()
+    monkeypatch.delenv("TOKENGATE_RUNTIME_DIR")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "of_user")
+
+    assert chosen == tmp_path / "run"
+    assert runtime_directory() == tmp_path / "of_user" / "tokengate"
+
+
+@pytest.mark.parametrize("given", [None, Path("run")])
+def test_the_path_of_a_socket_is_absolute(
+    given: Path | None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever says where it is to be, and however."""
+    place = tmp_path_factory.mktemp("run")
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", "run")
+    listening, path = listen("gate", given)
+    listening.close()
+
+    assert path.parent == place / "run"
 
 
 def test_directory_and_socket_are_the_users_alone(directory: Path) -> None:
@@ -228,6 +256,155 @@ def test_a_gate_that_does_not_answer_is_told_of_and_kept(directory: Path, monkey
             find_gate("mute")
 
     assert found == [FoundGate("mute", os.getpid(), path, answers=False)]
+
+
+@contextmanager
+def _mute(*names: str) -> Iterator[list[Path]]:
+    """Sockets at which nobody says anything."""
+    with ExitStack() as opened:
+        made = [listen(name) for name in names]
+        for listening, _ in made:
+            opened.enter_context(listening)
+        yield [path for _, path in made]
+
+
+def _never(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever waits for all gates wait until the test fails."""
+    monkeypatch.setattr(_discovery, "_HELLO_SECONDS", 1e6)
+
+
+class _Clock:
+    """Time that passes only while somebody waits in vain, and at once then.
+
+    Attributes:
+        waits: for how long each has been.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.waits: list[float] = []
+        clock = self
+
+        class Selector(selectors.DefaultSelector):
+            def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+                assert timeout is not None
+                ready = super().select(0.01)
+                if not ready:
+                    clock.waits.append(timeout)
+                    clock.now += timeout
+                return ready
+
+        monkeypatch.setattr(_discovery.selectors, "DefaultSelector", Selector)
+        monkeypatch.setattr(_discovery.time, "monotonic", lambda: self.now)
+
+
+def test_gates_that_do_not_answer_are_waited_for_together(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten of them cost the second that one costs."""
+    clock = _Clock(monkeypatch)
+    with _mute(*"abcdefghij") as paths, _gate("k") as healthy:
+        found = find_gates()
+
+    assert [(gate.path, gate.answers) for gate in found] == [*((path, False) for path in paths), (healthy, True)]
+    assert sum(clock.waits) == pytest.approx(1.0)
+
+
+def test_a_gate_that_trickles_has_no_more_time_than_one_that_is_silent(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is for the whole hello, not for each byte of it."""
+    clock = iter(range(1000))
+    monkeypatch.setattr(_discovery, "_HELLO_SECONDS", 5.5)
+    monkeypatch.setattr(_discovery.time, "monotonic", lambda: next(clock))
+    listening, path = listen("trickle")
+    done = threading.Event()
+
+    def trickle() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            while not done.is_set():
+                try:
+                    connection.sendall(b" ")
+                except ConnectionError:
+                    return
+
+    thread = threading.Thread(target=trickle)
+    with listening:
+        thread.start()
+        found = find_gates()
+        done.set()
+        thread.join()
+
+    assert found == [FoundGate("trickle", os.getpid(), path, answers=False)]
+
+
+def test_a_named_gate_is_found_without_waiting_for_others(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by its address, by the name of its file, and by a name that its file has not all of."""
+    _never(monkeypatch)
+    pid = os.getpid()
+    with _mute("stopped", "shop2"), _gate("shop") as path, _gate("b b@" + "c" * 40) as other:
+        assert [find_gate(name).path for name in ("shop", f"shop@{pid}", path.stem)] == [path] * 3
+        assert find_gate("b b@" + "c" * 40).path == other
+
+
+def test_a_gate_that_does_not_answer_is_meant_by_what_its_file_says(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own name, of which the file has not all, cannot be asked for."""
+    monkeypatch.setattr(_discovery, "_HELLO_SECONDS", 0.05)
+    with _mute("b b"), pytest.raises(Unreachable, match=f"b_b@{os.getpid()} does not answer"):
+        find_gate("b b")
+
+
+def test_a_gate_whose_backlog_is_full_is_asked_again(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has much to do is found as soon as it has room."""
+    _never(monkeypatch)
+    monkeypatch.setattr(_discovery, "_BACKLOG", 0)
+    listening, path = listen("busy")
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(10)]
+    hello = encode_server_hello(ServerHello(PROTOCOL, "busy", os.getpid(), "1.0"))
+    full = threading.Event()
+    connect = socket.socket.connect
+
+    class Socket(socket.socket):
+        def connect(self, address: Any) -> None:
+            try:
+                connect(self, address)
+            except BlockingIOError:
+                full.set()
+                raise
+
+    def serve() -> None:
+        assert full.wait(10)
+        while True:
+            connection, _ = listening.accept()
+            with connection:
+                try:
+                    connection.sendall(hello)
+                    if connection.recv(1) == b"!":
+                        return
+                except ConnectionError:
+                    pass
+
+    thread = threading.Thread(target=serve)
+    try:
+        for client in clients:
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.connect(os.fspath(path))
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_WR)
+        monkeypatch.setattr(socket, "socket", Socket)
+        thread.start()
+        found = find_gates()
+        with Socket(socket.AF_UNIX) as last:
+            last.connect(os.fspath(path))
+            last.sendall(b"!")
+            thread.join()
+    finally:
+        for one in (*clients, listening):
+            one.close()
+
+    assert found == [FoundGate("busy", os.getpid(), path)]
 
 
 def test_the_only_gate_needs_no_name(directory: Path) -> None:

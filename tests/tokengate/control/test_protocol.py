@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import attrs
@@ -21,10 +22,14 @@ from tokengate.control.messages import (
     Stream,
     StreamItem,
     Throttle,
+    TokenPage,
+    TokenRow,
     Tokens,
     Visit,
     verb_of,
 )
+
+_ROW = TokenRow(1, "resize", "/gate/operations/resize", "cpu", "running", 0, {"a": "b"}, None, 1, 3, 1.5, 0.5)
 
 # {field: a value that JSON has}
 _VALUES: dict[str, Any] = {
@@ -179,6 +184,20 @@ def test_text_that_utf_8_does_not_have_is_told_nevertheless() -> None:
     assert told == _protocol.ErrorText("UnknownToken", "file \\udcff")
 
 
+def test_answers_and_items_with_text_that_utf_8_does_not_have_are_given_nevertheless() -> None:
+    """Names and tags may be those of files; one such token must not hide all others from `ps`."""
+    name = os.fsdecode(b"caf\xe9.png")
+    rows = (attrs.evolve(_ROW, operation=name, tags={name: name}), _ROW)
+    result = _protocol.decode_reply(_protocol.encode_result(1, TokenPage(rows, 2, 2, 0)))
+    item = _protocol.decode_reply(_protocol.encode_item(2, StreamItem(1.5, "dead_letter", "/a", None, name))).item
+    shown = r"caf\udce9.png"
+
+    assert msgspec.json.decode(result.result, type=TokenPage) == TokenPage(
+        (attrs.evolve(_ROW, operation=shown, tags={shown: shown}), _ROW), 2, 2, 0
+    )
+    assert item == StreamItem(1.5, "dead_letter", "/a", None, shown)
+
+
 def test_an_answer_that_no_client_would_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """It names both sizes and the remedy."""
     monkeypatch.setattr(_protocol, "MAX_ANSWER", 100)
@@ -192,7 +211,11 @@ def test_an_answer_that_no_client_would_read_is_an_error(monkeypatch: pytest.Mon
     [
         (Visit("a", len), "'visit' cannot go through a socket"),
         (SetState("a", {"n": object()}), "'set_state' cannot go through a socket .*; use JSON's types"),
-        (SetState("a", {"n": "\udcff"}), "'set_state' cannot go through a socket"),
+        (SetState("a", {"n": "\udcff"}), r"'set_state' cannot go through a socket: '\\udcff' is no text, .* use other"),
+        (
+            Tokens("file=caf\udce9" + "." * 99),
+            r"'tokens' cannot go through a socket: 'file=caf\\udce9\.{29}' is no text",
+        ),
         (Tokens("x" * 70_000), "'tokens' has 70... bytes, and may have 65536"),
     ],
 )

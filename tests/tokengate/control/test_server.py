@@ -250,7 +250,7 @@ async def test_other_errors_are_logged_and_told_by_their_type_only(
     assert await wire.ask(3, "describe", token=1) == {"id": 3, "result": None}
 
 
-@pytest.mark.parametrize("answer", [object(), "\udcff", Sly("x"), {(1, 2): 3}])
+@pytest.mark.parametrize("answer", [object(), Sly("x"), {(1, 2): 3}, ["\udcff", Sly("x")]])
 async def test_an_answer_that_json_does_not_have_is_an_error(answer: object, desk: FakeBackend, wire: Wire) -> None:
     """It is told as a fault of the gate; the connection goes on."""
 
@@ -262,6 +262,24 @@ async def test_an_answer_that_json_does_not_have_is_an_error(answer: object, des
 
     assert told["error"]["type"] == "InternalError"
     assert await wire.ask(2, "throttles") == {"id": 2, "result": None}
+
+
+async def test_a_name_that_is_no_text_is_answered_with_escapes(
+    desk: FakeBackend, connect: Callable[..., Awaitable[Wire]]
+) -> None:
+    """In answers and in items of streams; a token with the name of such a file hides no other."""
+    name = os.fsdecode(b"caf\xe9.png")
+    desk.answers[Info] = {name: [name, 1, None]}  # type: ignore[assignment]
+    desk.items = (StreamItem(0.5, "dead_letter", "/a", None, name),)
+    async with await connect() as wire:
+        told = await wire.ask(1, "info")
+        opened = await wire.ask(2, "events")
+        item = await wire.receive()
+
+    shown = r"caf\udce9.png"
+    assert told == {"id": 1, "result": {shown: [shown, 1, None]}}
+    assert opened == {"id": 2, "result": True}
+    assert item["item"]["text"] == shown
 
 
 async def test_an_answer_that_is_too_long_is_an_error(

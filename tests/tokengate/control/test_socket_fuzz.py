@@ -125,13 +125,14 @@ async def _send_all(stream: trio.SocketStream, sent: bytes) -> None:
 async def _batch(server: ControlServer, backend: FakeBackend, lines: list[bytes]) -> Counter[str]:
     """Send lines on one connection, and count what comes back until each is answered, or the end."""
     assert server.path is not None
+    ends = any(len(line) > MAX_REQUEST for line in lines)  # with an error for the last one, before it is closed
     opened_before = backend.opened  # each stream has a result and an end
     seen: Counter[str] = Counter()
     buffer = b""
     with trio.fail_after(30):
         async with await trio.open_unix_socket(server.path) as stream, trio.open_nursery() as nursery:
             nursery.start_soon(_send_all, stream, _HELLO + b"\n".join((*lines, b"")))
-            while seen["result"] + seen["error"] + seen["end"] < len(lines) + backend.opened - opened_before:
+            while ends or seen["result"] + seen["error"] + seen["end"] < len(lines) + backend.opened - opened_before:
                 try:
                     chunk = await stream.receive_some()
                 except trio.BrokenResourceError:  # closed while there was more to read
