@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import pykka
 import pytest
+from interleave import Grain, Stage
 
 import actors
 from actors import ActorSystem, BaseActor, CpuActor, IoActor, Mailbox, OperationPlace, Overflow, Token
@@ -197,3 +198,21 @@ def start(system: ActorSystem) -> Callable[..., Any]:
         return system.start_actor(cls, args, options)
 
     return start_actor
+
+
+@pytest.fixture
+def chance(seed: int) -> random.Random:
+    return random.Random(seed)
+
+
+@pytest.fixture(params=["line", "call"])
+def stage(
+    request: pytest.FixtureRequest, chance: random.Random, monkeypatch: pytest.MonkeyPatch, until: Any
+) -> Iterator[Stage]:
+    """Let threads of the runtime take turns as a seed says, at every line or wherever the interpreter could switch."""
+    grain: Grain = request.param
+    queue = default_system().dispatcher._queue
+    until(lambda: len(queue._sleepers) == default_system().dispatcher.size)  # its threads make no lock on the stage
+    monkeypatch.setattr("actors._run_queue._LOOKING", 0.0)  # one look: how many there are is up to the clock
+    with Stage("actors", chance, grain) as made:
+        yield made

@@ -6,37 +6,17 @@ Each race is run 200 times with each grain, 10,000 times with TOKENGATE_TORTURE=
 from __future__ import annotations
 
 import os
-import random
 import threading
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
 import pytest
-from interleave import Grain, Stage
+from interleave import Stage
 
 from actors import ActorPlace, ActorSystem, CpuActor, ExitReason, Token, TokenState
-from actors._system import default_system
 
 ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 200)
-
-
-@pytest.fixture
-def chance(seed: int) -> random.Random:
-    return random.Random(seed)
-
-
-@pytest.fixture(params=["line", "call"])
-def stage(
-    request: pytest.FixtureRequest, chance: random.Random, monkeypatch: pytest.MonkeyPatch, until: Any
-) -> Iterator[Stage]:
-    grain: Grain = request.param
-    queue = default_system().dispatcher._queue
-    until(lambda: len(queue._sleepers) == default_system().dispatcher.size)  # its threads make no lock on the stage
-    monkeypatch.setattr("actors._run_queue._LOOKING", 0.0)  # one look: how many there are is up to the clock
-    with Stage("actors", chance, grain) as made:
-        yield made
 
 
 @attrs.define

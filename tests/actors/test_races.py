@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 import pytest
-from interleave import Grain, Stage
+from interleave import Stage
 
 from actors import (
     ActorDead,
@@ -36,19 +36,6 @@ ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 200)
 @attrs.frozen(eq=False)
 class Note(Signal):
     number: int
-
-
-@pytest.fixture
-def chance(seed: int) -> random.Random:
-    return random.Random(seed)
-
-
-@pytest.fixture(params=["line", "call"])
-def stage(request: pytest.FixtureRequest, chance: random.Random, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    grain: Grain = request.param
-    monkeypatch.setattr("actors._run_queue._LOOKING", 0.0)  # one look: how many there are is up to the clock
-    with Stage("actors", chance, grain) as made:
-        yield made
 
 
 @attrs.define
