@@ -66,7 +66,7 @@ from actors._proxy import ActorProxy
 from actors._ref import ActorRef
 from actors._reply import Later, Reply
 from actors._signals import Crash, Signal, Visit
-from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores
+from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, path_below
 from actors._task_actor import TaskActor
 from actors._throttles import Throttle
 from actors._timers import ReceiveTimeout, Timer
@@ -149,4 +149,5 @@ __all__ = [
     "is_cancellation",
     "monitor",
     "move",
+    "path_below",
 ]

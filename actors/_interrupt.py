@@ -233,20 +233,6 @@ class Monitor:
         counted: bool = False,
         raising: Callable[[], bool] = bool,
     ) -> None:
-        """Do as `_stop_for` does, unless the thread has used up its recursion limit: then the next event will do."""
-        try:
-            self._stop_for(targets, frame, counted=counted, raising=raising)
-        except RecursionError:
-            pass
-
-    def _stop_for(
-        self,
-        targets: list[_Target],
-        frame: FrameType,
-        *,
-        counted: bool = False,
-        raising: Callable[[], bool] = bool,
-    ) -> None:
         """Do what holds want of the calling thread.
 
         Args:
@@ -255,21 +241,21 @@ class Monitor:
             counted: whether it is at the beginning of a step.
             raising: tells whether an exception may come here.
         """
-        for target in tuple(targets):
-            hold = target.hold
-            frames = step_frames(hold.token, frame)
-            if frames is None or not may_stop(frames):
-                continue
-            if not hold.interrupt_wanted and not trio.lowlevel.in_trio_run():
-                self._hold_here(hold, frames, counted=counted)
-            if (
-                hold.interrupt_wanted
-                and raising()
-                and not _handles_interrupt(sys.exception())
-                and not in_cleanup(frames)
-            ):
-                self.disarm(hold)
-                raise TokenInterrupt(hold.token._cancel_requested or "it was ended")
+        try:
+            for target in tuple(targets):
+                frames = step_frames(target.hold.token, frame)
+                if frames is not None and may_stop(frames):
+                    self._stop_for(target.hold, frames, counted, raising)
+        except RecursionError:
+            pass  # the thread has used up its limit: the next event will do
+
+    def _stop_for(self, hold: Hold, frames: list[FrameType], counted: bool, raising: Callable[[], bool]) -> None:
+        """Do what one hold wants of the calling thread, which is in these frames of its token's step."""
+        if not hold.interrupt_wanted and not trio.lowlevel.in_trio_run():
+            self._hold_here(hold, frames, counted=counted)
+        if hold.interrupt_wanted and raising() and not _handles_interrupt(sys.exception()) and not in_cleanup(frames):
+            self.disarm(hold)
+            raise TokenInterrupt(hold.token._cancel_requested or "it was ended")
 
     def _hold_here(self, hold: Hold, frames: list[FrameType], *, counted: bool) -> None:
         """Let a token take its step, if it may; else wait here until it may, or is to end."""

@@ -603,11 +603,6 @@ class Mailbox:
         with self._lock:
             return self._size()
 
-    @property
-    def suspended(self) -> bool:
-        """Whether the user lane is held."""
-        return self._suspended > 0
-
     def statistics(self) -> MailboxStatistics:
         """Return the figures of this moment; exact when nothing moves."""
         with self._lock:

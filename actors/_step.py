@@ -58,7 +58,7 @@ def close_steps(token: Token[Any], context: contextvars.Context | None, steps: G
 def before_step(hold: Hold, call: Callable[..., Any]) -> None:
     """Let a plain function that is to be held from its first line on stop there."""
     code = getattr(call, "__code__", None)
-    if monitor is not None and code is not None and (hold.word or hold.stepping):
+    if monitor is not None and code is not None and hold.word:
         monitor.arm_call(hold, code)
 
 

@@ -186,6 +186,12 @@ class ActorSystem(Observed):
         for child in reversed(self.below(place)):
             child.close(reason)
 
+    def above(self, place: ActorPlace) -> ActorPlace | None:
+        """Return the place right above one: its supervisor's, if it has one."""
+        with self._lock:
+            found = self._places.get(_above(place.path))
+        return found if isinstance(found, ActorPlace) else None
+
     def below(self, place: ActorPlace) -> list[ActorPlace]:
         """Return the places right below one, in the order in which they were made."""
         with self._lock:
@@ -307,10 +313,10 @@ class ActorSystem(Observed):
 
     def note_uncompleted(self, token: Token[Any]) -> None:
         """Count, and remember for a while, a token that has just ended otherwise than completed."""
-        state = token.state
-        error = type.__dict__["__name__"].__get__(type(token._error))  # no code of a metaclass
         if token.serves_operators:
             return  # a question with an error for an answer
+        state = token.state
+        error = type.__dict__["__name__"].__get__(type(token._error))  # no code of a metaclass
         ended = EndedToken(token.id, token.operation, token.actor, state, error, token.finished_at or self.clock())
         with self._lock:
             self._uncompleted[state] += 1
@@ -319,9 +325,15 @@ class ActorSystem(Observed):
     def is_used(self, id: int) -> bool:
         """Tell whether a token has ever had this id, or a statistics call, which uses ids up as well."""
         with self._lock:
-            made = next(self.ids)
-            self._ids_skipped += 1
-        return 0 < id < made
+            return 0 < id < self._use_up_id()
+
+    def _use_up_id(self) -> int:
+        """Return the next id, and so learn how many were used: the only way that costs the makers of tokens nothing.
+
+        Under the lock.
+        """
+        self._ids_skipped += 1
+        return next(self.ids)
 
     def abandoned(self) -> tuple[str, ...]:
         """Return the names of the threads whose code could not be ended."""
@@ -362,9 +374,7 @@ class ActorSystem(Observed):
     def statistics(self) -> SystemStatistics:
         """Return the figures of this moment; exact when nothing moves."""
         with self._lock:
-            # An id is used up to learn how many were: the only way that costs the makers of tokens nothing.
-            created = next(self.ids) - 1 - self._ids_skipped
-            self._ids_skipped += 1
+            created = self._use_up_id() - self._ids_skipped
             uncompleted = dict(self._uncompleted)
             live = [token for token in list(self.live.values()) if not token.serves_operators]
             places = list(self._places.values())
@@ -447,6 +457,11 @@ class ActorSystem(Observed):
                 token.exception(max(0.0, deadline - time.monotonic()))
             except (WaitTimeout, WouldBlock):
                 return
+
+
+def path_below(path: str, name: str) -> str:
+    """Return the path of what has a name right below a path."""
+    return name if path == ROOT else f"{path}/{name}"
 
 
 def _above(path: str) -> str:

@@ -172,16 +172,6 @@ class Throttles:
         """Return those that hold, in the order in which they were added."""
         return self._all
 
-    def add(self, throttle: Throttle, running: Iterable[Token[Any]]) -> None:
-        """Let a throttle hold from now on.
-
-        Args:
-            throttle: it.
-            running: tokens that have begun, of which those that match count for its concurrency.
-        """
-        self.add_closed(throttle)
-        self.open(throttle, running)
-
     def add_closed(self, throttle: Throttle) -> None:
         """Let a throttle hold, and let nothing go that it is for, until `open`."""
         with self._lock:

@@ -20,7 +20,6 @@ import trio
 
 from actors import (
     KILLED,
-    ROOT,
     SHUTDOWN,
     ActorDead,
     ActorPlace,
@@ -34,6 +33,7 @@ from actors import (
     Signal,
     StartFailed,
     TokenGateError,
+    path_below,
 )
 from supervisors._backoff import Backoff
 from supervisors._child import Child, ChildCounts, ChildInfo, Phase
@@ -254,7 +254,7 @@ class BaseSupervisor(IoActor):
             raise AlreadyPresent(
                 f"'{own}' has a child called '{spec.id}' already, without an instance; restart it, or delete it first"
             )
-        path = spec.id if own == ROOT else f"{own}/{spec.id}"
+        path = path_below(own, spec.id)
         actor_class, args, kwargs = spec.actor
         try:
             place = self._place.system.adopt(path, actor_class, args, kwargs, owner=self._exited)

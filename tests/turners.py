@@ -9,40 +9,10 @@ from typing import Any
 import attrs
 import pykka
 import trio
+from doors import Door
 
 from actors import Token
 from tokengate import CpuActor, Gate, IoActor, checkpoint, token
-
-LIMIT = 10.0  # seconds; reached only when a test fails
-
-
-@attrs.define(eq=False)
-class Door:
-    """A spot in user code that tells when it is reached, and goes around in circles until the test opens it.
-
-    Attributes:
-        reached: set when some code is there.
-        opened: set by the test.
-        rounds: how often the code has gone around.
-    """
-
-    reached: threading.Event = attrs.field(factory=threading.Event)
-    opened: threading.Event = attrs.field(factory=threading.Event)
-    is_open: bool = False
-    rounds: int = 0
-
-    def pass_through(self) -> None:
-        """Wait here, in code that nothing can stop."""
-        self.reached.set()
-        assert self.opened.wait(LIMIT)
-
-    def wait_reached(self) -> None:
-        assert self.reached.wait(LIMIT)
-
-    def open(self) -> None:
-        self.is_open = True
-        self.opened.set()
-
 
 # Tokens of every kind, which run until their door is open; each can be stopped at a checkpoint, a yield or an await.
 

@@ -13,13 +13,12 @@ from typing import Any
 import attrs
 import pykka
 import pytest
+from doors import LIMIT, Door, opened_at_the_end
 from interleave import Grain, Stage
 
 import actors
 from actors import ActorSystem, BaseActor, CpuActor, IoActor, Mailbox, OperationPlace, Overflow, Token
 from actors._system import default_system
-
-LIMIT = 10.0  # seconds; reached only when a test fails
 
 _HOME = os.path.dirname(actors.__file__)
 
@@ -150,43 +149,16 @@ def yielding() -> Callable[[random.Random], AbstractContextManager[None]]:
     return tracing
 
 
-@attrs.define
-class Door:
-    """A spot in user code that tells when it is reached, and stays there until the test opens it."""
-
-    reached: threading.Event = attrs.field(factory=threading.Event)
-    opened: threading.Event = attrs.field(factory=threading.Event)
-
-    def pass_through(self) -> None:
-        self.reached.set()
-        assert self.opened.wait(LIMIT)
-
-    def wait_reached(self) -> None:
-        assert self.reached.wait(LIMIT)
-
-    def open(self) -> None:
-        self.opened.set()
-
-
-@pytest.fixture
-def door(system: ActorSystem) -> Iterator[Door]:
-    """A door that is open before the system closes, whatever failed."""
-    made = Door()
-    yield made
-    made.open()
-
-
 @pytest.fixture
 def doors(system: ActorSystem) -> Iterator[Callable[[], Door]]:
-    made: list[Door] = []
+    """Make doors that are open before the system closes, whatever failed."""
+    with opened_at_the_end() as make:
+        yield make
 
-    def make() -> Door:
-        made.append(Door())
-        return made[-1]
 
-    yield make
-    for one in made:
-        one.open()
+@pytest.fixture
+def door(doors: Callable[[], Door]) -> Door:
+    return doors()
 
 
 @pytest.fixture

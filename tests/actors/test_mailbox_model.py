@@ -274,7 +274,8 @@ class MailboxMachine(RuleBasedStateMachine):
         """None of them may begin, unless it is told so."""
         self.throttle = Throttle("slow", lambda token: "slow" in token.tags, None, 1)
         runs = PLACE.token("operation", int, (), {}, 0, {"slow": ""})
-        SYSTEM.throttles.add(self.throttle, [runs])
+        SYSTEM.throttles.add_closed(self.throttle)
+        SYSTEM.throttles.open(self.throttle, [runs])
         self.box.set_throttles(SYSTEM.throttles)
 
     @precondition(lambda self: self.throttle is not None and self.latest)

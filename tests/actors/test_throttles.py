@@ -66,7 +66,8 @@ class Bench:
     def throttle(self, matches: Callable[[Token[Any]], bool] = bool, **limits: Any) -> Throttle:
         """Let a throttle hold, for all tokens unless told."""
         throttle = Throttle("it", matches, limits.get("rate"), limits.get("concurrency"))
-        self.system.throttles.add(throttle, list(self.running))
+        self.system.throttles.add_closed(throttle)
+        self.system.throttles.open(throttle, list(self.running))
         self.govern()
         return throttle
 

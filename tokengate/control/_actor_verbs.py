@@ -70,8 +70,8 @@ class ActorVerbs:
     async def restart(self, message: m.Restart) -> m.ActorOutcome:
         """Answer `Restart`."""
         place = self._actor(message.name)
-        above = None if place.path == ROOT else place.system.find(place.path.rpartition("/")[0] or ROOT)
-        if not isinstance(above, ActorPlace) or _looking.supervisor_at(above) is None:
+        above = place.system.above(place)
+        if above is None or _looking.supervisor_at(above) is None:
             raise NotSteerable(f"'{place.path}' has no supervisor that could restart it")
         _check_from_outside(place, "restarted")
         before = place.starts

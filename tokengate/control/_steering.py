@@ -39,6 +39,8 @@ from tokengate.control.messages import Mode, Outcome
 # Seconds between two looks at where a token's code runs, from the first to the later ones.
 _LOOK_FIRST, _LOOK_LATER = 0.0005, 0.05
 
+_NOT_BEGUN = "it is about to begin, or its sender waits for room"
+
 
 def outcome(token: Token[Any], word: str, note: str = "") -> Outcome:
     """Return what a verb did to a token."""
@@ -190,7 +192,7 @@ def resume(token: Token[Any]) -> Outcome:
     hold = token._hold
     if token.done():
         return ended(token)
-    if hold is None or not (hold.word or hold.stepping):
+    if hold is None or not hold.word:
         return outcome(token, "unchanged", "nobody holds it")
     token._place.mailbox.release(token)
     hold.resume()
@@ -256,7 +258,7 @@ def terminate(pursuit: Pursuit, token: Token[Any], mode: Mode, reason: str) -> O
         if token.done():
             return ended(token)
         if token.started_at is None:
-            return outcome(token, "cancel_requested", "it is about to begin, or its sender waits for room")
+            return outcome(token, "cancel_requested", _NOT_BEGUN)
         if mode == "cancel":
             return outcome(token, "cancel_requested", "it has not come to a yield point yet")
         if not interruptible:
@@ -284,7 +286,7 @@ def _abandon(token: Token[Any], reason: str) -> Outcome:
     if token.done():
         return ended(token)
     if token.started_at is None:
-        return outcome(token, "cancel_requested", "it is about to begin, or its sender waits for room")
+        return outcome(token, "cancel_requested", _NOT_BEGUN)
     return outcome(
         token,
         "interrupt_requested",

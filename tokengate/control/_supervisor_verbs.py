@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors import ROOT, SYSTEM, ActorPlace, ActorSystem
+from actors import SYSTEM, ActorPlace, ActorSystem, path_below
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control import _looking
 from tokengate.control import messages as m
@@ -35,7 +35,7 @@ class SupervisorVerbs:
         place, supervisor = self._steerable(message.name)
         stopped = any(child.id == message.id and child.status == "stopped" for child in supervisor.which_children())
         await place.ref.proxy().terminate_child(message.id)
-        path = _path_of_child(place, message.id)
+        path = path_below(place.path, message.id)
         if stopped:
             return m.ActorOutcome(path, "unchanged", "it had stopped before")
         return m.ActorOutcome(path, "done", "it has stopped")
@@ -44,7 +44,7 @@ class SupervisorVerbs:
         """Answer `RestartChild`."""
         place = self._static(message.name)
         ref = await place.ref.proxy().restart_child(message.id)
-        path = _path_of_child(place, message.id)
+        path = path_below(place.path, message.id)
         if ref is None:
             return m.ActorOutcome(path, "unchanged", "it declined to start")
         return m.ActorOutcome(path, "done", "it has started")
@@ -53,7 +53,7 @@ class SupervisorVerbs:
         """Answer `DeleteChild`."""
         place = self._static(message.name)
         await place.ref.proxy().delete_child(message.id)
-        return m.ActorOutcome(_path_of_child(place, message.id), "done", "it is forgotten")
+        return m.ActorOutcome(path_below(place.path, message.id), "done", "it is forgotten")
 
     def _supervisor(self, name: str) -> tuple[ActorPlace, Supervisor | DynamicSupervisor]:
         place = _looking.actor_called(self._system, name)
@@ -73,10 +73,6 @@ class SupervisorVerbs:
         if isinstance(supervisor, DynamicSupervisor):
             raise NotSteerable(f"'{place.path}' is dynamic: a child that has stopped is forgotten")
         return place
-
-
-def _path_of_child(place: ActorPlace, id: str) -> str:
-    return id if place.path == ROOT else f"{place.path}/{id}"
 
 
 def _child_row(child: ChildInfo) -> m.ChildRow:

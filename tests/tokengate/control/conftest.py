@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from turners import KINDS, LIMIT, Door, Kind
+from doors import LIMIT, Door, opened_at_the_end
+from turners import KINDS, Kind
 
 from tokengate import Gate
 
@@ -22,15 +23,8 @@ def gate() -> Iterator[Gate]:
 @pytest.fixture
 def doors(gate: Gate) -> Iterator[Callable[[], Door]]:
     """Make doors that are open before the gate closes, whatever failed."""
-    made: list[Door] = []
-
-    def make() -> Door:
-        made.append(Door())
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.open()
+    with opened_at_the_end() as make:
+        yield make
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import trio
-from turners import LIMIT, Door, cpu_operation
+from doors import LIMIT, Door
+from turners import cpu_operation
 
 from actors import ActorDead, DeadlockError, TokenState, UnknownActor
 from supervisors import ChildError, ChildSpec, Ignore, Supervisor

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from turners import LIMIT, Door, Turner, cpu_operation
+from doors import LIMIT, Door
+from turners import Turner, cpu_operation
 
 from actors import UnknownActor
 from tokengate import CpuActor, Gate, token

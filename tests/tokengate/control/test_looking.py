@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import trio
-from turners import LIMIT, Door, Turner, cpu_operation, io_operation
+from doors import LIMIT, Door
+from turners import Turner, cpu_operation, io_operation
 
 from actors import Token, UnknownActor
 from supervisors import Backoff, ChildSpec, Supervisor

@@ -12,7 +12,8 @@ from typing import Any
 import pykka
 import pytest
 import trio
-from turners import LIMIT, Door, ForeignTurner, IoTurner, Kind, Turner, cpu_operation, io_operation, turn
+from doors import LIMIT, Door
+from turners import ForeignTurner, IoTurner, Kind, Turner, cpu_operation, io_operation, turn
 
 from actors import Token, TokenState, UnknownActor
 from tokengate import CpuActor, Gate, TokenInterrupt, TokenTerminated, token

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import trio
-from turners import LIMIT, Door, Turner, cpu_operation
+from doors import LIMIT, Door
+from turners import Turner, cpu_operation
 
 from actors import UnknownActor
 from tokengate import CpuActor, Gate, token
