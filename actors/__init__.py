@@ -17,13 +17,26 @@
 #                      _pinned_dispatcher.py, _io_drain.py on the loop of _trio_host.py, _run_queue.py (who wakes
 #                      whom), _blocking.py (a thread that waits), _stalls.py (one that blocks unseen), _waits_for.py
 #                      (who waits for whom)
+#   in processes       _process_drain.py (how an operation's tokens are run there), _process_actor.py and
+#                      _process_actor_drain.py (actors), _process_host.py (the thread that hears them), _listening.py
+#                      (to many at once), _worker_pool.py (who has which), _worker.py (one of them), _fork_server.py
+#                      (what makes them), _process_state.py and _remote_stack.py (how one is, and where), _carry.py (how
+#                      calls get there), _limits.py and _limit_watch.py (what a token may use), _child (the code that
+#                      runs there)
+#   what those ask     _requests.py, _request.py (one of these until it is answered), _known.py (what they may ask for),
+#                      _remote_log.py (their log records), _remote_timers.py (their timers), _deadlines.py (what is done
+#                      later)
 #   what holds it all  _system.py, _open_systems.py (fork and exit of the process); _log_context.py (log records),
 #                      _watchdog.py (of the io loop), _observer.py (who is told), _events.py, _exit_reason.py,
 #                      _exceptions.py
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
+import sys
+
+from actors import _exceptions
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace, Status
+from actors._carry import CHILD
 from actors._checkpoint import checkpoint
 from actors._controls import Controls
 from actors._cpu_actor import CpuActor
@@ -33,8 +46,11 @@ from actors._exceptions import (
     ActorDead,
     DeadlockError,
     IllegalTransition,
+    LimitExceeded,
     MailboxFull,
     NameTaken,
+    NotPicklable,
+    PlatformWarning,
     StartFailed,
     TokenExpired,
     TokenFailed,
@@ -44,6 +60,8 @@ from actors._exceptions import (
     TokenTerminated,
     UnknownActor,
     WaitTimeout,
+    WorkerDied,
+    WorkerError,
     WouldBlock,
 )
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
@@ -55,13 +73,16 @@ from actors._interrupt import interrupt, monitor
 from actors._io_actor import IoActor
 from actors._io_drain import IoDrain, is_cancellation
 from actors._lifecycle import TERMINAL, TRANSITIONS, TokenState
+from actors._limits import NO_LIMITS, Limits
 from actors._log_context import LogContext
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
 from actors._monitor import Down, Watch
 from actors._moves import move
 from actors._observer import Observer
 from actors._operation_place import OperationPlace
-from actors._place import Drain, Place
+from actors._place import AFFINITIES, Drain, Place
+from actors._process_actor import ProcessActor
+from actors._process_drain import ProcessDrain
 from actors._proxy import ActorProxy
 from actors._ref import ActorRef
 from actors._reply import Later, Reply
@@ -72,12 +93,21 @@ from actors._throttles import Throttle
 from actors._timers import ReceiveTimeout, Timer
 from actors._token import NO_TAGS, Token, current_token
 from actors._watchdog import LoopBlocked
+from actors._worker import ProcessFigures, Worker
+from actors._worker_pool import ProcessPool, ProcessStatistics
+
+if CHILD in sys.modules:  # in a child process user code that imports this package gets what works there
+    for _name in ("ProcessActor", "checkpoint", "current_token", *vars(_exceptions)):
+        if _name in globals() and hasattr(sys.modules[CHILD], _name):
+            globals()[_name] = getattr(sys.modules[CHILD], _name)
 
 __all__ = [
+    "AFFINITIES",
     "DEFAULT_CAPACITY",
     "KILLED",
     "NOPROC",
     "NORMAL",
+    "NO_LIMITS",
     "NO_TAGS",
     "ROOT",
     "SHUTDOWN",
@@ -107,16 +137,25 @@ __all__ = [
     "IoActor",
     "IoDrain",
     "Later",
+    "LimitExceeded",
+    "Limits",
     "LogContext",
     "LoopBlocked",
     "Mailbox",
     "MailboxFull",
     "MailboxStatistics",
     "NameTaken",
+    "NotPicklable",
     "Observer",
     "OperationPlace",
     "Overflow",
     "Place",
+    "PlatformWarning",
+    "ProcessActor",
+    "ProcessDrain",
+    "ProcessFigures",
+    "ProcessPool",
+    "ProcessStatistics",
     "Put",
     "ReceiveTimeout",
     "Reply",
@@ -139,6 +178,9 @@ __all__ = [
     "Visit",
     "WaitTimeout",
     "Watch",
+    "Worker",
+    "WorkerDied",
+    "WorkerError",
     "WouldBlock",
     "checkpoint",
     "cores",

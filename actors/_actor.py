@@ -36,7 +36,7 @@ class _NoPlace:
 
 
 class BaseActor(pykka.Actor):
-    """Base of `CpuActor` and `IoActor`: subclass one of those.
+    """Base of `CpuActor`, `IoActor` and `ProcessActor`: subclass one of those.
 
     Override `on_receive` for messages, add methods for calls through a proxy, and use `on_start`, `on_stop` and
     `on_failure` as in pykka. An exception from a method is the caller's and the instance's end: its state can no
@@ -44,7 +44,7 @@ class BaseActor(pykka.Actor):
     """
 
     affinity: ClassVar[str]
-    """Where tokens of the actor run: `io` (a trio task) or `cpu` (a thread)."""
+    """Where tokens of the actor run: `io` (a trio task), `cpu` (a thread) or `process` (a child process)."""
 
     capacity: ClassVar[int] = DEFAULT_CAPACITY
     """Tokens that the mailbox holds at most."""
@@ -94,6 +94,14 @@ class BaseActor(pykka.Actor):
     @classmethod
     @abc.abstractmethod
     def _make_drain(cls, place: ActorPlace) -> Drain: ...
+
+    @classmethod
+    def _make_instance(cls, place: ActorPlace) -> BaseActor:
+        """Make what is to be at a place."""
+        instance = cls.__new__(cls, *place.args, **place.kwargs)
+        instance._place = place
+        instance.__init__(*place.args, **place.kwargs)  # type: ignore[misc]
+        return instance
 
     @classmethod
     def _make_ref(cls, place: ActorPlace) -> ActorRef[Any]:

@@ -321,7 +321,7 @@ class ActorPlace(Place):
 
         Its owner has word of an abnormal end, and decides what comes next.
         """
-        if token not in self.drain.running():
+        if token not in self.drain.running() or not self.drain.arrest(token):
             return None
         self.system.seal([token], why)
         with self.lock:
@@ -456,11 +456,7 @@ class ActorPlace(Place):
         self._answer_stops(reason)
 
     def _build(self) -> BaseActor:
-        cls = self.actor_class
-        instance: BaseActor = cls.__new__(cls, *self.args, **self.kwargs)
-        instance._place = self
-        instance.__init__(*self.args, **self.kwargs)  # type: ignore[misc]
-        return instance
+        return self.actor_class._make_instance(self)
 
     def _too_late(self) -> ActorDead:
         return ActorDead(f"system '{self.system.name}' was closed before actor '{self.path}' started")

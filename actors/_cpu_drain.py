@@ -71,6 +71,10 @@ class CpuDrain:
     def hold_changed(self, token: Token[Any]) -> None:
         """Do nothing: who runs the token looks at its hold before every step."""
 
+    def arrest(self, token: Token[Any]) -> bool:  # noqa: ARG002
+        """Do nothing: threads and tasks cannot be stopped where they are."""
+        return True
+
     def running(self) -> list[Token[Any]]:
         return [token for slot in list(self.slots) if (token := slot.token) is not None]
 

@@ -51,6 +51,65 @@ class TokenFailed(TokenGateError):
     """The token's code raised something that is no `Exception` (`sys.exit()`, say); it is the cause."""
 
 
+class WorkerDied(TokenGateError):
+    """The child process that ran the token has died; the message names the signal or the exit code.
+
+    Attributes:
+        pid: of the process.
+        exit_code: as `subprocess` has it: below 0, minus the number of the signal; None where nobody could tell.
+    """
+
+    def __init__(self, message: str, pid: int = 0, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.exit_code = exit_code
+
+
+class WorkerError(TokenGateError):
+    """Code in a child process raised an error that cannot be rebuilt here; the message has its type and text.
+
+    Attributes:
+        type_name: qualified name of the error's class.
+        expected: whether it is one of those that its actor's class expects.
+    """
+
+    def __init__(self, message: str, type_name: str = "", expected: bool = False) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.expected = expected
+
+
+class NotPicklable(TokenGateError, TypeError):
+    """Something that was to go to a child process, or to come from one, cannot be pickled; the message names it.
+
+    Attributes:
+        expected: whether it is the answer that could not come, of code that has ended well.
+    """
+
+    expected = False
+
+
+class LimitExceeded(TokenGateError):
+    """The token used more than it may, and its process was killed; the message names the limit and the value.
+
+    Attributes:
+        limit: name of the limit, as in `Limits`.
+        value: what it was set to.
+        expected: whether what the token's code got instead, a `MemoryError`, is one that its actor's class expects.
+    """
+
+    expected = False
+
+    def __init__(self, message: str, limit: str = "", value: float = 0.0) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.value = value
+
+
+class PlatformWarning(RuntimeWarning):
+    """The platform lacks something that was asked for; the message names it, and what happens instead."""
+
+
 class WaitTimeout(TokenGateError, pykka.Timeout, TimeoutError):
     """The outcome was not there in time; the token goes on, and may be waited for again."""
 

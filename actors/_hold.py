@@ -173,6 +173,12 @@ class Hold:
         reached._set()
         return False
 
+    def take_steps(self) -> int:
+        """Take leave for all steps at once, for who counts them himself; return how many. After them it is parked."""
+        with self._lock:
+            steps, self._steps = self._steps, 0
+            return steps
+
     def note_step(self) -> None:
         """Take note that a step is over and none has begun: the token is parked if it may take no other."""
         with self._lock:

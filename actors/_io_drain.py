@@ -112,6 +112,10 @@ class IoDrain:
 
         self.host.call_soon(look)
 
+    def arrest(self, token: Token[Any]) -> bool:  # noqa: ARG002
+        """Do nothing: threads and tasks cannot be stopped where they are."""
+        return True
+
     def running(self) -> list[Token[Any]]:
         return [item for worker in list(self.workers) if isinstance(item := worker.current, Token)]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from actors._blocking import begin_turn, end_turn
@@ -12,8 +13,10 @@ from actors._cpu_drain import CpuDrain
 from actors._exceptions import TokenInterrupt
 from actors._io_drain import IoDrain
 from actors._lifecycle import TokenState
+from actors._limits import NO_LIMITS, Limits
 from actors._mailbox import DEFAULT_CAPACITY, Overflow
 from actors._place import Drain, Place
+from actors._process_drain import OperationDrain
 from actors._step import after_step
 from actors._token import Token, _current
 from actors._waits_for import begin_wait, end_wait
@@ -28,17 +31,19 @@ class OperationPlace(Place):
     Args:
         system: whose tree it is in.
         path: names from the root down, joined by `/`.
-        affinity: `io` or `cpu`.
+        affinity: `io`, `cpu` or `process`.
         generator: whether the function is a generator function, which is run step by step.
         concurrency: tokens that run at once, at most.
         capacity: tokens the mailbox holds at most.
         overflow: what happens to a token that finds it full.
         controls: what operators may do to its tokens.
+        limits: what each of its tokens may use of a process.
+        context: the context variables whose values cross to a process.
     """
 
     exclusive = False
 
-    __slots__ = ("_generator",)
+    __slots__ = ("_context", "_generator", "_limits")
 
     def __init__(
         self,
@@ -51,8 +56,12 @@ class OperationPlace(Place):
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
         controls: Controls | None = None,
+        limits: Limits = NO_LIMITS,
+        context: Sequence[ContextVar[Any]] = (),
     ) -> None:
         self._generator = generator
+        self._limits = limits
+        self._context = context
         super().__init__(
             system,
             path,
@@ -66,6 +75,8 @@ class OperationPlace(Place):
     def _make_drain(self) -> Drain:
         if self.affinity == "io":
             return IoDrain(self, self.system.io_host)
+        if self.affinity == "process":
+            return OperationDrain(self, generator=self._generator, limits=self._limits, context=self._context)
         return CpuDrain(self, self.system.dispatcher)
 
     def resolve(self, token: Token[Any]) -> Callable[..., Any]:
@@ -88,7 +99,7 @@ class OperationPlace(Place):
 
     def may_run_here(self) -> bool:
         """Take a turn for a direct call, which then runs on the calling thread, if nobody else has it."""
-        if self.system.intake_closed:
+        if self.system.intake_closed or self.affinity == "process":
             return False
         if self.affinity == "io" and not self.system.io_host.on_loop():
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import trio
 
@@ -22,6 +22,9 @@ from actors._waits_for import waiting_for
 if TYPE_CHECKING:
     from actors._system import ActorSystem
 
+
+AFFINITIES: Final = ("io", "cpu", "process")
+"""Where tokens can run: in trio tasks, on threads, in child processes."""
 
 # Why a mailbox is closed whose intake an operator has closed.
 _DRAINED = "is being drained"
@@ -50,6 +53,15 @@ class Drain(Protocol):
     def hold_changed(self, token: Token[Any]) -> None:
         """Take note that a token that runs here is held, or no longer."""
 
+    def arrest(self, token: Token[Any]) -> bool:
+        """Stop the code of a token that is to be ended, where that is possible.
+
+        Returns:
+            whether it is to be ended by force; False when its code is just over, or has not begun after all: then it
+            comes to its end by itself.
+        """
+        ...
+
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
         """Let nothing that still runs do any more here; with `only`, nothing of that token.
 
@@ -71,7 +83,7 @@ class Place(abc.ABC):
     Args:
         system: whose tree it is in.
         path: names from the root down, joined by `/`.
-        affinity: `io` or `cpu`.
+        affinity: `io`, `cpu` or `process`.
         controls: what operators may do to its tokens.
     """
 
@@ -302,7 +314,7 @@ class Place(abc.ABC):
             names of the threads that were left behind with it; None when it is not the place that runs it, which
             leaves it as it was.
         """
-        if token not in self.drain.running():
+        if token not in self.drain.running() or not self.drain.arrest(token):
             return None
         self.system.seal([token], why)
         threads, _ = self.drain.seal(token)

@@ -45,8 +45,8 @@ class ActorProxy(pykka.ActorProxy[A]):
         if name.startswith("_"):
             raise AttributeError(f"{self} has no attribute {name!r}: names with a leading underscore are private")
         target = self._look_up(path)
-        if target is _MISSING and self._ref._place.instance is None:
-            target = None  # without an instance nobody knows; the token will tell
+        if target is _MISSING and (self._ref._place.instance is None or self._ref._place.affinity == "process"):
+            target = None  # without an instance here nobody knows; the token will tell
         if target is _MISSING or self._is_self(name, target):
             raise AttributeError(f"{self} has no attribute {name!r}")
         if callable(target) or isinstance(target, classmethod):
@@ -87,8 +87,7 @@ class ActorProxy(pykka.ActorProxy[A]):
     def _look_up(self, path: tuple[str, ...]) -> Any:
         """Return what is stored under a path; runs no property on the way."""
         first, *rest = path
-        instance = self._ref._place.instance
-        target = _MISSING if instance is None else vars(instance).get(first, _MISSING)
+        target = self._instance_attributes().get(first, _MISSING)
         if target is _MISSING:
             owners = (vars(cls) for cls in self._ref.actor_class.__mro__)
             target = next((attributes[first] for attributes in owners if first in attributes), _MISSING)
@@ -98,7 +97,9 @@ class ActorProxy(pykka.ActorProxy[A]):
 
     def _instance_attributes(self) -> dict[str, Any]:
         instance = self._ref._place.instance
-        return {} if instance is None else vars(instance).copy()  # the instance may be at work
+        if instance is None or self._ref._place.affinity == "process":  # there it is only a stand-in
+            return {}
+        return vars(instance).copy()  # it may be at work
 
     def _is_self(self, name: str, value: Any) -> bool:
         """Tell whether a public attribute is the actor's proxy to itself, which is not to be shown (as in pykka)."""

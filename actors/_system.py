@@ -9,8 +9,10 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from itertools import count
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import attrs
 import pykka
@@ -24,10 +26,12 @@ from actors._events import EndedToken
 from actors._exceptions import ActorDead, NameTaken, UnknownActor, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
 from actors._lifecycle import TokenState
+from actors._limit_watch import LimitWatch
 from actors._observer import Observed
 from actors._operation_place import OperationPlace
 from actors._pinned_dispatcher import PinnedThreads
 from actors._place import Place
+from actors._process_host import ProcessHost
 from actors._ref import ActorRef
 from actors._stalls import StallWatch
 from actors._throttles import Throttle, Throttles
@@ -35,6 +39,7 @@ from actors._timers import Timers
 from actors._token import Token
 from actors._trio_host import TrioHost
 from actors._watchdog import Watchdog
+from actors._worker_pool import ProcessPool, ProcessStatistics
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -66,6 +71,7 @@ class SystemStatistics:
         dispatcher: the CPU threads that actors share.
         pinned: CPU threads that belong to one actor each, those that could not be ended included.
         abandoned: names of threads whose code could not be ended.
+        processes: the child processes; None when none was ever needed.
     """
 
     tokens: Mapping[TokenState, int]
@@ -73,6 +79,7 @@ class SystemStatistics:
     dispatcher: DispatcherStatistics
     pinned: int
     abandoned: tuple[str, ...]
+    processes: ProcessStatistics | None = None
 
 
 class ActorSystem(Observed):
@@ -84,6 +91,7 @@ class ActorSystem(Observed):
         clock: seconds, monotonic; every time in the system comes from it.
         blocked_after: seconds for which code may block the io loop before the watchdog names it, in a warning and
             a `LoopBlocked` event; None keeps no watchdog. They are real ones, whatever the clock says.
+        processes: how many child processes are kept, once the first is needed.
     """
 
     def __init__(
@@ -93,6 +101,7 @@ class ActorSystem(Observed):
         threads: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         blocked_after: float | None = 0.5,
+        processes: ProcessPool | None = None,
     ) -> None:
         size = max(2, cores()) if threads is None else threads
         if not isinstance(size, int) or size < 1:
@@ -126,6 +135,15 @@ class ActorSystem(Observed):
         self._uncompleted: Counter[TokenState] = Counter()  # how many tokens ended in each state but completed
         self.ended: deque[EndedToken] = deque(maxlen=_REMEMBERED)  # the latest of these
         self.throttles = Throttles(self.system_host, clock)
+        pool = processes or ProcessPool()
+        self.processes = ProcessHost(self, pool, pool.size or cores())
+        self.limit_watch = LimitWatch(self)
+        # {id: token that a child process knows}; who keeps it is the child's `KnownTokens`
+        self.carried_tokens: WeakValueDictionary[int, Token[Any]] = WeakValueDictionary()
+        # {path: place of an actor that a child process knows}
+        self.carried_places: WeakValueDictionary[str, ActorPlace] = WeakValueDictionary()
+        self.carried_variables: dict[ContextVar[Any], tuple[Any, ...]] = {}  # {variable: how a child process finds it}
+        self.carried_operations: dict[int, Any] = {}  # {key: operation that a child process holds}
         self._ids_skipped = 0
         self._abandoned: list[str] = []
 
@@ -385,7 +403,9 @@ class ActorSystem(Observed):
         tokens.update(Counter(token.state for token in live))
         tokens.update(uncompleted)
         tokens[TokenState.COMPLETED] = max(0, created - questions - len(live) - sum(uncompleted.values()))
-        return SystemStatistics(tokens, actors, self.dispatcher.statistics(), len(self.pinned), abandoned)
+        return SystemStatistics(
+            tokens, actors, self.dispatcher.statistics(), len(self.pinned), abandoned, self.processes.statistics()
+        )
 
     # Closing
 
@@ -420,6 +440,7 @@ class ActorSystem(Observed):
             host.cancel()
         deadline = max(deadline, time.monotonic() + _LAST_SECONDS)
         late = self.dispatcher.close(deadline) + self.pinned.close(deadline)
+        late += self.processes.close(deadline)
         for host in hosts:
             late += host.join(deadline)
         _log_context.uninstall(self)
@@ -439,6 +460,7 @@ class ActorSystem(Observed):
         for host in (self.io_host, self.system_host):
             host.disown()
         self.dispatcher.disown()
+        self.processes.disown()
         for place in self.places():
             place.mailbox.disown()
             if isinstance(place, ActorPlace):

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
+import trio
 
 from actors._exceptions import TokenTerminated
 from actors._lifecycle import TokenState, check_transition
@@ -52,7 +53,7 @@ class Token(Reply[T]):
         kwargs: keyword arguments; empty again once the token has ended.
         priority: higher goes first; any int.
         tags: labels that selectors match.
-        affinity: `io` (a trio task) or `cpu` (a thread).
+        affinity: `io` (a trio task), `cpu` (a thread) or `process` (a child process).
         actor: path of the place whose mailbox took it.
         parent: id of the token in whose step this one was made, or None.
         created_at, queued_at, started_at, finished_at: when it came to each.
@@ -142,6 +143,10 @@ class Token(Reply[T]):
 
     def _wait_in_thread(self, timeout: float | None) -> None:
         with waiting_for(_current.get(), self):
+            if self._place.affinity == "process" and not trio.lowlevel.in_trio_run():
+                self._place.drain.listen_for(self, timeout)  # type: ignore[attr-defined]
+                if self._done:
+                    return
             Reply._wait_in_thread(self, timeout)
 
     def cancel(self) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Any
 
 import attrs
 
 LIMIT = 10.0  # seconds; reached only when a test fails
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Door:
     """A spot in user code that tells when it is reached, and goes around in circles until the test opens it.
 
@@ -39,6 +44,83 @@ class Door:
         self.opened.set()
 
 
+class Flag:
+    """An event that is a byte of memory which processes share."""
+
+    def __init__(self, memory: mmap.mmap, at: int) -> None:
+        self._memory, self._at = memory, at
+
+    def set(self) -> None:
+        self._memory[self._at] = 1
+
+    def is_set(self) -> bool:
+        return bool(self._memory[self._at])
+
+    def wait(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self.is_set():
+            if time.monotonic() > deadline:
+                return False
+            os.sched_yield()
+        return True
+
+
+class SharedDoor(Door):
+    """A door of which a child process has a copy that is the same: pickled, it is the name of a file."""
+
+    memory: mmap.mmap
+    file: str
+
+    @property
+    def reached(self) -> Any:
+        return Flag(self.memory, 0)
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self.memory[1])
+
+    @is_open.setter
+    def is_open(self, value: bool) -> None:
+        self.memory[1] = value
+
+    @property
+    def opened(self) -> Any:
+        return Flag(self.memory, 1)
+
+    @property
+    def rounds(self) -> int:
+        return int.from_bytes(self.memory[8:16], "little")
+
+    @rounds.setter
+    def rounds(self, value: int) -> None:
+        self.memory[8:16] = value.to_bytes(8, "little")
+
+    def __reduce__(self) -> Any:
+        return open_shared, (self.file,)
+
+
+def open_shared(file: str) -> SharedDoor:
+    """Return the door that is in a file."""
+    door = SharedDoor.__new__(SharedDoor)
+    with open(file, "r+b") as opened:
+        door.memory = mmap.mmap(opened.fileno(), 16)
+    door.file = file
+    return door
+
+
+def share(door: Door) -> SharedDoor:
+    """Make a door that nobody has reached one that processes share."""
+    is_open = door.is_open
+    descriptor, file = tempfile.mkstemp()
+    os.truncate(descriptor, 16)
+    os.close(descriptor)
+    door.__class__ = SharedDoor
+    assert isinstance(door, SharedDoor)
+    other = open_shared(file)
+    door.memory, door.file, door.is_open = other.memory, file, is_open
+    return door
+
+
 @contextmanager
 def opened_at_the_end() -> Generator[Callable[[], Door]]:
     """Give what makes doors, which are open after the block, whatever failed."""
@@ -53,3 +135,6 @@ def opened_at_the_end() -> Generator[Callable[[], Door]]:
     finally:
         for one in made:
             one.open()
+            if isinstance(one, SharedDoor):
+                os.unlink(one.file)
+                one.memory.close()

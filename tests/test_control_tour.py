@@ -1,4 +1,7 @@
-"""The session of docs/control.md against a real shop: every command, in the order of the page, and what it prints.
+"""The sessions of docs/control.md against real programs: every command, in the order of the page, and what it prints.
+
+There are two: one with the shop of the examples, and one with the program that stands on the page, whose tokens run in
+child processes.
 
 The rule. What a command prints is compared with what stands below it on the page in normal form: numbers, durations,
 times and percentages are `#`, several spaces are one, paths are their last part, and the lines of a table of tokens
@@ -28,7 +31,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import attrs
@@ -83,7 +86,10 @@ def steps_of(page: str) -> list[Step]:
     return steps
 
 
-STEPS = steps_of(PAGE)
+_LAB_SECTION = "\n## Code in a process of its own\n"
+LAB = PAGE.partition(_LAB_SECTION)[2].partition("\n# Reference\n")[0]
+STEPS = steps_of(PAGE.replace(LAB, ""))
+LAB_STEPS = steps_of(LAB)
 
 
 # --- The normal form ------------------------------------------------------------------------------------------------
@@ -107,13 +113,14 @@ def _normal_line(line: str) -> str:
     return re.sub(r" +", " ", line).strip()
 
 
-# What the runaway does over and over; a look finds it at one of these.
+# What the runaways do over and over; a look finds them at one of these.
 LOOP = ("while checked < 1_000 or runaway:", "checked += 1", "score = (31 * score + order * checked) % 9_973")
+LAB_LOOP = ("while True:", "sum(range(10_000_000)) # C code, for most of the time")
 
 
-def place_in(stack: str) -> int | None:
+def place_in(stack: str, loop: tuple[str, ...]) -> int | None:
     """Return at which line of its loop the runaway is, or None if this is no stack of it."""
-    return next((number for number, line in enumerate(LOOP) if normal(line) in normal(stack)), None)
+    return next((number for number, line in enumerate(loop) if normal(line) in normal(stack)), None)
 
 
 def test_each_part_of_the_output_counts() -> None:
@@ -148,12 +155,32 @@ class Shop:
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """The shop, as the first command of the page starts it, with a runtime directory that nobody else has."""
+    with _started(STEPS[0].command, ROOT, tmp_path, monkeypatch) as shop:
+        yield shop
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """The program that stands on the page, as the first command below it starts it."""
+    (program,) = re.findall(r"```python\n(.*?)```", LAB, re.DOTALL)
+    (tmp_path / "lab.py").write_text(program)
+    with _started(LAB_STEPS[0].command, tmp_path, tmp_path, monkeypatch) as lab:
+        yield lab
+
+
+@contextmanager
+def _started(command: str, cwd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", str(tmp_path / "tokengate"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     monkeypatch.delenv("TOKENGATE_GATE", raising=False)
-    command = [sys.executable, "-m", *shlex.split(STEPS[0].command)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", *shlex.split(command)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     assert process.stdout is not None
     printed: list[str] = []
     reader = threading.Thread(target=printed.extend, args=(process.stdout,))
@@ -242,9 +269,16 @@ class Terminal:
 
 
 class Session:
-    """Runs the commands of the page."""
+    """Runs the commands of the page.
 
-    def __init__(self) -> None:
+    Args:
+        loop: the lines of the runaway.
+        on_a_thread: whether it runs on one, where steps are lines and Python 3.11 cannot pause it.
+    """
+
+    def __init__(self, loop: tuple[str, ...] = LOOP, *, on_a_thread: bool = True) -> None:
+        self._loop = loop
+        self._on_a_thread = on_a_thread
         self._ids: dict[str, str] = {}  # {id on the page: the id here}
         self._paused = False
         self._at: tuple[int, int] | None = None  # where the paused runaway was on the page, and here
@@ -270,8 +304,7 @@ class Session:
             self._finish_following()
 
     def _compare(self, step: Step, arguments: list[str]) -> None:
-        shown = step.expected.replace("is paused on", "runs on") if ON_3_11 else step.expected
-        expected, code = normal(ON_3_11.get(step.command, shown)), int("Error: " in step.expected)
+        expected, code = self._expected(step), int("Error: " in step.expected)
         printed, ended = "", 0
         if arguments[0] == "kill":
             arguments += ["--wait", str(PATIENCE)]
@@ -290,20 +323,25 @@ class Session:
         elif arguments[0] == "pause":
             self._paused, self._at = True, None
         elif arguments[0] == "stack" and self._paused:
-            page, here = place_in(step.expected), place_in(printed)
+            page, here = place_in(step.expected, self._loop), place_in(printed, self._loop)
             assert page is not None
             assert here is not None
             self._at = page, here
 
+    def _expected(self, step: Step) -> str:
+        if not self._on_a_thread or not ON_3_11:
+            return in_shell(step.expected)
+        return normal(ON_3_11.get(step.command, step.expected.replace("is paused on", "runs on")))
+
     def _same(self, verb: str, expected: str, printed: str) -> bool:
         if verb != "stack":
             return normal(printed) == expected
-        page, here = place_in(expected), place_in(printed)
+        page, here = place_in(expected, self._loop), place_in(printed, self._loop)
         if page is None or here is None:
             return False
         if not ON_3_11 and self._at is not None and (page - self._at[0]) % 3 != (here - self._at[1]) % 3:
             return False
-        return normal(printed).replace(normal(LOOP[here]), "") == expected.replace(normal(LOOP[page]), "")
+        return normal(printed).replace(normal(self._loop[here]), "") == expected.replace(normal(self._loop[page]), "")
 
     def _follow(self, step: Step) -> None:
         command = [sys.executable, "-m", *shlex.split(step.command)]
@@ -392,6 +430,21 @@ def test_the_session_on_the_page_is_what_happens(shop: Shop) -> None:
 
     assert shop.process.returncode == 0
     assert normal("".join(shop.printed[-2:])) == normal(last)
+
+
+def test_the_session_with_processes_is_what_happens(lab: Shop) -> None:
+    """All its commands; the program prints what became of its tokens, and goes on."""
+    _, *steps = LAB_STEPS
+    assert eventually(lambda: any("is open" in line for line in lab.printed))
+    with closing(Session(LAB_LOOP, on_a_thread=False)) as session:
+        for step in steps:
+            session.run(step)
+    (ends,) = re.findall(r"The first terminal has shown.*?```text\n(.*?)```", LAB, re.DOTALL)
+
+    assert eventually(lambda: "".join(lab.printed[-2:]) == ends), lab.printed
+    lab.process.send_signal(signal.SIGINT)
+    lab.process.wait(PATIENCE)
+    assert lab.process.returncode == 0
 
 
 def test_the_commands_of_the_readme_find_and_end_the_runaway(shop: Shop) -> None:

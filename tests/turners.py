@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 import pykka
 import trio
-from doors import Door
+from doors import Door, share
 
 from actors import Token
-from tokengate import CpuActor, Gate, IoActor, checkpoint, token
+from tokengate import CpuActor, Gate, IoActor, ProcessActor, checkpoint, token
 
 # Tokens of every kind, which run until their door is open; each can be stopped at a checkpoint, a yield or an await.
 
@@ -63,6 +63,40 @@ class IoTurner(IoActor):
         return await turn_and_await(door)
 
 
+@token(affinity="process")
+def process_operation(door: Door) -> str:
+    door.reached.set()
+    while not door.is_open:
+        door.rounds += 1
+        checkpoint()
+    return "through"
+
+
+@token(affinity="process")
+def process_generator(door: Door) -> Any:
+    door.reached.set()
+    while not door.is_open:
+        door.rounds += 1
+        yield
+    return "through"
+
+
+class ProcessTurner(ProcessActor):
+    def turn(self, door: Door) -> str:
+        door.reached.set()
+        while not door.is_open:
+            door.rounds += 1
+            checkpoint()
+        return "through"
+
+    def turn_in_steps(self, door: Door) -> Any:
+        door.reached.set()
+        while not door.is_open:
+            door.rounds += 1
+            yield
+        return "through"
+
+
 class ForeignTurner(pykka.ThreadingActor):
     def turn(self, door: Door) -> str:
         return turn(door)
@@ -78,6 +112,7 @@ class Kind:
         queues: whether it goes through a mailbox.
         actor: whether an actor does it.
         interruptible: whether its code may be interrupted.
+        process: whether it runs in a child process, which can be killed.
     """
 
     name: str
@@ -85,14 +120,17 @@ class Kind:
     queues: bool = True
     actor: bool = False
     interruptible: bool = True
+    process: bool = False
 
 
-def _of_actor(cls: type[Any], method: str) -> Callable[[Gate, Door], Token[Any]]:
+def _of_actor(
+    cls: type[Any], method: str, prepare: Callable[[Door], Door] = lambda door: door
+) -> Callable[[Gate, Door], Token[Any]]:
     def begin(gate: Gate, door: Door) -> Token[Any]:
         name = cls.__name__.lower()
         known = [row.path for row in gate.control.actors() if row.path == f"spawned/{name}"]
         ref = gate.find(known[0]) if known else gate.spawn(cls, name=name)
-        sent: Token[Any] = getattr(ref.proxy(), method)(door)
+        sent: Token[Any] = getattr(ref.proxy(), method)(prepare(door))
         return sent
 
     return begin
@@ -124,5 +162,9 @@ KINDS = [
     Kind("pinned actor", _of_actor(PinnedTurner, "turn"), actor=True),
     Kind("io actor", _of_actor(IoTurner, "turn"), actor=True),
     Kind("foreign actor", _of_actor(ForeignTurner, "turn"), actor=True, interruptible=False),
+    Kind("process operation", lambda gate, door: process_operation.submit(share(door)), process=True),
+    Kind("process generator", lambda gate, door: process_generator.submit(share(door)), process=True),
+    Kind("process actor", _of_actor(ProcessTurner, "turn", share), actor=True, process=True),
+    Kind("process actor, generator", _of_actor(ProcessTurner, "turn_in_steps", share), actor=True, process=True),
     Kind("direct call", _direct_call, queues=False),
 ]

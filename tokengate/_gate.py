@@ -24,6 +24,7 @@ from actors import (
     BaseActor,
     ExitReason,
     OperationPlace,
+    ProcessPool,
     Reply,
     StartFailed,
     SystemStatistics,
@@ -116,6 +117,7 @@ class Gate:
         period: seconds.
         shutdown: seconds that closing may take. Up to half of it goes into waiting for accepted tokens to end.
         threads: CPU threads that run steps at once; None takes the number of cores, at least 2.
+        processes: how many child processes it keeps for affinity `process`; they are made when the first is needed.
         switch_interval: seconds; `sys.setswitchinterval` while the gate is open.
         control_socket: whether operators of the same user reach it from other processes (`tokengate ls`); see
             docs/control.md.
@@ -133,6 +135,7 @@ class Gate:
         period: float = 5.0,
         shutdown: float = 10.0,
         threads: int | None = None,
+        processes: ProcessPool | int | None = None,
         switch_interval: float = 0.0005,
         control_socket: bool = True,
     ) -> None:
@@ -149,7 +152,10 @@ class Gate:
             SYSTEM, (ChildSpec("control", ControlActor, args=(self, control_socket)),)
         )
         self._switch_interval = float(switch_interval) or 1e-6
-        self._system = ActorSystem(name, threads=threads)
+        pool = ProcessPool(processes) if isinstance(processes, int) else processes
+        if pool is not None and not isinstance(pool, ProcessPool):
+            raise ValueError(f"processes of gate '{name}' is {processes!r}; it must be a ProcessPool, or their number")
+        self._system = ActorSystem(name, threads=threads, processes=pool)
         self._root: ActorPlace | None = None
         self._own: ActorPlace | None = None  # root of the runtime's own tree
         self.control_server: ControlServer | None = None
@@ -399,7 +405,7 @@ class Gate:
         """Start an actor under the gate's own dynamic supervisor, and return its ref after `on_start`.
 
         Args:
-            actor_class: a `CpuActor` or `IoActor`.
+            actor_class: a `CpuActor`, `IoActor` or `ProcessActor`.
             args: positional arguments of the class.
             name: its name; None makes one up from the class and a number.
             restart: `permanent`, `transient` or `temporary`.
@@ -496,6 +502,10 @@ class Gate:
     def owns(self, token: Token[Any]) -> bool:
         """Tell whether a token is one of this gate's."""
         return token._place.system is self._system
+
+    def owns_system(self, system: ActorSystem) -> bool:
+        """Tell whether a system is the one below this gate."""
+        return system is self._system
 
     def statistics(self) -> GateStatistics:
         """Return the figures of this moment; they stay readable after the gate has closed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from contextvars import ContextVar
 from functools import update_wrapper
 from types import MappingProxyType
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_args, overload
@@ -11,7 +12,20 @@ from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, g
 import attrs
 import trio
 
-from actors import DEFAULT_CAPACITY, NO_TAGS, Controls, OperationPlace, Overflow, Token, TokenFailed
+from actors import (
+    AFFINITIES,
+    DEFAULT_CAPACITY,
+    NO_LIMITS,
+    NO_TAGS,
+    ActorSystem,
+    Controls,
+    Limits,
+    OperationPlace,
+    Overflow,
+    Token,
+    TokenFailed,
+    _carry,
+)
 from tokengate._current import current_gate, open_gates
 from tokengate._exceptions import BadOperation, NeedsGate
 from tokengate._gate import Gate
@@ -20,7 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Op = TypeVar("Op", bound="_Operation[..., Any]")
 
-Affinity: TypeAlias = Literal["io", "cpu"]
+Affinity: TypeAlias = Literal["io", "cpu", "process"]
 
 # Tokens that run at once by default, where a running token does not hold a thread all the time.
 SUSPENDABLE_CONCURRENCY = 1_000
@@ -40,6 +54,8 @@ class OperationSpec:
     capacity: int
     overflow: Overflow
     controls: Controls
+    limits: Limits
+    context: tuple[ContextVar[Any], ...]
 
     def with_affinity(self, affinity: str) -> OperationSpec:
         """Return the same operation with another affinity.
@@ -47,17 +63,16 @@ class OperationSpec:
         Raises:
             BadOperation: it cannot have that one.
         """
-        if affinity not in get_args(Affinity):
-            raise BadOperation(f"affinity of '{self.name}' is {affinity!r}; choose 'io' or 'cpu'")
-        if self.coroutine and affinity == "cpu":
-            raise BadOperation(f"'{self.name}' is a coroutine function; its affinity can only be 'io'")
+        check_affinity(self.name, affinity, self.coroutine)
         return attrs.evolve(self, name=f"{self.name}@{affinity}", affinity=cast("Affinity", affinity))
 
     def make_place(self, gate: Gate, path: str) -> OperationPlace:
         """Make the place under this path where a gate serves the operation."""
         system = gate.system
         concurrency = self.concurrency
-        if concurrency is None:
+        if concurrency is None and self.affinity == "process":
+            concurrency = system.processes.pool.size
+        elif concurrency is None:
             suspendable = self.generator or self.affinity == "io"
             concurrency = SUSPENDABLE_CONCURRENCY if suspendable else system.dispatcher.size
         return system.operation_place(
@@ -68,6 +83,8 @@ class OperationSpec:
             capacity=self.capacity,
             overflow=self.overflow,
             controls=self.controls,
+            limits=self.limits,
+            context=self.context,
         )
 
 
@@ -123,6 +140,22 @@ class _Operation(Generic[P, T]):
             self.priority if priority is None else check_priority(self._spec.name, priority),
             self.tags if tags is None else MappingProxyType({**self.tags, **check_tags(self._spec.name, tags)}),
         )
+
+    def _token_for(
+        self,
+        system: ActorSystem,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        priority: int | None,
+        tags: Mapping[str, str] | None,
+    ) -> tuple[OperationPlace, Token[T]]:
+        """Return a token of a call that comes from a child process of a system, unsent, and its place."""
+        gate = next((gate for gate in list(open_gates) if gate.owns_system(system)), None)
+        if gate is None:
+            raise NeedsGate(f"the gate is closed to which '{self._spec.name}' was to be submitted")
+        place = gate.place_of(self._spec)
+        own = self.with_options(priority=priority, tags=tags)
+        return place, place.token(self._name, self._function, args, kwargs, own.priority, own.tags)
 
     def _place(self) -> OperationPlace:
         """Return the place that serves the operation in the current gate."""
@@ -216,6 +249,8 @@ def token(
     controllable: bool = True,
     show_arguments: bool = False,
     redact: Iterable[str] = (),
+    limits: Limits = NO_LIMITS,
+    context: Iterable[ContextVar[Any]] = (),
 ) -> _Decorator: ...
 def token(
     function: Callable[..., Any] | None = None,
@@ -231,17 +266,21 @@ def token(
     controllable: bool = True,
     show_arguments: bool = False,
     redact: Iterable[str] = (),
+    limits: Limits = NO_LIMITS,
+    context: Iterable[ContextVar[Any]] = (),
 ) -> Any:
     """Turn a function into an operation, whose calls are tokens while a gate is open.
 
     Args:
         function: a plain function, a coroutine function (trio code) or a generator function (one step between
             two yields).
-        affinity: `io` (a trio task; the default for coroutine functions) or `cpu` (a thread; for all others).
+        affinity: `io` (a trio task; the default for coroutine functions), `cpu` (a thread; for all others) or `process`
+            (a child process, to which the function, arguments and result are pickled).
         priority: of its tokens; higher goes first.
         tags: labels of its tokens.
         concurrency: tokens of it that run at once. None: 1,000 for coroutine and generator functions, which
-            make room between their steps, and the number of CPU threads for plain ones.
+            make room between their steps, and the number of CPU threads for plain ones; with affinity `process`, the
+            size of the gate's pool of processes.
         capacity: tokens that may be queued before senders wait.
         overflow: what happens to a token that finds the queue full.
         protected: whether an operator must force it to pause or end one of its tokens.
@@ -249,6 +288,8 @@ def token(
         show_arguments: whether operators see the values of arguments, as far as they are of built-in types; else they
             see types and sizes.
         redact: names of parameters of which operators see nothing.
+        limits: what each of its tokens may use of its process; with affinity `process`.
+        context: the context variables whose values cross to the process; with affinity `process`.
 
     Raises:
         BadOperation: the function cannot be run like that.
@@ -256,8 +297,16 @@ def token(
     """
     if isinstance(redact, str):
         raise ValueError(f"redact is {redact!r}; it must hold names of parameters, such as ('{redact}',)")
+    if not isinstance(limits, Limits):
+        raise ValueError(f"limits is {limits!r}; it must be Limits(memory=..., cpu_time=..., ...)")
+    variables = (context,) if isinstance(context, ContextVar) else tuple(context)
+    for variable in variables:
+        if not isinstance(variable, ContextVar):
+            raise ValueError(f"context has {variable!r}; it must hold ContextVars")
     controls = Controls(protected, controllable, show_arguments, frozenset(redact))
-    decorator = _Decorator(affinity, priority, tags or NO_TAGS, concurrency, capacity, overflow, controls)
+    decorator = _Decorator(
+        affinity, priority, tags or NO_TAGS, concurrency, capacity, overflow, controls, limits, variables
+    )
     return decorator if function is None else decorator(function)
 
 
@@ -272,6 +321,8 @@ class _Decorator:
     capacity: int
     overflow: Overflow
     controls: Controls
+    limits: Limits
+    context: tuple[ContextVar[Any], ...]
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
@@ -285,10 +336,13 @@ class _Decorator:
         name = check_function(function)
         coroutine = inspect.iscoroutinefunction(function)
         affinity = self.affinity or ("io" if coroutine else "cpu")
-        if affinity not in get_args(Affinity):
-            raise BadOperation(f"affinity of '{name}' is {affinity!r}; choose 'io' or 'cpu'")
-        if coroutine and affinity == "cpu":
-            raise BadOperation(f"'{name}' is a coroutine function; its affinity can only be 'io'")
+        check_affinity(name, affinity, coroutine)
+        if affinity != "process":
+            for option, given in (("limits", bool(self.limits)), ("context", bool(self.context))):
+                if given:
+                    raise BadOperation(
+                        f"'{name}' has {option}, which are for affinity 'process'; its own is '{affinity}'"
+                    )
         for option, value in (("concurrency", self.concurrency), ("capacity", self.capacity)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{option} of '{name}' is {value!r}; it must be an int of at least 1")
@@ -305,6 +359,8 @@ class _Decorator:
             capacity=self.capacity,
             overflow=self.overflow,
             controls=self.controls,
+            limits=self.limits,
+            context=self.context,
         )
         kind = AsyncOperation if coroutine else Operation
         return kind(spec, check_priority(name, self.priority), MappingProxyType(dict(check_tags(name, self.tags))))
@@ -326,6 +382,14 @@ def check_function(function: object) -> str:
     return name
 
 
+def check_affinity(name: str, affinity: str, coroutine: bool) -> None:
+    """Raise `BadOperation` unless a function can have this affinity."""
+    if affinity not in AFFINITIES:
+        raise BadOperation(f"affinity of '{name}' is {affinity!r}; choose one of {AFFINITIES}")
+    if coroutine and affinity != "io":
+        raise BadOperation(f"'{name}' is a coroutine function; its affinity can only be 'io'")
+
+
 def check_priority(name: str, priority: object) -> int:
     """Return the priority if it is an int, or raise `ValueError`."""
     if not isinstance(priority, int) or isinstance(priority, bool):
@@ -339,6 +403,17 @@ def check_tags(name: str, tags: object) -> Mapping[str, str]:
         raise ValueError(f"tags of '{name}' is {tags!r}; it must map strings to strings")
     # Exactly `str`: operators' selectors compare them, and shall run no code of a subclass.
     return {str.__str__(name): str.__str__(value) for name, value in tags.items()}
+
+
+def _carry_operation(operation: _Operation[..., Any], system: ActorSystem) -> tuple[Any, ...]:
+    """Return what an operation is carried as to a child process."""
+    known = system.carried_operations
+    key = next((key for key, one in list(known.items()) if one._spec is operation._spec), 0) or system.next_name()
+    known.setdefault(key, operation)  # its options cross with it
+    return _carry.twin_object("Operation", key, operation._spec.name, operation.priority, dict(operation.tags))
+
+
+_carry.carried_as[_Operation] = _carry_operation
 
 
 def _exhaust(steps: Generator[Any, Any, T]) -> T:

@@ -13,11 +13,12 @@ from typing import Any
 import attrs
 import pykka
 import pytest
-from doors import LIMIT, Door, opened_at_the_end
+from doors import LIMIT, Door, opened_at_the_end, share
 from interleave import Grain, Stage
+from shared_lists import SharedList
 
 import actors
-from actors import ActorSystem, BaseActor, CpuActor, IoActor, Mailbox, OperationPlace, Overflow, Token
+from actors import ActorSystem, BaseActor, CpuActor, IoActor, Mailbox, OperationPlace, Overflow, ProcessActor, Token
 from actors._system import default_system
 
 _HOME = os.path.dirname(actors.__file__)
@@ -50,11 +51,29 @@ class PinnedActor(CpuActor):
     dispatcher = "pinned"
 
 
-@pytest.fixture(params=[CpuActor, PinnedActor, IoActor], ids=["cpu", "pinned", "io"])
+@pytest.fixture(params=[CpuActor, PinnedActor, IoActor, ProcessActor], ids=["cpu", "pinned", "io", "process"])
 def base(request: pytest.FixtureRequest) -> type[BaseActor]:
     """The base class of an actor of each kind."""
     chosen: type[BaseActor] = request.param
     return chosen
+
+
+@pytest.fixture(params=[CpuActor, PinnedActor, IoActor], ids=["cpu", "pinned", "io"])
+def local_base(request: pytest.FixtureRequest) -> type[BaseActor]:
+    """The base class of an actor of each kind whose instance is in this process."""
+    chosen: type[BaseActor] = request.param
+    return chosen
+
+
+def _in_processes(request: pytest.FixtureRequest) -> bool:
+    """Tell whether the code of the test's actors runs in child processes."""
+    return "base" in request.fixturenames and request.getfixturevalue("base") is ProcessActor
+
+
+@pytest.fixture
+def new_list(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    """Make lists that the code of the test's actors can write to, wherever it runs."""
+    return SharedList if _in_processes(request) else list
 
 
 @attrs.define
@@ -150,10 +169,10 @@ def yielding() -> Callable[[random.Random], AbstractContextManager[None]]:
 
 
 @pytest.fixture
-def doors(system: ActorSystem) -> Iterator[Callable[[], Door]]:
-    """Make doors that are open before the system closes, whatever failed."""
+def doors(system: ActorSystem, request: pytest.FixtureRequest) -> Iterator[Callable[[], Door]]:
+    """Make doors that are open before the system closes, whatever failed; for the code of the test's actors."""
     with opened_at_the_end() as make:
-        yield make
+        yield (lambda: share(make())) if _in_processes(request) else make
 
 
 @pytest.fixture

@@ -30,6 +30,9 @@ class Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
 
+    def has(self, text: str) -> bool:
+        return any(text in record.getMessage() for record in list(self.records))
+
     def fields(self, text: str) -> tuple[Any, Any]:
         """The fields of the record with this text."""
         (record,) = (record for record in self.records if text in record.getMessage())
@@ -65,11 +68,14 @@ def make(base: type[BaseActor]) -> type[BaseActor]:
     return Writer
 
 
-def test_a_record_within_a_step_names_token_and_actor(base: type[BaseActor], start: Start, handler: Handler) -> None:
+def test_a_record_within_a_step_names_token_and_actor(
+    base: type[BaseActor], start: Start, handler: Handler, until: Any
+) -> None:
     """Whoever's logger it is."""
     ref = start(make(base))
     token = ref.ask("within", block=False)
     token.result(LIMIT)
+    until(lambda: handler.has("within"))  # those of a process come on a thread of their own
 
     assert handler.fields("within") == (token.id, ref.path)
 
@@ -81,7 +87,9 @@ def test_a_record_outside_has_the_fields_too(system: ActorSystem, handler: Handl
     assert handler.fields("outside") == (None, None)
 
 
-def test_hooks_and_the_runtime_name_the_actor(base: type[BaseActor], system: ActorSystem, handler: Handler) -> None:
+def test_hooks_and_the_runtime_name_the_actor(
+    base: type[BaseActor], system: ActorSystem, handler: Handler, until: Any
+) -> None:
     """A start in somebody else's step is the started actor's code all the same."""
 
     def owner(_place: ActorPlace, _reason: ExitReason, _administrative: bool) -> None:
@@ -93,6 +101,7 @@ def test_hooks_and_the_runtime_name_the_actor(base: type[BaseActor], system: Act
     place.stop(drain=False, administrative=True).result(LIMIT)
 
     texts = ("starting", "failing", f"Unhandled exception in {place.ref}:")
+    until(lambda: all(handler.has(text) for text in texts))
     assert [handler.fields(text)[1] for text in texts] == ["writer"] * 3
 
 
@@ -124,10 +133,11 @@ def test_a_task_and_a_thread_of_a_step_are_its_own(system: ActorSystem, start: S
     assert handler.fields("in a task") == handler.fields("in a thread") == (token.id, "operation")
 
 
-def test_what_a_user_gives_as_extra_wins(base: type[BaseActor], start: Start, handler: Handler) -> None:
+def test_what_a_user_gives_as_extra_wins(base: type[BaseActor], start: Start, handler: Handler, until: Any) -> None:
     """`logging` would raise for a name that the record has."""
     ref = start(make(base))
     ref.ask(lambda: _logger.warning("extra", extra={"token": "secret"}), timeout=LIMIT)
+    until(lambda: handler.has("extra"))
 
     assert handler.fields("extra") == ("secret", ref.path)
 

@@ -26,11 +26,6 @@ LIMIT = 10.0
 Start = Callable[..., Any]
 
 
-class Worker:
-    def on_receive(self, message: Any) -> Any:
-        return message()
-
-
 class Recorder(Observer):
     """Writes everything down."""
 
@@ -67,7 +62,11 @@ def recorder(system: ActorSystem) -> Recorder:
 
 
 def make(base: type[BaseActor]) -> type[BaseActor]:
-    return type("Worker", (Worker, base), {})
+    class Worker(base):  # type: ignore[misc, valid-type]
+        def on_receive(self, message: Any) -> Any:
+            return message()
+
+    return Worker
 
 
 def test_a_token_is_told_of_from_the_queue_to_its_end(base: type[BaseActor], start: Start, recorder: Recorder) -> None:

@@ -14,18 +14,17 @@ from actors import ActorDead, ActorProxy, ActorSystem, BaseActor
 LIMIT = 10.0
 
 
-class Inner:
-    __slots__ = ("depth", "pykka_traversable")
-
-    def __init__(self) -> None:
-        self.pykka_traversable = True
-        self.depth = 2
-
-    def shout(self, word: str) -> str:
-        return word.upper()
-
-
 def make(base: type[BaseActor]) -> Any:
+    class Inner:
+        __slots__ = ("depth", "pykka_traversable")
+
+        def __init__(self) -> None:
+            self.pykka_traversable = True
+            self.depth = 2
+
+        def shout(self, word: str) -> str:
+            return word.upper()
+
     class Player(base):  # type: ignore[misc, valid-type]
         volume = 5
 
@@ -45,9 +44,13 @@ def make(base: type[BaseActor]) -> Any:
     return Player
 
 
-def test_what_the_instance_has_got_is_found(base: Any, start: Any) -> None:
+# Of an instance in a process nobody here knows what it has got: these are about instances that can be looked at. Below,
+# and in test_process_actor, is what holds for those, too.
+
+
+def test_what_the_instance_has_got_is_found(local_base: Any, start: Any) -> None:
     """Attributes, functions and traversable objects that `__init__` or a method made are as good as the class's."""
-    proxy = start(make(base)).proxy()
+    proxy = start(make(local_base)).proxy()
     assert proxy.tracks.get(timeout=LIMIT) == ["a"]
     assert proxy.on_change(1).get(timeout=LIMIT) == ("changed", 1)
     assert proxy.inner.depth.get(timeout=LIMIT) == 2
@@ -62,9 +65,9 @@ def test_what_the_instance_has_got_is_found(base: Any, start: Any) -> None:
     assert "_place" not in dir(proxy)
 
 
-def test_an_unknown_name_is_an_attribute_error_at_once(base: Any, start: Any) -> None:
+def test_an_unknown_name_is_an_attribute_error_at_once(local_base: Any, start: Any) -> None:
     """It names the actor and the attribute; private names are unknown, and say why."""
-    proxy = start(make(base)).proxy()
+    proxy = start(make(local_base)).proxy()
     with pytest.raises(
         AttributeError, match=r"^<ActorProxy for Player \(.*\), attr_path=\(\)> has no attribute 'hop'$"
     ):
@@ -77,11 +80,11 @@ def test_an_unknown_name_is_an_attribute_error_at_once(base: Any, start: Any) ->
         _ = proxy.register
 
 
-def test_no_property_runs_before_its_token_does(base: Any, start: Any) -> None:
+def test_no_property_runs_before_its_token_does(local_base: Any, start: Any) -> None:
     """To look a name up evaluates nothing, and no mark is seen where every attribute is there."""
     fake = mock.NonCallableMock()
     fake.__get__ = mock.Mock(return_value="mocked")
-    cls = make(base)
+    cls = make(local_base)
     cls.loud = fake
     proxy = start(cls).proxy()
     dir(proxy)
@@ -90,10 +93,10 @@ def test_no_property_runs_before_its_token_does(base: Any, start: Any) -> None:
     assert proxy.loud.get(timeout=LIMIT) == "mocked"
 
 
-def test_a_proxy_of_itself_is_not_shown(base: Any, start: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_proxy_of_itself_is_not_shown(local_base: Any, start: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A public attribute that holds one is warned of, as in pykka; a private one is the way."""
 
-    class Selfish(make(base)):  # type: ignore[misc]
+    class Selfish(make(local_base)):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.me = self.actor_ref.proxy()
@@ -113,9 +116,9 @@ def test_a_proxy_of_itself_is_not_shown(base: Any, start: Any, caplog: pytest.Lo
     ] * 2
 
 
-def test_pykkas_own_proxy_works_on_our_refs(base: Any, start: Any) -> None:
+def test_pykkas_own_proxy_works_on_our_refs(local_base: Any, start: Any) -> None:
     """It asks the ref for the instance; both kinds of proxy of one actor are equal."""
-    ref = start(make(base))
+    ref = start(make(local_base))
     foreign = pykka.ActorProxy(actor_ref=ref)
     assert foreign.tracks.get(timeout=LIMIT) == ["a"]
     assert foreign.on_change(1).get(timeout=LIMIT) == ("changed", 1)

@@ -15,17 +15,16 @@ from actors import NORMAL, ActorDead, ActorProxy, ActorSystem, BaseActor, Token,
 LIMIT = 10.0
 
 
-class Inner:
-    pykka_traversable = True
-
-    def __init__(self) -> None:
-        self.depth = 2
-
-    def shout(self, word: str) -> str:
-        return word.upper()
-
-
 def make(base: type[BaseActor]) -> type[BaseActor]:
+    class Inner:
+        pykka_traversable = True
+
+        def __init__(self) -> None:
+            self.depth = 2
+
+        def shout(self, word: str) -> str:
+            return word.upper()
+
     class Account(base):  # type: ignore[misc, valid-type]
         """An account."""
 
@@ -124,8 +123,10 @@ def test_a_timeout_that_the_actor_raised_is_not_mistaken_for_ones_own(base: Any,
         def on_receive(self, message: Any) -> Any:
             raise WaitTimeout("inner")
 
-    with pytest.raises(WaitTimeout, match=r"^inner$"):
+    with pytest.raises(WaitTimeout) as caught:
         start(Impatient).ask("x", timeout=LIMIT)
+
+    assert caught.value.args == ("inner",)
 
 
 def test_call_awaits_the_answer_from_trio(base: Any, start: Any) -> None:
@@ -194,7 +195,7 @@ def test_an_attribute_that_is_missing_is_the_callers_error(base: Any, start: Any
     """A typo on a proxy raises at once, a message that names nothing fails; neither is a crash."""
     ref = start(make(base))
     with pytest.raises(AttributeError, match="nowhere"):
-        _ = ref.proxy().nowhere
+        ref.proxy().nowhere.result(LIMIT)  # a process actor's fails here: only the child knows what there is
     message = pykka.messages.ProxyGetAttr(attr_path=["nowhere"])
     with pytest.raises(AttributeError, match="nowhere"):
         ref.ask(message, timeout=LIMIT)
@@ -261,7 +262,7 @@ def test_a_second_stop_is_answered(base: Any, start: Any) -> None:
 def test_stops_that_race_are_all_answered(base: Any, start: Any, race: Any, seed: int, rounds: Any) -> None:
     """However many stop at once, each gets its answer and at least one found it alive."""
     cls = make(base)
-    for _ in range(rounds(100)):
+    for _ in range(rounds(20 if base.affinity == "process" else 100)):
         ref = start(cls)
         answers = race(*[lambda ref=ref: ref.stop(timeout=LIMIT)] * 4)
 
@@ -362,7 +363,7 @@ def test_actor_stopped_is_an_event_that_can_be_waited_for(base: Any, system: Act
     assert stopped.wait(LIMIT)
     place.start().result(LIMIT)
     assert place.instance is not None
-    assert (stopped.is_set(), place.instance.actor_stopped is stopped) == (False, True)
+    assert (stopped.is_set(), place.ref.actor_stopped is stopped) == (False, True)
     place.close(NORMAL)
     assert stopped.is_set()
 

@@ -393,8 +393,9 @@ def test_bursts_of_calls_to_a_loop_keep_their_order(system: ActorSystem, race: A
 
 
 @pytest.fixture
-def plain(base: Any) -> Iterator[type[BaseActor]]:
-    class Plain(base):  # type: ignore[misc, valid-type]
+def plain(local_base: Any) -> Iterator[type[BaseActor]]:
+    # Without a process: the default system would keep its fork server for all other tests. See test_process_actor.
+    class Plain(local_base):  # type: ignore[misc, valid-type]
         def on_receive(self, message: Any) -> Any:
             return message
 
@@ -423,11 +424,12 @@ def test_actors_of_the_default_system_are_in_pykkas_registry(plain: Any) -> None
     assert pykka.ActorRegistry.get_by_urn(ref.actor_urn) is None
 
 
-def test_stop_all_stops_the_last_started_first(base: Any) -> None:
+def test_stop_all_stops_the_last_started_first(local_base: Any) -> None:
     """Case 38. stop_all: last started, first stopped."""
+    # As above.
     stopped: list[str] = []
 
-    class Named(base):  # type: ignore[misc, valid-type]
+    class Named(local_base):  # type: ignore[misc, valid-type]
         def __init__(self, name: str) -> None:
             super().__init__()
             self.name = name

@@ -107,7 +107,7 @@ def restart(place: ActorPlace, _reason: ExitReason, administrative: bool) -> Non
 
 def crash(ref: Any) -> None:
     def boom(_actor: Any) -> None:
-        raise LookupError("boom")
+        raise LookupError("boom")  # a function of its own: a child process need not import this module for it
 
     with pytest.raises(LookupError):
         ref.ask(boom, timeout=LIMIT)
@@ -116,7 +116,7 @@ def crash(ref: Any) -> None:
 def test_a_message_comes_once_after_its_time(base: type[BaseActor], clock: Clock, start: Start) -> None:
     """`send_after` counts seconds of the system's clock, from `on_start` and from steps."""
     ref = start(make(base), lambda actor: actor.send_after(2, "first"))
-    ref.ask(lambda actor: actor.send_after(3.5, "second"), timeout=LIMIT)
+    ref.ask(lambda actor: bool(actor.send_after(3.5, "second")), timeout=LIMIT)
     seen = []
     for seconds in (1.9, 0.2, 1.3, 0.2, 100):
         clock.advance(seconds)
@@ -129,7 +129,7 @@ def test_messages_of_the_same_time_come_in_the_order_in_which_they_were_set(
     base: type[BaseActor], clock: Clock, start: Start
 ) -> None:
     """Zero seconds are allowed, too."""
-    ref = start(make(base), lambda actor: [actor.send_after(0, number) for number in range(200)])
+    ref = start(make(base), lambda actor: [actor.send_after(0, number) for number in range(200)] and None)
     clock.settle()
 
     assert got(ref) == list(range(200))
@@ -137,22 +137,35 @@ def test_messages_of_the_same_time_come_in_the_order_in_which_they_were_set(
 
 def test_a_cancelled_timer_sends_nothing(base: type[BaseActor], clock: Clock, start: Start) -> None:
     """`cancel` tells whether it kept a message from coming."""
-    ref = start(make(base))
-    timer: Timer = ref.ask(lambda actor: actor.send_after(1, "never"), timeout=LIMIT)
-    sent: Timer = ref.ask(lambda actor: actor.send_after(1, "sent"), timeout=LIMIT)
-    cancelled = timer.cancel()
+
+    def begin(actor: Any) -> None:
+        actor.timer = actor.send_after(1, "never")
+        actor.sent = actor.send_after(1, "sent")
+
+    ref = start(make(base), begin)
+    cancelled = ref.ask(lambda actor: actor.timer.cancel(), timeout=LIMIT)
     clock.advance(2)
 
     assert (cancelled, got(ref)) == (True, ["sent"])
-    assert (timer.cancel(), sent.cancel()) == (False, False)
+    assert ref.ask(lambda actor: (actor.timer.cancel(), actor.sent.cancel()), timeout=LIMIT) == (False, False)
+
+
+def test_a_timer_shows_what_became_of_it(local_base: type[BaseActor], clock: Clock, start: Start) -> None:
+    """Whoever has one may print it; one of a process stays there."""
+    ref = start(make(local_base))
+    timer: Timer = ref.ask(lambda actor: actor.send_after(1, "never"), timeout=LIMIT)
+    timer.cancel()
+    clock.advance(2)
+
+    assert (got(ref), timer.cancel()) == ([], False)
     assert "cancelled" in repr(timer)
 
 
 def test_a_queued_message_of_a_cancelled_timer_gets_to_nobody(
-    base: type[BaseActor], clock: Clock, start: Start, system: ActorSystem
+    local_base: type[BaseActor], clock: Clock, start: Start, system: ActorSystem
 ) -> None:
     """After `cancel` no message comes, not even one that is queued; its token ends as terminated."""
-    ref = start(make(base))
+    ref = start(make(local_base))
     timer: Timer = ref.ask(lambda actor: actor.send_after(1, "never"), timeout=LIMIT)
     ref.actor_inbox.suspend()
     clock.advance(2)
@@ -164,15 +177,42 @@ def test_a_queued_message_of_a_cancelled_timer_gets_to_nobody(
     assert (cancelled, token.state) == (True, TokenState.TERMINATED)
 
 
+def test_a_message_that_waits_behind_the_step_that_cancels_its_timer_gets_to_nobody(
+    base: type[BaseActor], clock: Clock, start: Start, door: Any
+) -> None:
+    """The actor may cancel it itself, wherever it is, while the message is in its mailbox."""
+    if base.affinity == "io":
+        pytest.skip("code that waits at a door holds the io loop")
+
+    def begin(actor: Any) -> None:
+        actor.timer = actor.send_after(1, "never")
+
+    def wait_and_cancel(actor: Any) -> bool:
+        door.pass_through()
+        return bool(actor.timer.cancel())
+
+    ref = start(make(base), begin)
+    cancelling = ref.ask(wait_and_cancel, block=False)
+    door.wait_reached()
+    clock.advance(2)
+    queued = ref.actor_inbox.size
+    door.open()
+
+    assert (queued, cancelling.result(LIMIT), got(ref)) == (1, True, [])
+
+
 def test_ticks_come_every_period_until_they_are_cancelled(base: type[BaseActor], clock: Clock, start: Start) -> None:
     """The first comes after one period."""
-    ref = start(make(base))
-    timer: Timer = ref.ask(lambda actor: actor.send_every(10, "tick"), timeout=LIMIT)
+
+    def begin(actor: Any) -> None:
+        actor.timer = actor.send_every(10, "tick")
+
+    ref = start(make(base), begin)
     counts = []
     for _ in range(3):
         clock.advance(10)
         counts.append(len(got(ref)))
-    timer.cancel()
+    ref.ask(lambda actor: actor.timer.cancel(), timeout=LIMIT)
     clock.advance(100)
 
     assert counts == [1, 2, 3]
@@ -277,9 +317,10 @@ def test_a_timer_of_an_actor_that_drains_ends(base: type[BaseActor], clock: Cloc
 
 
 def test_a_message_of_a_timer_carries_the_context_of_the_code_that_set_it(
-    base: type[BaseActor], clock: Clock, start: Start
+    local_base: type[BaseActor], clock: Clock, start: Start
 ) -> None:
     """Context variables travel, and the token that set the timer is the parent."""
+    # Only those that its class names are known in a process: the next test.
     seen: SimpleQueue[Any] = SimpleQueue()
 
     def set_timer(actor: Any) -> int:
@@ -287,7 +328,7 @@ def test_a_message_of_a_timer_carries_the_context_of_the_code_that_set_it(
         actor.send_after(1, lambda _actor: seen.put((colour.get(), current_token().parent)))  # type: ignore[union-attr]
         return current_token().id  # type: ignore[union-attr]
 
-    ref = start(make(base))
+    ref = start(make(local_base))
     parent = ref.ask(set_timer, timeout=LIMIT)
     clock.advance(1)
 
@@ -316,7 +357,7 @@ def test_a_period_is_above_zero(base: type[BaseActor], start: Start, method: str
         ref.ask(lambda actor: getattr(actor, method)(0, *rest), timeout=LIMIT)
 
 
-def test_a_timer_outside_of_the_life_of_an_instance_is_an_error(base: type[BaseActor], start: Start) -> None:
+def test_a_timer_outside_of_the_life_of_an_instance_is_an_error(local_base: type[BaseActor], start: Start) -> None:
     """Neither in `__init__` nor after the end."""
     errors: list[str] = []
 
@@ -326,11 +367,11 @@ def test_a_timer_outside_of_the_life_of_an_instance_is_an_error(base: type[BaseA
         except RuntimeError as error:
             errors.append(str(error))
 
-    class Early(base):  # type: ignore[misc, valid-type]
+    class Early(local_base):  # type: ignore[misc, valid-type]
         __init__ = early
 
     start(Early).stop()
-    ref = start(make(base))
+    ref = start(make(local_base))
     instance = ref.ask(lambda actor: actor, timeout=LIMIT)
     ref.stop()
 
@@ -339,9 +380,11 @@ def test_a_timer_outside_of_the_life_of_an_instance_is_an_error(base: type[BaseA
     assert "on_start" in errors[0]
 
 
-def test_a_receive_timeout_comes_after_silence_and_again(base: type[BaseActor], clock: Clock, start: Start) -> None:
+def test_a_receive_timeout_comes_after_silence_and_again(
+    local_base: type[BaseActor], clock: Clock, start: Start
+) -> None:
     """Each message starts the time anew, time-outs included."""
-    ref = start(make(base), lambda actor: actor.receive_timeout(10))
+    ref = start(make(local_base), lambda actor: actor.receive_timeout(10))
     clock.advance(6)
     ref.ask(lambda _actor: None, timeout=LIMIT)
     clock.advance(6)
@@ -367,14 +410,14 @@ def until_handled(ref: Any, accepted: int) -> None:
 
 
 def test_a_receive_timeout_does_not_come_while_the_actor_is_busy(
-    base: type[BaseActor], clock: Clock, start: Start
+    local_base: type[BaseActor], clock: Clock, start: Start
 ) -> None:
     """The time runs from the end of the latest message."""
-    ref = start(make(base), lambda actor: actor.receive_timeout(10))
+    ref = start(make(local_base), lambda actor: actor.receive_timeout(10))
 
     def work(actor: Any) -> None:
         clock.now += 25
-        if base.affinity == "cpu":  # on the io loop it must not wait
+        if local_base.affinity == "cpu":  # on the io loop it must not wait
             clock.settle()
 
     ref.ask(work, timeout=LIMIT)
@@ -398,7 +441,9 @@ def test_a_receive_timeout_is_changed_and_ended(
     assert (got(ref), len(system.timers)) == ([], 0)
 
 
-def test_a_receive_timeout_dies_with_the_instance(base: type[BaseActor], clock: Clock, system: ActorSystem) -> None:
+def test_a_receive_timeout_dies_with_the_instance(
+    local_base: type[BaseActor], clock: Clock, system: ActorSystem
+) -> None:
     """The new instance sets its own, or has none."""
     starts: list[Any] = []
 
@@ -407,7 +452,7 @@ def test_a_receive_timeout_dies_with_the_instance(base: type[BaseActor], clock: 
             actor.receive_timeout(1)
         starts.append(actor)
 
-    place = system.place("sleeper", make(base), (begin,), owner=restart)
+    place = system.place("sleeper", make(local_base), (begin,), owner=restart)
     place.start().result(LIMIT)
     crash(place.ref)
     got(place.ref)
@@ -417,10 +462,10 @@ def test_a_receive_timeout_dies_with_the_instance(base: type[BaseActor], clock: 
 
 
 def test_ten_thousand_timers_are_one_heap_that_cancelling_empties(
-    base: type[BaseActor], clock: Clock, start: Start, system: ActorSystem
+    local_base: type[BaseActor], clock: Clock, start: Start, system: ActorSystem
 ) -> None:
     """Cancelled ones leave little behind, and those that are due at once all come."""
-    ref = start(make(base, capacity=20_000))
+    ref = start(make(local_base, capacity=20_000))
     timers = ref.ask(lambda actor: [actor.send_after(1, number) for number in range(10_000)], timeout=LIMIT)
     for timer in timers[1_000:]:
         timer.cancel()
@@ -431,7 +476,7 @@ def test_ten_thousand_timers_are_one_heap_that_cancelling_empties(
     assert (left, entries <= 2 * 1_000 + _STALE_LIMIT) == (1_000, True)
 
 
-def test_a_timer_needs_no_clock_of_a_test(base: type[BaseActor]) -> None:
+def test_a_timer_needs_no_clock_of_a_test(local_base: type[BaseActor]) -> None:
     """With the default clock, the loop wakes up by itself, in the order of the deadlines."""
     opened = ActorSystem("real", threads=1)
     opened.open()
@@ -441,7 +486,7 @@ def test_a_timer_needs_no_clock_of_a_test(base: type[BaseActor]) -> None:
         actor.send_after(0.02, lambda actor: done._set(list(actor.got)))
         actor.send_after(0.001, "earlier")
 
-    opened.start_actor(make(base), (begin,), {})
+    opened.start_actor(make(local_base), (begin,), {})
     try:
         assert done.result(LIMIT) == ["earlier"]
     finally:

@@ -159,15 +159,16 @@ def test_an_interrupt_that_nobody_asked_for_is_a_failure(start: Any) -> None:
     assert token.state is TokenState.FAILED
 
 
-def test_the_senders_context_is_the_steps_context(base: Any, start: Any) -> None:
+def test_the_senders_context_is_the_steps_context(local_base: Any, start: Any) -> None:
     """Context variables are captured at the send, and changes in the step stay there."""
+    # Only those that its class names are known in a process: see test_process_actor.
 
     def look() -> str:
         seen = colour.get()
         colour.set("changed")
         return seen
 
-    proxy = start(worker(base)).proxy()
+    proxy = start(worker(local_base)).proxy()
 
     def send(value: str) -> Any:
         colour.set(value)
@@ -179,10 +180,11 @@ def test_the_senders_context_is_the_steps_context(base: Any, start: Any) -> None
     assert colour.get() == "none"
 
 
-def test_the_context_survives_every_step_of_a_generator(base: Any, start: Any) -> None:
+def test_the_context_survives_every_step_of_a_generator(local_base: Any, start: Any) -> None:
     """All steps of one token share its context, with what earlier steps set."""
+    # Likewise.
 
-    class Stepper(base):  # type: ignore[misc, valid-type]
+    class Stepper(local_base):  # type: ignore[misc, valid-type]
         def walk(self) -> Any:
             seen = [colour.get()]
             colour.set("second")

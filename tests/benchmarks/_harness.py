@@ -52,6 +52,7 @@ class Workload:
         at_least: whether the target is the least ratio; else it is the most.
         sides: makes both sides, and takes down again what they need.
         pairs: how many pairs, where that is fixed: a limit that does not vary needs one.
+        peer: what the peer is, where its name does not tell.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Workload:
     at_least: bool
     sides: Callable[[Size], AbstractContextManager[Sides]]
     pairs: int | None = None
+    peer: str | None = None
 
     def measure(self, pairs: int, size: Size) -> dict[str, object]:
         """Return what the JSON line says."""
@@ -76,20 +78,27 @@ class Workload:
                 if number:
                     runs.append((our, their))
                     ratios.append(our[self.figure] / their[self.figure])
-        return line(
+        said = line(
             self.name, ratios, self.target, self.at_least, [our for our, _ in runs], [their for _, their in runs]
         )
+        return said if self.peer is None else {**said, "peer": self.peer}
 
 
 def workload(
-    name: str, *, figure: str, at_least: float | None = None, at_most: float | None = None, pairs: int | None = None
+    name: str,
+    *,
+    figure: str,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    pairs: int | None = None,
+    peer: str | None = None,
 ) -> Callable[[Callable[[Size], Iterator[Sides]]], Workload]:
     """Make a workload of a generator function that yields both sides between setting up and tearing down."""
     target = at_most if at_least is None else at_least
     assert target is not None
 
     def decorate(function: Callable[[Size], Iterator[Sides]]) -> Workload:
-        return Workload(name, figure, target, at_least is not None, contextmanager(function), pairs)
+        return Workload(name, figure, target, at_least is not None, contextmanager(function), pairs, peer)
 
     return decorate
 

@@ -54,3 +54,32 @@ def test_the_benchmark_of_control_prints_a_line_for_each_verb_and_way() -> None:
     for line in lines:
         assert 0 < line["fire"]["p50_ms"] <= line["fire"]["p99_ms"] <= line["fire"]["max_ms"]
         assert line["idle"].keys() == line["fire"].keys()
+
+
+def test_the_benchmark_of_processes_prints_a_line_for_each_workload() -> None:
+    """Against the peer, which is named with its start method, or against a limit."""
+    names = run("processes.py", "--list")
+    chosen = ("W11", "W12", "W14", "W15 ending a sleep")
+    lines = [json.loads(line) for line in run("processes.py", "--scale", "0.001", "--pairs", "1", *chosen)]
+
+    assert {name.split()[0] for name in names} == {"W10", "W11", "W12", "W13", "W14", "W15"}
+    assert [line["workload"] for line in lines] == [name for name in names if name.startswith(chosen)]
+    for line in lines:
+        assert "start method" in line["peer"] or line["peer"] == "the limit"
+
+
+def test_the_benchmark_of_affinities_prints_a_line_for_each_size_and_the_crossover() -> None:
+    """How many of each size are done in a second by each kind, the ratios of these, and where they cross."""
+    lines = [json.loads(line) for line in run("affinity.py", "--sizes", "1", "100", "--rounds", "1", "--quick")]
+
+    assert [(line["at_once"] == 1_000, line.get("work_us")) for line in lines if line["workload"] == "affinity"] == [
+        (False, 1),
+        (False, 100),
+        (True, 1),
+        (True, 100),
+    ]
+    for line in lines:
+        if line["workload"] == "affinity":
+            assert line["per_second"].keys() == {"plain", "io", "cpu", "process"}
+        else:
+            assert line["work_us"].keys() == {"plain", "io", "cpu"}

@@ -8,12 +8,13 @@ from typing import Any
 
 import pykka
 import trio
+from shared_lists import SharedList
 
-from actors import CpuActor, IoActor
+from actors import CpuActor, IoActor, ProcessActor
 from supervisors import ChildSpec
 
-KINDS = ("io", "cpu", "task", "foreign")
-MESSAGED = ("io", "cpu", "foreign")  # those that take messages
+KINDS = ("io", "cpu", "task", "foreign", "process")
+MESSAGED = ("io", "cpu", "foreign", "process")  # those that take messages
 
 Hook = Callable[[], object]
 
@@ -27,10 +28,10 @@ def do_nothing() -> None:
 class _Child:
     stop: Callable[[], None]
 
-    def __init__(self, id: str, diary: list[Any], starting: Hook = do_nothing) -> None:
+    def __init__(self, id: str, diary: Any, starting: Hook | None) -> None:
         super().__init__()
         self.serial = next(_serials)
-        self.id, self.diary, self.starting = id, diary, starting
+        self.id, self.diary, self.starting = id, diary, starting or do_nothing
 
     def on_start(self) -> None:
         self.diary.append(("start", self.id))
@@ -64,9 +65,37 @@ class ForeignChild(_Child, pykka.ThreadingActor):
     """Knows nothing of us."""
 
 
-async def task_child(id: str, diary: list[Any], starting: Hook = do_nothing, *, task_status: Any) -> None:
+class ProcessChild(ProcessActor):
+    """Does as the others do, whose module no child process is to import."""
+
+    def __init__(self, id: str, diary: Any, starting: Hook | None) -> None:
+        super().__init__()
+        self.id, self.diary, self.starting = id, diary, starting
+
+    def on_start(self) -> None:
+        self.diary.append(("start", self.id))
+        if self.starting is not None:
+            self.starting()
+        self.diary.append(("started", self.id))
+
+    def on_stop(self) -> None:
+        self.diary.append(("stop", self.id))
+
+    def on_receive(self, message: Any) -> Any:
+        if isinstance(message, BaseException):
+            raise message
+        if message == "finish":
+            self.stop()
+            return None
+        if callable(message):
+            return message()
+        self.diary.append((self.id, message))
+        return None
+
+
+async def task_child(id: str, diary: Any, starting: Hook | None, *, task_status: Any) -> None:
     diary.append(("start", id))
-    starting()
+    (starting or do_nothing)()
     diary.append(("started", id))
     task_status.started()
     try:
@@ -75,20 +104,32 @@ async def task_child(id: str, diary: list[Any], starting: Hook = do_nothing, *, 
         diary.append(("stop", id))
 
 
-STARTS: dict[str, Any] = {"io": IoChild, "cpu": CpuChild, "task": task_child, "foreign": ForeignChild}
+STARTS: dict[str, Any] = {
+    "io": IoChild,
+    "cpu": CpuChild,
+    "task": task_child,
+    "foreign": ForeignChild,
+    "process": ProcessChild,
+}
 
 
-def child(kind: str, id: str, diary: list[Any] | None = None, starting: Hook = do_nothing, **options: Any) -> ChildSpec:
+def diary_for(kind: str) -> Any:
+    """Return an empty list that children of a kind can write to."""
+    return SharedList() if kind == "process" else []
+
+
+def child(kind: str, id: str, diary: Any = None, starting: Hook | None = None, **options: Any) -> ChildSpec:
     """Return the spec of a child of a kind; `options` are those of `ChildSpec`."""
-    return ChildSpec(id, STARTS[kind], args=(id, [] if diary is None else diary, starting), **options)
+    return ChildSpec(id, STARTS[kind], args=(id, diary_for(kind) if diary is None else diary, starting), **options)
 
 
 def failing(times: float, error: Callable[[], BaseException] = lambda: ValueError("no"), after: int = 0) -> Hook:
     """Return a hook that raises so often, after it has let some starts pass."""
-    calls = count(1)
+    calls = SharedList()
 
     def starting() -> None:
-        if after < next(calls) <= after + times:
+        calls.append("call")
+        if after < len(calls) <= after + times:
             raise error()
 
     return starting

@@ -6,11 +6,15 @@ Cases about places and mailboxes alone are where those are tested (`tests/actors
 
 from __future__ import annotations
 
+import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
+from doors import Door, opened_at_the_end, share
+from shared_lists import SharedList
 
 from actors import (
     KILLED,
@@ -21,6 +25,7 @@ from actors import (
     IoActor,
     MailboxFull,
     NameTaken,
+    ProcessActor,
     StartFailed,
     WaitTimeout,
 )
@@ -47,7 +52,7 @@ from supervisors import (
     TooManyChildren,
 )
 from supervisors.testing import Tree, running
-from tests.supervisors.kinds import KINDS, MESSAGED, IoChild, child, failing
+from tests.supervisors.kinds import KINDS, MESSAGED, IoChild, child, diary_for, failing
 
 pytestmark = pytest.mark.trio
 
@@ -72,11 +77,21 @@ async def restarts(tree: Tree, of: str = "/") -> dict[str, int]:
     return {info.id: info.restarts for info in reversed(await ask(tree, "which_children", of=of))}
 
 
+async def injure(tree: Tree, path: str) -> None:
+    """Crash a child, and wait until its supervisor has seen it."""
+    await tree.crash(path, ZeroDivisionError(path))  # a child process gets it, and need import nothing for that
+
+
 async def crash(tree: Tree, path: str, times: int = 1) -> None:
     """Crash a child and wait until its supervisor has restarted it, so often."""
     for _ in range(times):
-        await tree.crash(path)
+        await injure(tree, path)
         await tree.wait_for(ChildStarted, lambda report: report.restart > 0, child=path)
+
+
+def door_for(kind: str, make: Callable[[], Door]) -> Door:
+    """Return a door that children of a kind can wait at."""
+    return share(make()) if kind == "process" else make()
 
 
 # Start
@@ -85,7 +100,7 @@ async def crash(tree: Tree, path: str, times: int = 1) -> None:
 @every_kind
 async def test_each_start_ends_before_the_next_begins(kind: str) -> None:
     """Case 1. Three specs: each `on_start` ends before the next begins."""
-    diary: list[Any] = []
+    diary = diary_for(kind)
     async with running(*(child(kind, id, diary) for id in "abc")):
         assert [(what, id) for id in "abc" for what in ("start", "started")] == diary
 
@@ -93,7 +108,7 @@ async def test_each_start_ends_before_the_next_begins(kind: str) -> None:
 @every_kind
 async def test_a_failed_start_stops_those_before_it_in_reverse(kind: str) -> None:
     """Case 2. The third fails to start: the second, then the first, are stopped, and start raises."""
-    diary: list[Any] = []
+    diary = diary_for(kind)
     with pytest.raises(StartFailed, match=r"'c'.*no") as raised:
         async with running(child(kind, "a", diary), child(kind, "b", diary), child(kind, "c", diary, failing(1))):
             pass
@@ -136,7 +151,7 @@ async def test_starting_a_child_that_is_there_is_one_of_two_errors(kind: str) ->
 @every_kind
 async def test_terminate_child_twice_is_fine_and_restart_child_undoes_it(kind: str) -> None:
     """Case 5. terminate_child twice: fine both times, spec kept; restart_child then works."""
-    diary: list[Any] = []
+    diary = diary_for(kind)
     spec = child(kind, "a", diary)
     async with running(spec) as tree:
         await ask(tree, "terminate_child", "a")
@@ -223,7 +238,7 @@ async def test_the_counts_of_a_tree_of_two_levels(kind: str) -> None:
 async def end_of(tree: Tree, kind: str, end: str) -> None:
     """Let child `a` end in some way."""
     if end == "error":
-        await tree.crash("a")
+        await injure(tree, "a")
     elif end == "exit":
         await tree.crash("a", SystemExit(3))
     else:
@@ -252,7 +267,7 @@ async def test_what_becomes_of_a_child_that_ends(kind: str, end: str, restart: A
 @every_kind
 async def test_one_for_one_leaves_the_siblings_alone(kind: str) -> None:
     """Case 14. one_for_one: the sibling is the same instance after a crash."""
-    diary: list[Any] = []
+    diary = diary_for(kind)
     async with running(*(child(kind, id, diary) for id in "abc")) as tree:
         before = len(diary)
         await crash(tree, "b")
@@ -264,10 +279,10 @@ async def test_one_for_one_leaves_the_siblings_alone(kind: str) -> None:
 @every_kind
 async def test_one_for_all_restarts_all(kind: str) -> None:
     """Case 15. one_for_all: no unsealed old instance lives."""
-    diary: list[Any] = []
+    diary = diary_for(kind)
     async with running(*(child(kind, id, diary) for id in "abc"), strategy="one_for_all") as tree:
         before = len(diary)
-        await tree.crash("b")
+        await injure(tree, "b")
         await tree.wait_for(ChildStarted, child="c", restart=1)
         after = [entry for entry in diary[before:] if entry[0] != "started" and entry != ("stop", "b")]
 
@@ -279,10 +294,10 @@ async def test_one_for_all_restarts_all(kind: str) -> None:
 @every_kind
 async def test_rest_for_one_restarts_the_later_ones(kind: str) -> None:
     """Case 16. rest_for_one: the first unchanged, the crashed and the later ones new."""
-    diary: list[Any] = []
+    diary = diary_for(kind)
     async with running(*(child(kind, id, diary) for id in "abcd"), strategy="rest_for_one") as tree:
         before = len(diary)
-        await tree.crash("b")
+        await injure(tree, "b")
         await tree.wait_for(ChildStarted, child="d", restart=1)
         after = [entry for entry in diary[before:] if entry[0] != "started" and entry != ("stop", "b")]
 
@@ -296,7 +311,7 @@ async def test_a_temporary_bystander_is_stopped_and_forgotten(kind: str, strateg
     """A temporary child that is stopped with a sibling is not started again, and its spec is gone."""
     bystander = child(kind, "guest", restart="temporary")
     async with running(child(kind, "a"), bystander, child(kind, "b"), strategy=strategy) as tree:
-        await tree.crash("a")
+        await injure(tree, "a")
         await tree.wait_for(ChildStarted, child="b", restart=1)
 
         assert await statuses(tree) == {"a": "running", "b": "running"}
@@ -316,7 +331,7 @@ async def test_what_an_administrator_stopped_stays_so_when_its_siblings_are_rest
         await ask(tree, "terminate_child", "held")
         await tree.ref("done").call("finish")
         await tree.wait_for(ChildEnded, child="done")
-        await tree.crash("a")
+        await injure(tree, "a")
         await tree.wait_for(ChildStarted, child="z", restart=1)
 
         assert await statuses(tree) == {"a": "running", "held": "stopped", "done": "running", "z": "running"}
@@ -325,7 +340,7 @@ async def test_what_an_administrator_stopped_stays_so_when_its_siblings_are_rest
 async def end(tree: Tree, path: str, how: str) -> None:
     """End the instance of a child, and wait until its supervisor has seen it."""
     if how == "crash":
-        await tree.crash(path)
+        await injure(tree, path)
     else:
         await tree.ref(path).call("finish")
     await tree.wait_for(ChildEnded, child=path)
@@ -371,7 +386,7 @@ async def test_the_third_crash_of_two_allowed_ends_the_supervisor(autojump_clock
     """Case 17. intensity 2: the third crash in the window ends the supervisor with shutdown."""
     async with running(child("io", "a"), intensity=2, period=5.0) as tree:
         await crash(tree, "a", 2)
-        await tree.crash("a")
+        await injure(tree, "a")
 
         assert str(await tree.ended) == "shutdown"
         assert [report.child for report in tree.of(GaveUp)] == ["a"]
@@ -385,7 +400,7 @@ async def test_the_window_slides(autojump_clock: Any) -> None:
             await trio.sleep(5.01)
         await crash(tree, "a")
         await trio.sleep(5.0)
-        await tree.crash("a")
+        await injure(tree, "a")
 
         assert str(await tree.ended) == "shutdown"
 
@@ -397,7 +412,7 @@ async def test_a_restart_that_always_fails_ends_the_supervisor(kind: str, strate
     starting = failing(float("inf"), after=1)
     children = (child(kind, "a"), child(kind, "b", starting=starting), child(kind, "c"))
     async with running(*children, strategy=strategy, intensity=3) as tree:
-        await tree.crash("b")
+        await injure(tree, "b")
 
         assert str(await tree.ended) == "shutdown"
         assert len(tree.of(ChildStartFailed, child="b")) == 3
@@ -414,7 +429,7 @@ async def test_the_retry_begins_where_the_strategy_says() -> None:
         )
         async with running(*children, strategy=strategy) as tree:
             before = len(diary)
-            await tree.crash("a")
+            await injure(tree, "a")
             await tree.wait_for(ChildStarted, child="c", restart=1)
 
             assert expected == [id for what, id in diary[before:] if what == "start"]
@@ -427,7 +442,7 @@ async def test_an_inner_supervisor_that_gives_up_comes_back_with_its_static_chil
     async with running(*inner, strategy="one_for_all") as tree:
         await ask(tree, "start_child", child("io", "added"), of="left")
         added = tree.ref("added")
-        await tree.crash("right-static")
+        await injure(tree, "right-static")
         await tree.wait_for(ChildStarted, child="right", restart=1)
 
         assert await restarts(tree) == {"left": 1, "right": 1}
@@ -605,8 +620,8 @@ async def test_a_supervisor_answers_while_it_waits_to_restart(autojump_clock: An
     """Between two attempts the child is `restarting`; it can be terminated, and the supervisor can stop."""
     async with running(child("io", "a"), child("io", "b"), backoff=Backoff(min=3600, max=3600)) as tree:
         before = trio.current_time()
-        await tree.crash("a")
-        await tree.crash("b")
+        await injure(tree, "a")
+        await injure(tree, "b")
         first = await statuses(tree)
         await ask(tree, "terminate_child", "a")
 
@@ -622,10 +637,13 @@ async def test_a_supervisor_answers_while_it_waits_to_restart(autojump_clock: An
 async def test_a_supervisor_answers_while_a_child_hangs(kind: str) -> None:
     """A start that hangs holds up nobody but who asked for it: others are started, the hanging one can be ended."""
     go = threading.Event()
-    blocking = kind in ("cpu", "foreign")
+    blocking = kind in ("cpu", "foreign", "process")
 
     def hang() -> None:
         go.wait(LIMIT)
+
+    def hang_for_ever() -> None:
+        signal.pause()
 
     class Hanging(IoActor):
         async def on_start(self) -> None:  # type: ignore[override]
@@ -635,7 +653,7 @@ async def test_a_supervisor_answers_while_a_child_hangs(kind: str) -> None:
         await trio.sleep_forever()
 
     spec = (
-        child(kind, "slow", starting=hang, shutdown=0.01)
+        child(kind, "slow", starting=hang_for_ever if kind == "process" else hang, shutdown=0.01)
         if blocking
         else ChildSpec("slow", Hanging if kind == "io" else hanging, shutdown=0.01)
     )
@@ -658,7 +676,7 @@ async def test_a_supervisor_answers_while_a_child_hangs(kind: str) -> None:
 @every_messaged_kind
 async def test_what_is_queued_survives_a_crash_in_order(kind: str) -> None:
     """Case 44. Queued tells survive a crash and are handled by the new instance, in order; the failing one is not."""
-    diary: list[Any] = []
+    diary = diary_for(kind)
     async with running(child(kind, "a", diary)) as tree:
         ref = tree.ref("a")
         await ref.call("before")
@@ -686,23 +704,19 @@ async def test_watchers_have_one_word_of_a_real_end_and_none_of_a_restart(kind: 
         assert (await ref.watch()).reason.kind == "noproc"
 
 
-@pytest.mark.parametrize("kind", ["cpu", "foreign"])
+@pytest.mark.parametrize("kind", ["cpu", "foreign", "process"])
 async def test_an_actor_that_stops_while_it_is_asked_leaves_nobody_waiting(kind: str) -> None:
     """Case 42. A call to an actor that stops while handling it: an error, never a hang."""
-    entered, go = threading.Event(), threading.Event()
+    with opened_at_the_end() as make_door:
+        door = door_for(kind, make_door)
+        async with running(child(kind, "a", shutdown=0.01)) as tree:
+            token = tree.ref("a").ask(door.pass_through, block=False)
+            await trio.to_thread.run_sync(door.wait_reached)
+            await ask(tree, "terminate_child", "a")
+            error = token.exception()
+            door.open()
 
-    def block() -> None:
-        entered.set()
-        go.wait(LIMIT)
-
-    async with running(child(kind, "a", shutdown=0.01)) as tree:
-        token = tree.ref("a").ask(block, block=False)
-        await trio.to_thread.run_sync(entered.wait)
-        await ask(tree, "terminate_child", "a")
-        error = token.exception()
-        go.set()
-
-        assert error is not None
+            assert error is not None
 
 
 async def test_a_full_mailbox_keeps_its_size_and_its_order() -> None:
@@ -751,44 +765,44 @@ async def test_a_name_is_given_once() -> None:
             await ask(tree, "start_child", child("io", "x"), of="pool")
 
 
-@every_messaged_kind
-async def test_a_child_may_ask_its_stopping_supervisor(kind: str) -> None:
+@pytest.mark.parametrize("base", [CpuActor, ProcessActor])
+async def test_a_child_may_ask_its_stopping_supervisor(base: Any) -> None:
     """Case 45. A child that asks its stopping supervisor gets an error, not a deadlock."""
-    errors: list[Any] = []
+    errors: Any = SharedList()
+    patience = LIMIT
 
-    class Asking(CpuActor):
-        def __init__(self, root: Any) -> None:
-            super().__init__()
-            self.root = root
+    class Asking(base):  # type: ignore[misc]
+        def on_receive(self, message: Any) -> None:
+            self.root = message
 
         def on_stop(self) -> None:
             try:
-                self.root().proxy().which_children().result(LIMIT)
+                self.root.proxy().which_children().result(patience)
             except Exception as error:
-                errors.append(error)
+                errors.append(type(error).__name__)
 
-    refs: list[Any] = []
-    async with running(ChildSpec("a", Asking, args=(lambda: refs[0],)), child(kind, "b")) as tree:
-        refs.append(tree.ref())
+    async with running(ChildSpec("a", Asking), child("io", "b")) as tree:
+        await tree.ref("a").call(tree.ref())
         await tree.stop()
 
-    assert [type(error) for error in errors] == [ActorDead]
+    assert errors == ["ActorDead"]
 
 
-@pytest.mark.parametrize("kind", ["cpu", "foreign"])
+@pytest.mark.parametrize("kind", ["cpu", "foreign", "process"])
 async def test_an_ask_that_times_out_says_whom_and_how_long(kind: str) -> None:
     """Case 39. An ask that times out names the target and the time; a late reply becomes a dead letter."""
-    go = threading.Event()
-    async with running(child(kind, "a")) as tree:
-        ref = tree.ref("a")
+    with opened_at_the_end() as make_door:
+        door = door_for(kind, make_door)
+        async with running(child(kind, "a")) as tree:
+            ref = tree.ref("a")
 
-        def ask_too_briefly() -> None:
-            with pytest.raises(WaitTimeout, match=r"'a' did not answer .* within 0.01 s"):
-                ref.ask(lambda: go.wait(LIMIT), timeout=0.01)
+            def ask_too_briefly() -> None:
+                with pytest.raises(WaitTimeout, match=r"'a' did not answer .* within 0.01 s"):
+                    ref.ask(door.pass_through, timeout=0.01)
 
-        await trio.to_thread.run_sync(ask_too_briefly)
-        go.set()
-        await ref.call("next")
+            await trio.to_thread.run_sync(ask_too_briefly)
+            door.open()
+            await ref.call("next")
 
 
 async def test_the_phases_are_what_operators_read() -> None:
@@ -819,7 +833,7 @@ async def test_a_child_that_is_being_restarted_when_its_supervisor_stops_is_stop
         "office", [ChildSpec("clerk", Sluggish, args=(starts,)), ChildSpec("slow", Sluggish, args=([],))]
     )
     async with running(office) as tree:
-        await tree.crash("clerk")
+        await injure(tree, "clerk")
         assert starts == ["begun", "begun"]
         await ask(tree, "terminate_child", "office")
         left = tree.system.find("office/clerk").can_drain()

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from actors import AFFINITIES
 from tokengate.cli import _connection
 from tokengate.control.messages import Actors, Message, Tokens
 
@@ -36,6 +37,12 @@ def complete_token(context: click.Context, _parameter: click.Parameter, incomple
 def complete_actor(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the paths of actors."""
     return _offer(((row.path, f"{row.kind} {row.status}") for row in _ask(context, Actors()) or ()), incomplete)
+
+
+def complete_destination(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the affinities, and the paths of actors."""
+    affinities = ((affinity, "affinity") for affinity in AFFINITIES)
+    return [*_offer(affinities, incomplete), *complete_actor(context, parameter, incomplete)]
 
 
 def _ask(context: click.Context, message: Message) -> Any:

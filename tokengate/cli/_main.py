@@ -67,6 +67,7 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
         _steer.renice,
         _steer.retag,
         _steer.reroute,
+        _steer.limit,
         _steer.throttle,
     ),
     "Actors": (

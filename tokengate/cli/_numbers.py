@@ -1,4 +1,4 @@
-"""Numbers that a user types."""
+"""Numbers, sizes and times that a user types."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import math
 from typing import Any
 
 import click
+
+from tokengate.control._exceptions import BadRequest
+from tokengate.control._limiting import limit_in
+from tokengate.control.messages import NO_LIMIT
 
 
 class Number(click.FloatRange):
@@ -16,6 +20,26 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is no number to count with; give a finite one, such as 1.5.", param, ctx)
         return number
+
+
+class LimitValue(click.ParamType):  # type: ignore[type-arg]  # older ones of click are not generic
+    """The value of a limit: a number with a unit, or `none`.
+
+    Args:
+        limit: the name of the limit.
+        unit: what it is called in the help.
+    """
+
+    def __init__(self, limit: str, unit: str) -> None:
+        self.name = unit
+        self._limit = limit
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        try:
+            found = limit_in(self._limit, value)
+        except BadRequest as error:
+            self.fail(str(error), param, ctx)
+        return NO_LIMIT if found is None else found
 
 
 SECONDS = Number(min=0)

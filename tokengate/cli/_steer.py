@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 import click
 
-from tokengate.cli._complete import complete_actor
+from actors import AFFINITIES
+from tokengate.cli._complete import complete_destination
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._failures import Failure
-from tokengate.cli._numbers import SECONDS, Number
+from tokengate.cli._numbers import SECONDS, LimitValue, Number
 from tokengate.cli._targets import SELECTOR_HELP, TARGET_HELP, Which, on_tokens
 from tokengate.control.messages import (
     PATIENT_WAIT,
     Lift,
+    Limit,
     Mode,
     OnTokens,
     Outcome,
@@ -115,7 +117,8 @@ def step(connection: Connection, which: Which, steps: int, wait: float) -> None:
     type=click.Choice(["cancel", "interrupt", "kill"]),
     default="interrupt",
     show_default=True,
-    help="Ask; or also raise in Python code that runs; or also leave behind what cannot be ended.",
+    help="Ask; or also raise in Python code that runs; or also leave behind what cannot be ended. "
+    "A child process is killed at once, in both.",
 )
 @click.option("--reason", default="an operator ended it", metavar="TEXT", help="What the token's error says.")
 @_wait_option
@@ -125,7 +128,7 @@ def step(connection: Connection, which: Which, steps: int, wait: float) -> None:
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="With -s kill: so long may code go on before it is left behind.",
+    help="With -s kill: so long may code of this process go on before it is left behind.",
 )
 @connected
 def kill(connection: Connection, which: Which, mode: Mode, reason: str, wait: float, grace: float) -> None:
@@ -179,7 +182,13 @@ def retag(connection: Connection, which: Which, pairs: tuple[str, ...], remove: 
 
 @click.command(epilog=TARGET_HELP)
 @on_tokens
-@click.option("--to", required=True, metavar="io|cpu|ACTOR", shell_complete=complete_actor, help="Where they go.")
+@click.option(
+    "--to",
+    required=True,
+    metavar="|".join((*AFFINITIES, "ACTOR")),
+    shell_complete=complete_destination,
+    help="Where they go.",
+)
 @connected
 def reroute(connection: Connection, which: Which, to: str) -> None:
     """Send tokens elsewhere.
@@ -190,10 +199,42 @@ def reroute(connection: Connection, which: Which, to: str) -> None:
     tokengate reroute 'operation=fetch,state=queued' --to cpu
     tokengate reroute 42 --to office/mailer2
     """  # noqa: D301
-    if to in ("io", "cpu"):
+    if to in AFFINITIES:
         _steer(connection, Reroute(**which, affinity=to))
     else:
         _steer(connection, Reroute(**which, actor=to))
+
+
+@click.command(epilog=TARGET_HELP)
+@on_tokens
+@click.option("--memory", type=LimitValue("memory", "SIZE"), help="Resident memory, such as 500MB or 2GiB.")
+@click.option("--address-space", type=LimitValue("address_space", "SIZE"), help="Address space.")
+@click.option("--cpu-time", type=LimitValue("cpu_time", "TIME"), help="Processor time, such as 30s, 5m or 1h.")
+@click.option("--wall-time", type=LimitValue("wall_time", "TIME"), help="Time, from the token's beginning.")
+@connected
+def limit(
+    connection: Connection,
+    which: Which,
+    memory: float | str | None,
+    address_space: float | str | None,
+    cpu_time: float | str | None,
+    wall_time: float | str | None,
+) -> None:
+    """Set what tokens may use of their child processes.
+
+    What uses more already is ended for it. 'none' lifts a limit; one that is not named stays as it is.
+
+    \b
+    tokengate limit 42 --memory 2GiB --cpu-time 10
+    tokengate limit 'operation=render' --wall-time 5m
+    tokengate limit 42 --memory none
+    """  # noqa: D301
+    if memory is address_space is cpu_time is wall_time is None:
+        raise UsageProblem("limit changes nothing; give --memory, --address-space, --cpu-time or --wall-time")
+    _steer(
+        connection,
+        Limit(**which, memory=memory, address_space=address_space, cpu_time=cpu_time, wall_time=wall_time),
+    )
 
 
 @click.command(epilog=SELECTOR_HELP)

@@ -31,11 +31,13 @@ def _header(state: TopState) -> tuple[Text, Text, Text]:
     closing = "" if info.state == "open" else f" ({info.state})"
     silent = f" does not answer ({state.silence:.0f} s)" if state.late else ""
     abandoned = f", {len(info.abandoned)} abandoned" if info.abandoned else ""
+    pool = info.processes
+    processes = f"  processes {pool.workers}, {pool.busy} busy" if pool is not None else ""
     shown = f"{page.matching:,} of {page.live:,} live" if state.selector else f"{page.live:,} live"
     return (
         plain(
             f"{info.name}@{info.pid}{closing}{silent}  up {duration(info.uptime)}  "
-            f"threads {info.threads}, {info.blocked} blocked{abandoned}  restarts {info.restarts:,}",
+            f"threads {info.threads}, {info.blocked} blocked{abandoned}{processes}  restarts {info.restarts:,}",
             "bold",
         ),
         plain(f"tokens {tokens}"),

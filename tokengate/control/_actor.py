@@ -28,7 +28,8 @@ from tokengate.control._streams import Feed, Feeds
 from tokengate.control._supervisor_verbs import SupervisorVerbs
 from tokengate.control._throttling import ThrottleVerbs
 from tokengate.control._token_verbs import TokenVerbs
-from tokengate.control._views import class_name, page_of
+from tokengate.control._views import page_of
+from tokengate.control._words import class_name
 
 if TYPE_CHECKING:
     from tokengate._gate import Gate
@@ -81,6 +82,7 @@ class ControlActor(IoActor):
             m.Renice: tokens.renice,
             m.Retag: tokens.retag,
             m.Reroute: tokens.reroute,
+            m.Limit: tokens.limit,
             m.Throttle: throttles.throttle,
             m.Lift: throttles.lift,
             m.Throttles: throttles.throttles,

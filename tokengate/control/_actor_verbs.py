@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import trio
@@ -17,14 +18,15 @@ from actors import (
     Reply,
     TokenGateError,
     Visit,
+    WorkerError,
     current_token,
 )
 from tokengate.control import _looking
 from tokengate.control import messages as m
 from tokengate.control._checks import seconds
 from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSteerable
-from tokengate.control._state import public_attributes
-from tokengate.control._views import attributes_of, class_name
+from tokengate.control._state import looked_at
+from tokengate.control._words import class_name
 
 # Seconds between two looks at what an actor that is drained has left.
 _LOOK = 0.005
@@ -101,15 +103,18 @@ class ActorVerbs:
 
     async def visit(self, message: m.Visit) -> Any:
         """Answer `Visit`; what its function raises is raised here."""
-        return await self._visited(self._actor(message.name), message.function, message.wait)
+        place, function = self._actor(message.name), message.function
+        if place.affinity == "process" and message.in_process is not None:
+            function = message.in_process
+        return await self._visited(place, function, message.wait)
 
     async def get_state(self, message: m.GetState) -> m.ActorState:
         """Answer `GetState`."""
         place = self._actor(message.name)
-        # A copy, made where the actor's code runs: the attributes themselves are only looked at.
-        values = await self._visited_by_us(place, public_attributes, message.wait)
-        attributes = attributes_of(values, place.controls.redact)
-        return m.ActorState(place.path, _looking.kind_of(place.actor_class), attributes)
+        look = partial(looked_at, redacted=place.controls.redact)
+        attributes = await self._visited_by_us(place, look, message.wait)
+        shown = tuple(m.Attribute(*attribute) for attribute in attributes)
+        return m.ActorState(place.path, _looking.kind_of(place.actor_class), shown)
 
     async def set_state(self, message: m.SetState) -> m.ActorOutcome:
         """Answer `SetState`."""
@@ -156,6 +161,8 @@ class ActorVerbs:
         """Do as `_visited` does for a function of ours, which may run code of the instance's class."""
         try:
             return await self._visited(place, function, wait)
+        except WorkerError as error:  # an error of the instance's own, in its process
+            raise ControlError(f"what was to be done in actor '{place.path}' raised {error.type_name}") from None
         except (TokenGateError, trio.Cancelled):
             raise
         except BaseException as error:

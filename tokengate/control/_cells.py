@@ -43,6 +43,7 @@ _STYLES = {
     "unknown": "red",
     "ended": "red",
     "abandoned": "red",
+    "killed": "magenta",
     "unchanged": "dim",
     "would": "cyan",
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from actors import TokenState
+from actors import AFFINITIES, TokenState
 from tokengate.control.messages import COLUMNS, VERBS, Actors, Message, Tokens
 
 
@@ -39,7 +39,7 @@ DELIMITERS = " \t\n()[]{}:;,=!<>+*%|&"
 _FIELDS = ("operation=", "actor=", "state=", "affinity=", "held=", "id=", "priority=", "parent=", "age>", "running>")
 _KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "mode": ("cancel", "interrupt", "kill"),
-    "affinity": ("io", "cpu"),
+    "affinity": AFFINITIES,
     "sort": COLUMNS,
     "switch": ("on", "off", "show"),
 }

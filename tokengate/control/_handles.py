@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload
 import attrs
 
 from tokengate.control.messages import (
+    KEEP,
     ActorOutcome,
     ActorRow,
     ChildRow,
+    Keep,
     Mode,
     Outcome,
     StreamItem,
@@ -133,6 +135,27 @@ class _Steerable(Shown):
     def reroute(self, *, affinity: str = "", actor: str = "", force: bool = False, dry_run: bool = False) -> Outcomes:
         """Send it elsewhere; see `Control.reroute`."""
         return self._control.reroute(self.ids, affinity=affinity, actor=actor, force=force, dry_run=dry_run)
+
+    def limit(
+        self,
+        *,
+        memory: float | str | Keep | None = KEEP,
+        address_space: float | str | Keep | None = KEEP,
+        cpu_time: float | str | Keep | None = KEEP,
+        wall_time: float | str | Keep | None = KEEP,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Outcomes:
+        """Set what it may use of its child process; see `Control.limit`."""
+        return self._control.limit(
+            self.ids,
+            memory=memory,
+            address_space=address_space,
+            cpu_time=cpu_time,
+            wall_time=wall_time,
+            force=force,
+            dry_run=dry_run,
+        )
 
 
 @attrs.frozen(repr=False)

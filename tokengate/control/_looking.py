@@ -30,13 +30,14 @@ from actors import (
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control._counting import Counts
 from tokengate.control._exceptions import NotSteerable, UnknownToken
-from tokengate.control._selector import plain
-from tokengate.control._steering import chunks, ended_lately, not_live
-from tokengate.control._views import arguments_of, class_name, row_of
+from tokengate.control._limiting import limits_of
+from tokengate.control._outcomes import ended_lately, not_live
+from tokengate.control._processes import cpu_share, own_pid, pool_of, process_drain, process_of
+from tokengate.control._steering import chunks
+from tokengate.control._views import arguments_of, row_of
+from tokengate.control._words import class_name, plain
 from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
 
-# Seconds for which a thread is watched, to learn what part of them it computes.
-_CPU_LOOK = 0.01
 # How many times an actor is looked at while it is watched.
 _LOOKS = 20
 # Rows of actors to make between two checkpoints.
@@ -137,6 +138,7 @@ def actor_row(place: Place, counts: Counts, busy_share: float | None = None) -> 
         draining=place.drained,
         busy_share=busy_share,
         statistics=counts.of(place),
+        pid=own_pid(place),
     )
 
 
@@ -162,9 +164,12 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
     row = row_of(token, system.clock())
     controls = place.controls
     arguments = arguments_of(token, controls.show_arguments, controls.redact)
-    found = find_step(token)
+    found = find_step(token) if process_drain(token) is None else None
     thread = None if found is None else _thread(found[0])
-    share = await _cpu_share(thread)
+    process, share = await process_of(token)
+    if isinstance(thread, CpuThread):  # only a dispatcher's keeps a clock that can be read safely
+        share = await cpu_share(thread.cpu_seconds)
+        share = None if share is None else min(1.0, share)
     children: list[int] = []
     for chunk in chunks(live_tokens(system)):
         children.extend(child.id for child in chunk if child.parent == token.id)
@@ -182,10 +187,12 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
         waits_for=tuple(_waits(token)),
         thread=None if thread is None else thread.name,
         cpu_share=share,
-        memory=None,
+        memory=None if process is None else process.memory,
         protected=controls.protected,
         controllable=controls.controllable,
         policy={},
+        process=process,
+        limits=limits_of(token),
     )
 
 
@@ -199,16 +206,6 @@ def _waits(token: Token[Any]) -> Iterable[str]:
 
 def _thread(ident: int) -> threading.Thread | None:
     return next((thread for thread in threading.enumerate() if thread.ident == ident), None)
-
-
-async def _cpu_share(thread: threading.Thread | None) -> float | None:
-    """Watch a thread for a moment; only a dispatcher's keeps a clock that can be read safely."""
-    if not isinstance(thread, CpuThread):
-        return None
-    at, used = trio.current_time(), thread.cpu_seconds()
-    await trio.sleep(_CPU_LOOK)
-    elapsed = trio.current_time() - at
-    return min(1.0, max(0.0, (thread.cpu_seconds() - used) / elapsed)) if elapsed > 0 else None
 
 
 async def tree_rows(system: ActorSystem, root: str, *, own: bool) -> tuple[TreeRow, ...]:
@@ -284,4 +281,5 @@ def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Callable
         blocked=figures.dispatcher.blocked,
         abandoned=figures.abandoned,
         pauses_running_code=monitor is not None,
+        processes=pool_of(figures.processes),
     )

@@ -33,6 +33,7 @@ Everything in here is Python; a verb is a function, and what it returns is shown
   describe(7)  stack(7)             all of token 7; where its code is
   pause(7)  resume(7)  step(7, 2)   hold it, let it go on, let it run two steps
   terminate(7, "kill")              end it: "cancel" asks, "interrupt" raises in it, "kill" leaves it behind
+  limit(7, memory="2GiB")           what it may use of its child process; None lifts a limit
   renice(7, 5)  retag(7, {"a": "b"})  reroute(7, affinity="io")
   old = ps("age>1m"); old.pause()   a list can be kept; its verbs are for exactly these tokens
   pause("*", dry_run=True)          which ones it would be; so can every verb on tokens

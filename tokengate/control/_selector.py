@@ -24,8 +24,10 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from actors import Token, TokenState
+from actors import AFFINITIES, Token, TokenState
 from tokengate.control._exceptions import BadSelector
+from tokengate.control._processes import process_drain
+from tokengate.control._words import plain
 
 Test: TypeAlias = Callable[[Token[Any], float], bool]
 
@@ -33,16 +35,19 @@ MAX_LENGTH: Final = 4_096  # characters
 MAX_TERMS: Final = 32  # so that a look at one token stays short
 
 
-def plain(text: str) -> str:
-    """Return a text as exactly a `str`: what a subclass overrides is never called."""
-    return text if type(text) is str else str.__str__(text)
-
-
 def held_of(token: Token[Any]) -> str:
     """Return the word for who holds a token: `paused`, `pause_requested`, `throttled`, or nothing."""
     hold = token._hold
     word = "" if hold is None else hold.word
     return word or ("throttled" if token._place.mailbox.is_kept_back(token) else "")
+
+
+def steps_of(token: Token[Any]) -> int:
+    """Return how many steps of a token have begun; a child process counts those that it takes."""
+    if token.started_at is None:
+        return token.steps
+    drain = process_drain(token)
+    return token.steps if drain is None else drain.steps_of(token)
 
 
 def state_of(token: Token[Any]) -> str:
@@ -75,7 +80,7 @@ _NUMBERS: Final[Mapping[str, Callable[[Token[Any]], int | None]]] = {
     "priority": lambda token: int.__int__(token.priority),
     "parent": lambda token: token.parent,
     "attempt": lambda token: token.attempt,
-    "steps": lambda token: token.steps,
+    "steps": steps_of,
 }
 _SECONDS: Final[Mapping[str, Callable[[Token[Any], float], float | None]]] = {
     "age": lambda token, now: now - token.created_at,
@@ -87,7 +92,7 @@ FIELDS: Final = (*_TEXTS, *_NUMBERS, *_SECONDS)
 
 # {field: the only texts that it can be}; a slip of the pen in `state!=runing` would mean every token.
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "affinity": ("io", "cpu"),
+    "affinity": AFFINITIES,
     "state": tuple(state.value for state in TokenState),
     "held": ("", "paused", "pause_requested", "throttled"),
 }

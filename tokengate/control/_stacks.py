@@ -1,4 +1,4 @@
-"""Stacks of tokens: where their code is just now, on a thread, in a task that waits, or between two steps."""
+"""Stacks of tokens: where their code is just now, on a thread, in a task, between two steps, or in a process."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ import trio
 import actors
 import supervisors
 import tokengate
-from actors import IoDrain, Token
+from actors import IoDrain, ProcessDrain, Token
 from actors._cpu_drain import CpuDrain
 from actors._frames import find_step
 from actors._step import InContext
-from tokengate.control._selector import held_of, plain
+from tokengate.control._aside import Aside
+from tokengate.control._processes import process_drain
+from tokengate.control._selector import held_of
+from tokengate.control._words import plain
 from tokengate.control.messages import Frame, TokenStack
 
 Where: TypeAlias = Literal["thread", "task", "generator", "nowhere"]
@@ -43,8 +46,7 @@ _WRAPPERS: Final = frozenset(
     ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable")
 )
 
-# What else may read files at the same time; a reader that hangs is left behind and keeps its place.
-_readers: trio.lowlevel.RunVar[trio.CapacityLimiter | None] = trio.lowlevel.RunVar("readers of source files", None)
+_readers = Aside("readers of source files", 2)
 
 
 @attrs.frozen
@@ -69,6 +71,9 @@ async def stack_of(token: Token[Any]) -> TokenStack:
     code that runs fast may be of several moments. Reading the lines of the source takes up to a second, in a thread;
     they are empty if that is over, or if the file cannot be read.
     """
+    drain = process_drain(token)
+    if drain is not None:
+        return await _stack_in_process(token, drain)
     spot = Spot("nowhere", None, ())
     for _ in range(_TRIES):
         steps = token.steps
@@ -78,6 +83,20 @@ async def stack_of(token: Token[Any]) -> TokenStack:
         await trio.lowlevel.checkpoint()
     frames = await with_source(spot.frames)
     return TokenStack(token.id, plain(token.operation), spot.where, spot.thread, frames, held_of(token))
+
+
+async def _stack_in_process(token: Token[Any], drain: ProcessDrain) -> TokenStack:
+    frames: tuple[Frame, ...] = ()
+    for _ in range(_TRIES):
+        worker = drain.worker_of(token)
+        if worker is None:
+            break
+        found = await drain.stack(token) or []
+        frames = tuple(Frame(file, line, function) for file, line, function in found[-_MAX_FRAMES:])
+        if drain.worker_of(token) is worker:  # else it was another one's, perhaps
+            frames = await with_source(frames)
+            return TokenStack(token.id, plain(token.operation), "process", None, frames, held_of(token), worker.pid)
+    return TokenStack(token.id, plain(token.operation), "nowhere", None, (), held_of(token))
 
 
 def spot_of(token: Token[Any]) -> Spot:
@@ -196,13 +215,8 @@ def _thread_name(ident: int) -> str | None:
 
 async def with_source(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
     """Return frames with the lines of their source, read in a thread; without them if that takes too long."""
-    limiter = _readers.get()
-    if limiter is None:
-        limiter = trio.CapacityLimiter(2)
-        _readers.set(limiter)
-    with trio.move_on_after(_READ_SECONDS):
-        return await trio.to_thread.run_sync(_read, frames, abandon_on_cancel=True, limiter=limiter)
-    return frames
+    read = await _readers.run(_READ_SECONDS, lambda: _read(frames))
+    return frames if read is None else read
 
 
 def _read(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:

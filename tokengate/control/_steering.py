@@ -1,131 +1,38 @@
 """What the verbs do to tokens: pause, step, end, and move them, and tell the truth about what came of it.
 
 All of it runs on the system loop. A verb first does what it can do at once, to all its tokens; then it waits for those
-that have to come to a point where more is possible, no longer than it was given, and tells how far each has got. What
-was asked for goes on to be pursued after the answer.
+that have to come to a point where more is possible (`_outcomes.py`), no longer than it was given, and tells how far
+each has got. What was asked for goes on to be pursued after the answer (`_pursuit.py`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from inspect import CO_COROUTINE
 from types import FunctionType, MappingProxyType
 from typing import Any
 
-import attrs
-import trio
-
 from actors import (
     ActorDead,
     ActorPlace,
-    ActorSystem,
     Hold,
     MailboxFull,
     OperationPlace,
     Place,
-    Reply,
     Token,
     TokenState,
-    interrupt,
     monitor,
     move,
 )
 from actors._ref import Told
-from tokengate.control._selector import plain
+from tokengate.control._outcomes import NOT_BEGUN, Pending, ended, outcome
+from tokengate.control._processes import process_drain
+from tokengate.control._pursuit import Pursuit, hold_in_queue
+from tokengate.control._selector import steps_of
 from tokengate.control._views import class_attribute
+from tokengate.control._words import plain
 from tokengate.control.messages import Mode, Outcome
-
-# Seconds between two looks at where a token's code runs, from the first to the later ones.
-_LOOK_FIRST, _LOOK_LATER = 0.0005, 0.05
-
-_NOT_BEGUN = "it is about to begin, or its sender waits for room"
-
-
-def outcome(token: Token[Any], word: str, note: str = "") -> Outcome:
-    """Return what a verb did to a token."""
-    return Outcome(token.id, plain(token.operation), word, note)
-
-
-def ended(token: Token[Any]) -> Outcome:
-    """Return the answer for a token that had come to its end before the verb came."""
-    return outcome(token, "ended", f"it is {token.state}")
-
-
-@attrs.frozen
-class Pending:
-    """A token that is on its way to what a verb wants.
-
-    Attributes:
-        reached: comes when it may be there.
-        conclude: tells how far it is.
-    """
-
-    reached: Reply[Any]
-    conclude: Callable[[], Outcome]
-
-
-class Pursuit:
-    """Goes after code that is to stop, until it has: where a thread runs is looked at again and again.
-
-    Args:
-        start: starts a task on the system loop.
-    """
-
-    def __init__(self, start: Callable[[Callable[[], Awaitable[None]], str], None]) -> None:
-        self._start = start
-        self._after: set[Hold] = set()
-
-    def begin(self, hold: Hold) -> None:
-        """Have a token stop, as its hold wants it, wherever it is by now."""
-        _go_after(hold)
-        if self._wants(hold) and hold not in self._after:
-            self._after.add(hold)
-            self._start(lambda: self._pursue(hold), f"pursuit of token {hold.token.id}")
-
-    async def _pursue(self, hold: Hold) -> None:
-        delay = _LOOK_FIRST
-        try:
-            while self._wants(hold):
-                await trio.sleep(delay)
-                delay = min(2 * delay, _LOOK_LATER)
-                if self._wants(hold):
-                    _go_after(hold)
-        finally:
-            self._after.discard(hold)
-
-    @staticmethod
-    def _wants(hold: Hold) -> bool:
-        token = hold.token
-        if token.done():
-            return False
-        if token.started_at is None:
-            return hold.word == "pause_requested" or bool(token._cancel_requested)
-        # A task stops by itself, at its next await; and so does a thread at its next checkpoint.
-        paused = hold.word == "pause_requested" and token.affinity == "cpu" and monitor is not None
-        return hold.interrupt_wanted or paused
-
-
-def _go_after(hold: Hold) -> None:
-    token = hold.token
-    if token.started_at is None and token._phase is TokenState.QUEUED:
-        # It was nowhere when the verb came: its sender waited for room, or somebody had just taken it.
-        if token._cancel_requested:
-            token._cancel(token._cancel_requested)
-        elif hold.word == "pause_requested":
-            hold_in_queue(hold)
-    elif hold.interrupt_wanted:
-        interrupt(hold)
-    elif monitor is not None:
-        monitor.arm(hold)
-
-
-def hold_in_queue(hold: Hold) -> bool:
-    """Set a token aside that has not begun; tell whether it was in its queue."""
-    if not hold.token._place.mailbox.hold(hold.token):
-        return False
-    hold.note_step()  # none has begun
-    return True
 
 
 def forbidden(token: Token[Any], verb: str, *, force: bool, guarded: bool) -> Outcome | None:
@@ -165,14 +72,21 @@ def pause(pursuit: Pursuit, token: Token[Any], *, stop_clock: bool) -> Outcome |
         if token.done():
             return ended(token)
         if hold.word == "paused":
-            return outcome(token, "paused", clock)
+            return outcome(token, "paused", f"{_stopped_process(token)}{clock}")
         if not hold.word:
             return outcome(token, "refused", "somebody has let it go meanwhile")
         return outcome(token, "pause_requested", f"{_where_it_stops(token)}; {clock}")
 
-    token._place.drain.hold_changed(token)
+    if process_drain(token) is None:  # else that is what the pursuit begins with
+        token._place.drain.hold_changed(token)
     pursuit.begin(hold)
     return Pending(reached, conclude)
+
+
+def _stopped_process(token: Token[Any]) -> str:
+    drain = process_drain(token)
+    worker = None if drain is None else drain.worker_of(token)
+    return "" if worker is None else f"process {worker.pid} is stopped; "
 
 
 def _where_it_stops(token: Token[Any]) -> str:
@@ -180,6 +94,8 @@ def _where_it_stops(token: Token[Any]) -> str:
         return "it is about to begin"
     if token.affinity == "io":
         return "it stops at its next await, as soon as its loop is free"
+    if process_drain(token) is not None:
+        return "its process was told to stop, and has not done so yet"
     if monitor is None:
         return "this Python stops it at its next checkpoint() or yield only"
     if monitor.blind:
@@ -213,19 +129,24 @@ def step(pursuit: Pursuit, token: Token[Any], n: int) -> Outcome | Pending:
         if isinstance(first, Outcome):
             return first
         return Pending(first.reached, lambda: _paused_first(token, hold))
-    before = token.steps
+    before = steps_of(token)
     token._place.mailbox.release(token)  # first: it is its mailbox that has it `paused`, not the hold
     reached = hold.step(n)
-    token._place.drain.hold_changed(token)
+    in_process = process_drain(token) is not None
+    if in_process:
+        pursuit.begin(hold)  # a process stops by itself after its steps, and that is to be seen
+    else:
+        token._place.drain.hold_changed(token)
 
     def conclude() -> Outcome:
         if token.done():
             return outcome(token, "stepped", f"that brought it to its end: it is {token.state}")
         if hold.word == "paused":
-            return outcome(token, "stepped", f"{token.steps} steps so far")
-        taken = token.steps - before
-        where = "it is queued, and has not begun" if token.started_at is None else f"it has taken {taken} of {n} yet"
-        return outcome(token, "step_requested", where)
+            return outcome(token, "stepped", f"{steps_of(token)} steps so far")
+        if token.started_at is None:
+            return outcome(token, "step_requested", "it is queued, and has not begun")
+        after = "; a step in a process ends at a checkpoint() or yield" if in_process else ""
+        return outcome(token, "step_requested", f"it has taken {steps_of(token) - before} of {n} yet{after}")
 
     return Pending(reached, conclude)
 
@@ -239,9 +160,13 @@ def _paused_first(token: Token[Any], hold: Hold) -> Outcome:
 
 
 def terminate(pursuit: Pursuit, token: Token[Any], mode: Mode, reason: str) -> Outcome | Pending:
-    """End a token, by the ladder, as far up as `mode` says."""
+    """End a token, by the ladder, as far up as `mode` says; a child process has one rung less, and needs no grace."""
     if token.done():
         return ended(token)
+    in_process = process_drain(token) is not None
+    if in_process and mode != "cancel":
+        kill = pursuit.kill(token, reason)
+        return Pending(token, kill.conclude)
     if token._cancel(reason):
         return outcome(token, "terminated", "it never ran")
     interruptible = token._place.controls.interruptible
@@ -258,7 +183,7 @@ def terminate(pursuit: Pursuit, token: Token[Any], mode: Mode, reason: str) -> O
         if token.done():
             return ended(token)
         if token.started_at is None:
-            return outcome(token, "cancel_requested", _NOT_BEGUN)
+            return outcome(token, "cancel_requested", NOT_BEGUN)
         if mode == "cancel":
             return outcome(token, "cancel_requested", "it has not come to a yield point yet")
         if not interruptible:
@@ -286,7 +211,7 @@ def _abandon(token: Token[Any], reason: str) -> Outcome:
     if token.done():
         return ended(token)
     if token.started_at is None:
-        return outcome(token, "cancel_requested", _NOT_BEGUN)
+        return outcome(token, "cancel_requested", NOT_BEGUN)
     return outcome(
         token,
         "interrupt_requested",
@@ -305,7 +230,8 @@ def renice(token: Token[Any], priority: int) -> Outcome:
     if token.done():
         return ended(token)
     token.priority = priority
-    return outcome(token, "noted", "it has begun; its priority counts when it is tried again")
+    where = "it is about to begin" if token.started_at is None else "it has begun"
+    return outcome(token, "noted", f"{where}; its priority counts when it is tried again")
 
 
 def retag(token: Token[Any], new: dict[str, str], remove: Iterable[str]) -> Outcome:
@@ -340,7 +266,8 @@ def reroute(token: Token[Any], target: Place) -> Outcome:
         return outcome(token, "rerouted", f"to '{target.path}'")
     if token.done():
         return ended(token)
-    return outcome(token, "refused", "it has begun, and stays where it is")
+    where = "is about to begin" if token.started_at is None else "has begun"
+    return outcome(token, "refused", f"it {where}, and stays where it is")
 
 
 def _misfit(token: Token[Any], target: Place) -> str:
@@ -362,38 +289,10 @@ def _misfit(token: Token[Any], target: Place) -> str:
     found = class_attribute(target.actor_class, plain(call[0]))
     if found is None:
         return f"'{target.path}' has no '{plain(call[0])}'"
-    if target.affinity == "cpu" and type(found) is FunctionType and found.__code__.co_flags & CO_COROUTINE:
-        return f"'{plain(call[0])}' of '{target.path}' is a coroutine function, which a cpu actor cannot await"
+    if target.affinity != "io" and type(found) is FunctionType and found.__code__.co_flags & CO_COROUTINE:
+        kind = f"a {target.affinity} actor"
+        return f"'{plain(call[0])}' of '{target.path}' is a coroutine function, which {kind} cannot await"
     return ""
-
-
-async def settle(steps: list[Outcome | Pending], wait: float) -> tuple[Outcome, ...]:
-    """Wait for those that are on their way, for so many seconds in all, and return what came of each, in order."""
-    with trio.move_on_after(max(0.0, wait)):
-        for one in steps:
-            if isinstance(one, Pending):
-                await Reply.wait(one.reached)
-    outcomes = []
-    for number, one in enumerate(steps):
-        outcomes.append(one if isinstance(one, Outcome) else one.conclude())
-        if number % 100 == 99:
-            await trio.lowlevel.checkpoint()
-    return tuple(outcomes)
-
-
-def ended_lately(system: ActorSystem) -> dict[int, Outcome]:
-    """Return {id: answer} for tokens that ended otherwise than completed, as far as they are remembered."""
-    return {
-        known.id: Outcome(known.id, plain(known.operation), "ended", f"it is {known.state} ({known.error})")
-        for known in system.ended_lately()
-    }
-
-
-def not_live(system: ActorSystem, id: int) -> Outcome:
-    """Return the answer for an id that no live token has, and none that is remembered."""
-    if system.is_used(id):
-        return Outcome(id, "", "ended", "it has completed, or ended longer ago than is remembered")
-    return Outcome(id, "", "unknown", "there has been no token with this id")
 
 
 def chunks(tokens: Iterable[Token[Any]], size: int = 1_000) -> Iterable[tuple[Token[Any], ...]]:

@@ -27,8 +27,7 @@ from supervisors import (
     Report,
     ShutdownError,
 )
-from tokengate.control._selector import plain
-from tokengate.control._views import class_name
+from tokengate.control._words import class_name, plain
 from tokengate.control.messages import StreamItem
 
 # Items that a feed keeps for whoever reads it.

@@ -29,6 +29,7 @@ from tokengate.control._cells import (
     yes_or_no,
 )
 from tokengate.control._discovery import FoundGate
+from tokengate.control._limiting import in_words
 from tokengate.control.messages import (
     ActorOutcome,
     ActorRow,
@@ -41,10 +42,12 @@ from tokengate.control.messages import (
     Frame,
     GateInfo,
     Outcome,
+    Processes,
     StreamItem,
     ThrottleRow,
     TokenDescription,
     TokenPage,
+    TokenProcess,
     TokenRow,
     TokenStack,
     TreeRow,
@@ -57,6 +60,7 @@ _WHERE = {
     "thread": "runs on thread",
     "task": "is a trio task, which waits",
     "generator": "is between two steps",
+    "process": "runs in process",
     "nowhere": "has not begun",
 }
 
@@ -129,6 +133,7 @@ _ACTORS: tuple[Column[ActorRow], ...] = (
     Column("ACTOR", lambda row: Tail(row.path), shrinks=True),
     Column("KIND", lambda row: row.kind, shrinks=True),
     Column("AFFINITY", lambda row: row.affinity, wide=True),
+    Column("PID", lambda row: "-" if row.pid is None else row.pid, right=True, wide=True),
     Column(
         "STATUS",
         lambda row: with_flags(row.status, suspended=row.suspended, draining=row.draining),
@@ -241,6 +246,7 @@ def _node(row: TreeRow) -> Text:
 
 
 def _info(info: GateInfo, _wide: bool) -> RenderableType:
+    processes = () if info.processes is None else (("processes", _pool(info.processes)),)
     return pairs_of(
         [
             ("gate", f"{info.name} ({info.state})"),
@@ -249,9 +255,17 @@ def _info(info: GateInfo, _wide: bool) -> RenderableType:
             ("tokens", ", ".join(f"{count:,} {state}" for state, count in info.tokens.items() if count) or "none"),
             ("actors", f"{info.actors:,}; {info.restarts:,} restarts"),
             ("threads", f"{info.threads}, of which {info.blocked} wait, are paused or block"),
+            *processes,
             ("abandoned", ", ".join(info.abandoned) or "none"),
             ("pauses code", "also while it runs" if info.pauses_running_code else "between its steps only"),
         ]
+    )
+
+
+def _pool(pool: Processes) -> str:
+    return (
+        f"{pool.workers}, of which {pool.busy} are at work, and {pool.spares} wait; "
+        f"{pool.started:,} started, {pool.died:,} died"
     )
 
 
@@ -282,8 +296,11 @@ def _description(token: TokenDescription, _wide: bool) -> RenderableType:
     if token.thread is not None:
         computes = "" if token.cpu_share is None else f", which computes for {share(token.cpu_share)} of the time"
         pairs.append(("thread", token.thread + computes))
-    if token.memory is not None:
+    if token.process is not None:
+        pairs += _process(token.process, token.cpu_share)
+    elif token.memory is not None:
         pairs.append(("memory", size(token.memory)))
+    pairs += [(f"limit {name.replace('_', ' ')}", in_words(name, limit)) for name, limit in token.limits.items()]
     if not token.controllable:
         pairs.append(("control", "none: it is the runtime's own"))
     elif token.protected:
@@ -293,13 +310,30 @@ def _description(token: TokenDescription, _wide: bool) -> RenderableType:
     return Group(pairs_of(pairs), "", arguments)
 
 
+def _process(process: TokenProcess, cpu_share: float | None) -> Iterable[tuple[str, object]]:
+    computes = "" if cpu_share is None else f", which computes for {share(cpu_share)} of the time"
+    yield "process", f"{process.pid}, which is stopped" if process.stopped else f"{process.pid}{computes}"
+    yield "cpu time", f"{process.cpu_time:,.2f} s"
+    yield "memory", size(process.memory)
+    yield "threads", process.threads
+    if process.open_files:
+        yield "open files", ", ".join(process.open_files)
+    if process.children:
+        yield "its children", " ".join(map(str, process.children))
+
+
 def _stack(stack: TokenStack, _wide: bool) -> RenderableType:
-    where = f"{_WHERE[stack.where]} {stack.thread or ''}".rstrip()
+    where = f"{_WHERE[stack.where]} {stack.thread or stack.pid or ''}".rstrip()
     if stack.held == "paused":
-        where = f"is paused on thread {stack.thread}" if stack.where == "thread" else f"{where}, and is paused"
+        where = {
+            "thread": f"is paused on thread {stack.thread}",
+            "process": f"is paused in process {stack.pid}",
+        }.get(stack.where, f"{where}, and is paused")
     lines = [plain(f"#{stack.token} {stack.operation} {where}", "bold")]
     for frame in stack.frames:
         lines.extend(_frame(frame))
+    if stack.where == "process" and not stack.frames:
+        lines.append(plain("  it does not tell where its code is", "dim", cut=False))
     return Group(*lines)
 
 

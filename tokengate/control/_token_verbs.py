@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
-from actors import OperationPlace, Place, Token, TokenGateError
-from tokengate.control import _looking, _steering
+from actors import AFFINITIES, OperationPlace, Place, Token, TokenGateError
+from tokengate.control import _limiting, _looking, _outcomes, _steering
 from tokengate.control import messages as m
 from tokengate.control._checks import seconds
 from tokengate.control._exceptions import BadRequest
+from tokengate.control._outcomes import Pending
+from tokengate.control._pursuit import Pursuit
 from tokengate.control._selector import parse
-from tokengate.control._steering import Pending
 
 if TYPE_CHECKING:
     from tokengate._gate import Gate
@@ -34,7 +35,7 @@ class TokenVerbs:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._system = gate.system
-        self._pursuit = _steering.Pursuit(self._system.system_host.start_task)
+        self._pursuit = Pursuit(self._system.system_host.start_task)
 
     async def pause(self, message: m.Pause) -> tuple[m.Outcome, ...]:
         """Answer `Pause`."""
@@ -105,25 +106,33 @@ class TokenVerbs:
     async def reroute(self, message: m.Reroute) -> tuple[m.Outcome, ...]:
         """Answer `Reroute`."""
         if bool(message.affinity) == bool(message.actor):
-            raise BadRequest("reroute needs either an affinity ('io', 'cpu') or an actor")
-        if message.affinity not in ("", "io", "cpu"):
-            raise BadRequest(f"affinity is '{message.affinity}'; choose 'io' or 'cpu'")
+            raise BadRequest(f"reroute needs either an affinity ({', '.join(map(repr, AFFINITIES))}) or an actor")
+        if message.affinity not in ("", *AFFINITIES):
+            raise BadRequest(f"affinity is '{message.affinity}'; choose one of {', '.join(map(repr, AFFINITIES))}")
         target: Place | None = _looking.actor_called(self._system, message.actor) if message.actor else None
 
         def act(token: Token[Any]) -> m.Outcome:
             if token.done():
-                return _steering.ended(token)
+                return _outcomes.ended(token)
             if target is not None:
                 return _steering.reroute(token, target)
             place = token._place
             if not isinstance(place, OperationPlace):
-                return _steering.outcome(token, "refused", "only tokens of operations have a choice of affinity")
+                return _outcomes.outcome(token, "refused", "only tokens of operations have a choice of affinity")
             try:
                 return _steering.reroute(token, self._gate.place_with(place, message.affinity))
             except TokenGateError as error:
-                return _steering.outcome(token, "refused", str(error))
+                return _outcomes.outcome(token, "refused", str(error))
 
         return await self._do(message, await self._select(message), "reroute", act)
+
+    async def limit(self, message: m.Limit) -> tuple[m.Outcome, ...]:
+        """Answer `Limit`."""
+        changes = _limiting.changes_of(message)
+        tokens = await self._select(message)
+        return await self._do(
+            message, tokens, "limit", lambda token: _limiting.limit(token, changes, force=message.force)
+        )
 
     # Whom a message is for
 
@@ -137,8 +146,8 @@ class TokenVerbs:
             for number, id in enumerate(dict.fromkeys(message.ids)):
                 token = self._system.live.get(id)
                 if token is None and past is None:
-                    past = _steering.ended_lately(self._system)
-                found.append(token or (past or {}).get(id) or _steering.not_live(self._system, id))
+                    past = _outcomes.ended_lately(self._system)
+                found.append(token or (past or {}).get(id) or _outcomes.not_live(self._system, id))
                 if number % 1_000 == 999:
                     await trio.lowlevel.checkpoint()
             return found
@@ -173,14 +182,14 @@ class TokenVerbs:
             steps.append(token if isinstance(token, m.Outcome) else self._act(message, token, verb, act, guarded))
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
-        return await _steering.settle(steps, wait)
+        return await _outcomes.settle(steps, wait)
 
     @staticmethod
     def _act(message: m.OnTokens, token: Token[Any], verb: str, act: _Act, guarded: bool) -> m.Outcome | Pending:
         refusal = _steering.forbidden(token, verb, force=message.force, guarded=guarded)
         if refusal is not None:
             return refusal
-        return _steering.outcome(token, "would") if message.dry_run else act(token)
+        return _outcomes.outcome(token, "would") if message.dry_run else act(token)
 
 
 def _runs_free(token: Token[Any]) -> bool:

@@ -25,13 +25,23 @@ from actors import Token, UnknownActor
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, NotSteerable
 from tokengate.control._handles import ActorHandle, ActorList, Outcomes, TokenHandle, TokenList
-from tokengate.control._state import public_attributes, replace_attributes
+from tokengate.control._state import (
+    public_attributes,
+    received,
+    received_after,
+    replace_attributes,
+    replace_attributes_and_send,
+    sent_attributes,
+)
 from tokengate.control.messages import (
+    KEEP,
+    NO_LIMIT,
     ActorOutcome,
     ActorRow,
     ChildCountsRow,
     ChildRow,
     GateInfo,
+    Keep,
     Message,
     Mode,
     OnTokens,
@@ -168,7 +178,7 @@ class Verbs:
 
     @_verb
     def describe(self, token: OneToken | str) -> Question[TokenDescription]:
-        """Tell all of one token: arguments (as types and sizes), times, what it waits for, children, policy.
+        """Tell all of one token: arguments (as types and sizes), times, what it waits for, children, process, limits.
 
         Raises:
             UnknownToken: it has ended, or there never was one.
@@ -255,13 +265,14 @@ class Verbs:
         Args:
             target: which.
             mode: how far to go: ask (`cancel`), also raise in Python code that runs (`interrupt`), also leave behind
-                what cannot be ended (`kill`).
+                what cannot be ended (`kill`). A token in a child process is ended by killing that, at once, in both.
             force: do it to protected ones, too.
             wait: seconds to wait for the end before telling what was asked for, which goes on after that. None is
                 0.02, or what the `Control` was made with.
             reason: what the token's error says.
             grace: seconds that code gets to end after `kill` has asked, before it is left behind. With this mode the
-                answer comes after the longer one of `wait` and `grace`, or at the end of the last token.
+                answer comes after the longer one of `wait` and `grace`, or at the end of the last token. Processes get
+                none.
             dry_run: only tell which they are.
         """
         wait = self._seconds(wait)
@@ -310,7 +321,7 @@ class Verbs:
 
         Args:
             target: which.
-            affinity: `io` or `cpu`, for tokens of operations. Either this or `actor`.
+            affinity: `io`, `cpu` or `process`, for tokens of operations. Either this or `actor`.
             actor: the path of an actor that has what the token calls.
             force: do it to protected ones, too.
             dry_run: only tell which they are.
@@ -319,6 +330,41 @@ class Verbs:
             UnknownActor: no actor has this name, or several have.
         """
         return self._on(target, m.Reroute(affinity=affinity, actor=actor, force=force, dry_run=dry_run))
+
+    @_verb
+    def limit(
+        self,
+        target: Target,
+        *,
+        memory: float | str | Keep | None = KEEP,
+        address_space: float | str | Keep | None = KEEP,
+        cpu_time: float | str | Keep | None = KEEP,
+        wall_time: float | str | Keep | None = KEEP,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Question[Outcomes]:
+        """Set what tokens may use of their child processes, queued or running.
+
+        What uses more than that already is ended for it. Each limit is a number, or text such as `2GiB`, `500MB`, `30s`
+        or `5m`; None lifts it, `KEEP` leaves it as it is. Result and errors are those of `pause`.
+
+        Args:
+            target: which.
+            memory: bytes of resident memory.
+            address_space: bytes of address space.
+            cpu_time: seconds of processor time, from the token's beginning.
+            wall_time: seconds from the token's beginning.
+            force: lower those of protected ones, too; that may end them.
+            dry_run: only tell which they are.
+
+        Raises:
+            BadRequest: no limit is given, or one has a value that cannot work.
+        """
+        given = {"memory": memory, "address_space": address_space, "cpu_time": cpu_time, "wall_time": wall_time}
+        limits: dict[str, Any] = {
+            name: NO_LIMIT if value is None else value for name, value in given.items() if value is not KEEP
+        }
+        return self._on(target, m.Limit(**limits, force=force, dry_run=dry_run))
 
     def _on(self, target: Target, message: OnTokens) -> Question[Outcomes]:
         selector, ids = whom(target)
@@ -497,7 +543,8 @@ class Verbs:
 
         Returns:
             Within the process {attribute: value}, of the instance's own attributes (its `vars`) but for those whose
-            name starts with `_`. The dict is new, the values are the actor's own objects: look, and don't touch.
+            name starts with `_`. The dict is new, the values are the actor's own objects: look, and don't touch. Those
+            of an actor in a child process are copies, and a `NotSent` stands for what cannot be pickled.
             Through a socket an `ActorState`: types, sizes, and built-in values in words.
 
         Raises:
@@ -505,7 +552,9 @@ class Verbs:
             Busy: it was at work for all that time.
             NotSteerable: it is the runtime's own, or an operation.
         """
-        return Question(m.Visit(name, public_attributes, wait) if self._local else m.GetState(name, wait))
+        if not self._local:
+            return Question(m.GetState(name, wait))
+        return Question(m.Visit(name, public_attributes, wait, in_process=sent_attributes), received)
 
     @_verb
     def set_state(self, name: str, /, **values: Any) -> Question[ActorOutcome]:
@@ -532,12 +581,13 @@ class Verbs:
         Args:
             name: the actor's.
             function: gets what `get_state` returns, and returns what there shall be instead; attributes that are
-                missing from it are deleted. It runs on the actor's thread or loop. Attributes whose name starts with
-                `_` are neither shown to it nor changed. If it raises, none is.
+                missing from it are deleted. It runs on the actor's thread or loop, or in its process, where it goes
+                pickled. Attributes whose name starts with `_` are neither shown to it nor changed. If it raises, none
+                is.
             wait: seconds after which a busy actor is given up on.
 
         Returns:
-            The new attributes.
+            The new attributes, as `get_state` has them.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
@@ -547,7 +597,9 @@ class Verbs:
             Exception: whatever the function raised.
         """
         self._check_local("replace_state", name)
-        return Question(m.Visit(name, functools.partial(replace_attributes, function=function), wait))
+        replace = functools.partial(replace_attributes, function=function)
+        replace_and_send = functools.partial(replace_attributes_and_send, function=function)
+        return Question(m.Visit(name, replace, wait, in_process=replace_and_send), received_after)
 
     @_verb
     def visit(self, name: str, function: Callable[[Any], A], wait: float = 5.0) -> Question[A]:
@@ -555,7 +607,7 @@ class Verbs:
 
         Args:
             name: the actor's.
-            function: gets the instance.
+            function: gets the instance. To a process actor it goes pickled, and what it returns comes back so.
             wait: seconds after which a busy actor is given up on.
 
         Returns:

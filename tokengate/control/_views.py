@@ -1,9 +1,4 @@
-"""Safe views of tokens: rows, pages, arguments and attributes, made without running a line of user code.
-
-What is shown is read off objects whose class is exactly a built-in one. Of all others only the name of the class is
-told, as `type` keeps it, whatever a metaclass says. Classes are looked up by `id`, for their hash may be a
-metaclass's, too.
-"""
+"""Safe views of tokens: rows, pages and arguments, made without running a line of user code; see `_words.py`."""
 
 from __future__ import annotations
 
@@ -19,12 +14,11 @@ import trio
 from actors import NO_TAGS, ActorPlace, Token
 from actors._ref import Told
 from tokengate.control._exceptions import BadRequest
-from tokengate.control._selector import Selector, held_of, plain, state_of
-from tokengate.control.messages import COLUMNS, Argument, Attribute, TokenPage, TokenRow
+from tokengate.control._selector import Selector, held_of, state_of, steps_of
+from tokengate.control._words import class_name, name_in_words, plain, size_if_known, value_if_shown
+from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
 
 MAX_ROWS: Final = 10_000  # of a page
-MAX_TEXT: Final = 200  # characters of a value
-_MAX_DEPTH: Final = 4  # of containers in each other
 _CHUNK: Final = 1_000  # tokens to look at between two checkpoints, over the number of questions to each: a millisecond
 _ROWS: Final = 250  # rows to make between two checkpoints: as long
 
@@ -51,7 +45,7 @@ def row_of(token: Token[Any], now: float) -> TokenRow:
         {} if tags is NO_TAGS else {plain(name): plain(value) for name, value in tags.items()},
         token.parent,
         token.attempt,
-        token.steps,
+        steps_of(token),
         now - token.created_at,
         None if started is None else now - started,
         held_of(token),
@@ -88,7 +82,7 @@ _KEYS: Final[Mapping[str, Callable[[Token[Any]], Key]]] = {
     "operation": lambda token: plain(token.operation),
     "actor": lambda token: plain(token.actor),
     "state": state_of,
-    "steps": lambda token: token.steps,
+    "steps": steps_of,
 }
 
 
@@ -173,7 +167,7 @@ def _shown_number(value: object) -> str:
     return str(value) if value.bit_length() < 64 else "too great"
 
 
-# --- Arguments and attributes ----------------------------------------------------------------------------------------
+# --- Arguments -------------------------------------------------------------------------------------------------------
 
 
 def arguments_of(token: Token[Any], show: bool, redacted: frozenset[str]) -> tuple[Argument, ...]:
@@ -198,37 +192,17 @@ def arguments_of(token: Token[Any], show: bool, redacted: frozenset[str]) -> tup
         secret = name in redacted if name else bool(redacted)
         shown.append(_argument(name or str(position), value, show, secret))
     for keyword, value in keywords:
-        name = _name(keyword)
+        name = name_in_words(keyword)
         secret = name in redacted or (takes_keywords in redacted and name not in names)
         shown.append(_argument(name, value, show, secret))
     return tuple(shown)
-
-
-def attributes_of(values: Mapping[str, object], redacted: frozenset[str] = frozenset()) -> tuple[Attribute, ...]:
-    """Return the attributes of an instance, as arguments that may be shown.
-
-    Args:
-        values: the instance's `__dict__`, or a copy of it.
-        redacted: names of those that are kept back.
-    """
-    attributes = []
-    for key, value in list(values.items()):
-        name = _name(key)
-        secret = name in redacted
-        size, words = (None, None) if secret else (_size(value), _value(value))
-        attributes.append(Attribute(name, class_name(type(value)), size, words, secret))
-    return tuple(attributes)
-
-
-def _name(key: object) -> str:
-    return plain(key) if issubclass(type(key), str) else value_in_words(key)  # type: ignore[arg-type]
 
 
 def _argument(name: str, value: object, show: bool, secret: bool) -> Argument:
     kind = class_name(type(value))
     if secret:
         return Argument(name, kind, redacted=True)
-    return Argument(name, kind, _size(value), _value(value) if show else None)
+    return Argument(name, kind, size_if_known(value), value_if_shown(value) if show else None)
 
 
 def _function_of(token: Token[Any], call: object) -> tuple[object, bool]:
@@ -268,81 +242,3 @@ def _parameters(function_and_bound: tuple[object, bool]) -> tuple[tuple[str, ...
     after = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 0x04)  # CO_VARARGS
     takes_keywords = names[after] if code.co_flags & 0x08 else ""  # CO_VARKEYWORDS
     return tuple(names[bound : code.co_argcount]), takes_keywords
-
-
-# --- Values ----------------------------------------------------------------------------------------------------------
-
-_NUMBERS: Final = frozenset(map(id, (type(None), bool, float, complex)))  # what they say of themselves is short
-_STRINGS: Final = frozenset(map(id, (str, bytes, bytearray)))
-# {id of a container's class: how it is written}
-_BRACKETS: Final[Mapping[int, tuple[str, str]]] = {
-    id(list): ("[", "]"),
-    id(tuple): ("(", ")"),
-    id(set): ("{", "}"),
-    id(frozenset): ("frozenset({", "})"),
-    id(dict): ("{", "}"),
-}
-_SIZED: Final = _STRINGS | _BRACKETS.keys()
-_SHOWN: Final = _SIZED | _NUMBERS | {id(int)}
-
-
-def class_name(cls: type) -> str:
-    """Return the qualified name of a class, as `type` keeps it."""
-    return plain(type.__dict__["__qualname__"].__get__(cls))
-
-
-def value_in_words(value: object) -> str:
-    """Return a value as Python writes it, up to `MAX_TEXT` characters; or `<Class>` if that is no built-in one."""
-    words = _words(value, MAX_TEXT, _MAX_DEPTH)
-    return words if len(words) <= MAX_TEXT else words[: MAX_TEXT - 3] + "..."
-
-
-def _value(value: object) -> str | None:
-    return value_in_words(value) if id(type(value)) in _SHOWN else None
-
-
-def _size(value: Any) -> int | None:
-    return len(value) if id(type(value)) in _SIZED else None
-
-
-def _words(value: Any, room: int, depth: int) -> str:
-    """Write a value in `room` characters and a few; what does not fit is not even looked at."""
-    kind = type(value)
-    if id(kind) in _NUMBERS:
-        return repr(value)
-    if kind is int:
-        return repr(value) if value.bit_length() <= 4 * MAX_TEXT else f"(an int of {value.bit_length()} bits)"
-    if id(kind) in _STRINGS:
-        return repr(value[:room]) + ("..." if len(value) > room else "")
-    if id(kind) not in _BRACKETS:
-        return f"<{class_name(kind)}>"
-    opening, closing = _BRACKETS[id(kind)]
-    if not depth:
-        return f"{opening}...{closing}"
-    try:
-        # A copy of its beginning, made in one go: other threads may change it.
-        items = list(islice(value.items() if kind is dict else value, room))
-    except RuntimeError:  # it grew in that very moment
-        return f"{opening}...{closing}"
-    if not items and (kind is set or kind is frozenset):
-        return f"{kind.__name__}()"
-    return _items(items, kind, room, depth)
-
-
-def _items(items: list[Any], kind: type, room: int, depth: int) -> str:
-    opening, closing = _BRACKETS[id(kind)]
-    parts: list[str] = []
-    left = room
-    for item in items:
-        if left <= 0:
-            parts.append("...")
-            break
-        if kind is dict:
-            key = _words(item[0], left, depth - 1)
-            part = f"{key}: {_words(item[1], max(1, left - len(key)), depth - 1)}"
-        else:
-            part = _words(item, left, depth - 1)
-        parts.append(part)
-        left -= len(part) + 2
-    comma = "," if kind is tuple and len(parts) == 1 else ""
-    return f"{opening}{', '.join(parts)}{comma}{closing}"

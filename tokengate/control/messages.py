@@ -7,6 +7,7 @@ selector (see `Selector`); names of actors are paths, or the last parts of paths
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Literal, TypeAlias
@@ -50,10 +51,12 @@ OUTCOMES: Mapping[str, str] = {
     "terminated": "it has ended, and its state is `terminated`",
     "cancel_requested": "it was asked to end at its next yield point, and has not come to one yet",
     "interrupt_requested": "its code is interrupted as soon as it runs Python code again; it has not yet",
+    "killed": "it has ended, and the process that ran it was killed",
     "abandoned": "it has ended, and its result goes nowhere, but its code could not be ended, and is left to itself",
     "reniced": "it has the new priority",
     "retagged": "it has the new tags",
     "rerouted": "it is queued at the other place",
+    "limited": "it has the new limits",
     "noted": "nothing changes now; the next attempt, if there is one, will go by it",
     "unchanged": "it was so already; nothing was done",
     "refused": "nothing was done, for the reason in the note",
@@ -72,7 +75,7 @@ class TokenRow:
         id: its number.
         operation: what it runs.
         actor: path of the place that has it.
-        affinity: `io` or `cpu`.
+        affinity: `io`, `cpu` or `process`.
         state: as in its life cycle; a running token whose pause was asked for is still `running`.
         priority: higher goes first.
         tags: its labels.
@@ -136,6 +139,29 @@ class Argument:
 
 
 @attrs.frozen
+class TokenProcess:
+    """The child process that runs a token, at one moment.
+
+    Attributes:
+        pid: its number.
+        stopped: whether it is stopped, since the token is paused.
+        cpu_time: seconds of processor time that it has used, user and system.
+        memory: bytes of its resident memory.
+        threads: how many it has.
+        open_files: paths of the regular files that it has open.
+        children: pids of the processes that it has started.
+    """
+
+    pid: int
+    stopped: bool
+    cpu_time: float
+    memory: int
+    threads: int
+    open_files: tuple[str, ...]
+    children: tuple[int, ...]
+
+
+@attrs.frozen
 class TokenDescription:
     """All that is known of one token.
 
@@ -147,12 +173,15 @@ class TokenDescription:
         paused_for: seconds for which it has been paused so far.
         stopped_clock: of these, seconds that do not count for its time limits.
         waits_for: what its code waits for just now, in words.
-        thread: name of the thread that runs it just now, or None.
-        cpu_share: the part of the last moment for which that thread has computed, from 0 to 1; None where unknown.
-        memory: bytes that it uses; None where unknown, as in every thread.
+        thread: name of the thread that runs it just now, or None; those of a child process are not told.
+        cpu_share: the part of the last moment for which that thread has computed, from 0 to 1, or its process, on all
+            cores together, from 0 up; None where unknown.
+        memory: bytes that it uses: those of its process; None where unknown, as in every thread.
         protected: whether `pause` and `terminate` need `force`.
         controllable: whether anything can be done to it at all.
         policy: its policy, {name: value in words}.
+        process: the child process that runs it just now, or None.
+        limits: {name of a limit, as in `Limit`: what it may use, in bytes or seconds}, those that are set.
     """
 
     row: TokenRow
@@ -170,6 +199,8 @@ class TokenDescription:
     protected: bool
     controllable: bool
     policy: dict[str, str]
+    process: TokenProcess | None = None
+    limits: dict[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -196,19 +227,21 @@ class TokenStack:
     Attributes:
         token: its id.
         operation: what it runs.
-        where: `thread` (it runs on one), `task` (a trio task, which waits), `generator` (between two steps), or
-            `nowhere` (it has not begun).
+        where: `thread` (it runs on one), `task` (a trio task, which waits), `generator` (between two steps),
+            `process` (it runs in a child process), or `nowhere` (it has not begun).
         thread: name of the thread, if it runs on one.
-        frames: the outermost first; none when it has not begun.
+        frames: the outermost first; none when it has not begun, or when its process does not tell.
         held: as in `TokenRow`.
+        pid: of its process, if it runs in one.
     """
 
     token: int
     operation: str
-    where: Literal["thread", "task", "generator", "nowhere"]
+    where: Literal["thread", "task", "generator", "process", "nowhere"]
     thread: str | None
     frames: tuple[Frame, ...]
     held: str = ""
+    pid: int | None = None
 
 
 @attrs.frozen
@@ -242,7 +275,7 @@ class ActorRow:
     Attributes:
         path: its place in the tree.
         kind: name of its class; `operation` for functions.
-        affinity: `io` or `cpu`.
+        affinity: `io`, `cpu` or `process`.
         status: of the instance (`running`, `starting`, `stopping`, `vacant`); `running` for operations.
         depth: tokens that are queued.
         capacity: how many may be.
@@ -253,6 +286,7 @@ class ActorRow:
         draining: whether an operator has closed its intake.
         busy_share: the part of the last moment for which it had a token in hand; None if nobody asked.
         statistics: if they are switched on.
+        pid: of the child process that is its instance's alone; None if there is none.
     """
 
     path: str
@@ -268,6 +302,7 @@ class ActorRow:
     draining: bool
     busy_share: float | None = None
     statistics: ActorStatistics | None = None
+    pid: int | None = None
 
 
 @attrs.frozen
@@ -380,6 +415,27 @@ class ChildCountsRow:
 
 
 @attrs.frozen
+class Processes:
+    """The child processes of a gate at one moment.
+
+    Attributes:
+        workers: how many there are.
+        busy: of these, those that run tokens of operations, or are an actor's.
+        spares: of these, those that wait for work.
+        started: how many were made since the gate was opened.
+        died: of these, those that have died, and were not to.
+        pids: the numbers of those that live.
+    """
+
+    workers: int
+    busy: int
+    spares: int
+    started: int
+    died: int
+    pids: tuple[int, ...]
+
+
+@attrs.frozen
 class GateInfo:
     """A gate at one moment.
 
@@ -396,7 +452,8 @@ class GateInfo:
         threads: CPU threads that actors share.
         blocked: of these, threads that wait, are paused, or block unseen.
         abandoned: names of threads whose code could not be ended.
-        pauses_running_code: whether a plain function can be paused while it runs (Python 3.12 and later).
+        pauses_running_code: whether a plain function can be paused while it runs on a thread (Python 3.12 and later).
+        processes: its child processes; None if it has needed none yet.
     """
 
     name: str
@@ -412,6 +469,7 @@ class GateInfo:
     blocked: int
     abandoned: tuple[str, ...]
     pauses_running_code: bool
+    processes: Processes | None = None
 
 
 @attrs.frozen
@@ -548,11 +606,11 @@ class Terminate(OnTokens):
 
     Attributes:
         mode: how far to go: ask (`cancel`), also raise in Python code that runs (`interrupt`), also leave behind what
-            cannot be ended (`kill`).
+            cannot be ended (`kill`). A token in a child process is ended by killing that, at once, in both.
         wait: seconds to wait for the end before telling what was asked for, which goes on after that.
         reason: what the token's error says.
         grace: seconds that code gets to end after `kill` has asked, before it is left behind. With this mode the answer
-            comes after the longer one of `wait` and `grace`, or at the end of the last token.
+            comes after the longer one of `wait` and `grace`, or at the end of the last token. Processes get none.
     """
 
     mode: Mode = "interrupt"
@@ -586,12 +644,48 @@ class Reroute(OnTokens):
     """Send queued tokens elsewhere, at once; running ones stay where they are.
 
     Attributes:
-        affinity: `io` or `cpu`, for tokens of operations. Either this or `actor`.
+        affinity: `io`, `cpu` or `process`, for tokens of operations. Either this or `actor`.
         actor: the path of an actor that has what the token calls.
     """
 
     affinity: str = ""
     actor: str = ""
+
+
+NO_LIMIT: Final = "none"
+"""What stands for no limit where one could be."""
+
+
+class Keep(enum.Enum):
+    """Stands for a limit that stays as it is, where None would lift it."""
+
+    KEEP = "keep"
+
+    def __repr__(self) -> str:
+        return "KEEP"
+
+
+KEEP: Final = Keep.KEEP
+
+
+@attrs.frozen(kw_only=True)
+class Limit(OnTokens):
+    """Set what tokens may use of their child processes, queued or running; what uses more already is ended for it.
+
+    Each limit is a number (bytes, or seconds), or text such as `2GiB` or `5m`; `none` lifts it, and None leaves it as
+    it is. See `actors.Limits` for what they mean.
+
+    Attributes:
+        memory: bytes of resident memory.
+        address_space: bytes of address space.
+        cpu_time: seconds of processor time, from the token's beginning.
+        wall_time: seconds from the token's beginning.
+    """
+
+    memory: float | str | None = None
+    address_space: float | str | None = None
+    cpu_time: float | str | None = None
+    wall_time: float | str | None = None
 
 
 @attrs.frozen
@@ -746,6 +840,12 @@ class Visit(Message):
 
     What it returns is the answer, what it raises is the asker's; it is the base of `get_state` and `replace_state` in
     Python, and cannot come through a socket.
+
+    Attributes:
+        name: the actor's.
+        function: gets the instance.
+        wait: seconds after which a busy actor is given up on (`Busy`).
+        in_process: called instead of it where the instance is in a child process, if that needs another function.
     """
 
     answer: ClassVar[Any] = Any
@@ -753,6 +853,7 @@ class Visit(Message):
     name: str
     function: Callable[[Any], Any]
     wait: float = 5.0
+    in_process: Callable[[Any], Any] | None = None
 
 
 @attrs.frozen

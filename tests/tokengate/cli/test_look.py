@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from click.testing import CliRunner
 from fake_gate import loaded, row, run
@@ -133,8 +134,7 @@ def test_a_name_that_no_actor_has_is_an_error(monkeypatch: pytest.MonkeyPatch, c
 
 def test_statistics_that_are_off_say_how_to_switch_them_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was counted, which is no answer."""
-    counted = ActorRow(*[getattr(ACTOR, name) for name in ACTOR.__slots__ if name != "__weakref__"][:-2], None,
-                       ActorStatistics(1, 0, 0, 0, 0, 0, 0))  # fmt: skip
+    counted = attrs.evolve(ACTOR, statistics=ActorStatistics(1, 0, 0, 0, 0, 0, 0))
     _, off = run(monkeypatch, ["stats", "a"], {Statistics: (ACTOR,)})
     _, on = run(monkeypatch, ["stats", "a"], {Statistics: (counted,)})
 

@@ -14,14 +14,14 @@ import trio.testing
 
 from actors import Token, UnknownActor
 from tokengate import Gate, token
-from tokengate.control import _steering
+from tokengate.control import _outcomes
 from tokengate.control import messages as m
 from tokengate.control._client import ControlClient
 from tokengate.control._control import AsyncControl, Control
 from tokengate.control._discovery import find_gate
 from tokengate.control._exceptions import BadRequest, BadSelector, NotSteerable
 from tokengate.control._handles import ActorHandle, Outcomes, TokenHandle, TokenList
-from tokengate.control._state import public_attributes, replace_attributes
+from tokengate.control._state import public_attributes, received_after, replace_attributes
 from tokengate.control._verbs import whom
 from tokengate.control.messages import VERBS, ActorRow, Message, Outcome, Stream, StreamItem, TokenPage, TokenRow
 
@@ -92,6 +92,12 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], Message]] = [
     ("renice", (7, 5), {"dry_run": True}, m.Renice(ids=(7,), priority=5, dry_run=True)),
     ("retag", (7, {"a": "b"}, "c"), {}, m.Retag(ids=(7,), set={"a": "b"}, remove=("c",))),
     ("reroute", (7,), {"affinity": "io"}, m.Reroute(ids=(7,), affinity="io")),
+    (
+        "limit",
+        (7,),
+        {"memory": "2GiB", "cpu_time": None, "wall_time": 5, "address_space": m.KEEP},
+        m.Limit(ids=(7,), memory="2GiB", cpu_time="none", wall_time=5),
+    ),
     ("throttle", ("*",), {"rate": 2.0}, m.Throttle("*", 2.0)),
     ("lift", ("*",), {}, m.Lift("*")),
     ("throttles", (), {}, m.Throttles()),
@@ -262,7 +268,7 @@ def test_a_bad_state_changes_nothing(bad: Any) -> None:
     instance = Instance()
 
     with pytest.raises(BadRequest, match="the function returned"):
-        replace_attributes(instance, lambda _: bad)
+        received_after(replace_attributes(instance, lambda _: bad))
     with pytest.raises(ZeroDivisionError):
         replace_attributes(instance, lambda _: {"count": 1 // 0})
 
@@ -439,7 +445,7 @@ def test_kill_gives_code_its_grace_before_it_is_left_behind(
         seen.append(seconds)
         return ()
 
-    monkeypatch.setattr(_steering, "settle", settle)
+    monkeypatch.setattr(_outcomes, "settle", settle)
     open_gate.control.terminate("operation=none", mode, wait=wait, grace=grace)
 
     assert seen == [waited]

@@ -52,6 +52,7 @@ STEERED: list[tuple[Callable[[Any], object], Callable[[tuple[int, ...]], Message
     (lambda t: t.renice(4), lambda ids: m.Renice(ids=ids, priority=4)),
     (lambda t: t.retag({"a": "b"}, ["c"]), lambda ids: m.Retag(ids=ids, set={"a": "b"}, remove=("c",))),
     (lambda t: t.reroute(actor="/x", dry_run=True), lambda ids: m.Reroute(ids=ids, actor="/x", dry_run=True)),
+    (lambda t: t.limit(memory=2**30, wall_time=None), lambda ids: m.Limit(ids=ids, memory=2**30, wall_time="none")),
 ]
 
 

@@ -14,6 +14,7 @@ from tokengate.control._exceptions import BadRequest, UnknownToken
 from tokengate.control._protocol import Request
 from tokengate.control.messages import (
     VERBS,
+    Limit,
     Message,
     Outcome,
     Pause,
@@ -70,6 +71,9 @@ def test_arguments_that_are_left_out_are_the_defaults() -> None:
     assert _protocol.decode_message(Request(1, "tokens")) == Tokens()
     assert _protocol.decode_message(_request("pause", '{"ids": [1, 2]}')) == Pause(ids=(1, 2))
     assert _protocol.decode_message(_request("retag", '{"set": {"a": "b"}}')) == Retag(set={"a": "b"})
+    assert _protocol.decode_message(_request("limit", '{"ids": [1], "memory": "2GiB", "cpu_time": 5}')) == Limit(
+        ids=(1,), memory="2GiB", cpu_time=5
+    )
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ _ARGUMENTS: dict[str, Any] = {
     "terminate": {"ids": [1, 2, 3], "mode": "kill", "reason": "x"},
     "renice": {"ids": [1], "priority": -5},
     "retag": {"selector": "*", "set": {"a": "b", "c": "d"}, "remove": ["e"]},
+    "limit": {"ids": [1], "memory": "2GiB", "cpu_time": 1.5, "wall_time": None},
     "throttle": {"selector": "*", "rate": 1.5, "concurrency": 3},
     "set_state": {"name": "a", "values": {"n": [1, 2.5, None, True, "text", {"deep": [[[]]]}]}},
     "visit": {"name": "a", "function": "os.system", "wait": 1.0},

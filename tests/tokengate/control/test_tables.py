@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from fake_gate import row
 from rich.console import Console
@@ -27,10 +28,12 @@ from tokengate.control.messages import (
     Frame,
     GateInfo,
     Outcome,
+    Processes,
     StreamItem,
     ThrottleRow,
     TokenDescription,
     TokenPage,
+    TokenProcess,
     TokenStack,
     TreeRow,
 )
@@ -44,6 +47,12 @@ DESCRIPTION = TokenDescription(
     (8, 9), 100.0, 100.5, 103.0, 5.0, 2.0, ("token 8",), "cpu-3", 0.73, 2_500_000, True, True, {"timeout": "30 s"},
 )  # fmt: skip
 INFO = GateInfo("shop", 4711, "0.1", "3.13", "open", 4000.0, {"running": 3, "queued": 0}, 7, 2, 8, 1, ("cpu-9",), True)
+IN_PROCESS = TokenDescription(
+    row(7, affinity="process"), (), (), 100.0, 100.5, 103.0, 0.0, 0.0, (), None, 0.98, 2_500_000, False, True, {},
+    TokenProcess(4712, False, 3.25, 2_500_000, 2, ("/a.txt", "/b.txt"), (4713, 4714)),
+    {"memory": 2.0**31, "wall_time": 90.0},
+)  # fmt: skip
+STOPPED = attrs.evolve(IN_PROCESS, process=TokenProcess(4712, True, 3.25, 2_500_000, 2, (), ()))
 TREE = (
     TreeRow(0, "/", "shop", "Supervisor", "running", "", 0, "one_for_one", 0, (), False),
     TreeRow(1, "/a", "a", "Supervisor", "running", "permanent", 0, "rest_for_one", 0, (), False),
@@ -61,6 +70,21 @@ SHOWN: list[tuple[Any, list[str]]] = [
         ["#7 resize runs on thread cpu-3", "/a.py:12 in resize", "    return x[0]"],
     ),
     (TokenStack(7, "resize", "nowhere", None, ()), ["#7 resize has not begun"]),
+    (
+        TokenStack(7, "resize", "process", None, (Frame("/a.py", 12, "resize", "return x"),), "", 4712),
+        ["#7 resize runs in process 4712", "/a.py:12 in resize"],
+    ),
+    (
+        TokenStack(7, "resize", "process", None, (), "paused", 4712),
+        ["#7 resize is paused in process 4712", "it does not tell where its code is"],
+    ),
+    (IN_PROCESS, ["4712, which computes for 98% of the time", "3.25 s", "2.5 MB", "/a.txt, /b.txt", "4713 4714"]),
+    (IN_PROCESS, ["limit memory     2 GiB", "limit wall time  90 s"]),
+    (STOPPED, ["4712, which is stopped"]),
+    (
+        attrs.evolve(INFO, processes=Processes(3, 1, 2, 7, 4, (1, 2, 3))),
+        ["3, of which 1 are at work, and 2 wait; 7 started, 4 died"],
+    ),
     ((ACTOR,), ["/shop/mailer", "running (suspended)", "#1 #2 #3 +2", "999"]),
     ((COUNTED,), ["40%", "LONGEST", "12.0s", "90%"]),
     (TREE, ["shop", "restarting", "suspended", "transient", "restarts=3", "queued=12", "running #4 #5"]),

@@ -12,52 +12,18 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from loud import Loud, LoudKey, LoudList, never
 
 from actors import ActorSystem, CpuActor, OperationPlace, Token
 from tokengate import Gate, token
 from tokengate.control import _views
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._selector import parse
-from tokengate.control._views import (
-    MAX_ROWS,
-    MAX_TEXT,
-    arguments_of,
-    attributes_of,
-    class_name,
-    page_of,
-    row_of,
-    sort_key,
-    value_in_words,
-)
-from tokengate.control.messages import COLUMNS, Argument, Attribute, TokenPage, TokenRow
+from tokengate.control._views import MAX_ROWS, arguments_of, page_of, row_of, sort_key
+from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
 
 WAIT = 10.0  # seconds; only reached when something is broken
 NONE: frozenset[str] = frozenset()
-
-
-def never(*_args: object, **_kwargs: object) -> Any:
-    raise AssertionError("user code ran")
-
-
-class LoudClass(type):
-    """A class of classes whose own methods must not be called."""
-
-    __hash__ = __eq__ = __str__ = __repr__ = __getattribute__ = __instancecheck__ = __subclasscheck__ = never  # type: ignore[assignment]
-
-
-class Loud(metaclass=LoudClass):
-    """A value whose own methods must not be called."""
-
-    __hash__ = __eq__ = __str__ = __repr__ = __len__ = __bool__ = __getattribute__ = __iter__ = __format__ = never  # type: ignore[assignment]
-    __sizeof__ = __index__ = __int__ = __lt__ = __gt__ = __getitem__ = __contains__ = never  # type: ignore[assignment]
-
-
-class LoudList(list[Any]):
-    __repr__ = __len__ = __iter__ = __getitem__ = never  # type: ignore[assignment]
-
-
-class LoudKey(Loud):
-    __hash__ = object.__hash__
 
 
 @pytest.fixture
@@ -404,102 +370,3 @@ def test_odd_arguments_of_a_message_made_by_hand_are_not_looked_at(place: Operat
     one.args = one.kwargs = Loud()  # type: ignore[assignment]
 
     assert arguments_of(one, True, NONE) == ()
-
-
-# --- Attributes and values -------------------------------------------------------------------------------------------
-
-
-def test_attributes_are_shown_in_their_order() -> None:
-    """With their type, their size and the value of built-in ones."""
-    found = attributes_of({"total": 5, "names": ["a"], "lock": threading.Lock(), "loud": Loud(), 1: None})  # type: ignore[dict-item]
-
-    assert found == (
-        Attribute("total", "int", None, "5"),
-        Attribute("names", "list", 1, "['a']"),
-        Attribute("lock", "lock", None, None),
-        Attribute("loud", "Loud", None, None),
-        Attribute("1", "NoneType", None, "None"),
-    )
-
-
-def test_attributes_that_are_kept_back_are_only_named() -> None:
-    """Their type is shown, and neither size nor value."""
-    found = attributes_of({"key": "secret", "total": 5}, frozenset({"key"}))
-
-    assert found == (Attribute("key", "str", None, None, True), Attribute("total", "int", None, "5"))
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.complex_numbers() | st.text() | st.binary(),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.tuples(inner)
-        | st.tuples(inner, inner)
-        | st.dictionaries(st.integers() | st.text(max_size=3), inner, max_size=3)
-        | st.frozensets(st.integers(), max_size=3)
-        | st.sets(st.text(max_size=3), max_size=3)
-    ),
-    max_leaves=5,
-)
-
-
-@given(values)
-def test_a_built_in_value_is_written_as_python_writes_it(value: object) -> None:
-    """Unless it is too long or too deep, which is marked."""
-    words = value_in_words(value)
-
-    assert len(words) <= MAX_TEXT
-    assert words == repr(value) or "..." in words
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["x" * 10**6, b"x" * 10**6, [0] * 10**6, {n: n for n in range(10**4)}, set(range(10**4)), ["x" * 300] * 300],
-    ids=["str", "bytes", "list", "dict", "set", "nested"],
-)
-def test_a_long_value_is_cut(value: object) -> None:
-    """Its size is told elsewhere."""
-    words = value_in_words(value)
-
-    assert len(words) <= MAX_TEXT
-    assert "..." in words
-
-
-def test_a_value_that_has_no_end_is_cut() -> None:
-    """A list that is in itself, and a number of a million digits."""
-    loop: list[Any] = []
-    loop.append(loop)
-
-    assert value_in_words(loop) == "[[[[[...]]]]]"
-    assert value_in_words(1 << 10**6) == "(an int of 1000001 bits)"
-    assert value_in_words([set(), frozenset(), frozenset({1}), (1,)]) == "[set(), frozenset(), frozenset({1}), (1,)]"
-
-
-def test_a_dict_that_changes_while_it_is_looked_at_is_no_error() -> None:
-    """Threads go on meanwhile."""
-    changing: dict[int, int] = {}
-    stop = threading.Event()
-
-    def change() -> None:
-        for number in itertools.count():
-            changing[number] = number
-            if number > 50:
-                changing.pop(number - 50)
-            if stop.is_set():
-                return
-
-    thread = threading.Thread(target=change)
-    thread.start()
-    try:
-        words = [value_in_words(changing) for _ in range(300)]
-    finally:
-        stop.set()
-        thread.join(WAIT)
-
-    assert all(text.startswith("{") for text in words)
-
-
-def test_a_class_is_named_as_type_keeps_it() -> None:
-    """Whatever its metaclass makes of it."""
-    assert class_name(Loud) == "Loud"
-    assert class_name(type(int)) == "type"

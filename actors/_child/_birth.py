@@ -1,0 +1,101 @@
+"""What a child does right after it was forked: it gets a session of its own, and keeps nothing of the server's."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from types import ModuleType
+from typing import Final, NamedTuple, NoReturn
+
+from . import _wire
+from ._here import here
+from ._link import Link, leave
+from ._loop import Worker
+from ._page import Page
+from ._records import GateHandler
+from ._spot import stop_self, write_stack
+
+_PR_SET_PDEATHSIG: Final = 1
+
+_libc: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+# Exit codes that are none of the user's
+BROKEN: Final = 70  # the loop has raised, which is a bug of the runtime
+ORPHANED: Final = 71  # the server had died before the child could say that it shall die with it
+
+
+class Birth(NamedTuple):
+    """What a child is born with.
+
+    Attributes:
+        server: pid of its parent.
+        descriptors: its own, as in `_wire.DESCRIPTORS`.
+        cord: the descriptor that it closes when it has a group of its own, and can be told anything: until then, the
+            signal for stacks would end it.
+        foreign: descriptors that are the server's.
+    """
+
+    server: int
+    descriptors: list[int]
+    cord: int
+    foreign: list[int]
+
+
+def run_child(birth: Birth) -> NoReturn:
+    """Be a worker until the gate wants no more of it."""
+    code = BROKEN
+    try:
+        _become_independent(birth)
+        worker = _worker(*birth.descriptors)
+        os.close(birth.cord)
+        worker.run()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(code)
+
+
+def _become_independent(birth: Birth) -> None:
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, which is the gate's to handle
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != birth.server:
+            os._exit(ORPHANED)
+    for descriptor in birth.foreign:
+        os.close(descriptor)
+    gc.enable()
+
+
+def _worker(stream: int, files: int, page: int, stack: int) -> Worker:
+    os.set_blocking(stack, False)  # what nobody reads is lost, and holds up nobody
+    faulthandler.enable(file=stack)
+    faulthandler.register(_wire.STACK_SIGNAL, file=stack, all_threads=False)
+    signal.signal(_wire.ASK_SIGNAL, lambda *_: write_stack(stack))
+    signal.siginterrupt(_wire.ASK_SIGNAL, False)
+    sys.modules["__main__"] = ModuleType("__main__")  # what is pickled is not to find anything of ours there
+    shared = Page(page)
+    os.close(page)
+    link = Link(socket.socket(fileno=stream), socket.socket(fileno=files), shared)
+    os.register_at_fork(after_in_child=lambda: _disown(link))
+    return Worker(link, lambda: stop_self(stack))
+
+
+def _disown(link: Link) -> None:
+    """Let go of the gate in a process that user code has forked."""
+    link.disown()
+    here.link = here.steps = None
+    for handler in logging.root.handlers[:]:
+        if isinstance(handler, GateHandler):
+            logging.root.removeHandler(handler)

@@ -1,0 +1,84 @@
+"""Errors on their way between two processes: as themselves if that can be, and always as text."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import traceback
+from typing import Final
+
+from ._exceptions import WorkerError
+from ._pickling import dumps, rebuild
+from ._wire import Failure
+
+_HERE: Final = os.path.dirname(__file__)
+_PLAIN: Final = (str, int, float, bool, bytes, type(None))
+
+
+def without_runtime_frames(error: BaseException) -> BaseException:
+    """Cut the runtime's own frames off the start of a traceback."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_HERE):
+        frames = frames.tb_next
+    return error.with_traceback(frames)
+
+
+def failure_of(error: BaseException, *, expected: bool = False) -> Failure:
+    """Return an error as it travels; nothing that its class does is in the way."""
+    return (
+        _pickled(error),
+        type(error).__qualname__,
+        _text_of(error),
+        _traceback_of(error),
+        expected,
+    )
+
+
+def error_of(failure: Failure) -> BaseException:
+    """Return the error that the gate has answered with."""
+    pickled, name, text, remote_traceback, expected = failure
+    error: BaseException | None = None
+    if pickled is not None:
+        try:
+            error = pickle.loads(pickled)
+        except Exception as problem:
+            text = f"{text} (it could not be rebuilt here: {type(problem).__name__}: {problem})"
+    if not isinstance(error, BaseException):
+        error = WorkerError(f"{name}: {text}", name, expected)
+    if remote_traceback:
+        error.add_note(remote_traceback.rstrip())
+    return error
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    """Return an error pickled, if it can be unpickled again."""
+    try:
+        data = dumps(error)
+        if _is_plain(error) or type(rebuild(data)) is type(error):
+            return data
+    except BaseException:
+        pass  # its text and its traceback are sent anyway
+    return None
+
+
+def _is_plain(error: BaseException) -> bool:
+    """Tell whether it is certain that an error can be unpickled."""
+    return (
+        type(error).__module__ == "builtins"
+        and not getattr(error, "__dict__", None)
+        and all(type(arg) in _PLAIN for arg in error.args)
+    )
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as problem:
+        return f"<its text raised {type(problem).__name__}>"
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException as problem:
+        return f"<its traceback raised {type(problem).__name__}>\n"

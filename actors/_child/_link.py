@@ -1,0 +1,284 @@
+"""The child's hand on its gate: frames in, frames out, and questions that are waited for.
+
+Results are gathered in the page's outbox, which the gate can read even when this process is stopped or dead, and are
+sent together. Only the thread that runs the calls touches the outbox; any thread may send beside it, and ask.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from threading import get_ident
+from time import perf_counter_ns
+from typing import Any, Final, NoReturn, cast
+
+from . import _page, _wire
+from ._exceptions import ActorDead, NotPicklable
+from ._failures import error_of
+from ._page import Page
+from ._parcel import open_parcel
+from ._pickling import Pickler
+from ._wire import LARGE, Frame, Frames
+
+FLUSH_AFTER: Final = 2_000_000  # nanoseconds since the outbox was last sent
+_READ: Final = 65536  # bytes at once
+_LOOKS: Final = 40  # at the stream, before it is waited for
+
+_HEADER: Final = _wire.HEADER
+_HEADER_SIZE: Final = _wire.HEADER.size
+_OUTBOX: Final = _page.OUTBOX
+_OUTBOX_SIZE: Final = _page.OUTBOX_SIZE
+
+_CLOEXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+_header_into = _HEADER.pack_into
+
+
+class Link:
+    """What a child shares with its gate.
+
+    Args:
+        stream: of frames.
+        files: on which the descriptors of large payloads travel, in the order of their frames.
+        page: the shared one.
+    """
+
+    def __init__(self, stream: socket.socket, files: socket.socket, page: Page) -> None:
+        self.page = page
+        self.pending: deque[Frame] = deque()  # frames that nobody has handled yet, the oldest first
+        self.due_since = 0  # when what is in the outbox began to wait, in nanoseconds of time.perf_counter_ns
+        self.owner = 0  # the thread that runs the calls
+        self.ended = False  # whether the gate wants no more
+        self._stream = stream
+        self._files = files
+        self._word = page.word
+        self._outbox = page.outbox
+        self._frames = Frames()
+        self._sending = threading.Lock()
+        self._sender = 0  # the thread that has it
+        self._late: deque[bytes] = deque()  # what that thread had to send meanwhile: it was interrupted
+        # Whoever waits for a frame reads, if nobody does, and hands over what is for others.
+        self._turn = threading.Condition()
+        self._reader = 0  # the thread that reads
+        self._requests = count(1)
+        self._wanted: set[int] = set()  # numbers of requests that somebody waits for
+        self._replies: dict[int, Frame] = {}
+
+    # Results, on the thread that runs the calls
+
+    def put(self, kind: int, number: int, extra: int, payload: bytes) -> None:
+        """Put a frame into the outbox, and send that when it is time to."""
+        word, outbox = self._word, self._outbox
+        used = word[_OUTBOX]
+        start = used + _HEADER_SIZE
+        end = start + len(payload)
+        if end > _OUTBOX_SIZE:
+            self.flush()
+            used, start, end = 0, _HEADER_SIZE, _HEADER_SIZE + len(payload)
+        _header_into(outbox, used, kind, 0, len(payload), number, extra)
+        outbox[start:end] = payload
+        word[_OUTBOX] = end
+
+    def put_file(self, kind: int, number: int, extra: int, file: tuple[int, bytes]) -> None:
+        """Send a frame whose payload is in a file, with its descriptor and its table, after what is in the outbox."""
+        self.flush()
+        self._send_file(kind, number, extra, file)
+
+    def flush(self) -> None:
+        """Send what is in the outbox, and empty it after that: what is in it twice is known by its number."""
+        used = self._word[_OUTBOX]
+        if used:
+            self._send(self._outbox[:used])
+            self._word[_OUTBOX] = 0
+        self.due_since = perf_counter_ns()
+
+    def flush_if_due(self) -> None:
+        """Send what is in the outbox if it has been there for long enough."""
+        if self._word[_OUTBOX] and perf_counter_ns() - self.due_since > FLUSH_AFTER:
+            self.flush()
+
+    # For any thread
+
+    def send(self, kind: int, number: int, extra: int, payload: bytes, flags: int = 0) -> None:
+        """Send a frame at once, whole, beside the outbox."""
+        self._send(_HEADER.pack(kind, flags, len(payload), number, extra) + payload)
+
+    def ask(self, item: Any) -> Any:
+        """Ask the gate for something, and wait for the answer.
+
+        Raises:
+            NotPicklable: something of the question cannot be pickled.
+            ActorDead: the gate has ended.
+            RuntimeError: this code has interrupted other code that talks to the gate.
+            BaseException: what the gate answers with.
+        """
+        me = get_ident()
+        if me in (self._sender, self._reader):
+            raise RuntimeError("the gate cannot be asked here: this code interrupts another message to it, or from it")
+        number = next(self._requests)
+        packed = _pack(item)
+        self._wanted.add(number)
+        try:
+            if me == self.owner:
+                self.flush()  # what was done before does not wait as well
+            if isinstance(packed, bytes):
+                self.send(_wire.REQUEST, number, 0, packed)
+            else:
+                self._send_file(_wire.REQUEST, number, 0, packed)
+            self._read_until(lambda: number in self._replies)
+        except ConnectionError:
+            pass
+        finally:
+            self._wanted.discard(number)
+            frame = self._replies.pop(number, None)
+        if frame is None:
+            raise ActorDead("the gate of this process has ended")
+        value = load(frame)
+        if frame.extra:
+            raise error_of(value)
+        return value
+
+    def wait_pending(self) -> bool:
+        """Wait until there is a frame to handle; return False when none will come any more."""
+        self._read_until(lambda: self.pending)
+        self.due_since = perf_counter_ns()
+        return bool(self.pending)
+
+    def disown(self) -> None:
+        """Leave all of it to this process's parent: user code has forked it, and it ends when that code returns."""
+        self.close()
+        self._turn = threading.Condition()
+
+        def end(*_args: Any) -> NoReturn:
+            leave(0)
+
+        vars(self).update(put=end, put_file=end, flush=end, send=end, ask=_nobody_to_ask)
+
+    def close(self) -> None:
+        """Let go of all of it."""
+        self._stream.close()
+        self._files.close()
+
+    # Writing
+
+    def _send(self, data: bytes | memoryview, descriptor: int | None = None) -> None:
+        me = get_ident()
+        if self._sender == me:  # a signal handler, or what is called when an object goes
+            self._late.append(bytes(data))
+            return
+        with self._sending:
+            self._sender = me
+            try:
+                if descriptor is not None:
+                    socket.send_fds(self._files, [b"f"], [descriptor])
+                self._stream.sendall(data)
+                while self._late:
+                    self._stream.sendall(self._late.popleft())
+            finally:
+                self._sender = 0
+
+    def _send_file(self, kind: int, number: int, extra: int, file: tuple[int, bytes]) -> None:
+        descriptor, table = file
+        try:
+            self._send(_HEADER.pack(kind, LARGE, len(table), number, extra) + table, descriptor)
+        finally:
+            os.close(descriptor)
+
+    # Reading
+
+    def _read_until(self, there: Callable[[], object]) -> None:
+        """Read, or wait for who reads, until something is there, or nothing will come."""
+        with self._turn:
+            while not there() and not self.ended:
+                if self._reader:
+                    self._turn.wait()
+                    continue
+                self._reader = get_ident()
+                self._turn.release()
+                frames: list[Frame] = []
+                try:
+                    frames = self._receive()
+                finally:
+                    self._turn.acquire()
+                    self._reader = 0
+                    for frame in frames:
+                        if frame.kind != _wire.REPLY:
+                            self.pending.append(frame)
+                        elif frame.number in self._wanted:
+                            self._replies[frame.number] = frame
+                    self._turn.notify_all()
+
+    def _receive(self) -> list[Frame]:
+        try:
+            data = self._look()
+            if data is None:
+                data = self._stream.recv(_READ)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self.ended = True
+        frames = list(self._frames.feed(data))
+        for index, frame in enumerate(frames):
+            if frame.flags & LARGE:
+                frames[index] = frame._replace(payload=cast("Any", self._open(frame.payload)))
+        return frames
+
+    def _look(self) -> bytes | None:
+        """Return what has come, as soon as it has, or nothing after a moment: to be woken takes longer than to look."""
+        for _ in range(_LOOKS):
+            try:
+                return self._stream.recv(_READ, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                os.sched_yield()
+        return None
+
+    def _open(self, table: memoryview) -> Any:
+        """Return a large payload, mapped into memory; an error if that cannot be, which is its call's."""
+        try:
+            _, descriptors, _, _ = socket.recv_fds(self._files, 1, 1, _CLOEXEC)
+            return open_parcel(descriptors[0], table)
+        except Exception as error:
+            return error
+
+
+def _pack(item: Any) -> bytes | tuple[int, bytes]:
+    """Pickle a question; return it, or the file that it is in, with its table."""
+    pickler = Pickler()
+    try:
+        pickler.dump(item)
+    except Exception as error:
+        what = f"what is sent with '{item[0]}' cannot leave this process"
+        raise NotPicklable(f"{what}: {type(error).__name__}: {error}") from error
+    payload = pickler.parcel.inline()
+    return pickler.parcel.to_file() if payload is None else payload
+
+
+def leave(code: int) -> NoReturn:
+    """End this process, with nothing left unwritten."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            pass  # nobody is left to read it, or the user has put something else there
+    os._exit(code)
+
+
+def _nobody_to_ask(_item: object) -> NoReturn:
+    raise RuntimeError("this process was forked by a child process of a gate, and there is nobody to ask")
+
+
+def load(frame: Frame) -> Any:
+    """Unpickle the payload of a frame."""
+    if not frame.flags & LARGE:
+        return pickle.loads(frame.payload)
+    opened: Any = frame.payload
+    if isinstance(opened, Exception):
+        raise opened
+    stream, buffers = opened
+    return pickle.loads(stream, buffers=buffers)

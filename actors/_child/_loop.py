@@ -1,0 +1,255 @@
+"""What a child does all its life: it handles what the gate sends, one call after the other.
+
+The order in which it writes to the page is what the gate relies on when it stops or kills the process: a call may have
+run only when its number is in BEGUN, and what it came to is in the outbox before the next one begins.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import importlib
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from threading import get_ident
+from time import perf_counter_ns, process_time_ns
+from types import CoroutineType, GeneratorType
+from typing import Any, Final
+
+from . import _page, _wire
+from ._exceptions import NotPicklable, TokenInterrupt
+from ._failures import failure_of, without_runtime_frames
+from ._here import here
+from ._link import FLUSH_AFTER, Link, load
+from ._parcel import INLINE
+from ._pickling import Packer
+from ._records import GateHandler
+from ._stage import Stage
+from ._steps import Steps, stop_self
+from ._wire import Frame
+
+_BEGUN: Final = _page.BEGUN
+_ENDED: Final = _page.ENDED
+_STEPS: Final = _page.STEPS
+_CPU_BEFORE: Final = _page.CPU_BEFORE
+_REVOKED: Final = _page.REVOKED
+_KEPT: Final = _page.KEPT
+
+# Nanoseconds for which a look at the processor time holds: it takes as long as all else that is done for a short call.
+_CPU_EVERY: Final = 100_000
+
+# What the plain pickler does best, and bytes of it at most.
+_PLAIN: Final = frozenset((int, float, bool))
+_PLAIN_SIZED: Final = frozenset((str, bytes))
+_MOST_PLAIN: Final = 4096
+
+_PROTOCOL: Final = pickle.HIGHEST_PROTOCOL
+_NONE: Final = pickle.dumps(None, _PROTOCOL)
+
+_new_context = contextvars.copy_context
+_loads = pickle.loads
+_dumps = pickle.dumps
+
+
+class Function:
+    """A function that the gate has sent.
+
+    Args:
+        name: of the operation.
+        call: the function itself.
+        steps: whether its generator is its steps.
+    """
+
+    __slots__ = ("call", "name", "steps")
+
+    def __init__(self, name: str, call: Callable[..., Any], steps: bool) -> None:
+        self.name = name
+        self.call = call
+        self.steps = steps
+
+
+class Worker:
+    """Runs calls until the gate has no more.
+
+    Args:
+        link: to the gate.
+        stop: stops this process.
+    """
+
+    def __init__(self, link: Link, stop: Callable[[], object] = stop_self) -> None:
+        self._link = link
+        self._word = link.page.word
+        self._steps = Steps(link, stop)
+        self._log = GateHandler(link, self._steps)
+        self._stage = Stage(self._steps, self._log)
+        self._packer = Packer()
+        self._functions: dict[int, Function] = {}
+        self._cpu_at = 0  # when the processor time was looked at, in nanoseconds of time.perf_counter_ns
+
+    def run(self) -> None:
+        """Handle what the gate sends, until the stream ends."""
+        link, pending = self._link, self._link.pending
+        before = here.link, here.steps
+        here.link, here.steps, here.current = link, self._steps, (0, None)
+        link.owner = self._steps.thread = get_ident()
+        logging.root.addHandler(self._log)
+        try:
+            while True:
+                if not pending:
+                    link.flush()
+                    if not link.wait_pending():
+                        return
+                frame = pending.popleft()
+                kind = frame.kind
+                if kind == _wire.CALL:
+                    self._handle(frame, self._call)
+                elif kind == _wire.ACTOR:
+                    self._handle(frame, self._stage.act)
+                elif kind == _wire.FUNCTION:
+                    self._take_function(frame)
+                elif kind == _wire.SETUP:
+                    self._set_up(load(frame))
+        except (BrokenPipeError, ConnectionError):
+            return  # the gate has ended
+        finally:
+            logging.root.removeHandler(self._log)
+            here.link, here.steps = before
+
+    def _handle(self, frame: Frame, work: Callable[[Frame], Any]) -> None:
+        """Run one call, and send what it came to."""
+        number = frame.number
+        word, steps = self._word, self._steps
+        started = perf_counter_ns()
+        if started - self._cpu_at > _CPU_EVERY:
+            self._cpu_at = started
+            word[_CPU_BEFORE] = process_time_ns()
+        word[_STEPS] = 1
+        word[_BEGUN] = number
+        if number <= word[_REVOKED] and number != word[_KEPT]:
+            return
+        steps.number = number
+        steps.plain = True
+        try:
+            value = work(frame)
+            steps.number = 0
+            word[_ENDED] = number
+        except BaseException as error:
+            cancelled = isinstance(error, TokenInterrupt) and steps.cancelled()
+            steps.number = 0
+            word[_ENDED] = number
+            if cancelled:
+                self._link.put(_wire.CANCELLED, number, perf_counter_ns() - started, b"")
+            else:
+                self._fail(number, started, error, expected=self._stage.expects(error))
+        else:
+            self._reply(number, started, value)
+        link = self._link
+        if perf_counter_ns() - link.due_since > FLUSH_AFTER:
+            link.flush()
+
+    def _call(self, frame: Frame) -> Any:
+        """Call a function that the gate has sent before."""
+        function = self._functions[frame.extra]
+        if frame.flags & _wire.PLAIN:
+            args, kwargs, values, level = _loads(frame.payload), {}, None, None
+        else:
+            args, kwargs, values, level = load(frame)
+        if level is not None and level != self._log.wanted:
+            self._log.want(level)
+        context = _new_context()
+        if values:
+            for variable, value in values:
+                context.run(variable.set, value)
+        value = context.run(function.call, *args, **kwargs)
+        kind = type(value)
+        if kind is GeneratorType:
+            if function.steps:
+                return self._steps.take_all(value, context)
+        elif kind is CoroutineType:
+            value.close()
+            raise TypeError(f"{function.name} is a coroutine function; a child process cannot await it")
+        return value
+
+    # What came of it
+
+    def _reply(self, number: int, started: int, value: Any) -> None:
+        link = self._link
+        if value is None:
+            link.put(_wire.RESULT, number, perf_counter_ns() - started, _NONE)
+            return
+        kind = type(value)
+        if kind in _PLAIN or (kind in _PLAIN_SIZED and len(value) <= _MOST_PLAIN):
+            plain = _dumps(value, _PROTOCOL)
+            if len(plain) <= INLINE:  # an int can have any number of digits
+                link.put(_wire.RESULT, number, perf_counter_ns() - started, plain)
+                return
+        try:
+            packed = self._packed(value)
+        except BaseException as error:
+            self._fail(number, started, _cannot_return(value, error), expected=True)
+        else:
+            self._put(_wire.RESULT, number, started, packed)
+
+    def _fail(self, number: int, started: int, error: BaseException, *, expected: bool = False) -> None:
+        try:
+            packed = self._packed(failure_of(without_runtime_frames(error), expected=expected))
+        except BaseException as problem:  # there is no memory left, say
+            text = f"<its text raised {type(problem).__name__}>"
+            packed = _dumps((None, type(error).__qualname__, text, "", expected))
+        self._put(_wire.ERROR, number, started, packed)
+
+    def _packed(self, value: Any) -> bytes | tuple[int, bytes]:
+        """Pickle something; return it, or the file that it is in, with its table."""
+        parcel = self._packer.pack(value)
+        try:
+            payload = parcel.inline()
+            return parcel.to_file() if payload is None else payload
+        finally:
+            parcel.clear()
+
+    def _put(self, kind: int, number: int, started: int, packed: bytes | tuple[int, bytes]) -> None:
+        put: Callable[..., None] = self._link.put if isinstance(packed, bytes) else self._link.put_file
+        put(kind, number, perf_counter_ns() - started, packed)
+
+    # What is no call
+
+    def _set_up(self, setup: dict[str, Any]) -> None:
+        sys.path[:] = setup["path"]
+        sys.argv[:] = setup["argv"]
+        importlib.invalidate_caches()
+        try:
+            os.chdir(setup["cwd"])
+        except OSError:
+            pass  # it was removed
+        self._log.want(setup["level"])
+        self._link.put(_wire.READY, 0, 0, b"")
+
+    def _take_function(self, frame: Frame) -> None:
+        name = f"function {frame.extra}"
+        try:
+            name, call, steps, _ = load(frame)
+            function = Function(name, call, steps)
+        except BaseException as error:
+            error.add_note(f"It was raised when {name} was unpickled in the child process.")
+            function = Function(name, _raising(without_runtime_frames(error)), False)
+        self._functions[frame.extra] = function
+
+
+def _raising(problem: BaseException) -> Callable[..., Any]:
+    """Return what stands for a function that could not be unpickled."""
+    frames = problem.__traceback__
+
+    def fail(*_args: Any, **_kwargs: Any) -> Any:
+        raise problem.with_traceback(frames)
+
+    return fail
+
+
+def _cannot_return(value: Any, cause: BaseException) -> NotPicklable:
+    kind = type(value)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    error = NotPicklable(f"the result, a {name}, cannot leave its process: {type(cause).__name__}: {cause}")
+    error.__cause__ = without_runtime_frames(cause)
+    return error

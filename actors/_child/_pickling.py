@@ -1,0 +1,157 @@
+"""What a child pickles: the names of the runtime that user code holds here are exchanged for the gate's on the way."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pickle
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Final, TypeVar, cast
+
+import cloudpickle
+
+from ._parcel import Parcel
+
+T = TypeVar("T")
+
+_GATE: Final = "actors"  # the module of the gate that has what user code sees here, by the same name
+_CARRY: Final = "actors._carry"  # the one that finds refs, tokens and operations by what they are called
+_HERE: Final = __name__.rpartition(".")[0]
+
+# Bytes of a pickle from which its pickler is not used again: it clears the table of all that it has ever seen at once.
+_USED_UP: Final = 2048
+
+_raw_dump = pickle.Pickler.dump
+
+
+class _Module:
+    """A module of the gate's, to a pickle."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, (self._name,)
+
+
+_gate: Final = _Module(_GATE)
+
+
+class _Finder:
+    """A function of the gate's that finds an object there, to a pickle."""
+
+    def __init__(self, name: str) -> None:
+        self._reduced = getattr, (_Module(_CARRY), name)
+
+    def __call__(self) -> None:
+        """Only for pickle, which wants to see something that can be called."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reduced
+
+
+_same: Final[dict[int, str]] = {}  # {id of a class or function: its name, here and in the gate}
+_found: Final[dict[type, tuple[_Finder, Callable[[Any], Any]]]] = {}  # {class: who finds its objects, and by what}
+_rebuilt: Final[dict[str, Callable[[Any], Any]]] = {}  # {name of such a finder: what makes an object here}
+
+
+def exchange(item: T) -> T:
+    """Have a class or function travel as the gate's of the same name."""
+    _same[id(item)] = cast("Any", item).__name__
+    return item
+
+
+def exchange_found(cls: type, finder: str, key: Callable[[Any], Any], rebuild: Callable[[Any], Any]) -> None:
+    """Have objects of a class travel as what a function of the gate finds.
+
+    Args:
+        cls: exactly this class.
+        finder: name of the function.
+        key: returns what the function is given for an object.
+        rebuild: makes an object of that here.
+    """
+    _found[cls] = (_Finder(finder), key)
+    _rebuilt[finder] = rebuild
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles one object after the other into a parcel; for one thread."""
+
+    def __init__(self, *, in_band: bool = False) -> None:
+        self.parcel = parcel = Parcel()
+        take_buffer = None if in_band else parcel.take_buffer
+        super().__init__(
+            parcel,
+            protocol=pickle.HIGHEST_PROTOCOL,
+            buffer_callback=take_buffer,  # pyright: ignore[reportCallIssue]
+        )
+
+    def reducer_override(self, item: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        name = _same.get(id(item))
+        if name is not None:
+            return getattr, (_gate, name)
+        kind = type(item)
+        found = _found.get(kind)
+        if found is not None:
+            finder, key = found
+            return finder, (key(item),)
+        if kind.__module__.startswith(_HERE) and kind not in (_Module, _Finder) and id(kind) not in _same:
+            raise pickle.PicklingError(f"a {kind.__name__} cannot leave its process")
+        return super().reducer_override(item)
+
+
+class Packer:
+    """Pickles results; what it returned is to be sent before the next one."""
+
+    __slots__ = ("_pickler",)
+
+    def __init__(self) -> None:
+        self._pickler = Pickler()
+
+    def pack(self, item: Any) -> Parcel:
+        """Pickle an object.
+
+        Raises:
+            BaseException: whatever pickling it raised.
+        """
+        pickler = self._pickler
+        parcel = pickler.parcel
+        try:
+            _raw_dump(pickler, item)
+        except BaseException:
+            self._pickler = Pickler()
+            raise
+        if len(parcel.pieces) > 1 or len(parcel.pieces[0]) > _USED_UP:
+            self._pickler = Pickler()
+        else:
+            pickler.clear_memo()
+            if pickler.globals_ref:
+                pickler.globals_ref.clear()
+        return parcel
+
+
+def dumps(item: Any) -> bytes:
+    """Pickle an object into one piece."""
+    pickler = Pickler(in_band=True)
+    pickler.dump(item)
+    return b"".join(pickler.parcel.pieces)
+
+
+def rebuild(data: bytes) -> Any:
+    """Unpickle here what was pickled for the gate, to see that it can be done."""
+    return _Rebuilder(io.BytesIO(data)).load()
+
+
+class _Rebuilder(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("importlib", "import_module"):
+            return _module_here
+        return super().find_class(module, name)
+
+
+def _module_here(name: str) -> Any:
+    """Return what stands for a module of the gate's here."""
+    if name == _CARRY:
+        return SimpleNamespace(**_rebuilt)
+    return importlib.import_module(_HERE if name == _GATE else name)

@@ -1,0 +1,73 @@
+"""Log records of a child: they are handled by the gate's loggers."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from typing import TYPE_CHECKING, Any, Final
+
+from . import _wire
+
+if TYPE_CHECKING:
+    from ._link import Link
+    from ._steps import Steps
+
+_ATOMS: Final = (str, int, float, bool, bytes, complex, type(None))
+_MOST_DEEP: Final = 8
+
+_formatter: Final = logging.Formatter()
+
+
+class GateHandler(logging.Handler):
+    """Sends records to the gate, as text and plain values.
+
+    Args:
+        link: to the gate.
+        steps: those of the running call.
+    """
+
+    def __init__(self, link: Link, steps: Steps) -> None:
+        super().__init__()
+        self._link = link
+        self._steps = steps
+        self.wanted = logging.NOTSET  # the level that was last set here
+
+    def want(self, level: int) -> None:
+        """Have records from this level on, as far as loggers have none of their own."""
+        self.wanted = level
+        logging.root.setLevel(level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            payload = pickle.dumps(plain_record(record), pickle.HIGHEST_PROTOCOL)
+            self._link.send(_wire.LOG, self._steps.number, 0, payload)
+        except ConnectionError:
+            pass  # the gate has ended
+        except Exception:
+            self.handleError(record)
+
+
+def plain_record(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the attributes of a record, with nothing in them that only this process knows."""
+    attributes = vars(record).copy()
+    attributes["msg"] = record.getMessage()
+    attributes["args"] = None
+    if record.exc_info and not record.exc_text:
+        attributes["exc_text"] = _formatter.formatException(record.exc_info)
+    attributes["exc_info"] = None
+    return {name: _plain(value) for name, value in attributes.items()}
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if depth < _MOST_DEEP:
+        if kind in (list, tuple, set, frozenset):
+            return kind(_plain(item, depth + 1) for item in value)
+        if kind is dict:
+            return {_plain(key, depth + 1): _plain(item, depth + 1) for key, item in value.items()}
+    try:
+        return repr(value)
+    except Exception:
+        return f"<{kind.__name__} whose repr raised>"

@@ -1,0 +1,253 @@
+"""Actors, tokens and operations as user code in a child has them: names, of which it asks the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from ._exceptions import WaitTimeout
+from ._here import here
+from ._pickling import exchange_found
+
+_MISSING: Final = object()
+
+
+class RemoteToken:
+    """A call that the gate has in hand; `result` and `exception` wait for its end.
+
+    Attributes:
+        id: as in the gate.
+    """
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self._value: Any = _MISSING
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the outcome and return it, or raise it.
+
+        Raises:
+            WaitTimeout: it was not there in `timeout` seconds; the token goes on.
+            DeadlockError: the token waits for the step that asks.
+            Exception: what the token ended with.
+        """
+        if self._value is _MISSING:
+            self._value = here.ask("result", self.id, timeout)
+        return self._value
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        """Do as `result` does, under the name that pykka has for it."""
+        return self.result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the outcome and return its exception, or None; waits as `result` does."""
+        try:
+            self.result(timeout)
+        except WaitTimeout as error:
+            if not self.done():
+                raise
+            return error
+        except Exception as error:
+            return error
+        return None
+
+    def done(self) -> bool:
+        """Tell whether the outcome is there."""
+        return self._value is not _MISSING or bool(here.ask("done", self.id))
+
+    def cancel(self) -> bool:
+        """Ask for the token's end; True when that has ended it at once."""
+        return bool(here.ask("cancel", self.id))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemoteToken) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<Token {self.id}>"
+
+
+class Ref:
+    """The address of an actor: valid across its restarts; two of the same actor are equal.
+
+    Attributes:
+        path: names from the root of the tree down, joined by `/`.
+    """
+
+    def __init__(self, path: str, class_name: str = "Actor") -> None:
+        self.path = path
+        self._class_name = class_name
+
+    def is_alive(self) -> bool:
+        """Tell whether the actor accepts messages; true while it is being restarted, too."""
+        return bool(here.ask("alive", self.path))
+
+    def tell(self, message: Any) -> None:
+        """Send a message and expect no answer; wait while the mailbox is full.
+
+        Raises:
+            ActorDead: the actor has stopped for good.
+        """
+        here.ask("tell", self.path, message)
+
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
+        """Send a message and wait for the answer.
+
+        Args:
+            message: anything.
+            block: False returns the token at once, instead of waiting for its result.
+            timeout: seconds to wait for the answer; None waits for ever.
+
+        Raises:
+            ActorDead: the actor has stopped.
+            WaitTimeout: no answer in time; the token goes on.
+            DeadlockError: the actor waits for the step that asks.
+            Exception: what the actor raised.
+        """
+        if not block:
+            return RemoteToken(here.ask("send", self.path, message))
+        return here.ask("ask", self.path, message, timeout)
+
+    def stop(self, *, block: bool = True, timeout: float | None = None) -> bool:
+        """Let the actor handle all that it has accepted, and end it; True when it was alive."""
+        return bool(here.ask("stop", self.path, block, timeout))
+
+    def proxy(self) -> Proxy:
+        """Return an object whose methods send calls to the actor, each of them a token."""
+        return Proxy(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ref) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    def __repr__(self) -> str:
+        return f"<ActorRef for {self}>"
+
+    def __str__(self) -> str:
+        return f"{self._class_name} ({self.path})"
+
+
+class Proxy:
+    """An actor as an object, of whose attributes nothing is known here.
+
+    `proxy.method(...)` returns the call's token; `proxy.method.defer(...)` expects no answer; `proxy.attribute` is
+    read when its `result()`, or `get()`, is asked for; `proxy.attribute = value` waits until the value is set.
+    """
+
+    def __init__(self, actor_ref: Ref, attr_path: tuple[str, ...] = ()) -> None:
+        self.actor_ref = actor_ref
+        self._attr_path = tuple(attr_path)
+
+    def __getattr__(self, name: str) -> Member:
+        if name.startswith("_"):
+            raise AttributeError(f"{self} has no attribute {name!r}: names with a leading underscore are private")
+        return Member(self.actor_ref, (*self._attr_path, name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "actor_ref" or name.startswith("_"):  # the proxy's own
+            object.__setattr__(self, name, value)
+        else:
+            here.ask("set", self.actor_ref.path, (*self._attr_path, name), value)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Proxy)
+            and type(self) is type(other)
+            and (self.actor_ref, self._attr_path) == (other.actor_ref, other._attr_path)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.actor_ref, self._attr_path))
+
+    def __repr__(self) -> str:
+        return f"<ActorProxy for {self.actor_ref}, attr_path={self._attr_path!r}>"
+
+
+class Member(Proxy):
+    """An attribute of an actor: a method when it is called, else a value that is read when it is wanted."""
+
+    _read: RemoteToken | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> RemoteToken:
+        return RemoteToken(here.ask("call", self.actor_ref.path, self._attr_path, args, kwargs))
+
+    def defer(self, *args: Any, **kwargs: Any) -> None:
+        """Call the method and expect no answer."""
+        here.ask("defer", self.actor_ref.path, self._attr_path, args, kwargs)
+
+    @property
+    def _token(self) -> RemoteToken:
+        if self._read is None:
+            self._read = RemoteToken(here.ask("get", self.actor_ref.path, self._attr_path))
+        return self._read
+
+    @property
+    def id(self) -> int:
+        """Id of the token that reads the attribute."""
+        return self._token.id
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Read the attribute, and wait for its value."""
+        return self._token.result(timeout)
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        """Do as `result` does, under the name that pykka has for it."""
+        return self._token.result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Read the attribute, and return what that raised, or None."""
+        return self._token.exception(timeout)
+
+    def done(self) -> bool:
+        """Tell whether the value is there; it is read when this is asked first."""
+        return self._token.done()
+
+    def cancel(self) -> bool:
+        """Ask for the end of the token that reads the attribute."""
+        return self._token.cancel()
+
+
+class Operation:
+    """A function whose calls are tokens of the gate.
+
+    Attributes:
+        name: as in the gate.
+        key: what the gate finds it by.
+    """
+
+    def __init__(self, key: int, name: str, priority: int | None = None, tags: Mapping[str, str] | None = None) -> None:
+        self.key = key
+        self.name = self.__name__ = name
+        self._options = priority, None if tags is None else dict(tags)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it as a token, and wait for its result."""
+        return here.ask("direct", self.key, args, kwargs, *self._options)
+
+    call = __call__
+
+    def submit(self, *args: Any, **kwargs: Any) -> RemoteToken:
+        """Send a token, and return it at once."""
+        return RemoteToken(here.ask("submit", self.key, args, kwargs, *self._options))
+
+    def map(self, *iterables: Iterable[Any]) -> list[RemoteToken]:
+        """Send a token for each item, as the built-in `map` would call it."""
+        return [self.submit(*args) for args in zip(*iterables, strict=False)]
+
+    def with_options(self, *, priority: int | None = None, tags: Mapping[str, str] | None = None) -> Operation:
+        """Return the same operation with another priority, and with more tags."""
+        own_priority, own_tags = self._options
+        merged = None if tags is None and own_tags is None else {**(own_tags or {}), **(tags or {})}
+        return Operation(self.key, self.name, own_priority if priority is None else priority, merged)
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.name}>"
+
+
+exchange_found(RemoteToken, "found_token", lambda token: token.id, RemoteToken)
+exchange_found(Ref, "found_ref", lambda ref: ref.path, Ref)
+exchange_found(Operation, "found_operation", lambda operation: operation.key, lambda key: Operation(key, "?"))

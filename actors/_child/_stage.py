@@ -1,0 +1,135 @@
+"""An actor's instance in its child process, and what the gate wants of it."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from types import CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from . import _wire
+from ._link import load
+from ._process_actor import ProcessActor
+
+if TYPE_CHECKING:
+    from ._records import GateHandler
+    from ._steps import Steps
+    from ._wire import Frame
+
+
+class Stage:
+    """Holds the one instance of a child, if it is an actor's.
+
+    Args:
+        steps: those of the running call.
+        log: what sends log records to the gate.
+    """
+
+    def __init__(self, steps: Steps, log: GateHandler) -> None:
+        self._steps = steps
+        self._log = log
+        self._instance: Any = None
+        self._class: type[ProcessActor] | None = None
+        self._crash: BaseException | None = None  # of the latest call, if it ended with one that is no mere answer
+        self._acts: dict[int, Callable[..., Any]] = {
+            _wire.MAKE: self._make,
+            _wire.HANDLE: self._call,
+            _wire.GET: self._get,
+            _wire.SET: self._set,
+            _wire.END: self._end,
+            _wire.FAIL: self._fail,
+            _wire.VISIT: self._visit,
+        }
+
+    def act(self, frame: Frame) -> Any:
+        """Do what a frame says; return what comes of it."""
+        return self._acts[frame.extra](*load(frame))
+
+    def expects(self, error: BaseException) -> bool:
+        """Tell whether an error is one of those that the actor's class expects."""
+        return self._class is not None and isinstance(error, self._class.expected)
+
+    def _make(
+        self, cls: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any], path: str, attributes: dict[str, Any]
+    ) -> None:
+        self._class = cls
+        context = contextvars.copy_context()
+        self._instance = context.run(_build, cls, args, kwargs, path, attributes)
+        self._run_hook("on_start")
+
+    def _call(
+        self,
+        path: tuple[str, ...],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        _token: int,
+        values: Any = (),
+        level: int | None = None,
+    ) -> Any:
+        self._crash = None
+        if level is not None and level != self._log.wanted:
+            self._log.want(level)
+        context = contextvars.copy_context()
+        for variable, value in values or ():
+            context.run(variable.set, value)
+        try:
+            call = self._look_up(path) if path else self._instance.on_receive
+            value = context.run(call, *args, **kwargs)
+            kind = type(value)
+            if kind is GeneratorType:
+                if value.gi_code is getattr(call, "__code__", None):
+                    return self._steps.take_all(value, context)
+            elif kind is CoroutineType:
+                value.close()
+                name = ".".join(path) or "on_receive"
+                raise TypeError(
+                    f"{type(self._instance).__name__}.{name} is a coroutine function; a child process cannot await it"
+                )
+        except BaseException as error:
+            if not self.expects(error):
+                self._crash = error  # the runtime's own frames are cut off as it is sent
+            raise
+        return value
+
+    def _get(self, path: tuple[str, ...]) -> Any:
+        return contextvars.copy_context().run(self._look_up, path)
+
+    def _set(self, path: tuple[str, ...], value: Any) -> None:
+        *parents, name = path
+        contextvars.copy_context().run(lambda: setattr(self._look_up(tuple(parents)), name, value))
+
+    def _end(self) -> None:
+        self._run_hook("on_stop")
+
+    def _fail(self, error: BaseException | None = None) -> None:
+        crash, self._crash = self._crash, None
+        error = crash or error
+        facts = (None, None, None) if error is None else (type(error), error, error.__traceback__)
+        self._run_hook("on_failure", *facts)
+
+    def _visit(self, function: Callable[[Any], Any]) -> Any:
+        return contextvars.copy_context().run(function, self._instance)
+
+    def _look_up(self, path: tuple[str, ...]) -> Any:
+        found = self._instance
+        for name in path:
+            found = getattr(found, name)
+        return found
+
+    def _run_hook(self, name: str, *args: Any) -> None:
+        def hook() -> Any:
+            return getattr(self._instance, name)(*args)
+
+        value = contextvars.copy_context().run(hook)
+        if type(value) is CoroutineType:
+            value.close()
+            raise TypeError(f"{name} of {type(self._instance).__name__} is async; a process actor cannot await it")
+
+
+def _build(cls: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any], path: str, attributes: dict[str, Any]) -> Any:
+    instance = cls.__new__(cls, *args, **kwargs)
+    instance._path = path
+    for name, value in attributes.items():
+        setattr(instance, name, value)
+    instance.__init__(*args, **kwargs)
+    return instance

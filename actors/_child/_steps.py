@@ -1,0 +1,116 @@
+"""The points at which a call can be stopped and ended: between two steps of a generator, and in `checkpoint()`."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import signal
+from collections.abc import Callable, Generator
+from threading import get_ident
+from typing import Any, Final
+
+from . import _page
+from ._exceptions import TokenInterrupt
+from ._link import Link
+
+_logger = logging.getLogger("tokengate.actors")
+
+_STEPS: Final = _page.STEPS
+_CANCEL: Final = _page.CANCEL
+_STOP_CALL: Final = _page.STOP_CALL
+
+
+def stop_self() -> None:
+    """Stop this process until somebody lets it go on."""
+    signal.raise_signal(signal.SIGSTOP)
+
+
+class Steps:
+    """Counts the steps of the running call, and stops or ends it where the gate wants it.
+
+    Args:
+        link: to the gate.
+        stop: stops this process.
+    """
+
+    def __init__(self, link: Link, stop: Callable[[], object] = stop_self) -> None:
+        self.number = 0  # of the running call; 0 outside of any
+        self.generator: Generator[Any, Any, Any] | None = None  # whose steps are taken
+        self.plain = True  # whether it is one of a plain function
+        self._link = link
+        self._word = link.page.word
+        self._stop = stop
+        self.thread = get_ident()  # the one that runs the calls
+
+    def here(self) -> bool:
+        """Tell whether this is the code of a call, on the thread that runs the calls."""
+        return self.number != 0 and get_ident() == self.thread
+
+    def cancelled(self) -> bool:
+        """Tell whether the running call is to end."""
+        return self._word[_CANCEL] == self.number
+
+    def checkpoint(self) -> None:
+        """Be a step point of the code that calls it.
+
+        Raises:
+            TokenInterrupt: the call is to end.
+        """
+        if not self.here():
+            return
+        word = self._word
+        self._wait()
+        if word[_CANCEL] == self.number:
+            raise TokenInterrupt("the token was asked to end")
+        # The steps of a generator are its own, unless an operator steps it, who goes from point to point.
+        if self.plain or word[_STOP_CALL] == self.number:
+            word[_STEPS] += 1
+
+    def take_all(self, steps: Generator[Any, Any, Any], context: contextvars.Context) -> Any:
+        """Take all steps of a generator, each in its context; return what it returns.
+
+        Raises:
+            TokenInterrupt: the call was to end between two of them, and the generator is closed.
+            BaseException: what a step raised.
+        """
+        word, number, run = self._word, self.number, context.run
+        self.plain = False
+        self.generator = steps
+        word[_STEPS] = 0  # making the generator was none
+        try:
+            while True:
+                if word[_STOP_CALL] == number or word[_page.OUTBOX]:
+                    self._wait()
+                if word[_CANCEL] == number:
+                    self._close(steps, context)
+                    raise TokenInterrupt("the token was asked to end")
+                word[_STEPS] += 1
+                run(next, steps)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            self.generator = None
+
+    def _close(self, steps: Generator[Any, Any, Any], context: contextvars.Context) -> None:
+        """Close a generator that does not go on, in its context; its `finally` blocks run."""
+        try:
+            context.run(steps.close)
+        except BaseException:
+            _logger.exception("%r raised while it was closed", steps)
+
+    def _wait(self) -> None:
+        """Stop this process as long as the gate wants the call to stop here."""
+        self._link.flush_if_due()
+        word, number = self._word, self.number
+        if not self._is_held():
+            return
+        self._link.flush()  # what was done before does not wait as well
+        while self._is_held():
+            word[_page.STOPPED] = number
+            if self._is_held():  # said first, then looked again: whoever lets it go sees one, or is seen by the other
+                self._stop()
+        word[_page.STOPPED] = 0
+
+    def _is_held(self) -> bool:
+        word = self._word
+        return word[_STOP_CALL] == self.number and word[_STEPS] >= word[_page.STOP_AT] and not self.cancelled()

@@ -1,0 +1,210 @@
+"""Names of the runtime as user code in a child has them."""
+
+from __future__ import annotations
+
+import importlib
+from contextvars import ContextVar
+from typing import Any, Final
+
+from . import _exceptions
+from ._here import here
+from ._pickling import exchange, exchange_found
+from ._remote import Ref, RemoteToken
+
+for _name in _exceptions.__all__:
+    exchange(getattr(_exceptions, _name))
+
+_MISSING: Final = object()
+_variables: Final[dict[tuple[str, str, str], ContextVar[Any]]] = {}
+
+
+@exchange
+def checkpoint() -> None:
+    """Let a long plain function be paused or ended here: a bounded piece of its work is done.
+
+    Raises:
+        TokenInterrupt: somebody has ended the running token; let it pass.
+    """
+    if here.steps is not None:
+        here.steps.checkpoint()
+
+
+@exchange
+def current_token() -> RemoteToken | None:
+    """Return the token in whose step this code runs, or None outside of any.
+
+    The gate is asked for it once in each call.
+    """
+    steps = here.steps
+    if steps is None or not steps.here():
+        return None
+    number, token = here.current
+    if number != steps.number:
+        facts = here.ask("current")
+        token = None if facts is None else CurrentToken(facts)
+        here.current = steps.number, token
+    return token
+
+
+class CurrentToken(RemoteToken):
+    """The running token, with what is known of it.
+
+    Attributes:
+        operation: what runs.
+        actor: path of the place whose mailbox took it.
+        priority: higher goes first.
+        tags: labels that selectors match.
+        parent: id of the token in whose step it was made, or None.
+        attempt: 1 for the first run.
+        affinity: `process`.
+    """
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        super().__init__(facts["id"])
+        self.operation: str = facts["operation"]
+        self.actor: str = facts["actor"]
+        self.priority: int = facts["priority"]
+        self.tags: dict[str, str] = dict(facts["tags"])
+        self.parent: int | None = facts["parent"]
+        self.attempt: int = facts["attempt"]
+        self.affinity: str = facts["affinity"]
+
+
+exchange_found(CurrentToken, "found_token", lambda token: token.id, RemoteToken)
+
+
+@exchange
+class ExitReason:
+    """How an instance of an actor ended; equal to another one of the same kind and error."""
+
+    def __init__(self, kind: str, error: BaseException | None = None) -> None:
+        self.kind = kind
+        self.error = error
+
+    @property
+    def orderly(self) -> bool:
+        """Whether this end is one that a transient child may have without being restarted."""
+        return self.kind in ("normal", "shutdown")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ExitReason) and (self.kind, self.error) == (other.kind, other.error)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.error))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ExitReason, (self.kind, self.error)
+
+    def __str__(self) -> str:
+        if self.error is None:
+            return self.kind
+        try:
+            return f"error({self.error!r})"
+        except BaseException:
+            return f"error(<{type(self.error).__name__} whose repr raised>)"
+
+    def __repr__(self) -> str:
+        return f"<ExitReason {self}>"
+
+
+@exchange
+class Down:
+    """Word that an instance of a watched actor has ended, or that there is none.
+
+    Attributes:
+        ref: the actor that was watched.
+        path: its path.
+        reason: why.
+        closed: whether that is the end, and no further word comes.
+    """
+
+    def __init__(self, ref: Ref, path: str, reason: ExitReason, closed: bool) -> None:
+        self.ref = ref
+        self.path = path
+        self.reason = reason
+        self.closed = closed
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.ref, self.path, self.reason, self.closed
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Down) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Down, self._key()
+
+    def __repr__(self) -> str:
+        return f"Down(ref={self.ref!r}, path={self.path!r}, reason={self.reason!r}, closed={self.closed!r})"
+
+
+@exchange
+class ReceiveTimeout:
+    """Message to an actor: for `seconds` no message has come."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReceiveTimeout) and self.seconds == other.seconds
+
+    def __hash__(self) -> int:
+        return hash(self.seconds)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReceiveTimeout, (self.seconds,)
+
+    def __repr__(self) -> str:
+        return f"ReceiveTimeout(seconds={self.seconds!r})"
+
+
+@exchange
+class Limits:
+    """What one token may use while a child process runs it; only the gate acts on it."""
+
+    def __init__(
+        self,
+        memory: int | None = None,
+        address_space: int | None = None,
+        cpu_time: float | None = None,
+        wall_time: float | None = None,
+    ) -> None:
+        self.memory = memory
+        self.address_space = address_space
+        self.cpu_time = cpu_time
+        self.wall_time = wall_time
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Limits) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Limits, (self.memory, self.address_space, self.cpu_time, self.wall_time)
+
+    def __repr__(self) -> str:
+        return f"Limits({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
+def context_variable(module: str, attribute: str, name: str, *default: Any) -> ContextVar[Any]:
+    """Return a context variable of the user's: the one that a module has, or one that is made here once.
+
+    Args:
+        module: where it is; empty if no module has it.
+        attribute: what it is called there.
+        name: its own.
+        default: what it has where nothing was set, if it has a default.
+    """
+    if module:
+        found = getattr(importlib.import_module(module), attribute, None)
+        if isinstance(found, ContextVar):
+            return found
+    key = (module, attribute, name)
+    variable = _variables.get(key)
+    if variable is None:
+        variable = ContextVar(name, default=default[0]) if default else ContextVar(name)
+        _variables[key] = variable
+    return variable

@@ -1,0 +1,119 @@
+"""What a gate and its child processes say to each other: frames on a stream, and records between gate and fork server.
+
+Both sides read this file, the child without the rest of the package. A frame is a header and a payload; a payload that
+is large is in a file without a name instead, whose descriptor goes beside the stream (`_parcel.py`).
+"""
+
+from __future__ import annotations
+
+import signal
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+# kind, flags, 2 spare bytes, length of the payload in bytes, number of the call, and what the kind makes of `extra`
+HEADER: Final = struct.Struct("<BBxxIqq")
+
+_SIZE: Final = HEADER.size
+_unpack_from = HEADER.unpack_from
+_new_tuple = tuple.__new__
+
+# --- From the gate ----------------------------------------------------------------------------------------------------
+
+SETUP: Final = 1  # a pickled dict: `path` (sys.path), `argv`, `cwd`, `gate` (its name), `level` (of logging's root)
+FUNCTION: Final = 2  # extra: its key; a pickled (name, function, whether its generator is its steps, context variables)
+# number; extra: the function's key; a pickled (args, kwargs, pairs of context variable and value, level of logging)
+CALL: Final = 3
+ACTOR: Final = 4  # number; extra: what is wanted, one of those below; a pickled tuple
+REPLY: Final = 5  # number of the request that it answers; extra: 0 for a value, 1 for an error
+
+# What is wanted of an actor: the `extra` of `ACTOR`, and the payload.
+MAKE: Final = 1  # (class, args, kwargs, path, attributes that the gate has set): make the instance, and call `on_start`
+HANDLE: Final = 2  # (attribute path or (), args, kwargs, token id, and the rest of `CALL`): a call; () is `on_receive`
+GET: Final = 3  # (attribute path,)
+SET: Final = 4  # (attribute path, value)
+END: Final = 5  # (): call `on_stop`
+FAIL: Final = 6  # (error,): call `on_failure` with the error of the latest call, or with this one
+VISIT: Final = 7  # (function,): call it with the instance
+
+# --- From the child ---------------------------------------------------------------------------------------------------
+
+READY: Final = 32  # number 0; the child is set up, and waits for calls
+RESULT: Final = 33  # number; extra: nanoseconds that it took; the pickled value
+ERROR: Final = 34  # the same; a pickled `Failure`
+CANCELLED: Final = 35  # the same; nothing: it ended at a yield point, as it was asked to
+REQUEST: Final = 36  # number of the request, from 1; a pickled tuple: what is asked of the gate, and its arguments
+LOG: Final = 37  # a pickled dict: the attributes of a log record
+
+# --- Flags ------------------------------------------------------------------------------------------------------------
+
+LARGE: Final = 1  # the payload is in a file: what is here is its table, see `_parcel.py`
+PLAIN: Final = 4  # of a call: it has arguments by position only, and the payload is their pickled tuple
+NO_REPLY: Final = 2  # of a request: nobody waits for the answer
+
+Failure = tuple[bytes | None, str, str, str, bool]
+"""An error in the child: itself, pickled, if it can be unpickled again; its type's qualified name; its text; its
+traceback as text; whether it is one of those that its actor's class expects."""
+
+
+class Frame(NamedTuple):
+    """A frame as it was read."""
+
+    kind: int
+    flags: int
+    number: int
+    extra: int
+    payload: memoryview
+
+
+def pack(kind: int, number: int, extra: int, payload: bytes, flags: int = 0) -> bytes:
+    """Return a frame as bytes."""
+    return HEADER.pack(kind, flags, len(payload), number, extra) + payload
+
+
+class Frames:
+    """Cuts a stream of bytes into frames."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Add what was read, and return the frames that are complete."""
+        if self._rest:
+            data = self._rest + data
+        view = memoryview(data)
+        at, end = 0, len(data)
+        frames: list[Frame] = []
+        while end - at >= _SIZE:
+            kind, flags, length, number, extra = _unpack_from(view, at)
+            start = at + _SIZE
+            after = start + length
+            if after > end:
+                break
+            # Past the named tuple's own constructor, which takes twice as long as all of this.
+            frames.append(_new_tuple(Frame, (kind, flags, number, extra, view[start:after])))
+            at = after
+        self._rest = data[at:]
+        return iter(frames)
+
+
+# --- Between the gate and the fork server -----------------------------------------------------------------------------
+
+RECORD: Final = struct.Struct("<Bxxxxxxxqq")  # kind, two numbers
+
+SPAWN: Final = 1  # to the server: a name of the gate's for the child; with its four descriptors, see `DESCRIPTORS`
+REAP: Final = 2  # to the server: pid of a child whose end was told; from now on its pid may be another process's
+SPAWNED: Final = 3  # from the server: the name, the pid; -errno instead of a pid when it could not be
+EXITED: Final = 4  # from the server: pid, and its exit code as `subprocess` has it: below 0, a signal
+
+DESCRIPTORS: Final = ("stream", "files", "page", "stack")
+"""What a child is born with: its end of the stream of frames, of the socket for descriptors of files, the page that it
+shares with the gate, and where `faulthandler` writes its stack."""
+
+ASK_SIGNAL: Final = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR1
+"""Has a child write the stack of its main thread as soon as that runs Python code."""
+
+STACK_SIGNAL: Final = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
+"""Has a child write the stack of its main thread, wherever that is, C code included."""

@@ -1,0 +1,121 @@
+"""The gate's hand on its fork server: the process that makes its workers, and outlives it only to end them.
+
+It is a single-threaded process of its own, so that workers are never forked from a process with threads. What it does
+is in `_child/_server.py`.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from actors._child import _wire
+
+_MAIN: Final = str(Path(__file__).parent / "_child" / "_main.py")
+
+# Flags of the interpreter that change what code does, and so are the children's, too.
+_FLAGS: Final = {"optimize": "-O", "dont_write_bytecode": "-B", "no_user_site": "-s", "bytes_warning": "-b"}
+
+_END_SECONDS: Final = 5.0
+
+
+class ForkServer:
+    """Starts the server, asks it for children, and reads what it tells of them; for one thread only."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, *_flags(), "-P", _MAIN, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._socket.close()
+            raise
+        finally:
+            theirs.close()
+        self._rest = b""
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when there is word of a child."""
+        return self._socket.fileno()
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._process.pid
+
+    def spawn(self, number: int, descriptors: Sequence[int]) -> None:
+        """Ask for a child that is born with these descriptors; they stay open here."""
+        record = _wire.RECORD.pack(_wire.SPAWN, number, 0)
+        sent = socket.send_fds(self._socket, [record], list(descriptors))
+        if sent < len(record):
+            self._socket.sendall(record[sent:])
+
+    def reap(self, pid: int) -> None:
+        """Let go of the pid of a child whose end was told."""
+        self._socket.sendall(_wire.RECORD.pack(_wire.REAP, pid, 0))
+
+    def read(self) -> Iterator[tuple[int, int, int]]:
+        """Return the records that have come; raise `EOFError` when the server has died."""
+        try:
+            data = self._socket.recv(65536)
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise EOFError("the fork server has died")
+        data = self._rest + data
+        whole = len(data) - len(data) % _wire.RECORD.size
+        self._rest = data[whole:]
+        yield from _wire.RECORD.iter_unpack(data[:whole])
+
+    def close(self) -> None:
+        """End the server, which ends all its children, and wait for that."""
+        self._socket.close()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def disown(self) -> None:
+        """Leave the server to the parent, in a forked child."""
+        self._socket.close()
+        self._process.returncode = 0  # it is no child of this process: nobody is to wait for it
+
+
+def _flags() -> list[str]:
+    flags = [letter * getattr(sys.flags, name) for name, letter in _FLAGS.items() if getattr(sys.flags, name)]
+    flags = [f"-{flag.replace('-', '')}" for flag in flags]
+    flags.extend(f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items())
+    flags.extend(f"-W{option}" for option in sys.warnoptions)
+    return flags
+
+
+def describe_exit(code: int | None) -> str:
+    """Say in words how a process has ended.
+
+    Args:
+        code: its exit code, as `subprocess` has it.
+    """
+    if code is None:
+        return "has died, and nobody could tell how"
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        name = f" ({_signal_name(-code)})"
+    except ValueError:
+        name = ""
+    return f"was killed by signal {-code}{name}"
+
+
+def _signal_name(number: int) -> str:
+    import signal  # only here: errors are rare
+
+    return signal.Signals(number).name

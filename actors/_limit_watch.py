@@ -1,0 +1,142 @@
+"""Sees to it that no token uses more of its child process than it may."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import psutil
+import trio
+
+from actors._child import _page
+from actors._exceptions import LimitExceeded, PlatformWarning
+from actors._limits import UNITS
+from actors._token import Token
+
+if TYPE_CHECKING:
+    from actors._process_drain import ProcessDrain
+    from actors._system import ActorSystem
+    from actors._worker import Worker
+
+# Seconds between two looks at a process.
+_LOOK_SECONDS: Final = 0.02
+
+
+@attrs.frozen(eq=False)
+class _Watched:
+    token: Token[Any]
+    worker: Worker
+    number: int  # of the call
+    drain: ProcessDrain
+
+
+def refused_memory(token: Token[Any], most: int, error: MemoryError) -> LimitExceeded:
+    """Return the error of a token that was refused memory because of its limit."""
+    exceeded = LimitExceeded(
+        f"{token._describe()} was refused memory by its limit address_space, {most:,} bytes", "address_space", most
+    )
+    exceeded.__cause__ = error
+    return exceeded
+
+
+class LimitWatch:
+    """Looks at the processes of limited tokens again and again, on the system loop, while there are any.
+
+    Args:
+        system: whose tokens.
+    """
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system = system
+        self._watched: dict[Token[Any], _Watched] = {}
+        self._running = False
+
+    def begin(self, token: Token[Any], worker: Worker, number: int, drain: ProcessDrain) -> None:
+        """Watch a token that has begun, or whose limits have changed."""
+        limits = drain.limits_of(token)
+        self._set_address_space(worker, limits.address_space)
+        if limits:
+            self._watched[token] = _Watched(token, worker, number, drain)
+            self._system.system_host.call_soon(self._start)
+
+    def _set_address_space(self, worker: Worker, most: int | None) -> None:
+        """Let the system refuse a process more than it may have."""
+        if most == worker.address_space:
+            return
+        worker.address_space = most
+        if not hasattr(psutil, "RLIMIT_AS"):
+            warnings.warn(
+                f"limit address_space has no effect: {sys.platform} cannot set it for another process",
+                PlatformWarning,
+                stacklevel=2,
+            )
+            return
+        try:
+            process = psutil.Process(worker.pid)
+            _, hard = process.rlimit(psutil.RLIMIT_AS)
+            process.rlimit(psutil.RLIMIT_AS, (psutil.RLIM_INFINITY if most is None else most, hard))
+        except psutil.Error:
+            pass  # it is dead, which others have word of
+
+    def _start(self) -> None:
+        if not self._running:
+            self._running = True
+            self._system.system_host.start_task(self._work, "limits of tokens")
+
+    async def _work(self) -> None:
+        try:
+            while self._watched:
+                due = _LOOK_SECONDS
+                for watched in list(self._watched.values()):
+                    due = min(due, self._look(watched))
+                await trio.sleep(due)
+        finally:
+            self._running = False
+
+    def _look(self, watched: _Watched) -> float:
+        """End a token that has used too much; return the seconds after which it is worth looking again."""
+        token, worker = watched.token, watched.worker
+        if token.done() or worker.dead or worker.doomed or token.started_at is None:
+            self._watched.pop(token, None)
+            return _LOOK_SECONDS
+        limits = watched.drain.limits_of(token)
+        left = math.inf
+        now = self._system.clock()
+        if limits.wall_time is not None:
+            not_counted = token._hold.seconds(now)[1] if token._hold is not None else 0.0
+            used = now - token.started_at - not_counted
+            if used >= limits.wall_time:
+                return self._exceeded(watched, "wall_time", limits.wall_time, used)
+            left = limits.wall_time - used
+        if (limits.cpu_time is not None or limits.memory is not None) and worker.begun == watched.number:
+            try:
+                process = psutil.Process(worker.pid)
+                if limits.cpu_time is not None:
+                    times = process.cpu_times()
+                    used = times.user + times.system - worker.page.word[_page.CPU_BEFORE] * 1e-9
+                    if used >= limits.cpu_time:
+                        return self._exceeded(watched, "cpu_time", limits.cpu_time, used)
+                if limits.memory is not None:
+                    memory = process.memory_info().rss
+                    if memory > limits.memory:
+                        return self._exceeded(watched, "memory", limits.memory, memory)
+            except psutil.Error:
+                pass  # it is dead, which others have word of
+        return max(0.0, min(left, _LOOK_SECONDS))
+
+    def _exceeded(self, watched: _Watched, name: str, most: float, used: float) -> float:
+        token, worker = watched.token, watched.worker
+        self._watched.pop(token, None)
+        amount = f"{used:,.0f}" if UNITS[name] == "bytes" else f"{used:.3f}"
+        error = LimitExceeded(
+            f"{token._describe()} used {amount} {UNITS[name]}, and its limit {name} is {most:,} {UNITS[name]}; "
+            f"process {worker.pid} was killed",
+            name,
+            most,
+        )
+        if watched.drain.is_at(token, worker):
+            worker.kill(error)
+        return _LOOK_SECONDS

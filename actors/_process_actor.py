@@ -1,0 +1,88 @@
+"""Actors whose code and state live in a child process of their own."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from actors import _carry
+from actors._actor import BaseActor
+from actors._exceptions import LimitExceeded, NotPicklable, WorkerError
+from actors._limits import NO_LIMITS, Limits
+from actors._process_actor_drain import ActorDrain
+
+if TYPE_CHECKING:
+    from actors._actor_place import ActorPlace
+    from actors._place import Drain
+    from actors._reply import Reply
+    from actors._token import Token
+
+
+class ProcessActor(BaseActor):
+    """A pykka actor whose instance is made, and lives, in a child process of its own.
+
+    Its code shares no interpreter lock with anybody, can be suspended wherever it is, and can really be killed. Its
+    arguments, messages and answers are pickled; its class is carried by value, so that it can be defined anywhere. The
+    process ends with the instance, and one that dies is a crash of it.
+    """
+
+    affinity: ClassVar[str] = "process"
+
+    limits: ClassVar[Limits] = NO_LIMITS
+    """What each of its tokens may use of the process."""
+
+    context: ClassVar[tuple[ContextVar[Any], ...]] = ()
+    """The context variables whose values cross to the process with each message."""
+
+    cpu_affinity: ClassVar[tuple[int, ...] | None] = None
+    """Numbers of the cores that its process may run on; None leaves that to the system."""
+
+    nice: ClassVar[int | None] = None
+    """Niceness of its process, from -20 to 19; None leaves it as the gate's."""
+
+    @classmethod
+    def _make_drain(cls, place: ActorPlace) -> Drain:
+        return ActorDrain(place, cls.limits, cls.context)
+
+    @classmethod
+    def _make_instance(cls, place: ActorPlace) -> BaseActor:
+        return _StandIn(place)
+
+    @classmethod
+    def _crashes(cls, token: Token[Any], error: BaseException) -> bool:
+        if isinstance(error, WorkerError | NotPicklable | LimitExceeded) and error.expected:
+            return False
+        return super()._crashes(token, error)
+
+
+_carry.bases[ProcessActor] = "ProcessActor"
+
+
+class _StandIn(BaseActor):
+    """What is at the place, in the gate's process: it passes hooks on, and has the timers and watches."""
+
+    affinity = "process"
+
+    def __init__(self, place: ActorPlace) -> None:
+        self._place = place
+
+    @classmethod
+    def _make_drain(cls, place: ActorPlace) -> Drain:
+        raise NotImplementedError("a stand-in is at the place of another class")
+
+    @property
+    def _drain(self) -> ActorDrain:
+        drain = self._place.drain
+        assert isinstance(drain, ActorDrain)
+        return drain
+
+    def on_start(self) -> Reply[Any]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._drain.make_instance()
+
+    def on_stop(self) -> Reply[Any]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._drain.end_instance(None)
+
+    def on_failure(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, _type: Any, value: Any, _traceback: Any
+    ) -> Reply[Any]:
+        return self._drain.end_instance(value)

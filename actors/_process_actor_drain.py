@@ -1,0 +1,472 @@
+"""Drain an actor's place in a child process that is its instance's alone."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, cast
+
+import psutil
+import pykka.messages
+import trio
+
+from actors import _carry
+from actors._actor_place import Life, Status
+from actors._blocking import begin_turn, end_turn
+from actors._child import _page, _wire
+from actors._exceptions import ActorDead, NotPicklable, PlatformWarning, TokenInterrupt, WorkerError
+from actors._lifecycle import TokenState
+from actors._limits import NO_LIMITS, Limits
+from actors._mailbox import Drainer
+from actors._notice import Notice
+from actors._process_drain import ProcessDrain
+from actors._process_host import died_error
+from actors._reply import Reply
+from actors._signals import Crash, Signal, Start, Stop, Visit
+from actors._step import without_runtime_frames
+from actors._token import Token
+
+if TYPE_CHECKING:
+    from actors._actor_place import ActorPlace
+    from actors._process_actor import ProcessActor
+    from actors._worker import Worker
+
+_logger = logging.getLogger("tokengate.actors")
+
+P = ParamSpec("P")
+
+_OVER: Final = (Status.VACANT, Status.CLOSED)
+
+
+class ActorDrain(ProcessDrain):
+    """Sends what comes for an actor to the process of its instance, one after the other."""
+
+    own = True
+
+    def __init__(self, place: ActorPlace, limits: Limits = NO_LIMITS, context: Sequence[ContextVar[Any]] = ()) -> None:
+        super().__init__(place, limits, context)
+        self.place: ActorPlace = place
+        self.worker: Worker | None = None  # the instance's
+        self.slots: set[ActorSlot] = set()
+        self._wanted: Reply[Any] | None = None  # comes when the instance is made that waits for its worker
+
+    def wake(self) -> None:
+        slot = ActorSlot(self)
+        self.slots.add(slot)
+        slot.begin()
+
+    def control_arrived(self, signal: Signal, /) -> None:
+        """Have a token end at its next yield point whose actor is to stop now."""
+        worker = self.worker
+        if isinstance(signal, Stop) and not signal.drain and worker is not None:
+            for number in list(worker.inflight):
+                worker.page.word[_page.CANCEL] = number
+
+    def workers(self) -> list[Worker]:
+        return [self.worker] if self.worker is not None else []
+
+    def running(self) -> list[Token[Any]]:
+        return [token for slot in list(self.slots) if (token := slot.token) is not None]
+
+    def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
+        """Kill the process; with `only`, if it runs that token."""
+        tokens: list[Token[Any]] = []
+        for slot in list(self.slots):
+            token = slot.token
+            if only is not None and token is not only:
+                continue
+            if not self.place.mailbox.dismiss(slot):
+                continue
+            self.slots.discard(slot)
+            held = slot.token or only
+            if held is not None:
+                tokens.append(held)
+        if only is None or tokens:
+            self.let_worker_go(kill=True)
+        return [], tokens
+
+    def close(self) -> None:
+        self.let_worker_go(kill=True)
+
+    # The instance, for its stand-in
+
+    def make_instance(self) -> Reply[Any]:
+        """Have a process make the instance and call its `on_start`."""
+        reply: Reply[Any] = Reply()
+        self._wanted = reply
+        worker = self.host.acquire(self)
+        if worker is not None:
+            self.assigned(worker)
+        return reply
+
+    def assigned(self, worker: Worker) -> None:
+        reply, self._wanted = self._wanted, None
+        if reply is None:  # the start was given up meanwhile
+            self.host.release(worker)
+            return
+        self.worker = worker
+        place = self.place
+        cls = cast("type[ProcessActor]", place.actor_class)
+        self._fit(worker, cls)
+        item = (cls, place.args, place.kwargs, place.path, {"_urn": place.urn})
+        self._ask(worker, _wire.MAKE, item, reply)
+
+    def _fit(self, worker: Worker, cls: type[ProcessActor]) -> None:
+        """Give a process the niceness and the cores that its actor's class wants."""
+        if cls.nice is None and cls.cpu_affinity is None:
+            return
+        try:
+            process = psutil.Process(worker.pid)
+            if cls.nice is not None:
+                process.nice(cls.nice)
+            if cls.cpu_affinity is not None:
+                if hasattr(process, "cpu_affinity"):
+                    process.cpu_affinity(list(cls.cpu_affinity))
+                else:
+                    _warn(f"cpu_affinity of {cls.__name__} has no effect: {sys.platform} has no such thing")
+        except (psutil.Error, OSError, ValueError) as error:
+            _warn(f"process {worker.pid} of {cls.__name__} could not be given its niceness or cores: {error}")
+
+    def end_instance(self, error: BaseException | None) -> Reply[Any]:
+        """Have the process call the instance's last hook: `on_failure` with an error, else `on_stop`."""
+        reply: Reply[Any] = Reply()
+        worker = self.worker
+        if worker is None or worker.doomed or worker.dead:
+            reply._set()
+        elif error is None:
+            self._ask(worker, _wire.END, (), reply)
+        else:
+            self._ask(worker, _wire.FAIL, (error,), reply)
+        return reply
+
+    def visit(self, signal: Visit) -> None:
+        """Have the process call somebody's function with the instance."""
+        if not signal.claim():
+            return
+        place, worker = self.place, self.worker
+        if worker is None or worker.doomed or place.status is not Status.RUNNING:
+            error = ActorDead(f"actor '{place.path}' has no instance just now; it is {place.status}")
+            signal.reply._set(error=error)
+            return
+        self._ask(worker, _wire.VISIT, (signal.function,), signal.reply)
+
+    def _ask(self, worker: Worker, what: int, item: Any, reply: Reply[Any]) -> None:
+        number = worker.next_number(reply)
+        try:
+            if what == _wire.FAIL:
+                pieces = self._failure_frame(worker, number, *item)
+            else:
+                pieces = worker.frame(_wire.ACTOR, number, what, item)
+        except Exception as error:
+            del worker.inflight[number]
+            reply._set(error=self._cannot_go(what, error))
+            return
+        if worker.send(pieces):
+            self.host.want_room(worker)
+        if worker.dead and worker.inflight.pop(number, None) is reply:  # who looked after it has missed this
+            reply._set(error=died_error(worker, f"a hook of actor '{self.place.path}'"))
+
+    @staticmethod
+    def _failure_frame(worker: Worker, number: int, error: BaseException) -> Sequence[bytes]:
+        """Return an error as a frame; if it cannot be pickled, one that tells of it."""
+        try:
+            return worker.frame(_wire.ACTOR, number, _wire.FAIL, (error,))
+        except Exception:
+            name = type(error).__qualname__
+            told = WorkerError(f"{name}: {_carry.safe_text(error)}", name)
+            return worker.frame(_wire.ACTOR, number, _wire.FAIL, (told,))
+
+    def _cannot_go(self, what: int, error: Exception) -> NotPicklable:
+        """Say what cannot go to the process of the instance."""
+        place = self.place
+        if what == _wire.MAKE:
+            return _carry.not_picklable(place.actor_class.__name__, place.args, place.kwargs, error)
+        part = "the function of a visit" if what == _wire.VISIT else "an error"
+        problem = f"{type(error).__name__}: {error}"
+        return NotPicklable(f"{part} cannot go to the process of actor '{place.path}': {problem}")
+
+    def let_worker_go(self, *, kill: bool = False) -> None:
+        """End the process of an instance that has ended, or is not to be."""
+        if self._wanted is not None:
+            self._wanted = None
+            self.host.pool.forget(self)
+        worker, self.worker = self.worker, None
+        if worker is None:
+            return
+        if kill:
+            worker.kill()
+        else:
+            self.host.release(worker)
+
+    def take_back(self, unbegun: Iterable[Any]) -> None:
+        for token in unbegun:
+            slot = self._slot_of(token)
+            self._give_back(token)
+            if slot is not None:
+                self.host.call_soon(functools.partial(slot.settled, None))
+
+    def _slot_of(self, token: Token[Any]) -> ActorSlot | None:
+        return next((slot for slot in list(self.slots) if slot.token is token), None)
+
+    # What the host tells, on its thread
+
+    def came_back(self, worker: Worker, waits: Any, frame: _wire.Frame, descriptor: int | None) -> None:
+        if isinstance(waits, Token):
+            slot = self._slot_of(waits)
+            waits.steps = max(1, worker.page.word[_page.STEPS])
+            crash = self.settle(waits, worker, frame, descriptor)
+            if slot is not None:
+                slot.settled(crash)
+            return
+        try:
+            value: Any = _carry.load(frame.payload, descriptor) if frame.kind != _wire.CANCELLED else None
+            error = _carry.load_failure(value, worker.pid) if frame.kind == _wire.ERROR else None
+        except Exception as problem:
+            value, error = None, problem
+        waits._set(None if error is not None else value, error)
+
+    def go_on(self, worker: Worker) -> None:
+        """Do nothing: what comes next is sent when the one before it is over."""
+
+    def worker_lost(self, worker: Worker, begun: list[Any], unbegun: list[Any]) -> None:
+        """End what the process ran as it died; that is a crash of the instance."""
+        place = self.place
+        instance = place.instance if self.worker is worker else None
+        if self.worker is worker:
+            self.worker = None
+        idle = f"nothing for actor '{place.path}'"
+        stalled = [slot.token for slot in list(self.slots) if slot.stalled and slot.token is not None]
+        for waits in (*begun, *unbegun, *stalled):
+            if not isinstance(waits, Token):
+                waits._set(error=died_error(worker, f"a hook of actor '{place.path}'"))
+                continue
+            slot = self._slot_of(waits)
+            if waits in begun:
+                crash = self.lost(waits, worker)
+            else:
+                crash = died_error(worker, idle)
+                self._give_back(waits)
+            if slot is not None:
+                slot.settled(crash)
+        if instance is not None:  # whoever has crashed for it already does nothing
+            place.signal(Crash(error=died_error(worker, idle), instance=instance))
+
+
+def _in_turn(method: Callable[Concatenate[ActorSlot, P], None]) -> Callable[Concatenate[ActorSlot, P], None]:
+    """Have a method of a slot run as the turn of its place, which log records then name."""
+
+    @functools.wraps(method)
+    def run(slot: ActorSlot, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        begin_turn(slot._place)
+        try:
+            method(slot, *args, **kwargs)
+        finally:
+            end_turn()
+
+    return run
+
+
+class ActorSlot(Drainer):
+    """One drainer at work: it has the actor's next message in hand, or a part of its instance's life."""
+
+    __slots__ = ("_drain", "_place", "stalled", "token")
+
+    def __init__(self, drain: ActorDrain) -> None:
+        super().__init__()
+        self._drain = drain
+        self._place = drain.place
+        self.token: Token[Any] | None = None
+        self.stalled = False  # whether the token is not sent, since the process is dead, of which there is no word yet
+
+    def begin(self) -> None:
+        """Take the first thing: here, unless this is the thread of a loop."""
+        host = self._drain.host
+        host.start()
+        if trio.lowlevel.in_trio_run():
+            host.call_soon(self.work)
+            return
+        item = self._place.mailbox.take(self)
+        if item is None:
+            self._leave()
+        elif type(item) is Token:
+            if not self._send(item):
+                host.call_soon(self.work)
+        else:
+            host.call_soon(lambda: self._handle_and_go_on(cast("Signal", item)))
+
+    @_in_turn
+    def work(self) -> None:
+        """Handle one thing after the other, until there is one whose end is to be waited for."""
+        while self.at_work:
+            item = self._place.mailbox.take(self)
+            if item is None:
+                self._leave()
+                return
+            if type(item) is Token:
+                if self._send(item):
+                    return
+            elif not self._handle(cast("Signal", item)):
+                return
+
+    def _leave(self) -> None:
+        self._drain.slots.discard(self)
+        self._place.stop_if_drained()
+
+    # Tokens
+
+    def _send(self, token: Token[Any]) -> bool:
+        """Send a token to the process; tell whether it is on its way."""
+        place, drain = self._place, self._drain
+        self.token = token
+        if not self.at_work:  # dismissed just now, by somebody who may have missed the token
+            self.token = None
+            place.give_back(token)
+            return False
+        context, worker = token._context, drain.worker
+        if context is None:  # it was ended between the lane and here
+            self.token = None
+            return False
+        if worker is None or worker.dead:
+            self._wait_for_word(token)
+            return True
+        now = place.system.clock()
+        try:
+            what, item = self._wire_form(token)
+        except TokenInterrupt as error:
+            token._begin(now)
+            place.failed(token, error)
+            self.token = None
+            return False
+        number = worker.reserve()
+        drain.begin(token, worker, number, now)
+        try:
+            pieces = worker.frame(_wire.ACTOR, number, what, item)
+        except Exception as error:
+            problem = _carry.not_picklable(token.operation, token.args, dict(token.kwargs), error)
+            problem.__cause__ = error
+            token._finish(TokenState.FAILED, error=problem)
+            _logger.info("Exception returned from %s to caller:", place.ref, exc_info=problem)
+            self.token = None
+            return False
+        drain.take_in_hand(token, worker, number)
+        if worker.send(pieces):
+            drain.host.want_room(worker)
+        if worker.dead and worker.inflight.pop(number, None) is token:  # who looked after it has missed the token
+            self._wait_for_word(token)
+        return True
+
+    def _wait_for_word(self, token: Token[Any]) -> None:
+        """Put a token back whose instance's process has died, of which the thread of the host has word."""
+
+        def put_back() -> None:
+            if self.token is token:  # else who had word of it has done so
+                self.token = None
+                self.stalled = False
+                self._drain.slots.discard(self)
+                if self._place.mailbox.dismiss(self):
+                    self._drain._give_back(token)
+
+        host = self._drain.host
+        self.stalled = host.on_thread() and self._drain.worker is not None
+        if not self.stalled:
+            host.call_soon(put_back)
+
+    def _wire_form(self, token: Token[Any]) -> tuple[int, tuple[Any, ...]]:
+        """Return what is wanted of the instance, and the payload."""
+        place, call = self._place, token._call
+        if place.receive_timer is not None:
+            place.receive_timer.latest = token
+        if isinstance(call, pykka.messages.ProxyGetAttr):
+            return _wire.GET, (tuple(call.attr_path),)
+        if isinstance(call, pykka.messages.ProxySetAttr):
+            return _wire.SET, (tuple(call.attr_path), call.value)
+        path: tuple[str, ...] = ()
+        if type(call) is tuple:
+            path = call
+        elif isinstance(call, Notice) and not call.is_for(place.instance):
+            token._cancel_requested = "its timer or watch has ended"
+            raise TokenInterrupt(token._cancel_requested)
+        context, level = self._drain.context_of(token), _carry.log_level()
+        return _wire.HANDLE, (path, token.args, dict(token.kwargs), 0, context, level)
+
+    @_in_turn
+    def settled(self, crash: BaseException | None) -> None:
+        """Go on after a token."""
+        self.token = None
+        self.stalled = False
+        if crash is not None and self.at_work:
+            if self._live(self._place.crashing(crash, self)):
+                self.work()
+        else:
+            self.work()
+
+    # Signals
+
+    @_in_turn
+    def _handle_and_go_on(self, signal: Signal) -> None:
+        if self._handle(signal):
+            self.work()
+
+    def _handle(self, signal: Signal) -> bool:
+        """Handle a signal; tell whether that is over."""
+        place = self._place
+        if isinstance(signal, Start):
+            return signal.context.run(self._live, place.starting(signal, self))
+        if isinstance(signal, Stop):
+            if signal.drain and place.can_drain() and place.mailbox.size:
+                place.draining = True
+                return True
+            return self._live(place.stopping(self))
+        if isinstance(signal, Visit):
+            self._drain.visit(signal)
+            if signal.reply.done():
+                return True
+            signal.reply.add_done_callback(lambda _: self._drain.host.call_soon(self.work))
+            return False
+        if isinstance(signal, Crash) and place.runs(signal.instance):
+            return self._live(place.crashing(signal.error, self))
+        return True
+
+    def _live(self, life: Life) -> bool:
+        """Run one part of an instance's life, as far as it goes without waiting; tell whether it is over."""
+        return self._advance(life, lambda: next(life))
+
+    def _advance(self, life: Life, first: Callable[[], Callable[[], Any]]) -> bool:
+        try:
+            call = first()
+            while True:
+                value: Any = None
+                error: BaseException | None = None
+                try:
+                    value = call()
+                except BaseException as raised:
+                    error = without_runtime_frames(raised)
+                if isinstance(value, Reply):
+                    if not value.done():
+                        value.add_done_callback(
+                            lambda reply: self._drain.host.call_soon(lambda: self._resume(life, reply))
+                        )
+                        return False
+                    value, error = value._value, value._error
+                if not self.at_work:
+                    return True
+                call = life.send((value, error))
+        except StopIteration:
+            pass
+        if self._place.status in _OVER:
+            self._drain.let_worker_go()
+        return True
+
+    @_in_turn
+    def _resume(self, life: Life, reply: Reply[Any]) -> None:
+        """Go on with a part of an instance's life that has waited for the process."""
+        if self.at_work and self._advance(life, lambda: life.send((reply._value, reply._error))):
+            self.work()
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, PlatformWarning, stacklevel=2)

@@ -1,0 +1,563 @@
+"""The thread that hears all child processes of a gate: it reads what they say and has it settled.
+
+It is started with the first of them. User code runs on it only as far as unpickling results does. Operators do not need
+it: who ends or stops a process does so from where he is.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import pickle
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from actors import _carry
+from actors._child import _wire
+from actors._deadlines import Deadline, Deadlines
+from actors._exceptions import ActorDead, WorkerDied
+from actors._fork_server import ForkServer
+from actors._listening import READ, WRITE, Listening, new_listening
+from actors._requests import Requests
+from actors._worker import Worker
+from actors._worker_pool import Holder, ProcessPool, ProcessStatistics, WorkerPool
+
+if TYPE_CHECKING:
+    from actors._system import ActorSystem
+    from actors._token import Token
+
+_logger = logging.getLogger("tokengate.actors")
+
+_CALLS: Final = frozenset((_wire.RESULT, _wire.ERROR, _wire.CANCELLED))
+
+# Seconds after which a worker that was sent several calls, and has returned none, is looked into.
+_STUCK_SECONDS: Final = 0.01
+
+# Seconds before a worker is made again after one could not be, or has died before it was ready.
+_RETRY_SECONDS: Final = 0.5
+_FAILURES_AT_ONCE: Final = 3  # in a row, after which it is made again without waiting
+
+# Seconds that a worker gets to end by itself.
+_RETIRE_SECONDS: Final = 1.0
+
+# Seconds for which who waits for a token hears its worker himself, at most.
+_LISTEN_SECONDS: Final = 0.002
+
+_TIDY_SECONDS: Final = 1.0  # between two looks for workers that are not needed
+
+
+class ProcessHost:
+    """Makes child processes, hands them out, hears them, and sees to it that they end.
+
+    Args:
+        system: whose they are.
+        config: how many there are to be.
+        size: how many run tokens of operations at once.
+    """
+
+    def __init__(self, system: ActorSystem, config: ProcessPool, size: int) -> None:
+        self.system = system
+        self.pool = WorkerPool(config, size)
+        self.closed = False
+        self._requests = Requests(system)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._soon: deque[Callable[[], object]] = deque()
+        self._woken: socket.socket | None = None
+        self._waker: socket.socket | None = None
+        self._awake = False  # whether it is to look at `_soon` without being asked to once more
+        self._listening: Listening | None = None
+        self._server: ForkServer | None = None
+        self._by_number: dict[int, Worker] = {}
+        self._by_pid: dict[int, Worker] = {}
+        self._numbers = 0
+        self._batched: dict[Worker, float] = {}  # {worker with several calls in hand: when it has last returned one}
+        self._retiring: dict[Worker, float] = {}  # {worker that is to end by itself: until when}
+        self._ended: set[Worker] = set()  # whose stream has ended, and of whose end the server has not told
+        self._no_more_before = 0.0
+        self._failures = 0
+        self._tidy_at = 0.0
+        self._will_tidy = False  # whether it looks for workers that are not needed, without being asked to
+        self._deadlines = Deadlines()
+
+    # For any thread
+
+    def start(self) -> None:
+        """Have the thread, unless it is there."""
+        if self._thread is not None or self.closed:
+            return
+        with self._lock:
+            if self._thread is not None or self.closed:
+                return
+            if sys.platform == "win32":
+                raise NotImplementedError("affinity 'process' needs unix sockets and fork, which Windows lacks")
+            self._woken, self._waker = mine, _ = socket.socketpair()
+            mine.setblocking(False)
+            self._waker.setblocking(False)
+            self._listening = new_listening()
+            self._listening.add(mine.fileno(), mine)
+            thread = threading.Thread(target=self._work, name=f"{self.system.name}-processes", daemon=True)
+            self._thread = thread
+            thread.start()
+        self.call_soon(self._fill)
+
+    def call_soon(self, fn: Callable[[], object]) -> None:
+        """Have something called on the thread."""
+        self._soon.append(fn)
+        self._wake()
+
+    def on_thread(self) -> bool:
+        """Tell whether this is the thread."""
+        return threading.current_thread() is self._thread
+
+    def acquire(self, holder: Holder) -> Worker | None:
+        """Return a worker for somebody; None when there is none now: it is assigned to him later."""
+        self.start()
+        worker = self.pool.acquire(holder)
+        if worker is None or self.pool.is_short:
+            self.call_soon(self._fill)
+        return worker
+
+    def release(self, worker: Worker) -> None:
+        """Take back a worker that has nothing to do."""
+        if not self.pool.release(worker) and not worker.doomed:
+            self.call_soon(lambda: self._retire(worker))
+        if self.pool.somebody_waits:
+            self.call_soon(self._fill)
+        elif not self._will_tidy and self.pool.has_superfluous:
+            self._wake()  # it may sleep for ever
+
+    def lend(self, by: int) -> None:
+        """Let one more worker be at work while one is paused (1), or no longer (-1)."""
+        self.pool.lend(by)
+        self.call_soon(self._fill)
+
+    def call_later(self, seconds: float, fn: Callable[[], object]) -> Deadline:
+        """Have something called on the thread in so many seconds; only there, and what it returns is, too."""
+        return self._deadlines.add(seconds, fn)
+
+    def want_room(self, worker: Worker) -> None:
+        """Have the rest of what was sent to a worker written as soon as its stream takes more."""
+        self.call_soon(lambda: self._watch(worker, READ | WRITE))
+
+    def statistics(self) -> ProcessStatistics | None:
+        """Return the figures of this moment; None when no process was ever needed."""
+        return self.pool.statistics() if self._thread is not None else None
+
+    def close(self, deadline: float) -> list[str]:
+        """End all processes and the thread; return the thread's name if it did not end in time."""
+        with self._lock:
+            self.closed = True
+            thread = self._thread
+        if thread is None:
+            return []
+        self._wake()
+        thread.join(max(0.0, deadline - time.monotonic()))
+        late = self._requests.join(deadline)
+        if not thread.is_alive():
+            return late
+        for worker in list(self.pool.workers):
+            worker.kill()
+        return [thread.name, *late]
+
+    def disown(self) -> None:
+        """Leave all of it to the parent, in a forked child: let go of what was inherited."""
+        self.closed = True
+        self._lock = threading.Lock()
+        if self._thread is None:
+            return
+        self._thread = None
+        for worker in list(self.pool.workers):
+            worker.dead = True
+            worker.close()
+        if self._server is not None:
+            self._server.disown()
+        self._close_own()
+
+    def _close_own(self) -> None:
+        with self._lock:
+            for own in (self._waker, self._woken, self._listening):
+                if own is not None:
+                    own.close()
+
+    def _wake(self) -> None:
+        if not self._awake and self._waker is not None:
+            self._awake = True
+            try:
+                self._waker.send(b"w")
+            except OSError:
+                pass  # it is full, which is as good; or closed, and nobody is left
+
+    # The thread
+
+    def _work(self) -> None:
+        _carry.loading_for(self.system)
+        listening = cast("Listening", self._listening)
+        try:
+            while not self.closed:
+                for source, events in listening.wait(self._seconds_to_wait()):
+                    self._guarded(self._on_event, source, events)
+                self._run_soon()
+                self._look_around()
+        finally:
+            self._end()
+
+    def _run_soon(self) -> None:
+        self._awake = False  # before the look: who adds something after it wakes the thread again
+        for _ in range(len(self._soon)):
+            self._guarded(self._soon.popleft())
+
+    @staticmethod
+    def _guarded(fn: Callable[..., object], *args: Any) -> None:
+        try:
+            fn(*args)
+        except BaseException:
+            _logger.exception("the thread of the child processes came upon an error of its own")
+
+    def _on_event(self, source: Any, events: int) -> None:
+        if isinstance(source, Worker):
+            if events & WRITE and not source.send_rest():
+                self._watch(source, READ)
+            if events & READ:
+                self._hear(source)
+        elif isinstance(source, ForkServer):
+            self._hear_server(source)
+        else:
+            try:
+                source.recv(4096)
+            except BlockingIOError:
+                pass
+
+    def _seconds_to_wait(self) -> float | None:
+        if self._soon:
+            return 0.0
+        now = time.monotonic()
+        due = [since + _STUCK_SECONDS for since in self._batched.values()]
+        due.extend(self._retiring.values())
+        if self._no_more_before > now:
+            due.append(self._no_more_before)
+        self._will_tidy = self.pool.has_superfluous
+        if self._will_tidy:
+            due.append(self._tidy_at)
+        if (next_at := self._deadlines.next_at()) is not None:
+            due.append(next_at)
+        return max(0.0, min(due) - now) if due else None
+
+    def _look_around(self) -> None:
+        now = time.monotonic()
+        while (call := self._deadlines.pop_due(now)) is not None:
+            self._guarded(call)
+        for worker, since in list(self._batched.items()):
+            if now - since >= _STUCK_SECONDS:
+                self._guarded(self.look_into, worker)
+        for worker, until in list(self._retiring.items()):
+            if now >= until:
+                del self._retiring[worker]
+                worker.kill()
+        if self._no_more_before and now >= self._no_more_before:
+            self._no_more_before = 0.0
+            self._guarded(self._fill)
+        if self.pool.has_superfluous and now >= self._tidy_at:
+            self._tidy_at = now + min(_TIDY_SECONDS, max(0.01, self.pool.config.idle_after))
+            for worker in self.pool.superfluous():
+                self._retire(worker)
+
+    # Workers come
+
+    def _fill(self) -> None:
+        """Hand out what is there, and have made what is missing."""
+        self._assign()
+        if self.closed or self._no_more_before:
+            return
+        for _ in range(self.pool.missing()):
+            self._make()
+
+    def _assign(self) -> None:
+        while (assignment := self.pool.next_assignment()) is not None:
+            holder, worker = assignment
+            holder.assigned(worker)
+
+    def _make(self) -> None:
+        self._numbers += 1
+        worker: Worker | None = None
+        try:
+            if self._server is None:
+                self._server = ForkServer()
+                cast("Listening", self._listening).add(self._server.fileno(), self._server)
+            worker = Worker(self.system, self._numbers)
+            self.pool.making(worker)
+            self._by_number[worker.number] = worker
+            self._server.spawn(worker.number, worker.descriptors)
+            worker.send([_wire.pack(_wire.SETUP, 0, 0, pickle.dumps(self._setup()))])
+        except OSError as error:
+            if worker is None:
+                self.pool._starting -= 1
+                self._not_made(error.errno or 0, None)
+            else:
+                del self._by_number[worker.number]
+                self._not_made(error.errno or 0, worker)
+
+    def _setup(self) -> dict[str, Any]:
+        try:
+            folder = os.getcwd()
+        except OSError:  # it was removed
+            folder = ""
+        levels = [_carry.log_level()]
+        levels.extend(
+            one.level
+            for one in list(logging.root.manager.loggerDict.values())
+            if isinstance(one, logging.Logger) and one.level
+        )
+        return {
+            "path": [entry or folder for entry in sys.path],
+            "argv": list(sys.argv),
+            "cwd": folder,
+            "gate": self.system.name,
+            "level": min(levels),
+        }
+
+    def _not_made(self, number: int, worker: Worker | None) -> None:
+        if worker is not None:
+            self.pool.not_made(worker)
+            worker.close()
+        self._put_off(f"no child process could be made: {errno.errorcode.get(number, number)}")
+
+    def _put_off(self, why: str) -> None:
+        self._failures += 1
+        seconds = _RETRY_SECONDS if self._failures > _FAILURES_AT_ONCE else 0.0
+        if seconds:
+            self._no_more_before = time.monotonic() + seconds
+        _logger.error("%s; trying again in %s s (failure %s in a row)", why, seconds, self._failures)
+
+    def _hear_server(self, server: ForkServer) -> None:
+        try:
+            for kind, first, second in server.read():
+                if kind == _wire.SPAWNED:
+                    self._on_spawned(self._by_number.pop(first), second)
+                elif kind == _wire.EXITED and (worker := self._by_pid.get(first)) is not None:
+                    self._on_exited(worker, second)
+        except EOFError:
+            self._server_lost(server)
+
+    def _on_spawned(self, worker: Worker, pid: int) -> None:
+        if pid < 0:
+            self._not_made(-pid, worker)
+            return
+        worker.born(pid)
+        self._by_pid[pid] = worker
+        self._watch(worker, READ)
+        self.pool.made(worker)
+        self._assign()
+
+    def _watch(self, worker: Worker, events: int) -> None:
+        if worker.dead or worker in self._ended:
+            return
+        worker.events = events
+        cast("Listening", self._listening).add(worker.stream.fileno(), worker, events)
+
+    def _unwatch(self, worker: Worker) -> None:
+        cast("Listening", self._listening).forget(worker.stream.fileno())
+
+    # What they say
+
+    def listen_here(self, worker: Worker, token: Token[Any], seconds: float) -> None:
+        """Hear a worker on the calling thread, which waits for a token that is soon over; for a moment at most.
+
+        That spares two changes of threads. The thread of the host hears it again afterwards.
+        """
+        listening = self._listening
+        if listening is None or not listening.can_mute or not worker.hearing.acquire(blocking=False):
+            return
+        if worker.dead or worker.doomed or not listening.mute(worker.stream.fileno()):
+            worker.hearing.release()
+            return
+        _carry.loading_for(self.system)
+        frames: list[_wire.Frame] = []
+        try:
+            until = time.monotonic() + min(seconds, _LISTEN_SECONDS)
+            while not token.done() and worker.wait_readable(until):
+                frames, ended = worker.read()
+                while frames and frames[0].kind in _CALLS:
+                    self._take(worker, frames[:1])
+                    frames = frames[1:]
+                if frames or ended:
+                    break
+        finally:
+            worker.unread(frames)
+            if not worker.dead:
+                listening.add(worker.stream.fileno(), worker, worker.events)
+            worker.hearing.release()
+            if frames:
+                self.call_soon(lambda: self._hear(worker))
+        holder = worker.holder
+        if holder is not None:
+            holder.go_on(worker)
+
+    def _hear(self, worker: Worker) -> None:
+        if not worker.hearing.acquire(blocking=False):
+            return  # somebody does that just now, and says when he has done it
+        try:
+            frames, ended = worker.read()
+            self._take(worker, frames)
+        finally:
+            worker.hearing.release()
+        if ended and not worker.dead:
+            self._unwatch(worker)
+            self._ended.add(worker)
+            worker.fell = worker.fell or not worker.doomed
+            worker.kill(worker.verdict)  # it may only have closed its end
+            return
+        holder = worker.holder
+        if frames and holder is not None:
+            holder.go_on(worker)
+
+    def _take(self, worker: Worker, frames: list[_wire.Frame]) -> None:
+        inflight = worker.inflight
+        returned = False
+        for frame in frames:
+            if frame.kind in _CALLS:
+                returned = True
+                waits = inflight.get(frame.number)
+                if waits is None:
+                    continue  # it was found in the outbox before
+                worker.handled += 1
+                descriptor = worker.receive_file() if frame.flags & _wire.LARGE else None
+                worker.holder.came_back(worker, waits, frame, descriptor)
+                inflight.pop(frame.number, None)
+                if worker.tokens.changed:
+                    worker.tokens.call_over(frame.number, keep=worker.own)
+            elif frame.kind == _wire.READY:
+                self._failures = 0
+                worker.is_ready = True
+            else:
+                self._requests.take(worker, frame)
+        if returned:
+            self.note_batch(worker)
+
+    def note_batch(self, worker: Worker) -> None:
+        """Take note of how many calls a worker has in hand; it is looked into if nothing comes back of several."""
+        if len(worker.inflight) > 1:
+            self._batched[worker] = time.monotonic()
+        else:
+            self._batched.pop(worker, None)
+
+    def look_into(self, worker: Worker) -> None:
+        """Find out how far a worker is, and take back what it has not begun: one of its calls takes long."""
+        self._batched.pop(worker, None)
+        holder = worker.holder
+        if worker.dead or holder is None or worker.stopped:
+            return
+        if not worker.halt():
+            self.note_batch(worker)
+            return
+        try:
+            with worker.hearing:
+                frames, _ = worker.read()
+                self._take(worker, frames)
+                self._take(worker, list(worker.outbox()))
+            holder.take_back(worker.revoke())
+        finally:
+            self._batched.pop(worker, None)
+            if not worker.stopped:
+                worker.go_on()
+        holder.go_on(worker)
+
+    # Workers go
+
+    def _retire(self, worker: Worker) -> None:
+        if worker.dead or worker.doomed:
+            return
+        worker.retire()
+        self._retiring[worker] = time.monotonic() + _RETIRE_SECONDS
+
+    def _on_exited(self, worker: Worker, code: int | None) -> None:
+        """Settle what a worker has left behind, and have another one in its place."""
+        del self._by_pid[worker.pid]
+        worker.died(code)
+        self._ended.discard(worker)
+        self._batched.pop(worker, None)
+        self._retiring.pop(worker, None)
+        try:
+            with worker.hearing:
+                self._unwatch(worker)
+                frames, _ = worker.read()
+            if worker.holder is not None:
+                self._take(worker, frames)
+                self._take(worker, list(worker.outbox()))
+        finally:
+            unexpected = worker.fell or not worker.doomed
+            holder = self.pool.gone(worker, died=unexpected)
+            if unexpected and not worker.is_ready:
+                self._put_off(f"{worker.how_it_died()} before it was ready{_indented(worker.last_words())}")
+            unbegun = worker.revoke()
+            begun = [
+                waits for number in list(worker.inflight) if (waits := worker.inflight.pop(number, None)) is not None
+            ]
+            try:
+                if holder is not None:
+                    holder.worker_lost(worker, begun, unbegun)
+            finally:
+                self._requests.forget(worker)
+                worker.close()
+                if self._server is not None:
+                    self._server.reap(worker.pid)
+                self._fill()
+
+    def _server_lost(self, server: ForkServer) -> None:
+        """Begin anew: nobody could tell of the end of those that the server has made."""
+        _logger.error("the fork server, process %s, has died; another takes its place", server.pid)
+        cast("Listening", self._listening).forget(server.fileno())
+        server.close()
+        self._server = None
+        for worker in list(self._by_number.values()):
+            self.pool.not_made(worker)
+            worker.close()
+        self._by_number.clear()
+        for worker in list(self._by_pid.values()):
+            worker.kill(worker.verdict)
+            self._on_exited(worker, None)
+        self._fill()
+
+    def _end(self) -> None:
+        for worker in list(self.pool.workers):
+            worker.doomed = True
+        if self._server is not None:
+            self._server.close()
+        for worker in list(self.pool.workers):
+            worker.died(None)
+            holder = worker.holder
+            if holder is not None:
+                self._guarded(holder.worker_lost, worker, list(worker.inflight.values()), [])
+            self._guarded(self._requests.forget, worker)
+            worker.close()
+        self._requests.close()
+        self.pool.workers.clear()
+        self._close_own()
+        while self._soon:
+            self._soon.popleft()
+
+
+def died_error(worker: Worker, what: str) -> BaseException:
+    """Return the error of a call that a worker may have run, and will not answer."""
+    if worker.verdict is not None:
+        return worker.verdict
+    error = WorkerDied(f"{worker.how_it_died()} while it ran {what}", worker.pid, worker.exit_code)
+    written = worker.last_words()
+    if written:
+        error.add_note(f"What process {worker.pid} wrote as it died:\n{written}")
+    return error
+
+
+def _indented(text: str) -> str:
+    return f": {text.strip()}" if text.strip() else ""
+
+
+def closed_error(path: str) -> ActorDead:
+    """Return the error of what was to be sent to a process after the gate's end."""
+    return ActorDead(f"actor '{path}' was ended with its gate")

@@ -1,0 +1,103 @@
+"""Log records of child processes: they are handled by the gate's loggers, on a thread of their own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from actors import _carry
+from actors._token import Token
+
+if TYPE_CHECKING:
+    from actors._child import _wire
+    from actors._system import ActorSystem
+    from actors._worker import Worker
+
+_logger = logging.getLogger("tokengate.actors")
+
+
+class _Sent(NamedTuple):
+    """A record as it came."""
+
+    payload: bytes
+    descriptor: int | None
+    token: int | None
+    actor: str | None
+
+
+class RemoteLog:
+    """Passes records on to the loggers that they name, in the order in which they came.
+
+    Handlers are user code and may be slow, so they have a thread to themselves, which the first record starts.
+
+    Args:
+        system: whose children have made the records.
+    """
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system = system
+        self._queue: SimpleQueue[_Sent | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def take(self, worker: Worker, frame: _wire.Frame, descriptor: int | None) -> None:
+        """Pass a record on; on the host's thread, before anything that the child has sent after it."""
+        if self._closed:
+            _close(descriptor)
+            return
+        if self._thread is None:
+            name = f"{self._system.name}-process-log"
+            self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._thread.start()
+        self._queue.put(_Sent(bytes(frame.payload), descriptor, *_origin(worker, frame.number)))
+
+    def close(self) -> None:
+        """Accept no more, and let the thread end after what has come; on the host's thread."""
+        self._closed = True
+        self._queue.put(None)
+
+    def join(self, deadline: float) -> list[str]:
+        """Wait for the thread's end; return its name if handlers hold it up for longer than that."""
+        thread = self._thread
+        if thread is None:
+            return []
+        self._closed = True
+        self._queue.put(None)  # again, if the host has not come to that
+        thread.join(max(0.0, deadline - time.monotonic()))
+        return [thread.name] if thread.is_alive() else []
+
+    def _work(self) -> None:
+        _carry.loading_for(self._system)
+        while (sent := self._queue.get()) is not None:
+            try:
+                _handle(sent)
+            except BaseException:
+                _logger.exception("a log record of a child process could not be handled")
+
+
+def _origin(worker: Worker, number: int) -> tuple[int | None, str | None]:
+    """Return the id of the token, and the path of the actor, whose code has made a record in this call."""
+    waits = worker.inflight.get(number)
+    if isinstance(waits, Token):
+        return waits.id, waits.actor
+    # A hook of an actor, or a thread that the code of one has started.
+    return None, worker.holder.place.path if worker.own and worker.holder is not None else None
+
+
+def _handle(sent: _Sent) -> None:
+    attributes: dict[str, Any] = _carry.load(sent.payload, sent.descriptor)
+    attributes.setdefault("token", sent.token)  # it is there if the user has a field of that name
+    attributes.setdefault("actor", sent.actor)
+    record = logging.makeLogRecord(attributes)
+    logger = logging.getLogger(record.name)
+    if logger.isEnabledFor(record.levelno):
+        logger.handle(record)
+
+
+def _close(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)

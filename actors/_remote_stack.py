@@ -1,0 +1,124 @@
+"""The Python stack of a child process, as its interpreter writes it when it is asked to.
+
+It is asked in two ways. The first one is a signal that Python handles, between two lines of its code; that is always
+safe, and gets no answer from code in C. The second one is a signal whose handler writes the stack at once, wherever the
+thread is. That is safe only while the thread is in C code, where its frames do not change: so it is sent only when the
+first has had no answer although the process has computed since, or while it waits in the system.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from actors._child import _wire
+from actors._process_state import cpu_seconds, state_of
+
+Frames: TypeAlias = list[tuple[str, int, str]]
+"""(file, line, function), the outermost first."""
+
+_CHILD_FOLDER: Final = f"{Path(__file__).parent / '_child'}{os.sep}"
+_BEGIN: Final = "(most recent call first):"
+_END: Final = (f'File "{_CHILD_FOLDER}_main.py"', "  ...")  # the outermost line of a whole stack, or of a cut one
+
+# Seconds of processor time that Python code cannot use without handling a signal.
+_IN_C_SECONDS: Final = 0.003
+
+_LOOK_SECONDS: Final = 0.001
+
+
+class RemoteStack:
+    """The pipe on which a child process writes its stack.
+
+    Args:
+        descriptor: the end that is read; it does not block.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()  # held while it is closed, or a reader gets a descriptor of his own
+
+    def ask(self, pid: int, send: Callable[[int], bool], seconds: float) -> Frames | None:
+        """Return where the main thread of a process is; None if it does not tell in time.
+
+        Args:
+            pid: of the process.
+            send: sends it a signal; tells whether it was there.
+            seconds: to wait.
+        """
+        with self._lock:
+            if self._descriptor < 0:
+                return None
+            descriptor = os.dup(self._descriptor)
+        try:
+            return self._ask(descriptor, pid, send, seconds)
+        finally:
+            os.close(descriptor)
+
+    def _ask(self, descriptor: int, pid: int, send: Callable[[int], bool], seconds: float) -> Frames | None:
+        _read(descriptor)  # what was there before
+        before, text, forced = cpu_seconds(pid), "", False
+        if not send(_wire.ASK_SIGNAL):
+            return None
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            select.select([descriptor], [], [], _LOOK_SECONDS)
+            text += _read(descriptor)
+            if (frames := whole_stack(text)) is not None:
+                return frames
+            if not forced and self._is_in_c(pid, before):
+                forced = True
+                if not send(_wire.STACK_SIGNAL):
+                    return None
+        return None
+
+    @staticmethod
+    def _is_in_c(pid: int, before: float | None) -> bool:
+        if state_of(pid) in "SD":
+            return True
+        now = cpu_seconds(pid)
+        return before is not None and now is not None and now - before > _IN_C_SECONDS
+
+    def read(self) -> str:
+        """Return what the interpreter has written, if anything."""
+        with self._lock:
+            return "" if self._descriptor < 0 else _read(self._descriptor)
+
+    def close(self) -> None:
+        """Close the pipe."""
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+
+def _read(descriptor: int) -> str:
+    data = b""
+    while True:
+        try:
+            more = os.read(descriptor, 65536)
+        except BlockingIOError:
+            break
+        if not more:
+            break
+        data += more
+    return data.decode("utf-8", "replace")
+
+
+def whole_stack(text: str) -> Frames | None:
+    """Return the latest stack that was written, without the frames of the runtime; None if it is not all there."""
+    latest = text.rpartition(_BEGIN)[2]
+    if not any(mark in latest for mark in _END):
+        return None
+    frames = []
+    for line in latest.splitlines():
+        file, separator, rest = line.strip().removeprefix('File "').rpartition('", line ')
+        number, _, function = rest.partition(" in ")
+        if separator and number.isdecimal() and not file.startswith(_CHILD_FOLDER):
+            frames.append((file, int(number), function))
+    return frames[::-1]

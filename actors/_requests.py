@@ -1,0 +1,399 @@
+"""What child processes may ask of their gate, and what they have to say beside results."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import pykka.messages
+
+from actors import _carry
+from actors._child import _wire
+from actors._exceptions import DeadlockError, MailboxFull, NotPicklable, TokenGateError
+from actors._known import id_of, place_of, token_of
+from actors._lifecycle import TokenState
+from actors._remote_log import RemoteLog
+from actors._remote_timers import RemoteTimers
+from actors._request import Request
+from actors._step import without_runtime_frames
+from actors._token import Token
+
+if TYPE_CHECKING:
+    from actors._actor import BaseActor
+    from actors._monitor import Watch
+    from actors._process_host import ProcessHost
+    from actors._ref import ActorRef
+    from actors._system import ActorSystem
+    from actors._timers import Timer
+    from actors._worker import Worker
+
+_SHORT: Final = 1_000  # characters of an error's text that certainly go into a frame
+
+
+class Requests:
+    """Answers the requests of all workers of a system; on the thread of its host only.
+
+    Args:
+        system: whose children ask.
+    """
+
+    def __init__(self, system: ActorSystem) -> None:
+        self.system = system
+        self._log = RemoteLog(system)
+        self._values = _carry.Carrier(system)
+        self._errors = _carry.Carrier(system, in_band=True)
+        self._open: dict[Worker, set[Request]] = {}  # those that are not answered yet
+        self._attached: dict[Worker, RemoteTimers] = {}
+        self._answers: dict[str, Callable[..., object]] = {
+            "current": self._current,
+            "tell": self._tell,
+            "ask": self._ask,
+            "send": self._send,
+            "call": self._call,
+            "defer": self._defer,
+            "get": self._get,
+            "set": self._set,
+            "stop": self._stop,
+            "alive": self._alive,
+            "submit": self._submit,
+            "direct": self._direct,
+            "result": self._result,
+            "done": self._done,
+            "cancel": self._cancel,
+            "self_stop": self._self_stop,
+            "send_after": self._send_after,
+            "send_every": self._send_every,
+            "cancel_timer": self._end_attached,
+            "receive_timeout": self._receive_timeout,
+            "watch": self._watch,
+            "unwatch": self._end_attached,
+        }
+
+    @property
+    def host(self) -> ProcessHost:
+        """The host on whose thread all of this happens."""
+        return self.system.processes
+
+    def take(self, worker: Worker, frame: _wire.Frame) -> None:
+        """Begin to answer a request, or pass a log record on."""
+        descriptor: int | None = None
+        problem: Exception | None = None
+        if frame.flags & _wire.LARGE:
+            try:
+                descriptor = worker.receive_file()
+            except (OSError, EOFError) as error:  # this process has too many files open, say
+                problem = error
+        if frame.kind == _wire.LOG:
+            if problem is None:
+                self._log.take(worker, frame, descriptor)
+            return
+        if worker.doomed or worker.dead:
+            if descriptor is not None:
+                os.close(descriptor)
+            return
+        call = worker.begun
+        waits = worker.inflight.get(call)
+        token = waits if isinstance(waits, Token) else None
+        request = Request(self, worker, frame.number, call, token)
+        self._open.setdefault(worker, set()).add(request)
+        if problem is not None:
+            request.fail(problem)
+            return
+        self.guard(request, lambda: self._begin(request, frame, descriptor))
+
+    def forget(self, worker: Worker) -> None:
+        """Let go of what belongs to a worker that is dead."""
+        for request in list(self._open.pop(worker, ())):
+            request.give_up()
+        self._attached.pop(worker, None)
+        worker.tokens.clear()
+
+    def close(self) -> None:
+        """Answer nothing any more, and accept no log records; those that have come are still handled."""
+        for worker in [*self._open, *self._attached]:
+            self.forget(worker)
+        self._log.close()
+
+    def join(self, deadline: float) -> list[str]:
+        """Wait until the log records that have come are handled; on any thread.
+
+        Args:
+            deadline: when to stop waiting, in seconds of `time.monotonic`.
+
+        Returns:
+            the name of the thread that handles them, if it had not ended by then.
+        """
+        return self._log.join(deadline)
+
+    # For requests
+
+    def guard(self, request: Request, fn: Callable[[], object]) -> None:
+        """Do a part of what a request needs; what it raises is the answer."""
+        try:
+            fn()
+        except BaseException as error:  # unpickling may raise anything
+            if isinstance(error, TokenGateError):  # it says all there is to say, and where in the runtime is no news
+                error = error.with_traceback(None)
+            request.fail(error)
+
+    def over(self, request: Request) -> None:
+        """Take note that a request needs nothing any more."""
+        requests = self._open.get(request.worker)
+        if requests is not None:
+            requests.discard(request)
+            if not requests:
+                del self._open[request.worker]
+
+    def reply(self, request: Request, value: Any) -> bool:
+        """Send a value to the child that has asked; tell whether it gets it."""
+        try:
+            return self._post(request, self._values, 0, value)
+        except Exception as error:
+            kind = type(value)
+            problem = NotPicklable(
+                f"the answer, a {kind.__module__}.{kind.__qualname__}, cannot go to a child process: "
+                f"{type(error).__name__}: {_carry.safe_text(error)}"
+            )
+            self.reply_error(request, problem)
+            return False
+
+    def reply_error(self, request: Request, error: BaseException) -> None:
+        """Send an error to the child that has asked."""
+        try:
+            self._post(request, self._values, 1, self._failure_of(error))
+        except Exception:  # there was no room for it
+            text = _carry.safe_text(error)[:_SHORT]
+            self._post(request, self._values, 1, (None, type(error).__qualname__, text, "", False))
+
+    def _post(self, request: Request, carrier: _carry.Carrier, extra: int, item: Any) -> bool:
+        worker = request.worker
+        if worker.doomed or worker.dead:
+            return False
+        carrier.keep = partial(worker.tokens.keep, request.call)
+        if worker.send(worker.frame(_wire.REPLY, request.number, extra, item, carrier)):
+            self.host.want_room(worker)
+        return True
+
+    def _failure_of(self, error: BaseException) -> _wire.Failure:
+        """Return an error as a child gets it."""
+        pickled: bytes | None = None
+        try:
+            if _carry.may_travel(type(error)):
+                pickled = b"".join(self._errors.pack(error).pieces)
+        except Exception:
+            pass  # its text is sent anyway
+        return pickled, type(error).__qualname__, _carry.safe_text(error), _traceback_of(error), False
+
+    # What is asked
+
+    def _begin(self, request: Request, frame: _wire.Frame, descriptor: int | None) -> None:
+        token, worker = request.token, request.worker
+        try:
+            name, *args = _carry.load(frame.payload, descriptor)
+        except Exception as error:
+            raise NotPicklable(
+                f"what a child process asks for cannot be rebuilt here: {type(error).__name__}: "
+                f"{_carry.safe_text(error)}"
+            ) from error
+        answer = self._answers.get(name)
+        if answer is None:
+            raise LookupError(f"a child process asks for {name!r}, which this gate does not know")
+        if token is not None and token.started_at is None and not token.done():
+            # The results of those before it have not been sent yet.
+            cast("Any", token._place.drain).begin(token, worker, request.call, self.system.clock())
+        request.check_token()
+        answer(request, *args)
+
+    def _current(self, request: Request) -> None:
+        token = request.token
+        if token is None:
+            request.answer(None)
+            return
+        request.answer(
+            {
+                "id": token.id,
+                "operation": token.operation,
+                "actor": token.actor,
+                "priority": token.priority,
+                "tags": dict(token.tags),
+                "parent": token.parent,
+                "attempt": token.attempt,
+                "affinity": token.affinity,
+            }
+        )
+
+    def _tell(self, request: Request, path: str, message: Any) -> None:
+        self._tell_ref(request, self._ref(path), message)
+
+    def _tell_ref(self, request: Request, ref: ActorRef[Any], message: Any) -> None:
+        token: Token[Any] = request.run(ref._token_of_tell, message)
+
+        def told() -> None:
+            error = token._error
+            if error is None or token._end is not TokenState.REJECTED:
+                request.answer()
+            elif isinstance(error, MailboxFull) and ref._place.mailbox.overflow == "drop_newest":
+                request.answer()  # dropped as its class wants it; a dead letter says so
+            else:
+                request.fail(error)
+
+        request.send(token, told)
+
+    def _ask(self, request: Request, path: str, message: Any, timeout: float | None = None) -> None:
+        self._ask_ref(request, self._ref(path), message, timeout)
+
+    def _ask_ref(self, request: Request, ref: ActorRef[Any], message: Any, timeout: float | None = None) -> None:
+        token: Token[Any] = request.run(ref._token, message)
+
+        def late() -> str:
+            return f"actor '{ref.path}' did not answer {token.operation} within {timeout} s"
+
+        request.send(token, lambda: _wait_or_withdraw(request, token, timeout, late))
+
+    def _send(self, request: Request, path: str, message: Any) -> None:
+        token: Token[Any] = request.run(self._ref(path)._token, message)
+        request.send(token, lambda: self._answer_id(request, token))
+
+    def _call(
+        self, request: Request, path: str, attr_path: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self._send(request, path, pykka.messages.ProxyCall(tuple(attr_path), tuple(args), kwargs))
+
+    def _defer(
+        self, request: Request, path: str, attr_path: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self._tell(request, path, pykka.messages.ProxyCall(tuple(attr_path), tuple(args), kwargs))
+
+    def _get(self, request: Request, path: str, attr_path: tuple[str, ...]) -> None:
+        self._send(request, path, pykka.messages.ProxyGetAttr(tuple(attr_path)))
+
+    def _set(self, request: Request, path: str, attr_path: tuple[str, ...], value: Any) -> None:
+        self._ask(request, path, pykka.messages.ProxySetAttr(tuple(attr_path), value))
+
+    def _stop(self, request: Request, path: str, block: bool = True, timeout: float | None = None) -> None:
+        place = place_of(path, self.system)
+        alive = place.is_alive()
+        reply = place.stop(drain=True, administrative=True)
+        if not block or request.is_of(place):  # an actor cannot wait for its own end
+            request.answer(alive)
+        else:
+            request.wait_for(reply, timeout, lambda: request.answer(alive))
+
+    def _alive(self, request: Request, path: str) -> None:
+        request.answer(place_of(path, self.system).is_alive())
+
+    def _submit(self, request: Request, *call: Any) -> None:
+        token = self._token_of(request, *call)
+        request.send(token, lambda: self._answer_id(request, token))
+
+    def _direct(self, request: Request, *call: Any) -> None:
+        token = self._token_of(request, *call)
+        request.send(token, lambda: _wait_or_withdraw(request, token, None, None, plainly=True))
+
+    def _token_of(
+        self,
+        request: Request,
+        key: int,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        priority: int | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Token[Any]:
+        operation = self.system.carried_operations[key]
+        _, token = request.run(operation._token_for, self.system, args, kwargs, priority, tags)
+        return cast("Token[Any]", token)
+
+    def _result(self, request: Request, id: int, timeout: float | None = None) -> None:
+        token = token_of(id, self.system)
+        if token is None:
+            raise LookupError(f"token {id} is not known any more")
+
+        def there() -> None:
+            if request.answer_as(token):
+                request.worker.tokens.note_told(id)
+
+        request.wait_for(token, timeout, there)
+
+    def _done(self, request: Request, id: int) -> None:
+        token = token_of(id, self.system)
+        request.answer(token is None or token.done())
+
+    def _cancel(self, request: Request, id: int) -> None:
+        token = token_of(id, self.system)
+        request.answer(token is not None and token.cancel())
+
+    def _answer_id(self, request: Request, token: Token[Any]) -> None:
+        id = id_of(token, self.system)
+        request.worker.tokens.keep(request.call, id, token)
+        request.answer(id)
+
+    # What the instance of an actor asks for itself
+
+    def _self_stop(self, request: Request) -> None:
+        self._instance(request).stop()
+        request.answer()
+
+    def _send_after(self, request: Request, seconds: float, message: Any) -> None:
+        self._attach(request, request.run(self._instance(request).send_after, seconds, message))
+
+    def _send_every(self, request: Request, seconds: float, message: Any) -> None:
+        self._attach(request, request.run(self._instance(request).send_every, seconds, message))
+
+    def _receive_timeout(self, request: Request, seconds: float | None) -> None:
+        request.run(self._instance(request).receive_timeout, seconds)
+        request.answer()
+
+    def _watch(self, request: Request, path: str) -> None:
+        self._attach(request, request.run(self._instance(request).watch, self._ref(path)))
+
+    def _attach(self, request: Request, one: Timer | Watch) -> None:
+        request.answer(self._attached.setdefault(request.worker, RemoteTimers()).add(one))
+
+    def _end_attached(self, request: Request, number: int) -> None:
+        attached = self._attached.get(request.worker)
+        request.answer(attached is not None and attached.end(number))
+
+    def _instance(self, request: Request) -> BaseActor:
+        """Return what stands for the instance that asks."""
+        worker, drain = request.worker, request.worker.holder
+        if not worker.own or drain is None:
+            raise RuntimeError("only an actor has timers and watches, and can stop itself")
+        instance: BaseActor | None = drain.place.instance if drain.worker is worker else None
+        if instance is None:
+            raise RuntimeError(f"this instance of actor '{drain.place.path}' does not run (any more, or yet)")
+        return instance
+
+    # Whom a child means
+
+    def _ref(self, path: str) -> ActorRef[Any]:
+        return place_of(path, self.system).ref
+
+
+def _wait_or_withdraw(
+    request: Request,
+    token: Token[Any],
+    timeout: float | None,
+    late: Callable[[], str] | None,
+    *,
+    plainly: bool = False,
+) -> None:
+    """Answer with the outcome of a token that was sent for that; withdraw it if nobody can wait for it."""
+    try:
+        request.wait_for(token, timeout, lambda: request.answer_as(token, plainly=plainly), late)
+    except DeadlockError:
+        token.cancel()
+        raise
+
+
+def _traceback_of(error: BaseException) -> str:
+    """Return where the gate's code has raised an error, as text; nothing if that says nothing to the user."""
+    error = without_runtime_frames(error)
+    if error.__traceback__ is None and error.__cause__ is None:
+        return ""
+    try:
+        return f"In the gate:\n{''.join(traceback.format_exception(error))}"
+    except Exception as problem:
+        return f"In the gate, with a traceback that raised {type(problem).__name__}"

@@ -1,0 +1,114 @@
+"""Limits of live tokens: what they may use of their child processes, raised and lowered while they run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from actors import Limits, Token
+from actors._limits import UNITS
+from tokengate.control._amounts import bytes_in, in_bytes, in_seconds, seconds_in
+from tokengate.control._exceptions import BadRequest
+from tokengate.control._outcomes import ended, outcome
+from tokengate.control._processes import process_drain
+from tokengate.control._words import value_in_words
+from tokengate.control.messages import NO_LIMIT, Limit, Outcome
+
+_MOST: Final = 2**62  # bytes; what the system takes
+
+
+def changes_of(message: Limit) -> dict[str, float | None]:
+    """Return {name of a limit: its new value}, None for no limit.
+
+    Raises:
+        BadRequest: none is given, or one has a value that cannot work.
+    """
+    changes: dict[str, float | None] = {}
+    for name in UNITS:
+        value = getattr(message, name)
+        if value is not None:
+            changes[name] = limit_in(name, value)
+    if not changes:
+        raise BadRequest(f"limit needs a limit to set: {', '.join(UNITS)}")
+    return changes
+
+
+def limit_in(name: str, value: float | str) -> float | None:
+    """Read the value of a limit, a number or text; None is no limit.
+
+    Raises:
+        BadRequest: it cannot work; the message says what can.
+    """
+    in_size = UNITS[name] == "bytes"
+    if isinstance(value, str) and value.strip().lower() == NO_LIMIT:
+        return None
+    try:
+        number = (bytes_in(value) if in_size else seconds_in(value)) if isinstance(value, str) else value
+    except ValueError as error:
+        raise BadRequest(f"{name}: {error}, or '{NO_LIMIT}' for no limit") from None
+    if not (math.isfinite(number) and 0 < number <= _MOST) or (in_size and number != int(number)):
+        kind = "a whole number of bytes" if in_size else "a number of seconds"
+        raise BadRequest(f"{name} is {value_in_words(value)}; it must be {kind} above 0, or '{NO_LIMIT}' for no limit")
+    return int(number) if in_size else number
+
+
+def limits_of(token: Token[Any]) -> dict[str, float]:
+    """Return {name of a limit: its value} for those that a token has."""
+    drain = process_drain(token)
+    return {} if drain is None else _set_in(drain.limits_of(token))
+
+
+def _set_in(limits: Limits) -> dict[str, float]:
+    return {name: float(value) for name in UNITS if (value := getattr(limits, name)) is not None}
+
+
+def limit(token: Token[Any], changes: Mapping[str, float | None], *, force: bool) -> Outcome:
+    """Change limits of a token.
+
+    Args:
+        token: it.
+        changes: {name of a limit: its new value}, None for no limit.
+        force: lower those of a protected token, too, which may end it.
+    """
+    if token.done():
+        return ended(token)
+    drain = process_drain(token)
+    if drain is None:
+        return outcome(token, "refused", f"it is {token.affinity}, and only tokens in child processes have limits")
+    before = drain.limits_of(token)
+    after = attrs.evolve(before, **changes)  # type: ignore[arg-type]
+    if after == before:
+        return outcome(token, "unchanged", "its limits were so already")
+    if token._place.controls.protected and not force and _is_lower(after, before):
+        return outcome(token, "refused", "it is protected; to lower its limits, which may end it, use force")
+    try:
+        drain.set_limits(token, after)
+    except OSError as error:
+        return outcome(token, "refused", f"the system does not allow it: {error.strerror}")
+    if token.done():
+        return ended(token)
+    return outcome(token, "limited", "; ".join(_change(name, before, after) for name in UNITS if name in changes))
+
+
+def _is_lower(after: Limits, before: Limits) -> bool:
+    return any(_least(after, name) < _least(before, name) for name in UNITS)
+
+
+def _least(limits: Limits, name: str) -> float:
+    value: float | None = getattr(limits, name)
+    return math.inf if value is None else value
+
+
+def _change(name: str, before: Limits, after: Limits) -> str:
+    old, new = (in_words(name, getattr(limits, name)) for limits in (before, after))
+    return f"{name} {new}" + (", as before" if old == new else f", was {old}")
+
+
+def in_words(name: str, value: float | None) -> str:
+    """Write the value of a limit."""
+    if value is None:
+        return "no limit"
+    return in_bytes(value) if UNITS[name] == "bytes" else in_seconds(value)

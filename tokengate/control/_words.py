@@ -1,0 +1,133 @@
+"""Values in words, made without running a line of user code.
+
+What is shown is read off objects whose class is exactly a built-in one. Of all others only the name of the class is
+told, as `type` keeps it, whatever a metaclass says. Classes are compared by identity, since a metaclass may have an
+`==` and a hash of its own.
+
+An actor in a child process is looked at there, and the child has none of this package: the functions go there by
+value, with what they refer to. So that may only be built-in names, the standard library, and the rest of this file,
+in which nothing is true of one process only (an `id`, say).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from itertools import islice
+from typing import Any, Final, TypeAlias
+
+MAX_TEXT: Final = 200  # characters of a value
+_MAX_DEPTH: Final = 4  # of containers in each other
+
+_NUMBERS: Final = (type(None), bool, float, complex)  # what they say of themselves is short
+_STRINGS: Final = (str, bytes, bytearray)
+# (a container's class, how it begins, how it ends)
+_BRACKETS: Final = (
+    (list, "[", "]"),
+    (tuple, "(", ")"),
+    (set, "{", "}"),
+    (frozenset, "frozenset({", "})"),
+    (dict, "{", "}"),
+)
+
+Looked: TypeAlias = tuple[str, str, int | None, str | None, bool]
+"""An attribute, as `messages.Attribute` has it: name, type, size, value in words, whether it is redacted."""
+
+
+def plain(text: str) -> str:
+    """Return a text as exactly a `str`: what a subclass overrides is never called."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def class_name(cls: type) -> str:
+    """Return the qualified name of a class, as `type` keeps it."""
+    return plain(type.__dict__["__qualname__"].__get__(cls))
+
+
+def name_in_words(key: object) -> str:
+    """Return what something is called: the name itself, if it is text."""
+    return plain(key) if issubclass(type(key), str) else value_in_words(key)  # type: ignore[arg-type]
+
+
+def value_in_words(value: object) -> str:
+    """Return a value as Python writes it, up to `MAX_TEXT` characters; or `<Class>` if that is no built-in one."""
+    words = _words(value, MAX_TEXT, _MAX_DEPTH)
+    return words if len(words) <= MAX_TEXT else words[: MAX_TEXT - 3] + "..."
+
+
+def value_if_shown(value: object) -> str | None:
+    """Return a value in words if its class is a built-in one; else None."""
+    kind = type(value)
+    shown = kind is int or _brackets(kind) is not None or any(kind is one for one in (*_NUMBERS, *_STRINGS))
+    return value_in_words(value) if shown else None
+
+
+def size_if_known(value: Any) -> int | None:
+    """Return the length of a value if its class is a built-in one that has lengths; else None."""
+    kind = type(value)
+    return len(value) if _brackets(kind) is not None or any(kind is one for one in _STRINGS) else None
+
+
+def look_at(values: Mapping[Any, object], redacted: Collection[str] = ()) -> list[Looked]:
+    """Return attributes as they may be shown, those whose name begins with `_` included.
+
+    Args:
+        values: the instance's `__dict__`, or a copy of it.
+        redacted: names of those that are kept back.
+    """
+    looked: list[Looked] = []
+    for key, value in list(values.items()):
+        name = name_in_words(key)
+        secret = name in redacted
+        size, words = (None, None) if secret else (size_if_known(value), value_if_shown(value))
+        looked.append((name, class_name(type(value)), size, words, secret))
+    return looked
+
+
+def _brackets(kind: type) -> tuple[str, str] | None:
+    for one, opening, closing in _BRACKETS:
+        if kind is one:
+            return opening, closing
+    return None
+
+
+def _words(value: Any, room: int, depth: int) -> str:
+    """Write a value in `room` characters and a few; what does not fit is not even looked at."""
+    kind = type(value)
+    if any(kind is one for one in _NUMBERS):
+        return repr(value)
+    if kind is int:
+        return repr(value) if value.bit_length() <= 4 * MAX_TEXT else f"(an int of {value.bit_length()} bits)"
+    if any(kind is one for one in _STRINGS):
+        return repr(value[:room]) + ("..." if len(value) > room else "")
+    brackets = _brackets(kind)
+    if brackets is None:
+        return f"<{class_name(kind)}>"
+    opening, closing = brackets
+    if not depth:
+        return f"{opening}...{closing}"
+    try:
+        # A copy of its beginning, made in one go: other threads may change it.
+        items = list(islice(value.items() if kind is dict else value, room))
+    except RuntimeError:  # it grew in that very moment
+        return f"{opening}...{closing}"
+    if not items and (kind is set or kind is frozenset):
+        return f"{kind.__name__}()"
+    comma = "," if kind is tuple and len(items) == 1 else ""
+    return f"{opening}{', '.join(_parts(items, kind, room, depth))}{comma}{closing}"
+
+
+def _parts(items: list[Any], kind: type, room: int, depth: int) -> list[str]:
+    parts: list[str] = []
+    left = room
+    for item in items:
+        if left <= 0:
+            parts.append("...")
+            break
+        if kind is dict:
+            key = _words(item[0], left, depth - 1)
+            part = f"{key}: {_words(item[1], max(1, left - len(key)), depth - 1)}"
+        else:
+            part = _words(item, left, depth - 1)
+        parts.append(part)
+        left -= len(part) + 2
+    return parts
