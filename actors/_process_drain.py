@@ -142,33 +142,37 @@ class ProcessDrain(abc.ABC):
         if hold is None or found is None:
             return
         worker, number = found
-        if not hold.word:
-            self._let_go(worker, number)
-        elif hold.stepping:
-            self._let_step(hold, worker, number)
-        elif not worker.stopped:
-            self._stop(hold, worker, number)
-
-    def _stop(self, hold: Hold, worker: Worker, number: int) -> None:
-        worker.stack_quickly()
-        if not worker.halt():
-            worker.go_on()  # it was not certain in time; whoever wants it tries again
-            return
-        if worker.begun < number:
-            self.take_back(worker.revoke())
-        if worker.begun != number or worker.has_ended(number) or worker.dead or hold.token.done():
-            worker.go_on()
+        unbegun: list[Any] = []
+        with worker.hand:
+            if worker.inflight.get(number) is not token:
+                pass  # it is elsewhere by now, and its number may be one that the child has passed over
+            elif not hold.word:
+                self._let_go(worker, number)
+            elif hold.stepping:
+                unbegun = self._let_step(hold, worker, number)
+            elif not worker.stopped:
+                unbegun = self._stop(hold, worker, number)
+        if unbegun:
+            self.take_back(unbegun)
             self.host.call_soon(lambda: self.go_on(worker))
-            return
-        if hold.token.started_at is None:
-            self._note_begun(hold.token)
-        self._park(hold, worker, number)
+
+    # All of these run while the worker's hand is held; those that return tokens have taken them out of it.
+
+    def _stop(self, hold: Hold, worker: Worker, number: int) -> list[Any]:
+        worker.stack_quickly()
+        worker.halt()
+        unbegun = worker.revoke()  # these are not to wait for the one that is held
+        if not worker.is_at(number) or worker.has_ended(number) or worker.dead or hold.token.done():
+            worker.go_on()
+        else:
+            self._note_begun(hold.token, worker)
+            self._park(hold, worker, number)
+        return unbegun
 
     def _park(self, hold: Hold, worker: Worker, number: int) -> None:
         """Take note that the process of a token is stopped."""
         worker.stopped = True
         hold.token.steps = self.steps_of(hold.token)
-        self.take_back(worker.revoke())  # the others are not to wait for it
         self.lend_turn(worker, _PAUSE)
         hold.note_step()
         hold.released.add_done_callback(lambda _: self.host.call_soon(lambda: self.hold_changed_back(hold, number)))
@@ -176,8 +180,12 @@ class ProcessDrain(abc.ABC):
     def hold_changed_back(self, hold: Hold, number: int) -> None:
         """Let the process of a token run when nobody holds the token any more."""
         found = self._found(hold.token)
-        if found is not None and not hold.word and not hold.token._done:  # who has ended it kills the process
-            self._let_go(found[0], number)
+        if found is None:
+            return
+        with found[0].hand:
+            ours = found[0].inflight.get(number) is hold.token
+            if ours and not hold.word and not hold.token._done:  # who has ended it kills the process
+                self._let_go(found[0], number)
 
     def _let_go(self, worker: Worker, number: int) -> None:
         if worker.page.word[_page.STOP_CALL] == number:
@@ -188,7 +196,7 @@ class ProcessDrain(abc.ABC):
             self.take_turn_back(worker, _PAUSE)
             worker.go_on()
 
-    def _let_step(self, hold: Hold, worker: Worker, number: int) -> None:
+    def _let_step(self, hold: Hold, worker: Worker, number: int) -> list[Any]:
         """Let a token take its steps, or see that it has taken them."""
         word = worker.page.word
         steps = hold.take_steps()
@@ -205,6 +213,8 @@ class ProcessDrain(abc.ABC):
         elif word[_page.STOPPED] == number and word[_page.STEPS] >= word[_page.STOP_AT] and worker.is_halted():
             worker.stack_after_stop()
             self._park(hold, worker, number)
+            return worker.revoke()
+        return []
 
     def _see_it_go(self, worker: Worker, number: int) -> None:
         """See that a process goes on that may be about to stop itself, as was wanted of it until just now.
@@ -217,23 +227,26 @@ class ProcessDrain(abc.ABC):
         worker.go_on()
 
         def look() -> None:
-            word = worker.page.word
-            held = word[_page.STOP_CALL] == number and word[_page.STEPS] >= word[_page.STOP_AT]
-            if word[_page.STOPPED] == number and not held and not worker.stopped and not worker.dead:
+            with worker.hand:
+                word = worker.page.word
+                held = word[_page.STOP_CALL] == number and word[_page.STEPS] >= word[_page.STOP_AT]
+                if word[_page.STOPPED] != number or held or worker.stopped or worker.dead:
+                    return
                 if worker.is_halted():
                     worker.go_on()
-                self.host.call_later(_SELF_STOP_SECONDS, look)
+            self.host.call_later(_SELF_STOP_SECONDS, look)
 
         self.host.call_soon(look)
 
     def is_at(self, token: Token[Any], worker: Worker) -> bool:
         """Stop a worker, and tell whether it runs a token; if it does not, it goes on."""
-        worker.halt()
-        if worker.begun == worker.number_of(token):
-            return True
-        if not worker.stopped:
-            worker.go_on()
-        return False
+        with worker.hand:
+            worker.halt()
+            if worker.is_at(worker.number_of(token)):
+                return True
+            if not worker.stopped:
+                worker.go_on()
+            return False
 
     def arrest(self, token: Token[Any]) -> bool:
         """Stop the process of a token; if that has not begun it, it is taken back."""
@@ -241,16 +254,16 @@ class ProcessDrain(abc.ABC):
         if found is None:
             return False
         worker, number = found
-        worker.halt()
-        unbegun = worker.begun < number
-        if not unbegun and not worker.has_ended(number):
-            return True
-        if unbegun:
-            self.take_back(worker.revoke())
-        if not worker.stopped:
-            worker.go_on()
-        self.host.call_soon(lambda: self.go_on(worker))
-        return False
+        with worker.hand:
+            worker.halt()
+            runs = worker.inflight.get(number) is token and worker.is_at(number) and not worker.has_ended(number)
+            unbegun = worker.revoke()
+            if not runs and not worker.stopped:
+                worker.go_on()
+        self.take_back(unbegun)
+        if not runs:
+            self.host.call_soon(lambda: self.go_on(worker))
+        return runs
 
     def listen_for(self, token: Token[Any], timeout: float | None) -> None:
         """Wait a moment for a token on the calling thread, if nobody else does and its worker has nothing else."""
@@ -305,8 +318,11 @@ class ProcessDrain(abc.ABC):
             return None
         return tuple((variable, context[variable]) for variable in self.context if variable in context)
 
-    def _note_begun(self, token: Token[Any]) -> None:
-        token._begin(self.place.system.clock())
+    def _note_begun(self, token: Token[Any], worker: Worker, seconds: float = 0.0) -> None:
+        """Take note that a token has begun, so many seconds ago, unless somebody has."""
+        with worker.hand:
+            if token.started_at is None:
+                token._begin(self.place.system.clock() - seconds)
 
     def begin(self, token: Token[Any], worker: Worker, number: int, now: float) -> None:
         """Take note that a worker begins a token."""
@@ -325,12 +341,12 @@ class ProcessDrain(abc.ABC):
         if token._hold is not None:
             self.host.call_soon(lambda: self.hold_changed(token))
 
-    def complete(self, token: Token[Any], payload: memoryview, seconds: float) -> None:
+    def complete(self, token: Token[Any], worker: Worker, payload: memoryview, seconds: float) -> None:
         """Do as `settle` does, for a result that is small and of a token that nobody holds."""
         if token._done:
             return
         if token.started_at is None:
-            token._begin(self.place.system.clock() - seconds)
+            self._note_begun(token, worker, seconds)
         try:
             value = _carry.load(payload)
         except Exception as problem:
@@ -353,9 +369,9 @@ class ProcessDrain(abc.ABC):
         """End a token as its worker says; return the error when that is a crash of the place's instance."""
         if token._done:
             return None
-        system, place = self.place.system, self.place
+        place = self.place
         if token.started_at is None:
-            token._begin(system.clock() - frame.extra * 1e-9)
+            self._note_begun(token, worker, frame.extra * 1e-9)
         if token._hold is not None:
             token._hold.leave()
         try:
@@ -380,7 +396,7 @@ class ProcessDrain(abc.ABC):
         if token._done:
             return None
         if token.started_at is None:
-            self._note_begun(token)
+            self._note_begun(token, worker)
         if token._hold is not None:
             token._hold.leave()
         return self.place.failed(token, died_error(worker, token._describe()))
@@ -441,14 +457,16 @@ class OperationDrain(ProcessDrain):
 
     def _shall_kill(self, worker: Worker, token: Token[Any]) -> bool:
         """Stop a worker, and tell whether it runs a token; if not, that is taken out of its hand, and it goes on."""
-        worker.halt()
-        if worker.begun == worker.number_of(token):
-            return True
-        self.take_back(one for one in worker.revoke() if one is not token)
-        if not worker.stopped:
-            worker.go_on()
-        self.host.call_soon(lambda: self.go_on(worker))
-        return False
+        with worker.hand:
+            worker.halt()
+            runs = worker.is_at(worker.number_of(token))
+            unbegun = worker.revoke()
+            if not runs and not worker.stopped:
+                worker.go_on()
+        self.take_back(one for one in unbegun if one is not token)
+        if not runs:
+            self.host.call_soon(lambda: self.go_on(worker))
+        return runs
 
     def go_on(self, worker: Worker) -> None:
         holder = worker.holder
@@ -677,7 +695,7 @@ class OperationSlot(Drainer):
         seconds = frame.extra * 1e-9
         drain.note_seconds(seconds)
         if frame.kind == _RESULT and descriptor is None and token._hold is None and not drain.generator:
-            drain.complete(token, frame.payload, seconds)
+            drain.complete(token, worker, frame.payload, seconds)
             return
         if drain.generator:
             token.steps = worker.page.word[_page.STEPS]
@@ -687,10 +705,11 @@ class OperationSlot(Drainer):
 
     def go_on(self, worker: Worker) -> None:
         """Take note of which token the worker is at, and send it more."""
-        for token in worker.inflight.values():
-            if token.started_at is None and not token._done:
-                self._drain.begin(token, worker, worker.number_of(token), self._place.system.clock())
-            break
+        with worker.hand:
+            number = next(iter(list(worker.inflight)), 0)
+            token = worker.inflight.get(number)
+            if token is not None and token.started_at is None and not token._done:
+                self._drain.begin(token, worker, number, self._place.system.clock())
         self.feed()
 
     def take_back(self, unbegun: Iterable[Any]) -> None:

@@ -453,19 +453,17 @@ class ProcessHost:
         holder = worker.holder
         if worker.dead or holder is None or worker.stopped:
             return
-        if not worker.halt():
-            self.note_batch(worker)
-            return
-        try:
-            with worker.hearing:
+        with worker.hearing:
+            with worker.hand:
+                worker.halt()
                 frames, _ = worker.read()
-                self._take(worker, frames)
-                self._take(worker, list(worker.outbox()))
-            holder.take_back(worker.revoke())
-        finally:
-            self._batched.pop(worker, None)
-            if not worker.stopped:
-                worker.go_on()
+                frames.extend(worker.outbox())
+                unbegun = worker.revoke()
+                if not worker.stopped:
+                    worker.go_on()
+            self._take(worker, frames)
+        holder.take_back(unbegun)
+        self._batched.pop(worker, None)
         holder.go_on(worker)
 
     # Workers go

@@ -92,7 +92,7 @@ class Worker:
         number: what it is called until it has a pid.
     """
 
-    def __init__(self, system: ActorSystem, number: int) -> None:
+    def __init__(self, system: ActorSystem, number: int) -> None:  # noqa: PLR0915  # it is all that is known of one
         self.number = number
         self.level: int | None = None  # from which its log records are wanted, as far as it was told
         self.tokens = KnownTokens()  # those that its code knows
@@ -117,6 +117,8 @@ class Worker:
         self.is_ready = False  # whether it has said that it waits for calls
         self.lent: set[object] = set()  # why its turn is given away: its token is paused, or waits; see its drain
         self.stack_at_stop: StackFrames | None = None
+        # Held while a token that it has in hand is said to run, or is taken out of its hand.
+        self.hand = threading.RLock()
         self._lock = threading.Lock()  # guards `dead`, while signals are sent
         self._writing = threading.Lock()
         self._unsent: deque[bytes] = deque()  # what the stream has not taken yet
@@ -289,16 +291,25 @@ class Worker:
         """Number of the latest call that may have run; certain while it is stopped, or dead."""
         return self.page.word[_page.BEGUN]
 
+    def is_at(self, number: int) -> bool:
+        """Tell whether a call, which must be in its hand, is the latest that has begun; certain while it is stopped."""
+        return number > 0 and self.begun == number
+
     def has_ended(self, number: int) -> bool:
         """Tell whether the code of a call that has begun is over; certain while the process is stopped, or dead."""
         return self.page.word[_page.ENDED] >= number
 
     def revoke(self) -> list[Any]:
         """Take back the calls that it has not begun; only while it is stopped, or dead. The oldest comes first."""
+        with self.hand:
+            return self._revoke()
+
+    def _revoke(self) -> list[Any]:
         begun = self.begun
         numbers = [number for number in list(self.inflight) if number > begun]
         if numbers:
-            self.page.word[_page.KEPT] = begun  # it may not have looked at what is revoked yet
+            if begun in self.inflight:  # it may not have looked at what is revoked yet
+                self.page.word[_page.KEPT] = begun
             self.page.word[_page.REVOKED] = numbers[-1]  # the next one may be on its way just now
         return [waits for number in numbers if (waits := self.inflight.pop(number, None)) is not None]
 

@@ -5,7 +5,7 @@ ratios of these, as medians of interleaved rounds. `at_once` tokens are submitte
 first four for each core, then a thousand, of which more go in a batch. The last line of each tells the size from which
 on process tokens are faster.
 
-    python tests/benchmarks/affinity.py [--rounds 5] [--quick]
+    python tests/benchmarks/affinity.py [--rounds 9] [--quick]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import logging
 import math
 import os
 import statistics
@@ -27,7 +28,7 @@ from tokengate import Gate, ProcessPool, token
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 # Microseconds of work, and how many tokens a round has.
-SIZES = {1: 8_000, 10: 8_000, 100: 4_000, 1_000: 800, 10_000: 80, 100_000: 8}
+SIZES = {1: 8_000, 10: 4_000, 100: 800, 1_000: 160, 10_000: 40, 100_000: 8}
 
 LONGEST = 5.0  # seconds of work in a round; sizes that would take longer are left out
 
@@ -140,11 +141,12 @@ def measure(sizes: Sequence[int], at_once: int, rounds: int, scale: float) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", choices=SIZES, default=list(SIZES), help="microseconds of work")
-    parser.add_argument("--rounds", type=int, default=5, help="of each size and kind (default: 5)")
+    parser.add_argument("--rounds", type=int, default=9, help="of each size and kind (default: 9)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the tokens")
     parser.add_argument("--scale", type=float, default=1.0, help="this part of the tokens (default: 1)")
     options = parser.parse_args()
     scale = options.scale * (0.1 if options.quick else 1.0)
+    logging.disable(logging.WARNING)  # the io tokens block their loop, which is told of
     with Gate("benchmark", processes=ProcessPool(size=CORES), control_socket=False):
         for at_once in (4 * CORES, 1_000):
             measure(options.sizes, at_once, options.rounds, scale)

@@ -277,12 +277,11 @@ class Killer:
                 continue
             self.killed.add(pid)
             self.kills += 1
-        if known.isdisjoint(aims):  # only spares
-            replaced = until(lambda: len(workers(self._gate)) >= len(pids), look=0.0005)
-        else:
-            replaced = until(lambda: outcomes.born_after(known), look=0.0005)
-            if replaced and single:
-                self.replaced.append(min(when for _, when in outcomes.born_after(known)) - at)
+        replaced = not known.isdisjoint(aims) and until(lambda: outcomes.born_after(known), 0.5, 0.0005)
+        if replaced and single:
+            self.replaced.append(min(when for _, when in outcomes.born_after(known)) - at)
+        if not replaced:  # only spares were hit, or one that had been at work before has taken the place
+            replaced = until(lambda: len(workers(self._gate)) >= len(pids))
         self._storm.expect(
             replaced, f"{aims} were killed, of {pids}; nobody has taken their place: {workers(self._gate)}"
         )
