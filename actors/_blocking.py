@@ -19,6 +19,7 @@ class Concerned(Protocol):
 class _Local(threading.local):
     def __init__(self) -> None:
         self.lender: Concerned | None = None
+        self.refusal = ""  # why nothing is to be waited for on this thread
         self.turns: list[Concerned] = []  # the innermost last: a direct call is a turn within its caller's
 
 
@@ -28,6 +29,16 @@ _local = _Local()
 def lend_this_thread(lender: Concerned) -> None:
     """Have `lender` told whenever code on the current thread waits for another token."""
     _local.lender = lender
+
+
+def refuse_waits(thread: str) -> None:
+    """Have whoever would wait on the current thread told that nothing may: others wait for it."""
+    _local.refusal = thread
+
+
+def refusal() -> str:
+    """Return what the current thread is, if nothing may wait on it."""
+    return _local.refusal
 
 
 def begin_turn(turn: Concerned) -> None:

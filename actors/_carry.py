@@ -268,10 +268,10 @@ def function_for(
         parcel = carrier.pack(item)
         return b"".join([*parcel.pieces]) if not parcel.buffers else cloudpickle.dumps(item)
     except Exception as error:
-        raise NotPicklable(f"'{name}' cannot go to a child process: {_cause(error)}") from error
+        raise NotPicklable(f"'{name}' cannot go to a child process: {cause(error)}") from error
 
 
-def not_picklable(operation: str, args: Iterable[Any], kwargs: dict[str, Any], error: Exception) -> NotPicklable:
+def not_picklable(operation: str, args: Iterable[Any], kwargs: dict[str, Any], error: BaseException) -> NotPicklable:
     """Say which argument of a call cannot be pickled."""
     for name, value in [
         *((f"argument {n}", one) for n, one in enumerate(args)),
@@ -279,14 +279,15 @@ def not_picklable(operation: str, args: Iterable[Any], kwargs: dict[str, Any], e
     ]:
         try:
             cloudpickle.dumps(value)
-        except Exception as own:
+        except BaseException as own:
             kind = type(value).__qualname__
-            return NotPicklable(f"{name} of {operation}, a {kind}, cannot go to a child process: {_cause(own)}")
-    return NotPicklable(f"the arguments of {operation} cannot go to a child process: {_cause(error)}")
+            return NotPicklable(f"{name} of {operation}, a {kind}, cannot go to a child process: {cause(own)}")
+    return NotPicklable(f"the arguments of {operation} cannot go to a child process: {cause(error)}")
 
 
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+def cause(error: BaseException) -> str:
+    """Return the type and the text of an error, whatever its class does."""
+    return f"{type(error).__name__}: {safe_text(error)}"
 
 
 # What comes back
@@ -317,8 +318,9 @@ def load_failure(failure: _wire.Failure, pid: int) -> BaseException:
     if pickled is not None:
         try:
             error = pickle.loads(pickled)
-        except Exception as problem:
-            text = f"{text} (it could not be rebuilt here: {_cause(problem)})"
+        except BaseException as problem:
+            reraise_ctrl_c(problem)
+            text = f"{text} (it could not be rebuilt here: {cause(problem)})"
     if not isinstance(error, BaseException):
         error = WorkerError(f"{type_name}: {text}", type_name, expected)
     elif isinstance(error, NotPicklable):
@@ -332,11 +334,17 @@ def may_travel(cls: type) -> bool:
     return id(cls) in _SAME or cls.__module__.partition(".")[0] not in _OURS
 
 
+def reraise_ctrl_c(problem: BaseException) -> None:
+    """Raise what was raised in the main thread by Ctrl-C, which is the program's; all else was the user's objects'."""
+    if isinstance(problem, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise problem
+
+
 def safe_text(error: BaseException) -> str:
     """Return the text of an error, whatever its class does."""
     try:
         return str(error)
-    except Exception:
+    except BaseException:
         return safe_repr(error)
 
 

@@ -6,6 +6,7 @@ is in `_child/_server.py`.
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -78,6 +79,7 @@ class ForkServer:
     def close(self) -> None:
         """End the server, which ends all its children, and wait for that."""
         self._socket.close()
+        self._process.send_signal(signal.SIGCONT)  # somebody may have stopped it
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -109,13 +111,7 @@ def describe_exit(code: int | None) -> str:
     if code >= 0:
         return f"exited with code {code}"
     try:
-        name = f" ({_signal_name(-code)})"
+        name = f" ({signal.Signals(-code).name})"
     except ValueError:
         name = ""
     return f"was killed by signal {-code}{name}"
-
-
-def _signal_name(number: int) -> str:
-    import signal  # only here: errors are rare
-
-    return signal.Signals(number).name

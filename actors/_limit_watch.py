@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import warnings
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from actors._process_drain import ProcessDrain
     from actors._system import ActorSystem
     from actors._worker import Worker
+
+_logger = logging.getLogger("tokengate.actors")
 
 # Seconds between two looks at a process.
 _LOOK_SECONDS: Final = 0.02
@@ -77,9 +80,14 @@ class LimitWatch:
         try:
             process = psutil.Process(worker.pid)
             _, hard = process.rlimit(psutil.RLIMIT_AS)
-            process.rlimit(psutil.RLIMIT_AS, (psutil.RLIM_INFINITY if most is None else most, hard))
-        except psutil.Error:
+            soft = psutil.RLIM_INFINITY if most is None else most
+            if hard != psutil.RLIM_INFINITY:  # the system's own limit
+                soft = hard if soft == psutil.RLIM_INFINITY else min(soft, hard)
+            process.rlimit(psutil.RLIMIT_AS, (soft, hard))
+        except psutil.NoSuchProcess:
             pass  # it is dead, which others have word of
+        except (psutil.Error, OSError, ValueError) as error:
+            _logger.warning("limit address_space of process %s could not be set: %s", worker.pid, error)
 
     def _start(self) -> None:
         if not self._running:

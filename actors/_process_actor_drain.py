@@ -186,8 +186,7 @@ class ActorDrain(ProcessDrain):
         if what == _wire.MAKE:
             return _carry.not_picklable(place.actor_class.__name__, place.args, place.kwargs, error)
         part = "the function of a visit" if what == _wire.VISIT else "an error"
-        problem = f"{type(error).__name__}: {error}"
-        return NotPicklable(f"{part} cannot go to the process of actor '{place.path}': {problem}")
+        return NotPicklable(f"{part} cannot go to the process of actor '{place.path}': {_carry.cause(error)}")
 
     def let_worker_go(self, *, kill: bool = False) -> None:
         """End the process of an instance that has ended, or is not to be."""
@@ -225,9 +224,21 @@ class ActorDrain(ProcessDrain):
         try:
             value: Any = _carry.load(frame.payload, descriptor) if frame.kind != _wire.CANCELLED else None
             error = _carry.load_failure(value, worker.pid) if frame.kind == _wire.ERROR else None
-        except Exception as problem:
+        except BaseException as problem:
+            _carry.reraise_ctrl_c(problem)
             value, error = None, problem
         waits._set(None if error is not None else value, error)
+
+    def came_to_nothing(self, worker: Worker, waits: Any, error: BaseException) -> None:
+        if not isinstance(waits, Token):
+            waits._set(error=error)
+            return
+        slot = self._slot_of(waits)
+        if not waits._done:
+            self._note_begun(waits, worker)
+            self.place.failed(waits, error)
+        if slot is not None:
+            slot.settled(None)
 
     def go_on(self, worker: Worker) -> None:
         """Do nothing: what comes next is sent when the one before it is over."""
@@ -238,7 +249,7 @@ class ActorDrain(ProcessDrain):
         instance = place.instance if self.worker is worker else None
         if self.worker is worker:
             self.worker = None
-        idle = f"nothing for actor '{place.path}'"
+        idle = f"nothing of actor '{place.path}'"
         stalled = [slot.token for slot in list(self.slots) if slot.stalled and slot.token is not None]
         for waits in (*begun, *unbegun, *stalled):
             if not isinstance(waits, Token):
@@ -345,7 +356,8 @@ class ActorSlot(Drainer):
         drain.begin(token, worker, number, now)
         try:
             pieces = worker.frame(_wire.ACTOR, number, what, item)
-        except Exception as error:
+        except BaseException as error:
+            _carry.reraise_ctrl_c(error)
             problem = _carry.not_picklable(token.operation, token.args, dict(token.kwargs), error)
             problem.__cause__ = error
             token._finish(TokenState.FAILED, error=problem)

@@ -349,16 +349,15 @@ class ProcessDrain(abc.ABC):
             self._note_begun(token, worker, seconds)
         try:
             value = _carry.load(payload)
-        except Exception as problem:
+        except BaseException as problem:
+            _carry.reraise_ctrl_c(problem)
             self.place.failed(token, self._not_rebuilt(token, problem))
         else:
             token._settle(_COMPLETED, value)
 
     @staticmethod
-    def _not_rebuilt(token: Token[Any], problem: Exception) -> BaseException:
-        error = NotPicklable(
-            f"what {token._describe()} returned cannot be rebuilt here: {type(problem).__name__}: {problem}"
-        )
+    def _not_rebuilt(token: Token[Any], problem: BaseException) -> BaseException:
+        error = NotPicklable(f"what {token._describe()} returned cannot be rebuilt here: {_carry.cause(problem)}")
         error.__cause__ = problem
         error.expected = True
         return error
@@ -387,7 +386,8 @@ class ProcessDrain(abc.ABC):
             if isinstance(error, MemoryError) and most is not None:
                 error = refused_memory(token, most, error)
                 error.expected = failure[4]
-        except Exception as problem:
+        except BaseException as problem:
+            _carry.reraise_ctrl_c(problem)
             error = self._not_rebuilt(token, problem)
         return place.failed(token, error)
 
@@ -554,6 +554,22 @@ class OperationSlot(Drainer):
 
     def begin(self) -> None:
         """Get a worker, and send it the first token: here, unless this is the thread of a loop."""
+        try:
+            self._begin()
+        except BaseException:  # Ctrl-C, on the thread of a sender
+            self._drain.host.call_soon(self._begin_again)
+            raise
+
+    def _begin_again(self) -> None:
+        """Get a worker after all, if the first attempt was interrupted before there was one."""
+        if self.at_work and self.worker is None:
+            worker = self._drain.host.pool.given(self)
+            if worker is not None:
+                self.assigned(worker)
+            else:
+                self._drain.host.fill()
+
+    def _begin(self) -> None:
         host = self._drain.host
         worker = host.acquire(self)
         if worker is None:
@@ -612,6 +628,7 @@ class OperationSlot(Drainer):
         pieces: list[bytes] = []
         numbers: list[int] = []  # of the calls in there
         size = 0
+        item: Any = None
         try:
             while len(inflight) < batch and len(numbers) < most and size < _BYTES_AT_ONCE:
                 item = mailbox.take_more(self) if inflight else mailbox.take(self)
@@ -631,6 +648,8 @@ class OperationSlot(Drainer):
             worker.level = _carry.log_level()
         except BaseException:  # Ctrl-C, on the thread of a sender
             drain.take_back(self._missed(numbers, worker))
+            if type(item) is Token and worker.sent not in numbers and not worker.number_of(item):
+                drain.take_back([item])
             raise
         if worker.dead:  # who looked after it may have missed these
             drain.take_back(self._missed(numbers, worker))
@@ -657,13 +676,20 @@ class OperationSlot(Drainer):
             if first:
                 frames = drain.function_frame(token, worker) + frames
         except NotPicklable as error:
-            token._begin(self._place.system.clock())
-            self._place.failed(token, error)
+            self._fail(token, error)
+            return []
+        except BaseException as error:  # that of an object which is pickled, or Ctrl-C
+            _carry.reraise_ctrl_c(error)
+            self._fail(token, NotPicklable(f"{token._describe()} cannot be sent: {_carry.cause(error)}"))
             return []
         if not worker.inflight:
             drain.begin(token, worker, number, self._place.system.clock())
         drain.take_in_hand(token, worker, number)
         return frames
+
+    def _fail(self, token: Token[Any], error: BaseException) -> None:
+        token._begin(self._place.system.clock())
+        self._place.failed(token, error)
 
     def _shall_make_room(self) -> bool:
         """Tell whether others wait for a worker, and this one was had for long enough."""
@@ -702,6 +728,12 @@ class OperationSlot(Drainer):
         if worker.lent and worker.begun == frame.number:  # else it is the turn of one that it has begun since
             drain.take_turn_back(worker)
         drain.settle(token, worker, frame, descriptor)
+
+    def came_to_nothing(self, worker: Worker, token: Token[Any], error: BaseException) -> None:
+        """End a token whose answer cannot be taken."""
+        if not token._done:
+            self._drain._note_begun(token, worker)
+            self._place.failed(token, error)
 
     def go_on(self, worker: Worker) -> None:
         """Take note of which token the worker is at, and send it more."""

@@ -19,9 +19,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from actors import _carry
+from actors._blocking import refuse_waits
 from actors._child import _wire
 from actors._deadlines import Deadline, Deadlines
-from actors._exceptions import ActorDead, WorkerDied
+from actors._exceptions import ActorDead, NotPicklable, WorkerDied
 from actors._fork_server import ForkServer
 from actors._listening import READ, WRITE, Listening, new_listening
 from actors._requests import Requests
@@ -105,7 +106,7 @@ class ProcessHost:
             thread = threading.Thread(target=self._work, name=f"{self.system.name}-processes", daemon=True)
             self._thread = thread
             thread.start()
-        self.call_soon(self._fill)
+        self.call_soon(self.fill)
 
     def call_soon(self, fn: Callable[[], object]) -> None:
         """Have something called on the thread."""
@@ -121,7 +122,7 @@ class ProcessHost:
         self.start()
         worker = self.pool.acquire(holder)
         if worker is None or self.pool.is_short:
-            self.call_soon(self._fill)
+            self.call_soon(self.fill)
         return worker
 
     def release(self, worker: Worker) -> None:
@@ -129,14 +130,14 @@ class ProcessHost:
         if not self.pool.release(worker) and not worker.doomed:
             self.call_soon(lambda: self._retire(worker))
         if self.pool.somebody_waits:
-            self.call_soon(self._fill)
+            self.call_soon(self.fill)
         elif not self._will_tidy and self.pool.has_superfluous:
             self._wake()  # it may sleep for ever
 
     def lend(self, by: int) -> None:
         """Let one more worker be at work while one is paused (1), or no longer (-1)."""
         self.pool.lend(by)
-        self.call_soon(self._fill)
+        self.call_soon(self.fill)
 
     def call_later(self, seconds: float, fn: Callable[[], object]) -> Deadline:
         """Have something called on the thread in so many seconds; only there, and what it returns is, too."""
@@ -198,6 +199,7 @@ class ProcessHost:
 
     def _work(self) -> None:
         _carry.loading_for(self.system)
+        refuse_waits(f"the thread that hears the child processes of '{self.system.name}'")
         listening = cast("Listening", self._listening)
         try:
             while not self.closed:
@@ -262,7 +264,7 @@ class ProcessHost:
                 worker.kill()
         if self._no_more_before and now >= self._no_more_before:
             self._no_more_before = 0.0
-            self._guarded(self._fill)
+            self._guarded(self.fill)
         if self.pool.has_superfluous and now >= self._tidy_at:
             self._tidy_at = now + min(_TIDY_SECONDS, max(0.01, self.pool.config.idle_after))
             for worker in self.pool.superfluous():
@@ -270,7 +272,7 @@ class ProcessHost:
 
     # Workers come
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
         """Hand out what is there, and have made what is missing."""
         self._assign()
         if self.closed or self._no_more_before:
@@ -290,18 +292,19 @@ class ProcessHost:
             if self._server is None:
                 self._server = ForkServer()
                 cast("Listening", self._listening).add(self._server.fileno(), self._server)
+            setup = _wire.pack(_wire.SETUP, 0, 0, pickle.dumps(self._setup()))
             worker = Worker(self.system, self._numbers)
             self.pool.making(worker)
             self._by_number[worker.number] = worker
             self._server.spawn(worker.number, worker.descriptors)
-            worker.send([_wire.pack(_wire.SETUP, 0, 0, pickle.dumps(self._setup()))])
-        except OSError as error:
+            worker.send([setup])
+        except Exception as error:
             if worker is None:
-                self.pool._starting -= 1
-                self._not_made(error.errno or 0, None)
+                self.pool.forget_start()
             else:
-                del self._by_number[worker.number]
-                self._not_made(error.errno or 0, worker)
+                self._by_number.pop(worker.number, None)
+            number = error.errno if isinstance(error, OSError) else None
+            self._not_made(errno.errorcode.get(number or 0, "") or _carry.cause(error), worker)
 
     def _setup(self) -> dict[str, Any]:
         try:
@@ -322,17 +325,19 @@ class ProcessHost:
             "level": min(levels),
         }
 
-    def _not_made(self, number: int, worker: Worker | None) -> None:
+    def _not_made(self, why: str, worker: Worker | None) -> None:
         if worker is not None:
             self.pool.not_made(worker)
             worker.close()
-        self._put_off(f"no child process could be made: {errno.errorcode.get(number, number)}")
+        self._put_off(f"no child process could be made: {why}")
 
     def _put_off(self, why: str) -> None:
         self._failures += 1
         seconds = _RETRY_SECONDS if self._failures > _FAILURES_AT_ONCE else 0.0
         if seconds:
             self._no_more_before = time.monotonic() + seconds
+        else:
+            self.call_soon(self.fill)
         _logger.error("%s; trying again in %s s (failure %s in a row)", why, seconds, self._failures)
 
     def _hear_server(self, server: ForkServer) -> None:
@@ -347,7 +352,7 @@ class ProcessHost:
 
     def _on_spawned(self, worker: Worker, pid: int) -> None:
         if pid < 0:
-            self._not_made(-pid, worker)
+            self._not_made(errno.errorcode.get(-pid, str(-pid)), worker)
             return
         worker.born(pid)
         self._by_pid[pid] = worker
@@ -372,32 +377,47 @@ class ProcessHost:
         That spares two changes of threads. The thread of the host hears it again afterwards.
         """
         listening = self._listening
-        if listening is None or not listening.can_mute or not worker.hearing.acquire(blocking=False):
+        if listening is None or not listening.can_mute:
             return
-        if worker.dead or worker.doomed or not listening.mute(worker.stream.fileno()):
-            worker.hearing.release()
-            return
-        _carry.loading_for(self.system)
-        frames: list[_wire.Frame] = []
+        muted = False
         try:
+            if not worker.hearing.acquire(blocking=False):
+                return
+            if worker.dead or worker.doomed or not worker.may_peek:
+                return
+            muted = True  # before it is: Ctrl-C may come at any point of this
+            if not listening.mute(worker.stream.fileno()):
+                return
+            _carry.loading_for(self.system)
+            refuse_waits("what comes after what is rebuilt here")
             until = time.monotonic() + min(seconds, _LISTEN_SECONDS)
-            while not token.done() and worker.wait_readable(until):
-                frames, ended = worker.read()
-                while frames and frames[0].kind in _CALLS:
-                    self._take(worker, frames[:1])
-                    frames = frames[1:]
-                if frames or ended:
-                    break
+            while not token.done() and worker.wait_readable(until) and self._take_simple(worker):
+                pass
         finally:
-            worker.unread(frames)
-            if not worker.dead:
-                listening.add(worker.stream.fileno(), worker, worker.events)
-            worker.hearing.release()
-            if frames:
-                self.call_soon(lambda: self._hear(worker))
+            refuse_waits("")
+            if worker.hearing._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks it
+                if muted and not worker.dead:
+                    listening.add(worker.stream.fileno(), worker, worker.events)
+                worker.hearing.release()
         holder = worker.holder
         if holder is not None:
             holder.go_on(worker)
+
+    def _take_simple(self, worker: Worker) -> bool:
+        """Take the results that have come, if they are small; tell whether all that has come was that.
+
+        They are taken off the stream when they are settled: whatever interrupts this, nothing is lost, and what is
+        settled is known by its number.
+        """
+        frames, whole = worker.peek()
+        size = 0
+        for frame in frames:
+            if frame.kind not in _CALLS or frame.flags & _wire.LARGE:
+                break
+            self._take(worker, [frame])
+            size += _wire.HEADER.size + len(frame.payload)
+        worker.consume(size)
+        return 0 < size == whole
 
     def _hear(self, worker: Worker) -> None:
         if not worker.hearing.acquire(blocking=False):
@@ -427,8 +447,7 @@ class ProcessHost:
                 if waits is None:
                     continue  # it was found in the outbox before
                 worker.handled += 1
-                descriptor = worker.receive_file() if frame.flags & _wire.LARGE else None
-                worker.holder.came_back(worker, waits, frame, descriptor)
+                self._settle(worker, waits, frame)
                 inflight.pop(frame.number, None)
                 if worker.tokens.changed:
                     worker.tokens.call_over(frame.number, keep=worker.own)
@@ -439,6 +458,16 @@ class ProcessHost:
                 self._requests.take(worker, frame)
         if returned:
             self.note_batch(worker)
+
+    def _settle(self, worker: Worker, waits: Any, frame: _wire.Frame) -> None:
+        """Have a call settled; whatever goes wrong with that, it comes to an end."""
+        try:
+            descriptor = worker.receive_file() if frame.flags & _wire.LARGE else None
+            worker.holder.came_back(worker, waits, frame, descriptor)
+        except Exception as problem:
+            _logger.exception("what process %s has sent could not be settled", worker.pid)
+            error = NotPicklable(f"an answer of process {worker.pid} could not be taken: {_carry.cause(problem)}")
+            worker.holder.came_to_nothing(worker, waits, error)
 
     def note_batch(self, worker: Worker) -> None:
         """Take note of how many calls a worker has in hand; it is looked into if nothing comes back of several."""
@@ -505,7 +534,7 @@ class ProcessHost:
                 worker.close()
                 if self._server is not None:
                     self._server.reap(worker.pid)
-                self._fill()
+                self.fill()
 
     def _server_lost(self, server: ForkServer) -> None:
         """Begin anew: nobody could tell of the end of those that the server has made."""
@@ -513,6 +542,8 @@ class ProcessHost:
         cast("Listening", self._listening).forget(server.fileno())
         server.close()
         self._server = None
+        if not any(worker.is_ready for worker in self.pool.workers):
+            self._put_off("it had made no process")
         for worker in list(self._by_number.values()):
             self.pool.not_made(worker)
             worker.close()
@@ -520,7 +551,7 @@ class ProcessHost:
         for worker in list(self._by_pid.values()):
             worker.kill(worker.verdict)
             self._on_exited(worker, None)
-        self._fill()
+        self.fill()
 
     def _end(self) -> None:
         for worker in list(self.pool.workers):

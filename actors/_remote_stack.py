@@ -22,9 +22,9 @@ from actors._process_state import cpu_seconds, state_of
 Frames: TypeAlias = list[tuple[str, int, str]]
 """(file, line, function), the outermost first."""
 
-_CHILD_FOLDER: Final = f"{Path(__file__).parent / '_child'}{os.sep}"
+CHILD_FOLDER: Final = f"{Path(__file__).parent / '_child'}{os.sep}"
 _BEGIN: Final = "(most recent call first):"
-_END: Final = (f'File "{_CHILD_FOLDER}_main.py"', "  ...")  # the outermost line of a whole stack, or of a cut one
+_END: Final = (f'File "{CHILD_FOLDER}_main.py"', "  ...")  # the outermost line of a whole stack, or of a cut one
 
 # Seconds of processor time that Python code cannot use without handling a signal.
 _IN_C_SECONDS: Final = 0.003
@@ -119,6 +119,6 @@ def whole_stack(text: str) -> Frames | None:
     for line in latest.splitlines():
         file, separator, rest = line.strip().removeprefix('File "').rpartition('", line ')
         number, _, function = rest.partition(" in ")
-        if separator and number.isdecimal() and not file.startswith(_CHILD_FOLDER):
+        if separator and number.isdecimal() and not file.startswith(CHILD_FOLDER):
             frames.append((file, int(number), function))
     return frames[::-1]

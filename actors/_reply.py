@@ -12,7 +12,7 @@ import attrs
 import pykka
 import trio
 
-from actors._blocking import blocking
+from actors._blocking import blocking, refusal
 from actors._exceptions import TokenFailed, WaitTimeout, WouldBlock
 from actors._exit_reason import safe_repr
 from actors._run_queue import look_around
@@ -158,6 +158,8 @@ class Reply(Generic[T]):
                 f"waiting for {self._describe()} would block the trio loop of this thread; "
                 "use 'await' (or wait from another thread)"
             )
+        if refusal():
+            raise WouldBlock(f"waiting for {self._describe()} would block {refusal()}")
         if look_around(self.done):
             return
         arrived = threading.Lock()

@@ -22,8 +22,8 @@ from actors._child._parcel import unnamed_file
 from actors._fork_server import describe_exit
 from actors._known import KnownTokens
 from actors._process_state import does_not_run
+from actors._remote_stack import CHILD_FOLDER, RemoteStack, whole_stack
 from actors._remote_stack import Frames as StackFrames
-from actors._remote_stack import RemoteStack, whole_stack
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
@@ -92,7 +92,7 @@ class Worker:
         number: what it is called until it has a pid.
     """
 
-    def __init__(self, system: ActorSystem, number: int) -> None:  # noqa: PLR0915  # it is all that is known of one
+    def __init__(self, system: ActorSystem, number: int) -> None:  # it is all that is known of one
         self.number = number
         self.level: int | None = None  # from which its log records are wanted, as far as it was told
         self.tokens = KnownTokens()  # those that its code knows
@@ -123,9 +123,8 @@ class Worker:
         self._writing = threading.Lock()
         self._unsent: deque[bytes] = deque()  # what the stream has not taken yet
         self._frames = _wire.Frames()
-        self._unread: list[_wire.Frame] = []
         self.events = 0  # what the host waits for on the stream
-        self.hearing = threading.Lock()  # held by who reads the stream, and settles what it says
+        self.hearing = threading.RLock()  # held by who reads the stream, and settles what it says
         self._opened: list[Callable[[], object]] = []
         ours: list[int] = []
         theirs: list[int] = []
@@ -245,7 +244,7 @@ class Worker:
 
     def read(self) -> tuple[list[_wire.Frame], bool]:
         """Return the frames that have come, and whether the stream has ended."""
-        frames, self._unread = self._unread, []
+        frames: list[_wire.Frame] = []
         while True:
             try:
                 data = self.stream.recv(_READ)
@@ -259,9 +258,23 @@ class Worker:
             if len(data) < _READ:
                 return frames, False
 
-    def unread(self, frames: list[_wire.Frame]) -> None:
-        """Give frames back that were read, for the next one who reads."""
-        self._unread = frames
+    @property
+    def may_peek(self) -> bool:
+        """Whether the stream is between two frames, as far as it was read."""
+        return self._frames.is_empty
+
+    def peek(self) -> tuple[list[_wire.Frame], int]:
+        """Look at what has come, and leave it there: the frames that are whole, and how many bytes there are."""
+        try:
+            data = self.stream.recv(_READ, socket.MSG_PEEK)
+        except OSError:
+            data = b""
+        return list(_wire.Frames().feed(data)), len(data)
+
+    def consume(self, size: int) -> None:
+        """Take so many bytes off the stream, at which somebody has looked."""
+        if size:
+            self.stream.recv(size)
 
     def wait_readable(self, until: float) -> bool:
         """Wait until there is something to read, or a time of time.monotonic; tell whether there may be."""
@@ -394,7 +407,7 @@ class Worker:
         """Say in words how it has ended, with what the interpreter has written about it."""
         words = f"process {self.pid} {describe_exit(self.exit_code)}"
         if self.exit_code == -signal.SIGKILL:
-            words += ", not by the gate (out of memory, or somebody's kill)"
+            words += " (out of memory, somebody's kill, or it had closed its connection to the gate)"
         return words
 
     # Looking at it
@@ -418,7 +431,8 @@ class Worker:
 
     def last_words(self) -> str:
         """Return what the interpreter in there has written as it died, if anything."""
-        return self._stack.read().strip()
+        lines = self._stack.read().strip().splitlines()
+        return "\n".join(line for line in lines if CHILD_FOLDER not in line)
 
     def figures(self) -> ProcessFigures | None:
         """Return what the system says of it; None when it is dead."""

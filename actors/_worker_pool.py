@@ -89,6 +89,9 @@ class Holder(Protocol):
     def came_back(self, worker: Worker, waits: Any, frame: Any, descriptor: int | None) -> None:
         """Settle a call as the worker says."""
 
+    def came_to_nothing(self, worker: Worker, waits: Any, error: BaseException) -> None:
+        """End a call whose answer cannot be taken."""
+
     def go_on(self, worker: Worker) -> None:
         """Send the worker more, if it shall have more."""
 
@@ -214,6 +217,21 @@ class WorkerPool:
         with self._lock:
             self._starting -= 1
             self.workers.discard(worker)
+
+    def forget_start(self) -> None:
+        """Strike one that was to be made, and could not even be begun."""
+        with self._lock:
+            self._starting -= 1
+
+    def given(self, holder: Holder) -> Worker | None:
+        """Return the worker that a holder was given and may not know of; else see that he stands in line."""
+        with self._lock:
+            for worker in self.workers:
+                if worker.holder is holder:
+                    return worker
+            if holder not in self._waiting:
+                self._waiting.append(holder)
+            return None
 
     def superfluous(self) -> list[Worker]:
         """Return workers that have had nothing to do for so long that they are to end; they are off the books."""

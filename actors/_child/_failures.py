@@ -28,7 +28,7 @@ def failure_of(error: BaseException, *, expected: bool = False) -> Failure:
     return (
         _pickled(error),
         type(error).__qualname__,
-        _text_of(error),
+        text_of(error),
         _traceback_of(error),
         expected,
     )
@@ -70,7 +70,7 @@ def _is_plain(error: BaseException) -> bool:
     )
 
 
-def _text_of(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
     try:
         return str(error)
     except BaseException as problem:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from . import _page, _wire
 from ._exceptions import NotPicklable, TokenInterrupt
-from ._failures import failure_of, without_runtime_frames
+from ._failures import failure_of, text_of, without_runtime_frames
 from ._here import here
 from ._link import FLUSH_AFTER, Link, load
 from ._parcel import INLINE
@@ -250,6 +250,6 @@ def _raising(problem: BaseException) -> Callable[..., Any]:
 def _cannot_return(value: Any, cause: BaseException) -> NotPicklable:
     kind = type(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
-    error = NotPicklable(f"the result, a {name}, cannot leave its process: {type(cause).__name__}: {cause}")
+    error = NotPicklable(f"the result, a {name}, cannot leave its process: {type(cause).__name__}: {text_of(cause)}")
     error.__cause__ = without_runtime_frames(cause)
     return error

@@ -50,6 +50,7 @@ class ForkServer:
 
     def serve(self) -> None:
         """Do what the gate asks until it ends; then kill all."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # that of whoever has started this may be any
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, _note)

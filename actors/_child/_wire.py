@@ -79,6 +79,11 @@ class Frames:
     def __init__(self) -> None:
         self._rest = b""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no frame has come in part."""
+        return not self._rest
+
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Add what was read, and return the frames that are complete."""
         if self._rest:

@@ -261,6 +261,65 @@ def test_a_token_of_trio_code_can_await_one(gate: Gate) -> None:
     assert os.getpid() not in (first, second)
 
 
+class Hostile:
+    """An object whose pickling calls something, or what it is rebuilt by does."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any, here: bool = False) -> None:
+        self.function, self.args, self.here = function, args, here
+
+    def __reduce__(self) -> Any:
+        if self.here:
+            self.function(*self.args)
+        return self.function, self.args
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def raise_mute() -> None:
+    raise Mute
+
+
+@pytest.mark.parametrize("there", [sys.exit, raise_mute], ids=["exit", "mute"])
+def test_a_result_whose_rebuilding_raises_anything_is_an_error_and_harms_nobody(
+    gate: Gate, there: Callable[..., Any]
+) -> None:
+    """It is its token's, whatever class it is of, and even if it has no text; what comes next is right."""
+    failed = apply.submit(Hostile, there).exception(LIMIT)
+
+    assert isinstance(failed, NotPicklable)
+    assert apply.submit(abs, -1).result(LIMIT) == 1
+
+
+@pytest.mark.parametrize("there", [sys.exit, raise_mute], ids=["exit", "mute"])
+def test_an_argument_whose_pickling_raises_anything_is_an_error_and_harms_nobody(
+    gate: Gate, there: Callable[..., Any]
+) -> None:
+    """Nothing escapes into the sender, and no token is lost."""
+    failed = apply.submit(str, Hostile(there, here=True)).exception(LIMIT)
+
+    assert isinstance(failed, NotPicklable)
+    assert apply.submit(abs, -1).result(LIMIT) == 1
+
+
+def test_what_is_rebuilt_here_cannot_wait_for_what_comes_after_it(gate: Gate) -> None:
+    """The thread that would have to bring that is its own."""
+
+    class Waiting:
+        def __reduce__(self) -> Any:
+            return wait_for_another, ()
+
+    failed = apply.submit(Waiting).exception(LIMIT)
+    assert isinstance(failed, NotPicklable)
+    assert "would block" in str(failed)
+
+
+def wait_for_another() -> Any:
+    return apply.submit(abs, -1).result(LIMIT)
+
+
 # --- Death -----------------------------------------------------------------------------------------------------------
 
 
