@@ -83,22 +83,22 @@ class Holder(Protocol):
         """Whether he is to have one for himself, beside those of the pool."""
         ...
 
-    def assigned(self, worker: Worker) -> None:
+    def assigned(self, worker: Worker, /) -> None:
         """Take a worker that was waited for; on the host's thread."""
 
-    def came_back(self, worker: Worker, waits: Any, frame: Any, descriptor: int | None) -> None:
+    def came_back(self, worker: Worker, waits: Any, frame: Any, descriptor: int | None, /) -> None:
         """Settle a call as the worker says."""
 
-    def came_to_nothing(self, worker: Worker, waits: Any, error: BaseException) -> None:
+    def came_to_nothing(self, worker: Worker, waits: Any, error: BaseException, /) -> None:
         """End a call whose answer cannot be taken."""
 
-    def go_on(self, worker: Worker) -> None:
+    def go_on(self, worker: Worker, /) -> None:
         """Send the worker more, if it shall have more."""
 
-    def take_back(self, unbegun: Iterable[Any]) -> None:
+    def take_back(self, unbegun: Iterable[Any], /) -> None:
         """Take calls back that the worker has not begun."""
 
-    def worker_lost(self, worker: Worker, begun: list[Any], unbegun: list[Any]) -> None:
+    def worker_lost(self, worker: Worker, begun: list[Any], unbegun: list[Any], /) -> None:
         """Settle what a worker has left behind that is dead."""
 
 
