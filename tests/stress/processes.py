@@ -473,14 +473,19 @@ class Operator:
         before = Ledger(self._storm.ledger)
         if not before.begun[number]:
             return  # it is stopped right before its first line
-        try:
-            status = psutil.Process(before.begun[number][0]).status()
-        except psutil.NoSuchProcess:  # it was killed
-            self._storm.expect(until(one.done, 2.0), f"token number {number} is paused, and its process is gone")
-            return
-        if status != psutil.STATUS_ZOMBIE and not one.done():
-            self._storm.expect(status == psutil.STATUS_STOPPED, f"token number {number} is paused, and {status}")
-            self._storm.expect(one.state is TokenState.PAUSED, f"token number {number} is paused, and {one.state}")
+        pid, seen = before.begun[number][0], ""
+
+        def stands_still() -> bool:
+            nonlocal seen
+            try:
+                seen = psutil.Process(pid).status()
+            except psutil.NoSuchProcess:
+                seen = psutil.STATUS_DEAD
+            return seen == psutil.STATUS_STOPPED or one.done()
+
+        # One that waits for a processor is stopped as soon as it gets one, before it runs a line.
+        self._storm.expect(until(stands_still, 2.0), f"token number {number} is paused, and process {pid} is {seen}")
+        self._storm.expect(one.done() or one.state is TokenState.PAUSED, f"token number {number} is {one.state}")
 
     def finish(self) -> None:
         """Let go of everything that is held."""
