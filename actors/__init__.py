@@ -17,7 +17,7 @@
 #                      _pinned_dispatcher.py, _io_drain.py on the loop of _trio_host.py, _run_queue.py (who wakes
 #                      whom), _blocking.py (a thread that waits), _stalls.py (one that blocks unseen), _waits_for.py
 #                      (who waits for whom)
-#   in processes       _process_drain.py (how an operation's tokens are run there), _process_actor.py and
+#   in processes       _process_drain.py (what all there share), _operation_drain.py, _process_actor.py and
 #                      _process_actor_drain.py (actors), _process_host.py (the thread that hears them), _listening.py
 #                      (to many at once), _worker_pool.py (who has which), _worker.py (one of them), _fork_server.py
 #                      (what makes them), _process_state.py and _remote_stack.py (how one is, and where), _carry.py (how

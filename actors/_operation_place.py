@@ -15,8 +15,8 @@ from actors._io_drain import IoDrain
 from actors._lifecycle import TokenState
 from actors._limits import NO_LIMITS, Limits
 from actors._mailbox import DEFAULT_CAPACITY, Overflow
+from actors._operation_drain import OperationDrain
 from actors._place import Drain, Place
-from actors._process_drain import OperationDrain
 from actors._step import after_step
 from actors._token import Token, _current
 from actors._waits_for import begin_wait, end_wait

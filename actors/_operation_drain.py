@@ -1,0 +1,396 @@
+"""Run the tokens of an operation in the workers of the pool.
+
+A token that a worker has begun is running; those that were sent with it, and have not begun, are still queued, in the
+worker's hand. They are sent several at a time only while they are short, and are taken back as soon as one is not.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from actors import _carry
+from actors._child import _page, _wire
+from actors._exceptions import NotPicklable
+from actors._limits import NO_LIMITS, Limits
+from actors._mailbox import Drainer
+from actors._process_drain import ProcessDrain, tokens_of
+from actors._token import NO_KWARGS, Token
+
+if TYPE_CHECKING:
+    from actors._place import Place
+    from actors._worker import Worker
+
+_RESULT: Final = _wire.RESULT
+_pack_header = _wire.HEADER.pack
+
+_MOST_AT_ONCE: Final = 64  # tokens that a worker has in hand at most
+_SECONDS_AT_ONCE: Final = 0.002  # of work that it is sent at once
+_BYTES_AT_ONCE: Final = 65536
+_FORGET: Final = 0.95  # how slowly the longest token of late is forgotten
+
+
+class OperationDrain(ProcessDrain):
+    """Runs the tokens of an operation in the workers of the pool, one slot for each that is at it."""
+
+    own = False
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        generator: bool,
+        limits: Limits = NO_LIMITS,
+        context: Sequence[ContextVar[Any]] = (),
+    ) -> None:
+        super().__init__(place, limits, context)
+        self.slots: set[OperationSlot] = set()
+        self.generator = generator
+        self.key = place.system.next_name()
+        self._carried: bytes | None = None  # its function as a child gets it
+        self._lending = threading.Lock()  # guards who has lent the turn of a worker
+        self._longest = _SECONDS_AT_ONCE  # seconds that one of its tokens took of late, at most
+
+    def wake(self) -> None:
+        slot = OperationSlot(self)
+        self.slots.add(slot)
+        slot.begin()
+
+    def workers(self) -> list[Worker]:
+        return [worker for slot in list(self.slots) if (worker := slot.worker) is not None]
+
+    def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
+        """Kill the processes that run tokens here; with `only`, the one that runs that token."""
+        tokens: list[Token[Any]] = []
+        for slot in list(self.slots):
+            worker = slot.worker
+            if only is not None and (worker is None or not worker.number_of(only)):
+                continue
+            if only is not None and not self._shall_kill(worker, only):  # type: ignore[arg-type]
+                tokens.append(only)
+                continue
+            slot.leave()
+            self.place.mailbox.dismiss(slot)
+            if worker is None:
+                continue
+            worker.doomed = True
+            self.take_turn_back(worker)
+            if only is not None:
+                tokens.append(only)
+                self.take_back(one for one in worker.revoke() if one is not only)
+            else:
+                tokens.extend(tokens_of(worker))
+            worker.kill()
+        return [], tokens
+
+    def _shall_kill(self, worker: Worker, token: Token[Any]) -> bool:
+        """Stop a worker, and tell whether it runs a token; if not, that is taken out of its hand, and it goes on."""
+        with worker.hand:
+            worker.halt()
+            runs = worker.is_at(worker.number_of(token))
+            unbegun = worker.revoke()
+            if not runs and not worker.stopped:
+                worker.go_on()
+        self.take_back(one for one in unbegun if one is not token)
+        if not runs:
+            self.host.call_soon(lambda: self.go_on(worker))
+        return runs
+
+    def go_on(self, worker: Worker) -> None:
+        holder = worker.holder
+        if isinstance(holder, OperationSlot):
+            holder.feed()
+
+    def lend_turn(self, worker: Worker, why: object) -> None:
+        with self._lending:
+            new = not worker.lent
+            worker.lent.add(why)
+        if new:
+            self.place.step_waits()
+            self.host.lend(1)
+
+    def take_turn_back(self, worker: Worker, why: object = None) -> None:
+        with self._lending:
+            had = bool(worker.lent)
+            if why is None:
+                worker.lent.clear()
+            else:
+                worker.lent.discard(why)
+            over = had and not worker.lent
+        if over:
+            self.place.step_resumes()
+            self.host.lend(-1)
+
+    def batch(self) -> int:
+        """Return how many tokens a worker shall have in hand."""
+        if self.generator or self.limits or self._own_limits:
+            return 1
+        return min(_MOST_AT_ONCE, max(1, int(_SECONDS_AT_ONCE / self._longest)))
+
+    def note_seconds(self, seconds: float) -> None:
+        """Take note of how long a token took."""
+        longest = self._longest * _FORGET
+        self._longest = max(longest, seconds, 1e-6)
+
+    def function_frame(self, token: Token[Any], worker: Worker) -> list[bytes]:
+        """Return the function as a frame, if it is new to a worker.
+
+        Raises:
+            NotPicklable: it cannot be pickled.
+        """
+        if self.key in worker.known:
+            return []
+        if self._carried is None:
+            self._carried = _carry.function_for(
+                worker.carrier, token.operation, token._call, generator=self.generator, context=self.context
+            )
+        return [_wire.pack(_wire.FUNCTION, 0, self.key, self._carried)]
+
+    def call_frame(self, token: Token[Any], worker: Worker, number: int) -> list[bytes]:
+        """Return a call as a frame.
+
+        Raises:
+            NotPicklable: an argument cannot be pickled.
+        """
+        level = _carry.log_level()
+        if token.kwargs is NO_KWARGS and level == worker.level and not self.context:
+            payload = _carry.plain_arguments(token.args)
+            if payload is not None:
+                return [_pack_header(_wire.CALL, _wire.PLAIN, len(payload), number, self.key), payload]
+        try:
+            item = (token.args, dict(token.kwargs), self.context_of(token), level)
+            return worker.frame(_wire.CALL, number, self.key, item)
+        except Exception as error:
+            raise _carry.not_picklable(token.operation, token.args, dict(token.kwargs), error) from error
+
+
+class OperationSlot(Drainer):
+    """One drainer of an operation's tokens: it has a worker, or waits for one, and sends it what is queued."""
+
+    own = False
+
+    __slots__ = ("_again", "_drain", "_feeding", "_place", "_since", "worker")
+
+    def __init__(self, drain: OperationDrain) -> None:
+        super().__init__()
+        self._drain = drain
+        self._place = drain.place
+        self.worker: Worker | None = None
+        self._feeding = threading.Lock()  # held by who takes tokens and sends them
+        self._again = False  # whether he is to look once more
+        self._since = 0.0  # when it got its worker
+
+    def begin(self) -> None:
+        """Get a worker, and send it the first token: here, unless this is the thread of a loop."""
+        try:
+            self._begin()
+        except BaseException:  # Ctrl-C, on the thread of a sender
+            self._drain.host.call_soon(self._begin_again)
+            raise
+
+    def _begin_again(self) -> None:
+        """Get a worker after all, if the first attempt was interrupted before there was one."""
+        if self.at_work and self.worker is None:
+            worker = self._drain.host.pool.given(self)
+            if worker is not None:
+                self.assigned(worker)
+            else:
+                self._drain.host.fill()
+
+    def _begin(self) -> None:
+        host = self._drain.host
+        worker = host.acquire(self)
+        if worker is None:
+            return
+        if trio.lowlevel.in_trio_run():  # no user code runs there, and pickling is that
+            host.call_soon(lambda: self.assigned(worker))
+        else:
+            self.assigned(worker, most=1)
+
+    def assigned(self, worker: Worker, most: int = _MOST_AT_ONCE) -> None:
+        """Take a worker."""
+        if not self._drain.host.pool.confirm(self, worker):
+            return  # it has died, and who looked after that has seen to another one
+        self._since = time.monotonic()
+        if not self.at_work:  # dismissed while it waited
+            self._give_worker_back()
+            return
+        try:
+            self.feed(most)
+        except BaseException:  # Ctrl-C, on the thread of a sender
+            self._drain.host.call_soon(self.feed)
+            raise
+
+    def leave(self) -> None:
+        """Be no drainer of the place any more."""
+        self._drain.slots.discard(self)
+        self._drain.host.pool.forget(self)
+
+    def feed(self, most: int = _MOST_AT_ONCE) -> None:
+        """Send the worker what it shall have; several may call this at once, and one does it."""
+        while True:
+            if not self._feeding.acquire(blocking=False):
+                self._again = True
+                if not self._feeding.acquire(blocking=False):
+                    return  # who has it sees the mark when he is done
+            try:
+                self._again = False
+                self._feed(most)
+            finally:
+                self._feeding.release()
+            if not self._again:
+                return
+
+    def _feed(self, most: int) -> None:
+        worker = self.worker
+        if worker is None or worker.doomed or worker.stopped or worker.lent or worker.holder is not self:
+            return
+        drain, mailbox, inflight = self._drain, self._place.mailbox, worker.inflight
+        batch = drain.batch()
+        in_hand = len(inflight)
+        if in_hand and (in_hand * 2 > batch or self._shall_make_room()):
+            return
+        if not in_hand and self._shall_make_room():
+            self._queue_up_again()
+            return
+        pieces: list[bytes] = []
+        numbers: list[int] = []  # of the calls in there
+        size = 0
+        item: Any = None
+        try:
+            while len(inflight) < batch and len(numbers) < most and size < _BYTES_AT_ONCE:
+                item = mailbox.take_more(self) if inflight else mailbox.take(self)
+                if item is None:
+                    if not inflight:
+                        self._leave_idle()
+                    break
+                if type(item) is Token and (frames := self._prepare(item, worker, first=not numbers)):
+                    numbers.append(worker.sent)
+                    pieces += frames
+                    size += sum(map(len, frames))
+            if not pieces:
+                return
+            if worker.send(pieces):
+                drain.host.want_room(worker)
+            worker.known.add(drain.key)
+            worker.level = _carry.log_level()
+        except BaseException:  # Ctrl-C, on the thread of a sender
+            drain.take_back(self._missed(numbers, worker))
+            if type(item) is Token and worker.sent not in numbers and not worker.number_of(item):
+                drain.take_back([item])
+            raise
+        if worker.dead:  # who looked after it may have missed these
+            drain.take_back(self._missed(numbers, worker))
+        elif len(inflight) > 1:
+            drain.host.note_batch(worker)
+
+    @staticmethod
+    def _missed(numbers: Iterable[int], worker: Worker) -> list[Any]:
+        return [token for number in numbers if (token := worker.inflight.pop(number, None)) is not None]
+
+    def _prepare(self, token: Token[Any], worker: Worker, *, first: bool) -> list[bytes]:
+        """Return a token as frames, and have the worker have it in hand; nothing if it is not to be run.
+
+        The first one brings the function with it, if that is new there.
+        """
+        if not self.at_work:  # dismissed just now, by somebody who may have missed the token
+            self._place.give_back(token)
+            return []
+        if token._context is None:  # it was ended between the lane and here
+            return []
+        drain, number = self._drain, worker.reserve()
+        try:
+            frames = drain.call_frame(token, worker, number)
+            if first:
+                frames = drain.function_frame(token, worker) + frames
+        except NotPicklable as error:
+            self._fail(token, error)
+            return []
+        except BaseException as error:  # that of an object which is pickled, or Ctrl-C
+            _carry.reraise_ctrl_c(error)
+            self._fail(token, NotPicklable(f"{token._describe()} cannot be sent: {_carry.cause(error)}"))
+            return []
+        if not worker.inflight:
+            drain.begin(token, worker, number, self._place.system.clock())
+        drain.take_in_hand(token, worker, number)
+        return frames
+
+    def _fail(self, token: Token[Any], error: BaseException) -> None:
+        token._begin(self._place.system.clock())
+        self._place.failed(token, error)
+
+    def _shall_make_room(self) -> bool:
+        """Tell whether others wait for a worker, and this one was had for long enough."""
+        if not self._drain.host.pool.somebody_waits:
+            return False
+        return time.monotonic() - self._since > 0.005
+
+    def _queue_up_again(self) -> None:
+        """Let somebody else have the worker, and stand in line for one."""
+        self._give_worker_back()
+        worker = self._drain.host.acquire(self)
+        if worker is not None:
+            self._drain.host.call_soon(lambda: self.assigned(worker))
+
+    def _leave_idle(self) -> None:
+        self._drain.slots.discard(self)
+        self._give_worker_back()
+
+    def _give_worker_back(self) -> None:
+        worker, self.worker = self.worker, None
+        if worker is not None:
+            self._drain.host.release(worker)
+
+    # What the host tells, on its thread
+
+    def came_back(self, worker: Worker, token: Token[Any], frame: _wire.Frame, descriptor: int | None) -> None:
+        """End a token as the worker says."""
+        drain = self._drain
+        seconds = frame.extra * 1e-9
+        drain.note_seconds(seconds)
+        if frame.kind == _RESULT and descriptor is None and token._hold is None and not drain.generator:
+            drain.complete(token, worker, frame.payload, seconds)
+            return
+        if drain.generator:
+            token.steps = worker.page.word[_page.STEPS]
+        if worker.lent and worker.begun == frame.number:  # else it is the turn of one that it has begun since
+            drain.take_turn_back(worker)
+        drain.settle(token, worker, frame, descriptor)
+
+    def came_to_nothing(self, worker: Worker, token: Token[Any], error: BaseException) -> None:
+        """End a token whose answer cannot be taken."""
+        if not token._done:
+            self._drain._note_begun(token, worker)
+            self._place.failed(token, error)
+
+    def go_on(self, worker: Worker) -> None:
+        """Take note of which token the worker is at, and send it more."""
+        with worker.hand:
+            number = next(iter(list(worker.inflight)), 0)
+            token = worker.inflight.get(number)
+            if token is not None and token.started_at is None and not token._done:
+                self._drain.begin(token, worker, number, self._place.system.clock())
+        self.feed()
+
+    def take_back(self, unbegun: Iterable[Any]) -> None:
+        """Put tokens back that the worker has not begun: one before them takes long."""
+        self._drain.note_seconds(_SECONDS_AT_ONCE)
+        self._drain.take_back(unbegun)
+
+    def worker_lost(self, worker: Worker, begun: list[Any], unbegun: list[Any]) -> None:
+        """End the token that a worker ran as it died, and get another worker for the rest."""
+        drain = self._drain
+        drain.take_turn_back(worker)
+        for token in begun:
+            drain.lost(token, worker)
+        drain.take_back(unbegun)
+        self.worker = None
+        if self.at_work:
+            new = drain.host.acquire(self)
+            if new is not None:
+                drain.host.call_soon(lambda: self.assigned(new))
