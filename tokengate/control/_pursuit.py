@@ -47,7 +47,9 @@ class Kill:
             drain = process_drain(token)
             worker = None if drain is None else drain.worker_of(token)
             if worker is None or token._place.abandon(token, self.reason) is None:
-                if token._cancel(self.reason):
+                # What was taken out of a process's hand has ended there and then, since it was to.
+                ours = token.state is TokenState.TERMINATED and token._cancel_requested == self.reason
+                if token._cancel(self.reason) or (ours and token.started_at is None):
                     self.outcome = outcome(token, "terminated", "it never ran")
             elif token.state is TokenState.TERMINATED:
                 # One that its process had not begun was only taken out of its hand; one that had just come to its end
