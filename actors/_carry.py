@@ -8,12 +8,11 @@ class of process actors has the child's base class. On the way back they are exc
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import logging
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import Context, ContextVar
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -256,29 +255,29 @@ def plain_arguments(args: tuple[Any, ...]) -> bytes | None:
 
 
 def function_for(
-    carrier: Carrier, name: str, function: Any, *, generator: bool, context: Iterable[ContextVar[Any]]
+    system: ActorSystem, name: str, function: Any, *, generator: bool, context: Iterable[ContextVar[Any]]
 ) -> bytes:
     """Return a function as a child gets it.
 
     Raises:
         NotPicklable: it cannot be pickled, or something that it refers to.
     """
-    item = (name, function, generator, tuple(context))
     try:
-        parcel = carrier.pack(item)
-        return b"".join([*parcel.pieces]) if not parcel.buffers else cloudpickle.dumps(item)
+        parcel = Carrier(system, in_band=True).pack((name, function, generator, tuple(context)))
     except Exception as error:
         raise NotPicklable(f"'{name}' cannot go to a child process: {cause(error)}") from error
+    return b"".join(parcel.pieces)
 
 
-def not_picklable(operation: str, args: Iterable[Any], kwargs: dict[str, Any], error: BaseException) -> NotPicklable:
+def not_picklable(
+    system: ActorSystem, operation: str, args: Iterable[Any], kwargs: Mapping[str, Any], error: BaseException
+) -> NotPicklable:
     """Say which argument of a call cannot be pickled."""
-    for name, value in [
-        *((f"argument {n}", one) for n, one in enumerate(args)),
-        *((f"argument '{k}'", v) for k, v in kwargs.items()),
-    ]:
+    named = [(f"argument {number}", value) for number, value in enumerate(args)]
+    named.extend((f"argument '{name}'", value) for name, value in kwargs.items())
+    for name, value in named:
         try:
-            cloudpickle.dumps(value)
+            Carrier(system).pack(value)
         except BaseException as own:
             kind = type(value).__qualname__
             return NotPicklable(f"{name} of {operation}, a {kind}, cannot go to a child process: {cause(own)}")

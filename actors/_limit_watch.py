@@ -15,6 +15,7 @@ import trio
 from actors._child import _page
 from actors._exceptions import LimitExceeded, PlatformWarning
 from actors._limits import UNITS
+from actors._process_state import cpu_seconds
 from actors._token import Token
 
 if TYPE_CHECKING:
@@ -121,14 +122,12 @@ class LimitWatch:
             left = limits.wall_time - used
         if (limits.cpu_time is not None or limits.memory is not None) and worker.begun == watched.number:
             try:
-                process = psutil.Process(worker.pid)
                 if limits.cpu_time is not None:
-                    times = process.cpu_times()
-                    used = times.user + times.system - worker.page.word[_page.CPU_BEFORE] * 1e-9
+                    used = (cpu_seconds(worker.pid) or 0.0) - worker.page.word[_page.CPU_BEFORE] * 1e-9
                     if used >= limits.cpu_time:
                         return self._exceeded(watched, "cpu_time", limits.cpu_time, used)
                 if limits.memory is not None:
-                    memory = process.memory_info().rss
+                    memory = psutil.Process(worker.pid).memory_info().rss
                     if memory > limits.memory:
                         return self._exceeded(watched, "memory", limits.memory, memory)
             except psutil.Error:
@@ -145,6 +144,7 @@ class LimitWatch:
             name,
             most,
         )
-        if watched.drain.is_at(token, worker):
-            worker.kill(error)
+        running = watched.drain.arrested(token)
+        if running is not None:
+            running.kill(error)
         return _LOOK_SECONDS

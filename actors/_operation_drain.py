@@ -71,7 +71,7 @@ class OperationDrain(ProcessDrain):
             worker = slot.worker
             if only is not None and (worker is None or not worker.number_of(only)):
                 continue
-            if only is not None and not self._shall_kill(worker, only):  # type: ignore[arg-type]
+            if only is not None and self.arrested(only) is None:
                 tokens.append(only)
                 continue
             slot.leave()
@@ -80,26 +80,9 @@ class OperationDrain(ProcessDrain):
                 continue
             worker.doomed = True
             self.take_turn_back(worker)
-            if only is not None:
-                tokens.append(only)
-                self.take_back(one for one in worker.revoke() if one is not only)
-            else:
-                tokens.extend(tokens_of(worker))
+            tokens.extend(tokens_of(worker) if only is None else [only])
             worker.kill()
         return [], tokens
-
-    def _shall_kill(self, worker: Worker, token: Token[Any]) -> bool:
-        """Stop a worker, and tell whether it runs a token; if not, that is taken out of its hand, and it goes on."""
-        with worker.hand:
-            worker.halt()
-            runs = worker.is_at(worker.number_of(token))
-            unbegun = worker.revoke()
-            if not runs and not worker.stopped:
-                worker.go_on()
-        self.take_back(one for one in unbegun if one is not token)
-        if not runs:
-            self.host.call_soon(lambda: self.go_on(worker))
-        return runs
 
     def go_on(self, worker: Worker) -> None:
         holder = worker.holder
@@ -147,7 +130,7 @@ class OperationDrain(ProcessDrain):
             return []
         if self._carried is None:
             self._carried = _carry.function_for(
-                worker.carrier, token.operation, token._call, generator=self.generator, context=self.context
+                self.place.system, token.operation, token._call, generator=self.generator, context=self.context
             )
         return [_wire.pack(_wire.FUNCTION, 0, self.key, self._carried)]
 
@@ -166,7 +149,7 @@ class OperationDrain(ProcessDrain):
             item = (token.args, dict(token.kwargs), self.context_of(token), level)
             return worker.frame(_wire.CALL, number, self.key, item)
         except Exception as error:
-            raise _carry.not_picklable(token.operation, token.args, dict(token.kwargs), error) from error
+            raise _carry.not_picklable(self.place.system, token.operation, token.args, token.kwargs, error) from error
 
 
 class OperationSlot(Drainer):

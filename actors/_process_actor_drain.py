@@ -184,7 +184,7 @@ class ActorDrain(ProcessDrain):
         """Say what cannot go to the process of the instance."""
         place = self.place
         if what == _wire.MAKE:
-            return _carry.not_picklable(place.actor_class.__name__, place.args, place.kwargs, error)
+            return _carry.not_picklable(place.system, place.actor_class.__name__, place.args, place.kwargs, error)
         part = "the function of a visit" if what == _wire.VISIT else "an error"
         return NotPicklable(f"{part} cannot go to the process of actor '{place.path}': {_carry.cause(error)}")
 
@@ -358,7 +358,7 @@ class ActorSlot(Drainer):
             pieces = worker.frame(_wire.ACTOR, number, what, item)
         except BaseException as error:
             _carry.reraise_ctrl_c(error)
-            problem = _carry.not_picklable(token.operation, token.args, dict(token.kwargs), error)
+            problem = _carry.not_picklable(place.system, token.operation, token.args, token.kwargs, error)
             problem.__cause__ = error
             token._finish(TokenState.FAILED, error=problem)
             _logger.info("Exception returned from %s to caller:", place.ref, exc_info=problem)
@@ -403,7 +403,7 @@ class ActorSlot(Drainer):
             token._cancel_requested = "its timer or watch has ended"
             raise TokenInterrupt(token._cancel_requested)
         context, level = self._drain.context_of(token), _carry.log_level()
-        return _wire.HANDLE, (path, token.args, dict(token.kwargs), 0, context, level)
+        return _wire.HANDLE, (path, token.args, dict(token.kwargs), context, level)
 
     @_in_turn
     def settled(self, crash: BaseException | None) -> None:

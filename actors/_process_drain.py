@@ -225,21 +225,18 @@ class ProcessDrain(abc.ABC):
 
         self.host.call_soon(look)
 
-    def is_at(self, token: Token[Any], worker: Worker) -> bool:
-        """Stop a worker, and tell whether it runs a token; if it does not, it goes on."""
-        with worker.hand:
-            worker.halt()
-            if worker.is_at(worker.number_of(token)):
-                return True
-            if not worker.stopped:
-                worker.go_on()
-            return False
-
     def arrest(self, token: Token[Any]) -> bool:
-        """Stop the process of a token; if that has not begun it, it is taken back."""
+        return self.arrested(token) is not None
+
+    def arrested(self, token: Token[Any]) -> Worker | None:
+        """Stop the process of a token, and take back what it has in hand and has not begun.
+
+        Returns:
+            the process, stopped, if it runs the token; None when it does not, or not any more: then it goes on.
+        """
         found = self._found(token)
         if found is None:
-            return False
+            return None
         worker, number = found
         with worker.hand:
             worker.halt()
@@ -248,9 +245,10 @@ class ProcessDrain(abc.ABC):
             if not runs and not worker.stopped:
                 worker.go_on()
         self.take_back(unbegun)
-        if not runs:
-            self.host.call_soon(lambda: self.go_on(worker))
-        return runs
+        if runs:
+            return worker
+        self.host.call_soon(lambda: self.go_on(worker))
+        return None
 
     def listen_for(self, token: Token[Any], timeout: float | None) -> None:
         """Wait a moment for a token on the calling thread, if nobody else does and its worker has nothing else."""

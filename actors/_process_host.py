@@ -22,7 +22,7 @@ from actors import _carry
 from actors._blocking import refuse_waits
 from actors._child import _wire
 from actors._deadlines import Deadline, Deadlines
-from actors._exceptions import ActorDead, NotPicklable, WorkerDied
+from actors._exceptions import NotPicklable, WorkerDied
 from actors._fork_server import ForkServer
 from actors._listening import READ, WRITE, Listening, new_listening
 from actors._requests import Requests
@@ -135,7 +135,7 @@ class ProcessHost:
             self._wake()  # it may sleep for ever
 
     def lend(self, by: int) -> None:
-        """Let one more worker be at work while one is paused (1), or no longer (-1)."""
+        """Let one more worker be at work while the token of one is paused, or waits (1), or no longer (-1)."""
         self.pool.lend(by)
         self.call_soon(self.fill)
 
@@ -311,18 +311,12 @@ class ProcessHost:
             folder = os.getcwd()
         except OSError:  # it was removed
             folder = ""
-        levels = [_carry.log_level()]
-        levels.extend(
-            one.level
-            for one in list(logging.root.manager.loggerDict.values())
-            if isinstance(one, logging.Logger) and one.level
-        )
         return {
             "path": [entry or folder for entry in sys.path],
             "argv": list(sys.argv),
             "cwd": folder,
             "gate": self.system.name,
-            "level": min(levels),
+            "level": _carry.log_level(),
         }
 
     def _not_made(self, why: str, worker: Worker | None) -> None:
@@ -521,7 +515,8 @@ class ProcessHost:
             unexpected = worker.fell or not worker.doomed
             holder = self.pool.gone(worker, died=unexpected)
             if unexpected and not worker.is_ready:
-                self._put_off(f"{worker.how_it_died()} before it was ready{_indented(worker.last_words())}")
+                told = [f"{worker.how_it_died()} before it was ready", worker.last_words()]
+                self._put_off(": ".join(filter(None, told)))
             unbegun = worker.revoke()
             begun = [
                 waits for number in list(worker.inflight) if (waits := worker.inflight.pop(number, None)) is not None
@@ -581,12 +576,3 @@ def died_error(worker: Worker, what: str) -> BaseException:
     if written:
         error.add_note(f"What process {worker.pid} wrote as it died:\n{written}")
     return error
-
-
-def _indented(text: str) -> str:
-    return f": {text.strip()}" if text.strip() else ""
-
-
-def closed_error(path: str) -> ActorDead:
-    """Return the error of what was to be sent to a process after the gate's end."""
-    return ActorDead(f"actor '{path}' was ended with its gate")

@@ -20,7 +20,10 @@ if sys.platform == "linux":
         return chr(stat[at])
 
     def cpu_seconds(pid: int) -> float | None:
-        """Return how much processor time a process has used; None when there is none."""
+        """Return how much processor time a process has used; None when there is none.
+
+        What psutil tells has steps of 10 ms here.
+        """
         try:
             return time.clock_gettime(~pid << 3 | 2)  # its clock, as clock_getcpuclockid(3) has it
         except OSError:

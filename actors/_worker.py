@@ -9,7 +9,8 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -125,22 +126,19 @@ class Worker:
         self._frames = _wire.Frames()
         self.events = 0  # what the host waits for on the stream
         self.hearing = threading.RLock()  # held by who reads the stream, and settles what it says
-        self._opened: list[Callable[[], object]] = []
-        ours: list[int] = []
-        theirs: list[int] = []
-        try:
-            self.stream, stream = socket.socketpair()
-            self.files, files = socket.socketpair()
+        with ExitStack() as undo:
+            self.stream, stream = _pair(undo)
+            self.files, files = _pair(undo)
             reading, stack = os.pipe()
-            self._stack = RemoteStack(reading)
+            undo.callback(os.close, reading)
+            undo.callback(os.close, stack)
             page = unnamed_file("tokengate-page")
-            self.descriptors = [stream.detach(), files.detach(), page, stack]
+            undo.callback(os.close, page)
             os.ftruncate(page, _page.SIZE)
             self.page = Page(page)
-        except BaseException:
-            for descriptor in (*ours, *theirs):
-                os.close(descriptor)
-            raise
+            undo.pop_all()
+        self.descriptors = [stream.detach(), files.detach(), page, stack]
+        self._stack = RemoteStack(reading)
         self.stream.setblocking(False)
         self._poll = select.poll()
         self._poll.register(self.stream, select.POLLIN)
@@ -380,26 +378,14 @@ class Worker:
             self.dead = True
         self.exit_code = code
 
-    def _send_alone(self, number: int) -> bool:
-        """Send a signal to the process, and not to those that it has started; tell whether it was there."""
+    def _signal(self, number: int, *, alone: bool = False) -> bool:
+        """Send a signal to the process, and unless `alone` to all that it has started; tell whether it was there."""
         with self._lock:
             if self.dead or not self.pid:
                 return False
             try:
-                os.kill(self.pid, number)
-            except ProcessLookupError:
-                return False
-            return True
-
-    def _signal(self, number: int) -> bool:
-        with self._lock:
-            if self.dead or not self.pid:
-                return False
-            try:
-                os.killpg(self.pid, number)
-            except ProcessLookupError:
-                return False
-            except PermissionError:  # macOS says so of a group that has only zombies left
+                (os.kill if alone else os.killpg)(self.pid, number)
+            except (ProcessLookupError, PermissionError):  # macOS says the latter of a group that has only zombies left
                 return False
             return True
 
@@ -419,7 +405,7 @@ class Worker:
         """
         if self.stopped:
             return self.stack_at_stop
-        return self._stack.ask(self.pid, self._send_alone, seconds)
+        return self._stack.ask(self.pid, lambda number: self._signal(number, alone=True), seconds)
 
     def stack_quickly(self) -> None:
         """Keep where it is, just before it is stopped."""
@@ -453,3 +439,11 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"<Worker {self.number}, process {self.pid}>"
+
+
+def _pair(undo: ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Return two connected sockets, which are closed if the rest does not come about."""
+    ours, theirs = socket.socketpair()
+    undo.enter_context(ours)
+    undo.enter_context(theirs)
+    return ours, theirs

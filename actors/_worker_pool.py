@@ -16,7 +16,7 @@ from actors._worker import Worker
 # Seconds between two looks at the memory of a worker that is to be retired when it has grown.
 _MEMORY_SECONDS: Final = 0.1
 
-# Workers that may be made beyond the pool's size for those that an operator has paused.
+# Workers that may be made beyond the pool's size for those whose tokens are paused, or wait for others.
 _MOST_LENT: Final = 64
 
 
@@ -120,7 +120,7 @@ class WorkerPool:
         self._starting = 0
         self._busy = 0  # workers that run tokens of operations
         self._owned = 0  # workers that are actors'
-        self._lent = 0  # of the busy ones, those that an operator has paused
+        self._lent = 0  # of the busy ones, those whose token is paused, or waits
         self._started = 0
         self._died = 0
         self._looked: dict[Worker, float] = {}
@@ -253,7 +253,7 @@ class WorkerPool:
         return len(self._idle) > self.config.spares
 
     def lend(self, by: int) -> None:
-        """Let one more worker be at work while one is paused (1), or no longer (-1)."""
+        """Let one more worker be at work while the token of one is paused, or waits (1), or no longer (-1)."""
         with self._lock:
             self._lent += by
 

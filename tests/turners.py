@@ -63,6 +63,9 @@ class IoTurner(IoActor):
         return await turn_and_await(door)
 
 
+# These stand by themselves: a child that needed this module for `turn` would have to import all of it.
+
+
 @token(affinity="process")
 def process_operation(door: Door) -> str:
     door.reached.set()

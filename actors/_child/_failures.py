@@ -71,6 +71,7 @@ def _is_plain(error: BaseException) -> bool:
 
 
 def text_of(error: BaseException) -> str:
+    """Return the text of an error, whatever its class does."""
     try:
         return str(error)
     except BaseException as problem:

@@ -27,7 +27,7 @@ from ._parcel import INLINE
 from ._pickling import Packer
 from ._records import GateHandler
 from ._stage import Stage
-from ._steps import Steps, stop_self
+from ._steps import Steps
 from ._wire import Frame
 
 _BEGUN: Final = _page.BEGUN
@@ -78,7 +78,7 @@ class Worker:
         stop: stops this process.
     """
 
-    def __init__(self, link: Link, stop: Callable[[], object] = stop_self) -> None:
+    def __init__(self, link: Link, stop: Callable[[], object]) -> None:
         self._link = link
         self._word = link.page.word
         self._steps = Steps(link, stop)

@@ -62,9 +62,8 @@ class Stage:
         path: tuple[str, ...],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        _token: int,
-        values: Any = (),
-        level: int | None = None,
+        values: Any,
+        level: int | None,
     ) -> Any:
         self._crash = None
         if level is not None and level != self._log.wanted:

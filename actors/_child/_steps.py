@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import signal
 from collections.abc import Callable, Generator
 from threading import get_ident
 from typing import Any, Final
@@ -20,11 +19,6 @@ _CANCEL: Final = _page.CANCEL
 _STOP_CALL: Final = _page.STOP_CALL
 
 
-def stop_self() -> None:
-    """Stop this process until somebody lets it go on."""
-    signal.raise_signal(signal.SIGSTOP)
-
-
 class Steps:
     """Counts the steps of the running call, and stops or ends it where the gate wants it.
 
@@ -33,7 +27,7 @@ class Steps:
         stop: stops this process.
     """
 
-    def __init__(self, link: Link, stop: Callable[[], object] = stop_self) -> None:
+    def __init__(self, link: Link, stop: Callable[[], object]) -> None:
         self.number = 0  # of the running call; 0 outside of any
         self.generator: Generator[Any, Any, Any] | None = None  # whose steps are taken
         self.plain = True  # whether it is one of a plain function

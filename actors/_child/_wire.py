@@ -29,7 +29,7 @@ REPLY: Final = 5  # number of the request that it answers; extra: 0 for a value,
 
 # What is wanted of an actor: the `extra` of `ACTOR`, and the payload.
 MAKE: Final = 1  # (class, args, kwargs, path, attributes that the gate has set): make the instance, and call `on_start`
-HANDLE: Final = 2  # (attribute path or (), args, kwargs, token id, and the rest of `CALL`): a call; () is `on_receive`
+HANDLE: Final = 2  # (attribute path or (), and then as `CALL`): a call; () is `on_receive`
 GET: Final = 3  # (attribute path,)
 SET: Final = 4  # (attribute path, value)
 END: Final = 5  # (): call `on_stop`

@@ -164,6 +164,14 @@ def test_an_argument_that_cannot_be_pickled_is_named(gate: Gate) -> None:
     assert apply(abs, -1) == 1
 
 
+def test_an_argument_that_only_crosses_by_exchange_is_not_blamed_for_another(gate: Gate) -> None:
+    """A ref has a place with locks, and crosses as its path; the lock beside it does not."""
+    failed = apply.submit(print, gate.find("spawned"), threading.Lock()).exception(LIMIT)
+
+    assert isinstance(failed, NotPicklable)
+    assert "argument 2 of apply, a lock" in str(failed)
+
+
 def test_a_function_that_cannot_be_pickled_fails_each_of_its_tokens(gate: Gate) -> None:
     """The error says what it refers to."""
     lock = threading.Lock()

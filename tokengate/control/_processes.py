@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
-import psutil
 import trio
 
 from actors import Place, ProcessDrain, ProcessStatistics, Token
+from actors._process_state import cpu_seconds
 from tokengate.control._aside import Aside
 from tokengate.control.messages import Processes, TokenProcess
 
@@ -55,7 +53,7 @@ async def process_of(token: Token[Any]) -> tuple[TokenProcess | None, float | No
         figures.open_files,
         figures.children,
     )
-    return shown, await cpu_share(lambda: _cpu_seconds(figures.pid))
+    return shown, await cpu_share(lambda: cpu_seconds(figures.pid))
 
 
 async def cpu_share(used: Callable[[], float | None]) -> float | None:
@@ -66,26 +64,6 @@ async def cpu_share(used: Callable[[], float | None]) -> float | None:
     if before is None or after is None or elapsed <= 0:
         return None
     return max(0.0, (after - before) / elapsed)
-
-
-if sys.platform == "linux":
-
-    def _cpu_seconds(pid: int) -> float | None:
-        """Return how much processor time a process has used; what psutil tells has steps of 10 ms here."""
-        try:
-            return time.clock_gettime(~pid << 3 | 2)  # its clock, as clock_getcpuclockid(3) has it
-        except OSError:
-            return None
-
-else:
-
-    def _cpu_seconds(pid: int) -> float | None:
-        """Return how much processor time a process has used."""
-        try:
-            times = psutil.Process(pid).cpu_times()
-        except psutil.Error:
-            return None
-        return times.user + times.system
 
 
 def pool_of(figures: ProcessStatistics | None) -> Processes | None:

@@ -100,7 +100,7 @@ def make(child: Child, cls: type[Any] = Counter, *args: Any, **kwargs: Any) -> i
 
 
 def handle(child: Child, path: tuple[str, ...], *args: Any, **kwargs: Any) -> int:
-    return child.act(_wire.HANDLE, path, args, kwargs, 0, None, None)
+    return child.act(_wire.HANDLE, path, args, kwargs, None, None)
 
 
 def failure(child: Child, frame: Frame) -> _wire.Failure:
@@ -274,7 +274,7 @@ def test_each_message_has_a_context_of_its_own(child: Child) -> None:
     """With the values that have come with it."""
     make(child)
     handle(child, ("tenant_of",))
-    child.act(_wire.HANDLE, ("tenant_of",), (), {}, 0, ((Named("tenant"), "acme"),), None)
+    child.act(_wire.HANDLE, ("tenant_of",), (), {}, ((Named("tenant"), "acme"),), None)
     handle(child, ("tenant_of",))
 
     assert child.run_results() == {1: None, 2: "none", 3: "acme", 4: "none"}
@@ -283,7 +283,7 @@ def test_each_message_has_a_context_of_its_own(child: Child) -> None:
 def test_a_message_brings_the_level_of_log_records(child: Child) -> None:
     """None leaves it."""
     make(child)
-    child.act(_wire.HANDLE, ("add",), (), {}, 0, None, logging.DEBUG)
+    child.act(_wire.HANDLE, ("add",), (), {}, None, logging.DEBUG)
     handle(child, ("add",))
     child.run()
 
