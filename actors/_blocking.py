@@ -1,38 +1,45 @@
-"""Whose code runs on this thread, and who has to know when it waits, so that others are not held up."""
+"""The turns that run on each thread, and what is told when one of them waits, so that no other is held up."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from actors._mailbox import Drainer
+    from actors._place import Place
 
 
-class Concerned(Protocol):
-    """Who has to know when a step waits: the dispatcher that lends the thread, the place that gave the turn."""
+class Lender(Protocol):
+    """What lends its threads to steps: a dispatcher."""
 
-    def step_waits(self) -> None: ...
+    def step_waits(self, *, paused: bool = False) -> None:
+        """Take note that the step on the calling thread waits; raise `DeadlockError` if no more threads may wait."""
 
-    def step_resumes(self) -> None: ...
+    def step_resumes(self) -> None:
+        """Take note that it goes on."""
 
 
 class _Local(threading.local):
     def __init__(self) -> None:
-        self.lender: Concerned | None = None
+        self.lender: Lender | None = None
         self.refusal = ""  # why nothing is to be waited for on this thread
-        self.turns: list[Concerned] = []  # the innermost last: a direct call is a turn within its caller's
+        # (place, drainer that has its turn), the innermost last: a direct call is a turn within its caller's
+        self.turns: list[tuple[Place, Drainer]] = []
 
 
 _local = _Local()
 
 
-def lend_this_thread(lender: Concerned) -> None:
+def lend_this_thread(lender: Lender) -> None:
     """Have `lender` told whenever code on the current thread waits for another token."""
     _local.lender = lender
 
 
 def refuse_waits(thread: str) -> None:
-    """Have whoever would wait on the current thread told that nothing may: others wait for it."""
+    """Refuse every wait on the current thread from now on: others wait for it."""
     _local.refusal = thread
 
 
@@ -41,34 +48,54 @@ def refusal() -> str:
     return _local.refusal
 
 
-def begin_turn(turn: Concerned) -> None:
-    """Say that what runs on the current thread from now on is the turn of `turn`."""
-    _local.turns.append(turn)
+def begin_turn(place: Place, drainer: Drainer) -> int:
+    """Say that what runs on the current thread from now on is a turn of `place`; return what ends it."""
+    turns = _local.turns
+    while turns and not turns[-1][1].at_work:
+        turns.pop()  # one whose end was interrupted
+    turns.append((place, drainer))
+    return len(turns) - 1
 
 
-def end_turn() -> None:
-    """Undo the latest `begin_turn`."""
-    _local.turns.pop()
+def end_turn(depth: int) -> None:
+    """Undo a `begin_turn`, and all that came after it."""
+    del _local.turns[depth:]
 
 
-def current_turn() -> Concerned | None:
-    """Return whose code the current thread runs: the innermost turn, or None."""
-    return _local.turns[-1] if _local.turns else None
+def current_turn() -> Place | None:
+    """Return the place whose code the current thread runs: that of the innermost turn, or None."""
+    return _local.turns[-1][0] if _local.turns else None
 
 
-def in_turn_of(turn: Concerned) -> bool:
-    """Tell whether the current thread runs code of `turn`, directly or further out."""
-    return turn in _local.turns
+def turns_of(place: Place) -> int:
+    """Return how many turns of `place` the current thread is in."""
+    return sum(its is place and drainer.at_work for its, drainer in _local.turns)
+
+
+def depth_of_turns() -> int:
+    """Return how many turns the current thread is in, one within the other."""
+    return len(_local.turns)
 
 
 @contextmanager
-def blocking() -> Generator[None]:
-    """Mark a stretch of code in which the current thread waits for others; all turns on it wait then."""
-    concerned = [*_local.turns] if _local.lender is None else [_local.lender, *_local.turns]
-    for one in concerned:
-        one.step_waits()
+def blocking(*, paused: bool = False) -> Generator[None]:
+    """Mark a stretch of code in which the current thread waits for others; all turns on it wait then.
+
+    Args:
+        paused: whether an operator holds the step, which then waits for no token.
+
+    Raises:
+        DeadlockError: so many steps wait already that no thread is left for what this one would wait for.
+    """
+    lender, turns = _local.lender, [turn for turn in _local.turns if turn[1].at_work]
     try:
+        if lender is not None:
+            lender.step_waits(paused=paused)
+        for place, drainer in turns:
+            place.step_waits(drainer)
         yield
     finally:
-        for one in concerned:
-            one.step_resumes()
+        for place, drainer in turns:
+            place.step_resumes(drainer)
+        if lender is not None:
+            lender.step_resumes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from inspect import iscoroutine
 from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, cast
@@ -47,20 +47,30 @@ class CpuDrain:
         self.throughput_deadline = throughput_deadline
         self.slots: set[CpuSlot] = set()
 
-    def wake(self) -> None:
+    def new_drainer(self) -> CpuSlot:
         slot = CpuSlot(self)
         self.slots.add(slot)
-        self.dispatcher.submit(slot)
+        return slot
+
+    def wake(self, slot: CpuSlot) -> None:
+        slot.send()
+
+    def recover(self, drainers: Iterable[Drainer]) -> None:
+        unsent = [slot for slot in drainers if isinstance(slot, CpuSlot) and slot.waits_for_thread]
+        queued = set(self.dispatcher.waiting()) if unsent else ()
+        for slot in unsent:
+            if slot not in queued:
+                slot.send()
 
     def control_arrived(self, _signal: Signal, /) -> None:
         """See that it is noticed: a slot at work looks between every two steps, one that is parked does not."""
         for slot in list(self.slots):
-            slot.unpark()
+            slot.send()
 
     def handle_here(self, signal: Signal, /) -> bool:
-        if not self.place.mailbox.enter_idle():
-            return False
         slot = CpuSlot(self)
+        if not self.place.mailbox.enter_idle(slot):
+            return False
         self.slots.add(slot)
         slot.handle_here(signal)
         return True
@@ -77,6 +87,9 @@ class CpuDrain:
 
     def running(self) -> list[Token[Any]]:
         return [token for slot in list(self.slots) if (token := slot.token) is not None]
+
+    def has_taken(self, token: Token[Any]) -> bool:
+        return any(slot.token is token for slot in list(self.slots))
 
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
         threads, tokens = [], []
@@ -105,7 +118,7 @@ class CpuDrain:
 class CpuSlot(Drainer):
     """One drainer at work: it has the place's next token, or one whose generator has steps left."""
 
-    __slots__ = ("_drain", "_lent", "_parked", "_place", "_steps", "thread", "token")
+    __slots__ = ("_drain", "_lent", "_place", "_steps", "_ticket", "thread", "token")
 
     def __init__(self, drain: CpuDrain) -> None:
         super().__init__()
@@ -115,8 +128,9 @@ class CpuSlot(Drainer):
         self.token: Token[Any] | None = None
         self.thread: threading.Thread | None = None  # while it runs a quantum
         self._lent = False  # whether it has given its turn away, since its token is paused between two steps
-        # One ticket while it is parked; whoever takes it sends the slot to a thread again.
-        self._parked: list[None] | None = None
+        # One ticket while it waits for a thread, or is parked. The thread that takes it runs the slot, however often
+        # the slot was sent.
+        self._ticket: list[None] = [None]
 
     @property
     def steps(self) -> Generator[Any, Any, Any] | None:
@@ -125,12 +139,16 @@ class CpuSlot(Drainer):
 
     def run(self, thread: threading.Thread) -> bool:
         """Work for one quantum: a number of steps, or a time."""
+        try:
+            self._ticket.pop()
+        except IndexError:
+            return False  # it was sent twice
         if not self.at_work:
             self._take_turn_back()
             self._drop_steps()
             return False
         self.thread = thread
-        begin_turn(self._place)
+        turn = begin_turn(self._place, self)
         try:
             return self._run_quantum()
         except TokenInterrupt as error:  # Python 3.11: one that came as its step was just over
@@ -142,6 +160,7 @@ class CpuSlot(Drainer):
                         after_step(self.token._hold)
                 self._drop_steps()
                 self._fail(self.token, error)
+            self._ticket.append(None)
             return True
         except BaseException as error:
             # A bug of the runtime, not of user code, whose exceptions end in its token. Nobody shall hang for it.
@@ -152,19 +171,21 @@ class CpuSlot(Drainer):
             self._place.mailbox.dismiss(self)
             return False
         finally:
-            end_turn()
+            end_turn(turn)
 
     def handle_here(self, signal: Signal) -> None:
         """Handle a signal on a thread that is not the dispatcher's, and leave."""
+        self._ticket.clear()
         self.thread = threading.current_thread()
-        begin_turn(self._place)
+        turn = begin_turn(self._place, self)
         try:
             self._handle(signal)
         finally:
-            end_turn()
+            end_turn(turn)
             self.thread = None
             if isinstance(self._place, ActorPlace) and self._place.draining:
-                self._drain.dispatcher.submit(self)  # something has come in between
+                self._ticket.append(None)
+                self.send()  # something has come in between
             else:
                 self._drain.slots.discard(self)
                 self._place.mailbox.dismiss(self)
@@ -205,6 +226,7 @@ class CpuSlot(Drainer):
                 mailbox.let_senders_in()
                 break
         self.thread = None
+        self._ticket.append(None)
         return True
 
     def _leave(self) -> bool:
@@ -302,30 +324,31 @@ class CpuSlot(Drainer):
             return True
         if not self._lent:
             self._lent = True
-            self._place.step_waits()
+            self._place.step_waits(self)
         self.thread = None
         mailbox = self._place.mailbox
         # From here on another thread may run the slot, as soon as there is a ticket; so the ticket comes first, then
         # the looks at what would have the slot run again.
-        self._parked = [None]
-        hold.released.add_done_callback(self.unpark)
+        self._ticket.append(None)
+        hold.released.add_done_callback(self.send)
         if mailbox.signals():
-            self.unpark()
+            self.send()
         return False
 
-    def unpark(self, _reply: object = None) -> None:
-        """Send the slot to a thread again, if it is parked; of several who do, one does it."""
-        try:
-            if self._parked:
-                self._parked.pop()
-                self._drain.dispatcher.submit(self)
-        except IndexError:
-            pass  # somebody was faster
+    def send(self, _reply: object = None) -> None:
+        """Send the slot to a thread, if it waits for one or is parked; sent more than once, it is run once."""
+        if self._ticket:
+            self._drain.dispatcher.submit(self)
+
+    @property
+    def waits_for_thread(self) -> bool:
+        """Whether it is to go on, and no thread has it."""
+        return bool(self._ticket) and not self._lent
 
     def _take_turn_back(self) -> None:
         if self._lent:
             self._lent = False
-            self._place.step_resumes()
+            self._place.step_resumes(self)
 
     def _fail(self, token: Token[Any], error: BaseException) -> None:
         """End a token whose code raised; one that was ended before its code began had no arguments left for it."""

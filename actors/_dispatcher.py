@@ -11,6 +11,7 @@ from typing import Protocol
 import attrs
 
 from actors._blocking import lend_this_thread
+from actors._exceptions import DeadlockError
 from actors._run_queue import RunQueue
 
 _logger = logging.getLogger("tokengate.actors")
@@ -27,8 +28,11 @@ class Runnable(Protocol):
         ...
 
 
-# Threads beyond the dispatcher's size, at most; those that are abandoned do not count.
+# Threads beyond the dispatcher's size for steps that block unseen, at most.
 _MAX_SPARES = 64
+
+# Steps that wait for other tokens, or are paused, each of which has a thread beside these.
+MAX_WAITING = 1_000
 
 
 @attrs.frozen
@@ -42,12 +46,28 @@ class DispatcherStatistics:
     runnable: int
 
 
-def join_threads(threads: Collection[threading.Thread], deadline: float) -> list[str]:
-    """Wait for threads to end, but not for the current one; return the names of those that have not by the deadline."""
+def join_threads(
+    threads: Collection[threading.Thread], deadline: float, waiters: Collection[threading.Thread] = ()
+) -> list[str]:
+    """Wait for threads to end, but not for the current one; return the names of those that have not by the deadline.
+
+    Args:
+        threads: they; one that was never started counts as ended.
+        deadline: in seconds of `time.monotonic`.
+        waiters: threads that wait for the caller, and so cannot end before it returns.
+    """
     for thread in threads:
-        if thread is not threading.current_thread():
+        if thread is not threading.current_thread() and thread not in waiters and thread.ident is not None:
             thread.join(max(0.0, deadline - time.monotonic()))
     return sorted(thread.name for thread in threads if thread.is_alive())
+
+
+def start_again(thread: threading.Thread) -> None:
+    """Start a thread whose start was interrupted, if it has not begun after all."""
+    try:
+        thread.start()
+    except RuntimeError:
+        pass  # it has
 
 
 class CpuThread(threading.Thread):
@@ -83,8 +103,8 @@ class CpuThread(threading.Thread):
 class Dispatcher:
     """A pool of threads over one queue of runnables.
 
-    As many threads as `size` are always free to run steps: for each that waits for another token, that blocks in
-    something else while there is work, or that is abandoned in code that cannot be ended, a spare is started.
+    As many threads as `size` are always free to run steps: for each that waits for another token or is paused, that
+    blocks in something else while there is work, or that is abandoned in code that cannot be ended, a spare is started.
 
     Args:
         name: prefix of the names of the threads.
@@ -101,7 +121,7 @@ class Dispatcher:
         self._queue: RunQueue[Runnable | None] = RunQueue()  # None: a thread shall look whether to go
         self._lock = threading.Lock()
         self._threads: set[CpuThread] = set()
-        self._waiting: set[threading.Thread] = set()  # whose step waits for another token
+        self._waiting: set[threading.Thread] = set()  # whose step waits for another token, or is paused
         self._stalled: set[CpuThread] = set()  # whose step uses no CPU time while there is work
         self._abandoned: set[CpuThread] = set()
         self._started = 0
@@ -121,11 +141,12 @@ class Dispatcher:
         with self._lock:
             self._fill()
 
-    def close(self, deadline: float) -> list[str]:
+    def close(self, deadline: float, waiters: Collection[threading.Thread] = ()) -> list[str]:
         """Let the threads finish their quantum and go.
 
         Args:
             deadline: when to stop waiting for them, in seconds of `time.monotonic`.
+            waiters: threads that wait for the caller, and so cannot end before it returns.
 
         Returns:
             names of the threads that were still at work then; they are daemons, and go when their code returns.
@@ -135,7 +156,7 @@ class Dispatcher:
             threads = list(self._threads)
         for _ in threads:
             self._queue.put(None)
-        return join_threads(threads, deadline)
+        return join_threads(threads, deadline, waiters)
 
     def disown(self) -> None:
         """Be closed in a forked child, which has none of the threads but the one that forked, if that is one."""
@@ -151,14 +172,24 @@ class Dispatcher:
                 self._abandoned.add(thread)
                 self._fill()
 
-    def step_waits(self) -> None:
+    def step_waits(self, *, paused: bool = False) -> None:
         with self._lock:
+            if len(self._waiting) >= MAX_WAITING and not paused:
+                raise DeadlockError(
+                    f"{MAX_WAITING:,} steps on the CPU threads of '{self._name}' wait for others or are paused, which "
+                    "is the limit; nest less deeply, or await in io operations, which hold no thread"
+                )
             self._waiting.add(threading.current_thread())
             self._fill()
 
     def step_resumes(self) -> None:
         with self._lock:
             self._waiting.discard(threading.current_thread())
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether one more step may wait, or be paused, without holding up others."""
+        return len(self._waiting) < MAX_WAITING
 
     def waiting(self) -> list[Runnable]:
         """Return the runnables that wait for a thread, the first to run first."""
@@ -181,6 +212,14 @@ class Dispatcher:
         with self._lock:
             self._fill(self.size + len(self._queue))
 
+    def recover(self) -> None:
+        """Start each thread that was not, and wake one for what is queued: a sender may have been interrupted."""
+        with self._lock:
+            unstarted = [thread for thread in self._threads if thread.ident is None]
+        for thread in unstarted:
+            start_again(thread)
+        self._queue.recover()
+
     def statistics(self) -> DispatcherStatistics:
         """Return the figures of this moment."""
         with self._lock:
@@ -195,18 +234,19 @@ class Dispatcher:
     def _fill(self, free: int | None = None) -> None:
         """Start threads until so many are free, by default as many as run steps at once; under the lock."""
         free = free or self.size
-        most = self.size + _MAX_SPARES + len(self._abandoned)
+        most = self.size + _MAX_SPARES + len(self._abandoned) + len(self._waiting - self._abandoned)
         while not self._closing and self._free() < free and len(self._threads) < most:
             thread = self._make_thread(self._main, f"{self._name}-{self._started}")
             self._started += 1
+            self._threads.add(thread)  # first: whatever interrupts this, it is joined if it has begun
             try:
                 thread.start()
             except RuntimeError as error:  # there are too many, or the interpreter exits
+                self._threads.discard(thread)
                 if not self._threads:
                     raise
                 _logger.warning("dispatcher '%s' goes on with fewer threads: %s", self._name, error)
                 return
-            self._threads.add(thread)
 
     def _free(self) -> int:
         return len(self._threads) - len(self._waiting | self._stalled | self._abandoned)

@@ -200,7 +200,9 @@ class Hold:
         """Block until the step may be taken that `may_step` has refused, with its leave, or the token is to end."""
         try:
             while True:
-                Reply.exception(self._released)
+                released = self._released
+                if not released.done():
+                    released._wait_in_thread(None, paused=True)
                 if self.may_step(counted=counted, parked=parked):
                     return
         except BaseException:  # Ctrl-C, in a direct call

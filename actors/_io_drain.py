@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextvars import Context, copy_context
 from inspect import isawaitable, iscoroutine
 from types import CoroutineType, GeneratorType
@@ -68,16 +68,22 @@ class IoDrain:
         self.parked: list[IoWorker] = []
         self.closed = False
 
-    def wake(self) -> None:
-        self.host.call_soon(self._wake)
-
-    def _wake(self) -> None:
-        if self.parked:
-            self.parked.pop().unpark()
-        else:
+    def new_drainer(self) -> IoWorker:
+        try:
+            worker = self.parked.pop()
+        except IndexError:
             worker = IoWorker(self)
             self.workers.add(worker)
-            self.host.start_task(worker.work, self.place.path)
+        worker.called = True
+        return worker
+
+    def wake(self, worker: IoWorker) -> None:
+        self.host.call_soon(worker.come)
+
+    def recover(self, drainers: Iterable[Drainer]) -> None:
+        for worker in drainers:
+            if isinstance(worker, IoWorker) and worker.called:
+                self.wake(worker)
 
     def control_arrived(self, signal: Signal, /) -> None:
         if isinstance(signal, Stop) and not signal.drain:
@@ -119,6 +125,9 @@ class IoDrain:
     def running(self) -> list[Token[Any]]:
         return [item for worker in list(self.workers) if isinstance(item := worker.current, Token)]
 
+    def has_taken(self, token: Token[Any]) -> bool:
+        return any(worker.current is token for worker in list(self.workers))
+
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
         workers = [worker for worker in list(self.workers) if only is None or worker.current is only]
         for worker in workers:
@@ -140,8 +149,8 @@ class IoDrain:
 
     def _close(self) -> None:
         self.closed = True
-        while self.parked:
-            self.parked.pop().go()
+        for worker in list(self.parked):
+            worker.leave()
 
 
 class IoWorker(Drainer):
@@ -150,7 +159,7 @@ class IoWorker(Drainer):
     It keeps one cancel scope over many tokens, and opens another one after that was cancelled.
     """
 
-    __slots__ = ("_drain", "_place", "_scope", "_task", "current", "rest")
+    __slots__ = ("_drain", "_place", "_scope", "_started", "_task", "called", "current", "rest")
 
     def __init__(self, drain: IoDrain) -> None:
         super().__init__()
@@ -158,19 +167,34 @@ class IoWorker(Drainer):
         self._place = drain.place
         self._scope = trio.CancelScope()
         self._task: trio.lowlevel.Task | None = None  # while it is parked
+        self._started = False
+        self.called = False  # whether it is entered in the mailbox, and has not come yet
         self.current: Token[Any] | Signal | None = None  # what it handles
         self.rest: Awaitable[Any] | None = None  # what it awaits for that, if it is a token that waits
 
-    def unpark(self) -> None:
-        """Set a parked worker to work again; only on the loop."""
-        self.at_work = True
-        self.go()
-
-    def go(self) -> None:
-        """Let a parked worker look again; only on the loop."""
+    def come(self) -> None:
+        """Begin, or go on where it is parked; only on the loop."""
+        self.called = False
+        if not self._started:
+            self._started = True
+            self._drain.host.start_task(self.work, self._place.path)
+            return
         task, self._task = self._task, None
         if task is not None:
             trio.lowlevel.reschedule(task)
+
+    def leave(self) -> None:
+        """End a worker that is parked, unless it was called just now; only on the loop."""
+        if self._unlist():
+            self.come()
+
+    def _unlist(self) -> bool:
+        """Take it off the list of those that are parked, where any thread may call it; tell whether it was there."""
+        try:
+            self._drain.parked.remove(self)
+        except ValueError:
+            return False
+        return True
 
     def cancel_current(self) -> None:
         """Cancel what the worker handles, and nothing that comes after it; only on the loop."""
@@ -246,8 +270,7 @@ class IoWorker(Drainer):
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
-        if self in self._drain.parked:
-            self._drain.parked.remove(self)
+        self._unlist()
         return trio.lowlevel.Abort.SUCCEEDED
 
     # Tokens

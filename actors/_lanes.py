@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from actors._token import Token
@@ -31,6 +32,12 @@ class Lanes:
     def __len__(self) -> int:
         """Return the number of tokens."""
         return len(self.zero) + self.others
+
+    def __iter__(self) -> Iterator[Token[Any]]:
+        """Go through the tokens, in no order."""
+        yield from tuple(self.zero)
+        for lane in self._lanes.values():
+            yield from lane
 
     def append(self, token: Token[Any]) -> None:
         """Add a token at the end of its priority's lane."""

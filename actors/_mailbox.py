@@ -15,8 +15,12 @@ them; those that throttles have let go stand ahead of the lanes. All of these co
 is being moved elsewhere, until it has arrived. That costs a put nothing: it compares with `_limit`, which is the
 capacity without them.
 
-The mailbox also counts who drains it: `active` drainers of at most `concurrency`. A put that finds too few of them
-calls `wake`, outside of the lock, once for each drainer that is to come; a drainer that finds nothing to take has left.
+The mailbox also has a register of its drainers, of which at most `concurrency` are at work. A put that finds too few of
+them enters another one, and calls `wake` with it, outside of the lock; a drainer that finds nothing to take has left.
+
+A signal handler may raise in any thread that calls these methods, between any two instructions. So what is entered or
+struck is an object in a set, where twice is once; `wake` may be called again with a drainer that has not come; and
+`recover` sees to what an interrupted sender has left undone.
 """
 
 from __future__ import annotations
@@ -92,7 +96,7 @@ class MailboxStatistics:
 
 
 class Drainer:
-    """Base of whoever takes tokens out of a mailbox: `at_work` until it leaves or is dismissed.
+    """Base of what takes tokens out of a mailbox: `at_work` until it leaves or is dismissed.
 
     The mark changes under the mailbox's lock only, so a drainer that was dismissed takes nothing any more.
     """
@@ -113,21 +117,25 @@ class Mailbox:
             (`reject`), it takes the place of the oldest of the lowest priority (`drop_oldest`), or it is
             itself dropped (`drop_newest`).
         concurrency: drainers at work at once, at most.
-        wake: called without the lock, once for each drainer that shall come.
+        new_drainer: called under the lock; returns a drainer to enter, which nothing else uses.
+        wake: called without the lock, with each drainer that was entered and is to come; perhaps more than once.
         on_drop: called without the lock with each token that `drop_oldest` pushed out.
     """
 
     __slots__ = (
         "_closed",
         "_control",
+        "_drainers",
         "_emptied",
         "_idle",
         "_kept",
         "_lanes",
+        "_lent",
         "_let",
         "_limit",
         "_lock",
         "_low_water",
+        "_new_drainer",
         "_not_taken",
         "_on_drop",
         "_owner",
@@ -141,7 +149,6 @@ class Mailbox:
         "_wake",
         "_why_closed",
         "_zero",
-        "active",
         "capacity",
         "concurrency",
         "overflow",
@@ -151,7 +158,8 @@ class Mailbox:
         self,
         owner: str,
         *,
-        wake: Callable[[], object],
+        wake: Callable[[Any], object],
+        new_drainer: Callable[[], Drainer] = Drainer,
         on_drop: Callable[[Token[Any]], None],
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
@@ -165,8 +173,10 @@ class Mailbox:
         self.capacity = capacity
         self.overflow = overflow
         self.concurrency = concurrency
-        self.active = 0  # drainers at work
+        self._drainers: set[Drainer] = set()  # those that are at work, or were called
+        self._lent: set[object] = set()  # why turns of these are given away: waiting tokens, or drainers
         self._owner = owner
+        self._new_drainer = new_drainer
         self._wake = wake
         self._on_drop = on_drop
         self._lock = threading.Lock()
@@ -233,17 +243,17 @@ class Mailbox:
             if self._control is None:
                 self._control = deque()
             self._control.append(signal)
-            wake = self._drainer_missing()
-        if wake:
-            self._wake()
+            drainer = self._missing()
+        if drainer is not None:
+            self._wake(drainer)
 
     def withdraw(self, token: Token[Any]) -> bool:
         """Take a token out of the queue; tell whether it was there, and so is the caller's to end."""
         with self._lock:
             if not self._remove(token):
                 return False
-            wake, senders = self._note_gone()
-        self._follow_up(senders, wakes=wake)
+            drainer, senders = self._note_gone()
+        self._follow_up(senders, drainer)
         return True
 
     def renice(self, token: Token[Any], priority: int) -> bool:
@@ -260,8 +270,8 @@ class Mailbox:
                 return False
             token.priority = priority
             self._lanes.append(token)  # one that is kept back asks again, from there
-            wake = self._drainer_missing()  # it was not to be seen for a moment
-        self._follow_up(wakes=wake)
+            drainer = self._missing()  # it was not to be seen for a moment
+        self._follow_up(drainer=drainer)
         return True
 
     # For operators
@@ -283,8 +293,8 @@ class Mailbox:
                 return False
             token._phase = _QUEUED
             self._lanes.append(token)
-            wake = self._drainer_missing()
-        self._follow_up(wakes=wake)
+            drainer = self._missing()
+        self._follow_up(drainer=drainer)
         return True
 
     def ask_again(self, token: Token[Any]) -> bool:
@@ -297,8 +307,8 @@ class Mailbox:
             if self._kept is None or token not in self._kept or not self._remove(token):
                 return False
             self._lanes.append_first(token)
-            wake = self._drainer_missing()
-        self._follow_up(wakes=wake)
+            drainer = self._missing()
+        self._follow_up(drainer=drainer)
         return True
 
     def is_kept_back(self, token: Token[Any]) -> bool:
@@ -328,8 +338,8 @@ class Mailbox:
         """Let go of a token that was taken out: it is elsewhere."""
         with self._lock:
             self._limit += 1
-            wake, senders = self._note_gone()
-        self._follow_up(senders, wakes=wake)
+            drainer, senders = self._note_gone()
+        self._follow_up(senders, drainer)
 
     def put_back(self, token: Token[Any]) -> bool:
         """Undo `take_out`, ahead of those that are queued.
@@ -344,8 +354,8 @@ class Mailbox:
             elif back:
                 self._lanes.append_first(token)
             self._limit += 1
-            wake, senders = (self._drainer_missing(), []) if back else self._note_gone()
-        self._follow_up(senders, wakes=wake)
+            drainer, senders = (self._missing(), []) if back else self._note_gone()
+        self._follow_up(senders, drainer)
         return back
 
     def put_moved(self, token: Token[Any]) -> Put:
@@ -366,8 +376,8 @@ class Mailbox:
                 self._add_paused(token)
             else:
                 self._lanes.append(token)
-            wake = self._drainer_missing()
-        self._follow_up(wakes=wake)
+            drainer = self._missing()
+        self._follow_up(drainer=drainer)
         if victim is not None:
             self._on_drop(victim)
         return ACCEPTED
@@ -389,11 +399,11 @@ class Mailbox:
                 self._let = Lanes()
             for token in let:
                 self._let.append(token)  # type: ignore[union-attr]
-            wakes = 0
-            while wakes < len(let) and self._drainer_missing():
-                wakes += 1
-        for _ in range(wakes):
-            self._wake()
+            called: list[Drainer] = []
+            while len(called) < len(let) and (drainer := self._missing()) is not None:
+                called.append(drainer)
+        for drainer in called:
+            self._wake(drainer)
         return let
 
     def turns(self) -> int:
@@ -446,8 +456,8 @@ class Mailbox:
             else:
                 self._lanes.append_first(token)
             self._not_taken += 1
-            wake = self._drainer_missing()
-        self._follow_up(wakes=wake)
+            drainer = self._missing()
+        self._follow_up(drainer=drainer)
         return True
 
     def take_control(self, drainer: Drainer) -> Signal | None:
@@ -471,44 +481,44 @@ class Mailbox:
         with self._lock:
             return list(self._control or ())
 
-    def try_enter(self) -> bool:
-        """Become a drainer for a call that runs on its caller's thread, if that is nobody else's turn."""
+    def try_enter(self, drainer: Drainer, inside: int = 0) -> bool:
+        """Enter a drainer for a call that runs on its caller's thread, if that is nobody else's turn.
+
+        Args:
+            drainer: at work from now on, if it may.
+            inside: drainers at work here that wait for this very call, and so do not count.
+        """
         with self._lock:
-            if self.active >= self.concurrency or self._control or self._suspended or self._closed:
+            if self.active - inside >= self.concurrency or self._control or self._suspended or self._closed:
                 return False
-            if self._lanes or self._let or self._throttles:
+            if self._let or self._throttles or (self._lanes and not inside):
                 return False
-            self.active += 1
-            self._set_flags()
+            self._enter(drainer)
             return True
 
-    def enter_idle(self) -> bool:
-        """Become the only drainer, for a signal, if there is nothing else to do and nobody at it."""
+    def enter_idle(self, drainer: Drainer) -> bool:
+        """Enter a drainer as the only one, for a signal, if there is nothing else to do and nobody at it."""
         with self._lock:
-            if self.active or self._control or self._size():
+            if self._drainers or self._control or self._size():
                 return False
-            self.active = 1
-            self._set_flags()
+            self._enter(drainer)
             return True
 
-    def leave(self) -> None:
-        """End what `try_enter` began; another may come."""
-        with self._lock:
-            self.active -= 1
-            wake = self._drainer_missing()
-        if wake:
-            self._wake()
-        if self._throttles is not None:
-            self._throttles.let_go()
+    def lend(self, why: object) -> None:
+        """Let another drainer come while one waits for another token.
 
-    def lend_turn(self) -> None:
-        """Let another drainer come while this one waits for another token."""
-        self.leave()
-
-    def reclaim_turn(self) -> None:
-        """Undo `lend_turn`; for a while there may be more drainers than `concurrency`."""
+        Args:
+            why: the token that waits, or the drainer; lending twice for one reason is once.
+        """
         with self._lock:
-            self.active += 1
+            self._lent.add(why)
+            drainer = self._missing()
+        self._follow_up(drainer=drainer)
+
+    def reclaim(self, why: object) -> None:
+        """Undo a `lend`; for a while there may be more drainers than `concurrency`."""
+        with self._lock:
+            self._lent.discard(why)
             self._set_flags()
 
     def dismiss(self, drainer: Drainer) -> bool:
@@ -516,10 +526,9 @@ class Mailbox:
         with self._lock:
             if not drainer.at_work:
                 return False
-            drainer.at_work = False
-            self.active -= 1
-            wake = self._drainer_missing()
-        self._follow_up(wakes=wake)
+            self._strike(drainer)
+            successor = self._missing()
+        self._follow_up(drainer=successor)
         return True
 
     # For the place
@@ -537,14 +546,13 @@ class Mailbox:
                 raise RuntimeError(f"mailbox of '{self._owner}' is not suspended")
             self._suspended -= 1
             self._set_flags()
-            wakes = 0
+            called: list[Drainer] = []
             if not self._suspended:
                 # A closed one gets a visit even when empty: somebody may wait for that.
-                wakes = max(0, min(max(self._size(), int(self._closed)), self.concurrency - self.active))
-                self.active += wakes
-                self._set_flags()
-        for _ in range(wakes):
-            self._wake()
+                wakes = min(max(self._size(), int(self._closed)), self.concurrency - self.active)
+                called.extend(self._enter(self._new_drainer()) for _ in range(wakes))
+        for drainer in called:
+            self._wake(drainer)
 
     def set_throttles(self, throttles: Throttles | None) -> None:
         """Have somebody asked whether a token may begin, or nobody any more."""
@@ -595,6 +603,22 @@ class Mailbox:
             self._closed = self._emptied = False
             return True
 
+    # For recovery
+
+    def recover(self) -> list[Drainer]:
+        """Enter the drainers that are missing since a sender was interrupted; return all that are entered."""
+        with self._lock:
+            over = [why for why in self._lent if getattr(why, "_done", False)]
+            self._lent.difference_update(over)
+            while self._missing() is not None:
+                pass  # each is entered, and so among those that the caller wakes
+            return list(self._drainers)
+
+    def tokens(self) -> set[Token[Any]]:
+        """Return the tokens that are here, those that are held included."""
+        with self._lock:
+            return {*self._lanes, *(self._let or ()), *(self._kept or ()), *(self._paused or ())}
+
     def disown(self) -> None:
         """Be closed and empty in a forked child, where whoever held the lock is gone."""
         self._lock = threading.Lock()
@@ -608,6 +632,11 @@ class Mailbox:
     @property
     def closed(self) -> bool:
         return self._closed
+
+    @property
+    def active(self) -> int:
+        """How many drainers are at work, without those that wait for another token."""
+        return len(self._drainers) - len(self._lent)
 
     @property
     def size(self) -> int:
@@ -646,14 +675,14 @@ class Mailbox:
             token._phase = _QUEUED
             token.queued_at = token._place.system.clock()
             self._lanes.append(token)
-            wake = self._drainer_missing()
+            drainer = self._missing()
         system = token._place.system
         if system.on_token_queued is not None:
             system.tell(system.on_token_queued, token)
         if victim is not None:
             self._on_drop(victim)
-        if wake:
-            self._wake()
+        if drainer is not None:
+            self._wake(drainer)
         return ACCEPTED
 
     def _taken_back(self, token: Token[Any]) -> bool:
@@ -667,9 +696,9 @@ class Mailbox:
 
     def _call_drainer(self) -> None:
         with self._lock:
-            if not self._drainer_missing():
-                return
-        self._wake()
+            drainer = self._missing()
+        if drainer is not None:
+            self._wake(drainer)
 
     def _take_slowly(self, drainer: Drainer) -> Token[Any] | Signal | None:
         if self._kept and self._throttles is not None:
@@ -697,8 +726,7 @@ class Mailbox:
                 if token is not None:
                     next(self._taken)
                 elif not more:
-                    drainer.at_work = False
-                    self.active -= 1
+                    self._strike(drainer)
                 if self._senders and self._size() <= self._low_water:
                     # One for each place that became free; at the low water mark these are many at once.
                     senders = self._senders_let_in(_ROOM_AT_ONCE if self._size() == self._low_water else 1)
@@ -713,11 +741,11 @@ class Mailbox:
             throttles.let_go()  # one that was kept back just now may be due, and so may others, when this drainer left
         return token
 
-    def _follow_up(self, senders: Iterable[Callable[[], object]] = (), *, wakes: bool = False) -> None:
+    def _follow_up(self, senders: Iterable[Callable[[], object]] = (), drainer: Drainer | None = None) -> None:
         """Do without the lock what a change brings with it: let others have what is free now."""
         _call(senders)
-        if wakes:
-            self._wake()
+        if drainer is not None:
+            self._wake(drainer)
         throttles = self._throttles
         if throttles is not None:
             throttles.let_go()
@@ -796,15 +824,14 @@ class Mailbox:
             self._throttles.forget((token,))
         return True
 
-    def _note_gone(self) -> tuple[bool, list[Callable[[], object]]]:
-        """Take note that a token has left; return whether to wake a drainer, and senders for whom there is room."""
+    def _note_gone(self) -> tuple[Drainer | None, list[Callable[[], object]]]:
+        """Take note that a token has left; return a drainer to wake, and the senders for which there is room."""
         self._removed += 1
         senders = self._senders_let_in(1)
-        wake = self._closed and not self._size() and not self._suspended and self.active < self.concurrency
-        if wake:  # somebody may wait for the last one to go
-            self.active += 1
-            self._set_flags()
-        return wake, senders
+        drainer = None
+        if self._closed and not self._size() and not self._suspended and self.active < self.concurrency:
+            drainer = self._enter(self._new_drainer())  # it sees that the last one has gone, for which some may wait
+        return drainer, senders
 
     def _add_paused(self, token: Token[Any]) -> None:
         if self._paused is None:
@@ -841,17 +868,26 @@ class Mailbox:
             self._keep_back(token)
         return None, True
 
-    def _drainer_missing(self) -> bool:
-        """Tell whether one more drainer is to be woken; it is counted then."""
+    def _enter(self, drainer: Drainer) -> Drainer:
+        drainer.at_work = True
+        self._drainers.add(drainer)
+        self._set_flags()
+        return drainer
+
+    def _strike(self, drainer: Drainer) -> None:
+        drainer.at_work = False
+        self._drainers.discard(drainer)
+        self._lent.discard(drainer)
+
+    def _missing(self) -> Drainer | None:
+        """Return one more drainer, which was entered just now and is to be woken, if one is missing."""
         self._idle = True  # before the look: a put that comes after the look calls a drainer itself
         if self.active < self.concurrency and (
             self._control or ((self._zero or self._lanes.others or self._let) and not self._suspended)
         ):
-            self.active += 1
-            self._set_flags()
-            return True
+            return self._enter(self._new_drainer())
         self._set_flags()
-        return False
+        return None
 
     def _senders_let_in(self, most: int) -> list[Callable[[], object]]:
         """Return the wakers of as many senders as there is room for."""

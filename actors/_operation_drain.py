@@ -56,10 +56,18 @@ class OperationDrain(ProcessDrain):
         self._lending = threading.Lock()  # guards who has lent the turn of a worker
         self._longest = _SECONDS_AT_ONCE  # seconds that one of its tokens took of late, at most
 
-    def wake(self) -> None:
+    def new_drainer(self) -> OperationSlot:
         slot = OperationSlot(self)
         self.slots.add(slot)
+        return slot
+
+    def wake(self, slot: OperationSlot) -> None:
         slot.begin()
+
+    def recover(self, drainers: Iterable[Drainer]) -> None:
+        for slot in drainers:
+            if isinstance(slot, OperationSlot) and slot.worker is None:
+                self.host.call_soon(slot.begin_again)
 
     def workers(self) -> list[Worker]:
         return [worker for slot in list(self.slots) if (worker := slot.worker) is not None]
@@ -94,7 +102,7 @@ class OperationDrain(ProcessDrain):
             new = not worker.lent
             worker.lent.add(why)
         if new:
-            self.place.step_waits()
+            self.place.step_waits(worker)
             self.host.lend(1)
 
     def take_turn_back(self, worker: Worker, why: object = None) -> None:
@@ -106,7 +114,7 @@ class OperationDrain(ProcessDrain):
                 worker.lent.discard(why)
             over = had and not worker.lent
         if over:
-            self.place.step_resumes()
+            self.place.step_resumes(worker)
             self.host.lend(-1)
 
     def batch(self) -> int:
@@ -169,15 +177,16 @@ class OperationSlot(Drainer):
         self._since = 0.0  # when it got its worker
 
     def begin(self) -> None:
-        """Get a worker, and send it the first token: here, unless this is the thread of a loop."""
-        try:
+        """Get a worker, and send it the first token: here, unless signal handlers may raise on this thread."""
+        host = self._drain.host
+        if threading.current_thread() is threading.main_thread():
+            host.start()
+            host.call_soon(self.begin_again)
+        else:
             self._begin()
-        except BaseException:  # Ctrl-C, on the thread of a sender
-            self._drain.host.call_soon(self._begin_again)
-            raise
 
-    def _begin_again(self) -> None:
-        """Get a worker after all, if the first attempt was interrupted before there was one."""
+    def begin_again(self) -> None:
+        """Get a worker, unless it has one, or waits for one; on the host's thread."""
         if self.at_work and self.worker is None:
             worker = self._drain.host.pool.given(self)
             if worker is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Final
 
-from actors._blocking import begin_turn, end_turn
+from actors._blocking import begin_turn, depth_of_turns, end_turn, turns_of
 from actors._checkpoint import checkpoint
 from actors._controls import Controls
 from actors._cpu_drain import CpuDrain
@@ -14,15 +14,19 @@ from actors._exceptions import TokenInterrupt
 from actors._io_drain import IoDrain
 from actors._lifecycle import TokenState
 from actors._limits import NO_LIMITS, Limits
-from actors._mailbox import DEFAULT_CAPACITY, Overflow
+from actors._mailbox import DEFAULT_CAPACITY, Drainer, Overflow
 from actors._operation_drain import OperationDrain
 from actors._place import Drain, Place
-from actors._step import after_step
+from actors._recovery import locals_of_threads
+from actors._step import after_step, enter
 from actors._token import Token, _current
 from actors._waits_for import begin_wait, end_wait
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
+
+# Direct calls within one another on one thread, at most: a further one is queued, and so gets another thread's stack.
+_MAX_DEPTH: Final = 100
 
 
 class OperationPlace(Place):
@@ -43,7 +47,7 @@ class OperationPlace(Place):
 
     exclusive = False
 
-    __slots__ = ("_context", "_generator", "_limits")
+    __slots__ = ("_context", "_limits", "generator")
 
     def __init__(
         self,
@@ -59,7 +63,7 @@ class OperationPlace(Place):
         limits: Limits = NO_LIMITS,
         context: Sequence[ContextVar[Any]] = (),
     ) -> None:
-        self._generator = generator
+        self.generator = generator
         self._limits = limits
         self._context = context
         super().__init__(
@@ -76,14 +80,14 @@ class OperationPlace(Place):
         if self.affinity == "io":
             return IoDrain(self, self.system.io_host)
         if self.affinity == "process":
-            return OperationDrain(self, generator=self._generator, limits=self._limits, context=self._context)
+            return OperationDrain(self, generator=self.generator, limits=self._limits, context=self._context)
         return CpuDrain(self, self.system.dispatcher)
 
     def resolve(self, token: Token[Any]) -> Callable[..., Any]:
         return token._call  # type: ignore[no-any-return]
 
     def steps_of(self, _call: Callable[..., Any], _result: Any, /) -> bool:
-        return self._generator
+        return self.generator
 
     def failed(self, token: Token[Any], error: BaseException) -> None:
         if isinstance(error, TokenInterrupt) and token._cancel_requested:
@@ -91,71 +95,33 @@ class OperationPlace(Place):
         else:
             token._finish(TokenState.FAILED, error=error)
 
-    def step_waits(self) -> None:
-        self.mailbox.lend_turn()
+    def step_waits(self, why: object) -> None:
+        self.mailbox.lend(why)
 
-    def step_resumes(self) -> None:
-        self.mailbox.reclaim_turn()
+    def step_resumes(self, why: object) -> None:
+        self.mailbox.reclaim(why)
 
-    def may_run_here(self) -> bool:
-        """Take a turn for a direct call, which then runs on the calling thread, if nobody else has it."""
-        if self.system.intake_closed or self.affinity == "process":
-            return False
-        if self.affinity == "io" and not self.system.io_host.on_loop():
-            return False
-        return self.mailbox.try_enter()
+    def turn_here(self, token: Token[Any]) -> Turn | None:
+        """Return a turn for a direct call on the calling thread, if it may begin just now and that is no other's turn.
 
-    def run_here(self, token: Token[Any]) -> Any:
-        """Run a token on the calling thread, as the plain function would; `mailbox.try_enter` has allowed it.
+        Turns of this place within which the call is made do not count: they wait for it.
 
-        Raises:
-            BaseException: what the function raises, unchanged.
+        Returns:
+            the turn, which the caller runs at once; None when the token is to be queued.
         """
-        caller = _current.get()
-        if caller is not None:
-            begin_wait(caller, token)
-        before = _current.set(token)
-        begin_turn(self)
-        token._begin(token.created_at)
-        try:
-            value = token._call(*token.args, **token.kwargs)
-            if self._generator:
-                value = self._exhaust(token, value)
-            if token._hold is not None:
-                after_step(token._hold)
-        except BaseException as error:
-            if token._hold is not None:
-                try:
-                    after_step(token._hold)
-                except TokenInterrupt:  # Python 3.11: one that has come just now, too late
-                    after_step(token._hold)
-            self.failed(token, error)
-            if isinstance(error, TokenInterrupt) and token.state is TokenState.TERMINATED:
-                raise token.exception() or error from None  # the interrupt is not meant for the caller
-            raise
-        else:
-            token._finish(TokenState.COMPLETED, value)
-            return value
-        finally:
-            end_turn()
-            _current.reset(before)
-            if caller is not None:
-                end_wait(caller, token)
-            self.mailbox.leave()
+        if self.system.intake_closed or self.affinity == "process" or depth_of_turns() >= _MAX_DEPTH:
+            return None
+        if self.affinity == "io" and not self.system.io_host.on_loop():
+            return None
+        turn = Turn(self, token)
+        return turn if self.mailbox.try_enter(turn, turns_of(self)) else None
 
-    @staticmethod
-    def _exhaust(token: Token[Any], steps: Generator[Any, Any, Any]) -> Any:
-        """Take all steps of a generator here, unless the token is asked to end between two."""
-        token.steps = 0  # making the generator was none
-        try:
-            while True:
-                checkpoint()
-                token.steps += 1
-                next(steps)
-        except StopIteration as stop:
-            return stop.value
-        finally:
-            steps.close()
+    def recover(self) -> None:
+        drainers = self.mailbox.recover()
+        for turn in drainers:
+            if isinstance(turn, Turn):
+                turn.recover()
+        self.drain.recover(drainers)
 
     def close(self) -> None:
         """End what is queued and accept no more."""
@@ -169,3 +135,81 @@ class OperationPlace(Place):
         if threads:
             self.system.note_abandoned(self.path, threads)
         return len(threads)
+
+
+class Turn(Drainer):
+    """The turn of a direct call, whose token runs on its caller's thread, in a copy of its caller's context.
+
+    Args:
+        place: whose turn.
+        token: the call.
+    """
+
+    __slots__ = ("_enter", "_overdue", "_place", "_waiter", "token")
+
+    def __init__(self, place: OperationPlace, token: Token[Any]) -> None:
+        super().__init__()
+        self._place = place
+        self._enter: Callable[..., Any] = _enter_generator if place.generator else enter
+        self._overdue = False  # whether a look found it after its end
+        self._waiter = _current.get()  # the token within whose step the call is made
+        self.token = token
+
+    def run(self) -> Any:
+        """Run the token, as the plain function would.
+
+        Raises:
+            BaseException: what the function raises, unchanged.
+        """
+        token, waiter = self.token, self._waiter
+        depth = begin_turn(self._place, self)
+        if waiter is not None:
+            begin_wait(waiter, token)
+        token._begin(token.created_at)
+        try:
+            value = (token._context or copy_context()).run(self._enter, token, token._call)
+            if token._hold is not None:
+                after_step(token._hold)
+        except BaseException as error:
+            if token._hold is not None:
+                try:
+                    after_step(token._hold)
+                except TokenInterrupt:  # Python 3.11: one that has come just now, too late
+                    after_step(token._hold)
+            self._place.failed(token, error)
+            if isinstance(error, TokenInterrupt) and token.state is TokenState.TERMINATED:
+                raise token.exception() or error from None  # the interrupt is not meant for the caller
+            raise
+        else:
+            token._finish(TokenState.COMPLETED, value)
+            return value
+        finally:
+            end_turn(depth)
+            if waiter is not None:
+                end_wait(waiter, token)
+            self._place.mailbox.dismiss(self)
+
+    def recover(self) -> None:
+        """End the turn, and its token, if the call is no longer there since it was interrupted; on any thread."""
+        if any(held is self for held in locals_of_threads()):
+            self._overdue = False
+        elif not self._overdue:
+            self._overdue = True  # it may be on its way from one frame to the next
+        else:
+            self.token._terminate("its caller was interrupted by an exception of a signal handler")
+            self._place.mailbox.dismiss(self)
+
+
+def _enter_generator(token: Token[Any], call: Callable[..., Any]) -> Any:
+    """Take all steps of a token's generator, unless it is asked to end between two; return its return value."""
+    steps: Generator[Any, Any, Any] = enter(token, call)
+    token.steps = 0  # making the generator was none
+    try:
+        while True:
+            checkpoint()
+            token.steps += 1
+            next(steps)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        steps.close()

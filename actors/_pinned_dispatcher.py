@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Collection
 from itertools import count
 from typing import TYPE_CHECKING
 
 from actors._cpu_drain import CpuDrain
-from actors._dispatcher import join_threads
+from actors._dispatcher import join_threads, start_again
 from actors._run_queue import RunQueue
 
 if TYPE_CHECKING:
@@ -38,11 +39,19 @@ class PinnedThreads:
         with self._lock:
             self._of.pop(thread, None)
 
-    def close(self, deadline: float) -> list[str]:
+    def recover(self) -> None:
+        """See to it that each thread runs that is to."""
+        with self._lock:
+            dispatchers = {*self._of.values()}
+        for dispatcher in dispatchers:
+            dispatcher.recover()
+
+    def close(self, deadline: float, waiters: Collection[threading.Thread] = ()) -> list[str]:
         """Let the threads finish what they do and go.
 
         Args:
             deadline: when to stop waiting for them, in seconds of `time.monotonic`.
+            waiters: threads that wait for the caller, and so cannot end before it returns.
 
         Returns:
             names of the threads that were still at work then; they are daemons, and go when their code returns.
@@ -52,7 +61,7 @@ class PinnedThreads:
             threads = dict(self._of)
         for dispatcher in set(threads.values()):
             dispatcher.close()
-        return join_threads(threads, deadline)
+        return join_threads(threads, deadline, waiters)
 
 
 class PinnedDispatcher:
@@ -82,6 +91,17 @@ class PinnedDispatcher:
                 self._closed = True
             if self._closed:
                 self._queue.put(None)
+
+    def waiting(self) -> list[Runnable]:
+        """Return the runnables that wait for the thread, the first to run first."""
+        return [one for one in self._queue.items() if one is not None]
+
+    def recover(self) -> None:
+        """See to it that the thread runs and is awake, if a sender was interrupted as it began it."""
+        thread = self._thread
+        if thread is not None and thread.ident is None:
+            start_again(thread)
+        self._queue.recover()
 
     def abandon(self, thread: threading.Thread) -> None:
         """Leave a thread that cannot be ended to its code; it runs nothing else any more."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import abc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import trio
 
-from actors._blocking import blocking, in_turn_of
+from actors._blocking import blocking, turns_of
 from actors._controls import Controls
 from actors._exceptions import ActorDead, MailboxFull, TokenRejected
 from actors._lifecycle import TokenState
-from actors._mailbox import ACCEPTED, DEFAULT_CAPACITY, Mailbox, Overflow, Put
+from actors._mailbox import ACCEPTED, DEFAULT_CAPACITY, Drainer, Mailbox, Overflow, Put
 from actors._reply import Reply
 from actors._signals import Signal
 from actors._token import Token, _current, current_token, make_token
@@ -29,12 +29,19 @@ AFFINITIES: Final = ("io", "cpu", "process")
 # Why a mailbox is closed whose intake an operator has closed.
 _DRAINED = "is being drained"
 
+# Seconds after which a sender that waits for room looks for itself.
+_LOOK_FOR_ROOM = 1.0
+
 
 class Drain(Protocol):
     """What takes the tokens out of a place's mailbox and runs them: CPU threads, or trio tasks."""
 
-    def wake(self) -> None:
-        """Send one more drainer to the mailbox; it has been counted there."""
+    def new_drainer(self) -> Drainer:
+        """Return a drainer that is to be entered in the mailbox, whose lock the caller has."""
+        ...
+
+    def wake(self, drainer: Any, /) -> None:
+        """Send a drainer that has been entered to the mailbox; one that is there already goes on undisturbed."""
 
     def control_arrived(self, signal: Signal, /) -> None:
         """Look at the control lane even while a token runs, if that is possible."""
@@ -43,8 +50,15 @@ class Drain(Protocol):
         """Handle a signal on the calling thread, if any thread will do and nobody is at work; tell whether it was."""
         ...
 
+    def recover(self, drainers: Iterable[Drainer], /) -> None:
+        """Send those of the entered drainers that were not, since a sender was interrupted."""
+
     def running(self) -> list[Token[Any]]:
-        """Return the tokens that drainers have in hand."""
+        """Return the tokens that drainers run."""
+        ...
+
+    def has_taken(self, token: Token[Any], /) -> bool:
+        """Tell whether a drainer has a token that it took, whether it runs or not."""
         ...
 
     def cancel(self, token: Token[Any]) -> None:
@@ -127,6 +141,7 @@ class Place(abc.ABC):
             capacity=capacity,
             overflow=overflow,
             concurrency=concurrency,
+            new_drainer=self.drain.new_drainer,
             wake=self.drain.wake,
             on_drop=self._dropped,
         )
@@ -155,10 +170,14 @@ class Place(abc.ABC):
 
     # A step that waits for another token
 
-    def step_waits(self) -> None:  # noqa: B027  # most places have nothing to do here
-        """Take note that a token of this place waits; by default, nobody else gets its turn."""
+    def step_waits(self, why: object) -> None:  # noqa: B027  # most places have nothing to do here
+        """Take note that a token of this place waits; by default, no other gets its turn.
 
-    def step_resumes(self) -> None:  # noqa: B027
+        Args:
+            why: the token, or the drainer that has it.
+        """
+
+    def step_resumes(self, why: object) -> None:  # noqa: B027
         """Take note that it goes on."""
 
     # Sending
@@ -193,6 +212,7 @@ class Place(abc.ABC):
                 if put is Put.DROPPED or self._from_within():
                     raise self._full()
                 room: Reply[None] = Reply()
+                self.system.senders.add(token)
                 put = self.mailbox.put(token, room._set)
                 if put is Put.FULL:
                     try:
@@ -206,6 +226,8 @@ class Place(abc.ABC):
         except BaseException:
             self._reject(token, TokenRejected(f"{token._describe()} was given up by its sender, who waited for room"))
             raise
+        finally:
+            self.system.senders.discard(token)
         return token
 
     def _wait_for_room(self, token: Token[Any]) -> None:
@@ -213,13 +235,19 @@ class Place(abc.ABC):
             raise self._full("an actor cannot wait for itself")
         if trio.lowlevel.in_trio_run():
             raise self._full("this is the thread of a trio loop: use the awaiting twin")
-        room = threading.Lock()
-        room.acquire()
-        wake = room.release
-        while self.mailbox.put(token, wake) is Put.FULL:
+        while True:
+            room = threading.Lock()
+            room.acquire()
+            wake = room.release
+            if self.mailbox.put(token, wake) is not Put.FULL:
+                return
             try:
                 with waiting_for(_current.get(), self), blocking():
-                    room.acquire()
+                    # It looks for itself now and then: the thread that had to wake it may have been interrupted.
+                    while not room.acquire(timeout=_LOOK_FOR_ROOM):
+                        if self.mailbox.size < self.mailbox.capacity:
+                            self.mailbox.forget_sender(wake)
+                            break
             except BaseException:
                 self.mailbox.forget_sender(wake)
                 self._reject(token, TokenRejected(f"{token._describe()} was given up by its sender"))
@@ -232,7 +260,7 @@ class Place(abc.ABC):
     def runs_this_code(self) -> bool:
         """Tell whether the calling code is this place's own, so that it cannot wait for the place."""
         inside = current_token()
-        return in_turn_of(self) or (inside is not None and inside._place is self)
+        return turns_of(self) > 0 or (inside is not None and inside._place is self)
 
     def _from_within(self) -> bool:
         return self.mailbox.concurrency == 1 and self.runs_this_code()
@@ -251,6 +279,12 @@ class Place(abc.ABC):
         """End a token that a newer one pushed out of the mailbox."""
         token._terminate("a newer one took its place in a full mailbox")
         self.system.dead_letter(token, self._full())
+
+    # For recovery, on the system loop
+
+    def recover(self) -> None:
+        """See to what an interrupted sender has left undone here."""
+        self.drain.recover(self.mailbox.recover())
 
     # For operators, on the system loop
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
@@ -54,10 +55,18 @@ class ActorDrain(ProcessDrain):
         self.slots: set[ActorSlot] = set()
         self._wanted: Reply[Any] | None = None  # comes when the instance is made that waits for its worker
 
-    def wake(self) -> None:
+    def new_drainer(self) -> ActorSlot:
         slot = ActorSlot(self)
         self.slots.add(slot)
+        return slot
+
+    def wake(self, slot: ActorSlot) -> None:
         slot.begin()
+
+    def recover(self, drainers: Iterable[Drainer]) -> None:
+        for slot in drainers:
+            if isinstance(slot, ActorSlot) and slot.called:
+                self.host.call_soon(slot.begin_again)
 
     def control_arrived(self, signal: Signal, /) -> None:
         """Have a token end at its next yield point whose actor is to stop now."""
@@ -71,6 +80,9 @@ class ActorDrain(ProcessDrain):
 
     def running(self) -> list[Token[Any]]:
         return [token for slot in list(self.slots) if (token := slot.token) is not None]
+
+    def has_taken(self, token: Token[Any]) -> bool:
+        return self._slot_of(token) is not None
 
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
         """Kill the process; with `only`, if it runs that token."""
@@ -272,11 +284,11 @@ def _in_turn(method: Callable[Concatenate[ActorSlot, P], None]) -> Callable[Conc
 
     @functools.wraps(method)
     def run(slot: ActorSlot, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        begin_turn(slot._place)
+        turn = begin_turn(slot._place, slot)
         try:
             method(slot, *args, **kwargs)
         finally:
-            end_turn()
+            end_turn(turn)
 
     return run
 
@@ -284,22 +296,24 @@ def _in_turn(method: Callable[Concatenate[ActorSlot, P], None]) -> Callable[Conc
 class ActorSlot(Drainer):
     """One drainer at work: it has the actor's next message in hand, or a part of its instance's life."""
 
-    __slots__ = ("_drain", "_place", "stalled", "token")
+    __slots__ = ("_drain", "_place", "called", "stalled", "token")
 
     def __init__(self, drain: ActorDrain) -> None:
         super().__init__()
         self._drain = drain
         self._place = drain.place
         self.token: Token[Any] | None = None
+        self.called = True  # whether it is entered in the mailbox, and has not come yet
         self.stalled = False  # whether the token is not sent, since the process is dead, of which there is no word yet
 
     def begin(self) -> None:
-        """Take the first thing: here, unless this is the thread of a loop."""
+        """Take the first thing: here, unless this is a loop's thread, or one where signal handlers may raise."""
         host = self._drain.host
         host.start()
-        if trio.lowlevel.in_trio_run():
-            host.call_soon(self.work)
+        if trio.lowlevel.in_trio_run() or threading.current_thread() is threading.main_thread():
+            host.call_soon(self.begin_again)
             return
+        self.called = False
         item = self._place.mailbox.take(self)
         if item is None:
             self._leave()
@@ -308,6 +322,12 @@ class ActorSlot(Drainer):
                 host.call_soon(self.work)
         else:
             host.call_soon(lambda: self._handle_and_go_on(cast("Signal", item)))
+
+    def begin_again(self) -> None:
+        """Begin, unless it has begun; on the host's thread."""
+        if self.called:
+            self.called = False
+            self.work()
 
     @_in_turn
     def work(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+import threading
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -16,6 +17,7 @@ from actors._exceptions import NotPicklable
 from actors._lifecycle import TokenState
 from actors._limit_watch import refused_memory
 from actors._limits import NO_LIMITS, Limits
+from actors._mailbox import Drainer
 from actors._process_host import died_error
 from actors._token import Token
 
@@ -54,7 +56,13 @@ class ProcessDrain(abc.ABC):
     # What the place asks
 
     @abc.abstractmethod
-    def wake(self) -> None: ...
+    def new_drainer(self) -> Drainer: ...
+
+    @abc.abstractmethod
+    def wake(self, drainer: Any, /) -> None: ...
+
+    @abc.abstractmethod
+    def recover(self, drainers: Iterable[Drainer], /) -> None: ...
 
     @abc.abstractmethod
     def workers(self) -> list[Worker]:
@@ -72,6 +80,9 @@ class ProcessDrain(abc.ABC):
 
     def running(self) -> list[Token[Any]]:
         return [token for worker in self.workers() for token in tokens_of(worker) if token.started_at is not None]
+
+    def has_taken(self, token: Token[Any]) -> bool:
+        return self._found(token) is not None
 
     def close(self) -> None:  # noqa: B027
         """Do nothing: workers that are not needed go back to the pool, or end with their instance."""
@@ -252,6 +263,8 @@ class ProcessDrain(abc.ABC):
 
     def listen_for(self, token: Token[Any], timeout: float | None) -> None:
         """Wait a moment for a token on the calling thread, if nobody else does and its worker has nothing else."""
+        if threading.current_thread() is threading.main_thread():
+            return  # a signal handler may raise there, in the middle of what is settled
         found = self._found(token)
         if found is not None and len(found[0].inflight) == 1:
             self.host.listen_here(found[0], token, math.inf if timeout is None else timeout)

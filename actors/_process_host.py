@@ -22,6 +22,7 @@ from actors import _carry
 from actors._blocking import refuse_waits
 from actors._child import _wire
 from actors._deadlines import Deadline, Deadlines
+from actors._dispatcher import start_again
 from actors._exceptions import NotPicklable, WorkerDied
 from actors._fork_server import ForkServer
 from actors._listening import READ, WRITE, Listening, new_listening
@@ -112,6 +113,15 @@ class ProcessHost:
         """Have something called on the thread."""
         self._soon.append(fn)
         self._wake()
+
+    def recover(self) -> None:
+        """See to it that the thread runs and looks, if a caller was interrupted before it had seen to that."""
+        thread = self._thread
+        if thread is not None and self._soon:
+            if thread.ident is None:
+                start_again(thread)
+            self._awake = False
+            self._wake()
 
     def on_thread(self) -> bool:
         """Tell whether this is the thread."""

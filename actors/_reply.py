@@ -152,7 +152,7 @@ class Reply(Generic[T]):
         except ValueError:
             pass  # it has run, or is about to
 
-    def _wait_in_thread(self, timeout: float | None) -> None:
+    def _wait_in_thread(self, timeout: float | None, *, paused: bool = False) -> None:
         if trio.lowlevel.in_trio_run():
             raise WouldBlock(
                 f"waiting for {self._describe()} would block the trio loop of this thread; "
@@ -171,7 +171,7 @@ class Reply(Generic[T]):
         self.add_done_callback(arrive)
         limit = -1.0 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)
         try:
-            with blocking():
+            with blocking(paused=paused):
                 arrived.acquire(timeout=limit)
         finally:
             self._discard_callback(arrive)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -42,12 +43,15 @@ class RunQueue(Generic[T]):
     found an item, it wakes another thread if there are more.
     """
 
-    __slots__ = ("_items", "_looking", "_sleepers")
+    __slots__ = ("_items", "_looking", "_sleepers", "_wake_one")
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
         self._sleepers: list[threading.Lock] = []  # released to wake; the latest last
         self._looking = False
+        # Takes the latest sleeper and releases it, in one call that runs no Python code: no signal handler can raise in
+        # between, which would leave a thread asleep for ever that no list has.
+        self._wake_one = map(methodcaller("release"), iter(self._sleepers.pop, None)).__next__
 
     def __len__(self) -> int:
         return len(self._items)
@@ -60,7 +64,19 @@ class RunQueue(Generic[T]):
         """Add an item."""
         self._items.append(item)
         if not self._looking:
+            self.wake()
+
+    def recover(self) -> None:
+        """Wake a thread if there is an item, since what put it may have been interrupted before it did."""
+        if self._items:
+            self.wake()
+
+    def wake(self) -> None:
+        """Wake a sleeping thread, if there is one."""
+        try:
             self._wake_one()
+        except IndexError:
+            pass  # all are awake
 
     def take(self, timeout: float | None = None) -> T | None:
         """Take the next item; wait until there may be one, for `timeout` seconds at most.
@@ -76,18 +92,12 @@ class RunQueue(Generic[T]):
         except IndexError:
             return None
         if items and not self._looking:
-            self._wake_one()  # for those that came while somebody looked around
+            self.wake()  # for those that came while somebody looked around
         return item
 
     def clear(self) -> None:
         """Forget all items."""
         self._items.clear()
-
-    def _wake_one(self) -> None:
-        try:
-            self._sleepers.pop().release()
-        except IndexError:
-            pass  # all are awake
 
     def _wait(self, timeout: float | None) -> None:
         items = self._items

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from itertools import count
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ from actors._operation_place import OperationPlace
 from actors._pinned_dispatcher import PinnedThreads
 from actors._place import Place
 from actors._process_host import ProcessHost
+from actors._recovery import Recovery
 from actors._ref import ActorRef
 from actors._stalls import StallWatch
 from actors._throttles import Throttle, Throttles
@@ -134,6 +135,9 @@ class ActorSystem(Observed):
         self._throttling = threading.Lock()  # held while throttles come and go
         self._uncompleted: Counter[TokenState] = Counter()  # how many tokens ended in each state but completed
         self.ended: deque[EndedToken] = deque(maxlen=_REMEMBERED)  # the latest of these
+        # (token, state, value, error) of each end that is being written, outside of the loops and drains
+        self.endings: list[tuple[Token[Any], TokenState, Any, BaseException | None]] = []
+        self.senders: set[Token[Any]] = set()  # tokens that wait, in a task, for room in a mailbox
         self.throttles = Throttles(self.system_host, clock)
         pool = processes or ProcessPool()
         self.processes = ProcessHost(self, pool, pool.size or cores())
@@ -154,6 +158,7 @@ class ActorSystem(Observed):
         self.io_host.open()
         self.dispatcher.watch = StallWatch(self.dispatcher, self.system_host).begin
         self.dispatcher.open()
+        Recovery(self).open()
         if self.blocked_after is not None:
             Watchdog(self.io_host, self.system_host, self.blocked_after, self.publish).open()
         _open_systems.open_systems.append(self)
@@ -340,6 +345,11 @@ class ActorSystem(Observed):
             self._uncompleted[state] += 1
             self.ended.append(ended)
 
+    def remembers(self, token: Token[Any]) -> bool:
+        """Tell whether a token is among the latest that ended otherwise than completed."""
+        with self._lock:
+            return any(ended.id == token.id for ended in self.ended)
+
     def is_used(self, id: int) -> bool:
         """Tell whether a token has ever had this id, or a statistics call, which uses ids up as well."""
         with self._lock:
@@ -413,11 +423,12 @@ class ActorSystem(Observed):
         """Close the intake, but for what the tokens that are live submit."""
         self.close_intake(draining=True)
 
-    def close(self, timeout: float) -> tuple[str, ...]:
+    def close(self, timeout: float, waiters: Collection[threading.Thread] = ()) -> tuple[str, ...]:
         """End every token and every thread.
 
         Args:
             timeout: seconds for the threads to finish what they do.
+            waiters: threads that wait for this call to return, and so cannot end before.
 
         Returns:
             names of the threads that did not; they are daemons whose results go nowhere.
@@ -439,13 +450,13 @@ class ActorSystem(Observed):
         for host in hosts:
             host.cancel()
         deadline = max(deadline, time.monotonic() + _LAST_SECONDS)
-        late = self.dispatcher.close(deadline) + self.pinned.close(deadline)
+        late = self.dispatcher.close(deadline, waiters) + self.pinned.close(deadline, waiters)
         late += self.processes.close(deadline)
         for host in hosts:
             late += host.join(deadline)
         _log_context.uninstall(self)
         with self._lock:
-            self._abandoned = sorted({*late})
+            self._abandoned = sorted({*late} - {thread.name for thread in waiters})
             return tuple(self._abandoned)
 
     def disown(self) -> None:

@@ -127,13 +127,13 @@ class Token(Reply[T]):
         """Let others have the turn of its place for as long as one of its tasks waits, or it is paused."""
         self._lent += 1
         if self._lent == 1:
-            self._place.step_waits()
+            self._place.step_waits(self)
 
     def take_turn_back(self) -> None:
         """Undo one `lend_turn`."""
         self._lent -= 1
         if not self._lent:
-            self._place.step_resumes()
+            self._place.step_resumes(self)
 
     def held_up_by(self) -> list[Token[Any]]:
         """Return the running tokens without whose progress this one cannot end."""
@@ -141,13 +141,13 @@ class Token(Reply[T]):
             return []
         return [self] if self.started_at is not None else self._place.held_up_by()
 
-    def _wait_in_thread(self, timeout: float | None) -> None:
+    def _wait_in_thread(self, timeout: float | None, *, paused: bool = False) -> None:
         with waiting_for(_current.get(), self):
             if self._place.affinity == "process" and not trio.lowlevel.in_trio_run():
                 self._place.drain.listen_for(self, timeout)  # type: ignore[attr-defined]
                 if self._done:
                     return
-            Reply._wait_in_thread(self, timeout)
+            Reply._wait_in_thread(self, timeout, paused=paused)
 
     def cancel(self) -> bool:
         """Ask for the token's end.
@@ -196,7 +196,23 @@ class Token(Reply[T]):
         if self._end is not None:
             return False
         check_transition(self._phase, state)
-        return self._settle(state, value, error)
+        endings = self._place.system.endings
+        ending = (self, state, value, error)
+        endings.append(ending)  # a signal handler may raise from here on: then recovery does the rest
+        ended = self._settle(state, value, error)
+        endings.remove(ending)
+        return ended
+
+    def _finish_after_all(self, state: TokenState, value: Any, error: BaseException | None) -> None:
+        """Complete a `_finish` that was interrupted somewhere; on the loop of recovery only."""
+        system = self._place.system
+        if not self._done:
+            system.live[self.id] = self  # it may have been claimed, and nothing written
+            self._settle(state, value, error)
+        elif state is not _COMPLETED and self._end is state and not system.remembers(self):
+            system.note_uncompleted(self)
+        if self._callbacks is not None:
+            self._run_callbacks()
 
     def _settle(self, state: TokenState, value: Any = None, error: BaseException | None = None) -> bool:
         """Do as `_finish` does, for a token that runs.

@@ -102,6 +102,15 @@ class TrioHost:
                 except trio.RunFinishedError:
                     self._pending.clear()
 
+    def recover(self) -> None:
+        """Wake the loop if something waits to be called: the caller that left it may have been interrupted."""
+        loop = self._loop
+        if self._pending and loop is not None:
+            try:
+                loop.run_sync_soon(self._run_pending, idempotent=True)
+            except trio.RunFinishedError:
+                pass  # nothing is called there any more
+
     def start_task(self, async_fn: Callable[[], Awaitable[Any]], name: str) -> None:
         """Start a task on the loop, unless that is about to end; only on its thread."""
         assert self._nursery is not None

@@ -25,7 +25,6 @@ from actors import (
     ExitReason,
     OperationPlace,
     ProcessPool,
-    Reply,
     StartFailed,
     SystemStatistics,
     Token,
@@ -38,11 +37,12 @@ from actors import (
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor
 from tokengate import _current, _switch_interval
+from tokengate._closing import Closing
 from tokengate._exceptions import BadOperation, GateState, NeedsTrio
 from tokengate._executor import GateExecutor
+from tokengate._mark import Mark
 from tokengate._shutdown import Shutdown
 from tokengate._shutdown_report import Outcome, ShutdownReport
-from tokengate._stop_request import StopRequest
 from tokengate.control._access import control_of
 from tokengate.control._actor import ControlActor
 from tokengate.control._control import Control
@@ -80,29 +80,6 @@ class GateStatistics:
     tokens: Mapping[TokenState, int]
     restarts: int
     system: SystemStatistics
-
-
-@attrs.frozen
-class _Closing:
-    """The stages of a gate's end, as whoever waits for them sees them.
-
-    Attributes:
-        began_at: when they began, in seconds of `time.monotonic`.
-        give_up_at: when they are waited for no more.
-        stages: there after the last one.
-    """
-
-    began_at: float
-    give_up_at: float
-    stages: Reply[None]
-
-    @property
-    def seconds_left(self) -> float:
-        return max(0.0, self.give_up_at - time.monotonic())
-
-    @property
-    def goes_on(self) -> bool:
-        return not self.stages.done() and self.seconds_left > 0
 
 
 class Gate:
@@ -167,9 +144,9 @@ class Gate:
         self._state = "new"  # -> "opening" -> "open" -> "closing" -> "closed"
         self._restarts = 0
         self._gave_up = False
-        self._stop_request = StopRequest(self._system)
+        self._stop_request = Mark(self._system.system_host.call_soon)
         self._shutdown = Shutdown(self._system)
-        self._closed = threading.Event()
+        self._closing = Closing(f"{name}-closing")
         self._report: ShutdownReport | None = None
         self._terminated_before = 0  # tokens that were terminated before closing began
 
@@ -192,7 +169,7 @@ class Gate:
             self._make_root().start().result()
             self._state = "open"
         except BaseException:
-            self._end(0.0)
+            self._closing.wait(bool, lambda: self._end(0.0))
             raise
         return self
 
@@ -207,22 +184,8 @@ class Gate:
         """
         if trio.lowlevel.in_trio_run():
             raise WouldBlock(f"closing gate '{self.name}' would block this trio loop; use 'await gate.aclose()'")
-        if not self._claim_closing():
-            self._closed.wait()
-        else:
-            interrupted: BaseException | None = None
-            closing = self._begin_closing(timeout, drain)
-            while closing.goes_on:
-                try:
-                    closing.stages.exception(closing.seconds_left)
-                except WaitTimeout:
-                    pass
-                except KeyboardInterrupt as error:
-                    interrupted = error
-                    self.hurry()
-            self._end(_THREADS_SECONDS, closing.began_at)
-            if interrupted is not None:
-                raise interrupted
+        self._check_closable()
+        self._closing.wait(self.hurry, lambda: self._close(timeout, drain))
         assert self._report is not None
         return self._report
 
@@ -230,22 +193,19 @@ class Gate:
         """Do as `close` does, awaiting it (trio); cancelling it changes nothing, it has its deadline."""
         if not trio.lowlevel.in_trio_task():
             raise NeedsTrio(f"aclose() of gate '{self.name}' is for trio; use close() here")
+        self._check_closable()
+        interrupted: BaseException | None = None
         with trio.CancelScope(shield=True):
-            if not self._claim_closing():
-                await _in_thread(self._closed.wait)
-            else:
-                interrupted: BaseException | None = None
-                closing = self._begin_closing(timeout, drain)
-                while closing.goes_on:
-                    try:
-                        with trio.move_on_after(closing.seconds_left):
-                            await closing.stages.wait()
-                    except KeyboardInterrupt as error:
-                        interrupted = error
+            while not self._closing.over:
+                try:
+                    if interrupted is not None:
                         self.hurry()
-                await _in_thread(lambda: self._end(_THREADS_SECONDS, closing.began_at))
-                if interrupted is not None:
-                    raise interrupted
+                    self._closing.begin(lambda: self._close(timeout, drain))
+                    await self._closing.wait_async()
+                except KeyboardInterrupt as error:
+                    interrupted = error
+        if interrupted is not None:
+            raise interrupted
         assert self._report is not None
         return self._report
 
@@ -283,8 +243,18 @@ class Gate:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _current.leave(self)
-        self.close(drain=exc_type is None)
+        # A signal handler may raise at any point here; what is raised within `close` comes from there.
+        interrupted: BaseException | None = None
+        while not self._closing.over:
+            try:
+                _current.leave(self)
+                self.close(drain=exc_type is None)
+            except GateState:
+                raise
+            except BaseException as error:
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
     async def __aenter__(self) -> Self:
         """Open it in a trio program; io actors and io operations run in the caller's loop."""
@@ -303,7 +273,8 @@ class Gate:
             with trio.CancelScope(shield=True):
                 if self._root is not None:  # cancelled, or a child did not start
                     await self._shutdown.begin([self._root], self.shutdown, drain=False).wait()
-                await _in_thread(lambda: self._end(0.0))
+                self._closing.begin(lambda: self._end(0.0))
+                await self._closing.wait_async()
             raise
         _current.enter(self)
         return self
@@ -331,8 +302,7 @@ class Gate:
         self._lock = threading.Lock()
         self._state = "the parent's"
         self._report = ShutdownReport({}, 0, (), self._gave_up, 0.0)
-        self._closed = threading.Event()
-        self._closed.set()
+        self._closing.disown()
 
     def _claim_opening(self) -> None:
         with self._lock:
@@ -354,36 +324,39 @@ class Gate:
         _current.open_gates.append(self)
         return self._root
 
-    def _claim_closing(self) -> bool:
-        """Tell whether the caller is the one who closes; anyone else waits for that."""
+    def _check_closable(self) -> None:
+        """Raise `GateState` if the gate cannot be closed, or not from here."""
         inside = current_token()
         if self._state in ("open", "closing") and inside is not None and self.owns(inside):
             raise GateState(f"{inside!r} cannot close gate '{self.name}', which waits for it; use gate.request_stop()")
-        with self._lock:
-            if self._state in ("new", "opening"):
-                raise GateState(f"gate '{self.name}' is not open ({self._state})")
-            first = self._state == "open"
-            if first:
-                self._state = "closing"
-        return first
+        if self._state in ("new", "opening"):
+            raise GateState(f"gate '{self.name}' is not open ({self._state})")
 
-    def _begin_closing(self, timeout: float | None, drain: bool) -> _Closing:
+    def _close(self, timeout: float | None, drain: bool) -> None:
+        """Go through the stages of the end, and end the rest; on the thread of closing."""
         assert self._root is not None
-        self.request_stop()
-        self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]
-        seconds = self.shutdown if timeout is None else timeout
-        now = time.monotonic()
-        roots = [place for place in (self._root, self._own) if place is not None]
-        return _Closing(now, now + seconds + _ANSWER_SECONDS, self._shutdown.begin(roots, seconds, drain))
+        began_at = time.monotonic()
+        self._state = "closing"
+        try:
+            self.request_stop()
+            self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]
+            seconds = self.shutdown if timeout is None else timeout
+            roots = [place for place in (self._root, self._own) if place is not None]
+            try:
+                self._shutdown.begin(roots, seconds, drain).exception(seconds + _ANSWER_SECONDS)
+            except WaitTimeout:
+                pass  # the system loop is hung
+        finally:
+            self._end(_THREADS_SECONDS, began_at)
 
-    def _end(self, seconds: float, began_at: float | None = None) -> ShutdownReport:
+    def _end(self, seconds: float, began_at: float | None = None) -> None:
         """Close the system, whatever is left in it."""
         abandoned: tuple[str, ...] = ()
         threads: Outcome = "failed"
         try:
-            abandoned = self._system.close(seconds)
+            abandoned = self._system.close(seconds, self._closing.waiters)
             threads = "cut short" if abandoned else "done"
-        finally:  # even when Ctrl-C comes once more
+        finally:
             _switch_interval.release(self._switch_interval)
             if self in _current.open_gates:
                 _current.open_gates.remove(self)
@@ -392,10 +365,8 @@ class Gate:
             stages: dict[str, Outcome] = {**self._shutdown.stages, "threads": threads}
             self._report = ShutdownReport(stages, terminated, abandoned, self._gave_up, now - (began_at or now))
             self._state = "closed"
-            self._closed.set()
         if abandoned:
             _logger.warning("gate '%s' left behind %s", self.name, ", ".join(abandoned))
-        return self._report
 
     # Actors
 

@@ -192,8 +192,9 @@ class Operation(_Operation[P, T]):
             return self._plain(*args, **kwargs)
         place = self._place()
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
-        if place.may_run_here():
-            return cast("T", place.run_here(token))
+        turn = place.turn_here(token)
+        if turn is not None:
+            return cast("T", turn.run())
         try:
             return cast("T", place.send(token).result())
         except TokenFailed as error:

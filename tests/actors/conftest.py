@@ -19,6 +19,7 @@ from shared_lists import SharedList
 
 import actors
 from actors import ActorSystem, BaseActor, CpuActor, IoActor, Mailbox, OperationPlace, Overflow, ProcessActor, Token
+from actors._mailbox import Drainer
 from actors._system import default_system
 
 _HOME = os.path.dirname(actors.__file__)
@@ -81,13 +82,13 @@ class Desk:
     """A place in a system that was never opened: nothing runs there unless the test runs it.
 
     Attributes:
-        woken: one entry for each drainer that a mailbox of this desk asked for.
+        woken: the drainers that mailboxes of this desk asked for, which have not come.
         dropped: tokens that such a mailbox pushed out.
     """
 
     system: ActorSystem
     place: OperationPlace
-    woken: list[None] = attrs.field(factory=list)
+    woken: list[Drainer] = attrs.field(factory=list)
     dropped: list[Token[Any]] = attrs.field(factory=list)
 
     def token(self, priority: int = 0, call: Callable[..., Any] = int) -> Token[Any]:
@@ -99,7 +100,7 @@ class Desk:
             capacity=capacity,
             overflow=overflow,
             concurrency=concurrency,
-            wake=lambda: self.woken.append(None),
+            wake=self.woken.append,
             on_drop=self.dropped.append,
         )
 

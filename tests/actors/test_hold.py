@@ -519,8 +519,9 @@ def test_ctrl_c_ends_a_direct_call_that_is_paused(system: ActorSystem, until: Un
         finally:
             notes.append("closed")
 
-    assert place.may_run_here()
     token = place.token("op", work, (), {})
+    turn = place.turn_here(token)
+    assert turn is not None
     Hold.of(token).pause()
     main = threading.main_thread().ident
     assert main is not None
@@ -532,7 +533,7 @@ def test_ctrl_c_ends_a_direct_call_that_is_paused(system: ActorSystem, until: Un
     helper = threading.Thread(target=interrupt_when_parked)
     helper.start()
     with pytest.raises(KeyboardInterrupt):
-        place.run_here(token)
+        turn.run()
     helper.join(LIMIT)
 
     assert notes == ["closed"]
@@ -564,9 +565,10 @@ def test_a_direct_call_that_is_paused_ends_as_terminated(system: ActorSystem, un
 
         helper = threading.Thread(target=operate)
         helper.start()
-        assert place.may_run_here()
+        turn = place.turn_here(token)
+        assert turn is not None
         with pytest.raises(TokenTerminated, match="enough"):
-            place.run_here(token)
+            turn.run()
         helper.join(LIMIT)
 
         assert place.mailbox.active == 0
@@ -619,8 +621,9 @@ def test_a_system_closes_with_paused_tokens_of_every_kind(until: Until) -> None:
 
     def call() -> None:
         try:
-            assert direct._place.may_run_here()
-            direct._place.run_here(direct)
+            turn = direct._place.turn_here(direct)
+            assert turn is not None
+            turn.run()
         except TokenTerminated as error:
             errors.append(error)
 

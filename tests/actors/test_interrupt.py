@@ -717,8 +717,9 @@ def test_only_code_of_a_user_is_a_place_to_stop(place: OperationPlace, until: Un
 
     def work() -> None:
         until(lambda: bool(outer))
-        assert other.may_run_here()
-        other.run_here(make(other, inner))
+        turn = other.turn_here(make(other, inner))
+        assert turn is not None
+        turn.run()
 
     outer: list[Token[Any]] = []
     outer.append(submit(place, work))
@@ -902,9 +903,10 @@ def test_an_interrupt_is_not_meant_for_the_caller_of_a_direct_call(
         helper = threading.Thread(target=operate)
         helper.start()
         try:
-            assert place.may_run_here()
+            turn = place.turn_here(token)
+            assert turn is not None
             try:
-                assert place.run_here(token) == size
+                assert turn.run() == size
             except TokenTerminated:
                 assert token.state is TokenState.TERMINATED
             for _ in range(100):

@@ -108,9 +108,10 @@ def test_hooks_and_the_runtime_name_the_actor(
 def test_a_direct_call_names_its_operation(system: ActorSystem, handler: Handler) -> None:
     """On the caller's own thread."""
     place = system.operation_place("operation", "cpu", generator=False, concurrency=1)
-    assert place.may_run_here()
     token = place.token("operation", lambda: _logger.warning("direct"), (), {})
-    place.run_here(token)
+    turn = place.turn_here(token)
+    assert turn is not None
+    turn.run()
 
     assert handler.fields("direct") == (token.id, "operation")
 

@@ -26,7 +26,7 @@ class Note(Signal):
 
 def take_all(mailbox: Mailbox) -> list[Any]:
     taken = []
-    drainer = Drainer()
+    drainer = next(iter(mailbox.recover()), Drainer())  # one that was called, if there is one
     while (item := mailbox.take(drainer)) is not None:
         taken.append(item)
     return taken
@@ -390,7 +390,7 @@ def test_as_many_drainers_are_woken_as_there_is_work_for(desk: Any) -> None:
         mailbox.put(desk.token())
         counts.append(len(desk.woken))
     assert counts == [1, 2, 3, 3, 3]
-    drainers = [Drainer() for _ in range(3)]
+    drainers = list(desk.woken)
     for _ in range(5):
         assert mailbox.take(drainers[0]) is not None
     for drainer in drainers:
@@ -407,7 +407,7 @@ def test_a_drainer_that_was_dismissed_takes_nothing_and_is_replaced(desk: Any) -
     tokens = [desk.token(), desk.token()]
     for token in tokens:
         mailbox.put(token)
-    sealed = Drainer()
+    sealed = desk.woken[0]
     assert mailbox.take(sealed) is tokens[0]
     assert mailbox.dismiss(sealed)
     assert not mailbox.dismiss(sealed)
@@ -421,22 +421,24 @@ def test_a_drainer_that_was_dismissed_takes_nothing_and_is_replaced(desk: Any) -
 def test_a_caller_may_take_the_turn_only_when_nobody_is_ahead(desk: Any) -> None:
     """A direct call runs on its caller's thread unless it would overtake: something queued, suspended, closed, busy."""
     mailbox = desk.mailbox()
-    assert mailbox.try_enter()
-    assert not mailbox.try_enter()  # busy
+    turn = Drainer()
+    assert mailbox.try_enter(turn)
+    assert not mailbox.try_enter(Drainer())  # busy
     mailbox.put(desk.token())
     assert desk.woken == []
-    mailbox.leave()
-    assert desk.woken == [None]  # a drainer comes for what was queued meanwhile
-    assert not mailbox.try_enter()
-    assert len(take_all(mailbox)) == 1
+    mailbox.dismiss(turn)
+    (drainer,) = desk.woken  # it comes for what was queued meanwhile
+    assert not mailbox.try_enter(turn)
+    assert mailbox.take(drainer) is not None
+    assert mailbox.take(drainer) is None
     mailbox.suspend()
-    assert not mailbox.try_enter()
+    assert not mailbox.try_enter(turn)
     mailbox.resume()
-    assert mailbox.try_enter()
-    mailbox.leave()
+    assert mailbox.try_enter(turn)
+    mailbox.dismiss(turn)
     mailbox.close()
 
-    assert not mailbox.try_enter()
+    assert not mailbox.try_enter(turn)
 
 
 def test_a_turn_that_is_lent_lets_another_drainer_come(desk: Any) -> None:
@@ -445,13 +447,14 @@ def test_a_turn_that_is_lent_lets_another_drainer_come(desk: Any) -> None:
     first, second = desk.token(), desk.token()
     mailbox.put(first)
     mailbox.put(second)
-    outer = Drainer()
+    (outer,) = desk.woken
     assert mailbox.take(outer) is first
-    mailbox.lend_turn()
+    mailbox.lend(outer)
+    mailbox.lend(outer)  # for one reason it is lent once
     assert len(desk.woken) == 2
-    inner = Drainer()
+    inner = desk.woken[1]
     assert mailbox.take(inner) is second
-    mailbox.reclaim_turn()
+    mailbox.reclaim(outer)
     assert mailbox.active == 2
     assert mailbox.take(inner) is None
     assert mailbox.take(outer) is None
@@ -542,8 +545,7 @@ def test_any_sequence_of_moves_agrees_with_a_sorted_list(
                 model.append(token)
                 model.sort(key=lambda t: -t.priority)
             elif move == "take":
-                drainer = Drainer()
-                mailbox.active += 1
+                drainer = desk.woken.pop() if desk.woken else Drainer()
                 assert mailbox.take(drainer) is (model.pop(0) if model else None)
                 mailbox.dismiss(drainer)
             elif move == "withdraw" and model:

@@ -52,7 +52,7 @@ class MailboxMachine(RuleBasedStateMachine):
         self.latest: list[Token[Any]] = []  # tokens that may be here no longer
         self.suspended = 0
         self.closed = ""  # or that it has kept its queue, or was emptied
-        self.woken = 0  # drainers that were asked for and have not come
+        self.woken: list[Drainer] = []  # drainers that were asked for and have not come
 
     @initialize(
         capacity=st.integers(1, 5),
@@ -60,15 +60,12 @@ class MailboxMachine(RuleBasedStateMachine):
         concurrency=st.sampled_from([1, 2]),
     )
     def make(self, capacity: int, overflow: Any, concurrency: int) -> None:
-        def wake() -> None:
-            self.woken += 1
-
         self.box = Mailbox(
             "box",
             capacity=capacity,
             overflow=overflow,
             concurrency=concurrency,
-            wake=wake,
+            wake=self.woken.append,
             on_drop=self.dropped.append,
         )
 
@@ -139,8 +136,7 @@ class MailboxMachine(RuleBasedStateMachine):
     @rule(stays=st.booleans())
     def a_drainer_comes(self, stays: bool) -> None:
         """It begins one token and is dismissed, or works on until there is nothing to take."""
-        self.woken -= 1
-        drainer = Drainer()
+        drainer = self.woken.pop()
         while (token := self.take(drainer)) is not None:
             token._begin(0.0)
             token._finish(TokenState.COMPLETED)
@@ -152,8 +148,7 @@ class MailboxMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.woken)
     @rule(closes=st.booleans())
     def a_drainer_comes_and_gives_back_what_it_took(self, closes: bool) -> None:
-        self.woken -= 1
-        drainer = Drainer()
+        drainer = self.woken.pop()
         token = self.take(drainer)
         if token is None:
             return
@@ -357,7 +352,7 @@ class MailboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def somebody_comes_for_what_can_be_taken(self) -> None:
-        assert self.box.active == self.woken <= self.box.concurrency
+        assert self.box.active == len(self.woken) <= self.box.concurrency
         if self.queue() and not self.suspended:
             assert self.woken
 

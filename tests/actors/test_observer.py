@@ -86,9 +86,10 @@ def test_a_token_is_told_of_from_the_queue_to_its_end(base: type[BaseActor], sta
 def test_a_direct_call_is_started_and_finished(system: ActorSystem, recorder: Recorder) -> None:
     """It is never queued."""
     place = system.operation_place("operation", "cpu", generator=False, concurrency=1)
-    assert place.may_run_here()
     token = place.token("operation", int, (), {})
-    place.run_here(token)
+    turn = place.turn_here(token)
+    assert turn is not None
+    turn.run()
 
     assert recorder.seen == [("started", token.id), ("completed", token.id)]
 

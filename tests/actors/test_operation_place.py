@@ -84,9 +84,10 @@ def test_a_direct_call_runs_on_the_callers_thread(system: ActorSystem) -> None:
     def here() -> tuple[int, Any]:
         return threading.get_ident(), current_token()
 
-    assert place.may_run_here()
     token = place.token("op", here, (), {})
-    assert place.run_here(token) == (threading.get_ident(), token)
+    turn = place.turn_here(token)
+    assert turn is not None
+    assert turn.run() == (threading.get_ident(), token)
     assert token.state is TokenState.COMPLETED
     assert current_token() is None
 
@@ -100,32 +101,34 @@ def test_a_direct_call_raises_what_the_function_raises(system: ActorSystem) -> N
     def leave() -> None:
         raise SystemExit(4)
 
-    assert place.may_run_here()
     token = place.token("op", leave, (), {})
+    turn = place.turn_here(token)
+    assert turn is not None
     with pytest.raises(SystemExit):
-        place.run_here(token)
+        turn.run()
     assert token.state is TokenState.FAILED
 
-    assert place.may_run_here()
-    place.mailbox.leave()
+    assert place.mailbox.active == 0
 
 
 def test_a_direct_call_does_not_overtake(system: ActorSystem) -> None:
     """Not when suspended, nor when something is queued ahead, nor while the system closes."""
     place = make(system, "cpu", concurrency=1)
     place.mailbox.suspend()
-    assert not place.may_run_here()
+    assert place.turn_here(place.token("op", int, (), {})) is None
     token = submit(place, int)
     place.mailbox.resume()
     token.result(LIMIT)
     system.drain()
 
-    assert not place.may_run_here()
+    assert place.turn_here(place.token("op", int, (), {})) is None
 
 
 def test_a_direct_call_of_an_io_operation_needs_the_io_loop(system: ActorSystem) -> None:
     """Elsewhere it queues."""
-    assert not make(system, "io").may_run_here()
+    place = make(system, "io")
+
+    assert place.turn_here(place.token("op", int, (), {})) is None
 
 
 @pytest.mark.parametrize("affinity", ["cpu", "io"])

@@ -112,9 +112,8 @@ class Ledger:
             (self.accepted if put is Put.ACCEPTED else self.refused).append(token)
         return put
 
-    def drain(self) -> None:
+    def drain(self, drainer: Drainer) -> None:
         """Be a drainer that was woken, until there is nothing to take."""
-        drainer = Drainer()
         while (item := self.mailbox.take(drainer)) is not None:
             assert self.mailbox.statistics().active <= self.mailbox.concurrency
             if isinstance(item, Signal):
@@ -126,8 +125,7 @@ class Ledger:
     def answer_wakes(self) -> None:
         """Send the drainers that were asked for."""
         while self.desk.woken:
-            self.desk.woken.pop()
-            self.drain()
+            self.drain(self.desk.woken.pop())
 
     def check(self) -> None:
         """Each accepted token came out once, no other did, and nothing is left."""
@@ -311,12 +309,13 @@ def test_a_direct_call_racing_put_leaves_a_drainer_behind(
 
         def call(book: Ledger = book, inside: Any = inside) -> None:
             for _ in range(chance.choice([1, 2])):
-                if book.mailbox.try_enter():
+                turn = Drainer()
+                if book.mailbox.try_enter(turn):
                     inside.append(1)
                     assert len(inside) == 1
                     assert book.mailbox.statistics().active == 1
                     inside.pop()
-                    book.mailbox.leave()
+                    book.mailbox.dismiss(turn)
 
         def send(book: Ledger = book) -> None:
             for _ in range(chance.choice([1, 2])):
@@ -355,11 +354,10 @@ def test_any_moves_that_race_agree_with_the_ledger(
                         box.resume()
                     elif move == "signal":
                         box.put_control(Note(0))
-                    elif move == "enter" and box.try_enter():
-                        box.leave()
+                    elif move == "enter" and box.try_enter(turn := Drainer()):
+                        box.dismiss(turn)
                     elif move == "dismiss" and desk.woken:
-                        desk.woken.pop()
-                        drainer = Drainer()
+                        drainer = desk.woken.pop()
                         item = box.take(drainer)
                         if isinstance(item, Token):
                             book.handed.append(item)

@@ -27,6 +27,7 @@ from actors._child._parcel import Parcel, open_parcel
 from actors._child._wire import Frame
 from actors._deadlines import Deadline, Deadlines
 from actors._known import KnownTokens, id_of, path_of, place_of, token_of
+from actors._mailbox import Drainer
 from actors._operation_drain import OperationDrain, OperationSlot
 from actors._process_host import ProcessHost
 from actors._requests import Requests
@@ -45,7 +46,9 @@ class Host:
         self.deadlines = Deadlines()
         self.lent = 0
         self.looked_into: list[Worker] = []
-        self.pool = SimpleNamespace(somebody_waits=False, forget=lambda _holder: False)
+        self.pool = SimpleNamespace(
+            somebody_waits=False, forget=lambda _holder: False, given=lambda _holder: None
+        )  # there is no other worker
 
     def call_soon(self, fn: Callable[[], object]) -> None:
         self._soon.put(fn)
@@ -55,6 +58,15 @@ class Host:
 
     def lend(self, by: int) -> None:
         self.lent += by
+
+    def start(self) -> None:
+        """It has begun."""
+
+    def fill(self) -> None:
+        """None is made."""
+
+    def recover(self) -> None:
+        """Nothing here is interrupted."""
 
     def look_into(self, worker: Worker) -> None:
         self.looked_into.append(worker)
@@ -238,7 +250,7 @@ def running(system: ActorSystem, child: Child) -> Iterator[Token[Any]]:
     token: Token[Any] = variables.run(place.token, "crunch", int, (), {}, 3, {"tenant": "acme"})
     token._phase = TokenState.QUEUED
     token._begin(system.clock())
-    assert place.mailbox.try_enter()
+    assert place.mailbox.try_enter(Drainer())
     child.run(token)
     yield token
     token._terminate("the test is over")

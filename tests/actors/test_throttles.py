@@ -38,7 +38,7 @@ class Bench:
     """Mailboxes of a system that was never opened, whose drainers the test plays; its throttles govern them.
 
     Attributes:
-        woken: for each mailbox, how many drainers it has asked for that have not come.
+        woken: for each mailbox, the drainers it has asked for that have not come.
         running: tokens that have begun and not ended, in the order in which they began.
         began: all that ever did, with the time of it.
     """
@@ -47,18 +47,15 @@ class Bench:
     system: ActorSystem
     place: OperationPlace
     boxes: list[Mailbox] = attrs.field(factory=list)
-    woken: dict[int, int] = attrs.field(factory=dict)
+    woken: dict[int, list[Drainer]] = attrs.field(factory=dict)
     running: list[Token[Any]] = attrs.field(factory=list)
     began: list[tuple[float, Token[Any]]] = attrs.field(factory=list)
 
     def box(self, concurrency: int = 1, **options: Any) -> Mailbox:
         number = len(self.boxes)
-        self.woken[number] = 0
+        self.woken[number] = called = []
 
-        def wake() -> None:
-            self.woken[number] += 1
-
-        box = Mailbox(f"box-{number}", wake=wake, on_drop=lambda _: None, concurrency=concurrency, **options)
+        box = Mailbox(f"box-{number}", wake=called.append, on_drop=lambda _: None, concurrency=concurrency, **options)
         box.set_throttles(self.system.throttles if self.system.throttles else None)
         self.boxes.append(box)
         return box
@@ -89,8 +86,7 @@ class Bench:
         number = self.boxes.index(box)
         begun = []
         while self.woken[number]:
-            self.woken[number] -= 1
-            drainer = Drainer()
+            drainer = self.woken[number].pop()
             item = box.take(drainer)
             if isinstance(item, Token):
                 item._begin(self.clock())
@@ -578,7 +574,7 @@ def test_held_tokens_count_for_the_bound(bench: Bench) -> None:
 def test_drop_oldest_drops_what_is_kept_back_longest(bench: Bench) -> None:
     """The newest count: a throttle does not turn that into its opposite. What is paused is left alone."""
     dropped: list[Token[Any]] = []
-    box = Mailbox("box", wake=int, on_drop=dropped.append, capacity=3, overflow="drop_oldest", concurrency=3)
+    box = Mailbox("box", wake=lambda _: None, on_drop=dropped.append, capacity=3, overflow="drop_oldest", concurrency=3)
     bench.boxes.append(box)
     throttle = bench.throttle(rate=0.001)
     begun, paused, one, two = (bench.place.token("operation", int, (), {}) for _ in range(4))
@@ -678,13 +674,15 @@ def test_a_direct_call_queues_while_there_are_throttles(system: ActorSystem) -> 
     """It would run on its caller's thread, where nobody asks; with the last throttle gone it does so again."""
     place = system.operation_place("call", "cpu", generator=False, concurrency=2)
     throttle = Throttle("one", bool, None, 1)
-    assert place.may_run_here()
-    place.mailbox.leave()
+    turn = place.turn_here(place.token("call", int, (), {}))
+    assert turn is not None
+    assert turn.run() == 0
     system.throttle(throttle)
-    assert not place.may_run_here()
+    assert place.turn_here(place.token("call", int, (), {})) is None
     system.unthrottle(throttle)
-    assert place.may_run_here()
-    place.mailbox.leave()
+    turn = place.turn_here(place.token("call", int, (), {}))
+    assert turn is not None
+    assert turn.run() == 0
 
 
 def test_a_token_that_waits_for_another_one_does_not_count(system: ActorSystem) -> None:
@@ -712,7 +710,7 @@ def test_a_place_that_comes_later_is_governed(system: ActorSystem, door: Any) ->
     door.wait_reached()
     second = place.send(place.token("late", int, (), {}))
     third = place.send(place.token("late", int, (), {}))
-    assert not place.may_run_here()
+    assert place.turn_here(place.token("call", int, (), {})) is None
     assert second.state is TokenState.QUEUED
     door.open()
 

@@ -108,8 +108,9 @@ def test_a_direct_call_is_a_link_of_the_chain(system: ActorSystem, placed: Place
     place = system.operation_place("operation", "cpu", generator=False, concurrency=1)
 
     def run(place: OperationPlace, call: Callable[[], Any]) -> Any:
-        assert place.may_run_here()
-        return place.run_here(place.token("operation", call, (), {}))
+        turn = place.turn_here(place.token("operation", call, (), {}))
+        assert turn is not None
+        return turn.run()
 
     class Outer(CpuActor):
         def through_operation(self, inner: ActorRef[Any]) -> Any:

@@ -1,0 +1,165 @@
+"""Recovery from interrupted senders: a task that looks for what they have left undone, and does it.
+
+A signal handler may raise in the main thread between any two instructions, so also in the middle of a `submit`, a
+direct call or a `cancel`. Each of these does things in an order in which an early end leaves something undone and harms
+nothing: a token without a drainer, a drainer without a thread, an end that is not written. What is undone can be seen
+from outside, and doing it twice is doing it once. So the system loop looks for it now and then, and does it; what other
+threads may just be about to do only when two looks have found it undone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from actors._exceptions import TokenRejected
+from actors._lifecycle import TokenState
+
+if TYPE_CHECKING:
+    from actors._place import Place
+    from actors._system import ActorSystem
+    from actors._token import Token
+
+_logger = logging.getLogger("tokengate.actors")
+
+# Seconds between two looks, while tokens are live and while there are none.
+_LOOK: Final = 0.1
+_IDLE_LOOK: Final = 0.25
+
+# Places that are looked at at once.
+_PLACES_AT_ONCE: Final = 500
+
+# Part of the time that looks at all tokens may take.
+_SHARE: Final = 0.01
+
+_HERE: Final = str(Path(__file__).parent) + os.sep
+
+_CREATED, _QUEUED = TokenState.CREATED, TokenState.QUEUED
+
+
+def locals_of_threads(folder: str = "") -> Iterator[Any]:
+    """Go through the local variables of all functions that threads run just now.
+
+    Args:
+        folder: start of the file names of the functions that count.
+    """
+    for innermost in sys._current_frames().values():
+        frame = innermost
+        while frame is not None:
+            if frame.f_code.co_filename.startswith(folder):
+                yield from list(frame.f_locals.values())
+            frame = frame.f_back  # type: ignore[assignment]
+
+
+class Recovery:
+    """Looks after one system, from its system loop.
+
+    Args:
+        system: whose tokens, places, threads and loops.
+    """
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system = system
+        self._endings: list[Any] = []  # those that were being written at the latest look
+        self._suspects: set[Token[Any]] = set()  # tokens that were nowhere at the latest look at all
+        self._unseen: list[Place] = []  # places that the present round has not come to
+        self._look_at_all_at = 0.0  # in seconds of time.monotonic
+
+    def open(self) -> None:
+        """Begin to look."""
+        self._system.system_host.start_daemon(self._run, "recovery")
+
+    async def _run(self) -> None:
+        while True:
+            await trio.sleep(_LOOK if self._system.live else _IDLE_LOOK)
+            try:
+                self.look()
+            except Exception:  # nothing may escape: it would cancel the whole loop
+                _logger.exception("recovery of '%s' failed; it looks again", self._system.name)
+
+    def look(self) -> None:
+        """Look once."""
+        system = self._system
+        for host in (system.system_host, system.io_host):
+            host.recover()
+        system.dispatcher.recover()
+        system.pinned.recover()
+        system.processes.recover()
+        self._write_endings()
+        self._look_at_places()
+        now = time.monotonic()
+        if now >= self._look_at_all_at:
+            self._look_at_tokens()
+            seconds = time.monotonic() - now
+            self._look_at_all_at = now + max(2 * _LOOK, seconds / _SHARE)
+
+    def _write_endings(self) -> None:
+        """Complete the ends of tokens that were begun before the latest look, by code that runs no longer."""
+        system = self._system
+        stuck = [ending for ending in self._endings if any(ending is one for one in system.endings)]
+        if stuck:
+            held = {id(value) for value in locals_of_threads(_HERE)}
+            stuck = [ending for ending in stuck if id(ending) not in held]
+        self._endings = list(system.endings)
+        for ending in stuck:
+            token, state, value, error = ending
+            token._finish_after_all(state, value, error)
+            system.endings.remove(ending)
+
+    def _look_at_places(self) -> None:
+        if not self._unseen:
+            self._unseen = self._system.places()
+        for _ in range(min(len(self._unseen), _PLACES_AT_ONCE)):
+            self._unseen.pop().recover()
+
+    def _look_at_tokens(self) -> None:
+        """Find the tokens that no sender, mailbox or drainer has, and end them or queue them again."""
+        nowhere = self._nowhere()
+        for token in nowhere & self._suspects:
+            self._find_a_home(token)
+        self._suspects = nowhere
+
+    def _nowhere(self) -> set[Token[Any]]:
+        system = self._system
+        created: list[Token[Any]] = []
+        queued: list[Token[Any]] = []
+        for token in list(system.live.values()):
+            if token._phase is _QUEUED:
+                queued.append(token)
+            elif token._phase is _CREATED and token not in system.senders:
+                created.append(token)
+        numbers = Counter(token._place for token in queued)
+        short = {place for place, number in numbers.items() if number > place.mailbox.size}
+        there = {place: place.mailbox.tokens() for place in short}
+        lost = {
+            token
+            for token in queued
+            if (tokens := there.get(token._place)) is not None
+            and token not in tokens
+            and not token._place.drain.has_taken(token)
+        }
+        lost.update(created)
+        if lost:
+            held = {id(value) for value in locals_of_threads(_HERE)}
+            lost = {token for token in lost if id(token) not in held and token._phase in (_CREATED, _QUEUED)}
+        return lost
+
+    @staticmethod
+    def _find_a_home(token: Token[Any]) -> None:
+        if token._done:
+            return
+        if token._cancel_requested:
+            token._terminate(token._cancel_requested)
+        elif token._phase is _CREATED:
+            error = TokenRejected(f"{token._describe()} was not sent: its sender was interrupted by a signal handler")
+            token._place._reject(token, error)
+        else:
+            token._place.give_back(token)
