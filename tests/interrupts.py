@@ -1,0 +1,544 @@
+"""Exceptions raised at a chosen line of the runtime, as a signal handler would, and what must hold afterwards.
+
+A `Strike` runs a function and raises at the k-th line (or bytecode) that the calling thread executes in the runtime's
+files. A `Bench` is an open gate with operations and actors of every kind. It keeps a ledger of what ran, and tells
+what was lost: tokens that do not end, calls that are not served, counters that do not go back.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import linecache
+import logging
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Container, Iterable
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Self
+
+import attrs
+import trio
+
+import actors
+import supervisors
+import tokengate
+from tokengate import CpuActor, Gate, IoActor, ProcessActor, Token, TokenState, checkpoint, current_token, token
+
+HOMES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (actors, supervisors, tokengate))
+TERMINAL = frozenset({TokenState.COMPLETED, TokenState.FAILED, TokenState.TERMINATED, TokenState.REJECTED})
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Raising
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(order=True)
+class Place:
+    """A line of the runtime.
+
+    Attributes:
+        file: its path below the directory of the packages.
+        line: its number.
+        function: the qualified name of the function.
+    """
+
+    file: str
+    line: int
+    function: str
+
+    @classmethod
+    def of(cls, code: CodeType, line: int) -> Self:
+        """Return the place of a line of some code."""
+        parts = code.co_filename.split(os.sep)
+        start = max((i for i, part in enumerate(parts) if part in ("actors", "supervisors", "tokengate")), default=-2)
+        return cls("/".join(parts[start:]), line, code.co_qualname)
+
+    @property
+    def text(self) -> str:
+        """The line itself."""
+        root = Path(HOMES[0]).parent
+        path = root / self.file if (root / self.file).exists() else Path(self.file)
+        return linecache.getline(str(path), self.line).strip()
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} {self.function}: {self.text}"
+
+
+class Strike:
+    """Raises an exception at a line that the calling thread is about to execute in the runtime.
+
+    Args:
+        at: at how many-th line, from 1.
+        again: at how many-th line after the first exception another one is raised; 0 for none. Before Python 3.12,
+            lines are counted again from the first call that follows the exception.
+        opcodes: whether bytecodes are counted instead of lines.
+        error: what is raised.
+        skip: places that are not counted.
+
+    Attributes:
+        places: where it has struck, innermost frame of the runtime first.
+    """
+
+    def __init__(
+        self,
+        at: int,
+        *,
+        again: int = 0,
+        opcodes: bool = False,
+        error: type[BaseException] = KeyboardInterrupt,
+        skip: Container[Place] = (),
+    ) -> None:
+        self.places: list[Place] = []
+        self._left = [at, again] if again else [at]
+        self._opcodes = opcodes
+        self._error = error
+        self._skip = skip
+        self._thread = threading.get_ident()
+
+    def run(self, act: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+        """Call a function under the strike; return its value and what it raised."""
+        return self._run_monitored(act) if len(self._left) > 1 and sys.version_info >= (3, 12) else self._trace(act)
+
+    def _event(self, code: CodeType, line: int) -> None:
+        if not self._left or (self._skip and Place.of(code, line) in self._skip):
+            return
+        self._left[0] -= 1
+        if self._left[0] <= 0:
+            del self._left[0]
+            self.places.append(Place.of(code, line))
+            raise self._error
+
+    # With the interpreter's trace function, which is unset when it raises
+
+    def _trace(self, act: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+        before = sys.gettrace()
+        sys.settrace(self._called)
+        try:
+            return act(), None
+        except BaseException as error:
+            return None, error
+        finally:
+            sys.settrace(before)
+            sys.setprofile(None)
+
+    def _called(self, frame: FrameType, _event: str, _arg: object) -> Any:
+        if not frame.f_code.co_filename.startswith(HOMES):
+            return None
+        frame.f_trace_opcodes = self._opcodes
+        return self._reached
+
+    def _reached(self, frame: FrameType, event: str, _arg: object) -> Any:
+        if event == ("opcode" if self._opcodes else "line"):
+            try:
+                self._event(frame.f_code, frame.f_lineno)
+            except BaseException:
+                if self._left:
+                    sys.setprofile(self._resume)
+                raise
+        return self._reached
+
+    def _resume(self, frame: FrameType, _event: str, _arg: object) -> None:
+        """Trace on, after an exception: from whatever is called or left next."""
+        sys.setprofile(None)
+        sys.settrace(self._called)
+        outer: FrameType | None = frame
+        while outer is not None:
+            if outer.f_code.co_filename.startswith(HOMES):
+                outer.f_trace = self._reached
+                outer.f_trace_opcodes = self._opcodes
+            outer = outer.f_back
+
+    # With `sys.monitoring`, which goes on after it has raised
+
+    def _run_monitored(self, act: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+        monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
+        tool = next(number for number in range(6) if monitoring.get_tool(number) is None)
+        event = monitoring.events.INSTRUCTION if self._opcodes else monitoring.events.LINE
+
+        def reached(code: CodeType, where: int) -> Any:
+            if not code.co_filename.startswith(HOMES):
+                return monitoring.DISABLE
+            if threading.get_ident() == self._thread:
+                self._event(code, self._line_of(code, where))
+            return None
+
+        monitoring.use_tool_id(tool, "strike")
+        monitoring.register_callback(tool, event, reached)
+        monitoring.set_events(tool, event)
+        try:
+            return act(), None
+        except BaseException as error:
+            return None, error
+        finally:
+            monitoring.set_events(tool, 0)
+            monitoring.register_callback(tool, event, None)
+            monitoring.free_tool_id(tool)
+
+    def _line_of(self, code: CodeType, where: int) -> int:
+        if not self._opcodes:
+            return where
+        return next((line or 0 for start, end, line in code.co_lines() if start <= where < end), 0)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What runs
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class Door:
+    """What a token waits for until a test opens it.
+
+    Attributes:
+        reached: set when a token waits.
+        opened: set when it may go on.
+    """
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        while not self.opened.wait(0.002):
+            checkpoint()
+
+    async def apass_through(self) -> None:
+        self.reached.set()
+        while not self.opened.is_set():
+            await trio.sleep(0.001)
+
+
+ran: list[int] = []  # numbers of the calls whose code has begun, in this order; but for processes
+
+
+def note(number: int, door: Door | None = None) -> int:
+    ran.append(number)
+    if door is not None:
+        door.pass_through()
+    return number
+
+
+async def anote(number: int, door: Door | None = None) -> int:
+    ran.append(number)
+    if door is not None:
+        await door.apass_through()
+    return number
+
+
+def note_in_steps(number: int, door: Door | None = None) -> Any:
+    ran.append(number)
+    if door is not None:
+        door.reached.set()
+        while not door.opened.is_set():
+            yield
+    yield
+    return number
+
+
+def named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of its own, so that it is an operation of its own."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = name
+    return call
+
+
+def _async_named(name: str) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await anote(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = name
+    return call
+
+
+# One token at a time, so that a turn that is not given back is noticed at once.
+io = token(concurrency=1)(_async_named("io"))
+cpu = token(concurrency=1)(named("cpu", note))
+generator = token(concurrency=1)(note_in_steps)
+here = token(concurrency=1)(named("here", note))  # for direct calls
+io_narrow = token(concurrency=1, capacity=1)(_async_named("io_narrow"))
+cpu_narrow = token(concurrency=1, capacity=1)(named("cpu_narrow", note))
+dropping = token(concurrency=1, capacity=1, overflow="drop_oldest")(named("dropping", note))
+refusing = token(concurrency=1, capacity=1, overflow="reject")(named("refusing", note))
+
+
+@token(concurrency=1)
+def outer(number: int, inner: int) -> int:
+    ran.append(number)
+    return int(here(inner))
+
+
+@token(affinity="process", concurrency=1)
+def process(ledger: str, number: int, seconds: float = 0.0) -> int:
+    import os
+    import time
+
+    descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND)
+    os.write(descriptor, f"{number}\n".encode())
+    os.close(descriptor)
+    time.sleep(seconds)
+    return number
+
+
+class Notes(CpuActor):
+    def __init__(self) -> None:
+        self.latest = 0
+
+    def note(self, number: int, door: Door | None = None) -> int:
+        self.latest = number
+        return note(number, door)
+
+    def on_receive(self, message: Any) -> Any:
+        return note(message)
+
+
+class Dropping(Notes):
+    capacity = 1
+    overflow = "drop_oldest"
+
+
+class Narrow(Notes):
+    capacity = 1
+
+
+class PinnedNotes(Notes):
+    dispatcher = "pinned"
+
+
+class IoNotes(IoActor):
+    async def note(self, number: int, door: Door | None = None) -> int:
+        return await anote(number, door)
+
+    async def on_receive(self, message: Any) -> Any:
+        return await anote(message)
+
+
+def _process_actor() -> type[ProcessActor]:
+    class ProcessNotes(ProcessActor):
+        """It stands within a function, so that it is carried by value, and a child need not import this module."""
+
+        def note(self, ledger: str, number: int) -> int:
+            import os
+
+            descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND)
+            os.write(descriptor, f"{number}\n".encode())
+            os.close(descriptor)
+            return number
+
+    return ProcessNotes
+
+
+ProcessNotes = _process_actor()
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What must hold
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def in_thread(fn: Callable[[], Any], seconds: float) -> tuple[Any, str]:
+    """Call a function in a thread of its own; return its value, and what is wrong if it raised or takes too long."""
+    outcome: list[tuple[Any, str]] = []
+
+    def call() -> None:
+        try:
+            outcome.append((fn(), ""))
+        except BaseException as error:
+            outcome.append((None, f"raised {type(error).__name__}: {error}"))
+
+    thread = threading.Thread(target=call, name="helper", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return outcome[0] if outcome else (None, f"has not returned within {seconds} s")
+
+
+def eventually(condition: Callable[[], Any], seconds: float) -> bool:
+    """Wait for a condition that nobody announces; tell whether it came true in time."""
+    ends = time.monotonic() + seconds
+    pause = 0.00005
+    while not condition():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 2, 0.01)
+    return True
+
+
+class Bench:
+    """An open gate with operations and actors of all kinds, and a ledger of what was sent and what ran.
+
+    Args:
+        limit: seconds within which tokens end and calls are served.
+        processes: whether child processes are used.
+    """
+
+    def __init__(self, limit: float = 5.0, *, processes: bool = True) -> None:
+        self.limit = limit
+        self.processes = processes
+        descriptor, self.ledger = tempfile.mkstemp(prefix="interrupts-")
+        os.close(descriptor)
+        self._numbers = iter(range(1, 2**62))
+        self._known: set[int] = set()  # ids of tokens that are known not to end
+        self._odd: set[str] = set()  # figures that are known not to go back
+        self.gate = Gate("bench", threads=2, shutdown=1.0, processes=1, control_socket=False).open()
+        try:
+            self.notes = self.gate.spawn(Notes, name="cpu")
+            self.pinned = self.gate.spawn(PinnedNotes, name="pinned")
+            self.io_notes = self.gate.spawn(IoNotes, name="io")
+            self.narrow = self.gate.spawn(Narrow, name="narrow")
+            self.dropping = self.gate.spawn(Dropping, name="dropping")
+            self.process_notes = self.gate.spawn(ProcessNotes, name="process") if processes else None
+            self.executor = self.gate.executor(concurrency=1)
+        except BaseException:
+            self.close()
+            raise
+
+    def number(self) -> int:
+        """Return the number of a new call."""
+        return next(self._numbers)
+
+    def executions(self) -> Counter[int]:
+        """Return how often each call's code has begun."""
+        counts = Counter(ran)
+        if self.processes:
+            counts.update(int(line) for line in Path(self.ledger).read_text().splitlines())
+        return counts
+
+    def forget(self) -> None:
+        """Empty the ledger."""
+        ran.clear()
+        if self.processes:
+            os.truncate(self.ledger, 0)
+
+    def faults(self) -> list[str]:
+        """Return what is wrong now that nothing should be going on any more: first without a further call."""
+        found = self.unended()
+        deaf = self.deaf()
+        if not found and not deaf:
+            found += self.out_of_place()
+        doubled = {number: times for number, times in self.executions().items() if times > 1}
+        if doubled:
+            found.append(f"ran more than once: {doubled}")
+        if current_token() is not None:
+            found.append(f"{current_token()!r} is still the current token of the main thread")
+        self.forget()
+        return found + deaf
+
+    def unended(self) -> list[str]:
+        """Return which tokens do not end."""
+
+        def live() -> list[Token[Any]]:
+            tokens = list(self.gate.system.live.values())
+            return [one for one in tokens if one.id not in self._known and not one.serves_operators]
+
+        def all_ended() -> bool:
+            return not live() and self._not_terminal() <= len(self._known)
+
+        if eventually(all_ended, self.limit):
+            return []
+        left = live()
+        self._known.update(one.id for one in left)
+        if not left:
+            return [f"the statistics count {self._not_terminal()} tokens that have not ended, and the system has none"]
+        return sorted({f"{one.operation} of '{one.actor}' stays {one.state}" for one in left})
+
+    def _not_terminal(self) -> int:
+        counts = self.gate.statistics().tokens
+        return sum(count for state, count in counts.items() if state not in TERMINAL)
+
+    def out_of_place(self) -> list[str]:
+        """Return which of the runtime's counters have not gone back to where they are when nothing happens."""
+        found: list[str] = []
+
+        def look() -> bool:
+            found.clear()
+            for place in list(self.gate.system._places.values()):
+                figures = place.mailbox.statistics()
+                for name in ("depth", "held", "active", "senders_waiting", "suspended"):
+                    if value := getattr(figures, name):
+                        found.append(f"'{place.path}' has {name} = {value}")
+            dispatcher = self.gate.system.dispatcher.statistics()
+            for name in ("blocked", "abandoned", "runnable"):
+                if value := getattr(dispatcher, name):
+                    found.append(f"the dispatcher has {name} = {value}")
+            return not set(found) - self._odd
+
+        eventually(look, min(self.limit, 1.0))
+        new = [one for one in found if one not in self._odd]
+        self._odd.update(new)
+        return new
+
+    def deaf(self) -> list[str]:
+        """Return which kinds of calls are not served any more."""
+        found: list[str] = []
+        sent: dict[str, Token[Any]] = {}
+
+        def send() -> None:
+            with self.gate.entered():
+                for one in (io, cpu, generator, here, io_narrow, cpu_narrow, dropping, refusing):
+                    sent[f"operation {one._name}"] = one.submit(self.number())
+                for ref in (self.notes, self.pinned, self.io_notes, self.narrow, self.dropping):
+                    sent[f"actor {ref.path}"] = ref.proxy().note(self.number())
+                if self.process_notes is not None:
+                    sent["operation process"] = process.submit(self.ledger, self.number())
+                    sent["actor process"] = self.process_notes.proxy().note(self.ledger, self.number())
+
+        wrong = in_thread(send, self.limit)[1]
+        if wrong:
+            found.append(f"submit {wrong}")
+        ends = time.monotonic() + self.limit
+        for name, one in list(sent.items()):
+            if not eventually(one.done, ends - time.monotonic()):
+                found.append(f"{name} is deaf")
+                self._known.add(one.id)
+            elif one.state is not TokenState.COMPLETED:
+                found.append(f"{name} does not work: {one.exception(0)!r}")
+        future: list[concurrent.futures.Future[int]] = []
+
+        def call() -> None:
+            with self.gate.entered():
+                here(self.number())
+                outer(self.number(), self.number())
+
+        for name, fn in (
+            ("a direct call", call),
+            ("control", lambda: self.gate.control.actors()),
+            ("spawn", lambda: self.gate.spawn(Notes).stop()),
+            ("the executor", lambda: future.append(self.executor.submit(note, self.number())) or future[0].result()),
+        ):
+            wrong = in_thread(fn, self.limit)[1]
+            if wrong:
+                found.append(f"{name} {wrong}")
+        if found:
+            return found
+        try:
+            call()  # in this thread, whose own state may be left behind
+            assert self.notes.ask(number := self.number()) == number
+            assert io.submit(number := self.number()).result(self.limit) == number
+        except Exception as error:
+            found.append(f"in the main thread a call raised {type(error).__name__}: {error}")
+        return found
+
+    def close(self) -> str:
+        """Close the gate; return what was wrong with that."""
+        wrong = in_thread(lambda: self.gate.close(1.0, drain=False), 6.0)[1]
+        os.unlink(self.ledger)
+        return f"close {wrong}" if wrong else ""
+
+
+
+def quiet() -> None:
+    """Keep the log of what is provoked out of the output."""
+    logging.disable(logging.CRITICAL)
+
+
+def all_done(tokens: Iterable[Token[Any]], seconds: float) -> bool:
+    """Wait until tokens have ended; tell whether they have."""
+    left = list(tokens)
+    return eventually(lambda: all(one.done() for one in left), seconds)

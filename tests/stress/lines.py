@@ -1,0 +1,239 @@
+"""Interrupt each line of the runtime that a call executes in the main thread, and see that nothing is lost or deaf.
+
+    python tests/stress/lines.py                                   # every line of every case
+    python tests/stress/lines.py submit "direct call" --limit 1    # cases whose names contain one of these
+    python tests/stress/lines.py --opcodes --share 0.1 --seed 7    # a tenth of the bytecodes
+    python tests/stress/lines.py --again 1,2,5                     # a second interrupt, so many lines after the first
+
+For k = 1, 2, 3, ... a KeyboardInterrupt is raised at the k-th line of the call, until the call comes to its end. After
+each, all tokens must end and calls of all kinds must be served within `--limit` seconds. Prints what was found, by
+place, and one JSON line; exits 1 if there is anything, and 3 on a hang.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import os
+import random
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import attrs
+from interrupt_cases import CASES, Case
+from interrupts import Bench, Place, Strike, quiet
+
+HANG = 120.0  # seconds without progress after which the script ends
+MOST = 20_000  # lines of one call, at most
+
+
+@attrs.frozen
+class Fault:
+    """Something that was wrong after an interrupt.
+
+    Attributes:
+        case: its name.
+        at: which line of the call was interrupted.
+        places: where that is; two, when a second interrupt followed.
+        what: what was wrong.
+    """
+
+    case: str
+    at: int
+    places: tuple[Place, ...]
+    what: tuple[str, ...]
+
+    def __str__(self) -> str:
+        places = " and then ".join(map(str, self.places)) or "nowhere"
+        return f"{self.case}, line {self.at}: {places}\n    -> " + "; ".join(self.what)
+
+
+class Run:
+    """Goes through the lines of cases.
+
+    Args:
+        limit: seconds within which tokens must end and calls be served.
+        again: distances of a second interrupt; 0 for none.
+        opcodes: whether bytecodes are counted.
+        choose: tells whether to interrupt at the k-th line.
+        once: whether a place where something was found is not interrupted again.
+
+    Attributes:
+        faults: what was found.
+        strikes: interrupts so far.
+        swallowed: places where an interrupt struck and did not reach the caller: {place: case}.
+    """
+
+    def __init__(
+        self,
+        limit: float,
+        again: tuple[int, ...] = (0,),
+        *,
+        opcodes: bool = False,
+        choose: Callable[[int], bool] = lambda at: True,
+        tell: Callable[[str], object] = lambda line: None,
+        once: bool = False,
+        processes: bool = True,
+    ) -> None:
+        self.limit = limit
+        self.faults: list[Fault] = []
+        self.strikes = 0
+        self.swallowed: dict[Place, str] = {}
+        self._again = again
+        self._opcodes = opcodes
+        self._choose = choose
+        self._tell = tell
+        self._processes = processes
+        self._once = once
+        self._found: set[Place] = set()
+        self._bench: Bench | None = None
+        self._entered: Any = None
+
+    def bench(self) -> Bench:
+        """Return the bench that is in use."""
+        if self._bench is None:
+            self._bench = Bench(self.limit, processes=self._processes)
+            self._entered = self._bench.gate.entered()
+            self._entered.__enter__()
+            self._bench.deaf()  # each kind once, so that all is made that is made at the first use
+            self._bench.forget()
+        return self._bench
+
+    def drop_bench(self) -> str:
+        """Close the bench; return what was wrong with that."""
+        bench, self._bench = self._bench, None
+        if bench is None:
+            return ""
+        self._entered.__exit__(None, None, None)
+        return bench.close()
+
+    def case(self, case: Case) -> None:
+        """Interrupt a case at each line that is chosen."""
+        for again in self._again:
+            at = 1
+            while at < MOST:
+                faults = len(self._found)
+                faulthandler.dump_traceback_later(HANG, exit=True)
+                if self._choose(at) and not self.once(case, at, again):
+                    break
+                if len(self._found) == faults:  # else it is the next line now, with this number
+                    at += 1
+        faulthandler.cancel_dump_traceback_later()
+
+    def once(self, case: Case, at: int, again: int = 0) -> bool:
+        """Interrupt a case at one line; tell whether the call came so far."""
+        bench = self.bench()
+        strike = Strike(at, again=again, opcodes=self._opcodes, skip=self._found)
+        wrong: list[str] = []
+        try:
+            with case.around(bench) as act:
+                _, error = strike.run(act)
+        except AssertionError as failure:
+            wrong.append(str(failure))
+            error = failure
+        self.strikes += len(strike.places)
+        if strike.places and not isinstance(error, KeyboardInterrupt):
+            self.swallowed.setdefault(strike.places[-1], f"{case.name}: {type(error).__name__ if error else 'no error'}")
+        wrong += bench.faults()
+        if wrong:
+            fault = Fault(case.name, at, tuple(strike.places), tuple(wrong))
+            self.faults.append(fault)
+            self._tell(str(fault))
+            if self._once:
+                self._found.update(strike.places)
+            if any("deaf" in one or "within" in one or "raised" in one or "not work" in one for one in wrong):
+                self.drop_bench()
+        return bool(strike.places)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("cases", nargs="*", help="parts of the names of cases; all, if there are none")
+    parser.add_argument("--exactly", action="store_true", help="whole names are given")
+    parser.add_argument("--limit", type=float, default=5.0, help="seconds within which all must be served")
+    parser.add_argument("--opcodes", action="store_true", help="interrupt at every bytecode")
+    parser.add_argument("--again", default="", help="distances of a second interrupt: 1,2,5")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the lines that are interrupted")
+    parser.add_argument("--once", action="store_true", help="interrupt no place again where something was found")
+    parser.add_argument("--at", type=int, default=0, help="interrupt at this line only")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--findings", default="", help="file for what was found, by place")
+    options = parser.parse_args()
+    quiet()
+    chance = random.Random(options.seed)
+    chosen = [
+        case
+        for case in CASES
+        if not options.cases
+        or any(part == case.name if options.exactly else part in case.name for part in options.cases)
+    ]
+    again = tuple(int(number) for number in options.again.split(",") if number) or (0,)
+    run = Run(
+        options.limit,
+        again,
+        opcodes=options.opcodes,
+        choose=(lambda at: at == options.at) if options.at else lambda at: chance.random() < options.share,
+        tell=lambda line: print(line, flush=True),
+        once=options.once,
+    )
+    began = time.monotonic()
+    counts: dict[str, int] = {}
+    for case in chosen:
+        before = run.strikes
+        if options.at:
+            run.once(case, options.at, again[0])
+        else:
+            run.case(case)
+        counts[case.name] = run.strikes - before
+        print(f"- {case.name}: {counts[case.name]} interrupts, {len(run.faults)} faults so far", flush=True)
+    wrong = run.drop_bench()
+    if options.findings:
+        Path(options.findings).write_text(by_place(run))
+    print(by_place(run))
+    print(
+        json.dumps(
+            {
+                "python": sys.version.split()[0],
+                "seed": options.seed,
+                "cases": len(chosen),
+                "interrupts": run.strikes,
+                "faults": len(run.faults),
+                "places": len({fault.places for fault in run.faults}),
+                "swallowed": len(run.swallowed),
+                "close": wrong,
+                "seconds": round(time.monotonic() - began, 1),
+            }
+        ),
+        flush=True,
+    )
+    return 1 if run.faults or wrong else 0
+
+
+def by_place(run: Run) -> str:
+    """Return what was found, as text: each place with what follows from an interrupt there, and in which cases."""
+    found: defaultdict[tuple[Place, ...], list[Fault]] = defaultdict(list)
+    for fault in run.faults:
+        found[fault.places].append(fault)
+    lines = [f"# {len(run.faults)} faults at {len(found)} places ({run.strikes} interrupts)", ""]
+    for places, faults in sorted(found.items()):
+        lines.append("* " + (" and then ".join(map(str, places)) or "without an interrupt"))
+        what = list(dict.fromkeys(one for fault in faults for one in fault.what))
+        lines += [f"    - {one}" for one in what[:6]]
+        lines.append(f"    in: {', '.join(dict.fromkeys(fault.case for fault in faults))}")
+    if run.swallowed:
+        lines += ["", "# Interrupts that did not reach the caller", ""]
+        lines += [f"* {place} ({where})" for place, where in sorted(run.swallowed.items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # a gate that is stuck must not keep it from ending
