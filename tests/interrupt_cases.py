@@ -361,7 +361,9 @@ simple("control.restart", lambda b: b.gate.control.restart("spawned/narrow"))
 simple("control.get_state", lambda b: b.gate.control.get_state("spawned/cpu"))
 
 
-def on_queued(name: str, verb: Callable[[Bench, Token[Any]], Any], undo: Callable[[Bench], Any] = lambda b: None) -> None:
+def on_queued(
+    name: str, verb: Callable[[Bench, Token[Any]], Any], undo: Callable[[Bench], Any] = lambda b: None
+) -> None:
     """Register a case of a verb on a queued token."""
 
     @case(f"control.{name} on a queued token")
@@ -372,8 +374,11 @@ def on_queued(name: str, verb: Callable[[Bench, Token[Any]], Any], undo: Callabl
             it.in_thread(lambda: undo(bench), bench.limit)
 
 
-on_queued("pause and resume", lambda b, t: (b.gate.control.pause(t), b.gate.control.resume(t)),
-          lambda b: b.gate.control.resume("*"))
+on_queued(
+    "pause and resume",
+    lambda b, t: (b.gate.control.pause(t), b.gate.control.resume(t)),
+    lambda b: b.gate.control.resume("*"),
+)
 on_queued("terminate", lambda b, t: b.gate.control.terminate(t))
 on_queued("renice", lambda b, t: b.gate.control.renice(t, 4))
 

@@ -532,7 +532,6 @@ class Bench:
         return f"close {wrong}" if wrong else ""
 
 
-
 def quiet() -> None:
     """Keep the log of what is provoked out of the output."""
     logging.disable(logging.CRITICAL)

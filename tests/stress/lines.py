@@ -140,7 +140,9 @@ class Run:
             error = failure
         self.strikes += len(strike.places)
         if strike.places and not isinstance(error, KeyboardInterrupt):
-            self.swallowed.setdefault(strike.places[-1], f"{case.name}: {type(error).__name__ if error else 'no error'}")
+            self.swallowed.setdefault(
+                strike.places[-1], f"{case.name}: {type(error).__name__ if error else 'no error'}"
+            )
         wrong += bench.faults()
         if wrong:
             fault = Fault(case.name, at, tuple(strike.places), tuple(wrong))
