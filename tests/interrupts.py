@@ -8,6 +8,8 @@ what was lost: tokens that do not end, calls that are not served, counters that 
 from __future__ import annotations
 
 import concurrent.futures
+import dis
+import inspect
 import linecache
 import logging
 import os
@@ -19,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import attrs
 import trio
@@ -27,7 +29,18 @@ import trio
 import actors
 import supervisors
 import tokengate
-from tokengate import CpuActor, Gate, IoActor, ProcessActor, Token, TokenState, checkpoint, current_token, token
+from tokengate import (
+    CpuActor,
+    Gate,
+    IoActor,
+    ProcessActor,
+    Token,
+    TokenState,
+    _current,
+    checkpoint,
+    current_token,
+    token,
+)
 
 HOMES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (actors, supervisors, tokengate))
 TERMINAL = frozenset({TokenState.COMPLETED, TokenState.FAILED, TokenState.TERMINATED, TokenState.REJECTED})
@@ -69,19 +82,85 @@ class Place:
         return f"{self.file}:{self.line} {self.function}: {self.text}"
 
 
+Grain: TypeAlias = Literal["signal", "line", "opcode"]
+
+# Behind these CPython 3.11 to 3.13 looks for signals, or at their beginning. Behind a call of a Python function it does
+# not: that goes on within the same loop of the interpreter, which looks when the function begins.
+_CALLS = frozenset(
+    code
+    for name, code in dis.opmap.items()
+    if name.startswith(("CALL", "INSTRUMENTED_CALL")) and "INTRINSIC" not in name
+)
+_LOOKING = frozenset(code for name, code in dis.opmap.items() if name in ("RESUME", "JUMP_BACKWARD"))
+
+# Calls of these may wait; a signal's handler runs meanwhile, and what it raises is raised by the call.
+_WAITING = frozenset(
+    {"acquire", "sleep", "wait", "select", "poll", "recv", "recv_into", "send", "sendmsg", "join", "start"}
+)
+
+
+@attrs.frozen
+class _Points:
+    """Where in some code a strike may come.
+
+    Attributes:
+        leaving: offsets of the instructions that leave a `with` block. There CPython looks for no signal, and no code
+            could be safe: the lock of `with lock:` would stay locked.
+        waiting: offsets of the calls that may wait.
+        code: the instructions.
+    """
+
+    leaving: frozenset[int]
+    waiting: frozenset[int]
+    code: bytes
+
+    @classmethod
+    def of(cls, code: CodeType) -> Self:
+        """Look at some code, once."""
+        if known := _points.get(code):
+            return known  # type: ignore[return-value]
+        steps = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
+        leaving: set[int] = set()
+        waiting: set[int] = set()
+        waits = False
+        for index, step in enumerate(steps):
+            names = [one.opname for one in steps[index : index + 5]]
+            calls = "CALL" in names[3:4] or names[3:5] == ["PRECALL", "CALL"]
+            if (
+                names[:3] == ["LOAD_CONST"] * 3
+                and all(one.argval is None for one in steps[index : index + 3])
+                and calls
+            ):
+                leaving.update(one.offset for one in steps[index : index + 4 + ("PRECALL" in names)])
+            if names[:2] == ["PUSH_EXC_INFO", "WITH_EXCEPT_START"]:
+                leaving.update(one.offset for one in steps[index : index + 2])
+            if isinstance(step.argval, str) and step.argval in _WAITING:
+                waits = True
+            elif step.opname == "BEFORE_WITH" or (waits and step.opcode in _CALLS):
+                waiting.add(step.offset)
+                waits = False
+        points = cls(frozenset(leaving), frozenset(waiting), code.co_code)
+        _points[code] = points
+        return points
+
+
+_points: dict[CodeType, _Points] = {}
+
+
 class Strike:
-    """Raises an exception at a line that the calling thread is about to execute in the runtime.
+    """Raises an exception where the calling thread is in the runtime, as a signal's handler would.
 
     Args:
-        at: at how many-th line, from 1.
-        again: at how many-th line after the first exception another one is raised; 0 for none. Before Python 3.12,
-            lines are counted again from the first call that follows the exception.
-        opcodes: whether bytecodes are counted instead of lines.
+        at: at how many-th point, from 1.
+        again: at how many-th point after the first exception another one is raised; 0 for none. Points are counted
+            again from the first call that follows the exception; with Python 3.12, at once, but for `signal`.
+        grain: what is counted: lines; bytecodes; or where CPython looks for signals, and so a handler may really raise.
+            Where a `with` block is left is no point: CPython looks for no signals there.
         error: what is raised.
         skip: places that are not counted.
 
     Attributes:
-        places: where it has struck, innermost frame of the runtime first.
+        places: where it has struck, one for each exception.
     """
 
     def __init__(
@@ -89,22 +168,26 @@ class Strike:
         at: int,
         *,
         again: int = 0,
-        opcodes: bool = False,
+        grain: Grain = "line",
         error: type[BaseException] = KeyboardInterrupt,
         skip: Container[Place] = (),
     ) -> None:
         self.places: list[Place] = []
         self._left = [at, again] if again else [at]
-        self._opcodes = opcodes
+        self._grain = grain
         self._error = error
         self._skip = skip
         self._thread = threading.get_ident()
+        self._callee: CodeType | None = None  # what was called last, since the latest point
 
     def run(self, act: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         """Call a function under the strike; return its value and what it raised."""
-        return self._run_monitored(act) if len(self._left) > 1 and sys.version_info >= (3, 12) else self._trace(act)
+        if len(self._left) > 1 and self._grain != "signal" and sys.version_info >= (3, 12):
+            return self._run_monitored(act)
+        return self._run_traced(act)
 
-    def _event(self, code: CodeType, line: int) -> None:
+    def _point(self, code: CodeType, line: int) -> None:
+        """Be at a point, and raise if it is the one."""
         if not self._left or (self._skip and Place.of(code, line) in self._skip):
             return
         self._left[0] -= 1
@@ -115,7 +198,7 @@ class Strike:
 
     # With the interpreter's trace function, which is unset when it raises
 
-    def _trace(self, act: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    def _run_traced(self, act: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         before = sys.gettrace()
         sys.settrace(self._called)
         try:
@@ -127,20 +210,44 @@ class Strike:
             sys.setprofile(None)
 
     def _called(self, frame: FrameType, _event: str, _arg: object) -> Any:
+        self._callee = self._callee or frame.f_code
         if not frame.f_code.co_filename.startswith(HOMES):
             return None
-        frame.f_trace_opcodes = self._opcodes
-        return self._reached
+        return self._tracer(frame)
 
-    def _reached(self, frame: FrameType, event: str, _arg: object) -> Any:
-        if event == ("opcode" if self._opcodes else "line"):
-            try:
-                self._event(frame.f_code, frame.f_lineno)
-            except BaseException:
-                if self._left:
-                    sys.setprofile(self._resume)
-                raise
-        return self._reached
+    def _tracer(self, frame: FrameType) -> Callable[[FrameType, str, Any], Any]:
+        """Return the trace function of a frame."""
+        frame.f_trace_opcodes = self._grain != "line"
+        wanted = "line" if self._grain == "line" else "opcode"
+        points = _Points.of(frame.f_code)
+        latest = next(iter(_LOOKING))  # as if behind the beginning of the function
+
+        def reached(frame: FrameType, event: str, _arg: object) -> Any:
+            nonlocal latest
+            if event == wanted:
+                offset = frame.f_lasti
+                if self._grain == "signal":
+                    is_point = latest in _LOOKING or offset in points.waiting or self._looks_after(latest)
+                    latest = points.code[offset]
+                    self._callee = None
+                else:
+                    is_point = offset not in points.leaving
+                if is_point:
+                    try:
+                        self._point(frame.f_code, frame.f_lineno)
+                    except BaseException:
+                        if self._left:
+                            sys.setprofile(self._resume)
+                        raise
+            return reached
+
+        return reached
+
+    def _looks_after(self, latest: int) -> bool:
+        if latest not in _CALLS:
+            return False
+        callee = self._callee  # None: it was in C
+        return callee is None or callee.co_name == "__init__" or bool(callee.co_flags & inspect.CO_GENERATOR)
 
     def _resume(self, frame: FrameType, _event: str, _arg: object) -> None:
         """Trace on, after an exception: from whatever is called or left next."""
@@ -149,8 +256,7 @@ class Strike:
         outer: FrameType | None = frame
         while outer is not None:
             if outer.f_code.co_filename.startswith(HOMES):
-                outer.f_trace = self._reached
-                outer.f_trace_opcodes = self._opcodes
+                outer.f_trace = self._tracer(outer)
             outer = outer.f_back
 
     # With `sys.monitoring`, which goes on after it has raised
@@ -158,13 +264,16 @@ class Strike:
     def _run_monitored(self, act: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
         tool = next(number for number in range(6) if monitoring.get_tool(number) is None)
-        event = monitoring.events.INSTRUCTION if self._opcodes else monitoring.events.LINE
+        opcodes = self._grain == "opcode"
+        event = monitoring.events.INSTRUCTION if opcodes else monitoring.events.LINE
 
         def reached(code: CodeType, where: int) -> Any:
             if not code.co_filename.startswith(HOMES):
                 return monitoring.DISABLE
             if threading.get_ident() == self._thread:
-                self._event(code, self._line_of(code, where))
+                offset = where if opcodes else sys._getframe(1).f_lasti
+                if offset not in _Points.of(code).leaving:
+                    self._point(code, _line_of(code, where) if opcodes else where)
             return None
 
         monitoring.use_tool_id(tool, "strike")
@@ -179,10 +288,9 @@ class Strike:
             monitoring.register_callback(tool, event, None)
             monitoring.free_tool_id(tool)
 
-    def _line_of(self, code: CodeType, where: int) -> int:
-        if not self._opcodes:
-            return where
-        return next((line or 0 for start, end, line in code.co_lines() if start <= where < end), 0)
+
+def _line_of(code: CodeType, offset: int) -> int:
+    return next((line or 0 for start, end, line in code.co_lines() if start <= offset < end), 0)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -426,7 +534,7 @@ class Bench:
         if doubled:
             found.append(f"ran more than once: {doubled}")
         if current_token() is not None:
-            found.append(f"{current_token()!r} is still the current token of the main thread")
+            found.append(f"{current_token()!r} is still the current token of the caller")
         self.forget()
         return found + deaf
 
@@ -508,7 +616,7 @@ class Bench:
 
         for name, fn in (
             ("a direct call", call),
-            ("control", lambda: self.gate.control.actors()),
+            ("control", self.gate.control.actors),
             ("spawn", lambda: self.gate.spawn(Notes).stop()),
             ("the executor", lambda: future.append(self.executor.submit(note, self.number())) or future[0].result()),
         ):
@@ -522,12 +630,14 @@ class Bench:
             assert self.notes.ask(number := self.number()) == number
             assert io.submit(number := self.number()).result(self.limit) == number
         except Exception as error:
-            found.append(f"in the main thread a call raised {type(error).__name__}: {error}")
+            found.append(f"in the caller's thread a call raised {type(error).__name__}: {error}")
         return found
 
     def close(self) -> str:
         """Close the gate; return what was wrong with that."""
         wrong = in_thread(lambda: self.gate.close(1.0, drain=False), 6.0)[1]
+        if self.gate in _current.open_gates:  # stuck; what follows must not see it
+            _current.open_gates.remove(self.gate)
         os.unlink(self.ledger)
         return f"close {wrong}" if wrong else ""
 

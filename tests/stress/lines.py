@@ -2,7 +2,8 @@
 
     python tests/stress/lines.py                                   # every line of every case
     python tests/stress/lines.py submit "direct call" --limit 1    # cases whose names contain one of these
-    python tests/stress/lines.py --opcodes --share 0.1 --seed 7    # a tenth of the bytecodes
+    python tests/stress/lines.py --grain opcode --share 0.1 --seed 7 # a tenth of the bytecodes
+    python tests/stress/lines.py --grain signal                      # where CPython looks for signals
     python tests/stress/lines.py --again 1,2,5                     # a second interrupt, so many lines after the first
 
 For k = 1, 2, 3, ... a KeyboardInterrupt is raised at the k-th line of the call, until the call comes to its end. After
@@ -18,17 +19,17 @@ import json
 import os
 import random
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import attrs
 from interrupt_cases import CASES, Case
-from interrupts import Bench, Place, Strike, quiet
+from interrupts import Bench, Grain, Place, Strike, in_thread, quiet
 
 HANG = 120.0  # seconds without progress after which the script ends
 MOST = 20_000  # lines of one call, at most
@@ -55,13 +56,17 @@ class Fault:
         return f"{self.case}, line {self.at}: {places}\n    -> " + "; ".join(self.what)
 
 
+class Broken(Exception):
+    """The process is of no use any more, after what was found."""
+
+
 class Run:
     """Goes through the lines of cases.
 
     Args:
         limit: seconds within which tokens must end and calls be served.
         again: distances of a second interrupt; 0 for none.
-        opcodes: whether bytecodes are counted.
+        grain: what is counted.
         choose: tells whether to interrupt at the k-th line.
         once: whether a place where something was found is not interrupted again.
 
@@ -76,7 +81,7 @@ class Run:
         limit: float,
         again: tuple[int, ...] = (0,),
         *,
-        opcodes: bool = False,
+        grain: Grain = "line",
         choose: Callable[[int], bool] = lambda at: True,
         tell: Callable[[str], object] = lambda line: None,
         once: bool = False,
@@ -87,23 +92,23 @@ class Run:
         self.strikes = 0
         self.swallowed: dict[Place, str] = {}
         self._again = again
-        self._opcodes = opcodes
+        self._grain = grain
         self._choose = choose
         self._tell = tell
         self._processes = processes
         self._once = once
         self._found: set[Place] = set()
         self._bench: Bench | None = None
-        self._entered: Any = None
 
     def bench(self) -> Bench:
         """Return the bench that is in use."""
         if self._bench is None:
-            self._bench = Bench(self.limit, processes=self._processes)
-            self._entered = self._bench.gate.entered()
-            self._entered.__enter__()
-            self._bench.deaf()  # each kind once, so that all is made that is made at the first use
-            self._bench.forget()
+            made, wrong = in_thread(lambda: Bench(self.limit, processes=self._processes), 20)
+            if wrong:
+                raise Broken(f"no gate can be opened in this process any more: Gate {wrong}")
+            self._bench = made
+            in_thread(made.deaf, 30)  # each kind once, so that all is made that is made at the first use
+            made.forget()
         return self._bench
 
     def drop_bench(self) -> str:
@@ -111,7 +116,6 @@ class Run:
         bench, self._bench = self._bench, None
         if bench is None:
             return ""
-        self._entered.__exit__(None, None, None)
         return bench.close()
 
     def case(self, case: Case) -> None:
@@ -128,29 +132,39 @@ class Run:
         faulthandler.cancel_dump_traceback_later()
 
     def once(self, case: Case, at: int, again: int = 0) -> bool:
-        """Interrupt a case at one line; tell whether the call came so far."""
+        """Interrupt a case at one point; tell whether the call came so far.
+
+        It has a thread of its own, so that the next call finds nothing that is left behind in the thread.
+        """
         bench = self.bench()
-        strike = Strike(at, again=again, opcodes=self._opcodes, skip=self._found)
+        strike = Strike(at, again=again, grain=self._grain, skip=self._found)
         wrong: list[str] = []
-        try:
-            with case.around(bench) as act:
-                _, error = strike.run(act)
-        except AssertionError as failure:
-            wrong.append(str(failure))
-            error = failure
+        errors: list[BaseException | None] = []
+
+        def call() -> None:
+            strike._thread = threading.get_ident()
+            with bench.gate.entered():
+                try:
+                    with case.around(bench) as act:
+                        errors.append(strike.run(act)[1])
+                except AssertionError as failure:
+                    wrong.append(str(failure))
+                wrong.extend(bench.faults())
+
+        raised = in_thread(call, self.limit * 8 + 12)[1]
+        if raised:
+            wrong.append(f"the case {raised}")
         self.strikes += len(strike.places)
-        if strike.places and not isinstance(error, KeyboardInterrupt):
-            self.swallowed.setdefault(
-                strike.places[-1], f"{case.name}: {type(error).__name__ if error else 'no error'}"
-            )
-        wrong += bench.faults()
+        if strike.places and errors and not isinstance(errors[0], KeyboardInterrupt):
+            ended = type(errors[0]).__name__ if errors[0] else "no error"
+            self.swallowed.setdefault(strike.places[-1], f"{case.name}: {ended}")
         if wrong:
             fault = Fault(case.name, at, tuple(strike.places), tuple(wrong))
             self.faults.append(fault)
             self._tell(str(fault))
             if self._once:
                 self._found.update(strike.places)
-            if any("deaf" in one or "within" in one or "raised" in one or "not work" in one for one in wrong):
+            if any(sign in one for one in wrong for sign in ("deaf", "returned", "raised", "not work")):
                 self.drop_bench()
         return bool(strike.places)
 
@@ -160,7 +174,12 @@ def main() -> int:
     parser.add_argument("cases", nargs="*", help="parts of the names of cases; all, if there are none")
     parser.add_argument("--exactly", action="store_true", help="whole names are given")
     parser.add_argument("--limit", type=float, default=5.0, help="seconds within which all must be served")
-    parser.add_argument("--opcodes", action="store_true", help="interrupt at every bytecode")
+    parser.add_argument(
+        "--grain",
+        choices=("signal", "line", "opcode"),
+        default="line",
+        help="interrupt at lines, at bytecodes, or only where CPython looks for signals",
+    )
     parser.add_argument("--again", default="", help="distances of a second interrupt: 1,2,5")
     parser.add_argument("--share", type=float, default=1.0, help="share of the lines that are interrupted")
     parser.add_argument("--once", action="store_true", help="interrupt no place again where something was found")
@@ -180,19 +199,25 @@ def main() -> int:
     run = Run(
         options.limit,
         again,
-        opcodes=options.opcodes,
+        grain=options.grain,
         choose=(lambda at: at == options.at) if options.at else lambda at: chance.random() < options.share,
         tell=lambda line: print(line, flush=True),
         once=options.once,
     )
     began = time.monotonic()
     counts: dict[str, int] = {}
+    broken = ""
     for case in chosen:
         before = run.strikes
-        if options.at:
-            run.once(case, options.at, again[0])
-        else:
-            run.case(case)
+        try:
+            if options.at:
+                run.once(case, options.at, again[0])
+            else:
+                run.case(case)
+        except Broken as error:
+            broken = str(error)
+            print(f"- {case.name}: {broken}; the cases that follow are left out", flush=True)
+            break
         counts[case.name] = run.strikes - before
         print(f"- {case.name}: {counts[case.name]} interrupts, {len(run.faults)} faults so far", flush=True)
     wrong = run.drop_bench()
@@ -210,12 +235,13 @@ def main() -> int:
                 "places": len({fault.places for fault in run.faults}),
                 "swallowed": len(run.swallowed),
                 "close": wrong,
+                "broken": broken,
                 "seconds": round(time.monotonic() - began, 1),
             }
         ),
         flush=True,
     )
-    return 1 if run.faults or wrong else 0
+    return 1 if run.faults or wrong or broken else 0
 
 
 def by_place(run: Run) -> str:
