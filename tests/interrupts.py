@@ -178,7 +178,7 @@ class Strike:
         self._error = error
         self._skip = skip
         self._thread = threading.get_ident()
-        self._callee: CodeType | None = None  # what was called last, since the latest point
+        self._callees: dict[int, CodeType] = {}  # {id of a frame: what it has called in Python since its latest point}
 
     def run(self, act: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         """Call a function under the strike; return its value and what it raised."""
@@ -210,7 +210,7 @@ class Strike:
             sys.setprofile(None)
 
     def _called(self, frame: FrameType, _event: str, _arg: object) -> Any:
-        self._callee = self._callee or frame.f_code
+        self._callees.setdefault(id(frame.f_back), frame.f_code)
         if not frame.f_code.co_filename.startswith(HOMES):
             return None
         return self._tracer(frame)
@@ -227,9 +227,9 @@ class Strike:
             if event == wanted:
                 offset = frame.f_lasti
                 if self._grain == "signal":
-                    is_point = latest in _LOOKING or offset in points.waiting or self._looks_after(latest)
+                    called = _looks_after(latest, self._callees.pop(id(frame), None))
+                    is_point = called or offset in points.waiting
                     latest = points.code[offset]
-                    self._callee = None
                 else:
                     is_point = offset not in points.leaving
                 if is_point:
@@ -242,12 +242,6 @@ class Strike:
             return reached
 
         return reached
-
-    def _looks_after(self, latest: int) -> bool:
-        if latest not in _CALLS:
-            return False
-        callee = self._callee  # None: it was in C
-        return callee is None or callee.co_name == "__init__" or bool(callee.co_flags & inspect.CO_GENERATOR)
 
     def _resume(self, frame: FrameType, _event: str, _arg: object) -> None:
         """Trace on, after an exception: from whatever is called or left next."""
@@ -287,6 +281,13 @@ class Strike:
             monitoring.set_events(tool, 0)
             monitoring.register_callback(tool, event, None)
             monitoring.free_tool_id(tool)
+
+
+def _looks_after(latest: int, callee: CodeType | None) -> bool:
+    """Tell whether CPython looks for signals behind an instruction; `callee` is what it has called in Python."""
+    if latest not in _CALLS:
+        return latest in _LOOKING
+    return callee is None or callee.co_name == "__init__" or bool(callee.co_flags & inspect.CO_GENERATOR)
 
 
 def _line_of(code: CodeType, offset: int) -> int:
@@ -503,6 +504,7 @@ class Bench:
             self.dropping = self.gate.spawn(Dropping, name="dropping")
             self.process_notes = self.gate.spawn(ProcessNotes, name="process") if processes else None
             self.executor = self.gate.executor(concurrency=1)
+            self._own = set(self.gate.system._places)  # paths of actors that no case has made
         except BaseException:
             self.close()
             raise
@@ -526,7 +528,7 @@ class Bench:
 
     def faults(self) -> list[str]:
         """Return what is wrong now that nothing should be going on any more: first without a further call."""
-        found = self.unended()
+        found = self.unended() or self.immortal()
         deaf = self.deaf()
         if not found and not deaf:
             found += self.out_of_place()
@@ -559,6 +561,17 @@ class Bench:
     def _not_terminal(self) -> int:
         counts = self.gate.statistics().tokens
         return sum(count for state, count in counts.items() if state not in TERMINAL)
+
+    def immortal(self) -> list[str]:
+        """Stop the actors that a case has left behind; return those that cannot be stopped."""
+        found: list[str] = []
+        for place in list(self.gate.system._places.values()):
+            if place.path.startswith("spawned/") and place.path not in self._own:
+                wrong = in_thread(lambda place=place: place.ref.stop(), self.limit)[1]
+                if wrong:
+                    self._own.add(place.path)
+                    found.append(f"stop of '{place.path}', which was left behind, {wrong}")
+        return found
 
     def out_of_place(self) -> list[str]:
         """Return which of the runtime's counters have not gone back to where they are when nothing happens."""

@@ -24,6 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -134,7 +135,8 @@ class Run:
     def once(self, case: Case, at: int, again: int = 0) -> bool:
         """Interrupt a case at one point; tell whether the call came so far.
 
-        It has a thread of its own, so that the next call finds nothing that is left behind in the thread.
+        It has a thread of its own, which is called the main thread meanwhile, so that the next call finds nothing that
+        is left behind in the thread.
         """
         bench = self.bench()
         strike = Strike(at, again=again, grain=self._grain, skip=self._found)
@@ -143,7 +145,8 @@ class Run:
 
         def call() -> None:
             strike._thread = threading.get_ident()
-            with bench.gate.entered():
+            thread = threading.current_thread()
+            with bench.gate.entered(), mock.patch.object(threading, "main_thread", lambda: thread):
                 try:
                     with case.around(bench) as act:
                         errors.append(strike.run(act)[1])
