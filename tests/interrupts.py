@@ -186,6 +186,11 @@ class Strike:
             return self._run_monitored(act)
         return self._run_traced(act)
 
+    @property
+    def left(self) -> int:
+        """How many points are left until it strikes."""
+        return self._left[0] if self._left else 0
+
     def _point(self, code: CodeType, line: int) -> None:
         """Be at a point, and raise if it is the one."""
         if not self._left or (self._skip and Place.of(code, line) in self._skip):

@@ -66,12 +66,12 @@ class Run:
 
     Args:
         limit: seconds within which tokens must end and calls be served.
-        again: distances of a second interrupt; 0 for none.
         grain: what is counted.
         choose: tells whether to interrupt at the k-th line.
         once: whether a place where something was found is not interrupted again.
 
     Attributes:
+        grain: what is counted.
         faults: what was found.
         strikes: interrupts so far.
         swallowed: places where an interrupt struck and did not reach the caller: {place: case}.
@@ -80,7 +80,6 @@ class Run:
     def __init__(
         self,
         limit: float,
-        again: tuple[int, ...] = (0,),
         *,
         grain: Grain = "line",
         choose: Callable[[int], bool] = lambda at: True,
@@ -92,8 +91,7 @@ class Run:
         self.faults: list[Fault] = []
         self.strikes = 0
         self.swallowed: dict[Place, str] = {}
-        self._again = again
-        self._grain = grain
+        self.grain = grain
         self._choose = choose
         self._tell = tell
         self._processes = processes
@@ -119,18 +117,34 @@ class Run:
             return ""
         return bench.close()
 
-    def case(self, case: Case) -> None:
-        """Interrupt a case at each line that is chosen."""
-        for again in self._again:
-            at = 1
-            while at < MOST:
-                faults = len(self._found)
-                faulthandler.dump_traceback_later(HANG, exit=True)
-                if self._choose(at) and not self.once(case, at, again):
-                    break
-                if len(self._found) == faults:  # else it is the next line now, with this number
-                    at += 1
+    def case(self, case: Case, again: int = 0) -> None:
+        """Interrupt a case at each point that is chosen, and again so many points later; 0 for once only."""
+        at = 1
+        while at < MOST:
+            faults = len(self._found)
+            faulthandler.dump_traceback_later(HANG, exit=True)
+            if self._choose(at) and not self.once(case, at, again):
+                break
+            if len(self._found) == faults:  # else it is the next point now, with this number
+                at += 1
         faulthandler.cancel_dump_traceback_later()
+
+    def points(self, case: Case) -> int:
+        """Return about how many points a case has."""
+        bench = self.bench()
+
+        def count() -> int:
+            strike = Strike(MOST, grain=self.grain)
+            with bench.gate.entered(), case.around(bench) as act:
+                strike.run(act)
+            return MOST - strike.left
+
+        points, wrong = in_thread(count, self.limit + 10)
+        bench.faults()
+        if wrong:
+            self.faults.append(Fault(case.name, 0, (), (f"the case {wrong}",)))
+            self.drop_bench()
+        return points or 0
 
     def once(self, case: Case, at: int, again: int = 0) -> bool:
         """Interrupt a case at one point; tell whether the call came so far.
@@ -139,14 +153,14 @@ class Run:
         is left behind in the thread.
         """
         bench = self.bench()
-        strike = Strike(at, again=again, grain=self._grain, skip=self._found)
+        strike = Strike(at, again=again, grain=self.grain, skip=self._found)
         wrong: list[str] = []
         errors: list[BaseException | None] = []
 
         def call() -> None:
             strike._thread = threading.get_ident()
             thread = threading.current_thread()
-            with bench.gate.entered(), mock.patch.object(threading, "main_thread", lambda: thread):
+            with bench.gate.entered(), mock.patch.object(threading, "main_thread", return_value=thread):
                 try:
                     with case.around(bench) as act:
                         errors.append(strike.run(act)[1])
@@ -201,7 +215,6 @@ def main() -> int:
     again = tuple(int(number) for number in options.again.split(",") if number) or (0,)
     run = Run(
         options.limit,
-        again,
         grain=options.grain,
         choose=(lambda at: at == options.at) if options.at else lambda at: chance.random() < options.share,
         tell=lambda line: print(line, flush=True),
@@ -216,7 +229,8 @@ def main() -> int:
             if options.at:
                 run.once(case, options.at, again[0])
             else:
-                run.case(case)
+                for distance in again:
+                    run.case(case, distance)
         except Broken as error:
             broken = str(error)
             print(f"- {case.name}: {broken}; the cases that follow are left out", flush=True)

@@ -17,6 +17,7 @@ import concurrent.futures
 import contextlib
 import contextvars
 import faulthandler
+import itertools
 import json
 import logging
 import os
@@ -560,7 +561,7 @@ class Storm:
         if skipped:
             self._wrong(f"{len(skipped)} calls were told to have completed and never ran: {skipped[:5]}")
         for name, numbers in in_order.items():
-            turned = [pair for pair in zip(numbers, numbers[1:], strict=False) if pair[0] > pair[1]]
+            turned = [pair for pair in itertools.pairwise(numbers) if pair[0] > pair[1]]
             if turned:
                 self._wrong(f"{len(turned)} messages to {name} were handled out of order: {turned[:3]}")
         self.counts["executions"] = sum(executions.values())
