@@ -108,11 +108,17 @@ class _Points:
             could be safe: the lock of `with lock:` would stay locked.
         waiting: offsets of the calls that may wait.
         code: the instructions.
+        handlers: what handles exceptions: (start, end, target), in offsets.
     """
 
     leaving: frozenset[int]
     waiting: frozenset[int]
     code: bytes
+    handlers: tuple[tuple[int, int, int], ...]
+
+    def handler(self, offset: int) -> int:
+        """Return the offset of what handles an exception of an instruction; -1 for none."""
+        return next((target for start, end, target in self.handlers if start <= offset < end), -1)
 
     @classmethod
     def of(cls, code: CodeType) -> Self:
@@ -139,7 +145,9 @@ class _Points:
             elif step.opname == "BEFORE_WITH" or (waits and step.opcode in _CALLS):
                 waiting.add(step.offset)
                 waits = False
-        points = cls(frozenset(leaving), frozenset(waiting), code.co_code)
+        table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
+        handlers = tuple((entry.start, entry.end, entry.target) for entry in table)
+        points = cls(frozenset(leaving), frozenset(waiting), code.co_code, handlers)
         _points[code] = points
         return points
 
@@ -226,15 +234,18 @@ class Strike:
         wanted = "line" if self._grain == "line" else "opcode"
         points = _Points.of(frame.f_code)
         latest = next(iter(_LOOKING))  # as if behind the beginning of the function
+        latest_offset = 0
 
         def reached(frame: FrameType, event: str, _arg: object) -> Any:
-            nonlocal latest
+            nonlocal latest, latest_offset
             if event == wanted:
                 offset = frame.f_lasti
                 if self._grain == "signal":
                     called = _looks_after(latest, self._callees.pop(id(frame), None))
+                    # The call raises, so what handles that must be what handles an exception here.
+                    called &= latest not in _CALLS or points.handler(latest_offset) == points.handler(offset)
                     is_point = called or offset in points.waiting
-                    latest = points.code[offset]
+                    latest, latest_offset = points.code[offset], offset
                 else:
                     is_point = offset not in points.leaving
                 if is_point:
