@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import attrs
 import interrupts as it
 from interrupts import Bench, Door
 
-from tokengate import Token
+from tokengate import Gate, Token, _current
 
 
 @attrs.frozen
@@ -402,6 +403,112 @@ def _suspend(bench: Bench) -> Iterator[Callable[[], Any]]:
     it.in_thread(lambda: control.unsuspend("spawned/cpu"), bench.limit)
 
 
-def settle(seconds: float) -> None:
-    """Let what other threads do at this moment come to its end."""
-    time.sleep(seconds)
+# Opening and closing --------------------------------------------------------------------------------------------------
+
+OWN_SHUTDOWN = 0.4  # seconds
+
+_own_gates = itertools.count(1)
+
+
+@contextmanager
+def own_gate(bench: Bench, *, opened: bool) -> Iterator[Gate]:
+    """Have a gate of its own, and see at the end that it is closed, or open and of use, and leaves nothing behind."""
+    name = f"own{next(_own_gates)}"
+    gate = Gate(name, threads=2, shutdown=OWN_SHUTDOWN, processes=1, control_socket=False)
+    interval = sys.getswitchinterval()
+    if opened:
+        it.in_thread(gate.open, bench.limit)
+    yield gate
+    wrong: list[str] = []
+    seconds = OWN_SHUTDOWN + 2.0
+    it.eventually(lambda: gate.state in ("new", "open", "closed"), seconds)
+    if gate.state == "open":  # it was interrupted before it had begun to close
+        if raised := it.in_thread(gate.control.actors, seconds)[1]:
+            wrong.append(f"the gate is open, and control {raised}")
+        if raised := it.in_thread(gate.close, seconds)[1]:
+            wrong.append(f"the gate is open, and close {raised}")
+    if gate.state not in ("new", "closed"):
+        wrong.append(f"the gate stays {gate.state}")
+    if gate.state != "new":
+        report, raised = it.in_thread(gate.close, seconds)
+        if raised or report is None:
+            wrong.append(f"a second close {raised or 'returned no report'}")
+        elif report.abandoned:
+            wrong.append(f"the gate is closed, and has abandoned {report.abandoned}")
+
+    def left() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith(f"{name}-")]
+
+    if not it.eventually(lambda: not left(), 2.0):
+        wrong.append(f"threads are left: {left()}")
+    if gate in _current.open_gates:
+        wrong.append("the gate is still among the open ones")
+        _current.open_gates.remove(gate)
+    if sys.getswitchinterval() != interval:
+        wrong.append(f"the switch interval is {sys.getswitchinterval()} instead of {interval}")
+        sys.setswitchinterval(interval)
+    if wrong:
+        raise AssertionError("; ".join(wrong))
+
+
+def busy_gate(gate: Gate) -> list[Token[Any]]:
+    """Have tokens of several kinds run and wait in a gate."""
+    with gate.entered():
+        sent = [it.io.submit(0, Door()) for _ in range(3)]
+        sent += [it.cpu.submit(0, Door()) for _ in range(2)]
+        sent += [gate.spawn(it.Notes).proxy().note(0) for _ in range(2)]
+    it.ran.clear()
+    return sent
+
+
+def see_done(sent: list[Token[Any]]) -> None:
+    if not it.all_done(sent, OWN_SHUTDOWN + 2.0):
+        raise AssertionError(f"tokens of a closed gate are left: {sent}")
+    it.ran.clear()
+
+
+@case("open a gate")
+def _open(bench: Bench) -> Iterator[Callable[[], Any]]:
+    with own_gate(bench, opened=False) as gate:
+        yield gate.open
+
+
+@case("close a gate that is idle")
+def _close_idle(bench: Bench) -> Iterator[Callable[[], Any]]:
+    with own_gate(bench, opened=True) as gate:
+        yield gate.close
+
+
+@case("close a gate that has work")
+def _close_busy(bench: Bench) -> Iterator[Callable[[], Any]]:
+    with own_gate(bench, opened=True) as gate:
+        sent = busy_gate(gate)
+        yield lambda: gate.close(drain=False)
+    see_done(sent)
+
+
+@case("a block of a gate")
+def _block(bench: Bench) -> Iterator[Callable[[], Any]]:
+    sent: list[Token[Any]] = []
+
+    def block() -> None:
+        with gate:
+            sent.append(it.io.submit(0))
+            sent.append(it.cpu.submit(0))
+
+    with own_gate(bench, opened=False) as gate:
+        yield block
+    see_done(sent)
+
+
+@case("leave a block of a gate with an exception")
+def _block_with_error(bench: Bench) -> Iterator[Callable[[], Any]]:
+    sent: list[Token[Any]] = []
+
+    def leave() -> None:
+        gate.__exit__(KeyError, KeyError(), None)
+
+    with own_gate(bench, opened=True) as gate:
+        sent += busy_gate(gate)
+        yield leave
+    see_done(sent)

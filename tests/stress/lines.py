@@ -168,7 +168,7 @@ class Run:
                     wrong.append(str(failure))
                 wrong.extend(bench.faults())
 
-        raised = in_thread(call, self.limit * 8 + 12)[1]
+        raised = in_thread(call, self.limit * 8 + 25)[1]
         if raised:
             wrong.append(f"the case {raised}")
         self.strikes += len(strike.places)

@@ -43,6 +43,7 @@ from tokengate import (
     CpuActor,
     Gate,
     IoActor,
+    MailboxFull,
     ProcessActor,
     Token,
     TokenRejected,
@@ -207,6 +208,7 @@ class Signals:
 
     Args:
         chance: draws the moments.
+        harmless: whether the handlers raise nothing.
 
     Attributes:
         raised: exceptions that were raised.
@@ -215,8 +217,9 @@ class Signals:
         inside: the code within which a signal raises; it is tried again a little later elsewhere.
     """
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, *, harmless: bool = False) -> None:
         self.raised = 0
+        self._harmless = harmless
         self.outside = 0
         self.places: deque[Place] = deque(maxlen=400)
         self._chance = chance
@@ -289,6 +292,8 @@ class Signals:
         error = self._errors[self._burst]
         if self._burst:
             self._send(self._chance.choice((0.00001, 0.00005, 0.0002, 0.001)))
+        if self._harmless:
+            return
         raise KeyboardInterrupt if number == signal.SIGINT else error
 
 
@@ -385,7 +390,7 @@ class Storm:
             raise
         except TimeoutError:  # it may take longer, or its own code was interrupted
             self.counts["timeouts"] += 1
-        except TokenRejected:
+        except (TokenRejected, MailboxFull):  # a newcomer of the lowest priority, too, is refused by a full mailbox
             self.counts["rejected"] += 1
 
     def call(self) -> None:
@@ -419,7 +424,7 @@ class Storm:
             if self.chance.random() < 0.5:
                 self.actors[name].tell(self.number())
             else:
-                with contextlib.suppress(TokenRejected):
+                with contextlib.suppress(TokenRejected, MailboxFull):
                     self.actors[name].ask(self.number(), timeout=SERVED)
 
         return tell
@@ -597,6 +602,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300.0, help="end earlier, after so long")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--affinity", default=",".join(AFFINITIES), help="what is used, separated by commas")
+    parser.add_argument(
+        "--harmless", action="store_true", help="raise nothing, to see that the tool finds nothing then"
+    )
     parser.add_argument("--every", type=int, default=20, help="interrupts from one look to the next")
     options = parser.parse_args()
     affinities = options.affinity.split(",")
@@ -604,7 +612,7 @@ def main() -> int:
         parser.error(f"unknown affinities {sorted(unknown)}; there are {', '.join(AFFINITIES)}")
     logging.disable(logging.CRITICAL)
     storm = Storm(options.seed, affinities)
-    signals = Signals(storm.chance)
+    signals = Signals(storm.chance, harmless=options.harmless)
     result: dict[str, Any] = {"python": sys.version.split()[0], "seed": options.seed, "affinities": affinities}
     began = time.monotonic()
 
