@@ -137,7 +137,8 @@ class _Points:
                 and all(one.argval is None for one in steps[index : index + 3])
                 and calls
             ):
-                leaving.update(one.offset for one in steps[index : index + 4 + ("PRECALL" in names)])
+                first = index - (steps[index - 1].opname == "SWAP")  # with the value of a `return`
+                leaving.update(one.offset for one in steps[first : index + 4 + ("PRECALL" in names)])
             if names[:2] == ["PUSH_EXC_INFO", "WITH_EXCEPT_START"]:
                 leaving.update(one.offset for one in steps[index : index + 2])
             if isinstance(step.argval, str) and step.argval in _WAITING:
