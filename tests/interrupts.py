@@ -214,6 +214,7 @@ class Strike:
 
     def _run_traced(self, act: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = self._grain != "line"  # Python 3.12 looks when the trace function is set
         sys.settrace(self._called)
         try:
             return act(), None
@@ -227,11 +228,10 @@ class Strike:
         self._callees.setdefault(id(frame.f_back), frame.f_code)
         if not frame.f_code.co_filename.startswith(HOMES):
             return None
-        return self._tracer(frame)
+        return self._trace(frame)
 
-    def _tracer(self, frame: FrameType) -> Callable[[FrameType, str, Any], Any]:
-        """Return the trace function of a frame."""
-        frame.f_trace_opcodes = self._grain != "line"
+    def _trace(self, frame: FrameType) -> Callable[[FrameType, str, Any], Any]:
+        """Set the trace function of a frame, and return it."""
         wanted = "line" if self._grain == "line" else "opcode"
         points = _Points.of(frame.f_code)
         latest = next(iter(_LOOKING))  # as if behind the beginning of the function
@@ -258,6 +258,8 @@ class Strike:
                         raise
             return reached
 
+        frame.f_trace = reached
+        frame.f_trace_opcodes = self._grain != "line"  # Python 3.13 ignores it in a frame without a trace function
         return reached
 
     def _resume(self, frame: FrameType, _event: str, _arg: object) -> None:
@@ -267,7 +269,7 @@ class Strike:
         outer: FrameType | None = frame
         while outer is not None:
             if outer.f_code.co_filename.startswith(HOMES):
-                outer.f_trace = self._tracer(outer)
+                self._trace(outer)
             outer = outer.f_back
 
     # With `sys.monitoring`, which goes on after it has raised

@@ -52,6 +52,7 @@ def test_an_interrupt_where_cpython_looks_for_signals_loses_nothing(run: Run, se
         cases.insert(0, case)
 
     assert found(run) == ""
+    assert run.strikes >= 20
 
 
 @pytest.mark.skipif(not TORTURE, reason="the long tier: TOKENGATE_TORTURE=1")
