@@ -56,7 +56,7 @@ class Lanes:
             try:
                 return self.zero.popleft()
             except IndexError:
-                pass  # somebody was faster
+                pass  # another thread was faster
         return self._pop_other(-order[0]) if order else None
 
     def pop_oldest_of_lowest(self, newcomer: int) -> Token[Any] | None:
@@ -98,13 +98,23 @@ class Lanes:
             insort(self._order, -priority)
         return lane
 
-    def _pop_other(self, priority: int) -> Token[Any]:
-        token = self._lanes[priority].popleft()
+    def recover(self) -> None:
+        """Count again, and put the lanes in order: what changed them last may have been interrupted."""
+        self._lanes = {priority: lane for priority, lane in self._lanes.items() if lane}
+        self._order = sorted(-priority for priority in self._lanes)
+        self.others = sum(map(len, self._lanes.values()))
+
+    def _pop_other(self, priority: int) -> Token[Any] | None:
+        lane = self._lanes.get(priority)
+        if not lane:
+            self.recover()
+            return self.pop()
+        token = lane.popleft()
         self._note_popped(priority)
         return token
 
     def _note_popped(self, priority: int) -> None:
         self.others -= 1
         if not self._lanes[priority]:
-            del self._lanes[priority]
             self._order.remove(-priority)
+            del self._lanes[priority]

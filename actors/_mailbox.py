@@ -608,6 +608,8 @@ class Mailbox:
     def recover(self) -> list[Drainer]:
         """Enter the drainers that are missing since a sender was interrupted; return all that are entered."""
         with self._lock:
+            if self._lanes.others:
+                self._lanes.recover()
             over = [why for why in self._lent if getattr(why, "_done", False)]
             self._lent.difference_update(over)
             while self._missing() is not None:

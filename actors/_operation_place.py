@@ -187,7 +187,8 @@ class Turn(Drainer):
             end_turn(depth)
             if waiter is not None:
                 end_wait(waiter, token)
-            self._place.mailbox.dismiss(self)
+            if token._done:  # else this was interrupted just now, and recovery does the rest
+                self._place.mailbox.dismiss(self)
 
     def recover(self) -> None:
         """End the turn, and its token, if the call is no longer there since it was interrupted; on any thread."""

@@ -12,10 +12,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -46,17 +48,18 @@ _CREATED, _QUEUED = TokenState.CREATED, TokenState.QUEUED
 
 
 def locals_of_threads(folder: str = "") -> Iterator[Any]:
-    """Go through the local variables of all functions that threads run just now.
+    """Go through the local variables of all functions that other threads run just now.
 
     Args:
         folder: start of the file names of the functions that count.
     """
-    for innermost in sys._current_frames().values():
-        frame = innermost
+    me = threading.get_ident()
+    for thread, innermost in sys._current_frames().items():
+        frame: FrameType | None = None if thread == me else innermost
         while frame is not None:
             if frame.f_code.co_filename.startswith(folder):
                 yield from list(frame.f_locals.values())
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
 
 
 class Recovery:
@@ -121,10 +124,10 @@ class Recovery:
             self._unseen.pop().recover()
 
     def _look_at_tokens(self) -> None:
-        """Find the tokens that no sender, mailbox or drainer has, and end them or queue them again."""
+        """Find the tokens that no sender, mailbox or drainer has, and end them."""
         nowhere = self._nowhere()
         for token in nowhere & self._suspects:
-            self._find_a_home(token)
+            self._end_lost(token)
         self._suspects = nowhere
 
     def _nowhere(self) -> set[Token[Any]]:
@@ -153,13 +156,10 @@ class Recovery:
         return lost
 
     @staticmethod
-    def _find_a_home(token: Token[Any]) -> None:
-        if token._done:
-            return
-        if token._cancel_requested:
-            token._terminate(token._cancel_requested)
-        elif token._phase is _CREATED:
+    def _end_lost(token: Token[Any]) -> None:
+        """End a token that an interrupted call has left nowhere: to run it now might be too late."""
+        if token._phase is _CREATED:
             error = TokenRejected(f"{token._describe()} was not sent: its sender was interrupted by a signal handler")
             token._place._reject(token, error)
         else:
-            token._place.give_back(token)
+            token._terminate(token._cancel_requested or "its sender was interrupted by a signal handler")

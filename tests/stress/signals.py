@@ -610,7 +610,7 @@ def main() -> int:
     affinities = options.affinity.split(",")
     if unknown := set(affinities) - set(AFFINITIES):
         parser.error(f"unknown affinities {sorted(unknown)}; there are {', '.join(AFFINITIES)}")
-    logging.disable(logging.CRITICAL)
+    logging.basicConfig(filename="/tmp/sig.log", filemode="w")
     storm = Storm(options.seed, affinities)
     signals = Signals(storm.chance, harmless=options.harmless)
     result: dict[str, Any] = {"python": sys.version.split()[0], "seed": options.seed, "affinities": affinities}
