@@ -13,7 +13,7 @@ import attrs
 import interrupts as it
 from interrupts import Bench, Door
 
-from tokengate import Gate, Token, _current
+from tokengate import Gate, Token, TokenState, _current
 
 
 @attrs.frozen
@@ -75,6 +75,24 @@ def occupied(bench: Bench, send: Callable[[int, Door], Token[Any]]) -> Iterator[
         yield door
     finally:
         door.opened.set()
+
+
+def insist(bench: Bench, undo: Callable[[], Any], undone: Callable[[], bool]) -> None:
+    """Undo what control may still be about to do, until it is undone."""
+    for _ in range(3):
+        it.in_thread(undo, bench.limit)
+        if it.eventually(undone, 0.05):
+            return
+
+
+def resume_all(bench: Bench) -> None:
+    """Resume whatever is paused."""
+    tokens = bench.gate.system.live
+    insist(
+        bench,
+        lambda: bench.gate.control.resume("*"),
+        lambda: all(one.state is not TokenState.PAUSED for one in list(tokens.values())),
+    )
 
 
 # Submit ---------------------------------------------------------------------------------------------------------------
@@ -372,13 +390,13 @@ def on_queued(
         with occupied(bench, it.cpu.submit):
             queued = it.cpu.submit(bench.number())
             yield lambda: verb(bench, queued)
-            it.in_thread(lambda: undo(bench), bench.limit)
+            undo(bench)
 
 
 on_queued(
     "pause and resume",
     lambda b, t: (b.gate.control.pause(t), b.gate.control.resume(t)),
-    lambda b: b.gate.control.resume("*"),
+    resume_all,
 )
 on_queued("terminate", lambda b, t: b.gate.control.terminate(t))
 on_queued("renice", lambda b, t: b.gate.control.renice(t, 4))
@@ -391,7 +409,7 @@ def _pause_running(bench: Bench) -> Iterator[Callable[[], Any]]:
     door.reached.wait(bench.limit)
     try:
         yield lambda: (bench.gate.control.pause(running), bench.gate.control.resume(running))
-        it.in_thread(lambda: bench.gate.control.resume("*"), bench.limit)
+        resume_all(bench)
     finally:
         door.opened.set()
 
@@ -400,7 +418,8 @@ def _pause_running(bench: Bench) -> Iterator[Callable[[], Any]]:
 def _suspend(bench: Bench) -> Iterator[Callable[[], Any]]:
     control = bench.gate.control
     yield lambda: (control.suspend("spawned/cpu"), control.unsuspend("spawned/cpu"))
-    it.in_thread(lambda: control.unsuspend("spawned/cpu"), bench.limit)
+    mailbox = bench.notes.actor_inbox
+    insist(bench, lambda: control.unsuspend("spawned/cpu"), lambda: not mailbox.statistics().suspended)
 
 
 # Opening and closing --------------------------------------------------------------------------------------------------
@@ -451,20 +470,18 @@ def own_gate(bench: Bench, *, opened: bool) -> Iterator[Gate]:
         raise AssertionError("; ".join(wrong))
 
 
-def busy_gate(gate: Gate) -> list[Token[Any]]:
+def busy_gate(bench: Bench, gate: Gate) -> list[Token[Any]]:
     """Have tokens of several kinds run and wait in a gate."""
     with gate.entered():
-        sent = [it.io.submit(0, Door()) for _ in range(3)]
-        sent += [it.cpu.submit(0, Door()) for _ in range(2)]
-        sent += [gate.spawn(it.Notes).proxy().note(0) for _ in range(2)]
-    it.ran.clear()
+        sent = [it.io.submit(bench.number(), Door()) for _ in range(3)]
+        sent += [it.cpu.submit(bench.number(), Door()) for _ in range(2)]
+        sent += [gate.spawn(it.Notes).proxy().note(bench.number()) for _ in range(2)]
     return sent
 
 
 def see_done(sent: list[Token[Any]]) -> None:
     if not it.all_done(sent, OWN_SHUTDOWN + 2.0):
         raise AssertionError(f"tokens of a closed gate are left: {sent}")
-    it.ran.clear()
 
 
 @case("open a gate")
@@ -482,7 +499,7 @@ def _close_idle(bench: Bench) -> Iterator[Callable[[], Any]]:
 @case("close a gate that has work")
 def _close_busy(bench: Bench) -> Iterator[Callable[[], Any]]:
     with own_gate(bench, opened=True) as gate:
-        sent = busy_gate(gate)
+        sent = busy_gate(bench, gate)
         yield lambda: gate.close(drain=False)
     see_done(sent)
 
@@ -493,8 +510,8 @@ def _block(bench: Bench) -> Iterator[Callable[[], Any]]:
 
     def block() -> None:
         with gate:
-            sent.append(it.io.submit(0))
-            sent.append(it.cpu.submit(0))
+            sent.append(it.io.submit(bench.number()))
+            sent.append(it.cpu.submit(bench.number()))
 
     with own_gate(bench, opened=False) as gate:
         yield block
@@ -509,6 +526,6 @@ def _block_with_error(bench: Bench) -> Iterator[Callable[[], Any]]:
         gate.__exit__(KeyError, KeyError(), None)
 
     with own_gate(bench, opened=True) as gate:
-        sent += busy_gate(gate)
+        sent += busy_gate(bench, gate)
         yield leave
     see_done(sent)

@@ -659,7 +659,7 @@ class Bench:
             return found
         try:
             call()  # in this thread, whose own state may be left behind
-            assert self.notes.ask(number := self.number()) == number
+            assert self.notes.ask(number := self.number(), timeout=self.limit) == number
             assert io.submit(number := self.number()).result(self.limit) == number
         except Exception as error:
             found.append(f"in the caller's thread a call raised {type(error).__name__}: {error}")
