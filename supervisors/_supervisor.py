@@ -129,12 +129,13 @@ class Supervisor(BaseSupervisor):
             NoSuchChild: there is none.
             ChildIsRunning: it has an instance; terminate it first.
             ChildIsRestarting: it is being started again already.
-            StartFailed: it did not start; it stays as it was.
+            StartFailed: it did not start; it stays as it was: without an instance, to be restarted or deleted.
         """
         child = self._find(id)
         self._check_stopped(child, "restarted")
-        child.phase = Phase.RESTARTING
-        return self._begin(partial(self._restart_stopped, child))
+        held = child.held
+        child.phase, child.held, child.place.administrative = Phase.RESTARTING, False, False
+        return self._begin(partial(self._restart_stopped, child, held))
 
     def delete_child(self, id: str | ActorRef[Any]) -> None:
         """Forget a child that has no instance, with its place.
@@ -155,12 +156,12 @@ class Supervisor(BaseSupervisor):
         if child.active:
             raise ChildIsRunning(f"{name} cannot be {what}: it is {child.phase}; terminate it first")
 
-    async def _restart_stopped(self, child: Child) -> ActorRef[Any] | None:
-        child.held = child.place.administrative = False
+    async def _restart_stopped(self, child: Child, held: bool) -> ActorRef[Any] | None:
         async with child.turn:
             failed = None if child.phase is Phase.RUNNING else await self._start_all([child])
         if failed is not None:
-            child.place.vacate()
+            child.held = child.held or held
+            self._retire(child, SHUTDOWN)
             raise failed[1]
         return child.place.ref if child.active else None
 

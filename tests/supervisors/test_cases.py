@@ -167,6 +167,39 @@ async def test_terminate_child_twice_is_fine_and_restart_child_undoes_it(kind: s
 
 
 @every_kind
+async def test_a_child_that_fails_to_restart_is_stopped_as_before(kind: str) -> None:
+    """restart_child that fails: the child has no instance and none will come by itself, so that it can be restarted
+    again, or deleted; and it stays so when its siblings are restarted."""
+    spec = child(kind, "a", starting=failing(2, after=1))
+    async with running(spec, child(kind, "b"), strategy="one_for_all") as tree:
+        await ask(tree, "terminate_child", "a")
+        for _ in range(2):
+            with pytest.raises(StartFailed, match="'a'"):
+                await ask(tree, "restart_child", "a")
+            assert await statuses(tree) == {"a": "stopped", "b": "running"}
+        await crash(tree, "b")
+        stayed = await statuses(tree)
+        await ask(tree, "restart_child", "a")
+        restarted = await statuses(tree)
+
+        assert stayed == {"a": "stopped", "b": "running"}
+        assert restarted == {"a": "running", "b": "running"}
+
+
+@every_kind
+async def test_a_child_that_fails_to_restart_can_be_deleted(kind: str) -> None:
+    """delete_child after a restart_child that failed: the child and its place are gone."""
+    async with running(child(kind, "a", starting=failing(1, after=1))) as tree:
+        ref = tree.ref("a")
+        await ask(tree, "terminate_child", "a")
+        with pytest.raises(StartFailed, match="'a'"):
+            await ask(tree, "restart_child", "a")
+        await ask(tree, "delete_child", "a")
+
+        assert (await statuses(tree), ref.is_alive()) == ({}, False)
+
+
+@every_kind
 async def test_only_a_stopped_child_can_be_deleted(kind: str) -> None:
     """Case 6. delete_child running: error; stopped: fine; unknown: error."""
     async with running(child(kind, "a")) as tree:
