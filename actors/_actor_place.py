@@ -78,6 +78,8 @@ class ActorPlace(Place):
         "args",
         "attached",
         "draining",
+        "ending",
+        "goes_with",
         "instance",
         "kwargs",
         "lock",
@@ -114,6 +116,9 @@ class ActorPlace(Place):
         self.draining = False  # stop once the user lane is empty
         self.administrative = False  # the latest end was asked for through the ref: only a new start undoes that
         self.stop_reason = NORMAL
+        self.ending: ExitReason | None = None  # why the latest instance ends, or has ended; None while it may run on
+        # Whether the place goes with an instance that ends for a reason; asked on any thread, and under the lock.
+        self.goes_with: Callable[[ExitReason], bool] | None = None
         # Guards status and instance against being changed by a drainer that is dismissed at the same moment, and
         # what goes with them: a watch or a timer that begins is either seen by the instance's end, or sees that.
         self.lock = threading.Lock()
@@ -251,6 +256,12 @@ class ActorPlace(Place):
         for place in self.system.below(self):
             place.vacate()
 
+    def ends_for_good(self, reason: ExitReason) -> bool:
+        """Tell whether no instance can follow one that ends for a reason."""
+        if self.owner is None or self.system.closed or self.system.is_root(self):
+            return True
+        return self.goes_with is not None and self.goes_with(reason)
+
     @property
     def watched(self) -> bool:
         """Whether somebody is to be told of the end of the instance."""
@@ -301,15 +312,17 @@ class ActorPlace(Place):
             threads, tokens = self.drain.seal()
             if not self.closed:
                 self.status = Status.VACANT
-            for_good = self.system.closed
-            watches = self._watches_to_tell(closed=for_good) if had_run or for_good else []
+            for_good = self.ends_for_good(KILLED)
+            watches = self._watches_to_tell() if had_run and not for_good else []
         cancel_all(attached)
         self.system.seal(tokens, why)
         if threads:
             self.system.note_abandoned(self.path, threads)
         if had_run:
             self.system.tell(self.system.on_actor_ended, self.ref, KILLED)
-        tell_all(watches, self, KILLED if had_run else SHUTDOWN, closed=for_good)
+        tell_all(watches, self, KILLED, closed=False)
+        if for_good:
+            self.close(KILLED if had_run else SHUTDOWN)
         if self._start_reply is not None:
             self._start_reply._set(error=StartFailed(f"actor '{self.path}' was ended before it had started: {why}"))
         for reply in replies:
@@ -334,15 +347,16 @@ class ActorPlace(Place):
                 return []
             attached = self._release_instance()
             self.status = Status.VACANT
-            watches = self._watches_to_tell() if self.owner is not None else []
+            for_good = self.ends_for_good(KILLED)
+            watches = [] if for_good else self._watches_to_tell()
         cancel_all(attached)
         if threads:
             self.system.note_abandoned(self.path, threads)
         self.system.tell(self.system.on_actor_ended, self.ref, KILLED)
         tell_all(watches, self, KILLED, closed=False)
-        if self.owner is None:
+        if for_good:
             self.close(KILLED)
-        else:
+        if self.owner is not None:
             self.owner(self, KILLED, self.administrative)
         self._answer_stops(KILLED)
         return threads
@@ -380,6 +394,7 @@ class ActorPlace(Place):
             status = self.status
             if status is Status.VACANT and not self.system.closed:
                 self.status = Status.STARTING
+                self.ending = None
         if self.system.closed:
             signal.reply._set(error=self._too_late())
             return
@@ -425,6 +440,7 @@ class ActorPlace(Place):
             if not drainer.at_work:
                 return
             instance = self.instance
+            self.ending = reason
             was_running = self.status is Status.RUNNING
             if was_running:
                 self.status = Status.STOPPING
@@ -443,15 +459,16 @@ class ActorPlace(Place):
             self.draining = False
             if not self.closed:
                 self.status = Status.VACANT
-            # One that nobody restarts is closed right away, which is one end and not two.
-            watches = self._watches_to_tell() if was_running and self.owner is not None else []
+            # One that no other can follow is closed right away, which is one end and not two.
+            for_good = self.ends_for_good(reason)
+            watches = self._watches_to_tell() if was_running and not for_good else []
         cancel_all(attached)
         if was_running:
             self.system.tell(self.system.on_actor_ended, self.ref, reason)
         tell_all(watches, self, reason, closed=False)
-        if self.owner is None:
+        if for_good:
             self.close(reason)
-        elif was_running or self.administrative:
+        if self.owner is not None and (was_running or self.administrative):
             self.owner(self, reason, self.administrative)
         self._answer_stops(reason)
 

@@ -26,10 +26,10 @@ class Down:
     Attributes:
         ref: the actor that was watched.
         path: its path.
-        reason: why the instance ended; `noproc` when there was none to end. With `closed`, why the place was
-            given up.
-        closed: whether that is the end: no instance will ever be there again, and no further word comes. When
-            False, its supervisor decides what comes next.
+        reason: why the instance ended; `noproc` when there was none to end. If its end was told before, and is now
+            known to be the last, why the place was given up.
+        closed: whether that is the last: no instance can follow, and no further word comes. When False, its
+            supervisor decides what comes next.
     """
 
     ref: ActorRef[Any]

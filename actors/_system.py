@@ -215,6 +215,10 @@ class ActorSystem(Observed):
             found = self._places.get(_above(place.path))
         return found if isinstance(found, ActorPlace) else None
 
+    def is_root(self, place: ActorPlace) -> bool:
+        """Tell whether a place is at the root of a tree: nobody starts what is there again."""
+        return place.path in (ROOT, SYSTEM)
+
     def below(self, place: ActorPlace) -> list[ActorPlace]:
         """Return the places right below one, in the order in which they were made."""
         with self._lock:

@@ -261,6 +261,7 @@ class BaseSupervisor(IoActor):
         except ValueError as error:
             raise StartFailed(f"actor '{path}' cannot be started: {error}") from error
         child = Child(spec, place, static, self._turn or trio.Lock(), Phase.STARTING)
+        place.goes_with = partial(self._goes_with, child)
         self._children[spec.id] = child
         return child
 
@@ -354,6 +355,20 @@ class BaseSupervisor(IoActor):
         else:
             child.place.vacate()
 
+    def _goes_with(self, child: Child, reason: ExitReason) -> bool:
+        """Tell whether the place of a child goes with an instance that ends for a reason; called on any thread.
+
+        It may say no although the place will go: then that is decided, and told, later.
+        """
+        ending = self._place.ending
+        if ending is not None:  # what is there from the start may come back with the supervisor
+            return not child.static or self._place.ends_for_good(ending)
+        return not (child.renewing and not child.held) and self._spec_goes_with(child, reason)
+
+    def _spec_goes_with(self, child: Child, reason: ExitReason) -> bool:  # noqa: ARG002
+        """Tell whether the spec of a child goes with an instance that ends for a reason."""
+        return child.spec.restart == "temporary"
+
     def _forget(self, child: Child, reason: ExitReason) -> None:
         if self._children.get(child.spec.id) is child:
             del self._children[child.spec.id]
@@ -441,7 +456,9 @@ class BaseSupervisor(IoActor):
     async def _renew(self, child: Child) -> ActorRef[Any] | None:
         async with child.turn:
             child.held = child.place.administrative = False
+            child.renewing = True
             await self._stop_child(child)
+            child.renewing = False
             child.phase = Phase.RESTARTING
             failed = await self._start_all([child])
         if failed is not None:

@@ -40,6 +40,7 @@ class Child:
         instance: number of the instance that runs, at its place.
         started_at: when that had started, in seconds of the system's clock.
         starting: whether an instance is being made.
+        renewing: whether its instance is being ended to make place for another.
         delay: what waits before a restart; cancelling it ends the wait.
         turn: held by whoever starts the child or deals with its end.
     """
@@ -50,6 +51,7 @@ class Child:
     turn: trio.Lock
     phase: Phase = Phase.STOPPED
     starting: bool = False
+    renewing: bool = False
     held: bool = False
     restarts: int = 0
     attempts: int = 0

@@ -13,7 +13,7 @@ from supervisors._base_supervisor import BaseSupervisor, check_flags
 from supervisors._child import Child, Phase
 from supervisors._child_spec import ChildSpec, Shutdown
 from supervisors._exceptions import BadSpec, TooManyChildren
-from supervisors._strategy import Restart
+from supervisors._strategy import Restart, is_restarted
 from supervisors._supervisor import check_child
 
 
@@ -91,6 +91,10 @@ class DynamicSupervisor(BaseSupervisor):
     def _retire(self, child: Child, reason: ExitReason) -> None:
         child.phase = Phase.STOPPED
         self._forget(child, reason)
+
+    def _spec_goes_with(self, child: Child, reason: ExitReason) -> bool:
+        stays = is_restarted(child.spec.restart, reason) and not (child.held or child.place.administrative)
+        return not stays
 
     async def _stop_children(self) -> None:
         async with trio.open_nursery() as nursery:

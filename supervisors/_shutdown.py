@@ -33,8 +33,12 @@ async def stop_place(place: ActorPlace, shutdown: Shutdown | None, *, supervisor
 
 def kill(place: ActorPlace, why: str) -> int:
     """Seal what is at a place and at all places below it, and return how many threads were left behind."""
-    below = sum(kill(child, why) for child in place.system.below(place))
-    return below + place.terminate_running(why)
+    place.ending = KILLED  # before those below it end, with it
+    threads = 0
+    for child in place.system.below(place):
+        threads += kill(child, why)
+        child.orphaned = True  # for the next instance of what is killed here, unless it was closed just now
+    return threads + place.terminate_running(why)
 
 
 def shutdown_seconds(shutdown: Shutdown | None, *, supervisor: bool) -> float:

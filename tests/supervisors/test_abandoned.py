@@ -69,3 +69,15 @@ def test_a_supervisor_that_is_killed_takes_all_below_it_along(tree: Tree) -> Non
 
     assert [down.result(PATIENCE).reason for down in downs] == [KILLED] * 3
     assert [report.child for report in tree.reports.of(ShutdownError)] == ["inner"]
+
+
+def test_a_supervisor_that_was_killed_finds_its_children_again(tree: Tree) -> None:
+    """Its next instance has the places of those that are there from the start; the others are gone."""
+    root = tree.start(Supervisor.child_spec("inner", [tree.child("static")], shutdown="kill")).proxy()
+    tree.ref("inner").proxy().start_child(tree.child("dynamic")).result(PATIENCE)
+    ref = tree.ref("inner/static")
+    root.terminate_child("inner").result(PATIENCE)
+    root.restart_child("inner").result(PATIENCE)
+
+    assert list(tree.children("inner")) == ["static"]
+    assert tree.ref("inner/static") is ref

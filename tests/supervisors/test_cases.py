@@ -721,20 +721,217 @@ async def test_what_is_queued_survives_a_crash_in_order(kind: str) -> None:
         assert [what for id, what in diary if id == "a"] == ["before", "one", "three", "four", "last"]
 
 
-@every_kind
-async def test_watchers_have_one_word_of_a_real_end_and_none_of_a_restart(kind: str) -> None:
-    """Case 40. watch: exactly one Down; at once if already dead; none on restart, none after unwatch."""
+Words = list[tuple[str, bool]]
+
+
+async def end_in_order(tree: Tree, path: str) -> None:
+    """Let a child end in order, by itself, and wait until its supervisor has seen it."""
+    tree.ref(path)._place.stop(NORMAL, drain=False, administrative=False)
+    await tree.wait_for(ChildEnded, child=path)
+    await tree.settle()
+
+
+async def stop_by_ref(tree: Tree, path: str) -> None:
+    """Stop a child as whoever has its ref may."""
+    tree.ref(path).stop(block=False)
+    await tree.wait_for(ChildEnded, child=path)
+    await tree.settle()
+
+
+async def terminate(tree: Tree, path: str) -> None:
+    """Have a child stopped by its supervisor."""
+    above, _, id = path.rpartition("/")
+    await ask(tree, "terminate_child", id, of=above or "/")
+
+
+# {how child `a` ends: (its spec's options, its supervisor's, what is done, what a watcher is told: (reason, closed))}
+ENDS: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[Tree], Any], Words]] = {
+    "temporary, crashed": ({"restart": "temporary"}, {}, lambda t: injure(t, "a"), [("error", True)]),
+    "temporary, finished": ({"restart": "temporary"}, {}, lambda t: end_in_order(t, "a"), [("normal", True)]),
+    "temporary, terminated": ({"restart": "temporary"}, {}, lambda t: terminate(t, "a"), [("shutdown", True)]),
+    "temporary, stopped by its ref": ({"restart": "temporary"}, {}, lambda t: stop_by_ref(t, "a"), [("normal", True)]),
+    "temporary, killed": (
+        {"restart": "temporary", "shutdown": "kill"},
+        {},
+        lambda t: terminate(t, "a"),
+        [("killed", True)],
+    ),
+    "temporary, stopped with a sibling": (
+        {"restart": "temporary"},
+        {"strategy": "one_for_all"},
+        lambda t: crash(t, "b"),
+        [("shutdown", True)],
+    ),
+    "temporary, renewed": (
+        {"restart": "temporary"},
+        {},
+        lambda t: ask(t, "renew_child", "a"),
+        [("shutdown", False), ("shutdown", True)],
+    ),
+    "transient, finished": (
+        {"restart": "transient"},
+        {},
+        lambda t: end_in_order(t, "a"),
+        [("normal", False), ("shutdown", True)],
+    ),
+    "transient, crashed": (
+        {"restart": "transient"},
+        {},
+        lambda t: injure(t, "a"),
+        [("error", False), ("shutdown", True)],
+    ),
+    "permanent, finished": ({}, {}, lambda t: end_in_order(t, "a"), [("normal", False), ("shutdown", True)]),
+    "permanent, stopped with a sibling": (
+        {},
+        {"strategy": "one_for_all"},
+        lambda t: crash(t, "b"),
+        [("shutdown", False), ("shutdown", True)],
+    ),
+    "permanent, terminated": ({}, {}, lambda t: terminate(t, "a"), [("shutdown", False), ("shutdown", True)]),
+    "permanent, given up": ({}, {"intensity": 0}, lambda t: injure(t, "a"), [("error", False), ("shutdown", True)]),
+    "permanent, its supervisor gives up": ({}, {"intensity": 0}, lambda t: injure(t, "b"), [("shutdown", True)]),
+    "permanent, killed at the end": ({"shutdown": "kill"}, {}, lambda _t: trio.sleep(0), [("killed", True)]),
+    "permanent, until the end": ({}, {}, lambda _t: trio.sleep(0), [("shutdown", True)]),
+}
+
+
+# What a supervisor decides is the same for all kinds; how an instance ends is not.
+KINDS_AND_ENDS = [
+    *((kind, how) for kind in ("io", "cpu") for how in ENDS),
+    *(
+        (kind, how)
+        for kind in ("task", "foreign", "process")
+        for how in ("temporary, crashed", "temporary, terminated", "temporary, killed", "transient, finished")
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "how"), KINDS_AND_ENDS)
+async def test_each_end_is_told_once_and_the_last_one_as_such(kind: str, how: str) -> None:
+    """Case 40. watch: one Down for each end of an instance; the one after which no instance can follow has `closed`; if
+    that is known only later (given up while restarting), one more Down, `closed`, follows."""
+    options, flags, act, expected = ENDS[how]
     downs: list[Any] = []
+    async with running(child(kind, "a", **options), child(kind, "b"), **flags) as tree:
+        tree.ref("a").watch(downs.append)
+        with trio.fail_after(LIMIT):
+            await act(tree)
+            await tree.settle()
+
+    assert [(down.reason.kind, down.closed) for down in downs] == expected
+
+
+async def crash_inner(tree: Tree) -> None:
+    """Crash a supervisor, and wait until its child is started again."""
+    await injure(tree, "inner")
+    await tree.wait_for(ChildStarted, child="inner", restart=1)
+
+
+# {how `inner/a` ends: (the spec of its supervisor, what is done, what a watcher is told)}
+ENDS_BELOW: dict[str, tuple[Callable[[ChildSpec], ChildSpec], Callable[[Tree], Any], Words]] = {
+    "with a supervisor that is temporary": (
+        lambda a: Supervisor.child_spec("inner", [a], restart="temporary"),
+        lambda t: terminate(t, "inner"),
+        [("shutdown", True)],
+    ),
+    "with a supervisor that is killed for good": (
+        lambda a: Supervisor.child_spec("inner", [a], restart="temporary", shutdown="kill"),
+        lambda t: terminate(t, "inner"),
+        [("killed", True)],
+    ),
+    "with a supervisor that can be restarted": (
+        lambda a: Supervisor.child_spec("inner", [a]),
+        lambda t: terminate(t, "inner"),
+        [("shutdown", False), ("shutdown", True)],
+    ),
+    "with a supervisor that is restarted": (
+        lambda a: Supervisor.child_spec("inner", [a], intensity=0),
+        crash_inner,
+        [("shutdown", False), ("shutdown", True)],
+    ),
+    "with the whole tree": (
+        lambda a: Supervisor.child_spec("inner", [a]),
+        lambda _t: trio.sleep(0),
+        [("shutdown", True)],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["io", "cpu"])
+@pytest.mark.parametrize("how", ENDS_BELOW)
+async def test_the_end_of_a_supervisor_is_the_last_of_its_children_if_it_is_its_own(kind: str, how: str) -> None:
+    """Case 40. A child that ends with its supervisor ends for good if that does, and may come back with it if not."""
+    make, act, expected = ENDS_BELOW[how]
+    downs: list[Any] = []
+    async with running(make(child(kind, "a"))) as tree:
+        tree.ref("inner/a").watch(downs.append)
+        with trio.fail_after(LIMIT):
+            await act(tree)
+            await tree.settle()
+
+    assert [(down.reason.kind, down.closed) for down in downs] == expected
+
+
+# {how `pool/a` ends, whose supervisor is a dynamic one: (when it is restarted, what is done, what a watcher is told)}
+ENDS_IN_POOL: dict[str, tuple[Any, Callable[[Tree], Any], Words]] = {
+    "transient, finished": ("transient", lambda t: end_in_order(t, "pool/a"), [("normal", True)]),
+    "transient, crashed": ("transient", lambda t: injure(t, "pool/a"), [("error", False), ("shutdown", True)]),
+    "permanent, terminated": ("permanent", lambda t: terminate(t, "pool/a"), [("shutdown", True)]),
+    "permanent, stopped by its ref": ("permanent", lambda t: stop_by_ref(t, "pool/a"), [("normal", True)]),
+    "permanent, its supervisor ends": ("permanent", lambda t: terminate(t, "pool"), [("shutdown", True)]),
+    "permanent, renewed": (
+        "permanent",
+        lambda t: ask(t, "renew_child", "a", of="pool"),
+        [("shutdown", False), ("shutdown", True)],
+    ),
+    "permanent, its supervisor crashes": ("permanent", lambda t: injure(t, "pool"), [("shutdown", True)]),
+}
+
+
+@pytest.mark.parametrize("kind", ["io", "cpu"])
+@pytest.mark.parametrize("how", ENDS_IN_POOL)
+async def test_a_child_whose_spec_goes_with_it_ends_for_good(kind: str, how: str) -> None:
+    """Case 40. A dynamic supervisor starts again what crashed, and nothing else."""
+    restart, act, expected = ENDS_IN_POOL[how]
+    downs: list[Any] = []
+    async with running(DynamicSupervisor.child_spec("pool")) as tree:
+        await ask(tree, "start_child", child(kind, "a", restart=restart), of="pool")
+        tree.ref("pool/a").watch(downs.append)
+        with trio.fail_after(LIMIT):
+            await act(tree)
+            await tree.settle()
+
+    assert [(down.reason.kind, down.closed) for down in downs] == expected
+
+
+@every_kind
+async def test_a_child_that_never_starts_again_is_closed_when_its_supervisor_gives_up(kind: str) -> None:
+    """Case 40. One Down for its end; one more when it is known that no instance can follow."""
+    downs: list[Any] = []
+    async with running(child(kind, "a", starting=failing(9, after=1)), intensity=2) as tree:
+        tree.ref("a").watch(downs.append)
+        with trio.fail_after(LIMIT):
+            await injure(tree, "a")
+            await tree.ended
+
+    assert [(down.reason.kind, down.closed) for down in downs] == [("error", False), ("shutdown", True)]
+
+
+@every_kind
+async def test_who_watches_the_dead_is_answered_at_once_and_who_unwatches_never(kind: str) -> None:
+    """Case 40. watch: at once if already dead; none after unwatch."""
     async with running(child(kind, "a")) as tree:
         ref = tree.ref("a")
-        ref.watch(downs.append)
         ref.watch(lambda _down: pytest.fail("unwatched")).cancel()
         await ask(tree, "terminate_child", "a")
+        kept = ref.watch()
         await ask(tree, "delete_child", "a")
+        deleted = ref.watch()
 
-        closed = [down for down in downs if down.closed]
-        assert len(closed) == 1
-        assert (await ref.watch()).reason.kind == "noproc"
+        assert [(down.reason.kind, down.closed) for down in (await kept, await deleted)] == [
+            ("noproc", False),
+            ("noproc", True),
+        ]
 
 
 @pytest.mark.parametrize("kind", ["cpu", "foreign", "process"])
