@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import attrs
 import trio
@@ -35,6 +35,7 @@ from actors import (
     TokenGateError,
     path_below,
 )
+from actors._notice import attach
 from supervisors._backoff import Backoff
 from supervisors._child import Child, ChildCounts, ChildInfo, Phase
 from supervisors._child_spec import ChildSpec
@@ -53,6 +54,9 @@ from supervisors._reports import (
 from supervisors._shutdown import shutdown_seconds, stop_place
 from supervisors._strategy import Strategy, affected, is_restarted
 
+if TYPE_CHECKING:
+    from actors._trio_host import TrioHost
+
 _logger = logging.getLogger("tokengate.supervisors")
 
 T = TypeVar("T")
@@ -66,6 +70,26 @@ class _ChildExited(Signal):
     instance: int  # its number at the place
     reason: ExitReason
     administrative: bool
+
+
+class _Jobs:
+    """What a supervisor does beside its mailbox; it ends with the instance, however that ends.
+
+    Args:
+        host: the loop where the jobs run.
+    """
+
+    def __init__(self, host: TrioHost) -> None:
+        self._host = host
+        self.scopes: set[trio.CancelScope] = set()
+
+    def cancel(self) -> None:
+        """Cancel all jobs, from any thread."""
+        self._host.call_soon(self._cancel)
+
+    def _cancel(self) -> None:
+        for scope in list(self.scopes):
+            scope.cancel()
 
 
 class BaseSupervisor(IoActor):
@@ -96,7 +120,7 @@ class BaseSupervisor(IoActor):
         self._children: dict[str, Child] = {}  # {id: child}, in the order of their start
         self._restart_times: list[float] = []
         self._abandoned = 0
-        self._jobs: set[trio.CancelScope] = set()
+        self._jobs = _Jobs(self._place.system.system_host)
         # Of two children whose restarts concern each other, one has its turn at a time; else each has its own.
         self._turn = None if strategy == "one_for_one" else trio.Lock()
 
@@ -114,8 +138,7 @@ class BaseSupervisor(IoActor):
     async def on_stop(self) -> None:  # type: ignore[override]
         # A child that asks its stopping supervisor gets an error, not a deadlock: nothing is accepted any more.
         self._place.terminate_queued("is stopping")
-        for job in list(self._jobs):
-            job.cancel()
+        self._jobs.cancel()
         await self._stop_children()
 
     async def on_failure(self, *_error: Any) -> None:  # type: ignore[override]
@@ -154,9 +177,10 @@ class BaseSupervisor(IoActor):
                 answer._set(error=error)
                 self._place.signal(Crash(error, self))
             finally:
-                self._jobs.discard(scope)
+                self._jobs.scopes.discard(scope)
 
-        self._jobs.add(scope)
+        attach(self, self._jobs)
+        self._jobs.scopes.add(scope)
         self._place.system.system_host.start_task(do, f"job of {self._place.path}")
         return answer
 

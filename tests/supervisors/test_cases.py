@@ -703,6 +703,23 @@ async def test_a_supervisor_answers_while_a_child_hangs(kind: str) -> None:
         assert await statuses(tree) == {"a": "running", "b": "running"}
 
 
+async def test_a_killed_supervisor_restarts_nothing_any_more(autojump_clock: Any) -> None:
+    """What it was about to do ends with it, and so does not disturb its next instance."""
+    del autojump_clock
+    backoff = Backoff(min=1000, max=1000, jitter=0)
+    inner = Supervisor.child_spec("inner", [child("io", "a")], backoff=backoff, shutdown="kill")
+    async with running(inner) as tree:
+        await injure(tree, "inner/a")
+        await tree.wait_for(ChildRestarting, child="inner/a")
+        await ask(tree, "terminate_child", "inner")
+        await ask(tree, "restart_child", "inner")
+        before = len(tree.reports)
+        await trio.sleep(10_000)
+
+        assert tree.reports[before:] == []
+        assert await statuses(tree, "inner") == {"a": "running"}
+
+
 # Places and mailboxes
 
 
