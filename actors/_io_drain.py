@@ -55,9 +55,12 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 class IoDrain:
-    """Keeps a task for each drainer that the mailbox asks for; those with nothing to do are parked for reuse."""
+    """Keeps a task for each drainer that the mailbox asks for; those with nothing to do are parked for reuse.
 
-    __slots__ = ("closed", "host", "parked", "place", "throughput", "throughput_deadline", "workers")
+    What concerns one token takes the same time however many others run: `waiting` has its worker.
+    """
+
+    __slots__ = ("closed", "host", "parked", "place", "throughput", "throughput_deadline", "waiting", "workers")
 
     def __init__(self, place: Place, host: TrioHost, throughput: int = 64, throughput_deadline: float = 0.005) -> None:
         self.place = place
@@ -65,13 +68,14 @@ class IoDrain:
         self.throughput = throughput
         self.throughput_deadline = throughput_deadline
         self.workers: set[IoWorker] = set()
-        self.parked: list[IoWorker] = []
+        self.parked: dict[IoWorker, None] = {}  # the latest is the first to go to work again
+        self.waiting: dict[Token[Any], IoWorker] = {}  # {token that awaits something: who runs it}
         self.closed = False
 
     def new_drainer(self) -> IoWorker:
         try:
-            worker = self.parked.pop()
-        except IndexError:
+            worker, _ = self.parked.popitem()
+        except KeyError:
             worker = IoWorker(self)
             self.workers.add(worker)
         worker.called = True
@@ -102,9 +106,9 @@ class IoDrain:
 
     def cancel(self, token: Token[Any]) -> None:
         def cancel() -> None:
-            for worker in self.workers:
-                if worker.current is token:
-                    worker.cancel_current()
+            worker = None if token._done else self._worker_of(token)
+            if worker is not None:
+                worker.cancel_current()
 
         self.host.call_soon(cancel)
 
@@ -112,11 +116,18 @@ class IoDrain:
         def look() -> None:
             """Take note, between two steps of any task, that this is between two steps of the token."""
             hold = token._hold
-            if hold is not None and any(worker.current is token for worker in self.workers):
+            if hold is not None and self._worker_of(token) is not None:
                 hold.note_step()
                 share_turn(hold)
 
         self.host.call_soon(look)
+
+    def _worker_of(self, token: Token[Any]) -> IoWorker | None:
+        """Return who runs a token; one that does not await anything is looked for."""
+        worker = self.waiting.get(token)
+        if worker is not None:
+            return worker
+        return next((worker for worker in list(self.workers) if worker.current is token), None)
 
     def arrest(self, token: Token[Any]) -> bool:  # noqa: ARG002
         """Do nothing: threads and tasks cannot be stopped where they are."""
@@ -126,10 +137,14 @@ class IoDrain:
         return [item for worker in list(self.workers) if isinstance(item := worker.current, Token)]
 
     def has_taken(self, token: Token[Any]) -> bool:
-        return any(worker.current is token for worker in list(self.workers))
+        return self._worker_of(token) is not None
 
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
-        workers = [worker for worker in list(self.workers) if only is None or worker.current is only]
+        if only is None:
+            workers = list(self.workers)
+        else:
+            worker = self._worker_of(only)
+            workers = [] if worker is None else [worker]
         for worker in workers:
             self.place.mailbox.dismiss(worker)
         # After the dismissals: a worker writes what it takes, then looks whether it may.
@@ -185,16 +200,8 @@ class IoWorker(Drainer):
 
     def leave(self) -> None:
         """End a worker that is parked, unless it was called just now; only on the loop."""
-        if self._unlist():
+        if self._drain.parked.pop(self, self) is None:  # from where any thread may call it
             self.come()
-
-    def _unlist(self) -> bool:
-        """Take it off the list of those that are parked, where any thread may call it; tell whether it was there."""
-        try:
-            self._drain.parked.remove(self)
-        except ValueError:
-            return False
-        return True
 
     def cancel_current(self) -> None:
         """Cancel what the worker handles, and nothing that comes after it; only on the loop."""
@@ -221,7 +228,7 @@ class IoWorker(Drainer):
         """Handle tokens until the scope is cancelled (True) or the worker was dismissed (False)."""
         drain, mailbox, system = self._drain, self._place.mailbox, self._place.system
         clock = system.clock
-        take, scope = mailbox.take, self._scope
+        take, scope, waiting = mailbox.take, self._scope, drain.waiting
         steps, now = 0, clock()
         deadline = now + drain.throughput_deadline
         while True:
@@ -230,7 +237,7 @@ class IoWorker(Drainer):
                 if drain.closed:
                     return False
                 self._note_drained()
-                drain.parked.append(self)
+                drain.parked[self] = None
                 self._task = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
                 steps, now = 0, clock()
@@ -244,7 +251,11 @@ class IoWorker(Drainer):
                         return False
                     running = self._begin(item, now)
                     if running is not None:
-                        await running
+                        waiting[item] = self
+                        try:
+                            await running
+                        finally:
+                            del waiting[item]
                     now = item.finished_at or clock()
                 else:
                     await self._handle(cast("Signal", item))
@@ -270,7 +281,7 @@ class IoWorker(Drainer):
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
-        self._unlist()
+        self._drain.parked.pop(self, None)
         return trio.lowlevel.Abort.SUCCEEDED
 
     # Tokens

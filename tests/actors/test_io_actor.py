@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import trio
 
 from actors import KILLED, NORMAL, ActorSystem, CpuActor, IoActor, StartFailed, TokenState, TokenTerminated
+from actors._hold import Hold
 
 LIMIT = 10.0
 
@@ -330,3 +332,45 @@ def test_many_plain_messages_leave_room_for_the_neighbours(start: Any) -> None:
         token.result(LIMIT)
 
     assert order.index("neighbour") <= 4  # trio shuffles which of the two begins
+
+
+class Counted(set[Any]):
+    """A set that counts what is seen of it."""
+
+    seen = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for one in super().__iter__():
+            self.seen += 1
+            yield one
+
+
+def test_what_concerns_one_token_takes_no_look_at_the_others(system: ActorSystem, until: Any) -> None:
+    """Of many that wait, each is cancelled, held or ended in a time that does not depend on how many there are."""
+    place = system.operation_place("op", "io", generator=False, concurrency=60)
+    tokens = [place.send(place.token("op", trio.sleep_forever, ())) for _ in range(60)]
+    until(lambda: len(place.drain.running()) == len(tokens))
+    drain: Any = place.drain
+    drain.workers = workers = Counted(drain.workers)
+    for token in tokens:
+        Hold.of(token)
+
+    def each(act: Callable[[Any], object], chosen: list[Any]) -> int:
+        async def acted() -> int:
+            before = workers.seen
+            for token in chosen:
+                act(token)
+            return workers.seen - before
+
+        looks: int = system.io_host.run(acted).result(LIMIT)
+        return looks
+
+    looks = [
+        each(drain.hold_changed, tokens),
+        each(drain.seal, tokens[:20]),
+        each(lambda token: token._cancel("the test wants it"), tokens[20:]),
+    ]
+    errors = [token.exception(LIMIT) for token in tokens[20:]]
+
+    assert looks == [0, 0, 0]
+    assert {type(error) for error in errors} == {TokenTerminated}
