@@ -84,14 +84,15 @@ def _token_in(frame: FrameType) -> Token[Any] | None:
     return None
 
 
-def token_of(frame: FrameType | None) -> Token[Any] | None:
-    """Return the token whose step a thread's frame belongs to; of several, the innermost."""
+def tokens_of(frame: FrameType | None) -> list[Token[Any]]:
+    """Return the tokens whose steps a thread's frame belongs to, the innermost first."""
+    found: list[Token[Any]] = []
     while frame is not None:
         token = _token_in(frame)
-        if token is not None:
-            return token
+        if token is not None and token not in found:
+            found.append(token)
         frame = frame.f_back
-    return None
+    return found
 
 
 def step_frames(token: Token[Any], frame: FrameType | None) -> list[FrameType] | None:

@@ -206,6 +206,7 @@ class IoWorker(Drainer):
     def cancel_current(self) -> None:
         """Cancel what the worker handles, and nothing that comes after it; only on the loop."""
         if self.current is not None:
+            self._drain.host.progress += 1
             self._scope.cancel()
 
     async def work(self) -> None:
@@ -213,6 +214,7 @@ class IoWorker(Drainer):
         drained_place.set(self._place)
         try:
             while True:
+                self._drain.host.progress += 1
                 with trio.CancelScope() as self._scope:
                     if not await self._serve():
                         return
@@ -281,6 +283,7 @@ class IoWorker(Drainer):
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
+        self._drain.host.progress += 1
         self._drain.parked.pop(self, None)
         return trio.lowlevel.Abort.SUCCEEDED
 

@@ -160,7 +160,9 @@ class ActorSystem(Observed):
         self.dispatcher.open()
         Recovery(self).open()
         if self.blocked_after is not None:
-            Watchdog(self.io_host, self.system_host, self.blocked_after, self.publish).open()
+            Watchdog(
+                self.io_host, self.system_host, self.blocked_after, self.publish, lambda: self.intake_closed
+            ).open()
         _open_systems.open_systems.append(self)
 
     # The table of places

@@ -13,6 +13,14 @@ import trio
 
 from actors._reply import Reply
 
+# A loop that is to end is stuck if so many looks at it find no progress. Looks are counted, and not their time, since a
+# garbage collection holds them up as well.
+_LOOKS = 5
+_LOOK_SECONDS = 0.05
+
+# Seconds that a loop which is not stuck may take longer than it was given to end.
+_LONGER_AT_MOST = 30.0
+
 _logger = logging.getLogger("tokengate.actors")
 
 
@@ -35,6 +43,7 @@ class TrioHost:
         self._pending: deque[Callable[[], object]] = deque()
         self._wakeup_pending = False
         self._cancelled = False
+        self.progress = 0  # grows with each call, task and cancellation that is done with; written on the loop only
 
     def open(self) -> None:
         """Start the thread, and return when its loop runs; do nothing when attached."""
@@ -61,18 +70,30 @@ class TrioHost:
         """Wait for the loop's end, or, when attached, for the end of all that ran on it.
 
         Args:
-            deadline: when to stop waiting, in seconds of `time.monotonic`.
+            deadline: when to stop waiting, in seconds of `time.monotonic`; as long as the loop goes on ending what ran
+                there, up to half a minute later.
 
         Returns:
-            the name, if code that blocks the loop kept it from ending by then.
+            the name, if code that blocks the loop kept it from ending.
         """
-        seconds = max(0.0, deadline - time.monotonic())
-        if self._attached:
-            return [] if self._ended.wait(seconds) else [self.name]
-        if self._thread.ident is None:  # it was never opened
+        if not self._attached and self._thread.ident is None:  # it was never opened
             return []
+        if self._has_ended(max(0.0, deadline - time.monotonic())):
+            return []
+        progress, looks = self.progress, 0
+        while looks < _LOOKS and time.monotonic() < deadline + _LONGER_AT_MOST:
+            if self._has_ended(_LOOK_SECONDS):
+                return []
+            looks = looks + 1 if self.progress == progress else 0
+            progress = self.progress
+        return [self.name]
+
+    def _has_ended(self, seconds: float) -> bool:
+        """Wait so long for the end; tell whether it has come."""
+        if self._attached:
+            return self._ended.wait(seconds)
         self._thread.join(seconds)
-        return [self.name] if self._thread.is_alive() else []
+        return not self._thread.is_alive()
 
     def disown(self) -> None:
         """Be ended in a forked child, where the loop is its parent's and must not be woken."""
@@ -115,7 +136,7 @@ class TrioHost:
         """Start a task on the loop, unless that is about to end; only on its thread."""
         assert self._nursery is not None
         if not self._cancelled:
-            self._nursery.start_soon(_without_interrupts, async_fn, name=name)
+            self._nursery.start_soon(self._without_interrupts, async_fn, name=name)
 
     def start_daemon(self, async_fn: Callable[[], Awaitable[Any]], name: str) -> None:
         """Start a task that nobody waits for, from any thread; a loop that is ending starts none."""
@@ -151,6 +172,7 @@ class TrioHost:
             return
         for _ in range(len(pending)):
             fn = pending.popleft()
+            self.progress += 1
             try:
                 fn()
             except Exception:
@@ -182,8 +204,10 @@ class TrioHost:
             self._pending.clear()
             self._ended.set()
 
-
-@trio.lowlevel.enable_ki_protection
-async def _without_interrupts(async_fn: Callable[[], Awaitable[Any]]) -> None:
-    """Keep Ctrl-C out of a task: in an attached loop it is meant for the program, whose main task gets it."""
-    await async_fn()
+    @trio.lowlevel.enable_ki_protection
+    async def _without_interrupts(self, async_fn: Callable[[], Awaitable[Any]]) -> None:
+        """Keep Ctrl-C out of a task: in an attached loop it is meant for the program, whose main task gets it."""
+        try:
+            await async_fn()
+        finally:
+            self.progress += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any
@@ -148,3 +149,106 @@ def test_a_threshold_that_cannot_work_is_refused(threshold: Any) -> None:
     """The error names the system and the value."""
     with pytest.raises(ValueError, match="blocked_after of system 'bad'"):
         ActorSystem("bad", blocked_after=threshold)
+
+
+def test_many_short_steps_in_a_row_name_no_token(events: SimpleQueue[LoopBlocked], caplog: Any) -> None:
+    """The loop is late, but the token that is seen last has not blocked it; that it is late is told all the same."""
+    threshold = 0.2
+    system = ActorSystem("busy", threads=2, blocked_after=threshold)
+    system.subscribe(lambda event: events.put(event) if isinstance(event, LoopBlocked) else None)
+    system.open()
+    try:
+        place = system.operation_place("op", "io", generator=False, concurrency=30)
+        go = trio.Event()
+
+        async def short_step() -> None:
+            await go.wait()
+            time.sleep(threshold / 8)
+
+        tokens = [place.send(place.token("op", short_step, ())) for _ in range(30)]
+        with caplog.at_level(logging.WARNING):
+            system.io_host.call_soon(go.set)  # all of them are steps of one round
+            for token in tokens:
+                token.result(LIMIT)
+        named = [events.get() for _ in range(events.qsize())]
+    finally:
+        assert system.close(LIMIT) == ()
+
+    assert [(event.token, event.stack) for event in named] == [(None, "")]
+    assert named[0].seconds >= 2 * threshold
+    assert "by many short steps in a row" in caplog.text
+
+
+def test_a_step_that_blocks_after_short_ones_in_a_row_is_named(
+    system: ActorSystem, events: SimpleQueue[LoopBlocked]
+) -> None:
+    """Wherever in a long round it is."""
+    place = system.operation_place("op", "io", generator=False, concurrency=8)
+    go = trio.Event()
+    heard: list[LoopBlocked] = []
+
+    async def step(number: int) -> None:
+        await go.wait()
+        if number < 4:
+            time.sleep(THRESHOLD / 2)
+            return
+        while not any(event.token is tokens[number] for event in heard):
+            heard.append(events.get(timeout=LIMIT))
+
+    tokens = [place.send(place.token("op", step, (number,))) for number in range(8)]
+    system.io_host.call_soon(go.set)
+    for token in tokens:
+        token.result(LIMIT)
+
+    assert {event.token for event in heard if event.token is not None} >= set(tokens[4:])
+
+
+def test_a_step_that_calls_many_others_is_named_itself(
+    system: ActorSystem, events: SimpleQueue[LoopBlocked], until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """The steps of direct calls within it are short, and it is not."""
+    place = system.operation_place("op", "io", generator=False, concurrency=2)
+    heard: list[LoopBlocked] = []
+    inner: list[Any] = []
+
+    def call() -> None:
+        while not events.empty():
+            heard.append(events.get())
+        time.sleep(THRESHOLD / 8)
+
+    async def outer() -> None:
+        while not any(event.token is token for event in heard):
+            assert place.may_run_here()
+            inner.append(place.token("op", call, ()))
+            place.run_here(inner[-1])
+
+    token = place.send(place.token("op", outer, ()))
+    token.result(LIMIT)
+
+    assert heard[-1].token is token
+
+
+def test_a_system_that_closes_does_not_complain_of_its_own_work(caplog: Any) -> None:
+    """All that runs is ended in one round, which may be long; a step that blocks then is named as ever."""
+    threshold = 0.2
+    system = ActorSystem("closing", threads=2, blocked_after=threshold)
+    system.open()
+    place = system.operation_place("op", "io", generator=False, concurrency=30)
+    started = []
+
+    async def sleeper() -> None:
+        started.append(1)
+        try:
+            await trio.sleep_forever()
+        finally:
+            time.sleep(threshold / 10)
+
+    for _ in range(30):
+        place.send(place.token("op", sleeper, ()))
+    while len(started) < 30:
+        time.sleep(0.001)
+    with caplog.at_level(logging.WARNING):
+        left = system.close(0.0)
+
+    assert left == ()
+    assert "io loop" not in caplog.text

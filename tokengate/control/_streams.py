@@ -229,8 +229,11 @@ def _event_item(event: object) -> StreamItem:
 
 def _blocked_item(kind: str, event: LoopBlocked) -> StreamItem:
     token = event.token
-    who = "code of no token" if token is None else _words(token)
-    text = f"{who} has blocked the io loop for {event.seconds:.2f} s"
+    if not event.stack:
+        text = f"many short steps in a row have let other tasks of the io loop wait for {event.seconds:.2f} s"
+    else:
+        who = "code of no token" if token is None else _words(token)
+        text = f"{who} has blocked the io loop for {event.seconds:.2f} s"
     if token is None:
         return StreamItem(time.time(), kind, "", None, text)
     return StreamItem(time.time(), kind, plain(token.actor), token.id, text)
