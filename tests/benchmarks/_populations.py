@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 from _harness import Sides, Size, limit, rate, workload
-from _messages import OurCpuActor, PykkaActor, open_system
+from _messages import OurCpuActor, PykkaActor
 
 from actors import cores
 from tokengate import Gate, Token, token
@@ -38,7 +38,7 @@ def bytes_of(make: Callable[[], object], number: int) -> Mapping[str, float]:
     return {"bytes": (after - before) / number}
 
 
-# W5: actors
+# W5: actors, as users start them: by `gate.spawn` from a thread, by `gate.aspawn` from a trio loop
 
 
 def one_by_one(start: Callable[[], Any], number: int) -> Mapping[str, float]:
@@ -54,7 +54,11 @@ def one_by_one(start: Callable[[], Any], number: int) -> Mapping[str, float]:
 def all_at_once(start: Callable[[], Any], number: int) -> Mapping[str, float]:
     """Start all actors, then ask all, then stop all."""
     started = time.perf_counter()
-    refs = [start() for _ in range(number)]
+    return ask_and_stop([start() for _ in range(number)], started)
+
+
+def ask_and_stop(refs: list[Any], started: float) -> Mapping[str, float]:
+    """Ask all actors, then stop all; return the seconds since then (`perf_counter`)."""
     for future in [ref.ask(1, block=False) for ref in refs]:
         future.get()
     for future in [ref.stop(block=False) for ref in refs]:
@@ -62,47 +66,100 @@ def all_at_once(start: Callable[[], Any], number: int) -> Mapping[str, float]:
     return {"seconds": time.perf_counter() - started}
 
 
-@workload("W5 spawn one by one", figure="seconds", at_most=0.2)
+def awaited_one_by_one(gate: Gate, number: int) -> Mapping[str, float]:
+    """Do as `one_by_one` does, awaiting each."""
+
+    async def main() -> None:
+        for _ in range(number):
+            ref = await gate.aspawn(OurCpuActor)
+            await ref.ask(1, block=False)
+            await ref.stop(block=False)
+
+    started = time.perf_counter()
+    trio.run(main)
+    return {"seconds": time.perf_counter() - started}
+
+
+def awaited_all_at_once(gate: Gate, number: int) -> Mapping[str, float]:
+    """Do as `all_at_once` does, with a task for each actor that is started."""
+    refs: list[Any] = []
+
+    async def spawn() -> None:
+        refs.append(await gate.aspawn(OurCpuActor))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(number):
+                nursery.start_soon(spawn)
+
+    started = time.perf_counter()
+    trio.run(main)
+    return ask_and_stop(refs, started)
+
+
+spawn_workload = partial(workload, figure="seconds", at_most=0.2, peer="pykka.ThreadingActor.start")
+
+
+@spawn_workload("W5 gate.spawn one by one")
 def spawn_one_by_one(size: Size) -> Iterator[Sides]:
+    """`gate.spawn` against `pykka.ThreadingActor.start`."""
     number = size.of(1_000)
-    with open_system() as system:
-        start = partial(system.start_actor, OurCpuActor, (), {})
+    with Gate("benchmark") as gate:
+        start = partial(gate.spawn, OurCpuActor)
         yield partial(one_by_one, start, number), partial(one_by_one, PykkaActor.start, number)
 
 
-@workload("W5 spawn all at once", figure="seconds", at_most=0.2)
+@spawn_workload("W5 gate.spawn all at once")
 def spawn_all_at_once(size: Size) -> Iterator[Sides]:
+    """`gate.spawn` against `pykka.ThreadingActor.start`."""
     number = size.of(1_000)
-    with open_system() as system:
-        start = partial(system.start_actor, OurCpuActor, (), {})
+    with Gate("benchmark") as gate:
+        start = partial(gate.spawn, OurCpuActor)
         yield partial(all_at_once, start, number), partial(all_at_once, PykkaActor.start, number)
 
 
-@workload("W5 spawn beside 10,000 actors", figure="seconds", at_most=0.2)
+@spawn_workload("W5 gate.spawn beside 10,000 actors")
 def spawn_beside_many(size: Size) -> Iterator[Sides]:
-    """The peer has none beside it: as many threads are more than most machines allow."""
+    """`gate.spawn` against `pykka.ThreadingActor.start`; the peer has none beside it, as most machines allow no such
+    number of threads."""
     number = size.of(1_000)
-    with open_system() as system:
-        start = partial(system.start_actor, OurCpuActor, (), {})
+    with Gate("benchmark") as gate:
+        start = partial(gate.spawn, OurCpuActor)
         others = [start() for _ in range(size.of(POPULATION))]
         yield partial(all_at_once, start, number), partial(all_at_once, PykkaActor.start, number)
         del others
 
 
-@workload("W5 bytes per idle actor", figure="bytes", at_most=1, pairs=1)
+@spawn_workload("W5 gate.aspawn one by one")
+def aspawn_one_by_one(size: Size) -> Iterator[Sides]:
+    """`gate.aspawn`, awaited in a trio loop, against `pykka.ThreadingActor.start` on a thread."""
+    number = size.of(1_000)
+    with Gate("benchmark") as gate:
+        yield partial(awaited_one_by_one, gate, number), partial(one_by_one, PykkaActor.start, number)
+
+
+@spawn_workload("W5 gate.aspawn all at once")
+def aspawn_all_at_once(size: Size) -> Iterator[Sides]:
+    """`gate.aspawn` in as many tasks of a trio loop, against `pykka.ThreadingActor.start` on a thread."""
+    number = size.of(1_000)
+    with Gate("benchmark") as gate:
+        yield partial(awaited_all_at_once, gate, number), partial(all_at_once, PykkaActor.start, number)
+
+
+@workload("W5 bytes per idle actor of gate.spawn", figure="bytes", at_most=1, pairs=1, peer="the limit")
 def bytes_per_actor(size: Size) -> Iterator[Sides]:
     number = size.of(POPULATION)
-    with open_system() as system:
-        start = partial(system.start_actor, OurCpuActor, (), {})
+    with Gate("benchmark") as gate:
+        start = partial(gate.spawn, OurCpuActor)
         start()
         yield lambda: bytes_of(lambda: [start() for _ in range(number)], number), limit("bytes", 5 * KIB)
 
 
-@workload("W5 threads of 10,000 actors", figure="threads", at_most=1, pairs=1)
+@workload("W5 threads of 10,000 actors of gate.spawn", figure="threads", at_most=1, pairs=1, peer="the limit")
 def threads_of_many(size: Size) -> Iterator[Sides]:
     before = threading.active_count()
-    with open_system() as system:
-        refs = [system.start_actor(OurCpuActor, (), {}) for _ in range(size.of(POPULATION))]
+    with Gate("benchmark") as gate:
+        refs = [gate.spawn(OurCpuActor) for _ in range(size.of(POPULATION))]
         for future in [ref.ask(1, block=False) for ref in refs]:
             future.get()
         yield lambda: {"threads": threading.active_count() - before}, limit("threads", cores() + 4)
@@ -202,6 +259,8 @@ WORKLOADS = [
     spawn_one_by_one,
     spawn_all_at_once,
     spawn_beside_many,
+    aspawn_one_by_one,
+    aspawn_all_at_once,
     bytes_per_actor,
     threads_of_many,
     submit_and_gather,
