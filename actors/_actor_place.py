@@ -198,7 +198,8 @@ class ActorPlace(Place):
     ) -> Reply[ExitReason]:
         """Have the instance ended in order: after all that was accepted (`drain`), or after the current step.
 
-        With `here` the calling thread ends one that is idle, when its class has no `on_stop` and allows that.
+        With `here` the calling thread, if it is not the main one, ends an actor that is idle, when its class has no
+        `on_stop` and allows that.
         """
         reply: Reply[ExitReason] = Reply()
         if self.status is Status.CLOSED or (self.status is Status.VACANT and self.mailbox.closed):
@@ -219,6 +220,8 @@ class ActorPlace(Place):
         else:
             for token in self.drain.running():
                 token.ask_to_end("its actor was stopped")
+        # A signal handler may raise in the main thread, in the middle of the end, and nothing would go on from there.
+        here = here and threading.current_thread() is not threading.main_thread()
         self._hand_in(Stop(drain), "on_stop", here)
         if self.system.closed:  # in between; nobody may be left to do it
             self._answer_stops(reason)

@@ -218,9 +218,10 @@ def test_a_step_that_calls_many_others_is_named_itself(
 
     async def outer() -> None:
         while not any(event.token is token for event in heard):
-            assert place.may_run_here()
             inner.append(place.token("op", call, ()))
-            place.run_here(inner[-1])
+            turn = place.turn_here(inner[-1])
+            assert turn is not None
+            turn.run()
 
     token = place.send(place.token("op", outer, ()))
     token.result(LIMIT)
