@@ -52,10 +52,10 @@ class TokenFailed(TokenGateError):
 
 
 class WorkerDied(TokenGateError):
-    """The child process that ran the token has died; the message names the signal or the exit code.
+    """The child process that ran the token has died, or none could be made for it; the message says how, or why.
 
     Attributes:
-        pid: of the process.
+        pid: of the process; 0 when there was none, and the token has not begun.
         exit_code: as `subprocess` has it: below 0, minus the number of the signal; None where nobody could tell.
     """
 

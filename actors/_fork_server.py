@@ -52,6 +52,11 @@ class ForkServer:
         """The server's process."""
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it has ended, as `subprocess` has it; None while it runs."""
+        return self._process.returncode
+
     def spawn(self, number: int, descriptors: Sequence[int]) -> None:
         """Ask for a child that is born with these descriptors; they stay open here."""
         record = _wire.RECORD.pack(_wire.SPAWN, number, 0)

@@ -20,6 +20,7 @@ from actors._exceptions import NotPicklable
 from actors._limits import NO_LIMITS, Limits
 from actors._mailbox import Drainer
 from actors._process_drain import ProcessDrain, tokens_of
+from actors._process_host import no_worker_error
 from actors._token import NO_KWARGS, Token
 
 if TYPE_CHECKING:
@@ -373,6 +374,22 @@ class OperationSlot(Drainer):
         """Put tokens back that the worker has not begun: one before them takes long."""
         self._drain.note_seconds(_SECONDS_AT_ONCE)
         self._drain.take_back(unbegun)
+
+    def gets_none(self, why: str) -> None:
+        """Fail what is queued: no worker can be made. What comes meanwhile waits for one again."""
+        mailbox = self._place.mailbox
+        for _ in range(mailbox.size + 1):  # the last look finds that there is nothing left, and leaves
+            item = mailbox.take(self)
+            if item is None:
+                break
+            if type(item) is Token and item._context is not None:  # else it was ended between the lane and here
+                self._fail(item, no_worker_error(item._describe(), why))
+        if not self.at_work:
+            self._drain.slots.discard(self)
+            return
+        worker = self._drain.host.acquire(self)
+        if worker is not None:
+            self.assigned(worker)
 
     def worker_lost(self, worker: Worker, begun: list[Any], unbegun: list[Any]) -> None:
         """End the token that a worker ran as it died, and get another worker for the rest."""

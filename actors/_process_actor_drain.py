@@ -25,7 +25,7 @@ from actors._limits import NO_LIMITS, Limits
 from actors._mailbox import Drainer
 from actors._notice import Notice
 from actors._process_drain import ProcessDrain
-from actors._process_host import died_error
+from actors._process_host import died_error, no_worker_error
 from actors._reply import Reply
 from actors._signals import Crash, Signal, Start, Stop, Visit
 from actors._step import without_runtime_frames
@@ -254,6 +254,11 @@ class ActorDrain(ProcessDrain):
 
     def go_on(self, worker: Worker) -> None:
         """Do nothing: what comes next is sent when the one before it is over."""
+
+    def gets_none(self, why: str) -> None:
+        reply, self._wanted = self._wanted, None
+        if reply is not None:  # else the start was given up meanwhile
+            reply._set(error=no_worker_error(f"an instance of actor '{self.place.path}'", why))
 
     def worker_lost(self, worker: Worker, begun: list[Any], unbegun: list[Any]) -> None:
         """End what the process ran as it died; that is a crash of the instance."""

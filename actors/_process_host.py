@@ -16,7 +16,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, cast
+
+import trio
 
 from actors import _carry
 from actors._blocking import refuse_waits
@@ -24,7 +27,7 @@ from actors._child import _wire
 from actors._deadlines import Deadline, Deadlines
 from actors._dispatcher import start_again
 from actors._exceptions import NotPicklable, WorkerDied
-from actors._fork_server import ForkServer
+from actors._fork_server import ForkServer, describe_exit
 from actors._listening import READ, WRITE, Listening, new_listening
 from actors._requests import Requests
 from actors._worker import Worker
@@ -44,6 +47,10 @@ _STUCK_SECONDS: Final = 0.01
 # Seconds before a worker is made again after one could not be, or has died before it was ready.
 _RETRY_SECONDS: Final = 0.5
 _FAILURES_AT_ONCE: Final = 3  # in a row, after which it is made again without waiting
+
+# When what waits for a worker fails: after so many failures in a row, the first of them so many seconds ago.
+_FAILURES_AT_MOST: Final = 5
+_FAILING_SECONDS: Final = 2.0
 
 # Seconds that a worker gets to end by itself.
 _RETIRE_SECONDS: Final = 1.0
@@ -74,6 +81,7 @@ class ProcessHost:
         self._woken: socket.socket | None = None
         self._waker: socket.socket | None = None
         self._awake = False  # whether it is to look at `_soon` without being asked to once more
+        self._stirred: SimpleQueue[None] = SimpleQueue()  # wakes the thread while it has no socket for that
         self._listening: Listening | None = None
         self._server: ForkServer | None = None
         self._by_number: dict[int, Worker] = {}
@@ -83,7 +91,11 @@ class ProcessHost:
         self._retiring: dict[Worker, float] = {}  # {worker that is to end by itself: until when}
         self._ended: set[Worker] = set()  # whose stream has ended, and of whose end the server has not told
         self._no_more_before = 0.0
-        self._failures = 0
+        self._failures = 0  # in a row
+        self._failing_since = 0.0  # when the first of them was
+        self._why = ""  # what the latest of them was
+        self._given_up = False  # whether nothing is made until somebody waits for a worker again
+        self._starting_later = False  # whether the system loop is to start the thread
         self._tidy_at = 0.0
         self._will_tidy = False  # whether it looks for workers that are not needed, without being asked to
         self._deadlines = Deadlines()
@@ -91,28 +103,55 @@ class ProcessHost:
     # For any thread
 
     def start(self) -> None:
-        """Have the thread, unless it is there."""
+        """Have the thread, unless it is there.
+
+        It raises nothing that the system may mend: if no thread can be started just now, the system loop tries again.
+        """
         if self._thread is not None or self.closed:
             return
+        if sys.platform == "win32":
+            raise NotImplementedError("affinity 'process' needs unix sockets and fork, which Windows lacks")
         with self._lock:
             if self._thread is not None or self.closed:
                 return
-            if sys.platform == "win32":
-                raise NotImplementedError("affinity 'process' needs unix sockets and fork, which Windows lacks")
-            self._woken, self._waker = mine, _ = socket.socketpair()
-            mine.setblocking(False)
-            self._waker.setblocking(False)
-            self._listening = new_listening()
-            self._listening.add(mine.fileno(), mine)
             thread = threading.Thread(target=self._work, name=f"{self.system.name}-processes", daemon=True)
-            self._thread = thread
-            thread.start()
-        self.call_soon(self.fill)
+            try:
+                thread.start()
+            except RuntimeError as error:  # there are too many
+                failed = error
+            else:
+                self._thread = thread
+                self._soon.append(self.fill)
+                return
+        self._start_later(failed)
+
+    def _start_later(self, error: RuntimeError) -> None:
+        """Have the system loop start the thread after a moment, or give up who waits for what it makes."""
+        with self._lock:
+            if self._starting_later:
+                return
+            self._starting_later = True
+        self._count_failure(f"no thread could be started: {error}")
+
+        async def start() -> None:
+            await trio.sleep(_RETRY_SECONDS)
+            self._starting_later = False
+            if self._shall_give_up():
+                self._run_soon()  # which says who waits
+                self._give_up()
+            if self.pool.somebody_waits or self._soon:
+                self.start()
+
+        self.system.system_host.start_daemon(start, f"{self.system.name}-processes")
 
     def call_soon(self, fn: Callable[[], object]) -> None:
         """Have something called on the thread."""
-        self._soon.append(fn)
-        self._wake()
+        try:
+            self._soon.append(fn)
+            self._wake()
+        except BaseException:  # Ctrl-C, on the program's thread
+            self._wake()
+            raise
 
     def recover(self) -> None:
         """See to it that the thread runs and looks, if a caller was interrupted before it had seen to that."""
@@ -198,27 +237,69 @@ class ProcessHost:
                     own.close()
 
     def _wake(self) -> None:
-        if not self._awake and self._waker is not None:
+        if self._awake:
+            return
+        try:
             self._awake = True
-            try:
-                self._waker.send(b"w")
-            except OSError:
-                pass  # it is full, which is as good; or closed, and nobody is left
+            waker = self._waker
+            if waker is None:  # then the thread has not looked at what is to be called since that was added
+                self._stirred.put(None)
+            else:
+                waker.send(b"w")
+        except OSError:
+            pass  # it is full, which is as good; or closed, and nobody is left
+        except BaseException:  # Ctrl-C, on the program's thread
+            self._awake = False
+            raise
 
     # The thread
 
     def _work(self) -> None:
+        with self._lock:  # one that was interrupted as it started this thread may have started another one since
+            if self._thread not in (None, threading.current_thread()):
+                return
+            self._thread = threading.current_thread()
         _carry.loading_for(self.system)
         refuse_waits(f"the thread that hears the child processes of '{self.system.name}'")
-        listening = cast("Listening", self._listening)
         try:
             while not self.closed:
-                for source, events in listening.wait(self._seconds_to_wait()):
+                for source, events in self._wait(self._seconds_to_wait()):
                     self._guarded(self._on_event, source, events)
                 self._run_soon()
                 self._look_around()
         finally:
             self._end()
+
+    def _wait(self, seconds: float | None) -> list[tuple[Any, int]]:
+        """Wait until somebody has something to say: a worker, the fork server, or who wants something of the thread."""
+        if self._listening is not None:
+            return self._listening.wait(seconds)
+        try:
+            self._stirred.get(timeout=seconds)
+        except Empty:
+            pass
+        return []
+
+    def _open_own(self) -> None:
+        """Have what the thread waits on, unless it is there.
+
+        Raises:
+            OSError: there is no descriptor left for it.
+        """
+        if self._listening is not None:
+            return
+        woken, waker = socket.socketpair()
+        try:
+            woken.setblocking(False)
+            waker.setblocking(False)
+            listening = new_listening()
+            listening.add(woken.fileno(), woken)
+        except BaseException:
+            woken.close()
+            waker.close()
+            raise
+        self._woken, self._listening = woken, listening
+        self._waker = waker  # the last one: who sees it wakes a thread that waits for it
 
     def _run_soon(self) -> None:
         self._awake = False  # before the look: who adds something after it wakes the thread again
@@ -285,10 +366,19 @@ class ProcessHost:
     def fill(self) -> None:
         """Hand out what is there, and have made what is missing."""
         self._assign()
-        if self.closed or self._no_more_before:
+        if self.closed:
+            return
+        if self._shall_give_up():
+            self._give_up()
+        if self._given_up and self.pool.somebody_waits:
+            self._given_up = False
+        if self._given_up or self._no_more_before or self._thread is None:
             return
         for _ in range(self.pool.missing()):
-            self._make()
+            if self._no_more_before:
+                self.pool.forget_start()
+            else:
+                self._make()
 
     def _assign(self) -> None:
         while (assignment := self.pool.next_assignment()) is not None:
@@ -299,6 +389,7 @@ class ProcessHost:
         self._numbers += 1
         worker: Worker | None = None
         try:
+            self._open_own()
             if self._server is None:
                 self._server = ForkServer()
                 cast("Listening", self._listening).add(self._server.fileno(), self._server)
@@ -313,8 +404,7 @@ class ProcessHost:
                 self.pool.forget_start()
             else:
                 self._by_number.pop(worker.number, None)
-            number = error.errno if isinstance(error, OSError) else None
-            self._not_made(errno.errorcode.get(number or 0, "") or _carry.cause(error), worker)
+            self._not_made(_carry.cause(error), worker)
 
     def _setup(self) -> dict[str, Any]:
         try:
@@ -336,13 +426,33 @@ class ProcessHost:
         self._put_off(f"no child process could be made: {why}")
 
     def _put_off(self, why: str) -> None:
-        self._failures += 1
-        seconds = _RETRY_SECONDS if self._failures > _FAILURES_AT_ONCE else 0.0
-        if seconds:
-            self._no_more_before = time.monotonic() + seconds
+        self._count_failure(why)
+        if self._failures > _FAILURES_AT_ONCE:
+            self._no_more_before = time.monotonic() + _RETRY_SECONDS
         else:
             self.call_soon(self.fill)
-        _logger.error("%s; trying again in %s s (failure %s in a row)", why, seconds, self._failures)
+
+    def _count_failure(self, why: str) -> None:
+        if not self._failures:
+            self._failing_since = time.monotonic()
+        self._failures += 1
+        self._why = why
+        if self._failures & self._failures - 1 == 0:  # the more there are, the rarer a record
+            _logger.error("%s; trying again (failure %s in a row)", why, self._failures)
+
+    def _shall_give_up(self) -> bool:
+        """Tell whether what waits for a worker is to fail: none can be made, and none lives that may come free."""
+        return (
+            self._failures >= _FAILURES_AT_MOST
+            and time.monotonic() - self._failing_since >= _FAILING_SECONDS
+            and not self.pool.may_come_free()
+        )
+
+    def _give_up(self) -> None:
+        """Fail what waits for a worker, and begin anew when somebody waits for one the next time."""
+        self._failures, self._no_more_before, self._given_up = 0, 0.0, True
+        for holder in self.pool.take_waiting():
+            self._guarded(holder.gets_none, self._why)
 
     def _hear_server(self, server: ForkServer) -> None:
         try:
@@ -356,7 +466,7 @@ class ProcessHost:
 
     def _on_spawned(self, worker: Worker, pid: int) -> None:
         if pid < 0:
-            self._not_made(errno.errorcode.get(-pid, str(-pid)), worker)
+            self._not_made(f"fork: {os.strerror(-pid)} ({errno.errorcode.get(-pid, -pid)})", worker)
             return
         worker.born(pid)
         self._by_pid[pid] = worker
@@ -548,7 +658,10 @@ class ProcessHost:
         server.close()
         self._server = None
         if not any(worker.is_ready for worker in self.pool.workers):
-            self._put_off("it had made no process")
+            self._put_off(
+                f"no child process could be made: the fork server ({sys.executable}) {describe_exit(server.exit_code)} "
+                "before it had made one; what it wrote is in the program's standard error"
+            )
         for worker in list(self._by_number.values()):
             self.pool.not_made(worker)
             worker.close()
@@ -575,6 +688,14 @@ class ProcessHost:
         self._close_own()
         while self._soon:
             self._soon.popleft()
+
+
+def no_worker_error(what: str, why: str) -> WorkerDied:
+    """Return the error of what was to run in a worker, and has not begun, since none can be made."""
+    return WorkerDied(
+        f"{what} was not begun: {why}; mend that (descriptors, memory, processes, permissions of {sys.executable}), "
+        "and try again"
+    )
 
 
 def died_error(worker: Worker, what: str) -> BaseException:

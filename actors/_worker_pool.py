@@ -98,6 +98,9 @@ class Holder(Protocol):
     def take_back(self, unbegun: Iterable[Any], /) -> None:
         """Take calls back that the worker has not begun."""
 
+    def gets_none(self, why: str, /) -> None:
+        """Fail what was to run in a worker: none can be made, and nobody stands in line for one any more."""
+
     def worker_lost(self, worker: Worker, begun: list[Any], unbegun: list[Any], /) -> None:
         """Settle what a worker has left behind that is dead."""
 
@@ -151,6 +154,24 @@ class WorkerPool:
                 return False
             self._waiting.remove(holder)
             return True
+
+    def take_waiting(self) -> list[Holder]:
+        """Take all holders out of the line, and return them."""
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            return waiting
+
+    def may_come_free(self) -> bool:
+        """Tell whether a worker of the pool is at work that somebody else may have afterwards.
+
+        One whose token is paused, or waits, is none: what it waits for may be a worker.
+        """
+        with self._lock:
+            return any(
+                worker.is_ready and not (worker.own or worker.doomed or worker.dead or worker.lent)
+                for worker in self.workers
+            )
 
     @property
     def somebody_waits(self) -> bool:

@@ -76,10 +76,10 @@ class TokenFailed(TokenGateError):
 
 
 class WorkerDied(TokenGateError):
-    """The child process that ran the token has died.
+    """The child process that ran the token has died, or none could be made for it.
 
     Attributes:
-        pid: of the process.
+        pid: of the process; 0 when there was none, and the token has not begun.
         exit_code: as `subprocess` has it: below 0, minus the number of the signal; None where nobody could tell.
     """
 

@@ -1,0 +1,223 @@
+"""When child processes cannot be made, or say what no child process says: every token ends, and it recovers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import resource
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from doors import LIMIT
+
+from actors import _process_host
+from tokengate import Gate, ProcessActor, ProcessPool, StartFailed, TokenState, WorkerDied, WorkerError, token
+
+Until = Callable[[Callable[[], bool]], None]
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """An open gate whose pool has one process."""
+    pool = ProcessPool(size=1, spares=0)
+    with Gate("failing", threads=2, processes=pool, control_socket=False, shutdown=LIMIT) as opened:
+        yield opened
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up after as many failures as usual, in less time."""
+    monkeypatch.setattr(_process_host, "_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(_process_host, "_FAILING_SECONDS", 0.05)
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "tokengate.actors")
+
+
+@token(affinity="process")
+def apply(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
+
+@token(affinity="process")
+def note(file: str) -> int:
+    descriptor = os.open(file, os.O_APPEND | os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, b"x")
+    os.close(descriptor)
+    return os.getpid()
+
+
+class Counter(ProcessActor):
+    def add(self, number: int) -> int:
+        return number + 1
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Leave this process no descriptor."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, before[1]))
+    held: list[int] = []
+    try:
+        while True:
+            try:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+            except OSError:
+                break
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for one in held:
+            os.close(one)
+
+
+# --- None can be made ------------------------------------------------------------------------------------------------
+
+
+def test_a_token_that_is_accepted_without_descriptors_runs_once_when_there_are_some(gate: Gate, tmp_path: Path) -> None:
+    """The sender hears of nothing that the runtime may mend, and so has no reason to send it twice."""
+    file = tmp_path / "runs"
+    with no_descriptors():
+        sent = note.submit(str(file))
+
+        assert sent.state is TokenState.QUEUED
+    assert sent.result(LIMIT) != os.getpid()
+    assert note.submit(str(file)).result(LIMIT)
+    assert file.read_text() == "xx"
+
+
+def test_a_token_that_is_accepted_without_threads_runs_when_there_are_some(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that hears the processes is started later, then."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "failing-processes":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(_process_host, "_RETRY_SECONDS", 0.02)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        sent = note.submit(str(tmp_path / "runs"))
+        started = threading.Thread(target=gate.spawn, args=(Counter,))
+        started.start()
+    started.join(LIMIT)
+
+    assert sent.result(LIMIT) != os.getpid()
+    assert gate.spawn(Counter).proxy().add(1).result(LIMIT) == 2
+
+
+@pytest.mark.usefixtures("soon")
+def test_without_threads_what_waits_fails_with_the_reason(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens and starts of actors do not wait for ever."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "failing-processes":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        error = apply.submit(abs, -1).exception(LIMIT)
+        with pytest.raises(StartFailed, match="can't start new thread"):
+            gate.spawn(Counter)
+
+    assert isinstance(error, WorkerDied)
+    assert "can't start new thread" in str(error)
+    assert apply.submit(abs, -1).result(LIMIT) == 1
+
+
+def gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    return "No such file"
+
+
+def forbidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    (tmp_path / "python").write_text("#!/bin/sh\n")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    return "Permission denied"
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    (tmp_path / "python").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    return "exited with code 3"
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("spoil", [gone, forbidden, broken])
+def test_if_none_can_be_made_what_waits_fails_with_the_reason_and_what_comes_later_is_tried(
+    gate: Gate, spoil: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is queued does, and the start of an actor; each time that something is wanted it is tried anew."""
+    with monkeypatch.context() as patched:
+        why = spoil(patched, tmp_path)
+        sent = apply.map([abs] * 5)
+        for one in sent:
+            error = one.exception(LIMIT)
+            assert isinstance(error, WorkerDied)
+            assert why in str(error)
+            assert f"token {one.id}" in str(error)
+            assert one.state is TokenState.FAILED
+        for _ in range(2):
+            with pytest.raises(StartFailed, match=why):
+                gate.spawn(Counter)
+
+    assert apply.submit(abs, -1).result(LIMIT) == 1
+    assert gate.spawn(Counter).proxy().add(1).result(LIMIT) == 2
+
+
+@pytest.mark.usefixtures("soon")
+def test_without_descriptors_what_waits_fails_in_the_end(gate: Gate) -> None:
+    """Even if it is the runtime's own that are missing; and it recovers."""
+    with no_descriptors():
+        error = apply.submit(abs, -1).exception(LIMIT)
+
+    assert isinstance(error, WorkerDied)
+    assert "Too many open files" in str(error)
+    assert apply.submit(abs, -1).result(LIMIT) == 1
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_a_living_process_can_still_do_does_not_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """It is only late."""
+    failures: list[None] = []
+    pool = ProcessPool(size=2, spares=0)
+    with Gate("half", processes=pool, control_socket=False, shutdown=LIMIT) as gate:
+        host = gate.system.processes
+        count = host._count_failure
+        pid = apply.submit(os.getpid).result(LIMIT)
+        monkeypatch.setattr(_process_host.Worker, "__init__", lambda *_: os.open(tmp_path / "none", 0))
+        monkeypatch.setattr(host, "_count_failure", lambda why: (failures.append(None), count(why)))
+        release = tmp_path / "release"
+        first = apply.submit(wait_for_file, str(release))
+        until(lambda: first.state is TokenState.RUNNING)
+        second = apply.submit(os.getpid)
+        until(lambda: len(failures) > 8)
+        state = second.state
+        release.touch()
+
+        assert state is TokenState.QUEUED
+        assert first.result(LIMIT)
+        assert second.result(LIMIT) == pid
+
+
+def wait_for_file(path: str) -> bool:
+    while not os.path.exists(path):
+        os.sched_yield()
+    return True
