@@ -29,6 +29,7 @@ from actors._dispatcher import start_again
 from actors._exceptions import NotPicklable, WorkerDied
 from actors._fork_server import ForkServer, describe_exit
 from actors._listening import READ, WRITE, Listening, new_listening
+from actors._process_state import state_of
 from actors._requests import Requests
 from actors._worker import Worker
 from actors._worker_pool import Holder, ProcessPool, ProcessStatistics, WorkerPool
@@ -51,6 +52,9 @@ _FAILURES_AT_ONCE: Final = 3  # in a row, after which it is made again without w
 # When what waits for a worker fails: after so many failures in a row, the first of them so many seconds ago.
 _FAILURES_AT_MOST: Final = 5
 _FAILING_SECONDS: Final = 2.0
+
+# Seconds after which a worker that waits for something must have sent the rest of a message.
+_PARTIAL_SECONDS: Final = 2.0
 
 # Seconds that a worker gets to end by itself.
 _RETIRE_SECONDS: Final = 1.0
@@ -88,6 +92,7 @@ class ProcessHost:
         self._by_pid: dict[int, Worker] = {}
         self._numbers = 0
         self._batched: dict[Worker, float] = {}  # {worker with several calls in hand: when it has last returned one}
+        self._partial: dict[Worker, float] = {}  # {worker that has sent a part of a message: when it was looked at}
         self._retiring: dict[Worker, float] = {}  # {worker that is to end by itself: until when}
         self._ended: set[Worker] = set()  # whose stream has ended, and of whose end the server has not told
         self._no_more_before = 0.0
@@ -332,6 +337,7 @@ class ProcessHost:
             return 0.0
         now = time.monotonic()
         due = [since + _STUCK_SECONDS for since in self._batched.values()]
+        due.extend(since + _PARTIAL_SECONDS for since in self._partial.values())
         due.extend(self._retiring.values())
         if self._no_more_before > now:
             due.append(self._no_more_before)
@@ -349,6 +355,10 @@ class ProcessHost:
         for worker, since in list(self._batched.items()):
             if now - since >= _STUCK_SECONDS:
                 self._guarded(self.look_into, worker)
+        for worker, since in list(self._partial.items()):
+            if now - since >= _PARTIAL_SECONDS:
+                self._partial[worker] = now
+                self._guarded(self._look_for_the_rest, worker)
         for worker, until in list(self._retiring.items()):
             if now >= until:
                 del self._retiring[worker]
@@ -526,7 +536,7 @@ class ProcessHost:
         frames, whole = worker.peek()
         size = 0
         for frame in frames:
-            if frame.kind not in _CALLS or frame.flags & _wire.LARGE:
+            if frame.kind not in _CALLS or frame.flags & _wire.LARGE or not 0 < frame.number <= worker.ended:
                 break
             self._take(worker, [frame])
             size += _wire.HEADER.size + len(frame.payload)
@@ -541,6 +551,7 @@ class ProcessHost:
             self._take(worker, frames)
         finally:
             worker.hearing.release()
+        self._note_partial(worker)
         if ended and not worker.dead:
             self._unwatch(worker)
             self._ended.add(worker)
@@ -554,34 +565,80 @@ class ProcessHost:
     def _take(self, worker: Worker, frames: list[_wire.Frame]) -> None:
         inflight = worker.inflight
         returned = False
+        ended = 0
+        if frames:
+            ended = worker.ended  # after they have come, and so no less than they tell of
+            if not worker.page_is_sound():  # before anybody goes on, and has the worker do more
+                worker.garbage = "what is no message of the runtime, on the page that it shares"
+                frames = []
         for frame in frames:
             if frame.kind in _CALLS:
+                if not 0 < frame.number <= ended:
+                    worker.garbage = "the outcome of a call that was not over"
+                    break
                 returned = True
                 waits = inflight.get(frame.number)
                 if waits is None:
                     continue  # it was found in the outbox before
                 worker.handled += 1
-                self._settle(worker, waits, frame)
+                if not self._settle(worker, waits, frame):
+                    break
                 inflight.pop(frame.number, None)
                 if worker.tokens.changed:
                     worker.tokens.call_over(frame.number, keep=worker.own)
             elif frame.kind == _wire.READY:
                 self._failures = 0
                 worker.is_ready = True
-            else:
+            elif frame.kind in _wire.FROM_CHILD:
                 self._requests.take(worker, frame)
+            else:
+                worker.garbage = "what is no message of the runtime"
+                break
         if returned:
             self.note_batch(worker)
+        if worker.garbage:
+            self._end_garbage(worker)
 
-    def _settle(self, worker: Worker, waits: Any, frame: _wire.Frame) -> None:
-        """Have a call settled; whatever goes wrong with that, it comes to an end."""
+    def _end_garbage(self, worker: Worker) -> None:
+        """Kill a worker that nothing can be believed any more."""
+        if not self.on_thread():  # another one heard it, for a moment
+            self.call_soon(lambda: self._end_garbage(worker))
+            return
+        if worker.dead or worker in self._ended:
+            return
+        self._unwatch(worker)
+        self._ended.add(worker)
+        worker.fell = True
+        worker.kill()
+
+    def _note_partial(self, worker: Worker) -> None:
+        if not worker.may_peek:
+            self._partial[worker] = time.monotonic()
+        elif self._partial:
+            self._partial.pop(worker, None)
+
+    def _look_for_the_rest(self, worker: Worker) -> None:
+        """Kill a worker that waits for something, and has sent only a part of a message: no child does that."""
+        if not worker.stopped and state_of(worker.pid) == "S":
+            worker.garbage = f"a part of a message, and no more of it for {_PARTIAL_SECONDS} s"
+            self._end_garbage(worker)
+
+    def _settle(self, worker: Worker, waits: Any, frame: _wire.Frame) -> bool:
+        """Have a call settled; whatever goes wrong with that, it comes to an end.
+
+        Returns:
+            False when there is no outcome: it comes to its end with its worker.
+        """
         try:
             descriptor = worker.receive_file() if frame.flags & _wire.LARGE else None
             worker.holder.came_back(worker, waits, frame, descriptor)
         except Exception as problem:
+            if worker.garbage:
+                return False
             _logger.exception("what process %s has sent could not be settled", worker.pid)
             error = NotPicklable(f"an answer of process {worker.pid} could not be taken: {_carry.cause(problem)}")
             worker.holder.came_to_nothing(worker, waits, error)
+        return True
 
     def note_batch(self, worker: Worker) -> None:
         """Take note of how many calls a worker has in hand; it is looked into if nothing comes back of several."""
@@ -605,6 +662,7 @@ class ProcessHost:
                 if not worker.stopped:
                     worker.go_on()
             self._take(worker, frames)
+        self._note_partial(worker)
         holder.take_back(unbegun)
         self._batched.pop(worker, None)
         holder.go_on(worker)
@@ -623,21 +681,24 @@ class ProcessHost:
         worker.died(code)
         self._ended.discard(worker)
         self._batched.pop(worker, None)
+        self._partial.pop(worker, None)
         self._retiring.pop(worker, None)
+        sound = worker.page_is_sound()
         try:
             with worker.hearing:
                 self._unwatch(worker)
                 frames, _ = worker.read()
             if worker.holder is not None:
                 self._take(worker, frames)
-                self._take(worker, list(worker.outbox()))
+                if sound:
+                    self._take(worker, list(worker.outbox()))
         finally:
             unexpected = worker.fell or not worker.doomed
             holder = self.pool.gone(worker, died=unexpected)
-            if unexpected and not worker.is_ready:
+            if unexpected and not worker.is_ready and not worker.begun:
                 told = [f"{worker.how_it_died()} before it was ready", worker.last_words()]
                 self._put_off(": ".join(filter(None, told)))
-            unbegun = worker.revoke()
+            unbegun = worker.revoke() if sound else []
             begun = [
                 waits for number in list(worker.inflight) if (waits := worker.inflight.pop(number, None)) is not None
             ]

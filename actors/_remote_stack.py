@@ -31,6 +31,9 @@ _IN_C_SECONDS: Final = 0.003
 
 _LOOK_SECONDS: Final = 0.001
 
+_MOST_BYTES: Final = 2**20  # that are read at once; the pipe has less
+_MOST_DIGITS: Final = 9  # of the number of a line
+
 
 class RemoteStack:
     """The pipe on which a child process writes its stack.
@@ -99,7 +102,7 @@ class RemoteStack:
 
 def _read(descriptor: int) -> str:
     data = b""
-    while True:
+    while len(data) < _MOST_BYTES:  # whatever is written meanwhile
         try:
             more = os.read(descriptor, 65536)
         except BlockingIOError:
@@ -119,6 +122,6 @@ def whole_stack(text: str) -> Frames | None:
     for line in latest.splitlines():
         file, separator, rest = line.strip().removeprefix('File "').rpartition('", line ')
         number, _, function = rest.partition(" in ")
-        if separator and number.isdecimal() and not file.startswith(CHILD_FOLDER):
+        if separator and number.isdecimal() and len(number) <= _MOST_DIGITS and not file.startswith(CHILD_FOLDER):
             frames.append((file, int(number), function))
     return frames[::-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -19,7 +20,7 @@ import psutil
 from actors import _carry
 from actors._child import _page, _wire
 from actors._child._page import Page
-from actors._child._parcel import unnamed_file
+from actors._child._parcel import receive_descriptor, unnamed_file
 from actors._fork_server import describe_exit
 from actors._known import KnownTokens
 from actors._process_state import does_not_run
@@ -114,6 +115,7 @@ class Worker:
         self.memory_at_start = 0
         self.address_space: int | None = None  # bytes that the system gives it at most
         self.exit_code: int | None = None
+        self.garbage = ""  # what has come from it that no child sends: nothing more is read, and it is to be killed
         self.own = False  # whether it is an actor's
         self.is_ready = False  # whether it has said that it waits for calls
         self.lent: set[object] = set()  # why its turn is given away: its token is paused, or waits; see its drain
@@ -124,8 +126,16 @@ class Worker:
         self._writing = threading.Lock()
         self._unsent: deque[bytes] = deque()  # what the stream has not taken yet
         self._frames = _wire.Frames()
+        self._revoked = self._kept = 0  # what was written to the page of these names
         self.events = 0  # what the host waits for on the stream
         self.hearing = threading.RLock()  # held by who reads the stream, and settles what it says
+        self._connect()
+        self.stream.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self.stream, select.POLLIN)
+
+    def _connect(self) -> None:
+        """Make what it is connected by: both ends of it, and nothing if one of them cannot be made."""
         with ExitStack() as undo:
             self.stream, stream = _pair(undo)
             self.files, files = _pair(undo)
@@ -135,14 +145,13 @@ class Worker:
             page = unnamed_file("tokengate-page")
             undo.callback(os.close, page)
             os.ftruncate(page, _page.SIZE)
+            _keep_size(page)
             self.page = Page(page)
+            self.page.word[_page.MARK] = _page.MARKED
             undo.pop_all()
         self.descriptors = [stream.detach(), files.detach(), page, stack]
-        self._stack = RemoteStack(reading)
-        self.stream.setblocking(False)
-        self._poll = select.poll()
-        self._poll.register(self.stream, select.POLLIN)
         os.set_blocking(reading, False)
+        self._stack = RemoteStack(reading)
 
     def born(self, pid: int) -> None:
         """Take note that the process exists."""
@@ -243,18 +252,21 @@ class Worker:
     def read(self) -> tuple[list[_wire.Frame], bool]:
         """Return the frames that have come, and whether the stream has ended."""
         frames: list[_wire.Frame] = []
-        while True:
+        while not self.garbage:
             try:
                 data = self.stream.recv(_READ)
             except BlockingIOError:
-                return frames, False
+                break
             except OSError:
                 data = b""
             if not data:
                 return frames, True
             frames.extend(self._frames.feed(data))
+            if self._frames.is_foreign:
+                self.garbage = "what is no message of the runtime"
             if len(data) < _READ:
-                return frames, False
+                break
+        return frames, False
 
     @property
     def may_peek(self) -> bool:
@@ -289,11 +301,34 @@ class Worker:
         return _wire.Frames().feed(bytes(self.page.outbox[:size]))
 
     def receive_file(self) -> int:
-        """Return the descriptor of the file that the next large payload is in."""
-        _, descriptors, _, _ = socket.recv_fds(self.files, 1, 1)
-        if not descriptors:
-            raise EOFError(f"process {self.pid} has sent no file")
-        return descriptors[0]
+        """Return the descriptor of the file that the next large payload is in, which was sent before that.
+
+        Raises:
+            EOFError: there is none, which is `garbage`.
+            OSError: there is none left here.
+        """
+        try:
+            descriptor = receive_descriptor(self.files, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            descriptor = None
+        if descriptor is not None:
+            return descriptor
+        self.garbage = "a message without the file that belongs to it"
+        raise EOFError(f"process {self.pid} has sent no file")
+
+    def page_is_sound(self) -> bool:
+        """Tell whether what is on the page can have been written by the runtime."""
+        with self.hand:
+            word = self.page.word
+            return (
+                word[_page.MARK] == _page.MARKED
+                and 0 <= word[_page.ENDED] <= word[_page.BEGUN] <= self.sent
+                and word[_page.REVOKED] == self._revoked
+                and word[_page.KEPT] == self._kept
+                and 0 <= word[_page.OUTBOX] <= _page.OUTBOX_SIZE
+                and 0 <= word[_page.CANCEL] <= self.sent
+                and 0 <= word[_page.STOP_CALL] <= self.sent
+            )
 
     # Where it is
 
@@ -302,13 +337,18 @@ class Worker:
         """Number of the latest call that may have run; certain while it is stopped, or dead."""
         return self.page.word[_page.BEGUN]
 
+    @property
+    def ended(self) -> int:
+        """Number of the latest call whose code is over; it is written before what came of that is sent."""
+        return self.page.word[_page.ENDED]
+
     def is_at(self, number: int) -> bool:
         """Tell whether a call, which must be in its hand, is the latest that has begun; certain while it is stopped."""
         return number > 0 and self.begun == number
 
     def has_ended(self, number: int) -> bool:
         """Tell whether the code of a call that has begun is over; certain while the process is stopped, or dead."""
-        return self.page.word[_page.ENDED] >= number
+        return self.ended >= number
 
     def revoke(self) -> list[Any]:
         """Take back the calls that it has not begun; only while it is stopped, or dead. The oldest comes first."""
@@ -320,8 +360,8 @@ class Worker:
         numbers = [number for number in list(self.inflight) if number > begun]
         if numbers:
             if begun in self.inflight:  # it may not have looked at what is revoked yet
-                self.page.word[_page.KEPT] = begun
-            self.page.word[_page.REVOKED] = numbers[-1]  # the next one may be on its way just now
+                self.page.word[_page.KEPT] = self._kept = begun
+            self.page.word[_page.REVOKED] = self._revoked = numbers[-1]  # the next one may be on its way just now
         return [waits for number in numbers if (waits := self.inflight.pop(number, None)) is not None]
 
     def number_of(self, waits: Any) -> int:
@@ -391,6 +431,11 @@ class Worker:
 
     def how_it_died(self) -> str:
         """Say in words how it has ended, with what the interpreter has written about it."""
+        if self.garbage:
+            return (
+                f"process {self.pid} was killed since it had sent {self.garbage} (code in it has written to a "
+                "descriptor, or memory, that is the runtime's: it may write only to what it has opened itself)"
+            )
         words = f"process {self.pid} {describe_exit(self.exit_code)}"
         if self.exit_code == -signal.SIGKILL:
             words += " (out of memory, somebody's kill, or it had closed its connection to the gate)"
@@ -439,6 +484,12 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"<Worker {self.number}, process {self.pid}>"
+
+
+def _keep_size(descriptor: int) -> None:
+    """Let nobody change the size of a file, where the system can do that: who looks behind its end is killed."""
+    if hasattr(fcntl, "F_ADD_SEALS"):
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
 
 
 def _pair(undo: ExitStack) -> tuple[socket.socket, socket.socket]:

@@ -22,7 +22,7 @@ from . import _page, _wire
 from ._exceptions import ActorDead, NotPicklable
 from ._failures import error_of
 from ._page import Page
-from ._parcel import open_parcel
+from ._parcel import open_parcel, receive_descriptor
 from ._pickling import Pickler
 from ._wire import LARGE, Frame, Frames
 
@@ -34,8 +34,6 @@ _HEADER: Final = _wire.HEADER
 _HEADER_SIZE: Final = _wire.HEADER.size
 _OUTBOX: Final = _page.OUTBOX
 _OUTBOX_SIZE: Final = _page.OUTBOX_SIZE
-
-_CLOEXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 _header_into = _HEADER.pack_into
 
@@ -241,8 +239,10 @@ class Link:
     def _open(self, table: memoryview) -> Any:
         """Return a large payload, mapped into memory; an error if that cannot be, which is its call's."""
         try:
-            _, descriptors, _, _ = socket.recv_fds(self._files, 1, 1, _CLOEXEC)
-            return open_parcel(descriptors[0], table)
+            descriptor = receive_descriptor(self._files)
+            if descriptor is None:
+                raise EOFError("a file was to come, and none has")
+            return open_parcel(descriptor, table)
         except Exception as error:
             return error
 

@@ -35,6 +35,10 @@ STOP_AT: Final = 19  # the child stops itself (SIGSTOP) at the step point where 
 # has not looked at REVOKED yet, and could not tell otherwise that the gate believes that call to run.
 KEPT: Final = 20
 
+# What is in MARK as long as nothing but the runtime writes to the page.
+MARK: Final = 24
+MARKED: Final = 0x746F6B656E67
+
 
 if sys.version_info >= (3, 13):
 

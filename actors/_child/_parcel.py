@@ -7,8 +7,10 @@ read where it is: arrays that pickle's protocol 5 takes out of band are used rig
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import socket
 import struct
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +23,9 @@ _OUT_OF_BAND: Final = 16384  # bytes of a buffer that is worth a place of its ow
 _ALIGN: Final = 64
 
 _COUNT: Final = struct.Struct("<q")
+_DESCRIPTOR: Final = struct.Struct("i")
+
+_CLOEXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Parcel:
@@ -87,9 +92,9 @@ def open_parcel(descriptor: int, table: bytes | memoryview) -> tuple[memoryview,
     Returns:
         the pickle, and the buffers beside it, which keep the memory for as long as they are used.
     """
-    words = [word for (word,) in _COUNT.iter_unpack(bytes(table))]
-    entries = list(zip(words[::2], words[1::2], strict=True))
     try:
+        words = [word for (word,) in _COUNT.iter_unpack(bytes(table))]
+        entries = list(zip(words[::2], words[1::2], strict=True))
         view = memoryview(map_shared(descriptor))
     finally:
         os.close(descriptor)
@@ -97,10 +102,28 @@ def open_parcel(descriptor: int, table: bytes | memoryview) -> tuple[memoryview,
     return stream, buffers
 
 
+def receive_descriptor(files: socket.socket, flags: int = 0) -> int | None:
+    """Return the descriptor that comes with the next byte on a socket; None if none does.
+
+    (`socket.recv_fds` passes no flags on.)
+
+    Raises:
+        BlockingIOError: nothing has come, with `MSG_DONTWAIT`.
+        OSError: there is no descriptor left in this process.
+    """
+    _, ancillary, told, _ = files.recvmsg(1, socket.CMSG_LEN(_DESCRIPTOR.size), flags | _CLOEXEC)
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(content) >= _DESCRIPTOR.size:
+            return int(_DESCRIPTOR.unpack_from(content)[0])
+    if told & socket.MSG_CTRUNC:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return None
+
+
 def unnamed_file(name: str) -> int:
     """Return the descriptor of a new file that no directory has; it goes with its last descriptor and mapping."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create(name)
+        return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     descriptor, path = tempfile.mkstemp(prefix=f"{name}-")
     os.unlink(path)
     return descriptor

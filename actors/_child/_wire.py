@@ -45,6 +45,8 @@ CANCELLED: Final = 35  # the same; nothing: it ended at a yield point, as it was
 REQUEST: Final = 36  # number of the request, from 1; a pickled tuple: what is asked of the gate, and its arguments
 LOG: Final = 37  # a pickled dict: the attributes of a log record
 
+FROM_CHILD: Final = frozenset((READY, RESULT, ERROR, CANCELLED, REQUEST, LOG))
+
 # --- Flags ------------------------------------------------------------------------------------------------------------
 
 LARGE: Final = 1  # the payload is in a file: what is here is its table, see `_parcel.py`
@@ -83,6 +85,17 @@ class Frames:
     def is_empty(self) -> bool:
         """Whether no frame has come in part."""
         return not self._rest
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether what has come of the next frame is not how a frame from a child begins."""
+        rest = self._rest
+        if not rest:
+            return False
+        if len(rest) < _SIZE:
+            return rest[0] not in FROM_CHILD
+        kind, flags, _, number, _ = _unpack_from(rest)
+        return kind not in FROM_CHILD or bool(flags & ~(LARGE | NO_REPLY)) or number < 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Add what was read, and return the frames that are complete."""

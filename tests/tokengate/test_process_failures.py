@@ -11,14 +11,23 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import psutil
+import in_children
 import pytest
 from doors import LIMIT
 
 from actors import _process_host
-from tokengate import Gate, ProcessActor, ProcessPool, StartFailed, TokenState, WorkerDied, WorkerError, token
+from tokengate import (
+    Gate,
+    NotPicklable,
+    ProcessActor,
+    ProcessPool,
+    StartFailed,
+    TokenState,
+    WorkerDied,
+    WorkerError,
+    token,
+)
 
 Until = Callable[[Callable[[], bool]], None]
 
@@ -43,17 +52,8 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "tokengate.actors")
 
 
-@token(affinity="process")
-def apply(function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
-
-
-@token(affinity="process")
-def note(file: str) -> int:
-    descriptor = os.open(file, os.O_APPEND | os.O_WRONLY | os.O_CREAT)
-    os.write(descriptor, b"x")
-    os.close(descriptor)
-    return os.getpid()
+apply = token(affinity="process")(in_children.apply)
+note = token(affinity="process")(in_children.note)
 
 
 class Counter(ProcessActor):
@@ -205,7 +205,7 @@ def test_what_a_living_process_can_still_do_does_not_fail(
         monkeypatch.setattr(_process_host.Worker, "__init__", lambda *_: os.open(tmp_path / "none", 0))
         monkeypatch.setattr(host, "_count_failure", lambda why: (failures.append(None), count(why)))
         release = tmp_path / "release"
-        first = apply.submit(wait_for_file, str(release))
+        first = apply.submit(in_children.wait_for_file, str(release))
         until(lambda: first.state is TokenState.RUNNING)
         second = apply.submit(os.getpid)
         until(lambda: len(failures) > 8)
@@ -217,7 +217,46 @@ def test_what_a_living_process_can_still_do_does_not_fail(
         assert second.result(LIMIT) == pid
 
 
-def wait_for_file(path: str) -> bool:
-    while not os.path.exists(path):
-        os.sched_yield()
-    return True
+# --- Garbage ---------------------------------------------------------------------------------------------------------
+
+
+WAYS = (
+    *("random", "huge", "cut", "begin", "rubbish", "others", "no file"),
+    *("odd file", "files", "stack", "page", "word", "outbox"),
+)
+
+
+def test_a_token_that_writes_garbage_to_what_is_the_runtimes_ends_and_harms_nobody_after_it(
+    seed: int, rounds: Callable[[int], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends in some way; if what its process says can be believed no more, with `WorkerDied`, and another comes."""
+    monkeypatch.setattr(_process_host, "_PARTIAL_SECONDS", 0.05)
+    chance = random.Random(seed)
+    with Gate("fuzz", processes=ProcessPool(size=1), control_socket=False, shutdown=LIMIT):
+        for way in WAYS * rounds(2):
+            then = chance.choice(("return", "wait", "raise", "much", "exit"))
+            before = [apply.submit(abs, number) for number in range(chance.randrange(5))]
+            spoilt = apply.submit(in_children.spoil, chance.randrange(2**32), way, then)
+            others = [apply.submit(abs, number) for number in range(chance.randrange(5))]
+            error = spoilt.exception(LIMIT)
+            said = f"{way}, then {then}: {error!r}"
+
+            assert error is None or isinstance(error, WorkerDied | WorkerError | NotPicklable | LookupError), said
+            # What these came to may be sent after the garbage, or not be known; or be what the garbage says.
+            told = WorkerDied | NotPicklable | None if way == "others" else WorkerDied | None
+            assert all(isinstance(one.exception(LIMIT), told) for one in (*before, *others)), said
+            assert [apply.submit(abs, -number).result(LIMIT) for number in range(3)] == [0, 1, 2], said
+
+
+@pytest.mark.parametrize("way", ["random", "huge", "cut", "begin", "others", "no file"])
+def test_a_process_that_has_sent_garbage_is_replaced_and_its_token_says_so(
+    gate: Gate, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that comes after it can be believed."""
+    monkeypatch.setattr(_process_host, "_PARTIAL_SECONDS", 0.05)
+    pid = apply.submit(os.getpid).result(LIMIT)
+    error = apply.submit(in_children.spoil, 5, way, "return").exception(LIMIT)
+
+    assert isinstance(error, WorkerDied)
+    assert f"process {pid} was killed since it had sent" in str(error)
+    assert apply.submit(os.getpid).result(LIMIT) != pid
