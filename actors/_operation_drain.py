@@ -273,18 +273,15 @@ class OperationSlot(Drainer):
             worker.known.add(drain.key)
             worker.level = _carry.log_level()
         except BaseException:  # Ctrl-C, on the thread of a sender
-            drain.take_back(self._missed(numbers, worker))
+            if numbers:  # whether these were sent is not known, and the process can be asked which it has begun
+                drain.host.call_soon(lambda: drain.host.look_into(worker))
             if type(item) is Token and worker.sent not in numbers and not worker.number_of(item):
                 drain.take_back([item])
             raise
         if worker.dead:  # who looked after it may have missed these
-            drain.take_back(self._missed(numbers, worker))
+            drain.take_back(worker.missed(numbers))
         elif len(inflight) > 1:
             drain.host.note_batch(worker)
-
-    @staticmethod
-    def _missed(numbers: Iterable[int], worker: Worker) -> list[Any]:
-        return [token for number in numbers if (token := worker.inflight.pop(number, None)) is not None]
 
     def _prepare(self, token: Token[Any], worker: Worker, *, first: bool) -> list[bytes]:
         """Return a token as frames, and have the worker have it in hand; nothing if it is not to be run.

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,11 +21,11 @@ from actors import _carry
 from actors._child import _page, _wire
 from actors._child._page import Page
 from actors._child._parcel import receive_descriptor, unnamed_file
-from actors._fork_server import describe_exit
+from actors._fork_server import CHILD_FOLDER, describe_exit
 from actors._known import KnownTokens
 from actors._process_state import does_not_run
-from actors._remote_stack import CHILD_FOLDER, RemoteStack, whole_stack
 from actors._remote_stack import Frames as StackFrames
+from actors._remote_stack import RemoteStack, whole_stack
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
@@ -363,6 +363,15 @@ class Worker:
                 self.page.word[_page.KEPT] = self._kept = begun
             self.page.word[_page.REVOKED] = self._revoked = numbers[-1]  # the next one may be on its way just now
         return [waits for number in numbers if (waits := self.inflight.pop(number, None)) is not None]
+
+    def missed(self, numbers: Iterable[int]) -> list[Any]:
+        """Take back calls that were sent after its end, if nobody has; only when it is dead.
+
+        One that it has begun was in its hand before its end, and who looks after that ends it.
+        """
+        begun = self.begun if self.page_is_sound() else 0
+        later = [number for number in numbers if number > begun]
+        return [waits for number in later if (waits := self.inflight.pop(number, None)) is not None]
 
     def number_of(self, waits: Any) -> int:
         """Return the number of the call that somebody waits for; 0 if it was not sent, or is over."""
