@@ -6,17 +6,31 @@ is in `_child/_server.py`.
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
+
+import cloudpickle
 
 from actors._child import _wire
 
-_MAIN: Final = str(Path(__file__).parent / "_child" / "_main.py")
+CHILD_FOLDER: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_child", "")
+MAIN: Final = f"{CHILD_FOLDER}_main.py"
+
+# Runs the program out of an archive, where Python cannot run it by its path; that is the first argument.
+ARCHIVED: Final = """\
+import sys
+from importlib.machinery import PathFinder
+spec = PathFinder.find_spec("_main", [sys.argv.pop(1)])
+exec(spec.loader.get_code("_main"), {"__name__": "__main__", "__file__": spec.origin})
+"""
+
+# Where cloudpickle is found here: a folder, or an archive.
+_CLOUDPICKLE: Final = os.path.dirname(os.path.dirname(os.path.abspath(cloudpickle.__file__)))
 
 # Flags of the interpreter that change what code does, and so are the children's, too.
 _FLAGS: Final = {"optimize": "-O", "dont_write_bytecode": "-B", "no_user_site": "-s", "bytes_warning": "-b"}
@@ -31,7 +45,7 @@ class ForkServer:
         self._socket, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, *_flags(), "-P", _MAIN, str(theirs.fileno())],
+                [sys.executable, *_flags(), "-P", *_program(), str(theirs.fileno()), _CLOUDPICKLE],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -95,6 +109,10 @@ class ForkServer:
         """Leave the server to the parent, in a forked child."""
         self._socket.close()
         self._process.returncode = 0  # it is no child of this process: nobody is to wait for it
+
+
+def _program() -> list[str]:
+    return [MAIN] if os.path.exists(MAIN) else ["-c", ARCHIVED, CHILD_FOLDER]
 
 
 def _flags() -> list[str]:

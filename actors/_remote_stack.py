@@ -13,18 +13,17 @@ import select
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from actors._child import _wire
+from actors._fork_server import CHILD_FOLDER, MAIN
 from actors._process_state import cpu_seconds, state_of
 
 Frames: TypeAlias = list[tuple[str, int, str]]
 """(file, line, function), the outermost first."""
 
-CHILD_FOLDER: Final = f"{Path(__file__).parent / '_child'}{os.sep}"
 _BEGIN: Final = "(most recent call first):"
-_END: Final = (f'File "{CHILD_FOLDER}_main.py"', "  ...")  # the outermost line of a whole stack, or of a cut one
+_END: Final = (f'File "{MAIN}"', "  ...")  # the outermost line of a whole stack, or of a cut one
 
 # Seconds of processor time that Python code cannot use without handling a signal.
 _IN_C_SECONDS: Final = 0.003
@@ -122,6 +121,8 @@ def whole_stack(text: str) -> Frames | None:
     for line in latest.splitlines():
         file, separator, rest = line.strip().removeprefix('File "').rpartition('", line ')
         number, _, function = rest.partition(" in ")
+        if file == MAIN:
+            break  # further out is what has run that
         if separator and number.isdecimal() and len(number) <= _MOST_DIGITS and not file.startswith(CHILD_FOLDER):
             frames.append((file, int(number), function))
     return frames[::-1]

@@ -1,7 +1,7 @@
 """The program of a fork server, and of all processes that it makes: `python -P _main.py DESCRIPTOR`.
 
 It is run by its path, so that nothing of the package that it lies in is imported. What is beside it becomes a package
-of its own.
+of its own. All of it is found as modules are, and so may be in an archive, where it is run by `_fork_server.ARCHIVED`.
 
 Args (on the command line):
     DESCRIPTOR: of the socket to the gate.
@@ -11,24 +11,26 @@ Args (on the command line):
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 
 PACKAGE = "tokengate_worker"
 
 
 def load_package() -> None:
     """Make a package out of the folder that this file is in."""
-    folder = os.path.dirname(__file__)
-    spec = importlib.util.spec_from_file_location(
-        PACKAGE, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    package = importlib.util.module_from_spec(spec)
+    above, name = os.path.split(os.path.dirname(os.path.abspath(__file__)))
+    found = PathFinder.find_spec(name, [above])
+    assert found is not None
+    package = ModuleType(PACKAGE)
+    package.__package__, package.__file__ = PACKAGE, found.origin
+    package.__path__ = [os.path.join(above, name)]
+    package.__spec__ = spec = ModuleSpec(PACKAGE, None, origin=found.origin, is_package=True)
+    spec.submodule_search_locations = package.__path__
     sys.modules[PACKAGE] = package
-    spec.loader.exec_module(package)
+    exec(found.loader.get_code(name), vars(package))  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":
