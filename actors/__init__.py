@@ -22,7 +22,7 @@
 #                      (to many at once), _worker_pool.py (who has which), _worker.py (one of them), _fork_server.py
 #                      (what makes them), _process_state.py and _remote_stack.py (how one is, and where), _carry.py (how
 #                      calls get there), _limits.py and _limit_watch.py (what a token may use), _child (the code that
-#                      runs there)
+#                      runs there), _in_child.py (a gate of its own there)
 #   what those ask     _requests.py, _request.py (one of these until it is answered), _known.py (what they may ask for),
 #                      _remote_log.py (their log records), _remote_timers.py (their timers), _deadlines.py (what is done
 #                      later)
@@ -31,12 +31,9 @@
 #                      _exceptions.py
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
-import sys
-
-from actors import _exceptions
+from actors import _in_child
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace, Status
-from actors._carry import CHILD
 from actors._checkpoint import checkpoint
 from actors._controls import Controls
 from actors._cpu_actor import CpuActor
@@ -96,10 +93,8 @@ from actors._watchdog import LoopBlocked
 from actors._worker import ProcessFigures, Worker
 from actors._worker_pool import ProcessPool, ProcessStatistics
 
-if CHILD in sys.modules:  # in a child process user code that imports this package gets what works there
-    for _name in ("ProcessActor", "checkpoint", "current_token", *vars(_exceptions)):
-        if _name in globals() and hasattr(sys.modules[CHILD], _name):
-            globals()[_name] = getattr(sys.modules[CHILD], _name)
+if _in_child.child is not None:  # user code there that imports this package gets what works there
+    _in_child.unite(globals(), ProcessActor, checkpoint, current_token)
 
 __all__ = [
     "AFFINITIES",

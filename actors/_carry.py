@@ -26,6 +26,7 @@ from actors._child import _wire
 from actors._child._parcel import INLINE, Parcel, open_parcel
 from actors._exceptions import NotPicklable, WorkerError
 from actors._exit_reason import ExitReason, safe_repr
+from actors._in_child import CHILD, twins_of
 from actors._known import id_of, path_of, place_of, token_of
 from actors._limits import Limits
 from actors._monitor import Down
@@ -36,8 +37,6 @@ from actors._token import Token, current_token
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
-
-CHILD: Final = "tokengate_worker"  # what the package of the child is called there
 
 _OURS: Final = ("actors", "supervisors", "tokengate")
 
@@ -54,6 +53,8 @@ _SAME: Final[dict[int, str]] = {
         *(one for one in vars(_exceptions).values() if getattr(one, "__module__", "") == _exceptions.__name__),
     )
 }
+
+_SAME.update(twins_of(_SAME))
 
 # {class: what an object of it is carried as}; those of higher floors add theirs.
 carried_as: Final[dict[type, Callable[[Any, ActorSystem], tuple[Any, ...]]]] = {}
@@ -160,7 +161,10 @@ class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
             make, parts = _internals._code_reduce(obj)
             return make, tuple(obj.co_filename if part == _NO_FILE else part for part in parts)
         if kind is FunctionType:
-            if id(obj) in self._by_value or (obj.__module__ or "").partition(".")[0] in _OURS:
+            package = (obj.__module__ or "").partition(".")[0]
+            if package in _OURS and getattr(sys.modules.get(package), obj.__name__, None) is obj:
+                return getattr, (_Module(package), obj.__name__)  # one of those that users import
+            if id(obj) in self._by_value or package in _OURS:
                 return self._dynamic_function_reduce(obj)
             carry_by_value(obj.__module__)
             return super().reducer_override(obj)

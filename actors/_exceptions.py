@@ -6,6 +6,8 @@ import concurrent.futures
 
 import pykka
 
+from actors import _in_child
+
 
 class TokenGateError(Exception):
     """Base of all errors of the runtime, so that one `except` can tell them from yours."""
@@ -127,3 +129,7 @@ class TokenInterrupt(BaseException):
 
     It is no `Exception`, so that `except Exception` in the code it ends does not keep it.
     """
+
+
+if _in_child.child is not None:
+    _in_child.unite_errors(globals(), __name__)

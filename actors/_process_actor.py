@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from actors import _carry
+from actors import _carry, _in_child
 from actors._actor import BaseActor
 from actors._exceptions import LimitExceeded, NotPicklable, WorkerError
 from actors._limits import NO_LIMITS, Limits
@@ -56,6 +56,8 @@ class ProcessActor(BaseActor):
 
 
 _carry.bases[ProcessActor] = "ProcessActor"
+if _in_child.child is not None:
+    _carry.bases[_in_child.child.ProcessActor] = "ProcessActor"
 
 
 class _StandIn(BaseActor):

@@ -472,7 +472,8 @@ class Gate:
 
     def owns(self, token: Token[Any]) -> bool:
         """Tell whether a token is one of this gate's."""
-        return token._place.system is self._system
+        # In a child process it may be a token of the gate that has made the process.
+        return isinstance(token, Token) and token._place.system is self._system
 
     def owns_system(self, system: ActorSystem) -> bool:
         """Tell whether a system is the one below this gate."""

@@ -106,6 +106,8 @@ class WorkerError(TokenGateError):
 class NotPicklable(TokenGateError, TypeError):
     """Something that was to go to another process cannot be pickled; the message names it."""
 
+    expected = False
+
 
 class LimitExceeded(TokenGateError):
     """The token used more than it may, and its process was killed.
@@ -114,6 +116,8 @@ class LimitExceeded(TokenGateError):
         limit: name of the limit.
         value: what it was set to.
     """
+
+    expected = False
 
     def __init__(self, message: str, limit: str = "", value: float = 0.0) -> None:
         super().__init__(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -32,8 +33,12 @@ class Watch:
         return bool(here.ask("unwatch", self._id))
 
 
+class _Base(abc.ABC):  # noqa: B024  # as the base is that may take its place, see `actors/_in_child.py`
+    """Has what `ProcessActor` needs of a base."""
+
+
 @exchange
-class ProcessActor:
+class ProcessActor(_Base):
     """Base of actors whose instance is in a child process; its hooks are pykka's."""
 
     expected: ClassVar[tuple[type[BaseException], ...]] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from . import _exceptions
 from ._here import here
@@ -25,6 +25,8 @@ def checkpoint() -> None:
     Raises:
         TokenInterrupt: somebody has ended the running token; let it pass.
     """
+    if here.own_checkpoint is not None:
+        here.own_checkpoint()
     if here.steps is not None:
         here.steps.checkpoint()
 
@@ -33,8 +35,10 @@ def checkpoint() -> None:
 def current_token() -> RemoteToken | None:
     """Return the token in whose step this code runs, or None outside of any.
 
-    The gate is asked for it once in each call.
+    The gate is asked for it once in each call. A gate that was opened here has tokens of its own, which come first.
     """
+    if here.own_token is not None and (own := here.own_token()) is not None:
+        return cast("RemoteToken", own)
     steps = here.steps
     if steps is None or not steps.here():
         return None
