@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import socket
@@ -43,6 +44,7 @@ def spoil(seed: int, way: str, then: str) -> int:
         one
         for one in map(int, os.listdir("/proc/self/fd"))
         if one > 2 and os.path.exists(f"/proc/self/fd/{one}") and stat.S_ISFIFO(os.stat(one).st_mode)
+        if fcntl.fcntl(one, fcntl.F_GETFL) & os.O_WRONLY
     ]
     garbage = chance.randbytes(chance.choice((1, 7, 24, 100, 5000, 70_000)))
     result, error, request, log, large, own = 33, 34, 36, 37, 1, number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import fcntl
 import gc
 import logging
 import os
@@ -39,12 +40,14 @@ class Birth(NamedTuple):
         descriptors: its own, as in `_wire.DESCRIPTORS`.
         cord: the descriptor that it closes when it has a group of its own, and can be told anything: until then, the
             signal for stacks would end it.
+        tied: the end of a pipe whose other end only the server has.
         foreign: descriptors that are the server's.
     """
 
     server: int
     descriptors: list[int]
     cord: int
+    tied: int
     foreign: list[int]
 
 
@@ -75,7 +78,19 @@ def _become_independent(birth: Birth) -> None:
             os._exit(ORPHANED)
     for descriptor in birth.foreign:
         os.close(descriptor)
+    _die_with_the_other_end(birth.tied)
     gc.enable()
+
+
+def _die_with_the_other_end(tied: int) -> None:
+    """Have the system kill the group when the other end of a pipe is closed: what the child starts dies with the server.
+
+    The signal above is for the child alone. With both of them dead nobody would be left to kill the rest.
+    """
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(tied, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(tied, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(tied, fcntl.F_SETFL, fcntl.fcntl(tied, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _worker(stream: int, files: int, page: int, stack: int) -> Worker:

@@ -41,6 +41,7 @@ class ForkServer:
     def __init__(self, gate: socket.socket) -> None:
         self._gate = gate
         self._children: set[int] = set()  # pids of those that run
+        self._ties: dict[int, int] = {}  # {pid of a child: what kills its group when nobody has it open any more}
         self._zombies: set[int] = set()  # pids of those whose end was told, kept until the gate lets go of them
         self._parent = _maker_of(gate)
         self._parent_ends = _descriptor_of_process(self._parent)
@@ -112,19 +113,19 @@ class ForkServer:
             _close(*descriptors)
             return -errno.EMFILE
         server = os.getpid()
+        pipes: list[int] = []
         try:
-            born, birth = os.pipe()
-        except OSError as error:
-            _close(*descriptors)
-            return -(error.errno or errno.EMFILE)
-        try:
+            pipes += os.pipe()
+            pipes += os.pipe()
             pid = os.fork()
         except OSError as error:
-            _close(*descriptors, born, birth)
+            _close(*descriptors, *pipes)
             return -(error.errno or errno.EAGAIN)
+        born, birth, tied, tie = pipes
         if pid == 0:
-            run_child(Birth(server, descriptors, birth, self._own_descriptors(born)))
-        _close(*descriptors, birth)
+            run_child(Birth(server, descriptors, birth, tied, self._own_descriptors(born, tie)))
+        self._ties[pid] = tie
+        _close(*descriptors, birth, tied)
         os.read(born, 1)  # it comes to its end when the gate can send signals to the child, and to its group
         os.close(born)
         self._children.add(pid)
@@ -132,7 +133,7 @@ class ForkServer:
 
     def _own_descriptors(self, *others: int) -> list[int]:
         """Return what a child is to close."""
-        own = [self._gate.fileno(), self._wake_read, self._wake_write, *others]
+        own = [self._gate.fileno(), self._wake_read, self._wake_write, *self._ties.values(), *others]
         return own if self._parent_ends is None else [*own, self._parent_ends]
 
     def _look_for_ends(self) -> None:
@@ -142,6 +143,7 @@ class ForkServer:
                 self._children.discard(pid)
                 self._zombies.add(pid)
                 _kill_group(pid)
+                os.close(self._ties.pop(pid))
                 self._tell(_wire.EXITED, pid, code)
 
     def _reap(self, pid: int) -> None:

@@ -38,6 +38,24 @@ def gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not kill a group when a pipe is closed")
+def test_nothing_that_a_child_has_started_outlives_the_server(server: Server, child: Real, until: Until) -> None:
+    """Even with the gate too busy, or dead as well, to kill it."""
+
+    def start() -> int:
+        import subprocess
+        import sys
+
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid
+
+    started = child.result(start)
+    begin_endless_code(child)
+    server.process.kill()
+    server.process.wait(LIMIT)
+
+    until(lambda: gone(child.pid) and gone(started))
+
+
 def state(pid: int) -> str:
     return str(psutil.Process(pid).status())
 
@@ -157,7 +175,7 @@ def test_a_child_has_no_descriptor_but_its_own(server: Server) -> None:
     page = ["/memfd"] if sys.version_info < (3, 13) else []  # the map's own
 
     standard = [os.readlink(f"/proc/{server.process.pid}/fd/{number}") for number in range(3)]
-    expected = [*page, "pipe", "socket", "socket", *(name.partition(":")[0].partition(" ")[0] for name in standard)]
+    expected = [*page, "pipe", "pipe", "socket", "socket", *(name.partition(":")[0].partition(" ")[0] for name in standard)]
 
     assert kinds == sorted(expected)
 
