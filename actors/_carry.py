@@ -162,7 +162,7 @@ class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
             return make, tuple(obj.co_filename if part == _NO_FILE else part for part in parts)
         if kind is FunctionType:
             package = (obj.__module__ or "").partition(".")[0]
-            if package in _OURS and getattr(sys.modules.get(package), obj.__name__, None) is obj:
+            if package in _OURS and _imported_from(package, obj):
                 return getattr, (_Module(package), obj.__name__)  # one of those that users import
             if id(obj) in self._by_value or package in _OURS:
                 return self._dynamic_function_reduce(obj)
@@ -186,6 +186,11 @@ class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
             if isinstance(obj, cls):
                 return reduce(obj, self.system)
         return super().reducer_override(obj)
+
+
+def _imported_from(package: str, function: FunctionType) -> bool:
+    """Tell whether a function is one of those that a package has for its users."""
+    return getattr(sys.modules.get(package), function.__name__, None) is function
 
 
 def _functions_of(cls: type) -> Iterator[FunctionType]:

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import cloudpickle
@@ -35,7 +35,9 @@ _CLOUDPICKLE: Final = os.path.dirname(os.path.dirname(os.path.abspath(cloudpickl
 # Flags of the interpreter that change what code does, and so are the children's, too.
 _FLAGS: Final = {"optimize": "-O", "dont_write_bytecode": "-B", "no_user_site": "-s", "bytes_warning": "-b"}
 
-_END_SECONDS: Final = 5.0
+# The server gets this long to end by itself, and looks are this far apart.
+_END_LOOKS: Final = 50
+_LOOK_SECONDS: Final = 0.1
 
 
 class ForkServer:
@@ -95,15 +97,23 @@ class ForkServer:
         self._rest = data[whole:]
         yield from _wire.RECORD.iter_unpack(data[:whole])
 
-    def close(self) -> None:
-        """End the server, which ends all its children, and wait for that."""
+    def close(self, still: Callable[[], object] = bool) -> None:
+        """End the server, which ends all its children, and wait for that.
+
+        Args:
+            still: called again and again while it is waited for.
+        """
         self._socket.close()
         self._process.send_signal(signal.SIGCONT)  # somebody may have stopped it
-        try:
-            self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        for _ in range(_END_LOOKS):
+            try:
+                self._process.wait(_LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                still()
+            else:
+                return
+        self._process.kill()
+        self._process.wait()
 
     def disown(self) -> None:
         """Leave the server to the parent, in a forked child."""

@@ -62,6 +62,9 @@ _RETIRE_SECONDS: Final = 1.0
 # Seconds for which who waits for a token hears its worker himself, at most.
 _LISTEN_SECONDS: Final = 0.002
 
+# Seconds without any progress after which the thread, or that of log records, is left behind by who closes its system.
+_STILL_SECONDS: Final = 1.0
+
 _TIDY_SECONDS: Final = 1.0  # between two looks for workers that are not needed
 
 
@@ -100,6 +103,7 @@ class ProcessHost:
         self._failing_since = 0.0  # when the first of them was
         self._why = ""  # what the latest of them was
         self._given_up = False  # whether nothing is made until somebody waits for a worker again
+        self._turns = 0  # grows as long as the thread makes progress
         self._starting_later = False  # whether the system loop is to start the thread
         self._tidy_at = 0.0
         self._will_tidy = False  # whether it looks for workers that are not needed, without being asked to
@@ -206,7 +210,10 @@ class ProcessHost:
         return self.pool.statistics() if self._thread is not None else None
 
     def close(self, deadline: float) -> list[str]:
-        """End all processes and the thread; return the thread's name if it did not end in time."""
+        """End all processes and the thread; return the thread's name if it was not at its end in time, nor went on.
+
+        However late it is, as long as it comes closer to its end that is waited for.
+        """
         with self._lock:
             self.closed = True
             thread = self._thread
@@ -214,7 +221,11 @@ class ProcessHost:
             return []
         self._wake()
         thread.join(max(0.0, deadline - time.monotonic()))
-        late = self._requests.join(deadline)
+        turns = -1
+        while thread.is_alive() and turns != self._turns:
+            turns = self._turns
+            thread.join(_STILL_SECONDS)
+        late = self._requests.join(max(deadline, time.monotonic() + _STILL_SECONDS))
         if not thread.is_alive():
             return late
         for worker in list(self.pool.workers):
@@ -311,8 +322,8 @@ class ProcessHost:
         for _ in range(len(self._soon)):
             self._guarded(self._soon.popleft())
 
-    @staticmethod
-    def _guarded(fn: Callable[..., object], *args: Any) -> None:
+    def _guarded(self, fn: Callable[..., object], *args: Any) -> None:
+        self._turns += 1
         try:
             fn(*args)
         except BaseException:
@@ -370,6 +381,9 @@ class ProcessHost:
             self._tidy_at = now + min(_TIDY_SECONDS, max(0.01, self.pool.config.idle_after))
             for worker in self.pool.superfluous():
                 self._retire(worker)
+
+    def _note_turn(self) -> None:
+        self._turns += 1
 
     # Workers come
 
@@ -736,7 +750,7 @@ class ProcessHost:
         for worker in list(self.pool.workers):
             worker.doomed = True
         if self._server is not None:
-            self._server.close()
+            self._server.close(self._note_turn)
         for worker in list(self.pool.workers):
             worker.died(None)
             holder = worker.holder

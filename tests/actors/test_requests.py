@@ -772,6 +772,8 @@ def test_what_a_call_knew_is_let_go_when_it_comes_back(
     host = ProcessHost(system, ProcessPool(), 2)
     child.worker.holder = SimpleNamespace(came_back=lambda *_: None)
 
+    child.worker.page.word[_page.ENDED] = child.worker.begun
+
     assert len(child.worker.tokens) == 1
     host._take(child.worker, [Frame(_wire.RESULT, 0, child.worker.begun, 0, memoryview(b""))])
     assert len(child.worker.tokens) == 0

@@ -8,6 +8,7 @@ import random
 import resource
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -260,3 +261,32 @@ def test_a_process_that_has_sent_garbage_is_replaced_and_its_token_says_so(
     assert isinstance(error, WorkerDied)
     assert f"process {pid} was killed since it had sent" in str(error)
     assert apply.submit(os.getpid).result(LIMIT) != pid
+
+
+# --- The end ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_thread_of_the_processes_is_not_left_behind_while_it_comes_to_its_end(gate: Gate) -> None:
+    """It may be late on a busy machine: it has to wait until its processes are dead."""
+    apply.submit(abs, -1).result(LIMIT)
+    late = gate.system.processes.close(time.monotonic())
+
+    assert late == []
+
+
+def test_the_thread_of_the_processes_is_left_behind_in_code_that_does_not_end(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named then, and its processes are killed all the same."""
+    monkeypatch.setattr(_process_host, "_STILL_SECONDS", 0.05)
+    reached, go_on = threading.Event(), threading.Event()
+    sent = apply.submit(in_children.wait_for_file, str(tmp_path / "go on"))
+    sent.add_done_callback(lambda _: (reached.set(), go_on.wait(LIMIT)))
+    (tmp_path / "go on").touch()
+    assert reached.wait(LIMIT)
+    try:
+        late = gate.system.processes.close(time.monotonic())
+    finally:
+        go_on.set()
+
+    assert late == ["failing-processes"]

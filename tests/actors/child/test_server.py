@@ -175,7 +175,14 @@ def test_a_child_has_no_descriptor_but_its_own(server: Server) -> None:
     page = ["/memfd"] if sys.version_info < (3, 13) else []  # the map's own
 
     standard = [os.readlink(f"/proc/{server.process.pid}/fd/{number}") for number in range(3)]
-    expected = [*page, "pipe", "pipe", "socket", "socket", *(name.partition(":")[0].partition(" ")[0] for name in standard)]
+    expected = [
+        *page,
+        "pipe",
+        "pipe",
+        "socket",
+        "socket",
+        *(name.partition(":")[0].partition(" ")[0] for name in standard),
+    ]
 
     assert kinds == sorted(expected)
 
