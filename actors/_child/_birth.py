@@ -85,7 +85,7 @@ def _become_independent(birth: Birth) -> None:
 def _die_with_the_other_end(tied: int) -> None:
     """Have the system kill the group when the other end of a pipe is closed.
 
-    The signal above is for the child alone: with the server dead as well, nothing would kill what the child has started.
+    The signal above is for the child alone: with server and gate dead, nothing would kill what it has started.
     """
     if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(tied, fcntl.F_SETOWN, -os.getpgrp())
