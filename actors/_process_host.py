@@ -25,7 +25,6 @@ from actors import _carry
 from actors._blocking import refuse_waits
 from actors._child import _wire
 from actors._deadlines import Deadline, Deadlines
-from actors._dispatcher import start_again
 from actors._exceptions import NotPicklable, WorkerDied
 from actors._fork_server import ForkServer, describe_exit
 from actors._listening import READ, WRITE, Listening, new_listening
@@ -140,18 +139,21 @@ class ProcessHost:
             if self._starting_later:
                 return
             self._starting_later = True
-        self._count_failure(f"no thread could be started: {error}")
-
-        async def start() -> None:
-            await trio.sleep(_RETRY_SECONDS)
+        try:
+            self._count_failure(f"no thread could be started: {error}")
+            self.system.system_host.start_daemon(self._start_after_a_while, f"{self.system.name}-processes")
+        except BaseException:  # Ctrl-C, on the program's thread
             self._starting_later = False
-            if self._shall_give_up():
-                self._run_soon()  # which says who waits
-                self._give_up()
-            if self.pool.somebody_waits or self._soon:
-                self.start()
+            raise
 
-        self.system.system_host.start_daemon(start, f"{self.system.name}-processes")
+    async def _start_after_a_while(self) -> None:
+        await trio.sleep(_RETRY_SECONDS)
+        self._starting_later = False
+        if self._shall_give_up():
+            self._run_soon()  # which says who waits
+            self._give_up()
+        if self.pool.somebody_waits or self._soon:
+            self.start()
 
     def call_soon(self, fn: Callable[[], object]) -> None:
         """Have something called on the thread."""
@@ -164,10 +166,8 @@ class ProcessHost:
 
     def recover(self) -> None:
         """See to it that the thread runs and looks, if a caller was interrupted before it had seen to that."""
-        thread = self._thread
-        if thread is not None and self._soon:
-            if thread.ident is None:
-                start_again(thread)
+        if self._soon or self.pool.somebody_waits:
+            self.start()
             self._awake = False
             self._wake()
 
