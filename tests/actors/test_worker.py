@@ -1,0 +1,96 @@
+"""A child process as the gate sees it, without the process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from actors import ActorSystem, Worker
+from actors._child import _page, _wire
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    """A worker whose other ends nobody has."""
+    made = Worker(ActorSystem("unopened", threads=2), 1)
+    yield made
+    made.close()
+
+
+def test_of_calls_that_were_sent_after_its_end_only_those_are_taken_back_that_it_has_not_begun(worker: Worker) -> None:
+    """One that has begun may be why it is dead, and must not run again; who looks after the death ends it."""
+    waiting = [object(), object(), object()]
+    numbers = [worker.next_number(one) for one in waiting]
+    worker.page.word[_page.BEGUN] = numbers[1]
+    worker.died(1)
+
+    assert worker.missed(numbers) == waiting[2:]
+    assert worker.inflight == dict(zip(numbers[:2], waiting[:2], strict=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a file can be sealed")
+def test_nobody_can_change_the_size_of_the_page(worker: Worker) -> None:
+    """Who looks behind the end of a file that has become shorter is killed, and that would be the gate."""
+    for size in (0, _page.SIZE + 1):
+        with pytest.raises(PermissionError):
+            os.ftruncate(worker.descriptors[2], size)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        (_page.MARK, 0),
+        (_page.BEGUN, 3),
+        (_page.BEGUN, -1),
+        (_page.ENDED, 2),
+        (_page.REVOKED, 1),
+        (_page.KEPT, 1),
+        (_page.OUTBOX, _page.OUTBOX_SIZE + 1),
+        (_page.CANCEL, 3),
+        (_page.STOP_CALL, -1),
+    ],
+)
+def test_a_page_that_somebody_else_has_written_to_is_not_believed(worker: Worker, word: int, value: int) -> None:
+    """Each word has values that the runtime never writes."""
+    worker.reserve(), worker.reserve()
+    worker.page.word[_page.BEGUN] = worker.page.word[_page.ENDED] = 1
+    sound = worker.page_is_sound()
+    worker.page.word[word] = value
+
+    assert sound
+    assert not worker.page_is_sound()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x00",
+        b"\x63" * 30,
+        _wire.pack(_wire.CALL, 1, 0, b"")[:10],
+        _wire.pack(_wire.RESULT, -1, 0, b"abc")[:26],
+        _wire.pack(_wire.RESULT, 1, 0, b"abc", 64)[:26],
+    ],
+)
+def test_what_does_not_begin_as_a_frame_is_garbage(worker: Worker, data: bytes) -> None:
+    """Nothing more is read then."""
+    with socket.socket(fileno=os.dup(worker.descriptors[0])) as child:
+        whole = _wire.pack(_wire.LOG, 1, 0, b"whole")
+        child.sendall(whole + data)
+        frames, ended = worker.read()
+        child.sendall(whole)
+
+        assert ([frame.kind for frame in frames], ended) == ([_wire.LOG], False)
+        assert worker.garbage
+        assert worker.read() == ([], False)
+
+
+def test_a_file_that_was_not_sent_is_not_waited_for(worker: Worker) -> None:
+    """It comes before the frame that it belongs to."""
+    with pytest.raises(EOFError, match="no file"):
+        worker.receive_file()
+
+    assert worker.garbage
