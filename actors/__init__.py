@@ -27,8 +27,8 @@
 #                      _remote_log.py (their log records), _remote_timers.py (their timers), _deadlines.py (what is done
 #                      later)
 #   what holds it all  _system.py, _open_systems.py (fork and exit of the process); _log_context.py (log records),
-#                      _watchdog.py (of the io loop), _observer.py (who is told), _events.py, _exit_reason.py,
-#                      _exceptions.py
+#                      _watchdog.py (of the io loop), _recovery.py (of interrupted senders), _observer.py (who is
+#                      told), _events.py, _exit_reason.py, _exceptions.py
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
 from actors import _in_child

@@ -22,6 +22,7 @@ from doors import LIMIT
 
 from actors import ActorSystem, Limits, OperationPlace, ProcessDrain, Token, TokenState
 from actors._limits import UNITS
+from actors._mailbox import Drainer
 from tokengate import CpuActor, Gate, LimitExceeded, ProcessActor, TokenTerminated, checkpoint, token
 from tokengate.control import KEEP, BadRequest, NotSent
 from tokengate.control import messages as m
@@ -399,7 +400,12 @@ class FakeDrain(ProcessDrain):
         self.worker: Any = None
         self.cancelled: list[Token[Any]] = []
 
-    def wake(self) -> None: ...
+    def new_drainer(self) -> Drainer:
+        return Drainer()
+
+    def wake(self, drainer: Any, /) -> None: ...
+
+    def recover(self, drainers: Any, /) -> None: ...
 
     def workers(self) -> list[Any]:
         return []
