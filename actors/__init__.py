@@ -37,7 +37,7 @@ from actors._actor_place import ActorPlace, Status
 from actors._checkpoint import checkpoint
 from actors._controls import Controls
 from actors._cpu_actor import CpuActor
-from actors._dispatcher import CpuThread, DispatcherStatistics
+from actors._dispatcher import MAX_WAITING, CpuThread, DispatcherStatistics
 from actors._events import DeadLetter, EndedToken
 from actors._exceptions import (
     ActorDead,
@@ -100,6 +100,7 @@ __all__ = [
     "AFFINITIES",
     "DEFAULT_CAPACITY",
     "KILLED",
+    "MAX_WAITING",
     "NOPROC",
     "NORMAL",
     "NO_LIMITS",

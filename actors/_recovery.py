@@ -24,6 +24,7 @@ import trio
 
 from actors._exceptions import TokenRejected
 from actors._lifecycle import TokenState
+from actors._reply import Reply
 
 if TYPE_CHECKING:
     from actors._place import Place
@@ -44,22 +45,39 @@ _SHARE: Final = 0.01
 
 _HERE: Final = str(Path(__file__).parent) + os.sep
 
+# The function in which a thread waits for an outcome: it has the token in a local variable, and does nothing with it.
+_WAITING: Final = Reply._wait_in_thread.__code__
+
 _CREATED, _QUEUED = TokenState.CREATED, TokenState.QUEUED
 
 
-def locals_of_threads(folder: str = "") -> Iterator[Any]:
-    """Go through the local variables of all functions that other threads run just now.
+def locals_of_threads() -> Iterator[Any]:
+    """Go through the local variables of all functions that other threads run just now."""
+    for frames in _stacks():
+        for frame in frames:
+            yield from list(frame.f_locals.values())
 
-    Args:
-        folder: start of the file names of the functions that count.
-    """
+
+def _locals_of_the_runtime() -> Iterator[Any]:
+    """Do so for the functions of this floor, in threads that are at work and do not wait for an outcome."""
+    for frames in _stacks():
+        if any(frame.f_code is _WAITING for frame in frames):
+            continue
+        for frame in frames:
+            if frame.f_code.co_filename.startswith(_HERE):
+                yield from list(frame.f_locals.values())
+
+
+def _stacks() -> Iterator[list[FrameType]]:
+    """Return the frames of each thread but this one, the innermost first."""
     me = threading.get_ident()
     for thread, innermost in sys._current_frames().items():
+        frames = []
         frame: FrameType | None = None if thread == me else innermost
         while frame is not None:
-            if frame.f_code.co_filename.startswith(folder):
-                yield from list(frame.f_locals.values())
+            frames.append(frame)
             frame = frame.f_back
+        yield frames
 
 
 class Recovery:
@@ -109,7 +127,7 @@ class Recovery:
         system = self._system
         stuck = [ending for ending in self._endings if any(ending is one for one in system.endings)]
         if stuck:
-            held = {id(value) for value in locals_of_threads(_HERE)}
+            held = {id(value) for value in _locals_of_the_runtime()}
             stuck = [ending for ending in stuck if id(ending) not in held]
         self._endings = list(system.endings)
         for ending in stuck:
@@ -151,7 +169,7 @@ class Recovery:
         }
         lost.update(created)
         if lost:
-            held = {id(value) for value in locals_of_threads(_HERE)}
+            held = {id(value) for value in _locals_of_the_runtime()}
             lost = {token for token in lost if id(token) not in held and token._phase in (_CREATED, _QUEUED)}
         return lost
 

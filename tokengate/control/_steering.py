@@ -14,6 +14,7 @@ from types import FunctionType, MappingProxyType
 from typing import Any
 
 from actors import (
+    MAX_WAITING,
     ActorDead,
     ActorPlace,
     Hold,
@@ -61,6 +62,10 @@ def pause(pursuit: Pursuit, token: Token[Any], *, stop_clock: bool) -> Outcome |
         if token.done():
             return ended(token)
         return outcome(token, "refused", "it was asked to end, and is let go for that")
+    system = token._place.system
+    if token.affinity == "cpu" and token.started_at is not None and not hold.word and not system.dispatcher.may_wait:
+        limit = f"{MAX_WAITING:,} steps of its gate wait or are paused"
+        return outcome(token, "refused", f"{limit}, which is the limit; resume or end some first")
     clock = "its clock is stopped" if stop_clock else "its clock runs on"
     if hold.word == "paused" and hold.stop_clock is stop_clock:
         return outcome(token, "unchanged", f"it was paused already; {clock}")

@@ -1,0 +1,212 @@
+"""What an interrupted sender has left undone is seen from outside, and done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from actors import ActorSystem, OperationPlace, Token, TokenState
+from actors._mailbox import Drainer
+from actors._recovery import Recovery
+from actors._run_queue import RunQueue
+
+LIMIT = 10.0
+
+Until = Callable[[Callable[[], bool]], None]
+
+
+class Struck(BaseException):
+    """What a signal handler raises."""
+
+
+@pytest.fixture(params=["io", "cpu"])
+def place(request: pytest.FixtureRequest, system: ActorSystem) -> OperationPlace:
+    return system.operation_place("operation", request.param, generator=False, concurrency=1)
+
+
+def strike(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+    """Have a method raise once, before it does anything."""
+    original = getattr(owner, name)
+    left = [None]
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        if left:
+            left.pop()
+            raise Struck
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, method)
+
+
+def submit(place: OperationPlace, call: Callable[..., Any] = int) -> Token[Any]:
+    return place.send(place.token("op", call, (), {}))
+
+
+@pytest.mark.parametrize(
+    "struck", ["_call_drainer", "_missing", "_enter", "_set_flags", "_wake"], ids=lambda name: name.strip("_")
+)
+def test_a_token_whose_drainer_was_not_called_runs(
+    place: OperationPlace, monkeypatch: pytest.MonkeyPatch, struck: str
+) -> None:
+    """Wherever its sender was interrupted after it had queued it; and so does the next one."""
+    mailbox = place.mailbox
+    token = place.token("op", int, (), {})
+    with monkeypatch.context() as patch:
+        strike(patch, type(mailbox), struck) if struck != "_wake" else strike(patch, place.drain.__class__, "wake")
+        if struck == "_wake":
+            patch.setattr(mailbox, "_wake", place.drain.wake)
+        with pytest.raises(Struck):
+            place.send(token)
+    following = submit(place)
+
+    assert token.result(LIMIT) == 0
+    assert following.result(LIMIT) == 0
+    assert place.mailbox.concurrency == 1
+
+
+def test_a_drainer_that_is_called_twice_comes_once(place: OperationPlace, until: Until) -> None:
+    """So that it can be called again whenever it is not known whether it was."""
+    at_work: list[int] = []
+    together: list[int] = []
+
+    def count() -> None:
+        at_work.append(1)
+        together.append(len(at_work))
+        at_work.pop()
+
+    for _ in range(200):
+        token = submit(place, count)
+        for drainer in place.mailbox.recover():
+            place.drain.wake(drainer)
+        assert token.exception(LIMIT) is None
+    until(lambda: place.mailbox.active == 0)
+
+    assert set(together) == {1}
+
+
+def test_a_loop_that_was_not_woken_calls_what_is_pending(system: ActorSystem, until: Until) -> None:
+    """The note that it is about to be woken is no promise."""
+    called: list[int] = []
+    system.io_host._wakeup_pending = True  # as an interrupted caller leaves it
+    system.io_host.call_soon(lambda: called.append(1))
+
+    until(lambda: called == [1])
+
+
+def test_a_token_that_was_never_sent_is_rejected(place: OperationPlace) -> None:
+    """Its sender was interrupted between making and sending it; nobody waits for it for ever."""
+    id = place.token("op", int, (), {}).id
+    system = place.system
+    token = system.live[id]
+    assert "interrupted" in str(token.exception(LIMIT))
+
+    assert token.state is TokenState.REJECTED
+    assert not system.live
+
+
+def test_a_token_that_a_function_of_the_runtime_holds_is_left_alone(system: ActorSystem) -> None:
+    """A sender may be slow; it is none that was interrupted."""
+    place = system.operation_place("narrow", "cpu", generator=False, concurrency=1, capacity=1)
+    door = threading.Event()
+    running = submit(place, lambda: door.wait(LIMIT))
+    queued = [submit(place)]
+    sender = threading.Thread(target=lambda: queued.append(submit(place)))
+    sender.start()
+    recovery = Recovery(system)
+    for _ in range(5):
+        recovery._look_at_tokens()
+    door.set()
+    sender.join(LIMIT)
+
+    assert running.result(LIMIT)
+    assert [token.result(LIMIT) for token in queued] == [0, 0]
+
+
+@pytest.mark.parametrize("struck", ["note_uncompleted", "clock"])
+def test_an_end_that_was_not_written_is_written(
+    place: OperationPlace, monkeypatch: pytest.MonkeyPatch, until: Until, struck: str
+) -> None:
+    """A token that was cancelled is terminated, and counted as that once, although its canceller was interrupted."""
+    place.mailbox.suspend()
+    token = submit(place)
+    with monkeypatch.context() as patch:
+        strike(patch, place.system, struck)
+        with pytest.raises(Struck):
+            token.cancel()
+    assert token.exception(LIMIT) is not None
+    place.mailbox.resume()
+
+    assert token.state is TokenState.TERMINATED
+    until(lambda: not place.system.endings)
+    assert place.system.statistics().tokens[TokenState.TERMINATED] == 1
+
+
+def test_a_direct_call_whose_end_was_interrupted_gives_its_turn_up(
+    place: OperationPlace, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """The next call finds the turn free, and the token has an end."""
+    if place.affinity == "io":
+        pytest.skip("it runs on the loop, where no signal handler raises")
+    token = place.token("op", int, (), {})
+    turn = place.turn_here(token)
+    assert turn is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(Token, "_finish", lambda *_args, **_kwargs: (_ for _ in ()).throw(Struck))
+        with pytest.raises(Struck):
+            turn.run()
+    del turn
+    until(lambda: place.mailbox.active == 0)
+
+    assert token.state is TokenState.TERMINATED
+    assert submit(place).result(LIMIT) == 0
+
+
+def test_lanes_that_were_left_in_disorder_are_put_in_order(desk: Any) -> None:
+    """A lane without its place in the order, and a count that is one too high."""
+    mailbox = desk.mailbox()
+    mailbox.put(desk.token(5))
+    mailbox._lanes.others += 1
+    mailbox._lanes._order.clear()
+    (drainer,) = mailbox.recover()
+
+    assert mailbox.size == 1
+    assert mailbox.take(drainer).priority == 5
+
+
+def test_a_turn_that_was_lent_for_a_token_that_has_ended_is_taken_back(desk: Any) -> None:
+    """Its step was interrupted before it said that it goes on."""
+    mailbox = desk.mailbox(concurrency=1)
+    turn = Drainer()
+    assert mailbox.try_enter(turn)
+    waiter = desk.token()
+    mailbox.lend(waiter)
+    assert mailbox.active == 0
+    waiter._begin(0.0)
+    waiter._finish(TokenState.COMPLETED)
+    mailbox.recover()
+
+    assert mailbox.active == 1
+
+
+def test_an_item_whose_thread_was_not_woken_is_taken(until: Until) -> None:
+    """The thread sleeps until something wakes it, and it is woken once."""
+    queue: RunQueue[int] = RunQueue()
+    taken: list[int | None] = []
+    thread = threading.Thread(target=lambda: taken.append(queue.take()))
+    thread.start()
+    until(lambda: len(queue._sleepers) == 1)
+    queue._items.append(7)  # as an interrupted `put` leaves it
+    assert not taken
+    queue.recover()
+    thread.join(LIMIT)
+
+    assert taken == [7]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(system: ActorSystem) -> Iterator[None]:
+    yield
+    assert not system.live
