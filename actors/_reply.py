@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 import attrs
 import pykka
@@ -123,6 +123,19 @@ class Reply(Generic[T]):
         return self.result()
 
     __iter__ = __await__  # for `yield from`, as in pykka
+
+    def __copy__(self) -> Self:
+        """Return this very reply: a copy would never get the outcome."""
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self._describe()} cannot be pickled, since its outcome comes in this process; "
+            "send the outcome, or the id of a token"
+        )
 
     def _set(self, value: Any = None, error: BaseException | None = None) -> bool:
         """Set the outcome unless there is one; tell whether this call did."""

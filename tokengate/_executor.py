@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import trio
 
@@ -37,6 +37,13 @@ class TokenFuture(concurrent.futures.Future[T]):
         self.token = token
         self._cancel_wanted = False
         self._settling = threading.Lock()  # taken once, by whoever takes over the outcome
+
+    def __copy__(self) -> Self:
+        """Return this very future, as a copy of a token is that token."""
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
 
     def cancel(self) -> bool:
         """Cancel the token; tell whether the future is cancelled.

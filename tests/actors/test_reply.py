@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 import random
 import threading
 from collections.abc import Callable
@@ -14,7 +16,8 @@ import pykka
 import pytest
 import trio
 
-from actors import Reply, TokenFailed, WaitTimeout, WouldBlock
+from actors import Later, Reply, TokenFailed, WaitTimeout, WouldBlock
+from actors._future import Future
 
 LIMIT = 10.0
 
@@ -318,3 +321,14 @@ def test_a_wait_that_races_the_outcome_always_ends(
             got, _ = race(wait, lambda r=reply, n=number: r._set(n))
 
         assert got == number
+
+
+@pytest.mark.parametrize("kind", [Reply, Later, Future])
+def test_a_copy_of_a_reply_is_that_reply(kind: type[Reply[int]]) -> None:
+    """Another object would never have the outcome; so none is made by pickling either."""
+    reply = kind()
+
+    assert copy.copy(reply) is reply
+    assert copy.deepcopy([reply])[0] is reply
+    with pytest.raises(TypeError, match=r"a (reply|future) cannot be pickled.*; send the outcome"):
+        pickle.dumps(reply)

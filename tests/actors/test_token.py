@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextvars
+import copy
 import gc
+import pickle
 import threading
 import weakref
 from collections.abc import Callable
@@ -341,3 +343,22 @@ def test_a_token_shows_its_id_operation_and_state(desk: Any) -> None:
     token = desk.token()
 
     assert repr(token) == f"<Token {token.id} operation created>"
+
+
+def test_a_copy_of_a_token_is_that_token(start: Any, door: Any) -> None:
+    """A token is an identity: another object with its id would never end. So it is in what has one and is copied."""
+    token = start(worker(CpuActor)).proxy().run(door.pass_through)
+
+    assert copy.copy(token) is token
+    assert copy.deepcopy({"jobs": [token]})["jobs"][0] is token
+    door.open()
+    assert token.exception(LIMIT) is None
+    assert copy.deepcopy(token) is token
+
+
+def test_a_token_that_is_pickled_by_hand_says_what_to_do(desk: Any) -> None:
+    """It would be another one in another process, and would never end there."""
+    token = desk.token()
+
+    with pytest.raises(TypeError, match=rf"token {token.id} .* cannot be pickled.*; send the outcome, or the id"):
+        pickle.dumps(token)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import copy
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -82,6 +83,14 @@ def test_submit_returns_a_future_whose_call_is_a_token(gate: Gate) -> None:
     assert token_of(future).state is TokenState.COMPLETED
     assert future.done()
     assert not future.running()
+
+
+def test_a_copy_of_a_future_is_that_future(gate: Gate) -> None:
+    """As a copy of a token is that token."""
+    future = gate.executor().submit(square, 3)
+
+    assert copy.copy(future) is future
+    assert copy.deepcopy([future])[0] is future
 
 
 def test_names_are_those_of_what_is_inside(gate: Gate) -> None:
