@@ -26,7 +26,7 @@ _STEPS = frozenset(("actors._step", "actors._cpu_drain", "actors._io_drain", "ac
 # Further modules that user code may run above, but that are nothing to stop in.
 _PASSAGES = _STEPS | {"tokengate._operation"}
 
-# Top-level modules whose code may hold a lock while it runs, or calls others; and the runtime itself.
+# Modules whose code, or that of their submodules, may hold a lock while it runs, or calls others; and the runtime.
 _BARRIERS: Final = frozenset(
     (
         "_frozen_importlib",
@@ -55,6 +55,7 @@ _BARRIERS: Final = frozenset(
         "threading",
         "tokengate",
         "trio",
+        "unittest.mock",
         "weakref",
         "webbrowser",
         "zipfile",
@@ -142,7 +143,7 @@ def in_event_loop(frame: FrameType | None) -> bool:
 def _is_barrier(module: str) -> bool:
     if module in _PASSAGES or module == "tokengate.demo" or module.startswith("tokengate.demo."):
         return False
-    return module.partition(".")[0] in _BARRIERS
+    return module in _BARRIERS or module.partition(".")[0] in _BARRIERS
 
 
 def _module_of(frame: FrameType) -> str:

@@ -18,6 +18,7 @@ import types
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -624,9 +625,19 @@ def _in_an_import(spin: Callable[[], None]) -> None:
         sys.modules.pop("spied_on", None)
 
 
+def _in_a_mock(spin: Callable[[], None]) -> None:
+    class Wrapped:
+        def __getattr__(self, name: str) -> Any:
+            if name == "child":
+                spin()
+            return len
+
+    getattr(Mock(wraps=Wrapped()), "child")  # noqa: B009  # what makes a child of a mock
+
+
 @pytest.mark.parametrize(
     "where",
-    [_in_logging, _in_text_of_a_log_record, _in_a_condition, _in_a_queue, _in_an_import],
+    [_in_logging, _in_text_of_a_log_record, _in_a_condition, _in_a_queue, _in_an_import, _in_a_mock],
     ids=lambda f: f.__name__,
 )
 def test_code_is_not_stopped_where_it_may_hold_a_lock(place: OperationPlace, until: Until, where: Any) -> None:
@@ -668,6 +679,37 @@ def test_code_is_not_stopped_where_it_may_hold_a_lock(place: OperationPlace, unt
     end(token)
 
     assert token.state is TokenState.TERMINATED
+
+
+@pytest.mark.skipif(monitor is None, reason="this Python has no sys.monitoring, so running code is not paused")
+def test_a_token_that_is_paused_amid_calls_of_a_mock_leaves_the_mock_to_others(
+    place: OperationPlace, until: Until
+) -> None:
+    """Mocks share one lock, which is needed to look for a child of any mock."""
+    shared, calls = Mock(), [0]
+    shared.another(0)
+
+    def work() -> None:
+        while True:
+            getattr(shared, f"child_{calls[0]}")(calls[0])
+            calls[0] += 1
+
+    def call_child() -> None:
+        shared.another(1)
+
+    token = submit(place, work)
+    until(lambda: calls[0] > 0)
+    for _ in range(20):
+        before = calls[0]
+        until(lambda before=before: calls[0] > before)  # type: ignore[misc]
+        hold = pause(token)
+        other = threading.Thread(target=call_child, daemon=True)
+        other.start()
+        other.join(LIMIT)
+        stuck = other.is_alive()
+        hold.resume()
+        assert not stuck
+    end(token)
 
 
 def test_a_trio_loop_is_not_stopped(system: ActorSystem, until: Until) -> None:
