@@ -5,6 +5,7 @@
 #   _run.py         `tokengate run`
 #   _target.py      what TARGET of `run` names
 #   _stopping.py    signals that ask a gate to stop
+#   _output.py      output that cannot be written, or encoded
 #   _errors.py      what is wrong with what the user typed, in one line
 #   _numbers.py     numbers that the user typed
 #

@@ -89,16 +89,16 @@ class Connection:
     def show(self, answer: object) -> None:
         """Print an answer: cut to the width of a terminal, unless it is to be wide, and whole everywhere else."""
         if self.output == "json":
-            click.echo(msgspec.json.format(msgspec.json.encode(answer, enc_hook=str)).decode())
+            click.echo(msgspec.json.format(msgspec.json.encode(answer, enc_hook=str)))
         elif sys.stdout.isatty():
             Console(highlight=False, width=UNBOUNDED if self.output == "wide" else None).print(self.drawn(answer))
         else:
-            click.echo(as_text(answer, wide=self.output == "wide"))
+            click.echo(as_text(answer, wide=self.output == "wide", encoding=sys.stdout.encoding))
 
     def show_line(self, answer: object) -> None:
         """Print one answer of many: in JSON, each is a line of its own."""
         if self.output == "json":
-            click.echo(msgspec.json.encode(answer, enc_hook=str).decode())
+            click.echo(msgspec.json.encode(answer, enc_hook=str))
         else:
             self.show(answer)
 

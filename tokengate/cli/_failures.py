@@ -1,7 +1,7 @@
 """What a gate would not or could not do, in one line and with the exit code that scripts go by.
 
-The codes are 0 (done), 1 (refused, unknown, ended, or nothing matched), 2 (what was typed cannot be meant), 3 (there is
-no gate to talk to) and 130 (Ctrl-C).
+The codes are 0 (done), 1 (refused, unknown, ended, nothing matched, or the answer could not be written), 2 (what was
+typed cannot be meant), 3 (there is no gate to talk to) and 130 (Ctrl-C).
 """
 
 from __future__ import annotations

@@ -5,19 +5,25 @@ from __future__ import annotations
 import logging
 import traceback
 from importlib.metadata import version
+from typing import Any
 
 import click
 
 from tokengate.cli import _actors, _follow, _look, _steer
 from tokengate.cli._completion import completion
 from tokengate.cli._demo import demo
+from tokengate.cli._output import failures_told, replace_what_cannot_be_encoded
 from tokengate.cli._run import run
 from tokengate.cli._shell import shell
 from tokengate.cli._top import top
 
 
 class _Sections(click.Group):
-    """A group whose help lists its commands by what they are for."""
+    """A group whose help lists its commands by what they are for, and whose output is written or known to be lost."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with failures_told():
+            return super().main(*args, **kwargs)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(len(name) for name in self.list_commands(ctx))
@@ -34,12 +40,15 @@ class _Sections(click.Group):
 @click.group(cls=_Sections, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("tokengate-runtime"), prog_name="tokengate")
 @click.option("-v", "--verbose", count=True, help="Log restarts, and tracebacks of crashes; twice: everything.")
-def main(verbose: int) -> None:
+@click.pass_context
+def main(context: click.Context, verbose: int) -> None:
     """Run services whose every call is a token that can be seen and steered.
 
     Begin with 'tokengate demo'; 'tokengate COMMAND --help' has examples.
     A token runs away? 'tokengate ps' finds it, 'tokengate kill ID' ends it.
     """
+    if context.invoked_subcommand != run.name:  # the output there is the program's, which has its own ways
+        replace_what_cannot_be_encoded()
     level = {0: logging.ERROR, 1: logging.WARNING}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     if not verbose:

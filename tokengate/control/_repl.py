@@ -157,6 +157,10 @@ class _Help:
         return HELP
 
 
+class _Unwritten(OSError):
+    """What the console had to say could not be written."""
+
+
 class Shell(code.InteractiveConsole):
     """Runs Python at a prompt, from a script or from the command line, with the verbs for names.
 
@@ -230,7 +234,7 @@ class Shell(code.InteractiveConsole):
             result = types.FunctionType(code, self.locals)()
             if inspect.iscoroutine(result):
                 trio.run(_awaited, result)
-        except (SystemExit, KeyboardInterrupt, BrokenPipeError):  # the last: nobody reads our output any more
+        except (SystemExit, KeyboardInterrupt, BrokenPipeError, _Unwritten):  # the last two: we cannot print any more
             raise
         except BaseException:
             self._failed = True
@@ -306,12 +310,15 @@ def _show(answer: object) -> None:
     if sys.stdout.isatty():
         Console(highlight=False).print(renderable(answer))
     else:
-        _say(as_text(answer))
+        _say(as_text(answer, encoding=sys.stdout.encoding))
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        raise _Unwritten(*error.args) from error
 
 
 # --- Line editing -----------------------------------------------------------------------------------------------------

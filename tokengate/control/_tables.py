@@ -82,9 +82,28 @@ def renderable(answer: object, *, wide: bool = False) -> RenderableType:
     return plain(answer if isinstance(answer, str) else repr(answer))
 
 
-def as_text(answer: object, width: int | None = None, *, wide: bool = False) -> str:
-    """Return an answer as plain text: lines without colours, and not cut unless a width (in columns) is given."""
-    out = io.StringIO()
+class _Text(io.StringIO):
+    """Text for something of this encoding, whose lines rich draws accordingly."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+
+def as_text(answer: object, width: int | None = None, *, wide: bool = False, encoding: str = "utf-8") -> str:
+    """Return an answer as plain text: lines without colours, and not cut unless a width (in columns) is given.
+
+    Args:
+        answer: it.
+        width: columns that a line may have.
+        wide: whether all columns of a table are shown.
+        encoding: where the text goes to; without one of Unicode's, trees have guides of ASCII.
+    """
+    out = _Text(encoding)
     console = Console(file=out, width=width or UNBOUNDED, color_system=None, force_terminal=False, highlight=False)
     console.print(renderable(answer, wide=wide))
     # The guides of trees have hard spaces, which nobody could search for; data has none, see `plain`.
