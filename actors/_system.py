@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextvars import ContextVar
 from itertools import count
 from typing import Any, TypeVar
@@ -51,6 +51,8 @@ A = TypeVar("A", bound=BaseActor)
 
 # How many tokens are remembered that ended otherwise than completed.
 _REMEMBERED = 1_000
+# Tokens that are counted in one part of the statistics: a millisecond.
+_COUNTED = 5_000
 
 # Seconds that threads get to end, when all on them has been ended, even if there is no time left.
 _LAST_SECONDS = 0.25
@@ -407,19 +409,31 @@ class ActorSystem(Observed):
 
     def statistics(self) -> SystemStatistics:
         """Return the figures of this moment; exact when nothing moves."""
+        counting = self.statistics_in_parts()
+        while (figures := next(counting)) is None:
+            pass
+        return figures
+
+    def statistics_in_parts(self) -> Generator[SystemStatistics | None, None, None]:
+        """Yield None after each so many tokens that were counted, and at last the figures of the first moment."""
         with self._lock:
             created = self._use_up_id() - self._ids_skipped
             uncompleted = dict(self._uncompleted)
-            live = [token for token in list(self.live.values()) if not token.serves_operators]
+            tokens_now = list(self.live.values())
             places = list(self._places.values())
             abandoned = tuple(self._abandoned)
         actors = sum(isinstance(place, ActorPlace) and not place.path.startswith(SYSTEM) for place in places)
         questions = sum(place.mailbox.statistics().accepted for place in places if place.serves_operators)
+        states: Counter[TokenState] = Counter()
+        for start in range(0, len(tokens_now), _COUNTED):
+            part = tokens_now[start : start + _COUNTED]
+            states.update([token._end or token._phase for token in part if not token._place.serves_operators])
+            yield None
         tokens = dict.fromkeys(TokenState, 0)
-        tokens.update(Counter(token.state for token in live))
+        tokens.update(states)
         tokens.update(uncompleted)
-        tokens[TokenState.COMPLETED] = max(0, created - questions - len(live) - sum(uncompleted.values()))
-        return SystemStatistics(
+        tokens[TokenState.COMPLETED] = max(0, created - questions - states.total() - sum(uncompleted.values()))
+        yield SystemStatistics(
             tokens, actors, self.dispatcher.statistics(), len(self.pinned), abandoned, self.processes.statistics()
         )
 

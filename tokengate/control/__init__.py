@@ -6,8 +6,8 @@
 #                      (what came of it), _actor_verbs.py, _supervisor_verbs.py, _throttling.py (what is done to
 #                      actors, supervisors, throttles), _looking.py (what is seen), _views.py (a token, and what it
 #                      carries, as it is shown), _words.py (a value in words), _stacks.py (where its code is),
-#                      _processes.py (and its process), _aside.py (looks that may take long), _counting.py
-#                      (statistics), _streams.py (what happens, as it happens)
+#                      _processes.py (and its process), _turns.py (long work, bit by bit), _aside.py (looks that may
+#                      take long), _counting.py (statistics), _streams.py (what happens, as it happens)
 #   how it is reached  _access.py (within the process), _verbs.py (each verb: its message and what comes of the answer),
 #                      _control.py (the verbs as methods, blocking and awaited), _state.py (an actor's attributes),
 #                      _handles.py (tokens and actors as objects), _protocol.py (the wire), _server.py and _client.py

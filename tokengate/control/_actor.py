@@ -1,8 +1,8 @@
 """The control actor: receives the vocabulary of `messages.py`, and answers while everything else is on fire.
 
 It lives on the system loop, in the runtime's own tree. Each question is a task of its own beside the mailbox, so one
-that takes its time (a pause that waits, a long list) holds up no other. It runs no code of users: whatever could do so
-(a `repr`, a comparison, a hook) is left out or done elsewhere.
+that takes its time (a pause that waits, a long list) holds up no other, and long ones take turns (`_turns.py`). It runs
+no code of users: whatever could do so (a `repr`, a comparison, a hook) is left out or done elsewhere.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+import attrs
 import trio
 
 from actors import ActorDead, ActorPlace, Drain, IoActor, IoDrain, Later, Reply, TokenGateError
@@ -28,6 +29,7 @@ from tokengate.control._streams import Feed, Feeds
 from tokengate.control._supervisor_verbs import SupervisorVerbs
 from tokengate.control._throttling import ThrottleVerbs
 from tokengate.control._token_verbs import TokenVerbs
+from tokengate.control._turns import Job, Turns, job_at_work
 from tokengate.control._views import page_of
 from tokengate.control._words import class_name
 
@@ -37,6 +39,14 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("tokengate.control")
 
 _Answer: TypeAlias = Callable[[Any], Awaitable[Any]]
+
+
+@attrs.frozen(eq=False)
+class _Asked:
+    """A question, and the job of answering it."""
+
+    message: object
+    job: Job
 
 
 class ControlActor(IoActor):
@@ -55,11 +65,13 @@ class ControlActor(IoActor):
         super().__init__()
         self._gate = gate
         self._system = gate.system
-        self._jobs: set[trio.CancelScope] = set()
+        self._jobs: set[Job] = set()
+        self._turns = Turns()
+        self._program = self._turns.lane()
         self._counts = Counts(self._system)
         self._feeds = Feeds(self._system)
         self._answers = self._all_answers()
-        self._server = ControlServer(gate.name, self) if socket else None
+        self._server = ControlServer(gate.name, self, turns=self._turns) if socket else None
         self._serving = trio.CancelScope()
         self._served: Reply[None] = Reply()
 
@@ -120,7 +132,7 @@ class ControlActor(IoActor):
         self._counts.close()
         self._feeds.close()
         for job in list(self._jobs):
-            job.cancel()
+            job.scope.cancel()
         self._serving.cancel()
         if self._server is not None:
             await self._served.wait()
@@ -144,37 +156,49 @@ class ControlActor(IoActor):
 
     def on_receive(self, message: object) -> Any:
         """Answer a message of the vocabulary."""
-        question = checked(message)
+        # Nothing is asked of the message itself: its class may be anybody's.
+        asked = message if type(message) is _Asked else _Asked(message, self._program.job())
+        question, job = checked(asked.message), asked.job
         answer = self._answers[type(question)]
-        return self._begin(lambda: answer(question), theirs=type(question) is m.Visit)
+        return self._begin(job, lambda: answer(question), theirs=type(question) is m.Visit)
 
     async def ask(self, message: m.Message) -> Any:
-        """Answer a question that came by the socket."""
-        return await self.actor_ref.call(message)
+        """Answer a question that came by the socket; when cancelled, drop it, even if it is being worked on."""
+        job = job_at_work()
+        if job is None:
+            return await self.actor_ref.call(message)
+        try:
+            return await self.actor_ref.call(_Asked(message, job))
+        except trio.Cancelled:
+            job.scope.cancel()
+            raise
 
     @asynccontextmanager
     async def follow(self, stream: m.Stream) -> AsyncGenerator[Feed]:
         """Answer one with many answers."""
-        feed: Feed = await self.actor_ref.call(stream)
+        feed: Feed = await self.ask(stream)
         try:
             yield feed
         finally:
             feed.close()
 
-    def _begin(self, job: Callable[[], Awaitable[Any]], *, theirs: bool) -> Later[Any]:
+    def _begin(self, job: Job, work: Callable[[], Awaitable[Any]], *, theirs: bool) -> Later[Any]:
         """Have a question answered beside the mailbox.
 
         Args:
-            job: answers it.
+            job: has the turns for it.
+            work: answers it.
             theirs: whether an error that is none of ours is the asker's own, who gets it as it is.
         """
         answer: Later[Any] = Later()
-        scope = trio.CancelScope()
 
         async def do() -> None:
             try:
-                with scope:
-                    answer._set(await job())
+                with job.scope, job.at_work():
+                    if not job.begun:
+                        await job.turn()
+                    if not job.scope.cancel_called:
+                        answer._set(await work())
             except trio.Cancelled:  # the loop's own end
                 raise
             except TokenGateError as error:
@@ -187,17 +211,17 @@ class ControlActor(IoActor):
                 kind = class_name(type(error))
                 answer._set(error=ControlError(f"control could not answer, by a fault of its own: {kind}"))
             finally:
-                self._jobs.discard(scope)
-                answer._set(error=ActorDead("control was stopped before it answered"))
+                self._jobs.discard(job)
+                answer._set(error=ActorDead("control was stopped before it answered, or who had asked was gone"))
 
-        self._jobs.add(scope)
+        self._jobs.add(job)
         self._system.system_host.start_task(do, "answer of control")
         return answer
 
     # Looking
 
     async def _info(self, _message: m.Info) -> m.GateInfo:
-        return _looking.gate_info(self._system, self._gate.state, self._gate.uptime, lambda: self._gate.restarts)
+        return await _looking.gate_info(self._system, self._gate.state, self._gate.uptime, lambda: self._gate.restarts)
 
     async def _tokens(self, message: m.Tokens) -> m.TokenPage:
         return await page_of(

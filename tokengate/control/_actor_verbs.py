@@ -146,8 +146,12 @@ class ActorVerbs:
         visit = Visit(function, reply)
         limit = seconds("wait", wait)
         place.signal(visit)
-        with trio.move_on_after(limit):
-            await reply.wait()
+        try:
+            with trio.move_on_after(limit):
+                await reply.wait()
+        except trio.Cancelled:
+            visit.claim()  # who had asked is gone, so it does not begin any more
+            raise
         if not reply.done():
             if visit.claim():
                 names = ", ".join(f"token {token.id} ({token.operation})" for token in place.drain.running())

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from functools import partial
-from importlib.metadata import version
 from types import FunctionType
 from typing import Any, TypeAlias, cast
 
@@ -33,8 +32,9 @@ from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._limiting import limits_of
 from tokengate.control._outcomes import ended_lately, not_live
 from tokengate.control._processes import cpu_share, own_pid, pool_of, process_drain, process_of
-from tokengate.control._steering import chunks
-from tokengate.control._views import arguments_of, row_of
+from tokengate.control._protocol import own_version
+from tokengate.control._turns import in_turns, next_turn
+from tokengate.control._views import arguments_of, chunks, row_of
 from tokengate.control._words import class_name, plain
 from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
 
@@ -45,8 +45,8 @@ _ROWS = 100
 
 
 def live_tokens(system: ActorSystem) -> list[Token[Any]]:
-    """Return all tokens that have not ended, but for questions to the runtime itself."""
-    return [token for token in list(system.live.values()) if not token.serves_operators]
+    """Return all tokens that have not ended; `chunks` leaves out the questions to the runtime itself."""
+    return list(system.live.values())
 
 
 def find_token(system: ActorSystem, id: int) -> Token[Any]:
@@ -154,7 +154,7 @@ async def actor_rows(places: list[Place], counts: Counts, sample: float) -> tupl
     for number, place in enumerate(places):
         rows.append(actor_row(place, counts, busy[place] / _LOOKS if sample > 0 else None))
         if number % _ROWS == _ROWS - 1:
-            await trio.lowlevel.checkpoint()
+            await next_turn()
     return tuple(rows)
 
 
@@ -171,9 +171,9 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
         share = await cpu_share(thread.cpu_seconds)
         share = None if share is None else min(1.0, share)
     children: list[int] = []
-    for chunk in chunks(live_tokens(system)):
+    await next_turn()
+    async for chunk in in_turns(chunks(live_tokens(system))):
         children.extend(child.id for child in chunk if child.parent == token.id)
-        await trio.lowlevel.checkpoint()
     paused, stopped = (0.0, 0.0) if hold is None else hold.seconds(system.clock())
     return TokenDescription(
         row=row,
@@ -226,7 +226,7 @@ async def tree_rows(system: ActorSystem, root: str, *, own: bool) -> tuple[TreeR
     for number, node in enumerate(nodes):
         rows.append(_tree_row(*node))
         if number % _ROWS == _ROWS - 1:
-            await trio.lowlevel.checkpoint()
+            await next_turn()
     return tuple(rows)
 
 
@@ -264,13 +264,17 @@ def _tree_row(place: ActorPlace, depth: int, info: ChildInfo | None) -> TreeRow:
     )
 
 
-def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Callable[[], int]) -> GateInfo:
+async def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Callable[[], int]) -> GateInfo:
     """Return how a gate is."""
-    figures = system.statistics()
+    if len(system.live) > 1_000:
+        await next_turn()  # the first one is every question's at once, which is too early for a list of so many tokens
+    counting = system.statistics_in_parts()
+    while (figures := next(counting)) is None:
+        await next_turn()
     return GateInfo(
         name=system.name,
         pid=os.getpid(),
-        version=version("tokengate-runtime"),
+        version=own_version(),
         python=platform.python_version(),
         state=state,
         uptime=uptime,

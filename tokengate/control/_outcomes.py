@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from actors import ActorSystem, Reply, Token
+from tokengate.control._turns import next_turn
 from tokengate.control._words import plain
 from tokengate.control.messages import Outcome
 
@@ -48,7 +49,7 @@ async def settle(steps: list[Outcome | Pending], wait: float) -> tuple[Outcome, 
     for number, one in enumerate(steps):
         outcomes.append(one if isinstance(one, Outcome) else one.conclude())
         if number % 100 == 99:
-            await trio.lowlevel.checkpoint()
+            await next_turn()
     return tuple(outcomes)
 
 

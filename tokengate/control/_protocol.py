@@ -31,7 +31,9 @@ asked for. Nothing is ever unpickled or evaluated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from typing import Annotated, Any, ClassVar
 
 import attrs
@@ -39,11 +41,15 @@ import msgspec
 
 from actors import TokenGateError
 from tokengate.control._exceptions import BadRequest
+from tokengate.control._turns import next_turn
 from tokengate.control.messages import VERBS, Message, StreamItem, verb_of
 
 PROTOCOL = 1
 MAX_REQUEST = 64 * 1024  # bytes of a line from a client
 MAX_ANSWER = 16 * 2**20  # bytes of a line from a server
+
+_ITEMS = 500  # of an answer that are written in one turn: a millisecond
+_PART = 4_096  # bytes that are worth a turn
 
 RequestId = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]  # what a number of JSON is sure to hold
 
@@ -178,12 +184,52 @@ def encode_server_hello(hello: ServerHello) -> bytes:
     return _line({"hello": hello})
 
 
+@functools.cache
+def own_version() -> str:
+    """Return the version of TokenGate."""
+    return version("tokengate-runtime")
+
+
 def encode_result(request: int, result: object) -> bytes:
-    """Write an answer, or raise `BadRequest` when it is too long to be read, and whatever msgspec raises for it."""
-    line = _line({"id": request, "result": result})
-    if len(line) > MAX_ANSWER:
-        raise BadRequest(f"the answer has {len(line)} bytes, and may have {MAX_ANSWER}; ask for less, with a limit")
-    return line
+    """Write a short answer, or raise whatever msgspec raises for it."""
+    return _line({"id": request, "result": result})
+
+
+async def encode_answer(request: int, answer: object) -> bytes:
+    """Write an answer, a part of it in each turn.
+
+    Raises:
+        BadRequest: it is too long to be read.
+        Exception: whatever msgspec raises for it.
+    """
+    line = bytearray(b'{"id":%d,"result":' % request)
+    for part in _parts(answer):
+        line += part
+        if len(line) > MAX_ANSWER - 2:
+            raise BadRequest(f"the answer has more than {MAX_ANSWER} bytes; ask for less, with a limit")
+        if len(part) >= _PART:
+            await next_turn()
+    line += b"}\n"
+    return bytes(line)
+
+
+def _parts(said: Any) -> Iterator[bytes]:
+    """Yield what msgspec writes for an answer, in parts: each so many items of a tuple, or of a tuple in a field."""
+    kind = type(said)
+    if kind is tuple and len(said) > _ITEMS:
+        for start in range(0, len(said), _ITEMS):
+            yield b"," if start else b"["
+            yield _line(said[start : start + _ITEMS])[1:-2]
+        yield b"]"
+    elif attrs.has(kind) and any(type(getattr(said, field.name)) is tuple for field in attrs.fields(kind)):
+        opening = b"{"
+        for name in sorted(field.name for field in attrs.fields(kind)):  # as they are in an instance with slots
+            yield b'%b"%b":' % (opening, name.encode())
+            yield from _parts(getattr(said, name))
+            opening = b","
+        yield b"}"
+    else:
+        yield _line(said)[:-1]
 
 
 def encode_item(request: int, item: StreamItem) -> bytes:

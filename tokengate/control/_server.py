@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import os
+import select
 import socket
 import struct
 import traceback
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,15 +27,17 @@ from tokengate.control import _protocol
 from tokengate.control._discovery import listen
 from tokengate.control._exceptions import BadRequest, ControlError, Unreachable
 from tokengate.control._protocol import Cancel, ServerHello
+from tokengate.control._turns import Turns, next_turn
 from tokengate.control.messages import Message, Stream, StreamItem
 
 _logger = logging.getLogger("tokengate.control")
 
 _MAX_CONNECTIONS = 64
 _MAX_IN_FLIGHT = 32  # requests of a connection
-_MAX_WAITING = 256 * 1024  # bytes for a client beyond which it is sent no items, and answers wait
+_MAX_WAITING = 256 * 1024  # bytes for a client beyond which nothing is worked on for it, and it is sent no items
 _LINE_SECONDS = 30.0  # for a client to finish a line that it has begun; it has begun its hello when it connects
 _PATIENCE = 10.0  # seconds for a client to read a chunk
+_GONE_SECONDS = 1.0  # between two looks at whether a client that is not read from is still there
 _CHUNK = 16 * 1024  # bytes
 
 
@@ -58,14 +60,18 @@ class ControlServer:
         gate: its name.
         backend: what answers.
         directory: for the socket; None takes the runtime directory.
+        turns: among which each client has its own; None makes some.
 
     Attributes:
         path: of the socket; None while it does not listen.
     """
 
-    def __init__(self, gate: str, backend: Backend, directory: Path | None = None) -> None:
+    def __init__(
+        self, gate: str, backend: Backend, directory: Path | None = None, *, turns: Turns | None = None
+    ) -> None:
         self.path: Path | None = None
         self._backend = backend
+        self._turns = turns or Turns()
         self._directory = directory
         self._gate = gate
         self._disowned = False
@@ -115,8 +121,8 @@ class ControlServer:
                 if refusal := self._refusal(stream):
                     await stream.send_all(_protocol.encode_error(None, refusal))
                 else:
-                    hello = ServerHello(_protocol.PROTOCOL, self._gate, os.getpid(), version("tokengate-runtime"))
-                    await _Connection(stream, self._backend).run(hello)
+                    hello = ServerHello(_protocol.PROTOCOL, self._gate, os.getpid(), _protocol.own_version())
+                    await _Connection(stream, self._backend, self._turns).run(hello)
         except trio.BrokenResourceError:
             pass  # it went before it was refused
         except BaseException as error:
@@ -140,11 +146,14 @@ class ControlServer:
 class _Connection:
     """One client: a task reads its lines, one writes, and each request has one of its own."""
 
-    def __init__(self, stream: trio.SocketStream, backend: Backend) -> None:
+    def __init__(self, stream: trio.SocketStream, backend: Backend, turns: Turns) -> None:
         self._stream = stream
         self._backend = backend
         self._lines = _Lines(stream)
-        self._outgoing = _Outgoing()
+        outgoing = self._outgoing = _Outgoing(turns.look)
+        peer = _peer_of(stream.socket)
+        # By process, which may have many connections, one after the other or at once.
+        self._lane = turns.lane(lambda: not outgoing.full, None if peer is None else ("process", peer[0]))
         self._room = trio.Semaphore(_MAX_IN_FLIGHT)
         self._in_flight: dict[int, trio.CancelScope | None] = {}  # {request id: what ends it, if it is a stream}
 
@@ -183,9 +192,18 @@ class _Connection:
             if isinstance(message, Cancel):  # takes no room: it is how a client makes some
                 await self._outgoing.put(_protocol.encode_result(id, self._cancel(message.request)))
                 continue
-            await self._room.acquire()
+            if not await self._has_room():
+                return
             self._in_flight[id] = trio.CancelScope() if isinstance(message, Stream) else None
             requests.start_soon(self._handle, id, request.verb, message)
+
+    async def _has_room(self) -> bool:
+        """Wait for room for a request; return False if the client, which is not read from meanwhile, has gone."""
+        while not _has_gone(self._stream.socket):
+            with trio.move_on_after(_GONE_SECONDS):
+                await self._room.acquire()
+                return True
+        return False
 
     def _cancel(self, id: int) -> bool:
         scope = self._in_flight.get(id)
@@ -197,13 +215,15 @@ class _Connection:
         """Answer a request, whatever comes of it."""
         scope = self._in_flight[id]
         try:
-            if isinstance(message, Stream):
-                assert scope is not None
-                with scope:
-                    await self._follow(id, message)
-                last = _protocol.encode_end(id)
-            else:
-                last = _protocol.encode_result(id, await self._backend.ask(message))
+            with self._lane.job().at_work():
+                if isinstance(message, Stream):
+                    assert scope is not None
+                    with scope:
+                        await self._follow(id, message)
+                    last = _protocol.encode_end(id)
+                else:
+                    await next_turn()
+                    last = await _protocol.encode_answer(id, await self._backend.ask(message))
         except TokenGateError as error:
             last = _protocol.encode_error(id, error)
         except BaseException as error:
@@ -220,6 +240,7 @@ class _Connection:
     async def _follow(self, id: int, stream: Stream) -> None:
         """Tell that the stream is open, and send what happens; what a slow reader has no room for is counted only."""
         lost = 0
+        await next_turn()
         async with self._backend.follow(stream) as items:
             await self._outgoing.put(_protocol.encode_result(id, True))
             async for item in items:
@@ -235,8 +256,10 @@ class _Connection:
         try:
             while lines := await self._outgoing.take():
                 for start in range(0, len(lines), _CHUNK):
+                    chunk = lines[start : start + _CHUNK]
                     with trio.fail_after(_PATIENCE):
-                        await self._stream.send_all(lines[start : start + _CHUNK])
+                        await self._stream.send_all(chunk)
+                    self._outgoing.written(len(chunk))
         except (trio.BrokenResourceError, trio.TooSlowError):
             connection.cancel()
 
@@ -286,11 +309,16 @@ class _Lines:
 
 
 class _Outgoing:
-    """The lines on their way to a client. Answers wait for room; items, which nobody waits for, have to look first."""
+    """The lines on their way to a client. Answers wait for room; items, which nobody waits for, have to look first.
 
-    def __init__(self) -> None:
+    Args:
+        on_room: called when there is room again.
+    """
+
+    def __init__(self, on_room: Callable[[], None]) -> None:
+        self._on_room = on_room
         self._lines: deque[bytes] = deque()
-        self._bytes = 0
+        self._bytes = 0  # not written yet
         self._closed = False
         self._writer = trio.lowlevel.ParkingLot()
         self._waiting = trio.lowlevel.ParkingLot()
@@ -310,14 +338,22 @@ class _Outgoing:
         self.add(line)
 
     async def take(self) -> bytes:
-        """Return all lines there are, once there are any; nothing when it is closed."""
+        """Return a long line, or some short ones, once there are any; nothing when it is closed."""
         while not self._lines and not self._closed:
             await self._writer.park()
-        taken = b"".join(self._lines)
-        self._lines.clear()
-        self._bytes = 0
-        self._waiting.unpark_all()
-        return taken
+        taken: list[bytes] = []
+        size = 0
+        while self._lines and (not taken or size + len(self._lines[0]) <= _CHUNK):
+            taken.append(self._lines.popleft())
+            size += len(taken[-1])
+        return taken[0] if len(taken) == 1 else b"".join(taken)
+
+    def written(self, size: int) -> None:
+        """Make room for as many bytes."""
+        was_full, self._bytes = self.full, self._bytes - size
+        if was_full and not self.full:
+            self._waiting.unpark_all()
+            self._on_room()
 
     def close(self) -> None:
         """Let the writer end when it has sent the rest."""
@@ -327,12 +363,25 @@ class _Outgoing:
 
 def _user_of(client: trio.socket.SocketType) -> int | None:
     """Return who has connected; None where that cannot be told, and the directory's mode has to do."""
+    peer = _peer_of(client)
+    return None if peer is None else peer[1]
+
+
+def _peer_of(client: trio.socket.SocketType) -> tuple[int, int] | None:
+    """Return the process that has connected, and its user; None where that cannot be told."""
     if not hasattr(socket, "SO_PEERCRED"):
         return None
     layout = "iII"  # pid, uid, gid
     found = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(layout))
-    user: int = struct.unpack(layout, found)[1]
-    return user
+    process, user, _group = struct.unpack(layout, found)
+    return process, user
+
+
+def _has_gone(client: trio.socket.SocketType) -> bool:
+    """Tell whether a client has closed its end, whatever of what it sent has not been read."""
+    poll = select.poll()
+    poll.register(client.fileno(), 0)  # asks for nothing but hang-ups and errors, which always come
+    return bool(poll.poll(0))
 
 
 def _remove(path: Path, ours: os.stat_result) -> None:

@@ -7,7 +7,6 @@ each has got. What was asked for goes on to be pursued after the answer (`_pursu
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from inspect import CO_COROUTINE
 from types import FunctionType, MappingProxyType
@@ -298,10 +297,3 @@ def _misfit(token: Token[Any], target: Place) -> str:
         kind = f"a {target.affinity} actor"
         return f"'{plain(call[0])}' of '{target.path}' is a coroutine function, which {kind} cannot await"
     return ""
-
-
-def chunks(tokens: Iterable[Token[Any]], size: int = 1_000) -> Iterable[tuple[Token[Any], ...]]:
-    """Return tokens in groups, between which others get their turn."""
-    iterator = iter(tokens)
-    while chunk := tuple(itertools.islice(iterator, size)):
-        yield chunk

@@ -15,6 +15,8 @@ from tokengate.control._exceptions import BadRequest
 from tokengate.control._outcomes import Pending
 from tokengate.control._pursuit import Pursuit
 from tokengate.control._selector import parse
+from tokengate.control._turns import in_turns, next_turn
+from tokengate.control._views import chunks
 
 if TYPE_CHECKING:
     from tokengate._gate import Gate
@@ -149,12 +151,14 @@ class TokenVerbs:
                     past = _outcomes.ended_lately(self._system)
                 found.append(token or (past or {}).get(id) or _outcomes.not_live(self._system, id))
                 if number % 1_000 == 999:
-                    await trio.lowlevel.checkpoint()
+                    await next_turn()
             return found
-        selector, now = parse(message.selector), self._system.clock()
-        for chunk in _steering.chunks(_looking.live_tokens(self._system), max(1, 1_000 // (1 + selector.terms))):
+        selector, size = parse(message.selector), 1_000
+        if len(self._system.live) > size:
+            await next_turn()  # the first one is every question's at once, which is too early for a list of so many
+        now = self._system.clock()
+        async for chunk in in_turns(chunks(_looking.live_tokens(self._system), max(1, size // (1 + selector.terms)))):
             found.extend(token for token in chunk if selector.matches(token, now))
-            await trio.lowlevel.checkpoint()
         return found
 
     async def _do(
@@ -181,7 +185,7 @@ class TokenVerbs:
         for number, token in enumerate(tokens):
             steps.append(token if isinstance(token, m.Outcome) else self._act(message, token, verb, act, guarded))
             if number % _AT_ONCE == _AT_ONCE - 1:
-                await trio.lowlevel.checkpoint()
+                await next_turn()
         return await _outcomes.settle(steps, wait)
 
     @staticmethod

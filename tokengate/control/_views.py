@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Final, TypeAlias
 
 import attrs
-import trio
 
 from actors import NO_TAGS, ActorPlace, Token
 from actors._ref import Told
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._selector import Selector, held_of, state_of, steps_of
+from tokengate.control._turns import in_turns, next_turn, take_long
 from tokengate.control._words import class_name, name_in_words, plain, size_if_known, value_if_shown
 from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
 
 MAX_ROWS: Final = 10_000  # of a page
-_CHUNK: Final = 1_000  # tokens to look at between two checkpoints, over the number of questions to each: a millisecond
-_ROWS: Final = 250  # rows to make between two checkpoints: as long
+_CHUNK: Final = 1_000  # tokens to look at in one turn, over the number of questions to each: a millisecond
+_ROWS: Final = 250  # rows to make in one turn: as long
 
 Key: TypeAlias = float | str
+_Entry: TypeAlias = tuple[Key, int, Token[Any]]
 
 # --- Rows ------------------------------------------------------------------------------------------------------------
 
@@ -105,8 +106,8 @@ async def page_of(
 ) -> TokenPage:
     """Return a part of the sorted list of the live tokens that a selector matches.
 
-    It is a checkpoint, and comes to another one every millisecond or so, however many tokens there are. Tokens that end
-    meanwhile are left out, and so a page may be shorter than it would have to be.
+    It waits for another turn every millisecond or so, however many tokens there are, and keeps some multiple of the
+    rows that are wanted. Tokens that end meanwhile are left out, and so a page may be shorter than it would have to be.
 
     Args:
         tokens: returns the live tokens.
@@ -124,25 +125,28 @@ async def page_of(
         raise BadRequest(f"limit is {_shown_number(limit)}; it must be an int from 0 to {MAX_ROWS}")
     if type(offset) is not int or offset < 0:
         raise BadRequest(f"offset is {_shown_number(offset)}; it must be an int of at least 0")
-    await trio.lowlevel.checkpoint()
+    if limit + offset > _CHUNK:
+        take_long()
+    await next_turn()
     found = tokens()
-    live, matching = len(found), 0
-    wanted = min(offset + limit, live)
-    # Chunks, each sorted and cut; the ids make the entries differ, so that tokens are never compared.
-    runs: list[list[tuple[Key, int, Token[Any]]]] = []
-    chunk = max(1, _CHUNK // (1 + selector.terms))
-    for start in range(0, live, chunk):
-        entries = _entries(islice(found, start, start + chunk), selector, order, now)
+    live = matching = 0
+    wanted = min(offset + limit, len(found))
+    # Sorted and cut, each more than twice as long as the next one; the ids make the entries differ, so that tokens are
+    # never compared.
+    runs: list[list[_Entry]] = []
+    async for chunk in in_turns(chunks(found, max(1, _CHUNK // (1 + selector.terms)))):
+        entries = _entries(chunk, selector, order, now)
+        live += len(chunk)
         matching += len(entries)
-        if runs and wanted <= _CHUNK:
-            entries += runs.pop()  # a small page takes one run, so that little is kept meanwhile
         entries.sort(reverse=order.reverse)
+        while runs and len(runs[-1]) <= 2 * len(entries):
+            entries = sorted(runs.pop() + entries, reverse=order.reverse)
         runs.append(entries[:wanted])
-        await trio.lowlevel.checkpoint()
+    del found
     merged = islice(heapq.merge(*runs, reverse=order.reverse), wanted)
     rows: list[TokenRow] = []
     at = 0
-    while some := [token for _, _, token in islice(merged, _ROWS)]:
+    async for some in in_turns(iter(lambda: [token for _, _, token in islice(merged, _ROWS)], [])):
         for token in some[max(0, offset - at) :]:
             row = row_of(token, now)
             if token._end is None:  # looked at after the row was made, so that it says nothing of an end
@@ -150,14 +154,19 @@ async def page_of(
             else:
                 matching -= 1
         at += len(some)
-        await trio.lowlevel.checkpoint()
     return TokenPage(tuple(rows), matching, live, offset)
 
 
-def _entries(
-    tokens: Iterable[Token[Any]], selector: Selector, order: Order, now: float
-) -> list[tuple[Key, int, Token[Any]]]:
+def chunks(tokens: list[Token[Any]], size: int = 1_000) -> Iterator[list[Token[Any]]]:
+    """Return tokens in groups, each for a turn; questions to the runtime itself are left out."""
+    for start in range(0, len(tokens), size):
+        yield [token for token in islice(tokens, start, start + size) if not token._place.serves_operators]
+
+
+def _entries(tokens: Iterable[Token[Any]], selector: Selector, order: Order, now: float) -> list[_Entry]:
     key, matches, sign = order.key, selector.matches, -1 if order.reverse else 1
+    if selector.all:
+        return [(key(token), sign * token.id, token) for token in tokens if token._end is None]
     return [(key(token), sign * token.id, token) for token in tokens if token._end is None and matches(token, now)]
 
 

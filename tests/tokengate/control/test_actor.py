@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from typing import Any
 
+import attrs
 import pytest
 import trio
-from doors import LIMIT, Door
+from doors import LIMIT, Door, opened_at_the_end
 from turners import Turner, cpu_operation
 
-from actors import ActorDead, Crash, TokenState
+from actors import ActorDead, Crash, TokenState, Visit
 from supervisors import ChildSpec
 from tokengate import CpuActor, Gate, TokenGateError, token
+from tokengate.control import find_gate
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 
@@ -293,6 +298,99 @@ def test_who_waits_for_an_answer_when_it_crashes_gets_an_error(gate: Gate, doors
     gate.system.find(CONTROL).signal(Crash(RuntimeError("a fault")))
     with pytest.raises(ActorDead, match="stopped before it answered"):
         waiting.get(timeout=LIMIT)
+
+
+# --- Clients that go -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def open_gate(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """A gate with a socket."""
+    monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    with Gate("open", threads=2, shutdown=LIMIT) as opened:
+        yield opened
+        opened.close(drain=False)
+
+
+def connected(gate: Gate, *questions: m.Message) -> socket.socket:
+    """Return the connection of a client that has asked, and reads nothing."""
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(find_gate(gate.name).path))
+    lines: list[object] = [{"hello": {"protocol": 1}}]
+    for number, question in enumerate(questions):
+        fields = {name: value for name, value in attrs.asdict(question).items() if value != ()}
+        lines.append({"id": number, "verb": m.verb_of(type(question)), "args": fields})
+    client.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    return client
+
+
+def jobs_of(gate: Gate) -> Any:
+    place: Any = gate.system.find(CONTROL)
+    return place.instance._jobs
+
+
+def test_what_a_client_has_asked_for_is_dropped_when_it_goes(open_gate: Gate, until: Until) -> None:
+    """A question that waits is no longer worked on, and those of others are."""
+
+    @token
+    def block(door: Door) -> None:
+        door.pass_through()
+
+    with opened_at_the_end() as doors:
+        door = doors()
+        sent = block.submit(door)
+        door.wait_reached()
+        question = m.Terminate(ids=(sent.id,), mode="cancel", wait=60.0)
+        with closing(connected(open_gate, *[question] * 32)), closing(connected(open_gate, question)) as other:
+            until(lambda: len(jobs_of(open_gate)) == 33)
+            other.close()
+            until(lambda: len(jobs_of(open_gate)) == 32)
+            assert not sent.done()
+        until(lambda: not jobs_of(open_gate))
+
+
+def test_what_had_not_begun_when_its_client_went_is_never_done(open_gate: Gate, until: Until) -> None:
+    """An actor that was busy is not changed later, for somebody who has given up."""
+
+    class Counter(CpuActor):
+        total = 0
+
+        def work(self, door: Door) -> None:
+            door.pass_through()
+
+    with opened_at_the_end() as doors:
+        door = doors()
+        ref = open_gate.spawn(Counter, name="counter")
+        proxy = ref.proxy()
+        working = proxy.work(door)
+        door.wait_reached()
+        place: Any = open_gate.system.find("counter")
+        with closing(connected(open_gate, m.SetState("counter", {"total": 7}, wait=60.0))):
+            until(lambda: any(isinstance(signal, Visit) for signal in place.mailbox.signals()))
+        until(lambda: not jobs_of(open_gate))
+        door.open()
+        working.result(LIMIT)
+
+        assert proxy.total.result(LIMIT) == 0
+
+
+def test_lists_of_clients_that_do_not_read_hold_up_nobody(open_gate: Gate, until: Until) -> None:
+    """The gate makes a list or two for each, and no more until these are written."""
+    nothing.submit().result(LIMIT)
+    open_gate.control.suspend("nothing")
+    place: Any = open_gate.system.find("operations/nothing")
+    place.mailbox.capacity = place.mailbox._limit = 30_000
+    for _ in range(3_000):
+        nothing.submit()
+    with ExitStack() as clients:
+        for _ in range(4):
+            clients.enter_context(closing(connected(open_gate, *[m.Tokens(limit=10_000)] * 32)))
+        until(lambda: len(jobs_of(open_gate)) > 100)
+
+        assert open_gate.control.info().state == "open"
+        assert len(open_gate.control.tokens(limit=10)) == 10
+        assert len(jobs_of(open_gate)) > 100  # each client has room for one answer, and the rest is not worked on
+    until(lambda: not jobs_of(open_gate))
 
 
 def test_a_fault_of_its_own_is_an_error_of_one_question(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import msgspec
 import pytest
+import trio
 
 from tokengate.control import _protocol
 from tokengate.control._exceptions import BadRequest, UnknownToken
@@ -203,11 +204,44 @@ def test_answers_and_items_with_text_that_utf_8_does_not_have_are_given_neverthe
 
 
 def test_an_answer_that_no_client_would_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names both sizes and the remedy."""
+    """It names the size that it may have and the remedy; of a long one, no more than that is made."""
     monkeypatch.setattr(_protocol, "MAX_ANSWER", 100)
 
-    with pytest.raises(BadRequest, match=r"has 2\d\d bytes, and may have 100; ask for less"):
-        _protocol.encode_result(1, "x" * 200)
+    with pytest.raises(BadRequest, match=r"has more than 100 bytes; ask for less"):
+        trio.run(_protocol.encode_answer, 1, "x" * 200)
+    with pytest.raises(BadRequest, match=r"has more than 100 bytes; ask for less"):
+        trio.run(_protocol.encode_answer, 1, (_ROW,) * 2_000)
+    assert trio.run(_protocol.encode_answer, 1, "x" * 78) == b'{"id":1,"result":"' + b"x" * 78 + b'"}\n'
+
+
+@pytest.mark.parametrize("many", [0, 1, 499, 500, 501, 1_000, 2_345])
+def test_an_answer_that_is_written_in_parts_is_the_same(many: int) -> None:
+    """Rows of a page, and an answer that is a tuple."""
+    rows = tuple(attrs.evolve(_ROW, id=number) for number in range(many))
+    for answer in (TokenPage(rows, many, 9_999, 0), rows):
+        line = trio.run(_protocol.encode_answer, 7, answer)
+        assert line == msgspec.json.encode({"id": 7, "result": answer}) + b"\n"
+
+
+def test_a_long_answer_is_written_in_several_turns() -> None:
+    """The loop is free for others between two of them."""
+    rounds = 0
+
+    async def main() -> None:
+        async def count() -> None:
+            nonlocal rounds
+            while True:
+                rounds += 1
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            await _protocol.encode_answer(7, TokenPage((_ROW,) * 10_000, 0, 0, 0))
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+    assert rounds >= 19
 
 
 @pytest.mark.parametrize(

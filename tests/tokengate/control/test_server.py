@@ -566,6 +566,51 @@ async def test_a_client_that_does_not_read_is_let_go(
     assert trio.current_time() - began_at == pytest.approx(10, abs=1.1)
 
 
+async def test_nothing_more_is_worked_on_while_an_answer_is_not_written(desk: FakeBackend, wire: Wire) -> None:
+    """A client that does not read costs the memory of the answers that were begun before it was known."""
+
+    async def give(message: Info) -> str:
+        await trio.lowlevel.checkpoint()
+        return "x" * 1_000_000
+
+    desk.answers[Info] = give
+    await wire.send({"id": 1, "verb": "info"})
+    await _until(lambda: len(desk.asked) == 1)
+    await trio.testing.wait_all_tasks_blocked()
+    await wire.send(*({"id": n, "verb": "info"} for n in range(2, 12)))
+    await trio.testing.wait_all_tasks_blocked()
+    asked = len(desk.asked)
+    answers = [await wire.receive() for _ in range(11)]
+
+    assert asked == 1
+    assert sorted(answer["id"] for answer in answers) == list(range(1, 12))
+
+
+async def test_a_client_with_32_requests_in_flight_that_goes_is_noticed(
+    desk: FakeBackend, connect: Connect, autojump_clock: Any
+) -> None:
+    """It is not read from then, whatever it has sent; what it asked for is taken back."""
+    cancelled = 0
+
+    async def wait(message: Describe) -> None:
+        nonlocal cancelled
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled += 1
+
+    desk.answers[Describe] = wait
+    wire = await connect()
+    await wire.send(*({"id": n, "verb": "describe", "args": {"token": n}} for n in range(100)))
+    await _until(lambda: len(desk.asked) == 32)
+    await wire.stream.aclose()
+    with trio.fail_after(3):
+        while cancelled < 32:
+            await trio.sleep(0.1)
+
+    assert len(desk.asked) == 32
+
+
 async def test_a_client_that_reads_slowly_gets_all_of_it(desk: FakeBackend, wire: Wire, autojump_clock: Any) -> None:
     """Time counts from chunk to chunk, not for the whole answer."""
 

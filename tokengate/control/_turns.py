@@ -1,0 +1,210 @@
+"""Turns: short pieces of work for clients, of which the system loop does one at a time.
+
+A question about very many tokens is worked on in pieces of a millisecond. The loop, on which supervisors and timers
+run as well, does one piece in every other round, however many clients ask. The next turn goes to the client that has
+had fewest of the latest ones, so a single `info` does not wait for the lists of others; questions that are known to
+take long come after the others. But one turn in four goes to whoever has waited longest. Among the questions of one
+connection those come first that have had no turn yet; then the oldest, so that its long answers are made one after the
+other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, Generic, Self, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+# The latest turns, by which clients are compared: some ten seconds of work.
+_LATEST: Final = 8_192
+# One in so many turns is for the lane that has waited longest.
+_FOR_OLDEST: Final = 4
+
+
+class Turns:
+    """Gives turns, one in every other round of the loop; it is used on that loop only."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Lane, None] = {}  # those with jobs that wait, the one first that has waited longest
+        self._latest: deque[object] = deque()  # the clients that had them
+        self._had: Counter[object] = Counter()  # {client: its part of the latest turns}
+        self._giving = False
+        self._given = 0
+
+    def lane(self, is_open: Callable[[], bool] = lambda: True, client: object = None) -> Lane:
+        """Return a new lane.
+
+        Args:
+            is_open: tells whether it may have turns; after a change from False to True, `look` must be called.
+            client: whose it is, which may have several; None makes it one of a client of its own.
+        """
+        return Lane(self, is_open, object() if client is None else client)
+
+    def look(self) -> None:
+        """Go on giving turns if any job of an open lane waits for one."""
+        if not self._giving and self._next_lane() is not None:
+            self._give_on()
+
+    async def _wait(self, job: Job) -> None:
+        lane = job.lane
+        if not self._giving and lane.is_open():  # nobody has had a turn in this round
+            self._note(lane)
+            self._give_on()
+            if job.begun:
+                await trio.lowlevel.checkpoint()
+            return
+        lane.waiting[job] = trio.lowlevel.current_task()
+        self._lanes[lane] = None
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._take_out(job)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _give_on(self) -> None:
+        self._giving = True
+        trio.lowlevel.spawn_system_task(self._give, name="turns of control")
+
+    async def _give(self) -> None:
+        try:
+            await trio.lowlevel.checkpoint()  # the turn of whoever found nobody waiting
+            while (lane := self._next_lane()) is not None:
+                self._note(lane)
+                trio.lowlevel.reschedule(self._take_out(lane.next_job()))
+                # In the next round the job works, before or after this task runs; from then on it may wait again.
+                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
+        finally:
+            self._giving = False
+
+    def _next_lane(self) -> Lane | None:
+        lanes = (lane for lane in self._lanes if lane.is_open())
+        if self._given % _FOR_OLDEST == 0:
+            return next(lanes, None)
+        return min(lanes, key=lambda lane: (lane.next_job().long, self._had[lane.client]), default=None)
+
+    def _note(self, lane: Lane) -> None:
+        # To the end of the line, so that lanes which have had as many turns take them one after the other.
+        if lane in self._lanes:
+            del self._lanes[lane]
+            self._lanes[lane] = None
+        self._given += 1
+        self._latest.append(lane.client)
+        self._had[lane.client] += 1
+        if len(self._latest) > _LATEST:
+            first = self._latest.popleft()
+            self._had[first] -= 1
+            if not self._had[first]:
+                del self._had[first]
+
+    def _take_out(self, job: Job) -> trio.lowlevel.Task:
+        lane = job.lane
+        task = lane.waiting.pop(job)
+        if not lane.waiting:
+            del self._lanes[lane]
+        return task
+
+
+class Lane:
+    """The jobs of one connection; made by `Turns.lane`."""
+
+    __slots__ = ("_jobs", "client", "is_open", "turns", "waiting")
+
+    def __init__(self, turns: Turns, is_open: Callable[[], bool], client: object) -> None:
+        self.turns = turns
+        self.client = client
+        self.is_open = is_open
+        self.waiting: dict[Job, trio.lowlevel.Task] = {}
+        self._jobs = 0
+
+    def job(self) -> Job:
+        """Return a new job, the youngest."""
+        self._jobs += 1
+        return Job(self, self._jobs)
+
+    def next_job(self) -> Job:
+        """Return the job that has the next turn of the lane; one must be waiting."""
+        return min(self.waiting, key=lambda job: (job.begun, job.long, job.number))
+
+
+class Job:
+    """What is to be done for one question.
+
+    Attributes:
+        lane: of the connection that it came by.
+        number: orders the jobs of a lane by age.
+        begun: whether it has had a turn.
+        long: whether it is known to take many turns and much memory.
+        scope: of the task that answers; cancelled when nobody waits for the answer any more.
+    """
+
+    def __init__(self, lane: Lane, number: int) -> None:
+        self.lane = lane
+        self.number = number
+        self.begun = self.long = False
+        self.scope = trio.CancelScope()
+
+    async def turn(self) -> None:
+        """Wait for a turn, which lasts until the task waits again for whatever it may be.
+
+        It is a checkpoint, but for the first turn, which may come at once.
+        """
+        await self.lane.turns._wait(self)
+        self.begun = True
+
+    @contextmanager
+    def at_work(self) -> Generator[None, Any, None]:
+        """Have `next_turn` in this task be about this job."""
+        token = _job.set(self)
+        try:
+            yield
+        finally:
+            _job.reset(token)
+
+
+_job: ContextVar[Job | None] = ContextVar("job of control", default=None)
+
+
+def job_at_work() -> Job | None:
+    """Return the job of this task."""
+    return _job.get()
+
+
+def take_long() -> None:
+    """Tell that the job of this task will take many turns."""
+    if (job := _job.get()) is not None:
+        job.long = True
+
+
+async def next_turn() -> None:
+    """Let others have theirs, and wait for the next turn of the job of this task; without one, be a checkpoint."""
+    job = _job.get()
+    if job is None:
+        await trio.lowlevel.checkpoint()
+    else:
+        await job.turn()
+
+
+class in_turns(Generic[T]):  # noqa: N801  # it is used like a function
+    """Iterate over pieces of work, the first in this turn, and each other one in a turn of its own."""
+
+    def __init__(self, pieces: Iterable[T]) -> None:
+        self._pieces = iter(pieces)
+        self._begun = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        for piece in self._pieces:
+            if self._begun:
+                await next_turn()
+            self._begun = True
+            return piece
+        raise StopAsyncIteration
