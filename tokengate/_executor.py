@@ -170,7 +170,8 @@ class GateExecutor(concurrent.futures.Executor):
         self._close_if_done()
 
     def _close_if_done(self) -> None:
-        if self._shut and not self._futures:
+        # One whose submit was interrupted may have no callback, and so has not been discarded.
+        if self._shut and all(future.token.done() for future in list(self._futures)):
             self._place.close()
 
 
