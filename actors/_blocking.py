@@ -67,14 +67,12 @@ def current_turn() -> Place | None:
     return _local.turns[-1][0] if _local.turns else None
 
 
-def turns_of(place: Place) -> int:
-    """Return how many turns of `place` the current thread is in."""
-    return sum(its is place and drainer.at_work for its, drainer in _local.turns)
-
-
-def depth_of_turns() -> int:
-    """Return how many turns the current thread is in, one within the other."""
-    return len(_local.turns)
+def nesting(place: Place) -> tuple[int, int]:
+    """Return how many turns the current thread is in, one within the other, and how many of these are of `place`."""
+    turns = _local.turns
+    if not turns:
+        return 0, 0
+    return len(turns), sum(its is place and drainer.at_work for its, drainer in turns)
 
 
 @contextmanager

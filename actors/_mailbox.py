@@ -149,6 +149,7 @@ class Mailbox:
         "_wake",
         "_why_closed",
         "_zero",
+        "active",
         "capacity",
         "concurrency",
         "overflow",
@@ -173,6 +174,7 @@ class Mailbox:
         self.capacity = capacity
         self.overflow = overflow
         self.concurrency = concurrency
+        self.active = 0  # drainers at work, without those that wait for another token; follows from the next two
         self._drainers: set[Drainer] = set()  # those that are at work, or were called
         self._lent: set[object] = set()  # why turns of these are given away: waiting tokens, or drainers
         self._owner = owner
@@ -612,6 +614,7 @@ class Mailbox:
                 self._lanes.recover()
             over = [why for why in self._lent if getattr(why, "_done", False)]
             self._lent.difference_update(over)
+            self._set_flags()
             while self._missing() is not None:
                 pass  # each is entered, and so among those that the caller wakes
             return list(self._drainers)
@@ -634,11 +637,6 @@ class Mailbox:
     @property
     def closed(self) -> bool:
         return self._closed
-
-    @property
-    def active(self) -> int:
-        """How many drainers are at work, without those that wait for another token."""
-        return len(self._drainers) - len(self._lent)
 
     @property
     def size(self) -> int:
@@ -761,13 +759,14 @@ class Mailbox:
         return len(self._zero) + self._lanes.others + self.capacity - self._limit
 
     def _set_flags(self) -> None:
-        self._idle = self.active < self.concurrency and not self._suspended
+        self.active = active = len(self._drainers) - len(self._lent)
+        self._idle = active < self.concurrency and not self._suspended
         self._plain = not (
             self._suspended
             or self._control
             or self._senders
             or self._lanes.others
-            or self.active > self.concurrency
+            or active > self.concurrency
             or self._let
             or self._throttles is not None
         )
@@ -880,11 +879,12 @@ class Mailbox:
         drainer.at_work = False
         self._drainers.discard(drainer)
         self._lent.discard(drainer)
+        self.active = len(self._drainers) - len(self._lent)
 
     def _missing(self) -> Drainer | None:
         """Return one more drainer, which was entered just now and is to be woken, if one is missing."""
         self._idle = True  # before the look: a put that comes after the look calls a drainer itself
-        if self.active < self.concurrency and (
+        if len(self._drainers) - len(self._lent) < self.concurrency and (
             self._control or ((self._zero or self._lanes.others or self._let) and not self._suspended)
         ):
             return self._enter(self._new_drainer())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from actors._blocking import begin_turn, depth_of_turns, end_turn, turns_of
+from actors._blocking import begin_turn, end_turn, nesting
 from actors._checkpoint import checkpoint
 from actors._controls import Controls
 from actors._cpu_drain import CpuDrain
@@ -109,12 +109,14 @@ class OperationPlace(Place):
         Returns:
             the turn, which the caller runs at once; None when the token is to be queued.
         """
-        if self.system.intake_closed or self.affinity == "process" or depth_of_turns() >= _MAX_DEPTH:
+        affinity = self.affinity
+        if self.system.intake_closed or affinity == "process":
             return None
-        if self.affinity == "io" and not self.system.io_host.on_loop():
+        if affinity == "io" and not self.system.io_host.on_loop():
             return None
+        depth, inside = nesting(self)
         turn = Turn(self, token)
-        return turn if self.mailbox.try_enter(turn, turns_of(self)) else None
+        return turn if depth < _MAX_DEPTH and self.mailbox.try_enter(turn, inside) else None
 
     def recover(self) -> None:
         drainers = self.mailbox.recover()
@@ -148,7 +150,7 @@ class Turn(Drainer):
     __slots__ = ("_enter", "_overdue", "_place", "_waiter", "token")
 
     def __init__(self, place: OperationPlace, token: Token[Any]) -> None:
-        super().__init__()
+        self.at_work = False  # until it is entered
         self._place = place
         self._enter: Callable[..., Any] = _enter_generator if place.generator else enter
         self._overdue = False  # whether a look found it after its end

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import trio
 
-from actors._blocking import blocking, turns_of
+from actors._blocking import blocking, nesting
 from actors._controls import Controls
 from actors._exceptions import ActorDead, MailboxFull, TokenRejected
 from actors._lifecycle import TokenState
@@ -260,7 +260,7 @@ class Place(abc.ABC):
     def runs_this_code(self) -> bool:
         """Tell whether the calling code is this place's own, so that it cannot wait for the place."""
         inside = current_token()
-        return turns_of(self) > 0 or (inside is not None and inside._place is self)
+        return nesting(self)[1] > 0 or (inside is not None and inside._place is self)
 
     def _from_within(self) -> bool:
         return self.mailbox.concurrency == 1 and self.runs_this_code()
