@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
@@ -20,6 +22,9 @@ from actors._run_queue import look_around
 T = TypeVar("T")
 
 _logger = logging.getLogger("tokengate.actors")
+
+# Seconds after which a thread that waits for an outcome looks for itself.
+_LOOK_UP = 1.0
 
 # Guards what happens once per reply and only when somebody waits; the hot path never takes it.
 _rare = threading.Lock()
@@ -149,15 +154,23 @@ class Reply(Generic[T]):
 
     def _run_callbacks(self) -> None:
         callbacks = self._callbacks
+        interrupt: KeyboardInterrupt | None = None
         while callbacks:
             try:
                 callback = callbacks.pop(0)
             except IndexError:
-                return
+                break  # another thread was faster
             try:
                 callback(self)
-            except BaseException:
-                _logger.exception("a done callback of %s raised", self._describe())
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                    interrupt = error  # it is meant for the program, not for the callback
+                    if isinstance(callback, _TrioWaiter):
+                        callback(self)  # to wake the task twice is to wake it once
+                else:
+                    _logger.exception("a done callback of %s raised", self._describe())
+        if interrupt is not None:
+            raise interrupt
 
     def _discard_callback(self, fn: Callable[[Self], object]) -> None:
         try:
@@ -182,10 +195,14 @@ class Reply(Generic[T]):
             arrived.release()
 
         self.add_done_callback(arrive)
-        limit = -1.0 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+        limit = math.inf if timeout is None else max(timeout, 0.0)
         try:
+            end = time.monotonic() + limit
             with blocking(paused=paused):
-                arrived.acquire(timeout=limit)
+                # It looks for itself now and then: the thread that had to wake it may have been interrupted.
+                while not self._done and not arrived.acquire(timeout=max(0.0, min(end - time.monotonic(), _LOOK_UP))):
+                    if time.monotonic() >= end:
+                        break
         finally:
             self._discard_callback(arrive)
         if not self._done:

@@ -295,18 +295,17 @@ class ActorSystem(Observed):
             del self._places[place.path]
             if isinstance(place, ActorPlace):
                 above = _above(place.path)
-                siblings = self._below[above]
-                del siblings[place.path]
+                siblings = self._below.get(above, {})
+                siblings.pop(place.path, None)  # it is not there if its registration was interrupted
                 if not siblings:
-                    del self._below[above]
+                    self._below.pop(above, None)
 
     def _register(self, place: Place) -> None:
         with self._lock:
             if place.path in self._places:
                 raise NameTaken(f"'{self.name}' has an actor called '{place.path}' already; choose another name")
-            self._places[place.path] = place
-            if isinstance(place, ActorPlace):
-                self._below.setdefault(_above(place.path), {})[place.path] = place
+            siblings = self._below.setdefault(_above(place.path), {}) if isinstance(place, ActorPlace) else {}
+            self._places[place.path] = siblings[place.path] = place  # type: ignore[assignment]
         if self.throttles:  # after it can be found: one that comes at the same moment is seen here, or sees the place
             self._govern(place)
 

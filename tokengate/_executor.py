@@ -36,7 +36,7 @@ class TokenFuture(concurrent.futures.Future[T]):
         super().__init__()
         self.token = token
         self._cancel_wanted = False
-        self._settling = threading.Lock()  # taken once, by whoever takes over the outcome
+        self._settling = threading.RLock()  # callbacks may ask for the outcome
 
     def __copy__(self) -> Self:
         """Return this very future, as a copy of a token is that token."""
@@ -72,9 +72,14 @@ class TokenFuture(concurrent.futures.Future[T]):
         return super().exception()
 
     def settle(self) -> None:
-        """Take over the outcome of the token, which has ended, unless somebody does already."""
-        if not self._settling.acquire(blocking=False):
+        """Take over the outcome of the token, which has ended, unless another thread has; once more if interrupted."""
+        if self.done():
             return
+        with self._settling:
+            if not self.done():
+                self._take_over()
+
+    def _take_over(self) -> None:
         token = self.token
         error = token.exception()
         if error is None:

@@ -162,12 +162,14 @@ class Gate:
         """
         if trio.lowlevel.in_trio_run():
             raise WouldBlock(f"opening gate '{self.name}' would block this trio loop; use 'async with'")
-        self._claim_opening()
         try:
+            self._claim_opening()
             self._system.open()
             self._make_own_root().start().result()
             self._make_root().start().result()
             self._state = "open"
+        except GateState:
+            raise
         except BaseException:
             self._closing.wait(bool, lambda: self._end(0.0))
             raise
@@ -262,13 +264,15 @@ class Gate:
             raise NeedsTrio(
                 f"'async with' of gate '{self.name}' is for trio; under asyncio use 'with', and await tokens"
             )
-        self._claim_opening()
         try:
+            self._claim_opening()
             await self._system.io_host.attach()
             await _in_thread(self._system.open)
             await self._make_own_root().start()
             await self._make_root().start()
             self._state = "open"
+        except GateState:
+            raise
         except BaseException:
             with trio.CancelScope(shield=True):
                 if self._root is not None:  # cancelled, or a child did not start
@@ -309,7 +313,7 @@ class Gate:
             if self._state != "new":
                 raise GateState(f"gate '{self.name}' is {self._state}; a gate opens once, make a new one")
             self._state = "opening"
-        _switch_interval.want(self._switch_interval)
+        _switch_interval.want(self, self._switch_interval)
 
     def _make_own_root(self) -> ActorPlace:
         self._opened_at = self._system.clock()
@@ -357,7 +361,7 @@ class Gate:
             abandoned = self._system.close(seconds, self._closing.waiters)
             threads = "cut short" if abandoned else "done"
         finally:
-            _switch_interval.release(self._switch_interval)
+            _switch_interval.release(self)
             if self in _current.open_gates:
                 _current.open_gates.remove(self)
             now = time.monotonic()

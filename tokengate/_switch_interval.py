@@ -10,24 +10,27 @@ import sys
 import threading
 
 _lock = threading.Lock()
-_wanted: list[float] = []  # by the open gates
+_wanted: dict[object, float] = {}  # {open gate: what it wants}
 _before: list[float] = []  # what it was before the first of them; empty when none is open
 
 
-def want(seconds: float) -> None:
+def want(gate: object, seconds: float) -> None:
     """Ask for an interval of at most `seconds`."""
     with _lock:
         if not _before:
             _before.append(sys.getswitchinterval())
-        _wanted.append(seconds)
-        sys.setswitchinterval(min(_wanted))
+        _wanted[gate] = seconds
+        sys.setswitchinterval(min(_wanted.values()))
 
 
-def release(seconds: float) -> None:
-    """Take back one `want(seconds)`."""
+def release(gate: object) -> None:
+    """Take back the `want` of a gate, if it has got so far."""
     with _lock:
-        _wanted.remove(seconds)
-        sys.setswitchinterval(min(_wanted) if _wanted else _before.pop())
+        _wanted.pop(gate, None)
+        if _wanted:
+            sys.setswitchinterval(min(_wanted.values()))
+        elif _before:
+            sys.setswitchinterval(_before.pop())
 
 
 def forget() -> None:
