@@ -89,6 +89,7 @@ from actors._task_actor import TaskActor
 from actors._throttles import Throttle
 from actors._timers import ReceiveTimeout, Timer
 from actors._token import NO_TAGS, Token, current_token
+from actors._trio_host import TrioHost
 from actors._watchdog import LoopBlocked
 from actors._worker import ProcessFigures, Worker
 from actors._worker_pool import ProcessPool, ProcessStatistics
@@ -170,6 +171,7 @@ __all__ = [
     "TokenRejected",
     "TokenState",
     "TokenTerminated",
+    "TrioHost",
     "UnknownActor",
     "Visit",
     "WaitTimeout",

@@ -101,6 +101,11 @@ class TrioHost:
         self._pending.clear()
         self._ended.set()
 
+    @property
+    def runs(self) -> bool:
+        """Whether the loop calls what it is given."""
+        return self._loop is not None
+
     def on_loop(self) -> bool:
         """Tell whether this code runs on the loop."""
         return threading.get_ident() == self._ident and trio.lowlevel.in_trio_run()

@@ -146,7 +146,7 @@ class Gate:
         self._gave_up = False
         self._stop_request = Mark(self._system.system_host.call_soon)
         self._shutdown = Shutdown(self._system)
-        self._closing = Closing(f"{name}-closing")
+        self._closing = Closing(f"{name}-closing", self._system.system_host)
         self._report: ShutdownReport | None = None
         self._terminated_before = 0  # tokens that were terminated before closing began
 
@@ -202,8 +202,7 @@ class Gate:
                 try:
                     if interrupted is not None:
                         self.hurry()
-                    self._closing.begin(lambda: self._close(timeout, drain))
-                    await self._closing.wait_async()
+                    await self._closing.wait_async(lambda: self._close(timeout, drain))
                 except KeyboardInterrupt as error:
                     interrupted = error
         if interrupted is not None:
@@ -277,8 +276,7 @@ class Gate:
             with trio.CancelScope(shield=True):
                 if self._root is not None:  # cancelled, or a child did not start
                     await self._shutdown.begin([self._root], self.shutdown, drain=False).wait()
-                self._closing.begin(lambda: self._end(0.0))
-                await self._closing.wait_async()
+                await self._closing.wait_async(lambda: self._end(0.0))
             raise
         _current.enter(self)
         return self
