@@ -78,7 +78,12 @@ def occupied(bench: Bench, send: Callable[[int, Door], Token[Any]]) -> Iterator[
 
 
 def insist(bench: Bench, undo: Callable[[], Any], undone: Callable[[], bool]) -> None:
-    """Undo what control may still be about to do, until it is undone."""
+    """Undo what control may still be about to do, until it is undone.
+
+    Questions that are under way at once are answered in no order, so the interrupted one comes to its end first.
+    """
+    live = bench.gate.system.live
+    it.eventually(lambda: not any(one.serves_operators for one in list(live.values())), bench.limit)
     for _ in range(3):
         it.in_thread(undo, bench.limit)
         if it.eventually(undone, 0.05):
