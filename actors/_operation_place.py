@@ -17,7 +17,6 @@ from actors._limits import NO_LIMITS, Limits
 from actors._mailbox import DEFAULT_CAPACITY, Drainer, Overflow
 from actors._operation_drain import OperationDrain
 from actors._place import Drain, Place
-from actors._recovery import locals_of_threads
 from actors._step import after_step, enter
 from actors._token import Token, _current
 from actors._waits_for import begin_wait, end_wait
@@ -118,13 +117,6 @@ class OperationPlace(Place):
         turn = Turn(self, token)
         return turn if depth < _MAX_DEPTH and self.mailbox.try_enter(turn, inside) else None
 
-    def recover(self) -> None:
-        drainers = self.mailbox.recover()
-        for turn in drainers:
-            if isinstance(turn, Turn):
-                turn.recover()
-        self.drain.recover(drainers)
-
     def close(self) -> None:
         """End what is queued and accept no more."""
         self.system.forget(self)
@@ -147,13 +139,12 @@ class Turn(Drainer):
         token: the call.
     """
 
-    __slots__ = ("_enter", "_overdue", "_place", "_waiter", "token")
+    __slots__ = ("_enter", "_place", "_waiter", "token")
 
     def __init__(self, place: OperationPlace, token: Token[Any]) -> None:
         self.at_work = False  # until it is entered
         self._place = place
         self._enter: Callable[..., Any] = _enter_generator if place.generator else enter
-        self._overdue = False  # whether a look found it after its end
         self._waiter = _current.get()  # the token within whose step the call is made
         self.token = token
 
@@ -192,15 +183,10 @@ class Turn(Drainer):
             if token._done:  # else this was interrupted just now, and recovery does the rest
                 self._place.mailbox.dismiss(self)
 
-    def recover(self) -> None:
-        """End the turn, and its token, if the call is no longer there since it was interrupted; on any thread."""
-        if any(held is self for held in locals_of_threads()):
-            self._overdue = False
-        elif not self._overdue:
-            self._overdue = True  # it may be on its way from one frame to the next
-        else:
-            self.token._terminate("its caller was interrupted by an exception of a signal handler")
-            self._place.mailbox.dismiss(self)
+    def give_up(self) -> None:
+        """End the turn, and its token, of a call that is no longer there since it was interrupted; on any thread."""
+        self.token._terminate("its caller was interrupted by an exception of a signal handler")
+        self._place.mailbox.dismiss(self)
 
 
 def _enter_generator(token: Token[Any], call: Callable[..., Any]) -> Any:

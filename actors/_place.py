@@ -282,9 +282,11 @@ class Place(abc.ABC):
 
     # For recovery, on the system loop
 
-    def recover(self) -> None:
-        """See to what an interrupted sender has left undone here."""
-        self.drain.recover(self.mailbox.recover())
+    def recover(self) -> list[Drainer]:
+        """See to what an interrupted sender has left undone here; return the drainers that are entered."""
+        drainers = self.mailbox.recover()
+        self.drain.recover(drainers)
+        return drainers
 
     # For operators, on the system loop
 

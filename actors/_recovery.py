@@ -24,6 +24,7 @@ import trio
 
 from actors._exceptions import TokenRejected
 from actors._lifecycle import TokenState
+from actors._operation_place import Turn
 from actors._reply import Reply
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _IDLE_LOOK: Final = 0.25
 # Places that are looked at at once.
 _PLACES_AT_ONCE: Final = 500
 
-# Part of the time that looks at all tokens may take.
+# Part of the time that looks at the stacks of all threads, and at all tokens, may take.
 _SHARE: Final = 0.01
 
 _HERE: Final = str(Path(__file__).parent) + os.sep
@@ -91,6 +92,8 @@ class Recovery:
         self._system = system
         self._endings: list[Any] = []  # those that were being written at the latest look
         self._suspects: set[Token[Any]] = set()  # tokens that were nowhere at the latest look at all
+        self._turns: set[Turn] = set()  # turns of direct calls that were seen since the latest look at these
+        self._overdue: set[Turn] = set()  # of these, turns that no thread was in
         self._unseen: list[Place] = []  # places that the present round has not come to
         self._look_at_all_at = 0.0  # in seconds of time.monotonic
 
@@ -118,9 +121,11 @@ class Recovery:
         self._look_at_places()
         now = time.monotonic()
         if now >= self._look_at_all_at:
+            used = time.thread_time()
+            self._look_at_turns()
             self._look_at_tokens()
-            seconds = time.monotonic() - now
-            self._look_at_all_at = now + max(2 * _LOOK, seconds / _SHARE)
+            used = time.thread_time() - used
+            self._look_at_all_at = now + max(2 * _LOOK, used / _SHARE)
 
     def _write_endings(self) -> None:
         """Complete the ends of tokens that were begun before the latest look, by code that runs no longer."""
@@ -139,7 +144,17 @@ class Recovery:
         if not self._unseen:
             self._unseen = self._system.places()
         for _ in range(min(len(self._unseen), _PLACES_AT_ONCE)):
-            self._unseen.pop().recover()
+            self._turns.update(one for one in self._unseen.pop().recover() if isinstance(one, Turn))
+
+    def _look_at_turns(self) -> None:
+        """Find the turns of direct calls that no thread is in, and end them."""
+        turns = {turn for turn in self._turns if turn.at_work}
+        self._turns.clear()
+        held = {id(value) for value in locals_of_threads()} if turns else set()
+        overdue = {turn for turn in turns if id(turn) not in held}
+        for turn in overdue & self._overdue:
+            turn.give_up()
+        self._overdue = overdue
 
     def _look_at_tokens(self) -> None:
         """Find the tokens that no sender, mailbox or drainer has, and end them."""
