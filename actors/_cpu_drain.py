@@ -56,10 +56,8 @@ class CpuDrain:
         slot.send()
 
     def recover(self, drainers: Iterable[Drainer]) -> None:
-        unsent = [slot for slot in drainers if isinstance(slot, CpuSlot) and slot.waits_for_thread]
-        queued = set(self.dispatcher.waiting()) if unsent else ()
-        for slot in unsent:
-            if slot not in queued:
+        for slot in drainers:
+            if isinstance(slot, CpuSlot) and slot.waits_for_thread and slot not in self.dispatcher.queued:
                 slot.send()
 
     def control_arrived(self, _signal: Signal, /) -> None:

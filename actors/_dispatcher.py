@@ -62,14 +62,6 @@ def join_threads(
     return sorted(thread.name for thread in threads if thread.is_alive())
 
 
-def start_again(thread: threading.Thread) -> None:
-    """Start a thread whose start was interrupted, if it has not begun after all."""
-    try:
-        thread.start()
-    except RuntimeError:
-        pass  # it has
-
-
 class CpuThread(threading.Thread):
     """A thread of a dispatcher.
 
@@ -126,6 +118,7 @@ class Dispatcher:
         self._abandoned: set[CpuThread] = set()
         self._started = 0
         self._closing = False
+        self.queued: Collection[Runnable] = ()  # what waited for a thread when recovery looked last
         self.watched = False  # whether somebody looks for stalled threads
         self.watch: Callable[[], object] = bool  # called when work comes and nobody does
 
@@ -213,12 +206,14 @@ class Dispatcher:
             self._fill(self.size + len(self._queue))
 
     def recover(self) -> None:
-        """Start each thread that was not, and wake one for what is queued: a sender may have been interrupted."""
-        with self._lock:
-            unstarted = [thread for thread in self._threads if thread.ident is None]
-        for thread in unstarted:
-            start_again(thread)
+        """Wake a thread for what is queued, since a sender may have been interrupted, and take note of what that is."""
         self._queue.recover()
+        self.queued = set(self.waiting())
+
+    def unstarted(self) -> list[threading.Thread]:
+        """Return the threads that have not begun, and whose start is not under way, unless it was interrupted."""
+        with self._lock:
+            return [thread for thread in self._threads if thread.ident is None]
 
     def statistics(self) -> DispatcherStatistics:
         """Return the figures of this moment."""

@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from actors._cpu_drain import CpuDrain
-from actors._dispatcher import join_threads, start_again
+from actors._dispatcher import join_threads
 from actors._run_queue import RunQueue
 
 if TYPE_CHECKING:
@@ -39,12 +39,10 @@ class PinnedThreads:
         with self._lock:
             self._of.pop(thread, None)
 
-    def recover(self) -> None:
-        """See to it that each thread runs that is to."""
+    def dispatchers(self) -> set[PinnedDispatcher]:
+        """Return those that have threads."""
         with self._lock:
-            dispatchers = {*self._of.values()}
-        for dispatcher in dispatchers:
-            dispatcher.recover()
+            return {*self._of.values()}
 
     def close(self, deadline: float, waiters: Collection[threading.Thread] = ()) -> list[str]:
         """Let the threads finish what they do and go.
@@ -96,12 +94,19 @@ class PinnedDispatcher:
         """Return the runnables that wait for the thread, the first to run first."""
         return [one for one in self._queue.items() if one is not None]
 
+    @property
+    def queued(self) -> Collection[Runnable]:
+        """What waits for the thread."""
+        return self.waiting()
+
     def recover(self) -> None:
-        """See to it that the thread runs and is awake, if a sender was interrupted as it began it."""
-        thread = self._thread
-        if thread is not None and thread.ident is None:
-            start_again(thread)
+        """Wake the thread for what is queued, since a sender may have been interrupted before it did."""
         self._queue.recover()
+
+    def unstarted(self) -> list[threading.Thread]:
+        """Return the thread, if it has not begun and its start is not under way, unless that was interrupted."""
+        with self._lock:
+            return [self._thread] if self._thread is not None and self._thread.ident is None else []
 
     def abandon(self, thread: threading.Thread) -> None:
         """Leave a thread that cannot be ended to its code; it runs nothing else any more."""

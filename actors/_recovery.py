@@ -28,6 +28,8 @@ from actors._operation_place import Turn
 from actors._reply import Reply
 
 if TYPE_CHECKING:
+    from actors._dispatcher import Dispatcher
+    from actors._pinned_dispatcher import PinnedDispatcher
     from actors._place import Place
     from actors._system import ActorSystem
     from actors._token import Token
@@ -90,6 +92,7 @@ class Recovery:
 
     def __init__(self, system: ActorSystem) -> None:
         self._system = system
+        self._unstarted: list[threading.Thread] = []  # threads that had not begun at the latest look
         self._endings: list[Any] = []  # those that were being written at the latest look
         self._suspects: set[Token[Any]] = set()  # tokens that were nowhere at the latest look at all
         self._turns: set[Turn] = set()  # turns of direct calls that were seen since the latest look at these
@@ -114,8 +117,10 @@ class Recovery:
         system = self._system
         for host in (system.system_host, system.io_host):
             host.recover()
-        system.dispatcher.recover()
-        system.pinned.recover()
+        dispatchers: list[Dispatcher | PinnedDispatcher] = [system.dispatcher, *system.pinned.dispatchers()]
+        for dispatcher in dispatchers:
+            dispatcher.recover()
+        self._start_threads([thread for one in dispatchers for thread in one.unstarted()])
         system.processes.recover()
         self._write_endings()
         self._look_at_places()
@@ -126,6 +131,16 @@ class Recovery:
             self._look_at_tokens()
             used = time.thread_time() - used
             self._look_at_all_at = now + max(2 * _LOOK, used / _SHARE)
+
+    def _start_threads(self, unstarted: list[threading.Thread]) -> None:
+        """Start the threads that had not begun at the latest look either."""
+        for thread in unstarted:
+            if thread in self._unstarted:
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    _logger.warning("%s could not be started: %s", thread.name, error)
+        self._unstarted = unstarted
 
     def _write_endings(self) -> None:
         """Complete the ends of tokens that were begun before the latest look, by code that runs no longer."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors import ActorSystem, OperationPlace, Token, TokenState
+from actors import ActorSystem, CpuActor, OperationPlace, Token, TokenState
 from actors._mailbox import Drainer
 from actors._recovery import Recovery
 from actors._run_queue import RunQueue
@@ -204,6 +204,57 @@ def test_an_item_whose_thread_was_not_woken_is_taken(until: Until) -> None:
     thread.join(LIMIT)
 
     assert taken == [7]
+
+
+class Pinned(CpuActor):
+    dispatcher = "pinned"
+
+    def on_receive(self, message: Any) -> Any:
+        return message
+
+
+def test_a_thread_whose_start_was_interrupted_is_started(system: ActorSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for it is handled."""
+    place = system.place("pinned", Pinned)
+    with monkeypatch.context() as patch:
+        strike(patch, threading.Thread, "start")
+        with pytest.raises(Struck):
+            place.start()
+    token = place.send(place.token("op", None, (7,)))
+
+    assert token.result(LIMIT) == 7
+
+
+def test_a_start_that_is_under_way_is_left_alone(
+    system: ActorSystem, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """However long it takes: a thread that is started twice breaks."""
+    place = system.place("pinned", Pinned)
+    starts: list[str] = []
+    looks, go_on = threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def slowly(thread: threading.Thread) -> None:
+        if "pinned" in thread.name:
+            starts.append(thread.name)
+            looks.set()
+            assert go_on.wait(LIMIT)
+        start(thread)
+
+    starter = threading.Thread(target=place.start)
+    looker = threading.Thread(target=lambda: [Recovery(system).look() for _ in range(3)])
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", slowly)
+        starter.start()
+        assert looks.wait(LIMIT)
+        looker.start()
+        go_on.set()
+        starter.join(LIMIT)
+        looker.join(LIMIT)
+    token = place.send(place.token("op", None, (7,)))
+
+    assert token.result(LIMIT) == 7
+    assert len(starts) == 1
 
 
 @pytest.fixture(autouse=True)
