@@ -171,7 +171,7 @@ def test_the_pause_that_is_one_too_many_is_refused(gate: Gate, until: Any, monke
     monkeypatch.setattr(dispatcher, "MAX_WAITING", 5)
     tokens = pause_running(gate, 5, until)
     last = endless.submit()
-    until(lambda: last.state is TokenState.RUNNING)
+    until(lambda: last.state is TokenState.RUNNING and not gate.system.dispatcher.may_wait)
     [outcome] = gate.control.pause(last.id, wait=LIMIT)
 
     assert outcome.outcome == "refused"
