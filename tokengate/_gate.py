@@ -506,6 +506,8 @@ class Gate:
                         path = f"{OPERATIONS}/{spec.qualified_name}"
                     if path in taken:
                         path = f"{path}-{len(taken)}"
+                    for unused in [one for one in self._system.places() if one.path == path]:
+                        self._system.forget(unused)  # an interrupted call has made it, and got no further
                     place = self._operations[spec] = spec.make_place(self, path)
         return place
 

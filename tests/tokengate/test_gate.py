@@ -249,6 +249,32 @@ def test_an_exception_in_the_block_skips_the_drain() -> None:
     assert gate.close().abandoned == ()
 
 
+def test_an_operation_whose_first_call_was_interrupted_can_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place that the interrupted call has made is in nobody's way."""
+
+    @token
+    def first() -> str:
+        return "served"
+
+    class Struck(BaseException):
+        """What a signal handler raises."""
+
+    with Gate("test"):
+        make = type(first._spec).make_place
+
+        def struck(*args: Any) -> Any:
+            make(*args)
+            raise Struck
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(first._spec), "make_place", struck)
+            with pytest.raises(Struck):
+                first()
+
+        assert first() == "served"
+        assert first.submit().result(WAIT) == "served"
+
+
 def test_request_stop_lets_wait_return() -> None:
     """From any thread, and more than once."""
     with Gate("shop") as gate:
