@@ -16,7 +16,13 @@ _WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPI
 
 
 def replace_what_cannot_be_encoded() -> None:
-    """Have stdout show a question mark for a character that its encoding lacks, and stderr an escape."""
+    """Have stdout show a question mark for a character that its encoding lacks, and stderr an escape.
+
+    A stream that was closed before the program began takes what is written to it, and drops it.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the program ends
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors=errors)

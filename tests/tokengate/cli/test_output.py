@@ -144,3 +144,12 @@ def test_a_character_that_the_terminal_lacks_is_a_question_mark(monkeypatch: pyt
     assert table.exit_code == data.exit_code == 0
     assert table.stdout_bytes.decode("latin-1").splitlines()[1].endswith("x=?é")
     assert json.loads(data.stdout_bytes)["rows"][0]["tags"] == {"x": "漢é"}
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_stream_that_is_closed_takes_everything(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with Python's own `print`: nothing is written, and nothing is wrong."""
+    code = call(monkeypatch, None, *arguments)
+    sys.stdout.close()
+
+    assert code in (0, None)
