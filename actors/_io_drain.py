@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextvars import Context, copy_context
 from inspect import isawaitable, iscoroutine
-from types import CoroutineType, GeneratorType
+from types import CoroutineType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("tokengate.actors")
 
-_COMPLETED = TokenState.COMPLETED
+_COMPLETED, _TERMINATED = TokenState.COMPLETED, TokenState.TERMINATED
 
 
 def is_cancellation(error: BaseException) -> bool:
@@ -52,6 +52,13 @@ def is_interrupt(error: BaseException) -> bool:
     if not isinstance(error, BaseExceptionGroup) or error.split(TokenInterrupt)[0] is None:
         return False
     return error.split((TokenInterrupt, trio.Cancelled))[1] is None
+
+
+def _cancel_on_loop(token: Token[Any]) -> None:
+    """Cancel what runs an io token, if anything does; only on the loop."""
+    worker = None if token._done else cast("IoDrain", token._place.drain).worker_of(token)
+    if worker is not None:
+        worker.cancel_current()
 
 
 class IoDrain:
@@ -105,24 +112,20 @@ class IoDrain:
         return False
 
     def cancel(self, token: Token[Any]) -> None:
-        def cancel() -> None:
-            worker = None if token._done else self._worker_of(token)
-            if worker is not None:
-                worker.cancel_current()
-
-        self.host.call_soon(cancel)
+        # One object for each of perhaps very many: the garbage collector runs the more, the more of them wait.
+        self.host.call_soon(MethodType(_cancel_on_loop, token))
 
     def hold_changed(self, token: Token[Any]) -> None:
         def look() -> None:
             """Take note, between two steps of any task, that this is between two steps of the token."""
             hold = token._hold
-            if hold is not None and self._worker_of(token) is not None:
+            if hold is not None and self.worker_of(token) is not None:
                 hold.note_step()
                 share_turn(hold)
 
         self.host.call_soon(look)
 
-    def _worker_of(self, token: Token[Any]) -> IoWorker | None:
+    def worker_of(self, token: Token[Any]) -> IoWorker | None:
         """Return who runs a token; one that does not await anything is looked for."""
         worker = self.waiting.get(token)
         if worker is not None:
@@ -137,13 +140,13 @@ class IoDrain:
         return [item for worker in list(self.workers) if isinstance(item := worker.current, Token)]
 
     def has_taken(self, token: Token[Any]) -> bool:
-        return self._worker_of(token) is not None
+        return self.worker_of(token) is not None
 
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
         if only is None:
             workers = list(self.workers)
         else:
-            worker = self._worker_of(only)
+            worker = self.worker_of(only)
             workers = [] if worker is None else [worker]
         for worker in workers:
             self.place.mailbox.dismiss(worker)
@@ -171,7 +174,8 @@ class IoDrain:
 class IoWorker(Drainer):
     """One task that handles one token after the other, and parks between two bursts of them.
 
-    It keeps one cancel scope over many tokens, and opens another one after that was cancelled.
+    It keeps one cancel scope over many tokens. After that was cancelled it opens another one for what comes next, or
+    ends if nothing does: of many that are cancelled at once, none is left parked.
     """
 
     __slots__ = ("_drain", "_place", "_scope", "_started", "_task", "called", "current", "rest")
@@ -212,29 +216,35 @@ class IoWorker(Drainer):
     async def work(self) -> None:
         """Be the task."""
         drained_place.set(self._place)
+        mailbox = self._place.mailbox
         try:
+            item = mailbox.take(self)
             while True:
                 self._drain.host.progress += 1
                 with trio.CancelScope() as self._scope:
-                    if not await self._serve():
+                    if not await self._serve(item):
                         return
+                item = mailbox.take(self)
+                if item is None:
+                    self._note_drained()
+                    return
         except BaseException as error:
             # Nothing may escape: it would cancel the whole loop. The loop's own end needs no passing on.
             if not is_cancellation(error):
                 _logger.exception("a worker of '%s' broke", self._place.path)
         finally:
             self._drain.workers.discard(self)
-            self._place.mailbox.dismiss(self)
+            if self.at_work:  # nothing but a call makes it true again, and only a parked worker is called
+                mailbox.dismiss(self)
 
-    async def _serve(self) -> bool:
-        """Handle tokens until the scope is cancelled (True) or the worker was dismissed (False)."""
+    async def _serve(self, item: Token[Any] | Signal | None) -> bool:
+        """Handle one item after the other, until the scope is cancelled (True) or the worker was dismissed (False)."""
         drain, mailbox, system = self._drain, self._place.mailbox, self._place.system
         clock = system.clock
         take, scope, waiting = mailbox.take, self._scope, drain.waiting
         steps, now = 0, clock()
         deadline = now + drain.throughput_deadline
         while True:
-            item = take(self)
             if item is None:
                 if drain.closed:
                     return False
@@ -244,6 +254,7 @@ class IoWorker(Drainer):
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
                 steps, now = 0, clock()
                 deadline = now + drain.throughput_deadline
+                item = take(self)
                 continue
             self.current = item
             try:
@@ -276,6 +287,7 @@ class IoWorker(Drainer):
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 steps, now = 0, clock()
                 deadline = now + drain.throughput_deadline
+            item = take(self)
 
     def _note_drained(self) -> None:
         if isinstance(self._place, ActorPlace):
@@ -324,7 +336,7 @@ class IoWorker(Drainer):
             result = await rest
         except BaseException as error:
             if is_cancellation(error) and self._is_cancelled():
-                token._terminate(token._cancel_requested or "its actor was stopped")
+                token._settle(_TERMINATED, error=token.terminated(token._cancel_requested or "its actor was stopped"))
                 raise
             del rest  # the error's traceback keeps this frame, which shall keep nothing
             crashing = self._fail(token, error)

@@ -250,7 +250,11 @@ class Token(Reply[T]):
             self._settle(TokenState.FAILED, error=reply._error)
 
     def _terminate(self, why: str) -> bool:
-        return self._finish(TokenState.TERMINATED, error=TokenTerminated(f"{self._describe()} was ended: {why}"))
+        return self._finish(TokenState.TERMINATED, error=self.terminated(why))
+
+    def terminated(self, why: str) -> TokenTerminated:
+        """Return the error of a token that has begun and is ended."""
+        return TokenTerminated(f"{self._describe()} was ended: {why}")
 
     def _describe(self) -> str:
         return f"token {self.id} ({self.operation} of actor '{self._place.path}')"

@@ -21,6 +21,10 @@ _LOOK_SECONDS = 0.05
 # Seconds that a loop which is not stuck may take longer than it was given to end.
 _LONGER_AT_MOST = 30.0
 
+# At most so many calls are made before the tasks of the loop have their turn: what a burst of calls sets going ends
+# meanwhile, so that neither the other tasks nor the garbage collector meet all of it at once.
+_CALLS_AT_ONCE = 16
+
 _logger = logging.getLogger("tokengate.actors")
 
 
@@ -124,7 +128,7 @@ class TrioHost:
             loop = self._loop
             if loop is not None:
                 try:
-                    loop.run_sync_soon(self._run_pending)
+                    loop.run_sync_soon(self._run_pending, idempotent=True)
                 except trio.RunFinishedError:
                     self._pending.clear()
 
@@ -170,21 +174,23 @@ class TrioHost:
         return reply
 
     def _run_pending(self) -> None:
-        self._wakeup_pending = False  # before the look: whoever appends later wakes us again
         pending = self._pending
+        more = len(pending) > _CALLS_AT_ONCE
+        if not more:
+            self._wakeup_pending = False  # before the look: whoever appends later wakes us again
         if self._loop is None:  # it has ended, but not the run that it was attached to
             pending.clear()
             return
-        for _ in range(len(pending)):
+        for _ in range(min(len(pending), _CALLS_AT_ONCE)):
             fn = pending.popleft()
             self.progress += 1
             try:
                 fn()
             except Exception:
                 _logger.exception("%s could not call %r", self.name, fn)
-        if pending and not self._wakeup_pending:
+        if more or (pending and not self._wakeup_pending):
             self._wakeup_pending = True
-            self._loop.run_sync_soon(self._run_pending)
+            self._loop.run_sync_soon(self._run_pending, idempotent=True)
 
     def _main(self) -> None:
         try:
