@@ -337,7 +337,7 @@ class ActorPlace(Place):
 
         Its owner has word of an abnormal end, and decides what comes next.
         """
-        if token not in self.drain.running() or not self.drain.arrest(token):
+        if not self.drain.has_taken(token) or not self.drain.arrest(token):
             return None
         self.system.seal([token], why)
         with self.lock:

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
-from typing import Any
+from itertools import repeat
+from typing import Any, Final
 
 from actors._token import Token
+
+
+# So many tokens are looked for in a long lane 0, one by one, before those in it are put where each is found at once.
+_SEARCHES: Final = 8
+_LONG: Final = 64
 
 
 class Lanes:
     """A queue of tokens with one lane for each priority; the common one, 0, pays for a deque only.
 
     Lane 0 may be used by anyone at any time, in single operations of its deque, which are atomic. All else is for
-    one thread at a time: the mailbox has a lock for that.
+    one thread at a time: the mailbox has a lock for that. In a deque a token is searched for from the start, so a lane 0
+    out of which many are removed is indexed: all that it has go to another lane of that priority, which is ahead of it.
+    Each token goes there once at most; thus to remove many takes a time that is proportional to their number.
 
     Attributes:
         zero: the lane of priority 0.
         others: how many tokens are in all the other lanes.
     """
 
-    __slots__ = ("_lanes", "_order", "others", "zero")
+    __slots__ = ("_lanes", "_order", "_searches", "others", "zero")
 
     def __init__(self) -> None:
         self.zero: deque[Token[Any]] = deque()
         self.others = 0
-        self._lanes: dict[int, deque[Token[Any]]] = {}  # {any other priority: its lane, never left empty}
+        # {priority: its lane, never left empty}; at 0, what is ahead of `zero`. An OrderedDict finds its first key at
+        # once, whatever was taken out before it; a dict does not.
+        self._lanes: dict[int, OrderedDict[Token[Any], None]] = {}
         self._order: list[int] = []  # the keys of _lanes, negated: the highest priority first
+        self._searches = 0  # in `zero` while it was long
 
     def __len__(self) -> int:
         """Return the number of tokens."""
@@ -41,16 +52,24 @@ class Lanes:
 
     def append(self, token: Token[Any]) -> None:
         """Add a token at the end of its priority's lane."""
-        self._lane(token.priority).append(token)
+        if token.priority:
+            self._lane(token.priority)[token] = None
+        else:
+            self.zero.append(token)
 
     def append_first(self, token: Token[Any]) -> None:
         """Add a token at the start of its priority's lane."""
-        self._lane(token.priority).appendleft(token)
+        if token.priority or self._lanes.get(0):
+            lane = self._lane(token.priority)
+            lane[token] = None
+            lane.move_to_end(token, last=False)
+        else:
+            self.zero.appendleft(token)
 
     def pop(self) -> Token[Any] | None:
         """Take the first token of the highest priority, or None when there is none."""
         order = self._order
-        if order and order[0] < 0:
+        if order and order[0] <= 0:
             return self._pop_other(-order[0])
         if self.zero:
             try:
@@ -65,6 +84,8 @@ class Lanes:
         if order and order[-1] > 0 and -order[-1] <= newcomer:
             return self._pop_other(-order[-1])
         if newcomer >= 0:
+            if self._lanes.get(0):
+                return self._pop_other(0)
             try:
                 return self.zero.popleft()
             except IndexError:
@@ -76,25 +97,45 @@ class Lanes:
     def remove(self, token: Token[Any]) -> bool:
         """Take a token out from wherever it stands; tell whether it was there."""
         priority = token.priority
-        lane = self._lanes.get(priority) if priority else self.zero
+        lane = self._lanes.get(priority)
+        if lane is not None and token in lane:
+            del lane[token]
+            self._note_popped(priority)
+            return True
+        if priority:
+            return False
+        self._searches += len(self.zero) > _LONG
         try:
-            if lane is None:
-                return False
-            lane.remove(token)
+            self.zero.remove(token)
         except ValueError:
             return False
-        if priority:
-            self._note_popped(priority)
         return True
 
-    def _lane(self, priority: int) -> deque[Token[Any]]:
-        """Return the lane that a token is about to be added to."""
-        if not priority:
-            return self.zero
+    @property
+    def index_is_due(self) -> bool:
+        """Whether so many were searched for in lane 0 that it is to be indexed before the next one."""
+        return self._searches >= _SEARCHES and len(self.zero) > _LONG
+
+    def index(self) -> None:
+        """Put all that lane 0 has where each is found at once; nobody may be about to take one from there.
+
+        One call of C moves them, so that no exception of a signal handler strands one on the way.
+        """
+        self._searches = 0
+        front = self._lanes.setdefault(0, OrderedDict())
+        try:
+            front.update(zip(iter(self.zero.popleft, None), repeat(None)))
+        except IndexError:
+            pass  # it is empty
+        finally:
+            self.recover()
+
+    def _lane(self, priority: int) -> OrderedDict[Token[Any], None]:
+        """Return the lane, other than `zero`, that a token is about to be added to."""
         self.others += 1
         lane = self._lanes.get(priority)
         if lane is None:
-            lane = self._lanes[priority] = deque()
+            lane = self._lanes[priority] = OrderedDict()
             insort(self._order, -priority)
         return lane
 
@@ -109,7 +150,7 @@ class Lanes:
         if not lane:
             self.recover()
             return self.pop()
-        token = lane.popleft()
+        token, _ = lane.popitem(last=False)
         self._note_popped(priority)
         return token
 

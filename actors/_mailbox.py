@@ -26,10 +26,12 @@ struck is an object in a set, where twice is once; `wake` may be called again wi
 from __future__ import annotations
 
 import enum
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import attrs
@@ -610,8 +612,7 @@ class Mailbox:
     def recover(self) -> list[Drainer]:
         """Enter the drainers that are missing since a sender was interrupted; return all that are entered."""
         with self._lock:
-            if self._lanes.others:
-                self._lanes.recover()
+            self._lanes.recover()
             over = [why for why in self._lent if getattr(why, "_done", False)]
             self._lent.difference_update(over)
             self._set_flags()
@@ -819,11 +820,21 @@ class Mailbox:
             return False
         if (self._kept is not None and self._kept.remove(token)) or (self._let is not None and self._let.remove(token)):
             self._limit += 1
-        elif not self._lanes.remove(token):
-            return False
+        else:
+            if self._lanes.index_is_due:
+                self._index()
+            if not self._lanes.remove(token):
+                return False
         if self._throttles is not None:
             self._throttles.forget((token,))
         return True
+
+    def _index(self) -> None:
+        """Have lane 0 indexed, unless a drainer is just about to take from there: it would get one out of turn."""
+        self._plain = False  # before the look: a drainer that comes to take after the look does it under the lock
+        if not any(map(_takes_from_lane_0, sys._current_frames().values())):
+            self._lanes.index()
+        self._set_flags()
 
     def _note_gone(self) -> tuple[Drainer | None, list[Callable[[], object]]]:
         """Take note that a token has left; return a drainer to wake, and the senders for which there is room."""
@@ -899,6 +910,17 @@ class Mailbox:
         woken = [senders.popleft() for _ in range(min(len(senders), self.capacity - self._size(), most))]
         self._set_flags()
         return woken
+
+
+def _takes_from_lane_0(frame: FrameType | None) -> bool:
+    """Tell whether a thread may be within the short way of taking a token, of whatever mailbox."""
+    while frame is not None and frame.f_code not in _TAKING:
+        frame = frame.f_back
+    return frame is not None and frame.f_code is not _TAKING[0]
+
+
+# The code of the long way, and that of the short ones.
+_TAKING = (Mailbox._take_slowly.__code__, Mailbox.take.__code__, Mailbox.take_more.__code__)
 
 
 def _call(wakers: Iterable[Callable[[], object]]) -> None:

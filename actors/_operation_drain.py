@@ -73,6 +73,9 @@ class OperationDrain(ProcessDrain):
     def workers(self) -> list[Worker]:
         return [worker for slot in list(self.slots) if (worker := slot.worker) is not None]
 
+    def arrest(self, token: Token[Any]) -> bool:
+        return token.started_at is not None and super().arrest(token)
+
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
         """Kill the processes that run tokens here; with `only`, the one that runs that token."""
         tokens: list[Token[Any]] = []

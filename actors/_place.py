@@ -350,7 +350,7 @@ class Place(abc.ABC):
             names of the threads that were left behind with it; None when it is not the place that runs it, which
             leaves it as it was.
         """
-        if token not in self.drain.running() or not self.drain.arrest(token):
+        if not self.drain.has_taken(token) or not self.drain.arrest(token):
             return None
         self.system.seal([token], why)
         threads, _ = self.drain.seal(token)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import attrs
 import pytest
+from interrupts import Strike
 
-from actors import ActorDead, Mailbox, Put, Signal, Token, TokenState
+from actors import ActorDead, Mailbox, Put, Signal, Token, TokenState, _lanes
 from actors._mailbox import Drainer
 
 LIMIT = 10.0
@@ -326,6 +328,161 @@ def test_many_withdrawn_tokens_are_not_kept(desk: Any) -> None:
     expected = sorted(kept, key=lambda token: -token.priority)
 
     assert take_all(mailbox) == expected
+
+
+class Searched(deque[Token[Any]]):
+    """A lane that counts how many of its tokens are looked at to find one."""
+
+    looks = 0
+
+    def remove(self, token: Token[Any]) -> None:
+        self.looks += 1 + (self.index(token) if token in self else len(self))
+        super().remove(token)
+
+
+def searched(mailbox: Mailbox) -> Searched:
+    lane = mailbox._zero = mailbox._lanes.zero = Searched()
+    return lane
+
+
+@pytest.mark.parametrize("waves", [1, 4])
+@pytest.mark.parametrize("order", ["reversed", "random"])
+def test_withdrawing_many_takes_a_time_that_grows_with_their_number(
+    desk: Any, order: str, waves: int, chance: random.Random
+) -> None:
+    """How many tokens are looked at for each that is withdrawn does not depend on how many are queued."""
+    mailbox = desk.mailbox(capacity=10**6)
+    lane = searched(mailbox)
+    for _ in range(waves):
+        tokens = [desk.token() for _ in range(4000 // waves)]
+        for token in tokens:
+            mailbox.put(token)
+        if order == "random":
+            chance.shuffle(tokens)
+        else:
+            tokens.reverse()
+        for token in tokens:
+            assert mailbox.withdraw(token)
+
+    assert lane.looks <= 10 * 4000
+    assert mailbox.size == 0
+    assert mailbox.statistics().accepted == 4000
+
+
+def test_few_that_are_withdrawn_leave_a_long_lane_as_it_is(desk: Any) -> None:
+    """Drainers go on taking from it the short way."""
+    mailbox = desk.mailbox()
+    tokens = [desk.token() for _ in range(200)]
+    for token in tokens:
+        mailbox.put(token)
+    for token in tokens[3:6]:
+        assert mailbox.withdraw(token)
+
+    assert mailbox._plain
+    assert list(mailbox._zero) == tokens[:3] + tokens[6:]
+
+
+def indexed(desk: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Mailbox, list[Token[Any]]]:
+    """Return a mailbox with an indexed lane 0, and what is in that, in order."""
+    monkeypatch.setattr(_lanes, "_LONG", 0)
+    monkeypatch.setattr(_lanes, "_SEARCHES", 1)
+    mailbox = desk.mailbox(**options)
+    tokens = [desk.token() for _ in range(9)]
+    for token in tokens:
+        mailbox.put(token)
+    assert mailbox.withdraw(tokens.pop(4))
+    assert mailbox.withdraw(tokens.pop(4))
+    assert not mailbox._zero
+    return mailbox, tokens
+
+
+def test_an_indexed_lane_keeps_the_order(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes later stands behind it, and other priorities above and below; afterwards drainers take as before."""
+    mailbox, tokens = indexed(desk, monkeypatch)
+    later = [desk.token() for _ in range(3)]
+    high, low = desk.token(1), desk.token(-1)
+    for token in (*later, low, high):
+        mailbox.put(token)
+    assert mailbox.hold(tokens[0])
+    assert mailbox.release(tokens[0])
+    first = tokens[1]
+    assert mailbox.take_out(first)
+    assert mailbox.put_back(first)
+    assert mailbox.statistics().depth == 12
+
+    assert take_all(mailbox) == [high, *tokens[1:], *later, tokens[0], low]
+    mailbox.put(later[0])
+    assert mailbox._plain
+    assert mailbox.statistics().depth == 1
+
+
+def test_the_oldest_of_an_indexed_lane_is_dropped_first(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer token takes the place of the oldest one, and a closed mailbox gives all of them out in order."""
+    mailbox, tokens = indexed(desk, monkeypatch, capacity=9, overflow="drop_oldest")
+    newer = [desk.token() for _ in range(4)]
+    for token in newer:
+        assert mailbox.put(token) is Put.ACCEPTED
+
+    assert desk.dropped == tokens[:2]
+    assert mailbox.close() == [*tokens[2:], *newer]
+
+
+def test_a_lane_is_not_indexed_while_a_drainer_is_about_to_take_from_it(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would get a token out of turn: one that was put after the others had gone to the index."""
+    monkeypatch.setattr(_lanes, "_LONG", 0)
+    monkeypatch.setattr(_lanes, "_SEARCHES", 1)
+    mailbox = desk.mailbox()
+    tokens = [desk.token() for _ in range(6)]
+    for token in tokens:
+        mailbox.put(token)
+    meanwhile = [lambda: mailbox.withdraw(tokens[2]), lambda: mailbox.withdraw(tokens[3]), lambda: mailbox.put(late)]
+    late = desk.token()
+
+    class Slow(Drainer):
+        """One that looks whether it may, and is then held up."""
+
+        armed = True
+
+        @property  # type: ignore[override]
+        def at_work(self) -> bool:
+            if Slow.armed:
+                Slow.armed = False
+                thread = threading.Thread(target=lambda: [act() for act in meanwhile])
+                thread.start()
+                thread.join(LIMIT)
+            return True
+
+        @at_work.setter
+        def at_work(self, value: bool) -> None: ...
+
+    taken = mailbox.take(Slow())
+
+    assert not Slow.armed
+    assert taken is tokens[0]
+    assert take_all(mailbox) == [tokens[1], tokens[4], tokens[5], late]
+
+
+def test_a_withdrawal_that_is_interrupted_loses_no_other_token(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a signal handler raises while the lane is indexed, recovery finds all that are queued, in order."""
+    monkeypatch.setattr(_lanes, "_LONG", 0)
+    monkeypatch.setattr(_lanes, "_SEARCHES", 1)
+    for at in range(1, 2_000):
+        mailbox = desk.mailbox()
+        tokens = [desk.token() for _ in range(6)]
+        for token in tokens:
+            mailbox.put(token)
+        assert mailbox.withdraw(tokens.pop(4))
+        strike = Strike(at, grain="opcode")
+        gone, _ = strike.run(lambda mailbox=mailbox, token=tokens[2]: mailbox.withdraw(token))
+        left = take_all(mailbox)
+        assert [token for token in left if token is not tokens[2]] == [*tokens[:2], *tokens[3:]]
+        assert mailbox.size == 0
+        if not strike.places:
+            assert gone
+            return
+    raise AssertionError("it never comes to its end")
 
 
 def test_close_returns_what_was_queued_in_order(desk: Any) -> None:

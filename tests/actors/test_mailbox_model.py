@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors import ActorDead, ActorSystem, Mailbox, Put, Throttle, Token, TokenState
+from actors import ActorDead, ActorSystem, Mailbox, Put, Throttle, Token, TokenState, _lanes
 from actors._mailbox import Drainer
 from actors._throttles import Throttles
 
@@ -28,6 +28,7 @@ PRIORITIES = st.sampled_from([0, 0, 0, 0, 1, -1, 2, 10**30])
 TAGS = st.sampled_from([{}, {}, {"slow": ""}])
 INDEX = st.integers(0, 30)
 STEPS = 20
+AS_SHIPPED = _lanes._SEARCHES, _lanes._LONG
 
 
 SYSTEM = ActorSystem("unopened", threads=2, clock=lambda: 0.0)
@@ -58,8 +59,10 @@ class MailboxMachine(RuleBasedStateMachine):
         capacity=st.integers(1, 5),
         overflow=st.sampled_from(["wait", "reject", "drop_oldest", "drop_newest"]),
         concurrency=st.sampled_from([1, 2]),
+        searches=st.sampled_from([1, 2, 10**9]),
     )
-    def make(self, capacity: int, overflow: Any, concurrency: int) -> None:
+    def make(self, capacity: int, overflow: Any, concurrency: int, searches: int) -> None:
+        _lanes._SEARCHES, _lanes._LONG = searches, 0  # type: ignore[misc]  # so lane 0 is indexed often, or never
         self.box = Mailbox(
             "box",
             capacity=capacity,
@@ -68,6 +71,9 @@ class MailboxMachine(RuleBasedStateMachine):
             wake=self.woken.append,
             on_drop=self.dropped.append,
         )
+
+    def teardown(self) -> None:
+        _lanes._SEARCHES, _lanes._LONG = AS_SHIPPED  # type: ignore[misc]
 
     # What the lists say
 

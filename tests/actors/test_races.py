@@ -27,6 +27,7 @@ from actors import (
     Token,
     TokenState,
     TokenTerminated,
+    _lanes,
 )
 from actors._mailbox import Drainer
 
@@ -296,6 +297,34 @@ def test_withdrawals_racing_takes_get_each_token_once(
         stage.run(withdraw, book.answer_wakes, book.put)
         book.answer_wakes()
 
+        book.check()
+
+
+def test_what_is_indexed_while_it_is_taken_comes_out_once_and_in_order(
+    stage: Stage, ledger: Callable[..., Ledger], chance: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lane out of which many are withdrawn changes its shape under the drainer's hands, and nothing overtakes."""
+    monkeypatch.setattr(_lanes, "_LONG", 0)
+    monkeypatch.setattr(_lanes, "_SEARCHES", 1)
+    for _ in ROUNDS:
+        book = ledger()
+        for _ in range(5):
+            book.put()
+        victims = chance.sample(book.accepted[1:], 3)
+        withdrawn: list[Token[Any]] = []
+
+        def withdraw(book: Ledger = book, victims: Any = victims, withdrawn: Any = withdrawn) -> None:
+            withdrawn.extend([token for token in victims if book.mailbox.withdraw(token)])
+
+        def send(book: Ledger = book) -> None:
+            for _ in range(2):
+                book.put()
+
+        stage.run(withdraw, book.answer_wakes, send)
+        book.answer_wakes()
+
+        assert book.handed == [token for token in book.accepted if token not in withdrawn]
+        book.handed.extend(withdrawn)
         book.check()
 
 
