@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from actors._token import Token
 
-
 # So many tokens are looked for in a long lane 0, one by one, before those in it are put where each is found at once.
 _SEARCHES: Final = 8
 _LONG: Final = 64
@@ -20,7 +19,7 @@ class Lanes:
     """A queue of tokens with one lane for each priority; the common one, 0, pays for a deque only.
 
     Lane 0 may be used by anyone at any time, in single operations of its deque, which are atomic. All else is for
-    one thread at a time: the mailbox has a lock for that. In a deque a token is searched for from the start, so a lane 0
+    one thread at a time: the mailbox has a lock for that. A deque finds a token by a search from its start, so a lane 0
     out of which many are removed is indexed: all that it has go to another lane of that priority, which is ahead of it.
     Each token goes there once at most; thus to remove many takes a time that is proportional to their number.
 

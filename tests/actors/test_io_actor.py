@@ -374,3 +374,23 @@ def test_what_concerns_one_token_takes_no_look_at_the_others(system: ActorSystem
 
     assert looks == [0, 0, 0]
     assert {type(error) for error in errors} == {TokenTerminated}
+
+
+def test_of_many_that_are_cancelled_no_task_is_left(system: ActorSystem, until: Any) -> None:
+    """A task whose token was cancelled ends, and lets go of its room, unless something is queued for it."""
+    place = system.operation_place("op", "io", generator=False, concurrency=20)
+    first, second = ([place.send(place.token("op", trio.sleep_forever, ())) for _ in range(20)] for _ in range(2))
+    until(lambda: set(place.drain.running()) == set(first))
+    drain: Any = place.drain
+    workers = set(drain.workers)
+    for token in first:
+        token.cancel()
+    until(lambda: set(place.drain.running()) == set(second))
+
+    assert drain.workers == workers
+    for token in second:
+        token.cancel()
+    until(lambda: not drain.workers and not place.mailbox.active)
+    assert {token.state for token in (*first, *second)} == {TokenState.TERMINATED}
+    third = place.send(place.token("op", trio.lowlevel.checkpoint, ()))
+    assert third.result(LIMIT) is None
