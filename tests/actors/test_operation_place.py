@@ -115,20 +115,28 @@ def test_a_direct_call_does_not_overtake(system: ActorSystem) -> None:
     """Not when suspended, nor when something is queued ahead, nor while the system closes."""
     place = make(system, "cpu", concurrency=1)
     place.mailbox.suspend()
-    assert place.turn_here(place.token("op", int, (), {})) is None
-    token = submit(place, int)
+    token = place.token("op", int, (), {})
+    assert place.turn_here(token) is None
+    place.send(token)
+    second = place.token("op", int, (), {})
+    assert place.turn_here(second) is None
+    place.send(second)
     place.mailbox.resume()
-    token.result(LIMIT)
+    assert (token.result(LIMIT), second.result(LIMIT)) == (0, 0)
     system.drain()
+    late = place.token("op", int, (), {})
 
-    assert place.turn_here(place.token("op", int, (), {})) is None
+    assert place.turn_here(late) is None
+    assert place.send(late).state is TokenState.REJECTED
 
 
 def test_a_direct_call_of_an_io_operation_needs_the_io_loop(system: ActorSystem) -> None:
     """Elsewhere it queues."""
     place = make(system, "io")
+    token = place.token("op", trio.lowlevel.checkpoint, (), {})
 
-    assert place.turn_here(place.token("op", int, (), {})) is None
+    assert place.turn_here(token) is None
+    assert place.send(token).result(LIMIT) is None
 
 
 @pytest.mark.parametrize("affinity", ["cpu", "io"])

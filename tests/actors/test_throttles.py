@@ -678,7 +678,9 @@ def test_a_direct_call_queues_while_there_are_throttles(system: ActorSystem) -> 
     assert turn is not None
     assert turn.run() == 0
     system.throttle(throttle)
-    assert place.turn_here(place.token("call", int, (), {})) is None
+    queued = place.token("call", int, (), {})
+    assert place.turn_here(queued) is None
+    assert place.send(queued).result(LIMIT) == 0
     system.unthrottle(throttle)
     turn = place.turn_here(place.token("call", int, (), {}))
     assert turn is not None
@@ -710,11 +712,13 @@ def test_a_place_that_comes_later_is_governed(system: ActorSystem, door: Any) ->
     door.wait_reached()
     second = place.send(place.token("late", int, (), {}))
     third = place.send(place.token("late", int, (), {}))
-    assert place.turn_here(place.token("call", int, (), {})) is None
+    call = place.token("call", int, (), {})
+    assert place.turn_here(call) is None
+    place.send(call)
     assert second.state is TokenState.QUEUED
     door.open()
 
-    assert [token.result(LIMIT) for token in (first, second, third)] == [None, 0, 0]
+    assert [token.result(LIMIT) for token in (first, second, third, call)] == [None, 0, 0, 0]
 
 
 def test_what_waits_for_its_time_is_let_go_by_the_loop(timed: ActorSystem, clock: Clock) -> None:
