@@ -1,6 +1,6 @@
 """Leaving the code of one token behind races with its end: the next token of the same place is never hit.
 
-Each race is run 200 times with each grain, 10,000 times with TOKENGATE_TORTURE=1; TOKENGATE_SEED brings one back.
+Each race is run 75 times with each grain, 10,000 times with TOKENGATE_TORTURE=1; TOKENGATE_SEED brings one back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from interleave import Stage
 
 from actors import ActorPlace, ActorSystem, CpuActor, ExitReason, Token, TokenState
 
-ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 200)
+ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 75)
 
 
 @attrs.define

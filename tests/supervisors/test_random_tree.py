@@ -27,7 +27,7 @@ pytestmark = pytest.mark.trio
 
 ACTORS = 500
 BREADTH = 6
-ACTIONS = 500_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 50_000
+ACTIONS = 500_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 10_000
 ROUND = 100  # actions between two looks at the whole tree
 
 
