@@ -75,13 +75,13 @@ our_looked_at = token(affinity="process")(looked_at)
 
 
 @contextmanager
-def both() -> Iterator[ProcessPoolExecutor]:
-    """Have the peer's processes and ours running, as many of each as cores."""
+def both(size: Size) -> Iterator[ProcessPoolExecutor]:
+    """Have the peer's processes and ours running and warm, as many of each as cores."""
     with ProcessPoolExecutor(CORES) as peer:
         for future in [peer.submit(time.sleep, 0.2) for _ in range(CORES)]:  # so that each is started
             future.result()
         with Gate("benchmark", processes=ProcessPool(size=CORES), control_socket=False):
-            for one in [our_burn.submit(3_000_000) for _ in range(CORES)]:
+            for one in [our_burn.submit(min(3_000_000, size.of(30_000_000))) for _ in range(CORES)]:
                 one.result(PATIENCE)
             yield peer
 
@@ -115,7 +115,7 @@ def compute(submit: Callable[[int], Any], turns: int, number: int) -> Mapping[st
 @workload("W10 computing against the executor", figure="per_second", at_least=1, peer=PEER)
 def computing(size: Size) -> Iterator[Sides]:
     number, turns = size.of(COMPUTATIONS), turns_of(COMPUTATION)
-    with both() as peer:
+    with both(size) as peer:
         yield (
             partial(compute, our_burn.submit, turns, number),
             partial(compute, partial(peer.submit, burn), turns, number),
@@ -143,7 +143,7 @@ def computing_ideal(size: Size) -> Iterator[Sides]:
             future.result()
         return {"per_second": one * CORES, "in_equal_parts": rate(sum(parts), started)["per_second"]}
 
-    with both() as peer:
+    with both(size) as peer:
         yield partial(compute, our_burn.submit, turns, number), ideal
 
 
@@ -153,7 +153,7 @@ def computing_ideal(size: Size) -> Iterator[Sides]:
 @workload("W11 round trip by submit", figure="p50_us", at_most=0.25, peer=PEER)
 def round_trip(size: Size) -> Iterator[Sides]:
     number = size.of(2_000)
-    with both() as peer:
+    with both(size) as peer:
         yield (
             lambda: each(lambda: our_noop.submit(1).result(), number),
             lambda: each(lambda: peer.submit(noop, 1).result(), number),
@@ -163,7 +163,7 @@ def round_trip(size: Size) -> Iterator[Sides]:
 @workload("W11 round trip by call", figure="p50_us", at_most=0.25, peer=PEER)
 def round_trip_by_call(size: Size) -> Iterator[Sides]:
     number = size.of(2_000)
-    with both() as peer:
+    with both(size) as peer:
         yield lambda: each(lambda: our_noop(1), number), lambda: each(lambda: peer.submit(noop, 1).result(), number)
 
 
@@ -196,7 +196,7 @@ def small_tokens(size: Size) -> Iterator[Sides]:
             pass
         return {**figures, "in_chunks_of_64": rate(number, started)["per_second"]}
 
-    with both() as peer:
+    with both(size) as peer:
         yield ours, theirs
 
 
@@ -221,7 +221,7 @@ def there_and_back(call: Callable[[Any], Any], data: Any, times: int) -> Mapping
 @workload("W13 64 MiB of bytes", figure="seconds", at_most=0.5, peer=PEER)
 def large_bytes(size: Size) -> Iterator[Sides]:
     data = os.urandom(size.of(64 * MIB))
-    with both() as peer:
+    with both(size) as peer:
         yield (
             partial(there_and_back, lambda data: our_echo.submit(data).result(), data, 3),
             partial(there_and_back, lambda data: peer.submit(echo, data).result(), data, 3),
@@ -233,7 +233,7 @@ def large_array(size: Size) -> Iterator[Sides]:
     import numpy as np
 
     data = np.arange(size.of(8 * MIB), dtype=np.float64)
-    with both() as peer:
+    with both(size) as peer:
         yield (
             partial(there_and_back, lambda data: our_looked_at.submit(data).result(), data, 3),
             partial(there_and_back, lambda data: peer.submit(looked_at, data).result(), data, 3),

@@ -24,7 +24,7 @@ SHOP = Path(__file__).parents[2] / "examples" / "shop.py"
 PATIENCE = 20.0
 
 # Enough for several crashes of payments.
-ORDERS = 12
+ORDERS = 8
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_the_command_line_runs_it_until_a_signal(number: signal.Signals) -> None
 
 def test_the_command_line_injects_faults() -> None:
     """`-- --fail payments:0.5`: restarts are told as they happen, and the books add up."""
-    code, lines, _ = run_shop(signal.SIGINT, "--", "--fail", "payments:0.5", "--seed", "3", lines=40)
+    code, lines, _ = run_shop(signal.SIGINT, "--", "--fail", "payments:0.5", "--seed", "3", lines=20)
 
     check_output([line for line in lines if not line.startswith("billing: ")])
     assert code == 0

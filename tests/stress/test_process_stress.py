@@ -27,7 +27,7 @@ def run(storm: str, seed: int, usual: int, torture: int, seconds: float) -> dict
 
 def test_workers_that_are_killed_under_load_cost_the_token_that_each_ran_and_nothing_else(seed: int) -> None:
     """By a ledger that the tokens keep themselves: none is lost, none runs twice, and each kill fails one at most."""
-    report = run("kill", seed, 150, 10_000, 3)
+    report = run("kill", seed, 50, 10_000, 1.5)
 
     assert report["kills"] >= 1
     assert sum(report["states"].values()) == report["tokens"]
@@ -36,7 +36,7 @@ def test_workers_that_are_killed_under_load_cost_the_token_that_each_ran_and_not
 
 def test_tokens_that_take_their_process_along_are_not_run_again_and_harm_no_other(seed: int) -> None:
     """Of `os._exit`, a segmentation fault and a result that cannot be pickled, each is an error, once."""
-    report = run("exits", seed, 2_000, 20_000, 10)
+    report = run("exits", seed, 1_000, 20_000, 10)
 
     assert {"exit", "segfault", "unpicklable"} <= report["fates"].keys()
     assert sum(report["states"].values()) == report["tokens"]
@@ -44,7 +44,7 @@ def test_tokens_that_take_their_process_along_are_not_run_again_and_harm_no_othe
 
 def test_an_actor_whose_process_is_killed_loses_one_message_and_its_state_and_no_other_message(seed: int) -> None:
     """Its supervisor starts it again, and what was queued is handled by the next instance, once."""
-    report = run("actors", seed, 40, 2_000, 3)
+    report = run("actors", seed, 20, 2_000, 1.5)
 
     assert sum(report["states"].values()) == report["messages"]
     assert report["states"].get("failed", 0) <= report["kills"]
@@ -52,14 +52,14 @@ def test_an_actor_whose_process_is_killed_loses_one_message_and_its_state_and_no
 
 def test_what_operators_do_at_random_beside_kills_loses_nothing_and_runs_nothing_twice(seed: int) -> None:
     """What is paused stands still, what is ended is gone, and all others have their results."""
-    report = run("chaos", seed, 100, 10_000, 3)
+    report = run("chaos", seed, 60, 10_000, 2)
 
     assert sum(report["states"].values()) == report["tokens"]
 
 
 def test_no_worker_outlives_its_parent(seed: int) -> None:
     """Whatever it is in: a sleep, C code that holds the interpreter's lock, a loop, a stop by the gate."""
-    report = run("parent", seed, 3, 100, 10)
+    report = run("parent", seed, 2, 100, 10)
 
     assert report["parents"] >= 1
     assert report["workers_outlived_ms"]["max"] <= 2_000
