@@ -17,7 +17,7 @@ import in_children
 import pytest
 from doors import LIMIT
 
-from actors import _process_host
+from actors import _process_host, _recovery
 from tokengate import (
     Gate,
     NotPicklable,
@@ -198,6 +198,8 @@ def test_what_a_living_process_can_still_do_does_not_fail(
 ) -> None:
     """It is only late."""
     failures: list[None] = []
+    monkeypatch.setattr(_recovery, "_IDLE_LOOK", 10 * LIMIT)  # while a process starts slowly, it asks for another one
+    monkeypatch.setattr(_recovery, "_LOOK", 10 * LIMIT)
     pool = ProcessPool(size=2, spares=0)
     with Gate("half", processes=pool, control_socket=False, shutdown=LIMIT) as gate:
         host = gate.system.processes
