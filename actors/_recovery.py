@@ -10,13 +10,10 @@ threads may just be about to do only when two looks have found it undone.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,10 +40,14 @@ _IDLE_LOOK: Final = 0.25
 # Places that are looked at at once.
 _PLACES_AT_ONCE: Final = 500
 
+# Tokens that are looked at before others have the loop.
+_TOKENS_AT_ONCE: Final = 1_000
+
 # Part of the time that looks at the stacks of all threads, and at all tokens, may take.
 _SHARE: Final = 0.01
 
-_HERE: Final = str(Path(__file__).parent) + os.sep
+# Start of the names of modules that make and send tokens.
+_SENDERS: Final = ("actors.", "tokengate._")
 
 # The function in which a thread waits for an outcome: it has the token in a local variable, and does nothing with it.
 _WAITING: Final = Reply._wait_in_thread.__code__
@@ -62,12 +63,12 @@ def locals_of_threads() -> Iterator[Any]:
 
 
 def _locals_of_the_runtime() -> Iterator[Any]:
-    """Do so for the functions of this floor, in threads that are at work and do not wait for an outcome."""
+    """Do so for the functions that make and send tokens, in threads that are at work and do not wait for an outcome."""
     for frames in _stacks():
         if any(frame.f_code is _WAITING for frame in frames):
             continue
         for frame in frames:
-            if frame.f_code.co_filename.startswith(_HERE):
+            if str(frame.f_globals.get("__name__")).startswith(_SENDERS):
                 yield from list(frame.f_locals.values())
 
 
@@ -109,11 +110,17 @@ class Recovery:
             await trio.sleep(_LOOK if self._system.live else _IDLE_LOOK)
             try:
                 self.look()
+                now = time.monotonic()
+                if now >= self._look_at_all_at:
+                    used = time.thread_time()
+                    await self.look_at_all()
+                    used = time.thread_time() - used
+                    self._look_at_all_at = now + max(2 * _LOOK, used / _SHARE)
             except Exception:  # nothing may escape: it would cancel the whole loop
                 _logger.exception("recovery of '%s' failed; it looks again", self._system.name)
 
     def look(self) -> None:
-        """Look once."""
+        """Look once at the loops, the threads and some of the places."""
         system = self._system
         for host in (system.system_host, system.io_host):
             host.recover()
@@ -124,13 +131,6 @@ class Recovery:
         system.processes.recover()
         self._write_endings()
         self._look_at_places()
-        now = time.monotonic()
-        if now >= self._look_at_all_at:
-            used = time.thread_time()
-            self._look_at_turns()
-            self._look_at_tokens()
-            used = time.thread_time() - used
-            self._look_at_all_at = now + max(2 * _LOOK, used / _SHARE)
 
     def _start_threads(self, unstarted: list[threading.Thread]) -> None:
         """Start the threads that had not begun at the latest look either."""
@@ -171,37 +171,33 @@ class Recovery:
             turn.give_up()
         self._overdue = overdue
 
-    def _look_at_tokens(self) -> None:
-        """Find the tokens that no sender, mailbox or drainer has, and end them."""
-        nowhere = self._nowhere()
+    async def look_at_all(self) -> None:
+        """Look once at the direct calls and at all tokens, and let others have the loop in between."""
+        self._look_at_turns()
+        nowhere = await self._nowhere()
         for token in nowhere & self._suspects:
             self._end_lost(token)
         self._suspects = nowhere
 
-    def _nowhere(self) -> set[Token[Any]]:
+    async def _nowhere(self) -> set[Token[Any]]:
+        """Return the tokens that no sender, mailbox or drainer has."""
         system = self._system
-        created: list[Token[Any]] = []
-        queued: list[Token[Any]] = []
-        for token in list(system.live.values()):
+        suspects: list[Token[Any]] = []
+        queued: dict[Place, list[Token[Any]]] = {}
+        for number, token in enumerate(list(system.live.values())):
             if token._phase is _QUEUED:
-                queued.append(token)
+                queued.setdefault(token._place, []).append(token)
             elif token._phase is _CREATED and token not in system.senders:
-                created.append(token)
-        numbers = Counter(token._place for token in queued)
-        short = {place for place, number in numbers.items() if number > place.mailbox.size}
-        there = {place: place.mailbox.tokens() for place in short}
-        lost = {
-            token
-            for token in queued
-            if (tokens := there.get(token._place)) is not None
-            and token not in tokens
-            and not token._place.drain.has_taken(token)
-        }
-        lost.update(created)
-        if lost:
-            held = {id(value) for value in _locals_of_the_runtime()}
-            lost = {token for token in lost if id(token) not in held and token._phase in (_CREATED, _QUEUED)}
-        return lost
+                suspects.append(token)
+            if number % _TOKENS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        for place, tokens in queued.items():
+            if len(tokens) > place.mailbox.size:
+                there = place.mailbox.tokens()
+                suspects += (token for token in tokens if token not in there and not place.drain.has_taken(token))
+                await trio.lowlevel.checkpoint()
+        held = {id(value) for value in _locals_of_the_runtime()} if suspects else set()
+        return {token for token in suspects if id(token) not in held and token._phase in (_CREATED, _QUEUED)}
 
     @staticmethod
     def _end_lost(token: Token[Any]) -> None:

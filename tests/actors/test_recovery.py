@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import trio
 
 from actors import ActorSystem, CpuActor, OperationPlace, Token, TokenState
 from actors._mailbox import Drainer
@@ -117,7 +118,7 @@ def test_a_token_that_a_function_of_the_runtime_holds_is_left_alone(system: Acto
     sender.start()
     recovery = Recovery(system)
     for _ in range(5):
-        recovery._look_at_tokens()
+        trio.run(recovery.look_at_all)
     door.set()
     sender.join(LIMIT)
 
