@@ -34,6 +34,7 @@
 from actors import _in_child
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace, Status
+from actors._blocking import current_turn
 from actors._checkpoint import checkpoint
 from actors._controls import Controls
 from actors._cpu_actor import CpuActor
@@ -84,7 +85,7 @@ from actors._proxy import ActorProxy
 from actors._ref import ActorRef
 from actors._reply import Later, Reply
 from actors._signals import Crash, Signal, Visit
-from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, path_below
+from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, listed, path_below
 from actors._task_actor import TaskActor
 from actors._throttles import Throttle
 from actors._timers import ReceiveTimeout, Timer
@@ -184,9 +185,11 @@ __all__ = [
     "cores",
     "cpu_actor_class",
     "current_token",
+    "current_turn",
     "find_step",
     "interrupt",
     "is_cancellation",
+    "listed",
     "monitor",
     "move",
     "path_below",

@@ -284,6 +284,11 @@ class ActorPlace(Place):
         """Whether who is at work between two tokens may be in a hook; with no instance left, they are just leaving."""
         return self.status not in (Status.VACANT, Status.CLOSED)
 
+    @property
+    def in_hook(self) -> bool:
+        """Whether its drainer runs a hook of the instance: it begins, or ends."""
+        return self.status in (Status.STARTING, Status.STOPPING)
+
     def runs(self, instance: BaseActor | None) -> bool:
         """Tell whether an instance, or any, is at work here."""
         return self.status is Status.RUNNING and instance in (None, self.instance)

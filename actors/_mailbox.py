@@ -610,14 +610,14 @@ class Mailbox:
     # For recovery
 
     def recover(self) -> list[Drainer]:
-        """Enter the drainers that are missing since a sender was interrupted; return all that are entered."""
+        """Enter a drainer if none is at work since a sender was interrupted; return all that are entered."""
         with self._lock:
             self._lanes.recover()
             over = [why for why in self._lent if getattr(why, "_done", False)]
             self._lent.difference_update(over)
             self._set_flags()
-            while self._missing() is not None:
-                pass  # each is entered, and so among those that the caller wakes
+            if self.active <= 0:  # else those that are at work come to what is queued
+                self._missing()
             return list(self._drainers)
 
     def tokens(self) -> set[Token[Any]]:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from inspect import CO_OPTIMIZED
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("tokengate.actors")
 
 # Seconds between two looks, while tokens are live and while there are none.
-_LOOK: Final = 0.1
+_LOOK: Final = 0.2
 _IDLE_LOOK: Final = 0.25
 
 # Places that are looked at at once.
@@ -52,23 +53,21 @@ _SENDERS: Final = ("actors.", "tokengate._")
 # The function in which a thread waits for an outcome: it has the token in a local variable, and does nothing with it.
 _WAITING: Final = Reply._wait_in_thread.__code__
 
-_CREATED, _QUEUED = TokenState.CREATED, TokenState.QUEUED
+_CREATED, _QUEUED, _PAUSED = TokenState.CREATED, TokenState.QUEUED, TokenState.PAUSED
 
 
-def locals_of_threads() -> Iterator[Any]:
-    """Go through the local variables of all functions that other threads run just now."""
+def _locals(*, waiting: bool) -> Iterator[Any]:
+    """Go through the local variables of the functions that make, send and run tokens, in other threads.
+
+    Args:
+        waiting: whether those count that wait for an outcome: they have the token, and do nothing with it.
+    """
     for frames in _stacks():
         for frame in frames:
-            yield from list(frame.f_locals.values())
-
-
-def _locals_of_the_runtime() -> Iterator[Any]:
-    """Do so for the functions that make and send tokens, in threads that are at work and do not wait for an outcome."""
-    for frames in _stacks():
-        if any(frame.f_code is _WAITING for frame in frames):
-            continue
-        for frame in frames:
-            if str(frame.f_globals.get("__name__")).startswith(_SENDERS):
+            if frame.f_code is _WAITING and not waiting:
+                break
+            # No frame of the user's: to read its variables may run code, or undo what a debugger has just set.
+            if str(frame.f_globals.get("__name__")).startswith(_SENDERS) and frame.f_code.co_flags & CO_OPTIMIZED:
                 yield from list(frame.f_locals.values())
 
 
@@ -115,7 +114,7 @@ class Recovery:
                     used = time.thread_time()
                     await self.look_at_all()
                     used = time.thread_time() - used
-                    self._look_at_all_at = now + max(2 * _LOOK, used / _SHARE)
+                    self._look_at_all_at = now + max(_LOOK, used / _SHARE)
             except Exception:  # nothing may escape: it would cancel the whole loop
                 _logger.exception("recovery of '%s' failed; it looks again", self._system.name)
 
@@ -147,7 +146,7 @@ class Recovery:
         system = self._system
         stuck = [ending for ending in self._endings if any(ending is one for one in system.endings)]
         if stuck:
-            held = {id(value) for value in _locals_of_the_runtime()}
+            held = {id(value) for value in _locals(waiting=False)}
             stuck = [ending for ending in stuck if id(ending) not in held]
         self._endings = list(system.endings)
         for ending in stuck:
@@ -165,7 +164,7 @@ class Recovery:
         """Find the turns of direct calls that no thread is in, and end them."""
         turns = {turn for turn in self._turns if turn.at_work}
         self._turns.clear()
-        held = {id(value) for value in locals_of_threads()} if turns else set()
+        held = {id(value) for value in _locals(waiting=True)} if turns else set()
         overdue = {turn for turn in turns if id(turn) not in held}
         for turn in overdue & self._overdue:
             turn.give_up()
@@ -185,7 +184,7 @@ class Recovery:
         suspects: list[Token[Any]] = []
         queued: dict[Place, list[Token[Any]]] = {}
         for number, token in enumerate(list(system.live.values())):
-            if token._phase is _QUEUED:
+            if token._phase is _QUEUED or (token._phase is _PAUSED and token.started_at is None):
                 queued.setdefault(token._place, []).append(token)
             elif token._phase is _CREATED and token not in system.senders:
                 suspects.append(token)
@@ -196,8 +195,8 @@ class Recovery:
                 there = place.mailbox.tokens()
                 suspects += (token for token in tokens if token not in there and not place.drain.has_taken(token))
                 await trio.lowlevel.checkpoint()
-        held = {id(value) for value in _locals_of_the_runtime()} if suspects else set()
-        return {token for token in suspects if id(token) not in held and token._phase in (_CREATED, _QUEUED)}
+        held = {id(value) for value in _locals(waiting=False)} if suspects else set()
+        return {token for token in suspects if id(token) not in held and token.started_at is None and not token._done}
 
     @staticmethod
     def _end_lost(token: Token[Any]) -> None:

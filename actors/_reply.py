@@ -8,6 +8,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
+from operator import call
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
 import attrs
@@ -154,21 +156,26 @@ class Reply(Generic[T]):
 
     def _run_callbacks(self) -> None:
         callbacks = self._callbacks
-        interrupt: KeyboardInterrupt | None = None
+        interrupt: BaseException | None = None
         while callbacks:
             try:
-                callback = callbacks.pop(0)
+                first = callbacks[0]
             except IndexError:
                 break  # another thread was faster
             try:
-                callback(self)
+                if isinstance(first, Waiter):
+                    first(self)  # it is taken off after that: to wake twice is to wake once
+                    self._discard_callback(first)
+                else:
+                    # Taken off and called by one call of no Python code, in which no signal handler can raise.
+                    next(map(call, iter(partial(callbacks.pop, 0), None), (self,)))
             except BaseException as error:
-                if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-                    interrupt = error  # it is meant for the program, not for the callback
-                    if isinstance(callback, _TrioWaiter):
-                        callback(self)  # to wake the task twice is to wake it once
+                if _is_for_the_program(error, first):
+                    interrupt = error
                 else:
                     _logger.exception("a done callback of %s raised", self._describe())
+                    if isinstance(first, Waiter):
+                        self._discard_callback(first)
         if interrupt is not None:
             raise interrupt
 
@@ -188,19 +195,14 @@ class Reply(Generic[T]):
             raise WouldBlock(f"waiting for {self._describe()} would block {refusal()}")
         if look_around(self.done):
             return
-        arrived = threading.Lock()
-        arrived.acquire()
-
-        def arrive(_reply: object) -> None:
-            arrived.release()
-
+        arrive = _ThreadWaiter()
         self.add_done_callback(arrive)
         limit = math.inf if timeout is None else max(timeout, 0.0)
         try:
             end = time.monotonic() + limit
             with blocking(paused=paused):
                 # It looks for itself now and then: the thread that had to wake it may have been interrupted.
-                while not self._done and not arrived.acquire(timeout=max(0.0, min(end - time.monotonic(), _LOOK_UP))):
+                while not self._done and not arrive.wait(max(0.0, min(end - time.monotonic(), _LOOK_UP))):
                     if time.monotonic() >= end:
                         break
         finally:
@@ -209,22 +211,10 @@ class Reply(Generic[T]):
             raise WaitTimeout(f"no outcome of {self._describe()} after {timeout} s")
 
     async def _wait_in_asyncio(self) -> None:
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-
-        def finish() -> None:
-            if not waiter.done():
-                waiter.set_result(None)
-
-        def arrive(_reply: object) -> None:
-            try:
-                loop.call_soon_threadsafe(finish)
-            except RuntimeError:
-                pass  # the waiter's loop is closed, and the waiter is gone with it
-
+        arrive = _AsyncioWaiter(asyncio.get_running_loop())
         self.add_done_callback(arrive)
         try:
-            await waiter
+            await arrive.arrived
         finally:
             self._discard_callback(arrive)
 
@@ -245,7 +235,68 @@ class Later(Reply[T]):
     """
 
 
-class _TrioWaiter:
+class Waiter:
+    """A done callback of the runtime's, which wakes what waits; to be called twice is to be called once."""
+
+    __slots__ = ()
+
+    def __call__(self, reply: Any, /) -> None:
+        """Wake it."""
+        raise NotImplementedError
+
+
+class _ThreadWaiter(Waiter):
+    """A thread that waits for a reply."""
+
+    __slots__ = ("_arrived",)
+
+    def __init__(self) -> None:
+        self._arrived = threading.Lock()
+        self._arrived.acquire()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for so long, and tell whether it was woken."""
+        return self._arrived.acquire(timeout=seconds)
+
+    def __call__(self, _reply: object) -> None:
+        try:
+            self._arrived.release()
+        except RuntimeError:
+            pass  # it was released before
+
+
+class _AsyncioWaiter(Waiter):
+    """A task of asyncio that waits for a reply."""
+
+    __slots__ = ("_loop", "arrived")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.arrived: asyncio.Future[None] = loop.create_future()
+
+    def __call__(self, _reply: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._finish)
+        except RuntimeError:
+            pass  # the loop is closed, and the task is gone with it
+
+    def _finish(self) -> None:
+        if not self.arrived.done():
+            self.arrived.set_result(None)
+
+
+def _is_for_the_program(error: BaseException, callback: object) -> bool:
+    """Tell whether a signal handler has raised an error for the program whose main thread calls a done callback.
+
+    What the runtime's own callbacks raise there is nothing else. Of what a user's raises, it may be what is no
+    `Exception`.
+    """
+    if threading.current_thread() is not threading.main_thread() or trio.lowlevel.in_trio_run():
+        return False
+    return isinstance(callback, Waiter) or not isinstance(error, Exception)
+
+
+class _TrioWaiter(Waiter):
     """The task of trio that waits for a reply; called when the outcome is there."""
 
     __slots__ = ("_arrived", "_loop", "_parked", "_reply", "_task", "_thread")

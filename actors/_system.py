@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import count
 from typing import Any, TypeVar
@@ -152,6 +152,7 @@ class ActorSystem(Observed):
         self.carried_operations: dict[int, Any] = {}  # {key: operation that a child process holds}
         self._ids_skipped = 0
         self._abandoned: list[str] = []
+        self._waiters: Collection[threading.Thread] = ()  # threads that wait for the end of the system
 
     def open(self) -> None:
         """Start the threads and the loops."""
@@ -401,10 +402,12 @@ class ActorSystem(Observed):
             place.mailbox.set_throttles(self.throttles if self.throttles else None)
 
     def note_abandoned(self, path: str, threads: list[str]) -> None:
-        """Remember threads whose code could not be ended."""
-        with self._lock:
-            self._abandoned.extend(threads)
-        _logger.warning("abandoned %s: actor '%s' did not stop in time", ", ".join(threads), path)
+        """Remember threads whose code could not be ended, but for those that wait for the system's end themselves."""
+        left = [name for name in threads if all(thread.name != name for thread in self._waiters)]
+        if left:
+            with self._lock:
+                self._abandoned.extend(left)
+            _logger.warning("abandoned %s: actor '%s' did not stop in time", listed(left), path)
 
     def statistics(self) -> SystemStatistics:
         """Return the figures of this moment; exact when nothing moves."""
@@ -453,6 +456,7 @@ class ActorSystem(Observed):
             names of the threads that did not; they are daemons whose results go nowhere.
         """
         deadline = time.monotonic() + timeout
+        self._waiters = waiters
         if self in _open_systems.open_systems:
             _open_systems.open_systems.remove(self)
         self.closed = True
@@ -509,6 +513,12 @@ class ActorSystem(Observed):
                 token.exception(max(0.0, deadline - time.monotonic()))
             except (WaitTimeout, WouldBlock):
                 return
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a text, the first ten of many."""
+    shown = ", ".join(names[:10])
+    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10:,} more"
 
 
 def path_below(path: str, name: str) -> str:

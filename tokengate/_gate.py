@@ -33,7 +33,9 @@ from actors import (
     WaitTimeout,
     WouldBlock,
     current_token,
+    current_turn,
     is_cancellation,
+    listed,
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor
 from tokengate import _current, _switch_interval
@@ -331,6 +333,9 @@ class Gate:
         inside = current_token()
         if self._state in ("open", "closing") and inside is not None and self.owns(inside):
             raise GateState(f"{inside!r} cannot close gate '{self.name}', which waits for it; use gate.request_stop()")
+        place = current_turn()
+        if isinstance(place, ActorPlace) and place.system is self._system and place.in_hook:
+            raise GateState(f"actor '{place.path}' cannot close gate '{self.name}', which waits for its hook to return")
         if self._state in ("new", "opening"):
             raise GateState(f"gate '{self.name}' is not open ({self._state})")
 
@@ -368,7 +373,7 @@ class Gate:
             self._report = ShutdownReport(stages, terminated, abandoned, self._gave_up, now - (began_at or now))
             self._state = "closed"
         if abandoned:
-            _logger.warning("gate '%s' left behind %s", self.name, ", ".join(abandoned))
+            _logger.warning("gate '%s' left behind %s", self.name, listed(abandoned))
 
     # Actors
 

@@ -207,6 +207,23 @@ def test_an_item_whose_thread_was_not_woken_is_taken(until: Until) -> None:
     assert taken == [7]
 
 
+def test_a_token_that_was_being_taken_out_of_a_pause_has_an_end(
+    place: OperationPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is paused in its queue, and whose canceller was interrupted, is nowhere else."""
+    place.mailbox.suspend()
+    token = submit(place)
+    assert place.mailbox.hold(token)
+    with monkeypatch.context() as patch:
+        strike(patch, type(place.mailbox), "_note_gone")
+        with pytest.raises(Struck):
+            token.cancel()
+    assert token.exception(LIMIT) is not None
+    place.mailbox.resume()
+
+    assert token.state is TokenState.TERMINATED
+
+
 class Pinned(CpuActor):
     dispatcher = "pinned"
 

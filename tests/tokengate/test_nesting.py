@@ -17,6 +17,7 @@ from tokengate import (
     CpuActor,
     DeadlockError,
     Gate,
+    GateState,
     IoActor,
     TokenState,
     checkpoint,
@@ -239,3 +240,20 @@ def test_a_gate_that_a_done_callback_closes_does_not_name_its_thread(gate: Gate)
 
     assert reports[0].abandoned == ()
     assert gate.state == "closed"
+
+
+def test_a_hook_that_closes_its_gate_is_told_so_at_once(gate: Gate) -> None:
+    """The gate waits for the hook, so the hook cannot wait for the gate."""
+    errors: list[BaseException] = []
+
+    class Closing(CpuActor):
+        def on_stop(self) -> None:
+            try:
+                gate.close()
+            except GateState as error:
+                errors.append(error)
+
+    gate.spawn(Closing).stop()
+
+    assert "cannot close" in str(errors[0])
+    assert gate.state == "open"
