@@ -76,7 +76,7 @@ class IoDrain:
         self.throughput_deadline = throughput_deadline
         self.workers: set[IoWorker] = set()
         self.parked: dict[IoWorker, None] = {}  # the latest is the first to go to work again
-        self.waiting: dict[Token[Any], IoWorker] = {}  # {token that awaits something: who runs it}
+        self.waiting: dict[Token[Any], IoWorker] = {}  # {token that awaits something: the worker that runs it}
         self.closed = False
 
     def new_drainer(self) -> IoWorker:
@@ -126,7 +126,7 @@ class IoDrain:
         self.host.call_soon(look)
 
     def worker_of(self, token: Token[Any]) -> IoWorker | None:
-        """Return who runs a token; one that does not await anything is looked for."""
+        """Return the worker that runs a token; a token that awaits nothing is looked for."""
         worker = self.waiting.get(token)
         if worker is not None:
             return worker

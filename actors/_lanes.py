@@ -116,7 +116,7 @@ class Lanes:
         return self._searches >= _SEARCHES and len(self.zero) > _LONG
 
     def index(self) -> None:
-        """Put all that lane 0 has where each is found at once; nobody may be about to take one from there.
+        """Put all that lane 0 has where each is found at once; no thread may be about to take one from there.
 
         One call of C moves them, so that no exception of a signal handler strands one on the way.
         """

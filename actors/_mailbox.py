@@ -486,7 +486,7 @@ class Mailbox:
             return list(self._control or ())
 
     def try_enter(self, drainer: Drainer, inside: int = 0) -> bool:
-        """Enter a drainer for a call that runs on its caller's thread, if that is nobody else's turn.
+        """Enter a drainer for a call that runs on its caller's thread, if that is no other's turn.
 
         Args:
             drainer: at work from now on, if it may.
@@ -501,7 +501,7 @@ class Mailbox:
             return True
 
     def enter_idle(self, drainer: Drainer) -> bool:
-        """Enter a drainer as the only one, for a signal, if there is nothing else to do and nobody at it."""
+        """Enter a drainer as the only one, for a signal, if there is nothing to do and no other at work."""
         with self._lock:
             if self._drainers or self._control or self._size():
                 return False

@@ -179,7 +179,7 @@ class ActorDrain(ProcessDrain):
             return
         if worker.send(pieces):
             self.host.want_room(worker)
-        if worker.dead and worker.missed((number,)):  # who looked after it has missed this
+        if worker.dead and worker.missed((number,)):  # the thread of the processes may have missed this
             reply._set(error=died_error(worker, f"a hook of actor '{self.place.path}'"))
 
     @staticmethod
@@ -392,7 +392,7 @@ class ActorSlot(Drainer):
         drain.take_in_hand(token, worker, number)
         if worker.send(pieces):
             drain.host.want_room(worker)
-        if worker.dead and worker.missed((number,)):  # who looked after it has missed the token
+        if worker.dead and worker.missed((number,)):  # the thread of the processes may have missed the token
             self._wait_for_word(token)
         return True
 

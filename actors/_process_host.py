@@ -61,7 +61,7 @@ _RETIRE_SECONDS: Final = 1.0
 # Seconds for which who waits for a token hears its worker himself, at most.
 _LISTEN_SECONDS: Final = 0.002
 
-# Seconds without any progress after which the thread, or that of log records, is left behind by who closes its system.
+# Seconds without any progress after which the thread, or that of log records, is left behind by the system that closes.
 _STILL_SECONDS: Final = 1.0
 
 _TIDY_SECONDS: Final = 1.0  # between two looks for workers that are not needed
@@ -101,7 +101,7 @@ class ProcessHost:
         self._failures = 0  # in a row
         self._failing_since = 0.0  # when the first of them was
         self._why = ""  # what the latest of them was
-        self._given_up = False  # whether nothing is made until somebody waits for a worker again
+        self._given_up = False  # whether nothing is made until a worker is asked for again
         self._turns = 0  # grows as long as the thread makes progress
         self._starting_later = False  # whether the system loop is to start the thread
         self._tidy_at = 0.0
@@ -134,7 +134,7 @@ class ProcessHost:
         self._start_later(failed)
 
     def _start_later(self, error: RuntimeError) -> None:
-        """Have the system loop start the thread after a moment, or give up who waits for what it makes."""
+        """Have the system loop start the thread after a moment, or fail what waits for it."""
         with self._lock:
             if self._starting_later:
                 return
@@ -150,7 +150,7 @@ class ProcessHost:
         await trio.sleep(_RETRY_SECONDS)
         self._starting_later = False
         if self._shall_give_up():
-            self._run_soon()  # which says who waits
+            self._run_soon()  # which tells what waits
             self._give_up()
         if self.pool.somebody_waits or self._soon:
             self.start()
@@ -263,7 +263,7 @@ class ProcessHost:
             else:
                 waker.send(b"w")
         except OSError:
-            pass  # it is full, which is as good; or closed, and nobody is left
+            pass  # it is full, which is as good; or closed, with the thread gone
         except BaseException:  # Ctrl-C, on the program's thread
             self._awake = False
             raise
@@ -287,7 +287,7 @@ class ProcessHost:
             self._end()
 
     def _wait(self, seconds: float | None) -> list[tuple[Any, int]]:
-        """Wait until somebody has something to say: a worker, the fork server, or who wants something of the thread."""
+        """Wait until there is something to read: of a worker, the fork server, or a caller that wakes the thread."""
         if self._listening is not None:
             return self._listening.wait(seconds)
         try:
@@ -315,7 +315,7 @@ class ProcessHost:
             waker.close()
             raise
         self._woken, self._listening = woken, listening
-        self._waker = waker  # the last one: who sees it wakes a thread that waits for it
+        self._waker = waker  # the last one: a caller that sees it wakes the thread that waits for it
 
     def _run_soon(self) -> None:
         self._awake = False  # before the look: who adds something after it wakes the thread again
@@ -473,7 +473,7 @@ class ProcessHost:
         )
 
     def _give_up(self) -> None:
-        """Fail what waits for a worker, and begin anew when somebody waits for one the next time."""
+        """Fail what waits for a worker, and begin anew when one is asked for the next time."""
         self._failures, self._no_more_before, self._given_up = 0, 0.0, True
         for holder in self.pool.take_waiting():
             self._guarded(holder.gets_none, self._why)
@@ -582,7 +582,7 @@ class ProcessHost:
         ended = 0
         if frames:
             ended = worker.ended  # after they have come, and so no less than they tell of
-            if not worker.page_is_sound():  # before anybody goes on, and has the worker do more
+            if not worker.page_is_sound():  # before the worker is given more to do
                 worker.garbage = "what is no message of the runtime, on the page that it shares"
                 frames = []
         for frame in frames:

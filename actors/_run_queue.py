@@ -92,7 +92,7 @@ class RunQueue(Generic[T]):
         except IndexError:
             return None
         if items and not self._looking:
-            self.wake()  # for those that came while somebody looked around
+            self.wake()  # for those that came while a thread looked around
         return item
 
     def clear(self) -> None:

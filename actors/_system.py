@@ -221,7 +221,7 @@ class ActorSystem(Observed):
         return found if isinstance(found, ActorPlace) else None
 
     def is_root(self, place: ActorPlace) -> bool:
-        """Tell whether a place is at the root of a tree: nobody starts what is there again."""
+        """Tell whether a place is at the root of a tree: what is there is not started again."""
         return place.path in (ROOT, SYSTEM)
 
     def below(self, place: ActorPlace) -> list[ActorPlace]:

@@ -177,7 +177,7 @@ class TrioHost:
         pending = self._pending
         more = len(pending) > _CALLS_AT_ONCE
         if not more:
-            self._wakeup_pending = False  # before the look: whoever appends later wakes us again
+            self._wakeup_pending = False  # before the look: a caller that appends later wakes the loop again
         if self._loop is None:  # it has ended, but not the run that it was attached to
             pending.clear()
             return

@@ -365,9 +365,9 @@ class Worker:
         return [waits for number in numbers if (waits := self.inflight.pop(number, None)) is not None]
 
     def missed(self, numbers: Iterable[int]) -> list[Any]:
-        """Take back calls that were sent after its end, if nobody has; only when it is dead.
+        """Take back calls that were sent after its end, unless they have been; only when it is dead.
 
-        One that it has begun was in its hand before its end, and who looks after that ends it.
+        One that it has begun was there before its end, and is ended by what handles that.
         """
         begun = self.begun if self.page_is_sound() else 0
         later = [number for number in numbers if number > begun]
@@ -496,7 +496,7 @@ class Worker:
 
 
 def _keep_size(descriptor: int) -> None:
-    """Let nobody change the size of a file, where the system can do that: who looks behind its end is killed."""
+    """Fix the size of a file, where the system can do that: to read behind its end would kill this process."""
     if hasattr(fcntl, "F_ADD_SEALS"):
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
 

@@ -99,7 +99,7 @@ class Holder(Protocol):
         """Take calls back that the worker has not begun."""
 
     def gets_none(self, why: str, /) -> None:
-        """Fail what was to run in a worker: none can be made, and nobody stands in line for one any more."""
+        """Fail what was to run in a worker: none can be made, and the line for one is empty then."""
 
     def worker_lost(self, worker: Worker, begun: list[Any], unbegun: list[Any], /) -> None:
         """Settle what a worker has left behind that is dead."""
@@ -163,7 +163,7 @@ class WorkerPool:
             return waiting
 
     def may_come_free(self) -> bool:
-        """Tell whether a worker of the pool is at work that somebody else may have afterwards.
+        """Tell whether a worker of the pool is at work that others may have afterwards.
 
         One whose token is paused, or waits, is none: what it waits for may be a worker.
         """

@@ -41,7 +41,7 @@ class ForkServer:
     def __init__(self, gate: socket.socket) -> None:
         self._gate = gate
         self._children: set[int] = set()  # pids of those that run
-        self._ties: dict[int, int] = {}  # {pid of a child: what kills its group when nobody has it open any more}
+        self._ties: dict[int, int] = {}  # {pid of a child: what kills its group when it is open nowhere any more}
         self._zombies: set[int] = set()  # pids of those whose end was told, kept until the gate lets go of them
         self._parent = _maker_of(gate)
         self._parent_ends = _descriptor_of_process(self._parent)

@@ -98,7 +98,7 @@ def test_a_loop_that_was_not_woken_calls_what_is_pending(system: ActorSystem, un
 
 
 def test_a_token_that_was_never_sent_is_rejected(place: OperationPlace) -> None:
-    """Its sender was interrupted between making and sending it; nobody waits for it for ever."""
+    """Its sender was interrupted between making and sending it; no wait for it lasts for ever."""
     id = place.token("op", int, (), {}).id
     system = place.system
     token = system.live[id]

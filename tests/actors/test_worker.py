@@ -22,7 +22,7 @@ def worker() -> Iterator[Worker]:
 
 
 def test_of_calls_that_were_sent_after_its_end_only_those_are_taken_back_that_it_has_not_begun(worker: Worker) -> None:
-    """One that has begun may be why it is dead, and must not run again; who looks after the death ends it."""
+    """One that has begun may be why it is dead, and must not run again; what handles the death ends it."""
     waiting = [object(), object(), object()]
     numbers = [worker.next_number(one) for one in waiting]
     worker.page.word[_page.BEGUN] = numbers[1]
@@ -34,7 +34,7 @@ def test_of_calls_that_were_sent_after_its_end_only_those_are_taken_back_that_it
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a file can be sealed")
 def test_nobody_can_change_the_size_of_the_page(worker: Worker) -> None:
-    """Who looks behind the end of a file that has become shorter is killed, and that would be the gate."""
+    """To read behind the end of a file that has become shorter kills a process, and that would be the gate's."""
     for size in (0, _page.SIZE + 1):
         with pytest.raises(PermissionError):
             os.ftruncate(worker.descriptors[2], size)

@@ -250,7 +250,7 @@ def test_an_exception_in_the_block_skips_the_drain() -> None:
 
 
 def test_an_operation_whose_first_call_was_interrupted_can_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The place that the interrupted call has made is in nobody's way."""
+    """The place that the interrupted call has made is in no other's way."""
 
     @token
     def first() -> str:

@@ -212,7 +212,7 @@ class ControlActor(IoActor):
                 answer._set(error=ControlError(f"control could not answer, by a fault of its own: {kind}"))
             finally:
                 self._jobs.discard(job)
-                answer._set(error=ActorDead("control was stopped before it answered, or who had asked was gone"))
+                answer._set(error=ActorDead("control was stopped before it answered, or its client had gone"))
 
         self._jobs.add(job)
         self._system.system_host.start_task(do, "answer of control")

@@ -150,7 +150,7 @@ class ActorVerbs:
             with trio.move_on_after(limit):
                 await reply.wait()
         except trio.Cancelled:
-            visit.claim()  # who had asked is gone, so it does not begin any more
+            visit.claim()  # its client has gone, so it does not begin any more
             raise
         if not reply.done():
             if visit.claim():

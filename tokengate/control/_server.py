@@ -309,7 +309,7 @@ class _Lines:
 
 
 class _Outgoing:
-    """The lines on their way to a client. Answers wait for room; items, which nobody waits for, have to look first.
+    """The lines on their way to a client. Answers wait for room; items, which are not waited for, have to look first.
 
     Args:
         on_room: called when there is room again.

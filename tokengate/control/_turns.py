@@ -3,9 +3,9 @@
 A question about very many tokens is worked on in pieces of a millisecond. The loop, on which supervisors and timers
 run as well, does one piece in every other round, however many clients ask. The next turn goes to the client that has
 had fewest of the latest ones, so a single `info` does not wait for the lists of others; questions that are known to
-take long come after the others. But one turn in four goes to whoever has waited longest. Among the questions of one
-connection those come first that have had no turn yet; then the oldest, so that its long answers are made one after the
-other.
+take long come after the others. But one turn in four goes to the client that has waited longest. Among the questions
+of one connection those come first that have had no turn yet; then the oldest, so that its long answers are made one
+after the other.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Turns:
 
     async def _wait(self, job: Job) -> None:
         lane = job.lane
-        if not self._giving and lane.is_open():  # nobody has had a turn in this round
+        if not self._giving and lane.is_open():  # there was no turn in this round yet
             self._note(lane)
             self._give_on()
             if job.begun:
@@ -73,7 +73,7 @@ class Turns:
 
     async def _give(self) -> None:
         try:
-            await trio.lowlevel.checkpoint()  # the turn of whoever found nobody waiting
+            await trio.lowlevel.checkpoint()  # the turn of the job that found none waiting
             while (lane := self._next_lane()) is not None:
                 self._note(lane)
                 trio.lowlevel.reschedule(self._take_out(lane.next_job()))
@@ -141,7 +141,7 @@ class Job:
         number: orders the jobs of a lane by age.
         begun: whether it has had a turn.
         long: whether it is known to take many turns and much memory.
-        scope: of the task that answers; cancelled when nobody waits for the answer any more.
+        scope: of the task that answers; cancelled when the answer is not waited for any more.
     """
 
     def __init__(self, lane: Lane, number: int) -> None:
