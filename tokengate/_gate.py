@@ -173,7 +173,11 @@ class Gate:
         except GateState:
             raise
         except BaseException:
-            self._closing.wait(bool, lambda: self._end(0.0))
+            while not self._closing.over:
+                try:
+                    self._closing.wait(bool, lambda: self._end(0.0))
+                except BaseException:
+                    pass  # of a signal handler, before it began to wait; the first one is raised
             raise
         return self
 

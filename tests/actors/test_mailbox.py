@@ -475,7 +475,7 @@ def test_a_withdrawal_that_is_interrupted_loses_no_other_token(desk: Any, monkey
             mailbox.put(token)
         assert mailbox.withdraw(tokens.pop(4))
         strike = Strike(at, grain="opcode")
-        # In a thread of its own: between two bytecodes of a handler the interpreter keeps the handled exception for good.
+        # In a thread of its own: struck in a handler, the interpreter keeps the handled exception for good.
         (gone, _), wrong = in_thread(
             lambda strike=strike, mailbox=mailbox, token=tokens[2]: strike.run(lambda: mailbox.withdraw(token)), LIMIT
         )

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiers import in_ci
+
+pytestmark = in_ci
 
 HERE = Path(__file__).parent
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiers import in_ci
+
+pytestmark = in_ci
 
 HERE = Path(__file__).parent
 

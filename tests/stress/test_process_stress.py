@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tiers import in_ci
+
+pytestmark = in_ci
+
 HERE = Path(__file__).parent
 
 TORTURE = os.environ.get("TOKENGATE_TORTURE") == "1"

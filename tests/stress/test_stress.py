@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tiers import in_ci
+
+pytestmark = in_ci
+
 HERE = Path(__file__).parent
 
 
