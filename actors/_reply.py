@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import operator
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from functools import partial
-from operator import call
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
 import attrs
@@ -27,6 +27,8 @@ _logger = logging.getLogger("tokengate.actors")
 
 # Seconds after which a thread that waits for an outcome looks for itself.
 _LOOK_UP = 1.0
+
+_call: Callable[..., object] = operator.call
 
 # Guards what happens once per reply and only when somebody waits; the hot path never takes it.
 _rare = threading.Lock()
@@ -168,7 +170,7 @@ class Reply(Generic[T]):
                     self._discard_callback(first)
                 else:
                     # Taken off and called by one call of no Python code, in which no signal handler can raise.
-                    next(map(call, iter(partial(callbacks.pop, 0), None), (self,)))
+                    next(map(_call, iter(partial(callbacks.pop, 0), None), (self,)))
             except BaseException as error:
                 if _is_for_the_program(error, first):
                     interrupt = error
