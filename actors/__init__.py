@@ -15,8 +15,8 @@
 #                      (whose code that is), _checkpoint.py, _throttles.py, _moves.py (send a queued token elsewhere)
 #   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py or on one of
 #                      _pinned_dispatcher.py, _io_drain.py on the loop of _trio_host.py, _run_queue.py (who wakes
-#                      whom), _blocking.py (a thread that waits), _stalls.py (one that blocks unseen), _waits_for.py
-#                      (who waits for whom)
+#                      whom), _daemon_thread.py (a thread that starts once), _blocking.py (one that waits), _stalls.py
+#                      (one that blocks unseen), _waits_for.py (who waits for whom)
 #   in processes       _process_drain.py (what all there share), _operation_drain.py, _process_actor.py and
 #                      _process_actor_drain.py (actors), _process_host.py (the thread that hears them), _listening.py
 #                      (to many at once), _worker_pool.py (who has which), _worker.py (one of them), _fork_server.py
@@ -38,6 +38,7 @@ from actors._blocking import current_turn
 from actors._checkpoint import checkpoint
 from actors._controls import Controls
 from actors._cpu_actor import CpuActor
+from actors._daemon_thread import DaemonThread
 from actors._dispatcher import MAX_WAITING, CpuThread, DispatcherStatistics
 from actors._events import DeadLetter, EndedToken
 from actors._exceptions import (
@@ -122,6 +123,7 @@ __all__ = [
     "CpuActor",
     "CpuThread",
     "Crash",
+    "DaemonThread",
     "DeadLetter",
     "DeadlockError",
     "DispatcherStatistics",

@@ -11,6 +11,7 @@ from typing import Protocol
 import attrs
 
 from actors._blocking import lend_this_thread
+from actors._daemon_thread import DaemonThread
 from actors._exceptions import DeadlockError
 from actors._run_queue import RunQueue
 
@@ -47,22 +48,22 @@ class DispatcherStatistics:
 
 
 def join_threads(
-    threads: Collection[threading.Thread], deadline: float, waiters: Collection[threading.Thread] = ()
+    threads: Collection[DaemonThread], deadline: float, waiters: Collection[threading.Thread] = ()
 ) -> list[str]:
     """Wait for threads to end, but not for the current one; return the names of those that have not by the deadline.
 
     Args:
-        threads: they; one that was never started counts as ended.
+        threads: they; one that has not been started is not started any more.
         deadline: in seconds of `time.monotonic`.
         waiters: threads that wait for the caller, and so cannot end before it returns.
     """
     for thread in threads:
-        if thread is not threading.current_thread() and thread not in waiters and thread.ident is not None:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        if thread is not threading.current_thread() and thread not in waiters:
+            thread.gone(deadline)
     return sorted(thread.name for thread in threads if thread.is_alive())
 
 
-class CpuThread(threading.Thread):
+class CpuThread(DaemonThread):
     """A thread of a dispatcher.
 
     Attributes:
@@ -71,16 +72,15 @@ class CpuThread(threading.Thread):
     """
 
     def __init__(self, target: Callable[[CpuThread], object], name: str) -> None:
-        super().__init__(name=name, daemon=True)
+        super().__init__(lambda: target(self), name)
         self.quantum = 0
         self.busy = False
-        self._main = target
         self._clock: int | None = None  # asked for by the thread itself: for one that is gone that is not safe
 
     def run(self) -> None:
         if hasattr(time, "pthread_getcpuclockid"):
             self._clock = time.pthread_getcpuclockid(threading.get_ident())
-        self._main(self)
+        super().run()
 
     def cpu_seconds(self) -> float:
         """Return the CPU time it has used; where that is not known, the time of day, so that it is never nothing."""
@@ -210,10 +210,10 @@ class Dispatcher:
         self._queue.recover()
         self.queued = set(self.waiting())
 
-    def unstarted(self) -> list[threading.Thread]:
-        """Return the threads that have not begun, and whose start is not under way, unless it was interrupted."""
+    def unstarted(self) -> list[DaemonThread]:
+        """Return the threads that have not been started, because the code that was about to do it was interrupted."""
         with self._lock:
-            return [thread for thread in self._threads if thread.ident is None]
+            return [thread for thread in self._threads if thread.waits_for_begin]
 
     def statistics(self) -> DispatcherStatistics:
         """Return the figures of this moment."""
@@ -235,7 +235,7 @@ class Dispatcher:
             self._started += 1
             self._threads.add(thread)  # first: whatever interrupts this, it is joined if it has begun
             try:
-                thread.start()
+                thread.begin()
             except RuntimeError as error:  # there are too many, or the interpreter exits
                 self._threads.discard(thread)
                 if not self._threads:

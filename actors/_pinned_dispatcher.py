@@ -9,6 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from actors._cpu_drain import CpuDrain
+from actors._daemon_thread import DaemonThread
 from actors._dispatcher import join_threads
 from actors._run_queue import RunQueue
 
@@ -26,16 +27,16 @@ class PinnedThreads:
     def __init__(self) -> None:
         self.closing = False
         self._lock = threading.Lock()
-        self._of: dict[threading.Thread, PinnedDispatcher] = {}  # {thread that has not ended: whose it is}
+        self._of: dict[DaemonThread, PinnedDispatcher] = {}  # {thread that has not ended: whose it is}
 
     def __len__(self) -> int:
         return len(self._of)
 
-    def begun(self, thread: threading.Thread, dispatcher: PinnedDispatcher) -> None:
+    def begun(self, thread: DaemonThread, dispatcher: PinnedDispatcher) -> None:
         with self._lock:
             self._of[thread] = dispatcher
 
-    def ended(self, thread: threading.Thread) -> None:
+    def ended(self, thread: DaemonThread) -> None:
         with self._lock:
             self._of.pop(thread, None)
 
@@ -77,7 +78,7 @@ class PinnedDispatcher:
         self._threads = threads
         self._queue: RunQueue[Runnable | None] = RunQueue()  # None: the thread shall look whether to go
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None  # changes under the lock; another one that runs is abandoned
+        self._thread: DaemonThread | None = None  # changes under the lock; another one that runs is abandoned
         self._numbers = count(1)
         self._closed = False
 
@@ -103,10 +104,10 @@ class PinnedDispatcher:
         """Wake the thread for what is queued, since a sender may have been interrupted before it did."""
         self._queue.recover()
 
-    def unstarted(self) -> list[threading.Thread]:
-        """Return the thread, if it has not begun and its start is not under way, unless that was interrupted."""
+    def unstarted(self) -> list[DaemonThread]:
+        """Return the thread, if it has not been started, because the code that was about to do it was interrupted."""
         with self._lock:
-            return [self._thread] if self._thread is not None and self._thread.ident is None else []
+            return [self._thread] if self._thread is not None and self._thread.waits_for_begin else []
 
     def abandon(self, thread: threading.Thread) -> None:
         """Leave a thread that cannot be ended to its code; it runs nothing else any more."""
@@ -126,12 +127,13 @@ class PinnedDispatcher:
         if self._thread is None:
             number = next(self._numbers)
             name = self._name if number == 1 else f"{self._name}-{number}"
-            self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+            self._thread = DaemonThread(self._main, name)
             self._threads.begun(self._thread, self)
-            self._thread.start()
+            self._thread.begin()
 
     def _main(self) -> None:
         me = threading.current_thread()
+        assert isinstance(me, DaemonThread)
         while True:
             runnable = self._queue.take()
             if runnable is not None:

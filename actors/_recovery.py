@@ -26,6 +26,7 @@ from actors._operation_place import Turn
 from actors._reply import Reply
 
 if TYPE_CHECKING:
+    from actors._daemon_thread import DaemonThread
     from actors._dispatcher import Dispatcher
     from actors._pinned_dispatcher import PinnedDispatcher
     from actors._place import Place
@@ -92,7 +93,7 @@ class Recovery:
 
     def __init__(self, system: ActorSystem) -> None:
         self._system = system
-        self._unstarted: list[threading.Thread] = []  # threads that had not begun at the latest look
+        self._unstarted: list[DaemonThread] = []  # threads that had not been started at the latest look
         self._endings: list[Any] = []  # those that were being written at the latest look
         self._suspects: set[Token[Any]] = set()  # tokens that were nowhere at the latest look at all
         self._turns: set[Turn] = set()  # turns of direct calls that were seen since the latest look at these
@@ -131,12 +132,12 @@ class Recovery:
         self._write_endings()
         self._look_at_places()
 
-    def _start_threads(self, unstarted: list[threading.Thread]) -> None:
-        """Start the threads that had not begun at the latest look either."""
+    def _start_threads(self, unstarted: list[DaemonThread]) -> None:
+        """Start the threads that had not been started at the latest look either."""
         for thread in unstarted:
             if thread in self._unstarted:
                 try:
-                    thread.start()
+                    thread.begin()
                 except RuntimeError as error:
                     _logger.warning("%s could not be started: %s", thread.name, error)
         self._unstarted = unstarted

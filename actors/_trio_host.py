@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from actors._daemon_thread import DaemonThread
 from actors._reply import Reply
 
 # A loop that is to end is stuck if so many looks at it find no progress. Looks are counted, and not their time, since a
@@ -37,7 +38,7 @@ class TrioHost:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread = DaemonThread(self._main, name)
         self._attached = False
         self._ident: int | None = None
         self._opened: Reply[None] = Reply()
@@ -52,7 +53,7 @@ class TrioHost:
     def open(self) -> None:
         """Start the thread, and return when its loop runs; do nothing when attached."""
         if not self._attached:
-            self._thread.start()
+            self._thread.begin()
             self._opened.result()
 
     async def attach(self) -> None:
@@ -69,6 +70,7 @@ class TrioHost:
         self._cancelled = True
         if self._nursery is not None:
             self.call_soon(self._nursery.cancel_scope.cancel)
+            self.recover()  # a caller that was interrupted may have left the call before it woke the loop
 
     def join(self, deadline: float) -> list[str]:
         """Wait for the loop's end, or, when attached, for the end of all that ran on it.
@@ -80,24 +82,21 @@ class TrioHost:
         Returns:
             the name, if code that blocks the loop kept it from ending.
         """
-        if not self._attached and self._thread.ident is None:  # it was never opened
-            return []
-        if self._has_ended(max(0.0, deadline - time.monotonic())):
+        if self._has_ended(deadline):
             return []
         progress, looks = self.progress, 0
         while looks < _LOOKS and time.monotonic() < deadline + _LONGER_AT_MOST:
-            if self._has_ended(_LOOK_SECONDS):
+            if self._has_ended(time.monotonic() + _LOOK_SECONDS):
                 return []
             looks = looks + 1 if self.progress == progress else 0
             progress = self.progress
         return [self.name]
 
-    def _has_ended(self, seconds: float) -> bool:
-        """Wait so long for the end; tell whether it has come."""
+    def _has_ended(self, deadline: float) -> bool:
+        """Wait until a time of `time.monotonic` for the end; tell whether it has come."""
         if self._attached:
-            return self._ended.wait(seconds)
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+            return self._ended.wait(max(0.0, deadline - time.monotonic()))
+        return self._thread.gone(deadline)
 
     def disown(self) -> None:
         """Be ended in a forked child, where the loop is its parent's and must not be woken."""

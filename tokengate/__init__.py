@@ -2,9 +2,8 @@
 #
 #   what is decorated   _operation.py (`@token`)
 #   what is opened      _gate.py (`Gate`), _current.py (which gate a call belongs to), _switch_interval.py
-#   what is closed      _mark.py (that it is to), _closing.py (its thread), _shutdown.py (the stages),
-#                       _shutdown_report.py, _process_end.py
-#                       (fork and exit)
+#   what is closed      _mark.py (that it is to), _uninterrupted_call.py (its thread), _shutdown.py (the stages),
+#                       _shutdown_report.py, _process_end.py (fork and exit)
 #   what speaks of it   _executor.py (`concurrent.futures`)
 #   what goes wrong     _exceptions.py
 #   what is steered     control/ (the control actor, and the ways to it)

@@ -39,12 +39,12 @@ from actors import (
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor
 from tokengate import _current, _switch_interval
-from tokengate._closing import Closing
 from tokengate._exceptions import BadOperation, GateState, NeedsTrio
 from tokengate._executor import GateExecutor
 from tokengate._mark import Mark
 from tokengate._shutdown import Shutdown
 from tokengate._shutdown_report import Outcome, ShutdownReport
+from tokengate._uninterrupted_call import UninterruptedCall
 from tokengate.control._access import control_of
 from tokengate.control._actor import ControlActor
 from tokengate.control._control import Control
@@ -148,7 +148,8 @@ class Gate:
         self._gave_up = False
         self._stop_request = Mark(self._system.system_host.call_soon)
         self._shutdown = Shutdown(self._system)
-        self._closing = Closing(f"{name}-closing", self._system.system_host)
+        self._opening = UninterruptedCall(f"{name}-opening")
+        self._closing = UninterruptedCall(f"{name}-closing")
         self._report: ShutdownReport | None = None
         self._terminated_before = 0  # tokens that were terminated before closing began
 
@@ -166,18 +167,25 @@ class Gate:
             raise WouldBlock(f"opening gate '{self.name}' would block this trio loop; use 'async with'")
         try:
             self._claim_opening()
-            self._system.open()
+            self._opening.wait(bool, self._system.open)
             self._make_own_root().start().result()
             self._make_root().start().result()
             self._state = "open"
         except GateState:
             raise
         except BaseException:
-            while not self._closing.over:
+            over = self._closing.over
+            # A signal handler may raise before the wait has begun and, for the outer loop, between two turns of the
+            # inner one. What was raised first goes on from here.
+            while not over.made:
                 try:
-                    self._closing.wait(bool, lambda: self._end(0.0))
+                    while not over.made:
+                        try:
+                            self._closing.wait(bool, lambda: self._end(0.0))
+                        except BaseException:
+                            pass
                 except BaseException:
-                    pass  # of a signal handler, before it began to wait; the first one is raised
+                    pass
             raise
         return self
 
@@ -204,7 +212,7 @@ class Gate:
         self._check_closable()
         interrupted: BaseException | None = None
         with trio.CancelScope(shield=True):
-            while not self._closing.over:
+            while not self._closing.over.made:
                 try:
                     if interrupted is not None:
                         self.hurry()
@@ -252,10 +260,17 @@ class Gate:
     ) -> None:
         # A signal handler may raise at any point here; what is raised within `close` comes from there.
         interrupted: BaseException | None = None
-        while not self._closing.over:
+        over = self._closing.over
+        while not over.made:  # the outer loop is for what is raised between two turns of the inner one
             try:
-                _current.leave(self)
-                self.close(drain=exc_type is None)
+                while not over.made:
+                    try:
+                        _current.leave(self)
+                        self.close(drain=exc_type is None)
+                    except GateState:
+                        raise
+                    except BaseException as error:
+                        interrupted = error
             except GateState:
                 raise
             except BaseException as error:
@@ -365,6 +380,7 @@ class Gate:
         abandoned: tuple[str, ...] = ()
         threads: Outcome = "failed"
         try:
+            self._opening.settle(_THREADS_SECONDS)
             abandoned = self._system.close(seconds, self._closing.waiters)
             threads = "cut short" if abandoned else "done"
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors import ActorSystem, CpuActor, OperationPlace, Token, TokenState
+from actors import ActorSystem, CpuActor, DaemonThread, OperationPlace, Token, TokenState
 from actors._mailbox import Drainer
 from actors._recovery import Recovery
 from actors._run_queue import RunQueue
@@ -235,7 +235,7 @@ def test_a_thread_whose_start_was_interrupted_is_started(system: ActorSystem, mo
     """What waits for it is handled."""
     place = system.place("pinned", Pinned)
     with monkeypatch.context() as patch:
-        strike(patch, threading.Thread, "start")
+        strike(patch, DaemonThread, "begin")
         with pytest.raises(Struck):
             place.start()
     token = place.send(place.token("op", None, (7,)))
