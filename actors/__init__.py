@@ -34,12 +34,9 @@
 from actors import _in_child
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace, Status
-from actors._blocking import current_turn
 from actors._checkpoint import checkpoint
 from actors._controls import Controls
 from actors._cpu_actor import CpuActor
-from actors._daemon_thread import DaemonThread
-from actors._dispatcher import MAX_WAITING, CpuThread, DispatcherStatistics
 from actors._events import DeadLetter, EndedToken
 from actors._exceptions import (
     ActorDead,
@@ -66,7 +63,6 @@ from actors._exceptions import (
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors._foreign import cpu_actor_class
 from actors._frames import find_step
-from actors._future import Future
 from actors._hold import Hold
 from actors._interrupt import interrupt, monitor
 from actors._io_actor import IoActor
@@ -84,17 +80,21 @@ from actors._process_actor import ProcessActor
 from actors._process_drain import ProcessDrain
 from actors._proxy import ActorProxy
 from actors._ref import ActorRef
-from actors._reply import Later, Reply
 from actors._signals import Crash, Signal, Visit
 from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, listed, path_below
 from actors._task_actor import TaskActor
 from actors._throttles import Throttle
 from actors._timers import ReceiveTimeout, Timer
 from actors._token import NO_TAGS, Token, current_token
-from actors._trio_host import TrioHost
 from actors._watchdog import LoopBlocked
 from actors._worker import ProcessFigures, Worker
 from actors._worker_pool import ProcessPool, ProcessStatistics
+from actors.concurrency._blocking import current_turn
+from actors.concurrency._daemon_thread import DaemonThread
+from actors.concurrency._dispatcher import MAX_WAITING, CpuThread, DispatcherStatistics
+from actors.concurrency._future import Future
+from actors.concurrency._reply import Later, Reply
+from actors.concurrency._trio_host import TrioHost
 
 if _in_child.child is not None:  # user code there that imports this package gets what works there
     _in_child.unite(globals(), ProcessActor, checkpoint, current_token)

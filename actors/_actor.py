@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import pykka
 
 from actors._controls import Controls
-from actors._future import Future
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow
 from actors._monitor import ActorWatch, Watch
 from actors._notice import attach
 from actors._ref import ActorRef
 from actors._timers import ReceiveTimer, Timer, check_seconds
+from actors.concurrency._future import Future
 
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace

@@ -28,9 +28,9 @@ from actors._monitor import Watch, Watches, tell_all
 from actors._notice import Attached, Notice, cancel_all
 from actors._place import Drain, Place
 from actors._ref import ActorRef, Told
-from actors._reply import Reply
 from actors._signals import Signal, Start, Stop, Visit
 from actors._token import Token
+from actors.concurrency._reply import Reply
 
 if TYPE_CHECKING:
     from actors._actor import BaseActor

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from actors._actor import BaseActor
 from actors._cpu_drain import CpuDrain
-from actors._pinned_dispatcher import PinnedDrain
+from actors.concurrency._pinned_dispatcher import PinnedDrain
 
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace

@@ -10,19 +10,19 @@ from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
 from actors._actor_place import ActorPlace, Life
-from actors._blocking import begin_turn, end_turn
 from actors._exceptions import TokenInterrupt
 from actors._lifecycle import TokenState
 from actors._mailbox import Drainer
 from actors._signals import Crash, Signal, Start, Stop, Visit
 from actors._step import after_step, before_step, close_steps, enter, without_runtime_frames
 from actors._token import Token
+from actors.concurrency._blocking import begin_turn, end_turn
 
 if TYPE_CHECKING:
-    from actors._dispatcher import Dispatcher
-    from actors._pinned_dispatcher import PinnedDispatcher
     from actors._place import Place
     from actors._signals import Crash, Signal, Start, Stop
+    from actors.concurrency._dispatcher import Dispatcher
+    from actors.concurrency._pinned_dispatcher import PinnedDispatcher
 
 _logger = logging.getLogger("tokengate.actors")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actors._lifecycle import TokenState
-from actors._reply import Reply
+from actors.concurrency._reply import Reply
 
 if TYPE_CHECKING:
     from actors._token import Token

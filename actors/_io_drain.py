@@ -17,7 +17,6 @@ from actors._exceptions import TokenInterrupt
 from actors._lifecycle import TokenState
 from actors._log_context import drained_place
 from actors._mailbox import Drainer
-from actors._reply import Later
 from actors._signals import Crash, Signal, Start, Stop, Visit
 from actors._step import (
     InContext,
@@ -30,10 +29,11 @@ from actors._step import (
     without_runtime_frames,
 )
 from actors._token import Token
+from actors.concurrency._reply import Later
 
 if TYPE_CHECKING:
     from actors._place import Place
-    from actors._trio_host import TrioHost
+    from actors.concurrency._trio_host import TrioHost
 
 _logger = logging.getLogger("tokengate.actors")
 

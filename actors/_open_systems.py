@@ -7,7 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from actors import _reply
+from actors.concurrency import _reply
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem

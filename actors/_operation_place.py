@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from actors._blocking import begin_turn, end_turn, nesting
 from actors._checkpoint import checkpoint
 from actors._controls import Controls
 from actors._cpu_drain import CpuDrain
@@ -20,6 +19,7 @@ from actors._place import Drain, Place
 from actors._step import after_step, enter
 from actors._token import Token, _current
 from actors._waits_for import begin_wait, end_wait
+from actors.concurrency._blocking import begin_turn, end_turn, nesting
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem

@@ -17,7 +17,6 @@ import trio
 
 from actors import _carry
 from actors._actor_place import Life, Status
-from actors._blocking import begin_turn, end_turn
 from actors._child import _page, _wire
 from actors._exceptions import ActorDead, NotPicklable, PlatformWarning, TokenInterrupt, WorkerError
 from actors._lifecycle import TokenState
@@ -26,10 +25,11 @@ from actors._mailbox import Drainer
 from actors._notice import Notice
 from actors._process_drain import ProcessDrain
 from actors._process_host import died_error, no_worker_error
-from actors._reply import Reply
 from actors._signals import Crash, Signal, Start, Stop, Visit
 from actors._step import without_runtime_frames
 from actors._token import Token
+from actors.concurrency._blocking import begin_turn, end_turn
+from actors.concurrency._reply import Reply
 
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace

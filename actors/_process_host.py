@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import trio
 
 from actors import _carry
-from actors._blocking import refuse_waits
 from actors._child import _wire
 from actors._deadlines import Deadline, Deadlines
 from actors._exceptions import NotPicklable, WorkerDied
@@ -32,6 +31,7 @@ from actors._process_state import state_of
 from actors._requests import Requests
 from actors._worker import Worker
 from actors._worker_pool import Holder, ProcessPool, ProcessStatistics, WorkerPool
+from actors.concurrency._blocking import refuse_waits
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem

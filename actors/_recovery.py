@@ -23,15 +23,15 @@ import trio
 from actors._exceptions import TokenRejected
 from actors._lifecycle import TokenState
 from actors._operation_place import Turn
-from actors._reply import Reply
+from actors.concurrency._reply import Reply
 
 if TYPE_CHECKING:
-    from actors._daemon_thread import DaemonThread
-    from actors._dispatcher import Dispatcher
-    from actors._pinned_dispatcher import PinnedDispatcher
     from actors._place import Place
     from actors._system import ActorSystem
     from actors._token import Token
+    from actors.concurrency._daemon_thread import DaemonThread
+    from actors.concurrency._dispatcher import Dispatcher
+    from actors.concurrency._pinned_dispatcher import PinnedDispatcher
 
 _logger = logging.getLogger("tokengate.actors")
 

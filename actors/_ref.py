@@ -16,8 +16,8 @@ from actors._exceptions import DeadlockError, MailboxFull, WaitTimeout, WouldBlo
 from actors._lifecycle import TokenState
 from actors._monitor import Down, Watch
 from actors._proxy import ActorProxy
-from actors._reply import Reply
 from actors._token import Token
+from actors.concurrency._reply import Reply
 
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace

@@ -22,9 +22,9 @@ from actors._waits_for import waiting_for
 if TYPE_CHECKING:
     from actors._deadlines import Deadline
     from actors._process_drain import ProcessDrain
-    from actors._reply import Reply
     from actors._requests import Requests
     from actors._worker import Worker
+    from actors.concurrency._reply import Reply
 
 T = TypeVar("T")
 

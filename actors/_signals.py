@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from actors._reply import Reply
+from actors.concurrency._reply import Reply
 
 if TYPE_CHECKING:
     from actors._actor import BaseActor

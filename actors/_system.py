@@ -21,7 +21,6 @@ import trio
 from actors import _log_context, _open_systems
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace
-from actors._dispatcher import Dispatcher, DispatcherStatistics
 from actors._events import EndedToken
 from actors._exceptions import ActorDead, NameTaken, UnknownActor, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
@@ -29,18 +28,19 @@ from actors._lifecycle import TokenState
 from actors._limit_watch import LimitWatch
 from actors._observer import Observed
 from actors._operation_place import OperationPlace
-from actors._pinned_dispatcher import PinnedThreads
 from actors._place import Place
 from actors._process_host import ProcessHost
 from actors._recovery import Recovery
 from actors._ref import ActorRef
-from actors._stalls import StallWatch
 from actors._throttles import Throttle, Throttles
 from actors._timers import Timers
 from actors._token import Token
-from actors._trio_host import TrioHost
 from actors._watchdog import Watchdog
 from actors._worker_pool import ProcessPool, ProcessStatistics
+from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
+from actors.concurrency._pinned_dispatcher import PinnedThreads
+from actors.concurrency._stall_watch import StallWatch
+from actors.concurrency._trio_host import TrioHost
 
 _logger = logging.getLogger("tokengate.actors")
 

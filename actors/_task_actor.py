@@ -15,9 +15,9 @@ from actors._io_actor import IoActor
 from actors._io_drain import is_cancellation
 from actors._log_context import drained_place
 from actors._notice import attach
-from actors._reply import Reply
 from actors._signals import Crash
 from actors._step import without_runtime_frames
+from actors.concurrency._reply import Reply
 
 
 class TakesNoMessages(TypeError):

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from actors._alarm import Alarm
 from actors._token import Token
+from actors.concurrency._alarm import Alarm
 
 if TYPE_CHECKING:
     from actors._mailbox import Mailbox
-    from actors._trio_host import TrioHost
+    from actors.concurrency._trio_host import TrioHost
 
 # Seconds that a rate may be behind, and make good: whoever lets tokens go is woken a little late each time.
 _CATCH_UP = 0.1

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from actors._alarm import Alarm
 from actors._exceptions import ActorDead
 from actors._lifecycle import TokenState
 from actors._notice import Notice, attach, detach
 from actors._token import Token
+from actors.concurrency._alarm import Alarm
 
 if TYPE_CHECKING:
     from actors._actor import BaseActor
-    from actors._trio_host import TrioHost
+    from actors.concurrency._trio_host import TrioHost
 
 _logger = logging.getLogger("tokengate.actors")
 

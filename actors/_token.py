@@ -13,8 +13,8 @@ import trio
 
 from actors._exceptions import TokenTerminated
 from actors._lifecycle import TokenState, check_transition
-from actors._reply import Reply
 from actors._waits_for import waiting_for
+from actors.concurrency._reply import Reply
 
 if TYPE_CHECKING:
     from actors._hold import Hold

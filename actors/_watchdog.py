@@ -16,7 +16,7 @@ import trio
 
 from actors._frames import tokens_of
 from actors._token import Token
-from actors._trio_host import TrioHost
+from actors.concurrency._trio_host import TrioHost
 
 # Looks in `threshold` seconds while a round of the loop goes on.
 _LOOKS = 4

@@ -55,7 +55,7 @@ from supervisors._shutdown import shutdown_seconds, stop_place
 from supervisors._strategy import Strategy, affected, is_restarted
 
 if TYPE_CHECKING:
-    from actors._trio_host import TrioHost
+    from actors.concurrency._trio_host import TrioHost
 
 _logger = logging.getLogger("tokengate.supervisors")
 

@@ -1,6 +1,6 @@
 """The names that users type stand in `public_names.txt`, so that each change of one shows in a diff.
 
-    python tests/test_public_names.py --write    # after a change on purpose
+python tests/test_public_names.py --write    # after a change on purpose
 """
 
 from __future__ import annotations

@@ -205,6 +205,8 @@ def stage(
     grain: Grain = request.param
     queue = default_system().dispatcher._queue
     until(lambda: len(queue._sleepers) == default_system().dispatcher.size)  # its threads make no lock on the stage
-    monkeypatch.setattr("actors._run_queue._LOOKING", 0.0)  # one look: how many there are is up to the clock
+    monkeypatch.setattr(
+        "actors.concurrency._run_queue._LOOKING", 0.0
+    )  # one look: how many there are is up to the clock
     with Stage("actors", chance, grain) as made:
         yield made

@@ -12,8 +12,8 @@ import attrs
 import pytest
 
 from actors import ActorSystem, Reply
-from actors._dispatcher import Dispatcher
-from actors._stalls import StallWatch
+from actors.concurrency._dispatcher import Dispatcher
+from actors.concurrency._stall_watch import StallWatch
 
 LIMIT = 10.0
 

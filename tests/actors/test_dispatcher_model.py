@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import pytest
 
-from actors import _dispatcher
-from actors._dispatcher import CpuThread, Dispatcher
-from actors._stalls import StallWatch
+from actors.concurrency import _dispatcher
+from actors.concurrency._dispatcher import CpuThread, Dispatcher
+from actors.concurrency._stall_watch import StallWatch
 
 LONGEST_WAIT = 50  # ticks; of anything runnable, for a thread
 LOOK = 20  # ticks between two looks of the watch

@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from actors import ActorDead, ActorSystem, CpuActor, ExitReason, TokenState, TokenTerminated
-from actors._pinned_dispatcher import PinnedDispatcher, PinnedThreads
+from actors.concurrency._pinned_dispatcher import PinnedDispatcher, PinnedThreads
 
 LIMIT = 10.0
 

@@ -12,7 +12,7 @@ import trio
 from actors import ActorSystem, CpuActor, DaemonThread, OperationPlace, Token, TokenState
 from actors._mailbox import Drainer
 from actors._recovery import Recovery
-from actors._run_queue import RunQueue
+from actors.concurrency._run_queue import RunQueue
 
 LIMIT = 10.0
 

@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from actors import Later, Reply, TokenFailed, WaitTimeout, WouldBlock
-from actors._future import Future
+from actors.concurrency._future import Future
 
 LIMIT = 10.0
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from interleave import Grain, Stage, StageLock
 
-from actors._run_queue import RunQueue, look_around
+from actors.concurrency._run_queue import RunQueue, look_around
 
 LIMIT = 10.0
 
@@ -22,8 +22,10 @@ def chance(seed: int) -> random.Random:
 @pytest.fixture(params=["line", "call"])
 def stage(request: pytest.FixtureRequest, chance: random.Random, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     grain: Grain = request.param
-    monkeypatch.setattr("actors._run_queue._LOOKING", 0.0)  # one look: how many there are is up to the clock
-    with Stage("actors._run_queue", chance, grain) as made:
+    monkeypatch.setattr(
+        "actors.concurrency._run_queue._LOOKING", 0.0
+    )  # one look: how many there are is up to the clock
+    with Stage("actors.concurrency._run_queue", chance, grain) as made:
         yield made
 
 
@@ -67,7 +69,7 @@ def test_looking_around_ends_with_the_first_yes_and_after_a_moment_without_one(m
     answers = iter([False, False, True])
 
     assert not look_around(lambda: False)
-    monkeypatch.setattr("actors._run_queue._LOOKING", 60.0)  # the machine may be busy
+    monkeypatch.setattr("actors.concurrency._run_queue._LOOKING", 60.0)  # the machine may be busy
     assert look_around(lambda: next(answers))
 
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from actors import ActorSystem
-from actors._trio_host import _CALLS_AT_ONCE
+from actors.concurrency._trio_host import _CALLS_AT_ONCE
 
 LIMIT = 10.0
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from doors import LIMIT, Door, opened_at_the_end
 
-import actors._dispatcher as dispatcher
+import actors.concurrency._dispatcher as dispatcher
 from tokengate import (
     ActorRef,
     CpuActor,

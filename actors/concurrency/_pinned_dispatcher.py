@@ -9,14 +9,14 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from actors._cpu_drain import CpuDrain
-from actors._daemon_thread import DaemonThread
-from actors._dispatcher import join_threads
-from actors._run_queue import RunQueue
+from actors.concurrency._daemon_thread import DaemonThread
+from actors.concurrency._dispatcher import join_threads
+from actors.concurrency._run_queue import RunQueue
 
 if TYPE_CHECKING:
-    from actors._dispatcher import Runnable
     from actors._place import Place
     from actors._signals import Signal
+    from actors.concurrency._dispatcher import Runnable
 
 _logger = logging.getLogger("tokengate.actors")
 

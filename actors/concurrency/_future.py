@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import attrs
 import pykka
 
-from actors._reply import Reply
+from actors.concurrency._reply import Reply
 
 if TYPE_CHECKING:
     from pykka._types import OptExcInfo

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from actors._trio_host import TrioHost
+from actors.concurrency._trio_host import TrioHost
 
 
 class Alarm:

@@ -10,10 +10,10 @@ from typing import Protocol
 
 import attrs
 
-from actors._blocking import lend_this_thread
-from actors._daemon_thread import DaemonThread
 from actors._exceptions import DeadlockError
-from actors._run_queue import RunQueue
+from actors.concurrency._blocking import lend_this_thread
+from actors.concurrency._daemon_thread import DaemonThread
+from actors.concurrency._run_queue import RunQueue
 
 _logger = logging.getLogger("tokengate.actors")
 

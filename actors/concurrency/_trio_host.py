@@ -11,8 +11,8 @@ from typing import Any
 
 import trio
 
-from actors._daemon_thread import DaemonThread
-from actors._reply import Reply
+from actors.concurrency._daemon_thread import DaemonThread
+from actors.concurrency._reply import Reply
 
 # A loop that is to end is stuck if so many looks at it find no progress. Looks are counted, and not their time, since a
 # garbage collection holds them up as well.

@@ -16,10 +16,10 @@ import attrs
 import pykka
 import trio
 
-from actors._blocking import blocking, refusal
 from actors._exceptions import TokenFailed, WaitTimeout, WouldBlock
 from actors._exit_reason import safe_repr
-from actors._run_queue import look_around
+from actors.concurrency._blocking import blocking, refusal
+from actors.concurrency._run_queue import look_around
 
 T = TypeVar("T")
 
@@ -221,7 +221,7 @@ class Reply(Generic[T]):
             self._discard_callback(arrive)
 
     def _as_pykka(self) -> pykka.Future[Any]:
-        from actors._future import Future  # only here: a future is a reply
+        from actors.concurrency._future import Future  # only here: a future is a reply
 
         return Future.made_of((self,), self.result)
 

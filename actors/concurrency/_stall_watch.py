@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from actors._dispatcher import CpuThread, Dispatcher, Runnable
-    from actors._trio_host import TrioHost
+    from actors.concurrency._dispatcher import CpuThread, Dispatcher, Runnable
+    from actors.concurrency._trio_host import TrioHost
 
 # Seconds between two looks; a thread that has used no CPU time from one to the next, in one quantum, is stalled.
 _LOOK = 0.02
