@@ -35,7 +35,6 @@ from actors import _in_child
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace, Status
 from actors._checkpoint import checkpoint
-from actors._controls import Controls
 from actors._cpu_actor import CpuActor
 from actors._events import DeadLetter, EndedToken
 from actors._exceptions import (
@@ -63,13 +62,10 @@ from actors._exceptions import (
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors._foreign import cpu_actor_class
 from actors._frames import find_step
-from actors._hold import Hold
 from actors._interrupt import interrupt, monitor
 from actors._io_actor import IoActor
 from actors._io_drain import IoDrain, is_cancellation
-from actors._lifecycle import TERMINAL, TRANSITIONS, TokenState
 from actors._limits import NO_LIMITS, Limits
-from actors._log_context import LogContext
 from actors._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
 from actors._monitor import Down, Watch
 from actors._moves import move
@@ -85,7 +81,6 @@ from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, l
 from actors._task_actor import TaskActor
 from actors._throttles import Throttle
 from actors._timers import ReceiveTimeout, Timer
-from actors._token import NO_TAGS, Token, current_token
 from actors._watchdog import LoopBlocked
 from actors._worker import ProcessFigures, Worker
 from actors._worker_pool import ProcessPool, ProcessStatistics
@@ -95,6 +90,11 @@ from actors.concurrency._dispatcher import MAX_WAITING, CpuThread, DispatcherSta
 from actors.concurrency._future import Future
 from actors.concurrency._reply import Later, Reply
 from actors.concurrency._trio_host import TrioHost
+from actors.tokens._controls import Controls
+from actors.tokens._hold import Hold
+from actors.tokens._lifecycle import TERMINAL, TRANSITIONS, TokenState
+from actors.tokens._log_context import LogContext
+from actors.tokens._token import NO_TAGS, Token, current_token
 
 if _in_child.child is not None:  # user code there that imports this package gets what works there
     _in_child.unite(globals(), ProcessActor, checkpoint, current_token)

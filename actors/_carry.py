@@ -33,7 +33,7 @@ from actors._monitor import Down
 from actors._proxy import ActorProxy
 from actors._ref import ActorRef
 from actors._timers import ReceiveTimeout
-from actors._token import Token, current_token
+from actors.tokens._token import Token, current_token
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem

@@ -9,9 +9,9 @@ import trio
 
 from actors._exceptions import TokenInterrupt
 from actors._frames import may_stop, step_frames
-from actors._hold import Hold
 from actors._interrupt import monitor
-from actors._token import current_token
+from actors.tokens._hold import Hold
+from actors.tokens._token import current_token
 
 
 def checkpoint() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from actors._token import Token
+from actors.tokens._token import Token
 
 
 @attrs.frozen

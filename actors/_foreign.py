@@ -13,7 +13,7 @@ from actors._ref import ActorRef, ForeignRef, Told
 
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace
-    from actors._token import Token
+    from actors.tokens._token import Token
 
 
 class _AsInPykka(CpuActor):

@@ -18,7 +18,7 @@ from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from actors._token import Token
+from actors.tokens._token import Token
 
 # Modules whose frames are the bottom of a step: they call or continue user code, and hold no lock.
 _STEPS = frozenset(("actors._step", "actors._cpu_drain", "actors._io_drain", "actors._operation_place"))

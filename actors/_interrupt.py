@@ -50,7 +50,7 @@ from actors._frames import (
 )
 
 if TYPE_CHECKING:
-    from actors._hold import Hold
+    from actors.tokens._hold import Hold
 
 _monitoring: Final[Any] = getattr(sys, "monitoring", None)
 

@@ -14,8 +14,6 @@ import trio
 
 from actors._actor_place import ActorPlace, Life
 from actors._exceptions import TokenInterrupt
-from actors._lifecycle import TokenState
-from actors._log_context import drained_place
 from actors._mailbox import Drainer
 from actors._signals import Crash, Signal, Start, Stop, Visit
 from actors._step import (
@@ -28,8 +26,10 @@ from actors._step import (
     wait_for_leave,
     without_runtime_frames,
 )
-from actors._token import Token
 from actors.concurrency._reply import Later
+from actors.tokens._lifecycle import TokenState
+from actors.tokens._log_context import drained_place
+from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._place import Place

@@ -12,7 +12,7 @@ from actors._cpu_actor import CpuActor
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
-    from actors._token import Token
+    from actors.tokens._token import Token
 
 # Tokens that are kept for an actor's instance beyond the call in which it got to know them.
 _KEPT: Final = 10_000

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import repeat
 from typing import Any, Final
 
-from actors._token import Token
+from actors.tokens._token import Token
 
 # So many tokens are looked for in a long lane 0, one by one, before those in it are put where each is found at once.
 _SEARCHES: Final = 8

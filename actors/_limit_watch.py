@@ -16,7 +16,7 @@ from actors._child import _page
 from actors._exceptions import LimitExceeded, PlatformWarning
 from actors._limits import UNITS
 from actors._process_state import cpu_seconds
-from actors._token import Token
+from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._process_drain import ProcessDrain

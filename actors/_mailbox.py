@@ -38,10 +38,10 @@ import attrs
 
 from actors._exceptions import ActorDead
 from actors._lanes import Lanes
-from actors._lifecycle import TokenState
 from actors._signals import Signal
 from actors._throttles import Line
-from actors._token import Token
+from actors.tokens._lifecycle import TokenState
+from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._throttles import Throttles

@@ -9,7 +9,7 @@ from actors._mailbox import ACCEPTED
 
 if TYPE_CHECKING:
     from actors._place import Place
-    from actors._token import Token
+    from actors.tokens._token import Token
 
 
 def move(token: Token[Any], target: Place) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from actors._exceptions import ActorDead
 from actors._mailbox import Put
-from actors._token import Token
+from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._actor import BaseActor

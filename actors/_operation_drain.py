@@ -21,7 +21,7 @@ from actors._limits import NO_LIMITS, Limits
 from actors._mailbox import Drainer
 from actors._process_drain import ProcessDrain, tokens_of
 from actors._process_host import no_worker_error
-from actors._token import NO_KWARGS, Token
+from actors.tokens._token import NO_KWARGS, Token
 
 if TYPE_CHECKING:
     from actors._place import Place

@@ -7,19 +7,19 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from actors._checkpoint import checkpoint
-from actors._controls import Controls
 from actors._cpu_drain import CpuDrain
 from actors._exceptions import TokenInterrupt
 from actors._io_drain import IoDrain
-from actors._lifecycle import TokenState
 from actors._limits import NO_LIMITS, Limits
 from actors._mailbox import DEFAULT_CAPACITY, Drainer, Overflow
 from actors._operation_drain import OperationDrain
 from actors._place import Drain, Place
 from actors._step import after_step, enter
-from actors._token import Token, _current
-from actors._waits_for import begin_wait, end_wait
 from actors.concurrency._blocking import begin_turn, end_turn, nesting
+from actors.tokens._controls import Controls
+from actors.tokens._lifecycle import TokenState
+from actors.tokens._token import Token, _current
+from actors.tokens._waits_for import begin_wait, end_wait
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem

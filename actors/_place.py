@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import trio
 
-from actors._controls import Controls
 from actors._exceptions import ActorDead, MailboxFull, TokenRejected
-from actors._lifecycle import TokenState
 from actors._mailbox import ACCEPTED, DEFAULT_CAPACITY, Drainer, Mailbox, Overflow, Put
 from actors._signals import Signal
-from actors._token import Token, _current, current_token, make_token
-from actors._waits_for import waiting_for
 from actors.concurrency._blocking import blocking, nesting
 from actors.concurrency._reply import Reply
+from actors.tokens._controls import Controls
+from actors.tokens._lifecycle import TokenState
+from actors.tokens._token import Token, _current, current_token, make_token
+from actors.tokens._waits_for import waiting_for
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem

@@ -14,8 +14,8 @@ from actors._process_actor_drain import ActorDrain
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace
     from actors._place import Drain
-    from actors._token import Token
     from actors.concurrency._reply import Reply
+    from actors.tokens._token import Token
 
 
 class ProcessActor(BaseActor):

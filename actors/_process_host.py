@@ -35,7 +35,7 @@ from actors.concurrency._blocking import refuse_waits
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
-    from actors._token import Token
+    from actors.tokens._token import Token
 
 _logger = logging.getLogger("tokengate.actors")
 

@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from actors._exceptions import TokenRejected
-from actors._lifecycle import TokenState
 from actors._operation_place import Turn
 from actors.concurrency._reply import Reply
+from actors.tokens._lifecycle import TokenState
 
 if TYPE_CHECKING:
     from actors._place import Place
     from actors._system import ActorSystem
-    from actors._token import Token
     from actors.concurrency._daemon_thread import DaemonThread
     from actors.concurrency._dispatcher import Dispatcher
     from actors.concurrency._pinned_dispatcher import PinnedDispatcher
+    from actors.tokens._token import Token
 
 _logger = logging.getLogger("tokengate.actors")
 

@@ -13,11 +13,11 @@ import trio
 from pykka.messages import _ActorStop
 
 from actors._exceptions import DeadlockError, MailboxFull, WaitTimeout, WouldBlock
-from actors._lifecycle import TokenState
 from actors._monitor import Down, Watch
 from actors._proxy import ActorProxy
-from actors._token import Token
 from actors.concurrency._reply import Reply
+from actors.tokens._lifecycle import TokenState
+from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actors import _carry
-from actors._token import Token
+from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._child import _wire

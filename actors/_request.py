@@ -16,8 +16,8 @@ from actors._exceptions import ActorDead, MailboxFull, TokenFailed, TokenRejecte
 from actors._exit_reason import safe_repr
 from actors._mailbox import Put
 from actors._place import Place
-from actors._token import Token, _current
-from actors._waits_for import waiting_for
+from actors.tokens._token import Token, _current
+from actors.tokens._waits_for import waiting_for
 
 if TYPE_CHECKING:
     from actors._deadlines import Deadline

@@ -14,12 +14,12 @@ from actors import _carry
 from actors._child import _wire
 from actors._exceptions import DeadlockError, MailboxFull, NotPicklable, TokenGateError
 from actors._known import id_of, place_of, token_of
-from actors._lifecycle import TokenState
 from actors._remote_log import RemoteLog
 from actors._remote_timers import RemoteTimers
 from actors._request import Request
 from actors._step import without_runtime_frames
-from actors._token import Token
+from actors.tokens._lifecycle import TokenState
+from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._actor import BaseActor

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actors._interrupt import monitor, withdraw_interrupt
-from actors._token import NO_KWARGS, Token, _current
+from actors.tokens._token import NO_KWARGS, Token, _current
 
 if TYPE_CHECKING:
-    from actors._hold import Hold
+    from actors.tokens._hold import Hold
 
 _logger = logging.getLogger("tokengate.actors")
 

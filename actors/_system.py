@@ -18,13 +18,12 @@ import attrs
 import pykka
 import trio
 
-from actors import _log_context, _open_systems
+from actors import _open_systems
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace
 from actors._events import EndedToken
 from actors._exceptions import ActorDead, NameTaken, UnknownActor, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
-from actors._lifecycle import TokenState
 from actors._limit_watch import LimitWatch
 from actors._observer import Observed
 from actors._operation_place import OperationPlace
@@ -34,13 +33,15 @@ from actors._recovery import Recovery
 from actors._ref import ActorRef
 from actors._throttles import Throttle, Throttles
 from actors._timers import Timers
-from actors._token import Token
 from actors._watchdog import Watchdog
 from actors._worker_pool import ProcessPool, ProcessStatistics
 from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
 from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._stall_watch import StallWatch
 from actors.concurrency._trio_host import TrioHost
+from actors.tokens import _log_context
+from actors.tokens._lifecycle import TokenState
+from actors.tokens._token import Token
 
 _logger = logging.getLogger("tokengate.actors")
 

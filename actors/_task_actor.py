@@ -13,11 +13,11 @@ import trio
 from actors._exit_reason import NORMAL
 from actors._io_actor import IoActor
 from actors._io_drain import is_cancellation
-from actors._log_context import drained_place
 from actors._notice import attach
 from actors._signals import Crash
 from actors._step import without_runtime_frames
 from actors.concurrency._reply import Reply
+from actors.tokens._log_context import drained_place
 
 
 class TakesNoMessages(TypeError):

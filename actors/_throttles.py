@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from actors._token import Token
 from actors.concurrency._alarm import Alarm
+from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._mailbox import Mailbox

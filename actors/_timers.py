@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from actors._exceptions import ActorDead
-from actors._lifecycle import TokenState
 from actors._notice import Notice, attach, detach
-from actors._token import Token
 from actors.concurrency._alarm import Alarm
+from actors.tokens._lifecycle import TokenState
+from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._actor import BaseActor

@@ -15,8 +15,8 @@ import attrs
 import trio
 
 from actors._frames import tokens_of
-from actors._token import Token
 from actors.concurrency._trio_host import TrioHost
+from actors.tokens._token import Token
 
 # Looks in `threshold` seconds while a round of the loop goes on.
 _LOOKS = 4

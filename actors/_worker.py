@@ -29,7 +29,7 @@ from actors._remote_stack import RemoteStack, whole_stack
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
-    from actors._token import Token
+    from actors.tokens._token import Token
 
 _READ: Final = 262_144  # bytes at once
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from actors import KILLED, NORMAL, ActorSystem, CpuActor, IoActor, StartFailed, TokenState, TokenTerminated
-from actors._hold import Hold
+from actors.tokens._hold import Hold
 
 LIMIT = 10.0
 

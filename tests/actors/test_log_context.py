@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from actors import ActorPlace, ActorSystem, BaseActor, ExitReason, LogContext
-from actors._log_context import install, uninstall
+from actors.tokens._log_context import install, uninstall
 
 LIMIT = 10.0
 

@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import psutil
 from interrupts import HOMES, TERMINAL, Place, eventually, in_thread
 
-from actors._token import _current
+from actors.tokens._token import _current
 from tokengate import (
     CpuActor,
     Gate,

@@ -15,8 +15,8 @@ import pytest
 import trio
 
 from actors import BaseActor, CpuActor, IoActor, Reply, Token, current_token
-from actors._hold import Hold
 from actors._step import InContext
+from actors.tokens._hold import Hold
 from tokengate import Gate, token
 from tokengate.control import _stacks
 from tokengate.control._stacks import frames_of, spot_of, stack_of, with_source

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from actors._exceptions import DeadlockError
 
 if TYPE_CHECKING:
-    from actors._token import Token
+    from actors.tokens._token import Token
 
 
 class Awaited(Protocol):

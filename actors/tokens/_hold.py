@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actors._lifecycle import TokenState
 from actors.concurrency._reply import Reply
+from actors.tokens._lifecycle import TokenState
 
 if TYPE_CHECKING:
-    from actors._token import Token
+    from actors.tokens._token import Token
 
 _RUNNING, _PAUSED = TokenState.RUNNING, TokenState.PAUSED
 

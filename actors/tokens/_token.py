@@ -12,14 +12,14 @@ import attrs
 import trio
 
 from actors._exceptions import TokenTerminated
-from actors._lifecycle import TokenState, check_transition
-from actors._waits_for import waiting_for
 from actors.concurrency._reply import Reply
+from actors.tokens._lifecycle import TokenState, check_transition
+from actors.tokens._waits_for import waiting_for
 
 if TYPE_CHECKING:
-    from actors._hold import Hold
     from actors._place import Place
-    from actors._waits_for import Awaited
+    from actors.tokens._hold import Hold
+    from actors.tokens._waits_for import Awaited
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from actors._token import current_token
 from actors.concurrency._blocking import current_turn
+from actors.tokens._token import current_token
 
 if TYPE_CHECKING:
     from actors._place import Place
