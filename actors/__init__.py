@@ -34,7 +34,6 @@
 from actors import _in_child
 from actors._actor import BaseActor
 from actors._actor_place import ActorPlace, Status
-from actors._checkpoint import checkpoint
 from actors._cpu_actor import CpuActor
 from actors._events import DeadLetter, EndedToken
 from actors._exceptions import (
@@ -61,8 +60,6 @@ from actors._exceptions import (
 )
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors._foreign import cpu_actor_class
-from actors._frames import find_step
-from actors._interrupt import interrupt, monitor
 from actors._io_actor import IoActor
 from actors._io_drain import IoDrain, is_cancellation
 from actors._limits import NO_LIMITS, Limits
@@ -90,6 +87,9 @@ from actors.concurrency._dispatcher import MAX_WAITING, CpuThread, DispatcherSta
 from actors.concurrency._future import Future
 from actors.concurrency._reply import Later, Reply
 from actors.concurrency._trio_host import TrioHost
+from actors.steps._checkpoint import checkpoint
+from actors.steps._frames import find_step
+from actors.steps._interrupt import interrupt, monitor
 from actors.tokens._controls import Controls
 from actors.tokens._hold import Hold
 from actors.tokens._lifecycle import TERMINAL, TRANSITIONS, TokenState

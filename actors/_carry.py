@@ -21,7 +21,6 @@ import cloudpickle
 from cloudpickle import cloudpickle as _internals
 
 from actors import _exceptions
-from actors._checkpoint import checkpoint
 from actors._child import _wire
 from actors._child._parcel import INLINE, Parcel, open_parcel
 from actors._exceptions import NotPicklable, WorkerError
@@ -33,6 +32,7 @@ from actors._monitor import Down
 from actors._proxy import ActorProxy
 from actors._ref import ActorRef
 from actors._timers import ReceiveTimeout
+from actors.steps._checkpoint import checkpoint
 from actors.tokens._token import Token, current_token
 
 if TYPE_CHECKING:

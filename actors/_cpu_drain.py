@@ -13,8 +13,8 @@ from actors._actor_place import ActorPlace, Life
 from actors._exceptions import TokenInterrupt
 from actors._mailbox import Drainer
 from actors._signals import Crash, Signal, Start, Stop, Visit
-from actors._step import after_step, before_step, close_steps, enter, without_runtime_frames
 from actors.concurrency._blocking import begin_turn, end_turn
+from actors.steps._step import after_step, before_step, close_steps, enter, without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 

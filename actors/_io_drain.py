@@ -16,7 +16,8 @@ from actors._actor_place import ActorPlace, Life
 from actors._exceptions import TokenInterrupt
 from actors._mailbox import Drainer
 from actors._signals import Crash, Signal, Start, Stop, Visit
-from actors._step import (
+from actors.concurrency._reply import Later
+from actors.steps._step import (
     InContext,
     after_step,
     between_steps,
@@ -26,7 +27,6 @@ from actors._step import (
     wait_for_leave,
     without_runtime_frames,
 )
-from actors.concurrency._reply import Later
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._log_context import drained_place
 from actors.tokens._token import Token

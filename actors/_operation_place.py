@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from actors._checkpoint import checkpoint
 from actors._cpu_drain import CpuDrain
 from actors._exceptions import TokenInterrupt
 from actors._io_drain import IoDrain
@@ -14,8 +13,9 @@ from actors._limits import NO_LIMITS, Limits
 from actors._mailbox import DEFAULT_CAPACITY, Drainer, Overflow
 from actors._operation_drain import OperationDrain
 from actors._place import Drain, Place
-from actors._step import after_step, enter
 from actors.concurrency._blocking import begin_turn, end_turn, nesting
+from actors.steps._checkpoint import checkpoint
+from actors.steps._step import after_step, enter
 from actors.tokens._controls import Controls
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token, _current

@@ -25,9 +25,9 @@ from actors._notice import Notice
 from actors._process_drain import ProcessDrain
 from actors._process_host import died_error, no_worker_error
 from actors._signals import Crash, Signal, Start, Stop, Visit
-from actors._step import without_runtime_frames
 from actors.concurrency._blocking import begin_turn, end_turn
 from actors.concurrency._reply import Reply
+from actors.steps._step import without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 

@@ -17,7 +17,7 @@ from actors._known import id_of, place_of, token_of
 from actors._remote_log import RemoteLog
 from actors._remote_timers import RemoteTimers
 from actors._request import Request
-from actors._step import without_runtime_frames
+from actors.steps._step import without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 

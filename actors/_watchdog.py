@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import attrs
 import trio
 
-from actors._frames import tokens_of
 from actors.concurrency._trio_host import TrioHost
+from actors.steps._frames import tokens_of
 from actors.tokens._token import Token
 
 # Looks in `threshold` seconds while a round of the loop goes on.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-import actors._checkpoint
+import actors.steps._checkpoint
 from actors import (
     ActorSystem,
     CpuActor,
@@ -39,7 +39,7 @@ def place(system: ActorSystem) -> OperationPlace:
 def _means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what this Python has to stop running code, and without."""
     if not request.param:
-        monkeypatch.setattr(actors._checkpoint, "monitor", None)
+        monkeypatch.setattr(actors.steps._checkpoint, "monitor", None)
 
 
 def submit(place: OperationPlace, function: Any, *args: Any) -> Token[Any]:
@@ -84,7 +84,7 @@ def test_without_other_means_a_step_goes_from_checkpoint_to_checkpoint(
     place: OperationPlace, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many as were allowed, and as many are counted."""
-    monkeypatch.setattr(actors._checkpoint, "monitor", None)
+    monkeypatch.setattr(actors.steps._checkpoint, "monitor", None)
     rounds = [0]
 
     def work() -> None:

@@ -36,8 +36,8 @@ from actors import (
     interrupt,
     monitor,
 )
-from actors._frames import find_step, in_cleanup, may_stop
-from actors._interrupt import _sending, send_interrupt, withdraw_interrupt
+from actors.steps._frames import find_step, in_cleanup, may_stop
+from actors.steps._interrupt import _sending, send_interrupt, withdraw_interrupt
 
 LIMIT = 10.0
 AGAIN = 0.002  # seconds between two looks
@@ -994,7 +994,7 @@ def _cleanups(lock: Any) -> None:  # pragma: no cover
 
 def test_the_lines_of_finally_blocks_are_read_off_the_compiled_code() -> None:
     """All of them, however nested, and no others."""
-    from actors._frames import _cleanup
+    from actors.steps._frames import _cleanup
 
     source = Path(__file__).read_text().splitlines()
     code = _cleanups.__code__

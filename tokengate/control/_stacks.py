@@ -21,8 +21,8 @@ import supervisors
 import tokengate
 from actors import IoDrain, ProcessDrain, Token
 from actors._cpu_drain import CpuDrain
-from actors._frames import find_step
-from actors._step import InContext
+from actors.steps._frames import find_step
+from actors.steps._step import InContext
 from tokengate.control._aside import Aside
 from tokengate.control._processes import process_drain
 from tokengate.control._selector import held_of

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from actors import BaseActor, CpuActor, IoActor, Reply, Token, current_token
-from actors._step import InContext
+from actors.steps._step import InContext
 from actors.tokens._hold import Hold
 from tokengate import Gate, token
 from tokengate.control import _stacks

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from actors._exceptions import TokenInterrupt
-from actors._frames import (
+from actors.steps._frames import (
     find_step,
     in_cleanup,
     in_event_loop,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from actors._interrupt import monitor, withdraw_interrupt
+from actors.steps._interrupt import monitor, withdraw_interrupt
 from actors.tokens._token import NO_KWARGS, Token, _current
 
 if TYPE_CHECKING:
