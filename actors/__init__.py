@@ -63,7 +63,6 @@ from actors._foreign import cpu_actor_class
 from actors._io_actor import IoActor
 from actors._io_drain import IoDrain, is_cancellation
 from actors._limits import NO_LIMITS, Limits
-from actors._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
 from actors._monitor import Down, Watch
 from actors._moves import move
 from actors._observer import Observer
@@ -73,10 +72,8 @@ from actors._process_actor import ProcessActor
 from actors._process_drain import ProcessDrain
 from actors._proxy import ActorProxy
 from actors._ref import ActorRef
-from actors._signals import Crash, Signal, Visit
 from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, listed, path_below
 from actors._task_actor import TaskActor
-from actors._throttles import Throttle
 from actors._timers import ReceiveTimeout, Timer
 from actors._watchdog import LoopBlocked
 from actors._worker import ProcessFigures, Worker
@@ -87,6 +84,9 @@ from actors.concurrency._dispatcher import MAX_WAITING, CpuThread, DispatcherSta
 from actors.concurrency._future import Future
 from actors.concurrency._reply import Later, Reply
 from actors.concurrency._trio_host import TrioHost
+from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
+from actors.mailboxes._signals import Crash, Signal, Visit
+from actors.mailboxes._throttles import Throttle
 from actors.steps._checkpoint import checkpoint
 from actors.steps._frames import find_step
 from actors.steps._interrupt import interrupt, monitor

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import pykka
 
-from actors._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow
 from actors._monitor import ActorWatch, Watch
 from actors._notice import attach
 from actors._ref import ActorRef
 from actors._timers import ReceiveTimer, Timer, check_seconds
 from actors.concurrency._future import Future
+from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow
 from actors.tokens._controls import Controls
 
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace
     from actors._place import Drain
-    from actors._signals import Signal
+    from actors.mailboxes._signals import Signal
     from actors.tokens._token import Token
 
 

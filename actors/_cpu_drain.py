@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 from actors._actor_place import ActorPlace, Life
 from actors._exceptions import TokenInterrupt
-from actors._mailbox import Drainer
-from actors._signals import Crash, Signal, Start, Stop, Visit
 from actors.concurrency._blocking import begin_turn, end_turn
+from actors.mailboxes._mailbox import Drainer
+from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
 from actors.steps._step import after_step, before_step, close_steps, enter, without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._place import Place
-    from actors._signals import Crash, Signal, Start, Stop
     from actors.concurrency._dispatcher import Dispatcher
     from actors.concurrency._pinned_dispatcher import PinnedDispatcher
+    from actors.mailboxes._signals import Crash, Signal, Start, Stop
 
 _logger = logging.getLogger("tokengate.actors")
 

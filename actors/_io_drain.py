@@ -14,9 +14,9 @@ import trio
 
 from actors._actor_place import ActorPlace, Life
 from actors._exceptions import TokenInterrupt
-from actors._mailbox import Drainer
-from actors._signals import Crash, Signal, Start, Stop, Visit
 from actors.concurrency._reply import Later
+from actors.mailboxes._mailbox import Drainer
+from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
 from actors.steps._step import (
     InContext,
     after_step,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from actors._exceptions import ActorDead, MailboxFull
-from actors._mailbox import ACCEPTED
+from actors.mailboxes._mailbox import ACCEPTED
 
 if TYPE_CHECKING:
     from actors._place import Place

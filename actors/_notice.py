@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors._exceptions import ActorDead
-from actors._mailbox import Put
+from actors.mailboxes._mailbox import Put
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 import trio
 
 from actors._exceptions import ActorDead, MailboxFull, TokenRejected
-from actors._mailbox import ACCEPTED, DEFAULT_CAPACITY, Drainer, Mailbox, Overflow, Put
-from actors._signals import Signal
 from actors.concurrency._blocking import blocking, nesting
 from actors.concurrency._reply import Reply
+from actors.mailboxes._mailbox import ACCEPTED, DEFAULT_CAPACITY, Drainer, Mailbox, Overflow, Put
+from actors.mailboxes._signals import Signal
 from actors.tokens._controls import Controls
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token, _current, current_token, make_token

@@ -16,16 +16,16 @@ from actors._child import _page, _wire
 from actors._exceptions import NotPicklable
 from actors._limit_watch import refused_memory
 from actors._limits import NO_LIMITS, Limits
-from actors._mailbox import Drainer
 from actors._process_host import died_error
+from actors.mailboxes._mailbox import Drainer
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._place import Place
     from actors._process_host import ProcessHost
-    from actors._signals import Signal
     from actors._worker import Worker
+    from actors.mailboxes._signals import Signal
     from actors.tokens._hold import Hold
 
 _COMPLETED: Final = TokenState.COMPLETED

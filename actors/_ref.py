@@ -21,7 +21,7 @@ from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._actor_place import ActorPlace
-    from actors._mailbox import Mailbox
+    from actors.mailboxes._mailbox import Mailbox
 
 A = TypeVar("A", bound="pykka.Actor")
 

@@ -31,7 +31,6 @@ from actors._place import Place
 from actors._process_host import ProcessHost
 from actors._recovery import Recovery
 from actors._ref import ActorRef
-from actors._throttles import Throttle, Throttles
 from actors._timers import Timers
 from actors._watchdog import Watchdog
 from actors._worker_pool import ProcessPool, ProcessStatistics
@@ -39,6 +38,7 @@ from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
 from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._stall_watch import StallWatch
 from actors.concurrency._trio_host import TrioHost
+from actors.mailboxes._throttles import Throttle, Throttles
 from actors.tokens import _log_context
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from interrupts import Grain, Strike
 
-from actors._mailbox import Mailbox
+from actors.mailboxes._mailbox import Mailbox
 
 GRAINS: tuple[Grain, ...] = ("signal", "line", "opcode")
 

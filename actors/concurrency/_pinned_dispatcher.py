@@ -15,8 +15,8 @@ from actors.concurrency._run_queue import RunQueue
 
 if TYPE_CHECKING:
     from actors._place import Place
-    from actors._signals import Signal
     from actors.concurrency._dispatcher import Runnable
+    from actors.mailboxes._signals import Signal
 
 _logger = logging.getLogger("tokengate.actors")
 

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from actors import ActorSystem, CpuActor, Hold, IoActor, OperationPlace, Token, TokenState, TokenTerminated, checkpoint
-from actors._signals import Crash
+from actors.mailboxes._signals import Crash
 
 LIMIT = 10.0
 

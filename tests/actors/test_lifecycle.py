@@ -13,7 +13,7 @@ import pytest
 
 from actors import TERMINAL, TRANSITIONS, IllegalTransition, Token, TokenState, TokenTerminated
 from actors._cpu_drain import CpuDrain
-from actors._mailbox import Drainer
+from actors.mailboxes._mailbox import Drainer
 from actors.tokens._lifecycle import check_transition
 
 # Written from the design, not from the code: created, queued, running, paused, then a terminal one; back edges are

@@ -13,8 +13,9 @@ import attrs
 import pytest
 from interrupts import Strike, in_thread
 
-from actors import ActorDead, Mailbox, Put, Signal, Token, TokenState, _lanes
-from actors._mailbox import Drainer
+from actors import ActorDead, Mailbox, Put, Signal, Token, TokenState
+from actors.mailboxes import _lanes
+from actors.mailboxes._mailbox import Drainer
 
 LIMIT = 10.0
 

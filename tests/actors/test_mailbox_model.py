@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors import ActorDead, ActorSystem, Mailbox, Put, Throttle, Token, TokenState, _lanes
-from actors._mailbox import Drainer
-from actors._throttles import Throttles
+from actors import ActorDead, ActorSystem, Mailbox, Put, Throttle, Token, TokenState
+from actors.mailboxes import _lanes
+from actors.mailboxes._mailbox import Drainer
+from actors.mailboxes._throttles import Throttles
 
 TORTURE = os.environ.get("TOKENGATE_TORTURE") == "1"
 

@@ -29,7 +29,7 @@ from actors import (
     TokenTerminated,
     _lanes,
 )
-from actors._mailbox import Drainer
+from actors.mailboxes._mailbox import Drainer
 
 ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 75)
 

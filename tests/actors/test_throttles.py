@@ -12,8 +12,8 @@ import pytest
 import trio.testing
 
 from actors import ActorSystem, CpuActor, IoActor, Mailbox, OperationPlace, Throttle, Token, TokenState
-from actors._mailbox import Drainer
-from actors._throttles import _CATCH_UP, Line
+from actors.mailboxes._mailbox import Drainer
+from actors.mailboxes._throttles import _CATCH_UP, Line
 
 LIMIT = 10.0
 
@@ -539,7 +539,7 @@ def test_more_tokens_can_be_kept_back_at_once_than_python_can_recurse(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A drainer comes through a lane that is kept back as a whole, and lets others have the lock in between."""
-    monkeypatch.setattr("actors._mailbox._KEPT_AT_ONCE", 2)
+    monkeypatch.setattr("actors.mailboxes._mailbox._KEPT_AT_ONCE", 2)
     box = bench.box()
     bench.throttle(lambda token: "free" not in token.tags, rate=0.001)
     for _ in range(5_000):

@@ -22,7 +22,7 @@ from doors import LIMIT
 
 from actors import ActorSystem, Limits, OperationPlace, ProcessDrain, Token, TokenState
 from actors._limits import UNITS
-from actors._mailbox import Drainer
+from actors.mailboxes._mailbox import Drainer
 from tokengate import CpuActor, Gate, LimitExceeded, ProcessActor, TokenTerminated, checkpoint, token
 from tokengate.control import KEEP, BadRequest, NotSent
 from tokengate.control import messages as m

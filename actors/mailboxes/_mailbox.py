@@ -37,14 +37,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import attrs
 
 from actors._exceptions import ActorDead
-from actors._lanes import Lanes
-from actors._signals import Signal
-from actors._throttles import Line
+from actors.mailboxes._lanes import Lanes
+from actors.mailboxes._signals import Signal
+from actors.mailboxes._throttles import Line
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._throttles import Throttles
+    from actors.mailboxes._throttles import Throttles
 
 Overflow: TypeAlias = Literal["wait", "reject", "drop_oldest", "drop_newest"]
 

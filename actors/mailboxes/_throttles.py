@@ -25,8 +25,8 @@ from actors.concurrency._alarm import Alarm
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._mailbox import Mailbox
     from actors.concurrency._trio_host import TrioHost
+    from actors.mailboxes._mailbox import Mailbox
 
 # Seconds that a rate may be behind, and make good: whoever lets tokens go is woken a little late each time.
 _CATCH_UP = 0.1
