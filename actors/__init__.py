@@ -32,8 +32,6 @@
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
 from actors import _in_child
-from actors._actor import BaseActor
-from actors._actor_place import ActorPlace, Status
 from actors._cpu_actor import CpuActor
 from actors._events import DeadLetter, EndedToken
 from actors._exceptions import (
@@ -63,18 +61,12 @@ from actors._foreign import cpu_actor_class
 from actors._io_actor import IoActor
 from actors._io_drain import IoDrain, is_cancellation
 from actors._limits import NO_LIMITS, Limits
-from actors._monitor import Down, Watch
-from actors._moves import move
 from actors._observer import Observer
 from actors._operation_place import OperationPlace
-from actors._place import AFFINITIES, Drain, Place
 from actors._process_actor import ProcessActor
 from actors._process_drain import ProcessDrain
-from actors._proxy import ActorProxy
-from actors._ref import ActorRef
 from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, listed, path_below
 from actors._task_actor import TaskActor
-from actors._timers import ReceiveTimeout, Timer
 from actors._watchdog import LoopBlocked
 from actors._worker import ProcessFigures, Worker
 from actors._worker_pool import ProcessPool, ProcessStatistics
@@ -87,6 +79,14 @@ from actors.concurrency._trio_host import TrioHost
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
 from actors.mailboxes._signals import Crash, Signal, Visit
 from actors.mailboxes._throttles import Throttle
+from actors.places._actor import BaseActor
+from actors.places._actor_place import ActorPlace, Status
+from actors.places._moves import move
+from actors.places._place import AFFINITIES, Drain, Place
+from actors.places._proxy import ActorProxy
+from actors.places._ref import ActorRef
+from actors.places._timers import ReceiveTimeout, Timer
+from actors.places._watch import Down, Watch
 from actors.steps._checkpoint import checkpoint
 from actors.steps._frames import find_step
 from actors.steps._interrupt import interrupt, monitor

@@ -9,20 +9,20 @@ from inspect import iscoroutine
 from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
-from actors._actor_place import ActorPlace, Life
 from actors._exceptions import TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
+from actors.places._actor_place import ActorPlace, Life
 from actors.steps._step import after_step, before_step, close_steps, enter, without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._place import Place
     from actors.concurrency._dispatcher import Dispatcher
     from actors.concurrency._pinned_dispatcher import PinnedDispatcher
     from actors.mailboxes._signals import Crash, Signal, Start, Stop
+    from actors.places._place import Place
 
 _logger = logging.getLogger("tokengate.actors")
 

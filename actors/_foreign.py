@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pykka
 
-from actors._actor import BaseActor
 from actors._cpu_actor import CpuActor
-from actors._ref import ActorRef, ForeignRef, Told
+from actors.places._actor import BaseActor
+from actors.places._ref import ActorRef, ForeignRef, Told
 
 if TYPE_CHECKING:
-    from actors._actor_place import ActorPlace
+    from actors.places._actor_place import ActorPlace
     from actors.tokens._token import Token
 
 

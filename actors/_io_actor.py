@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from actors._actor import BaseActor
 from actors._io_drain import IoDrain
+from actors.places._actor import BaseActor
 
 if TYPE_CHECKING:
-    from actors._actor_place import ActorPlace
-    from actors._place import Drain
+    from actors.places._actor_place import ActorPlace
+    from actors.places._place import Drain
 
 
 class IoActor(BaseActor):

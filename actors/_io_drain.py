@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from actors._actor_place import ActorPlace, Life
 from actors._exceptions import TokenInterrupt
 from actors.concurrency._reply import Later
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
+from actors.places._actor_place import ActorPlace, Life
 from actors.steps._step import (
     InContext,
     after_step,
@@ -32,8 +32,8 @@ from actors.tokens._log_context import drained_place
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._place import Place
     from actors.concurrency._trio_host import TrioHost
+    from actors.places._place import Place
 
 _logger = logging.getLogger("tokengate.actors")
 

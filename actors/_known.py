@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from actors._actor_place import ActorPlace, Status
 from actors._cpu_actor import CpuActor
+from actors.places._actor_place import ActorPlace, Status
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem

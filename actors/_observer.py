@@ -11,7 +11,7 @@ from actors._events import DeadLetter
 
 if TYPE_CHECKING:
     from actors._exit_reason import ExitReason
-    from actors._ref import ActorRef
+    from actors.places._ref import ActorRef
     from actors.tokens._token import Token
 
 _logger = logging.getLogger("tokengate.actors")

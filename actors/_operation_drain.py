@@ -24,8 +24,8 @@ from actors.mailboxes._mailbox import Drainer
 from actors.tokens._token import NO_KWARGS, Token
 
 if TYPE_CHECKING:
-    from actors._place import Place
     from actors._worker import Worker
+    from actors.places._place import Place
 
 _RESULT: Final = _wire.RESULT
 _pack_header = _wire.HEADER.pack

@@ -11,9 +11,9 @@ from actors._exceptions import TokenInterrupt
 from actors._io_drain import IoDrain
 from actors._limits import NO_LIMITS, Limits
 from actors._operation_drain import OperationDrain
-from actors._place import Drain, Place
 from actors.concurrency._blocking import begin_turn, end_turn, nesting
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Drainer, Overflow
+from actors.places._place import Drain, Place
 from actors.steps._checkpoint import checkpoint
 from actors.steps._step import after_step, enter
 from actors.tokens._controls import Controls

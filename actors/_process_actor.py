@@ -6,15 +6,15 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from actors import _carry, _in_child
-from actors._actor import BaseActor
 from actors._exceptions import LimitExceeded, NotPicklable, WorkerError
 from actors._limits import NO_LIMITS, Limits
 from actors._process_actor_drain import ActorDrain
+from actors.places._actor import BaseActor
 
 if TYPE_CHECKING:
-    from actors._actor_place import ActorPlace
-    from actors._place import Drain
     from actors.concurrency._reply import Reply
+    from actors.places._actor_place import ActorPlace
+    from actors.places._place import Drain
     from actors.tokens._token import Token
 
 

@@ -16,25 +16,25 @@ import pykka.messages
 import trio
 
 from actors import _carry
-from actors._actor_place import Life, Status
 from actors._child import _page, _wire
 from actors._exceptions import ActorDead, NotPicklable, PlatformWarning, TokenInterrupt, WorkerError
 from actors._limits import NO_LIMITS, Limits
-from actors._notice import Notice
 from actors._process_drain import ProcessDrain
 from actors._process_host import died_error, no_worker_error
 from actors.concurrency._blocking import begin_turn, end_turn
 from actors.concurrency._reply import Reply
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
+from actors.places._actor_place import Life, Status
+from actors.places._notice import Notice
 from actors.steps._step import without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._actor_place import ActorPlace
     from actors._process_actor import ProcessActor
     from actors._worker import Worker
+    from actors.places._actor_place import ActorPlace
 
 _logger = logging.getLogger("tokengate.actors")
 

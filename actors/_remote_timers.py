@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import count
 from typing import Final
 
-from actors._monitor import Watch
-from actors._timers import Timer
+from actors.places._timers import Timer
+from actors.places._watch import Watch
 
 # Those that are over are let go when so many have gathered, and when these are twice as many, and so on.
 _GATHERED: Final = 256

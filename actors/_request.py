@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from actors._exceptions import ActorDead, MailboxFull, TokenFailed, TokenRejected, WaitTimeout
 from actors._exit_reason import safe_repr
-from actors._place import Place
 from actors.mailboxes._mailbox import Put
+from actors.places._place import Place
 from actors.tokens._token import Token, _current
 from actors.tokens._waits_for import waiting_for
 

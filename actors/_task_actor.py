@@ -13,9 +13,9 @@ import trio
 from actors._exit_reason import NORMAL
 from actors._io_actor import IoActor
 from actors._io_drain import is_cancellation
-from actors._notice import attach
 from actors.concurrency._reply import Reply
 from actors.mailboxes._signals import Crash
+from actors.places._notice import attach
 from actors.steps._step import without_runtime_frames
 from actors.tokens._log_context import drained_place
 

@@ -35,7 +35,7 @@ from actors import (
     TokenGateError,
     path_below,
 )
-from actors._notice import attach
+from actors.places._notice import attach
 from supervisors._backoff import Backoff
 from supervisors._child import Child, ChildCounts, ChildInfo, Phase
 from supervisors._child_spec import ChildSpec

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from actors._place import Place
     from actors.mailboxes._mailbox import Drainer
+    from actors.places._place import Place
 
 
 class Lender(Protocol):

@@ -14,9 +14,9 @@ from actors.concurrency._dispatcher import join_threads
 from actors.concurrency._run_queue import RunQueue
 
 if TYPE_CHECKING:
-    from actors._place import Place
     from actors.concurrency._dispatcher import Runnable
     from actors.mailboxes._signals import Signal
+    from actors.places._place import Place
 
 _logger = logging.getLogger("tokengate.actors")
 

@@ -11,7 +11,7 @@ import attrs
 from actors.concurrency._reply import Reply
 
 if TYPE_CHECKING:
-    from actors._actor import BaseActor
+    from actors.places._actor import BaseActor
 
 
 @attrs.frozen(eq=False)

@@ -19,7 +19,7 @@ from actors.concurrency._blocking import current_turn
 from actors.tokens._token import current_token
 
 if TYPE_CHECKING:
-    from actors._place import Place
+    from actors.places._place import Place
 
 _RecordFactory = Callable[..., logging.LogRecord]
 

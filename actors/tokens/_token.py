@@ -17,7 +17,7 @@ from actors.tokens._lifecycle import TokenState, check_transition
 from actors.tokens._waits_for import waiting_for
 
 if TYPE_CHECKING:
-    from actors._place import Place
+    from actors.places._place import Place
     from actors.tokens._hold import Hold
     from actors.tokens._waits_for import Awaited
 

@@ -25,7 +25,7 @@ from actors import (
     TokenState,
     current_token,
 )
-from actors._timers import _STALE_LIMIT
+from actors.places._timers import _STALE_LIMIT
 
 LIMIT = 10.0
 

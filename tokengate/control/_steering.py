@@ -25,7 +25,7 @@ from actors import (
     monitor,
     move,
 )
-from actors._ref import Told
+from actors.places._ref import Told
 from tokengate.control._outcomes import NOT_BEGUN, Pending, ended, outcome
 from tokengate.control._processes import process_drain
 from tokengate.control._pursuit import Pursuit, hold_in_queue

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from actors import NO_TAGS, ActorPlace, Token
-from actors._ref import Told
+from actors.places._ref import Told
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._selector import Selector, held_of, state_of, steps_of
 from tokengate.control._turns import in_turns, next_turn, take_long

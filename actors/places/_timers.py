@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from actors._exceptions import ActorDead
-from actors._notice import Notice, attach, detach
 from actors.concurrency._alarm import Alarm
+from actors.places._notice import Notice, attach, detach
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._actor import BaseActor
     from actors.concurrency._trio_host import TrioHost
+    from actors.places._actor import BaseActor
 
 _logger = logging.getLogger("tokengate.actors")
 

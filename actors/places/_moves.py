@@ -8,7 +8,7 @@ from actors._exceptions import ActorDead, MailboxFull
 from actors.mailboxes._mailbox import ACCEPTED
 
 if TYPE_CHECKING:
-    from actors._place import Place
+    from actors.places._place import Place
     from actors.tokens._token import Token
 
 

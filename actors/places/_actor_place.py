@@ -19,23 +19,23 @@ import pykka
 import pykka.messages
 from pykka._introspection import get_attr_directly
 
-from actors._actor import check_actor_class, controls_of
 from actors._exceptions import ActorDead, StartFailed, TokenInterrupt
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason, safe_repr
-from actors._monitor import Watch, Watches, tell_all
-from actors._notice import Attached, Notice, cancel_all
-from actors._place import Drain, Place
-from actors._ref import ActorRef, Told
 from actors.concurrency._reply import Reply
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Signal, Start, Stop, Visit
+from actors.places._actor import check_actor_class, controls_of
+from actors.places._notice import Attached, Notice, cancel_all
+from actors.places._place import Drain, Place
+from actors.places._ref import ActorRef, Told
+from actors.places._watch import Watch, Watches, tell_all
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._actor import BaseActor
     from actors._system import ActorSystem
-    from actors._timers import ReceiveTimer
+    from actors.places._actor import BaseActor
+    from actors.places._timers import ReceiveTimer
 
 _logger = logging.getLogger("tokengate.actors")
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import pykka
 
-from actors._monitor import ActorWatch, Watch
-from actors._notice import attach
-from actors._ref import ActorRef
-from actors._timers import ReceiveTimer, Timer, check_seconds
 from actors.concurrency._future import Future
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow
+from actors.places._notice import attach
+from actors.places._ref import ActorRef
+from actors.places._timers import ReceiveTimer, Timer, check_seconds
+from actors.places._watch import ActorWatch, Watch
 from actors.tokens._controls import Controls
 
 if TYPE_CHECKING:
-    from actors._actor_place import ActorPlace
-    from actors._place import Drain
     from actors.mailboxes._signals import Signal
+    from actors.places._actor_place import ActorPlace
+    from actors.places._place import Drain
     from actors.tokens._token import Token
 
 

@@ -12,7 +12,7 @@ import pykka.messages
 from actors._exceptions import ActorDead
 
 if TYPE_CHECKING:
-    from actors._ref import ActorRef
+    from actors.places._ref import ActorRef
 
 A = TypeVar("A", bound="pykka.Actor")
 

@@ -11,8 +11,8 @@ from actors.mailboxes._mailbox import Put
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._actor import BaseActor
-    from actors._actor_place import ActorPlace
+    from actors.places._actor import BaseActor
+    from actors.places._actor_place import ActorPlace
 
 
 class Attached(Protocol):

@@ -13,15 +13,15 @@ import trio
 from pykka.messages import _ActorStop
 
 from actors._exceptions import DeadlockError, MailboxFull, WaitTimeout, WouldBlock
-from actors._monitor import Down, Watch
-from actors._proxy import ActorProxy
 from actors.concurrency._reply import Reply
+from actors.places._proxy import ActorProxy
+from actors.places._watch import Down, Watch
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._actor_place import ActorPlace
     from actors.mailboxes._mailbox import Mailbox
+    from actors.places._actor_place import ActorPlace
 
 A = TypeVar("A", bound="pykka.Actor")
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from actors._exit_reason import NOPROC, ExitReason
-from actors._notice import Notice, detach
+from actors.places._notice import Notice, detach
 
 if TYPE_CHECKING:
-    from actors._actor import BaseActor
-    from actors._actor_place import ActorPlace
-    from actors._ref import ActorRef
+    from actors.places._actor import BaseActor
+    from actors.places._actor_place import ActorPlace
+    from actors.places._ref import ActorRef
 
 _logger = logging.getLogger("tokengate.actors")
 
