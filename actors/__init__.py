@@ -59,7 +59,6 @@ from actors._exceptions import (
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors._foreign import cpu_actor_class
 from actors._io_actor import IoActor
-from actors._io_drain import IoDrain, is_cancellation
 from actors._limits import NO_LIMITS, Limits
 from actors._observer import Observer
 from actors._operation_place import OperationPlace
@@ -67,7 +66,6 @@ from actors._process_actor import ProcessActor
 from actors._process_drain import ProcessDrain
 from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, listed, path_below
 from actors._task_actor import TaskActor
-from actors._watchdog import LoopBlocked
 from actors._worker import ProcessFigures, Worker
 from actors._worker_pool import ProcessPool, ProcessStatistics
 from actors.concurrency._blocking import current_turn
@@ -76,6 +74,8 @@ from actors.concurrency._dispatcher import MAX_WAITING, CpuThread, DispatcherSta
 from actors.concurrency._future import Future
 from actors.concurrency._reply import Later, Reply
 from actors.concurrency._trio_host import TrioHost
+from actors.drains._io_drain import IoDrain, is_cancellation
+from actors.drains._watchdog import LoopBlocked
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
 from actors.mailboxes._signals import Crash, Signal, Visit
 from actors.mailboxes._throttles import Throttle

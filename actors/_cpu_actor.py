@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from actors._cpu_drain import CpuDrain
 from actors.concurrency._pinned_dispatcher import PinnedDrain
+from actors.drains._cpu_drain import CpuDrain
 from actors.places._actor import BaseActor
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from actors._io_drain import IoDrain
+from actors.drains._io_drain import IoDrain
 from actors.places._actor import BaseActor
 
 if TYPE_CHECKING:

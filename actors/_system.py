@@ -27,12 +27,12 @@ from actors._observer import Observed
 from actors._operation_place import OperationPlace
 from actors._process_host import ProcessHost
 from actors._recovery import Recovery
-from actors._watchdog import Watchdog
 from actors._worker_pool import ProcessPool, ProcessStatistics
 from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
 from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._stall_watch import StallWatch
 from actors.concurrency._trio_host import TrioHost
+from actors.drains._watchdog import Watchdog
 from actors.mailboxes._throttles import Throttle, Throttles
 from actors.places._actor import BaseActor
 from actors.places._actor_place import ActorPlace

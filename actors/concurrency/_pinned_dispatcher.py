@@ -8,10 +8,10 @@ from collections.abc import Collection
 from itertools import count
 from typing import TYPE_CHECKING
 
-from actors._cpu_drain import CpuDrain
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import join_threads
 from actors.concurrency._run_queue import RunQueue
+from actors.drains._cpu_drain import CpuDrain
 
 if TYPE_CHECKING:
     from actors.concurrency._dispatcher import Runnable

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from actors import TERMINAL, TRANSITIONS, IllegalTransition, Token, TokenState, TokenTerminated
-from actors._cpu_drain import CpuDrain
+from actors.drains._cpu_drain import CpuDrain
 from actors.mailboxes._mailbox import Drainer
 from actors.tokens._lifecycle import check_transition
 

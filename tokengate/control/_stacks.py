@@ -20,7 +20,7 @@ import actors
 import supervisors
 import tokengate
 from actors import IoDrain, ProcessDrain, Token
-from actors._cpu_drain import CpuDrain
+from actors.drains._cpu_drain import CpuDrain
 from actors.steps._frames import find_step
 from actors.steps._step import InContext
 from tokengate.control._aside import Aside
