@@ -59,11 +59,9 @@ from actors._exceptions import (
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors._foreign import cpu_actor_class
 from actors._io_actor import IoActor
-from actors._limits import NO_LIMITS, Limits
 from actors._observer import Observer
 from actors._operation_place import OperationPlace
 from actors._process_actor import ProcessActor
-from actors._process_drain import ProcessDrain
 from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, listed, path_below
 from actors._task_actor import TaskActor
 from actors._worker import ProcessFigures, Worker
@@ -87,6 +85,8 @@ from actors.places._proxy import ActorProxy
 from actors.places._ref import ActorRef
 from actors.places._timers import ReceiveTimeout, Timer
 from actors.places._watch import Down, Watch
+from actors.processes._limits import NO_LIMITS, Limits
+from actors.processes._process_drain import ProcessDrain
 from actors.steps._checkpoint import checkpoint
 from actors.steps._frames import find_step
 from actors.steps._interrupt import interrupt, monitor

@@ -27,11 +27,11 @@ from actors._exceptions import NotPicklable, WorkerError
 from actors._exit_reason import ExitReason, safe_repr
 from actors._in_child import CHILD, twins_of
 from actors._known import id_of, path_of, place_of, token_of
-from actors._limits import Limits
 from actors.places._proxy import ActorProxy
 from actors.places._ref import ActorRef
 from actors.places._timers import ReceiveTimeout
 from actors.places._watch import Down
+from actors.processes._limits import Limits
 from actors.steps._checkpoint import checkpoint
 from actors.tokens._token import Token, current_token
 

@@ -7,13 +7,13 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from actors._exceptions import TokenInterrupt
-from actors._limits import NO_LIMITS, Limits
-from actors._operation_drain import OperationDrain
 from actors.concurrency._blocking import begin_turn, end_turn, nesting
 from actors.drains._cpu_drain import CpuDrain
 from actors.drains._io_drain import IoDrain
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Drainer, Overflow
 from actors.places._place import Drain, Place
+from actors.processes._limits import NO_LIMITS, Limits
+from actors.processes._operation_drain import OperationDrain
 from actors.steps._checkpoint import checkpoint
 from actors.steps._step import after_step, enter
 from actors.tokens._controls import Controls

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from actors import _carry, _in_child
 from actors._exceptions import LimitExceeded, NotPicklable, WorkerError
-from actors._limits import NO_LIMITS, Limits
-from actors._process_actor_drain import ActorDrain
 from actors.places._actor import BaseActor
+from actors.processes._actor_drain import ActorDrain
+from actors.processes._limits import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from actors.concurrency._reply import Reply

@@ -22,10 +22,8 @@ from actors import _open_systems
 from actors._events import EndedToken
 from actors._exceptions import ActorDead, NameTaken, UnknownActor, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
-from actors._limit_watch import LimitWatch
 from actors._observer import Observed
 from actors._operation_place import OperationPlace
-from actors._process_host import ProcessHost
 from actors._recovery import Recovery
 from actors._worker_pool import ProcessPool, ProcessStatistics
 from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
@@ -39,6 +37,8 @@ from actors.places._actor_place import ActorPlace
 from actors.places._place import Place
 from actors.places._ref import ActorRef
 from actors.places._timers import Timers
+from actors.processes._limit_watch import LimitWatch
+from actors.processes._process_host import ProcessHost
 from actors.tokens import _log_context
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token

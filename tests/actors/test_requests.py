@@ -27,11 +27,11 @@ from actors._child._parcel import Parcel, open_parcel
 from actors._child._wire import Frame
 from actors._deadlines import Deadline, Deadlines
 from actors._known import KnownTokens, id_of, path_of, place_of, token_of
-from actors._operation_drain import OperationDrain, OperationSlot
-from actors._process_host import ProcessHost
 from actors._requests import Requests
 from actors._worker import Worker
 from actors.mailboxes._mailbox import Drainer
+from actors.processes._operation_drain import OperationDrain, OperationSlot
+from actors.processes._process_host import ProcessHost
 
 MEBIBYTE = 1 << 20
 

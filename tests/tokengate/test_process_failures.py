@@ -17,7 +17,8 @@ import in_children
 import pytest
 from doors import LIMIT
 
-from actors import _process_host, _recovery
+from actors import _recovery
+from actors.processes import _process_host
 from tokengate import (
     Gate,
     NotPicklable,

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from actors import Limits, Token
-from actors._limits import UNITS
+from actors.processes._limits import UNITS
 from tokengate.control._amounts import bytes_in, in_bytes, in_seconds, seconds_in
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._outcomes import ended, outcome

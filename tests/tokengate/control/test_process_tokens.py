@@ -21,8 +21,8 @@ import trio
 from doors import LIMIT
 
 from actors import ActorSystem, Limits, OperationPlace, ProcessDrain, Token, TokenState
-from actors._limits import UNITS
 from actors.mailboxes._mailbox import Drainer
+from actors.processes._limits import UNITS
 from tokengate import CpuActor, Gate, LimitExceeded, ProcessActor, TokenTerminated, checkpoint, token
 from tokengate.control import KEEP, BadRequest, NotSent
 from tokengate.control import messages as m

@@ -14,18 +14,18 @@ import trio
 from actors import _carry
 from actors._child import _page, _wire
 from actors._exceptions import NotPicklable
-from actors._limit_watch import refused_memory
-from actors._limits import NO_LIMITS, Limits
-from actors._process_host import died_error
 from actors.mailboxes._mailbox import Drainer
+from actors.processes._limit_watch import refused_memory
+from actors.processes._limits import NO_LIMITS, Limits
+from actors.processes._process_host import died_error
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._process_host import ProcessHost
     from actors._worker import Worker
     from actors.mailboxes._signals import Signal
     from actors.places._place import Place
+    from actors.processes._process_host import ProcessHost
     from actors.tokens._hold import Hold
 
 _COMPLETED: Final = TokenState.COMPLETED

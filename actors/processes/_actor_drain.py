@@ -18,15 +18,15 @@ import trio
 from actors import _carry
 from actors._child import _page, _wire
 from actors._exceptions import ActorDead, NotPicklable, PlatformWarning, TokenInterrupt, WorkerError
-from actors._limits import NO_LIMITS, Limits
-from actors._process_drain import ProcessDrain
-from actors._process_host import died_error, no_worker_error
 from actors.concurrency._blocking import begin_turn, end_turn
 from actors.concurrency._reply import Reply
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
 from actors.places._actor_place import Life, Status
 from actors.places._notice import Notice
+from actors.processes._limits import NO_LIMITS, Limits
+from actors.processes._process_drain import ProcessDrain
+from actors.processes._process_host import died_error, no_worker_error
 from actors.steps._step import without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token

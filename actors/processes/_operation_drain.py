@@ -17,10 +17,10 @@ import trio
 from actors import _carry
 from actors._child import _page, _wire
 from actors._exceptions import NotPicklable
-from actors._limits import NO_LIMITS, Limits
-from actors._process_drain import ProcessDrain, tokens_of
-from actors._process_host import no_worker_error
 from actors.mailboxes._mailbox import Drainer
+from actors.processes._limits import NO_LIMITS, Limits
+from actors.processes._process_drain import ProcessDrain, tokens_of
+from actors.processes._process_host import no_worker_error
 from actors.tokens._token import NO_KWARGS, Token
 
 if TYPE_CHECKING:
