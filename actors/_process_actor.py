@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from actors import _carry, _in_child
+from actors import _in_child
 from actors._exceptions import LimitExceeded, NotPicklable, WorkerError
 from actors.places._actor import BaseActor
 from actors.processes._actor_drain import ActorDrain
 from actors.processes._limits import NO_LIMITS, Limits
+from actors.processes.pickling import _carrier
 
 if TYPE_CHECKING:
     from actors.concurrency._reply import Reply
@@ -55,9 +56,9 @@ class ProcessActor(BaseActor):
         return super()._crashes(token, error)
 
 
-_carry.bases[ProcessActor] = "ProcessActor"
+_carrier.bases[ProcessActor] = "ProcessActor"
 if _in_child.child is not None:
-    _carry.bases[_in_child.child.ProcessActor] = "ProcessActor"
+    _carrier.bases[_in_child.child.ProcessActor] = "ProcessActor"
 
 
 class _StandIn(BaseActor):

@@ -9,7 +9,7 @@ import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from actors import _carry
+from actors.processes.pickling import _carrier
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class RemoteLog:
         return [thread.name] if thread.is_alive() else []
 
     def _work(self) -> None:
-        _carry.loading_for(self._system)
+        _carrier.loading_for(self._system)
         while (sent := self._queue.get()) is not None:
             try:
                 _handle(sent)
@@ -89,7 +89,7 @@ def _origin(worker: Worker, number: int) -> tuple[int | None, str | None]:
 
 
 def _handle(sent: _Sent) -> None:
-    attributes: dict[str, Any] = _carry.load(sent.payload, sent.descriptor)
+    attributes: dict[str, Any] = _carrier.load(sent.payload, sent.descriptor)
     attributes.setdefault("token", sent.token)  # it is there if the user has a field of that name
     attributes.setdefault("actor", sent.actor)
     record = logging.makeLogRecord(attributes)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import pykka.messages
 
-from actors import _carry
 from actors._child import _wire
 from actors._exceptions import DeadlockError, MailboxFull, NotPicklable, TokenGateError
-from actors._known import id_of, place_of, token_of
 from actors._remote_log import RemoteLog
 from actors._remote_timers import RemoteTimers
 from actors._request import Request
+from actors.processes.pickling import _carrier
+from actors.processes.pickling._exports import id_of, place_of, token_of
 from actors.steps._step import without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
@@ -43,8 +43,8 @@ class Requests:
     def __init__(self, system: ActorSystem) -> None:
         self.system = system
         self._log = RemoteLog(system)
-        self._values = _carry.Carrier(system)
-        self._errors = _carry.Carrier(system, in_band=True)
+        self._values = _carrier.Carrier(system)
+        self._errors = _carrier.Carrier(system, in_band=True)
         self._open: dict[Worker, set[Request]] = {}  # those that are not answered yet
         self._attached: dict[Worker, RemoteTimers] = {}
         self._answers: dict[str, Callable[..., object]] = {
@@ -155,7 +155,7 @@ class Requests:
             kind = type(value)
             problem = NotPicklable(
                 f"the answer, a {kind.__module__}.{kind.__qualname__}, cannot go to a child process: "
-                f"{type(error).__name__}: {_carry.safe_text(error)}"
+                f"{type(error).__name__}: {_carrier.safe_text(error)}"
             )
             self.reply_error(request, problem)
             return False
@@ -165,10 +165,10 @@ class Requests:
         try:
             self._post(request, self._values, 1, self._failure_of(error))
         except Exception:  # there was no room for it
-            text = _carry.safe_text(error)[:_SHORT]
+            text = _carrier.safe_text(error)[:_SHORT]
             self._post(request, self._values, 1, (None, type(error).__qualname__, text, "", False))
 
-    def _post(self, request: Request, carrier: _carry.Carrier, extra: int, item: Any) -> bool:
+    def _post(self, request: Request, carrier: _carrier.Carrier, extra: int, item: Any) -> bool:
         worker = request.worker
         if worker.doomed or worker.dead:
             return False
@@ -181,22 +181,22 @@ class Requests:
         """Return an error as a child gets it."""
         pickled: bytes | None = None
         try:
-            if _carry.may_travel(type(error)):
+            if _carrier.may_travel(type(error)):
                 pickled = b"".join(self._errors.pack(error).pieces)
         except Exception:
             pass  # its text is sent anyway
-        return pickled, type(error).__qualname__, _carry.safe_text(error), _traceback_of(error), False
+        return pickled, type(error).__qualname__, _carrier.safe_text(error), _traceback_of(error), False
 
     # What is asked
 
     def _begin(self, request: Request, frame: _wire.Frame, descriptor: int | None) -> None:
         token, worker = request.token, request.worker
         try:
-            name, *args = _carry.load(frame.payload, descriptor)
+            name, *args = _carrier.load(frame.payload, descriptor)
         except Exception as error:
             raise NotPicklable(
                 f"what a child process asks for cannot be rebuilt here: {type(error).__name__}: "
-                f"{_carry.safe_text(error)}"
+                f"{_carrier.safe_text(error)}"
             ) from error
         answer = self._answers.get(name)
         if answer is None:

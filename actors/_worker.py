@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import psutil
 
-from actors import _carry
 from actors._child import _page, _wire
 from actors._child._page import Page
 from actors._child._parcel import receive_descriptor, unnamed_file
 from actors._fork_server import CHILD_FOLDER, describe_exit
-from actors._known import KnownTokens
 from actors._process_state import does_not_run
 from actors._remote_stack import Frames as StackFrames
 from actors._remote_stack import RemoteStack, whole_stack
+from actors.processes.pickling import _carrier
+from actors.processes.pickling._exports import KnownTokens
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
@@ -98,7 +98,7 @@ class Worker:
         self.number = number
         self.level: int | None = None  # from which its log records are wanted, as far as it was told
         self.tokens = KnownTokens()  # those that its code knows
-        self.carrier = _carry.Carrier(system)
+        self.carrier = _carrier.Carrier(system)
         self.carrier.keep = self._keep
         self.pid = 0  # 0 until it is known
         self.holder: Any = None  # who has it just now: a slot of an operation, or the drain of an actor
@@ -190,7 +190,7 @@ class Worker:
         self.tokens.keep(self.sent, id, token)
 
     def frame(
-        self, kind: int, number: int, extra: int, item: Any, carrier: _carry.Carrier | None = None
+        self, kind: int, number: int, extra: int, item: Any, carrier: _carrier.Carrier | None = None
     ) -> list[bytes]:
         """Pickle something into the pieces of a frame; what is large goes into a file, which is sent with them.
 

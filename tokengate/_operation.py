@@ -24,8 +24,8 @@ from actors import (
     Overflow,
     Token,
     TokenFailed,
-    _carry,
 )
+from actors.processes.pickling import _carrier
 from tokengate._current import current_gate, open_gates
 from tokengate._exceptions import BadOperation, NeedsGate
 from tokengate._gate import Gate
@@ -411,10 +411,10 @@ def _carry_operation(operation: _Operation[..., Any], system: ActorSystem) -> tu
     known = system.carried_operations
     key = next((key for key, one in list(known.items()) if one._spec is operation._spec), 0) or system.next_name()
     known.setdefault(key, operation)  # its options cross with it
-    return _carry.twin_object("Operation", key, operation._spec.name, operation.priority, dict(operation.tags))
+    return _carrier.twin_object("Operation", key, operation._spec.name, operation.priority, dict(operation.tags))
 
 
-_carry.carried_as[_Operation] = _carry_operation
+_carrier.carried_as[_Operation] = _carry_operation
 
 
 def _exhaust(steps: Generator[Any, Any, T]) -> T:

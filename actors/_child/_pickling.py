@@ -16,7 +16,9 @@ from ._parcel import Parcel
 T = TypeVar("T")
 
 _GATE: Final = "actors"  # the module of the gate that has what user code sees here, by the same name
-_CARRY: Final = "actors._carry"  # the one that finds refs, tokens and operations by what they are called
+_CARRY: Final = (
+    "actors.processes.pickling._carrier"  # the one that finds refs, tokens and operations by what they are called
+)
 _HERE: Final = __name__.rpartition(".")[0]
 
 # Bytes of a pickle from which its pickler is not used again: it clears the table of all that it has ever seen at once.

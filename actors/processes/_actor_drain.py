@@ -15,7 +15,6 @@ import psutil
 import pykka.messages
 import trio
 
-from actors import _carry
 from actors._child import _page, _wire
 from actors._exceptions import ActorDead, NotPicklable, PlatformWarning, TokenInterrupt, WorkerError
 from actors.concurrency._blocking import begin_turn, end_turn
@@ -27,6 +26,7 @@ from actors.places._notice import Notice
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_drain import ProcessDrain
 from actors.processes._process_host import died_error, no_worker_error
+from actors.processes.pickling import _carrier
 from actors.steps._step import without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
@@ -189,16 +189,16 @@ class ActorDrain(ProcessDrain):
             return worker.frame(_wire.ACTOR, number, _wire.FAIL, (error,))
         except Exception:
             name = type(error).__qualname__
-            told = WorkerError(f"{name}: {_carry.safe_text(error)}", name)
+            told = WorkerError(f"{name}: {_carrier.safe_text(error)}", name)
             return worker.frame(_wire.ACTOR, number, _wire.FAIL, (told,))
 
     def _cannot_go(self, what: int, error: Exception) -> NotPicklable:
         """Say what cannot go to the process of the instance."""
         place = self.place
         if what == _wire.MAKE:
-            return _carry.not_picklable(place.system, place.actor_class.__name__, place.args, place.kwargs, error)
+            return _carrier.not_picklable(place.system, place.actor_class.__name__, place.args, place.kwargs, error)
         part = "the function of a visit" if what == _wire.VISIT else "an error"
-        return NotPicklable(f"{part} cannot go to the process of actor '{place.path}': {_carry.cause(error)}")
+        return NotPicklable(f"{part} cannot go to the process of actor '{place.path}': {_carrier.cause(error)}")
 
     def let_worker_go(self, *, kill: bool = False) -> None:
         """End the process of an instance that has ended, or is not to be."""
@@ -234,10 +234,10 @@ class ActorDrain(ProcessDrain):
                 slot.settled(crash)
             return
         try:
-            value: Any = _carry.load(frame.payload, descriptor) if frame.kind != _wire.CANCELLED else None
-            error = _carry.load_failure(value, worker.pid) if frame.kind == _wire.ERROR else None
+            value: Any = _carrier.load(frame.payload, descriptor) if frame.kind != _wire.CANCELLED else None
+            error = _carrier.load_failure(value, worker.pid) if frame.kind == _wire.ERROR else None
         except BaseException as problem:
-            _carry.reraise_ctrl_c(problem)
+            _carrier.reraise_ctrl_c(problem)
             value, error = None, problem
         waits._set(None if error is not None else value, error)
 
@@ -382,8 +382,8 @@ class ActorSlot(Drainer):
         try:
             pieces = worker.frame(_wire.ACTOR, number, what, item)
         except BaseException as error:
-            _carry.reraise_ctrl_c(error)
-            problem = _carry.not_picklable(place.system, token.operation, token.args, token.kwargs, error)
+            _carrier.reraise_ctrl_c(error)
+            problem = _carrier.not_picklable(place.system, token.operation, token.args, token.kwargs, error)
             problem.__cause__ = error
             token._finish(TokenState.FAILED, error=problem)
             _logger.info("Exception returned from %s to caller:", place.ref, exc_info=problem)
@@ -427,7 +427,7 @@ class ActorSlot(Drainer):
         elif isinstance(call, Notice) and not call.is_for(place.instance):
             token._cancel_requested = "its timer or watch has ended"
             raise TokenInterrupt(token._cancel_requested)
-        context, level = self._drain.context_of(token), _carry.log_level()
+        context, level = self._drain.context_of(token), _carrier.log_level()
         return _wire.HANDLE, (path, token.args, dict(token.kwargs), context, level)
 
     @_in_turn

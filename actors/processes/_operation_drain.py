@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from actors import _carry
 from actors._child import _page, _wire
 from actors._exceptions import NotPicklable
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_drain import ProcessDrain, tokens_of
 from actors.processes._process_host import no_worker_error
+from actors.processes.pickling import _carrier
 from actors.tokens._token import NO_KWARGS, Token
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class OperationDrain(ProcessDrain):
         if self.key in worker.known:
             return []
         if self._carried is None:
-            self._carried = _carry.function_for(
+            self._carried = _carrier.function_for(
                 self.place.system, token.operation, token._call, generator=self.generator, context=self.context
             )
         return [_wire.pack(_wire.FUNCTION, 0, self.key, self._carried)]
@@ -152,16 +152,16 @@ class OperationDrain(ProcessDrain):
         Raises:
             NotPicklable: an argument cannot be pickled.
         """
-        level = _carry.log_level()
+        level = _carrier.log_level()
         if token.kwargs is NO_KWARGS and level == worker.level and not self.context:
-            payload = _carry.plain_arguments(token.args)
+            payload = _carrier.plain_arguments(token.args)
             if payload is not None:
                 return [_pack_header(_wire.CALL, _wire.PLAIN, len(payload), number, self.key), payload]
         try:
             item = (token.args, dict(token.kwargs), self.context_of(token), level)
             return worker.frame(_wire.CALL, number, self.key, item)
         except Exception as error:
-            raise _carry.not_picklable(self.place.system, token.operation, token.args, token.kwargs, error) from error
+            raise _carrier.not_picklable(self.place.system, token.operation, token.args, token.kwargs, error) from error
 
 
 class OperationSlot(Drainer):
@@ -274,7 +274,7 @@ class OperationSlot(Drainer):
             if worker.send(pieces):
                 drain.host.want_room(worker)
             worker.known.add(drain.key)
-            worker.level = _carry.log_level()
+            worker.level = _carrier.log_level()
         except BaseException:  # Ctrl-C, on the thread of a sender
             if numbers:  # whether these were sent is not known, and the process can be asked which it has begun
                 drain.host.call_soon(lambda: drain.host.look_into(worker))
@@ -305,8 +305,8 @@ class OperationSlot(Drainer):
             self._fail(token, error)
             return []
         except BaseException as error:  # that of an object which is pickled, or Ctrl-C
-            _carry.reraise_ctrl_c(error)
-            self._fail(token, NotPicklable(f"{token._describe()} cannot be sent: {_carry.cause(error)}"))
+            _carrier.reraise_ctrl_c(error)
+            self._fail(token, NotPicklable(f"{token._describe()} cannot be sent: {_carrier.cause(error)}"))
             return []
         if not worker.inflight:
             drain.begin(token, worker, number, self._place.system.clock())

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import trio
 
-from actors import _carry
 from actors._child import _page, _wire
 from actors._exceptions import NotPicklable
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limit_watch import refused_memory
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_host import died_error
+from actors.processes.pickling import _carrier
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
@@ -346,16 +346,16 @@ class ProcessDrain(abc.ABC):
         if token.started_at is None:
             self._note_begun(token, worker, seconds)
         try:
-            value = _carry.load(payload)
+            value = _carrier.load(payload)
         except BaseException as problem:
-            _carry.reraise_ctrl_c(problem)
+            _carrier.reraise_ctrl_c(problem)
             self.place.failed(token, self._not_rebuilt(token, problem))
         else:
             token._settle(_COMPLETED, value)
 
     @staticmethod
     def _not_rebuilt(token: Token[Any], problem: BaseException) -> BaseException:
-        error = NotPicklable(f"what {token._describe()} returned cannot be rebuilt here: {_carry.cause(problem)}")
+        error = NotPicklable(f"what {token._describe()} returned cannot be rebuilt here: {_carrier.cause(problem)}")
         error.__cause__ = problem
         error.expected = True
         return error
@@ -373,19 +373,19 @@ class ProcessDrain(abc.ABC):
             token._hold.leave()
         try:
             if frame.kind == _wire.RESULT:
-                token._finish(_COMPLETED, _carry.load(frame.payload, descriptor))
+                token._finish(_COMPLETED, _carrier.load(frame.payload, descriptor))
                 return None
             if frame.kind == _wire.CANCELLED:
                 token._terminate(token._cancel_requested or "it was ended")
                 return None
-            failure: _wire.Failure = _carry.load(frame.payload, descriptor)
-            error = _carry.load_failure(failure, worker.pid)
+            failure: _wire.Failure = _carrier.load(frame.payload, descriptor)
+            error = _carrier.load_failure(failure, worker.pid)
             most = self.limits_of(token).address_space
             if isinstance(error, MemoryError) and most is not None:
                 error = refused_memory(token, most, error)
                 error.expected = failure[4]
         except BaseException as problem:
-            _carry.reraise_ctrl_c(problem)
+            _carrier.reraise_ctrl_c(problem)
             error = self._not_rebuilt(token, problem)
         return place.failed(token, error)
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
-from actors import _carry
 from actors._child import _wire
 from actors._deadlines import Deadline, Deadlines
 from actors._exceptions import NotPicklable, WorkerDied
@@ -32,6 +31,7 @@ from actors._requests import Requests
 from actors._worker import Worker
 from actors._worker_pool import Holder, ProcessPool, ProcessStatistics, WorkerPool
 from actors.concurrency._blocking import refuse_waits
+from actors.processes.pickling import _carrier
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
@@ -275,7 +275,7 @@ class ProcessHost:
             if self._thread not in (None, threading.current_thread()):
                 return
             self._thread = threading.current_thread()
-        _carry.loading_for(self.system)
+        _carrier.loading_for(self.system)
         refuse_waits(f"the thread that hears the child processes of '{self.system.name}'")
         try:
             while not self.closed:
@@ -428,7 +428,7 @@ class ProcessHost:
                 self.pool.forget_start()
             else:
                 self._by_number.pop(worker.number, None)
-            self._not_made(_carry.cause(error), worker)
+            self._not_made(_carrier.cause(error), worker)
 
     def _setup(self) -> dict[str, Any]:
         try:
@@ -440,7 +440,7 @@ class ProcessHost:
             "argv": list(sys.argv),
             "cwd": folder,
             "gate": self.system.name,
-            "level": _carry.log_level(),
+            "level": _carrier.log_level(),
         }
 
     def _not_made(self, why: str, worker: Worker | None) -> None:
@@ -526,7 +526,7 @@ class ProcessHost:
             muted = True  # before it is: Ctrl-C may come at any point of this
             if not listening.mute(worker.stream.fileno()):
                 return
-            _carry.loading_for(self.system)
+            _carrier.loading_for(self.system)
             refuse_waits("what comes after what is rebuilt here")
             until = time.monotonic() + min(seconds, _LISTEN_SECONDS)
             while not token.done() and worker.wait_readable(until) and self._take_simple(worker):
@@ -650,7 +650,7 @@ class ProcessHost:
             if worker.garbage:
                 return False
             _logger.exception("what process %s has sent could not be settled", worker.pid)
-            error = NotPicklable(f"an answer of process {worker.pid} could not be taken: {_carry.cause(problem)}")
+            error = NotPicklable(f"an answer of process {worker.pid} could not be taken: {_carrier.cause(problem)}")
             worker.holder.came_to_nothing(worker, waits, error)
         return True
 

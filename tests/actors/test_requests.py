@@ -20,18 +20,19 @@ import pytest
 from doors import LIMIT, Door
 
 import actors._child as child_package
-from actors import ActorSystem, CpuActor, ProcessPool, Token, TokenState, _carry, current_token
+from actors import ActorSystem, CpuActor, ProcessPool, Token, TokenState, current_token
 from actors._child import _exceptions as errors
 from actors._child import _failures, _page, _pickling, _wire
 from actors._child._parcel import Parcel, open_parcel
 from actors._child._wire import Frame
 from actors._deadlines import Deadline, Deadlines
-from actors._known import KnownTokens, id_of, path_of, place_of, token_of
 from actors._requests import Requests
 from actors._worker import Worker
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._operation_drain import OperationDrain, OperationSlot
 from actors.processes._process_host import ProcessHost
+from actors.processes.pickling import _carrier
+from actors.processes.pickling._exports import KnownTokens, id_of, path_of, place_of, token_of
 
 MEBIBYTE = 1 << 20
 
@@ -211,9 +212,9 @@ def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[ActorSystem]:
     opened = ActorSystem("test", threads=2)
     opened.processes = Host()  # type: ignore[assignment]
     opened.open()
-    _carry.loading_for(opened)  # the test is the host's thread
+    _carrier.loading_for(opened)  # the test is the host's thread
     yield opened
-    del _carry._loading.system
+    del _carrier._loading.system
     late = opened.close(LIMIT)
 
     assert late == ()
@@ -1037,7 +1038,7 @@ def test_a_call_that_has_many_values_keeps_the_latest_tokens_of_these(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those whose value the child has are only kept so that it can send them on."""
-    monkeypatch.setattr("actors._known._TOLD", 2)
+    monkeypatch.setattr("actors.processes.pickling._exports._TOLD", 2)
     known = KnownTokens()
     made = tokens(desk, 4)
     for token in made:
@@ -1050,7 +1051,7 @@ def test_a_call_that_has_many_values_keeps_the_latest_tokens_of_these(
 
 def test_an_actor_keeps_the_latest_tokens_only(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it never asks for does not pile up."""
-    monkeypatch.setattr("actors._known._KEPT", 3)
+    monkeypatch.setattr("actors.processes.pickling._exports._KEPT", 3)
     known = KnownTokens()
     for number, token in enumerate(tokens(desk, 5)):
         known.keep(number, token.id, token)
@@ -1293,14 +1294,14 @@ def test_a_log_record_below_the_level_is_not_handled(
 def test_the_level_of_records_is_the_lowest_that_a_logger_has() -> None:
     """A child sends what anybody may want to see; a change of levels is noticed."""
     logger = logging.getLogger("users.own.level")
-    before = _carry.log_level()
+    before = _carrier.log_level()
     logger.setLevel(before - 1)
-    assert _carry.log_level() == before - 1
+    assert _carrier.log_level() == before - 1
     logging.disable(before + 1)
-    assert _carry.log_level() == before + 2
+    assert _carrier.log_level() == before + 2
     logging.disable(logging.NOTSET)
     logger.setLevel(logging.NOTSET)
-    assert _carry.log_level() == before
+    assert _carrier.log_level() == before
 
 
 def test_a_slow_handler_holds_up_nobody(child: Child, running: Token[Any], recorder: Recorder) -> None:

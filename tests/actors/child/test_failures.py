@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from actors import WorkerError
-from actors import _carry as gate
 from actors._child._exceptions import ActorDead
 from actors._child._failures import failure_of
 from actors._child._remote import Ref
+from actors.processes.pickling import _carrier as gate
 
 
 class TwoArguments(Exception):

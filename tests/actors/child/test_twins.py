@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import actors
-from actors import ActorSystem, _carry, _child
+from actors import ActorSystem, _child
 from actors import _exceptions as gates
 from actors._child import (
     Down,
@@ -30,6 +30,7 @@ from actors._child import _exceptions as childs
 from actors._child._here import here
 from actors._child._pickling import dumps, rebuild
 from actors._child._twins import CurrentToken
+from actors.processes.pickling import _carrier
 
 Answers = dict[tuple[Any, ...], Any]
 
@@ -126,9 +127,9 @@ def test_an_error_becomes_the_gates() -> None:
 @pytest.fixture
 def loading(system: ActorSystem) -> Iterator[ActorSystem]:
     """A system in which what comes from children is found."""
-    _carry.loading_for(system)
+    _carrier.loading_for(system)
     yield system
-    _carry._loading.__dict__.clear()
+    _carrier._loading.__dict__.clear()
 
 
 class Plain(actors.CpuActor):
@@ -147,8 +148,8 @@ def test_refs_become_the_gates_and_come_back(loading: ActorSystem, start: Callab
 
 def test_tokens_and_operations_are_found_in_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """By id and by key."""
-    monkeypatch.setattr(_carry, "found_token", lambda number: ("token", number))
-    monkeypatch.setattr(_carry, "found_operation", lambda key: ("operation", key))
+    monkeypatch.setattr(_carrier, "found_token", lambda number: ("token", number))
+    monkeypatch.setattr(_carrier, "found_operation", lambda key: ("operation", key))
     facts = {"id": 8, "operation": "o", "actor": "a", "priority": 0, "tags": {}, "parent": None, "attempt": 1}
     current = CurrentToken({**facts, "affinity": "process"})
 
@@ -192,7 +193,7 @@ def test_what_was_pickled_for_the_gate_can_be_looked_at_here() -> None:
 )
 def test_what_the_gate_sends_is_the_childs_here(system: ActorSystem, theirs: Any, mine: Any) -> None:
     """As `_carry` exchanges it."""
-    carried = b"".join(_carry.Carrier(system, in_band=True).pack([theirs]).pieces)
+    carried = b"".join(_carrier.Carrier(system, in_band=True).pack([theirs]).pieces)
 
     assert pickle.loads(carried) == [mine]
 
@@ -201,7 +202,7 @@ def test_refs_and_errors_of_the_gate_are_the_childs_here(system: ActorSystem, st
     """As is a notice that has both."""
     ref = start(Plain)
     down = actors.Down(ref, ref.path, actors.ExitReason("error", actors.ActorDead("gone")), False)
-    carried = b"".join(_carry.Carrier(system, in_band=True).pack(down).pieces)
+    carried = b"".join(_carrier.Carrier(system, in_band=True).pack(down).pieces)
     mine = pickle.loads(carried)
 
     assert (mine.ref, mine.path, mine.closed) == (Ref(ref.path), ref.path, False)
@@ -214,7 +215,7 @@ def test_a_context_variable_that_no_module_has_is_one_here(system: ActorSystem) 
     """The same for each function that refers to it."""
     variable = ContextVar[int]("mine")
     first, second = (
-        pickle.loads(b"".join(_carry.Carrier(system, in_band=True).pack(variable).pieces)) for _ in range(2)
+        pickle.loads(b"".join(_carrier.Carrier(system, in_band=True).pack(variable).pieces)) for _ in range(2)
     )
 
     assert first is second

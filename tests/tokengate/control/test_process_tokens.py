@@ -829,7 +829,7 @@ def test_functions_that_look_into_actors_work_where_the_runtime_is_not(tmp_path:
     """They are carried by value, all that they call included, and import nothing of it."""
     from functools import partial
 
-    from actors._carry import Carrier
+    from actors.processes.pickling._carrier import Carrier
 
     functions = [
         partial(looked_at, redacted=frozenset({"secret"})),

@@ -26,12 +26,12 @@ from actors._child._parcel import INLINE, Parcel, open_parcel
 from actors._exceptions import NotPicklable, WorkerError
 from actors._exit_reason import ExitReason, safe_repr
 from actors._in_child import CHILD, twins_of
-from actors._known import id_of, path_of, place_of, token_of
 from actors.places._proxy import ActorProxy
 from actors.places._ref import ActorRef
 from actors.places._timers import ReceiveTimeout
 from actors.places._watch import Down
 from actors.processes._limits import Limits
+from actors.processes.pickling._exports import id_of, path_of, place_of, token_of
 from actors.steps._checkpoint import checkpoint
 from actors.tokens._token import Token, current_token
 
