@@ -64,8 +64,6 @@ from actors._operation_place import OperationPlace
 from actors._process_actor import ProcessActor
 from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, listed, path_below
 from actors._task_actor import TaskActor
-from actors._worker import ProcessFigures, Worker
-from actors._worker_pool import ProcessPool, ProcessStatistics
 from actors.concurrency._blocking import current_turn
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread, DispatcherStatistics
@@ -87,6 +85,8 @@ from actors.places._timers import ReceiveTimeout, Timer
 from actors.places._watch import Down, Watch
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_drain import ProcessDrain
+from actors.processes.workers._worker import ProcessFigures, Worker
+from actors.processes.workers._worker_pool import ProcessPool, ProcessStatistics
 from actors.steps._checkpoint import checkpoint
 from actors.steps._frames import find_step
 from actors.steps._interrupt import interrupt, monitor

@@ -15,7 +15,7 @@ from actors.tokens._token import Token
 if TYPE_CHECKING:
     from actors._child import _wire
     from actors._system import ActorSystem
-    from actors._worker import Worker
+    from actors.processes.workers._worker import Worker
 
 _logger = logging.getLogger("tokengate.actors")
 

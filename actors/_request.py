@@ -20,11 +20,11 @@ from actors.tokens._token import Token, _current
 from actors.tokens._waits_for import waiting_for
 
 if TYPE_CHECKING:
-    from actors._deadlines import Deadline
     from actors._requests import Requests
-    from actors._worker import Worker
     from actors.concurrency._reply import Reply
     from actors.processes._process_drain import ProcessDrain
+    from actors.processes.workers._deadlines import Deadline
+    from actors.processes.workers._worker import Worker
 
 T = TypeVar("T")
 

@@ -25,7 +25,6 @@ from actors._exit_reason import ExitReason
 from actors._observer import Observed
 from actors._operation_place import OperationPlace
 from actors._recovery import Recovery
-from actors._worker_pool import ProcessPool, ProcessStatistics
 from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
 from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._stall_watch import StallWatch
@@ -39,6 +38,7 @@ from actors.places._ref import ActorRef
 from actors.places._timers import Timers
 from actors.processes._limit_watch import LimitWatch
 from actors.processes._process_host import ProcessHost
+from actors.processes.workers._worker_pool import ProcessPool, ProcessStatistics
 from actors.tokens import _log_context
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token

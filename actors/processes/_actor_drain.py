@@ -33,8 +33,8 @@ from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._process_actor import ProcessActor
-    from actors._worker import Worker
     from actors.places._actor_place import ActorPlace
+    from actors.processes.workers._worker import Worker
 
 _logger = logging.getLogger("tokengate.actors")
 

@@ -14,14 +14,14 @@ import trio
 
 from actors._child import _page
 from actors._exceptions import LimitExceeded, PlatformWarning
-from actors._process_state import cpu_seconds
 from actors.processes._limits import UNITS
+from actors.processes.workers._process_state import cpu_seconds
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem
-    from actors._worker import Worker
     from actors.processes._process_drain import ProcessDrain
+    from actors.processes.workers._worker import Worker
 
 _logger = logging.getLogger("tokengate.actors")
 

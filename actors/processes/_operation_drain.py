@@ -24,8 +24,8 @@ from actors.processes.pickling import _carrier
 from actors.tokens._token import NO_KWARGS, Token
 
 if TYPE_CHECKING:
-    from actors._worker import Worker
     from actors.places._place import Place
+    from actors.processes.workers._worker import Worker
 
 _RESULT: Final = _wire.RESULT
 _pack_header = _wire.HEADER.pack

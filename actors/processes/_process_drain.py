@@ -22,10 +22,10 @@ from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._worker import Worker
     from actors.mailboxes._signals import Signal
     from actors.places._place import Place
     from actors.processes._process_host import ProcessHost
+    from actors.processes.workers._worker import Worker
     from actors.tokens._hold import Hold
 
 _COMPLETED: Final = TokenState.COMPLETED

@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import trio
 
 from actors._child import _wire
-from actors._deadlines import Deadline, Deadlines
 from actors._exceptions import NotPicklable, WorkerDied
-from actors._fork_server import ForkServer, describe_exit
-from actors._listening import READ, WRITE, Listening, new_listening
-from actors._process_state import state_of
 from actors._requests import Requests
-from actors._worker import Worker
-from actors._worker_pool import Holder, ProcessPool, ProcessStatistics, WorkerPool
 from actors.concurrency._blocking import refuse_waits
 from actors.processes.pickling import _carrier
+from actors.processes.workers._deadlines import Deadline, Deadlines
+from actors.processes.workers._fork_server import ForkServer, describe_exit
+from actors.processes.workers._poller import READ, WRITE, Listening, new_listening
+from actors.processes.workers._process_state import state_of
+from actors.processes.workers._worker import Worker
+from actors.processes.workers._worker_pool import Holder, ProcessPool, ProcessStatistics, WorkerPool
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem

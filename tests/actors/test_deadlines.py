@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from actors._deadlines import Deadlines
+from actors.processes.workers._deadlines import Deadlines
 
 
 def test_calls_are_due_in_the_order_of_their_times() -> None:

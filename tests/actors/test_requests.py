@@ -25,14 +25,14 @@ from actors._child import _exceptions as errors
 from actors._child import _failures, _page, _pickling, _wire
 from actors._child._parcel import Parcel, open_parcel
 from actors._child._wire import Frame
-from actors._deadlines import Deadline, Deadlines
 from actors._requests import Requests
-from actors._worker import Worker
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._operation_drain import OperationDrain, OperationSlot
 from actors.processes._process_host import ProcessHost
 from actors.processes.pickling import _carrier
 from actors.processes.pickling._exports import KnownTokens, id_of, path_of, place_of, token_of
+from actors.processes.workers._deadlines import Deadline, Deadlines
+from actors.processes.workers._worker import Worker
 
 MEBIBYTE = 1 << 20
 

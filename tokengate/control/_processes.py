@@ -8,7 +8,7 @@ from typing import Any, Final
 import trio
 
 from actors import Place, ProcessDrain, ProcessStatistics, Token
-from actors._process_state import cpu_seconds
+from actors.processes.workers._process_state import cpu_seconds
 from tokengate.control._aside import Aside
 from tokengate.control.messages import Processes, TokenProcess
 

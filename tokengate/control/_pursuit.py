@@ -9,7 +9,7 @@ from typing import Any, Final
 import trio
 
 from actors import Hold, Token, TokenState, interrupt, monitor
-from actors._worker import Worker
+from actors.processes.workers._worker import Worker
 from tokengate.control._outcomes import NOT_BEGUN, ended, outcome
 from tokengate.control._processes import process_drain
 from tokengate.control.messages import Outcome

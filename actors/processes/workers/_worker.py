@@ -20,12 +20,12 @@ import psutil
 from actors._child import _page, _wire
 from actors._child._page import Page
 from actors._child._parcel import receive_descriptor, unnamed_file
-from actors._fork_server import CHILD_FOLDER, describe_exit
-from actors._process_state import does_not_run
-from actors._remote_stack import Frames as StackFrames
-from actors._remote_stack import RemoteStack, whole_stack
 from actors.processes.pickling import _carrier
 from actors.processes.pickling._exports import KnownTokens
+from actors.processes.workers._fork_server import CHILD_FOLDER, describe_exit
+from actors.processes.workers._process_state import does_not_run
+from actors.processes.workers._stack import Frames as StackFrames
+from actors.processes.workers._stack import RemoteStack, whole_stack
 
 if TYPE_CHECKING:
     from actors._system import ActorSystem

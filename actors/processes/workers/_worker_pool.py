@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import attrs
 import psutil
 
-from actors._worker import Worker
+from actors.processes.workers._worker import Worker
 
 # Seconds between two looks at the memory of a worker that is to be retired when it has grown.
 _MEMORY_SECONDS: Final = 0.1

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from actors._child import _wire
-from actors._fork_server import CHILD_FOLDER, MAIN
-from actors._process_state import cpu_seconds, state_of
+from actors.processes.workers._fork_server import CHILD_FOLDER, MAIN
+from actors.processes.workers._process_state import cpu_seconds, state_of
 
 Frames: TypeAlias = list[tuple[str, int, str]]
 """(file, line, function), the outermost first."""
