@@ -23,9 +23,9 @@ import trio
 
 from actors._child import _wire
 from actors._exceptions import NotPicklable, WorkerDied
-from actors._requests import Requests
 from actors.concurrency._blocking import refuse_waits
 from actors.processes.pickling import _carrier
+from actors.processes.requests._requests import Requests
 from actors.processes.workers._deadlines import Deadline, Deadlines
 from actors.processes.workers._fork_server import ForkServer, describe_exit
 from actors.processes.workers._poller import READ, WRITE, Listening, new_listening

@@ -25,12 +25,12 @@ from actors._child import _exceptions as errors
 from actors._child import _failures, _page, _pickling, _wire
 from actors._child._parcel import Parcel, open_parcel
 from actors._child._wire import Frame
-from actors._requests import Requests
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._operation_drain import OperationDrain, OperationSlot
 from actors.processes._process_host import ProcessHost
 from actors.processes.pickling import _carrier
 from actors.processes.pickling._exports import KnownTokens, id_of, path_of, place_of, token_of
+from actors.processes.requests._requests import Requests
 from actors.processes.workers._deadlines import Deadline, Deadlines
 from actors.processes.workers._worker import Worker
 
@@ -1096,7 +1096,7 @@ def test_timers_that_have_gone_off_are_let_go(
     child: Child, instance: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An actor may set as many as it likes."""
-    monkeypatch.setattr("actors._remote_timers._GATHERED", 4)
+    monkeypatch.setattr("actors.processes.requests._remote_timers._GATHERED", 4)
     for _ in range(4):
         child.ask("send_after", 0.0, "tick")
     until(lambda: instance.proxy().got.get(timeout=LIMIT) == ["tick"] * 4)

@@ -12,11 +12,11 @@ import pykka.messages
 
 from actors._child import _wire
 from actors._exceptions import DeadlockError, MailboxFull, NotPicklable, TokenGateError
-from actors._remote_log import RemoteLog
-from actors._remote_timers import RemoteTimers
-from actors._request import Request
 from actors.processes.pickling import _carrier
 from actors.processes.pickling._exports import id_of, place_of, token_of
+from actors.processes.requests._remote_log import RemoteLog
+from actors.processes.requests._remote_timers import RemoteTimers
+from actors.processes.requests._request import Request
 from actors.steps._step import without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
