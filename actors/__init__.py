@@ -32,7 +32,6 @@
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
 from actors import _in_child
-from actors._cpu_actor import CpuActor
 from actors._events import DeadLetter, EndedToken
 from actors._exceptions import (
     ActorDead,
@@ -57,13 +56,8 @@ from actors._exceptions import (
     WouldBlock,
 )
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
-from actors._foreign import cpu_actor_class
-from actors._io_actor import IoActor
 from actors._observer import Observer
-from actors._operation_place import OperationPlace
-from actors._process_actor import ProcessActor
 from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, listed, path_below
-from actors._task_actor import TaskActor
 from actors.concurrency._blocking import current_turn
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread, DispatcherStatistics
@@ -72,6 +66,12 @@ from actors.concurrency._reply import Later, Reply
 from actors.concurrency._trio_host import TrioHost
 from actors.drains._io_drain import IoDrain, is_cancellation
 from actors.drains._watchdog import LoopBlocked
+from actors.kinds._cpu_actor import CpuActor
+from actors.kinds._io_actor import IoActor
+from actors.kinds._operation_place import OperationPlace
+from actors.kinds._process_actor import ProcessActor
+from actors.kinds._pykka_actor import cpu_actor_class
+from actors.kinds._task_actor import TaskActor
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, MailboxStatistics, Overflow, Put
 from actors.mailboxes._signals import Crash, Signal, Visit
 from actors.mailboxes._throttles import Throttle

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from actors._exceptions import TokenRejected
-from actors._operation_place import Turn
 from actors.concurrency._reply import Reply
+from actors.kinds._operation_place import Turn
 from actors.tokens._lifecycle import TokenState
 
 if TYPE_CHECKING:

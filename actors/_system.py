@@ -23,13 +23,13 @@ from actors._events import EndedToken
 from actors._exceptions import ActorDead, NameTaken, UnknownActor, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
 from actors._observer import Observed
-from actors._operation_place import OperationPlace
 from actors._recovery import Recovery
 from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
 from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._stall_watch import StallWatch
 from actors.concurrency._trio_host import TrioHost
 from actors.drains._watchdog import Watchdog
+from actors.kinds._operation_place import OperationPlace
 from actors.mailboxes._throttles import Throttle, Throttles
 from actors.places._actor import BaseActor
 from actors.places._actor_place import ActorPlace

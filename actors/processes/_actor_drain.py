@@ -32,7 +32,7 @@ from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._process_actor import ProcessActor
+    from actors.kinds._process_actor import ProcessActor
     from actors.places._actor_place import ActorPlace
     from actors.processes.workers._worker import Worker
 

@@ -22,7 +22,7 @@ from actors.tokens._token import Token
 
 # Modules whose frames are the bottom of a step: they call or continue user code, and hold no lock.
 _STEPS = frozenset(
-    ("actors.steps._step", "actors.drains._cpu_drain", "actors.drains._io_drain", "actors._operation_place")
+    ("actors.steps._step", "actors.drains._cpu_drain", "actors.drains._io_drain", "actors.kinds._operation_place")
 )
 
 # Further modules that user code may run above, but that are nothing to stop in.

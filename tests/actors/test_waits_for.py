@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors import ActorRef, ActorSystem, CpuActor, DeadlockError, IoActor, TokenState
-from actors._operation_place import OperationPlace
+from actors.kinds._operation_place import OperationPlace
 
 LIMIT = 10.0
 

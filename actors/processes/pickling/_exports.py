@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from actors._cpu_actor import CpuActor
+from actors.kinds._cpu_actor import CpuActor
 from actors.places._actor_place import ActorPlace, Status
 
 if TYPE_CHECKING:

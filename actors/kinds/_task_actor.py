@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import trio
 
 from actors._exit_reason import NORMAL
-from actors._io_actor import IoActor
 from actors.concurrency._reply import Reply
 from actors.drains._io_drain import is_cancellation
+from actors.kinds._io_actor import IoActor
 from actors.mailboxes._signals import Crash
 from actors.places._notice import attach
 from actors.steps._step import without_runtime_frames

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pykka
 
-from actors._cpu_actor import CpuActor
+from actors.kinds._cpu_actor import CpuActor
 from actors.places._actor import BaseActor
 from actors.places._ref import ActorRef, ForeignRef, Told
 
