@@ -32,7 +32,6 @@
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
 from actors import _in_child
-from actors._events import DeadLetter, EndedToken
 from actors._exceptions import (
     ActorDead,
     DeadlockError,
@@ -56,8 +55,6 @@ from actors._exceptions import (
     WouldBlock,
 )
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
-from actors._observer import Observer
-from actors._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, listed, path_below
 from actors.concurrency._blocking import current_turn
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread, DispatcherStatistics
@@ -90,6 +87,9 @@ from actors.processes.workers._worker_pool import ProcessPool, ProcessStatistics
 from actors.steps._checkpoint import checkpoint
 from actors.steps._frames import find_step
 from actors.steps._interrupt import interrupt, monitor
+from actors.system._events import DeadLetter, EndedToken
+from actors.system._observer import Observer
+from actors.system._system import ROOT, SYSTEM, ActorSystem, SystemStatistics, cores, listed, path_below
 from actors.tokens._controls import Controls
 from actors.tokens._hold import Hold
 from actors.tokens._lifecycle import TERMINAL, TRANSITIONS, TokenState

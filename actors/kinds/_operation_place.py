@@ -22,7 +22,7 @@ from actors.tokens._token import Token, _current
 from actors.tokens._waits_for import begin_wait, end_wait
 
 if TYPE_CHECKING:
-    from actors._system import ActorSystem
+    from actors.system._system import ActorSystem
 
 # Direct calls within one another on one thread, at most: a further one is queued, and so gets another thread's stack.
 _MAX_DEPTH: Final = 100

@@ -87,7 +87,7 @@ class BaseActor(pykka.Actor):
         Raises:
             StartFailed: `__init__` or `on_start` raised.
         """
-        from actors._system import default_system  # only here: a system knows its actors, not the other way
+        from actors.system._system import default_system  # only here: a system knows its actors, not the other way
 
         return default_system().start_actor(cls, args, kwargs)
 

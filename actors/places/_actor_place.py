@@ -33,9 +33,9 @@ from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._system import ActorSystem
     from actors.places._actor import BaseActor
     from actors.places._timers import ReceiveTimer
+    from actors.system._system import ActorSystem
 
 _logger = logging.getLogger("tokengate.actors")
 

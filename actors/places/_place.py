@@ -20,7 +20,7 @@ from actors.tokens._token import Token, _current, current_token, make_token
 from actors.tokens._waits_for import waiting_for
 
 if TYPE_CHECKING:
-    from actors._system import ActorSystem
+    from actors.system._system import ActorSystem
 
 
 AFFINITIES: Final = ("io", "cpu", "process")

@@ -19,9 +19,9 @@ from actors.processes.workers._process_state import cpu_seconds
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._system import ActorSystem
     from actors.processes._process_drain import ProcessDrain
     from actors.processes.workers._worker import Worker
+    from actors.system._system import ActorSystem
 
 _logger = logging.getLogger("tokengate.actors")
 

@@ -34,7 +34,7 @@ from actors.processes.workers._worker import Worker
 from actors.processes.workers._worker_pool import Holder, ProcessPool, ProcessStatistics, WorkerPool
 
 if TYPE_CHECKING:
-    from actors._system import ActorSystem
+    from actors.system._system import ActorSystem
     from actors.tokens._token import Token
 
 _logger = logging.getLogger("tokengate.actors")

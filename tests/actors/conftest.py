@@ -19,8 +19,8 @@ from shared_lists import SharedList
 
 import actors
 from actors import ActorSystem, BaseActor, CpuActor, IoActor, Mailbox, OperationPlace, Overflow, ProcessActor, Token
-from actors._system import default_system
 from actors.mailboxes._mailbox import Drainer
+from actors.system._system import default_system
 
 _HOME = os.path.dirname(actors.__file__)
 

@@ -19,7 +19,7 @@ from actors import (
     Observer,
     Token,
 )
-from actors._observer import EVENTS
+from actors.system._observer import EVENTS
 
 LIMIT = 10.0
 

@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from actors import ActorSystem, CpuActor, DaemonThread, OperationPlace, Token, TokenState
-from actors._recovery import Recovery
 from actors.concurrency._run_queue import RunQueue
 from actors.mailboxes._mailbox import Drainer
+from actors.system._recovery import Recovery
 
 LIMIT = 10.0
 

@@ -321,7 +321,7 @@ def test_the_leftovers_of_a_closed_gate_are_nobodys() -> None:
     """A closed gate is not closed again at the end."""
     with Gate("test") as gate:
         assert not gate.stopping
-    from actors._open_systems import open_systems
+    from actors.system._open_systems import open_systems
 
     assert gate._system not in open_systems
     assert not any(thread.name.startswith("test-") for thread in threading.enumerate())

@@ -17,8 +17,8 @@ import in_children
 import pytest
 from doors import LIMIT
 
-from actors import _recovery
 from actors.processes import _process_host
+from actors.system import _recovery
 from tokengate import (
     Gate,
     NotPicklable,

@@ -36,7 +36,7 @@ from actors.steps._checkpoint import checkpoint
 from actors.tokens._token import Token, current_token
 
 if TYPE_CHECKING:
-    from actors._system import ActorSystem
+    from actors.system._system import ActorSystem
 
 _OURS: Final = ("actors", "supervisors", "tokengate")
 

@@ -11,7 +11,7 @@ from actors.kinds._cpu_actor import CpuActor
 from actors.places._actor_place import ActorPlace, Status
 
 if TYPE_CHECKING:
-    from actors._system import ActorSystem
+    from actors.system._system import ActorSystem
     from actors.tokens._token import Token
 
 # Tokens that are kept for an actor's instance beyond the call in which it got to know them.

@@ -14,8 +14,8 @@ from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._child import _wire
-    from actors._system import ActorSystem
     from actors.processes.workers._worker import Worker
+    from actors.system._system import ActorSystem
 
 _logger = logging.getLogger("tokengate.actors")
 

@@ -22,13 +22,13 @@ from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors._system import ActorSystem
     from actors.places._actor import BaseActor
     from actors.places._ref import ActorRef
     from actors.places._timers import Timer
     from actors.places._watch import Watch
     from actors.processes._process_host import ProcessHost
     from actors.processes.workers._worker import Worker
+    from actors.system._system import ActorSystem
 
 _SHORT: Final = 1_000  # characters of an error's text that certainly go into a frame
 

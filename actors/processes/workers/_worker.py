@@ -28,7 +28,7 @@ from actors.processes.workers._stack import Frames as StackFrames
 from actors.processes.workers._stack import RemoteStack, whole_stack
 
 if TYPE_CHECKING:
-    from actors._system import ActorSystem
+    from actors.system._system import ActorSystem
     from actors.tokens._token import Token
 
 _READ: Final = 262_144  # bytes at once

@@ -18,12 +18,8 @@ import attrs
 import pykka
 import trio
 
-from actors import _open_systems
-from actors._events import EndedToken
 from actors._exceptions import ActorDead, NameTaken, UnknownActor, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
-from actors._observer import Observed
-from actors._recovery import Recovery
 from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
 from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._stall_watch import StallWatch
@@ -39,6 +35,10 @@ from actors.places._timers import Timers
 from actors.processes._limit_watch import LimitWatch
 from actors.processes._process_host import ProcessHost
 from actors.processes.workers._worker_pool import ProcessPool, ProcessStatistics
+from actors.system import _open_systems
+from actors.system._events import EndedToken
+from actors.system._observer import Observed
+from actors.system._recovery import Recovery
 from actors.tokens import _log_context
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token

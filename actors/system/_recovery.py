@@ -26,11 +26,11 @@ from actors.kinds._operation_place import Turn
 from actors.tokens._lifecycle import TokenState
 
 if TYPE_CHECKING:
-    from actors._system import ActorSystem
     from actors.concurrency._daemon_thread import DaemonThread
     from actors.concurrency._dispatcher import Dispatcher
     from actors.concurrency._pinned_dispatcher import PinnedDispatcher
     from actors.places._place import Place
+    from actors.system._system import ActorSystem
     from actors.tokens._token import Token
 
 _logger = logging.getLogger("tokengate.actors")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from actors.concurrency import _reply
 
 if TYPE_CHECKING:
-    from actors._system import ActorSystem
+    from actors.system._system import ActorSystem
 
 open_systems: list[ActorSystem] = []  # in the order of their opening
 

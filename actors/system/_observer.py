@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from actors._events import DeadLetter
+from actors.system._events import DeadLetter
 
 if TYPE_CHECKING:
     from actors._exit_reason import ExitReason
