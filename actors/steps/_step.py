@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("tokengate.actors")
 
-_HERE = str(Path(__file__).parent)
+_HERE = str(Path(__file__).parent.parent)  # all of the floor
 _set_current = _current.set
 
 

@@ -12,13 +12,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import cloudpickle
 
 from actors._child import _wire
 
-CHILD_FOLDER: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_child", "")
+CHILD_FOLDER: Final = f"{Path(__file__).absolute().parents[2] / '_child'}{os.sep}"
 MAIN: Final = f"{CHILD_FOLDER}_main.py"
 
 # Runs the program out of an archive, where Python cannot run it by its path; that is the first argument.
