@@ -14,12 +14,12 @@ from typing import Any
 import cloudpickle
 from doors import LIMIT
 
-from actors._child import _main, _page, _wire
-from actors._child._link import Link
-from actors._child._loop import Worker
-from actors._child._page import Page
-from actors._child._parcel import Parcel, open_parcel, unnamed_file
+from actors._child import _main, _shared_page, _wire
+from actors._child._connection import Link
+from actors._child._payload import Parcel, open_parcel, unnamed_file
+from actors._child._shared_page import Page
 from actors._child._wire import LARGE, Frame
+from actors._child._worker_loop import Worker
 
 
 class GateEnd:
@@ -36,7 +36,7 @@ class GateEnd:
         self.files, files = socket.socketpair()
         self.stack, stack = os.pipe()
         page = unnamed_file("tests")
-        os.ftruncate(page, _page.SIZE)
+        os.ftruncate(page, _shared_page.SIZE)
         self.page = Page(page)
         self.theirs = [stream.detach(), files.detach(), page, stack]
         self.stream.settimeout(LIMIT)
@@ -131,7 +131,7 @@ class GateEnd:
 
     def outbox(self) -> list[Frame]:
         """Return the frames that the child has made and not sent."""
-        return list(_wire.Frames().feed(bytes(self.page.outbox[: self.page.word[_page.OUTBOX]])))
+        return list(_wire.Frames().feed(bytes(self.page.outbox[: self.page.word[_shared_page.OUTBOX]])))
 
     def load(self, frame: Frame) -> Any:
         """Return what a frame carries."""

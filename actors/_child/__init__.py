@@ -12,10 +12,10 @@
 #                          tokens, operations), _exceptions.py, _here.py (how it finds the gate)
 """Child processes: how they are made, what they do, and what user code sees there instead of the runtime."""
 
+from ._counterparts import Down, ExitReason, Limits, ReceiveTimeout, checkpoint, context_variable, current_token
 from ._exceptions import *  # noqa: F403  # the names are those of the runtime, one for one
 from ._process_actor import ProcessActor, Timer, Watch
-from ._remote import Operation, Proxy, Ref, RemoteToken
-from ._twins import Down, ExitReason, Limits, ReceiveTimeout, checkpoint, context_variable, current_token
+from ._proxies import Operation, Proxy, Ref, RemoteToken
 
 __all__ = [
     "Down",

@@ -36,4 +36,4 @@ def load_package() -> None:
 if __name__ == "__main__":
     sys.path.extend(sys.argv[2:])
     load_package()
-    importlib.import_module(f"{PACKAGE}._server").serve(int(sys.argv[1]))
+    importlib.import_module(f"{PACKAGE}._fork_server").serve(int(sys.argv[1]))

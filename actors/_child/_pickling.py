@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, cast
 
 import cloudpickle
 
-from ._parcel import Parcel
+from ._payload import Parcel
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ import abc
 from types import TracebackType
 from typing import Any, ClassVar
 
-from ._here import here
+from ._current_worker import here
 from ._pickling import exchange
-from ._remote import Ref
+from ._proxies import Ref
 
 
 class Timer:

@@ -15,7 +15,7 @@ import psutil
 import pykka.messages
 import trio
 
-from actors._child import _page, _wire
+from actors._child import _shared_page, _wire
 from actors._exceptions import ActorDead, NotPicklable, PlatformWarning, TokenInterrupt, WorkerError
 from actors.concurrency._blocking import begin_turn, end_turn
 from actors.concurrency._reply import Reply
@@ -73,7 +73,7 @@ class ActorDrain(ProcessDrain):
         worker = self.worker
         if isinstance(signal, Stop) and not signal.drain and worker is not None:
             for number in list(worker.inflight):
-                worker.page.word[_page.CANCEL] = number
+                worker.page.word[_shared_page.CANCEL] = number
 
     def workers(self) -> list[Worker]:
         return [self.worker] if self.worker is not None else []
@@ -228,7 +228,7 @@ class ActorDrain(ProcessDrain):
     def came_back(self, worker: Worker, waits: Any, frame: _wire.Frame, descriptor: int | None) -> None:
         if isinstance(waits, Token):
             slot = self._slot_of(waits)
-            waits.steps = max(1, worker.page.word[_page.STEPS])
+            waits.steps = max(1, worker.page.word[_shared_page.STEPS])
             crash = self.settle(waits, worker, frame, descriptor)
             if slot is not None:
                 slot.settled(crash)

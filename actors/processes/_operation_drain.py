@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from actors._child import _page, _wire
+from actors._child import _shared_page, _wire
 from actors._exceptions import NotPicklable
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import NO_LIMITS, Limits
@@ -350,7 +350,7 @@ class OperationSlot(Drainer):
             drain.complete(token, worker, frame.payload, seconds)
             return
         if drain.generator:
-            token.steps = worker.page.word[_page.STEPS]
+            token.steps = worker.page.word[_shared_page.STEPS]
         if worker.lent and worker.begun == frame.number:  # else it is the turn of one that it has begun since
             drain.take_turn_back(worker)
         drain.settle(token, worker, frame, descriptor)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import trio
 
-from actors._child import _page, _wire
+from actors._child import _shared_page, _wire
 from actors._exceptions import NotPicklable
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limit_watch import refused_memory
@@ -98,7 +98,7 @@ class ProcessDrain(abc.ABC):
         """Return how many steps of a token have begun."""
         found = self._found(token)
         if found is not None and found[0].begun == found[1]:
-            return max(token.steps, found[0].page.word[_page.STEPS])
+            return max(token.steps, found[0].page.word[_shared_page.STEPS])
         return token.steps
 
     def limits_of(self, token: Token[Any]) -> Limits:
@@ -130,7 +130,7 @@ class ProcessDrain(abc.ABC):
             return
         worker, number = found
         if token.started_at is not None:
-            worker.page.word[_page.CANCEL] = number
+            worker.page.word[_shared_page.CANCEL] = number
         else:
             self.host.call_soon(lambda: self.host.look_into(worker))
 
@@ -186,8 +186,8 @@ class ProcessDrain(abc.ABC):
                 self._let_go(found[0], number)
 
     def _let_go(self, worker: Worker, number: int) -> None:
-        if worker.page.word[_page.STOP_CALL] == number:
-            worker.page.word[_page.STOP_CALL] = 0
+        if worker.page.word[_shared_page.STOP_CALL] == number:
+            worker.page.word[_shared_page.STOP_CALL] = 0
             self._see_it_go(worker, number)
         if worker.stopped:
             worker.stopped = False
@@ -199,16 +199,20 @@ class ProcessDrain(abc.ABC):
         word = worker.page.word
         steps = hold.take_steps()
         if steps:
-            between = word[_page.STOPPED] == number
-            word[_page.STOP_AT] = word[_page.STEPS] + steps - (not between)
-            word[_page.STOP_CALL] = number
+            between = word[_shared_page.STOPPED] == number
+            word[_shared_page.STOP_AT] = word[_shared_page.STEPS] + steps - (not between)
+            word[_shared_page.STOP_CALL] = number
             if worker.stopped:
                 worker.stopped = False
                 self.take_turn_back(worker, _PAUSE)
                 worker.go_on()
             else:
                 self._see_it_go(worker, number)
-        elif word[_page.STOPPED] == number and word[_page.STEPS] >= word[_page.STOP_AT] and worker.is_halted():
+        elif (
+            word[_shared_page.STOPPED] == number
+            and word[_shared_page.STEPS] >= word[_shared_page.STOP_AT]
+            and worker.is_halted()
+        ):
             worker.stack_after_stop()
             self._park(hold, worker, number)
             return worker.revoke()
@@ -227,8 +231,8 @@ class ProcessDrain(abc.ABC):
         def look() -> None:
             with worker.hand:
                 word = worker.page.word
-                held = word[_page.STOP_CALL] == number and word[_page.STEPS] >= word[_page.STOP_AT]
-                if word[_page.STOPPED] != number or held or worker.stopped or worker.dead:
+                held = word[_shared_page.STOP_CALL] == number and word[_shared_page.STEPS] >= word[_shared_page.STOP_AT]
+                if word[_shared_page.STOPPED] != number or held or worker.stopped or worker.dead:
                     return
                 if worker.is_halted():
                     worker.go_on()

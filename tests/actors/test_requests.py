@@ -22,8 +22,8 @@ from doors import LIMIT, Door
 import actors._child as child_package
 from actors import ActorSystem, CpuActor, ProcessPool, Token, TokenState, current_token
 from actors._child import _exceptions as errors
-from actors._child import _failures, _page, _pickling, _wire
-from actors._child._parcel import Parcel, open_parcel
+from actors._child import _failures, _pickling, _shared_page, _wire
+from actors._child._payload import Parcel, open_parcel
 from actors._child._wire import Frame
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._operation_drain import OperationDrain, OperationSlot
@@ -137,7 +137,7 @@ class Child:
     def run(self, waits: Any) -> int:
         """Be at a call that somebody waits for; return its number."""
         number = self.worker.next_number(waits)
-        self.worker.page.word[_page.BEGUN] = number
+        self.worker.page.word[_shared_page.BEGUN] = number
         return number
 
     def begin(self, *item: Any, payload: bytes | None = None) -> int:
@@ -453,7 +453,7 @@ def test_an_answer_for_which_there_is_no_file_is_an_error(
     def no_room(_name: str) -> int:
         raise OSError("too many open files" * 100_000)
 
-    monkeypatch.setattr("actors._child._parcel.unnamed_file", no_room)
+    monkeypatch.setattr("actors._child._payload.unnamed_file", no_room)
     id = child.ask("call", counter.path, ("bytes",), (MEBIBYTE,), {})
 
     with pytest.raises(errors.WorkerError, match="too many open files"):
@@ -773,7 +773,7 @@ def test_what_a_call_knew_is_let_go_when_it_comes_back(
     host = ProcessHost(system, ProcessPool(), 2)
     child.worker.holder = SimpleNamespace(came_back=lambda *_: None)
 
-    child.worker.page.word[_page.ENDED] = child.worker.begun
+    child.worker.page.word[_shared_page.ENDED] = child.worker.begun
 
     assert len(child.worker.tokens) == 1
     host._take(child.worker, [Frame(_wire.RESULT, 0, child.worker.begun, 0, memoryview(b""))])

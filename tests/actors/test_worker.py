@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from actors import ActorSystem, Worker
-from actors._child import _page, _wire
+from actors._child import _shared_page, _wire
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_of_calls_that_were_sent_after_its_end_only_those_are_taken_back_that_it
     """One that has begun may be why it is dead, and must not run again; what handles the death ends it."""
     waiting = [object(), object(), object()]
     numbers = [worker.next_number(one) for one in waiting]
-    worker.page.word[_page.BEGUN] = numbers[1]
+    worker.page.word[_shared_page.BEGUN] = numbers[1]
     worker.died(1)
 
     assert worker.missed(numbers) == waiting[2:]
@@ -35,7 +35,7 @@ def test_of_calls_that_were_sent_after_its_end_only_those_are_taken_back_that_it
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a file can be sealed")
 def test_nobody_can_change_the_size_of_the_page(worker: Worker) -> None:
     """To read behind the end of a file that has become shorter kills a process, and that would be the gate's."""
-    for size in (0, _page.SIZE + 1):
+    for size in (0, _shared_page.SIZE + 1):
         with pytest.raises(PermissionError):
             os.ftruncate(worker.descriptors[2], size)
 
@@ -43,21 +43,21 @@ def test_nobody_can_change_the_size_of_the_page(worker: Worker) -> None:
 @pytest.mark.parametrize(
     ("word", "value"),
     [
-        (_page.MARK, 0),
-        (_page.BEGUN, 3),
-        (_page.BEGUN, -1),
-        (_page.ENDED, 2),
-        (_page.REVOKED, 1),
-        (_page.KEPT, 1),
-        (_page.OUTBOX, _page.OUTBOX_SIZE + 1),
-        (_page.CANCEL, 3),
-        (_page.STOP_CALL, -1),
+        (_shared_page.MARK, 0),
+        (_shared_page.BEGUN, 3),
+        (_shared_page.BEGUN, -1),
+        (_shared_page.ENDED, 2),
+        (_shared_page.REVOKED, 1),
+        (_shared_page.KEPT, 1),
+        (_shared_page.OUTBOX, _shared_page.OUTBOX_SIZE + 1),
+        (_shared_page.CANCEL, 3),
+        (_shared_page.STOP_CALL, -1),
     ],
 )
 def test_a_page_that_somebody_else_has_written_to_is_not_believed(worker: Worker, word: int, value: int) -> None:
     """Each word has values that the runtime never writes."""
     worker.reserve(), worker.reserve()
-    worker.page.word[_page.BEGUN] = worker.page.word[_page.ENDED] = 1
+    worker.page.word[_shared_page.BEGUN] = worker.page.word[_shared_page.ENDED] = 1
     sound = worker.page_is_sound()
     worker.page.word[word] = value
 

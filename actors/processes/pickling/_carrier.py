@@ -1,7 +1,7 @@
 """How calls get into a child process, and what comes back: pickled once, with the runtime's own names exchanged.
 
 A child never imports this package. So the names of it that a user's code holds are carried as their twins, which
-`_child/_twins.py` has for the child: `checkpoint` is the child's, a ref sends its messages through the gate, and a
+`_child/_counterparts.py` has for the child: `checkpoint` is the child's, a ref sends its messages through the gate, and a
 class of process actors has the child's base class. On the way back they are exchanged again.
 """
 
@@ -22,7 +22,7 @@ from cloudpickle import cloudpickle as _internals
 
 from actors import _exceptions
 from actors._child import _wire
-from actors._child._parcel import INLINE, Parcel, open_parcel
+from actors._child._payload import INLINE, Parcel, open_parcel
 from actors._exceptions import NotPicklable, WorkerError
 from actors._exit_reason import ExitReason, safe_repr
 from actors._in_child import CHILD, twins_of

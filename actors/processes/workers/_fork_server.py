@@ -1,7 +1,7 @@
 """The gate's hand on its fork server: the process that makes its workers, and outlives it only to end them.
 
 It is a single-threaded process of its own, so that workers are never forked from a process with threads. What it does
-is in `_child/_server.py`.
+is in `_child/_fork_server.py`.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import psutil
 
-from actors._child import _page, _wire
-from actors._child._page import Page
-from actors._child._parcel import receive_descriptor, unnamed_file
+from actors._child import _shared_page, _wire
+from actors._child._payload import receive_descriptor, unnamed_file
+from actors._child._shared_page import Page
 from actors.processes.pickling import _carrier
 from actors.processes.pickling._exports import KnownTokens
 from actors.processes.workers._fork_server import CHILD_FOLDER, describe_exit
@@ -144,10 +144,10 @@ class Worker:
             undo.callback(os.close, stack)
             page = unnamed_file("tokengate-page")
             undo.callback(os.close, page)
-            os.ftruncate(page, _page.SIZE)
+            os.ftruncate(page, _shared_page.SIZE)
             _keep_size(page)
             self.page = Page(page)
-            self.page.word[_page.MARK] = _page.MARKED
+            self.page.word[_shared_page.MARK] = _shared_page.MARKED
             undo.pop_all()
         self.descriptors = [stream.detach(), files.detach(), page, stack]
         os.set_blocking(reading, False)
@@ -297,7 +297,7 @@ class Worker:
 
     def outbox(self) -> Iterator[_wire.Frame]:
         """Return the frames that the child had made and not sent; only while it is stopped, or dead."""
-        size = min(max(self.page.word[_page.OUTBOX], 0), _page.OUTBOX_SIZE)
+        size = min(max(self.page.word[_shared_page.OUTBOX], 0), _shared_page.OUTBOX_SIZE)
         return _wire.Frames().feed(bytes(self.page.outbox[:size]))
 
     def receive_file(self) -> int:
@@ -321,13 +321,13 @@ class Worker:
         with self.hand:
             word = self.page.word
             return (
-                word[_page.MARK] == _page.MARKED
-                and 0 <= word[_page.ENDED] <= word[_page.BEGUN] <= self.sent
-                and word[_page.REVOKED] == self._revoked
-                and word[_page.KEPT] == self._kept
-                and 0 <= word[_page.OUTBOX] <= _page.OUTBOX_SIZE
-                and 0 <= word[_page.CANCEL] <= self.sent
-                and 0 <= word[_page.STOP_CALL] <= self.sent
+                word[_shared_page.MARK] == _shared_page.MARKED
+                and 0 <= word[_shared_page.ENDED] <= word[_shared_page.BEGUN] <= self.sent
+                and word[_shared_page.REVOKED] == self._revoked
+                and word[_shared_page.KEPT] == self._kept
+                and 0 <= word[_shared_page.OUTBOX] <= _shared_page.OUTBOX_SIZE
+                and 0 <= word[_shared_page.CANCEL] <= self.sent
+                and 0 <= word[_shared_page.STOP_CALL] <= self.sent
             )
 
     # Where it is
@@ -335,12 +335,12 @@ class Worker:
     @property
     def begun(self) -> int:
         """Number of the latest call that may have run; certain while it is stopped, or dead."""
-        return self.page.word[_page.BEGUN]
+        return self.page.word[_shared_page.BEGUN]
 
     @property
     def ended(self) -> int:
         """Number of the latest call whose code is over; it is written before what came of that is sent."""
-        return self.page.word[_page.ENDED]
+        return self.page.word[_shared_page.ENDED]
 
     def is_at(self, number: int) -> bool:
         """Tell whether a call, which must be in its hand, is the latest that has begun; certain while it is stopped."""
@@ -360,8 +360,10 @@ class Worker:
         numbers = [number for number in list(self.inflight) if number > begun]
         if numbers:
             if begun in self.inflight:  # it may not have looked at what is revoked yet
-                self.page.word[_page.KEPT] = self._kept = begun
-            self.page.word[_page.REVOKED] = self._revoked = numbers[-1]  # the next one may be on its way just now
+                self.page.word[_shared_page.KEPT] = self._kept = begun
+            self.page.word[_shared_page.REVOKED] = self._revoked = numbers[
+                -1
+            ]  # the next one may be on its way just now
         return [waits for number in numbers if (waits := self.inflight.pop(number, None)) is not None]
 
     def missed(self, numbers: Iterable[int]) -> list[Any]:

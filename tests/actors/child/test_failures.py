@@ -10,7 +10,7 @@ import pytest
 from actors import WorkerError
 from actors._child._exceptions import ActorDead
 from actors._child._failures import failure_of
-from actors._child._remote import Ref
+from actors._child._proxies import Ref
 from actors.processes.pickling import _carrier as gate
 
 

@@ -15,10 +15,10 @@ from children import Child
 from doors import LIMIT
 
 from actors._child import _wire, current_token
+from actors._child._counterparts import CurrentToken
+from actors._child._current_worker import here
 from actors._child._exceptions import ActorDead, NotPicklable, WorkerError
-from actors._child._here import here
-from actors._child._loop import Function
-from actors._child._twins import CurrentToken
+from actors._child._worker_loop import Function
 
 
 class Asked:
@@ -356,7 +356,7 @@ def test_a_large_payload_that_cannot_be_mapped_is_the_error_of_its_call(
     child.call(key, b"x" * 200_000)
     child.call(key, b"x" * 200_001)
     with monkeypatch.context() as patch:
-        patch.setattr("actors._child._parcel.map_shared", no_room)
+        patch.setattr("actors._child._payload.map_shared", no_room)
         child.link.wait_pending()
     first, second = child.run()
 

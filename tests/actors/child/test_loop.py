@@ -16,9 +16,9 @@ import pytest
 from children import Child
 
 import actors._child
-import actors._child._loop as loop_module
-from actors._child import _page, _wire
-from actors._child._parcel import INLINE
+import actors._child._worker_loop as loop_module
+from actors._child import _shared_page, _wire
+from actors._child._payload import INLINE
 from actors._child._wire import Frame
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="none")
@@ -278,11 +278,11 @@ def test_an_error_is_told_of_when_nothing_can_be_said_about_it(child: Child, mon
 class Seen:
     """What is on the page while a call runs."""
 
-    page: _page.Page
+    page: _shared_page.Page
 
     def __call__(self) -> dict[str, int]:
         names = ("BEGUN", "STEPS", "OUTBOX")
-        return {name: self.page.word[getattr(_page, name)] for name in names}
+        return {name: self.page.word[getattr(_shared_page, name)] for name in names}
 
 
 def look_at(child: Child) -> Callable[[], dict[str, int]]:
@@ -320,7 +320,7 @@ def test_a_result_is_in_the_outbox_before_the_next_call_begins(child: Child) -> 
 
     assert seen()["OUTBOX"] == size
     assert seen()["OUTBOX"] == size + _wire.HEADER.size + len(frames[1].payload)
-    assert child.page.word[_page.OUTBOX] == 0
+    assert child.page.word[_shared_page.OUTBOX] == 0
     assert child.results(frames)[1] == 42
 
 
@@ -355,7 +355,7 @@ def test_results_are_sent_when_no_more_calls_have_been_read(child: Child) -> Non
 def test_a_result_does_not_wait_for_longer_than_two_milliseconds(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is sent after the call during which that time is over."""
     now = [0]
-    monkeypatch.setattr("actors._child._link.perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr("actors._child._connection.perf_counter_ns", lambda: now[0])
     monkeypatch.setattr(loop_module, "perf_counter_ns", lambda: now[0])
     early: list[dict[int, Any]] = []
 
@@ -403,7 +403,7 @@ def test_processor_time_before_a_call_is_on_the_page(child: Child, monkeypatch: 
     seen: list[int] = []
 
     def look(time: int) -> None:
-        seen.append(child.page.word[_page.CPU_BEFORE])
+        seen.append(child.page.word[_shared_page.CPU_BEFORE])
         now[0] += time
         used[0] += time
 
@@ -421,11 +421,11 @@ def test_a_call_whose_code_is_over_is_told_on_the_page(child: Child) -> None:
 
     class Watched:
         def __reduce__(self) -> Any:
-            seen.append(child.page.word[_page.ENDED])
+            seen.append(child.page.word[_shared_page.ENDED])
             return int, ()
 
     def work() -> Watched:
-        seen.append(child.page.word[_page.ENDED])
+        seen.append(child.page.word[_shared_page.ENDED])
         return Watched()
 
     child.worker._functions[99] = loop_module.Function("work", work, False)
@@ -434,7 +434,7 @@ def test_a_call_whose_code_is_over_is_told_on_the_page(child: Child) -> None:
     child.run()
 
     assert seen == [0, 1]
-    assert child.page.word[_page.ENDED] == 2
+    assert child.page.word[_shared_page.ENDED] == 2
 
 
 def test_a_call_may_come_as_nothing_but_its_positional_arguments(child: Child) -> None:
@@ -450,8 +450,8 @@ def test_calls_that_were_revoked_are_skipped_without_a_word(child: Child) -> Non
     key = child.function(give)
 
     def revoke() -> None:  # as the gate does while the child is stopped
-        child.page.word[_page.KEPT] = child.page.word[_page.BEGUN]
-        child.page.word[_page.REVOKED] = 3
+        child.page.word[_shared_page.KEPT] = child.page.word[_shared_page.BEGUN]
+        child.page.word[_shared_page.REVOKED] = 3
 
     child.worker._functions[99] = loop_module.Function("revoke", revoke, False)
     child.call(99)
@@ -466,8 +466,8 @@ def test_the_call_that_the_gate_takes_for_running_runs(child: Child) -> None:
     key = child.function(give)
     child.call(key, "kept")
     child.call(key, "revoked")
-    child.page.word[_page.KEPT] = 1
-    child.page.word[_page.REVOKED] = 2
+    child.page.word[_shared_page.KEPT] = 1
+    child.page.word[_shared_page.REVOKED] = 2
 
     assert child.run_results() == {1: "kept"}
 

@@ -12,7 +12,7 @@ import pytest
 from children import Child
 
 from actors._child import _wire
-from actors._child._loop import Function
+from actors._child._worker_loop import Function
 
 logger = logging.getLogger("tests.child.records")
 

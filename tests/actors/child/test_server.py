@@ -506,7 +506,7 @@ def test_a_stack_that_nobody_reads_holds_up_nobody(child: Real) -> None:
 
 def test_a_child_stops_itself_where_the_gate_wants_it(child: Real, until: Until) -> None:
     """Between two steps, and goes on when it is let go."""
-    from actors._child import _page
+    from actors._child import _shared_page
 
     def steps() -> Any:
         yield
@@ -514,18 +514,18 @@ def test_a_child_stops_itself_where_the_gate_wants_it(child: Real, until: Until)
         yield
         return "over"
 
-    child.page.word[_page.STOP_AT] = 2
-    child.page.word[_page.STOP_CALL] = 1
+    child.page.word[_shared_page.STOP_AT] = 2
+    child.page.word[_shared_page.STOP_CALL] = 1
     child.call(child.function(steps, steps=True))
     until(lambda: state(child.pid) == psutil.STATUS_STOPPED)
-    assert child.page.word[_page.STOPPED] == 1
-    assert child.page.word[_page.STEPS] == 2
-    child.page.word[_page.STOP_CALL] = 0
+    assert child.page.word[_shared_page.STOPPED] == 1
+    assert child.page.word[_shared_page.STEPS] == 2
+    child.page.word[_shared_page.STOP_CALL] = 0
     os.kill(child.pid, signal.SIGCONT)
     (frame,) = child.read()
 
     assert child.load(frame) == "over"
-    assert child.page.word[_page.STOPPED] == 0
+    assert child.page.word[_shared_page.STOPPED] == 0
 
 
 def test_the_server_does_not_grow(server: Server) -> None:

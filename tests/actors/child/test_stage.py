@@ -14,7 +14,7 @@ import pytest
 from children import Child
 
 import actors._child
-from actors._child import ProcessActor, Ref, _page, _wire, checkpoint
+from actors._child import ProcessActor, Ref, _shared_page, _wire, checkpoint
 from actors._child._wire import Frame
 
 seen: list[Any] = []
@@ -165,14 +165,14 @@ def test_a_generator_method_is_taken_in_steps(child: Child) -> None:
     *_, second, third = child.run()
 
     assert child.load(second) == 6
-    assert child.page.word[_page.STEPS] == 1
+    assert child.page.word[_shared_page.STEPS] == 1
     assert failure(child, third)[1] == "NotPicklable"
 
 
 def test_a_generator_method_can_be_ended_between_two_steps(child: Child) -> None:
     """The instance is as it was left."""
     make(child)
-    child.page.word[_page.CANCEL] = 2
+    child.page.word[_shared_page.CANCEL] = 2
     handle(child, ("in_steps",))
     child.act(_wire.GET, ("count",))
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from children import Child
 
-from actors._child import _page, _wire, checkpoint
+from actors._child import _shared_page, _wire, checkpoint
 from actors._child._exceptions import TokenInterrupt
-from actors._child._loop import Function
+from actors._child._worker_loop import Function
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def run(child: Child) -> Callable[..., Any]:
 
 def set_word(child: Child, **words: int) -> None:
     for name, value in words.items():
-        child.page.word[getattr(_page, name)] = value
+        child.page.word[getattr(_shared_page, name)] = value
 
 
 # Generators
@@ -41,13 +41,13 @@ def test_the_steps_of_a_generator_are_taken_and_counted(child: Child, run: Calla
 
     def work() -> Generator[None, None, str]:
         for _ in range(3):
-            seen.append(child.page.word[_page.STEPS])
+            seen.append(child.page.word[_shared_page.STEPS])
             yield
         return "over"
 
     assert run(work, steps=True) == "over"
     assert seen == [1, 2, 3]
-    assert child.page.word[_page.STEPS] == 4
+    assert child.page.word[_shared_page.STEPS] == 4
 
 
 def test_a_generator_that_is_to_end_is_closed_between_two_steps(child: Child, run: Callable[..., Any]) -> None:
@@ -101,7 +101,7 @@ def test_a_generator_stops_where_it_is_wanted_and_goes_on(child: Child, run: Cal
 
     def stopped(then: Callable[[], None]) -> Callable[[], None]:
         def stop() -> None:
-            seen.append(("stopped", child.page.word[_page.STEPS], child.page.word[_page.STOPPED]))
+            seen.append(("stopped", child.page.word[_shared_page.STEPS], child.page.word[_shared_page.STOPPED]))
             then()
 
         return stop
@@ -115,7 +115,7 @@ def test_a_generator_stops_where_it_is_wanted_and_goes_on(child: Child, run: Cal
 
     def work() -> Generator[None]:
         for _ in range(4):
-            seen.append(("step", child.page.word[_page.STEPS], child.page.word[_page.STOPPED]))
+            seen.append(("step", child.page.word[_shared_page.STEPS], child.page.word[_shared_page.STOPPED]))
             yield
 
     assert run(work, steps=True) is None
@@ -191,13 +191,13 @@ def test_a_checkpoint_of_a_plain_function_is_a_step(child: Child, run: Callable[
 
     def work() -> None:
         for _ in range(3):
-            seen.append(child.page.word[_page.STEPS])
+            seen.append(child.page.word[_shared_page.STEPS])
             checkpoint()
 
     run(work)
 
     assert seen == [1, 2, 3]
-    assert child.page.word[_page.STEPS] == 4
+    assert child.page.word[_shared_page.STEPS] == 4
 
 
 def test_a_checkpoint_of_a_generator_is_a_step_only_while_it_is_stepped(child: Child, run: Callable[..., Any]) -> None:
@@ -206,10 +206,10 @@ def test_a_checkpoint_of_a_generator_is_a_step_only_while_it_is_stepped(child: C
 
     def work() -> Generator[None]:
         checkpoint()
-        seen.append(child.page.word[_page.STEPS])
+        seen.append(child.page.word[_shared_page.STEPS])
         set_word(child, STOP_CALL=1, STOP_AT=10)
         checkpoint()
-        seen.append(child.page.word[_page.STEPS])
+        seen.append(child.page.word[_shared_page.STEPS])
         yield
 
     run(work, steps=True)
@@ -288,13 +288,13 @@ def test_on_other_threads_a_checkpoint_does_nothing(child: Child, run: Callable[
         thread.join()
 
     assert run(work) is None
-    assert child.page.word[_page.STEPS] == 1
+    assert child.page.word[_shared_page.STEPS] == 1
 
 
 def test_results_before_a_long_call_are_sent_at_its_step_points(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """When they have waited for two milliseconds."""
     now = [0]
-    monkeypatch.setattr("actors._child._link.perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr("actors._child._connection.perf_counter_ns", lambda: now[0])
     early: list[dict[int, Any]] = []
 
     def work() -> None:
@@ -304,7 +304,7 @@ def test_results_before_a_long_call_are_sent_at_its_step_points(child: Child, mo
             now[0] += 1_500_000
 
     child.worker._functions[9] = Function("work", work, False)
-    monkeypatch.setattr("actors._child._loop.perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr("actors._child._worker_loop.perf_counter_ns", lambda: now[0])
     child.call(child.function(abs), -3)
     child.call(9)
     child.run()

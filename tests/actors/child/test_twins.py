@@ -27,9 +27,9 @@ from actors._child import (
     current_token,
 )
 from actors._child import _exceptions as childs
-from actors._child._here import here
+from actors._child._counterparts import CurrentToken
+from actors._child._current_worker import here
 from actors._child._pickling import dumps, rebuild
-from actors._child._twins import CurrentToken
 from actors.processes.pickling import _carrier
 
 Answers = dict[tuple[Any, ...], Any]

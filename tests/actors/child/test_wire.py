@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from actors._child import _wire
-from actors._child._page import OUTBOX_SIZE, SIZE, Page
-from actors._child._parcel import INLINE, Parcel, open_parcel, unnamed_file
+from actors._child._payload import INLINE, Parcel, open_parcel, unnamed_file
 from actors._child._pickling import Packer
+from actors._child._shared_page import OUTBOX_SIZE, SIZE, Page
 
 
 def test_frames_are_what_was_packed_however_they_are_cut(seed: int) -> None:

@@ -18,12 +18,12 @@ from threading import get_ident
 from time import perf_counter_ns
 from typing import Any, Final, NoReturn, cast
 
-from . import _page, _wire
+from . import _shared_page, _wire
 from ._exceptions import ActorDead, NotPicklable
 from ._failures import error_of
-from ._page import Page
-from ._parcel import open_parcel, receive_descriptor
+from ._payload import open_parcel, receive_descriptor
 from ._pickling import Pickler
+from ._shared_page import Page
 from ._wire import LARGE, Frame, Frames
 
 FLUSH_AFTER: Final = 2_000_000  # nanoseconds since the outbox was last sent
@@ -32,8 +32,8 @@ _LOOKS: Final = 40  # at the stream, before it is waited for
 
 _HEADER: Final = _wire.HEADER
 _HEADER_SIZE: Final = _wire.HEADER.size
-_OUTBOX: Final = _page.OUTBOX
-_OUTBOX_SIZE: Final = _page.OUTBOX_SIZE
+_OUTBOX: Final = _shared_page.OUTBOX
+_OUTBOX_SIZE: Final = _shared_page.OUTBOX_SIZE
 
 _header_into = _HEADER.pack_into
 

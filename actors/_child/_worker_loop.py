@@ -18,24 +18,24 @@ from time import perf_counter_ns, process_time_ns
 from types import CoroutineType, GeneratorType
 from typing import Any, Final
 
-from . import _page, _wire
+from . import _shared_page, _wire
+from ._connection import FLUSH_AFTER, Link, load
+from ._current_worker import here
 from ._exceptions import NotPicklable, TokenInterrupt
 from ._failures import failure_of, text_of, without_runtime_frames
-from ._here import here
-from ._link import FLUSH_AFTER, Link, load
-from ._parcel import INLINE
+from ._instance import Stage
+from ._log import GateHandler
+from ._payload import INLINE
 from ._pickling import Packer
-from ._records import GateHandler
-from ._stage import Stage
-from ._steps import Steps
 from ._wire import Frame
+from ._yield_points import Steps
 
-_BEGUN: Final = _page.BEGUN
-_ENDED: Final = _page.ENDED
-_STEPS: Final = _page.STEPS
-_CPU_BEFORE: Final = _page.CPU_BEFORE
-_REVOKED: Final = _page.REVOKED
-_KEPT: Final = _page.KEPT
+_BEGUN: Final = _shared_page.BEGUN
+_ENDED: Final = _shared_page.ENDED
+_STEPS: Final = _shared_page.STEPS
+_CPU_BEFORE: Final = _shared_page.CPU_BEFORE
+_REVOKED: Final = _shared_page.REVOKED
+_KEPT: Final = _shared_page.KEPT
 
 # Nanoseconds for which a look at the processor time holds: it takes as long as all else that is done for a short call.
 _CPU_EVERY: Final = 100_000

@@ -7,9 +7,9 @@ from contextvars import ContextVar
 from typing import Any, Final, cast
 
 from . import _exceptions
-from ._here import here
+from ._current_worker import here
 from ._pickling import exchange, exchange_found
-from ._remote import Ref, RemoteToken
+from ._proxies import Ref, RemoteToken
 
 for _name in _exceptions.__all__:
     exchange(getattr(_exceptions, _name))

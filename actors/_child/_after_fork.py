@@ -16,12 +16,12 @@ from types import ModuleType
 from typing import Final, NamedTuple, NoReturn
 
 from . import _wire
-from ._here import here
-from ._link import Link, leave
-from ._loop import Worker
-from ._page import Page
-from ._records import GateHandler
-from ._spot import stop_self, write_stack
+from ._connection import Link, leave
+from ._current_worker import here
+from ._log import GateHandler
+from ._shared_page import Page
+from ._stack import stop_self, write_stack
+from ._worker_loop import Worker
 
 _PR_SET_PDEATHSIG: Final = 1
 

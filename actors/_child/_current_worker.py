@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._link import Link
-    from ._remote import RemoteToken
-    from ._steps import Steps
+    from ._connection import Link
+    from ._proxies import RemoteToken
+    from ._yield_points import Steps
 
 
 class Here:

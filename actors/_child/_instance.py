@@ -8,13 +8,13 @@ from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from . import _wire
-from ._link import load
+from ._connection import load
 from ._process_actor import ProcessActor
 
 if TYPE_CHECKING:
-    from ._records import GateHandler
-    from ._steps import Steps
+    from ._log import GateHandler
     from ._wire import Frame
+    from ._yield_points import Steps
 
 
 class Stage:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from . import _wire
 
 if TYPE_CHECKING:
-    from ._link import Link
-    from ._steps import Steps
+    from ._connection import Link
+    from ._yield_points import Steps
 
 _ATOMS: Final = (str, int, float, bool, bytes, complex, type(None))
 _MOST_DEEP: Final = 8

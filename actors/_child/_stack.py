@@ -8,7 +8,7 @@ import sys
 from types import FrameType, GeneratorType
 from typing import Final
 
-from ._here import here
+from ._current_worker import here
 
 _MOST_FRAMES: Final = 100
 

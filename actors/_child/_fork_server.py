@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Final
 
 from . import _wire
-from ._birth import Birth, run_child
+from ._after_fork import Birth, run_child
 
 # Seconds between two looks whether the gate lives, where the system does not tell of its end.
 _LOOK_SECONDS: Final = 1.0

@@ -8,15 +8,15 @@ from collections.abc import Callable, Generator
 from threading import get_ident
 from typing import Any, Final
 
-from . import _page
+from . import _shared_page
+from ._connection import Link
 from ._exceptions import TokenInterrupt
-from ._link import Link
 
 _logger = logging.getLogger("tokengate.actors")
 
-_STEPS: Final = _page.STEPS
-_CANCEL: Final = _page.CANCEL
-_STOP_CALL: Final = _page.STOP_CALL
+_STEPS: Final = _shared_page.STEPS
+_CANCEL: Final = _shared_page.CANCEL
+_STOP_CALL: Final = _shared_page.STOP_CALL
 
 
 class Steps:
@@ -73,7 +73,7 @@ class Steps:
         word[_STEPS] = 0  # making the generator was none
         try:
             while True:
-                if word[_STOP_CALL] == number or word[_page.OUTBOX]:
+                if word[_STOP_CALL] == number or word[_shared_page.OUTBOX]:
                     self._wait()
                 if word[_CANCEL] == number:
                     self._close(steps, context)
@@ -100,11 +100,11 @@ class Steps:
             return
         self._link.flush()  # what was done before does not wait as well
         while self._is_held():
-            word[_page.STOPPED] = number
+            word[_shared_page.STOPPED] = number
             if self._is_held():  # said first, then looked again: whoever lets it go sees one, or is seen by the other
                 self._stop()
-        word[_page.STOPPED] = 0
+        word[_shared_page.STOPPED] = 0
 
     def _is_held(self) -> bool:
         word = self._word
-        return word[_STOP_CALL] == self.number and word[_STEPS] >= word[_page.STOP_AT] and not self.cancelled()
+        return word[_STOP_CALL] == self.number and word[_STEPS] >= word[_shared_page.STOP_AT] and not self.cancelled()

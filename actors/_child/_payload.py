@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ._page import map_shared
+from ._shared_page import map_shared
 
 INLINE: Final = 65536 - 64  # bytes that travel in a frame at most: with its header, it fits the page's outbox
 _OUT_OF_BAND: Final = 16384  # bytes of a buffer that is worth a place of its own

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from ._current_worker import here
 from ._exceptions import WaitTimeout
-from ._here import here
 from ._pickling import exchange_found
 
 _MISSING: Final = object()
