@@ -19,9 +19,9 @@ from actors import ActorDead, ActorPlace, Drain, IoActor, IoDrain, Later, Reply,
 from tokengate.control import _looking
 from tokengate.control import messages as m
 from tokengate.control._actor_verbs import ActorVerbs
-from tokengate.control._checks import checked, seconds
 from tokengate.control._counting import Counts
 from tokengate.control._exceptions import ControlError
+from tokengate.control._safe_text import class_name
 from tokengate.control._selector import parse
 from tokengate.control._server import ControlServer
 from tokengate.control._stacks import stack_of
@@ -30,8 +30,8 @@ from tokengate.control._supervisor_verbs import SupervisorVerbs
 from tokengate.control._throttling import ThrottleVerbs
 from tokengate.control._token_verbs import TokenVerbs
 from tokengate.control._turns import Job, Turns, job_at_work
+from tokengate.control._validation import checked, seconds
 from tokengate.control._views import page_of
-from tokengate.control._words import class_name
 
 if TYPE_CHECKING:
     from tokengate._gate import Gate

@@ -23,10 +23,10 @@ from actors import (
 )
 from tokengate.control import _looking
 from tokengate.control import messages as m
-from tokengate.control._checks import seconds
 from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSteerable
+from tokengate.control._safe_text import class_name
 from tokengate.control._state import looked_at
-from tokengate.control._words import class_name
+from tokengate.control._validation import seconds
 
 # Seconds between two looks at what an actor that is drained has left.
 _LOOK = 0.005

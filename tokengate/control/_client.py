@@ -20,9 +20,9 @@ from actors import TokenGateError
 from tokengate import _exceptions as _of_gates
 from tokengate.control import _exceptions as _of_control
 from tokengate.control import _protocol
-from tokengate.control._checks import seconds
 from tokengate.control._exceptions import BadRequest, RemoteError, Unreachable
 from tokengate.control._protocol import ErrorText, Reply, ServerHello
+from tokengate.control._validation import seconds
 from tokengate.control.messages import Message, Stream, StreamItem, verb_of
 
 _WAITING = ("wait", "sample", "grace")  # fields with the seconds for which a question itself lets a gate wait

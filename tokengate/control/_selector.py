@@ -27,7 +27,7 @@ import attrs
 from actors import AFFINITIES, Token, TokenState
 from tokengate.control._exceptions import BadSelector
 from tokengate.control._processes import process_drain
-from tokengate.control._words import plain
+from tokengate.control._safe_text import plain
 
 Test: TypeAlias = Callable[[Token[Any], float], bool]
 

@@ -25,8 +25,8 @@ from actors.steps._frames import find_step
 from actors.steps._step import InContext
 from tokengate.control._aside import Aside
 from tokengate.control._processes import process_drain
+from tokengate.control._safe_text import plain
 from tokengate.control._selector import held_of
-from tokengate.control._words import plain
 from tokengate.control.messages import Frame, TokenStack
 
 Where: TypeAlias = Literal["thread", "task", "generator", "nowhere"]

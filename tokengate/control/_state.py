@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from tokengate.control._exceptions import BadRequest
-from tokengate.control._words import Looked, class_name, look_at, size_if_known
+from tokengate.control._safe_text import Looked, class_name, look_at, size_if_known
 
 Sent: TypeAlias = tuple[str, Any, tuple[str, int | None] | None]
 """An attribute that comes from a child process: its name, its value, and None; or, without it, its type and size."""

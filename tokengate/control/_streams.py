@@ -27,7 +27,7 @@ from supervisors import (
     Report,
     ShutdownError,
 )
-from tokengate.control._words import class_name, plain
+from tokengate.control._safe_text import class_name, plain
 from tokengate.control.messages import StreamItem
 
 # Items that a feed keeps for whoever reads it.

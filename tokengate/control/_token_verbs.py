@@ -10,12 +10,12 @@ import trio
 from actors import AFFINITIES, OperationPlace, Place, Token, TokenGateError
 from tokengate.control import _limiting, _looking, _outcomes, _steering
 from tokengate.control import messages as m
-from tokengate.control._checks import seconds
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._outcomes import Pending
 from tokengate.control._pursuit import Pursuit
 from tokengate.control._selector import parse
 from tokengate.control._turns import in_turns, next_turn
+from tokengate.control._validation import seconds
 from tokengate.control._views import chunks
 
 if TYPE_CHECKING:

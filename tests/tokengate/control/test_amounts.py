@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokengate.control._amounts import bytes_in, in_bytes, in_seconds, seconds_in
+from tokengate.control._units import bytes_in, in_bytes, in_seconds, seconds_in
 
 
 @pytest.mark.parametrize(

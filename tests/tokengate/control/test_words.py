@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loud import Loud
 
-from tokengate.control._words import MAX_TEXT, class_name, look_at, value_in_words
+from tokengate.control._safe_text import MAX_TEXT, class_name, look_at, value_in_words
 
 WAIT = 10.0  # seconds; only reached when something is broken
 

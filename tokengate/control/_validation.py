@@ -16,7 +16,7 @@ import attrs
 
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
-from tokengate.control._words import class_name, plain, value_in_words
+from tokengate.control._safe_text import class_name, plain, value_in_words
 
 # Returns a value as exactly its type, or raises TypeError.
 _Check: TypeAlias = Callable[[Any], Any]
