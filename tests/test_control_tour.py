@@ -40,8 +40,8 @@ from click.testing import CliRunner
 
 from tokengate.cli import main
 from tokengate.control import _protocol, _server
-from tokengate.control._selector import FIELDS
-from tokengate.control._views import MAX_ROWS
+from tokengate.control.inspection._selector import FIELDS
+from tokengate.control.inspection._views import MAX_ROWS
 from tokengate.control.messages import OUTCOMES
 
 ROOT = Path(__file__).parent.parent

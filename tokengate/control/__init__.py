@@ -33,8 +33,8 @@ from tokengate.control._exceptions import (
     UnknownToken,
     Unreachable,
 )
-from tokengate.control._selector import Selector, parse
-from tokengate.control._state import NotSent
+from tokengate.control.inspection._actor_state import NotSent
+from tokengate.control.inspection._selector import Selector, parse
 from tokengate.control.messages import KEEP
 
 __all__ = [

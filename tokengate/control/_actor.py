@@ -16,22 +16,22 @@ import attrs
 import trio
 
 from actors import ActorDead, ActorPlace, Drain, IoActor, IoDrain, Later, Reply, TokenGateError
-from tokengate.control import _looking
 from tokengate.control import messages as m
 from tokengate.control._actor_verbs import ActorVerbs
-from tokengate.control._counting import Counts
 from tokengate.control._exceptions import ControlError
 from tokengate.control._safe_text import class_name
-from tokengate.control._selector import parse
 from tokengate.control._server import ControlServer
-from tokengate.control._stacks import stack_of
-from tokengate.control._streams import Feed, Feeds
 from tokengate.control._supervisor_verbs import SupervisorVerbs
 from tokengate.control._throttling import ThrottleVerbs
 from tokengate.control._token_verbs import TokenVerbs
-from tokengate.control._turns import Job, Turns, job_at_work
 from tokengate.control._validation import checked, seconds
-from tokengate.control._views import page_of
+from tokengate.control.inspection import _queries
+from tokengate.control.inspection._counters import Counts
+from tokengate.control.inspection._feeds import Feed, Feeds
+from tokengate.control.inspection._selector import parse
+from tokengate.control.inspection._stacks import stack_of
+from tokengate.control.inspection._turns import Job, Turns, job_at_work
+from tokengate.control.inspection._views import page_of
 
 if TYPE_CHECKING:
     from tokengate._gate import Gate
@@ -221,11 +221,11 @@ class ControlActor(IoActor):
     # Looking
 
     async def _info(self, _message: m.Info) -> m.GateInfo:
-        return await _looking.gate_info(self._system, self._gate.state, self._gate.uptime, lambda: self._gate.restarts)
+        return await _queries.gate_info(self._system, self._gate.state, self._gate.uptime, lambda: self._gate.restarts)
 
     async def _tokens(self, message: m.Tokens) -> m.TokenPage:
         return await page_of(
-            lambda: _looking.live_tokens(self._system),
+            lambda: _queries.live_tokens(self._system),
             parse(message.selector),
             message.sort,
             message.limit,
@@ -234,26 +234,26 @@ class ControlActor(IoActor):
         )
 
     async def _describe(self, message: m.Describe) -> m.TokenDescription:
-        return await _looking.describe(self._system, _looking.find_token(self._system, message.token))
+        return await _queries.describe(self._system, _queries.find_token(self._system, message.token))
 
     async def _stack(self, message: m.Stack) -> m.TokenStack:
-        return await stack_of(_looking.find_token(self._system, message.token))
+        return await stack_of(_queries.find_token(self._system, message.token))
 
     async def _actors(self, message: m.Actors) -> tuple[m.ActorRow, ...]:
         sample = seconds("sample", message.sample)
-        return await _looking.actor_rows(_looking.places_called(self._system, message.name), self._counts, sample)
+        return await _queries.actor_rows(_queries.places_called(self._system, message.name), self._counts, sample)
 
     async def _tree(self, message: m.Tree) -> tuple[m.TreeRow, ...]:
-        return await _looking.tree_rows(self._system, message.root, own=message.system)
+        return await _queries.tree_rows(self._system, message.root, own=message.system)
 
     async def _statistics(self, message: m.Statistics) -> tuple[m.ActorRow, ...]:
-        places = _looking.places_called(self._system, message.name)
+        places = _queries.places_called(self._system, message.name)
         for place in places:
             if message.switch == "on":
                 self._counts.switch_on(place)
             elif message.switch == "off":
                 self._counts.switch_off(place)
-        return await _looking.actor_rows(places, self._counts, 0.0)
+        return await _queries.actor_rows(places, self._counts, 0.0)
 
     # Following
 
@@ -261,7 +261,7 @@ class ControlActor(IoActor):
         return self._feeds.events()
 
     async def _trace(self, message: m.Trace) -> Feed:
-        return self._feeds.trace(set(_looking.places_called(self._system, message.name)))
+        return self._feeds.trace(set(_queries.places_called(self._system, message.name)))
 
     async def _watch(self, message: m.Watch) -> Feed:
         selector, clock = parse(message.selector), self._system.clock

@@ -21,12 +21,12 @@ from actors import (
     WorkerError,
     current_token,
 )
-from tokengate.control import _looking
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSteerable
 from tokengate.control._safe_text import class_name
-from tokengate.control._state import looked_at
 from tokengate.control._validation import seconds
+from tokengate.control.inspection import _queries
+from tokengate.control.inspection._actor_state import looked_at
 
 # Seconds between two looks at what an actor that is drained has left.
 _LOOK = 0.005
@@ -73,7 +73,7 @@ class ActorVerbs:
         """Answer `Restart`."""
         place = self._actor(message.name)
         above = place.system.above(place)
-        if above is None or _looking.supervisor_at(above) is None:
+        if above is None or _queries.supervisor_at(above) is None:
             raise NotSteerable(f"'{place.path}' has no supervisor that could restart it")
         _check_from_outside(place, "restarted")
         before = place.starts
@@ -91,7 +91,7 @@ class ActorVerbs:
         if place.without_instance() or place.closed:
             return m.ActorOutcome(place.path, "unchanged", "it had stopped before")
         # A supervisor's mailbox has only questions to itself, which its end answers.
-        stopped = place.stop(drain=message.drain and _looking.supervisor_at(place) is None, administrative=True)
+        stopped = place.stop(drain=message.drain and _queries.supervisor_at(place) is None, administrative=True)
         with trio.move_on_after(wait):
             await Reply.wait(stopped)
         if stopped.done():
@@ -114,7 +114,7 @@ class ActorVerbs:
         look = partial(looked_at, redacted=place.controls.redact)
         attributes = await self._visited_by_us(place, look, message.wait)
         shown = tuple(m.Attribute(*attribute) for attribute in attributes)
-        return m.ActorState(place.path, _looking.kind_of(place.actor_class), shown)
+        return m.ActorState(place.path, _queries.kind_of(place.actor_class), shown)
 
     async def set_state(self, message: m.SetState) -> m.ActorOutcome:
         """Answer `SetState`."""
@@ -185,7 +185,7 @@ class ActorVerbs:
         return place
 
     def _actor(self, name: str) -> ActorPlace:
-        place = _looking.actor_called(self._system, name)
+        place = _queries.actor_called(self._system, name)
         if place.path.startswith(SYSTEM):
             raise NotSteerable(f"'{place.path}' is the runtime's own")
         return place

@@ -12,9 +12,9 @@ from actors import Limits, Token
 from actors.processes._limits import UNITS
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._outcomes import ended, outcome
-from tokengate.control._processes import process_drain
 from tokengate.control._safe_text import value_in_words
 from tokengate.control._units import bytes_in, in_bytes, in_seconds, seconds_in
+from tokengate.control.inspection._processes import process_drain
 from tokengate.control.messages import NO_LIMIT, Limit, Outcome
 
 _MOST: Final = 2**62  # bytes; what the system takes

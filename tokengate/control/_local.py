@@ -5,7 +5,7 @@ from __future__ import annotations
 from actors import ActorRef
 from tokengate.control._actor import ControlActor
 from tokengate.control._control import Control
-from tokengate.control._streams import Feed
+from tokengate.control.inspection._feeds import Feed
 from tokengate.control.messages import Stream
 
 

@@ -10,7 +10,7 @@ import trio
 
 from actors import ActorSystem, Reply, Token
 from tokengate.control._safe_text import plain
-from tokengate.control._turns import next_turn
+from tokengate.control.inspection._turns import next_turn
 from tokengate.control.messages import Outcome
 
 NOT_BEGUN: Final = "it is about to begin, or its sender waits for room"

@@ -41,7 +41,7 @@ import msgspec
 
 from actors import TokenGateError
 from tokengate.control._exceptions import BadRequest
-from tokengate.control._turns import next_turn
+from tokengate.control.inspection._turns import next_turn
 from tokengate.control.messages import VERBS, Message, StreamItem, verb_of
 
 PROTOCOL = 1

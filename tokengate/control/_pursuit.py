@@ -11,7 +11,7 @@ import trio
 from actors import Hold, Token, TokenState, interrupt, monitor
 from actors.processes.workers._worker import Worker
 from tokengate.control._outcomes import NOT_BEGUN, ended, outcome
-from tokengate.control._processes import process_drain
+from tokengate.control.inspection._processes import process_drain
 from tokengate.control.messages import Outcome
 
 _logger = logging.getLogger("tokengate.control")

@@ -27,7 +27,7 @@ from tokengate.control import _protocol
 from tokengate.control._discovery import listen
 from tokengate.control._exceptions import BadRequest, ControlError, Unreachable
 from tokengate.control._protocol import Cancel, ServerHello
-from tokengate.control._turns import Turns, next_turn
+from tokengate.control.inspection._turns import Turns, next_turn
 from tokengate.control.messages import Message, Stream, StreamItem
 
 _logger = logging.getLogger("tokengate.control")

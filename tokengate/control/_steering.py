@@ -27,11 +27,11 @@ from actors import (
 )
 from actors.places._ref import Told
 from tokengate.control._outcomes import NOT_BEGUN, Pending, ended, outcome
-from tokengate.control._processes import process_drain
 from tokengate.control._pursuit import Pursuit, hold_in_queue
 from tokengate.control._safe_text import plain
-from tokengate.control._selector import steps_of
-from tokengate.control._views import class_attribute
+from tokengate.control.inspection._processes import process_drain
+from tokengate.control.inspection._selector import steps_of
+from tokengate.control.inspection._views import class_attribute
 from tokengate.control.messages import Mode, Outcome
 
 

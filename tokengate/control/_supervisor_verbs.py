@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from actors import SYSTEM, ActorPlace, ActorSystem, path_below
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
-from tokengate.control import _looking
 from tokengate.control import messages as m
 from tokengate.control._exceptions import NotSteerable
+from tokengate.control.inspection import _queries
 
 
 class SupervisorVerbs:
@@ -56,8 +56,8 @@ class SupervisorVerbs:
         return m.ActorOutcome(path_below(place.path, message.id), "done", "it is forgotten")
 
     def _supervisor(self, name: str) -> tuple[ActorPlace, Supervisor | DynamicSupervisor]:
-        place = _looking.actor_called(self._system, name)
-        supervisor = _looking.supervisor_at(place)
+        place = _queries.actor_called(self._system, name)
+        supervisor = _queries.supervisor_at(place)
         if supervisor is None:
             raise NotSteerable(f"'{place.path}' is no supervisor that runs; it is {place.status}")
         return place, supervisor

@@ -9,7 +9,7 @@ from typing import Any
 from actors import ActorSystem, Throttle, Token
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
-from tokengate.control._selector import Selector, parse
+from tokengate.control.inspection._selector import Selector, parse
 
 
 class ThrottleVerbs:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import trio
 
 from actors import AFFINITIES, OperationPlace, Place, Token, TokenGateError
-from tokengate.control import _limiting, _looking, _outcomes, _steering
+from tokengate.control import _limiting, _outcomes, _steering
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._outcomes import Pending
 from tokengate.control._pursuit import Pursuit
-from tokengate.control._selector import parse
-from tokengate.control._turns import in_turns, next_turn
 from tokengate.control._validation import seconds
-from tokengate.control._views import chunks
+from tokengate.control.inspection import _queries
+from tokengate.control.inspection._selector import parse
+from tokengate.control.inspection._turns import in_turns, next_turn
+from tokengate.control.inspection._views import chunks
 
 if TYPE_CHECKING:
     from tokengate._gate import Gate
@@ -111,7 +112,7 @@ class TokenVerbs:
             raise BadRequest(f"reroute needs either an affinity ({', '.join(map(repr, AFFINITIES))}) or an actor")
         if message.affinity not in ("", *AFFINITIES):
             raise BadRequest(f"affinity is '{message.affinity}'; choose one of {', '.join(map(repr, AFFINITIES))}")
-        target: Place | None = _looking.actor_called(self._system, message.actor) if message.actor else None
+        target: Place | None = _queries.actor_called(self._system, message.actor) if message.actor else None
 
         def act(token: Token[Any]) -> m.Outcome:
             if token.done():
@@ -157,7 +158,7 @@ class TokenVerbs:
         if len(self._system.live) > size:
             await next_turn()  # the first one is every question's at once, which is too early for a list of so many
         now = self._system.clock()
-        async for chunk in in_turns(chunks(_looking.live_tokens(self._system), max(1, size // (1 + selector.terms)))):
+        async for chunk in in_turns(chunks(_queries.live_tokens(self._system), max(1, size // (1 + selector.terms)))):
             found.extend(token for token in chunk if selector.matches(token, now))
         return found
 

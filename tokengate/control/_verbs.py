@@ -25,7 +25,7 @@ from actors import Token, UnknownActor
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, NotSteerable
 from tokengate.control._handles import ActorHandle, ActorList, Outcomes, TokenHandle, TokenList
-from tokengate.control._state import (
+from tokengate.control.inspection._actor_state import (
     public_attributes,
     received,
     received_after,

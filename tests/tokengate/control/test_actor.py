@@ -395,10 +395,10 @@ def test_lists_of_clients_that_do_not_read_hold_up_nobody(open_gate: Gate, until
 
 def test_a_fault_of_its_own_is_an_error_of_one_question(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
     """The asker learns the class of it, the log all, and the next question is answered."""
-    from tokengate.control import _looking
+    from tokengate.control.inspection import _queries
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_looking, "gate_info", lambda *_: 1 / 0)
+        patch.setattr(_queries, "gate_info", lambda *_: 1 / 0)
         with pytest.raises(TokenGateError, match="ZeroDivisionError"):
             gate.control.info()
 

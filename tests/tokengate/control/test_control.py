@@ -21,8 +21,8 @@ from tokengate.control._control import AsyncControl, Control
 from tokengate.control._discovery import find_gate
 from tokengate.control._exceptions import BadRequest, BadSelector, NotSteerable
 from tokengate.control._handles import ActorHandle, Outcomes, TokenHandle, TokenList
-from tokengate.control._state import public_attributes, received_after, replace_attributes
 from tokengate.control._verbs import whom
+from tokengate.control.inspection._actor_state import public_attributes, received_after, replace_attributes
 from tokengate.control.messages import VERBS, ActorRow, Message, Outcome, Stream, StreamItem, TokenPage, TokenRow
 
 

@@ -13,13 +13,13 @@ from turners import Turner, cpu_operation, io_operation
 from actors import Token, UnknownActor
 from supervisors import Backoff, ChildSpec, Supervisor
 from tokengate import CpuActor, Gate, token
-from tokengate.control import _looking
 from tokengate.control import messages as m
-from tokengate.control._counting import Counts
 from tokengate.control._exceptions import BadRequest, UnknownToken
-from tokengate.control._selector import parse
 from tokengate.control._token_verbs import TokenVerbs
-from tokengate.control._views import page_of
+from tokengate.control.inspection import _queries
+from tokengate.control.inspection._counters import Counts
+from tokengate.control.inspection._selector import parse
+from tokengate.control.inspection._views import page_of
 
 Doors = Callable[[], Door]
 Until = Callable[[Callable[[], bool]], None]
@@ -149,12 +149,12 @@ def test_twenty_thousand_tokens_are_listed_in_pages_and_steered_and_the_loop_is_
     system, verbs = gate.system, TokenVerbs(gate)
 
     async def page() -> None:
-        tokens = lambda: _looking.live_tokens(system)  # noqa: E731
+        tokens = lambda: _queries.live_tokens(system)  # noqa: E731
         found = await page_of(tokens, parse("tenant=acme"), "-age", 5_000, 10_000, system.clock())
         assert len(found.rows) == 5_000
 
     assert turns_during(page) >= 18
-    assert turns_during(lambda: _looking.describe(system, sent[0])) >= 18
+    assert turns_during(lambda: _queries.describe(system, sent[0])) >= 18
     for ask in (
         lambda: verbs.renice(m.Renice(selector="tenant=acme", priority=3)),
         lambda: verbs.pause(m.Pause(selector="tenant=acme")),
@@ -268,10 +268,10 @@ def test_a_large_tree_holds_nothing_up(gate: Gate) -> None:
     for number in range(500):
         gate.spawn(Turner, name=f"t{number}")
     system = gate.system
-    places = _looking.places_called(system, "t*")
+    places = _queries.places_called(system, "t*")
 
-    assert turns_during(lambda: _looking.tree_rows(system, "/", own=False)) >= 3
-    assert turns_during(lambda: _looking.actor_rows(places, Counts(system), 0.0)) >= 3
+    assert turns_during(lambda: _queries.tree_rows(system, "/", own=False)) >= 3
+    assert turns_during(lambda: _queries.actor_rows(places, Counts(system), 0.0)) >= 3
     assert (len(gate.control.tree()), len(gate.control.actors("t*"))) == (502, 500)
 
 

@@ -29,7 +29,7 @@ from tokengate.control import messages as m
 from tokengate.control._client import ControlClient
 from tokengate.control._discovery import find_gate
 from tokengate.control._pursuit import Kill, Pursuit
-from tokengate.control._state import looked_at, replace_attributes_and_send, sent_attributes
+from tokengate.control.inspection._actor_state import looked_at, replace_attributes_and_send, sent_attributes
 from tokengate.control.messages import Limit, Outcome
 
 Until = Callable[[Callable[[], bool]], None]

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import NO_TAGS, ActorSystem, OperationPlace, Token, TokenState
-from tokengate.control import _selector
 from tokengate.control._exceptions import BadSelector
-from tokengate.control._selector import FIELDS, MAX_LENGTH, MAX_TERMS, parse
+from tokengate.control.inspection import _selector
+from tokengate.control.inspection._selector import FIELDS, MAX_LENGTH, MAX_TERMS, parse
 
 NOW = 1_000.0
 

@@ -18,8 +18,8 @@ from actors import BaseActor, CpuActor, IoActor, Reply, Token, current_token
 from actors.steps._step import InContext
 from actors.tokens._hold import Hold
 from tokengate import Gate, token
-from tokengate.control import _stacks
-from tokengate.control._stacks import frames_of, spot_of, stack_of, with_source
+from tokengate.control.inspection import _stacks
+from tokengate.control.inspection._stacks import frames_of, spot_of, stack_of, with_source
 from tokengate.control.messages import Frame, TokenStack
 
 WAIT = 10.0  # seconds; only reached when something is broken

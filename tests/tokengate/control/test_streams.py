@@ -16,7 +16,7 @@ from actors import UnknownActor
 from tokengate import CpuActor, Gate, token
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadSelector
-from tokengate.control._streams import _KEPT, Feed
+from tokengate.control.inspection._feeds import _KEPT, Feed
 
 Until = Callable[[Callable[[], bool]], None]
 

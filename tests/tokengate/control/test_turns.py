@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from tokengate.control import _turns
-from tokengate.control._turns import Job, Lane, Turns, next_turn, take_long
+from tokengate.control.inspection import _turns
+from tokengate.control.inspection._turns import Job, Lane, Turns, next_turn, take_long
 
 pytestmark = pytest.mark.trio
 

@@ -16,10 +16,10 @@ from loud import Loud, LoudKey, LoudList, never
 
 from actors import ActorSystem, CpuActor, OperationPlace, Token
 from tokengate import Gate, token
-from tokengate.control import _views
 from tokengate.control._exceptions import BadRequest
-from tokengate.control._selector import parse
-from tokengate.control._views import MAX_ROWS, arguments_of, page_of, row_of, sort_key
+from tokengate.control.inspection import _views
+from tokengate.control.inspection._selector import parse
+from tokengate.control.inspection._views import MAX_ROWS, arguments_of, page_of, row_of, sort_key
 from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
 
 WAIT = 10.0  # seconds; only reached when something is broken
@@ -220,8 +220,8 @@ def test_pages_are_parts_of_the_sorted_list(priorities: list[int], sort: str, li
     order = sort_key(sort)
     in_order = sorted(tokens, key=order.key, reverse=order.reverse)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tokengate.control._views._CHUNK", 5)
-        patch.setattr("tokengate.control._views._ROWS", 3)
+        patch.setattr("tokengate.control.inspection._views._CHUNK", 5)
+        patch.setattr("tokengate.control.inspection._views._ROWS", 3)
         found = page(tokens, sort=sort, limit=limit, offset=offset)
 
     assert ids(found) == [one.id for one in in_order[offset : offset + limit]]

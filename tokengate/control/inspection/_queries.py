@@ -27,15 +27,15 @@ from actors import (
     monitor,
 )
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
-from tokengate.control._counting import Counts
 from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._limiting import limits_of
 from tokengate.control._outcomes import ended_lately, not_live
-from tokengate.control._processes import cpu_share, own_pid, pool_of, process_drain, process_of
 from tokengate.control._protocol import own_version
 from tokengate.control._safe_text import class_name, plain
-from tokengate.control._turns import in_turns, next_turn
-from tokengate.control._views import arguments_of, chunks, row_of
+from tokengate.control.inspection._counters import Counts
+from tokengate.control.inspection._processes import cpu_share, own_pid, pool_of, process_drain, process_of
+from tokengate.control.inspection._turns import in_turns, next_turn
+from tokengate.control.inspection._views import arguments_of, chunks, row_of
 from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
 
 # How many times an actor is looked at while it is watched.

@@ -14,8 +14,8 @@ from actors import NO_TAGS, ActorPlace, Token
 from actors.places._ref import Told
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._safe_text import class_name, name_in_words, plain, size_if_known, value_if_shown
-from tokengate.control._selector import Selector, held_of, state_of, steps_of
-from tokengate.control._turns import in_turns, next_turn, take_long
+from tokengate.control.inspection._selector import Selector, held_of, state_of, steps_of
+from tokengate.control.inspection._turns import in_turns, next_turn, take_long
 from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
 
 MAX_ROWS: Final = 10_000  # of a page

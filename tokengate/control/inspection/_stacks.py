@@ -23,10 +23,10 @@ from actors import IoDrain, ProcessDrain, Token
 from actors.drains._cpu_drain import CpuDrain
 from actors.steps._frames import find_step
 from actors.steps._step import InContext
-from tokengate.control._aside import Aside
-from tokengate.control._processes import process_drain
 from tokengate.control._safe_text import plain
-from tokengate.control._selector import held_of
+from tokengate.control.inspection._off_loop import Aside
+from tokengate.control.inspection._processes import process_drain
+from tokengate.control.inspection._selector import held_of
 from tokengate.control.messages import Frame, TokenStack
 
 Where: TypeAlias = Literal["thread", "task", "generator", "nowhere"]

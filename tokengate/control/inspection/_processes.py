@@ -9,7 +9,7 @@ import trio
 
 from actors import Place, ProcessDrain, ProcessStatistics, Token
 from actors.processes.workers._process_state import cpu_seconds
-from tokengate.control._aside import Aside
+from tokengate.control.inspection._off_loop import Aside
 from tokengate.control.messages import Processes, TokenProcess
 
 # Seconds for which a process is watched, to learn what part of them it computes.

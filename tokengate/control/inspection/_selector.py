@@ -26,8 +26,8 @@ import attrs
 
 from actors import AFFINITIES, Token, TokenState
 from tokengate.control._exceptions import BadSelector
-from tokengate.control._processes import process_drain
 from tokengate.control._safe_text import plain
+from tokengate.control.inspection._processes import process_drain
 
 Test: TypeAlias = Callable[[Token[Any], float], bool]
 
