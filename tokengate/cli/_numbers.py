@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from tokengate.control._exceptions import BadRequest
-from tokengate.control._limiting import limit_in
 from tokengate.control.messages import NO_LIMIT
+from tokengate.control.steering._limits import limit_in
 
 
 class Number(click.FloatRange):

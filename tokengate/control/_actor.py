@@ -17,13 +17,9 @@ import trio
 
 from actors import ActorDead, ActorPlace, Drain, IoActor, IoDrain, Later, Reply, TokenGateError
 from tokengate.control import messages as m
-from tokengate.control._actor_verbs import ActorVerbs
 from tokengate.control._exceptions import ControlError
 from tokengate.control._safe_text import class_name
 from tokengate.control._server import ControlServer
-from tokengate.control._supervisor_verbs import SupervisorVerbs
-from tokengate.control._throttling import ThrottleVerbs
-from tokengate.control._token_verbs import TokenVerbs
 from tokengate.control._validation import checked, seconds
 from tokengate.control.inspection import _queries
 from tokengate.control.inspection._counters import Counts
@@ -32,6 +28,10 @@ from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._stacks import stack_of
 from tokengate.control.inspection._turns import Job, Turns, job_at_work
 from tokengate.control.inspection._views import page_of
+from tokengate.control.steering._actors import ActorVerbs
+from tokengate.control.steering._supervisors import SupervisorVerbs
+from tokengate.control.steering._throttles import ThrottleVerbs
+from tokengate.control.steering._tokens import TokenVerbs
 
 if TYPE_CHECKING:
     from tokengate._gate import Gate

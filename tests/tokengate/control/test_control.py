@@ -14,7 +14,6 @@ import trio.testing
 
 from actors import Token, UnknownActor
 from tokengate import Gate, token
-from tokengate.control import _outcomes
 from tokengate.control import messages as m
 from tokengate.control._client import ControlClient
 from tokengate.control._control import AsyncControl, Control
@@ -24,6 +23,7 @@ from tokengate.control._handles import ActorHandle, Outcomes, TokenHandle, Token
 from tokengate.control._verbs import whom
 from tokengate.control.inspection._actor_state import public_attributes, received_after, replace_attributes
 from tokengate.control.messages import VERBS, ActorRow, Message, Outcome, Stream, StreamItem, TokenPage, TokenRow
+from tokengate.control.steering import _outcomes
 
 
 def row(id: int) -> TokenRow:

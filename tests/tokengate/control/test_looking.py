@@ -15,11 +15,11 @@ from supervisors import Backoff, ChildSpec, Supervisor
 from tokengate import CpuActor, Gate, token
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, UnknownToken
-from tokengate.control._token_verbs import TokenVerbs
 from tokengate.control.inspection import _queries
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._views import page_of
+from tokengate.control.steering._tokens import TokenVerbs
 
 Doors = Callable[[], Door]
 Until = Callable[[Callable[[], bool]], None]

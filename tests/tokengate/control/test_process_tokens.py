@@ -28,9 +28,9 @@ from tokengate.control import KEEP, BadRequest, NotSent
 from tokengate.control import messages as m
 from tokengate.control._client import ControlClient
 from tokengate.control._discovery import find_gate
-from tokengate.control._pursuit import Kill, Pursuit
 from tokengate.control.inspection._actor_state import looked_at, replace_attributes_and_send, sent_attributes
 from tokengate.control.messages import Limit, Outcome
+from tokengate.control.steering._reconciler import Kill, Pursuit
 
 Until = Callable[[Callable[[], bool]], None]
 Rounds = Callable[[int], int]

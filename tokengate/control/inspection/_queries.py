@@ -28,8 +28,6 @@ from actors import (
 )
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control._exceptions import NotSteerable, UnknownToken
-from tokengate.control._limiting import limits_of
-from tokengate.control._outcomes import ended_lately, not_live
 from tokengate.control._protocol import own_version
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.inspection._counters import Counts
@@ -37,6 +35,8 @@ from tokengate.control.inspection._processes import cpu_share, own_pid, pool_of,
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import arguments_of, chunks, row_of
 from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
+from tokengate.control.steering._limits import limits_of
+from tokengate.control.steering._outcomes import ended_lately, not_live
 
 # How many times an actor is looked at while it is watched.
 _LOOKS = 20

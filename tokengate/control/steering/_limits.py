@@ -11,11 +11,11 @@ import attrs
 from actors import Limits, Token
 from actors.processes._limits import UNITS
 from tokengate.control._exceptions import BadRequest
-from tokengate.control._outcomes import ended, outcome
 from tokengate.control._safe_text import value_in_words
 from tokengate.control._units import bytes_in, in_bytes, in_seconds, seconds_in
 from tokengate.control.inspection._processes import process_drain
 from tokengate.control.messages import NO_LIMIT, Limit, Outcome
+from tokengate.control.steering._outcomes import ended, outcome
 
 _MOST: Final = 2**62  # bytes; what the system takes
 

@@ -10,9 +10,9 @@ import trio
 
 from actors import Hold, Token, TokenState, interrupt, monitor
 from actors.processes.workers._worker import Worker
-from tokengate.control._outcomes import NOT_BEGUN, ended, outcome
 from tokengate.control.inspection._processes import process_drain
 from tokengate.control.messages import Outcome
+from tokengate.control.steering._outcomes import NOT_BEGUN, ended, outcome
 
 _logger = logging.getLogger("tokengate.control")
 

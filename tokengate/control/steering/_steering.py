@@ -26,13 +26,13 @@ from actors import (
     move,
 )
 from actors.places._ref import Told
-from tokengate.control._outcomes import NOT_BEGUN, Pending, ended, outcome
-from tokengate.control._pursuit import Pursuit, hold_in_queue
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._processes import process_drain
 from tokengate.control.inspection._selector import steps_of
 from tokengate.control.inspection._views import class_attribute
 from tokengate.control.messages import Mode, Outcome
+from tokengate.control.steering._outcomes import NOT_BEGUN, Pending, ended, outcome
+from tokengate.control.steering._reconciler import Pursuit, hold_in_queue
 
 
 def forbidden(token: Token[Any], verb: str, *, force: bool, guarded: bool) -> Outcome | None:

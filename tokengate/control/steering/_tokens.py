@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import trio
 
 from actors import AFFINITIES, OperationPlace, Place, Token, TokenGateError
-from tokengate.control import _limiting, _outcomes, _steering
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
-from tokengate.control._outcomes import Pending
-from tokengate.control._pursuit import Pursuit
 from tokengate.control._validation import seconds
 from tokengate.control.inspection import _queries
 from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import chunks
+from tokengate.control.steering import _limits, _outcomes, _steering
+from tokengate.control.steering._outcomes import Pending
+from tokengate.control.steering._reconciler import Pursuit
 
 if TYPE_CHECKING:
     from tokengate._gate import Gate
@@ -131,10 +131,10 @@ class TokenVerbs:
 
     async def limit(self, message: m.Limit) -> tuple[m.Outcome, ...]:
         """Answer `Limit`."""
-        changes = _limiting.changes_of(message)
+        changes = _limits.changes_of(message)
         tokens = await self._select(message)
         return await self._do(
-            message, tokens, "limit", lambda token: _limiting.limit(token, changes, force=message.force)
+            message, tokens, "limit", lambda token: _limits.limit(token, changes, force=message.force)
         )
 
     # Whom a message is for
