@@ -39,10 +39,10 @@ import pytest
 from click.testing import CliRunner
 
 from tokengate.cli import main
-from tokengate.control import _protocol, _server
 from tokengate.control.inspection._selector import FIELDS
 from tokengate.control.inspection._views import MAX_ROWS
 from tokengate.control.messages import OUTCOMES
+from tokengate.control.transport import _protocol, _server
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "control.md").read_text()

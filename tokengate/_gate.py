@@ -51,7 +51,7 @@ from tokengate.control._local import control_of
 
 if TYPE_CHECKING:
     from tokengate._operation import OperationSpec
-    from tokengate.control._server import ControlServer
+    from tokengate.control.transport._server import ControlServer
 
 _logger = logging.getLogger("tokengate")
 

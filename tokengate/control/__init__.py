@@ -19,9 +19,7 @@
 `gate.control` has the verbs; `tokengate.control.messages` is what they send.
 """
 
-from tokengate.control._client import ControlClient
 from tokengate.control._control import AsyncControl, Control
-from tokengate.control._discovery import FoundGate, find_gate, find_gates
 from tokengate.control._exceptions import (
     AmbiguousName,
     BadRequest,
@@ -36,6 +34,8 @@ from tokengate.control._exceptions import (
 from tokengate.control.inspection._actor_state import NotSent
 from tokengate.control.inspection._selector import Selector, parse
 from tokengate.control.messages import KEEP
+from tokengate.control.transport._client import ControlClient
+from tokengate.control.transport._discovery import FoundGate, find_gate, find_gates
 
 __all__ = [
     "KEEP",

@@ -19,7 +19,6 @@ from actors import ActorDead, ActorPlace, Drain, IoActor, IoDrain, Later, Reply,
 from tokengate.control import messages as m
 from tokengate.control._exceptions import ControlError
 from tokengate.control._safe_text import class_name
-from tokengate.control._server import ControlServer
 from tokengate.control._validation import checked, seconds
 from tokengate.control.inspection import _queries
 from tokengate.control.inspection._counters import Counts
@@ -32,6 +31,7 @@ from tokengate.control.steering._actors import ActorVerbs
 from tokengate.control.steering._supervisors import SupervisorVerbs
 from tokengate.control.steering._throttles import ThrottleVerbs
 from tokengate.control.steering._tokens import TokenVerbs
+from tokengate.control.transport._server import ControlServer
 
 if TYPE_CHECKING:
     from tokengate._gate import Gate

@@ -28,7 +28,6 @@ from tokengate.control._cells import (
     with_flags,
     yes_or_no,
 )
-from tokengate.control._discovery import FoundGate
 from tokengate.control.messages import (
     ActorOutcome,
     ActorRow,
@@ -52,6 +51,7 @@ from tokengate.control.messages import (
     TreeRow,
 )
 from tokengate.control.steering._limits import in_words
+from tokengate.control.transport._discovery import FoundGate
 
 # Wider than any line, in columns: nothing is cut.
 UNBOUNDED = 100_000

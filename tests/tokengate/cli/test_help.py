@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from fake_gate import FakeGate, row
 
 from tokengate.cli import _connection, main
-from tokengate.control._discovery import FoundGate
 from tokengate.control._exceptions import Unreachable
 from tokengate.control.messages import ActorRow, Actors, TokenPage, Tokens
+from tokengate.control.transport._discovery import FoundGate
 
 
 def commands(group: click.Group = main, *path: str) -> Iterator[tuple[str, click.Command]]:

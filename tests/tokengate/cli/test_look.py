@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from fake_gate import loaded, row, run
 
 from tokengate.cli import _connection, main
-from tokengate.control._discovery import FoundGate
 from tokengate.control._exceptions import (
     AmbiguousName,
     BadSelector,
@@ -38,6 +37,7 @@ from tokengate.control.messages import (
     TreeRow,
     WhichChildren,
 )
+from tokengate.control.transport._discovery import FoundGate
 
 PAGE = TokenPage((row(7), row(8, state="queued", running=None)), 2, 2, 0)
 NONE = TokenPage((), 0, 5, 0)

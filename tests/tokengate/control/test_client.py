@@ -20,11 +20,8 @@ import actors
 import supervisors
 import tokengate
 from actors import TokenGateError
-from tokengate.control import _client, _exceptions, _protocol
-from tokengate.control._client import ControlClient
+from tokengate.control import _exceptions
 from tokengate.control._exceptions import BadRequest, RemoteError, Unreachable
-from tokengate.control._protocol import PROTOCOL, ServerHello
-from tokengate.control._server import ControlServer
 from tokengate.control.messages import (
     VERBS,
     Actors,
@@ -47,6 +44,10 @@ from tokengate.control.messages import (
     Visit,
     Watch,
 )
+from tokengate.control.transport import _client, _protocol
+from tokengate.control.transport._client import ControlClient
+from tokengate.control.transport._protocol import PROTOCOL, ServerHello
+from tokengate.control.transport._server import ControlServer
 
 LIMIT = 10.0  # seconds; reached only when a test fails
 

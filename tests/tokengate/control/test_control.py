@@ -15,15 +15,15 @@ import trio.testing
 from actors import Token, UnknownActor
 from tokengate import Gate, token
 from tokengate.control import messages as m
-from tokengate.control._client import ControlClient
 from tokengate.control._control import AsyncControl, Control
-from tokengate.control._discovery import find_gate
 from tokengate.control._exceptions import BadRequest, BadSelector, NotSteerable
 from tokengate.control._handles import ActorHandle, Outcomes, TokenHandle, TokenList
 from tokengate.control._verbs import whom
 from tokengate.control.inspection._actor_state import public_attributes, received_after, replace_attributes
 from tokengate.control.messages import VERBS, ActorRow, Message, Outcome, Stream, StreamItem, TokenPage, TokenRow
 from tokengate.control.steering import _outcomes
+from tokengate.control.transport._client import ControlClient
+from tokengate.control.transport._discovery import find_gate
 
 
 def row(id: int) -> TokenRow:

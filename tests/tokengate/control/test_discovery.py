@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tokengate.control import _discovery
-from tokengate.control._discovery import FoundGate, find_gate, find_gates, listen, runtime_directory
 from tokengate.control._exceptions import AmbiguousName, ControlError, Unreachable
-from tokengate.control._protocol import PROTOCOL, ServerHello, encode_server_hello
+from tokengate.control.transport import _discovery
+from tokengate.control.transport._discovery import FoundGate, find_gate, find_gates, listen, runtime_directory
+from tokengate.control.transport._protocol import PROTOCOL, ServerHello, encode_server_hello
 
 
 @pytest.fixture

@@ -26,11 +26,11 @@ from actors.processes._limits import UNITS
 from tokengate import CpuActor, Gate, LimitExceeded, ProcessActor, TokenTerminated, checkpoint, token
 from tokengate.control import KEEP, BadRequest, NotSent
 from tokengate.control import messages as m
-from tokengate.control._client import ControlClient
-from tokengate.control._discovery import find_gate
 from tokengate.control.inspection._actor_state import looked_at, replace_attributes_and_send, sent_attributes
 from tokengate.control.messages import Limit, Outcome
 from tokengate.control.steering._reconciler import Kill, Pursuit
+from tokengate.control.transport._client import ControlClient
+from tokengate.control.transport._discovery import find_gate
 
 Until = Callable[[Callable[[], bool]], None]
 Rounds = Callable[[int], int]

@@ -10,9 +10,7 @@ import msgspec
 import pytest
 import trio
 
-from tokengate.control import _protocol
 from tokengate.control._exceptions import BadRequest, UnknownToken
-from tokengate.control._protocol import Request
 from tokengate.control.messages import (
     VERBS,
     Limit,
@@ -30,6 +28,8 @@ from tokengate.control.messages import (
     Visit,
     verb_of,
 )
+from tokengate.control.transport import _protocol
+from tokengate.control.transport._protocol import Request
 
 _ROW = TokenRow(1, "resize", "/gate/operations/resize", "cpu", "running", 0, {"a": "b"}, None, 1, 3, 1.5, 0.5)
 

@@ -16,10 +16,10 @@ import pytest
 import trio
 from fake_backend import FakeBackend
 
-from tokengate.control import _protocol, _server
 from tokengate.control._exceptions import BadSelector, UnknownToken
-from tokengate.control._server import ControlServer
 from tokengate.control.messages import Describe, Events, Info, Outcome, Pause, StreamItem, Watch
+from tokengate.control.transport import _protocol, _server
+from tokengate.control.transport._server import ControlServer
 
 pytestmark = pytest.mark.trio
 

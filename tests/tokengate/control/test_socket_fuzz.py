@@ -18,9 +18,9 @@ import trio
 from fake_backend import FakeBackend
 from memory import MIB, resident
 
-from tokengate.control._protocol import MAX_REQUEST
-from tokengate.control._server import ControlServer
 from tokengate.control.messages import VERBS, StreamItem
+from tokengate.control.transport._protocol import MAX_REQUEST
+from tokengate.control.transport._server import ControlServer
 
 TORTURE = os.environ.get("TOKENGATE_TORTURE") == "1"
 LINES = 50_000 if TORTURE else 5_000

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from tokengate.control import messages
 from tokengate.control._cells import duration, number, plain, size
-from tokengate.control._discovery import FoundGate
 from tokengate.control._tables import as_text, renderable
 from tokengate.control.messages import (
     VERBS,
@@ -37,6 +36,7 @@ from tokengate.control.messages import (
     TokenStack,
     TreeRow,
 )
+from tokengate.control.transport._discovery import FoundGate
 
 STATISTICS = ActorStatistics(60.0, 40, 2, 0.004, 1.5, 12.0, 0.9)
 ACTOR = ActorRow("/shop/mailer", "Mailer", "io", "running", 3, 10_000, (1, 2, 3, 4, 5), 3, 999, True, False)

@@ -28,7 +28,6 @@ from actors import (
 )
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control._exceptions import NotSteerable, UnknownToken
-from tokengate.control._protocol import own_version
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._processes import cpu_share, own_pid, pool_of, process_drain, process_of
@@ -37,6 +36,7 @@ from tokengate.control.inspection._views import arguments_of, chunks, row_of
 from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
 from tokengate.control.steering._limits import limits_of
 from tokengate.control.steering._outcomes import ended_lately, not_live
+from tokengate.control.transport._protocol import own_version
 
 # How many times an actor is looked at while it is watched.
 _LOOKS = 20

@@ -18,7 +18,7 @@ from typing import Literal, Self
 import attrs
 
 from tokengate.control._exceptions import AmbiguousName, ControlError, Unreachable
-from tokengate.control._protocol import MAX_REQUEST, ServerHello, decode_server_hello
+from tokengate.control.transport._protocol import MAX_REQUEST, ServerHello, decode_server_hello
 
 _MAX_PATH = 103  # bytes of a socket's path that every platform takes: Linux 107, macOS 103
 _MAX_NAME = 24  # characters of a gate's name in a file name; the hello has all of it

@@ -19,11 +19,11 @@ import supervisors
 from actors import TokenGateError
 from tokengate import _exceptions as _of_gates
 from tokengate.control import _exceptions as _of_control
-from tokengate.control import _protocol
 from tokengate.control._exceptions import BadRequest, RemoteError, Unreachable
-from tokengate.control._protocol import ErrorText, Reply, ServerHello
 from tokengate.control._validation import seconds
 from tokengate.control.messages import Message, Stream, StreamItem, verb_of
+from tokengate.control.transport import _protocol
+from tokengate.control.transport._protocol import ErrorText, Reply, ServerHello
 
 _WAITING = ("wait", "sample", "grace")  # fields with the seconds for which a question itself lets a gate wait
 _LONGEST = 86_400.0  # seconds; a socket takes no timeout without bound

@@ -23,12 +23,12 @@ import attrs
 import trio
 
 from actors import TokenGateError, is_cancellation
-from tokengate.control import _protocol
-from tokengate.control._discovery import listen
 from tokengate.control._exceptions import BadRequest, ControlError, Unreachable
-from tokengate.control._protocol import Cancel, ServerHello
 from tokengate.control.inspection._turns import Turns, next_turn
 from tokengate.control.messages import Message, Stream, StreamItem
+from tokengate.control.transport import _protocol
+from tokengate.control.transport._discovery import listen
+from tokengate.control.transport._protocol import Cancel, ServerHello
 
 _logger = logging.getLogger("tokengate.control")
 
