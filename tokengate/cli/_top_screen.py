@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tokengate.cli._top_state import HELP, TopState
-from tokengate.control._cells import duration, plain
-from tokengate.control._tables import token_table
+from tokengate.control.rendering._cells import duration, plain
+from tokengate.control.rendering._tables import token_table
 
 # Lines besides the rows: three above, the titles, an empty one, and one below.
 _OTHER_LINES = 6

@@ -38,7 +38,9 @@ class Shown(abc.ABC):
         """What the gate has said: a class of `tokengate.control.messages`, or a tuple of such."""
 
     def __repr__(self) -> str:
-        from tokengate.control._tables import as_text  # only here: a program that prints no table needs no rich
+        from tokengate.control.rendering._tables import (
+            as_text,  # only here: a program that prints no table needs no rich
+        )
 
         return as_text(self.answer)
 

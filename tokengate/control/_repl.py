@@ -305,7 +305,7 @@ def _show(answer: object) -> None:
     # Here, so that a script that prints no table does not wait for rich.
     from rich.console import Console
 
-    from tokengate.control._tables import as_text, renderable
+    from tokengate.control.rendering._tables import as_text, renderable
 
     if sys.stdout.isatty():
         Console(highlight=False).print(renderable(answer))

@@ -12,8 +12,6 @@ from fake_gate import row
 from rich.console import Console
 
 from tokengate.control import messages
-from tokengate.control._cells import duration, number, plain, size
-from tokengate.control._tables import as_text, renderable
 from tokengate.control.messages import (
     VERBS,
     ActorOutcome,
@@ -36,6 +34,8 @@ from tokengate.control.messages import (
     TokenStack,
     TreeRow,
 )
+from tokengate.control.rendering._cells import duration, number, plain, size
+from tokengate.control.rendering._tables import as_text, renderable
 from tokengate.control.transport._discovery import FoundGate
 
 STATISTICS = ActorStatistics(60.0, 40, 2, 0.004, 1.5, 12.0, 0.9)

@@ -12,22 +12,6 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from tokengate.control._cells import (
-    Column,
-    Tail,
-    duration,
-    ids_in_words,
-    number,
-    pairs_of,
-    plain,
-    share,
-    size,
-    style_of,
-    table_of,
-    tags_in_words,
-    with_flags,
-    yes_or_no,
-)
 from tokengate.control.messages import (
     ActorOutcome,
     ActorRow,
@@ -49,6 +33,22 @@ from tokengate.control.messages import (
     TokenRow,
     TokenStack,
     TreeRow,
+)
+from tokengate.control.rendering._cells import (
+    Column,
+    Tail,
+    duration,
+    ids_in_words,
+    number,
+    pairs_of,
+    plain,
+    share,
+    size,
+    style_of,
+    table_of,
+    tags_in_words,
+    with_flags,
+    yes_or_no,
 )
 from tokengate.control.steering._limits import in_words
 from tokengate.control.transport._discovery import FoundGate
