@@ -46,8 +46,8 @@ from tokengate._shutdown import Shutdown
 from tokengate._shutdown_report import Outcome, ShutdownReport
 from tokengate._uninterrupted_call import UninterruptedCall
 from tokengate.control._actor import ControlActor
-from tokengate.control._control import Control
 from tokengate.control._local import control_of
+from tokengate.control.api._control import Control
 
 if TYPE_CHECKING:
     from tokengate._operation import OperationSpec

@@ -19,7 +19,6 @@
 `gate.control` has the verbs; `tokengate.control.messages` is what they send.
 """
 
-from tokengate.control._control import AsyncControl, Control
 from tokengate.control._exceptions import (
     AmbiguousName,
     BadRequest,
@@ -31,6 +30,7 @@ from tokengate.control._exceptions import (
     UnknownToken,
     Unreachable,
 )
+from tokengate.control.api._control import AsyncControl, Control
 from tokengate.control.inspection._actor_state import NotSent
 from tokengate.control.inspection._selector import Selector, parse
 from tokengate.control.messages import KEEP

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors import ActorRef
 from tokengate.control._actor import ControlActor
-from tokengate.control._control import Control
+from tokengate.control.api._control import Control
 from tokengate.control.inspection._feeds import Feed
 from tokengate.control.messages import Stream
 

@@ -15,10 +15,10 @@ import trio.testing
 from actors import Token, UnknownActor
 from tokengate import Gate, token
 from tokengate.control import messages as m
-from tokengate.control._control import AsyncControl, Control
 from tokengate.control._exceptions import BadRequest, BadSelector, NotSteerable
-from tokengate.control._handles import ActorHandle, Outcomes, TokenHandle, TokenList
-from tokengate.control._verbs import whom
+from tokengate.control.api._control import AsyncControl, Control
+from tokengate.control.api._handles import ActorHandle, Outcomes, TokenHandle, TokenList
+from tokengate.control.api._verbs import whom
 from tokengate.control.inspection._actor_state import public_attributes, received_after, replace_attributes
 from tokengate.control.messages import VERBS, ActorRow, Message, Outcome, Stream, StreamItem, TokenPage, TokenRow
 from tokengate.control.steering import _outcomes

@@ -24,7 +24,7 @@ import attrs
 from actors import Token, UnknownActor
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, NotSteerable
-from tokengate.control._handles import ActorHandle, ActorList, Outcomes, TokenHandle, TokenList
+from tokengate.control.api._handles import ActorHandle, ActorList, Outcomes, TokenHandle, TokenList
 from tokengate.control.inspection._actor_state import (
     public_attributes,
     received,
@@ -53,7 +53,7 @@ from tokengate.control.messages import (
 )
 
 if TYPE_CHECKING:
-    from tokengate.control._control import AsyncControl, Control
+    from tokengate.control.api._control import AsyncControl, Control
 
 A = TypeVar("A")
 A_co = TypeVar("A_co", covariant=True)

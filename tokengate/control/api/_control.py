@@ -11,8 +11,8 @@ from typing import Any, Self, TypeVar
 import trio
 
 from tokengate.control import messages as m
-from tokengate.control._handles import Following, Source
-from tokengate.control._verbs import Question, Verbs
+from tokengate.control.api._handles import Following, Source
+from tokengate.control.api._verbs import Question, Verbs
 from tokengate.control.messages import Message, Stream, StreamItem
 
 A = TypeVar("A")

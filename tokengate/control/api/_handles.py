@@ -24,7 +24,7 @@ from tokengate.control.messages import (
 )
 
 if TYPE_CHECKING:
-    from tokengate.control._control import Control
+    from tokengate.control.api._control import Control
 
 
 class Shown(abc.ABC):
