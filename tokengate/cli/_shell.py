@@ -28,7 +28,7 @@ def shell(name: str | None, gate: str | None, code: str | None) -> None:
     echo 'tree()' | tokengate shell
     """  # noqa: D301  # click wants the backspace itself
     # Here, so that other commands don't wait for what only a console needs.
-    from tokengate.control._repl import Session, Shell
+    from tokengate.control.console._repl import Session, Shell
     from tokengate.control.transport._client import ControlClient
     from tokengate.control.transport._discovery import find_gate
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tokengate.control._completer import DELIMITERS, Live, completions, look
 from tokengate.control._exceptions import Unreachable
+from tokengate.control.console._completer import DELIMITERS, Live, completions, look
 from tokengate.control.messages import COLUMNS, ActorRow, Actors, Message, TokenPage, TokenRow, Tokens
 
 LIVE = Live(("8", "7"), ("fetch", "resize"), ("shop/counter", "shop/till"))

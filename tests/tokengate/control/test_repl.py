@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from tokengate.control._exceptions import UnknownToken, Unreachable
-from tokengate.control._repl import HELP, Session, Shell, history_path
+from tokengate.control.console._repl import HELP, Session, Shell, history_path
 from tokengate.control.messages import (
     VERBS,
     ActorRow,
