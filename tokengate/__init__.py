@@ -3,7 +3,7 @@
 #   what is decorated   _operation.py (`@token`)
 #   what is opened      _gate.py (`Gate`), _current.py (which gate a call belongs to), _switch_interval.py
 #   what is closed      _mark.py (that it is to), _uninterrupted_call.py (its thread), _shutdown.py (the stages),
-#                       _shutdown_report.py, _process_end.py (fork and exit)
+#                       _shutdown_report.py, _fork_and_exit.py (fork and exit)
 #   what speaks of it   _executor.py (`concurrent.futures`)
 #   what goes wrong     _exceptions.py
 #   what is steered     control/ (the control actor, and the ways to it)
@@ -77,14 +77,14 @@ from supervisors import (
     Supervisor,
     TooManyChildren,
 )
-from tokengate import _process_end  # noqa: F401  # it sees to open gates when the process forks or exits
 from tokengate._current import current_gate
 from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate, NeedsTrio
 from tokengate._executor import GateExecutor
-from tokengate._gate import Gate, GateStatistics
 from tokengate._operation import AsyncOperation, Operation, token
-from tokengate._shutdown_report import ShutdownReport
 from tokengate.control import BadRequest, BadSelector, Busy, Control, ControlError, NotSteerable, UnknownToken
+from tokengate.gate import _fork_and_exit  # noqa: F401  # it sees to open gates when the process forks or exits
+from tokengate.gate._gate import Gate, GateStatistics
+from tokengate.gate._shutdown_report import ShutdownReport
 
 __all__ = [
     "ActorDead",

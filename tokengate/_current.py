@@ -9,7 +9,7 @@ from actors import current_token
 from tokengate._exceptions import AmbiguousGate
 
 if TYPE_CHECKING:
-    from tokengate._gate import Gate
+    from tokengate.gate._gate import Gate
 
 open_gates: list[Gate] = []
 

@@ -16,7 +16,7 @@ from actors import Token, TokenFailed, TokenState, WouldBlock
 from tokengate._exceptions import BadOperation
 
 if TYPE_CHECKING:
-    from tokengate._gate import Gate
+    from tokengate.gate._gate import Gate
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -28,7 +28,7 @@ from actors import (
 from actors.processes.pickling import _carrier
 from tokengate._current import current_gate, open_gates
 from tokengate._exceptions import BadOperation, NeedsGate
-from tokengate._gate import Gate
+from tokengate.gate._gate import Gate
 
 P = ParamSpec("P")
 T = TypeVar("T")

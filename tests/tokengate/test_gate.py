@@ -633,8 +633,8 @@ def test_a_stage_that_hangs_does_not_stop_the_next_ones() -> None:
 
 def test_a_system_loop_that_hangs_does_not_keep_the_gate_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener that never returns holds the loop of the supervisors; closing goes on without it, and names it."""
-    monkeypatch.setattr("tokengate._gate._ANSWER_SECONDS", 0.05)
-    monkeypatch.setattr("tokengate._gate._THREADS_SECONDS", 0.05)
+    monkeypatch.setattr("tokengate.gate._gate._ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("tokengate.gate._gate._THREADS_SECONDS", 0.05)
     entered, release = threading.Event(), threading.Event()
 
     class Clerk(CpuActor):

@@ -34,7 +34,7 @@ from tokengate.control.steering._tokens import TokenVerbs
 from tokengate.control.transport._server import ControlServer
 
 if TYPE_CHECKING:
-    from tokengate._gate import Gate
+    from tokengate.gate._gate import Gate
 
 _logger = logging.getLogger("tokengate.control")
 

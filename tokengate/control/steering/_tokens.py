@@ -20,7 +20,7 @@ from tokengate.control.steering._outcomes import Pending
 from tokengate.control.steering._reconciler import Pursuit
 
 if TYPE_CHECKING:
-    from tokengate._gate import Gate
+    from tokengate.gate._gate import Gate
 
 # Tokens to do something to between two checkpoints: less than a millisecond, whatever it is.
 _AT_ONCE = 100

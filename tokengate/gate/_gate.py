@@ -38,16 +38,17 @@ from actors import (
     listed,
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor
-from tokengate import _current, _switch_interval
+from tokengate import _current
 from tokengate._exceptions import BadOperation, GateState, NeedsTrio
 from tokengate._executor import GateExecutor
-from tokengate._mark import Mark
-from tokengate._shutdown import Shutdown
-from tokengate._shutdown_report import Outcome, ShutdownReport
-from tokengate._uninterrupted_call import UninterruptedCall
 from tokengate.control._actor import ControlActor
 from tokengate.control._local import control_of
 from tokengate.control.api._control import Control
+from tokengate.gate import _switch_interval
+from tokengate.gate._mark import Mark
+from tokengate.gate._shutdown import Shutdown
+from tokengate.gate._shutdown_report import Outcome, ShutdownReport
+from tokengate.gate._uninterrupted_call import UninterruptedCall
 
 if TYPE_CHECKING:
     from tokengate._operation import OperationSpec

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from actors import SHUTDOWN, ActorPlace, ActorSystem, Reply
-from tokengate._shutdown_report import Outcome
+from tokengate.gate._shutdown_report import Outcome
 
 _logger = logging.getLogger("tokengate")
 

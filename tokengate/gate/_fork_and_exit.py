@@ -6,8 +6,9 @@ import atexit
 import os
 import threading
 
-from tokengate import _current, _switch_interval
+from tokengate import _current
 from tokengate._exceptions import GateState
+from tokengate.gate import _switch_interval
 
 
 def _disown() -> None:

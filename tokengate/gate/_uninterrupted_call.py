@@ -9,7 +9,7 @@ from collections.abc import Callable
 import trio
 
 from actors import DaemonThread
-from tokengate._mark import Mark
+from tokengate.gate._mark import Mark
 
 # Seconds after which a caller looks whether the thread could be started.
 _START_SECONDS = 0.5
