@@ -13,7 +13,8 @@ import attrs
 import interrupts as it
 from interrupts import Bench, Door
 
-from tokengate import Gate, Token, TokenState, _current
+from tokengate import Gate, Token, TokenState
+from tokengate.operations import _current
 
 
 @attrs.frozen

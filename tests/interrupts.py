@@ -29,18 +29,8 @@ import trio
 import actors
 import supervisors
 import tokengate
-from tokengate import (
-    CpuActor,
-    Gate,
-    IoActor,
-    ProcessActor,
-    Token,
-    TokenState,
-    _current,
-    checkpoint,
-    current_token,
-    token,
-)
+from tokengate import CpuActor, Gate, IoActor, ProcessActor, Token, TokenState, checkpoint, current_token, token
+from tokengate.operations import _current
 
 HOMES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (actors, supervisors, tokengate))
 TERMINAL = frozenset({TokenState.COMPLETED, TokenState.FAILED, TokenState.TERMINATED, TokenState.REJECTED})

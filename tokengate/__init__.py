@@ -77,14 +77,14 @@ from supervisors import (
     Supervisor,
     TooManyChildren,
 )
-from tokengate._current import current_gate
 from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate, NeedsTrio
-from tokengate._executor import GateExecutor
-from tokengate._operation import AsyncOperation, Operation, token
 from tokengate.control import BadRequest, BadSelector, Busy, Control, ControlError, NotSteerable, UnknownToken
 from tokengate.gate import _fork_and_exit  # noqa: F401  # it sees to open gates when the process forks or exits
 from tokengate.gate._gate import Gate, GateStatistics
 from tokengate.gate._shutdown_report import ShutdownReport
+from tokengate.operations._current import current_gate
+from tokengate.operations._executor import GateExecutor
+from tokengate.operations._operation import AsyncOperation, Operation, token
 
 __all__ = [
     "ActorDead",

@@ -26,7 +26,7 @@ _STEPS = frozenset(
 )
 
 # Further modules that user code may run above, but that are nothing to stop in.
-_PASSAGES = _STEPS | {"tokengate._operation"}
+_PASSAGES = _STEPS | {"tokengate.operations._operation"}
 
 # Modules whose code, or that of their submodules, may hold a lock while it runs, or calls others; and the runtime.
 _BARRIERS: Final = frozenset(

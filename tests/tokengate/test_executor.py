@@ -27,7 +27,7 @@ from tokengate import (
     current_token,
     token,
 )
-from tokengate._executor import TokenFuture
+from tokengate.operations._executor import TokenFuture
 
 WAIT = 10.0  # seconds; only reached when something is broken
 

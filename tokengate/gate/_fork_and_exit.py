@@ -6,9 +6,9 @@ import atexit
 import os
 import threading
 
-from tokengate import _current
 from tokengate._exceptions import GateState
 from tokengate.gate import _switch_interval
+from tokengate.operations import _current
 
 
 def _disown() -> None:

@@ -38,9 +38,7 @@ from actors import (
     listed,
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor
-from tokengate import _current
 from tokengate._exceptions import BadOperation, GateState, NeedsTrio
-from tokengate._executor import GateExecutor
 from tokengate.control._actor import ControlActor
 from tokengate.control._local import control_of
 from tokengate.control.api._control import Control
@@ -49,10 +47,12 @@ from tokengate.gate._mark import Mark
 from tokengate.gate._shutdown import Shutdown
 from tokengate.gate._shutdown_report import Outcome, ShutdownReport
 from tokengate.gate._uninterrupted_call import UninterruptedCall
+from tokengate.operations import _current
+from tokengate.operations._executor import GateExecutor
 
 if TYPE_CHECKING:
-    from tokengate._operation import OperationSpec
     from tokengate.control.transport._server import ControlServer
+    from tokengate.operations._operation import OperationSpec
 
 _logger = logging.getLogger("tokengate")
 

@@ -26,9 +26,9 @@ from actors import (
     TokenFailed,
 )
 from actors.processes.pickling import _carrier
-from tokengate._current import current_gate, open_gates
 from tokengate._exceptions import BadOperation, NeedsGate
 from tokengate.gate._gate import Gate
+from tokengate.operations._current import current_gate, open_gates
 
 P = ParamSpec("P")
 T = TypeVar("T")
