@@ -7,10 +7,10 @@ from typing import Any
 import click
 import msgspec
 
-from tokengate.cli._complete import complete_actor
+from tokengate.cli._completers import complete_actor
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
-from tokengate.cli._numbers import SECONDS
+from tokengate.cli._parameters import SECONDS
 from tokengate.control.messages import (
     DeleteChild,
     Drain,

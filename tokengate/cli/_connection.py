@@ -131,7 +131,7 @@ def connected(command: Callable[Concatenate[Connection, P], None]) -> Callable[.
 def gate_option(command: Callable[P, None]) -> Callable[P, None]:
     """Give a command `-g`, which it finds in `gate`."""
     # Here, since completion connects, too.
-    from tokengate.cli._complete import complete_gate
+    from tokengate.cli._completers import complete_gate
 
     return click.option(
         "-g",

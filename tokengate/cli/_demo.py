@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tokengate import Gate, GateStatistics
 from tokengate.cli._errors import UsageProblem
-from tokengate.cli._stopping import Stopping, stop_on_signals
+from tokengate.cli._signals import Stopping, stop_on_signals
 from tokengate.demo import (
     Outcome,
     Serial,

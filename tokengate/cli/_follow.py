@@ -11,9 +11,9 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from tokengate.cli._complete import complete_actor
+from tokengate.cli._completers import complete_actor
 from tokengate.cli._connection import Connection, connected
-from tokengate.cli._numbers import SECONDS
+from tokengate.cli._parameters import SECONDS
 from tokengate.control.messages import Events, Message, Stream, Trace, Watch
 
 _LONGEST = 86_400.0  # seconds; no platform sleeps for as long as a float can say

@@ -10,9 +10,9 @@ import click
 
 from tokengate import Gate, GateState, ShutdownReport, StartFailed
 from tokengate.cli._errors import UsageProblem
-from tokengate.cli._numbers import SECONDS
-from tokengate.cli._stopping import Stopping, stop_on_signals
-from tokengate.cli._target import command_line, load_target
+from tokengate.cli._parameters import SECONDS
+from tokengate.cli._run_target import command_line, load_target
+from tokengate.cli._signals import Stopping, stop_on_signals
 
 
 @click.command()

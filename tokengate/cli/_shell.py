@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from tokengate.cli._complete import complete_gate
+from tokengate.cli._completers import complete_gate
 from tokengate.cli._connection import gate_option
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._failures import one_line_errors

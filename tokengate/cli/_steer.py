@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import click
 
 from actors import AFFINITIES
-from tokengate.cli._complete import complete_destination
+from tokengate.cli._completers import complete_destination
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._failures import Failure
-from tokengate.cli._numbers import SECONDS, LimitValue, Number
-from tokengate.cli._targets import SELECTOR_HELP, TARGET_HELP, Which, on_tokens
+from tokengate.cli._parameters import SECONDS, LimitValue, Number
+from tokengate.cli._token_targets import SELECTOR_HELP, TARGET_HELP, Which, on_tokens
 from tokengate.control.messages import (
     PATIENT_WAIT,
     Lift,

@@ -17,7 +17,7 @@ from actors import TokenGateError
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._keys import Keys
-from tokengate.cli._numbers import Number
+from tokengate.cli._parameters import Number
 from tokengate.cli._top_asker import Answer, Asker
 from tokengate.cli._top_screen import screen
 from tokengate.cli._top_state import HELP, TopState

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import click
 
-from tokengate.cli._complete import complete_token
+from tokengate.cli._completers import complete_token
 from tokengate.cli._errors import UsageProblem
 
 SELECTORS = """\b
