@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from tokengate.cli import _actors, _follow, _look, _steer
-from tokengate.cli._completion import completion
-from tokengate.cli._demo import demo
 from tokengate.cli._output import failures_told, replace_what_cannot_be_encoded
-from tokengate.cli._run import run
-from tokengate.cli._shell import shell
 from tokengate.cli._top import top
+from tokengate.cli.commands import _actors, _follow, _inspect, _steer
+from tokengate.cli.commands._completion import completion
+from tokengate.cli.commands._demo import demo
+from tokengate.cli.commands._run import run
+from tokengate.cli.commands._shell import shell
 
 
 class _Sections(click.Group):
@@ -66,8 +66,8 @@ def _in_one_line(record: logging.LogRecord) -> bool:
 
 
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Services": (demo, run, _look.ls),
-    "Look": (_look.ps, top, _look.tree, _look.describe, _look.stack, _look.info),
+    "Services": (demo, run, _inspect.ls),
+    "Look": (_inspect.ps, top, _inspect.tree, _inspect.describe, _inspect.stack, _inspect.info),
     "Steer tokens": (
         _steer.pause,
         _steer.resume,
@@ -80,8 +80,8 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
         _steer.throttle,
     ),
     "Actors": (
-        _look.actors,
-        _look.stats,
+        _inspect.actors,
+        _inspect.stats,
         _actors.suspend,
         _actors.unsuspend,
         _actors.drain,
@@ -89,7 +89,7 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
         _actors.stop,
         _actors.state,
         _actors.set_state,
-        _look.children,
+        _inspect.children,
         _actors.child,
     ),
     "Follow": (_follow.events, _follow.trace, _follow.watch),

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tokengate import ChildSpec, CpuActor, Gate
-from tokengate.cli._shell import shell
+from tokengate.cli.commands._shell import shell
 
 
 class Counter(CpuActor):

@@ -10,9 +10,9 @@ from tokengate.cli import _connection
 from tokengate.cli._completers import complete_actor, complete_token
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._failures import Failure, one_line_errors
-from tokengate.cli._follow import every_option, watch_answer
 from tokengate.cli._parameters import SECONDS
 from tokengate.cli._token_targets import SELECTORS, joined, token_id
+from tokengate.cli.commands._follow import every_option, watch_answer
 from tokengate.control.messages import (
     COLUMNS,
     Actors,
