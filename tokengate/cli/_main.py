@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from tokengate.cli._output import failures_told, replace_what_cannot_be_encoded
-from tokengate.cli._top import top
 from tokengate.cli.commands import _actors, _follow, _inspect, _steer
 from tokengate.cli.commands._completion import completion
 from tokengate.cli.commands._demo import demo
 from tokengate.cli.commands._run import run
 from tokengate.cli.commands._shell import shell
+from tokengate.cli.top._top import top
 
 
 class _Sections(click.Group):

@@ -19,11 +19,11 @@ from rich.live import Live
 
 from tokengate.cli import _connection
 from tokengate.cli._connection import Connection
-from tokengate.cli._keys import HasFileno, Keys, keys_in
-from tokengate.cli._top import _run, _take
-from tokengate.cli._top_asker import Answer
-from tokengate.cli._top_screen import screen
-from tokengate.cli._top_state import SORTS, TopState
+from tokengate.cli.top._asker import Answer
+from tokengate.cli.top._keys import HasFileno, Keys, keys_in
+from tokengate.cli.top._screen import screen
+from tokengate.cli.top._state import SORTS, TopState
+from tokengate.cli.top._top import _run, _take
 from tokengate.control._exceptions import BadSelector, NotSteerable, Unreachable
 from tokengate.control.messages import (
     ActorOutcome,

@@ -16,11 +16,11 @@ from rich.live import Live
 from actors import TokenGateError
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
-from tokengate.cli._keys import Keys
 from tokengate.cli._parameters import Number
-from tokengate.cli._top_asker import Answer, Asker
-from tokengate.cli._top_screen import screen
-from tokengate.cli._top_state import HELP, TopState
+from tokengate.cli.top._asker import Answer, Asker
+from tokengate.cli.top._keys import Keys
+from tokengate.cli.top._screen import screen
+from tokengate.cli.top._state import HELP, TopState
 from tokengate.control._exceptions import Unreachable
 from tokengate.control.messages import Info
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tokengate.cli._top_state import HELP, TopState
+from tokengate.cli.top._state import HELP, TopState
 from tokengate.control.rendering._cells import duration, plain
 from tokengate.control.rendering._tables import token_table
 
