@@ -1,34 +1,20 @@
 # The ground floor: tokens, mailboxes, and the actors that handle them. It knows nothing of supervision or of the
-# gate above.
+# gate above. Its rooms, each of which imports only those below it:
 #
-#   what is sent       _token.py (the message), _lifecycle.py (its states), _reply.py (waiting for an outcome),
-#                      _future.py (an outcome that is set by hand, or made of others)
-#   where it waits     _mailbox.py (user lane, control lane), _lanes.py (stable priority), _signals.py (messages of
-#                      the control lane)
-#   who it is sent to  _ref.py, _proxy.py (an actor as an object), _place.py (an address), _actor_place.py (an actor's,
-#                      over all its instances), _operation_place.py (a function's)
-#   who handles it     _actor.py (what all share), _cpu_actor.py, _io_actor.py, _task_actor.py (a function),
-#                      _foreign.py (a class that was written for pykka)
-#   what it is told    _timers.py (of time), _monitor.py (of deaths), _notice.py (how such a message gets there),
-#                      _alarm.py (what is due wakes a loop)
-#   what operators do  _controls.py (what they may), _hold.py (pause, step), _interrupt.py (code that runs), _frames.py
-#                      (whose code that is), _checkpoint.py, _throttles.py, _moves.py (send a queued token elsewhere)
-#   how it is run      _step.py (one step), _cpu_drain.py on the threads of _dispatcher.py or on one of
-#                      _pinned_dispatcher.py, _io_drain.py on the loop of _trio_host.py, _run_queue.py (who wakes
-#                      whom), _daemon_thread.py (a thread that starts once), _blocking.py (one that waits), _stalls.py
-#                      (one that blocks unseen), _waits_for.py (who waits for whom)
-#   in processes       _process_drain.py (what all there share), _operation_drain.py, _process_actor.py and
-#                      _process_actor_drain.py (actors), _process_host.py (the thread that hears them), _listening.py
-#                      (to many at once), _worker_pool.py (who has which), _worker.py (one of them), _fork_server.py
-#                      (what makes them), _process_state.py and _remote_stack.py (how one is, and where), _carry.py (how
-#                      calls get there), _limits.py and _limit_watch.py (what a token may use), _child (the code that
-#                      runs there), _in_child.py (a gate of its own there)
-#   what those ask     _requests.py, _request.py (one of these until it is answered), _known.py (what they may ask for),
-#                      _remote_log.py (their log records), _remote_timers.py (their timers), _deadlines.py (what is done
-#                      later)
-#   what holds it all  _system.py, _open_systems.py (fork and exit of the process); _log_context.py (log records),
-#                      _watchdog.py (of the io loop), _recovery.py (of interrupted senders), _observer.py (who is
-#                      told), _events.py, _exit_reason.py, _exceptions.py
+#   system/       the root object: it owns the threads, loops, ids and tables
+#   kinds/        the actor classes, and the place of an operation
+#   drains/       they take tokens out of mailboxes, on threads and loops
+#   processes/    the same in child processes
+#   places/       the addresses that tokens are sent to: actors, refs, watches, timers
+#   mailboxes/    where tokens wait: lanes, throttles
+#   steps/        one step of user code: entered, found on a stack, paused, interrupted
+#   tokens/       the token: states, result, hold
+#   concurrency/  threads, loops, outcomes; no token is known there
+#   _child/       the code that runs in child processes, loaded there by its path
+#
+#   _exit_reason.py  why an instance ended
+#   _exceptions.py   the errors
+#   _in_child.py     a gate that user code opens in a child process
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
 from actors import _in_child

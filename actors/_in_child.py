@@ -42,7 +42,7 @@ def unite(
     """
     assert child is not None
     child.ProcessActor.__bases__ = (process_actor,)
-    here = sys.modules[f"{CHILD}._here"].here
+    here = sys.modules[f"{CHILD}._current_worker"].here
     here.own_checkpoint, here.own_token = checkpoint, current_token
     for name in ("ProcessActor", "checkpoint", "current_token"):
         names[name] = getattr(child, name)

@@ -31,13 +31,15 @@ def test_imports_go_down_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_first_comment_of_a_package_names_its_files(package: Path) -> None:
-    """A package's `__init__.py` opens with a comment on its layout, which names every module in it, and no other."""
+    """A package's `__init__.py` opens with a comment on its layout, which names every file and room in it, no other."""
     text = (package / "__init__.py").read_text()
     comment = text[: text.index('"""')]
     modules = {path.name for path in package.glob("_*.py")} - {"__init__.py", "__main__.py"}
+    rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
 
     assert text.startswith("#")
     assert modules == set(re.findall(r"_\w+\.py", comment))
+    assert rooms == set(re.findall(r"(?<!`)\b\w+/(?= )", comment))
 
 
 @pytest.mark.parametrize("top", ["actors", "supervisors", "tokengate"])

@@ -28,5 +28,5 @@ def test_the_files_that_the_readme_names_are_there() -> None:
         assert (root / name).exists()
     for floor in ("tokengate", "supervisors", "actors"):
         row = next(line for line in README.splitlines() if line.startswith(f"| `{floor}` |"))
-        for file in re.findall(r"`(_\w+\.py)`", row):
+        for file in re.findall(r"`([\w/]+\.py|\w+/)`", row):
             assert (root / floor / file).exists()

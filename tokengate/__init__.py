@@ -1,14 +1,12 @@
-# The top floor: the gate, and what its users type. It stands on `supervisors` and `actors`.
+# The top floor: the gate, and what its users type. It stands on `supervisors` and `actors`. Its rooms:
 #
-#   what is decorated   _operation.py (`@token`)
-#   what is opened      _gate.py (`Gate`), _current.py (which gate a call belongs to), _switch_interval.py
-#   what is closed      _mark.py (that it is to), _uninterrupted_call.py (its thread), _shutdown.py (the stages),
-#                       _shutdown_report.py, _fork_and_exit.py (fork and exit)
-#   what speaks of it   _executor.py (`concurrent.futures`)
-#   what goes wrong     _exceptions.py
-#   what is steered     control/ (the control actor, and the ways to it)
-#   what is typed       cli/ (the `tokengate` command)
-#   what is shown       demo/ (the first example: an indexer as a service hierarchy)
+#   cli/         the `tokengate` command
+#   demo/        the first example: an indexer as a service hierarchy
+#   gate/        `Gate`: open, close, spawn
+#   control/     the control actor, and the ways to it
+#   operations/  `@token`, the current gate, the executor
+#
+#   _exceptions.py  the errors
 """TokenGate: an actor runtime in which every call is a token that can be seen and steered while it runs."""
 
 from actors import (

@@ -1,0 +1,6 @@
+# Drains: they take tokens out of mailboxes and run them.
+#
+#   _cpu_drain.py  on the threads of a dispatcher
+#   _io_drain.py   in tasks of a trio loop
+#   _watchdog.py   names code that blocks the io loop
+"""What takes tokens out of mailboxes, on threads and on loops."""

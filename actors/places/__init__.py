@@ -1,0 +1,12 @@
+# Places: the addresses that tokens are sent to, and the actors that work there.
+#
+#   _place.py        an address: path, mailbox and drain
+#   _actor_place.py  an actor's, over all its instances: how one is started, stopped, replaced
+#   _actor.py        what all actors share
+#   _ref.py          references to actors
+#   _proxy.py        an actor as an object
+#   _notice.py       messages of the runtime to one instance
+#   _watch.py        is told when an actor ends
+#   _timers.py       messages that are sent later
+#   _moves.py        sends a queued token to another place
+"""Places of actors and operations, refs, watches and timers."""

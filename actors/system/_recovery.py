@@ -49,7 +49,7 @@ _TOKENS_AT_ONCE: Final = 1_000
 _SHARE: Final = 0.01
 
 # Start of the names of modules that make and send tokens.
-_SENDERS: Final = ("actors.", "tokengate._")
+_SENDERS: Final = ("actors.", "tokengate.gate.", "tokengate.operations.")
 
 # The function in which a thread waits for an outcome: it has the token in a local variable, and does nothing with it.
 _WAITING: Final = Reply._wait_in_thread.__code__

@@ -1,0 +1,9 @@
+# Tokens: the message that carries a call, and what belongs to one call.
+#
+#   _token.py        the token
+#   _lifecycle.py    its states, and which may follow which
+#   _hold.py         whether its code may take another step: pause, step, end
+#   _waits_for.py    which token waits for which, and the search for a cycle
+#   _controls.py     what can be done to the tokens of a place
+#   _log_context.py  token and actor in each log record
+"""Tokens: their states, results, and holds."""

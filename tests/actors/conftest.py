@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import pykka
 import pytest
-from doors import LIMIT, Door, opened_at_the_end, share
+from gated_code import LIMIT, Door, opened_at_the_end, share
 from interleave import Grain, Stage
 from shared_lists import SharedList
 

@@ -27,8 +27,8 @@ from actors import (
     Token,
     TokenState,
     TokenTerminated,
-    _lanes,
 )
+from actors.mailboxes import _lanes
 from actors.mailboxes._mailbox import Drainer
 
 ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 75)

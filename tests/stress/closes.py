@@ -30,7 +30,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 import trio
 from interrupts import HOMES, Place, eventually, in_thread
@@ -326,7 +326,7 @@ class Closes:
     def exit(self, number: int) -> None:
         """Have a program end after a storm of interrupts, with its gate open or struck while it closes."""
         self.progress = time.monotonic()
-        program = EXIT.format(seed=self.chance.randrange(2**32), tests=str(Path(__file__).parent.parent))
+        program = EXIT.format(seed=self.chance.randrange(2**32), tests=str(Path(__file__).parent.parent / "support"))
         began = time.monotonic()
         try:
             done = subprocess.run(

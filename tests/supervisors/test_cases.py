@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import trio
-from doors import Door, opened_at_the_end, share
+from gated_code import Door, opened_at_the_end, share
 from shared_lists import SharedList
 
 from actors import (

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 import trio
-from doors import LIMIT, opened_at_the_end, share
+from gated_code import LIMIT, opened_at_the_end, share
 from shared_lists import SharedList
 
 from actors import KILLED, NORMAL, ProcessActor, StartFailed, WorkerDied

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import in_children
+import child_functions
 import pytest
-from doors import LIMIT
+from gated_code import LIMIT
 
 from actors.processes import _process_host
 from actors.system import _recovery
@@ -54,8 +54,8 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "tokengate.actors")
 
 
-apply = token(affinity="process")(in_children.apply)
-note = token(affinity="process")(in_children.note)
+apply = token(affinity="process")(child_functions.apply)
+note = token(affinity="process")(child_functions.note)
 
 
 class Counter(ProcessActor):
@@ -210,7 +210,7 @@ def test_what_a_living_process_can_still_do_does_not_fail(
         monkeypatch.setattr(_process_host.Worker, "__init__", lambda *_: os.open(tmp_path / "none", 0))
         monkeypatch.setattr(host, "_count_failure", lambda why: (failures.append(None), count(why)))
         release = tmp_path / "release"
-        first = apply.submit(in_children.wait_for_file, str(release))
+        first = apply.submit(child_functions.wait_for_file, str(release))
         until(lambda: first.state is TokenState.RUNNING)
         second = apply.submit(os.getpid)
         until(lambda: len(failures) > 8)
@@ -241,7 +241,7 @@ def test_a_token_that_writes_garbage_to_what_is_the_runtimes_ends_and_harms_nobo
         for way in WAYS * rounds(2):
             then = chance.choice(("return", "wait", "raise", "much", "exit"))
             before = [apply.submit(abs, number) for number in range(chance.randrange(5))]
-            spoilt = apply.submit(in_children.spoil, chance.randrange(2**32), way, then)
+            spoilt = apply.submit(child_functions.spoil, chance.randrange(2**32), way, then)
             others = [apply.submit(abs, number) for number in range(chance.randrange(5))]
             error = spoilt.exception(LIMIT)
             said = f"{way}, then {then}: {error!r}"
@@ -260,7 +260,7 @@ def test_a_process_that_has_sent_garbage_is_replaced_and_its_token_says_so(
     """Nothing that comes after it can be believed."""
     monkeypatch.setattr(_process_host, "_PARTIAL_SECONDS", 0.05)
     pid = apply.submit(os.getpid).result(LIMIT)
-    error = apply.submit(in_children.spoil, 5, way, "return").exception(LIMIT)
+    error = apply.submit(child_functions.spoil, 5, way, "return").exception(LIMIT)
 
     assert isinstance(error, WorkerDied)
     assert f"process {pid} was killed since it had sent" in str(error)
@@ -284,7 +284,7 @@ def test_the_thread_of_the_processes_is_left_behind_in_code_that_does_not_end(
     """It is named then, and its processes are killed all the same."""
     monkeypatch.setattr(_process_host, "_STILL_SECONDS", 0.05)
     reached, go_on = threading.Event(), threading.Event()
-    sent = apply.submit(in_children.wait_for_file, str(tmp_path / "go on"))
+    sent = apply.submit(child_functions.wait_for_file, str(tmp_path / "go on"))
     sent.add_done_callback(lambda _: (reached.set(), go_on.wait(LIMIT)))
     (tmp_path / "go on").touch()
     assert reached.wait(LIMIT)

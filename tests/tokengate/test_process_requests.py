@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from doors import LIMIT
+from gated_code import LIMIT
 
 from tokengate import (
     ActorDead,

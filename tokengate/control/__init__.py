@@ -1,19 +1,19 @@
-# Control: see and steer every token and actor while they run.
+# Control: see and steer every token and actor while they run. Its rooms:
 #
-#   what is said       messages.py (the vocabulary), _exceptions.py, _selector.py (which tokens are meant)
-#   who answers        _actor.py (the control actor), _checks.py (of what it is asked), _token_verbs.py, _steering.py
-#                      and _limiting.py (what is done to tokens), _pursuit.py (for as long as it takes), _outcomes.py
-#                      (what came of it), _actor_verbs.py, _supervisor_verbs.py, _throttling.py (what is done to
-#                      actors, supervisors, throttles), _looking.py (what is seen), _views.py (a token, and what it
-#                      carries, as it is shown), _words.py (a value in words), _stacks.py (where its code is),
-#                      _processes.py (and its process), _turns.py (long work, bit by bit), _aside.py (looks that may
-#                      take long), _counting.py (statistics), _streams.py (what happens, as it happens)
-#   how it is reached  _access.py (within the process), _verbs.py (each verb: its message and what comes of the answer),
-#                      _control.py (the verbs as methods, blocking and awaited), _state.py (an actor's attributes),
-#                      _handles.py (tokens and actors as objects), _protocol.py (the wire), _server.py and _client.py
-#                      (its two ends), _discovery.py (which gates run here)
-#   how it looks       _tables.py, _cells.py (what stands in one), _amounts.py (sizes and times), _repl.py (the shell),
-#                      _completer.py (what Tab offers)
+#   console/     the shell
+#   api/         the verbs as methods
+#   rendering/   answers for people to read
+#   steering/    what is done
+#   transport/   the control socket
+#   inspection/  what is seen
+#   messages/    the vocabulary
+#
+#   _local.py       `gate.control`: the way within the process
+#   _actor.py       the control actor, which answers
+#   _validation.py  checks of messages
+#   _safe_text.py   a value in text, made without running user code
+#   _units.py       sizes and times
+#   _exceptions.py  the errors
 """The control actor, and the ways to it: Python, a socket, a command line, a REPL.
 
 `gate.control` has the verbs; `tokengate.control.messages` is what they send.

@@ -1,4 +1,4 @@
-"""The control actor: receives the vocabulary of `messages.py`, and answers while everything else is on fire.
+"""The control actor: receives the vocabulary of `messages`, and answers while everything else is on fire.
 
 It lives on the system loop, in the runtime's own tree. Each question is a task of its own beside the mailbox, so one
 that takes its time (a pause that waits, a long list) holds up no other, and long ones take turns (`_turns.py`). It runs

@@ -1,0 +1,10 @@
+# Gate: it opens and closes everything.
+#
+#   _gate.py                `Gate`: open, close, spawn, find
+#   _shutdown.py            the stages of its end
+#   _shutdown_report.py     what they came to
+#   _uninterrupted_call.py  a call that no signal handler interrupts: opening and closing
+#   _mark.py                a mark that threads and tasks wait for: the request to stop
+#   _switch_interval.py     how long a thread keeps the interpreter
+#   _fork_and_exit.py       open gates when the process forks or exits
+"""The gate, and how it opens and closes."""

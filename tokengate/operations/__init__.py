@@ -1,0 +1,6 @@
+# Operations: functions whose calls are tokens.
+#
+#   _operation.py  `@token`, its options, and calls
+#   _current.py    which gate a call belongs to
+#   _executor.py   a gate as an executor of `concurrent.futures`
+"""`@token`, the current gate, and the executor."""

@@ -1,8 +1,8 @@
 """How calls get into a child process, and what comes back: pickled once, with the runtime's own names exchanged.
 
 A child never imports this package. So the names of it that a user's code holds are carried as their twins, which
-`_child/_counterparts.py` has for the child: `checkpoint` is the child's, a ref sends its messages through the gate, and a
-class of process actors has the child's base class. On the way back they are exchanged again.
+`_child/_counterparts.py` has for the child: `checkpoint` is the child's, a ref sends its messages through the gate,
+and a class of process actors has the child's base class. On the way back they are exchanged again.
 """
 
 from __future__ import annotations

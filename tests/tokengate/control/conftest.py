@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from doors import LIMIT, Door, opened_at_the_end
-from turners import KINDS, Kind
+from gated_code import LIMIT, Door, opened_at_the_end
+from running_tokens import KINDS, Kind
 
 from tokengate import Gate
 

@@ -14,8 +14,8 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from doors import LIMIT, Door, opened_at_the_end
-from turners import Turner, cpu_operation
+from gated_code import LIMIT, Door, opened_at_the_end
+from running_tokens import Turner, cpu_operation
 
 from actors import ActorDead, Crash, TokenState, Visit
 from supervisors import ChildSpec

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from doors import LIMIT
+from gated_code import LIMIT
 
 from actors import Observer, Token, TokenState
 from tokengate import CpuActor, Gate, IoActor, token

@@ -1,0 +1,13 @@
+# Inspection: what is seen of a gate. Nothing here runs user code on the loop.
+#
+#   _queries.py      tokens, actors, the tree
+#   _selector.py     which tokens are meant: `operation=resize,age>5m`
+#   _views.py        rows, pages and arguments of tokens
+#   _stacks.py       where a token's code is
+#   _processes.py    figures of child processes
+#   _actor_state.py  attributes of an actor's instance
+#   _counters.py     statistics of single actors and operations
+#   _feeds.py        streams of events and tokens
+#   _turns.py        long queries in pieces, one at a time on the loop
+#   _off_loop.py     queries that may hang, in threads
+"""What operators see: queries, stacks, feeds, selectors."""

@@ -1,3 +1,4 @@
+# Messages: the vocabulary of control, which is all in this file.
 """The vocabulary of control: what the control actor is asked, and what it answers.
 
 Each question is a frozen class whose `answer` says what comes back. Whoever has the control actor's ref may `ask` it

@@ -1,0 +1,11 @@
+# Steering: what is done to tokens, actors, supervisors, throttles and limits.
+#
+#   _tokens.py       the verbs for tokens
+#   _steering.py     pause, step, end and move a token
+#   _reconciler.py   tries again until a token has stopped or ended
+#   _outcomes.py     what came of a verb, token by token
+#   _actors.py       the verbs for actors and operations
+#   _supervisors.py  the verbs for supervisors
+#   _throttles.py    the verbs for throttles
+#   _limits.py       limits of live process tokens
+"""What operators do, by the same nouns as the messages."""

@@ -1,0 +1,7 @@
+# Transport: the control socket.
+#
+#   _protocol.py   the wire: lines of JSON, parsed and checked
+#   _server.py     its server
+#   _client.py     its blocking client
+#   _discovery.py  which gates run here, and where their sockets are
+"""The control socket: protocol, server, client, discovery."""

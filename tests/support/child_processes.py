@@ -1,0 +1,299 @@
+"""The gate's end of a child process, for tests of the code that runs there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import cloudpickle
+from gated_code import LIMIT
+
+from actors._child import _main, _shared_page, _wire
+from actors._child._connection import Link
+from actors._child._payload import Parcel, open_parcel, unnamed_file
+from actors._child._shared_page import Page
+from actors._child._wire import LARGE, Frame
+from actors._child._worker_loop import Worker
+
+
+class GateEnd:
+    """Sends calls to a child, and reads what it says.
+
+    Attributes:
+        theirs: the child's descriptors, in the order of `_wire.DESCRIPTORS`; closed by `close_theirs`.
+        page: the shared one.
+        stack: the read end of the pipe for stacks.
+    """
+
+    def __init__(self) -> None:
+        self.stream, stream = socket.socketpair()
+        self.files, files = socket.socketpair()
+        self.stack, stack = os.pipe()
+        page = unnamed_file("tests")
+        os.ftruncate(page, _shared_page.SIZE)
+        self.page = Page(page)
+        self.theirs = [stream.detach(), files.detach(), page, stack]
+        self.stream.settimeout(LIMIT)
+        self.files.settimeout(LIMIT)
+        os.set_blocking(self.stack, False)
+        self.sent = 0  # number of the latest call
+        self._keys = 0
+        self._frames = _wire.Frames()
+        self._read: list[Frame] = []
+
+    # Sending
+
+    def send(self, kind: int, number: int, extra: int, item: Any) -> None:
+        """Send something pickled, in a file if it is large."""
+        parcel = Parcel()
+        cloudpickle.Pickler(parcel, protocol=5, buffer_callback=parcel.take_buffer).dump(item)
+        payload = parcel.inline()
+        if payload is not None:
+            self.stream.sendall(_wire.pack(kind, number, extra, payload))
+            return
+        descriptor, table = parcel.to_file()
+        socket.send_fds(self.files, [b"f"], [descriptor])
+        os.close(descriptor)
+        self.stream.sendall(_wire.pack(kind, number, extra, table, LARGE))
+
+    def set_up(self, level: int = 30) -> None:
+        """Say where the child is."""
+        setup = {
+            "path": ["somewhere", *sys.path],
+            "argv": ["program", "-x"],
+            "cwd": os.getcwd(),
+            "gate": "test",
+            "level": level,
+        }
+        self.send(_wire.SETUP, 0, 0, setup)
+
+    def function(self, function: Callable[..., Any], *, steps: bool = False) -> int:
+        """Send a function; return its key."""
+        self._keys += 1
+        self.send(_wire.FUNCTION, 0, self._keys, (function.__name__, function, steps, ()))
+        return self._keys
+
+    def call(self, key: int, *args: Any, values: Any = None, level: int | None = None) -> int:
+        """Call a function that was sent; return the number of the call."""
+        self.sent += 1
+        self.send(_wire.CALL, self.sent, key, (args, {}, values, level))
+        return self.sent
+
+    def act(self, what: int, *item: Any) -> int:
+        """Want something of the child's actor; return the number of the call."""
+        self.sent += 1
+        self.send(_wire.ACTOR, self.sent, what, item)
+        return self.sent
+
+    def reply(self, number: int, value: Any, *, error: bool = False) -> None:
+        """Answer a request."""
+        self.send(_wire.REPLY, number, int(error), value)
+
+    def end(self) -> None:
+        """Say that nothing comes any more."""
+        with contextlib.suppress(OSError):  # it is closed
+            self.stream.shutdown(socket.SHUT_WR)
+
+    # Reading
+
+    def read(self, count: int = 1) -> list[Frame]:
+        """Wait for so many frames, and return them."""
+        while len(self._read) < count:
+            data = self.stream.recv(1 << 18)
+            assert data, "the child has ended"
+            self._read.extend(self._frames.feed(data))
+        frames, self._read = self._read[:count], self._read[count:]
+        return frames
+
+    def read_all(self) -> list[Frame]:
+        """Return all frames up to the end of the stream."""
+        with contextlib.suppress(ConnectionError):
+            while data := self.stream.recv(1 << 18):
+                self._read.extend(self._frames.feed(data))
+        frames, self._read = self._read, []
+        return frames
+
+    def read_now(self) -> list[Frame]:
+        """Return the frames that have come."""
+        self.stream.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while data := self.stream.recv(1 << 18):
+                self._read.extend(self._frames.feed(data))
+        self.stream.settimeout(LIMIT)
+        frames, self._read = self._read, []
+        return frames
+
+    def outbox(self) -> list[Frame]:
+        """Return the frames that the child has made and not sent."""
+        return list(_wire.Frames().feed(bytes(self.page.outbox[: self.page.word[_shared_page.OUTBOX]])))
+
+    def load(self, frame: Frame) -> Any:
+        """Return what a frame carries."""
+        if not frame.flags & LARGE:
+            return pickle.loads(frame.payload)
+        _, descriptors, _, _ = socket.recv_fds(self.files, 1, 1)
+        stream, buffers = open_parcel(descriptors[0], frame.payload)
+        return pickle.loads(stream, buffers=buffers)
+
+    def results(self, frames: Iterable[Frame]) -> dict[int, Any]:
+        """Return what calls have returned, or the word for it, by their numbers."""
+        words = {_wire.CANCELLED: "cancelled", _wire.ERROR: "error"}
+        return {one.number: words.get(one.kind) or self.load(one) for one in frames if one.kind in _OUTCOMES}
+
+    def read_stack(self) -> str:
+        """Return what is in the pipe for stacks."""
+        with contextlib.suppress(BlockingIOError):
+            return os.read(self.stack, 65536).decode()
+        return ""
+
+    # Ends
+
+    def close_theirs(self) -> None:
+        """Close the child's descriptors, which it has now."""
+        for descriptor in self.theirs:
+            os.close(descriptor)
+        self.theirs = []
+
+    def close(self) -> None:
+        self.close_theirs()
+        self.stream.close()
+        self.files.close()
+        os.close(self.stack)
+        self.page.close()
+
+
+_OUTCOMES = (_wire.RESULT, _wire.ERROR, _wire.CANCELLED)
+
+
+class Child(GateEnd):
+    """A child whose loop runs in this process.
+
+    Attributes:
+        worker: its loop.
+        stops: called where it would stop itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        stream, files, page, stack = self.theirs
+        os.close(stack)
+        os.close(page)
+        self.link = Link(socket.socket(fileno=stream), socket.socket(fileno=files), self.page)
+        self.stops: list[Callable[[], object]] = []
+        self.worker = Worker(self.link, self._stop)
+        self.theirs = []
+
+    def _stop(self) -> None:
+        self.stops.pop(0)()
+
+    def run(self) -> list[Frame]:
+        """Let the loop handle what was sent, to its end; return what it has sent."""
+        self.end()
+        self.worker.run()
+        self.link.close()
+        return self.read_all()
+
+    def run_results(self) -> dict[int, Any]:
+        """Do as `run` does; return what came of the calls."""
+        return self.results(self.run())
+
+    def close(self) -> None:
+        self.link.close()
+        super().close()
+
+
+class Server:
+    """A fork server, and the children that it has made.
+
+    Args:
+        flags: of the interpreter.
+        folders: where cloudpickle is looked for.
+
+    Attributes:
+        ends: the gate's end of each child, by its pid.
+    """
+
+    def __init__(self, flags: Sequence[str] = (), folders: Sequence[str] = ()) -> None:
+        self.socket, theirs = socket.socketpair()
+        self.process = subprocess.Popen(
+            [sys.executable, *flags, "-P", _main.__file__, str(theirs.fileno()), *folders],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        theirs.close()
+        self.socket.settimeout(LIMIT)
+        self.ends: dict[int, Real] = {}
+        self._names = 0
+
+    def ask_to_spawn(self) -> Real:
+        """Ask for a child, and do not wait for it."""
+        end = Real()
+        self._names += 1
+        record = _wire.RECORD.pack(_wire.SPAWN, self._names, 0)
+        socket.send_fds(self.socket, [record], end.theirs)
+        return end
+
+    def spawn(self) -> Real:
+        """Have a child made."""
+        end = self.ask_to_spawn()
+        self.take(end)
+        return end
+
+    def take(self, end: Real) -> None:
+        """Wait until a child is there that was asked for."""
+        kind, name, end.pid = self.read()
+        assert (kind, name) == (_wire.SPAWNED, len(self.ends) + 1)
+        self.ends[end.pid] = end
+        end.close_theirs()
+
+    def read(self) -> tuple[int, int, int]:
+        """Wait for a record."""
+        data = b""
+        while len(data) < _wire.RECORD.size:
+            part = self.socket.recv(_wire.RECORD.size - len(data))
+            assert part, "the server has ended"
+            data += part
+        record: tuple[int, int, int] = _wire.RECORD.unpack(data)
+        return record
+
+    def reap(self, pid: int) -> None:
+        """Let go of a child whose end was told."""
+        self.socket.sendall(_wire.RECORD.pack(_wire.REAP, pid, 0))
+
+    def close(self) -> None:
+        self.socket.close()
+        self.process.wait(LIMIT)
+        for end in self.ends.values():
+            end.close()
+
+
+class Real(GateEnd):
+    """The gate's end of a process.
+
+    Attributes:
+        pid: of it.
+    """
+
+    pid = 0
+
+    def function(self, function: Callable[..., Any], *, steps: bool = False) -> int:
+        module = sys.modules[function.__module__]
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            return super().function(function, steps=steps)
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+
+    def result(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function there, and wait for what it returns."""
+        self.call(self.function(function), *args)
+        (frame,) = self.read()
+        assert frame.kind == _wire.RESULT, self.load(frame)
+        return self.load(frame)

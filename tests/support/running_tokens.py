@@ -1,0 +1,173 @@
+"""Tokens of every kind that run until a test lets them end: the contract of control is tested on all of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pykka
+import trio
+from gated_code import Door, share
+
+from actors import Token
+from tokengate import CpuActor, Gate, IoActor, ProcessActor, checkpoint, token
+
+# Tokens of every kind, which run until their door is open; each can be stopped at a checkpoint, a yield or an await.
+
+
+def turn(door: Door) -> str:
+    door.reached.set()
+    while not door.is_open:
+        door.rounds += 1
+        checkpoint()
+    return "through"
+
+
+def turn_in_steps(door: Door) -> Any:
+    door.reached.set()
+    while not door.is_open:
+        door.rounds += 1
+        yield
+    return "through"
+
+
+async def turn_and_await(door: Door) -> str:
+    door.reached.set()
+    while not door.is_open:
+        door.rounds += 1
+        await trio.lowlevel.checkpoint()
+    return "through"
+
+
+cpu_operation = token(turn)
+generator_operation = token(turn_in_steps)
+io_operation = token(turn_and_await)
+
+
+class Turner(CpuActor):
+    def turn(self, door: Door) -> str:
+        return turn(door)
+
+    def turn_in_steps(self, door: Door) -> Any:
+        return (yield from turn_in_steps(door))
+
+
+class PinnedTurner(Turner):
+    dispatcher = "pinned"
+
+
+class IoTurner(IoActor):
+    async def turn(self, door: Door) -> str:
+        return await turn_and_await(door)
+
+
+# These stand by themselves: a child that needed this module for `turn` would have to import all of it.
+
+
+@token(affinity="process")
+def process_operation(door: Door) -> str:
+    door.reached.set()
+    while not door.is_open:
+        door.rounds += 1
+        checkpoint()
+    return "through"
+
+
+@token(affinity="process")
+def process_generator(door: Door) -> Any:
+    door.reached.set()
+    while not door.is_open:
+        door.rounds += 1
+        yield
+    return "through"
+
+
+class ProcessTurner(ProcessActor):
+    def turn(self, door: Door) -> str:
+        door.reached.set()
+        while not door.is_open:
+            door.rounds += 1
+            checkpoint()
+        return "through"
+
+    def turn_in_steps(self, door: Door) -> Any:
+        door.reached.set()
+        while not door.is_open:
+            door.rounds += 1
+            yield
+        return "through"
+
+
+class ForeignTurner(pykka.ThreadingActor):
+    def turn(self, door: Door) -> str:
+        return turn(door)
+
+
+@attrs.frozen
+class Kind:
+    """A way to have a token run.
+
+    Attributes:
+        name: what the test is called by.
+        begin: sends a token that runs until its door is open, and returns it; for a gate and a door.
+        queues: whether it goes through a mailbox.
+        actor: whether an actor does it.
+        interruptible: whether its code may be interrupted.
+        process: whether it runs in a child process, which can be killed.
+    """
+
+    name: str
+    begin: Callable[[Gate, Door], Token[Any]]
+    queues: bool = True
+    actor: bool = False
+    interruptible: bool = True
+    process: bool = False
+
+
+def _of_actor(
+    cls: type[Any], method: str, prepare: Callable[[Door], Door] = lambda door: door
+) -> Callable[[Gate, Door], Token[Any]]:
+    def begin(gate: Gate, door: Door) -> Token[Any]:
+        name = cls.__name__.lower()
+        known = [row.path for row in gate.control.actors() if row.path == f"spawned/{name}"]
+        ref = gate.find(known[0]) if known else gate.spawn(cls, name=name)
+        sent: Token[Any] = getattr(ref.proxy(), method)(prepare(door))
+        return sent
+
+    return begin
+
+
+def _direct_call(gate: Gate, door: Door) -> Token[Any]:
+    """Call an operation on a thread of the test's own, and return the token that this is."""
+    before = set(gate.system.live)
+
+    def call() -> None:
+        with gate.entered():
+            try:
+                cpu_operation(door)
+            except BaseException:
+                pass  # that of its end, which the token has as well
+
+    threading.Thread(target=call, name="caller", daemon=True).start()
+    door.wait_reached()
+    [found] = [one for id, one in list(gate.system.live.items()) if id not in before and not one.serves_operators]
+    return found
+
+
+KINDS = [
+    Kind("cpu operation", lambda gate, door: cpu_operation.submit(door)),
+    Kind("generator operation", lambda gate, door: generator_operation.submit(door)),
+    Kind("io operation", lambda gate, door: io_operation.submit(door)),
+    Kind("cpu actor", _of_actor(Turner, "turn"), actor=True),
+    Kind("cpu actor, generator", _of_actor(Turner, "turn_in_steps"), actor=True),
+    Kind("pinned actor", _of_actor(PinnedTurner, "turn"), actor=True),
+    Kind("io actor", _of_actor(IoTurner, "turn"), actor=True),
+    Kind("foreign actor", _of_actor(ForeignTurner, "turn"), actor=True, interruptible=False),
+    Kind("process operation", lambda gate, door: process_operation.submit(share(door)), process=True),
+    Kind("process generator", lambda gate, door: process_generator.submit(share(door)), process=True),
+    Kind("process actor", _of_actor(ProcessTurner, "turn", share), actor=True, process=True),
+    Kind("process actor, generator", _of_actor(ProcessTurner, "turn_in_steps", share), actor=True, process=True),
+    Kind("direct call", _direct_call, queues=False),
+]
