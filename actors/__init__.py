@@ -44,8 +44,7 @@ from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors.concurrency._blocking import current_turn
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread, DispatcherStatistics
-from actors.concurrency._future import Future
-from actors.concurrency._reply import Later, Reply
+from actors.concurrency._future import Future, Later, Reply
 from actors.concurrency._trio_host import TrioHost
 from actors.drains._io_drain import IoDrain, is_cancellation
 from actors.drains._watchdog import LoopBlocked

@@ -1,7 +1,7 @@
 # Concurrency: threads, loops and outcomes. It knows no token and no actor.
 #
-#   _reply.py              an outcome that is not there yet, and the ways to wait for it
-#   _future.py             pykka's futures on it
+#   _future.py             outcomes that are not there yet: replies, and pykka's futures
+#   _waiters.py            what wakes a thread or a task that waits for one
 #   _run_queue.py          the queue that CPU threads take work from
 #   _dispatcher.py         a pool of CPU threads
 #   _pinned_dispatcher.py  a CPU thread for one place alone

@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from actors.concurrency._daemon_thread import DaemonThread
-from actors.concurrency._reply import Reply
+from actors.concurrency._future import Reply
 
 # A loop that is to end is stuck if so many looks at it find no progress. Looks are counted, and not their time, since a
 # garbage collection holds them up as well.

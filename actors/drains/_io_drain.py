@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from actors._exceptions import TokenInterrupt
-from actors.concurrency._reply import Later
+from actors.concurrency._future import Later
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
 from actors.places._actor_place import ActorPlace, Life

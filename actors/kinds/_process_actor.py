@@ -13,7 +13,7 @@ from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes.pickling import _carrier
 
 if TYPE_CHECKING:
-    from actors.concurrency._reply import Reply
+    from actors.concurrency._future import Reply
     from actors.places._actor_place import ActorPlace
     from actors.places._place import Drain
     from actors.tokens._token import Token

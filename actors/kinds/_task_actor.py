@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import trio
 
 from actors._exit_reason import NORMAL
-from actors.concurrency._reply import Reply
+from actors.concurrency._future import Reply
 from actors.drains._io_drain import is_cancellation
 from actors.kinds._io_actor import IoActor
 from actors.mailboxes._signals import Crash

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from actors.concurrency._reply import Reply
+from actors.concurrency._future import Reply
 
 if TYPE_CHECKING:
     from actors.places._actor import BaseActor

@@ -21,7 +21,7 @@ from pykka._introspection import get_attr_directly
 
 from actors._exceptions import ActorDead, StartFailed, TokenInterrupt
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason, safe_repr
-from actors.concurrency._reply import Reply
+from actors.concurrency._future import Reply
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Signal, Start, Stop, Visit
 from actors.places._actor import check_actor_class, controls_of

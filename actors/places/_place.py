@@ -11,7 +11,7 @@ import trio
 
 from actors._exceptions import ActorDead, MailboxFull, TokenRejected
 from actors.concurrency._blocking import blocking, nesting
-from actors.concurrency._reply import Reply
+from actors.concurrency._future import Reply
 from actors.mailboxes._mailbox import ACCEPTED, DEFAULT_CAPACITY, Drainer, Mailbox, Overflow, Put
 from actors.mailboxes._signals import Signal
 from actors.tokens._controls import Controls

@@ -13,7 +13,7 @@ import trio
 from pykka.messages import _ActorStop
 
 from actors._exceptions import DeadlockError, MailboxFull, WaitTimeout, WouldBlock
-from actors.concurrency._reply import Reply
+from actors.concurrency._future import Reply
 from actors.places._proxy import ActorProxy
 from actors.places._watch import Down, Watch
 from actors.tokens._lifecycle import TokenState

@@ -18,7 +18,7 @@ import trio
 from actors._child import _shared_page, _wire
 from actors._exceptions import ActorDead, NotPicklable, PlatformWarning, TokenInterrupt, WorkerError
 from actors.concurrency._blocking import begin_turn, end_turn
-from actors.concurrency._reply import Reply
+from actors.concurrency._future import Reply
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
 from actors.places._actor_place import Life, Status

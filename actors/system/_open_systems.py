@@ -7,7 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from actors.concurrency import _reply
+from actors.concurrency import _future
 
 if TYPE_CHECKING:
     from actors.system._system import ActorSystem
@@ -26,7 +26,7 @@ def _disown() -> None:
 
     Locks are replaced by new ones, since whoever held them at the fork is gone.
     """
-    _reply._rare = threading.Lock()
+    _future._rare = threading.Lock()
     while open_systems:
         open_systems.pop().disown()
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from actors._exceptions import TokenRejected
-from actors.concurrency._reply import Reply
+from actors.concurrency._future import Reply
 from actors.kinds._operation_place import Turn
 from actors.tokens._lifecycle import TokenState
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actors.concurrency._reply import Reply
+from actors.concurrency._future import Reply
 from actors.tokens._lifecycle import TokenState
 
 if TYPE_CHECKING:

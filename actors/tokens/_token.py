@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from actors._exceptions import TokenTerminated
-from actors.concurrency._reply import Reply
+from actors.concurrency._future import Reply
 from actors.tokens._lifecycle import TokenState, check_transition
 from actors.tokens._waits_for import waiting_for
 

@@ -20,7 +20,7 @@ from actors.tokens._token import Token, _current
 from actors.tokens._waits_for import waiting_for
 
 if TYPE_CHECKING:
-    from actors.concurrency._reply import Reply
+    from actors.concurrency._future import Reply
     from actors.processes._process_drain import ProcessDrain
     from actors.processes.requests._requests import Requests
     from actors.processes.workers._deadlines import Deadline
