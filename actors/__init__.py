@@ -12,6 +12,7 @@
 #   concurrency/  threads, loops, outcomes; no token is known there
 #   _child/       the code that runs in child processes, loaded there by its path
 #
+#   lowlevel.py      what the floors above need, and users do not
 #   _exit_reason.py  why an instance ended
 #   _exceptions.py   the errors
 #   _in_child.py     a gate that user code opens in a child process
@@ -59,8 +60,9 @@ from actors.mailboxes._signals import Crash, Signal, Visit
 from actors.mailboxes._throttles import Throttle
 from actors.places._actor import BaseActor
 from actors.places._actor_place import ActorPlace, Status
+from actors.places._drain import Drain
 from actors.places._moves import move
-from actors.places._place import AFFINITIES, Drain, Place
+from actors.places._place import AFFINITIES, Place
 from actors.places._proxy import ActorProxy
 from actors.places._ref import ActorRef
 from actors.places._timers import ReceiveTimeout, Timer

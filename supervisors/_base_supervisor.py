@@ -35,7 +35,7 @@ from actors import (
     TokenGateError,
     path_below,
 )
-from actors.places._notice import attach
+from actors.lowlevel import attach, system_of
 from supervisors._backoff import Backoff
 from supervisors._child import Child, ChildCounts, ChildInfo, Phase
 from supervisors._child_spec import ChildSpec
@@ -55,7 +55,7 @@ from supervisors._shutdown import shutdown_seconds, stop_place
 from supervisors._strategy import Strategy, affected, is_restarted
 
 if TYPE_CHECKING:
-    from actors.concurrency._trio_host import TrioHost
+    from actors.lowlevel import TrioHost
 
 _logger = logging.getLogger("tokengate.supervisors")
 
@@ -179,7 +179,7 @@ class BaseSupervisor(IoActor):
             finally:
                 self._jobs.scopes.discard(scope)
 
-        attach(self, self._jobs)
+        attach(self._place, self, self._jobs)
         self._jobs.scopes.add(scope)
         self._place.system.system_host.start_task(do, f"job of {self._place.path}")
         return answer
@@ -281,7 +281,7 @@ class BaseSupervisor(IoActor):
         path = path_below(own, spec.id)
         actor_class, args, kwargs = spec.actor
         try:
-            place = self._place.system.adopt(path, actor_class, args, kwargs, owner=self._exited)
+            place = system_of(self._place).adopt(path, actor_class, args, kwargs, owner=self._exited)
         except ValueError as error:
             raise StartFailed(f"actor '{path}' cannot be started: {error}") from error
         child = Child(spec, place, static, self._turn or trio.Lock(), Phase.STARTING)
@@ -529,7 +529,7 @@ class BaseSupervisor(IoActor):
     def _report(self, report: Report) -> None:
         level = logging.INFO if isinstance(report, ChildStarted | ChildEnded | ChildDeclined) else logging.WARNING
         _logger.log(level, "%r", report)
-        self._place.system.publish(report)
+        system_of(self._place).publish(report)
 
 
 def is_supervisor(spec: ChildSpec) -> bool:

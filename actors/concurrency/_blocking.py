@@ -5,11 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from actors.mailboxes._mailbox import Drainer
-    from actors.places._place import Place
+from typing import Protocol
 
 
 class Lender(Protocol):
@@ -22,12 +18,30 @@ class Lender(Protocol):
         """Take note that it goes on."""
 
 
+class TurnHolder(Protocol):
+    """What has a turn: a drainer."""
+
+    @property
+    def at_work(self) -> bool: ...
+
+
+class TurnOwner(Protocol):
+    """What gives turns to its drainers: a place."""
+
+    @property
+    def path(self) -> str: ...
+
+    def step_waits(self, why: object, /) -> None: ...
+
+    def step_resumes(self, why: object, /) -> None: ...
+
+
 class _Local(threading.local):
     def __init__(self) -> None:
         self.lender: Lender | None = None
         self.refusal = ""  # why nothing is to be waited for on this thread
         # (place, drainer that has its turn), the innermost last: a direct call is a turn within its caller's
-        self.turns: list[tuple[Place, Drainer]] = []
+        self.turns: list[tuple[TurnOwner, TurnHolder]] = []
 
 
 _local = _Local()
@@ -48,7 +62,7 @@ def refusal() -> str:
     return _local.refusal
 
 
-def begin_turn(place: Place, drainer: Drainer) -> int:
+def begin_turn(place: TurnOwner, drainer: TurnHolder) -> int:
     """Say that what runs on the current thread from now on is a turn of `place`; return what ends it."""
     turns = _local.turns
     while turns and not turns[-1][1].at_work:
@@ -62,12 +76,12 @@ def end_turn(depth: int) -> None:
     del _local.turns[depth:]
 
 
-def current_turn() -> Place | None:
+def current_turn() -> TurnOwner | None:
     """Return the place whose code the current thread runs: that of the innermost turn, or None."""
     return _local.turns[-1][0] if _local.turns else None
 
 
-def nesting(place: Place) -> tuple[int, int]:
+def nesting(place: TurnOwner) -> tuple[int, int]:
     """Return how many turns the current thread is in, one within the other, and how many of these are of `place`."""
     turns = _local.turns
     if not turns:

@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import join_threads
 from actors.concurrency._run_queue import RunQueue
-from actors.drains._cpu_drain import CpuDrain
 
 if TYPE_CHECKING:
     from actors.concurrency._dispatcher import Runnable
-    from actors.mailboxes._signals import Signal
-    from actors.places._place import Place
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -155,21 +152,3 @@ class PinnedDispatcher:
                     return False
                 self._thread = None
             return True
-
-
-class PinnedDrain(CpuDrain):
-    """Runs a place's tokens on its own thread, which goes when the place is given up."""
-
-    __slots__ = ("_pinned",)
-
-    def __init__(self, place: Place, throughput: int, throughput_deadline: float) -> None:
-        system = place.system
-        self._pinned = PinnedDispatcher(f"{system.name}-cpu-{place.path}", system.pinned)
-        super().__init__(place, self._pinned, throughput, throughput_deadline)
-
-    def handle_here(self, _signal: Signal, /) -> bool:
-        """Do nothing: only one thread will do."""
-        return False
-
-    def close(self) -> None:
-        self._pinned.close()

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Generator, Iterable
 from inspect import iscoroutine
 from types import CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from actors._exceptions import TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn
@@ -33,6 +33,8 @@ class CpuDrain:
     """Sends slots to a dispatcher: one for each drainer that the mailbox asks for."""
 
     __slots__ = ("dispatcher", "place", "slots", "throughput", "throughput_deadline")
+
+    listen_for: ClassVar[None] = None
 
     def __init__(
         self,

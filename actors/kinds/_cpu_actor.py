@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from actors.concurrency._pinned_dispatcher import PinnedDrain
 from actors.drains._cpu_drain import CpuDrain
+from actors.drains._pinned_drain import PinnedDrain
 from actors.places._actor import BaseActor
 
 if TYPE_CHECKING:
     from actors.places._actor_place import ActorPlace
-    from actors.places._place import Drain
+    from actors.places._drain import Drain
 
 
 class CpuActor(BaseActor):

@@ -9,7 +9,7 @@ from actors.places._actor import BaseActor
 
 if TYPE_CHECKING:
     from actors.places._actor_place import ActorPlace
-    from actors.places._place import Drain
+    from actors.places._drain import Drain
 
 
 class IoActor(BaseActor):

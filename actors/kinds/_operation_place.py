@@ -11,7 +11,8 @@ from actors.concurrency._blocking import begin_turn, end_turn, nesting
 from actors.drains._cpu_drain import CpuDrain
 from actors.drains._io_drain import IoDrain
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Drainer, Overflow
-from actors.places._place import Drain, Place
+from actors.places._drain import Drain
+from actors.places._place import Place
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._operation_drain import OperationDrain
 from actors.steps._checkpoint import checkpoint
@@ -22,7 +23,7 @@ from actors.tokens._token import Token, _current
 from actors.tokens._waits_for import begin_wait, end_wait
 
 if TYPE_CHECKING:
-    from actors.system._system import ActorSystem
+    from actors.places._ports import PlaceSystem
 
 # Direct calls within one another on one thread, at most: a further one is queued, and so gets another thread's stack.
 _MAX_DEPTH: Final = 100
@@ -50,7 +51,7 @@ class OperationPlace(Place):
 
     def __init__(
         self,
-        system: ActorSystem,
+        system: PlaceSystem,
         path: str,
         affinity: str,
         *,

@@ -15,7 +15,7 @@ from actors.processes.pickling import _carrier
 if TYPE_CHECKING:
     from actors.concurrency._future import Reply
     from actors.places._actor_place import ActorPlace
-    from actors.places._place import Drain
+    from actors.places._drain import Drain
     from actors.tokens._token import Token
 
 
@@ -43,7 +43,7 @@ class ProcessActor(BaseActor):
 
     @classmethod
     def _make_drain(cls, place: ActorPlace) -> Drain:
-        return ActorDrain(place, cls.limits, cls.context)
+        return ActorDrain(place, cls.limits, cls.context, nice=cls.nice, cpu_affinity=cls.cpu_affinity)
 
     @classmethod
     def _make_instance(cls, place: ActorPlace) -> BaseActor:

@@ -9,7 +9,7 @@ import pykka
 
 from actors.kinds._cpu_actor import CpuActor
 from actors.places._actor import BaseActor
-from actors.places._ref import ActorRef, ForeignRef, Told
+from actors.places._ref import ActorRef, ForeignRef, OneWay
 
 if TYPE_CHECKING:
     from actors.places._actor_place import ActorPlace
@@ -26,7 +26,7 @@ class _AsInPykka(CpuActor):
 
     @classmethod
     def _crashes(cls, token: Token[Any], error: BaseException) -> bool:
-        return type(token._call) is Told or not isinstance(error, Exception)
+        return type(token._call) is OneWay or not isinstance(error, Exception)
 
 
 def _kept(name: str) -> property:

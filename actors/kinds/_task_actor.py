@@ -52,7 +52,7 @@ class TaskActor(IoActor):
         self._ended: Reply[None] = Reply()
 
     async def on_start(self) -> None:  # type: ignore[override]
-        attach(self, self)
+        attach(self._place, self, self)
         self._place.system.io_host.start_task(self._run, self._place.path)
         try:
             await self._started

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from actors.concurrency._future import Reply
-
-if TYPE_CHECKING:
-    from actors.places._actor import BaseActor
 
 
 @attrs.frozen(eq=False)
@@ -66,4 +63,4 @@ class Crash(Signal):
     """
 
     error: BaseException
-    instance: BaseActor | None = None
+    instance: object | None = None

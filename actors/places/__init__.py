@@ -1,6 +1,8 @@
 # Places: the addresses that tokens are sent to, and the actors that work there.
 #
 #   _place.py        an address: path, mailbox and drain
+#   _drain.py        what runs its tokens, as the place sees it
+#   _ports.py        what places ask of their system
 #   _actor_place.py  an actor's, over all its instances: how one is started, stopped, replaced
 #   _actor.py        what all actors share
 #   _ref.py          references to actors

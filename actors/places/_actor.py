@@ -6,6 +6,7 @@ import abc
 import functools
 import threading
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import pykka
@@ -21,7 +22,7 @@ from actors.tokens._controls import Controls
 if TYPE_CHECKING:
     from actors.mailboxes._signals import Signal
     from actors.places._actor_place import ActorPlace
-    from actors.places._place import Drain
+    from actors.places._drain import Drain
     from actors.tokens._token import Token
 
 
@@ -78,6 +79,8 @@ class BaseActor(pykka.Actor):
     serves_operators: ClassVar[bool] = False
     """Whether it is the runtime's own: it accepts tokens while its system closes, and nobody waits for them."""
 
+    _default_system: ClassVar[Callable[[], Any]]  # set by the module of the system, which stands above actors
+
     _place: ActorPlace = cast("ActorPlace", _NoPlace())  # of a started one, its own attribute
 
     @classmethod
@@ -87,9 +90,7 @@ class BaseActor(pykka.Actor):
         Raises:
             StartFailed: `__init__` or `on_start` raised.
         """
-        from actors.system._system import default_system  # only here: a system knows its actors, not the other way
-
-        return default_system().start_actor(cls, args, kwargs)
+        return cast("ActorRef[Self]", BaseActor._default_system().start_actor(cls, args, kwargs))
 
     @classmethod
     @abc.abstractmethod
@@ -154,7 +155,7 @@ class BaseActor(pykka.Actor):
             ValueError: the seconds cannot work.
             RuntimeError: this instance does not run: in `__init__`, or after its end.
         """
-        timer = Timer(self, message, None)
+        timer = Timer(self._place, self, message, None)
         timer.start(self, check_seconds("send_after", self._place.path, seconds))
         return timer
 
@@ -165,7 +166,7 @@ class BaseActor(pykka.Actor):
         system was late for. Else it is as with `send_after`, and so are the errors; `seconds` must be above 0.
         """
         period = check_seconds("send_every", self._place.path, seconds, zero=False)
-        timer = Timer(self, message, period)
+        timer = Timer(self._place, self, message, period)
         timer.start(self, period)
         return timer
 
@@ -184,7 +185,7 @@ class BaseActor(pykka.Actor):
         place = self._place
         timer = None
         if seconds is not None:
-            timer = ReceiveTimer(self, check_seconds("receive_timeout", place.path, seconds, zero=False))
+            timer = ReceiveTimer(place, self, check_seconds("receive_timeout", place.path, seconds, zero=False))
         if place.receive_timer is not None:
             place.receive_timer.cancel()
         if timer is not None:
@@ -203,8 +204,8 @@ class BaseActor(pykka.Actor):
         """
         if not isinstance(ref, ActorRef):
             raise TypeError(f"actor '{self._place.path}' can watch an actor's ref; {ref!r} is none of this runtime")
-        watch = ActorWatch(ref._place, self)
-        attach(self, watch)
+        watch = ActorWatch(ref._place, self._place, self)
+        attach(self._place, self, watch)
         watch.begin()
         return watch
 

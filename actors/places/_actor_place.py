@@ -25,17 +25,18 @@ from actors.concurrency._future import Reply
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Signal, Start, Stop, Visit
 from actors.places._actor import check_actor_class, controls_of
+from actors.places._drain import Drain
 from actors.places._notice import Attached, Notice, cancel_all
-from actors.places._place import Drain, Place
-from actors.places._ref import ActorRef, Told
+from actors.places._place import Place
+from actors.places._ref import ActorRef, OneWay
 from actors.places._watch import Watch, Watches, tell_all
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors.places._actor import BaseActor
+    from actors.places._ports import PlaceSystem
     from actors.places._timers import ReceiveTimer
-    from actors.system._system import ActorSystem
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -96,7 +97,7 @@ class ActorPlace(Place):
 
     def __init__(
         self,
-        system: ActorSystem,
+        system: PlaceSystem,
         path: str,
         actor_class: type[BaseActor],
         args: tuple[Any, ...] = (),
@@ -289,7 +290,7 @@ class ActorPlace(Place):
         """Whether its drainer runs a hook of the instance: it begins, or ends."""
         return self.status in (Status.STARTING, Status.STOPPING)
 
-    def runs(self, instance: BaseActor | None) -> bool:
+    def runs(self, instance: object | None) -> bool:
         """Tell whether an instance, or any, is at work here."""
         return self.status is Status.RUNNING and instance in (None, self.instance)
 
@@ -513,7 +514,7 @@ class ActorPlace(Place):
         """Do as `resolve` does for what is no plain message; apart, since the closures would cost each of those."""
         if type(call) is tuple:
             return get_attr_directly(self.instance, call)  # type: ignore[no-any-return]
-        if type(call) is Told:
+        if type(call) is OneWay:
             return self.instance.on_receive if call.call is None else self._resolve_special(token, call.call)  # type: ignore[union-attr]
         if isinstance(call, pykka.messages.ProxyGetAttr):
             return lambda: get_attr_directly(self.instance, call.attr_path)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actors._exceptions import ActorDead, MailboxFull
 from actors.mailboxes._mailbox import ACCEPTED
-
-if TYPE_CHECKING:
-    from actors.places._place import Place
-    from actors.tokens._token import Token
+from actors.places._place import Place, place_of
+from actors.tokens._token import Token
 
 
 def move(token: Token[Any], target: Place) -> bool:
@@ -29,7 +27,7 @@ def move(token: Token[Any], target: Place) -> bool:
         MailboxFull: the target has no room, whatever its policy; the token is where it was, ahead of the others.
         ActorDead: the target accepts nothing; the token is where it was, ahead of the others.
     """
-    source = token._place
+    source = place_of(token)
     if source is target:
         return token.started_at is None and not token.done()
     if not source.mailbox.take_out(token):

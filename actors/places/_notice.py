@@ -11,7 +11,6 @@ from actors.mailboxes._mailbox import Put
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors.places._actor import BaseActor
     from actors.places._actor_place import ActorPlace
 
 
@@ -21,13 +20,12 @@ class Attached(Protocol):
     def cancel(self) -> object: ...
 
 
-def attach(instance: BaseActor, attached: Attached) -> None:
+def attach(place: ActorPlace, instance: object, attached: Attached) -> None:
     """Have something cancelled when an instance ends.
 
     Raises:
         RuntimeError: it is not the instance that runs.
     """
-    place = instance._place
     with place.lock:
         if place.instance is not instance:
             raise RuntimeError(
@@ -58,14 +56,15 @@ class Notice:
     They carry the context of the code that made the notice, and never make a thread wait.
 
     Args:
+        place: the place of the instance.
         instance: whom to send to.
     """
 
     __slots__ = ("_context", "_instance", "_place")
 
-    def __init__(self, instance: BaseActor) -> None:
-        self._place: ActorPlace = instance._place
-        self._instance: BaseActor | None = instance  # None once it is dropped
+    def __init__(self, place: ActorPlace, instance: object) -> None:
+        self._place = place
+        self._instance: object | None = instance  # None once it is dropped
         self._context = contextvars.copy_context()
 
     @property
@@ -77,7 +76,7 @@ class Notice:
         """Let no message of it get through any more."""
         self._instance = None
 
-    def is_for(self, instance: BaseActor | None) -> bool:
+    def is_for(self, instance: object | None) -> bool:
         """Tell whether a message of it is still for this instance."""
         return self._instance is not None and self._instance is instance
 

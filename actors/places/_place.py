@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import abc
 import threading
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, cast
 
 import trio
 
@@ -14,14 +14,12 @@ from actors.concurrency._blocking import blocking, nesting
 from actors.concurrency._future import Reply
 from actors.mailboxes._mailbox import ACCEPTED, DEFAULT_CAPACITY, Drainer, Mailbox, Overflow, Put
 from actors.mailboxes._signals import Signal
+from actors.places._drain import Drain
+from actors.places._ports import PlaceSystem
 from actors.tokens._controls import Controls
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token, _current, current_token, make_token
 from actors.tokens._waits_for import waiting_for
-
-if TYPE_CHECKING:
-    from actors.system._system import ActorSystem
-
 
 AFFINITIES: Final = ("io", "cpu", "process")
 """Where tokens can run: in trio tasks, on threads, in child processes."""
@@ -31,64 +29,6 @@ _DRAINED = "is being drained"
 
 # Seconds after which a sender that waits for room looks for itself.
 _LOOK_FOR_ROOM = 1.0
-
-
-class Drain(Protocol):
-    """What takes the tokens out of a place's mailbox and runs them: CPU threads, or trio tasks."""
-
-    def new_drainer(self) -> Drainer:
-        """Return a drainer that is to be entered in the mailbox, whose lock the caller has."""
-        ...
-
-    def wake(self, drainer: Any, /) -> None:
-        """Send a drainer that has been entered to the mailbox; one that is there already goes on undisturbed."""
-
-    def control_arrived(self, signal: Signal, /) -> None:
-        """Look at the control lane even while a token runs, if that is possible."""
-
-    def handle_here(self, signal: Signal, /) -> bool:
-        """Handle a signal on the calling thread, if any thread will do and nobody is at work; tell whether it was."""
-        ...
-
-    def recover(self, drainers: Iterable[Drainer], /) -> None:
-        """Send those of the entered drainers that were not, since a sender was interrupted."""
-
-    def running(self) -> list[Token[Any]]:
-        """Return the tokens that drainers run."""
-        ...
-
-    def has_taken(self, token: Token[Any], /) -> bool:
-        """Tell whether a drainer has a token that it took, whether it runs or not."""
-        ...
-
-    def cancel(self, token: Token[Any]) -> None:
-        """Ask a token that runs here to end at its next yield point; do nothing if it does not run."""
-
-    def hold_changed(self, token: Token[Any]) -> None:
-        """Take note that a token that runs here is held, or no longer."""
-
-    def arrest(self, token: Token[Any]) -> bool:
-        """Stop the code of a token that is to be ended, where that is possible.
-
-        Returns:
-            whether it is to be ended by force; False when its code is just over, or has not begun after all: then it
-            comes to its end by itself.
-        """
-        ...
-
-    def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
-        """Let nothing that still runs do any more here; with `only`, nothing of that token.
-
-        With `only`, the caller has ended the token before: so whoever runs it leaves after it, and takes no other that
-        could be hit instead.
-
-        Returns:
-            names of the threads that could not be ended, and the tokens in hand, which are the caller's to end.
-        """
-        ...
-
-    def close(self) -> None:
-        """Keep nothing ready any longer: the place is given up."""
 
 
 class Place(abc.ABC):
@@ -118,7 +58,7 @@ class Place(abc.ABC):
 
     def __init__(
         self,
-        system: ActorSystem,
+        system: PlaceSystem,
         path: str,
         affinity: str,
         *,
@@ -361,3 +301,8 @@ class Place(abc.ABC):
     @abc.abstractmethod
     def terminate_running(self, why: str) -> int:
         """End what runs here, as the last rung: seal it, and return how many threads were left behind with it."""
+
+
+def place_of(token: Token[Any]) -> Place:
+    """Return the place of a token, for code that needs more of it than a token does."""
+    return cast("Place", token._place)

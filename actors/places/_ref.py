@@ -220,7 +220,7 @@ class ActorRef(pykka.ActorRef[A]):
 
 
 @attrs.frozen(eq=False)
-class Told:
+class OneWay:
     """Marks a token whose sender expects no answer, where that makes a difference.
 
     Attributes:
@@ -235,5 +235,5 @@ class ForeignRef(ActorRef[A]):
 
     def _token_of_tell(self, message: Any) -> Token[Any]:
         token = self._token(message)
-        token._call = Told(token._call)
+        token._call = OneWay(token._call)
         return token

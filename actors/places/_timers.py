@@ -21,7 +21,7 @@ from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors.concurrency._trio_host import TrioHost
-    from actors.places._actor import BaseActor
+    from actors.places._actor_place import ActorPlace
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -43,22 +43,23 @@ class Timed(Notice):
     """Base of what goes off at a time.
 
     Args:
+        place: the actor's.
         instance: the actor's instance; the timer dies with it.
     """
 
     __slots__ = ("armed",)
 
-    def __init__(self, instance: BaseActor) -> None:
-        super().__init__(instance)
+    def __init__(self, place: ActorPlace, instance: object) -> None:
+        super().__init__(place, instance)
         self.armed = False  # whether it is in the heap; changes under the heap's lock
 
-    def start(self, instance: BaseActor, seconds: float) -> None:
+    def start(self, instance: object, seconds: float) -> None:
         """Go off in so many seconds.
 
         Raises:
             RuntimeError: the instance does not run.
         """
-        attach(instance, self)
+        attach(self._place, instance, self)
         system = self._place.system
         system.timers.arm(system.clock() + seconds, self)
 
@@ -81,8 +82,8 @@ class Timer(Timed):
 
     __slots__ = ("_message", "_period", "_token")
 
-    def __init__(self, instance: BaseActor, message: Any, period: float | None) -> None:
-        super().__init__(instance)
+    def __init__(self, place: ActorPlace, instance: object, message: Any, period: float | None) -> None:
+        super().__init__(place, instance)
         self._message = message
         self._period = period
         self._token: Token[Any] | None = None  # the latest one sent
@@ -128,8 +129,8 @@ class ReceiveTimer(Timed):
 
     __slots__ = ("_set_at", "latest", "seconds")
 
-    def __init__(self, instance: BaseActor, seconds: float) -> None:
-        super().__init__(instance)
+    def __init__(self, place: ActorPlace, instance: object, seconds: float) -> None:
+        super().__init__(place, instance)
         self.seconds = seconds
         self._set_at = self._place.system.clock()
         self.latest: Token[Any] | None = None  # the latest one that the instance began to handle

@@ -12,7 +12,6 @@ from actors._exit_reason import NOPROC, ExitReason
 from actors.places._notice import Notice, detach
 
 if TYPE_CHECKING:
-    from actors.places._actor import BaseActor
     from actors.places._actor_place import ActorPlace
     from actors.places._ref import ActorRef
 
@@ -94,11 +93,11 @@ class ActorWatch(Watch):
 
     __slots__ = ("_notice", "_watcher")
 
-    def __init__(self, place: ActorPlace, watcher: BaseActor) -> None:
-        notice = Notice(watcher)
+    def __init__(self, place: ActorPlace, watcher: ActorPlace, instance: object) -> None:
+        notice = Notice(watcher, instance)
         super().__init__(place, lambda down: notice.send(down, patient=True))
         self._notice = notice
-        self._watcher = watcher._place
+        self._watcher = watcher
 
     def cancel(self) -> bool:
         """End the watch; a `Down` that is queued already gets to nobody. Tell whether the watch was on."""

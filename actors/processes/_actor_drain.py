@@ -32,7 +32,6 @@ from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors.kinds._process_actor import ProcessActor
     from actors.places._actor_place import ActorPlace
     from actors.processes.workers._worker import Worker
 
@@ -48,8 +47,18 @@ class ActorDrain(ProcessDrain):
 
     own = True
 
-    def __init__(self, place: ActorPlace, limits: Limits = NO_LIMITS, context: Sequence[ContextVar[Any]] = ()) -> None:
+    def __init__(
+        self,
+        place: ActorPlace,
+        limits: Limits = NO_LIMITS,
+        context: Sequence[ContextVar[Any]] = (),
+        *,
+        nice: int | None = None,
+        cpu_affinity: Sequence[int] | None = None,
+    ) -> None:
         super().__init__(place, limits, context)
+        self.nice = nice
+        self.cpu_affinity = cpu_affinity
         self.place: ActorPlace = place
         self.worker: Worker | None = None  # the instance's
         self.slots: set[ActorSlot] = set()
@@ -122,26 +131,26 @@ class ActorDrain(ProcessDrain):
             return
         self.worker = worker
         place = self.place
-        cls = cast("type[ProcessActor]", place.actor_class)
-        self._fit(worker, cls)
-        item = (cls, place.args, place.kwargs, place.path, {"_urn": place.urn})
+        self._fit(worker)
+        item = (place.actor_class, place.args, place.kwargs, place.path, {"_urn": place.urn})
         self._ask(worker, _wire.MAKE, item, reply)
 
-    def _fit(self, worker: Worker, cls: type[ProcessActor]) -> None:
+    def _fit(self, worker: Worker) -> None:
         """Give a process the niceness and the cores that its actor's class wants."""
-        if cls.nice is None and cls.cpu_affinity is None:
+        if self.nice is None and self.cpu_affinity is None:
             return
+        name = self.place.actor_class.__name__
         try:
             process = psutil.Process(worker.pid)
-            if cls.nice is not None:
-                process.nice(cls.nice)
-            if cls.cpu_affinity is not None:
+            if self.nice is not None:
+                process.nice(self.nice)
+            if self.cpu_affinity is not None:
                 if hasattr(process, "cpu_affinity"):
-                    process.cpu_affinity(list(cls.cpu_affinity))
+                    process.cpu_affinity(list(self.cpu_affinity))
                 else:
-                    _warn(f"cpu_affinity of {cls.__name__} has no effect: {sys.platform} has no such thing")
+                    _warn(f"cpu_affinity of {name} has no effect: {sys.platform} has no such thing")
         except (psutil.Error, OSError, ValueError) as error:
-            _warn(f"process {worker.pid} of {cls.__name__} could not be given its niceness or cores: {error}")
+            _warn(f"process {worker.pid} of {name} could not be given its niceness or cores: {error}")
 
     def end_instance(self, error: BaseException | None) -> Reply[Any]:
         """Have the process call the instance's last hook: `on_failure` with an error, else `on_stop`."""
@@ -196,7 +205,7 @@ class ActorDrain(ProcessDrain):
         """Say what cannot go to the process of the instance."""
         place = self.place
         if what == _wire.MAKE:
-            return _carrier.not_picklable(place.system, place.actor_class.__name__, place.args, place.kwargs, error)
+            return _carrier.not_picklable(self.host.system, place.actor_class.__name__, place.args, place.kwargs, error)
         part = "the function of a visit" if what == _wire.VISIT else "an error"
         return NotPicklable(f"{part} cannot go to the process of actor '{place.path}': {_carrier.cause(error)}")
 
@@ -383,7 +392,7 @@ class ActorSlot(Drainer):
             pieces = worker.frame(_wire.ACTOR, number, what, item)
         except BaseException as error:
             _carrier.reraise_ctrl_c(error)
-            problem = _carrier.not_picklable(place.system, token.operation, token.args, token.kwargs, error)
+            problem = _carrier.not_picklable(drain.host.system, token.operation, token.args, token.kwargs, error)
             problem.__cause__ = error
             token._finish(TokenState.FAILED, error=problem)
             _logger.info("Exception returned from %s to caller:", place.ref, exc_info=problem)

@@ -20,8 +20,8 @@ from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors.processes._process_drain import ProcessDrain
+    from actors.processes.pickling._ports import ProcessSystem
     from actors.processes.workers._worker import Worker
-    from actors.system._system import ActorSystem
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -53,7 +53,7 @@ class LimitWatch:
         system: whose tokens.
     """
 
-    def __init__(self, system: ActorSystem) -> None:
+    def __init__(self, system: ProcessSystem) -> None:
         self._system = system
         self._watched: dict[Token[Any], _Watched] = {}
         self._running = False

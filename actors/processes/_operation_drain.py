@@ -142,7 +142,7 @@ class OperationDrain(ProcessDrain):
             return []
         if self._carried is None:
             self._carried = _carrier.function_for(
-                self.place.system, token.operation, token._call, generator=self.generator, context=self.context
+                self.host.system, token.operation, token._call, generator=self.generator, context=self.context
             )
         return [_wire.pack(_wire.FUNCTION, 0, self.key, self._carried)]
 
@@ -161,7 +161,7 @@ class OperationDrain(ProcessDrain):
             item = (token.args, dict(token.kwargs), self.context_of(token), level)
             return worker.frame(_wire.CALL, number, self.key, item)
         except Exception as error:
-            raise _carrier.not_picklable(self.place.system, token.operation, token.args, token.kwargs, error) from error
+            raise _carrier.not_picklable(self.host.system, token.operation, token.args, token.kwargs, error) from error
 
 
 class OperationSlot(Drainer):

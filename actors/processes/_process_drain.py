@@ -111,7 +111,7 @@ class ProcessDrain(abc.ABC):
         token.add_done_callback(self._forget_limits)
         found = self._found(token)
         if found is not None and token.started_at is not None:
-            self.place.system.limit_watch.begin(token, found[0], found[1], self)
+            self.host.limit_watch.begin(token, found[0], found[1], self)
 
     def _forget_limits(self, token: Token[Any]) -> None:
         self._own_limits.pop(token, None)
@@ -330,7 +330,7 @@ class ProcessDrain(abc.ABC):
         """Take note that a worker begins a token."""
         token._begin(now)
         if self.limits or self._own_limits or worker.address_space is not None:
-            self.place.system.limit_watch.begin(token, worker, number, self)
+            self.host.limit_watch.begin(token, worker, number, self)
 
     def take_in_hand(self, token: Token[Any], worker: Worker, number: int) -> None:
         """Let a worker have a token that is about to be sent: from here on it may be taken back at any moment.

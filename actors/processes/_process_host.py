@@ -24,6 +24,7 @@ import trio
 from actors._child import _wire
 from actors._exceptions import NotPicklable, WorkerDied
 from actors.concurrency._blocking import refuse_waits
+from actors.processes._limit_watch import LimitWatch
 from actors.processes.pickling import _carrier
 from actors.processes.requests._requests import Requests
 from actors.processes.workers._deadlines import Deadline, Deadlines
@@ -34,7 +35,7 @@ from actors.processes.workers._worker import Worker
 from actors.processes.workers._worker_pool import Holder, ProcessPool, ProcessStatistics, WorkerPool
 
 if TYPE_CHECKING:
-    from actors.system._system import ActorSystem
+    from actors.processes.pickling._ports import ProcessSystem
     from actors.tokens._token import Token
 
 _logger = logging.getLogger("tokengate.actors")
@@ -76,11 +77,12 @@ class ProcessHost:
         size: how many run tokens of operations at once.
     """
 
-    def __init__(self, system: ActorSystem, config: ProcessPool, size: int) -> None:
+    def __init__(self, system: ProcessSystem, config: ProcessPool, size: int) -> None:
         self.system = system
         self.pool = WorkerPool(config, size)
         self.closed = False
-        self._requests = Requests(system)
+        self.limit_watch = LimitWatch(system)
+        self._requests = Requests(system, self)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._soon: deque[Callable[[], object]] = deque()

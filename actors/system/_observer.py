@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from actors.system._events import DeadLetter
+from actors.tokens._ports import Listeners
 
 if TYPE_CHECKING:
     from actors._exit_reason import ExitReason
@@ -47,9 +48,6 @@ class Observer:
         """Somebody has published an event: a supervisor's report, say."""
 
 
-Told = tuple[tuple[Observer, Callable[..., object]], ...]
-"""Who is told of one event, and how."""
-
 EVENTS: Final = tuple(name for name in vars(Observer) if not name.startswith("_"))
 
 
@@ -60,13 +58,13 @@ class Observed:
     `system.tell(system.on_token_started, token)`; elsewhere `tell` does the asking.
     """
 
-    on_token_queued: Told | None = None
-    on_token_started: Told | None = None
-    on_token_finished: Told | None = None
-    on_dead_letter: Told | None = None
-    on_actor_started: Told | None = None
-    on_actor_ended: Told | None = None
-    on_event: Told | None = None
+    on_token_queued: Listeners | None = None
+    on_token_started: Listeners | None = None
+    on_token_finished: Listeners | None = None
+    on_dead_letter: Listeners | None = None
+    on_actor_started: Listeners | None = None
+    on_actor_ended: Listeners | None = None
+    on_event: Listeners | None = None
 
     def __init__(self) -> None:
         self._observers: tuple[Observer, ...] = ()
@@ -92,9 +90,9 @@ class Observed:
                 self._set_observers(tuple(one for one in self._observers if one is not observer))
         return known
 
-    def tell(self, told: Told | None, *args: Any) -> None:
+    def tell(self, listeners: Listeners | None, *args: Any) -> None:
         """Tell of one event; an observer that raises is logged and removed."""
-        for observer, method in told or ():
+        for observer, method in listeners or ():
             try:
                 method(*args)
             except BaseException:
@@ -127,8 +125,8 @@ class Observed:
     def _set_observers(self, observers: tuple[Observer, ...]) -> None:
         self._observers = observers
         for event in EVENTS:
-            told = tuple((one, getattr(one, event)) for one in observers if _overrides(one, event))
-            setattr(self, f"on_{event}", told or None)
+            listeners = tuple((one, getattr(one, event)) for one in observers if _overrides(one, event))
+            setattr(self, f"on_{event}", listeners or None)
 
 
 def _overrides(observer: Observer, event: str) -> bool:

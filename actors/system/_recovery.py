@@ -23,13 +23,13 @@ import trio
 from actors._exceptions import TokenRejected
 from actors.concurrency._future import Reply
 from actors.kinds._operation_place import Turn
+from actors.places._place import Place, place_of
 from actors.tokens._lifecycle import TokenState
 
 if TYPE_CHECKING:
     from actors.concurrency._daemon_thread import DaemonThread
     from actors.concurrency._dispatcher import Dispatcher
     from actors.concurrency._pinned_dispatcher import PinnedDispatcher
-    from actors.places._place import Place
     from actors.system._system import ActorSystem
     from actors.tokens._token import Token
 
@@ -186,7 +186,7 @@ class Recovery:
         queued: dict[Place, list[Token[Any]]] = {}
         for number, token in enumerate(list(system.live.values())):
             if token._phase is _QUEUED or (token._phase is _PAUSED and token.started_at is None):
-                queued.setdefault(token._place, []).append(token)
+                queued.setdefault(place_of(token), []).append(token)
             elif token._phase is _CREATED and token not in system.senders:
                 suspects.append(token)
             if number % _TOKENS_AT_ONCE == 0:
@@ -204,6 +204,6 @@ class Recovery:
         """End a token that an interrupted call has left nowhere: to run it now might be too late."""
         if token._phase is _CREATED:
             error = TokenRejected(f"{token._describe()} was not sent: its sender was interrupted by a signal handler")
-            token._place._reject(token, error)
+            place_of(token)._reject(token, error)
         else:
             token._terminate(token._cancel_requested or "its sender was interrupted by a signal handler")

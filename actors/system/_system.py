@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import attrs
@@ -32,7 +32,6 @@ from actors.places._actor_place import ActorPlace
 from actors.places._place import Place
 from actors.places._ref import ActorRef
 from actors.places._timers import Timers
-from actors.processes._limit_watch import LimitWatch
 from actors.processes._process_host import ProcessHost
 from actors.processes.workers._worker_pool import ProcessPool, ProcessStatistics
 from actors.system import _open_systems
@@ -144,7 +143,6 @@ class ActorSystem(Observed):
         self.throttles = Throttles(self.system_host, clock)
         pool = processes or ProcessPool()
         self.processes = ProcessHost(self, pool, pool.size or cores())
-        self.limit_watch = LimitWatch(self)
         # {id: token that a child process knows}; who keeps it is the child's `KnownTokens`
         self.carried_tokens: WeakValueDictionary[int, Token[Any]] = WeakValueDictionary()
         # {path: place of an actor that a child process knows}
@@ -283,6 +281,10 @@ class ActorSystem(Observed):
             paths = ", ".join(sorted(p.path for p in found))
             raise UnknownActor(f"several actors are called '{name}' in '{self.name}': {paths}; use the path")
         raise UnknownActor(f"no actor is called '{name}' in '{self.name}'")
+
+    def place_at(self, path: str) -> Place | None:
+        """Return the place with exactly this path, or None."""
+        return self._places.get(path)
 
     def places(self) -> list[Place]:
         """Return all places, in the order in which they were made."""
@@ -532,6 +534,11 @@ def _above(path: str) -> str:
     return "" if path in (ROOT, SYSTEM) else path.rpartition("/")[0] or ROOT
 
 
+def system_of(place: Place) -> ActorSystem:
+    """Return the system of a place, for code that needs more of it than a place does."""
+    return cast("ActorSystem", place.system)
+
+
 def default_system() -> ActorSystem:
     """Return the system of actors that are started outside of any gate; they are in pykka's registry."""
     with _open_systems.default_lock:
@@ -542,3 +549,6 @@ def default_system() -> ActorSystem:
         system.in_pykka_registry = True
         system.open()
         return system
+
+
+BaseActor._default_system = staticmethod(default_system)

@@ -11,20 +11,17 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
-from actors.concurrency._blocking import current_turn
+from actors.concurrency._blocking import TurnOwner, current_turn
 from actors.tokens._token import current_token
-
-if TYPE_CHECKING:
-    from actors.places._place import Place
 
 _RecordFactory = Callable[..., logging.LogRecord]
 
 # In the own context of a task that drains a place, which stays the same whatever contexts it enters: that place.
-drained_place: contextvars.ContextVar[Place | None] = contextvars.ContextVar("drained_place", default=None)
+drained_place: contextvars.ContextVar[TurnOwner | None] = contextvars.ContextVar("drained_place", default=None)
 
 
 class LogContext(logging.Filter):
@@ -48,7 +45,7 @@ def log_fields() -> tuple[int | None, str | None]:
     if place is None and trio.lowlevel.in_trio_task():
         # The runtime's code around a step, and hooks, which may run in the context of somebody else's token.
         place = trio.lowlevel.current_task().context.get(drained_place)
-    path = getattr(place, "path", None) if place is not None else None
+    path = None if place is None else place.path
     if token is None:
         return None, path
     return token.id, path or token.actor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,12 +14,11 @@ import trio
 from actors._exceptions import TokenTerminated
 from actors.concurrency._future import Reply
 from actors.tokens._lifecycle import TokenState, check_transition
-from actors.tokens._waits_for import waiting_for
+from actors.tokens._ports import Receiver
+from actors.tokens._waits_for import Awaited, waiting_for
 
 if TYPE_CHECKING:
-    from actors.places._place import Place
     from actors.tokens._hold import Hold
-    from actors.tokens._waits_for import Awaited
 
 T = TypeVar("T")
 
@@ -72,7 +71,7 @@ class Token(Reply[T]):
     created_at: float
     _call: Any  # what the place resolves to the code to run
     _context: contextvars.Context | None
-    _place: Place
+    _place: Receiver
     attempt: int
     steps: int
     queued_at: float | None
@@ -135,7 +134,7 @@ class Token(Reply[T]):
         if not self._lent:
             self._place.step_resumes(self)
 
-    def held_up_by(self) -> list[Token[Any]]:
+    def held_up_by(self) -> Sequence[Token[Any]]:
         """Return the running tokens without whose progress this one cannot end."""
         if self._done:
             return []
@@ -143,8 +142,9 @@ class Token(Reply[T]):
 
     def _wait_in_thread(self, timeout: float | None, *, paused: bool = False) -> None:
         with waiting_for(_current.get(), self):
-            if self._place.affinity == "process" and not trio.lowlevel.in_trio_run():
-                self._place.drain.listen_for(self, timeout)  # type: ignore[attr-defined]
+            listen_for = self._place.drain.listen_for
+            if listen_for is not None and not trio.lowlevel.in_trio_run():
+                listen_for(self, timeout)
                 if self._done:
                     return
             Reply._wait_in_thread(self, timeout, paused=paused)
@@ -267,7 +267,7 @@ _new = object.__new__
 
 
 def make_token(
-    place: Place,
+    place: Receiver,
     operation: str,
     call: Any,
     args: tuple[Any, ...],

@@ -7,26 +7,42 @@ began, nobody ever will.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 from actors._exceptions import DeadlockError
+from actors.tokens._ports import Receiver
 
-if TYPE_CHECKING:
-    from actors.tokens._token import Token
+
+class Waiter(Protocol):
+    """A token, as far as it waits."""
+
+    _waits: list[Awaited] | None
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def operation(self) -> str: ...
+
+    @property
+    def actor(self) -> str: ...
+
+    @property
+    def _place(self) -> Receiver: ...
 
 
 class Awaited(Protocol):
     """What a step waits for: a token's end, or room in a place's mailbox."""
 
-    def held_up_by(self) -> list[Token[Any]]:
+    def held_up_by(self) -> Sequence[Waiter]:
         """Return the running tokens without whose progress the wait cannot end."""
         ...
 
 
 @contextmanager
-def waiting_for(waiter: Token[Any] | None, awaited: Awaited) -> Generator[None]:
+def waiting_for(waiter: Waiter | None, awaited: Awaited) -> Generator[None]:
     """Mark a stretch of code in which a token's step waits; outside of any step it does nothing.
 
     Raises:
@@ -50,7 +66,7 @@ def waiting_for(waiter: Token[Any] | None, awaited: Awaited) -> Generator[None]:
         end_wait(waiter, awaited)
 
 
-def begin_wait(waiter: Token[Any], awaited: Awaited) -> None:
+def begin_wait(waiter: Waiter, awaited: Awaited) -> None:
     """Note that a token's step waits for something."""
     if waiter._waits is None:
         waiter._waits = [awaited]
@@ -59,22 +75,22 @@ def begin_wait(waiter: Token[Any], awaited: Awaited) -> None:
     _tell_throttles(waiter)
 
 
-def end_wait(waiter: Token[Any], awaited: Awaited) -> None:
+def end_wait(waiter: Waiter, awaited: Awaited) -> None:
     """Undo one `begin_wait`."""
     if waiter._waits is not None:
         waiter._waits.remove(awaited)
     _tell_throttles(waiter)
 
 
-def _tell_throttles(waiter: Token[Any]) -> None:
+def _tell_throttles(waiter: Waiter) -> None:
     throttles = waiter._place.system.throttles
     if throttles:
         throttles.note_waits(waiter)
 
 
-def _find_cycle(waiter: Token[Any], awaited: Awaited) -> list[Token[Any]]:
+def _find_cycle(waiter: Waiter, awaited: Awaited) -> list[Waiter]:
     """Return the tokens from `waiter` on, each of which waits for the next, if they lead back to it; else nothing."""
-    reached_from: dict[Token[Any], Token[Any]] = {}
+    reached_from: dict[Waiter, Waiter] = {}
     edges = [(waiter, awaited)]
     while edges:
         source, awaited = edges.pop()

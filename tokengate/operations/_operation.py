@@ -25,7 +25,7 @@ from actors import (
     Token,
     TokenFailed,
 )
-from actors.processes.pickling import _carrier
+from actors.lowlevel import ProcessSystem, carried_as, twin_object
 from tokengate._exceptions import BadOperation, NeedsGate
 from tokengate.gate._gate import Gate
 from tokengate.operations._current import current_gate, open_gates
@@ -406,15 +406,15 @@ def check_tags(name: str, tags: object) -> Mapping[str, str]:
     return {str.__str__(name): str.__str__(value) for name, value in tags.items()}
 
 
-def _carry_operation(operation: _Operation[..., Any], system: ActorSystem) -> tuple[Any, ...]:
+def _carry_operation(operation: _Operation[..., Any], system: ProcessSystem) -> tuple[Any, ...]:
     """Return what an operation is carried as to a child process."""
     known = system.carried_operations
     key = next((key for key, one in list(known.items()) if one._spec is operation._spec), 0) or system.next_name()
     known.setdefault(key, operation)  # its options cross with it
-    return _carrier.twin_object("Operation", key, operation._spec.name, operation.priority, dict(operation.tags))
+    return twin_object("Operation", key, operation._spec.name, operation.priority, dict(operation.tags))
 
 
-_carrier.carried_as[_Operation] = _carry_operation
+carried_as[_Operation] = _carry_operation
 
 
 def _exhaust(steps: Generator[Any, Any, T]) -> T:

@@ -36,7 +36,7 @@ from actors.steps._checkpoint import checkpoint
 from actors.tokens._token import Token, current_token
 
 if TYPE_CHECKING:
-    from actors.system._system import ActorSystem
+    from actors.processes.pickling._ports import ProcessSystem
 
 _OURS: Final = ("actors", "supervisors", "tokengate")
 
@@ -57,7 +57,7 @@ _SAME: Final[dict[int, str]] = {
 _SAME.update(twins_of(_SAME))
 
 # {class: what an object of it is carried as}; those of higher floors add theirs.
-carried_as: Final[dict[type, Callable[[Any, ActorSystem], tuple[Any, ...]]]] = {}
+carried_as: Final[dict[type, Callable[[Any, ProcessSystem], tuple[Any, ...]]]] = {}
 
 # {base class: the name of its twin}: its subclasses travel by value, since the base is another one there.
 bases: Final[dict[type, str]] = {}
@@ -117,7 +117,7 @@ class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
         in_band: whether all is to be in the pickle itself, large buffers as well.
     """
 
-    def __init__(self, system: ActorSystem, *, in_band: bool = False) -> None:
+    def __init__(self, system: ProcessSystem, *, in_band: bool = False) -> None:
         self.system = system
         self.parcel = Parcel()
         self.keep: Callable[[int, Token[Any]], object] | None = None  # who keeps the tokens that are among them
@@ -264,7 +264,7 @@ def plain_arguments(args: tuple[Any, ...]) -> bytes | None:
 
 
 def function_for(
-    system: ActorSystem, name: str, function: Any, *, generator: bool, context: Iterable[ContextVar[Any]]
+    system: ProcessSystem, name: str, function: Any, *, generator: bool, context: Iterable[ContextVar[Any]]
 ) -> bytes:
     """Return a function as a child gets it.
 
@@ -279,7 +279,7 @@ def function_for(
 
 
 def not_picklable(
-    system: ActorSystem, operation: str, args: Iterable[Any], kwargs: Mapping[str, Any], error: BaseException
+    system: ProcessSystem, operation: str, args: Iterable[Any], kwargs: Mapping[str, Any], error: BaseException
 ) -> NotPicklable:
     """Say which argument of a call cannot be pickled."""
     named = [(f"argument {number}", value) for number, value in enumerate(args)]
@@ -301,7 +301,7 @@ def cause(error: BaseException) -> str:
 # What comes back
 
 
-def loading_for(system: ActorSystem) -> None:
+def loading_for(system: ProcessSystem) -> None:
     """Have what is loaded on this thread resolved in a system."""
     _loading.system = system
 
@@ -371,7 +371,7 @@ def found_token(id: int) -> Token[Any]:
 
 def found_operation(key: int) -> Any:
     """Return an operation that comes back from a child."""
-    system: ActorSystem = _loading.system
+    system: ProcessSystem = _loading.system
     return system.carried_operations[key]
 
 

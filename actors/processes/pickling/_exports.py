@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from actors.kinds._cpu_actor import CpuActor
+from actors.places._actor import BaseActor
 from actors.places._actor_place import ActorPlace, Status
+from actors.places._drain import NoDrain
 
 if TYPE_CHECKING:
-    from actors.system._system import ActorSystem
+    from actors.processes.pickling._ports import ProcessSystem
     from actors.tokens._token import Token
 
 # Tokens that are kept for an actor's instance beyond the call in which it got to know them.
@@ -77,19 +78,19 @@ class KnownTokens:
         return sum(map(len, list(self.by_call.values()))) + len(self._kept)
 
 
-def id_of(token: Token[Any], system: ActorSystem) -> int:
+def id_of(token: Token[Any], system: ProcessSystem) -> int:
     """Return the id by which children of a system know a token; somebody is to keep it."""
     id = token.id if token._place.system is system else -system.next_name()
     system.carried_tokens[id] = token
     return id
 
 
-def token_of(id: int, system: ActorSystem) -> Token[Any] | None:
+def token_of(id: int, system: ProcessSystem) -> Token[Any] | None:
     """Return the token that children know by an id; None for one that has ended and that nobody keeps any more."""
     return system.carried_tokens.get(id) or system.live.get(id)
 
 
-def path_of(place: ActorPlace, system: ActorSystem) -> str:
+def path_of(place: ActorPlace, system: ProcessSystem) -> str:
     """Return the path by which children of a system know an actor's place."""
     path, known = place.path, system.carried_places
     if place.system is not system:
@@ -100,9 +101,9 @@ def path_of(place: ActorPlace, system: ActorSystem) -> str:
     return path
 
 
-def place_of(path: str, system: ActorSystem) -> ActorPlace:
+def place_of(path: str, system: ProcessSystem) -> ActorPlace:
     """Return the place that children know by a path; of one that was given up, what is left, or what is as dead."""
-    place = system._places.get(path)
+    place = system.place_at(path)
     if not isinstance(place, ActorPlace):
         place = system.carried_places.get(path)
     if place is None:
@@ -112,5 +113,11 @@ def place_of(path: str, system: ActorSystem) -> ActorPlace:
     return place
 
 
-class Actor(CpuActor):
+class Actor(BaseActor):
     """What stands for an actor that has ended for good, and of which only the path is left."""
+
+    affinity = "cpu"
+
+    @classmethod
+    def _make_drain(cls, place: ActorPlace) -> NoDrain:  # noqa: ARG003
+        return NoDrain()

@@ -14,8 +14,8 @@ from actors.tokens._token import Token
 
 if TYPE_CHECKING:
     from actors._child import _wire
+    from actors.processes.pickling._ports import ProcessSystem
     from actors.processes.workers._worker import Worker
-    from actors.system._system import ActorSystem
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -38,7 +38,7 @@ class RemoteLog:
         system: whose children have made the records.
     """
 
-    def __init__(self, system: ActorSystem) -> None:
+    def __init__(self, system: ProcessSystem) -> None:
         self._system = system
         self._queue: SimpleQueue[_Sent | None] = SimpleQueue()
         self._thread: threading.Thread | None = None

@@ -10,12 +10,12 @@ import contextvars
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 from actors._exceptions import ActorDead, MailboxFull, TokenFailed, TokenRejected, WaitTimeout
 from actors._exit_reason import safe_repr
 from actors.mailboxes._mailbox import Put
-from actors.places._place import Place
+from actors.places._place import Place, place_of
 from actors.tokens._token import Token, _current
 from actors.tokens._waits_for import waiting_for
 
@@ -30,6 +30,18 @@ T = TypeVar("T")
 
 # Seconds that a token waits for what needs no process before its turn is lent: that may have a process made.
 _GRACE_SECONDS: Final = 0.005
+
+
+class RequestHost(Protocol):
+    """The host of the child processes, on whose thread requests are answered."""
+
+    def call_soon(self, fn: Callable[[], object], /) -> None: ...
+
+    def call_later(self, seconds: float, fn: Callable[[], object], /) -> Deadline: ...
+
+    def want_room(self, worker: Worker, /) -> None: ...
+
+    def look_into(self, worker: Worker, /) -> None: ...
 
 
 class Request:
@@ -113,7 +125,7 @@ class Request:
         if token is None:
             return  # it was given up meanwhile
         self._stop_waiting()
-        place = token._place
+        place = place_of(token)
         try:
             if place.system.guarded:
                 place.system.check_intake(token)
@@ -139,8 +151,8 @@ class Request:
     def _take_back_unsent(self) -> None:
         token, self._unsent = self._unsent, None
         if token is not None:
-            token._place.mailbox.forget_sender(self._room)
-            token._place._reject(token, TokenRejected(f"{token._describe()} was given up by its sender"))
+            place_of(token).mailbox.forget_sender(self._room)
+            place_of(token)._reject(token, TokenRejected(f"{token._describe()} was given up by its sender"))
 
     # Waiting
 
@@ -210,7 +222,7 @@ class Request:
         token = self.token
         if token is None:
             return
-        place = awaited._place if isinstance(awaited, Token) else awaited if isinstance(awaited, Place) else None
+        place = place_of(awaited) if isinstance(awaited, Token) else awaited if isinstance(awaited, Place) else None
         edges = ExitStack()
         if isinstance(awaited, Token | Place):
             edges.enter_context(waiting_for(token, awaited))

@@ -16,7 +16,7 @@ from actors.processes.pickling import _carrier
 from actors.processes.pickling._exports import id_of, place_of, token_of
 from actors.processes.requests._remote_log import RemoteLog
 from actors.processes.requests._remote_timers import RemoteTimers
-from actors.processes.requests._request import Request
+from actors.processes.requests._request import Request, RequestHost
 from actors.steps._step import without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from actors.places._ref import ActorRef
     from actors.places._timers import Timer
     from actors.places._watch import Watch
-    from actors.processes._process_host import ProcessHost
+    from actors.processes.pickling._ports import ProcessSystem
     from actors.processes.workers._worker import Worker
-    from actors.system._system import ActorSystem
 
 _SHORT: Final = 1_000  # characters of an error's text that certainly go into a frame
 
@@ -38,10 +37,12 @@ class Requests:
 
     Args:
         system: whose children ask.
+        host: the host on whose thread all of this happens.
     """
 
-    def __init__(self, system: ActorSystem) -> None:
+    def __init__(self, system: ProcessSystem, host: RequestHost) -> None:
         self.system = system
+        self.host = host
         self._log = RemoteLog(system)
         self._values = _carrier.Carrier(system)
         self._errors = _carrier.Carrier(system, in_band=True)
@@ -71,11 +72,6 @@ class Requests:
             "watch": self._watch,
             "unwatch": self._end_attached,
         }
-
-    @property
-    def host(self) -> ProcessHost:
-        """The host on whose thread all of this happens."""
-        return self.system.processes
 
     def take(self, worker: Worker, frame: _wire.Frame) -> None:
         """Begin to answer a request, or pass a log record on."""

@@ -28,7 +28,7 @@ from actors.processes.workers._stack import Frames as StackFrames
 from actors.processes.workers._stack import RemoteStack, whole_stack
 
 if TYPE_CHECKING:
-    from actors.system._system import ActorSystem
+    from actors.processes.pickling._ports import ProcessSystem
     from actors.tokens._token import Token
 
 _READ: Final = 262_144  # bytes at once
@@ -94,7 +94,7 @@ class Worker:
         number: what it is called until it has a pid.
     """
 
-    def __init__(self, system: ActorSystem, number: int) -> None:  # it is all that is known of one
+    def __init__(self, system: ProcessSystem, number: int) -> None:  # it is all that is known of one
         self.number = number
         self.level: int | None = None  # from which its log records are wanted, as far as it was told
         self.tokens = KnownTokens()  # those that its code knows

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from actors import ActorSystem, Observer, Place, Token, TokenState
+from actors.lowlevel import place_of
 from tokengate.control.messages import ActorStatistics
 
 
@@ -85,7 +86,7 @@ class Counts(Observer):
             )
 
     def token_finished(self, token: Token[Any], /) -> None:
-        count = self._counts.get(token._place)
+        count = self._counts.get(place_of(token))
         started, finished = token.started_at, token.finished_at
         if count is None or started is None or finished is None:
             return

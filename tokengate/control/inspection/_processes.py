@@ -8,7 +8,7 @@ from typing import Any, Final
 import trio
 
 from actors import Place, ProcessDrain, ProcessStatistics, Token
-from actors.processes.workers._process_state import cpu_seconds
+from actors.lowlevel import cpu_seconds
 from tokengate.control.inspection._off_loop import Aside
 from tokengate.control.messages import Processes, TokenProcess
 

@@ -25,6 +25,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from actors import AFFINITIES, Token, TokenState
+from actors.lowlevel import place_of
 from tokengate.control._exceptions import BadSelector
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._processes import process_drain
@@ -39,7 +40,7 @@ def held_of(token: Token[Any]) -> str:
     """Return the word for who holds a token: `paused`, `pause_requested`, `throttled`, or nothing."""
     hold = token._hold
     word = "" if hold is None else hold.word
-    return word or ("throttled" if token._place.mailbox.is_kept_back(token) else "")
+    return word or ("throttled" if place_of(token).mailbox.is_kept_back(token) else "")
 
 
 def steps_of(token: Token[Any]) -> int:

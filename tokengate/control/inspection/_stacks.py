@@ -20,9 +20,7 @@ import actors
 import supervisors
 import tokengate
 from actors import IoDrain, ProcessDrain, Token
-from actors.drains._cpu_drain import CpuDrain
-from actors.steps._frames import find_step
-from actors.steps._step import InContext
+from actors.lowlevel import CpuDrain, InContext, find_step
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._off_loop import Aside
 from tokengate.control.inspection._processes import process_drain

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from actors import NO_TAGS, ActorPlace, Token
-from actors.places._ref import Told
+from actors.lowlevel import OneWay, place_of
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._safe_text import class_name, name_in_words, plain, size_if_known, value_if_shown
 from tokengate.control.inspection._selector import Selector, held_of, state_of, steps_of
@@ -216,10 +216,10 @@ def _argument(name: str, value: object, show: bool, secret: bool) -> Argument:
 
 def _function_of(token: Token[Any], call: object) -> tuple[object, bool]:
     """Return what a token calls, if that can be told without user code, and whether it is given an instance first."""
-    place = token._place
+    place = place_of(token)
     if not isinstance(place, ActorPlace):
         return call, False
-    if type(call) is Told:
+    if type(call) is OneWay:
         call = call.call
     path = ("on_receive",) if call is None else call
     if type(path) is not tuple or len(path) != 1 or not issubclass(type(path[0]), str):

@@ -21,6 +21,7 @@ from actors import (
     WorkerError,
     current_token,
 )
+from actors.lowlevel import system_of
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSteerable
 from tokengate.control._safe_text import class_name
@@ -72,7 +73,7 @@ class ActorVerbs:
     async def restart(self, message: m.Restart) -> m.ActorOutcome:
         """Answer `Restart`."""
         place = self._actor(message.name)
-        above = place.system.above(place)
+        above = system_of(place).above(place)
         if above is None or _queries.supervisor_at(above) is None:
             raise NotSteerable(f"'{place.path}' has no supervisor that could restart it")
         _check_from_outside(place, "restarted")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from actors import Limits, Token
-from actors.processes._limits import UNITS
+from actors.lowlevel import UNITS
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._safe_text import value_in_words
 from tokengate.control._units import bytes_in, in_bytes, in_seconds, seconds_in

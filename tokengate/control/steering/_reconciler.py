@@ -9,7 +9,7 @@ from typing import Any, Final
 import trio
 
 from actors import Hold, Token, TokenState, interrupt, monitor
-from actors.processes.workers._worker import Worker
+from actors.lowlevel import Worker, place_of
 from tokengate.control.inspection._processes import process_drain
 from tokengate.control.messages import Outcome
 from tokengate.control.steering._outcomes import NOT_BEGUN, ended, outcome
@@ -46,7 +46,7 @@ class Kill:
         if self.outcome is None and not token.done():
             drain = process_drain(token)
             worker = None if drain is None else drain.worker_of(token)
-            if worker is None or token._place.abandon(token, self.reason) is None:
+            if worker is None or place_of(token).abandon(token, self.reason) is None:
                 # What was taken out of a process's hand has ended there and then, since it was to.
                 ours = token.state is TokenState.TERMINATED and token._cancel_requested == self.reason
                 if token._cancel(self.reason) or (ours and token.started_at is None):
@@ -163,7 +163,7 @@ def _go_after(hold: Hold) -> None:
 
 def hold_in_queue(hold: Hold) -> bool:
     """Set a token aside that has not begun; tell whether it was in its queue."""
-    if not hold.token._place.mailbox.hold(hold.token):
+    if not place_of(hold.token).mailbox.hold(hold.token):
         return False
     hold.note_step()  # none has begun
     return True

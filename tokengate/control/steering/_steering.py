@@ -25,7 +25,7 @@ from actors import (
     monitor,
     move,
 )
-from actors.places._ref import Told
+from actors.lowlevel import OneWay, place_of
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._processes import process_drain
 from tokengate.control.inspection._selector import steps_of
@@ -61,8 +61,8 @@ def pause(pursuit: Pursuit, token: Token[Any], *, stop_clock: bool) -> Outcome |
         if token.done():
             return ended(token)
         return outcome(token, "refused", "it was asked to end, and is let go for that")
-    system = token._place.system
-    if token.affinity == "cpu" and token.started_at is not None and not hold.word and not system.dispatcher.may_wait:
+    dispatcher = place_of(token).system.dispatcher
+    if token.affinity == "cpu" and token.started_at is not None and not hold.word and not dispatcher.may_wait:
         limit = f"{MAX_WAITING:,} steps of its gate wait or are paused"
         return outcome(token, "refused", f"{limit}, which is the limit; resume or end some first")
     clock = "its clock is stopped" if stop_clock else "its clock runs on"
@@ -82,7 +82,7 @@ def pause(pursuit: Pursuit, token: Token[Any], *, stop_clock: bool) -> Outcome |
         return outcome(token, "pause_requested", f"{_where_it_stops(token)}; {clock}")
 
     if process_drain(token) is None:  # else that is what the pursuit begins with
-        token._place.drain.hold_changed(token)
+        place_of(token).drain.hold_changed(token)
     pursuit.begin(hold)
     return Pending(reached, conclude)
 
@@ -114,11 +114,11 @@ def resume(token: Token[Any]) -> Outcome:
         return ended(token)
     if hold is None or not hold.word:
         return outcome(token, "unchanged", "nobody holds it")
-    token._place.mailbox.release(token)
+    place_of(token).mailbox.release(token)
     hold.resume()
     if monitor is not None:
         monitor.disarm(hold)
-    token._place.drain.hold_changed(token)
+    place_of(token).drain.hold_changed(token)
     return outcome(token, "resumed")
 
 
@@ -134,13 +134,13 @@ def step(pursuit: Pursuit, token: Token[Any], n: int) -> Outcome | Pending:
             return first
         return Pending(first.reached, lambda: _paused_first(token, hold))
     before = steps_of(token)
-    token._place.mailbox.release(token)  # first: it is its mailbox that has it `paused`, not the hold
+    place_of(token).mailbox.release(token)  # first: it is its mailbox that has it `paused`, not the hold
     reached = hold.step(n)
     in_process = process_drain(token) is not None
     if in_process:
         pursuit.begin(hold)  # a process stops by itself after its steps, and that is to be seen
     else:
-        token._place.drain.hold_changed(token)
+        place_of(token).drain.hold_changed(token)
 
     def conclude() -> Outcome:
         if token.done():
@@ -201,7 +201,7 @@ def terminate(pursuit: Pursuit, token: Token[Any], mode: Mode, reason: str) -> O
 
 def _abandon(token: Token[Any], reason: str) -> Outcome:
     affinity = token.affinity
-    threads = token._place.abandon(token, reason)
+    threads = place_of(token).abandon(token, reason)
     if token.state is TokenState.TERMINATED:
         if threads:
             return outcome(token, "abandoned", f"its code runs on in {', '.join(threads)}, and its result goes nowhere")
@@ -229,7 +229,7 @@ def renice(token: Token[Any], priority: int) -> Outcome:
         return ended(token)
     if token.priority == priority:
         return outcome(token, "unchanged", f"its priority was {priority} already")
-    if token._place.mailbox.renice(token, priority):
+    if place_of(token).mailbox.renice(token, priority):
         return outcome(token, "reniced")
     if token.done():
         return ended(token)
@@ -249,7 +249,7 @@ def retag(token: Token[Any], new: dict[str, str], remove: Iterable[str]) -> Outc
     if tags == before:
         return outcome(token, "unchanged", "its tags were so already")
     token.tags = MappingProxyType(tags)
-    token._place.mailbox.ask_again(token)  # a throttle may go by its tags
+    place_of(token).mailbox.ask_again(token)  # a throttle may go by its tags
     return outcome(token, "retagged")
 
 
@@ -257,7 +257,7 @@ def reroute(token: Token[Any], target: Place) -> Outcome:
     """Send a queued token to another place."""
     if token.done():
         return ended(token)
-    if token._place is target:
+    if place_of(token) is target:
         return outcome(token, "unchanged", f"'{target.path}' has it already")
     problem = _misfit(token, target)
     if problem:
@@ -276,7 +276,7 @@ def reroute(token: Token[Any], target: Place) -> Outcome:
 
 def _misfit(token: Token[Any], target: Place) -> str:
     """Return why a place cannot handle what a token calls; nothing if it can."""
-    source = token._place
+    source = place_of(token)
     if not target.controls.controllable:
         return f"'{target.path}' is the runtime's own"
     if isinstance(source, OperationPlace) or isinstance(target, OperationPlace):
@@ -284,7 +284,7 @@ def _misfit(token: Token[Any], target: Place) -> str:
             return ""
         return f"'{source.path}' and '{target.path}' are an operation and an actor, which handle different things"
     call = token._call
-    if type(call) is Told:
+    if type(call) is OneWay:
         call = call.call
     if call is None:
         return ""  # a plain message, which any actor receives

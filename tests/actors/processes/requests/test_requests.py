@@ -226,8 +226,8 @@ def host(system: ActorSystem) -> Host:
 
 
 @pytest.fixture
-def requests(system: ActorSystem) -> Iterator[Requests]:
-    made = Requests(system)
+def requests(system: ActorSystem, host: Host) -> Iterator[Requests]:
+    made = Requests(system, host)
     yield made
     made.close()
     late = made.join(time.monotonic() + LIMIT)

@@ -1,0 +1,97 @@
+"""What a place, its drain and the timers of its actor ask of the system that they live in.
+
+Protocols, so that places stand below the system. What is a property here is an attribute there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from actors._exit_reason import ExitReason
+from actors.concurrency._dispatcher import Dispatcher
+from actors.concurrency._pinned_dispatcher import PinnedThreads
+from actors.concurrency._trio_host import TrioHost
+from actors.tokens._ports import Listeners, TokenSystem
+from actors.tokens._token import Token
+
+
+class PlaceTimers(Protocol):
+    """The timers of a system."""
+
+    def arm(self, deadline: float, timer: Any, /) -> None: ...
+
+    def disarm(self, timer: Any, /) -> bool: ...
+
+
+class PlaceSystem(TokenSystem, Protocol):
+    """The system of a place."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def closed(self) -> bool: ...
+
+    @property
+    def intake_closed(self) -> bool: ...
+
+    # Threads, loops, processes
+
+    @property
+    def dispatcher(self) -> Dispatcher: ...
+
+    @property
+    def pinned(self) -> PinnedThreads: ...
+
+    @property
+    def io_host(self) -> TrioHost: ...
+
+    @property
+    def system_host(self) -> TrioHost: ...
+
+    @property
+    def processes(self) -> Any:
+        """The `ProcessHost`, which stands above places."""
+        ...
+
+    @property
+    def timers(self) -> PlaceTimers: ...
+
+    # Tokens
+
+    @property
+    def guarded(self) -> bool: ...
+
+    @property
+    def senders(self) -> set[Token[Any]]: ...
+
+    def check_intake(self, token: Token[Any], /) -> None: ...
+
+    def dead_letter(self, token: Token[Any], reason: BaseException, /) -> None: ...
+
+    def seal(self, tokens: list[Token[Any]], why: str, /) -> None: ...
+
+    def is_sealed(self, token: Token[Any], /) -> bool: ...
+
+    def note_abandoned(self, path: str, threads: list[str], /) -> None: ...
+
+    # The tree
+
+    @property
+    def on_actor_started(self) -> Listeners | None: ...
+
+    @property
+    def on_actor_ended(self) -> Listeners | None: ...
+
+    def next_name(self) -> int: ...
+
+    def is_root(self, place: Any, /) -> bool: ...
+
+    def below(self, place: Any, /) -> Sequence[Any]: ...
+
+    def close_below(self, place: Any, reason: ExitReason, /) -> None: ...
+
+    def forget(self, place: Any, /) -> None: ...
+
+    def leave_pykka_registry(self, place: Any, /) -> None: ...

@@ -1,0 +1,102 @@
+"""What a token asks of the place that it was sent to, and of the system that it lives in.
+
+Protocols, so that tokens stand below places and systems. What is a property here is an attribute there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from actors.concurrency._blocking import TurnOwner
+from actors.tokens._controls import Controls
+from actors.tokens._lifecycle import TokenState
+
+Listeners: TypeAlias = tuple[tuple[Any, Callable[..., object]], ...]
+"""The observers of one kind of event, each with its method for it."""
+
+Ending: TypeAlias = tuple[Any, TokenState, Any, BaseException | None]
+"""The end of a token that is being written: the token, its state, its value, its error."""
+
+
+class TokenThrottles(Protocol):
+    """The throttles of a system, as far as a token that waits concerns them."""
+
+    def __bool__(self) -> bool: ...
+
+    def note_waits(self, token: Any, /) -> None: ...
+
+
+class TokenSystem(Protocol):
+    """The system of a token."""
+
+    @property
+    def ids(self) -> Iterator[int]: ...
+
+    @property
+    def live(self) -> MutableMapping[int, Any]: ...
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
+
+    @property
+    def throttles(self) -> TokenThrottles: ...
+
+    @property
+    def endings(self) -> list[Ending]: ...
+
+    @property
+    def on_token_queued(self) -> Listeners | None: ...
+
+    @property
+    def on_token_started(self) -> Listeners | None: ...
+
+    @property
+    def on_token_finished(self) -> Listeners | None: ...
+
+    def tell(self, listeners: Listeners | None, /, *args: Any) -> None: ...
+
+    def note_uncompleted(self, token: Any, /) -> None: ...
+
+    def remembers(self, token: Any, /) -> bool: ...
+
+
+class TokenMailbox(Protocol):
+    """The mailbox that a token is queued in."""
+
+    def withdraw(self, token: Any, /) -> bool: ...
+
+
+class TokenDrain(Protocol):
+    """What runs a token."""
+
+    @property
+    def listen_for(self) -> Callable[[Any, float | None], None] | None:
+        """Have the calling thread, which waits for a token, hear its child process; None where there is none."""
+        ...
+
+    def cancel(self, token: Any, /) -> None: ...
+
+
+class Receiver(TurnOwner, Protocol):
+    """The place of a token."""
+
+    @property
+    def affinity(self) -> str: ...
+
+    @property
+    def serves_operators(self) -> bool: ...
+
+    @property
+    def controls(self) -> Controls: ...
+
+    @property
+    def system(self) -> TokenSystem: ...
+
+    @property
+    def mailbox(self) -> TokenMailbox: ...
+
+    @property
+    def drain(self) -> TokenDrain: ...
+
+    def held_up_by(self) -> Sequence[Any]: ...
