@@ -38,8 +38,8 @@ import attrs
 
 from actors._exceptions import ActorDead
 from actors.mailboxes._lanes import Lanes
+from actors.mailboxes._line import Line
 from actors.mailboxes._signals import Signal
-from actors.mailboxes._throttles import Line
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 

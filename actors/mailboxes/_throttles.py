@@ -14,72 +14,27 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import attrs
 
 from actors.concurrency._alarm import Alarm
+from actors.concurrency._trio_host import TrioHost
+from actors.mailboxes._line import Line
 from actors.tokens._token import Token
-
-if TYPE_CHECKING:
-    from actors.concurrency._trio_host import TrioHost
-    from actors.mailboxes._mailbox import Mailbox
 
 # Seconds that a rate may be behind, and make good: whoever lets tokens go is woken a little late each time.
 _CATCH_UP = 0.1
 
 
-class Line:
-    """Tokens that wait, the highest priority first, each to be found at once; for one thread at a time."""
+class ThrottledMailbox(Protocol):
+    """A mailbox, as far as throttles let go what it has set aside."""
 
-    __slots__ = ("_lanes", "_priorities")
+    def turns(self) -> int: ...
 
-    def __init__(self) -> None:
-        # An OrderedDict finds its first key at once, whatever was taken out before it; a dict does not.
-        self._lanes: dict[int, OrderedDict[Token[Any], int]] = {}  # {priority: {token: its number}}, no lane is empty
-        self._priorities: dict[Token[Any], int] = {}  # {token: its lane}
-
-    def __len__(self) -> int:
-        """Return the number of tokens."""
-        return len(self._priorities)
-
-    def __contains__(self, token: object) -> bool:
-        """Tell whether a token waits."""
-        return token in self._priorities
-
-    def __iter__(self) -> Iterator[Token[Any]]:
-        """Iterate over the tokens, in order."""
-        for priority in sorted(self._lanes, reverse=True):
-            yield from self._lanes[priority]
-
-    def append(self, token: Token[Any], number: int = 0) -> None:
-        """Add a token at the end of its priority's lane; of two lines, the lower number came first."""
-        self._priorities[token] = token.priority
-        self._lanes.setdefault(token.priority, OrderedDict())[token] = number
-
-    def remove(self, token: Token[Any]) -> bool:
-        """Take a token out; tell whether it was there."""
-        priority = self._priorities.pop(token, None)
-        if priority is None:
-            return False
-        lane = self._lanes[priority]
-        del lane[token]
-        if not lane:
-            del self._lanes[priority]
-        return True
-
-    def first(self) -> tuple[int, int, Token[Any]]:
-        """Return the negated priority, the number and the token that is next; there must be one."""
-        priority = max(self._lanes)
-        token, number = next(iter(self._lanes[priority].items()))
-        return -priority, number, token
-
-    def oldest_of_lowest(self) -> Token[Any] | None:
-        """Return the first token of the lowest priority, if there is one."""
-        return next(iter(self._lanes[min(self._lanes)])) if self._lanes else None
+    def let_begin(self, tokens: list[Token[Any]], /) -> object: ...
 
 
 class Throttle:
@@ -134,7 +89,7 @@ class Throttle:
 class _Queue:
     """The tokens of one mailbox that the same throttles are for, in a line."""
 
-    mailbox: Mailbox
+    mailbox: ThrottledMailbox
     throttles: tuple[Throttle, ...]
     line: Line = attrs.field(factory=Line)
 
@@ -156,11 +111,11 @@ class Throttles:
         self._clock = clock
         self._lock = threading.Lock()
         self._all: tuple[Throttle, ...] = ()
-        self._queues: dict[tuple[Mailbox, tuple[Throttle, ...]], _Queue] = {}  # none is empty
+        self._queues: dict[tuple[ThrottledMailbox, tuple[Throttle, ...]], _Queue] = {}  # none is empty
         self._waiting: dict[Token[Any], _Queue] = {}  # {token that is kept back: where}
         self._grants: dict[Token[Any], tuple[Throttle, ...]] = {}
         self._numbers = count()  # of tokens, as they come to wait
-        self._handed: dict[Mailbox, int] = {}  # {mailbox: how many it is about to be told of, by any thread}
+        self._handed: dict[ThrottledMailbox, int] = {}  # {mailbox: how many it is about to be told of, by any thread}
         self._alarm = Alarm("throttles", host, clock, self._due, self.let_go)
         self._sleeps_until = math.inf  # in seconds of the clock; never later than the next token is due
 
@@ -210,7 +165,7 @@ class Throttles:
 
     # For mailboxes
 
-    def admit(self, token: Token[Any], mailbox: Mailbox) -> bool:
+    def admit(self, token: Token[Any], mailbox: ThrottledMailbox) -> bool:
         """Tell whether a token may begin; else it waits, and its mailbox, which has its lock, sets it aside."""
         with self._lock:
             matching = self._matching(token)
@@ -250,7 +205,7 @@ class Throttles:
                 if not self._take_back(token):
                     self._leave(token)
 
-    def let_go(self, at_hand: Mailbox | None = None) -> None:
+    def let_go(self, at_hand: ThrottledMailbox | None = None) -> None:
         """Let go all that wait and may begin, as far as there is somebody to take them.
 
         Args:
@@ -258,7 +213,7 @@ class Throttles:
         """
         if not self._waiting:
             return
-        let: dict[Mailbox, list[Token[Any]]] = {}
+        let: dict[ThrottledMailbox, list[Token[Any]]] = {}
         while True:
             with self._lock:
                 for mailbox, tokens in let.items():
@@ -298,7 +253,7 @@ class Throttles:
             throttle.take_back(token)
         return granted is not None
 
-    def _wait(self, token: Token[Any], mailbox: Mailbox, throttles: tuple[Throttle, ...], number: int) -> None:
+    def _wait(self, token: Token[Any], mailbox: ThrottledMailbox, throttles: tuple[Throttle, ...], number: int) -> None:
         queue = self._queues.get((mailbox, throttles))
         if queue is None:
             queue = self._queues[mailbox, throttles] = _Queue(mailbox, throttles)
@@ -318,7 +273,7 @@ class Throttles:
         for throttle in queue.throttles:
             throttle.waiting.discard(token)
 
-    def _line_up_again(self) -> list[tuple[Token[Any], Mailbox]]:
+    def _line_up_again(self) -> list[tuple[Token[Any], ThrottledMailbox]]:
         """Have all that wait do so for the throttles there are now; return those that need not any more, in order."""
         waiting = []
         for queue in list(self._queues.values()):
@@ -337,9 +292,9 @@ class Throttles:
         free.sort(key=lambda entry: entry[0])
         return [(token, mailbox) for _, token, mailbox in free]
 
-    def _choose(self, at_hand: Mailbox | None) -> dict[Mailbox, list[Token[Any]]]:
+    def _choose(self, at_hand: ThrottledMailbox | None) -> dict[ThrottledMailbox, list[Token[Any]]]:
         """Give grants to those that wait, as far as they may begin, and return them."""
-        let: dict[Mailbox, list[Token[Any]]] = {}
+        let: dict[ThrottledMailbox, list[Token[Any]]] = {}
         now = self._clock()
         while True:
             ready = [q for q in self._queues.values() if q.due_at() <= now and self._turns(q.mailbox, at_hand) > 0]
@@ -352,7 +307,7 @@ class Throttles:
             let.setdefault(queue.mailbox, []).append(token)
             self._handed[queue.mailbox] = self._handed.get(queue.mailbox, 0) + 1
 
-    def _turns(self, mailbox: Mailbox, at_hand: Mailbox | None = None) -> int:
+    def _turns(self, mailbox: ThrottledMailbox, at_hand: ThrottledMailbox | None = None) -> int:
         """Return for how many more tokens a mailbox has somebody.
 
         It is asked without its lock. Whoever has less to do there afterwards calls `let_go`, which sees that.
@@ -371,9 +326,9 @@ class Throttles:
             return self._sleeps_until
 
 
-def _let_begin(tokens: Iterable[tuple[Token[Any], Mailbox]]) -> None:
+def _let_begin(tokens: Iterable[tuple[Token[Any], ThrottledMailbox]]) -> None:
     """Have tokens queued again in their mailboxes, in order."""
-    by_mailbox: dict[Mailbox, list[Token[Any]]] = {}
+    by_mailbox: dict[ThrottledMailbox, list[Token[Any]]] = {}
     for token, mailbox in tokens:
         by_mailbox.setdefault(mailbox, []).append(token)
     for mailbox, those in by_mailbox.items():

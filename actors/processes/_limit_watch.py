@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 import psutil
@@ -14,12 +14,11 @@ import trio
 
 from actors._child import _shared_page
 from actors._exceptions import LimitExceeded, PlatformWarning
-from actors.processes._limits import UNITS
+from actors.processes._limits import UNITS, Limits
 from actors.processes.workers._process_state import cpu_seconds
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
-    from actors.processes._process_drain import ProcessDrain
     from actors.processes.pickling._ports import ProcessSystem
     from actors.processes.workers._worker import Worker
 
@@ -29,12 +28,20 @@ _logger = logging.getLogger("tokengate.actors")
 _LOOK_SECONDS: Final = 0.02
 
 
+class LimitedDrain(Protocol):
+    """The drain of a limited token."""
+
+    def limits_of(self, token: Token[Any], /) -> Limits: ...
+
+    def arrested(self, token: Token[Any], /) -> Worker | None: ...
+
+
 @attrs.frozen(eq=False)
 class _Watched:
     token: Token[Any]
     worker: Worker
     number: int  # of the call
-    drain: ProcessDrain
+    drain: LimitedDrain
 
 
 def refused_memory(token: Token[Any], most: int, error: MemoryError) -> LimitExceeded:
@@ -58,7 +65,7 @@ class LimitWatch:
         self._watched: dict[Token[Any], _Watched] = {}
         self._running = False
 
-    def begin(self, token: Token[Any], worker: Worker, number: int, drain: ProcessDrain) -> None:
+    def begin(self, token: Token[Any], worker: Worker, number: int, drain: LimitedDrain) -> None:
         """Watch a token that has begun, or whose limits have changed."""
         limits = drain.limits_of(token)
         self._set_address_space(worker, limits.address_space)

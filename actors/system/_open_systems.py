@@ -5,14 +5,20 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from actors.concurrency import _future
 
-if TYPE_CHECKING:
-    from actors.system._system import ActorSystem
 
-open_systems: list[ActorSystem] = []  # in the order of their opening
+class OpenSystem(Protocol):
+    """A system that is open."""
+
+    def close(self, timeout: float, /) -> object: ...
+
+    def disown(self) -> None: ...
+
+
+open_systems: list[OpenSystem] = []  # in the order of their opening
 
 # Held while the one default system of the process is looked up or made.
 default_lock = threading.Lock()

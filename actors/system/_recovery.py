@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from inspect import CO_OPTIMIZED
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
@@ -24,13 +24,13 @@ from actors._exceptions import TokenRejected
 from actors.concurrency._future import Reply
 from actors.kinds._operation_place import Turn
 from actors.places._place import Place, place_of
+from actors.places._ports import PlaceSystem
 from actors.tokens._lifecycle import TokenState
 
 if TYPE_CHECKING:
     from actors.concurrency._daemon_thread import DaemonThread
     from actors.concurrency._dispatcher import Dispatcher
     from actors.concurrency._pinned_dispatcher import PinnedDispatcher
-    from actors.system._system import ActorSystem
     from actors.tokens._token import Token
 
 _logger = logging.getLogger("tokengate.actors")
@@ -84,6 +84,12 @@ def _stacks() -> Iterator[list[FrameType]]:
         yield frames
 
 
+class RecoveredSystem(PlaceSystem, Protocol):
+    """The system that recovery looks after."""
+
+    def places(self) -> list[Place]: ...
+
+
 class Recovery:
     """Looks after one system, from its system loop.
 
@@ -91,7 +97,7 @@ class Recovery:
         system: whose tokens, places, threads and loops.
     """
 
-    def __init__(self, system: ActorSystem) -> None:
+    def __init__(self, system: RecoveredSystem) -> None:
         self._system = system
         self._unstarted: list[DaemonThread] = []  # threads that had not been started at the latest look
         self._endings: list[Any] = []  # those that were being written at the latest look

@@ -543,7 +543,7 @@ def default_system() -> ActorSystem:
     """Return the system of actors that are started outside of any gate; they are in pykka's registry."""
     with _open_systems.default_lock:
         for system in _open_systems.open_systems:
-            if system.in_pykka_registry:
+            if isinstance(system, ActorSystem) and system.in_pykka_registry:
                 return system
         system = ActorSystem("default")
         system.in_pykka_registry = True

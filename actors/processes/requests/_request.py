@@ -21,8 +21,6 @@ from actors.tokens._waits_for import waiting_for
 
 if TYPE_CHECKING:
     from actors.concurrency._future import Reply
-    from actors.processes._process_drain import ProcessDrain
-    from actors.processes.requests._requests import Requests
     from actors.processes.workers._deadlines import Deadline
     from actors.processes.workers._worker import Worker
 
@@ -42,6 +40,31 @@ class RequestHost(Protocol):
     def want_room(self, worker: Worker, /) -> None: ...
 
     def look_into(self, worker: Worker, /) -> None: ...
+
+
+class RequestServer(Protocol):
+    """What has received a request, and sends its answer."""
+
+    @property
+    def host(self) -> RequestHost: ...
+
+    def guard(self, request: Request, fn: Callable[[], object], /) -> None: ...
+
+    def reply(self, request: Request, value: Any, /) -> bool: ...
+
+    def reply_error(self, request: Request, error: BaseException, /) -> None: ...
+
+    def over(self, request: Request, /) -> None: ...
+
+
+class RequestDrain(Protocol):
+    """The drain that runs the token whose code asks."""
+
+    def lend_turn(self, worker: Worker, why: object, /) -> None: ...
+
+    def take_turn_back(self, worker: Worker, why: object, /) -> None: ...
+
+    def go_on(self, worker: Worker, /) -> None: ...
 
 
 class Request:
@@ -71,7 +94,9 @@ class Request:
         "worker",
     )
 
-    def __init__(self, requests: Requests, worker: Worker, number: int, call: int, token: Token[Any] | None) -> None:
+    def __init__(
+        self, requests: RequestServer, worker: Worker, number: int, call: int, token: Token[Any] | None
+    ) -> None:
         self.worker = worker
         self.number = number
         self.call = call
@@ -308,8 +333,8 @@ class Request:
         return True
 
 
-def _drain_of(token: Token[Any]) -> ProcessDrain:
-    return cast("ProcessDrain", token._place.drain)
+def _drain_of(token: Token[Any]) -> RequestDrain:
+    return cast("RequestDrain", token._place.drain)
 
 
 def _ended(token: Token[Any]) -> ActorDead:

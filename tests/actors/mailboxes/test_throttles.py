@@ -12,8 +12,9 @@ import pytest
 import trio.testing
 
 from actors import ActorSystem, CpuActor, IoActor, Mailbox, OperationPlace, Throttle, Token, TokenState
+from actors.mailboxes._line import Line
 from actors.mailboxes._mailbox import Drainer
-from actors.mailboxes._throttles import _CATCH_UP, Line
+from actors.mailboxes._throttles import _CATCH_UP
 
 LIMIT = 10.0
 
