@@ -1,31 +1,83 @@
 """Parts of the runtime that the floors above need, and users do not."""
 
+from actors.concurrency._blocking import current_turn
+from actors.concurrency._daemon_thread import DaemonThread
+from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
 from actors.concurrency._trio_host import TrioHost
 from actors.drains._cpu_drain import CpuDrain
+from actors.drains._io_drain import IoDrain, is_cancellation
+from actors.kinds._operation_place import OperationPlace
+from actors.kinds._pykka_actor import cpu_actor_class
+from actors.kinds._task_actor import TaskActor
+from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, Put
+from actors.mailboxes._signals import Crash, Signal, Visit
+from actors.mailboxes._throttles import Throttle
+from actors.places._actor_place import ActorPlace, Status
+from actors.places._drain import Drain
+from actors.places._moves import move
 from actors.places._notice import attach
-from actors.places._place import place_of
+from actors.places._place import AFFINITIES, Place, place_of
 from actors.places._ref import OneWay
-from actors.processes._limits import UNITS
+from actors.processes._limits import NO_LIMITS, UNITS
+from actors.processes._process_drain import ProcessDrain
 from actors.processes.pickling._carrier import carried_as, twin_object
 from actors.processes.pickling._ports import ProcessSystem
 from actors.processes.workers._process_state import cpu_seconds
 from actors.processes.workers._worker import Worker
 from actors.steps._frames import find_step
+from actors.steps._interrupt import interrupt, monitor
 from actors.steps._step import InContext
-from actors.system._system import system_of
+from actors.system._system import ROOT, SYSTEM, cores, listed, path_below, system_of
+from actors.tokens._controls import Controls
+from actors.tokens._hold import Hold
+from actors.tokens._token import NO_TAGS
 
 __all__ = [
+    "AFFINITIES",
+    "DEFAULT_CAPACITY",
+    "MAX_WAITING",
+    "NO_LIMITS",
+    "NO_TAGS",
+    "ROOT",
+    "SYSTEM",
     "UNITS",
+    "ActorPlace",
+    "Controls",
     "CpuDrain",
+    "CpuThread",
+    "Crash",
+    "DaemonThread",
+    "Drain",
+    "Hold",
     "InContext",
+    "IoDrain",
+    "Mailbox",
     "OneWay",
+    "OperationPlace",
+    "Place",
+    "ProcessDrain",
     "ProcessSystem",
+    "Put",
+    "Signal",
+    "Status",
+    "TaskActor",
+    "Throttle",
     "TrioHost",
+    "Visit",
     "Worker",
     "attach",
     "carried_as",
+    "cores",
+    "cpu_actor_class",
     "cpu_seconds",
+    "current_turn",
     "find_step",
+    "interrupt",
+    "is_cancellation",
+    "listed",
+    "monitor",
+    "move",
+    "path_below",
     "place_of",
     "system_of",
     "twin_object",

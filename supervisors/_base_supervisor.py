@@ -18,24 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import attrs
 import trio
 
-from actors import (
-    KILLED,
-    SHUTDOWN,
-    ActorDead,
-    ActorPlace,
-    ActorRef,
-    Crash,
-    Drain,
-    ExitReason,
-    IoActor,
-    IoDrain,
-    Later,
-    Signal,
-    StartFailed,
-    TokenGateError,
-    path_below,
-)
-from actors.lowlevel import attach, system_of
+from actors import KILLED, SHUTDOWN, ActorDead, ActorRef, ExitReason, IoActor, Later, StartFailed, TokenGateError
+from actors.lowlevel import ActorPlace, Crash, Drain, IoDrain, Signal, attach, path_below, system_of
 from supervisors._backoff import Backoff
 from supervisors._child import Child, ChildCounts, ChildInfo, Phase
 from supervisors._child_spec import ChildSpec

@@ -10,7 +10,7 @@ import attrs
 import pykka
 import trio
 
-from actors import ActorPlace
+from actors.lowlevel import ActorPlace
 from supervisors._child_spec import ChildSpec
 from supervisors._strategy import Restart
 

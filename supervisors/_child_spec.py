@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import attrs
 import pykka
 
-from actors import BaseActor, TaskActor, cpu_actor_class
+from actors import BaseActor
+from actors.lowlevel import TaskActor, cpu_actor_class
 from supervisors._exceptions import BadSpec
 from supervisors._strategy import Restart
 

@@ -6,7 +6,8 @@ import math
 
 import trio
 
-from actors import KILLED, SHUTDOWN, ActorPlace, ExitReason
+from actors import KILLED, SHUTDOWN, ExitReason
+from actors.lowlevel import ActorPlace
 from supervisors._child_spec import WORKER_SHUTDOWN, Shutdown
 
 

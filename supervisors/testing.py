@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 import trio
 import trio.testing
 
-from actors import ROOT, SHUTDOWN, ActorPlace, ActorRef, ActorSystem, Crash, ExitReason, Reply
+from actors import SHUTDOWN, ActorRef, ActorSystem, ExitReason, Reply
+from actors.lowlevel import ROOT, ActorPlace, Crash
 from supervisors._child_spec import ChildSpec
 from supervisors._reports import Report
 from supervisors._supervisor import Supervisor

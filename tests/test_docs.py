@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from actors import DEFAULT_CAPACITY, TRANSITIONS, CpuActor
+from actors import TRANSITIONS, CpuActor
+from actors.lowlevel import DEFAULT_CAPACITY
 
 DOCS = Path(__file__).parent.parent / "docs"
 SEMANTICS = (DOCS / "semantics.md").read_text()

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Generator, Iterable
 from inspect import iscoroutine
 from types import CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from actors._exceptions import TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn
@@ -34,7 +34,7 @@ class CpuDrain:
 
     __slots__ = ("dispatcher", "place", "slots", "throughput", "throughput_deadline")
 
-    listen_for: ClassVar[None] = None
+    listen_for: None = None
 
     def __init__(
         self,

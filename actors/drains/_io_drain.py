@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextvars import Context, copy_context
 from inspect import isawaitable, iscoroutine
 from types import CoroutineType, GeneratorType, MethodType
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -69,7 +69,7 @@ class IoDrain:
 
     __slots__ = ("closed", "host", "parked", "place", "throughput", "throughput_deadline", "waiting", "workers")
 
-    listen_for: ClassVar[None] = None
+    listen_for: None = None
 
     def __init__(self, place: Place, host: TrioHost, throughput: int = 64, throughput_deadline: float = 0.005) -> None:
         self.place = place

@@ -6,7 +6,6 @@ import abc
 import functools
 import threading
 import uuid
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import pykka
@@ -79,7 +78,7 @@ class BaseActor(pykka.Actor):
     serves_operators: ClassVar[bool] = False
     """Whether it is the runtime's own: it accepts tokens while its system closes, and nobody waits for them."""
 
-    _default_system: ClassVar[Callable[[], Any]]  # set by the module of the system, which stands above actors
+    _default_system: ClassVar[staticmethod[[], Any]]  # set by the module of the system, which stands above actors
 
     _place: ActorPlace = cast("ActorPlace", _NoPlace())  # of a started one, its own attribute
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Signal
@@ -76,7 +76,7 @@ class Drain(Protocol):
 class NoDrain:
     """The drain of a place that accepts no token and never has."""
 
-    listen_for: ClassVar[None] = None
+    listen_for: None = None
 
     def new_drainer(self) -> Drainer:
         return Drainer()

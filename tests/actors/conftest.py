@@ -18,7 +18,8 @@ from interleave import Grain, Stage
 from shared_lists import SharedList
 
 import actors
-from actors import ActorSystem, BaseActor, CpuActor, IoActor, Mailbox, OperationPlace, Overflow, ProcessActor, Token
+from actors import ActorSystem, BaseActor, CpuActor, IoActor, Overflow, ProcessActor, Token
+from actors.lowlevel import Mailbox, OperationPlace
 from actors.mailboxes._mailbox import Drainer
 from actors.system._system import default_system
 

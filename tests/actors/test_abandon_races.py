@@ -14,7 +14,8 @@ import attrs
 import pytest
 from interleave import Stage
 
-from actors import ActorPlace, ActorSystem, CpuActor, ExitReason, Token, TokenState
+from actors import ActorSystem, CpuActor, ExitReason, Token, TokenState
+from actors.lowlevel import ActorPlace
 
 ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 75)
 

@@ -18,19 +18,8 @@ import attrs
 import pytest
 from interleave import Stage
 
-from actors import (
-    ActorDead,
-    ActorSystem,
-    CpuActor,
-    ExitReason,
-    MailboxFull,
-    OperationPlace,
-    Throttle,
-    Token,
-    TokenState,
-    current_token,
-    move,
-)
+from actors import ActorDead, ActorSystem, CpuActor, ExitReason, MailboxFull, Token, TokenState, current_token
+from actors.lowlevel import OperationPlace, Throttle, move
 
 ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 75)
 

@@ -16,18 +16,8 @@ import attrs
 import pytest
 from interleave import Stage
 
-from actors import (
-    ActorDead,
-    ActorSystem,
-    CpuActor,
-    ExitReason,
-    Mailbox,
-    Put,
-    Signal,
-    Token,
-    TokenState,
-    TokenTerminated,
-)
+from actors import ActorDead, ActorSystem, CpuActor, ExitReason, Token, TokenState, TokenTerminated
+from actors.lowlevel import Mailbox, Put, Signal
 from actors.mailboxes import _lanes
 from actors.mailboxes._mailbox import Drainer
 

@@ -16,7 +16,7 @@ import trio
 from _harness import Sides, Size, limit, rate, workload
 from _messages import OurCpuActor, PykkaActor
 
-from actors import cores
+from actors.lowlevel import cores
 from tokengate import Gate, Token, token
 
 KIB = 1024

@@ -11,7 +11,8 @@ from typing import Any
 from _harness import Sides, Size, rate, workload
 from _messages import OurCpuActor, PykkaActor, open_system
 
-from actors import ROOT, SHUTDOWN, ActorPlace, ActorSystem, ExitReason
+from actors import SHUTDOWN, ActorSystem, ExitReason
+from actors.lowlevel import ROOT, ActorPlace
 from supervisors import ChildSpec, Supervisor
 
 

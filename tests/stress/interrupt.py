@@ -23,7 +23,8 @@ from typing import Any
 
 import trio
 
-from actors import Hold, Reply, Token, TokenState, WaitTimeout, interrupt, monitor
+from actors import Reply, Token, TokenState, WaitTimeout
+from actors.lowlevel import Hold, interrupt, monitor
 from tokengate import Gate, TokenTerminated, checkpoint, token
 
 LIMIT = 30.0  # seconds after which a round hangs

@@ -11,7 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from actors import ROOT, SHUTDOWN, ActorPlace, ActorRef, ActorSystem, BaseActor, CpuActor, ExitReason, IoActor, Reply
+from actors import SHUTDOWN, ActorRef, ActorSystem, BaseActor, CpuActor, ExitReason, IoActor, Reply
+from actors.lowlevel import ROOT, ActorPlace
 from supervisors import ChildInfo, ChildSpec, ChildStarted, Supervisor
 
 # Seconds until a test that waits in vain fails; a test that passes waits for events, not for time.

@@ -19,7 +19,8 @@ import pykka
 import pytest
 import trio
 
-from actors import TERMINAL, ActorPlace, CpuActor, IoActor, TokenGateError
+from actors import TERMINAL, CpuActor, IoActor, TokenGateError
+from actors.lowlevel import ActorPlace
 from supervisors import ChildEnded, ChildRestarting, ChildSpec, ChildStarted, Report, Supervisor
 from supervisors.testing import InjectedCrash, Tree, running
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from actors import AFFINITIES
+from actors.lowlevel import AFFINITIES
 from tokengate.cli import _connection
 from tokengate.control.messages import Actors, Message, Tokens
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import attrs
 import trio
 
-from actors import ActorDead, ActorPlace, Drain, IoActor, IoDrain, Later, Reply, TokenGateError
+from actors import ActorDead, IoActor, Later, Reply, TokenGateError
+from actors.lowlevel import ActorPlace, Drain, IoDrain
 from tokengate.control import messages as m
 from tokengate.control._exceptions import ControlError
 from tokengate.control._safe_text import class_name

@@ -15,15 +15,10 @@ import attrs
 import trio
 
 from actors import (
-    DEFAULT_CAPACITY,
-    ROOT,
-    SYSTEM,
-    ActorPlace,
     ActorRef,
     ActorSystem,
     BaseActor,
     ExitReason,
-    OperationPlace,
     ProcessPool,
     StartFailed,
     SystemStatistics,
@@ -33,6 +28,13 @@ from actors import (
     WaitTimeout,
     WouldBlock,
     current_token,
+)
+from actors.lowlevel import (
+    DEFAULT_CAPACITY,
+    ROOT,
+    SYSTEM,
+    ActorPlace,
+    OperationPlace,
     current_turn,
     is_cancellation,
     listed,

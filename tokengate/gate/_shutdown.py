@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from actors import SHUTDOWN, ActorPlace, ActorSystem, Reply
+from actors import SHUTDOWN, ActorSystem, Reply
+from actors.lowlevel import ActorPlace
 from tokengate.gate._shutdown_report import Outcome
 
 _logger = logging.getLogger("tokengate")

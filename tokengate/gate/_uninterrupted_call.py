@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import trio
 
-from actors import DaemonThread
+from actors.lowlevel import DaemonThread
 from tokengate.gate._mark import Mark
 
 # Seconds after which a caller looks whether the thread could be started.

@@ -12,20 +12,18 @@ from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, g
 import attrs
 import trio
 
-from actors import (
+from actors import ActorSystem, Limits, Overflow, Token, TokenFailed
+from actors.lowlevel import (
     AFFINITIES,
     DEFAULT_CAPACITY,
     NO_LIMITS,
     NO_TAGS,
-    ActorSystem,
     Controls,
-    Limits,
     OperationPlace,
-    Overflow,
-    Token,
-    TokenFailed,
+    ProcessSystem,
+    carried_as,
+    twin_object,
 )
-from actors.lowlevel import ProcessSystem, carried_as, twin_object
 from tokengate._exceptions import BadOperation, NeedsGate
 from tokengate.gate._gate import Gate
 from tokengate.operations._current import current_gate, open_gates

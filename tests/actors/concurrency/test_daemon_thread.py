@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors import DaemonThread
+from actors.lowlevel import DaemonThread
 
 LONG = 30.0  # seconds; no test waits so long
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors import ActorDead, ActorSystem, OperationPlace, Token, TokenState, TokenTerminated, current_token
+from actors import ActorDead, ActorSystem, Token, TokenState, TokenTerminated, current_token
+from actors.lowlevel import OperationPlace
 
 LIMIT = 10.0
 

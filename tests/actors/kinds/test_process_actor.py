@@ -25,7 +25,6 @@ from actors import (
     KILLED,
     NORMAL,
     ActorDead,
-    ActorPlace,
     ActorSystem,
     ExitReason,
     LimitExceeded,
@@ -34,11 +33,11 @@ from actors import (
     ProcessActor,
     ProcessPool,
     StartFailed,
-    Status,
     TokenState,
     WorkerDied,
     WorkerError,
 )
+from actors.lowlevel import ActorPlace, Status
 
 shade: ContextVar[str] = ContextVar("shade")
 

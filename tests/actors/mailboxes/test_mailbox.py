@@ -13,7 +13,8 @@ import attrs
 import pytest
 from interrupts import Strike, in_thread
 
-from actors import ActorDead, Mailbox, Put, Signal, Token, TokenState
+from actors import ActorDead, Token, TokenState
+from actors.lowlevel import Mailbox, Put, Signal
 from actors.mailboxes import _lanes
 from actors.mailboxes._mailbox import Drainer
 

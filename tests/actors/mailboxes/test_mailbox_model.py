@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors import ActorDead, ActorSystem, Mailbox, Put, Throttle, Token, TokenState
+from actors import ActorDead, ActorSystem, Token, TokenState
+from actors.lowlevel import Mailbox, Put, Throttle
 from actors.mailboxes import _lanes
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._throttles import Throttles

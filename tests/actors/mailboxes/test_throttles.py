@@ -11,7 +11,8 @@ import attrs
 import pytest
 import trio.testing
 
-from actors import ActorSystem, CpuActor, IoActor, Mailbox, OperationPlace, Throttle, Token, TokenState
+from actors import ActorSystem, CpuActor, IoActor, Token, TokenState
+from actors.lowlevel import Mailbox, OperationPlace, Throttle
 from actors.mailboxes._line import Line
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._throttles import _CATCH_UP

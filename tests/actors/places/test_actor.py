@@ -21,20 +21,19 @@ from actors import (
     NORMAL,
     SHUTDOWN,
     ActorDead,
-    ActorPlace,
     ActorSystem,
     BaseActor,
     DeadLetter,
     ExitReason,
     MailboxFull,
     StartFailed,
-    Status,
     TokenFailed,
     TokenState,
     TokenTerminated,
     UnknownActor,
     current_token,
 )
+from actors.lowlevel import ActorPlace, Status
 
 LIMIT = 10.0
 

@@ -9,19 +9,16 @@ import pytest
 
 from actors import (
     ActorDead,
-    ActorPlace,
     ActorSystem,
     CpuActor,
     IoActor,
     MailboxFull,
-    OperationPlace,
-    Throttle,
     Token,
     TokenState,
     TokenTerminated,
     current_token,
-    move,
 )
+from actors.lowlevel import ActorPlace, OperationPlace, Throttle, move
 
 LIMIT = 10.0
 

@@ -14,7 +14,6 @@ import trio.testing
 
 from actors import (
     SHUTDOWN,
-    ActorPlace,
     ActorSystem,
     BaseActor,
     DeadLetter,
@@ -25,6 +24,7 @@ from actors import (
     TokenState,
     current_token,
 )
+from actors.lowlevel import ActorPlace
 from actors.places._timers import _STALE_LIMIT
 
 LIMIT = 10.0

@@ -16,7 +16,6 @@ from actors import (
     NOPROC,
     NORMAL,
     SHUTDOWN,
-    ActorPlace,
     ActorSystem,
     BaseActor,
     CpuActor,
@@ -26,6 +25,7 @@ from actors import (
     Overflow,
     WaitTimeout,
 )
+from actors.lowlevel import ActorPlace
 
 LIMIT = 10.0
 

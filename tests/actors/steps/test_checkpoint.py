@@ -12,18 +12,8 @@ import pytest
 import trio
 
 import actors.steps._checkpoint
-from actors import (
-    ActorSystem,
-    CpuActor,
-    Hold,
-    IoActor,
-    OperationPlace,
-    Token,
-    TokenInterrupt,
-    TokenState,
-    TokenTerminated,
-    checkpoint,
-)
+from actors import ActorSystem, CpuActor, IoActor, Token, TokenInterrupt, TokenState, TokenTerminated, checkpoint
+from actors.lowlevel import Hold, OperationPlace
 
 LIMIT = 10.0
 

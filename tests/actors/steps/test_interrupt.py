@@ -23,19 +23,8 @@ from unittest.mock import Mock
 import pytest
 import trio
 
-from actors import (
-    ActorSystem,
-    Hold,
-    OperationPlace,
-    Token,
-    TokenInterrupt,
-    TokenState,
-    TokenTerminated,
-    WaitTimeout,
-    checkpoint,
-    interrupt,
-    monitor,
-)
+from actors import ActorSystem, Token, TokenInterrupt, TokenState, TokenTerminated, WaitTimeout, checkpoint
+from actors.lowlevel import Hold, OperationPlace, interrupt, monitor
 from actors.steps._frames import find_step, in_cleanup, may_stop
 from actors.steps._interrupt import _sending, send_interrupt, withdraw_interrupt
 

@@ -8,17 +8,8 @@ from typing import Any
 
 import pytest
 
-from actors import (
-    ActorPlace,
-    ActorRef,
-    ActorSystem,
-    BaseActor,
-    CpuActor,
-    ExitReason,
-    MailboxFull,
-    Observer,
-    Token,
-)
+from actors import ActorRef, ActorSystem, BaseActor, CpuActor, ExitReason, MailboxFull, Observer, Token
+from actors.lowlevel import ActorPlace
 from actors.system._observer import EVENTS
 
 LIMIT = 10.0

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import trio
 
-from actors import ActorSystem, CpuActor, DaemonThread, OperationPlace, Token, TokenState
+from actors import ActorSystem, CpuActor, Token, TokenState
 from actors.concurrency._run_queue import RunQueue
+from actors.lowlevel import DaemonThread, OperationPlace
 from actors.mailboxes._mailbox import Drainer
 from actors.system._recovery import Recovery
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors import ActorSystem, CpuActor, Hold, IoActor, OperationPlace, Token, TokenState, TokenTerminated, checkpoint
+from actors import ActorSystem, CpuActor, IoActor, Token, TokenState, TokenTerminated, checkpoint
+from actors.lowlevel import Hold, OperationPlace
 from actors.mailboxes._signals import Crash
 
 LIMIT = 10.0

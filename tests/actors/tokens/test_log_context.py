@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors import ActorPlace, ActorSystem, BaseActor, ExitReason, LogContext
+from actors import ActorSystem, BaseActor, ExitReason, LogContext
+from actors.lowlevel import ActorPlace
 from actors.tokens._log_context import install, uninstall
 
 LIMIT = 10.0

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from actors import (
-    NO_TAGS,
     ActorSystem,
     BaseActor,
     CpuActor,
@@ -28,6 +27,7 @@ from actors import (
     checkpoint,
     current_token,
 )
+from actors.lowlevel import NO_TAGS
 
 LIMIT = 10.0
 

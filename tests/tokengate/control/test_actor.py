@@ -17,7 +17,8 @@ import trio
 from gated_code import LIMIT, Door, opened_at_the_end
 from running_tokens import Turner, cpu_operation
 
-from actors import ActorDead, Crash, TokenState, Visit
+from actors import ActorDead, TokenState
+from actors.lowlevel import Crash, Visit
 from supervisors import ChildSpec
 from tokengate import CpuActor, Gate, TokenGateError, token
 from tokengate.control import find_gate

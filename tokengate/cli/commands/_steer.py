@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from actors import AFFINITIES
+from actors.lowlevel import AFFINITIES
 from tokengate.cli._completers import complete_destination
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem

@@ -9,7 +9,8 @@ from typing import Any
 
 import attrs
 
-from actors import AFFINITIES, TokenState
+from actors import TokenState
+from actors.lowlevel import AFFINITIES
 from tokengate.control.messages import COLUMNS, VERBS, Actors, Message, Tokens
 
 

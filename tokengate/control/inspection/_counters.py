@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from actors import ActorSystem, Observer, Place, Token, TokenState
-from actors.lowlevel import place_of
+from actors import ActorSystem, Observer, Token, TokenState
+from actors.lowlevel import Place, place_of
 from tokengate.control.messages import ActorStatistics
 
 

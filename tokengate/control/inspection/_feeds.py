@@ -16,7 +16,8 @@ from typing import Any, Self, cast
 
 import attrs
 
-from actors import ActorSystem, LoopBlocked, Observer, Place, Reply, Token
+from actors import ActorSystem, LoopBlocked, Observer, Reply, Token
+from actors.lowlevel import Place
 from supervisors import (
     ChildDeclined,
     ChildEnded,

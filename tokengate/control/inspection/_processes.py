@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import trio
 
-from actors import Place, ProcessDrain, ProcessStatistics, Token
-from actors.lowlevel import cpu_seconds
+from actors import ProcessStatistics, Token
+from actors.lowlevel import Place, ProcessDrain, cpu_seconds
 from tokengate.control.inspection._off_loop import Aside
 from tokengate.control.messages import Processes, TokenProcess
 

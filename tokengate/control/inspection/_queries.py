@@ -13,19 +13,8 @@ from typing import Any, TypeAlias, cast
 
 import trio
 
-from actors import (
-    ROOT,
-    SYSTEM,
-    ActorPlace,
-    ActorSystem,
-    CpuThread,
-    OperationPlace,
-    Place,
-    Token,
-    UnknownActor,
-    find_step,
-    monitor,
-)
+from actors import ActorSystem, Token, UnknownActor
+from actors.lowlevel import ROOT, SYSTEM, ActorPlace, CpuThread, OperationPlace, Place, find_step, monitor
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._safe_text import class_name, plain

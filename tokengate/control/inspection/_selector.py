@@ -24,8 +24,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from actors import AFFINITIES, Token, TokenState
-from actors.lowlevel import place_of
+from actors import Token, TokenState
+from actors.lowlevel import AFFINITIES, place_of
 from tokengate.control._exceptions import BadSelector
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._processes import process_drain

@@ -19,8 +19,8 @@ import trio
 import actors
 import supervisors
 import tokengate
-from actors import IoDrain, ProcessDrain, Token
-from actors.lowlevel import CpuDrain, InContext, find_step
+from actors import Token
+from actors.lowlevel import CpuDrain, InContext, IoDrain, ProcessDrain, find_step
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._off_loop import Aside
 from tokengate.control.inspection._processes import process_drain

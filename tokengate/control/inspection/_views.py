@@ -10,8 +10,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from actors import NO_TAGS, ActorPlace, Token
-from actors.lowlevel import OneWay, place_of
+from actors import Token
+from actors.lowlevel import NO_TAGS, ActorPlace, OneWay, place_of
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._safe_text import class_name, name_in_words, plain, size_if_known, value_if_shown
 from tokengate.control.inspection._selector import Selector, held_of, state_of, steps_of

@@ -8,20 +8,8 @@ from typing import Any
 
 import trio
 
-from actors import (
-    ROOT,
-    SYSTEM,
-    ActorPlace,
-    ActorSystem,
-    DeadlockError,
-    Place,
-    Reply,
-    TokenGateError,
-    Visit,
-    WorkerError,
-    current_token,
-)
-from actors.lowlevel import system_of
+from actors import ActorSystem, DeadlockError, Reply, TokenGateError, WorkerError, current_token
+from actors.lowlevel import ROOT, SYSTEM, ActorPlace, Place, Visit, system_of
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSteerable
 from tokengate.control._safe_text import class_name

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import trio
 
-from actors import Hold, Token, TokenState, interrupt, monitor
-from actors.lowlevel import Worker, place_of
+from actors import Token, TokenState
+from actors.lowlevel import Hold, Worker, interrupt, monitor, place_of
 from tokengate.control.inspection._processes import process_drain
 from tokengate.control.messages import Outcome
 from tokengate.control.steering._outcomes import NOT_BEGUN, ended, outcome

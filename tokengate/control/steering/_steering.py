@@ -12,20 +12,8 @@ from inspect import CO_COROUTINE
 from types import FunctionType, MappingProxyType
 from typing import Any
 
-from actors import (
-    MAX_WAITING,
-    ActorDead,
-    ActorPlace,
-    Hold,
-    MailboxFull,
-    OperationPlace,
-    Place,
-    Token,
-    TokenState,
-    monitor,
-    move,
-)
-from actors.lowlevel import OneWay, place_of
+from actors import ActorDead, MailboxFull, Token, TokenState
+from actors.lowlevel import MAX_WAITING, ActorPlace, Hold, OneWay, OperationPlace, Place, monitor, move, place_of
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._processes import process_drain
 from tokengate.control.inspection._selector import steps_of

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from actors import SYSTEM, ActorPlace, ActorSystem, path_below
+from actors import ActorSystem
+from actors.lowlevel import SYSTEM, ActorPlace, path_below
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control import messages as m
 from tokengate.control._exceptions import NotSteerable

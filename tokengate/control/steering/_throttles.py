@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from actors import ActorSystem, Throttle, Token
+from actors import ActorSystem, Token
+from actors.lowlevel import Throttle
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 from tokengate.control.inspection._selector import Selector, parse

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
-from actors import AFFINITIES, OperationPlace, Place, Token, TokenGateError
+from actors import Token, TokenGateError
+from actors.lowlevel import AFFINITIES, OperationPlace, Place
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._validation import seconds

@@ -22,7 +22,8 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from actors import TokenGateError, is_cancellation
+from actors import TokenGateError
+from actors.lowlevel import is_cancellation
 from tokengate.control._exceptions import BadRequest, ControlError, Unreachable
 from tokengate.control.inspection._turns import Turns, next_turn
 from tokengate.control.messages import Message, Stream, StreamItem

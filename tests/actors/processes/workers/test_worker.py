@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors import ActorSystem, Worker
+from actors import ActorSystem
 from actors._child import _shared_page, _wire
+from actors.lowlevel import Worker
 
 
 @pytest.fixture

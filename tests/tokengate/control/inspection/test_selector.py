@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors import NO_TAGS, ActorSystem, OperationPlace, Token, TokenState
+from actors import ActorSystem, Token, TokenState
+from actors.lowlevel import NO_TAGS, OperationPlace
 from tokengate.control._exceptions import BadSelector
 from tokengate.control.inspection import _selector
 from tokengate.control.inspection._selector import FIELDS, MAX_LENGTH, MAX_TERMS, parse

@@ -14,7 +14,8 @@ from hostile_values import Loud, LoudKey, LoudList, never
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors import ActorSystem, CpuActor, OperationPlace, Token
+from actors import ActorSystem, CpuActor, Token
+from actors.lowlevel import OperationPlace
 from tokengate import Gate, token
 from tokengate.control._exceptions import BadRequest
 from tokengate.control.inspection import _views

@@ -20,7 +20,8 @@ import pytest
 import trio
 from gated_code import LIMIT
 
-from actors import ActorSystem, Limits, OperationPlace, ProcessDrain, Token, TokenState
+from actors import ActorSystem, Limits, Token, TokenState
+from actors.lowlevel import OperationPlace, ProcessDrain
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import UNITS
 from tokengate import CpuActor, Gate, LimitExceeded, ProcessActor, TokenTerminated, checkpoint, token
@@ -527,7 +528,7 @@ def test_a_token_that_goes_back_to_its_queue_is_ended_there(place: FakePlace) ->
 
 def test_a_cancel_that_comes_before_the_beginning_reaches_the_process(place: FakePlace) -> None:
     """The process is asked once more when the token has begun."""
-    from actors import Hold
+    from actors.lowlevel import Hold
 
     kill, drain = kill_of(place)
     token = kill.token
