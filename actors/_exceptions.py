@@ -41,7 +41,7 @@ class TokenTerminated(TokenGateError, concurrent.futures.CancelledError):
     """The token was ended by someone else before it could complete; the message says by what."""
 
 
-class TokenExpired(TokenGateError):
+class TokenExpired(TokenGateError, TimeoutError):
     """The token missed its deadline."""
 
 

@@ -27,7 +27,8 @@ from pathlib import Path
 
 import attrs
 
-from tokengate import Gate, LimitExceeded, Limits, Token, WorkerDied, token
+from tokengate import Gate, Limits, Token, token
+from tokengate.errors import LimitExceeded, WorkerDied
 
 SHADES = " .:-=+*#%@"
 

@@ -42,7 +42,8 @@ import attrs
 import trio
 from shop_screen import screen
 
-from tokengate import Backoff, ChildSpec, CpuActor, Gate, IoActor, Supervisor, Token, current_gate, token
+from tokengate import Backoff, ChildSpec, CpuActor, Gate, IoActor, Supervisor, Token, token
+from tokengate.types import current_gate
 
 GOODS = ("tea", "cups", "honey")
 CUSTOMERS = tuple(f"customer-{number}" for number in range(1, 4))

@@ -10,7 +10,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.tree import Tree
 
-from tokengate import ChildInfo, ChildRestarting, ChildStarted, Gate, GaveUp, TokenGateError, current_gate
+from tokengate import Gate
+from tokengate.errors import TokenGateError
+from tokengate.events import ChildStarted, GaveUp, RestartScheduled
+from tokengate.types import ChildInfo, current_gate
 
 PERIOD = 0.1  # seconds between two looks
 
@@ -35,7 +38,7 @@ async def tell(events: deque[object]) -> None:
     while True:
         while events:
             event = events.popleft()
-            if isinstance(event, ChildRestarting):
+            if isinstance(event, RestartScheduled):
                 print(f"{event.supervisor}: restarts {event.child}, {why(event)}")
             elif isinstance(event, GaveUp):
                 print(f"{event.supervisor}: gives up, more than {event.intensity} restarts in {event.period:g} s")
@@ -44,12 +47,12 @@ async def tell(events: deque[object]) -> None:
 
 async def draw(gate: Gate, events: deque[object], console: Console) -> None:
     """Draw the tree anew whenever something may have changed; what is printed goes above it."""
-    restarting: dict[str, ChildRestarting] = {}  # by path, while it waits
+    restarting: dict[str, RestartScheduled] = {}  # by path, while it waits
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             while events:
                 event = events.popleft()
-                if isinstance(event, ChildRestarting):
+                if isinstance(event, RestartScheduled):
                     restarting[event.child] = event
                 elif isinstance(event, ChildStarted):
                     restarting.pop(event.child, None)
@@ -59,7 +62,7 @@ async def draw(gate: Gate, events: deque[object], console: Console) -> None:
             await trio.sleep(PERIOD)
 
 
-async def grow(tree: Tree, gate: Gate, path: str, restarting: dict[str, ChildRestarting]) -> None:
+async def grow(tree: Tree, gate: Gate, path: str, restarting: dict[str, RestartScheduled]) -> None:
     """Add the children of a supervisor, and theirs, in the order of their start."""
     with trio.move_on_after(PERIOD):  # one that is being restarted itself answers later
         try:
@@ -75,11 +78,11 @@ async def grow(tree: Tree, gate: Gate, path: str, restarting: dict[str, ChildRes
             tree.add("[dim]does not answer: it stops, or is being restarted[/]")
 
 
-def describe(child: ChildInfo, strategy: str, event: ChildRestarting | None) -> str:
+def describe(child: ChildInfo, strategy: str, event: RestartScheduled | None) -> str:
     restarts = f", {child.restarts} restart{'s' * (child.restarts > 1)}" if child.restarts else ""
     reason = f" [dim]{escape(why(event))}[/]" if event is not None and child.status == "restarting" else ""
     return f"{escape(child.id)} [{COLOURS[child.status]}]{child.status}[/]{strategy}{restarts}{reason}"
 
 
-def why(event: ChildRestarting) -> str:
+def why(event: RestartScheduled) -> str:
     return f"attempt {event.attempt}, in {event.delay:.2f} s, after {event.reason}"

@@ -16,10 +16,10 @@ from supervisors._child_spec import ChildSpec, Shutdown
 from supervisors._dynamic_supervisor import DynamicSupervisor
 from supervisors._exceptions import (
     AlreadyPresent,
+    AlreadyRestarting,
     AlreadyStarted,
     BadSpec,
     ChildError,
-    ChildIsRestarting,
     ChildIsRunning,
     Ignore,
     NoSuchChild,
@@ -29,18 +29,19 @@ from supervisors._reports import (
     AutoShutdown,
     ChildDeclined,
     ChildEnded,
-    ChildRestarting,
     ChildStarted,
     ChildStartFailed,
+    ChildStopFailed,
     GaveUp,
     Report,
-    ShutdownError,
+    RestartScheduled,
 )
 from supervisors._strategy import Restart, Strategy
 from supervisors._supervisor import Supervisor
 
 __all__ = [
     "AlreadyPresent",
+    "AlreadyRestarting",
     "AlreadyStarted",
     "AutoShutdown",
     "Backoff",
@@ -50,12 +51,11 @@ __all__ = [
     "ChildEnded",
     "ChildError",
     "ChildInfo",
-    "ChildIsRestarting",
     "ChildIsRunning",
-    "ChildRestarting",
     "ChildSpec",
     "ChildStartFailed",
     "ChildStarted",
+    "ChildStopFailed",
     "DynamicSupervisor",
     "GaveUp",
     "Ignore",
@@ -63,8 +63,8 @@ __all__ = [
     "Phase",
     "Report",
     "Restart",
+    "RestartScheduled",
     "Shutdown",
-    "ShutdownError",
     "Strategy",
     "Supervisor",
     "TooManyChildren",

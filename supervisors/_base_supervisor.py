@@ -28,12 +28,12 @@ from supervisors._intensity import restart_times, too_many
 from supervisors._reports import (
     ChildDeclined,
     ChildEnded,
-    ChildRestarting,
     ChildStarted,
     ChildStartFailed,
+    ChildStopFailed,
     GaveUp,
     Report,
-    ShutdownError,
+    RestartScheduled,
 )
 from supervisors._shutdown import shutdown_seconds, stop_place
 from supervisors._strategy import Strategy, affected, is_restarted
@@ -390,7 +390,7 @@ class BaseSupervisor(IoActor):
             child.attempts += 1
             delay = 0.0 if self._backoff is None else self._backoff.delay(child.attempts, random.random())
             path = child.place.path
-            self._report(ChildRestarting(self._place.path, path, reason, child.attempts, delay))
+            self._report(RestartScheduled(self._place.path, path, reason, child.attempts, delay))
             for member in reversed(group):
                 await self._stop_to_restart(member)
             with trio.CancelScope() as child.delay:
@@ -507,7 +507,7 @@ class BaseSupervisor(IoActor):
         self._abandoned += abandoned
         if reason is KILLED and spec.shutdown != "kill":
             seconds = shutdown_seconds(spec.shutdown, supervisor=supervisor)
-            self._report(ShutdownError(self._place.path, place.path, seconds))
+            self._report(ChildStopFailed(self._place.path, place.path, seconds))
         return reason
 
     def _report(self, report: Report) -> None:

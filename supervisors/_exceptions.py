@@ -29,7 +29,7 @@ class ChildIsRunning(ChildError):
     """What was asked for needs a child that has been terminated before."""
 
 
-class ChildIsRestarting(ChildError):
+class AlreadyRestarting(ChildError):
     """The child is being started again already; terminate it to end that."""
 
 

@@ -47,7 +47,7 @@ class ChildEnded(Report):
 
 
 @attrs.frozen
-class ChildRestarting(Report):
+class RestartScheduled(Report):
     """A child, and with it those that its supervisor's strategy names, is about to be started again.
 
     Attributes:
@@ -62,7 +62,7 @@ class ChildRestarting(Report):
 
 
 @attrs.frozen
-class ShutdownError(Report):
+class ChildStopFailed(Report):
     """A child did not stop in the `seconds` it had, and was killed (sealed, if it is a thread)."""
 
     seconds: float

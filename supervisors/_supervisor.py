@@ -18,7 +18,7 @@ from supervisors._backoff import Backoff
 from supervisors._base_supervisor import BaseSupervisor, check_flags
 from supervisors._child import Child, Phase
 from supervisors._child_spec import ChildSpec, Shutdown
-from supervisors._exceptions import BadSpec, ChildIsRestarting, ChildIsRunning
+from supervisors._exceptions import AlreadyRestarting, BadSpec, ChildIsRunning
 from supervisors._reports import AutoShutdown as AutoShutdownReport
 from supervisors._strategy import AutoShutdown, Restart, Strategy, shuts_down
 
@@ -128,7 +128,7 @@ class Supervisor(BaseSupervisor):
         Raises:
             NoSuchChild: there is none.
             ChildIsRunning: it has an instance; terminate it first.
-            ChildIsRestarting: it is being started again already.
+            AlreadyRestarting: it is being started again already.
             StartFailed: it did not start; it stays as it was: without an instance, to be restarted or deleted.
         """
         child = self._find(id)
@@ -143,7 +143,7 @@ class Supervisor(BaseSupervisor):
         Raises:
             NoSuchChild: there is none.
             ChildIsRunning: it has an instance; terminate it first.
-            ChildIsRestarting: it is being started again; terminate it first.
+            AlreadyRestarting: it is being started again; terminate it first.
         """
         child = self._find(id)
         self._check_stopped(child, "deleted")
@@ -152,7 +152,7 @@ class Supervisor(BaseSupervisor):
     def _check_stopped(self, child: Child, what: str) -> None:
         name = f"child '{child.spec.id}' of '{self._place.path}'"
         if child.phase is Phase.RESTARTING:
-            raise ChildIsRestarting(f"{name} cannot be {what}: it is being started again; terminate it first")
+            raise AlreadyRestarting(f"{name} cannot be {what}: it is being started again; terminate it first")
         if child.active:
             raise ChildIsRunning(f"{name} cannot be {what}: it is {child.phase}; terminate it first")
 

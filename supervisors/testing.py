@@ -8,7 +8,7 @@ of an hour takes no time, as long as all is trio: CPU actors run on real threads
         async with running(ChildSpec("cache", Cache)) as tree:
             await tree.crash("cache")
             await tree.wait_for(ChildStarted, child="cache", restart=1)
-            tree.assert_order(ChildStarted, ChildEnded, ChildRestarting, ChildStarted)
+            tree.assert_order(ChildStarted, ChildEnded, RestartScheduled, ChildStarted)
 """
 
 from __future__ import annotations

@@ -25,6 +25,9 @@ MODULES = (
     "tokengate",
     "tokengate.control",
     "tokengate.control.messages",
+    "tokengate.errors",
+    "tokengate.events",
+    "tokengate.types",
 )
 
 

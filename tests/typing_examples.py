@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import assert_type
 
-from tokengate import ActorRef, AsyncOperation, ChildSpec, CpuActor, Gate, Operation, Token, token
+from tokengate import ActorRef, ChildSpec, CpuActor, Gate, Token, token
+from tokengate.types import AsyncOperation, Operation
 
 
 @token

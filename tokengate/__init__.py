@@ -6,165 +6,66 @@
 #   control/     the control actor, and the ways to it
 #   operations/  `@token`, the current gate, the executor
 #
-#   _exceptions.py  the errors
-"""TokenGate: an actor runtime in which every call is a token that can be seen and steered while it runs."""
+#   errors.py, events.py, types.py  public names beyond those of everyday use
+#   _exceptions.py                  the errors
+"""TokenGate: an actor runtime in which every call is a token that can be seen and steered while it runs.
+
+The names here are those of everyday use. `tokengate.errors` has the errors, `tokengate.events` what a gate publishes,
+`tokengate.types` classes to annotate or to pass, `tokengate.control` what sees and steers.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
 
 from actors import (
-    ActorDead,
-    ActorProxy,
     ActorRef,
     CpuActor,
-    DeadLetter,
-    DeadlockError,
     Down,
-    ExitReason,
     IoActor,
-    LimitExceeded,
     Limits,
-    LogContext,
-    MailboxFull,
-    NameTaken,
-    NotPicklable,
-    Observer,
-    PlatformWarning,
     ProcessActor,
-    ProcessPool,
-    ReceiveTimeout,
-    StartFailed,
-    Timer,
     Token,
-    TokenExpired,
-    TokenFailed,
-    TokenGateError,
-    TokenInterrupt,
-    TokenRejected,
     TokenState,
-    TokenTerminated,
-    UnknownActor,
-    WaitTimeout,
-    Watch,
-    WorkerDied,
-    WorkerError,
-    WouldBlock,
     checkpoint,
     current_token,
 )
-from supervisors import (
-    AlreadyPresent,
-    AlreadyStarted,
-    AutoShutdown,
-    Backoff,
-    BadSpec,
-    ChildCounts,
-    ChildDeclined,
-    ChildEnded,
-    ChildError,
-    ChildInfo,
-    ChildIsRestarting,
-    ChildIsRunning,
-    ChildRestarting,
-    ChildSpec,
-    ChildStarted,
-    ChildStartFailed,
-    DynamicSupervisor,
-    GaveUp,
-    Ignore,
-    NoSuchChild,
-    Phase,
-    ShutdownError,
-    Supervisor,
-    TooManyChildren,
-)
-from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate, NeedsTrio
-from tokengate.control import BadRequest, BadSelector, Busy, Control, ControlError, NotSteerable, UnknownToken
+from supervisors import Backoff, ChildSpec, DynamicSupervisor, Supervisor
 from tokengate.gate import _fork_and_exit  # noqa: F401  # it sees to open gates when the process forks or exits
-from tokengate.gate._gate import Gate, GateStatistics
-from tokengate.gate._shutdown_report import ShutdownReport
-from tokengate.operations._current import current_gate
-from tokengate.operations._executor import GateExecutor
-from tokengate.operations._operation import AsyncOperation, Operation, token
+from tokengate.gate._gate import Gate
+from tokengate.operations._operation import token
+
+if TYPE_CHECKING:
+    from tokengate import control, errors, events, types
 
 __all__ = [
-    "ActorDead",
-    "ActorProxy",
     "ActorRef",
-    "AlreadyPresent",
-    "AlreadyStarted",
-    "AmbiguousGate",
-    "AsyncOperation",
-    "AutoShutdown",
     "Backoff",
-    "BadOperation",
-    "BadRequest",
-    "BadSelector",
-    "BadSpec",
-    "Busy",
-    "ChildCounts",
-    "ChildDeclined",
-    "ChildEnded",
-    "ChildError",
-    "ChildInfo",
-    "ChildIsRestarting",
-    "ChildIsRunning",
-    "ChildRestarting",
     "ChildSpec",
-    "ChildStartFailed",
-    "ChildStarted",
-    "Control",
-    "ControlError",
     "CpuActor",
-    "DeadLetter",
-    "DeadlockError",
     "Down",
     "DynamicSupervisor",
-    "ExitReason",
     "Gate",
-    "GateExecutor",
-    "GateState",
-    "GateStatistics",
-    "GaveUp",
-    "Ignore",
     "IoActor",
-    "LimitExceeded",
     "Limits",
-    "LogContext",
-    "MailboxFull",
-    "NameTaken",
-    "NeedsGate",
-    "NeedsTrio",
-    "NoSuchChild",
-    "NotPicklable",
-    "NotSteerable",
-    "Observer",
-    "Operation",
-    "Phase",
-    "PlatformWarning",
     "ProcessActor",
-    "ProcessPool",
-    "ReceiveTimeout",
-    "ShutdownError",
-    "ShutdownReport",
-    "StartFailed",
     "Supervisor",
-    "Timer",
     "Token",
-    "TokenExpired",
-    "TokenFailed",
-    "TokenGateError",
-    "TokenInterrupt",
-    "TokenRejected",
     "TokenState",
-    "TokenTerminated",
-    "TooManyChildren",
-    "UnknownActor",
-    "UnknownToken",
-    "WaitTimeout",
-    "Watch",
-    "WorkerDied",
-    "WorkerError",
-    "WouldBlock",
     "checkpoint",
-    "current_gate",
+    "control",
     "current_token",
+    "errors",
+    "events",
     "token",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public module when it is asked for: `tokengate.errors` needs no import of its own."""
+    if name in ("control", "errors", "events", "types"):
+        return importlib.import_module(f"tokengate.{name}")
+    raise AttributeError(f"module 'tokengate' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

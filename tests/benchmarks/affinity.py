@@ -23,7 +23,8 @@ from typing import Any
 
 from _harness import PYTHON
 
-from tokengate import Gate, ProcessPool, token
+from tokengate import Gate, token
+from tokengate.types import ProcessPool
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -135,9 +135,9 @@ def main() -> None:
                 control: Control = gate.control
                 measure(way, control._ask, options.verbs, options.calls)
             else:
-                assert gate.control_server is not None
-                assert gate.control_server.path is not None
-                with ControlClient(Path(gate.control_server.path)) as client:
+                assert gate._control_server is not None
+                assert gate._control_server.path is not None
+                with ControlClient(Path(gate._control_server.path)) as client:
                     measure(way, client.ask, options.verbs, options.calls)
 
 

@@ -30,7 +30,8 @@ from typing import Any
 
 from _harness import Sides, Size, Workload, each, limit, main, rate, workload
 
-from tokengate import Gate, ProcessPool, token
+from tokengate import Gate, token
+from tokengate.types import ProcessPool
 
 METHOD = multiprocessing.get_start_method()
 PEER = f"ProcessPoolExecutor, start method '{METHOD}', started before the gate"
@@ -311,7 +312,7 @@ def end_of(pid: int) -> Callable[[], float]:
 def settle(gate: Gate, workers: int) -> None:
     """Wait until there are so many workers, and a moment for them to be warm."""
     ends = time.monotonic() + PATIENCE
-    while len(gate.system.statistics().processes.pids) < workers:
+    while len(gate._system.statistics().processes.pids) < workers:
         assert time.monotonic() < ends, "a spare did not come"
         time.sleep(0.002)
     time.sleep(0.05)

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tokengate import ChildRestarting, ChildStarted, Gate
+from tokengate import Gate
+from tokengate.events import ChildStarted, RestartScheduled
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop.py"
 
@@ -49,7 +50,7 @@ def test_an_order_whose_payment_crashes_fails_and_the_next_one_is_served(shop: M
     """The supervisor of payments starts a new one; only the order that was being paid is reported as failed."""
     restarts: list[Any] = []
     with shop.make_gate(customers=()) as gate:
-        gate.subscribe(lambda event: restarts.append(event) if isinstance(event, ChildRestarting) else None)
+        gate.subscribe(lambda event: restarts.append(event) if isinstance(event, RestartScheduled) else None)
         outcomes = place_orders(gate, ORDERS)
         gate.find("payments").proxy().actor_urn.result(PATIENCE)
 
@@ -96,7 +97,7 @@ def test_no_order_is_lost_when_a_service_is_told_to_fail(shop: ModuleType, servi
     """Fault injection: the service crashes and is restarted, and every order that was placed has one outcome."""
     restarts: list[Any] = []
     with shop.make_gate(customers=(), faults={service: 0.3}, seed=1) as gate:
-        gate.subscribe(lambda event: restarts.append(event) if isinstance(event, ChildRestarting) else None)
+        gate.subscribe(lambda event: restarts.append(event) if isinstance(event, RestartScheduled) else None)
         outcomes = place_orders(gate, ORDERS)
         books = gate.find("orders").proxy().books.result(PATIENCE)
 

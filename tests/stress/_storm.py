@@ -16,7 +16,8 @@ from typing import Any
 
 import psutil
 
-from tokengate import ChildSpec, Gate, ProcessPool, Token, TokenState
+from tokengate import ChildSpec, Gate, Token, TokenState
+from tokengate.types import ProcessPool
 
 PATIENCE = 30.0  # seconds after which something hangs
 MARK = "TOKENGATE_STORM"  # the variable by which processes of a storm are found
@@ -218,7 +219,7 @@ def gate_of(storm: Storm, *, children: Sequence[ChildSpec] = (), intensity: int 
 
 
 def workers(gate: Gate) -> list[int]:
-    return list(gate.system.statistics().processes.pids)
+    return list(gate._system.statistics().processes.pids)
 
 
 def spread(seconds: list[float]) -> dict[str, float]:

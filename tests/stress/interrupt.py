@@ -25,7 +25,8 @@ import trio
 
 from actors import Reply, Token, TokenState, WaitTimeout
 from actors.lowlevel import Hold, interrupt, monitor
-from tokengate import Gate, TokenTerminated, checkpoint, token
+from tokengate import Gate, checkpoint, token
+from tokengate.errors import TokenTerminated
 
 LIMIT = 30.0  # seconds after which a round hangs
 AGAIN = 0.002  # seconds between two looks at where a thread is

@@ -53,18 +53,9 @@ from _storm import (
     workers,
 )
 
-from tokengate import (
-    ChildSpec,
-    Gate,
-    NotPicklable,
-    ProcessActor,
-    ProcessPool,
-    Token,
-    TokenState,
-    WorkerDied,
-    checkpoint,
-    token,
-)
+from tokengate import ChildSpec, Gate, ProcessActor, Token, TokenState, checkpoint, token
+from tokengate.errors import NotPicklable, WorkerDied
+from tokengate.types import ProcessPool
 
 # --- What tokens do ---------------------------------------------------------------------------------------------------
 

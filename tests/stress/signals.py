@@ -39,18 +39,8 @@ import psutil
 from interrupts import HOMES, TERMINAL, Place, eventually, in_thread
 
 from actors.tokens._token import _current
-from tokengate import (
-    CpuActor,
-    Gate,
-    IoActor,
-    MailboxFull,
-    ProcessActor,
-    Token,
-    TokenRejected,
-    TokenState,
-    current_token,
-    token,
-)
+from tokengate import CpuActor, Gate, IoActor, ProcessActor, Token, TokenState, current_token, token
+from tokengate.errors import MailboxFull, TokenRejected
 
 PATIENCE = 10.0  # seconds in which tokens must end
 SERVED = 5.0  # seconds in which a fresh call must be served
@@ -487,7 +477,7 @@ class Storm:
         if not eventually(lambda: unended() <= 0, PATIENCE):
             live = [
                 one
-                for one in list(self.gate.system.live.values())
+                for one in list(self.gate._system.live.values())
                 if one.id not in self._lost and not one.serves_operators
             ]
             left = Counter(f"{one.operation} of '{one.actor}' {one.state}" for one in live)

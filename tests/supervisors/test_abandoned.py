@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from actors import KILLED, CpuActor
-from supervisors import GaveUp, ShutdownError, Supervisor
+from supervisors import ChildStopFailed, GaveUp, Supervisor
 
 if TYPE_CHECKING:
     from tests.supervisors.conftest import Tree
@@ -68,7 +68,7 @@ def test_a_supervisor_that_is_killed_takes_all_below_it_along(tree: Tree) -> Non
     root.terminate_child("inner").result(PATIENCE)
 
     assert [down.result(PATIENCE).reason for down in downs] == [KILLED] * 3
-    assert [report.child for report in tree.reports.of(ShutdownError)] == ["inner"]
+    assert [report.child for report in tree.reports.of(ChildStopFailed)] == ["inner"]
 
 
 def test_a_supervisor_that_was_killed_finds_its_children_again(tree: Tree) -> None:

@@ -38,16 +38,16 @@ from supervisors import (
     ChildDeclined,
     ChildEnded,
     ChildIsRunning,
-    ChildRestarting,
     ChildSpec,
     ChildStarted,
     ChildStartFailed,
+    ChildStopFailed,
     DynamicSupervisor,
     GaveUp,
     Ignore,
     NoSuchChild,
     Phase,
-    ShutdownError,
+    RestartScheduled,
     Supervisor,
     TooManyChildren,
 )
@@ -321,7 +321,7 @@ async def test_one_for_all_restarts_all(kind: str) -> None:
 
         assert after == [("stop", "c"), ("stop", "a"), ("start", "a"), ("start", "b"), ("start", "c")]
         assert await restarts(tree) == {"a": 1, "b": 1, "c": 1}
-        assert len(tree.of(ChildRestarting)) == 1  # one event counts once
+        assert len(tree.of(RestartScheduled)) == 1  # one event counts once
 
 
 @every_kind
@@ -412,7 +412,7 @@ async def test_a_temporary_child_is_never_restarted_and_its_spec_is_gone(kind: s
     async with running(child(kind, "a", restart="temporary")) as tree:
         await end(tree, "a", how)
 
-        assert (await statuses(tree), tree.of(ChildRestarting)) == ({}, [])
+        assert (await statuses(tree), tree.of(RestartScheduled)) == ({}, [])
 
 
 async def test_the_third_crash_of_two_allowed_ends_the_supervisor(autojump_clock: Any) -> None:
@@ -570,7 +570,7 @@ async def test_infinity_waits_however_long(start: Any, autojump_clock: Any) -> N
         await tree.stop()
 
         assert trio.current_time() - before == pytest.approx(600)
-        assert not tree.of(ShutdownError)
+        assert not tree.of(ChildStopFailed)
 
 
 @slow
@@ -581,7 +581,7 @@ async def test_a_child_that_ignores_its_stop_is_killed(start: Any, autojump_cloc
         await tree.stop()
 
         assert trio.current_time() - before == pytest.approx(2)
-        assert [(report.child, report.seconds) for report in tree.of(ShutdownError)] == [("a", 2.0)]
+        assert [(report.child, report.seconds) for report in tree.of(ChildStopFailed)] == [("a", 2.0)]
         assert [report.reason for report in tree.of(ChildEnded)] == [KILLED]
 
 
@@ -592,7 +592,7 @@ async def test_kill_asks_nobody(start: Any, autojump_clock: Any) -> None:
         before = trio.current_time()
         await tree.stop()
 
-        assert (before, []) == (trio.current_time(), tree.of(ShutdownError))
+        assert (before, []) == (trio.current_time(), tree.of(ChildStopFailed))
 
 
 @slow
@@ -644,8 +644,8 @@ async def test_a_backoff_grows_up_to_a_limit_and_begins_anew(autojump_clock: Any
         before = trio.current_time()
         await crash(tree, "a")
 
-        assert [report.delay for report in tree.of(ChildRestarting)] == [1.0, 2.0, 4.0, 4.0, 1.0]
-        assert [report.attempt for report in tree.of(ChildRestarting)] == [1, 2, 3, 4, 1]
+        assert [report.delay for report in tree.of(RestartScheduled)] == [1.0, 2.0, 4.0, 4.0, 1.0]
+        assert [report.attempt for report in tree.of(RestartScheduled)] == [1, 2, 3, 4, 1]
         assert trio.current_time() - before == pytest.approx(1)
 
 
@@ -710,7 +710,7 @@ async def test_a_killed_supervisor_restarts_nothing_any_more(autojump_clock: Any
     inner = Supervisor.child_spec("inner", [child("io", "a")], backoff=backoff, shutdown="kill")
     async with running(inner) as tree:
         await injure(tree, "inner/a")
-        await tree.wait_for(ChildRestarting, child="inner/a")
+        await tree.wait_for(RestartScheduled, child="inner/a")
         await ask(tree, "terminate_child", "inner")
         await ask(tree, "restart_child", "inner")
         before = len(tree.reports)

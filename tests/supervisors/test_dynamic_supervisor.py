@@ -11,13 +11,13 @@ from supervisors import (
     BadSpec,
     ChildEnded,
     ChildError,
-    ChildRestarting,
     ChildSpec,
     ChildStarted,
     ChildStartFailed,
     DynamicSupervisor,
     GaveUp,
     Restart,
+    RestartScheduled,
     Supervisor,
 )
 
@@ -82,7 +82,7 @@ def test_an_id_that_is_running_is_refused(tree: Tree) -> None:
 
     with pytest.raises(ChildError, match="'guest'"):
         start_child(tree, tree.child("guest"))
-    assert (serial, []) == (tree.serial("guest"), tree.reports.of(ChildRestarting))
+    assert (serial, []) == (tree.serial("guest"), tree.reports.of(RestartScheduled))
 
 
 def test_an_error_of_a_caller_is_no_crash_of_the_supervisor(tree: Tree) -> None:
@@ -117,7 +117,7 @@ def test_a_failed_start_is_reported_and_is_no_restart(tree: Tree) -> None:
     start_pool(tree, intensity=0)
     with pytest.raises(StartFailed):
         start_child(tree, tree.child("guest", starting=fail))
-    reports = tree.reports.of(ChildStartFailed, ChildRestarting, GaveUp)
+    reports = tree.reports.of(ChildStartFailed, RestartScheduled, GaveUp)
 
     assert [(report.supervisor, report.child) for report in reports] == [("pool", "pool/guest")]
 
@@ -195,7 +195,7 @@ def test_stop_through_the_ref_twice_is_fine_and_then_the_child_is_gone(tree: Tre
     with pytest.raises(UnknownActor):
         tree.ref("guest")
 
-    assert (stopped, children, tree.reports.of(ChildRestarting)) == ([True, False], {}, [])
+    assert (stopped, children, tree.reports.of(RestartScheduled)) == ([True, False], {}, [])
 
 
 def test_what_is_queued_behind_the_end_of_a_temporary_child_is_terminated(tree: Tree) -> None:

@@ -15,12 +15,12 @@ from shared_lists import SharedList
 from actors import KILLED, NORMAL, ProcessActor, StartFailed, WorkerDied
 from supervisors import (
     ChildEnded,
-    ChildRestarting,
     ChildSpec,
     ChildStarted,
+    ChildStopFailed,
     DynamicSupervisor,
     GaveUp,
-    ShutdownError,
+    RestartScheduled,
     Supervisor,
 )
 from supervisors.testing import Tree, running
@@ -147,7 +147,7 @@ async def test_a_death_renews_the_processes_that_the_strategy_says(strategy: Any
             await gone(before[id])
 
         assert "".join(id for id in "abc" if before[id] != after[id]) == renewed
-        assert len(tree.of(ChildRestarting)) == 1
+        assert len(tree.of(RestartScheduled)) == 1
 
 
 class Stubborn(ProcessActor):
@@ -186,7 +186,7 @@ async def test_a_process_that_ignores_its_stop_is_killed_at_its_deadline(where: 
             await gone(pid)
             await gone(companion)
 
-            assert [(report.child, report.seconds) for report in tree.of(ShutdownError)] == [("a", 0.01)]
+            assert [(report.child, report.seconds) for report in tree.of(ChildStopFailed)] == [("a", 0.01)]
             assert [report.reason for report in tree.of(ChildEnded)] == [KILLED]
             assert tree.system.statistics().abandoned == ()
             assert waiting is None or waiting.exception() is not None
@@ -202,7 +202,7 @@ async def test_kill_asks_no_process() -> None:
                 await tree.stop()
             await gone(pid)
 
-            assert (door.reached.is_set(), tree.of(ShutdownError)) == (False, [])
+            assert (door.reached.is_set(), tree.of(ChildStopFailed)) == (False, [])
 
 
 async def test_a_dynamic_supervisor_stops_its_processes_at_once() -> None:
@@ -222,7 +222,7 @@ async def test_a_dynamic_supervisor_stops_its_processes_at_once() -> None:
                     for door in doors:
                         door.open()
 
-            assert tree.of(ShutdownError) == []
+            assert tree.of(ChildStopFailed) == []
 
 
 async def test_a_restarted_supervisor_has_new_processes() -> None:

@@ -18,7 +18,7 @@ import attrs
 import pytest
 
 from actors import ActorDead, CpuActor, IoActor
-from supervisors import ChildIsRestarting, ChildIsRunning, ChildSpec, ChildStarted, Phase
+from supervisors import AlreadyRestarting, ChildIsRunning, ChildSpec, ChildStarted, Phase
 
 if TYPE_CHECKING:
     from tests.supervisors.conftest import Tree
@@ -166,7 +166,7 @@ def test_terminate_child_racing_restart_leaves_one_instance_or_none(tree: Tree, 
             ref.tell("crash")
 
     def restart() -> None:
-        with suppress(ChildIsRunning, ChildIsRestarting):
+        with suppress(ChildIsRunning, AlreadyRestarting):
             supervisor.restart_child("child").result(PATIENCE)
 
     def terminate() -> None:

@@ -21,7 +21,7 @@ import trio
 
 from actors import TERMINAL, CpuActor, IoActor, TokenGateError
 from actors.lowlevel import ActorPlace
-from supervisors import ChildEnded, ChildRestarting, ChildSpec, ChildStarted, Report, Supervisor
+from supervisors import ChildEnded, ChildSpec, ChildStarted, Report, RestartScheduled, Supervisor
 from supervisors.testing import InjectedCrash, Tree, running
 
 pytestmark = pytest.mark.trio
@@ -180,7 +180,7 @@ class Oracle:
                 order.remove(report.child)
             order.append(report.child)
             self.groups.pop(report.supervisor, None)  # it is a new instance, or the numbers have changed
-        if isinstance(report, ChildRestarting) and not self._alone(report):
+        if isinstance(report, RestartScheduled) and not self._alone(report):
             self.groups[report.supervisor] = Group()
         group = self.groups.get(report.supervisor)
         if group is None:

@@ -21,16 +21,16 @@ from actors import (
 from supervisors import (
     BadSpec,
     ChildEnded,
-    ChildRestarting,
     ChildSpec,
     ChildStarted,
     ChildStartFailed,
+    ChildStopFailed,
     DynamicSupervisor,
     GaveUp,
     Phase,
     Report,
     Restart,
-    ShutdownError,
+    RestartScheduled,
     Supervisor,
 )
 from tokengate import Gate
@@ -171,7 +171,7 @@ def test_a_permanent_supervisor_that_gives_up_is_restarted(tree: Tree) -> None:
     tree.start(Supervisor.child_spec("inner", [tree.child("x")], intensity=0))
     tree.crash("x")
     tree.wait_for_restart("inner")
-    restarting = [report for report in tree.reports.of(ChildRestarting) if report.child == "inner"]
+    restarting = [report for report in tree.reports.of(RestartScheduled) if report.child == "inner"]
 
     assert [report.reason for report in restarting] == [SHUTDOWN]
 
@@ -207,7 +207,7 @@ def test_a_temporary_child_is_never_restarted_and_its_spec_is_gone(tree: Tree, e
         ref.proxy().finish().result(PATIENCE)
     tree.reports.wait_for(lambda reports: any(isinstance(report, ChildEnded) for report in reports))
 
-    assert (tree.children(), ref.is_alive(), tree.reports.of(ChildRestarting)) == ({}, False, [])
+    assert (tree.children(), ref.is_alive(), tree.reports.of(RestartScheduled)) == ({}, False, [])
 
 
 def test_a_ref_to_a_temporary_child_that_has_ended_raises(tree: Tree) -> None:
@@ -241,7 +241,7 @@ def test_a_crash_is_reported_as_ended_restarting_started(tree: Tree) -> None:
 
     assert (
         ChildEnded("inner", "inner/x", ended.reason),
-        ChildRestarting("inner", "inner/x", ended.reason),
+        RestartScheduled("inner", "inner/x", ended.reason),
         ChildStarted("inner", "inner/x", 1),
         "error",
     ) == (ended, restarting, started, ended.reason.kind)
@@ -322,7 +322,7 @@ def test_stop_through_the_ref_is_never_answered_by_a_restart(tree: Tree, restart
     stopped = [ref.stop(timeout=PATIENCE), ref.stop(timeout=PATIENCE)]
     tree.children()
 
-    assert (stopped, ref.is_alive(), tree.reports.of(ChildRestarting)) == ([True, False], False, [])
+    assert (stopped, ref.is_alive(), tree.reports.of(RestartScheduled)) == ([True, False], False, [])
 
 
 def test_stop_through_the_ref_keeps_the_spec_of_a_permanent_child(tree: Tree) -> None:
@@ -362,7 +362,7 @@ def test_a_child_that_crashes_on_its_way_to_an_asked_stop_is_not_restarted(tree:
     stopping.get(timeout=PATIENCE)
     tree.children()
 
-    assert (tree.reports.of(ChildRestarting), ref.is_alive()) == ([], False)
+    assert (tree.reports.of(RestartScheduled), ref.is_alive()) == ([], False)
 
 
 # Giving up
@@ -577,7 +577,7 @@ def test_infinity_waits_for_a_child_that_takes_its_time(tree: Tree) -> None:
 
     assert (True, [], [ChildEnded("/", "a", SHUTDOWN)]) == (
         waits,
-        tree.reports.of(ShutdownError),
+        tree.reports.of(ChildStopFailed),
         tree.reports.of(ChildEnded),
     )
 
@@ -604,11 +604,11 @@ def test_a_child_that_ignores_stop_is_killed_at_its_deadline_and_reported(tree: 
     held = tree.ref("b").proxy().hold(door)
     door.wait_for_entry()
     tree.stop()
-    reports = tree.reports.of(ShutdownError, ChildEnded)
+    reports = tree.reports.of(ChildStopFailed, ChildEnded)
     door.open()
 
     assert [
-        ShutdownError("/", "b", 0.05),
+        ChildStopFailed("/", "b", 0.05),
         ChildEnded("/", "b", KILLED),
         ChildEnded("/", "a", SHUTDOWN),
     ] == reports
@@ -620,10 +620,10 @@ def test_a_child_that_hangs_in_on_stop_is_killed_at_its_deadline(tree: Tree) -> 
     door = tree.door()
     tree.start(tree.child("a", ending=door.wait_here, shutdown=0.05))
     tree.stop()
-    reports = tree.reports.of(ShutdownError, ChildEnded)
+    reports = tree.reports.of(ChildStopFailed, ChildEnded)
     door.open()
 
-    assert [ShutdownError("/", "a", 0.05), ChildEnded("/", "a", KILLED)] == reports
+    assert [ChildStopFailed("/", "a", 0.05), ChildEnded("/", "a", KILLED)] == reports
 
 
 def test_a_killed_child_writes_no_result_and_runs_no_hook(tree: Tree) -> None:
@@ -652,7 +652,7 @@ def test_kill_ends_a_child_at_once_and_is_not_reported(tree: Tree) -> None:
 
     assert isinstance(held.exception(PATIENCE), TokenTerminated)
     assert ([], [ChildEnded("/", "a", KILLED)], ["a starts", "a started"]) == (
-        tree.reports.of(ShutdownError),
+        tree.reports.of(ChildStopFailed),
         tree.reports.of(ChildEnded),
         tree.diary.entries,
     )
@@ -669,7 +669,7 @@ def test_a_child_that_ends_by_itself_while_its_supervisor_stops_is_no_fault(tree
     door.open()
     stopping.result(PATIENCE)
 
-    assert tree.reports.of(ChildRestarting, ShutdownError, GaveUp) == []
+    assert tree.reports.of(RestartScheduled, ChildStopFailed, GaveUp) == []
 
 
 def test_a_child_that_asks_its_stopping_supervisor_gets_an_error(tree: Tree) -> None:
@@ -684,7 +684,7 @@ def test_a_child_that_asks_its_stopping_supervisor_gets_an_error(tree: Tree) -> 
 
     root = tree.start(tree.child("a", ending=ending, shutdown=1.0))
     tree.stop()
-    reports = tree.reports.of(ShutdownError)
+    reports = tree.reports.of(ChildStopFailed)
 
     assert ([], [ActorDead]) == (reports, [type(error) for error in answers])
 

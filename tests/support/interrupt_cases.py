@@ -83,7 +83,7 @@ def insist(bench: Bench, undo: Callable[[], Any], undone: Callable[[], bool]) ->
 
     Questions that are under way at once are answered in no order, so the interrupted one comes to its end first.
     """
-    live = bench.gate.system.live
+    live = bench.gate._system.live
     it.eventually(lambda: not any(one.serves_operators for one in list(live.values())), bench.limit)
     for _ in range(3):
         it.in_thread(undo, bench.limit)
@@ -93,7 +93,7 @@ def insist(bench: Bench, undo: Callable[[], Any], undone: Callable[[], bool]) ->
 
 def resume_all(bench: Bench) -> None:
     """Resume whatever is paused."""
-    tokens = bench.gate.system.live
+    tokens = bench.gate._system.live
     insist(
         bench,
         lambda: bench.gate.control.resume("*"),

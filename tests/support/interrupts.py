@@ -513,7 +513,7 @@ class Bench:
             self.dropping = self.gate.spawn(Dropping, name="dropping")
             self.process_notes = self.gate.spawn(ProcessNotes, name="process") if processes else None
             self.executor = self.gate.executor(concurrency=1)
-            self._own = set(self.gate.system._places)  # paths of actors that no case has made
+            self._own = set(self.gate._system._places)  # paths of actors that no case has made
         except BaseException:
             self.close()
             raise
@@ -553,7 +553,7 @@ class Bench:
         """Return which tokens do not end."""
 
         def live() -> list[Token[Any]]:
-            tokens = list(self.gate.system.live.values())
+            tokens = list(self.gate._system.live.values())
             return [one for one in tokens if one.id not in self._known and not one.serves_operators]
 
         def all_ended() -> bool:
@@ -574,7 +574,7 @@ class Bench:
     def immortal(self) -> list[str]:
         """Stop the actors that a case has left behind; return those that cannot be stopped."""
         found: list[str] = []
-        for place in list(self.gate.system._places.values()):
+        for place in list(self.gate._system._places.values()):
             if place.path.startswith("spawned/") and place.path not in self._own:
                 wrong = in_thread(lambda place=place: place.ref.stop(), self.limit)[1]
                 if wrong:
@@ -588,12 +588,12 @@ class Bench:
 
         def look() -> bool:
             found.clear()
-            for place in list(self.gate.system._places.values()):
+            for place in list(self.gate._system._places.values()):
                 figures = place.mailbox.statistics()
                 for name in ("depth", "held", "active", "senders_waiting", "suspended"):
                     if value := getattr(figures, name):
                         found.append(f"'{place.path}' has {name} = {value}")
-            dispatcher = self.gate.system.dispatcher.statistics()
+            dispatcher = self.gate._system.dispatcher.statistics()
             for name in ("blocked", "abandoned", "runnable"):
                 if value := getattr(dispatcher, name):
                     found.append(f"the dispatcher has {name} = {value}")

@@ -141,7 +141,7 @@ def _of_actor(
 
 def _direct_call(gate: Gate, door: Door) -> Token[Any]:
     """Call an operation on a thread of the test's own, and return the token that this is."""
-    before = set(gate.system.live)
+    before = set(gate._system.live)
 
     def call() -> None:
         with gate.entered():
@@ -152,7 +152,7 @@ def _direct_call(gate: Gate, door: Door) -> Token[Any]:
 
     threading.Thread(target=call, name="caller", daemon=True).start()
     door.wait_reached()
-    [found] = [one for id, one in list(gate.system.live.items()) if id not in before and not one.serves_operators]
+    [found] = [one for id, one in list(gate._system.live.items()) if id not in before and not one.serves_operators]
     return found
 
 

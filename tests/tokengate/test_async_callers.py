@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import trio
 
-from tokengate import AmbiguousGate, CpuActor, Gate, IoActor, TokenState, current_gate, token
+from tokengate import CpuActor, Gate, IoActor, TokenState, token
+from tokengate.errors import AmbiguousGate
+from tokengate.types import current_gate
 
 WAIT = 10.0  # seconds; only reached when something is broken
 
@@ -210,5 +212,5 @@ def test_a_token_of_one_gate_can_be_awaited_in_a_token_of_another() -> None:
             first = double.submit(3)
         second = wait_for.submit(first)
 
-        assert (one.owns(first), two.owns(second)) == (True, True)
+        assert (one._owns(first), two._owns(second)) == (True, True)
         assert second.result(WAIT) == 6

@@ -10,17 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from tokengate import (
-    ActorDead,
-    ChildSpec,
-    CpuActor,
-    Gate,
-    IoActor,
-    TokenState,
-    TokenTerminated,
-    checkpoint,
-    token,
-)
+from tokengate import ChildSpec, CpuActor, Gate, IoActor, TokenState, checkpoint, token
+from tokengate.errors import ActorDead, TokenTerminated
 
 WAIT = 10.0  # seconds; only reached when something is broken
 

@@ -19,17 +19,9 @@ from gated_code import LIMIT
 
 from actors.processes import _process_host
 from actors.system import _recovery
-from tokengate import (
-    Gate,
-    NotPicklable,
-    ProcessActor,
-    ProcessPool,
-    StartFailed,
-    TokenState,
-    WorkerDied,
-    WorkerError,
-    token,
-)
+from tokengate import Gate, ProcessActor, TokenState, token
+from tokengate.errors import NotPicklable, StartFailed, WorkerDied, WorkerError
+from tokengate.types import ProcessPool
 
 Until = Callable[[Callable[[], bool]], None]
 
@@ -203,7 +195,7 @@ def test_what_a_living_process_can_still_do_does_not_fail(
     monkeypatch.setattr(_recovery, "_LOOK", 10 * LIMIT)
     pool = ProcessPool(size=2, spares=0)
     with Gate("half", processes=pool, control_socket=False, shutdown=LIMIT) as gate:
-        host = gate.system.processes
+        host = gate._system.processes
         count = host._count_failure
         pid = apply.submit(os.getpid).result(LIMIT)
         until(lambda: host.pool.statistics().busy == 0)  # else another one is made for the next token
@@ -273,7 +265,7 @@ def test_a_process_that_has_sent_garbage_is_replaced_and_its_token_says_so(
 def test_the_thread_of_the_processes_is_not_left_behind_while_it_comes_to_its_end(gate: Gate) -> None:
     """It may be late on a busy machine: it has to wait until its processes are dead."""
     apply.submit(abs, -1).result(LIMIT)
-    late = gate.system.processes.close(time.monotonic())
+    late = gate._system.processes.close(time.monotonic())
 
     assert late == []
 
@@ -289,7 +281,7 @@ def test_the_thread_of_the_processes_is_left_behind_in_code_that_does_not_end(
     (tmp_path / "go on").touch()
     assert reached.wait(LIMIT)
     try:
-        late = gate.system.processes.close(time.monotonic())
+        late = gate._system.processes.close(time.monotonic())
     finally:
         go_on.set()
 

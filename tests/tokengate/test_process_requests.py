@@ -11,25 +11,9 @@ from typing import Any
 import pytest
 from gated_code import LIMIT
 
-from tokengate import (
-    ActorDead,
-    CpuActor,
-    DeadlockError,
-    Down,
-    Gate,
-    IoActor,
-    ProcessActor,
-    ProcessPool,
-    ReceiveTimeout,
-    Token,
-    TokenState,
-    TokenTerminated,
-    WaitTimeout,
-    WorkerDied,
-    checkpoint,
-    current_token,
-    token,
-)
+from tokengate import CpuActor, Down, Gate, IoActor, ProcessActor, Token, TokenState, checkpoint, current_token, token
+from tokengate.errors import ActorDead, DeadlockError, TokenTerminated, WaitTimeout, WorkerDied
+from tokengate.types import ProcessPool, ReceiveTimeout
 
 
 @pytest.fixture
@@ -37,7 +21,7 @@ def gate() -> Iterator[Gate]:
     """A gate with one process for operations: whoever waits there without lending it is found out."""
     with Gate("test", processes=ProcessPool(size=1, spares=1)) as opened:
         yield opened
-        pool = opened.system.processes.pool
+        pool = opened._system.processes.pool
 
         assert pool._lent == 0
 
@@ -359,7 +343,7 @@ def test_a_process_that_waits_is_paused_and_goes_on(
 ) -> None:
     """Its one turn is lent once, for two reasons, and taken back when neither holds any more."""
     waiting, door = stuck
-    pool = gate.system.processes.pool
+    pool = gate._system.processes.pool
     until(lambda: pool._lent == 1)
     gate.control.pause(waiting.id)
 

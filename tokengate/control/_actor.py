@@ -65,7 +65,7 @@ class ControlActor(IoActor):
     def __init__(self, gate: Gate, socket: bool) -> None:
         super().__init__()
         self._gate = gate
-        self._system = gate.system
+        self._system = gate._open_system
         self._jobs: set[Job] = set()
         self._turns = Turns()
         self._program = self._turns.lane()
@@ -124,7 +124,7 @@ class ControlActor(IoActor):
 
     async def on_start(self) -> None:  # type: ignore[override]
         if self._server is not None:
-            self._gate.control_server = self._server
+            self._gate._control_server = self._server
             listening: Reply[None] = Reply()
             self._system.system_host.start_task(lambda: self._serve(listening), "control socket")
             await listening.wait()

@@ -10,10 +10,12 @@ from typing import Any, Literal
 import attrs
 import trio
 
-from tokengate import ActorDead, CpuActor, IoActor, Token, TokenState, current_gate
+from tokengate import CpuActor, IoActor, Token, TokenState
 from tokengate.demo._crash_plan import CrashPlan, InjectedCrash
 from tokengate.demo._files import read_cached
 from tokengate.demo._measure import Measure, Unmeasurable, measure_steps
+from tokengate.errors import ActorDead
+from tokengate.types import current_gate
 
 # A file whose processing crashes more often than this, injected crashes apart, is given up.
 _ATTEMPTS = 3

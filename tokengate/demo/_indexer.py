@@ -10,10 +10,11 @@ from pathlib import Path
 
 import attrs
 
-from tokengate import ChildSpec, Gate, GateStatistics, ShutdownReport, Supervisor, TokenState
+from tokengate import ChildSpec, Gate, Supervisor, TokenState
 from tokengate.demo._actors import Begin, Coordinator, Index, Parser, Progress, Reader, Report, total
 from tokengate.demo._crash_plan import CrashPlan
 from tokengate.demo._measure import Measure, Unmeasurable, measure
+from tokengate.types import GateStatistics, ShutdownReport
 
 _READERS = 2
 # One: under one interpreter lock a second one would only compete for it.

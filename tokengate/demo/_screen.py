@@ -13,9 +13,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tokengate import GateStatistics, TokenState
+from tokengate import TokenState
 from tokengate.demo._actors import Report
 from tokengate.demo._indexer import Outcome, Serial
+from tokengate.types import GateStatistics
 
 # Seconds between two plain lines.
 _LINE_EVERY = 1.0

@@ -16,7 +16,7 @@ def _disown() -> None:
     _switch_interval._lock = threading.Lock()  # whoever held it is gone
     _switch_interval.forget()
     while _current.open_gates:
-        _current.open_gates.pop().disown()
+        _current.open_gates.pop()._disown()
 
 
 def _close_all() -> None:

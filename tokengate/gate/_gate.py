@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import attrs
 import trio
@@ -140,7 +140,7 @@ class Gate:
         self._system = ActorSystem(name, threads=threads, processes=pool)
         self._root: ActorPlace | None = None
         self._own: ActorPlace | None = None  # root of the runtime's own tree
-        self.control_server: ControlServer | None = None
+        self._control_server: ControlServer | None = None
         self._operations: dict[OperationSpec, OperationPlace] = {}
         # {variant with another affinity: the operation as it was decorated}
         self._variants: dict[OperationSpec, OperationSpec] = {}
@@ -320,10 +320,10 @@ class Gate:
         finally:
             _current.leave(self)
 
-    def disown(self) -> None:
+    def _disown(self) -> None:
         """Leave the gate to the parent process, in a forked child: closing it here does nothing."""
-        if self.control_server is not None:
-            self.control_server.disown()
+        if self._control_server is not None:
+            self._control_server.disown()
         self._system.disown()
         self._lock = threading.Lock()
         self._state = "the parent's"
@@ -353,7 +353,7 @@ class Gate:
     def _check_closable(self) -> None:
         """Raise `GateState` if the gate cannot be closed, or not from here."""
         inside = current_token()
-        if self._state in ("open", "closing") and inside is not None and self.owns(inside):
+        if self._state in ("open", "closing") and inside is not None and self._owns(inside):
             raise GateState(f"{inside!r} cannot close gate '{self.name}', which waits for it; use gate.request_stop()")
         place = current_turn()
         if isinstance(place, ActorPlace) and place.system is self._system and place.in_hook:
@@ -438,7 +438,7 @@ class Gate:
         return self._actor_place(name).ref
 
     def _actor_place(self, name: str) -> ActorPlace:
-        place = self.system.find(name)
+        place = self._open_system.find(name)
         if not isinstance(place, ActorPlace):
             raise UnknownActor(f"'{name}' is an operation in gate '{self.name}', not an actor")
         return place
@@ -465,7 +465,7 @@ class Gate:
     # Looking
 
     @property
-    def system(self) -> ActorSystem:
+    def _open_system(self) -> ActorSystem:
         """The runtime of an open gate.
 
         Raises:
@@ -500,12 +500,12 @@ class Gate:
         """Restarts of actors since it was opened."""
         return self._restarts
 
-    def owns(self, token: Token[Any]) -> bool:
+    def _owns(self, token: Token[Any]) -> bool:
         """Tell whether a token is one of this gate's."""
         # In a child process it may be a token of the gate that has made the process.
         return isinstance(token, Token) and token._place.system is self._system
 
-    def owns_system(self, system: ActorSystem) -> bool:
+    def _owns_system(self, system: ActorSystem) -> bool:
         """Tell whether a system is the one below this gate."""
         return system is self._system
 
@@ -521,7 +521,7 @@ class Gate:
         """
         return self._system.subscribe(listener)
 
-    def place_of(self, spec: OperationSpec) -> OperationPlace:
+    def _place_of(self, spec: OperationSpec) -> OperationPlace:
         """Return the place of an operation in this gate, made at its first use."""
         place = self._operations.get(spec)
         if place is None:
@@ -539,7 +539,7 @@ class Gate:
                     place = self._operations[spec] = spec.make_place(self, path)
         return place
 
-    def place_with(self, place: OperationPlace, affinity: str) -> OperationPlace:
+    def _place_with(self, place: OperationPlace, affinity: str) -> OperationPlace:
         """Return the place of the same operation with another affinity, made at its first use.
 
         Raises:
@@ -550,12 +550,12 @@ class Gate:
             raise BadOperation(f"'{place.path}' has one affinity only, '{place.affinity}'")
         base = self._variants.get(spec, spec)
         if base.affinity == affinity:
-            return self.place_of(base)
+            return self._place_of(base)
         variant = next((v for v, known in self._variants.items() if known is base and v.affinity == affinity), None)
         if variant is None:
             variant = base.with_affinity(affinity)
             self._variants[variant] = base
-        return self.place_of(variant)
+        return self._place_of(variant)
 
     def _count_restart(self, event: object) -> None:
         if isinstance(event, ChildStarted) and event.restart:
@@ -583,6 +583,15 @@ def _started(spec: ChildSpec, ref: ActorRef[Any] | None) -> ActorRef[Any]:
     if ref is None:
         raise StartFailed(f"actor '{spec.id}' did not start: it declined (Ignore)")
     return ref
+
+
+def current_gate() -> Gate | None:
+    """Return the gate of the running token; else the innermost one entered here; else the only open one; else None.
+
+    Raises:
+        AmbiguousGate: several are open and none of these rules chooses one.
+    """
+    return cast("Gate | None", _current.current_gate())
 
 
 async def _in_thread(fn: Callable[[], T]) -> T:

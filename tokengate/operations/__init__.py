@@ -3,4 +3,5 @@
 #   _operation.py  `@token`, its options, and calls
 #   _current.py    which gate a call belongs to
 #   _executor.py   a gate as an executor of `concurrent.futures`
+#   _ports.py      what they ask of a gate
 """`@token`, the current gate, and the executor."""

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextvars
-from typing import TYPE_CHECKING
 
 from actors import current_token
 from tokengate._exceptions import AmbiguousGate
+from tokengate.operations._ports import OpenGate
 
-if TYPE_CHECKING:
-    from tokengate.gate._gate import Gate
-
-open_gates: list[Gate] = []
+open_gates: list[OpenGate] = []
 
 # The gates that `with` blocks around this code have opened, the innermost last.
-_entered: contextvars.ContextVar[tuple[Gate, ...]] = contextvars.ContextVar("entered_gates", default=())
+_entered: contextvars.ContextVar[tuple[OpenGate, ...]] = contextvars.ContextVar("entered_gates", default=())
 
 
-def current_gate() -> Gate | None:
+def current_gate() -> OpenGate | None:
     """Return the gate of the running token; else the innermost one entered here; else the only one; else None.
 
     Raises:
@@ -28,7 +25,7 @@ def current_gate() -> Gate | None:
     token = current_token()
     if token is not None:
         for gate in open_gates:
-            if gate.owns(token):
+            if gate._owns(token):
                 return gate
     for gate in reversed(_entered.get()):
         if gate in open_gates:
@@ -37,11 +34,11 @@ def current_gate() -> Gate | None:
     raise AmbiguousGate(f"several gates are open ({names}) and this call is within none of them; use 'with gate:'")
 
 
-def enter(gate: Gate) -> None:
+def enter(gate: OpenGate) -> None:
     """Make `gate` the innermost one of the current context."""
     _entered.set((*_entered.get(), gate))
 
 
-def leave(gate: Gate) -> None:
+def leave(gate: OpenGate) -> None:
     """Undo `enter` in the current context, if it was done there."""
     _entered.set(tuple(known for known in _entered.get() if known is not gate))

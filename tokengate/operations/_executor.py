@@ -8,15 +8,13 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 import trio
 
 from actors import Token, TokenFailed, TokenState, WouldBlock
 from tokengate._exceptions import BadOperation
-
-if TYPE_CHECKING:
-    from tokengate.gate._gate import Gate
+from tokengate.operations._ports import OpenGate
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -110,8 +108,8 @@ class GateExecutor(concurrent.futures.Executor):
         capacity: calls that may be queued.
     """
 
-    def __init__(self, gate: Gate, concurrency: int | None, capacity: int) -> None:
-        system = gate.system
+    def __init__(self, gate: OpenGate, concurrency: int | None, capacity: int) -> None:
+        system = gate._open_system
         self._gate = gate
         self._place = system.operation_place(
             f"executors/{system.next_name()}",
@@ -132,7 +130,7 @@ class GateExecutor(concurrent.futures.Executor):
             BadOperation: it is a coroutine function, or cannot be called at all.
         """
         name = _check(fn)
-        self._gate.system  # noqa: B018  # raises when the gate is not open
+        self._gate._open_system  # noqa: B018  # raises when the gate is not open
         with self._lock:
             if self._shut:
                 raise RuntimeError(f"the executor is shut down; '{name}' was not accepted, use gate.executor() again")

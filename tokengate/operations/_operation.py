@@ -25,8 +25,8 @@ from actors.lowlevel import (
     twin_object,
 )
 from tokengate._exceptions import BadOperation, NeedsGate
-from tokengate.gate._gate import Gate
 from tokengate.operations._current import current_gate, open_gates
+from tokengate.operations._ports import OpenGate
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,9 +64,9 @@ class OperationSpec:
         check_affinity(self.name, affinity, self.coroutine)
         return attrs.evolve(self, name=f"{self.name}@{affinity}", affinity=cast("Affinity", affinity))
 
-    def make_place(self, gate: Gate, path: str) -> OperationPlace:
+    def make_place(self, gate: OpenGate, path: str) -> OperationPlace:
         """Make the place under this path where a gate serves the operation."""
-        system = gate.system
+        system = gate._open_system
         concurrency = self.concurrency
         if concurrency is None and self.affinity == "process":
             concurrency = system.processes.pool.size
@@ -148,10 +148,10 @@ class _Operation(Generic[P, T]):
         tags: Mapping[str, str] | None,
     ) -> tuple[OperationPlace, Token[T]]:
         """Return a token of a call that comes from a child process of a system, unsent, and its place."""
-        gate = next((gate for gate in list(open_gates) if gate.owns_system(system)), None)
+        gate = next((gate for gate in list(open_gates) if gate._owns_system(system)), None)
         if gate is None:
             raise NeedsGate(f"the gate is closed to which '{self._spec.name}' was to be submitted")
-        place = gate.place_of(self._spec)
+        place = gate._place_of(self._spec)
         own = self.with_options(priority=priority, tags=tags)
         return place, place.token(self._name, self._function, args, kwargs, own.priority, own.tags)
 
@@ -160,7 +160,7 @@ class _Operation(Generic[P, T]):
         gate = current_gate()
         if gate is None:
             raise NeedsGate(f"no gate is open to submit '{self._spec.name}' to; use 'with Gate():' around it")
-        return gate.place_of(self._spec)
+        return gate._place_of(self._spec)
 
     def __repr__(self) -> str:
         return f"<{self.affinity} operation {self._spec.qualified_name}>"
@@ -215,7 +215,7 @@ class AsyncOperation(_Operation[P, T]):
             if not trio.lowlevel.in_trio_task():
                 raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")
             return cast("T", await self._function(*args, **kwargs))
-        place = gate.place_of(self._spec)
+        place = gate._place_of(self._spec)
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         await place.send_async(token)
         try:

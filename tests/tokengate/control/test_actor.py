@@ -20,10 +20,11 @@ from running_tokens import Turner, cpu_operation
 from actors import ActorDead, TokenState
 from actors.lowlevel import Crash, Visit
 from supervisors import ChildSpec
-from tokengate import CpuActor, Gate, TokenGateError, token
+from tokengate import CpuActor, Gate, token
 from tokengate.control import find_gate
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
+from tokengate.errors import TokenGateError
 
 Doors = Callable[[], Door]
 Until = Callable[[Callable[[], bool]], None]
@@ -104,7 +105,7 @@ def test_an_unknown_message_is_refused_by_its_class(gate: Gate) -> None:
             gate.find(CONTROL).ask(message)
 
     assert gate.find(CONTROL).ask(m.Tokens()).live == 0
-    assert gate.system.find(CONTROL).starts == 1  # type: ignore[attr-defined]
+    assert gate._system.find(CONTROL).starts == 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,7 @@ def test_it_restarts_after_a_fault_and_what_it_has_done_holds(gate: Gate, doors:
     gate.control.pause(paused, wait=LIMIT)
     gate.control.suspend("nothing")
     gate.control.throttle("tenant=acme", concurrency=1)
-    place: Any = gate.system.find(CONTROL)
+    place: Any = gate._system.find(CONTROL)
     unanswered = gate.find(CONTROL).ask(m.Terminate(ids=(paused.id,), dry_run=True), block=False)
     unanswered.get(timeout=LIMIT)
     feed = gate.control.events()
@@ -296,7 +297,7 @@ def test_who_waits_for_an_answer_when_it_crashes_gets_an_error(gate: Gate, doors
     waiting = gate.find(CONTROL).ask(m.Terminate(ids=(sent.id,), mode="cancel", wait=LIMIT), block=False)
     until(lambda: bool(sent._cancel_requested))
 
-    gate.system.find(CONTROL).signal(Crash(RuntimeError("a fault")))
+    gate._system.find(CONTROL).signal(Crash(RuntimeError("a fault")))
     with pytest.raises(ActorDead, match="stopped before it answered"):
         waiting.get(timeout=LIMIT)
 
@@ -326,7 +327,7 @@ def connected(gate: Gate, *questions: m.Message) -> socket.socket:
 
 
 def jobs_of(gate: Gate) -> Any:
-    place: Any = gate.system.find(CONTROL)
+    place: Any = gate._system.find(CONTROL)
     return place.instance._jobs
 
 
@@ -365,7 +366,7 @@ def test_what_had_not_begun_when_its_client_went_is_never_done(open_gate: Gate, 
         proxy = ref.proxy()
         working = proxy.work(door)
         door.wait_reached()
-        place: Any = open_gate.system.find("counter")
+        place: Any = open_gate._system.find("counter")
         with closing(connected(open_gate, m.SetState("counter", {"total": 7}, wait=60.0))):
             until(lambda: any(isinstance(signal, Visit) for signal in place.mailbox.signals()))
         until(lambda: not jobs_of(open_gate))
@@ -379,7 +380,7 @@ def test_lists_of_clients_that_do_not_read_hold_up_nobody(open_gate: Gate, until
     """The gate makes a list or two for each, and no more until these are written."""
     nothing.submit().result(LIMIT)
     open_gate.control.suspend("nothing")
-    place: Any = open_gate.system.find("operations/nothing")
+    place: Any = open_gate._system.find("operations/nothing")
     place.mailbox.capacity = place.mailbox._limit = 30_000
     for _ in range(3_000):
         nothing.submit()
@@ -579,7 +580,7 @@ def test_no_code_of_users_runs_on_its_loop(gate: Gate, doors: Doors, until: Unti
     gate.find(CONTROL).ask(m.GetState("spawned/evil"))
     control.statistics("*evil*")
     ref.proxy().crash().exception(LIMIT)
-    until(lambda: gate.system.find("spawned/evil").starts == 2)  # type: ignore[attr-defined]
+    until(lambda: gate._system.find("spawned/evil").starts == 2)  # type: ignore[attr-defined]
     control.reroute(ref.proxy().turn(doors()), actor="spawned/evil")
     control.stop("spawned/evil", drain=False, wait=0)
     for message in (Evil(), EvilText("pause"), m.Pause(selector=EvilText("tenant=none"))):
@@ -590,7 +591,7 @@ def test_no_code_of_users_runs_on_its_loop(gate: Gate, doors: Doors, until: Unti
     kinds = set()
     for item in events:
         kinds.add(item.kind)
-        if item.kind == "ChildRestarting":
+        if item.kind == "RestartScheduled":
             break
     assert "(evil of 'operations/evil')" in next(watch).text
 

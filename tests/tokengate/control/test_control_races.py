@@ -138,11 +138,11 @@ class Floor:
 
     def check_in_the_end(self) -> None:
         """Nothing is left of anything, and each token has ended once."""
-        assert [one for one in list(self.gate.system.live.values()) if not one.serves_operators] == []
+        assert [one for one in list(self.gate._system.live.values()) if not one.serves_operators] == []
         assert max(Counter(self.ends.of).values()) == 1
         assert max(Counter(ledger.begun).values()) == 1
         assert max(Counter(ledger.ended).values()) == 1
-        for place in self.gate.system.places():
+        for place in self.gate._system.places():
             assert place.mailbox.size == 0
 
 
@@ -158,7 +158,7 @@ def floor(seed: int) -> Iterator[Floor]:
                 kinds[f"{name}-{side}"] = gate.spawn(cls, f"{name}-{side}", name=f"{name}-{side}").proxy().work
         kinds["generator"] = gate.find("cpu-left").proxy().work_in_steps
         ends = Ends()
-        gate.system.add_observer(ends)
+        gate._system.add_observer(ends)
         yield Floor(gate, kinds, ends, random.Random(seed))
 
 

@@ -18,6 +18,7 @@ PREAMBLE = """
 import multiprocessing, os, signal, sys, threading, time, warnings
 import trio
 from tokengate import *
+from tokengate.types import current_gate
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # Python 3.12 warns of any fork with threads
 
@@ -68,7 +69,7 @@ def test_a_signal_handler_may_ask_for_the_stop_whatever_the_main_thread_holds() 
     before = signal.signal(signal.SIGUSR1, lambda *_: gate.request_stop())
     try:
         with Gate("test") as gate:
-            locks = (gate._lock, gate.system._lock, gate.system.dispatcher._lock)
+            locks = (gate._lock, gate._system._lock, gate._system.dispatcher._lock)
             for lock in locks:
                 lock.acquire()
             try:

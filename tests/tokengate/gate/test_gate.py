@@ -11,24 +11,10 @@ from typing import Any
 import pytest
 import trio
 
-from tokengate import (
-    ActorDead,
-    BadSpec,
-    ChildError,
-    ChildRestarting,
-    ChildSpec,
-    CpuActor,
-    DeadLetter,
-    Gate,
-    GateState,
-    IoActor,
-    StartFailed,
-    TokenState,
-    UnknownActor,
-    WouldBlock,
-    current_gate,
-    token,
-)
+from tokengate import ChildSpec, CpuActor, Gate, IoActor, TokenState, token
+from tokengate.errors import ActorDead, BadSpec, ChildError, GateState, StartFailed, UnknownActor, WouldBlock
+from tokengate.events import DeadLetter, RestartScheduled
+from tokengate.types import current_gate
 
 WAIT = 10.0  # seconds; only reached when something is broken
 
@@ -642,7 +628,7 @@ def test_a_system_loop_that_hangs_does_not_keep_the_gate_open(monkeypatch: pytes
             raise ValueError("crash")
 
     def listen(event: object) -> None:
-        if isinstance(event, ChildRestarting):
+        if isinstance(event, RestartScheduled):
             entered.set()
             release.wait(WAIT)
 

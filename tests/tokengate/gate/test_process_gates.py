@@ -9,20 +9,9 @@ from typing import Any
 import pytest
 from gated_code import LIMIT
 
-from tokengate import (
-    ActorDead,
-    CpuActor,
-    Gate,
-    ProcessActor,
-    ProcessPool,
-    Token,
-    TokenTerminated,
-    WaitTimeout,
-    checkpoint,
-    current_gate,
-    current_token,
-    token,
-)
+from tokengate import CpuActor, Gate, ProcessActor, Token, checkpoint, current_token, token
+from tokengate.errors import ActorDead, TokenTerminated, WaitTimeout
+from tokengate.types import ProcessPool, current_gate
 
 
 @pytest.fixture

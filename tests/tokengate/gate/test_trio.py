@@ -12,19 +12,9 @@ import pytest
 import trio
 import trio.testing
 
-from tokengate import (
-    ChildSpec,
-    CpuActor,
-    Gate,
-    GateState,
-    IoActor,
-    NeedsTrio,
-    StartFailed,
-    TokenState,
-    WouldBlock,
-    current_gate,
-    token,
-)
+from tokengate import ChildSpec, CpuActor, Gate, IoActor, TokenState, token
+from tokengate.errors import GateState, NeedsTrio, StartFailed, WouldBlock
+from tokengate.types import current_gate
 
 WAIT = 10.0  # seconds; only reached when something is broken
 
@@ -309,7 +299,7 @@ async def test_two_gates_share_the_loop() -> None:
     with trio.fail_after(WAIT):
         async with Gate("outer") as outer, Gate("inner") as inner:
             assert current_gate() is inner
-            assert outer.owns(double.submit(1)) is False
+            assert outer._owns(double.submit(1)) is False
             await (await outer.aspawn(Echo)).call("nothing")
             await (await inner.aspawn(Echo)).call("nothing")
 

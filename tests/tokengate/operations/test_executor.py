@@ -14,19 +14,8 @@ from typing import Any
 import pytest
 import trio
 
-from tokengate import (
-    BadOperation,
-    Gate,
-    GateState,
-    MailboxFull,
-    TokenFailed,
-    TokenState,
-    TokenTerminated,
-    WouldBlock,
-    checkpoint,
-    current_token,
-    token,
-)
+from tokengate import Gate, TokenState, checkpoint, current_token, token
+from tokengate.errors import BadOperation, GateState, MailboxFull, TokenFailed, TokenTerminated, WouldBlock
 from tokengate.operations._executor import TokenFuture
 
 WAIT = 10.0  # seconds; only reached when something is broken
@@ -230,7 +219,7 @@ def test_nothing_is_accepted_after_shutdown(gate: Gate) -> None:
     with pytest.raises(RuntimeError, match=r"shut down; 'square' was not accepted"):
         executor.submit(square, 1)
     executor.shutdown()
-    assert executor._place not in gate.system.places()
+    assert executor._place not in gate._system.places()
 
 
 def test_shutdown_can_leave_running_calls_and_cancel_queued_ones(gate: Gate, blocker: Blocker) -> None:
@@ -244,7 +233,7 @@ def test_shutdown_can_leave_running_calls_and_cancel_queued_ones(gate: Gate, blo
     assert running.running()
     blocker.release.set()
     assert running.result(WAIT) == "released"
-    while executor._place in gate.system.places():
+    while executor._place in gate._system.places():
         pass
 
 

@@ -12,18 +12,8 @@ import pytest
 from gated_code import LIMIT, Door, opened_at_the_end
 
 import actors.concurrency._dispatcher as dispatcher
-from tokengate import (
-    ActorRef,
-    CpuActor,
-    DeadlockError,
-    Gate,
-    GateState,
-    IoActor,
-    TokenState,
-    checkpoint,
-    current_token,
-    token,
-)
+from tokengate import ActorRef, CpuActor, Gate, IoActor, TokenState, checkpoint, current_token, token
+from tokengate.errors import DeadlockError, GateState
 
 DEEP = 300
 
@@ -136,7 +126,7 @@ def test_a_wait_beyond_the_limit_names_it(gate: Gate, until: Any, monkeypatch: p
 
     assert isinstance(error, DeadlockError)
     assert "20 steps on the CPU threads of 'deep-cpu' wait" in str(error)
-    until(lambda: not any(one.operation == "submitted" for one in list(gate.system.live.values())))
+    until(lambda: not any(one.operation == "submitted" for one in list(gate._system.live.values())))
     assert submitted.submit(10).result(LIMIT) == 10
 
 
@@ -172,7 +162,7 @@ def test_the_pause_that_is_one_too_many_is_refused(gate: Gate, until: Any, monke
     monkeypatch.setattr(dispatcher, "MAX_WAITING", 5)
     tokens = pause_running(gate, 5, until)
     last = endless.submit()
-    until(lambda: last.state is TokenState.RUNNING and not gate.system.dispatcher.may_wait)
+    until(lambda: last.state is TokenState.RUNNING and not gate._system.dispatcher.may_wait)
     [outcome] = gate.control.pause(last.id, wait=LIMIT)
 
     assert outcome.outcome == "refused"

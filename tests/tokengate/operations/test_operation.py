@@ -12,19 +12,8 @@ from typing import Any
 import pytest
 import trio
 
-from tokengate import (
-    AmbiguousGate,
-    BadOperation,
-    Gate,
-    NeedsGate,
-    TokenFailed,
-    TokenInterrupt,
-    TokenState,
-    TokenTerminated,
-    checkpoint,
-    current_token,
-    token,
-)
+from tokengate import Gate, TokenState, checkpoint, current_token, token
+from tokengate.errors import AmbiguousGate, BadOperation, NeedsGate, TokenFailed, TokenInterrupt, TokenTerminated
 
 WAIT = 10.0  # seconds; only reached when something is broken
 
@@ -177,7 +166,7 @@ def test_a_direct_call_waits_its_turn_when_the_operation_is_busy(gate: Gate) -> 
     caller: list[threading.Thread] = []
     waiting = threading.Thread(target=lambda: caller.append(work(False)))
     waiting.start()
-    while not gate.system.find("operations/work").mailbox.size:
+    while not gate._system.find("operations/work").mailbox.size:
         pass
     go.set()
     waiting.join(WAIT)
@@ -426,7 +415,7 @@ def test_a_full_mailbox_makes_the_sender_wait(gate: Gate) -> None:
 
     @token(concurrency=1, capacity=2)
     def work() -> None:
-        depths.append(gate.system.find("operations/work").mailbox.size)
+        depths.append(gate._system.find("operations/work").mailbox.size)
 
     for t in [work.submit() for _ in range(200)]:
         t.result(WAIT)
@@ -589,7 +578,7 @@ def test_concurrency_holds_again_when_those_who_waited_are_back(gate: Gate) -> N
 
     gatekeeper = wait.submit()
     waiters = [work.submit(True) for _ in range(10)]
-    place = gate.system.find("operations/work")
+    place = gate._system.find("operations/work")
     while gate.statistics().system.dispatcher.blocked < 10:
         pass
     key.set()

@@ -20,20 +20,18 @@ import trio
 from gated_code import LIMIT, Door, opened_at_the_end, share
 
 from actors import Token, TokenState
-from tokengate import (
-    Gate,
+from tokengate import Gate, Limits, token
+from tokengate._exceptions import BadOperation
+from tokengate.errors import (
     LimitExceeded,
-    Limits,
     NotPicklable,
-    ProcessPool,
     TokenFailed,
     TokenTerminated,
     WorkerDied,
     WorkerError,
     WouldBlock,
-    token,
 )
-from tokengate._exceptions import BadOperation
+from tokengate.types import ProcessPool
 
 Until = Callable[[Callable[[], bool]], None]
 MIB = 2**20
@@ -512,7 +510,7 @@ def test_options_that_need_a_process_are_refused_elsewhere() -> None:
 def test_no_process_is_made_before_one_is_needed() -> None:
     """A gate without process tokens costs none."""
     with Gate("idle", control_socket=False) as gate:
-        assert gate.system.statistics().processes is None
+        assert gate._system.statistics().processes is None
 
 
 def test_a_process_is_replaced_after_so_many_tokens() -> None:
@@ -549,7 +547,7 @@ def test_idle_processes_are_ended_down_to_the_spares(until: Until) -> None:
             one.result(LIMIT)
 
         def workers() -> int:
-            statistics = gate.system.statistics().processes
+            statistics = gate._system.statistics().processes
             assert statistics is not None
             return statistics.workers
 
@@ -653,13 +651,13 @@ def test_it_works_in_scripts_without_a_main_guard(way: str, tmp_path: Path) -> N
 def test_a_forked_process_leaves_the_children_to_its_parent(gate: Gate) -> None:
     """What it inherits is closed there, and nothing of the parent's is ended."""
     pid()
-    before = gate.system.statistics().processes
+    before = gate._system.statistics().processes
     child = os.fork()
     if not child:
         os._exit(0)
     os.waitpid(child, 0)
     pid()
-    after = gate.system.statistics().processes
+    after = gate._system.statistics().processes
 
     assert before is not None
     assert after is not None

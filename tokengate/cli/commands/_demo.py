@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from tokengate import Gate, GateStatistics
+from tokengate import Gate
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._signals import Stopping, stop_on_signals
 from tokengate.demo import (
@@ -28,6 +28,7 @@ from tokengate.demo import (
 )
 from tokengate.demo._actors import Report
 from tokengate.demo._screen import note_of, settled
+from tokengate.types import GateStatistics
 
 # As a shell reports a program that SIGINT ended.
 _INTERRUPTED = 130

@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
-from tokengate import Gate, GateState, ShutdownReport, StartFailed
+from tokengate import Gate
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._parameters import SECONDS
 from tokengate.cli._run_target import command_line, load_target
 from tokengate.cli._signals import Stopping, stop_on_signals
+from tokengate.errors import GateState, StartFailed
+from tokengate.types import ShutdownReport
 
 
 @click.command()

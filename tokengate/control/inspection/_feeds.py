@@ -21,12 +21,12 @@ from actors.lowlevel import Place
 from supervisors import (
     ChildDeclined,
     ChildEnded,
-    ChildRestarting,
     ChildStarted,
     ChildStartFailed,
+    ChildStopFailed,
     GaveUp,
     Report,
-    ShutdownError,
+    RestartScheduled,
 )
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.messages import StreamItem
@@ -255,11 +255,11 @@ def _report_text(report: Report) -> str:
             return f"{child} did not start: {_name(error)}"
         case ChildEnded(reason=reason):
             return f"{child} has ended: {reason}"
-        case ChildRestarting(reason=reason, attempt=attempt, delay=delay):
+        case RestartScheduled(reason=reason, attempt=attempt, delay=delay):
             return f"{supervisor} restarts {child} in {delay:.2f} s (attempt {attempt}), after {reason}"
         case ChildDeclined():
             return f"{child} declined to start"
-        case ShutdownError(seconds=seconds):
+        case ChildStopFailed(seconds=seconds):
             return f"{child} did not stop in {seconds:g} s, and was killed"
         case GaveUp(intensity=intensity, period=period):
             return f"{supervisor} gives up: {child} needed more than {intensity} restarts in {period:g} s"

@@ -480,7 +480,7 @@ class StreamItem:
     Attributes:
         at: seconds since the epoch.
         kind: `token_queued`, `token_started`, `token_finished`, `dead_letter`, or the name of an event's class
-            (`ChildRestarting`).
+            (`RestartScheduled`).
         actor: path of the place it is about; may be empty.
         token: id of the token it is about, or None.
         text: all of it in words, on one line: `token 7 (resize of '/shop/resize') started`.

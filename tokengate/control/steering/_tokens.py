@@ -38,7 +38,7 @@ class TokenVerbs:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._system = gate.system
+        self._system = gate._open_system
         self._pursuit = Pursuit(self._system.system_host.start_task)
 
     async def pause(self, message: m.Pause) -> tuple[m.Outcome, ...]:
@@ -124,7 +124,7 @@ class TokenVerbs:
             if not isinstance(place, OperationPlace):
                 return _outcomes.outcome(token, "refused", "only tokens of operations have a choice of affinity")
             try:
-                return _steering.reroute(token, self._gate.place_with(place, message.affinity))
+                return _steering.reroute(token, self._gate._place_with(place, message.affinity))
             except TokenGateError as error:
                 return _outcomes.outcome(token, "refused", str(error))
 

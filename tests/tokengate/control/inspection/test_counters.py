@@ -98,14 +98,14 @@ def test_nothing_is_observed_while_all_are_off(gate: Gate) -> None:
     """The observer comes with the first, and goes with the last."""
     for name in ("one", "two"):
         gate.spawn(Worker, name=name)
-    assert gate.system.on_token_finished is None
+    assert gate._system.on_token_finished is None
 
     gate.control.statistics("*", "on")
-    assert gate.system.on_token_finished is not None
+    assert gate._system.on_token_finished is not None
     figures(gate, "one", "off")
-    assert gate.system.on_token_finished is not None
+    assert gate._system.on_token_finished is not None
     gate.control.statistics("*", "off")
-    assert gate.system.on_token_finished is None
+    assert gate._system.on_token_finished is None
 
 
 def test_an_actor_that_has_gone_is_counted_no_more(gate: Gate) -> None:
@@ -116,7 +116,7 @@ def test_an_actor_that_has_gone_is_counted_no_more(gate: Gate) -> None:
     gate.control.terminate_child("spawned", "gone")
 
     figures(gate, "there", "off")
-    assert gate.system.on_token_finished is None
+    assert gate._system.on_token_finished is None
 
 
 def test_a_direct_call_is_counted(gate: Gate, door: Door) -> None:

@@ -142,11 +142,11 @@ def test_twenty_thousand_tokens_are_listed_in_pages_and_steered_and_the_loop_is_
     """Whatever is done to so many, others get their turn after every thousand looks, and every hundred changes."""
     nothing.submit().result(LIMIT)
     gate.control.suspend("nothing")
-    place: Any = gate.system.find("operations/nothing")
+    place: Any = gate._system.find("operations/nothing")
     place.mailbox.capacity = place.mailbox._limit = 30_000
     narrow = nothing.with_options(tags={"tenant": "acme"})
     sent: list[Token[str]] = [narrow.submit() for _ in range(20_000)]
-    system, verbs = gate.system, TokenVerbs(gate)
+    system, verbs = gate._system, TokenVerbs(gate)
 
     async def page() -> None:
         tokens = lambda: _queries.live_tokens(system)  # noqa: E731
@@ -267,7 +267,7 @@ def test_a_large_tree_holds_nothing_up(gate: Gate) -> None:
     """Rows are made a hundred at a time."""
     for number in range(500):
         gate.spawn(Turner, name=f"t{number}")
-    system = gate.system
+    system = gate._system
     places = _queries.places_called(system, "t*")
 
     assert turns_during(lambda: _queries.tree_rows(system, "/", own=False)) >= 3

@@ -85,7 +85,7 @@ def test_a_direct_call_is_on_its_callers_thread(gate: Gate) -> None:
     seen: list[TokenStack] = []
 
     def look() -> None:
-        (one,) = gate.system.live.values()
+        (one,) = gate._system.live.values()
         seen.append(stack(one))
 
     @token
@@ -123,7 +123,7 @@ def test_a_thread_of_a_users_class_is_named_without_its_code(gate: Gate) -> None
     thread = Odd(target=direct, name="odd one")
     thread.start()
     assert started.wait(WAIT)
-    (one,) = gate.system.live.values()
+    (one,) = gate._system.live.values()
     found = stack(one)
     go.set()
     thread.join(WAIT)
@@ -322,7 +322,7 @@ def test_a_coroutine_in_a_task_is_where_it_waits(gate: Gate) -> None:
     one = outer.submit()
     until(lambda: spot_of(one).where == "task")
     found = stack(one)
-    gate.system.io_host.call_soon(ready[0].set)
+    gate._system.io_host.call_soon(ready[0].set)
     one.result(WAIT)
 
     assert (found.where, found.thread) == ("task", None)

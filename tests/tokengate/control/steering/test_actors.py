@@ -13,9 +13,10 @@ from running_tokens import cpu_operation
 
 from actors import ActorDead, DeadlockError, TokenState, UnknownActor
 from supervisors import ChildError, ChildSpec, Ignore, Supervisor
-from tokengate import CpuActor, Gate, IoActor, StartFailed, checkpoint, token
+from tokengate import CpuActor, Gate, IoActor, checkpoint, token
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSteerable
+from tokengate.errors import StartFailed
 
 Doors = Callable[[], Door]
 Until = Callable[[Callable[[], bool]], None]

@@ -24,7 +24,7 @@ from actors import ActorSystem, Limits, Token, TokenState
 from actors.lowlevel import OperationPlace, ProcessDrain
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import UNITS
-from tokengate import CpuActor, Gate, LimitExceeded, ProcessActor, TokenTerminated, checkpoint, token
+from tokengate import CpuActor, Gate, ProcessActor, checkpoint, token
 from tokengate.control import KEEP, BadRequest, NotSent
 from tokengate.control import messages as m
 from tokengate.control.inspection._actor_state import looked_at, replace_attributes_and_send, sent_attributes
@@ -32,6 +32,7 @@ from tokengate.control.messages import Limit, Outcome
 from tokengate.control.steering._reconciler import Kill, Pursuit
 from tokengate.control.transport._client import ControlClient
 from tokengate.control.transport._discovery import find_gate
+from tokengate.errors import LimitExceeded, TokenTerminated
 
 Until = Callable[[Callable[[], bool]], None]
 Rounds = Callable[[int], int]

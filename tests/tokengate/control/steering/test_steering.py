@@ -16,9 +16,10 @@ from gated_code import LIMIT, Door
 from running_tokens import ForeignTurner, IoTurner, Kind, Turner, cpu_operation, io_operation, turn
 
 from actors import Token, TokenState, UnknownActor
-from tokengate import CpuActor, Gate, TokenInterrupt, TokenTerminated, token
+from tokengate import CpuActor, Gate, token
 from tokengate.control._exceptions import BadRequest, BadSelector
 from tokengate.control.messages import OUTCOMES, Outcome
+from tokengate.errors import TokenInterrupt, TokenTerminated
 
 Doors = Callable[[], Door]
 Until = Callable[[Callable[[], bool]], None]
@@ -477,7 +478,7 @@ def test_a_token_whose_sender_waits_for_room_ends_when_it_is_queued(gate: Gate, 
     sender = threading.Thread(target=_in_gate(gate, lambda: narrow.submit(later)))
     sender.start()
     until(lambda: len(gate.control.tokens("state=created")) == 1)
-    created = gate.system.live[gate.control.tokens("state=created")[0].id]
+    created = gate._system.live[gate.control.tokens("state=created")[0].id]
 
     assert one(gate.control.terminate(created, "kill", grace=0)).outcome == "cancel_requested"
     first.open()
