@@ -7,7 +7,8 @@
 #   operations/  `@token`, the current gate, the executor
 #
 #   errors.py, events.py, types.py  public names beyond those of everyday use
-#   _exceptions.py                  the errors
+#   _exceptions.py                  the errors of the gate
+#   _installation.py                finds a file that hides `actors` or `supervisors`
 """TokenGate: an actor runtime in which every call is a token that can be seen and steered while it runs.
 
 The names here are those of everyday use. `tokengate.errors` has the errors, `tokengate.events` what a gate publishes,
@@ -16,6 +17,10 @@ The names here are those of everyday use. `tokengate.errors` has the errors, `to
 
 import importlib
 from typing import TYPE_CHECKING
+
+from tokengate import _installation
+
+_installation.check_packages()
 
 from actors import (
     ActorRef,
@@ -35,7 +40,8 @@ from tokengate.gate._gate import Gate
 from tokengate.operations._operation import token
 
 if TYPE_CHECKING:
-    from tokengate import control, errors, events, types
+    from tokengate import control, errors, events
+    from tokengate import types as types
 
 __all__ = [
     "ActorRef",
