@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from actors import ActorSystem, OperationPlace, Token
+from actors import ActorSystem, Token
+from actors.lowlevel import OperationPlace
 
 if TYPE_CHECKING:
     from tokengate.operations._operation import OperationSpec
