@@ -1,8 +1,9 @@
 # Mailboxes: where tokens wait.
 #
-#   _mailbox.py    a bounded user lane, an unbounded control lane, and what a full mailbox does
-#   _lanes.py      stable priority: the user lane's order
-#   _line.py       tokens that wait, by priority and then by age
-#   _throttles.py  how fast, and how many at once, tokens may begin
-#   _signals.py    messages of the control lane
+#   _mailbox.py      a bounded user lane, an unbounded control lane, and what a full mailbox does
+#   _lanes.py        stable priority: the user lane's order
+#   _held_tokens.py  tokens beside the lanes: paused, kept back, released
+#   _line.py         tokens that wait, by priority and then by age
+#   _throttles.py    how fast, and how many at once, tokens may begin
+#   _signals.py      messages of the control lane
 """Mailboxes, their lanes, and throttles."""

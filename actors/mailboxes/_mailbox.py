@@ -1,18 +1,19 @@
 """The mailbox: a bounded user lane with stable priority, and an unbounded control lane ahead of it.
 
 Tokens of the common priority, 0, go in and out without a lock: `append`, `popleft` and `remove` of a deque are atomic,
-so each token is had by exactly one of those who want it (a drainer, a canceller, whoever closes or renices). All else
-happens under one lock, and two flags, which only change under it, send everyone there when the short way will not do.
-Three races are left, and each side of them first does its own and then looks at the other's:
+so each token goes to exactly one of the threads that want it (a drainer, or one that cancels, closes or renices). All
+else happens under one lock, and two flags (`_plain` and `_idle`), which change under it only, send every thread there
+when the short way will not do. Three races are left. In each, both sides first do their own part and then look for the
+other's:
 
 * A put appends, then looks whether a drainer is missing (`_idle`); a drainer that leaves says so, then looks into the
   lanes.
-* A put appends, then looks whether the mailbox was closed; closing says so, then empties the lanes.
-* A sender that is to wait says so, then looks for room; whoever makes room does, then looks for senders.
+* A put appends, then looks whether the mailbox was closed; `close` says so, then empties the lanes.
+* A sender that is to wait says so, then looks for room; what makes room makes it, then looks for senders.
 
 Tokens that are held (paused by an operator, or kept back by throttles) stand beside the lanes, where no drainer sees
-them; those that throttles have let go stand ahead of the lanes. All of these count for the bound, and so does one that
-is being moved elsewhere, until it has arrived. That costs a put nothing: it compares with `_limit`, which is the
+them; those that throttles have let go are taken before the lanes. All of these count for the bound, and so does one
+that is being moved elsewhere, until it has arrived. That costs a put nothing: it compares with `_limit`, which is the
 capacity without them.
 
 The mailbox also has a register of its drainers, of which at most `concurrency` are at work. A put that finds too few of
@@ -20,7 +21,7 @@ them enters another one, and calls `wake` with it, outside of the lock; a draine
 
 A signal handler may raise in any thread that calls these methods, between any two instructions. So what is entered or
 struck is an object in a set, where twice is once; `wake` may be called again with a drainer that has not come; and
-`recover` sees to what an interrupted sender has left undone.
+`recover` completes what an interrupted sender has left undone.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import attrs
 
 from actors._exceptions import ActorDead
+from actors.mailboxes._held_tokens import HeldTokens
 from actors.mailboxes._lanes import Lanes
-from actors.mailboxes._line import Line
 from actors.mailboxes._signals import Signal
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
@@ -50,11 +51,11 @@ Overflow: TypeAlias = Literal["wait", "reject", "drop_oldest", "drop_newest"]
 
 DEFAULT_CAPACITY = 10_000
 
-# At most so much room is gathered in a full mailbox before its senders are let in.
+# Free places that are gathered at most in a full mailbox before its senders are let in.
 _ROOM_AT_ONCE = 64
 
-# At most so many tokens are kept back by throttles under one taking of the lock.
-_KEPT_AT_ONCE = 256
+# Tokens that throttles keep back at most before the lock is given to others for a moment.
+_THROTTLED_AT_ONCE = 256
 
 _QUEUED, _PAUSED = TokenState.QUEUED, TokenState.PAUSED
 
@@ -67,7 +68,7 @@ class Put(enum.Enum):
     DROPPED = enum.auto()  # refused for good by the overflow policy
 
 
-ACCEPTED = Put.ACCEPTED  # a look into an enum takes as long as a put
+ACCEPTED = Put.ACCEPTED  # to look up a member of an enum takes as long as a put
 
 
 @attrs.frozen
@@ -100,7 +101,7 @@ class MailboxStatistics:
 class Drainer:
     """Base of what takes tokens out of a mailbox: `at_work` until it leaves or is dismissed.
 
-    The mark changes under the mailbox's lock only, so a drainer that was dismissed takes nothing any more.
+    That changes under the mailbox's lock only, so a drainer that was dismissed takes nothing any more.
     """
 
     __slots__ = ("at_work",)
@@ -125,15 +126,15 @@ class Mailbox:
     """
 
     __slots__ = (
+        "_away",
         "_closed",
         "_control",
         "_drainers",
         "_emptied",
+        "_held",
         "_idle",
-        "_kept",
         "_lanes",
         "_lent",
-        "_let",
         "_limit",
         "_lock",
         "_low_water",
@@ -141,7 +142,6 @@ class Mailbox:
         "_not_taken",
         "_on_drop",
         "_owner",
-        "_paused",
         "_plain",
         "_removed",
         "_senders",
@@ -178,7 +178,7 @@ class Mailbox:
         self.concurrency = concurrency
         self.active = 0  # drainers at work, without those that wait for another token; follows from the next two
         self._drainers: set[Drainer] = set()  # those that are at work, or were called
-        self._lent: set[object] = set()  # why turns of these are given away: waiting tokens, or drainers
+        self._lent: set[object] = set()  # reasons for which turns of these are given away: waiting tokens, or drainers
         self._owner = owner
         self._new_drainer = new_drainer
         self._wake = wake
@@ -188,21 +188,20 @@ class Mailbox:
         self._zero = self._lanes.zero
         self._control: deque[Signal] | None = None
         self._senders: deque[Callable[[], object]] | None = None  # wakers of senders that wait for room
-        self._paused: dict[Token[Any], None] | None = None  # tokens that are held by an operator
-        self._kept: Line | None = None  # tokens that are kept back by throttles
-        self._let: Lanes | None = None  # tokens that throttles have let go, ahead of those in the lanes
-        self._limit = capacity  # how many tokens the lanes may have
-        self._throttles: Throttles | None = None  # who says whether a token may begin, while anybody does
+        self._held: HeldTokens | None = None  # tokens beside the lanes; made for the first one
+        self._away = 0  # tokens that were taken out to be moved, and have not arrived
+        self._limit = capacity  # how many tokens the lanes may have: the capacity without the held and the moving ones
+        self._throttles: Throttles | None = None  # what decides whether a token may begin; None: each may
         self._why_closed = "has stopped"
-        # Senders are let in when so few tokens are left: one by one, each would cost a change of threads.
+        # When so few tokens are left, many senders are let in at once: one by one, each would cost a change of threads.
         self._low_water = capacity - max(1, min(_ROOM_AT_ONCE, capacity // 16))
         self._suspended = 0
         self._closed = False
-        self._emptied = False  # whether it was closed for good, and nothing that was taken comes back
-        self._taken = count()  # moved on for each token that a drainer took, as only that is atomic
-        self._not_taken = 0  # of these moves, those that were for something else
+        self._emptied = False  # whether it was closed for good: a token that was taken cannot be given back
+        self._taken = count()  # advanced for each token that a drainer took: only that is atomic
+        self._not_taken = 0  # advances of it for other reasons
         self._removed = 0  # tokens that left otherwise
-        self._idle = True  # a drainer may come: whoever puts a token looks for one
+        self._idle = True  # a drainer may come: a put looks for one
         self._plain = True  # a drainer may take from lane 0 without the lock
 
     # For senders
@@ -238,8 +237,8 @@ class Mailbox:
             if self._senders is not None and room in self._senders:
                 self._senders.remove(room)
                 return
-            heirs = self._senders_let_in(1)  # it was told of room and does not use it: tell the next one
-        _call(heirs)
+            next_senders = self._senders_let_in(1)  # it was woken for room that it does not use: wake the next one
+        _call(next_senders)
 
     def put_control(self, signal: Signal) -> None:
         """Add a message to the control lane: never refused, never bounded, ahead of every token."""
@@ -252,7 +251,7 @@ class Mailbox:
             self._wake(drainer)
 
     def withdraw(self, token: Token[Any]) -> bool:
-        """Take a token out of the queue; tell whether it was there, and so is the caller's to end."""
+        """Take a token out of the queue; tell whether it was there: then the caller is to end it."""
         with self._lock:
             if not self._remove(token):
                 return False
@@ -267,7 +266,7 @@ class Mailbox:
             whether it was here; otherwise nothing changed.
         """
         with self._lock:
-            if self._paused is not None and token in self._paused:
+            if self._held is not None and token in self._held.paused:
                 token.priority = priority
                 return True
             if not self._remove(token):
@@ -286,7 +285,8 @@ class Mailbox:
             if token._phase is not _QUEUED or not self._remove(token):
                 return False
             token._phase = _PAUSED
-            self._add_paused(token)
+            self._holding().paused[token] = None
+            self._set_limit()
         self._follow_up()
         return True
 
@@ -308,7 +308,7 @@ class Mailbox:
             whether they kept it back; otherwise nothing changed, since they are asked when it is taken.
         """
         with self._lock:
-            if self._kept is None or token not in self._kept or not self._remove(token):
+            if not self.is_kept_back(token) or not self._remove(token):
                 return False
             self._lanes.append_first(token)
             drainer = self._missing()
@@ -317,16 +317,16 @@ class Mailbox:
 
     def is_kept_back(self, token: Token[Any]) -> bool:
         """Tell whether a throttle keeps a token from beginning."""
-        kept = self._kept
-        return kept is not None and token in kept
+        held = self._held
+        return held is not None and token in held.throttled
 
     # For a move to another mailbox
 
     def take_out(self, token: Token[Any]) -> bool:
         """Take out a token that is queued, or paused in the queue, to see whether another mailbox accepts it.
 
-        It counts as being here until `moved_out` or `put_back`, so that there is room for it, and nobody stops its
-        actor because nothing is left.
+        It counts as being here until `moved_out` or `put_back`, so that there is room for it, and its actor is not
+        stopped because nothing is left.
 
         Returns:
             whether it was here; otherwise nothing changed.
@@ -334,14 +334,16 @@ class Mailbox:
         with self._lock:
             if not self._remove(token):
                 return False
-            self._limit -= 1
+            self._away += 1
+            self._set_limit()
         self._follow_up()
         return True
 
     def moved_out(self) -> None:
-        """Let go of a token that was taken out: it is elsewhere."""
+        """Forget a token that was taken out: another mailbox has it."""
         with self._lock:
-            self._limit += 1
+            self._away -= 1
+            self._set_limit()
             drainer, senders = self._note_gone()
         self._follow_up(senders, drainer)
 
@@ -349,21 +351,22 @@ class Mailbox:
         """Undo `take_out`, ahead of those that are queued.
 
         Returns:
-            False when the mailbox has closed for good meanwhile: then the token is the caller's to end.
+            False when the mailbox has closed for good meanwhile: then the caller is to end the token.
         """
         with self._lock:
             back = not self._emptied
+            self._away -= 1
             if back and token._phase is _PAUSED:
-                self._add_paused(token)
+                self._holding().paused[token] = None
             elif back:
                 self._lanes.append_first(token)
-            self._limit += 1
+            self._set_limit()
             drainer, senders = (self._missing(), []) if back else self._note_gone()
         self._follow_up(senders, drainer)
         return back
 
     def put_moved(self, token: Token[Any]) -> Put:
-        """Offer a token that was taken out of another mailbox; it is `queued`, or `paused`, and stays that.
+        """Offer a token that was taken out of another mailbox; it is `queued` or `paused`, and remains so.
 
         Raises:
             ActorDead: the mailbox is closed; nothing changed.
@@ -377,7 +380,8 @@ class Mailbox:
                 if refusal is not None:
                     return refusal
             if token._phase is _PAUSED:
-                self._add_paused(token)
+                self._holding().paused[token] = None
+                self._set_limit()
             else:
                 self._lanes.append(token)
             drainer = self._missing()
@@ -389,29 +393,28 @@ class Mailbox:
     # For throttles
 
     def let_begin(self, tokens: Iterable[Token[Any]]) -> list[Token[Any]]:
-        """Queue tokens again that throttles have kept back: ahead of those in the lanes, behind those let go before.
+        """Queue tokens again that throttles have kept back: before those in the lanes, after those let go earlier.
 
         Args:
             tokens: in their order.
 
         Returns:
-            those that were kept back here; somebody else has the others.
+            those that were kept back here; the others have been taken out otherwise.
         """
         with self._lock:
-            let = [token for token in tokens if self._kept is not None and self._kept.remove(token)]
-            if let and self._let is None:
-                self._let = Lanes()
-            for token in let:
-                self._let.append(token)  # type: ignore[union-attr]
+            held = self._held
+            released = [] if held is None else [token for token in tokens if held.throttled.remove(token)]
+            for token in released:
+                self._holding().released.append(token)
             called: list[Drainer] = []
-            while len(called) < len(let) and (drainer := self._missing()) is not None:
+            while len(called) < len(released) and (drainer := self._missing()) is not None:
                 called.append(drainer)
         for drainer in called:
             self._wake(drainer)
-        return let
+        return released
 
     def turns(self) -> int:
-        """Return how many more drainers may come; below 0 when nothing may be taken. It may have changed since."""
+        """Return how many more drainers may come; below 0 when nothing may be taken. It may change at any moment."""
         return -1 if self._suspended else self.concurrency - self.active
 
     # For drainers
@@ -434,7 +437,7 @@ class Mailbox:
         return self._take_slowly(drainer)
 
     def take_more(self, drainer: Drainer) -> Token[Any] | None:
-        """Take the next token, where that is simple; unlike with `take`, who finds none stays."""
+        """Take the next token if that needs no lock; a drainer that finds none stays, unlike with `take`."""
         zero = self._zero
         if not zero or not self._plain or not drainer.at_work:
             return None
@@ -449,14 +452,15 @@ class Mailbox:
         """Undo the taking of a token by a drainer that was dismissed at the same moment.
 
         Returns:
-            False when the mailbox has closed for good meanwhile: then the token is the caller's to end.
+            False when the mailbox has closed for good meanwhile: then the caller is to end the token.
         """
         with self._lock:
             if self._emptied:
                 return False
-            if self._let:  # these came later than it did
-                self._let.append_first(token)
-                self._limit -= 1
+            held = self._held
+            if held is not None and held.released:  # these came later than it did
+                held.released.append_first(token)
+                self._set_limit()
             else:
                 self._lanes.append_first(token)
             self._not_taken += 1
@@ -465,7 +469,7 @@ class Mailbox:
         return True
 
     def take_control(self, drainer: Drainer) -> Signal | None:
-        """Take the next signal, if there is one and the drainer was not dismissed; it stays."""
+        """Take the next signal, if there is one and the drainer was not dismissed; the drainer stays."""
         if not self._control:
             return None
         with self._lock:
@@ -474,7 +478,7 @@ class Mailbox:
             return signal
 
     def let_senders_in(self) -> None:
-        """Let those who wait for room come, as far as there is any: a drainer ends a quantum that took its time."""
+        """Wake senders that wait, as far as there is room: a drainer has ended a quantum that used up its time."""
         if self._senders:
             with self._lock:
                 senders = self._senders_let_in(_ROOM_AT_ONCE)
@@ -486,7 +490,7 @@ class Mailbox:
             return list(self._control or ())
 
     def try_enter(self, drainer: Drainer, inside: int = 0) -> bool:
-        """Enter a drainer for a call that runs on its caller's thread, if that is no other's turn.
+        """Enter a drainer for a call that runs on its caller's thread, if a turn is free for it.
 
         Args:
             drainer: at work from now on, if it may.
@@ -495,7 +499,7 @@ class Mailbox:
         with self._lock:
             if self.active - inside >= self.concurrency or self._control or self._suspended or self._closed:
                 return False
-            if self._let or self._throttles or (self._lanes and not inside):
+            if self._throttles or (self._lanes and not inside) or (self._held is not None and self._held.released):
                 return False
             self._enter(drainer)
             return True
@@ -526,7 +530,7 @@ class Mailbox:
             self._set_flags()
 
     def dismiss(self, drainer: Drainer) -> bool:
-        """Let a drainer take no more, and another come in its stead; tell whether it was at work."""
+        """Let a drainer take no more, and another replace it; tell whether it was at work."""
         with self._lock:
             if not drainer.at_work:
                 return False
@@ -552,14 +556,14 @@ class Mailbox:
             self._set_flags()
             called: list[Drainer] = []
             if not self._suspended:
-                # A closed one gets a visit even when empty: somebody may wait for that.
+                # A closed one is visited even when it is empty: a stop may wait for its last drainer.
                 wakes = min(max(self._size(), int(self._closed)), self.concurrency - self.active)
                 called.extend(self._enter(self._new_drainer()) for _ in range(wakes))
         for drainer in called:
             self._wake(drainer)
 
     def set_throttles(self, throttles: Throttles | None) -> None:
-        """Have somebody asked whether a token may begin, or nobody any more."""
+        """Set what decides whether a token may begin; None lets each begin."""
         with self._lock:
             self._throttles = throttles
             self._set_flags()
@@ -569,11 +573,11 @@ class Mailbox:
 
         Args:
             keep: leave those that are queued where they are.
-            why: what those who are refused are told of the owner.
+            why: what the errors of refused senders say of the owner.
 
         Returns:
-            the tokens that were queued, in order, those that were held last; they are now the caller's to end. None
-            with `keep`.
+            the tokens that were queued, in order, then those that were held; the caller is to end them. Empty with
+            `keep`.
         """
         left: list[Token[Any]] = []
         with self._lock:
@@ -583,10 +587,9 @@ class Mailbox:
                 self._emptied = True
                 while (token := self._pop()) is not None:
                     left.append(token)
-                held = (*(self._kept or ()), *(self._paused or ()))
-                left.extend(held)
-                self._kept = self._paused = None
-                self._limit += len(held)
+                left.extend(self._held or ())
+                self._held = None
+                self._set_limit()
                 self._removed += len(left)
                 if self._throttles is not None:
                     self._throttles.forget(left)
@@ -596,7 +599,7 @@ class Mailbox:
         return left
 
     def reopen(self, why: str = "") -> bool:
-        """Accept tokens again, for a place whose spec is started anew; or, with `why`, if that is why it was closed.
+        """Accept tokens again, for a place that is started anew; or, with `why`, if that was the reason of closing.
 
         Returns:
             whether it was closed, and is not any more.
@@ -613,6 +616,7 @@ class Mailbox:
         """Enter a drainer if none is at work since a sender was interrupted; return all that are entered."""
         with self._lock:
             self._lanes.recover()
+            self._set_limit()
             over = [why for why in self._lent if getattr(why, "_done", False)]
             self._lent.difference_update(over)
             self._set_flags()
@@ -623,16 +627,16 @@ class Mailbox:
     def tokens(self) -> set[Token[Any]]:
         """Return the tokens that are here, those that are held included."""
         with self._lock:
-            return {*self._lanes, *(self._let or ()), *(self._kept or ()), *(self._paused or ())}
+            return {*self._lanes, *(self._held or ())}
 
     def disown(self) -> None:
-        """Be closed and empty in a forked child, where whoever held the lock is gone."""
+        """Be closed and empty in a forked child, where a thread that held the lock is gone."""
         self._lock = threading.Lock()
         self._lanes = Lanes()
         self._zero = self._lanes.zero
         self._closed, self._suspended, self._control, self._senders = True, 1, None, None
-        self._paused = self._kept = self._let = self._throttles = None
-        self._limit, self._emptied = self.capacity, True
+        self._held = self._throttles = None
+        self._away, self._limit, self._emptied = 0, self.capacity, True
         self._set_flags()
 
     @property
@@ -641,7 +645,7 @@ class Mailbox:
 
     @property
     def size(self) -> int:
-        """How many tokens the user lane has, those that are held included; none is missed that changes its place."""
+        """How many tokens the user lane has, those that are held included; one that changes its place is counted."""
         with self._lock:
             return self._size()
 
@@ -650,10 +654,11 @@ class Mailbox:
         with self._lock:
             taken = next(self._taken) - self._not_taken
             self._not_taken += 1
+            held = self._held
             return MailboxStatistics(
                 depth=self._size(),
                 capacity=self.capacity,
-                held=len(self._paused or ()) + len(self._kept or ()),
+                held=0 if held is None else len(held.paused) + len(held.throttled),
                 control=len(self._control or ()),
                 active=self.active,
                 accepted=taken + self._removed + self._size(),
@@ -687,7 +692,7 @@ class Mailbox:
         return ACCEPTED
 
     def _taken_back(self, token: Token[Any]) -> bool:
-        """Undo a put that came as the mailbox closed, unless somebody has the token already, who then ends it."""
+        """Undo a put that came as the mailbox closed, unless the token was taken out already, and so will be ended."""
         with self._lock:
             if not self._closed or not self._remove(token):
                 return False
@@ -702,7 +707,7 @@ class Mailbox:
             self._wake(drainer)
 
     def _take_slowly(self, drainer: Drainer) -> Token[Any] | Signal | None:
-        if self._kept and self._throttles is not None:
+        if self._throttles is not None and self._held is not None and self._held.throttled:
             self._throttles.let_go(self)
         while True:
             senders: Sequence[Callable[[], object]] = ()
@@ -714,13 +719,13 @@ class Mailbox:
                     self._set_flags()
                     return signal
                 throttles = self._throttles
-                # More than there may be, when those who waited are back: then this one is too many.
-                held = self._suspended or self.active > self.concurrency
+                # There are more drainers than there may be when those that waited are back: then this one is too many.
+                too_many = self.active > self.concurrency
                 self._idle = True  # before the look: a put that comes after the look calls a drainer
-                more = False  # whether so many were kept back that the lock is due for others
-                if held:
+                more = False  # whether so many were kept back that others are to have the lock for a moment
+                if self._suspended or too_many:
                     token = None
-                elif throttles is None and not self._let:
+                elif throttles is None and (self._held is None or not self._held.released):
                     token = self._lanes.pop()
                 else:
                     token, more = self._first_that_may_begin(throttles)
@@ -739,11 +744,12 @@ class Mailbox:
         if throttles is not None:
             if token is not None:
                 throttles.watch(token)
-            throttles.let_go()  # one that was kept back just now may be due, and so may others, when this drainer left
+            # One that was kept back just now may be due, and others may be since this drainer has left.
+            throttles.let_go()
         return token
 
     def _follow_up(self, senders: Iterable[Callable[[], object]] = (), drainer: Drainer | None = None) -> None:
-        """Do without the lock what a change brings with it: let others have what is free now."""
+        """Do, without the lock, what follows from a change: wake senders and a drainer, and ask the throttles."""
         _call(senders)
         if drainer is not None:
             self._wake(drainer)
@@ -768,14 +774,14 @@ class Mailbox:
             or self._senders
             or self._lanes.others
             or active > self.concurrency
-            or self._let
             or self._throttles is not None
+            or (self._held is not None and self._held.released)
         )
 
     def _make_room(
         self, priority: int, room: Callable[[], object] | None = None
     ) -> tuple[Put | None, Token[Any] | None]:
-        """Return how a full mailbox refuses a token of this priority, or else which one has to make room for it."""
+        """Return how a full mailbox refuses a token of this priority, or else which token is dropped for it."""
         if self.overflow == "wait":
             if room is None:
                 return Put.FULL, None
@@ -799,27 +805,28 @@ class Mailbox:
     def _oldest_of_lowest(self, newcomer: int) -> Token[Any] | None:
         """Take the oldest token of the lowest priority, unless even that outranks the newcomer's.
 
-        One that an operator holds is left alone, and so is one that throttles have let go.
+        Paused tokens are left alone, and so are those that throttles have let go.
         """
         victim = self._lanes.pop_oldest_of_lowest(newcomer)
-        kept = self._kept.oldest_of_lowest() if self._kept is not None else None
-        if kept is None or kept.priority > (newcomer if victim is None else victim.priority):
+        throttled = self._held.throttled.oldest_of_lowest() if self._held is not None else None
+        if throttled is None or throttled.priority > (newcomer if victim is None else victim.priority):
             return victim
         if victim is not None:
             self._lanes.append_first(victim)  # the one that is kept back is older
-        self._remove(kept)
-        return kept
+        self._remove(throttled)
+        return throttled
 
     def _remove(self, token: Token[Any]) -> bool:
         """Take a token out from wherever it stands; `_follow_up` comes after that."""
-        if self._paused is not None and token in self._paused:
-            del self._paused[token]
-            self._limit += 1
+        held = self._held
+        if held is not None and token in held.paused:
+            del held.paused[token]
+            self._set_limit()
             return True
         if token._phase is not _QUEUED:
             return False
-        if (self._kept is not None and self._kept.remove(token)) or (self._let is not None and self._let.remove(token)):
-            self._limit += 1
+        if held is not None and held.remove_unpaused(token):
+            self._set_limit()
         else:
             if self._lanes.index_is_due:
                 self._index()
@@ -830,54 +837,47 @@ class Mailbox:
         return True
 
     def _index(self) -> None:
-        """Have lane 0 indexed, unless a drainer is just about to take from there: it would get one out of turn."""
-        self._plain = False  # before the look: a drainer that comes to take after the look does it under the lock
+        """Have lane 0 indexed, unless a drainer is about to take from it: that one would get a token out of order."""
+        self._plain = False  # before the look: a drainer that comes after it takes under the lock
         if not any(map(_takes_from_lane_0, sys._current_frames().values())):
             self._lanes.index()
         self._set_flags()
 
     def _note_gone(self) -> tuple[Drainer | None, list[Callable[[], object]]]:
-        """Take note that a token has left; return a drainer to wake, and the senders for which there is room."""
+        """Count a token that has left; return a drainer to wake, and the senders for which there is room."""
         self._removed += 1
         senders = self._senders_let_in(1)
         drainer = None
         if self._closed and not self._size() and not self._suspended and self.active < self.concurrency:
-            drainer = self._enter(self._new_drainer())  # it sees that the last one has gone, for which some may wait
+            drainer = self._enter(self._new_drainer())  # a stop may wait for it to see that all tokens have gone
         return drainer, senders
 
-    def _add_paused(self, token: Token[Any]) -> None:
-        if self._paused is None:
-            self._paused = {}
-        self._paused[token] = None
-        self._limit -= 1
+    def _holding(self) -> HeldTokens:
+        """Return what has the tokens beside the lanes; `_set_limit` comes after each change of their number."""
+        if self._held is None:
+            self._held = HeldTokens()
+        return self._held
 
-    def _keep_back(self, token: Token[Any]) -> None:
-        if self._kept is None:
-            self._kept = Line()
-        self._kept.append(token)
-        self._limit -= 1
+    def _set_limit(self) -> None:
+        """Count again how many tokens the lanes may have."""
+        self._limit = self.capacity - self._away - (0 if self._held is None else len(self._held))
 
     def _pop(self) -> Token[Any] | None:
         """Take what is next in the queue."""
-        let = self._let.pop() if self._let else None
-        if let is None:
+        if self._held is None:
             return self._lanes.pop()
-        other = self._lanes.pop()
-        if other is not None:
-            if other.priority > let.priority:
-                self._let.append_first(let)  # type: ignore[union-attr]
-                return other
-            self._lanes.append_first(other)
-        self._limit += 1
-        return let
+        token = self._held.pop(self._lanes)
+        self._set_limit()
+        return token
 
     def _first_that_may_begin(self, throttles: Throttles | None) -> tuple[Token[Any] | None, bool]:
         """Take the first token that may begin; tell, if there is none, whether there may be one further on."""
-        for _ in range(_KEPT_AT_ONCE):
+        for _ in range(_THROTTLED_AT_ONCE):
             token = self._pop()
             if token is None or throttles is None or throttles.admit(token, self):
                 return token, False
-            self._keep_back(token)
+            self._holding().throttled.append(token)
+            self._set_limit()
         return None, True
 
     def _enter(self, drainer: Drainer) -> Drainer:
@@ -895,8 +895,10 @@ class Mailbox:
     def _missing(self) -> Drainer | None:
         """Return one more drainer, which was entered just now and is to be woken, if one is missing."""
         self._idle = True  # before the look: a put that comes after the look calls a drainer itself
+        held = self._held
         if len(self._drainers) - len(self._lent) < self.concurrency and (
-            self._control or ((self._zero or self._lanes.others or self._let) and not self._suspended)
+            self._control
+            or ((self._zero or self._lanes.others or (held is not None and held.released)) and not self._suspended)
         ):
             return self._enter(self._new_drainer())
         self._set_flags()

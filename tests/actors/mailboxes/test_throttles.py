@@ -541,7 +541,7 @@ def test_more_tokens_can_be_kept_back_at_once_than_python_can_recurse(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A drainer comes through a lane that is kept back as a whole, and lets others have the lock in between."""
-    monkeypatch.setattr("actors.mailboxes._mailbox._KEPT_AT_ONCE", 2)
+    monkeypatch.setattr("actors.mailboxes._mailbox._THROTTLED_AT_ONCE", 2)
     box = bench.box()
     bench.throttle(lambda token: "free" not in token.tags, rate=0.001)
     for _ in range(5_000):
