@@ -13,7 +13,9 @@ from actors._exceptions import TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
-from actors.places._actor_place import ActorPlace, Life
+from actors.places import _life
+from actors.places._actor_place import ActorPlace
+from actors.places._life import Life
 from actors.steps._step import after_step, before_step, close_steps, enter, without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
@@ -356,7 +358,7 @@ class CpuSlot(Drainer):
         crash = None if token._done and error.__traceback__ is None else self._place.failed(token, error)
         self.token = None
         if crash is not None and self.at_work:
-            self._live(cast("ActorPlace", self._place).crashing(crash, self))
+            self._live(_life.crash(cast("ActorPlace", self._place), crash, self))
 
     def _drop_steps(self) -> None:
         """Close the generator of a token that shall not go on; its `finally` blocks run."""
@@ -373,18 +375,18 @@ class CpuSlot(Drainer):
         if not isinstance(place, ActorPlace):
             return
         if isinstance(signal, Start):
-            signal.context.run(self._live, place.starting(signal, self))
+            signal.context.run(self._live, _life.start(place, signal, self))
         elif isinstance(signal, Stop):
             if signal.drain and place.can_drain() and (place.mailbox.size or self._steps is not None):
                 place.draining = True
                 return
             self._end_token("its actor was stopped")
-            self._live(place.stopping(self))
+            self._live(_life.stop(place, self))
         elif isinstance(signal, Visit):
-            place.visited(signal)
+            _life.visit(place, signal)
         elif isinstance(signal, Crash) and place.runs(signal.instance):
             self._end_token("its actor crashed")
-            self._live(place.crashing(signal.error, self))
+            self._live(_life.crash(place, signal.error, self))
 
     def _end_token(self, why: str) -> None:
         """End a token between two of its steps."""

@@ -16,7 +16,9 @@ from actors._exceptions import TokenInterrupt
 from actors.concurrency._future import Later
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
-from actors.places._actor_place import ActorPlace, Life
+from actors.places import _life
+from actors.places._actor_place import ActorPlace
+from actors.places._life import Life
 from actors.steps._step import (
     InContext,
     after_step,
@@ -361,7 +363,7 @@ class IoWorker(Drainer):
         crash = place.failed(token, error)
         if crash is None or not self.at_work:
             return None
-        return self._live(cast("ActorPlace", place).crashing(crash, self), copy_context())
+        return self._live(_life.crash(cast("ActorPlace", place), crash, self), copy_context())
 
     async def _step_through(self, token: Token[Any], context: Context, steps: Generator[Any, Any, Any]) -> Any:
         """Run a generator handler step by step, and let others have the loop in between."""
@@ -393,24 +395,24 @@ class IoWorker(Drainer):
         if not isinstance(place, ActorPlace):
             return
         if isinstance(signal, Start):
-            await self._live(place.starting(signal, self), signal.context)
+            await self._live(_life.start(place, signal, self), signal.context)
         elif isinstance(signal, Stop):
             if signal.drain and place.can_drain() and place.mailbox.size:
                 place.draining = True
                 return
-            await self._live(place.stopping(self), copy_context())
+            await self._live(_life.stop(place, self), copy_context())
         elif isinstance(signal, Visit):
-            place.visited(signal)
+            _life.visit(place, signal)
         elif isinstance(signal, Crash):
             if place.runs(signal.instance):
-                await self._live(place.crashing(signal.error, self), copy_context())
+                await self._live(_life.crash(place, signal.error, self), copy_context())
         elif place.instance is not None:
             try:
                 handled = place.instance._on_signal(signal)
                 if isawaitable(handled):
                     await handled
             except Exception as error:
-                await self._live(place.crashing(error, self), copy_context())
+                await self._live(_life.crash(place, error, self), copy_context())
 
     async def _live(self, life: Life, context: Context) -> None:
         """Run the user code of one part of an instance's life."""

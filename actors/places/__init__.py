@@ -3,7 +3,8 @@
 #   _place.py        an address: path, mailbox and drain
 #   _drain.py        what runs its tokens, as the place sees it
 #   _ports.py        what places ask of their system
-#   _actor_place.py  an actor's, over all its instances: how one is started, stopped, replaced
+#   _actor_place.py  an actor's, over all its instances: status, and requests to start, stop and close
+#   _life.py         how an instance is started, visited, stopped and crashed
 #   _actor.py        what all actors share
 #   _ref.py          references to actors
 #   _proxy.py        an actor as an object

@@ -1,9 +1,4 @@
-"""The place of an actor: it outlives the actor's instances, and decides what happens between two of them.
-
-The parts of an instance's life that run user code (`__init__`, `on_start`, `on_stop`, `on_failure`) are written
-as generators: they yield the code to run and are sent what it returned and what it raised. So one text serves the
-CPU threads, which call it, and the trio tasks, which await it. One that is sealed in between is dropped.
-"""
+"""The place of an actor: it outlives the actor's instances, and decides what happens between two of them."""
 
 from __future__ import annotations
 
@@ -12,18 +7,17 @@ import enum
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pykka
 import pykka.messages
 from pykka._introspection import get_attr_directly
 
 from actors._exceptions import ActorDead, StartFailed, TokenInterrupt
-from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason, safe_repr
+from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors.concurrency._future import Reply
-from actors.mailboxes._mailbox import Drainer
-from actors.mailboxes._signals import Signal, Start, Stop, Visit
+from actors.mailboxes._signals import Signal, Start, Stop
 from actors.places._actor import check_actor_class, controls_of
 from actors.places._drain import Drain
 from actors.places._notice import Attached, Notice, cancel_all
@@ -40,9 +34,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("tokengate.actors")
 
-# Yields code to run; is sent (its value, None) or (None, its error).
-Life: TypeAlias = Generator[Callable[[], Any], tuple[Any, BaseException | None], None]
-
 
 class Status(enum.StrEnum):
     """What is at an actor's place."""
@@ -58,13 +49,13 @@ class ActorPlace(Place):
     """Where an actor class, with its arguments, has its instances one after the other.
 
     Args:
-        system: whose tree it is in.
+        system: the system of its tree.
         path: names from the root down, joined by `/`.
         actor_class: what to make instances of.
         args: positional arguments of its constructor.
         kwargs: keyword arguments of its constructor.
-        owner: called with this place, the reason, and whether an administrator asked, when an instance has
-            ended; it decides what comes next. Without one, the place is closed.
+        owner: called when an instance has ended, with this place, the reason, and whether an administrator asked
+            for it; it decides what comes next. Without one, the place is closed.
     """
 
     exclusive = True
@@ -120,16 +111,16 @@ class ActorPlace(Place):
         self.ending: ExitReason | None = None  # why the latest instance ends, or has ended; None while it may run on
         # Whether the place goes with an instance that ends for a reason; asked on any thread, and under the lock.
         self.goes_with: Callable[[ExitReason], bool] | None = None
-        # Guards status and instance against being changed by a drainer that is dismissed at the same moment, and
-        # what goes with them: a watch or a timer that begins is either seen by the instance's end, or sees that.
+        # Guards status and instance against a drainer that is dismissed at the same moment, and what goes with them:
+        # a watch or a timer that begins is either seen by the instance's end, or sees that end.
         self.lock = threading.Lock()
         self.attached: set[Attached] | None = None  # what ends with the instance
-        self.watches: Watches | None = None  # who is told of its end
-        self.receive_timer: ReceiveTimer | None = None  # wants to know the latest token
+        self.watches: Watches | None = None  # what is called at its end
+        self.receive_timer: ReceiveTimer | None = None  # is given each token that is handled
         self._start_reply: Reply[None] | None = None  # of the latest start
         self._stop_replies: list[Reply[ExitReason]] = []
         self._urn: str | None = None
-        self._stopped: threading.Event | None = None  # made when somebody asks for it
+        self._stopped: threading.Event | None = None  # made when it is first asked for
         check_actor_class(actor_class)
         super().__init__(
             system,
@@ -140,7 +131,7 @@ class ActorPlace(Place):
             controls=controls_of(actor_class),
             serves_operators=actor_class.serves_operators,
         )
-        self.mailbox.suspend()  # held whenever there is no instance that runs
+        self.mailbox.suspend()  # suspended whenever no instance runs
         self.ref: ActorRef[Any] = actor_class._make_ref(self)
 
     def _make_drain(self) -> Drain:
@@ -176,7 +167,7 @@ class ActorPlace(Place):
     def start(self, *, here: bool = False) -> Reply[None]:
         """Have an instance made and started; the reply comes after `on_start`, or raises `StartFailed`.
 
-        With `here` the calling thread makes it, as in pykka, when its class has no `on_start` and allows that.
+        With `here` the calling thread makes it, as in pykka, if its class has no `on_start` and its drain allows that.
         """
         reply: Reply[None] = Reply()
         if self.closed:
@@ -185,12 +176,12 @@ class ActorPlace(Place):
         self.administrative = self.draining = False
         self.stop_reason = NORMAL
         self.mailbox.reopen()
-        if self.drained:  # an operator has closed the intake, and nobody has opened it since
+        if self.drained:  # an operator has closed the intake, which was not opened since
             self.drain_off()
         self._note_stopped(False)
         self._start_reply = reply
         self._hand_in(Start(reply, contextvars.copy_context()), "on_start", here)
-        if self.system.closed:  # nobody may be left to start it
+        if self.system.closed:  # its threads may be gone, so that nothing starts it
             reply._set(error=self._too_late())
         return reply
 
@@ -199,8 +190,8 @@ class ActorPlace(Place):
     ) -> Reply[ExitReason]:
         """Have the instance ended in order: after all that was accepted (`drain`), or after the current step.
 
-        With `here` the calling thread, if it is not the main one, ends an actor that is idle, when its class has no
-        `on_stop` and allows that.
+        With `here` the calling thread, if it is not the main one, ends an actor that is idle, if its class has no
+        `on_stop` and its drain allows that.
         """
         reply: Reply[ExitReason] = Reply()
         if self.status is Status.CLOSED or (self.status is Status.VACANT and self.mailbox.closed):
@@ -209,7 +200,7 @@ class ActorPlace(Place):
         with self.lock:
             closed = self.closed
             if not closed:
-                self._stop_replies.append(reply)  # whoever closes the place from now on sees it
+                self._stop_replies.append(reply)  # a close that comes from now on answers it
         if closed:
             reply._set(reason)
             return reply
@@ -224,18 +215,18 @@ class ActorPlace(Place):
         # A signal handler may raise in the main thread, in the middle of the end, and nothing would go on from there.
         here = here and threading.current_thread() is not threading.main_thread()
         self._hand_in(Stop(drain), "on_stop", here)
-        if self.system.closed:  # in between; nobody may be left to do it
+        if self.system.closed:  # in between; its threads may be gone, so that nothing ends it
             self._answer_stops(reason)
         return reply
 
     def _hand_in(self, signal: Signal, hook: str, here: bool) -> None:
-        """Have a signal handled, by the calling thread if nobody is at work and there is no hook to run."""
+        """Have a signal handled, by the calling thread if no drainer is at work and there is no hook to run."""
         hookless = getattr(self.actor_class, hook) is getattr(pykka.Actor, hook)
         if not (here and hookless and self.drain.handle_here(signal)):
             self.signal(signal)
 
     def close(self, reason: ExitReason) -> None:
-        """Give the place up, with all below it: end what is queued, forget the name, answer who waits for the end."""
+        """Give the place up, with all below it: end what is queued, free the path, answer what waits for the end."""
         with self.lock:
             if self.closed:
                 return
@@ -253,7 +244,7 @@ class ActorPlace(Place):
         """Keep the place, and those below it, without an instance: end what is queued and accept no more."""
         self.terminate_queued("has stopped")
         with self.lock:
-            watches = self._watches_to_tell(untold=True)  # since the end of its instance
+            watches = self._watches_to_tell(untold=True)  # of the end of its instance
         tell_all(watches, self, NOPROC, closed=False)
         self._note_stopped(True)
         self._answer_stops(NORMAL)
@@ -268,11 +259,11 @@ class ActorPlace(Place):
 
     @property
     def watched(self) -> bool:
-        """Whether somebody is to be told of the end of the instance."""
+        """Whether the instance is watched."""
         return bool(self.watches)
 
     def without_instance(self) -> bool:
-        """Tell whether there is no instance, and none to come unless somebody starts one."""
+        """Tell whether there is no instance, and none to come before the next `start`."""
         return self.status is Status.VACANT and self.mailbox.closed
 
     def _note_stopped(self, stopped: bool) -> None:
@@ -282,12 +273,12 @@ class ActorPlace(Place):
 
     @property
     def may_run_hook(self) -> bool:
-        """Whether who is at work between two tokens may be in a hook; with no instance left, they are just leaving."""
+        """Whether a drainer between two tokens may be in a hook; if there is no instance left, it is leaving."""
         return self.status not in (Status.VACANT, Status.CLOSED)
 
     @property
     def in_hook(self) -> bool:
-        """Whether its drainer runs a hook of the instance: it begins, or ends."""
+        """Whether its drainer runs a hook of the instance, which begins or ends."""
         return self.status in (Status.STARTING, Status.STOPPING)
 
     def runs(self, instance: object | None) -> bool:
@@ -297,7 +288,7 @@ class ActorPlace(Place):
     def stop_if_drained(self) -> None:
         """End the instance if it was to end after all that was accepted, and that has been handled.
 
-        It is asked by each drainer that leaves; of several, the last one finds nobody at work.
+        Each drainer that leaves calls this; of several, the last one finds no other at work.
         """
         if not self.draining:
             return
@@ -339,9 +330,9 @@ class ActorPlace(Place):
         return len(threads)
 
     def abandon(self, token: Token[Any], why: str) -> list[str] | None:
-        """Seal the instance with the token it has in hand, since its state can no longer be trusted.
+        """Seal the instance with the token that it runs, since its state can no longer be trusted.
 
-        Its owner has word of an abnormal end, and decides what comes next.
+        Its owner is told of an abnormal end, and decides what comes next.
         """
         if not self.drain.has_taken(token) or not self.drain.arrest(token):
             return None
@@ -349,7 +340,7 @@ class ActorPlace(Place):
         with self.lock:
             if self.status is not Status.RUNNING:
                 return []
-            self.mailbox.suspend()  # held until another instance runs, as after each end
+            self.mailbox.suspend()  # until another instance runs, as after each end
             threads, tokens = self.drain.seal(token)
             if not tokens:  # its code was just over
                 self.mailbox.resume()
@@ -377,112 +368,7 @@ class ActorPlace(Place):
             error.add_note(why)
         super()._reject(token, error)
 
-    # The life of an instance, run by a drainer; a drainer that was dismissed meanwhile changes nothing any more
-
-    def visited(self, signal: Visit) -> None:
-        """Call somebody's function with the instance; what it raises is theirs."""
-        if not signal.claim():
-            return
-        instance = self.instance
-        value: Any = None
-        error: BaseException | None = None
-        if instance is None or self.status is not Status.RUNNING:
-            error = ActorDead(f"actor '{self.path}' has no instance just now; it is {self.status}")
-        else:
-            try:
-                value = signal.function(instance)
-            except BaseException as raised:
-                error = raised
-        signal.reply._set(value, error)
-
-    def starting(self, signal: Start, drainer: Drainer) -> Life:
-        """Make an instance and start it."""
-        if signal.reply.done():
-            return  # it was ended before it began
-        with self.lock:
-            status = self.status
-            if status is Status.VACANT and not self.system.closed:
-                self.status = Status.STARTING
-                self.ending = None
-        if self.system.closed:
-            signal.reply._set(error=self._too_late())
-            return
-        if status is not Status.VACANT:
-            signal.reply._set(error=StartFailed(f"actor '{self.path}' is {status}; it cannot be started"))
-            return
-        instance, error = yield self._build
-        if error is None:
-            self.instance = instance
-            _, error = yield lambda: instance.on_start()  # noqa: PLW0108  # even the look-up is user code
-        failure: BaseException | None = None
-        if error is not None:
-            cause = str(error) if isinstance(error, StartFailed) else safe_repr(error)
-            failure = StartFailed(f"actor '{self.path}' ({self.actor_class.__name__}) did not start: {cause}")
-            failure.__cause__ = error
-        with self.lock:
-            if not drainer.at_work:
-                return
-            if failure is None:
-                self.status = Status.RUNNING
-                self.starts += 1
-                self.mailbox.resume()
-                attached = None
-            else:
-                attached = self._release_instance()
-                self.status = Status.VACANT
-        cancel_all(attached)
-        if failure is None:
-            self.system.tell(self.system.on_actor_started, self.ref)
-        signal.reply._set(error=failure)
-
-    def stopping(self, drainer: Drainer) -> Life:
-        """End the instance in order."""
-        return self._ending(self.stop_reason, drainer)
-
-    def crashing(self, error: BaseException, drainer: Drainer) -> Life:
-        """End the instance because its code raised."""
-        _logger.error("Unhandled exception in %s:", self.ref, exc_info=error)
-        return self._ending(ExitReason("error", error), drainer)
-
-    def _ending(self, reason: ExitReason, drainer: Drainer) -> Life:
-        with self.lock:
-            if not drainer.at_work:
-                return
-            instance = self.instance
-            self.ending = reason
-            was_running = self.status is Status.RUNNING
-            if was_running:
-                self.status = Status.STOPPING
-                self.mailbox.suspend()
-        if self.owner is None:  # nobody starts it again, so, as in pykka, it is dead before its last hook runs
-            self.mailbox.close(keep=True)
-            self.system.leave_pykka_registry(self)
-        if instance is not None:
-            _, hook_error = yield lambda: _hook(instance, reason.error)
-            if hook_error is not None:
-                _logger.error("Unhandled exception in %s:", self.ref, exc_info=hook_error)
-        with self.lock:
-            if not drainer.at_work:
-                return
-            attached = self._release_instance()
-            self.draining = False
-            if not self.closed:
-                self.status = Status.VACANT
-            # One that no other can follow is closed right away, which is one end and not two.
-            for_good = self.ends_for_good(reason)
-            watches = self._watches_to_tell() if was_running and not for_good else []
-        cancel_all(attached)
-        if was_running:
-            self.system.tell(self.system.on_actor_ended, self.ref, reason)
-        tell_all(watches, self, reason, closed=False)
-        if for_good:
-            self.close(reason)
-        if self.owner is not None and (was_running or self.administrative):
-            self.owner(self, reason, self.administrative)
-        self._answer_stops(reason)
-
-    def _build(self) -> BaseActor:
-        return self.actor_class._make_instance(self)
+    # For the life of an instance
 
     def _too_late(self) -> ActorDead:
         return ActorDead(f"system '{self.system.name}' was closed before actor '{self.path}' started")
@@ -497,7 +383,7 @@ class ActorPlace(Place):
         return [] if self.watches is None else self.watches.to_tell(closed=closed, untold=untold)
 
     def _release_instance(self) -> set[Attached] | None:
-        """Let go of the instance, under the lock; return what ends with it and is to be cancelled outside."""
+        """Forget the instance, under the lock; return what ends with it and is to be cancelled without the lock."""
         attached, self.attached, self.instance = self.attached, None, None
         return attached
 
@@ -511,7 +397,7 @@ class ActorPlace(Place):
         return self._resolve_special(token, token._call)
 
     def _resolve_special(self, token: Token[Any], call: Any) -> Callable[..., Any]:
-        """Do as `resolve` does for what is no plain message; apart, since the closures would cost each of those."""
+        """Do as `resolve` does for all but plain messages; apart, since the closures would slow those down."""
         if type(call) is tuple:
             return get_attr_directly(self.instance, call)  # type: ignore[no-any-return]
         if type(call) is OneWay:
@@ -533,7 +419,7 @@ class ActorPlace(Place):
         if isinstance(error, TokenInterrupt) and token._cancel_requested:
             token._terminate(token._cancel_requested)
             return None
-        # A read of an attribute changes nothing, so what it raises is only the reader's.
+        # To read an attribute changes nothing, so its error concerns the reader only.
         harmless = isinstance(token._call, pykka.messages.ProxyGetAttr)
         crash = not harmless and self.actor_class._crashes(token, error)
         token._finish(TokenState.FAILED, error=error)
@@ -541,10 +427,3 @@ class ActorPlace(Place):
             return error
         _logger.info("Exception returned from %s to caller:", self.ref, exc_info=error)
         return None
-
-
-def _hook(instance: BaseActor, error: BaseException | None) -> Any:
-    """Call the hook that is for the end of an instance."""
-    if error is None:
-        return instance.on_stop()
-    return instance.on_failure(type(error), error, error.__traceback__)

@@ -21,7 +21,9 @@ from actors.concurrency._blocking import begin_turn, end_turn
 from actors.concurrency._future import Reply
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
-from actors.places._actor_place import Life, Status
+from actors.places import _life
+from actors.places._actor_place import Status
+from actors.places._life import Life
 from actors.places._notice import Notice
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_drain import ProcessDrain
@@ -445,7 +447,7 @@ class ActorSlot(Drainer):
         self.token = None
         self.stalled = False
         if crash is not None and self.at_work:
-            if self._live(self._place.crashing(crash, self)):
+            if self._live(_life.crash(self._place, crash, self)):
                 self.work()
         else:
             self.work()
@@ -461,12 +463,12 @@ class ActorSlot(Drainer):
         """Handle a signal; tell whether that is over."""
         place = self._place
         if isinstance(signal, Start):
-            return signal.context.run(self._live, place.starting(signal, self))
+            return signal.context.run(self._live, _life.start(place, signal, self))
         if isinstance(signal, Stop):
             if signal.drain and place.can_drain() and place.mailbox.size:
                 place.draining = True
                 return True
-            return self._live(place.stopping(self))
+            return self._live(_life.stop(place, self))
         if isinstance(signal, Visit):
             self._drain.visit(signal)
             if signal.reply.done():
@@ -474,7 +476,7 @@ class ActorSlot(Drainer):
             signal.reply.add_done_callback(lambda _: self._drain.host.call_soon(self.work))
             return False
         if isinstance(signal, Crash) and place.runs(signal.instance):
-            return self._live(place.crashing(signal.error, self))
+            return self._live(_life.crash(place, signal.error, self))
         return True
 
     def _live(self, life: Life) -> bool:

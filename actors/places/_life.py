@@ -1,0 +1,143 @@
+"""The life of an actor's instance: how one is started, visited, stopped and crashed at its place.
+
+The parts that run user code (`__init__`, `on_start`, `on_stop`, `on_failure`) are written as generators: they yield the
+code to run and are sent what it returned and what it raised. So one text serves the CPU threads, which call that code,
+the trio tasks, which await it, and the drains of child processes, which send for it. A generator whose instance is
+sealed in between is dropped, and a drainer that was dismissed meanwhile changes nothing any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from actors._exceptions import ActorDead, StartFailed
+from actors._exit_reason import ExitReason, safe_repr
+from actors.mailboxes._mailbox import Drainer
+from actors.mailboxes._signals import Start, Visit
+from actors.places._actor_place import ActorPlace, Status
+from actors.places._notice import cancel_all
+from actors.places._watch import tell_all
+
+if TYPE_CHECKING:
+    from actors.places._actor import BaseActor
+
+_logger = logging.getLogger("tokengate.actors")
+
+# Yields code to run; is sent (its value, None) or (None, its error).
+Life: TypeAlias = Generator[Callable[[], Any], tuple[Any, BaseException | None], None]
+
+
+def visit(place: ActorPlace, signal: Visit) -> None:
+    """Call the function of a visit with the instance; what it raises is the answer to the visitor."""
+    if not signal.claim():
+        return
+    instance = place.instance
+    value: Any = None
+    error: BaseException | None = None
+    if instance is None or place.status is not Status.RUNNING:
+        error = ActorDead(f"actor '{place.path}' has no instance just now; it is {place.status}")
+    else:
+        try:
+            value = signal.function(instance)
+        except BaseException as raised:
+            error = raised
+    signal.reply._set(value, error)
+
+
+def start(place: ActorPlace, signal: Start, drainer: Drainer) -> Life:
+    """Make an instance and start it."""
+    if signal.reply.done():
+        return  # it was ended before it began
+    with place.lock:
+        status = place.status
+        if status is Status.VACANT and not place.system.closed:
+            place.status = Status.STARTING
+            place.ending = None
+    if place.system.closed:
+        signal.reply._set(error=place._too_late())
+        return
+    if status is not Status.VACANT:
+        signal.reply._set(error=StartFailed(f"actor '{place.path}' is {status}; it cannot be started"))
+        return
+    instance, error = yield lambda: place.actor_class._make_instance(place)
+    if error is None:
+        place.instance = instance
+        _, error = yield lambda: instance.on_start()  # noqa: PLW0108  # even the look-up is user code
+    failure: BaseException | None = None
+    if error is not None:
+        cause = str(error) if isinstance(error, StartFailed) else safe_repr(error)
+        failure = StartFailed(f"actor '{place.path}' ({place.actor_class.__name__}) did not start: {cause}")
+        failure.__cause__ = error
+    with place.lock:
+        if not drainer.at_work:
+            return
+        if failure is None:
+            place.status = Status.RUNNING
+            place.starts += 1
+            place.mailbox.resume()
+            attached = None
+        else:
+            attached = place._release_instance()
+            place.status = Status.VACANT
+    cancel_all(attached)
+    if failure is None:
+        place.system.tell(place.system.on_actor_started, place.ref)
+    signal.reply._set(error=failure)
+
+
+def stop(place: ActorPlace, drainer: Drainer) -> Life:
+    """End the instance in order."""
+    return _end(place, place.stop_reason, drainer)
+
+
+def crash(place: ActorPlace, error: BaseException, drainer: Drainer) -> Life:
+    """End the instance because its code raised."""
+    _logger.error("Unhandled exception in %s:", place.ref, exc_info=error)
+    return _end(place, ExitReason("error", error), drainer)
+
+
+def _end(place: ActorPlace, reason: ExitReason, drainer: Drainer) -> Life:
+    with place.lock:
+        if not drainer.at_work:
+            return
+        instance = place.instance
+        place.ending = reason
+        was_running = place.status is Status.RUNNING
+        if was_running:
+            place.status = Status.STOPPING
+            place.mailbox.suspend()
+    if place.owner is None:  # it will not be started again, so, as in pykka, it is dead before its last hook runs
+        place.mailbox.close(keep=True)
+        place.system.leave_pykka_registry(place)
+    if instance is not None:
+        _, hook_error = yield lambda: _last_hook(instance, reason.error)
+        if hook_error is not None:
+            _logger.error("Unhandled exception in %s:", place.ref, exc_info=hook_error)
+    with place.lock:
+        if not drainer.at_work:
+            return
+        attached = place._release_instance()
+        place.draining = False
+        if not place.closed:
+            place.status = Status.VACANT
+        # If no other instance can follow, the place is closed right away: watches hear of one end, and not of two.
+        for_good = place.ends_for_good(reason)
+        watches = place._watches_to_tell() if was_running and not for_good else []
+    cancel_all(attached)
+    if was_running:
+        place.system.tell(place.system.on_actor_ended, place.ref, reason)
+    tell_all(watches, place, reason, closed=False)
+    if for_good:
+        place.close(reason)
+    if place.owner is not None and (was_running or place.administrative):
+        place.owner(place, reason, place.administrative)
+    place._answer_stops(reason)
+
+
+def _last_hook(instance: BaseActor, error: BaseException | None) -> Any:
+    """Call the hook for the end of an instance: `on_failure` with an error, else `on_stop`."""
+    if error is None:
+        return instance.on_stop()
+    return instance.on_failure(type(error), error, error.__traceback__)
