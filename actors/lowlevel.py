@@ -27,7 +27,8 @@ from actors.processes.workers._worker import Worker
 from actors.steps._frames import find_step
 from actors.steps._interrupt import interrupt, monitor
 from actors.steps._step import InContext
-from actors.system._system import ROOT, SYSTEM, cores, listed, path_below, system_of
+from actors.system._place_table import ROOT, SYSTEM, path_below
+from actors.system._system import cores, listed, system_of
 from actors.tokens._controls import Controls
 from actors.tokens._hold import Hold
 from actors.tokens._token import NO_TAGS

@@ -1,6 +1,8 @@
 # System: the root object, and what looks after all of it.
 #
-#   _system.py        owns the threads, loops, ids and tables
+#   _system.py        owns the threads, loops and child processes; starts and closes all
+#   _place_table.py   places by their paths
+#   _token_counts.py  live tokens, and counts of those that have ended
 #   _open_systems.py  open systems when the process forks or exits
 #   _observer.py      observers and listeners
 #   _events.py        events for listeners

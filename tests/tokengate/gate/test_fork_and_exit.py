@@ -69,7 +69,8 @@ def test_a_signal_handler_may_ask_for_the_stop_whatever_the_main_thread_holds() 
     before = signal.signal(signal.SIGUSR1, lambda *_: gate.request_stop())
     try:
         with Gate("test") as gate:
-            locks = (gate._lock, gate._system._lock, gate._system.dispatcher._lock)
+            system = gate._system
+            locks = (gate._lock, system._lock, system._places_lock, system._counts_lock, system.dispatcher._lock)
             for lock in locks:
                 lock.acquire()
             try:
