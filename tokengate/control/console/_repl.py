@@ -297,7 +297,7 @@ def _arguments(verb: Callable[..., Any]) -> inspect.Signature:
 def _is_answer(value: object) -> bool:
     if isinstance(value, tuple) and value:
         return all(_is_answer(each) for each in value)
-    return type(value).__module__ == messages.__name__
+    return type(value).__module__.startswith(f"{messages.__name__}.")
 
 
 def _show(answer: object) -> None:

@@ -1,0 +1,58 @@
+"""Stacks: where the code of a token is."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import attrs
+
+from tokengate.control.messages._bases import Message
+
+
+@attrs.frozen
+class Frame:
+    """A line of a stack.
+
+    Attributes:
+        file: path of the source.
+        line: its number in there.
+        function: name of the function.
+        source: the line's text, if it can be read; else empty.
+    """
+
+    file: str
+    line: int
+    function: str
+    source: str = ""
+
+
+@attrs.frozen
+class TokenStack:
+    """Where the code of a token is.
+
+    Attributes:
+        token: its id.
+        operation: what it runs.
+        where: `thread` (it runs on one), `task` (a trio task, which waits), `generator` (between two steps),
+            `process` (it runs in a child process), or `nowhere` (it has not begun).
+        thread: name of the thread, if it runs on one.
+        frames: the outermost first; none when it has not begun, or when its process does not tell.
+        held: as in `TokenRow`.
+        pid: of its process, if it runs in one.
+    """
+
+    token: int
+    operation: str
+    where: Literal["thread", "task", "generator", "process", "nowhere"]
+    thread: str | None
+    frames: tuple[Frame, ...]
+    held: str = ""
+    pid: int | None = None
+
+
+@attrs.frozen
+class Stack(Message):
+    """Tell where the code of a token is."""
+
+    answer: ClassVar[Any] = TokenStack
+    token: int
