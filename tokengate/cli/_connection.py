@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 
 from tokengate.cli._failures import one_line_errors
-from tokengate.control.api._handles import Source
+from tokengate.control.api._following import Source
 from tokengate.control.messages import Message, Stream
 from tokengate.control.rendering._tables import UNBOUNDED, as_text, renderable
 from tokengate.control.transport._client import ControlClient

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Self, TypeVar
-
-import trio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from tokengate.control import messages as m
-from tokengate.control.api._handles import Following, Source
-from tokengate.control.api._verbs import Question, Verbs
-from tokengate.control.messages import Message, Stream, StreamItem
+from tokengate.control.api._following import AsyncFollowing, Following, Source
+from tokengate.control.api._handles import HandleControl
+from tokengate.control.api._in_thread import in_thread
+from tokengate.control.api._question import Awaited, Question
+from tokengate.control.api._verbs import Verbs
+from tokengate.control.messages import Message, Stream
 
 A = TypeVar("A")
 
 
-class Control(Verbs):
+class Control(Verbs, HandleControl):
     """See and steer every token and actor of a gate, here (`gate.control`) or in another process.
 
     Each verb waits for the gate's answer. Besides what its docstring says, it raises `Unreachable` when the gate is not
@@ -90,14 +89,14 @@ class Control(Verbs):
         return Following(self._follow(m.Watch(selector)))
 
     @property
-    def _blocking(self) -> Control:  # type: ignore[override]
+    def _blocking(self) -> Control:
         return self
 
     def _put(self, question: Question[A]) -> A:
         return question.read(None if question.message is None else self._ask(question.message))
 
 
-class AsyncControl(Verbs):
+class AsyncControl(Verbs, Awaited):
     """The verbs of `Control`, to be awaited: `await gate.control.aio.pause(5)`.
 
     Arguments, results and errors are the same. The verbs of handles block, as always; give handles to the verbs here
@@ -105,91 +104,32 @@ class AsyncControl(Verbs):
     """
 
     def __init__(self, blocking: Control) -> None:
-        self._blocking = blocking
+        self._control = blocking
         self._wait = blocking._wait
         self._local = blocking._local
 
     def events(self) -> AsyncFollowing:
         """Follow what is published; see `Control.events`."""
-        return AsyncFollowing(self._blocking.events)
+        return AsyncFollowing(self._control.events)
 
     def trace(self, name: str) -> AsyncFollowing:
         """Follow the tokens of actors; see `Control.trace`."""
-        return AsyncFollowing(functools.partial(self._blocking.trace, name))
+        return AsyncFollowing(functools.partial(self._control.trace, name))
 
     def watch(self, selector: str = "") -> AsyncFollowing:
         """Follow tokens that a selector matches; see `Control.watch`."""
-        return AsyncFollowing(functools.partial(self._blocking.watch, selector))
+        return AsyncFollowing(functools.partial(self._control.watch, selector))
+
+    @property
+    def _blocking(self) -> Control:
+        return self._control
 
     async def _put(self, question: Question[A]) -> A:
-        message, ask_async = question.message, self._blocking._ask_async
+        message, ask_async = question.message, self._control._ask_async
         if message is None:
             answer = None
         elif ask_async is not None:
             answer = await ask_async(message)
         else:
-            answer = await _in_thread(functools.partial(self._blocking._ask, message))
+            answer = await in_thread(functools.partial(self._control._ask, message))
         return question.read(answer)
-
-
-class AsyncFollowing(AsyncIterator[StreamItem]):
-    """What happens, one thing after the other; for `async with` and `async for`.
-
-    It follows from the start of its block, or else from the first item that is asked for. A wait that is cancelled may
-    take an item with it, so close it then.
-    """
-
-    def __init__(self, follow: Callable[[], Following]) -> None:
-        self._follow = follow
-        self._lock = threading.Lock()
-        self._closed = False
-        self._following: Following | None = None
-
-    async def __anext__(self) -> StreamItem:
-        item = await _in_thread(self._next)
-        if item is None:
-            raise StopAsyncIteration
-        return item
-
-    async def __aenter__(self) -> Self:
-        try:
-            await _in_thread(self._open)
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Follow no more, and wake whoever waits for the next thing; again does nothing."""
-        with self._lock:
-            self._closed = True
-            following = self._following
-        if following is not None:
-            following.close()
-
-    def _next(self) -> StreamItem | None:
-        following = self._open()
-        return None if following is None else next(following, None)
-
-    def _open(self) -> Following | None:
-        """Follow, unless that is done already; nothing when it is closed."""
-        with self._lock:
-            if self._closed or self._following is not None:
-                return None if self._closed else self._following
-        made = self._follow()
-        with self._lock:
-            if not self._closed:
-                self._following = made
-                return made
-        made.close()  # whoever wanted it has gone meanwhile
-        return None
-
-
-async def _in_thread(function: Callable[[], A]) -> A:
-    """Call a function that blocks; cancellation leaves its thread alone, and what it returns is lost."""
-    if trio.lowlevel.in_trio_task():
-        return await trio.to_thread.run_sync(function, abandon_on_cancel=True)
-    return await asyncio.to_thread(function)

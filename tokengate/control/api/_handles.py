@@ -1,13 +1,21 @@
-"""What control gives out: tokens and actors with their verbs, outcomes, and streams that can be left."""
+"""Handles: tokens and actors as objects with their verbs."""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, overload
 
 import attrs
 
+from tokengate.control import messages as m
+from tokengate.control.api._actors import ActorVerbs
+from tokengate.control.api._answers import Outcomes, Shown
+from tokengate.control.api._following import Following, Source
+from tokengate.control.api._question import Blocking, Question
+from tokengate.control.api._supervisors import SupervisorVerbs
+from tokengate.control.api._targets import Identified
+from tokengate.control.api._tokens import TokenVerbs
 from tokengate.control.messages import (
     KEEP,
     ActorOutcome,
@@ -15,55 +23,18 @@ from tokengate.control.messages import (
     ChildRow,
     Keep,
     Mode,
-    Outcome,
-    StreamItem,
+    Stream,
     TokenDescription,
     TokenPage,
     TokenRow,
     TokenStack,
 )
 
-if TYPE_CHECKING:
-    from tokengate.control.api._control import Control
 
+class HandleControl(TokenVerbs, ActorVerbs, SupervisorVerbs, Blocking):
+    """What handles send their verbs through; `Control` is one."""
 
-class Shown(abc.ABC):
-    """Base of what wraps an answer of the gate and looks, in a REPL, like the table of it."""
-
-    __slots__ = ()
-
-    @property
-    @abc.abstractmethod
-    def answer(self) -> Any:
-        """What the gate has said: a class of `tokengate.control.messages`, or a tuple of such."""
-
-    def __repr__(self) -> str:
-        from tokengate.control.rendering._tables import (
-            as_text,  # only here: a program that prints no table needs no rich
-        )
-
-        return as_text(self.answer)
-
-
-@attrs.frozen(repr=False)
-class Outcomes(Shown, Sequence[Outcome]):
-    """What a verb did, token by token; an immutable sequence of `Outcome`."""
-
-    _outcomes: tuple[Outcome, ...]
-
-    @property
-    def answer(self) -> tuple[Outcome, ...]:
-        return self._outcomes
-
-    @overload
-    def __getitem__(self, index: int) -> Outcome: ...
-    @overload
-    def __getitem__(self, index: slice) -> Outcomes: ...
-    def __getitem__(self, index: int | slice) -> Outcome | Outcomes:
-        return Outcomes(self._outcomes[index]) if isinstance(index, slice) else self._outcomes[index]
-
-    def __len__(self) -> int:
-        return len(self._outcomes)
+    _follow: Callable[[Stream], Source]
 
 
 class _Steerable(Shown):
@@ -71,7 +42,7 @@ class _Steerable(Shown):
 
     __slots__ = ()
 
-    _control: Control
+    _control: HandleControl
 
     @property
     @abc.abstractmethod
@@ -161,14 +132,14 @@ class _Steerable(Shown):
 
 
 @attrs.frozen(repr=False)
-class TokenHandle(_Steerable):
+class TokenHandle(_Steerable, Identified):
     """A token of the gate, here or in another process. Two are equal when they have the same id in the same gate.
 
     Attributes:
         row: what was known of it when the handle was made.
     """
 
-    _control: Control = attrs.field(eq=id)
+    _control: HandleControl = attrs.field(eq=id)
     row: TokenRow = attrs.field(eq=lambda row: row.id)
 
     @property
@@ -213,7 +184,7 @@ class TokenList(_Steerable, Sequence[TokenHandle]):
         page: the rows, and how many there are beyond them.
     """
 
-    _control: Control = attrs.field(eq=id)
+    _control: HandleControl = attrs.field(eq=id)
     page: TokenPage
 
     @property
@@ -246,7 +217,7 @@ class ActorHandle(Shown):
         row: what was known of it when the handle was made.
     """
 
-    _control: Control = attrs.field(eq=id)
+    _control: HandleControl = attrs.field(eq=id)
     row: ActorRow = attrs.field(eq=lambda row: row.path)
 
     @property
@@ -295,11 +266,13 @@ class ActorHandle(Shown):
 
     def statistics(self, switch: Literal["on", "off", "show"] = "show") -> ActorList:
         """Count what it does, or stop that; see `Control.statistics`."""
-        return self._control.statistics(self.path, switch)
+        question = m.Statistics(self.path, switch)
+        answer: ActorList = self._control._put(Question(question, lambda rows: ActorList(self._control, tuple(rows))))
+        return answer
 
     def trace(self) -> Following:
         """Follow its tokens; see `Control.trace`."""
-        return self._control.trace(self.path)
+        return Following(self._control._follow(m.Trace(self.path)))
 
     def children(self) -> tuple[ChildRow, ...]:
         """List its children, if it is a supervisor."""
@@ -314,7 +287,7 @@ class ActorList(Shown, Sequence[ActorHandle]):
         rows: what was known of each.
     """
 
-    _control: Control = attrs.field(eq=id)
+    _control: HandleControl = attrs.field(eq=id)
     rows: tuple[ActorRow, ...]
 
     @property
@@ -332,41 +305,3 @@ class ActorList(Shown, Sequence[ActorHandle]):
 
     def __len__(self) -> int:
         return len(self.rows)
-
-
-class Source(Protocol):
-    """Where what happens comes from: `next` waits for it; `close`, in any thread, ends that."""
-
-    def __iter__(self) -> Iterator[StreamItem]: ...
-    def __next__(self) -> StreamItem: ...
-    def close(self) -> None: ...
-
-
-class Following(Iterator[StreamItem]):
-    """What happens from the moment on at which this was made, one thing after the other: `next` waits.
-
-    Leave it with `close`, or at the end of its block.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._closed = False
-
-    def __next__(self) -> StreamItem:
-        if self._closed:
-            raise StopIteration
-        item = next(self._source)
-        if self._closed:  # by another thread, meanwhile
-            raise StopIteration
-        return item
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Follow no more, and wake a thread that waits for the next thing; again does nothing."""
-        self._closed = True
-        self._source.close()

@@ -21,8 +21,9 @@ import trio
 from actors import TokenGateError
 from tokengate.control import messages
 from tokengate.control._exceptions import Unreachable
+from tokengate.control.api._answers import Shown
 from tokengate.control.api._control import Control
-from tokengate.control.api._handles import Following, Shown, Source
+from tokengate.control.api._following import Following, Source
 from tokengate.control.console._completer import DELIMITERS, completions, look
 from tokengate.control.messages import PATIENT_WAIT, VERBS, Message, Stream, StreamItem
 

@@ -16,9 +16,10 @@ from actors import Token, UnknownActor
 from tokengate import Gate, token
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, BadSelector, NotSteerable
+from tokengate.control.api._answers import Outcomes
 from tokengate.control.api._control import AsyncControl, Control
-from tokengate.control.api._handles import ActorHandle, Outcomes, TokenHandle, TokenList
-from tokengate.control.api._verbs import whom
+from tokengate.control.api._handles import ActorHandle, TokenHandle, TokenList
+from tokengate.control.api._targets import selected
 from tokengate.control.inspection._actor_state import public_attributes, received_after, replace_attributes
 from tokengate.control.messages import VERBS, ActorRow, Message, Outcome, Stream, StreamItem, TokenPage, TokenRow
 from tokengate.control.steering import _outcomes
@@ -163,19 +164,19 @@ def test_what_names_tokens_is_an_id_a_token_a_selector_or_several() -> None:
     @token
     def nothing() -> None: ...
 
-    with Gate("control-whom"):
+    with Gate("control-selected"):
         real: Token[None] = nothing.submit()
         real.result(10)
     handle = TokenHandle(Control(lambda _: None, FakeGate().follow), row(7))
 
-    assert whom(7) == ("", (7,))
-    assert whom(" 7 ") == ("", (7,))
-    assert whom("*") == ("*", ())
-    assert whom("state=queued") == ("state=queued", ())
-    assert whom(real) == ("", (real.id,))
-    assert whom(handle) == whom(row(7)) == ("", (7,))
-    assert whom(n for n in (1, 2)) == ("", (1, 2))
-    assert whom([handle, row(8), real, 9]) == ("", (7, 8, real.id, 9))
+    assert selected(7) == ("", (7,))
+    assert selected(" 7 ") == ("", (7,))
+    assert selected("*") == ("*", ())
+    assert selected("state=queued") == ("state=queued", ())
+    assert selected(real) == ("", (real.id,))
+    assert selected(handle) == selected(row(7)) == ("", (7,))
+    assert selected(n for n in (1, 2)) == ("", (1, 2))
+    assert selected([handle, row(8), real, 9]) == ("", (7, 8, real.id, 9))
 
 
 @pytest.mark.parametrize("target", ["", "  ", True, 1.5, None, ["state=queued"], [None]])

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from tokengate.control import messages as m
+from tokengate.control.api._answers import Outcomes
 from tokengate.control.api._control import Control
-from tokengate.control.api._handles import ActorHandle, ActorList, Following, Outcomes, TokenHandle, TokenList
+from tokengate.control.api._following import Following
+from tokengate.control.api._handles import ActorHandle, ActorList, TokenHandle, TokenList
 from tokengate.control.messages import ActorRow, Message, Outcome, Stream, StreamItem, TokenPage, TokenRow
 
 

@@ -1,0 +1,100 @@
+"""The verbs that return handles: lists of tokens and actors, or one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from actors import UnknownActor
+from tokengate.control import messages as m
+from tokengate.control.api._handles import ActorHandle, ActorList, HandleControl, TokenHandle, TokenList
+from tokengate.control.api._question import Asker, Question, verb
+from tokengate.control.api._targets import OneToken, id_of
+from tokengate.control.messages import ActorRow
+
+
+class ListVerbs(Asker):
+    """The verbs that return handles: lists of tokens and actors, or one of them."""
+
+    @property
+    def _blocking(self) -> HandleControl:
+        """What the handles send their verbs through."""
+        raise NotImplementedError
+
+    @verb
+    def tokens(self, selector: str = "", *, sort: str = "id", limit: int = 100, offset: int = 0) -> Question[TokenList]:
+        """List live tokens.
+
+        Args:
+            selector: which, such as `operation=resize,tenant=acme,state!=running`; empty for all.
+            sort: one of `messages.COLUMNS` (`id`, `age`, `running`, ...); a `-` before it turns the order around.
+            limit: rows at most, up to 10,000.
+            offset: rows to skip.
+
+        Returns:
+            A sequence of handles; its own verbs are for exactly the tokens in it.
+
+        Raises:
+            BadSelector: the selector cannot be read.
+            BadRequest: there is no such column, or a number is out of its range.
+        """
+        return Question(m.Tokens(selector, sort, limit, offset), lambda page: TokenList(self._blocking, page))
+
+    @verb
+    def token(self, token: OneToken | str) -> Question[TokenHandle]:
+        """Return a handle of one live token.
+
+        Raises:
+            UnknownToken: it has ended, or there never was one.
+            BadRequest: this names no token.
+        """
+        return Question(m.Describe(id_of(token)), lambda described: TokenHandle(self._blocking, described.row))
+
+    @verb
+    def actors(self, name: str = "", *, sample: float = 0.0) -> Question[ActorList]:
+        """List actors and operations.
+
+        Args:
+            name: a path, the last part of one, or a pattern with `*`; empty for all.
+            sample: seconds to watch them for, to learn how busy they are; 0 does not.
+
+        Raises:
+            UnknownActor: no actor has this name.
+            BadRequest: a number is out of its range.
+        """
+        return Question(m.Actors(name, sample), self._actor_list)
+
+    @verb
+    def actor(self, name: str) -> Question[ActorHandle]:
+        """Return a handle of one actor, or operation.
+
+        Raises:
+            UnknownActor: no actor has this name, or several have.
+        """
+
+        def only(rows: Sequence[ActorRow]) -> ActorHandle:
+            if not rows:
+                raise UnknownActor(f"no actor is called '{name}'; actors() lists them")
+            if len(rows) > 1:
+                some = ", ".join(row.path for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
+                raise UnknownActor(f"{len(rows)} actors are called '{name}' ({some}); give the path of one")
+            return ActorHandle(self._blocking, rows[0])
+
+        return Question(m.Actors(name), only)
+
+    @verb
+    def statistics(self, name: str, switch: Literal["on", "off", "show"] = "show") -> Question[ActorList]:
+        """Count what actors do, or stop that.
+
+        Args:
+            name: a path, the last part of one, or a pattern with `*`.
+            switch: `on` (counts from nothing), `off`, or `show`.
+
+        Raises:
+            UnknownActor: no actor has this name.
+            BadRequest: there is no such switch.
+        """
+        return Question(m.Statistics(name, switch), self._actor_list)
+
+    def _actor_list(self, rows: Iterable[ActorRow]) -> ActorList:
+        return ActorList(self._blocking, tuple(rows))

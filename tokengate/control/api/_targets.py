@@ -1,0 +1,59 @@
+"""Targets: how callers name the tokens that a verb is for."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from actors import Token
+from tokengate.control._exceptions import BadRequest
+from tokengate.control.messages import TokenRow
+
+
+class Identified(abc.ABC):
+    """Base of what stands for one token."""
+
+    __slots__ = ()
+
+    @property
+    @abc.abstractmethod
+    def id(self) -> int:
+        """The token's number."""
+
+
+OneToken: TypeAlias = int | Token[Any] | Identified | TokenRow
+"""A token: its id, itself, its handle, or its row in a list."""
+
+Target: TypeAlias = OneToken | str | Iterable[OneToken]
+"""Tokens: one, or several; or a selector (`*` for all). A string of digits is an id."""
+
+
+def selected(target: Target) -> tuple[str, tuple[int, ...]]:
+    """Return the selector that a target is, and no ids; or else no selector, and the ids.
+
+    Raises:
+        BadRequest: it names no token.
+    """
+    if isinstance(target, str):
+        if not target.strip():
+            raise BadRequest("an empty selector would name every token; write '*' if you mean all of them")
+        return ("", (int(target),)) if target.strip().isdecimal() else (target, ())
+    if isinstance(target, Iterable) and not isinstance(target, Token):  # a token can be iterated over, as in pykka
+        return "", tuple(id_of(one) for one in target)
+    return "", (id_of(target),)
+
+
+def id_of(token: OneToken | str) -> int:
+    """Return the id of a token.
+
+    Raises:
+        BadRequest: this is no token.
+    """
+    if isinstance(token, (Token, Identified, TokenRow)):
+        return token.id
+    if isinstance(token, str) and token.strip().isdecimal():
+        return int(token)
+    if not isinstance(token, int) or isinstance(token, bool):
+        raise BadRequest(f"{token!r} is no token; give its id, a Token, or one of those that tokens() lists")
+    return token

@@ -1,0 +1,44 @@
+"""The verbs for throttles."""
+
+from __future__ import annotations
+
+from tokengate.control import messages as m
+from tokengate.control.api._question import Asker, Question, verb
+from tokengate.control.messages import ThrottleRow
+
+
+class ThrottleVerbs(Asker):
+    """The verbs for throttles."""
+
+    @verb
+    def throttle(
+        self, selector: str, *, rate: float | None = None, concurrency: int | None = None
+    ) -> Question[ThrottleRow]:
+        """Let tokens begin only so fast, or only so many at once, until `lift`.
+
+        A second throttle for a selector replaces the first.
+
+        Args:
+            selector: whose tokens; `*` for all.
+            rate: tokens that may begin in a second; above 0.
+            concurrency: tokens that may run at once; at least 1.
+
+        Raises:
+            BadSelector: the selector cannot be read.
+            BadRequest: no limit is given, or it is out of its range.
+        """
+        return Question(m.Throttle(selector, rate, concurrency))
+
+    @verb
+    def lift(self, selector: str) -> Question[tuple[ThrottleRow, ...]]:
+        """End throttles, of this selector or all of them (`*`), and return those that were ended.
+
+        Raises:
+            BadSelector: the selector cannot be read.
+        """
+        return Question(m.Lift(selector))
+
+    @verb
+    def throttles(self) -> Question[tuple[ThrottleRow, ...]]:
+        """List the throttles that hold."""
+        return Question(m.Throttles())
