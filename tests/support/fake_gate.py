@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tokengate.cli import _connection, main
+from tokengate.cli import _gate_option, main
 from tokengate.control.messages import Message, Stream, StreamItem, TokenRow
 
 
@@ -63,7 +63,7 @@ def run(
 ) -> tuple[FakeGate, Result]:
     """Run a command line against a gate that gives these answers."""
     gate = FakeGate(answers)
-    monkeypatch.setattr(_connection, "connect", gate.connect)
+    monkeypatch.setattr(_gate_option, "connect", gate.connect)
     result = CliRunner().invoke(main, arguments, prog_name="tokengate")
     assert gate.open == 0, "the connection was not closed"
     return gate, result

@@ -4,15 +4,15 @@
 #   top/               `tokengate top`
 #
 #   _main.py           the group, and what all commands share
-#   _connection.py     the way to a gate, and from an answer to the screen
+#   _connection.py     asks a gate and prints its answer
+#   _gate_option.py    the option -g, and the way to that gate
 #   _token_targets.py  which tokens a command is for
 #   _run_target.py     what TARGET of `run` names
 #   _parameters.py     numbers, sizes and times that are typed
 #   _completers.py     what Tab offers
 #   _signals.py        signals that ask a gate to stop
 #   _output.py         output that cannot be written, or encoded
-#   _errors.py         what is wrong with what was typed, in one line
-#   _failures.py       what a gate would not or could not do, in one line and with an exit code
+#   _errors.py         errors in one line, with exit codes
 """The `tokengate` command."""
 
 from tokengate.cli._main import main

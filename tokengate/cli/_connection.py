@@ -6,48 +6,20 @@ import functools
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Protocol, Self
+from typing import Any, Concatenate, ParamSpec, Self
 
 import click
 import msgspec
 from rich.console import Console
 
-from tokengate.cli._failures import one_line_errors
+from tokengate.cli import _gate_option
+from tokengate.cli._errors import one_line_errors
+from tokengate.cli._gate_option import Client, gate_option
 from tokengate.control.api._following import Source
 from tokengate.control.messages import Message, Stream
 from tokengate.control.rendering._tables import UNBOUNDED, as_text, renderable
-from tokengate.control.transport._client import ControlClient
-from tokengate.control.transport._discovery import FoundGate, find_gate, find_gates
 
 P = ParamSpec("P")
-
-# Seconds within which a gate answers, besides those that a question lets it wait.
-TIMEOUT = 10.0
-
-
-class Client(Protocol):
-    """What a command needs of a connected client."""
-
-    def ask(self, message: Message) -> Any: ...
-
-    def follow(self, stream: Stream) -> Source: ...
-
-    def close(self) -> None: ...
-
-
-def connect(name: str | None, timeout: float = TIMEOUT) -> Client:
-    """Connect to the gate of this name, pid or name@pid; to the only one that runs for None.
-
-    Raises:
-        Unreachable: no such gate answers.
-        AmbiguousName: several do.
-    """
-    return ControlClient(find_gate(name).path, timeout=timeout)
-
-
-def gates() -> list[FoundGate]:
-    """Return the gates of this user."""
-    return find_gates()
 
 
 class Connection:
@@ -108,7 +80,7 @@ class Connection:
 
     def _connected(self) -> Client:
         if self._client is None:
-            self._client = connect(self._gate)
+            self._client = _gate_option.connect(self._gate)
         return self._client
 
 
@@ -126,19 +98,3 @@ def connected(command: Callable[Concatenate[Connection, P], None]) -> Callable[.
             command(connection, *args, **kwargs)
 
     return wrapped
-
-
-def gate_option(command: Callable[P, None]) -> Callable[P, None]:
-    """Give a command `-g`, which it finds in `gate`."""
-    # Here, since completion connects, too.
-    from tokengate.cli._completers import complete_gate
-
-    return click.option(
-        "-g",
-        "--gate",
-        envvar="TOKENGATE_GATE",
-        show_envvar=True,
-        metavar="NAME",
-        shell_complete=complete_gate,
-        help="Name, pid or name@pid of the gate, when several run.",
-    )(command)

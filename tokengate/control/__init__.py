@@ -11,6 +11,7 @@
 #   _local.py       `gate.control`: the way within the process
 #   _actor.py       the control actor, which answers
 #   _validation.py  checks of messages
+#   _ports.py       what control asks of its gate
 #   _safe_text.py   a value in text, made without running user code
 #   _units.py       sizes and times
 #   _exceptions.py  the errors

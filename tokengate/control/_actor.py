@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 import trio
@@ -19,6 +19,7 @@ from actors import ActorDead, IoActor, Later, Reply, TokenGateError
 from actors.lowlevel import ActorPlace, Drain, IoDrain
 from tokengate.control import messages as m
 from tokengate.control._exceptions import ControlError
+from tokengate.control._ports import ControlledGate
 from tokengate.control._safe_text import class_name
 from tokengate.control._validation import checked, seconds
 from tokengate.control.inspection import _queries
@@ -33,9 +34,6 @@ from tokengate.control.steering._supervisors import SupervisorVerbs
 from tokengate.control.steering._throttles import ThrottleVerbs
 from tokengate.control.steering._tokens import TokenVerbs
 from tokengate.control.transport._server import ControlServer
-
-if TYPE_CHECKING:
-    from tokengate.gate._gate import Gate
 
 _logger = logging.getLogger("tokengate.control")
 
@@ -62,7 +60,7 @@ class ControlActor(IoActor):
     controllable: ClassVar[bool] = False
     serves_operators: ClassVar[bool] = True
 
-    def __init__(self, gate: Gate, socket: bool) -> None:
+    def __init__(self, gate: ControlledGate, socket: bool) -> None:
         super().__init__()
         self._gate = gate
         self._system = gate._open_system

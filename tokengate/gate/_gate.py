@@ -53,7 +53,7 @@ from tokengate.operations import _current
 from tokengate.operations._executor import GateExecutor
 
 if TYPE_CHECKING:
-    from tokengate.control.transport._server import ControlServer
+    from tokengate.control._ports import SocketServer
     from tokengate.operations._operation import OperationSpec
 
 _logger = logging.getLogger("tokengate")
@@ -140,7 +140,7 @@ class Gate:
         self._system = ActorSystem(name, threads=threads, processes=pool)
         self._root: ActorPlace | None = None
         self._own: ActorPlace | None = None  # root of the runtime's own tree
-        self._control_server: ControlServer | None = None
+        self._control_server: SocketServer | None = None
         self._operations: dict[OperationSpec, OperationPlace] = {}
         # {variant with another affinity: the operation as it was decorated}
         self._variants: dict[OperationSpec, OperationSpec] = {}

@@ -11,7 +11,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from fake_gate import FakeGate, row
 
-from tokengate.cli import _connection, main
+from tokengate.cli import _gate_option, main
 from tokengate.control._exceptions import Unreachable
 from tokengate.control.messages import ActorRow, Actors, TokenPage, Tokens
 from tokengate.control.transport._discovery import FoundGate
@@ -75,9 +75,9 @@ def test_tab_offers_what_the_live_gate_knows(monkeypatch: pytest.MonkeyPatch) ->
     """Ids of tokens, paths of actors and names of gates; several gates of one name with their pids."""
     page = TokenPage((row(42), row(43), row(7)), 3, 3, 0)
     gate = FakeGate({Tokens: page, Actors: (ActorRow("/a", "A", "io", "running", 0, 1, (), 1, 0, False, False),)})
-    monkeypatch.setattr(_connection, "connect", gate.connect)
+    monkeypatch.setattr(_gate_option, "connect", gate.connect)
     gates = [FoundGate(name, pid, Path("/x")) for name, pid in [("bank", 1), ("shop", 2), ("shop", 3)]]
-    monkeypatch.setattr(_connection, "gates", lambda: gates)
+    monkeypatch.setattr(_gate_option, "gates", lambda: gates)
 
     assert offered(["pause", "-g", "shop@2"], "4") == ["42", "43"]
     assert gate.wanted == "shop@2"
@@ -94,8 +94,8 @@ def test_tab_without_a_gate_offers_nothing(monkeypatch: pytest.MonkeyPatch, erro
     def fail(*_arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(_connection, "connect", fail)
-    monkeypatch.setattr(_connection, "gates", fail)
+    monkeypatch.setattr(_gate_option, "connect", fail)
+    monkeypatch.setattr(_gate_option, "gates", fail)
 
     assert offered(["describe"], "") == []
     assert offered(["stop"], "") == []

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from fake_gate import FakeGate, row
 
-from tokengate.cli import _connection, main
+from tokengate.cli import _gate_option, main
 from tokengate.control.messages import Info, Message, TokenPage, Tokens, Tree, TreeRow
 
 FULL = Path("/dev/full")
@@ -31,7 +31,7 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no de
 
 def call(monkeypatch: pytest.MonkeyPatch, stdout: Any, *arguments: str) -> int | str | None:
     """Run a command line with this stdout, and return its exit code."""
-    monkeypatch.setattr(_connection, "connect", FakeGate(ANSWERS).connect)
+    monkeypatch.setattr(_gate_option, "connect", FakeGate(ANSWERS).connect)
     monkeypatch.setattr(sys, "stdout", stdout)
     with pytest.raises(SystemExit) as ended:
         main(list(arguments), prog_name="tokengate")
@@ -117,7 +117,7 @@ def test_the_exit_code_of_a_command_that_failed_stays(
 def test_an_error_that_is_not_of_the_output_is_no_error_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of ours has its traceback; so has the user's program."""
     gate = FakeGate({Tokens: PermissionError(13, "no")})
-    monkeypatch.setattr(_connection, "connect", gate.connect)
+    monkeypatch.setattr(_gate_option, "connect", gate.connect)
 
     with pytest.raises(PermissionError):
         main(["ps"], prog_name="tokengate")
@@ -126,7 +126,7 @@ def test_an_error_that_is_not_of_the_output_is_no_error_of_the_output(monkeypatc
 @pytest.mark.parametrize("charset", ["latin-1", "utf-8"])
 def test_a_tree_has_guides_that_the_terminal_can_show(charset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of ASCII where the encoding has no better ones, and the text around it is the same."""
-    monkeypatch.setattr(_connection, "connect", FakeGate(ANSWERS).connect)
+    monkeypatch.setattr(_gate_option, "connect", FakeGate(ANSWERS).connect)
     result = CliRunner(charset=charset).invoke(main, ["tree"], prog_name="tokengate")
 
     assert result.exit_code == 0
@@ -136,7 +136,7 @@ def test_a_tree_has_guides_that_the_terminal_can_show(charset: str, monkeypatch:
 
 def test_a_character_that_the_terminal_lacks_is_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table stays a table; JSON is UTF-8 everywhere, and loses nothing."""
-    monkeypatch.setattr(_connection, "connect", FakeGate(ANSWERS).connect)
+    monkeypatch.setattr(_gate_option, "connect", FakeGate(ANSWERS).connect)
     runner = CliRunner(charset="latin-1")
     table = runner.invoke(main, ["ps"], prog_name="tokengate")
     data = runner.invoke(main, ["ps", "--json"], prog_name="tokengate")

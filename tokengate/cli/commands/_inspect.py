@@ -6,10 +6,10 @@ import sys
 
 import click
 
-from tokengate.cli import _connection
+from tokengate.cli import _gate_option
 from tokengate.cli._completers import complete_actor, complete_token
 from tokengate.cli._connection import Connection, connected
-from tokengate.cli._failures import Failure, one_line_errors
+from tokengate.cli._errors import Failure, one_line_errors
 from tokengate.cli._parameters import SECONDS
 from tokengate.cli._token_targets import SELECTORS, joined, token_id
 from tokengate.cli.commands._follow import every_option, watch_answer
@@ -45,7 +45,7 @@ def ls(output: str, json_wanted: bool) -> None:
     """  # noqa: D301  # click wants the backspace itself
     with one_line_errors():
         connection = Connection(None, "json" if json_wanted else output)
-        found = _connection.gates()
+        found = _gate_option.gates()
         if found or connection.output == "json":
             connection.show(found)
         if not found:

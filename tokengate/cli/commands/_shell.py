@@ -6,10 +6,8 @@ import sys
 
 import click
 
-from tokengate.cli._completers import complete_gate
-from tokengate.cli._connection import gate_option
-from tokengate.cli._errors import UsageProblem
-from tokengate.cli._failures import one_line_errors
+from tokengate.cli._errors import UsageProblem, one_line_errors
+from tokengate.cli._gate_option import complete_gate, gate_option
 
 
 @click.command()

@@ -9,8 +9,7 @@ import click
 from actors.lowlevel import AFFINITIES
 from tokengate.cli._completers import complete_destination
 from tokengate.cli._connection import Connection, connected
-from tokengate.cli._errors import UsageProblem
-from tokengate.cli._failures import Failure
+from tokengate.cli._errors import Failure, UsageProblem
 from tokengate.cli._parameters import SECONDS, LimitValue, Number
 from tokengate.cli._token_targets import SELECTOR_HELP, TARGET_HELP, Which, on_tokens
 from tokengate.control.messages import (

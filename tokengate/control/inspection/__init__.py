@@ -7,6 +7,7 @@
 #   _processes.py    figures of child processes
 #   _actor_state.py  attributes of an actor's instance
 #   _counters.py     statistics of single actors and operations
+#   _past_tokens.py  tokens that have ended
 #   _feeds.py        streams of events and tokens
 #   _turns.py        long queries in pieces, one at a time on the loop
 #   _off_loop.py     queries that may hang, in threads

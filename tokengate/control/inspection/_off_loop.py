@@ -10,7 +10,7 @@ import trio
 A = TypeVar("A")
 
 
-class Aside:
+class OffLoop:
     """Threads of one kind of work; one that hangs keeps its place.
 
     Args:

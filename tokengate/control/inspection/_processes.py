@@ -8,8 +8,8 @@ from typing import Any, Final
 import trio
 
 from actors import ProcessStatistics, Token
-from actors.lowlevel import Place, ProcessDrain, cpu_seconds
-from tokengate.control.inspection._off_loop import Aside
+from actors.lowlevel import UNITS, Place, ProcessDrain, cpu_seconds
+from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.messages import Processes, TokenProcess
 
 # Seconds for which a process is watched, to learn what part of them it computes.
@@ -17,13 +17,22 @@ _CPU_LOOK: Final = 0.01
 # Seconds that the system may take to tell of a process.
 _LOOK_SECONDS: Final = 1.0
 
-_lookers = Aside("looks at child processes", 4)
+_lookers = OffLoop("looks at child processes", 4)
 
 
 def process_drain(token: Token[Any]) -> ProcessDrain | None:
     """Return what runs a token in child processes; None if it is not for these."""
     drain = token._place.drain
     return drain if isinstance(drain, ProcessDrain) else None
+
+
+def limits_of(token: Token[Any]) -> dict[str, float]:
+    """Return {name of a limit: its value, in bytes or seconds} of the limits that a token has."""
+    drain = process_drain(token)
+    if drain is None:
+        return {}
+    limits = drain.limits_of(token)
+    return {name: float(value) for name in UNITS if (value := getattr(limits, name)) is not None}
 
 
 def own_pid(place: Place) -> int | None:

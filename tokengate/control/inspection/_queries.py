@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import threading
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from functools import partial
+from importlib.metadata import version
 from types import FunctionType
 from typing import Any, TypeAlias, cast
 
@@ -19,13 +20,11 @@ from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.inspection._counters import Counts
-from tokengate.control.inspection._processes import cpu_share, own_pid, pool_of, process_drain, process_of
+from tokengate.control.inspection._past_tokens import ended_lately, not_live
+from tokengate.control.inspection._processes import cpu_share, limits_of, own_pid, pool_of, process_drain, process_of
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import arguments_of, chunks, row_of
 from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
-from tokengate.control.steering._limits import limits_of
-from tokengate.control.steering._outcomes import ended_lately, not_live
-from tokengate.control.transport._protocol import own_version
 
 # How many times an actor is looked at while it is watched.
 _LOOKS = 20
@@ -101,7 +100,7 @@ def supervisor_at(place: Place) -> Supervisor | DynamicSupervisor | None:
 
 def kind_of(start: object) -> str:
     """Return the name of a class or function."""
-    while type(start) is partial:
+    while type(start) is functools.partial:
         start = start.func  # pyright: ignore[reportFunctionMemberAccess]
     if issubclass(type(start), type):
         return class_name(cast("type", start))
@@ -251,6 +250,12 @@ def _tree_row(place: ActorPlace, depth: int, info: ChildInfo | None) -> TreeRow:
         running=tuple(token.id for token in place.drain.running()),
         suspended=place.suspended,
     )
+
+
+@functools.cache
+def own_version() -> str:
+    """Return the version of TokenGate."""
+    return version("tokengate-runtime")
 
 
 async def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Callable[[], int]) -> GateInfo:

@@ -18,11 +18,10 @@ import trio
 
 import actors
 import supervisors
-import tokengate
 from actors import Token
 from actors.lowlevel import CpuDrain, InContext, IoDrain, ProcessDrain, find_step
 from tokengate.control._safe_text import plain
-from tokengate.control.inspection._off_loop import Aside
+from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.inspection._processes import process_drain
 from tokengate.control.inspection._selector import held_of
 from tokengate.control.messages import Frame, TokenStack
@@ -36,7 +35,8 @@ _READ_SECONDS: Final = 1.0  # for reading all lines of a stack: files may be far
 _MAX_LINE: Final = 200  # characters
 _TRIES: Final = 3
 
-_OURS: Final = tuple(f"{Path(str(package.__file__)).parent}{os.sep}" for package in (actors, supervisors, tokengate))
+_FOLDERS: Final = (Path(str(actors.__file__)).parent, Path(str(supervisors.__file__)).parent, Path(__file__).parents[2])
+_OURS: Final = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
 _DEMO: Final = f"{_OURS[-1]}demo{os.sep}"  # the demo's code is a user's
 
 _IN_CONTEXT: Final[CodeType] = InContext.__await__.__code__
@@ -44,7 +44,7 @@ _WRAPPERS: Final = frozenset(
     ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable")
 )
 
-_readers = Aside("readers of source files", 2)
+_readers = OffLoop("readers of source files", 2)
 
 
 @attrs.frozen

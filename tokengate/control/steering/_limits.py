@@ -55,16 +55,6 @@ def limit_in(name: str, value: float | str) -> float | None:
     return int(number) if in_size else number
 
 
-def limits_of(token: Token[Any]) -> dict[str, float]:
-    """Return {name of a limit: its value} for those that a token has."""
-    drain = process_drain(token)
-    return {} if drain is None else _set_in(drain.limits_of(token))
-
-
-def _set_in(limits: Limits) -> dict[str, float]:
-    return {name: float(value) for name in UNITS if (value := getattr(limits, name)) is not None}
-
-
 def limit(token: Token[Any], changes: Mapping[str, float | None], *, force: bool) -> Outcome:
     """Change limits of a token.
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from actors import ActorSystem, Reply, Token
+from actors import Reply, Token
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._turns import next_turn
 from tokengate.control.messages import Outcome
@@ -51,18 +51,3 @@ async def settle(steps: list[Outcome | Pending], wait: float) -> tuple[Outcome, 
         if number % 100 == 99:
             await next_turn()
     return tuple(outcomes)
-
-
-def ended_lately(system: ActorSystem) -> dict[int, Outcome]:
-    """Return {id: answer} for tokens that ended otherwise than completed, as far as they are remembered."""
-    return {
-        known.id: Outcome(known.id, plain(known.operation), "ended", f"it is {known.state} ({known.error})")
-        for known in system.ended_lately()
-    }
-
-
-def not_live(system: ActorSystem, id: int) -> Outcome:
-    """Return the answer for an id that no live token has, and none that is remembered."""
-    if system.is_used(id):
-        return Outcome(id, "", "ended", "it has completed, or ended longer ago than is remembered")
-    return Outcome(id, "", "unknown", "there has been no token with this id")

@@ -73,7 +73,7 @@ class Kill:
         return outcome(self.token, "cancel_requested", NOT_BEGUN)
 
 
-class Pursuit:
+class Reconciler:
     """Goes after code that is to stop, until it has: where it runs is looked at again and again.
 
     Args:
@@ -90,7 +90,7 @@ class Pursuit:
         _go_after(hold)
         if _wants(hold) and hold not in self._after:
             self._after.add(hold)
-            self._start(lambda: self._pursue(hold), f"pursuit of token {hold.token.id}")
+            self._start(lambda: self._pursue(hold), f"reconciler of token {hold.token.id}")
 
     def kill(self, token: Token[Any], reason: str) -> Kill:
         """Have a token in a child process end, wherever it is by now; what is returned tells what came of it."""
@@ -110,7 +110,7 @@ class Pursuit:
                 if _wants(hold) or process_drain(hold.token) is not None:
                     _go_after(hold)
         except Exception:  # one token's shall not be the end of the loop, and so of all others
-            _logger.exception("the pursuit of %r has ended", hold.token)
+            _logger.exception("the reconciler of %r has ended", hold.token)
         finally:
             self._after.discard(hold)
 
@@ -121,7 +121,7 @@ class Pursuit:
                 await trio.sleep(delay)
                 delay = min(2 * delay, _LOOK_LATER)
         except Exception:
-            _logger.exception("the pursuit of %r has ended", kill.token)
+            _logger.exception("the reconciler of %r has ended", kill.token)
         finally:
             del self._kills[kill.token]
 

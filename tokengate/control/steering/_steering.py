@@ -2,7 +2,7 @@
 
 All of it runs on the system loop. A verb first does what it can do at once, to all its tokens; then it waits for those
 that have to come to a point where more is possible (`_outcomes.py`), no longer than it was given, and tells how far
-each has got. What was asked for goes on to be pursued after the answer (`_pursuit.py`).
+each has got. What was asked for goes on to be pursued after the answer (`_reconciler.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tokengate.control.inspection._selector import steps_of
 from tokengate.control.inspection._views import class_attribute
 from tokengate.control.messages import Mode, Outcome
 from tokengate.control.steering._outcomes import NOT_BEGUN, Pending, ended, outcome
-from tokengate.control.steering._reconciler import Pursuit, hold_in_queue
+from tokengate.control.steering._reconciler import Reconciler, hold_in_queue
 
 
 def forbidden(token: Token[Any], verb: str, *, force: bool, guarded: bool) -> Outcome | None:
@@ -40,7 +40,7 @@ def forbidden(token: Token[Any], verb: str, *, force: bool, guarded: bool) -> Ou
     return None
 
 
-def pause(pursuit: Pursuit, token: Token[Any], *, stop_clock: bool) -> Outcome | Pending:
+def pause(reconciler: Reconciler, token: Token[Any], *, stop_clock: bool) -> Outcome | Pending:
     """Hold a token, queued or running."""
     if token.done():
         return ended(token)
@@ -69,9 +69,9 @@ def pause(pursuit: Pursuit, token: Token[Any], *, stop_clock: bool) -> Outcome |
             return outcome(token, "refused", "somebody has let it go meanwhile")
         return outcome(token, "pause_requested", f"{_where_it_stops(token)}; {clock}")
 
-    if process_drain(token) is None:  # else that is what the pursuit begins with
+    if process_drain(token) is None:  # else that is what the reconciler begins with
         place_of(token).drain.hold_changed(token)
-    pursuit.begin(hold)
+    reconciler.begin(hold)
     return Pending(reached, conclude)
 
 
@@ -110,14 +110,14 @@ def resume(token: Token[Any]) -> Outcome:
     return outcome(token, "resumed")
 
 
-def step(pursuit: Pursuit, token: Token[Any], n: int) -> Outcome | Pending:
+def step(reconciler: Reconciler, token: Token[Any], n: int) -> Outcome | Pending:
     """Let a token take some steps, and hold it again."""
     if token.done():
         return ended(token)
     hold = Hold.of(token)
     was_held = hold.word == "paused"
     if not was_held and token.state is not TokenState.QUEUED:
-        first = pause(pursuit, token, stop_clock=hold.stop_clock)
+        first = pause(reconciler, token, stop_clock=hold.stop_clock)
         if isinstance(first, Outcome):
             return first
         return Pending(first.reached, lambda: _paused_first(token, hold))
@@ -126,7 +126,7 @@ def step(pursuit: Pursuit, token: Token[Any], n: int) -> Outcome | Pending:
     reached = hold.step(n)
     in_process = process_drain(token) is not None
     if in_process:
-        pursuit.begin(hold)  # a process stops by itself after its steps, and that is to be seen
+        reconciler.begin(hold)  # a process stops by itself after its steps, and that is to be seen
     else:
         place_of(token).drain.hold_changed(token)
 
@@ -151,13 +151,13 @@ def _paused_first(token: Token[Any], hold: Hold) -> Outcome:
     return outcome(token, "pause_requested", f"it runs, and is to be paused first; {_where_it_stops(token)}")
 
 
-def terminate(pursuit: Pursuit, token: Token[Any], mode: Mode, reason: str) -> Outcome | Pending:
+def terminate(reconciler: Reconciler, token: Token[Any], mode: Mode, reason: str) -> Outcome | Pending:
     """End a token, by the ladder, as far up as `mode` says; a child process has one rung less, and needs no grace."""
     if token.done():
         return ended(token)
     in_process = process_drain(token) is not None
     if in_process and mode != "cancel":
-        kill = pursuit.kill(token, reason)
+        kill = reconciler.kill(token, reason)
         return Pending(token, kill.conclude)
     if token._cancel(reason):
         return outcome(token, "terminated", "it never ran")
@@ -165,7 +165,7 @@ def terminate(pursuit: Pursuit, token: Token[Any], mode: Mode, reason: str) -> O
     hold = Hold.of(token)
     if mode != "cancel" and interruptible:
         hold.interrupt_wanted = True
-    pursuit.begin(hold)
+    reconciler.begin(hold)
 
     def conclude() -> Outcome:
         if not token.done() and mode == "kill":

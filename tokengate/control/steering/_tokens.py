@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 
@@ -11,17 +11,15 @@ from actors import Token, TokenGateError
 from actors.lowlevel import AFFINITIES, OperationPlace, Place
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
+from tokengate.control._ports import ControlledGate
 from tokengate.control._validation import seconds
-from tokengate.control.inspection import _queries
+from tokengate.control.inspection import _past_tokens, _queries
 from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import chunks
 from tokengate.control.steering import _limits, _outcomes, _steering
 from tokengate.control.steering._outcomes import Pending
-from tokengate.control.steering._reconciler import Pursuit
-
-if TYPE_CHECKING:
-    from tokengate.gate._gate import Gate
+from tokengate.control.steering._reconciler import Reconciler
 
 # Tokens to do something to between two checkpoints: less than a millisecond, whatever it is.
 _AT_ONCE = 100
@@ -36,10 +34,10 @@ class TokenVerbs:
         gate: which.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: ControlledGate) -> None:
         self._gate = gate
         self._system = gate._open_system
-        self._pursuit = Pursuit(self._system.system_host.start_task)
+        self._reconciler = Reconciler(self._system.system_host.start_task)
 
     async def pause(self, message: m.Pause) -> tuple[m.Outcome, ...]:
         """Answer `Pause`."""
@@ -49,7 +47,7 @@ class TokenVerbs:
             message,
             tokens,
             "pause",
-            lambda token: _steering.pause(self._pursuit, token, stop_clock=message.stop_clock),
+            lambda token: _steering.pause(self._reconciler, token, stop_clock=message.stop_clock),
             wait=wait,
             guarded=True,
         )
@@ -73,13 +71,13 @@ class TokenVerbs:
             message,
             tokens,  # whom the selector meant before: it may say `state=running`
             "step",
-            lambda token: _steering.step(self._pursuit, token, message.n),
+            lambda token: _steering.step(self._reconciler, token, message.n),
             wait=wait,
             guarded=True,
         )
 
     def _pause_to_step(self, token: Token[Any]) -> m.Outcome | Pending:
-        return _steering.pause(self._pursuit, token, stop_clock=False)
+        return _steering.pause(self._reconciler, token, stop_clock=False)
 
     async def terminate(self, message: m.Terminate) -> tuple[m.Outcome, ...]:
         """Answer `Terminate`; what is left behind by `kill` had its grace."""
@@ -88,7 +86,7 @@ class TokenVerbs:
             message,
             await self._select(message),
             "end",
-            lambda token: _steering.terminate(self._pursuit, token, message.mode, message.reason),
+            lambda token: _steering.terminate(self._reconciler, token, message.mode, message.reason),
             wait=max(wait, grace) if message.mode == "kill" else wait,
             guarded=True,
         )
@@ -150,8 +148,8 @@ class TokenVerbs:
             for number, id in enumerate(dict.fromkeys(message.ids)):
                 token = self._system.live.get(id)
                 if token is None and past is None:
-                    past = _outcomes.ended_lately(self._system)
-                found.append(token or (past or {}).get(id) or _outcomes.not_live(self._system, id))
+                    past = _past_tokens.ended_lately(self._system)
+                found.append(token or (past or {}).get(id) or _past_tokens.not_live(self._system, id))
                 if number % 1_000 == 999:
                     await next_turn()
             return found

@@ -31,9 +31,7 @@ asked for. Nothing is ever unpickled or evaluated.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from typing import Annotated, Any, ClassVar
 
 import attrs
@@ -182,12 +180,6 @@ def _short(text: str) -> str:
 
 def encode_server_hello(hello: ServerHello) -> bytes:
     return _line({"hello": hello})
-
-
-@functools.cache
-def own_version() -> str:
-    """Return the version of TokenGate."""
-    return version("tokengate-runtime")
 
 
 def encode_result(request: int, result: object) -> bytes:

@@ -25,6 +25,7 @@ import trio
 from actors import TokenGateError
 from actors.lowlevel import is_cancellation
 from tokengate.control._exceptions import BadRequest, ControlError, Unreachable
+from tokengate.control.inspection._queries import own_version
 from tokengate.control.inspection._turns import Turns, next_turn
 from tokengate.control.messages import Message, Stream, StreamItem
 from tokengate.control.transport import _protocol
@@ -122,7 +123,7 @@ class ControlServer:
                 if refusal := self._refusal(stream):
                     await stream.send_all(_protocol.encode_error(None, refusal))
                 else:
-                    hello = ServerHello(_protocol.PROTOCOL, self._gate, os.getpid(), _protocol.own_version())
+                    hello = ServerHello(_protocol.PROTOCOL, self._gate, os.getpid(), own_version())
                     await _Connection(stream, self._backend, self._turns).run(hello)
         except trio.BrokenResourceError:
             pass  # it went before it was refused

@@ -17,7 +17,7 @@ from fake_gate import FakeGate, row, run
 from rich.console import Console
 from rich.live import Live
 
-from tokengate.cli import _connection
+from tokengate.cli import _gate_option
 from tokengate.cli._connection import Connection
 from tokengate.cli.top._asker import Answer
 from tokengate.cli.top._keys import HasFileno, Keys, keys_in
@@ -329,7 +329,7 @@ class Typed:
 
 def play(monkeypatch: pytest.MonkeyPatch, answers: dict[type[Message], Any], *keys: str) -> tuple[FakeGate, TopState]:
     gate = FakeGate({Info: INFO, Tokens: page(row(7), row(8))} | answers)
-    monkeypatch.setattr(_connection, "connect", gate.connect)
+    monkeypatch.setattr(_gate_option, "connect", gate.connect)
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
     state = state_of(row(7), row(8))
     with Connection(None, "table") as connection, Live(console=console, screen=True, auto_refresh=False) as live:
@@ -401,7 +401,7 @@ class TypedAfter:
 def test_keys_work_while_the_gate_does_not_answer(monkeypatch: pytest.MonkeyPatch, keys: list[str]) -> None:
     """It says so and for how long; q and Ctrl-C end it at once, and no thread stays behind."""
     hung = Hung()
-    monkeypatch.setattr(_connection, "connect", lambda _name: hung)
+    monkeypatch.setattr(_gate_option, "connect", lambda _name: hung)
     state = state_of(row(7), row(8))
     state.stale = True
     typed = TypedAfter(hung, state, 3.0, *keys)

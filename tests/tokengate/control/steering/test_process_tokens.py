@@ -29,7 +29,7 @@ from tokengate.control import KEEP, BadRequest, NotSent
 from tokengate.control import messages as m
 from tokengate.control.inspection._actor_state import looked_at, replace_attributes_and_send, sent_attributes
 from tokengate.control.messages import Limit, Outcome
-from tokengate.control.steering._reconciler import Kill, Pursuit
+from tokengate.control.steering._reconciler import Kill, Reconciler
 from tokengate.control.transport._client import ControlClient
 from tokengate.control.transport._discovery import find_gate
 from tokengate.errors import LimitExceeded, TokenTerminated
@@ -505,10 +505,10 @@ def test_a_token_between_its_queue_and_a_process_is_pursued(place: FakePlace) ->
 
     async def main() -> Kill:
         async with trio.open_nursery() as nursery:
-            pursuit = Pursuit(lambda job, _name: nursery.start_soon(job))
-            pursued = pursuit.kill(kill.token, "enough")
-            assert pursuit.kill(kill.token, "again") is pursued
-        assert not pursuit._kills
+            reconciler = Reconciler(lambda job, _name: nursery.start_soon(job))
+            pursued = reconciler.kill(kill.token, "enough")
+            assert reconciler.kill(kill.token, "again") is pursued
+        assert not reconciler._kills
         return pursued
 
     place.abandoning = [lambda _token, _why: None, lambda _token, _why: None, killed]
@@ -537,7 +537,7 @@ def test_a_cancel_that_comes_before_the_beginning_reaches_the_process(place: Fak
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             token._cancel("enough")
-            Pursuit(lambda job, _name: nursery.start_soon(job)).begin(Hold.of(token))
+            Reconciler(lambda job, _name: nursery.start_soon(job)).begin(Hold.of(token))
             await trio.testing.wait_all_tasks_blocked()
             drain.cancelled.clear()
             token._begin(0.0)

@@ -1,0 +1,73 @@
+"""The gate of a command: its option `-g`, what Tab offers for it, and the way to that gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, Protocol
+
+import click
+from click.shell_completion import CompletionItem
+
+from tokengate.control.api._following import Source
+from tokengate.control.messages import Message, Stream
+from tokengate.control.transport._client import ControlClient
+from tokengate.control.transport._discovery import FoundGate, find_gate, find_gates
+
+P = ParamSpec("P")
+
+# Seconds within which a gate answers, besides those that a question lets it wait.
+TIMEOUT = 10.0
+
+
+class Client(Protocol):
+    """What a command needs of a connected client."""
+
+    def ask(self, message: Message) -> Any: ...
+
+    def follow(self, stream: Stream) -> Source: ...
+
+    def close(self) -> None: ...
+
+
+def connect(name: str | None, timeout: float = TIMEOUT) -> Client:
+    """Connect to the gate of this name, pid or name@pid; to the only one that runs for None.
+
+    Raises:
+        Unreachable: no such gate answers.
+        AmbiguousName: several do.
+    """
+    return ControlClient(find_gate(name).path, timeout=timeout)
+
+
+def gates() -> list[FoundGate]:
+    """Return the gates of this user."""
+    return find_gates()
+
+
+def gate_option(command: Callable[P, None]) -> Callable[P, None]:
+    """Give a command `-g`, which it finds in `gate`."""
+    return click.option(
+        "-g",
+        "--gate",
+        envvar="TOKENGATE_GATE",
+        show_envvar=True,
+        metavar="NAME",
+        shell_complete=complete_gate,
+        help="Name, pid or name@pid of the gate, when several run.",
+    )(command)
+
+
+def complete_gate(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the gates that run; several of one name with their pids."""
+    try:
+        found = gates()
+    except Exception:  # the user is typing: nothing that goes wrong here may show
+        return []
+    names = [gate.name for gate in found]
+    return offer(
+        ((gate.name if names.count(gate.name) == 1 else gate.address, f"pid {gate.pid}") for gate in found), incomplete
+    )
+
+
+def offer(found: Iterable[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(value, help=help) for value, help in found if value.startswith(incomplete)]
