@@ -3,7 +3,8 @@
 #   commands/          the commands
 #   top/               `tokengate top`
 #
-#   _main.py           the group, and what all commands share
+#   _main.py           the commands, and the options of all
+#   _group.py          help by kind
 #   _connection.py     asks a gate and prints its answer
 #   _gate_option.py    the option -g, and the way to that gate
 #   _token_targets.py  which tokens a command is for

@@ -5,47 +5,29 @@ from __future__ import annotations
 import logging
 import traceback
 from importlib.metadata import version
-from typing import Any
 
 import click
 
-from tokengate.cli._output import failures_told, replace_what_cannot_be_encoded
+from tokengate.cli._group import Commands
+from tokengate.cli._output import replace_what_cannot_be_encoded
 from tokengate.cli.commands import _actors, _follow, _inspect, _steer
 from tokengate.cli.commands._completion import completion
 from tokengate.cli.commands._demo import demo
+from tokengate.cli.commands._help import help_
 from tokengate.cli.commands._run import run
 from tokengate.cli.commands._shell import shell
 from tokengate.cli.top._top import top
 
 
-class _Sections(click.Group):
-    """A group whose help lists its commands by what they are for, and whose output is written or known to be lost."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        with failures_told():
-            return super().main(*args, **kwargs)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = max(len(name) for name in self.list_commands(ctx))
-        for title, commands in _SECTIONS.items():
-            with formatter.section(title):
-                formatter.write_dl(
-                    [
-                        ((command.name or "").ljust(width), command.get_short_help_str(formatter.width - width - 6))
-                        for command in commands
-                    ]
-                )
-
-
-@click.group(cls=_Sections, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("tokengate-runtime"), prog_name="tokengate")
 @click.option("-v", "--verbose", count=True, help="Log restarts, and tracebacks of crashes; twice: everything.")
 @click.pass_context
 def main(context: click.Context, verbose: int) -> None:
     """Run services whose every call is a token that can be seen and steered.
 
-    Begin with 'tokengate demo'; 'tokengate COMMAND --help' has examples.
-    A token runs away? 'tokengate ps' finds it, 'tokengate kill ID' ends it.
+    Begin with 'tokengate demo'. 'tokengate ps' lists the tokens that run now; 'tokengate stack ID' shows where one
+    hangs, and 'tokengate kill ID' ends it.
     """
     if context.invoked_subcommand != run.name:  # the output there is the program's, which has its own ways
         replace_what_cannot_be_encoded()
@@ -65,38 +47,51 @@ def _in_one_line(record: logging.LogRecord) -> bool:
     return True
 
 
-_SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Services": (demo, run, _inspect.ls),
-    "Look": (_inspect.ps, top, _inspect.tree, _inspect.describe, _inspect.stack, _inspect.info),
-    "Steer tokens": (
+main.add(
+    {
+        "Gates": (demo, run, _inspect.ls, _inspect.info),
+        "Tokens": (
+            _inspect.ps,
+            top,
+            _inspect.describe,
+            _inspect.stack,
+            _steer.pause,
+            _steer.resume,
+            _steer.step,
+            _steer.kill,
+            _steer.renice,
+            _steer.retag,
+            _steer.reroute,
+            _steer.limit,
+            _steer.throttle,
+        ),
+        "Actors and operations": (
+            _inspect.actors,
+            _inspect.stats,
+            _actors.suspend,
+            _actors.unsuspend,
+            _actors.drain,
+            _actors.restart,
+            _actors.stop,
+            _actors.state,
+            _actors.set_state,
+        ),
+        "Supervisors": (_inspect.tree, _inspect.children, _actors.child),
+        "Streams": (_follow.events, _follow.trace, _follow.watch),
+        "Tools": (shell, completion, help_),
+    },
+    most_used=(
+        demo,
+        run,
+        _inspect.ls,
+        _inspect.ps,
+        top,
+        _inspect.tree,
+        _inspect.describe,
+        _inspect.stack,
         _steer.pause,
         _steer.resume,
-        _steer.step,
         _steer.kill,
-        _steer.renice,
-        _steer.retag,
-        _steer.reroute,
-        _steer.limit,
-        _steer.throttle,
+        shell,
     ),
-    "Actors": (
-        _inspect.actors,
-        _inspect.stats,
-        _actors.suspend,
-        _actors.unsuspend,
-        _actors.drain,
-        _actors.restart,
-        _actors.stop,
-        _actors.state,
-        _actors.set_state,
-        _inspect.children,
-        _actors.child,
-    ),
-    "Follow": (_follow.events, _follow.trace, _follow.watch),
-    "Shells": (shell, completion),
-}
-"""{title: its commands}, as the help lists them."""
-
-for _commands in _SECTIONS.values():
-    for _command in _commands:
-        main.add_command(_command)
+)

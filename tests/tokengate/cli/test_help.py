@@ -38,13 +38,59 @@ def test_every_option_says_what_it_does(name: str, command: click.Command) -> No
     assert [option.name for option in options if not option.help] == []
 
 
-def test_the_help_lists_every_command_by_what_it_is_for() -> None:
-    """Each of them has a line."""
-    text = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
-    listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ") and line[2:3].isalpha()]
+def listed(*arguments: str) -> list[str]:
+    """Return the commands that a help lists."""
+    text = CliRunner().invoke(main, arguments, terminal_width=80).stdout
+    words = [line.split() for line in text.splitlines() if line.startswith("  ") and line[2:3].isalpha()]
+    return [first for first, *_ in words if first in main.commands]
 
-    assert set(main.commands) <= set(listed)
-    assert "Steer tokens:" in text
+
+def test_the_first_help_lists_the_commands_that_are_used_most() -> None:
+    """The others are listed by `tokengate help`, which it names."""
+    text = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
+
+    assert " ".join(listed("--help")) == "demo run ls ps top tree describe stack pause resume kill shell"
+    assert "'tokengate help' lists all commands" in text
+
+
+def test_help_lists_every_command_by_kind() -> None:
+    """Each of them once, in one line of at most 80 columns, and not cut."""
+    text = CliRunner().invoke(main, ["help"], terminal_width=80).stdout
+
+    assert sorted(listed("help")) == sorted(main.commands)
+    assert [line for line in text.splitlines() if line.startswith("Tokens:")]
+    assert "..." not in text
+
+
+@pytest.mark.parametrize("names", [["pause"], ["child"], ["child", "start"], ["help"]])
+def test_help_shows_the_help_of_a_command(names: list[str]) -> None:
+    """It is what its `--help` shows."""
+    assert CliRunner().invoke(main, ["help", *names]).stdout == CliRunner().invoke(main, [*names, "--help"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["paus"], "No such command 'paus'"),
+        (["child", "paus"], "No such command 'paus'"),
+        (["pause", "7"], "'tokengate pause' has no commands; leave '7' out"),
+    ],
+)
+def test_help_of_no_command_is_an_error(names: list[str], message: str) -> None:
+    """It exits with 2, as wrong arguments do."""
+    result = CliRunner().invoke(main, ["help", *names], prog_name="tokengate")
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("option", ["-g", "--gate"])
+def test_the_option_for_the_gate_follows_the_command(option: str) -> None:
+    """The error says so, with an example."""
+    result = CliRunner().invoke(main, [option, "shop", "ps"])
+
+    assert result.exit_code == 2
+    assert f"{option} follows the command: tokengate ps -g NAME" in result.stderr
 
 
 def test_the_grammar_of_selectors_is_explained() -> None:
@@ -85,6 +131,14 @@ def test_tab_offers_what_the_live_gate_knows(monkeypatch: pytest.MonkeyPatch) ->
     assert offered(["suspend"], "") == ["/a"]
     assert offered(["reroute", "7", "--to"], "") == ["io", "cpu", "process", "/a"]
     assert offered(["ps", "-g"], "") == ["bank", "shop@2", "shop@3"]
+
+
+def test_tab_offers_all_commands() -> None:
+    """Those that the first help leaves out as well; after `help`, too."""
+    assert sorted(offered([], "")) == sorted(main.commands)
+    assert offered(["help"], "re") == ["renice", "reroute", "restart", "resume", "retag"]
+    assert offered(["help", "child"], "") == ["forget", "start", "stop"]
+    assert offered(["help", "pause"], "") == []
 
 
 @pytest.mark.parametrize("error", [Unreachable("gone"), OSError("odd"), ValueError("odder")])

@@ -4,8 +4,9 @@
 #   _demo.py        `demo`
 #   _shell.py       `shell`
 #   _completion.py  `completion`
-#   _inspect.py     commands that look
-#   _steer.py       commands that do something to tokens
-#   _actors.py      commands that do something to actors and children
-#   _follow.py      commands that go on until Ctrl-C
+#   _help.py        `help`
+#   _inspect.py     commands that show gates, tokens, actors and the tree
+#   _steer.py       commands that change tokens
+#   _actors.py      commands that change actors, and children of supervisors
+#   _follow.py      commands that print a stream until Ctrl-C
 """The commands."""

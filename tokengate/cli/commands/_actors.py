@@ -148,11 +148,13 @@ def _parsed(pair: str) -> tuple[str, Any]:
     attribute, equals, text = pair.partition("=")
     if not equals or not attribute.isidentifier():
         raise UsageProblem(f"'{pair}' sets no attribute; write ATTRIBUTE=JSON, such as count=0")
+    if not text.strip():
+        raise UsageProblem(f"'{pair}' has no value; write it as JSON, such as {attribute}=0 or '{attribute}=\"text\"'")
     try:
         return attribute, msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         raise UsageProblem(
-            f"the value of {attribute} is no JSON: {text}; strings have quotes: '{attribute}=\"text\"'"
+            f"the value of {attribute} is not JSON: {text}; strings have quotes: '{attribute}=\"text\"'"
         ) from None
 
 

@@ -41,10 +41,10 @@ _INTERRUPTED = 130
 @click.option("--verify", is_flag=True, help="Compute the same in a plain loop, and compare.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object and nothing else on stdout.")
 def demo(path: Path | None, crashes: int, seed: int, verify: bool, json_wanted: bool) -> None:
-    """Index the Python sources below PATH (by default, the standard library).
+    """Index Python sources, to see tokens and supervisors work.
 
-    Readers, parsers and an index work under a supervisor, and every piece of work is a token. Ctrl-C stops it in
-    order, with a report of how far it came.
+    PATH is a directory with sources; without it, the standard library is indexed. Readers, parsers and an index work
+    under a supervisor, and every piece of work is a token. Ctrl-C stops the demo in order, with a report.
 
     \b
     tokengate demo                              # watch it work

@@ -17,12 +17,29 @@ from tokengate.errors import GateState, StartFailed
 from tokengate.types import ShutdownReport
 
 
-@click.command()
+class _Run(click.Command):
+    """A command that says where the options of a service go."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = list(args)  # the parser takes them out of `args`
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            before = words[: next((at for at, word in enumerate(words) if word.startswith(error.option_name)), 0)]
+            target = next((word for word in before if ":" in word), "TARGET")
+            raise click.UsageError(
+                f"'tokengate run' has no option {error.option_name}; the arguments of the service follow '--': "
+                f"tokengate run {target} -- {error.option_name}",
+                ctx,
+            ) from None
+
+
+@click.command(cls=_Run)
 @click.argument("target")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS]...")
 @click.option("--shutdown", type=SECONDS, default=None, metavar="SECONDS", help="Time for stopping in order.")
 def run(target: str, arguments: tuple[str, ...], shutdown: float | None) -> None:
-    """Run the service that TARGET names, until SIGINT (Ctrl-C) or SIGTERM.
+    """Run a service until SIGINT (Ctrl-C) or SIGTERM.
 
     TARGET is module:attribute or file.py:attribute. The attribute is a Gate, which is opened; or a function, which
     is called with an open Gate named after it, sets its service up and returns (or returns when gate.wait() does).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -141,9 +142,24 @@ def kill(connection: Connection, which: Which, mode: Mode, reason: str, wait: fl
     _steer(connection, Terminate(**which, mode=mode, reason=reason, wait=wait, grace=grace))
 
 
+_PRIORITY_FIRST = "the priority comes first: tokengate renice 9 42"
+
+
+class _Priority(click.ParamType):  # type: ignore[type-arg]  # older ones of click are not generic
+    """A priority; the error says the order of the arguments, which is easily mistaken."""
+
+    name = "priority"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number; {_PRIORITY_FIRST}", param, ctx)
+
+
 # So that a priority below zero is taken for a number; `on_tokens` refuses other words with a dash.
 @click.command(epilog=TARGET_HELP, context_settings={"ignore_unknown_options": True})
-@click.argument("priority", type=int)
+@click.argument("priority", type=_Priority())
 @on_tokens
 @connected
 def renice(connection: Connection, priority: int, which: Which) -> None:
@@ -153,6 +169,9 @@ def renice(connection: Connection, priority: int, which: Which) -> None:
     tokengate renice 9 42
     tokengate renice -5 'tenant=acme,state=queued'
     """  # noqa: D301
+    selector = which["selector"]
+    if selector.isidentifier():
+        raise UsageProblem(f"'{selector}' is neither an id nor a selector; {_PRIORITY_FIRST}")
     _steer(connection, Renice(**which, priority=priority))
 
 

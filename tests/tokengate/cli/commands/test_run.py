@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from tokengate.cli import main
 
 COMMAND = [sys.executable, "-m", "tokengate", "run"]
 
@@ -191,6 +194,15 @@ def test_a_target_that_cannot_be_run_is_an_error_in_one_line(service: Path, targ
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["shop.py:gate", "--fail", "x"], ["--shutdown", "3", "shop.py:gate", "--fail=x"]])
+def test_an_option_of_the_service_without_two_dashes_gets_a_hint(words: list[str]) -> None:
+    """It says where the options of a service go; nothing is imported."""
+    result = CliRunner().invoke(main, ["run", *words])
+
+    assert result.exit_code == 2
+    assert "arguments of the service follow '--': tokengate run shop.py:gate -- --fail" in result.stderr
 
 
 def test_a_function_that_raises_shows_its_traceback(service: Path) -> None:
