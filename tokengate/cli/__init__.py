@@ -2,6 +2,7 @@
 #
 #   commands/          the commands
 #   top/               `tokengate top`
+#   doctor/            `tokengate doctor`
 #
 #   _main.py           the commands, and the options of all
 #   _group.py          help by kind

@@ -16,6 +16,7 @@ from tokengate.cli.commands._demo import demo
 from tokengate.cli.commands._help import help_
 from tokengate.cli.commands._run import run
 from tokengate.cli.commands._shell import shell
+from tokengate.cli.doctor._doctor import doctor
 from tokengate.cli.top._top import top
 
 
@@ -78,7 +79,7 @@ main.add(
         ),
         "Supervisors": (_inspect.tree, _inspect.children, _actors.child),
         "Streams": (_follow.events, _follow.trace, _follow.watch),
-        "Tools": (shell, completion, help_),
+        "Tools": (shell, completion, doctor, help_),
     },
     most_used=(
         demo,

@@ -78,7 +78,7 @@ def listen(gate: str, directory: Path | None = None) -> tuple[socket.socket, Pat
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ControlError(f"cannot make directory '{place}' of control sockets: {error}; {_REMEDY}") from error
-    _check(place)
+    check_directory(place)
     safe = _safe(gate)
     for n in itertools.count():
         path = place / f"{safe}-{os.getpid()}-{n}.sock"
@@ -104,7 +104,7 @@ def find_gates(directory: Path | None = None) -> list[FoundGate]:
     Raises:
         ControlError: the directory is not this user's alone.
     """
-    return _visit(_socket_files(directory))
+    return _visit(socket_files(directory))
 
 
 def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGate:
@@ -120,7 +120,7 @@ def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGa
         AmbiguousName: there are several.
         ControlError: the directory is not this user's alone.
     """
-    files = _socket_files(directory)
+    files = socket_files(directory)
     likely = [path for path in files if name is None or _may_mean(name, path)]
     gates = _visit(likely)
     meant = [gate for gate in gates if _means(name, gate)]
@@ -142,8 +142,13 @@ def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGa
 _REMEDY = "set TOKENGATE_RUNTIME_DIR to a short path of a directory that is yours alone (mode 0700)"
 
 
-def _check(place: Path) -> None:
-    """Raise unless a directory is this user's alone: whoever else may write there could be taken for a gate."""
+def check_directory(place: Path) -> None:
+    """Check that a directory is this user's alone: another user who may write there could pose as a gate.
+
+    Raises:
+        ControlError: it is not.
+        FileNotFoundError: there is no such directory.
+    """
     found = place.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise ControlError(f"'{place}' is no directory (or a link), so it cannot hold control sockets; {_REMEDY}")
@@ -202,11 +207,11 @@ def _may_mean(name: str, path: Path) -> bool:
     )
 
 
-def _socket_files(directory: Path | None) -> list[Path]:
+def socket_files(directory: Path | None) -> list[Path]:
     """Return the files that have the name of a control socket, if there is a directory of such."""
     place = runtime_directory() if directory is None else directory.absolute()
     try:
-        _check(place)
+        check_directory(place)
     except FileNotFoundError:
         return []
     return [path for path in place.iterdir() if _SOCKET_FILE.fullmatch(path.name)]
