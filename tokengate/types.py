@@ -2,8 +2,9 @@
 
 from actors import ActorProxy, LogContext, Observer, ProcessPool, ReceiveTimeout, Timer, Watch
 from supervisors import ChildCounts, ChildInfo
-from tokengate.gate._gate import GateStatistics, current_gate
+from tokengate.gate._gate import current_gate
 from tokengate.gate._shutdown_report import ShutdownReport
+from tokengate.gate._statistics import GateStatistics
 from tokengate.operations._executor import GateExecutor
 from tokengate.operations._operation import AsyncOperation, Operation
 

@@ -1,6 +1,8 @@
 # Gate: it opens and closes everything.
 #
 #   _gate.py                `Gate`: open, close, spawn, find
+#   _operation_table.py     the places of its operations
+#   _statistics.py          its figures
 #   _shutdown.py            the stages of its end
 #   _shutdown_report.py     what they came to
 #   _uninterrupted_call.py  a call that no signal handler interrupts: opening and closing

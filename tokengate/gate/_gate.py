@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -11,7 +12,6 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-import attrs
 import trio
 
 from actors import (
@@ -21,7 +21,6 @@ from actors import (
     ExitReason,
     ProcessPool,
     StartFailed,
-    SystemStatistics,
     Token,
     TokenState,
     UnknownActor,
@@ -40,21 +39,20 @@ from actors.lowlevel import (
     listed,
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor
-from tokengate._exceptions import BadOperation, GateState, NeedsTrio
-from tokengate.control._actor import ControlActor
-from tokengate.control._local import control_of
-from tokengate.control.api._control import Control
+from tokengate._exceptions import GateState, NeedsTrio
 from tokengate.gate import _switch_interval
 from tokengate.gate._mark import Mark
+from tokengate.gate._operation_table import OperationTable
 from tokengate.gate._shutdown import Shutdown
 from tokengate.gate._shutdown_report import Outcome, ShutdownReport
+from tokengate.gate._statistics import GateStatistics
 from tokengate.gate._uninterrupted_call import UninterruptedCall
 from tokengate.operations import _current
 from tokengate.operations._executor import GateExecutor
 
 if TYPE_CHECKING:
     from tokengate.control._ports import SocketServer
-    from tokengate.operations._operation import OperationSpec
+    from tokengate.control.api._control import Control
 
 _logger = logging.getLogger("tokengate")
 
@@ -62,7 +60,6 @@ A = TypeVar("A", bound=BaseActor)
 T = TypeVar("T")
 
 SPAWNED = "spawned"  # id of the supervisor of actors that `spawn` starts
-OPERATIONS = "operations"  # first part of the paths of operations
 CONTROL = f"{SYSTEM}/control"  # path of the control actor
 
 # Seconds that threads and loops get to end after everything on them has been ended.
@@ -70,21 +67,6 @@ _THREADS_SECONDS = 1.0
 
 # Seconds after the deadline of the stages until a system loop that has not told of their end is taken for hung.
 _ANSWER_SECONDS = 1.0
-
-
-@attrs.frozen
-class GateStatistics:
-    """A gate at one moment.
-
-    Attributes:
-        tokens: {state: how many tokens are in it, or ended in it, since the gate was opened}.
-        restarts: restarts of actors since then.
-        system: figures of the runtime below.
-    """
-
-    tokens: Mapping[TokenState, int]
-    restarts: int
-    system: SystemStatistics
 
 
 class Gate:
@@ -100,9 +82,9 @@ class Gate:
         shutdown: seconds that closing may take. Up to half of it goes into waiting for accepted tokens to end.
         threads: CPU threads that run steps at once; None takes the number of cores, at least 2.
         processes: how many child processes it keeps for affinity `process`; they are made when the first is needed.
-        switch_interval: seconds; `sys.setswitchinterval` while the gate is open.
+        switch_interval: seconds; `sys.setswitchinterval` while the gate is open. None leaves the interpreter's alone.
         control_socket: whether operators of the same user reach it from other processes (`tokengate ls`); see
-            docs/control.md.
+            docs/control.md. The environment variable `TOKENGATE_CONTROL=0` opens none in any case.
 
     Raises:
         ValueError: an argument has a value that cannot work (`BadSpec`, for a child).
@@ -118,10 +100,13 @@ class Gate:
         shutdown: float = 10.0,
         threads: int | None = None,
         processes: ProcessPool | int | None = None,
-        switch_interval: float = 0.0005,
+        switch_interval: float | None = 0.0005,
         control_socket: bool = True,
     ) -> None:
-        for argument, value in (("shutdown", shutdown), ("switch_interval", switch_interval)):
+        for argument, value in (
+            ("shutdown", shutdown),
+            ("switch_interval", 0.0 if switch_interval is None else switch_interval),
+        ):
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ValueError(f"{argument} of gate '{name}' is {value!r}; it must be a number of seconds")
         if not isinstance(name, str) or not name or "/" in name:
@@ -130,10 +115,8 @@ class Gate:
         self.shutdown = float(shutdown)
         spawned = DynamicSupervisor.child_spec(SPAWNED, intensity=intensity, period=period)
         self._root_spec = Supervisor.child_spec(name, (spawned, *children), intensity=intensity, period=period)
-        self._own_spec = Supervisor.child_spec(
-            SYSTEM, (ChildSpec("control", ControlActor, args=(self, control_socket)),)
-        )
-        self._switch_interval = float(switch_interval) or 1e-6
+        self._control_socket = control_socket and os.environ.get("TOKENGATE_CONTROL") != "0"
+        self._switch_interval = switch_interval
         pool = ProcessPool(processes) if isinstance(processes, int) else processes
         if pool is not None and not isinstance(pool, ProcessPool):
             raise ValueError(f"processes of gate '{name}' is {processes!r}; it must be a ProcessPool, or their number")
@@ -141,9 +124,7 @@ class Gate:
         self._root: ActorPlace | None = None
         self._own: ActorPlace | None = None  # root of the runtime's own tree
         self._control_server: SocketServer | None = None
-        self._operations: dict[OperationSpec, OperationPlace] = {}
-        # {variant with another affinity: the operation as it was decorated}
-        self._variants: dict[OperationSpec, OperationSpec] = {}
+        self._operations = OperationTable(lambda: self._open_system)
         self._lock = threading.Lock()
         self._opened_at = 0.0
         self._state = "new"  # -> "opening" -> "open" -> "closing" -> "closed"
@@ -170,7 +151,7 @@ class Gate:
             raise WouldBlock(f"opening gate '{self.name}' would block this trio loop; use 'async with'")
         try:
             self._claim_opening()
-            self._opening.wait(bool, self._system.open)
+            self._opening.wait(bool, self._load_and_open)
             self._make_own_root().start().result()
             self._make_root().start().result()
             self._state = "open"
@@ -290,7 +271,7 @@ class Gate:
         try:
             self._claim_opening()
             await self._system.io_host.attach()
-            await _in_thread(self._system.open)
+            await _in_thread(self._load_and_open)
             await self._make_own_root().start()
             await self._make_root().start()
             self._state = "open"
@@ -326,6 +307,7 @@ class Gate:
             self._control_server.disown()
         self._system.disown()
         self._lock = threading.Lock()
+        self._operations = OperationTable(lambda: self._open_system)
         self._state = "the parent's"
         self._report = ShutdownReport({}, 0, (), self._gave_up, 0.0)
         self._closing.disown()
@@ -335,11 +317,20 @@ class Gate:
             if self._state != "new":
                 raise GateState(f"gate '{self.name}' is {self._state}; a gate opens once, make a new one")
             self._state = "opening"
-        _switch_interval.want(self, self._switch_interval)
+        if self._switch_interval is not None:
+            _switch_interval.want(self, self._switch_interval)
+
+    def _load_and_open(self) -> None:
+        # Control is imported here, where it holds up no loop, so that `import tokengate` does without.
+
+        self._system.open()
 
     def _make_own_root(self) -> ActorPlace:
+        from tokengate.control._actor import ControlActor
+
         self._opened_at = self._system.clock()
-        actor_class, args, kwargs = self._own_spec.actor
+        control = ChildSpec("control", ControlActor, args=(self, self._control_socket))
+        actor_class, args, kwargs = Supervisor.child_spec(SYSTEM, (control,)).actor
         self._own = self._system.place(SYSTEM, actor_class, args, kwargs, owner=self._own_root_ended)
         return self._own
 
@@ -483,6 +474,8 @@ class Gate:
         Raises:
             GateState: it is not open.
         """
+        from tokengate.control._local import control_of
+
         return control_of(self._actor_place(CONTROL).ref)
 
     @property
@@ -521,41 +514,9 @@ class Gate:
         """
         return self._system.subscribe(listener)
 
-    def _place_of(self, spec: OperationSpec) -> OperationPlace:
-        """Return the place of an operation in this gate, made at its first use."""
-        place = self._operations.get(spec)
-        if place is None:
-            with self._lock:
-                place = self._operations.get(spec)
-                if place is None:
-                    taken = {known.path for known in self._operations.values()}
-                    path = f"{OPERATIONS}/{spec.name}"
-                    if path in taken:
-                        path = f"{OPERATIONS}/{spec.qualified_name}"
-                    if path in taken:
-                        path = f"{path}-{len(taken)}"
-                    for unused in [one for one in self._system.places() if one.path == path]:
-                        self._system.forget(unused)  # an interrupted call has made it, and got no further
-                    place = self._operations[spec] = spec.make_place(self, path)
-        return place
-
     def _place_with(self, place: OperationPlace, affinity: str) -> OperationPlace:
-        """Return the place of the same operation with another affinity, made at its first use.
-
-        Raises:
-            BadOperation: the operation cannot have it, or is none of `@token`'s.
-        """
-        spec = next((spec for spec, known in list(self._operations.items()) if known is place), None)
-        if spec is None:
-            raise BadOperation(f"'{place.path}' has one affinity only, '{place.affinity}'")
-        base = self._variants.get(spec, spec)
-        if base.affinity == affinity:
-            return self._place_of(base)
-        variant = next((v for v, known in self._variants.items() if known is base and v.affinity == affinity), None)
-        if variant is None:
-            variant = base.with_affinity(affinity)
-            self._variants[variant] = base
-        return self._place_of(variant)
+        """Return the place of the same operation with another affinity; see `OperationTable.with_affinity`."""
+        return self._operations.with_affinity(place, affinity)
 
     def _count_restart(self, event: object) -> None:
         if isinstance(event, ChildStarted) and event.restart:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 import threading
 
+_SHORTEST = 1e-6  # seconds; Python refuses 0
+
 _lock = threading.Lock()
 _wanted: dict[object, float] = {}  # {open gate: what it wants}
 _before: list[float] = []  # what it was before the first of them; empty when none is open
@@ -19,7 +21,7 @@ def want(gate: object, seconds: float) -> None:
     with _lock:
         if not _before:
             _before.append(sys.getswitchinterval())
-        _wanted[gate] = seconds
+        _wanted[gate] = seconds or _SHORTEST
         sys.setswitchinterval(min(_wanted.values()))
 
 

@@ -7,14 +7,13 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from functools import update_wrapper
 from types import MappingProxyType
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_args, overload
+from typing import Any, Generic, ParamSpec, TypeVar, cast, get_args, overload
 
 import attrs
 import trio
 
 from actors import ActorSystem, Limits, Overflow, Token, TokenFailed
 from actors.lowlevel import (
-    AFFINITIES,
     DEFAULT_CAPACITY,
     NO_LIMITS,
     NO_TAGS,
@@ -26,64 +25,11 @@ from actors.lowlevel import (
 )
 from tokengate._exceptions import BadOperation, NeedsGate
 from tokengate.operations._current import current_gate, open_gates
-from tokengate.operations._ports import OpenGate
+from tokengate.operations._spec import Affinity, OperationSpec, check_affinity
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Op = TypeVar("Op", bound="_Operation[..., Any]")
-
-Affinity: TypeAlias = Literal["io", "cpu", "process"]
-
-# Tokens that run at once by default, where a running token does not hold a thread all the time.
-SUSPENDABLE_CONCURRENCY = 1_000
-
-
-@attrs.frozen(eq=False)
-class OperationSpec:
-    """What an operation is, apart from the options of a single call; each gate has one place for it."""
-
-    name: str
-    qualified_name: str
-    function: Callable[..., Any]
-    affinity: Affinity
-    generator: bool
-    coroutine: bool
-    concurrency: int | None
-    capacity: int
-    overflow: Overflow
-    controls: Controls
-    limits: Limits
-    context: tuple[ContextVar[Any], ...]
-
-    def with_affinity(self, affinity: str) -> OperationSpec:
-        """Return the same operation with another affinity.
-
-        Raises:
-            BadOperation: it cannot have that one.
-        """
-        check_affinity(self.name, affinity, self.coroutine)
-        return attrs.evolve(self, name=f"{self.name}@{affinity}", affinity=cast("Affinity", affinity))
-
-    def make_place(self, gate: OpenGate, path: str) -> OperationPlace:
-        """Make the place under this path where a gate serves the operation."""
-        system = gate._open_system
-        concurrency = self.concurrency
-        if concurrency is None and self.affinity == "process":
-            concurrency = system.processes.pool.size
-        elif concurrency is None:
-            suspendable = self.generator or self.affinity == "io"
-            concurrency = SUSPENDABLE_CONCURRENCY if suspendable else system.dispatcher.size
-        return system.operation_place(
-            path,
-            self.affinity,
-            generator=self.generator,
-            concurrency=concurrency,
-            capacity=self.capacity,
-            overflow=self.overflow,
-            controls=self.controls,
-            limits=self.limits,
-            context=self.context,
-        )
 
 
 class _Operation(Generic[P, T]):
@@ -151,7 +97,7 @@ class _Operation(Generic[P, T]):
         gate = next((gate for gate in list(open_gates) if gate._owns_system(system)), None)
         if gate is None:
             raise NeedsGate(f"the gate is closed to which '{self._spec.name}' was to be submitted")
-        place = gate._place_of(self._spec)
+        place = gate._operations[self._spec]
         own = self.with_options(priority=priority, tags=tags)
         return place, place.token(self._name, self._function, args, kwargs, own.priority, own.tags)
 
@@ -160,7 +106,7 @@ class _Operation(Generic[P, T]):
         gate = current_gate()
         if gate is None:
             raise NeedsGate(f"no gate is open to submit '{self._spec.name}' to; use 'with Gate():' around it")
-        return gate._place_of(self._spec)
+        return gate._operations[self._spec]
 
     def __repr__(self) -> str:
         return f"<{self.affinity} operation {self._spec.qualified_name}>"
@@ -215,7 +161,7 @@ class AsyncOperation(_Operation[P, T]):
             if not trio.lowlevel.in_trio_task():
                 raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")
             return cast("T", await self._function(*args, **kwargs))
-        place = gate._place_of(self._spec)
+        place = gate._operations[self._spec]
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         await place.send_async(token)
         try:
@@ -379,14 +325,6 @@ def check_function(function: object) -> str:
     if owner and not owner.endswith("<locals>") and first in ("self", "cls"):
         raise BadOperation(f"'{function.__qualname__}' is a method; make its class an actor (CpuActor or IoActor)")
     return name
-
-
-def check_affinity(name: str, affinity: str, coroutine: bool) -> None:
-    """Raise `BadOperation` unless a function can have this affinity."""
-    if affinity not in AFFINITIES:
-        raise BadOperation(f"affinity of '{name}' is {affinity!r}; choose one of {AFFINITIES}")
-    if coroutine and affinity != "io":
-        raise BadOperation(f"'{name}' is a coroutine function; its affinity can only be 'io'")
 
 
 def check_priority(name: str, priority: object) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from actors import ActorSystem, Token
 from actors.lowlevel import OperationPlace
-
-if TYPE_CHECKING:
-    from tokengate.operations._operation import OperationSpec
+from tokengate.operations._spec import OperationSpec
 
 
 class OpenGate(Protocol):
@@ -18,8 +17,9 @@ class OpenGate(Protocol):
 
     @property
     def _open_system(self) -> ActorSystem: ...
+    @property
+    def _operations(self) -> Mapping[OperationSpec, OperationPlace]: ...
     def _owns(self, token: Token[Any]) -> bool: ...
     def _owns_system(self, system: ActorSystem) -> bool: ...
-    def _place_of(self, spec: OperationSpec) -> OperationPlace: ...
     def _disown(self) -> None: ...
     def close(self, timeout: float | None = None, *, drain: bool = True) -> object: ...

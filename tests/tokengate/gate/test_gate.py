@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -389,6 +390,30 @@ def test_the_switch_interval_is_the_smallest_wanted_and_is_restored() -> None:
 
     assert inside == pytest.approx(0.001)
     assert sys.getswitchinterval() == pytest.approx(before)
+
+
+def test_a_gate_can_leave_the_switch_interval_alone() -> None:
+    """Alone, and beside a gate that wants another one."""
+    before = sys.getswitchinterval()
+    with Gate("none", switch_interval=None):
+        assert sys.getswitchinterval() == pytest.approx(before)
+        with Gate("one", switch_interval=0.001):
+            assert sys.getswitchinterval() == pytest.approx(0.001)
+
+        assert sys.getswitchinterval() == pytest.approx(before)
+
+
+def test_the_environment_can_forbid_the_control_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`TOKENGATE_CONTROL=0` holds for all gates of the process; `gate.control` works all the same."""
+    monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("TOKENGATE_CONTROL", "0")
+    with Gate("quiet") as gate:
+        assert list(tmp_path.iterdir()) == []
+        assert gate.control.actors() is not None
+
+    monkeypatch.setenv("TOKENGATE_CONTROL", "1")
+    with Gate("open"):
+        assert list(tmp_path.iterdir()) != []
 
 
 @pytest.mark.parametrize(

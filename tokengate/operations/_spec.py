@@ -1,0 +1,73 @@
+"""What an operation is: its function and its options, the same for all gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Literal, TypeAlias, cast
+
+import attrs
+
+from actors import ActorSystem, Limits, Overflow
+from actors.lowlevel import AFFINITIES, Controls, OperationPlace
+from tokengate._exceptions import BadOperation
+
+Affinity: TypeAlias = Literal["io", "cpu", "process"]
+
+# Tokens that run at once by default, where a running token does not hold a thread all the time.
+SUSPENDABLE_CONCURRENCY = 1_000
+
+
+@attrs.frozen(eq=False)
+class OperationSpec:
+    """What an operation is, apart from the options of a single call; each gate has one place for it."""
+
+    name: str
+    qualified_name: str
+    function: Callable[..., Any]
+    affinity: Affinity
+    generator: bool
+    coroutine: bool
+    concurrency: int | None
+    capacity: int
+    overflow: Overflow
+    controls: Controls
+    limits: Limits
+    context: tuple[ContextVar[Any], ...]
+
+    def with_affinity(self, affinity: str) -> OperationSpec:
+        """Return the same operation with another affinity.
+
+        Raises:
+            BadOperation: it cannot have that one.
+        """
+        check_affinity(self.name, affinity, self.coroutine)
+        return attrs.evolve(self, name=f"{self.name}@{affinity}", affinity=cast("Affinity", affinity))
+
+    def make_place(self, system: ActorSystem, path: str) -> OperationPlace:
+        """Make the place with this path where a system serves the operation."""
+        concurrency = self.concurrency
+        if concurrency is None and self.affinity == "process":
+            concurrency = system.processes.pool.size
+        elif concurrency is None:
+            suspendable = self.generator or self.affinity == "io"
+            concurrency = SUSPENDABLE_CONCURRENCY if suspendable else system.dispatcher.size
+        return system.operation_place(
+            path,
+            self.affinity,
+            generator=self.generator,
+            concurrency=concurrency,
+            capacity=self.capacity,
+            overflow=self.overflow,
+            controls=self.controls,
+            limits=self.limits,
+            context=self.context,
+        )
+
+
+def check_affinity(name: str, affinity: str, coroutine: bool) -> None:
+    """Raise `BadOperation` unless a function can have this affinity."""
+    if affinity not in AFFINITIES:
+        raise BadOperation(f"affinity of '{name}' is {affinity!r}; choose one of {AFFINITIES}")
+    if coroutine and affinity != "io":
+        raise BadOperation(f"'{name}' is a coroutine function; its affinity can only be 'io'")
