@@ -515,7 +515,7 @@ def test_no_process_is_made_before_one_is_needed() -> None:
 
 def test_a_process_is_replaced_after_so_many_tokens() -> None:
     """`max_tokens` bounds what a process can gather."""
-    pool = ProcessPool(size=1, max_tokens=3)
+    pool = ProcessPool(size=1, max_tokens=3, spares=0)  # a spare that is made late is given the next token
     with Gate("worn", processes=pool, control_socket=False, shutdown=LIMIT):
         seen = [pid() for _ in range(9)]
 
