@@ -10,7 +10,7 @@ from actors import _in_child
 
 
 class TokenGateError(Exception):
-    """Base of all errors of the runtime, so that one `except` can tell them from yours."""
+    """Base of all errors of the runtime: one `except` tells them from the errors of your code."""
 
 
 class ActorDead(TokenGateError, pykka.ActorDeadError):
@@ -38,7 +38,7 @@ class IllegalTransition(TokenGateError):
 
 
 class TokenTerminated(TokenGateError, concurrent.futures.CancelledError):
-    """The token was ended by someone else before it could complete; the message says by what."""
+    """The token was ended from outside before it could complete; the message says by what."""
 
 
 class TokenExpired(TokenGateError, TimeoutError):
@@ -58,7 +58,7 @@ class WorkerDied(TokenGateError):
 
     Attributes:
         pid: of the process; 0 when there was none, and the token has not begun.
-        exit_code: as `subprocess` has it: below 0, minus the number of the signal; None where nobody could tell.
+        exit_code: as `subprocess` has it: below 0, minus the number of the signal; None where it is unknown.
     """
 
     def __init__(self, message: str, pid: int = 0, exit_code: int | None = None) -> None:
@@ -72,7 +72,7 @@ class WorkerError(TokenGateError):
 
     Attributes:
         type_name: qualified name of the error's class.
-        expected: whether it is one of those that its actor's class expects.
+        expected: whether the class of the actor lists it in `expected`.
     """
 
     def __init__(self, message: str, type_name: str = "", expected: bool = False) -> None:
@@ -82,10 +82,10 @@ class WorkerError(TokenGateError):
 
 
 class NotPicklable(TokenGateError, TypeError):
-    """Something that was to go to a child process, or to come from one, cannot be pickled; the message names it.
+    """A value on its way to or from a child process cannot be pickled; the message names it.
 
     Attributes:
-        expected: whether it is the answer that could not come, of code that has ended well.
+        expected: whether the value is the answer of code that succeeded.
     """
 
     expected = False
@@ -97,7 +97,7 @@ class LimitExceeded(TokenGateError):
     Attributes:
         limit: name of the limit, as in `Limits`.
         value: what it was set to.
-        expected: whether what the token's code got instead, a `MemoryError`, is one that its actor's class expects.
+        expected: whether the class of the actor lists `MemoryError`, which the token's code got, in `expected`.
     """
 
     expected = False
@@ -125,9 +125,9 @@ class DeadlockError(TokenGateError):
 
 
 class TokenInterrupt(BaseException):
-    """Raised by `checkpoint()` in a token that someone wants ended; let it pass.
+    """Raised by `checkpoint()` in a token that was asked to end; let it pass.
 
-    It is no `Exception`, so that `except Exception` in the code it ends does not keep it.
+    A `BaseException`, so that `except Exception` in the code that it ends does not catch it.
     """
 
 

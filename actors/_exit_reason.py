@@ -8,7 +8,7 @@ import attrs
 
 
 def safe_repr(error: BaseException | None) -> str:
-    """Return the repr of an exception, whose class may be the user's and whose repr may raise."""
+    """Return the repr of an exception, even if it is of a user's class with a `__repr__` that raises."""
     try:
         return repr(error)
     except BaseException:
@@ -19,13 +19,13 @@ def safe_repr(error: BaseException | None) -> str:
 class ExitReason:
     """How an instance ended.
 
-    The error is put into words where the reason is made, by the code that raised it: supervisors show reasons, and
-    must not run the code of somebody's exception on their loop.
+    The text of the error is made here, on the thread that raised it: supervisors show reasons, and must not run the
+    `__repr__` of a user's exception on their loop.
 
     Attributes:
-        kind: `normal` (by itself), `shutdown` (its supervisor or its system asked), `killed` (it did not stop
-            in time and was sealed), `error` (its own code raised), or `noproc` (there was none to end; only
-            those who watch a dead actor see that).
+        kind: `normal` (by itself), `shutdown` (its supervisor or its system asked), `killed` (it did not stop in time
+            and was sealed), `error` (its own code raised), or `noproc` (there was no instance to end; only watches of a
+            dead actor get this).
         error: the exception, for `error` only.
     """
 

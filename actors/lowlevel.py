@@ -1,4 +1,4 @@
-"""Parts of the runtime that the floors above need, and users do not."""
+"""Parts of the runtime for the floors above, which users do not need."""
 
 from actors.concurrency._blocking import current_turn
 from actors.concurrency._daemon_thread import DaemonThread

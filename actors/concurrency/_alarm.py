@@ -1,4 +1,4 @@
-"""A task on a loop that sleeps until something is due; when that is may change at any moment."""
+"""An alarm: a task on a loop that sleeps until a due time, which may change at any moment."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Alarm:
     """Calls `ring` on a loop whenever `due` has come.
 
     Args:
-        name: of the task, which there is from the first look on.
+        name: of the task, which the first `look` starts.
         host: the loop.
-        clock: seconds, of which `due` are some.
-        due: returns when to ring next; `inf` for not at all. It is asked after each ring, and at each look.
-        ring: does what is due; it must not raise.
+        clock: returns the time in seconds, on the scale of `due`.
+        due: returns the time of the next ring; `inf` for none. It is called after each ring and by each `look`.
+        ring: called at the due time; it must not raise.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Alarm:
         self._clock = clock
         self._due = due
         self._ring = ring
-        self._sleep: trio.CancelScope | None = None  # that ends when it is due
+        self._sleep: trio.CancelScope | None = None  # ends at the due time
 
     def look(self) -> None:
         """Ask again when it is due; only on the loop."""
@@ -45,8 +45,8 @@ class Alarm:
 
     async def _serve(self) -> None:
         while True:
-            # A look moves the deadline, which nothing here can miss: between the end of one scope and the start of
-            # the next, the loop does nothing else.
+            # `look` moves the deadline. This task cannot miss that: between the end of one scope and the start of the
+            # next, the loop runs nothing else.
             with trio.CancelScope(deadline=self._wake_at()) as self._sleep:
                 await trio.sleep_forever()
             self._ring()

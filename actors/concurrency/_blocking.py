@@ -1,4 +1,4 @@
-"""The turns that run on each thread, and what is told when one of them waits, so that no other is held up."""
+"""The stack of turns on each thread, and the calls that release the thread and the turns while a step waits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Lender(Protocol):
         """Take note that the step on the calling thread waits; raise `DeadlockError` if no more threads may wait."""
 
     def step_resumes(self) -> None:
-        """Take note that it goes on."""
+        """Take note that the step goes on."""
 
 
 class TurnHolder(Protocol):
@@ -39,8 +39,8 @@ class TurnOwner(Protocol):
 class _Local(threading.local):
     def __init__(self) -> None:
         self.lender: Lender | None = None
-        self.refusal = ""  # why nothing is to be waited for on this thread
-        # (place, drainer that has its turn), the innermost last: a direct call is a turn within its caller's
+        self.refusal = ""  # names this thread, if nothing may wait on it
+        # (place, drainer that has its turn), the innermost last: the turn of a direct call is inside its caller's
         self.turns: list[tuple[TurnOwner, TurnHolder]] = []
 
 
@@ -48,12 +48,12 @@ _local = _Local()
 
 
 def lend_this_thread(lender: Lender) -> None:
-    """Have `lender` told whenever code on the current thread waits for another token."""
+    """Have `lender` called whenever code on the current thread waits for another token."""
     _local.lender = lender
 
 
 def refuse_waits(thread: str) -> None:
-    """Refuse every wait on the current thread from now on: others wait for it."""
+    """Refuse every wait on the current thread from now on: other threads depend on it."""
     _local.refusal = thread
 
 
@@ -63,26 +63,26 @@ def refusal() -> str:
 
 
 def begin_turn(place: TurnOwner, drainer: TurnHolder) -> int:
-    """Say that what runs on the current thread from now on is a turn of `place`; return what ends it."""
+    """Begin a turn of `place` on the current thread; return its depth, which `end_turn` takes."""
     turns = _local.turns
     while turns and not turns[-1][1].at_work:
-        turns.pop()  # one whose end was interrupted
+        turns.pop()  # its end was interrupted
     turns.append((place, drainer))
     return len(turns) - 1
 
 
 def end_turn(depth: int) -> None:
-    """Undo a `begin_turn`, and all that came after it."""
+    """End the turn at this depth, and all turns inside it."""
     del _local.turns[depth:]
 
 
 def current_turn() -> TurnOwner | None:
-    """Return the place whose code the current thread runs: that of the innermost turn, or None."""
+    """Return the place of the innermost turn on the current thread, or None."""
     return _local.turns[-1][0] if _local.turns else None
 
 
 def nesting(place: TurnOwner) -> tuple[int, int]:
-    """Return how many turns the current thread is in, one within the other, and how many of these are of `place`."""
+    """Return how many nested turns the current thread is in, and how many of these are of `place`."""
     turns = _local.turns
     if not turns:
         return 0, 0
@@ -91,13 +91,13 @@ def nesting(place: TurnOwner) -> tuple[int, int]:
 
 @contextmanager
 def blocking(*, paused: bool = False) -> Generator[None]:
-    """Mark a stretch of code in which the current thread waits for others; all turns on it wait then.
+    """Mark a block of code in which the current thread waits for others; all turns on the thread wait with it.
 
     Args:
-        paused: whether an operator holds the step, which then waits for no token.
+        paused: whether the step is paused by an operator; then it waits for no token.
 
     Raises:
-        DeadlockError: so many steps wait already that no thread is left for what this one would wait for.
+        DeadlockError: so many steps wait already that no thread is left for the token that this step would wait for.
     """
     lender, turns = _local.lender, [turn for turn in _local.turns if turn[1].at_work]
     try:

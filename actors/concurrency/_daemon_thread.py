@@ -10,11 +10,11 @@ from queue import SimpleQueue
 
 
 class DaemonThread(threading.Thread):
-    """A daemon thread that starts once, however often it is told to, and that has started or has not.
+    """A daemon thread that starts at most once and is never in doubt: it has started or it has not.
 
-    A call of `threading.Thread.start` that a signal handler interrupts leaves the thread in doubt: in `threading`'s
-    list, but perhaps never begun, and to start it again may run it twice. Handlers run on the main thread only, so
-    there `begin` has another thread make that call, and starting that one is one call of C code.
+    A signal handler that interrupts `threading.Thread.start` leaves the thread in doubt: it is in `threading`'s list,
+    but may never have begun, and starting it again may run it twice. Handlers run on the main thread only, so there
+    `begin` has another thread make that call, and starting that one is one call of C code.
 
     Args:
         target: what it runs.
@@ -23,12 +23,12 @@ class DaemonThread(threading.Thread):
 
     def __init__(self, target: Callable[[], object], name: str) -> None:
         super().__init__(target=target, name=name, daemon=True)
-        self._ticket: list[None] = [None]  # the one that takes it makes the call of `start`
-        self._decided = threading.Event()  # it has started, or never will
+        self._ticket: list[None] = [None]  # the thread that takes it calls `start`
+        self._decided = threading.Event()  # set when it has started or never will
 
     @property
     def waits_for_begin(self) -> bool:
-        """Whether it can still be told to start."""
+        """Whether `begin` can still start it."""
         return bool(self._ticket)
 
     def begin(self) -> None:
@@ -47,14 +47,14 @@ class DaemonThread(threading.Thread):
             raise error
 
     def withdraw(self) -> bool:
-        """Let it not be started any more; tell whether it had not been."""
+        """Prevent its start; return whether it had not been started."""
         if not self._take():
             return False
         self._decided.set()
         return True
 
     def gone(self, deadline: float) -> bool:
-        """Wait for its end; tell whether it has come. A thread that has not been started is not started any more.
+        """Wait for its end; return whether it has ended. A thread that has not been started never will be.
 
         Args:
             deadline: when to stop waiting, in seconds of `time.monotonic`.

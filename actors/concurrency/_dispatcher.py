@@ -17,28 +17,28 @@ from actors.concurrency._run_queue import RunQueue
 
 _logger = logging.getLogger("tokengate.actors")
 
-# Seconds after which a thread beyond the dispatcher's size goes, when it has nothing to do.
+# Seconds without work after which a thread beyond the dispatcher's size ends.
 _SPARE_IDLE = 1.0
 
 
 class Runnable(Protocol):
-    """What a dispatcher's threads run."""
+    """The unit of work of a dispatcher's threads."""
 
     def run(self, thread: threading.Thread) -> bool:
-        """Work for one quantum on the current thread, which is this; return whether to be queued again."""
+        """Work for one quantum on the current thread, which is `thread`; return whether to queue it again."""
         ...
 
 
-# Threads beyond the dispatcher's size for steps that block unseen, at most.
+# Maximum number of threads beyond the dispatcher's size that stand in for stalled ones.
 _MAX_SPARES = 64
 
-# Steps that wait for other tokens, or are paused, each of which has a thread beside these.
+# Maximum number of steps that wait for other tokens or are paused; each keeps one more thread.
 MAX_WAITING = 1_000
 
 
 @attrs.frozen
 class DispatcherStatistics:
-    """A dispatcher's threads at one moment: alive, of these waiting for tokens or stalled, of these abandoned."""
+    """A dispatcher's threads at one moment: those alive; of these, blocked (waiting or stalled) and abandoned ones."""
 
     size: int
     threads: int
@@ -53,7 +53,7 @@ def join_threads(
     """Wait for threads to end, but not for the current one; return the names of those that have not by the deadline.
 
     Args:
-        threads: they; one that has not been started is not started any more.
+        threads: the threads; one that has not been started will not be started any more.
         deadline: in seconds of `time.monotonic`.
         waiters: threads that wait for the caller, and so cannot end before it returns.
     """
@@ -75,7 +75,7 @@ class CpuThread(DaemonThread):
         super().__init__(lambda: target(self), name)
         self.quantum = 0
         self.busy = False
-        self._clock: int | None = None  # asked for by the thread itself: for one that is gone that is not safe
+        self._clock: int | None = None  # set by the thread itself: it is unsafe to look up once the thread has ended
 
     def run(self) -> None:
         if hasattr(time, "pthread_getcpuclockid"):
@@ -83,7 +83,7 @@ class CpuThread(DaemonThread):
         super().run()
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time it has used; where that is not known, the time of day, so that it is never nothing."""
+        """Return the CPU time it has used; where unknown, the monotonic time, so that it never looks stalled."""
         if self._clock is not None:
             try:
                 return time.clock_gettime(self._clock)
@@ -95,8 +95,8 @@ class CpuThread(DaemonThread):
 class Dispatcher:
     """A pool of threads over one queue of runnables.
 
-    As many threads as `size` are always free to run steps: for each that waits for another token or is paused, that
-    blocks in something else while there is work, or that is abandoned in code that cannot be ended, a spare is started.
+    `size` threads are always free to run steps. A spare is started for each thread that waits for another token, is
+    paused, blocks in something else while there is work, or is abandoned in code that cannot be ended.
 
     Args:
         name: prefix of the names of the threads.
@@ -110,17 +110,17 @@ class Dispatcher:
         self.size = size
         self._make_thread = make_thread
         self._name = name
-        self._queue: RunQueue[Runnable | None] = RunQueue()  # None: a thread shall look whether to go
+        self._queue: RunQueue[Runnable | None] = RunQueue()  # None makes a thread check whether to end
         self._lock = threading.Lock()
         self._threads: set[CpuThread] = set()
-        self._waiting: set[threading.Thread] = set()  # whose step waits for another token, or is paused
-        self._stalled: set[CpuThread] = set()  # whose step uses no CPU time while there is work
+        self._waiting: set[threading.Thread] = set()  # step waits for another token, or is paused
+        self._stalled: set[CpuThread] = set()  # step uses no CPU time while there is work
         self._abandoned: set[CpuThread] = set()
         self._started = 0
         self._closing = False
-        self.queued: Collection[Runnable] = ()  # what waited for a thread when recovery looked last
-        self.watched = False  # whether somebody looks for stalled threads
-        self.watch: Callable[[], object] = bool  # called when work comes and nobody does
+        self.queued: Collection[Runnable] = ()  # waiting for a thread at the latest look of recovery
+        self.watched = False  # whether a stall watch runs
+        self.watch: Callable[[], object] = bool  # starts one; called when work comes and none runs
 
     def submit(self, runnable: Runnable) -> None:
         """Have a runnable run."""
@@ -135,14 +135,14 @@ class Dispatcher:
             self._fill()
 
     def close(self, deadline: float, waiters: Collection[threading.Thread] = ()) -> list[str]:
-        """Let the threads finish their quantum and go.
+        """Let the threads finish their quantum and end.
 
         Args:
             deadline: when to stop waiting for them, in seconds of `time.monotonic`.
             waiters: threads that wait for the caller, and so cannot end before it returns.
 
         Returns:
-            names of the threads that were still at work then; they are daemons, and go when their code returns.
+            names of the threads that were still at work then; they are daemons, and end when their code returns.
         """
         with self._lock:
             self._closing = True
@@ -152,14 +152,14 @@ class Dispatcher:
         return join_threads(threads, deadline, waiters)
 
     def disown(self) -> None:
-        """Be closed in a forked child, which has none of the threads but the one that forked, if that is one."""
+        """Mark as closed in a forked child, which has none of the threads, except perhaps the one that forked."""
         self._lock = threading.Lock()
         self._closing = True
         self._queue.clear()
         self._queue.put(None)
 
     def abandon(self, thread: threading.Thread) -> None:
-        """Count a thread that cannot be ended as lost, and start another in its stead."""
+        """Count a thread that cannot be ended as lost, and start another one to replace it."""
         with self._lock:
             if isinstance(thread, CpuThread) and thread in self._threads:
                 self._abandoned.add(thread)
@@ -194,24 +194,24 @@ class Dispatcher:
             return list(self._threads - self._abandoned)
 
     def set_stalled(self, threads: set[CpuThread]) -> None:
-        """Say which threads block, as far as can be seen; until this is said again they count as not there."""
+        """Set the threads that seem to block; until the next call they do not count as free."""
         if threads or self._stalled:
             with self._lock:
                 self._stalled = threads & self._threads
                 self._fill()
 
     def help(self) -> None:
-        """Give each runnable that waits a thread, since those before it may block as well."""
+        """Provide a thread for each waiting runnable, since those ahead of it may block as well."""
         with self._lock:
             self._fill(self.size + len(self._queue))
 
     def recover(self) -> None:
-        """Wake a thread for what is queued, since a sender may have been interrupted, and take note of what that is."""
+        """Wake a thread for queued work, since an interrupted sender may not have, and note what is queued."""
         self._queue.recover()
         self.queued = set(self.waiting())
 
     def unstarted(self) -> list[DaemonThread]:
-        """Return the threads that have not been started, because the code that was about to do it was interrupted."""
+        """Return the threads that were not started, because the code that was about to start them was interrupted."""
         with self._lock:
             return [thread for thread in self._threads if thread.waits_for_begin]
 
@@ -227,13 +227,13 @@ class Dispatcher:
             )
 
     def _fill(self, free: int | None = None) -> None:
-        """Start threads until so many are free, by default as many as run steps at once; under the lock."""
+        """Start threads until `free` are free, by default `size`; under the lock."""
         free = free or self.size
         most = self.size + _MAX_SPARES + len(self._abandoned) + len(self._waiting - self._abandoned)
         while not self._closing and self._free() < free and len(self._threads) < most:
             thread = self._make_thread(self._main, f"{self._name}-{self._started}")
             self._started += 1
-            self._threads.add(thread)  # first: whatever interrupts this, it is joined if it has begun
+            self._threads.add(thread)  # before it begins: if this is interrupted, a begun thread is still joined
             try:
                 thread.begin()
             except RuntimeError as error:  # there are too many, or the interpreter exits
@@ -265,7 +265,7 @@ class Dispatcher:
                         queue.put(runnable)
                         break
             except BaseException:
-                # A bug of the runtime, not of user code, whose exceptions end in its token.
+                # A bug of the runtime: exceptions of user code end in its token.
                 _logger.exception("the dispatcher could not run %r", runnable)
             me.busy = False
             del runnable  # an idle thread keeps nothing alive

@@ -1,4 +1,4 @@
-"""Outcomes that are not there yet: a reply, which the runtime sets, and pykka's future, which a program sets."""
+"""Replies, which the runtime sets, and pykka's futures on them, which a program sets: outcomes to wait for."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ T = TypeVar("T")
 
 _logger = logging.getLogger("tokengate.actors")
 
-# Seconds after which a thread that waits for an outcome looks for itself.
+# Seconds after which a waiting thread checks for the outcome itself.
 _LOOK_UP = 1.0
 
 _call: Callable[..., object] = operator.call
 
-# Guards what happens once per reply and only when somebody waits; the hot path never takes it.
+# Guards the setting of an outcome and the first callback of a reply; tokens that end by `_settle` do not take it.
 _rare = threading.Lock()
 
 
 @attrs.define(slots=True, eq=False, repr=False)
 class Reply(Generic[T]):
-    """A result or an exception that somebody will set once.
+    """A result or an exception that will be set once.
 
-    It speaks the vocabulary of `concurrent.futures.Future` (`result`, `exception`, `done`,
+    It has the methods of `concurrent.futures.Future` (`result`, `exception`, `done`,
     `add_done_callback`) and of `pykka.Future` (`get`, `map`, `filter`, `join`, `reduce`), and it can be
     awaited from trio and from asyncio. Cancelling a wait, or a wait that times out, leaves it as it was.
     """
@@ -53,7 +53,7 @@ class Reply(Generic[T]):
     _done: bool = attrs.field(default=False, init=False)
     _value: Any = attrs.field(default=None, init=False)
     _error: BaseException | None = attrs.field(default=None, init=False)
-    # Made by the first who waits. Whoever pops a callback off it runs it, so that each runs exactly once.
+    # Made by the first waiter. The thread that pops a callback runs it, so that each runs exactly once.
     _callbacks: list[Callable[[Any], object]] | None = attrs.field(default=None, init=False)
 
     def done(self) -> bool:
@@ -101,7 +101,8 @@ class Reply(Generic[T]):
                 if self._callbacks is None:
                     self._callbacks = []
                 callbacks = self._callbacks
-        # Append, then look: the setter sets, then looks. One of the two sees the other's move.
+        # Append, then check `_done`; the setter sets `_done`, then checks the callbacks. So one of the two sees the
+        # other.
         callbacks.append(fn)
         if self._done:
             self._run_callbacks()
@@ -154,7 +155,7 @@ class Reply(Generic[T]):
         )
 
     def _set(self, value: Any = None, error: BaseException | None = None) -> bool:
-        """Set the outcome unless there is one; tell whether this call did."""
+        """Set the outcome unless there is one; return whether this call did."""
         with _rare:
             if self._done:
                 return False
@@ -173,10 +174,10 @@ class Reply(Generic[T]):
                 break  # another thread was faster
             try:
                 if isinstance(first, Waiter):
-                    first(self)  # it is taken off after that: to wake twice is to wake once
+                    first(self)  # removed after the call, since waking twice does no harm
                     self._discard_callback(first)
                 else:
-                    # Taken off and called by one call of no Python code, in which no signal handler can raise.
+                    # Popped and called within one C call, in which no signal handler can raise.
                     next(map(_call, iter(partial(callbacks.pop, 0), None), (self,)))
             except BaseException as error:
                 if is_for_the_program(error, first):
@@ -210,7 +211,7 @@ class Reply(Generic[T]):
         try:
             end = time.monotonic() + limit
             with blocking(paused=paused):
-                # It looks for itself now and then: the thread that had to wake it may have been interrupted.
+                # Check now and then: the thread that had to wake this one may have been interrupted.
                 while not self._done and not arrive.wait(max(0.0, min(end - time.monotonic(), _LOOK_UP))):
                     if time.monotonic() >= end:
                         break
@@ -236,25 +237,25 @@ class Reply(Generic[T]):
 
 @attrs.define(slots=True, eq=False, repr=False)
 class Later(Reply[T]):
-    """What a handler of an io actor returns when it does not know its answer yet: its token ends as this does.
+    """A reply that a handler of an io actor returns when its answer comes later: its token ends as this reply does.
 
-    Meanwhile the actor handles what comes next.
+    Meanwhile the actor handles the next messages.
     """
 
 
 @attrs.define(slots=True, eq=False, repr=False)
 class Future(Reply[T], pykka.Future[T]):
-    """A reply with `pykka.Future`'s ways of setting it: by hand, or by a hook that is called when somebody asks.
+    """A reply that is set as a `pykka.Future` is: by `set`, or by a hook that is called when the value is asked for.
 
     `_create_future` of every actor class makes one, and so do `map`, `filter`, `join` and `reduce`.
     """
 
     _get_hook: Callable[[float | None], Any] | None = attrs.field(default=None, init=False)
-    _sources: tuple[Any, ...] = attrs.field(default=(), init=False)  # what the hook reads; awaited before it is called
+    _sources: tuple[Any, ...] = attrs.field(default=(), init=False)  # read by the hook, awaited before its call
 
     @classmethod
     def made_of(cls, sources: tuple[Any, ...], hook: Callable[[float | None], T]) -> Self:
-        """Return a future whose value `hook(timeout)` makes from the outcomes of other futures."""
+        """Return a future; `hook(timeout)` makes its value from the outcomes of other futures."""
         future = cls()
         future._get_hook, future._sources = hook, sources
         return future
@@ -283,9 +284,9 @@ class Future(Reply[T], pykka.Future[T]):
             raise queue.Full(f"{self._describe()} has its outcome already; set it once")
 
     def set_get_hook(self, func: Callable[[float | None], T]) -> None:
-        """Have the value made by `func(timeout)` when it is first asked for; what it raises is not kept.
+        """Have `func(timeout)` compute the value when it is first asked for; an exception of `func` is not kept.
 
-        Threads that ask at the same moment may each call it; the first value is everyone's.
+        Threads that ask at the same moment may each call it; all get the first value.
 
         Raises:
             queue.Full: the future has an outcome.

@@ -1,4 +1,4 @@
-"""A thread of its own for one place: what libraries need whose objects belong to the thread that made them."""
+"""A dedicated thread for one place, for libraries with objects that belong to the thread that made them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PinnedThreads:
     def __init__(self) -> None:
         self.closing = False
         self._lock = threading.Lock()
-        self._of: dict[DaemonThread, PinnedDispatcher] = {}  # {thread that has not ended: whose it is}
+        self._of: dict[DaemonThread, PinnedDispatcher] = {}  # {thread that has not ended: its dispatcher}
 
     def __len__(self) -> int:
         return len(self._of)
@@ -43,14 +43,14 @@ class PinnedThreads:
             return {*self._of.values()}
 
     def close(self, deadline: float, waiters: Collection[threading.Thread] = ()) -> list[str]:
-        """Let the threads finish what they do and go.
+        """Let the threads finish what they do and end.
 
         Args:
             deadline: when to stop waiting for them, in seconds of `time.monotonic`.
             waiters: threads that wait for the caller, and so cannot end before it returns.
 
         Returns:
-            names of the threads that were still at work then; they are daemons, and go when their code returns.
+            names of the threads that were still at work then; they are daemons, and end when their code returns.
         """
         with self._lock:
             self.closing = True
@@ -67,15 +67,15 @@ class PinnedDispatcher:
 
     Args:
         name: of the thread; one that replaces another is numbered.
-        threads: of the system; told when a thread begins and ends.
+        threads: all pinned threads of the system, among which this one is listed while it runs.
     """
 
     def __init__(self, name: str, threads: PinnedThreads) -> None:
         self._name = name
         self._threads = threads
-        self._queue: RunQueue[Runnable | None] = RunQueue()  # None: the thread shall look whether to go
+        self._queue: RunQueue[Runnable | None] = RunQueue()  # None makes the thread check whether to end
         self._lock = threading.Lock()
-        self._thread: DaemonThread | None = None  # changes under the lock; another one that runs is abandoned
+        self._thread: DaemonThread | None = None  # changes under the lock; others that run are abandoned
         self._numbers = count(1)
         self._closed = False
 
@@ -83,7 +83,7 @@ class PinnedDispatcher:
         with self._lock:
             self._queue.put(runnable)
             self._ensure_thread()
-            if self._threads.closing:  # this may have come too late for its `close` to see
+            if self._threads.closing:  # its `close` may have missed this one
                 self._closed = True
             if self._closed:
                 self._queue.put(None)
@@ -102,12 +102,12 @@ class PinnedDispatcher:
         self._queue.recover()
 
     def unstarted(self) -> list[DaemonThread]:
-        """Return the thread, if it has not been started, because the code that was about to do it was interrupted."""
+        """Return the thread, if it was not started, because the code that was about to start it was interrupted."""
         with self._lock:
             return [self._thread] if self._thread is not None and self._thread.waits_for_begin else []
 
     def abandon(self, thread: threading.Thread) -> None:
-        """Leave a thread that cannot be ended to its code; it runs nothing else any more."""
+        """Give up a thread that cannot be ended; when its code returns, it ends."""
         with self._lock:
             if self._thread is thread:
                 self._thread = None
@@ -115,7 +115,7 @@ class PinnedDispatcher:
                     self._ensure_thread()
 
     def close(self) -> None:
-        """Let the thread go when it has run what was submitted."""
+        """Let the thread end when it has run what was submitted."""
         with self._lock:
             self._closed = True
             self._queue.put(None)
@@ -136,9 +136,9 @@ class PinnedDispatcher:
             if runnable is not None:
                 try:
                     while runnable.run(me):
-                        pass  # there is nobody to make room for
+                        pass  # no other place needs the thread
                 except BaseException:
-                    # A bug of the runtime, not of user code, whose exceptions end in its token.
+                    # A bug of the runtime: exceptions of user code end in its token.
                     _logger.exception("%s could not run %r", me.name, runnable)
                 del runnable  # an idle thread keeps nothing alive
             if self._may_go(me):

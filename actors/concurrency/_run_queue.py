@@ -1,7 +1,7 @@
-"""A queue for threads that are to go on at once: who finds it empty looks around for a moment before going to sleep.
+"""The queue from which CPU threads take work. A thread that finds it empty spins for a moment before it sleeps.
 
-To wake a sleeping thread takes longer than most steps, and the longer it has slept, the longer. So the latest to sleep
-is woken first, and one that has just run out of work does not sleep yet, but looks again and again, for 50 us.
+Waking a sleeping thread takes longer than most steps, and takes longer the longer it has slept. So the thread that fell
+asleep last is woken first, and a thread that has just run out of work spins for 50 us before it sleeps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-# Seconds.
+# Seconds for which a thread spins.
 _LOOKING = 0.00005
 
 # Lets other threads run, and comes back soon.
@@ -24,7 +24,7 @@ _pass: Callable[[], Any] = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 def look_around(ready: Callable[[], Any]) -> bool:
-    """Ask `ready` again and again for a moment; return whether it has said yes."""
+    """Spin until `ready` returns true, for a moment at most; return whether it did."""
     clock = time.perf_counter
     end = clock() + _LOOKING
     while True:
@@ -38,9 +38,9 @@ def look_around(ready: Callable[[], Any]) -> bool:
 class RunQueue(Generic[T]):
     """First in, first out, for any number of threads, without a lock.
 
-    Whoever puts an item looks then for a thread that has to be woken; whoever goes to sleep says so, and looks then
-    for an item: one of the two sees the other. One thread at a time looks around, and needs no waking. When it has
-    found an item, it wakes another thread if there are more.
+    `put` appends an item, then checks for a sleeper to wake; `take` registers as a sleeper, then checks for an item. So
+    one of the two sees the other. One thread at a time spins, and needs no waking. When it has found an item, it wakes
+    another thread if there are more.
     """
 
     __slots__ = ("_items", "_looking", "_sleepers", "_wake_one")
@@ -49,8 +49,8 @@ class RunQueue(Generic[T]):
         self._items: deque[T] = deque()
         self._sleepers: list[threading.Lock] = []  # released to wake; the latest last
         self._looking = False
-        # Takes the latest sleeper and releases it, in one call that runs no Python code: no signal handler can raise in
-        # between, which would leave a thread asleep for ever that no list has.
+        # Takes the latest sleeper and releases it, in one call that runs no Python code: a signal handler that raised
+        # in between would leave a thread asleep for ever, in no list.
         self._wake_one = map(methodcaller("release"), iter(self._sleepers.pop, None)).__next__
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class RunQueue(Generic[T]):
             self.wake()
 
     def recover(self) -> None:
-        """Wake a thread if there is an item, since what put it may have been interrupted before it did."""
+        """Wake a thread if there is an item, since the thread that put it may have been interrupted before it did."""
         if self._items:
             self.wake()
 
@@ -92,7 +92,7 @@ class RunQueue(Generic[T]):
         except IndexError:
             return None
         if items and not self._looking:
-            self.wake()  # for those that came while a thread looked around
+            self.wake()  # for items that came while a thread was spinning
         return item
 
     def clear(self) -> None:
@@ -114,4 +114,4 @@ class RunQueue(Generic[T]):
             try:
                 self._sleepers.remove(asleep)
             except ValueError:
-                pass  # somebody has just woken this thread, which is awake
+                pass  # another thread has just woken this one

@@ -1,4 +1,4 @@
-"""Find the CPU threads that block outside of the runtime's sight, in a `time.sleep` or a socket, while others wait."""
+"""Finds CPU threads that block in calls the runtime cannot see (`time.sleep`, a socket) while work waits."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 # Seconds between two looks; a thread that has used no CPU time from one to the next, in one quantum, is stalled.
 _LOOK = 0.02
-# CPU seconds that count as little: of a thread that only wakes up now and then, to see whether it may go on.
+# CPU seconds that count as none: a blocked thread may wake up now and then to check whether it can go on.
 _LITTLE = 0.0005
-# Looks that it takes with little while the process computes: the thread may be waiting for the interpreter lock. That
-# one wakes up in each switch interval, so it has never used nothing at all.
+# Looks without CPU time after which a thread is stalled while the process computes: it may be waiting for the
+# interpreter lock. Such a thread wakes up in each switch interval, so it always uses a little CPU time.
 _PATIENCE = 5
-# CPU seconds of all threads from one look to the next, below which it is not for computing that somebody waits.
+# CPU seconds of all threads between two looks, below which waiting work is not explained by computing threads.
 _COMPUTING = 0.005
-# Looks at an idle dispatcher after which nobody looks any more, until it has work again.
+# Looks at an idle dispatcher after which the watch ends, until there is work again.
 _IDLE_LOOKS = 50
 
 
@@ -29,7 +29,7 @@ class StallWatch:
     """Looks at a dispatcher's threads from a loop, as long as the dispatcher has work.
 
     Args:
-        dispatcher: whose threads.
+        dispatcher: the owner of the threads.
         host: the loop, which runs no user code.
         contended: tells whether threads had to wait for the interpreter lock since it was called last.
     """
@@ -40,10 +40,10 @@ class StallWatch:
         self._contended = contended or Contention()
         # {thread: (its quantum, its CPU seconds, looks at which both were the same)}
         self._readings: dict[CpuThread, tuple[int, float, int]] = {}
-        self._latest: Runnable | None = None  # what had come last, when somebody waited
+        self._latest: Runnable | None = None  # the last of the queue at the latest look
 
     def begin(self) -> None:
-        """Start to look; called by whoever gives an idle dispatcher work."""
+        """Start to look; called when an idle dispatcher gets work."""
         self._host.start_daemon(self._watch, "stall watch")
 
     async def _watch(self) -> None:
@@ -53,15 +53,15 @@ class StallWatch:
             idle = 0 if self.look() else idle + 1
         self._readings.clear()
         self._latest = None
-        self._dispatcher.watched = False  # first this, then the look: whoever submits does it the other way round
+        self._dispatcher.watched = False  # set before the check; `submit` queues work, then reads this
         if self._dispatcher.waiting():
             self._dispatcher.watch()
 
     def look(self) -> bool:
-        """Look once, and have the dispatcher replace the threads that are stalled; return whether any is at work.
+        """Look once, and have the dispatcher replace the stalled threads; return whether any thread is at work.
 
-        Those that replace them may block as well, and so on. So, when what waited at the latest look still waits, and
-        not because the others compute, each runnable gets a thread.
+        The replacements may block as well, and so on. So when the work that waited at the latest look still waits, and
+        not because other threads compute, each runnable gets a thread.
         """
         contended = self._contended()
         readings, stalled = {}, set()
@@ -90,7 +90,7 @@ class StallWatch:
 
 
 class Contention:
-    """Tells whether the process has computed for half of the time or more since it was asked last."""
+    """Tells whether the process has used the CPU for more than half of the time since the latest call."""
 
     def __init__(self) -> None:
         self._at, self._used = time.monotonic(), time.process_time()

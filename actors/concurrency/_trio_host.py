@@ -1,4 +1,4 @@
-"""A trio loop that other threads can give work to: one in a thread of its own, or the caller's."""
+"""A trio loop that accepts work from other threads: in a thread of its own, or within the caller's run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from actors.concurrency._future import Reply
 _LOOKS = 5
 _LOOK_SECONDS = 0.05
 
-# Seconds that a loop which is not stuck may take longer than it was given to end.
+# Seconds beyond its deadline that an ending loop may take as long as it is not stuck.
 _LONGER_AT_MOST = 30.0
 
-# At most so many calls are made before the tasks of the loop have their turn: what a burst of calls sets going ends
-# meanwhile, so that neither the other tasks nor the garbage collector meet all of it at once.
+# Maximum number of calls before the tasks of the loop get their turn. What a burst of calls starts can end meanwhile,
+# so that neither the other tasks nor the garbage collector meet all of it at once.
 _CALLS_AT_ONCE = 16
 
 _logger = logging.getLogger("tokengate.actors")
@@ -48,7 +48,7 @@ class TrioHost:
         self._pending: deque[Callable[[], object]] = deque()
         self._wakeup_pending = False
         self._cancelled = False
-        self.progress = 0  # grows with each call, task and cancellation that is done with; written on the loop only
+        self.progress = 0  # grows with each finished call, task and cancellation; written on the loop only
 
     def open(self) -> None:
         """Start the thread, and return when its loop runs; do nothing when attached."""
@@ -70,14 +70,14 @@ class TrioHost:
         self._cancelled = True
         if self._nursery is not None:
             self.call_soon(self._nursery.cancel_scope.cancel)
-            self.recover()  # a caller that was interrupted may have left the call before it woke the loop
+            self.recover()  # an interrupted caller may have queued the call without waking the loop
 
     def join(self, deadline: float) -> list[str]:
         """Wait for the loop's end, or, when attached, for the end of all that ran on it.
 
         Args:
-            deadline: when to stop waiting, in seconds of `time.monotonic`; as long as the loop goes on ending what ran
-                there, up to half a minute later.
+            deadline: when to stop waiting, in seconds of `time.monotonic`; up to 30 seconds later as long as the loop
+                makes progress in ending its tasks.
 
         Returns:
             the name, if code that blocks the loop kept it from ending.
@@ -93,13 +93,13 @@ class TrioHost:
         return [self.name]
 
     def _has_ended(self, deadline: float) -> bool:
-        """Wait until a time of `time.monotonic` for the end; tell whether it has come."""
+        """Wait for the end until a time of `time.monotonic`; return whether it has come."""
         if self._attached:
             return self._ended.wait(max(0.0, deadline - time.monotonic()))
         return self._thread.gone(deadline)
 
     def disown(self) -> None:
-        """Be ended in a forked child, where the loop is its parent's and must not be woken."""
+        """Mark as ended in a forked child, where the loop belongs to the parent and must not be woken."""
         self._ident = self._loop = None
         self._pending.clear()
         self._ended.set()
@@ -116,7 +116,7 @@ class TrioHost:
     def call_soon(self, fn: Callable[[], object]) -> None:
         """Call `fn` on the loop: at once when already there, else soon, with one wake-up for a burst of calls.
 
-        After the loop has ended it does nothing: whoever runs there has been ended before that.
+        After the loop has ended it does nothing: all that ran there was ended before.
         """
         if self.on_loop():
             fn()
@@ -132,7 +132,7 @@ class TrioHost:
                     self._pending.clear()
 
     def recover(self) -> None:
-        """Wake the loop if something waits to be called: the caller that left it may have been interrupted."""
+        """Wake the loop if calls are pending: the thread that queued them may have been interrupted before it did."""
         loop = self._loop
         if self._pending and loop is not None:
             try:
@@ -147,7 +147,7 @@ class TrioHost:
             self._nursery.start_soon(self._without_interrupts, async_fn, name=name)
 
     def start_daemon(self, async_fn: Callable[[], Awaitable[Any]], name: str) -> None:
-        """Start a task that nobody waits for, from any thread; a loop that is ending starts none."""
+        """Start a background task, from any thread; a loop that is ending starts none."""
 
         def start() -> None:
             if not self._cancelled:
@@ -176,7 +176,7 @@ class TrioHost:
         pending = self._pending
         more = len(pending) > _CALLS_AT_ONCE
         if not more:
-            self._wakeup_pending = False  # before the look: a caller that appends later wakes the loop again
+            self._wakeup_pending = False  # reset before the calls: a thread that appends later wakes the loop again
         if self._loop is None:  # it has ended, but not the run that it was attached to
             pending.clear()
             return
@@ -216,7 +216,7 @@ class TrioHost:
 
     @trio.lowlevel.enable_ki_protection
     async def _without_interrupts(self, async_fn: Callable[[], Awaitable[Any]]) -> None:
-        """Keep Ctrl-C out of a task: in an attached loop it is meant for the program, whose main task gets it."""
+        """Keep Ctrl-C out of a task: in an attached loop it is meant for the program's main task."""
         try:
             await async_fn()
         finally:

@@ -1,4 +1,4 @@
-"""What wakes a thread, a task of trio or a task of asyncio that waits for an outcome."""
+"""Waiters: done callbacks that wake a thread, a trio task or an asyncio task that waits for an outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 
 
 class Outcome(Protocol):
-    """What is waited for."""
+    """The outcome that a waiter waits for."""
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None: ...
 
@@ -19,7 +19,7 @@ class Outcome(Protocol):
 
 
 class Waiter:
-    """A done callback of the runtime's, which wakes what waits; to be called twice is to be called once."""
+    """A done callback of the runtime that wakes a waiting thread or task; calling it twice does no harm."""
 
     __slots__ = ()
 
@@ -38,7 +38,7 @@ class ThreadWaiter(Waiter):
         self._arrived.acquire()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for so long, and tell whether it was woken."""
+        """Wait for at most so many seconds; return whether it was woken."""
         return self._arrived.acquire(timeout=seconds)
 
     def __call__(self, _reply: object) -> None:
@@ -69,10 +69,10 @@ class AsyncioWaiter(Waiter):
 
 
 def is_for_the_program(error: BaseException, callback: object) -> bool:
-    """Tell whether a signal handler has raised an error for the program whose main thread calls a done callback.
+    """Tell whether an error comes from a signal handler that interrupted a done callback on the main thread.
 
-    What the runtime's own callbacks raise there is nothing else. Of what a user's raises, it may be what is no
-    `Exception`.
+    The runtime's own callbacks raise nothing themselves. A user's callback may raise any `Exception` of its own, so
+    only other exceptions count there.
     """
     if threading.current_thread() is not threading.main_thread() or trio.lowlevel.in_trio_run():
         return False
