@@ -1,4 +1,4 @@
-"""What operators may do to the tokens of a place, and what they are shown of them."""
+"""Controls: what operators may do to the tokens of a place, and what they may see of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import attrs
 
 @attrs.frozen
 class Controls:
-    """What is allowed to whoever controls a system.
+    """The rights of operators on the tokens of a place.
 
     Attributes:
-        protected: whether pausing or ending its tokens must be forced.
-        controllable: whether anything can be done to them at all.
-        show_arguments: whether their values are shown, as far as they are of built-in types; else types and sizes are.
-        redact: names of parameters of which nothing is shown.
-        interruptible: whether code of its tokens may be interrupted where it runs.
+        protected: whether pausing or ending a token needs `force`.
+        controllable: whether operators can do anything to the tokens.
+        show_arguments: whether values of arguments are shown, if they are of built-in types; else types and sizes are.
+        redact: names of parameters that are never shown.
+        interruptible: whether running code of the tokens may be interrupted.
     """
 
     protected: bool = False

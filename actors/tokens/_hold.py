@@ -1,8 +1,8 @@
-"""An operator's hand on one token: whether its code may take another step, and who waits until it may.
+"""The hold on one token: whether its code may take another step, and how it waits until it may.
 
-What an operator wants is a level, not an event: whoever is about to take a step asks `may_step`, and asks again after
-each wait, so that no order of pausing, stepping and resuming loses anything. A token has no hold until somebody wants
-one; until then, all that a step costs is one look at an attribute.
+A hold is a level, not an event: the code that drives a token calls `may_step` before each step and again after each
+wait, so no order of pausing, stepping and resuming loses a request. A token gets its hold with the first request of an
+operator; until then a step costs one look at an attribute.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ _RUNNING, _PAUSED = TokenState.RUNNING, TokenState.PAUSED
 
 
 class Hold:
-    """Whether a token that has begun may go on.
+    """The gate before the steps of a token that has begun.
 
-    `pause`, `step`, `resume` and `end` are for operators, on any thread; the rest is for who drives the token's code.
+    `pause`, `step`, `resume` and `end` are for operators, on any thread; the rest is for the code that drives the
+    token.
 
     Args:
-        token: whose code it is.
+        token: the one to hold.
     """
 
     __slots__ = (
@@ -49,20 +50,20 @@ class Hold:
 
     def __init__(self, token: Token[Any]) -> None:
         self.token = token
-        self.stop_clock = False  # whether the time of a pause does not count
-        self.paused_for = 0.0  # seconds, of pauses that are over
+        self.stop_clock = False  # whether time limits do not count the time of pauses
+        self.paused_for = 0.0  # seconds of pauses that are over
         self.stopped_clock = 0.0  # of these, seconds that do not count
-        self.interrupt_wanted = False  # whether its code is to be interrupted where it runs
-        self.interrupt_sent = False  # whether an exception for it may be under way; for those who send and withdraw it
-        self.lent = False  # whether its place's turn is given away meanwhile; for its drain alone
+        self.interrupt_wanted = False  # whether its running code is to be interrupted
+        self.interrupt_sent = False  # whether an exception for it may be pending; for its sending and withdrawal
+        self.lent = False  # whether its place's turn is lent while it is parked; for its drain only
         self._lock = threading.Lock()
-        self._wanted = False  # whether somebody holds it
-        self._steps = 0  # that it may take all the same
-        self._stepping = False  # whether the latest wish was for steps
-        self._ending = False  # whether it is let go, so that it can end
-        self._parked_at: float | None = None  # since when no code of it runs, in seconds of the system's clock
-        self._released: Reply[None] = Reply()  # comes when who is parked is to ask again
-        self._reached: Reply[None] | None = None  # comes when it is parked, let go, or has ended; one for all who ask
+        self._wanted = False  # whether an operator holds it
+        self._steps = 0  # number of steps that it may take all the same
+        self._stepping = False  # whether the latest request was for steps
+        self._ending = False  # whether it is released for good, so that it can end
+        self._parked_at: float | None = None  # time since which none of its code runs, by the system's clock
+        self._released: Reply[None] = Reply()  # set when a parked token is to call `may_step` again
+        self._reached: Reply[None] | None = None  # set when it is parked, resumed or ended; shared
 
     @classmethod
     def of(cls, token: Token[Any]) -> Hold:
@@ -70,22 +71,22 @@ class Hold:
         hold = token._hold
         if hold is None:
             hold = token._hold = cls(token)
-            if token._done or token._cancel_requested:  # whoever did that may not have seen the hold
+            if token._done or token._cancel_requested:  # the code that did it may have missed the hold
                 hold.end()
         return hold
 
     # For operators
 
     def pause(self, *, stop_clock: bool = False) -> Reply[None]:
-        """Let no further step be taken; the reply comes when the token is parked, let go again, or has ended."""
+        """Allow no further step; the reply comes when the token is parked, resumed, or has ended."""
         return self._want(0, stop_clock)
 
     def step(self, n: int) -> Reply[None]:
-        """Let so many steps be taken, and then none; the reply comes when it is parked after them, or has ended."""
+        """Allow `n` steps and then none; the reply comes when the token is parked after them, or has ended."""
         return self._want(n, self.stop_clock)
 
     def resume(self) -> bool:
-        """Let the token go on; tell whether it was held."""
+        """Let the token go on; return whether it was held."""
         with self._lock:
             was_held, self._wanted = self._wanted, False
             self._steps = 0
@@ -96,7 +97,7 @@ class Hold:
         return was_held
 
     def end(self) -> None:
-        """Let go of the token for good: it was asked to end, or has ended."""
+        """Release the token for good: it was asked to end, or has ended."""
         with self._lock:
             self._ending = True
             self._unpark()
@@ -105,28 +106,28 @@ class Hold:
 
     @property
     def parked(self) -> bool:
-        """Whether no code of the token runs until somebody lets it go."""
+        """Whether none of the token's code runs until the hold is released."""
         return self._parked_at is not None
 
     @property
     def word(self) -> str:
-        """What operators are told of it: `paused`, `pause_requested`, or nothing when nobody holds the token."""
+        """The state that operators see: `paused`, `pause_requested`, or an empty string when the token is not held."""
         if not self._wanted or self._ending:
             return ""
         return "paused" if self.parked else "pause_requested"
 
     @property
     def stepping(self) -> bool:
-        """Whether it goes on for some steps only."""
+        """Whether it may go on for a number of steps only."""
         return self._stepping and self._wanted and not self._ending
 
     @property
     def ending(self) -> bool:
-        """Whether whoever was parked is to end the token instead of going on."""
+        """Whether a parked token is to end instead of going on."""
         return self._ending
 
     def seconds(self, now: float) -> tuple[float, float]:
-        """Return for how long the token has been paused, and how much of that does not count for its time limits."""
+        """Return the seconds for which the token was paused, and how many of them do not count for its time limits."""
         with self._lock:
             current = 0.0 if self._parked_at is None else now - self._parked_at
             return self.paused_for + current, self.stopped_clock + (current if self.stop_clock else 0.0)
@@ -151,14 +152,14 @@ class Hold:
                 self._reached = Reply()
             return self._reached
 
-    # For who drives the token's code
+    # For the code that drives the token
 
     def may_step(self, *, counted: bool = True, parked: Callable[[Hold], object] | None = None) -> bool:
-        """Take leave for one step; if there is none, the token is parked until `released` comes.
+        """Ask for one step; if it is refused, the token is parked until `released` comes.
 
         Args:
-            counted: whether it is a step; else it is only a place where the token can stop.
-            parked: called when the token has been parked, before anybody is told.
+            counted: whether it is a step; else it is only a point at which the token can stop.
+            parked: called when the token has been parked, before the replies of `pause` and `step` come.
         """
         with self._lock:
             if self._blocked():
@@ -174,30 +175,30 @@ class Hold:
         return False
 
     def take_steps(self) -> int:
-        """Take leave for all steps at once, for who counts them himself; return how many. After them it is parked."""
+        """Take all allowed steps at once, for a caller that counts them itself; return how many."""
         with self._lock:
             steps, self._steps = self._steps, 0
             return steps
 
     def note_step(self) -> None:
-        """Take note that a step is over and none has begun: the token is parked if it may take no other."""
+        """Note that a step is over and none has begun: the token is parked if it may take no other."""
         with self._lock:
             reached = self._park() if self._blocked() else None
         if reached is not None:
             reached._set()
 
     def leave(self) -> None:
-        """Take note that the token's code runs although it is held: it has been cancelled, or told of an error."""
+        """Note that the token's code runs although it is held: it was cancelled, or got an error."""
         with self._lock:
             self._unpark()
 
     @property
     def released(self) -> Reply[None]:
-        """Comes when it is worth asking `may_step` again; to be read after that has said no."""
+        """Comes when `may_step` is to be called again; read it after a refusal."""
         return self._released
 
     def wait_in_thread(self, *, counted: bool = True, parked: Callable[[Hold], object] | None = None) -> None:
-        """Block until the step may be taken that `may_step` has refused, with its leave, or the token is to end."""
+        """Block until the step that `may_step` has refused is allowed and taken, or the token is to end."""
         try:
             while True:
                 released = self._released
@@ -215,7 +216,7 @@ class Hold:
         return self._wanted and not self._steps and not self._ending
 
     def _park(self) -> Reply[None]:
-        """Note that no code of it runs; return what is to come now."""
+        """Note that none of its code runs; return the reply to set now."""
         if self._parked_at is None:
             self._parked_at = self.token._place.system.clock()
             self._released = Reply()

@@ -11,7 +11,7 @@ from actors._exceptions import IllegalTransition
 
 
 class TokenState(enum.StrEnum):
-    """Where a token is in its life; the values are what operators read and type."""
+    """The state of a token; operators read and type these values."""
 
     CREATED = "created"
     QUEUED = "queued"
@@ -32,7 +32,7 @@ TRANSITIONS: Final[Mapping[TokenState, tuple[TokenState, ...]]] = MappingProxyTy
         # A direct call runs at once; everything else is queued, or refused at the door.
         _S.CREATED: (_S.QUEUED, _S.RUNNING, _S.REJECTED, _S.TERMINATED),
         _S.QUEUED: (_S.RUNNING, _S.PAUSED, _S.TERMINATED, _S.EXPIRED),
-        # Back to queued for a retry only.
+        # Back to queued only for a retry.
         _S.RUNNING: (_S.COMPLETED, _S.FAILED, _S.TERMINATED, _S.EXPIRED, _S.PAUSED, _S.QUEUED),
         _S.PAUSED: (_S.RUNNING, _S.QUEUED, _S.TERMINATED, _S.EXPIRED),
         _S.COMPLETED: (),

@@ -1,4 +1,4 @@
-"""Every log record says whose code it comes from: the id of the token, the path of the actor.
+"""Log records carry the id of the token and the path of the actor that they come from.
 
 While a system is open, a record factory adds the fields to each record that is made in the process. The factory
 that was there before still makes the record, and is put back when the last system closes.
@@ -20,12 +20,12 @@ from actors.tokens._token import current_token
 
 _RecordFactory = Callable[..., logging.LogRecord]
 
-# In the own context of a task that drains a place, which stays the same whatever contexts it enters: that place.
+# The place that a task drains. It is set in the task's own context, which stays the same whatever contexts it enters.
 drained_place: contextvars.ContextVar[TurnOwner | None] = contextvars.ContextVar("drained_place", default=None)
 
 
 class LogContext(logging.Filter):
-    """Gives a record the fields `token` (id) and `actor` (path) if it has none; they are None outside of any.
+    """Gives a record the fields `token` (id) and `actor` (path) if it has none; both are None outside of a step.
 
     Add it to a handler whose format names the fields and that gets records while no system is open, too.
     """
@@ -43,7 +43,7 @@ def log_fields() -> tuple[int | None, str | None]:
     token = current_token()
     place = current_turn()
     if place is None and trio.lowlevel.in_trio_task():
-        # The runtime's code around a step, and hooks, which may run in the context of somebody else's token.
+        # The runtime's code around a step, and hooks, which may run in the context of another place's token.
         place = trio.lowlevel.current_task().context.get(drained_place)
     path = None if place is None else place.path
     if token is None:
@@ -65,7 +65,8 @@ class _Factory:
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = self.before(*args, **kwargs)
         if self.active:
-            # `logging` raises a KeyError for a name in `extra` that the record has already: those are the user's.
+            # `logging` raises a KeyError for a name in `extra` that the record has already: such names belong to the
+            # user.
             extra = sys._getframe(1).f_locals.get("extra") or ()
             token, actor = log_fields()
             if "token" not in extra:
@@ -99,6 +100,6 @@ def uninstall(system: object) -> None:
         if _open:
             return
         factory = _installed.pop()
-        factory.active = False  # somebody may have built a factory on top of ours: then it stays, and only passes on
+        factory.active = False  # a factory of the program may wrap ours: then ours stays, and only passes records on
         if logging.getLogRecordFactory() is factory:
             logging.setLogRecordFactory(factory.before)

@@ -1,6 +1,6 @@
-"""What a token asks of the place that it was sent to, and of the system that it lives in.
+"""Protocols of a token's place and system, as tokens use them.
 
-Protocols, so that tokens stand below places and systems. What is a property here is an attribute there.
+They let tokens stand below places and systems. Properties here are attributes of the classes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Listeners: TypeAlias = tuple[tuple[Any, Callable[..., object]], ...]
 """The observers of one kind of event, each with its method for it."""
 
 Ending: TypeAlias = tuple[Any, TokenState, Any, BaseException | None]
-"""The end of a token that is being written: the token, its state, its value, its error."""
+"""The end of a token while it is being written: the token, its state, its value, its error."""
 
 
 class TokenThrottles(Protocol):
-    """The throttles of a system, as far as a token that waits concerns them."""
+    """The throttles of a system, which must know when a token waits."""
 
     def __bool__(self) -> bool: ...
 
@@ -68,11 +68,11 @@ class TokenMailbox(Protocol):
 
 
 class TokenDrain(Protocol):
-    """What runs a token."""
+    """The drain that runs a token."""
 
     @property
     def listen_for(self) -> Callable[[Any, float | None], None] | None:
-        """Have the calling thread, which waits for a token, hear its child process; None where there is none."""
+        """Have the calling thread, which waits for a token, read from its child process; None for other drains."""
         ...
 
     def cancel(self, token: Any, /) -> None: ...

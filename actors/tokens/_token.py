@@ -28,19 +28,19 @@ _RUNNING, _COMPLETED = TokenState.RUNNING, TokenState.COMPLETED
 NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 NO_KWARGS: Final[Mapping[str, Any]] = MappingProxyType({})
 
-# The token whose step this context belongs to. Set inside the context captured for the token and never
+# The token of the step that this context belongs to. Set inside the context captured for the token and never
 # reset there, so that no token keeps its predecessors alive.
 _current: contextvars.ContextVar[Token[Any] | None] = contextvars.ContextVar("current_token", default=None)
 
 
 def current_token() -> Token[Any] | None:
-    """Return the token in whose step this code runs, or None outside of any."""
+    """Return the token that this code runs for, or None outside of a step."""
     return _current.get()
 
 
 @attrs.define(slots=True, eq=False, repr=False, init=False)
 class Token(Reply[T]):
-    """One call: what is to be done, where, for whom, how far it is, and what came of it.
+    """One call: the code to run, its arguments, its place, its state, its times and its outcome.
 
     Times are seconds of the system's clock, None until they are known. A token is given out by `submit`,
     by a proxy's methods and by `ask(block=False)`; it is not made by hand.
@@ -53,9 +53,9 @@ class Token(Reply[T]):
         priority: higher goes first; any int.
         tags: labels that selectors match.
         affinity: `io` (a trio task), `cpu` (a thread) or `process` (a child process).
-        actor: path of the place whose mailbox took it.
-        parent: id of the token in whose step this one was made, or None.
-        created_at, queued_at, started_at, finished_at: when it came to each.
+        actor: path of its place.
+        parent: id of the token that was running when this one was made, or None.
+        created_at, queued_at, started_at, finished_at: when it entered each state.
         state: where it is in its life cycle; the result is there as soon as the state is terminal.
         attempt: 1 for the first run.
         steps: how many steps of it have begun.
@@ -69,7 +69,7 @@ class Token(Reply[T]):
     tags: Mapping[str, str]
     parent: int | None
     created_at: float
-    _call: Any  # what the place resolves to the code to run
+    _call: Any  # resolved by the place to the code to run
     _context: contextvars.Context | None
     _place: Receiver
     attempt: int
@@ -77,14 +77,14 @@ class Token(Reply[T]):
     queued_at: float | None
     started_at: float | None
     finished_at: float | None
-    # How far it is, written by whoever has it just then; and how it ended, by whoever ended it. Apart, so that neither
-    # can overwrite the other.
+    # The state while it lives, written by the sender, mailbox or drainer that has it; and the terminal state, written
+    # by the code that ended it. They are apart, so that neither can overwrite the other.
     _phase: TokenState
     _end: TokenState | None
-    _cancel_requested: str  # why it shall end, once somebody wants that
-    _lent: int  # reasons for which its turn is given away: tasks of its code that await other tokens, a pause
-    _waits: list[Awaited] | None  # what its code waits for just now; several, when it has several tasks
-    _hold: Hold | None  # an operator's hand on it, once there was one
+    _cancel_requested: str  # the reason, once it was asked to end
+    _lent: int  # number of reasons to lend its turn: tasks of its code that await other tokens, a pause
+    _waits: list[Awaited] | None  # what its code waits for now; several, if it has several tasks
+    _hold: Hold | None  # made by the first request of an operator
 
     @property
     def state(self) -> TokenState:
@@ -100,16 +100,16 @@ class Token(Reply[T]):
 
     @property
     def serves_operators(self) -> bool:
-        """Whether it is a question to the runtime itself, which nobody waits for at its end."""
+        """Whether it is a request to the runtime itself, for which a closing system does not wait."""
         return self._place.serves_operators
 
     async def wait(self) -> None:
         """Wait until the outcome is there, and leave it unread (trio and asyncio).
 
-        A token whose code waits here for another one gives its turn away.
+        A token whose code waits here for another one lends its turn to others of its place.
 
         Raises:
-            DeadlockError: the token waits, by whatever way, for the step that would wait for it.
+            DeadlockError: the token waits, directly or indirectly, for the step that would wait for it.
         """
         waiter = _current.get()
         if self._done or waiter is None:
@@ -123,7 +123,7 @@ class Token(Reply[T]):
                 waiter.take_turn_back()
 
     def lend_turn(self) -> None:
-        """Let others have the turn of its place for as long as one of its tasks waits, or it is paused."""
+        """Lend the turn to other tokens of the place while one of its tasks waits, or while it is paused."""
         self._lent += 1
         if self._lent == 1:
             self._place.step_waits(self)
@@ -135,7 +135,7 @@ class Token(Reply[T]):
             self._place.step_resumes(self)
 
     def held_up_by(self) -> Sequence[Token[Any]]:
-        """Return the running tokens without whose progress this one cannot end."""
+        """Return the running tokens that must progress before this one can end."""
         if self._done:
             return []
         return [self] if self.started_at is not None else self._place.held_up_by()
@@ -172,7 +172,7 @@ class Token(Reply[T]):
         return False
 
     def ask_to_end(self, why: str) -> None:
-        """Let it end at its next yield point: its actor is to stop. One that is paused ends where it is."""
+        """Ask it to end at its next yield point, since its actor is to stop. A paused token ends where it is."""
         self._cancel_requested = why
         if self._hold is not None:
             self._hold.end()
@@ -189,16 +189,16 @@ class Token(Reply[T]):
             system.tell(system.on_token_started, self)
 
     def _finish(self, state: TokenState, value: Any = None, error: BaseException | None = None) -> bool:
-        """Enter a terminal state, unless somebody else was faster; tell whether this call did.
+        """Enter a terminal state, unless another thread was faster; return whether this call did.
 
-        Who ends a queued token has taken it out of its mailbox before.
+        A queued token must be taken out of its mailbox before this.
         """
         if self._end is not None:
             return False
         check_transition(self._phase, state)
         endings = self._place.system.endings
         ending = (self, state, value, error)
-        endings.append(ending)  # a signal handler may raise from here on: then recovery does the rest
+        endings.append(ending)  # if a signal handler raises from here on, recovery does the rest
         ended = self._settle(state, value, error)
         endings.remove(ending)
         return ended
@@ -207,7 +207,7 @@ class Token(Reply[T]):
         """Complete a `_finish` that was interrupted somewhere; on the loop of recovery only."""
         system = self._place.system
         if not self._done:
-            system.live[self.id] = self  # it may have been claimed, and nothing written
+            system.live[self.id] = self  # it may have been claimed without anything written
             self._settle(state, value, error)
         elif state is not _COMPLETED and self._end is state and not system.remembers(self):
             system.note_uncompleted(self)
@@ -217,8 +217,8 @@ class Token(Reply[T]):
     def _settle(self, state: TokenState, value: Any = None, error: BaseException | None = None) -> bool:
         """Do as `_finish` does, for a token that runs.
 
-        The claim is the removal from the system's table of live tokens, which is atomic: whoever removes it writes
-        the outcome, and nobody else ever does.
+        The claim is the removal from the system's table of live tokens, which is atomic: only the thread that removes
+        it writes the outcome.
         """
         system = self._place.system
         if system.live.pop(self.id, None) is None:
@@ -226,7 +226,7 @@ class Token(Reply[T]):
         self._value = value
         self._error = error
         self.finished_at = system.clock()
-        # What the token carried in is let go of, so that a chain of tokens keeps no history alive.
+        # Drop the arguments and the context, so that a chain of tokens keeps no history alive.
         self.args = ()
         self.kwargs = NO_KWARGS
         self._context = self._call = None
@@ -243,7 +243,7 @@ class Token(Reply[T]):
         return True
 
     def _settle_as(self, reply: Reply[Any]) -> None:
-        """End as an answer that has come."""
+        """End with the outcome of a reply."""
         if reply._error is None:
             self._settle(_COMPLETED, reply._value)
         else:
@@ -253,7 +253,7 @@ class Token(Reply[T]):
         return self._finish(TokenState.TERMINATED, error=self.terminated(why))
 
     def terminated(self, why: str) -> TokenTerminated:
-        """Return the error of a token that has begun and is ended."""
+        """Return the error of a token that is ended after it has begun."""
         return TokenTerminated(f"{self._describe()} was ended: {why}")
 
     def _describe(self) -> str:
@@ -277,7 +277,7 @@ def make_token(
 ) -> Token[Any]:
     """Make a token for a place, in the state `created`.
 
-    No constructor: each token passes here, and calling a class takes as long as half of what is done here.
+    It bypasses the constructor, since every token is made here, and calling a class would take half as long again.
     """
     system = place.system
     parent = _current.get()

@@ -1,8 +1,8 @@
-"""Who waits for whom: an edge for each wait of a step, and a search for a cycle before a step parks.
+"""The graph of waits: an edge for each wait of a step, and a search for a cycle before a step waits.
 
 A token that runs goes on when what it waits for has ended. A token that is queued at an actor goes on when the one
-that the actor handles has ended. A full mailbox has room when the actor goes on. If these lead back to where they
-began, nobody ever will.
+that the actor handles has ended. A full mailbox has room when the actor goes on. A chain of these that leads back to
+its start is a deadlock.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class Waiter(Protocol):
 
 
 class Awaited(Protocol):
-    """What a step waits for: a token's end, or room in a place's mailbox."""
+    """What a step can wait for: a token's end, or room in a place's mailbox."""
 
     def held_up_by(self) -> Sequence[Waiter]:
-        """Return the running tokens without whose progress the wait cannot end."""
+        """Return the running tokens that must progress before the wait can end."""
         ...
 
 
 @contextmanager
 def waiting_for(waiter: Waiter | None, awaited: Awaited) -> Generator[None]:
-    """Mark a stretch of code in which a token's step waits; outside of any step it does nothing.
+    """Mark a block of code in which a token's step waits; outside of a step it does nothing.
 
     Raises:
-        DeadlockError: what it would wait for waits for this very step.
+        DeadlockError: the wait would close a cycle: `awaited` waits for this step.
     """
     if waiter is None:
         yield
