@@ -1,7 +1,7 @@
 # Steps: user code, one step at a time.
 #
 #   _step.py        enters, continues and leaves user code
-#   _frames.py      finds a step on a stack, and tells whether it may be stopped there
+#   _frames.py      finds a step on a stack, and decides whether it may be stopped there
 #   _interrupt.py   pauses, steps and ends code that runs in a thread
 #   _checkpoint.py  `checkpoint()`: where plain functions can be paused and ended
 """One step of user code: entered, found on a stack, paused, interrupted."""

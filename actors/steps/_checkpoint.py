@@ -1,4 +1,4 @@
-"""`checkpoint()`: where a long plain function lets itself be paused and ended."""
+"""`checkpoint()`: a point at which a long plain function can be paused and ended."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from actors.tokens._token import current_token
 
 
 def checkpoint() -> None:
-    """Let a long plain function be paused or ended here: a bounded piece of its work is done.
+    """Let a long plain function be paused or ended here, between two pieces of its work.
 
-    It is paused only on the thread of its step, and not where others may wait for a lock that it holds: when it was
-    called by the standard library's `logging` or `threading`, say. On a trio loop it goes on.
+    It is paused only on the thread of its step, and not where it may hold a lock that others need: when it was called
+    by the standard library's `logging` or `threading`, say. On a trio loop it goes on.
 
     Raises:
-        TokenInterrupt: somebody has ended the running token, or its gate is closing; let it pass.
+        TokenInterrupt: the running token was asked to end, or its gate is closing; let it pass.
     """
     token = current_token()
     if token is None:
@@ -34,11 +34,11 @@ def checkpoint() -> None:
 
 def _stop(hold: Hold, frame: FrameType) -> None:
     """Wait if the token is held."""
-    # One that is stepped by lines goes on from line to line, whatever it calls.
+    # A token that is stepped by lines stops at lines only, not here.
     if trio.lowlevel.in_trio_run() or (monitor is not None and hold.stepping and monitor.is_armed(hold)):
         return
     frames = step_frames(hold.token, frame)
-    # With no frames it is the runtime that asks, between two steps of a generator, which it counts itself.
+    # With no frames the runtime calls this between two steps of a generator, and counts these itself.
     if frames is None or (frames and not may_stop(frames)):
         return
     disarm = None if monitor is None else monitor.disarm

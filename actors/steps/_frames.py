@@ -1,12 +1,13 @@
-"""Whose code a thread runs, read off its stack; and whether it may be stopped or interrupted just there.
+"""Stack inspection: which token's step a thread runs, and whether the step may be stopped or interrupted there.
 
-Nothing is noted while code runs; who wants to know looks. The runtime's frame at the bottom of each step has the token
-in a local variable of that name.
+Nothing is recorded while code runs; the stack is read on demand. The runtime's frame at the bottom of each step has the
+token in a local variable named `token`.
 
 A thread is never stopped where it may hold a lock that others need: in the runtime, in the modules of the standard
-library that lock (`_BARRIERS`), and in whatever these call. And it is not interrupted in cleanup: in a `finally` block,
-however it was entered, where a `with` block is left, in `__exit__` and `__del__`. Compiled code does not mark these,
-but it has each `finally` twice, once as the handler of an exception, so a handler's lines are those of its block.
+library that lock (`_BARRIERS`), and in all that these call. And it is not interrupted in cleanup code: in a `finally`
+block, however it was entered, where a `with` block is left, in `__exit__` and `__del__`. Compiled code does not mark
+`finally` blocks, but contains each of them twice, once as the handler of an exception, so the lines of the handler are
+those of the block.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from typing import Any, Final
 
 from actors.tokens._token import Token
 
-# Modules whose frames are the bottom of a step: they call or continue user code, and hold no lock.
+# Modules with the frames at the bottom of a step: they call or continue user code, and hold no lock.
 _STEPS = frozenset(
     ("actors.steps._step", "actors.drains._cpu_drain", "actors.drains._io_drain", "actors.kinds._operation_place")
 )
 
-# Further modules that user code may run above, but that are nothing to stop in.
+# Further modules that may be below user code on the stack; a step does not stop in their own frames.
 _PASSAGES = _STEPS | {"tokengate.operations._operation"}
 
-# Modules whose code, or that of their submodules, may hold a lock while it runs, or calls others; and the runtime.
+# Modules (and their submodules) that may hold a lock while they run or call other code; and the runtime.
 _BARRIERS: Final = frozenset(
     (
         "_frozen_importlib",
@@ -68,14 +69,14 @@ _BARRIERS: Final = frozenset(
 
 _EVENT_LOOP = "trio._core._run"
 
-# The function of the runtime in which generators clean up that do not go on.
+# The function of the runtime that closes generators which do not go on.
 _CLOSING = "close_steps"
 
 _CLEANUP_FUNCTIONS = frozenset(("__exit__", "__aexit__", "__del__"))
 
 
 def is_step(frame: FrameType) -> bool:
-    """Tell whether a frame is the runtime's, below a step of user code."""
+    """Tell whether a frame is the runtime's bottom of a step."""
     return frame.f_globals.get("__name__") in _STEPS
 
 
@@ -88,7 +89,7 @@ def _token_in(frame: FrameType) -> Token[Any] | None:
 
 
 def tokens_of(frame: FrameType | None) -> list[Token[Any]]:
-    """Return the tokens whose steps a thread's frame belongs to, the innermost first."""
+    """Return the tokens of the steps that a thread's frame belongs to, the innermost first."""
     found: list[Token[Any]] = []
     while frame is not None:
         token = _token_in(frame)
@@ -102,7 +103,7 @@ def step_frames(token: Token[Any], frame: FrameType | None) -> list[FrameType] |
     """Return the frames above the bottom of a token's step, the outermost first.
 
     Args:
-        token: whose step is looked for.
+        token: the owner of the step.
         frame: the innermost one of a thread.
 
     Returns:
@@ -118,9 +119,9 @@ def step_frames(token: Token[Any], frame: FrameType | None) -> list[FrameType] |
 
 
 def find_step(token: Token[Any]) -> tuple[int, list[FrameType]] | None:
-    """Return the ident of the thread that runs a token's step just now, and the frames of the step.
+    """Return the ident of the thread that runs a token's step now, and the frames of the step.
 
-    The frames are those of a moment; the thread runs on. A direct call within a step is part of both steps.
+    The frames are a snapshot; the thread runs on. A direct call within a step is part of both steps.
     """
     for ident, frame in sys._current_frames().items():
         frames = step_frames(token, frame)
@@ -154,7 +155,7 @@ def _module_of(frame: FrameType) -> str:
 
 
 def _open_frames(frames: list[FrameType]) -> list[FrameType]:
-    """Return the frames of a step up to the first one in and above which nothing may be stopped."""
+    """Return the frames of a step below the first barrier: in it and above it nothing may be stopped."""
     bottom = frames[0].f_back if frames else None
     if bottom is not None and bottom.f_code.co_name == _CLOSING:
         return []
@@ -178,7 +179,7 @@ def may_stop(frames: list[FrameType]) -> bool:
 
 
 def in_cleanup(frames: list[FrameType]) -> bool:
-    """Tell whether one of the frames of a step is in code that cleans up, which an exception would cut short."""
+    """Tell whether one of the frames of a step is in cleanup code, which an exception would cut short."""
     return any(
         frame.f_code.co_name in _CLEANUP_FUNCTIONS or frame.f_lineno in _cleanup(frame.f_code)[0]
         for frame in frames
@@ -187,12 +188,12 @@ def in_cleanup(frames: list[FrameType]) -> bool:
 
 
 def may_raise_at(code: CodeType, offset: int, line: int) -> bool:
-    """Tell whether an exception may come where a line begins at this offset.
+    """Tell whether an exception may be raised where a line begins at this offset.
 
-    It may not at the exit of a `with` block, which has the line of its `with`, and lies behind the block and outside of
-    what protects it; nor where nothing is done: at a `try`, before which a lock may have been taken, at a `continue` on
-    its way out through a `finally`; nor at a jump, which is outside of what protects the code around it, now and then.
-    But it may at the `pass` of a loop that does nothing else.
+    Not at the exit of a `with` block, which has the line of its `with`, but lies behind the block and outside of its
+    protected range. Not at a NOP: it may be a `try`, before which a lock may have been taken, or a `continue` on its
+    way out through a `finally`. Not at a jump, which is sometimes outside of the protected range of the code around it.
+    It may be raised at the `pass` of a loop that does nothing else.
     """
     name = opname[code.co_code[offset]]
     if "JUMP" in name:
@@ -205,7 +206,7 @@ def may_raise_at(code: CodeType, offset: int, line: int) -> bool:
 
 
 def leads_into_try(code: CodeType, offset: int) -> bool:
-    """Tell whether a `try` follows what runs at an offset, which may take what is given back there."""
+    """Tell whether a `try` follows the instruction at an offset: that may acquire what the `try` releases."""
     operations = code.co_code
     for behind in range(offset + 2, len(operations), 2):
         name = opname[operations[behind]]
@@ -217,7 +218,7 @@ def leads_into_try(code: CodeType, offset: int) -> bool:
 
 
 def _handler_of(code: CodeType, offset: int) -> int | None:
-    """Return where an exception goes from an offset; from a jump back, that is asked of its target."""
+    """Return the handler of an exception at an offset; for a jump back, the handler at its target."""
     offset = _jumps_back(code).get(offset, offset)
     return next((target for start, end, target in _exception_table(code) if start <= offset < end), None)
 
@@ -229,9 +230,9 @@ def line_of(code: CodeType, offset: int) -> int | None:
 
 @lru_cache(maxsize=1024)
 def loops_in_a_line(code: CodeType) -> frozenset[int]:
-    """Return where loops begin that are in one line: no line begins in them.
+    """Return the offsets at which loops on one line begin: no line event comes inside them.
 
-    A loop that does nothing is a jump to itself, which is protected by what protects the loop; other jumps may not be.
+    An empty loop is a jump to itself, which is in the protected range of the loop; other jumps may not be.
     """
     return frozenset(
         target
@@ -243,7 +244,7 @@ def loops_in_a_line(code: CodeType) -> frozenset[int]:
 
 @lru_cache(maxsize=1024)
 def _jumps_back(code: CodeType) -> Mapping[int, int]:
-    """Return all jumps back: {offset of the jump: of its target}."""
+    """Return all jumps back: {offset of the jump: offset of its target}."""
     found, argument = {}, 0
     operations = code.co_code
     for offset in range(0, len(operations), 2):
@@ -273,7 +274,7 @@ def _cleanup(code: CodeType) -> tuple[frozenset[int], Mapping[int, int]]:
             for line in {line for start, end, line in lines if start <= handler + 2 < end}:
                 withs[line] = min(start for start, _, other in lines if other == line)
         elif kind == "finally":
-            # What comes if the block itself raises stands right behind it.
+            # The handler for exceptions of the block itself stands right behind it.
             behind = next((target for start, end, target in covered if start <= handler < end), len(code.co_code))
             in_finally.update(line for start, end, line in lines if start < behind and end > handler + 2)
     return frozenset(in_finally), withs
@@ -296,7 +297,7 @@ def _kind_of_handler(operations: bytes, handler: int) -> str:
 
 
 def _exception_table(code: CodeType) -> Iterator[tuple[int, int, int]]:
-    """Yield what protects what: start, end and handler, as offsets (CPython: Objects/exception_handling_notes.txt)."""
+    """Yield (start, end, handler) offsets of each protected range (CPython: Objects/exception_handling_notes.txt)."""
     table = iter(code.co_exceptiontable)
 
     def number() -> int:

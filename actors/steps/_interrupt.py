@@ -1,25 +1,25 @@
-"""Pause, step and end Python code that runs in a thread, without any change to it and at no cost before somebody asks.
+"""Pause, step and end Python code that runs in a thread, without changes to it and at no cost until this is asked for.
 
-Python 3.12 and later: `sys.monitoring`, armed on the code objects of the frames that the thread runs just now. The
-callback runs in that thread, where it can wait (a pause), count (steps) and raise (an interrupt); it is armed no longer
-than that takes, since meanwhile everyone in that code is slower. The tool id is taken while something is armed, and
-free otherwise. What is counted as a step is the beginning of a line, or a jump back within one; functions that are
-called meanwhile are stepped over, unless they were running when the token was stopped.
+Python 3.12 and later: `sys.monitoring`, armed on the code objects of the frames that the thread runs. The callback runs
+in that thread, where it can wait (a pause), count (steps) and raise (an interrupt). It is armed only for as long as
+that takes, since it slows down every thread in that code. The tool id is taken while something is armed, and free
+otherwise. A step is the beginning of a line, or a jump back within one; functions that are called meanwhile are stepped
+over, unless they were running when the token was stopped.
 
-Python 3.11 has no such thing, nor has a later one whose tool ids are all taken: there an interrupt is an asynchronous
-exception, and a pause waits for the next `checkpoint()`.
+On Python 3.11, and on later ones when all tool ids are taken, an interrupt is an asynchronous exception, and a pause
+waits for the next `checkpoint()`.
 
 A thread is never stopped, and never interrupted, in code that may hold a lock which others need, nor in anything that
-such code calls; nor is a trio loop ever stopped. Where a thread runs is looked at in the thread itself, at the very
-place, so what is meant for one token cannot hit the next.
+such code calls; nor is a trio loop ever stopped. The callback inspects the stack in the thread itself, where it stops,
+so a stop for one token cannot hit the next one.
 
-An interrupt waits while the code cleans up (`_frames.py` says how that is seen) or handles an interrupt already, so it
-is safe to ask for it again and again. Its limits are those of any exception that comes unasked for: it may come between
-two lines of which the first takes something and the second notes it, with no `with` or `try` around; and a `finally`
-that never ends is never interrupted. On Python 3.11 it is sent from outside. It comes where the thread was seen, since
-a thread that waits for its turn looks for exceptions before it goes on; but should the sender lose its own turn between
-the look and the sending, for which there is a microsecond, it comes wherever the thread is by then: in the runtime's
-code at worst, never after the step.
+An interrupt waits while the code cleans up (`_frames.py` says how that is found) or already handles an interrupt, so it
+can safely be asked for again. It has the limits of any asynchronous exception: without a `with` or `try`, it may come
+between a line that acquires something and the line that stores it; and a `finally` that never ends is never
+interrupted. On Python 3.11 it is sent from outside. It is raised where the thread was seen, since a thread that waits
+for the interpreter lock checks for exceptions before it goes on. If the sender loses the lock in the microsecond
+between the look and the sending, it is raised wherever the thread is by then: in the runtime's code at worst, never
+after the step.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ if TYPE_CHECKING:
 
 _monitoring: Final[Any] = getattr(sys, "monitoring", None)
 
-# Tool ids, first those that no kind of tool has by convention; coverage and debuggers have 1 and 0.
+# Tool ids, first those that no kind of tool uses by convention; coverage uses 1, debuggers 0.
 _TOOL_IDS = (4, 3, 5, 2, 1, 0)
 
 
 class _Target:
-    """A hold that wants code to stop, and where it is armed."""
+    """A hold for which code is armed, and that code."""
 
     __slots__ = ("codes", "hold")
 
@@ -69,34 +69,34 @@ class _Target:
 
 
 class Monitor:
-    """What stops running code on Python 3.12 and later; one for the process, as are the code and the tool ids."""
+    """Stops running code on Python 3.12 and later; one per process, since code objects and tool ids are shared."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tool: int | None = None
         self._events = 0
         self._blind = False
-        self._targets: dict[int, list[_Target]] = {}  # {ident of a thread: whom its code is to stop for}
+        self._targets: dict[int, list[_Target]] = {}  # {ident of a thread: targets to stop for}
         # Code is told apart by its id, since two functions may be equal.
         self._codes: dict[int, CodeType] = {}  # {id: code that is armed}
         self._uses: Counter[int] = Counter()  # {id: how many targets have it armed}
 
     @property
     def blind(self) -> bool:
-        """Whether other tools had all tool ids when one was needed last."""
+        """Whether no tool id was free when one was needed last."""
         return self._blind
 
     @property
     def armed(self) -> int:
-        """How many code objects are armed just now."""
+        """How many code objects are armed."""
         return len(self._codes)
 
     def arm(self, hold: Hold) -> bool:
-        """Have the code that a token runs just now stop at its next event; asked again, also what it runs by then.
+        """Have the code that a token runs now stop at its next event; another call adds the code that it runs by then.
 
         Returns:
-            whether there is any code of it to stop, and a way: it runs on a thread, outside of what may hold locks,
-            on no trio loop unless it is to be interrupted, and there is a tool id left.
+            whether it can be stopped: it runs Python code on a thread, outside of code that may hold locks, on no trio
+                loop unless it is to be interrupted, and there is a free tool id.
         """
         found = find_step(hold.token)
         if found is None:
@@ -109,12 +109,12 @@ class Monitor:
             return False
         found = find_step(hold.token)
         if found is None or not stoppable(found[1]):
-            self.disarm(hold)  # the step may be over, and so nobody there to do that
+            self.disarm(hold)  # the step may be over, and no callback comes to do this
             return False
         return True
 
     def arm_call(self, hold: Hold, code: CodeType) -> bool:
-        """Have code stop that the calling thread is about to run for a token."""
+        """Stop in code that the calling thread is about to run for a token."""
         return self._arm(hold, threading.get_ident(), [code])
 
     def arm_frames(self, hold: Hold, frames: list[FrameType]) -> bool:
@@ -126,7 +126,7 @@ class Monitor:
         return any(target.hold is hold for target in self._targets.get(threading.get_ident(), ()))
 
     def disarm(self, hold: Hold) -> None:
-        """Let the code of a token run as if nothing had been asked."""
+        """Let the code of a token run freely again."""
         with self._lock:
             for ident, targets in list(self._targets.items()):
                 for target in [one for one in targets if one.hold is hold]:
@@ -142,7 +142,7 @@ class Monitor:
         if not codes:
             return False
         with self._lock:
-            if hold.parked:  # in between, and whoever parks disarms afterwards
+            if hold.parked:  # parked in the meantime; `parked` callbacks disarm afterwards
                 return True
             if not self._take_tool():
                 return False
@@ -162,13 +162,13 @@ class Monitor:
         return True
 
     def _look_closer(self, code: CodeType) -> None:
-        """Be told of single instructions of some code, if it is armed."""
+        """Get events for single instructions of some code, if it is armed."""
         with self._lock:
             if id(code) in self._codes:
                 _monitoring.set_local_events(self._tool, code, self._events | _monitoring.events.INSTRUCTION)
 
     def _release(self, target: _Target) -> None:
-        """Take back what a target has armed; under the lock."""
+        """Disarm the code of a target; under the lock."""
         for number in target.codes:
             self._uses[number] -= 1
             if not self._uses[number]:
@@ -176,7 +176,7 @@ class Monitor:
                 _monitoring.set_local_events(self._tool, self._codes.pop(number), 0)
 
     def _take_tool(self) -> bool:
-        """Take a tool id, if there is one left; under the lock."""
+        """Take a tool id, if one is free; under the lock."""
         if self._tool is not None:
             return True
         for tool in _TOOL_IDS:
@@ -195,7 +195,7 @@ class Monitor:
         self._blind = True
         return False
 
-    # Called by the interpreter, in whichever thread runs code that is armed
+    # Called by the interpreter, in any thread that runs armed code
 
     def _on_line(self, code: CodeType, line: int) -> None:
         targets = self._targets.get(threading.get_ident())
@@ -209,8 +209,8 @@ class Monitor:
             # A jump to another line is followed by that line's own event; one within a line begins it again.
             counted = line_of(code, source) == line_of(code, target)
             self._stop(targets, sys._getframe(1), counted=counted)
-            # An exception from here would pass `try` blocks by (in CPython 3.12 and 3.13). So it is left to the next
-            # line; or, if none begins in this loop, to the instruction at its begin.
+            # An exception raised here would skip `try` blocks (in CPython 3.12 and 3.13). So it is left to the next
+            # line; or, if no line begins in this loop, to the instruction at its start.
             if counted and any(one.hold.interrupt_wanted for one in targets):
                 self._look_closer(code)
 
@@ -222,7 +222,7 @@ class Monitor:
     def _on_return(self, _code: CodeType, _offset: int, _value: object) -> None:
         targets = self._targets.get(threading.get_ident())
         if targets:
-            # What was taken is about to be handed to the caller, so this is no place to raise.
+            # The caller is about to get the result, which an exception would lose (a lock that was taken, say).
             self._stop(targets, sys._getframe(1))
 
     def _stop(
@@ -233,13 +233,13 @@ class Monitor:
         counted: bool = False,
         raising: Callable[[], bool] = bool,
     ) -> None:
-        """Do what holds want of the calling thread.
+        """Pause, step or interrupt the calling thread for its targets.
 
         Args:
             targets: of this thread.
-            frame: where it is.
-            counted: whether it is at the beginning of a step.
-            raising: tells whether an exception may come here.
+            frame: the frame of the event.
+            counted: whether a step begins here.
+            raising: tells whether an exception may be raised here.
         """
         try:
             for target in tuple(targets):
@@ -247,10 +247,10 @@ class Monitor:
                 if frames is not None and may_stop(frames):
                     self._stop_for(target.hold, frames, counted, raising)
         except RecursionError:
-            pass  # the thread has used up its limit: the next event will do
+            pass  # the thread is at its recursion limit: the next event will do
 
     def _stop_for(self, hold: Hold, frames: list[FrameType], counted: bool, raising: Callable[[], bool]) -> None:
-        """Do what one hold wants of the calling thread, which is in these frames of its token's step."""
+        """Pause, step or interrupt the calling thread for one hold; the frames are those of its token's step."""
         if not hold.interrupt_wanted and not trio.lowlevel.in_trio_run():
             self._hold_here(hold, frames, counted=counted)
         if hold.interrupt_wanted and raising() and not _handles_interrupt(sys.exception()) and not in_cleanup(frames):
@@ -258,7 +258,7 @@ class Monitor:
             raise TokenInterrupt(hold.token._cancel_requested or "it was ended")
 
     def _hold_here(self, hold: Hold, frames: list[FrameType], *, counted: bool) -> None:
-        """Let a token take its step, if it may; else wait here until it may, or is to end."""
+        """Let a token take its step if it may; else wait here until it may, or is to end."""
         if not counted and hold.stepping:
             return
         if not hold.may_step(counted=counted, parked=self.disarm):
@@ -268,13 +268,13 @@ class Monitor:
             if hold.word or hold.interrupt_wanted:
                 self.arm_frames(hold, frames)
         elif not hold.word:
-            self.disarm(hold)  # nobody wants anything any more
+            self.disarm(hold)  # it was resumed
         if counted and hold.stepping:
             hold.token.steps += 1
 
 
 def _handles_interrupt(error: BaseException | None) -> bool:
-    """Tell whether an error is an interrupt, or came up while one was handled."""
+    """Tell whether an error is an interrupt, or was raised while one was handled."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, TokenInterrupt):
@@ -285,27 +285,27 @@ def _handles_interrupt(error: BaseException | None) -> bool:
 
 
 monitor: Final = None if _monitoring is None else Monitor()
-"""What stops running code, where Python has the means."""
+"""The monitor of this process; None on Python 3.11."""
 
 
 # Where code cannot be monitored: asynchronous exceptions
 
-# Held while one is sent and while one is withdrawn: a thread that has left its step has none to come.
+# Held while one is sent and while one is withdrawn, so that none can come after a thread has left its step.
 _sending = threading.Lock()
 
-# Looks at a thread until it is seen to stay where it is.
+# Maximum number of looks until a thread is seen twice at the same instruction.
 _LOOKS = 3
 
 
 def send_interrupt(hold: Hold) -> bool:
-    """Raise `TokenInterrupt` in the thread that runs a token's step; tell whether it is on its way.
+    """Raise `TokenInterrupt` in the thread that runs a token's step; return whether it was sent.
 
-    The hold is there before the look at the thread's frames. So a step that is seen to run sees, at its end, that there
-    is a hold, waits for the lock, and withdraws what has not come yet.
+    The token gets its hold before the thread's frames are read. So a step that is seen running finds the hold at its
+    end, waits for the lock, and withdraws an interrupt that has not been raised yet.
     """
     with _sending:
         for _ in range(_LOOKS):
-            time.sleep(0)  # the next turn is a whole one, so nobody runs between the look and the sending
+            time.sleep(0)  # begin a full switch interval, so that no thread runs between the look and the sending
             found = find_step(hold.token)
             if found is None:
                 return False
@@ -315,7 +315,7 @@ def send_interrupt(hold: Hold) -> bool:
             innermost, where = frames[-1], frames[-1].f_lasti
             if in_cleanup(frames) or _interrupted(ident) or leads_into_try(innermost.f_code, where):
                 return False
-            # All is at hand for the sending, so that little is left in which the thread could run on.
+            # Prepared before the last look, so that little time is left in which the thread could run on.
             set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
             thread, error = ctypes.c_ulong(ident), ctypes.py_object(TokenInterrupt)
             if sys._current_frames().get(ident) is innermost and innermost.f_lasti == where:
@@ -331,8 +331,8 @@ def _interrupted(ident: int) -> bool:
 
 
 def withdraw_interrupt(hold: Hold) -> None:
-    """Have nothing raised in the calling thread any more that was meant for the step that it has just left."""
-    # At most two may come here: one that was there, and one whose sender had the lock.
+    """Withdraw an interrupt that was meant for the step which the calling thread has just left."""
+    # At most two can be raised here: one that was pending, and one that was being sent under the lock.
     try:
         try:
             _withdraw(hold)
@@ -347,8 +347,8 @@ def _withdraw(hold: Hold) -> None:
         if not hold.interrupt_sent:
             return
         try:
-            # Not taken back but received: taken back, it would leave the interpreter looking for it for ever, and
-            # Python 3.11 would do nothing else in a thread that is traced.
+            # It is raised and caught here, not cleared: after clearing, the interpreter would look for it for ever, and
+            # Python 3.11 would do nothing else in a traced thread.
             _raise_in(threading.get_ident())
             while True:
                 pass
@@ -357,14 +357,14 @@ def _withdraw(hold: Hold) -> None:
 
 
 def _raise_in(ident: int) -> None:
-    """Raise `TokenInterrupt` in a thread, instead of what has not yet been raised there."""
+    """Raise `TokenInterrupt` in a thread, replacing an asynchronous exception that is still pending there."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(TokenInterrupt))
 
 
 def interrupt(hold: Hold) -> bool:
-    """Have `TokenInterrupt` raised in the code that a token runs just now; tell whether that is on its way.
+    """Have `TokenInterrupt` raised in the code that a token runs now; return whether it will be.
 
-    It may be asked for again until the token has ended: what handles an interrupt is not interrupted.
+    It may be called again until the token has ended: code that handles an interrupt is not interrupted.
     """
     hold.interrupt_wanted = True
     hold.end()  # it may have been about to park

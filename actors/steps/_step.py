@@ -25,7 +25,7 @@ _set_current = _current.set
 def without_runtime_frames(error: BaseException) -> BaseException:
     """Cut the runtime's own frames off the start of a traceback.
 
-    They say nothing to the user, and hold the token, which holds the error: a cycle for each failure.
+    They are of no use to the user, and they reference the token, which references the error: a cycle for each failure.
     """
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_HERE):
@@ -40,7 +40,7 @@ def enter(token: Token[Any], call: Callable[..., Any]) -> Any:
     try:
         return call(*token.args) if kwargs is NO_KWARGS else call(*token.args, **kwargs)
     except BaseException:
-        del token, call, kwargs  # the error keeps this frame, which must not keep what holds the error
+        del token, call, kwargs  # the error references this frame, which must not reference the error's owner
         raise
 
 
@@ -56,21 +56,21 @@ def close_steps(token: Token[Any], context: contextvars.Context | None, steps: G
 
 
 def before_step(hold: Hold, call: Callable[..., Any]) -> None:
-    """Let a plain function that is to be held from its first line on stop there."""
+    """Arm a plain function that is held from its first line on, so that it stops there."""
     code = getattr(call, "__code__", None)
     if monitor is not None and code is not None and hold.word:
         monitor.arm_call(hold, code)
 
 
 def after_step(hold: Hold) -> None:
-    """Leave nothing behind that was meant to stop the step that is over."""
+    """Disarm and withdraw all that was meant to stop the step that is over."""
     if monitor is not None:
         monitor.disarm(hold)
     withdraw_interrupt(hold)
 
 
 def between_steps(hold: Hold) -> None:
-    """Take note that a step is over, and leave nothing behind; only on the loop."""
+    """Note that a step is over, and leave nothing armed; only on the loop."""
     after_step(hold)
     hold.note_step()
     share_turn(hold)
@@ -79,7 +79,7 @@ def between_steps(hold: Hold) -> None:
 async def wait_for_leave(hold: Hold) -> None:
     """Wait on the loop until a token that is held may take a step.
 
-    Nothing cancels the wait but the hold's end, so that nothing is lost that the step was to be told.
+    Only the hold's end cancels the wait, so the value or error that the step is to get is not lost.
     """
     if not hold.may_step():
         share_turn(hold)
@@ -92,7 +92,7 @@ async def wait_for_leave(hold: Hold) -> None:
 
 
 def share_turn(hold: Hold) -> None:
-    """Give the turn of an io token's place away while the token is parked, and take it back; only on the loop."""
+    """Lend the turn of an io token's place while the token is parked, and take it back after that; only on the loop."""
     parked = hold.parked
     if parked is hold.lent:
         return
@@ -105,12 +105,12 @@ def share_turn(hold: Hold) -> None:
 
 
 class InContext:
-    """A coroutine that runs in a context of its own; awaiting it drives it.
+    """A coroutine that runs in its own context; awaiting this drives it.
 
     Args:
-        context: where each of its steps runs.
-        coroutine: what to drive.
-        token: whose steps are counted, if it is a token's.
+        context: of each of its steps.
+        coroutine: the one to drive.
+        token: the one that it belongs to, if any; its steps are counted.
     """
 
     __slots__ = ("_context", "_coroutine", "_token")
@@ -130,7 +130,7 @@ class InContext:
         try:
             while True:
                 if token is not None and token._hold is not None and not isinstance(value, GeneratorExit):
-                    # What the step is to be told, an error as well, waits with it.
+                    # The value or error for the step waits with it.
                     yield from wait_for_leave(token._hold).__await__()
                 if begun and token is not None:
                     token.steps += 1
@@ -147,6 +147,6 @@ class InContext:
         except StopIteration as stop:
             return stop.value
         finally:
-            value = None  # an error keeps this frame, which must not keep the error
+            value = None  # an error references this frame, which must not reference the error
             if token is not None and token._hold is not None:
                 after_step(token._hold)
