@@ -1,4 +1,4 @@
-"""Stable priority: the highest first, and first-in first-out within one."""
+"""A stable priority queue of tokens: the highest priority first, and first in, first out within one."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, Final
 
 from actors.tokens._token import Token
 
-# So many tokens are looked for in a long lane 0, one by one, before those in it are put where each is found at once.
+# Number of linear searches in a lane 0 longer than `_LONG` after which the lane is indexed.
 _SEARCHES: Final = 8
 _LONG: Final = 64
 
 
 class Lanes:
-    """A queue of tokens with one lane for each priority; the common one, 0, pays for a deque only.
+    """A queue of tokens with one lane for each priority; the common priority, 0, costs a deque only.
 
-    Lane 0 may be used by anyone at any time, in single operations of its deque, which are atomic. All else is for
-    one thread at a time: the mailbox has a lock for that. A deque finds a token by a search from its start, so a lane 0
-    out of which many are removed is indexed: all that it has go to another lane of that priority, which is ahead of it.
-    Each token goes there once at most; thus to remove many takes a time that is proportional to their number.
+    Lane 0 may be used by any thread at any time, in single operations of its deque, which are atomic. All else is for
+    one thread at a time: the mailbox has a lock for that. A deque finds a token by a linear search, so a lane 0 from
+    which many tokens are removed is indexed: all its tokens go to another lane of the same priority, which is ahead of
+    it. Each token is moved at most once; so the time to remove many tokens is proportional to their number.
 
     Attributes:
         zero: the lane of priority 0.
-        others: how many tokens are in all the other lanes.
+        others: number of tokens in all other lanes.
     """
 
     __slots__ = ("_lanes", "_order", "_searches", "others", "zero")
@@ -33,11 +33,11 @@ class Lanes:
     def __init__(self) -> None:
         self.zero: deque[Token[Any]] = deque()
         self.others = 0
-        # {priority: its lane, never left empty}; at 0, what is ahead of `zero`. An OrderedDict finds its first key at
-        # once, whatever was taken out before it; a dict does not.
+        # {priority: its lane, never empty}; at 0, the tokens ahead of `zero`. An OrderedDict finds its first key in
+        # constant time, even after removals; a dict does not.
         self._lanes: dict[int, OrderedDict[Token[Any], None]] = {}
-        self._order: list[int] = []  # the keys of _lanes, negated: the highest priority first
-        self._searches = 0  # in `zero` while it was long
+        self._order: list[int] = []  # negated keys of _lanes: the highest priority first
+        self._searches = 0  # linear searches in `zero` while it was long
 
     def __len__(self) -> int:
         """Return the number of tokens."""
@@ -78,7 +78,7 @@ class Lanes:
         return self._pop_other(-order[0]) if order else None
 
     def pop_oldest_of_lowest(self, newcomer: int) -> Token[Any] | None:
-        """Take the oldest token of the lowest priority, unless even that outranks the newcomer's."""
+        """Take the oldest token of the lowest priority, unless that priority is above the newcomer's."""
         order = self._order
         if order and order[-1] > 0 and -order[-1] <= newcomer:
             return self._pop_other(-order[-1])
@@ -94,7 +94,7 @@ class Lanes:
         return None
 
     def remove(self, token: Token[Any]) -> bool:
-        """Take a token out from wherever it stands; tell whether it was there."""
+        """Remove a token; return whether it was there."""
         priority = token.priority
         lane = self._lanes.get(priority)
         if lane is not None and token in lane:
@@ -112,13 +112,13 @@ class Lanes:
 
     @property
     def index_is_due(self) -> bool:
-        """Whether so many were searched for in lane 0 that it is to be indexed before the next one."""
+        """Whether lane 0 is to be indexed before the next removal, after many linear searches."""
         return self._searches >= _SEARCHES and len(self.zero) > _LONG
 
     def index(self) -> None:
-        """Put all that lane 0 has where each is found at once; no thread may be about to take one from there.
+        """Move all tokens of lane 0 to a lane with constant-time removal; no thread may be about to take one meanwhile.
 
-        One call of C moves them, so that no exception of a signal handler strands one on the way.
+        One C call moves them, so that no exception of a signal handler can lose one on the way.
         """
         self._searches = 0
         front = self._lanes.setdefault(0, OrderedDict())
@@ -130,7 +130,7 @@ class Lanes:
             self.recover()
 
     def _lane(self, priority: int) -> OrderedDict[Token[Any], None]:
-        """Return the lane, other than `zero`, that a token is about to be added to."""
+        """Return the lane (not `zero`) to which a token is about to be added, and count the token."""
         self.others += 1
         lane = self._lanes.get(priority)
         if lane is None:
@@ -139,7 +139,7 @@ class Lanes:
         return lane
 
     def recover(self) -> None:
-        """Count again, and put the lanes in order: what changed them last may have been interrupted."""
+        """Recompute the counts and the order of the lanes: the latest change may have been interrupted."""
         self._lanes = {priority: lane for priority, lane in self._lanes.items() if lane}
         self._order = sorted(-priority for priority in self._lanes)
         self.others = sum(map(len, self._lanes.values()))

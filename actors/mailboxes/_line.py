@@ -1,4 +1,4 @@
-"""Tokens that wait in a line, by priority and then by age."""
+"""A line of waiting tokens, by priority and then by age."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from actors.tokens._token import Token
 
 
 class Line:
-    """Tokens that wait, the highest priority first, each to be found at once; for one thread at a time."""
+    """A line of waiting tokens, the highest priority first, with constant-time removal; for one thread at a time."""
 
     __slots__ = ("_lanes", "_priorities")
 
     def __init__(self) -> None:
-        # An OrderedDict finds its first key at once, whatever was taken out before it; a dict does not.
+        # An OrderedDict finds its first key in constant time, even after removals; a dict does not.
         self._lanes: dict[int, OrderedDict[Token[Any], int]] = {}  # {priority: {token: its number}}, no lane is empty
         self._priorities: dict[Token[Any], int] = {}  # {token: its lane}
 
@@ -38,7 +38,7 @@ class Line:
         self._lanes.setdefault(token.priority, OrderedDict())[token] = number
 
     def remove(self, token: Token[Any]) -> bool:
-        """Take a token out; tell whether it was there."""
+        """Remove a token; return whether it was there."""
         priority = self._priorities.pop(token, None)
         if priority is None:
             return False
@@ -49,7 +49,7 @@ class Line:
         return True
 
     def first(self) -> tuple[int, int, Token[Any]]:
-        """Return the negated priority, the number and the token that is next; there must be one."""
+        """Return the negated priority, the number and the token of the next one; the line must not be empty."""
         priority = max(self._lanes)
         token, number = next(iter(self._lanes[priority].items()))
         return -priority, number, token

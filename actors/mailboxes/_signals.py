@@ -1,4 +1,4 @@
-"""Messages of the control lane, which no user token is ever ahead of."""
+"""Signals: messages of the control lane, which are handled before all user tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Start(Signal):
 
 @attrs.frozen(eq=False)
 class Stop(Signal):
-    """End the instance: now, or with `drain` after everything accepted; the reply comes after `on_stop`."""
+    """End the instance: now, or with `drain` after all accepted tokens; the reply comes after `on_stop`."""
 
     drain: bool
 
@@ -36,8 +36,8 @@ class Visit(Signal):
     """Call a function with the instance, between two of its steps.
 
     Attributes:
-        function: what to call; it runs where the actor's code runs.
-        reply: gets what it returns or raises.
+        function: the function to call; it runs where the actor's code runs.
+        reply: gets its result or exception.
     """
 
     function: Callable[[Any], Any]
@@ -45,7 +45,7 @@ class Visit(Signal):
     _ticket: list[None] = attrs.field(factory=lambda: [None], init=False)
 
     def claim(self) -> bool:
-        """Take the right to call the function, or to say that nobody will; tell whether nobody had taken it before."""
+        """Take the right to call the function, or to refuse the call; return whether it was free."""
         try:
             self._ticket.pop()
         except IndexError:
@@ -58,8 +58,8 @@ class Crash(Signal):
     """End an instance as if its own code had raised `error`.
 
     Attributes:
-        error: why.
-        instance: the one that is meant, unless it is whichever is there.
+        error: the reason.
+        instance: the only instance to end; None ends the present one.
     """
 
     error: BaseException

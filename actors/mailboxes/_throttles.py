@@ -1,12 +1,12 @@
-"""Throttles: how fast, and how many at once, tokens of some kind may begin.
+"""Throttles: limits of the rate and the concurrency of the tokens that they match.
 
-A mailbox asks (`admit`) when a drainer takes a token. One that may not begin yet is set aside in its mailbox and waits
-here, in a line of its mailbox and of all the throttles that are for it. It gets a grant of each of these at once or of
-none, so that none is used up by a token that another one keeps back. Of those that wait, the highest priority and then
-the longest wait goes first; passed over are those whose mailbox has nobody to take them just now, so that what an actor
-that is busy or suspended cannot begin keeps nobody else from it. `let_go` is to be called whenever that may change.
+A mailbox calls `admit` when a drainer takes a token. A token that may not begin yet is set aside in its mailbox and
+waits here, in a queue for its mailbox and its set of matching throttles. It gets the grants of all of these at once or
+none, so that a token that one throttle keeps back uses up no other. Of the waiting tokens the highest priority goes
+first, and within it the longest wait. Tokens of a mailbox without a free drainer are passed over, so that a busy or
+suspended actor holds up no other. `let_go` must be called whenever that may change.
 
-A token's grants end with it (`watch`), or when it leaves its mailbox otherwise than by being taken (`forget`). A
+A token's grants end when it ends (`watch`), or when it leaves its mailbox without being taken (`forget`). A
 mailbox calls `admit` and `forget` under its lock, so no mailbox is called with the lock held here.
 """
 
@@ -25,7 +25,7 @@ from actors.concurrency._trio_host import TrioHost
 from actors.mailboxes._line import Line
 from actors.tokens._token import Token
 
-# Seconds that a rate may be behind, and make good: whoever lets tokens go is woken a little late each time.
+# Seconds by which a rate may lag and catch up: the alarm that lets tokens go wakes a little late each time.
 _CATCH_UP = 0.1
 
 
@@ -38,18 +38,18 @@ class ThrottledMailbox(Protocol):
 
 
 class Throttle:
-    """A limit for the tokens that `matches` says it is for.
+    """A limit for the tokens that `matches` selects.
 
     Args:
-        name: what operators call it.
-        matches: tells whether a token is meant; quick, and runs no code of users.
+        name: for operators.
+        matches: tells whether the throttle is for a token; it must be quick and run no user code.
         rate: tokens that may begin in a second; None sets no limit.
         concurrency: tokens that may run at once; None sets no limit.
 
     Attributes:
-        is_open: whether it lets anything go; not while those are counted that have begun before it.
-        waiting: tokens that it is for and that are kept back, by this throttle or by another one.
-        let: tokens that have its grant, and have not ended, but for those that wait for another token.
+        is_open: whether it lets tokens go; False while the tokens that began before it are counted.
+        waiting: matching tokens that are kept back, by this throttle or by another one.
+        let: tokens that have its grant and have not ended, except those that wait for another token.
     """
 
     __slots__ = ("_next_at", "concurrency", "is_open", "let", "matches", "name", "rate", "waiting")
@@ -67,7 +67,7 @@ class Throttle:
         self._next_at = -math.inf  # when the next token may begin, by the rate
 
     def due_at(self) -> float:
-        """Return when the next token may begin; `inf` when another one has to end before."""
+        """Return when the next token may begin; `inf` when another one has to end first."""
         if not self.is_open or (self.concurrency is not None and len(self.let) >= self.concurrency):
             return math.inf
         return self._next_at
@@ -79,7 +79,7 @@ class Throttle:
             self._next_at = max(self._next_at, now - _CATCH_UP) + 1 / self.rate
 
     def take_back(self, token: Token[Any]) -> None:
-        """Undo the grant of a token that has not begun."""
+        """Take back the grant of a token that has not begun."""
         self.let.discard(token)
         if self.rate is not None:
             self._next_at -= 1 / self.rate
@@ -87,14 +87,14 @@ class Throttle:
 
 @attrs.define(eq=False)
 class _Queue:
-    """The tokens of one mailbox that the same throttles are for, in a line."""
+    """The waiting tokens of one mailbox that match the same throttles, in a line."""
 
     mailbox: ThrottledMailbox
     throttles: tuple[Throttle, ...]
     line: Line = attrs.field(factory=Line)
 
     def due_at(self) -> float:
-        """Return when its first token may begin, as far as the throttles are concerned."""
+        """Return when its throttles allow the first token to begin."""
         return max(throttle.due_at() for throttle in self.throttles)
 
 
@@ -102,7 +102,7 @@ class Throttles:
     """All throttles of a system.
 
     Args:
-        host: the loop on which tokens are let go that wait for their time.
+        host: the loop on which tokens are let go when their time has come.
         clock: the system's.
     """
 
@@ -112,30 +112,30 @@ class Throttles:
         self._lock = threading.Lock()
         self._all: tuple[Throttle, ...] = ()
         self._queues: dict[tuple[ThrottledMailbox, tuple[Throttle, ...]], _Queue] = {}  # none is empty
-        self._waiting: dict[Token[Any], _Queue] = {}  # {token that is kept back: where}
+        self._waiting: dict[Token[Any], _Queue] = {}  # {token that is kept back: its queue}
         self._grants: dict[Token[Any], tuple[Throttle, ...]] = {}
-        self._numbers = count()  # of tokens, as they come to wait
-        self._handed: dict[ThrottledMailbox, int] = {}  # {mailbox: how many it is about to be told of, by any thread}
+        self._numbers = count()  # serial numbers of waiting tokens
+        self._handed: dict[ThrottledMailbox, int] = {}  # {mailbox: tokens chosen and not let go yet}
         self._alarm = Alarm("throttles", host, clock, self._due, self.let_go)
         self._sleeps_until = math.inf  # in seconds of the clock; never later than the next token is due
 
     def __bool__(self) -> bool:
-        """Tell whether there are any."""
+        """Tell whether there are throttles."""
         return bool(self._all)
 
     def all(self) -> tuple[Throttle, ...]:
-        """Return those that hold, in the order in which they were added."""
+        """Return the throttles, in the order in which they were added."""
         return self._all
 
     def add_closed(self, throttle: Throttle) -> None:
-        """Let a throttle hold, and let nothing go that it is for, until `open`."""
+        """Add a throttle that keeps all matching tokens back until `open`."""
         with self._lock:
             throttle.is_open = False
             self._all = (*self._all, throttle)
             self._line_up_again()
 
     def open(self, throttle: Throttle, running: Iterable[Token[Any]]) -> None:
-        """Let what a throttle is for go by its limits; `running` are those that have begun, or are about to."""
+        """Open a throttle; `running` are the tokens that have begun, or are about to, and count for its limits."""
         began = [token for token in running if throttle.matches(token)]
         with self._lock:
             for token in began:
@@ -150,7 +150,7 @@ class Throttles:
         self.let_go()
 
     def remove(self, throttle: Throttle) -> None:
-        """End a throttle, and let go what waits for no other."""
+        """Remove a throttle, and let the tokens go that wait for no other."""
         with self._lock:
             self._all = tuple(one for one in self._all if one is not throttle)
             for token, granted in list(self._grants.items()):
@@ -166,7 +166,7 @@ class Throttles:
     # For mailboxes
 
     def admit(self, token: Token[Any], mailbox: ThrottledMailbox) -> bool:
-        """Tell whether a token may begin; else it waits, and its mailbox, which has its lock, sets it aside."""
+        """Decide whether a token may begin; else it waits here, and its mailbox, with its lock held, sets it aside."""
         with self._lock:
             matching = self._matching(token)
             granted = self._grants.get(token, ())
@@ -174,7 +174,7 @@ class Throttles:
             if not lacking:
                 return True
             now = self._clock()
-            # Whoever waits has its turn before; if it is not in anybody's way, `let_go` will find this one, too.
+            # Waiting tokens go first; if they do not use up the grants, `let_go` will find this token, too.
             if all(not one.waiting and one.due_at() <= now for one in lacking):
                 self._grant(token, lacking, now)
                 return True
@@ -183,14 +183,14 @@ class Throttles:
             return False
 
     def watch(self, token: Token[Any]) -> None:
-        """See that the grants of a token that was taken end with it; not under its mailbox's lock."""
+        """Have the grants of a taken token end with it; not under its mailbox's lock."""
         with self._lock:
             granted = token in self._grants
         if granted:
             token.add_done_callback(self._ended)
 
     def note_waits(self, token: Token[Any]) -> None:
-        """Take note that a token that runs waits for another one, or no longer; meanwhile it does not count."""
+        """Note that a running token waits for another one, or no longer does; a waiting one does not count."""
         with self._lock:
             waits = bool(token._waits)
             for throttle in self._grants.get(token, ()):
@@ -199,17 +199,17 @@ class Throttles:
             self.let_go()
 
     def forget(self, tokens: Iterable[Token[Any]]) -> None:
-        """Take note that tokens have left a mailbox untaken; it calls `let_go` without its lock after that."""
+        """Note that tokens have left a mailbox untaken; the mailbox then calls `let_go` without its lock."""
         with self._lock:
             for token in tokens:
                 if not self._take_back(token):
                     self._leave(token)
 
     def let_go(self, at_hand: ThrottledMailbox | None = None) -> None:
-        """Let go all that wait and may begin, as far as there is somebody to take them.
+        """Let all waiting tokens go that may begin, as far as their mailboxes have free drainers.
 
         Args:
-            at_hand: the mailbox of a drainer that is about to take something.
+            at_hand: the mailbox of a drainer that is about to take a token.
         """
         if not self._waiting:
             return
@@ -226,7 +226,7 @@ class Throttles:
                 break
             for mailbox, tokens in let.items():
                 mailbox.let_begin(tokens)
-            at_hand = None  # it has got its token, or there was none for it
+            at_hand = None  # it has its token, or there was none for it
         if look:
             self._host.call_soon(self._alarm.look)
 
@@ -247,7 +247,7 @@ class Throttles:
         self._grants[token] = self._grants.get(token, ()) + throttles
 
     def _take_back(self, token: Token[Any]) -> bool:
-        """Take the grants of a token back that has not begun; tell whether it had any."""
+        """Take back the grants of a token that has not begun; return whether it had any."""
         granted = self._grants.pop(token, None)
         for throttle in granted or ():
             throttle.take_back(token)
@@ -263,7 +263,7 @@ class Throttles:
             throttle.waiting.add(token)
 
     def _leave(self, token: Token[Any]) -> None:
-        """Let a token wait no longer, if it does."""
+        """Remove a token from its queue, if it waits."""
         queue = self._waiting.pop(token, None)
         if queue is None:
             return
@@ -274,7 +274,7 @@ class Throttles:
             throttle.waiting.discard(token)
 
     def _line_up_again(self) -> list[tuple[Token[Any], ThrottledMailbox]]:
-        """Have all that wait do so for the throttles there are now; return those that need not any more, in order."""
+        """Queue all waiting tokens again for the present throttles; return those that match none, in order."""
         waiting = []
         for queue in list(self._queues.values()):
             while queue.line:
@@ -293,7 +293,7 @@ class Throttles:
         return [(token, mailbox) for _, token, mailbox in free]
 
     def _choose(self, at_hand: ThrottledMailbox | None) -> dict[ThrottledMailbox, list[Token[Any]]]:
-        """Give grants to those that wait, as far as they may begin, and return them."""
+        """Give grants to the waiting tokens that may begin, and return these."""
         let: dict[ThrottledMailbox, list[Token[Any]]] = {}
         now = self._clock()
         while True:
@@ -308,14 +308,14 @@ class Throttles:
             self._handed[queue.mailbox] = self._handed.get(queue.mailbox, 0) + 1
 
     def _turns(self, mailbox: ThrottledMailbox, at_hand: ThrottledMailbox | None = None) -> int:
-        """Return for how many more tokens a mailbox has somebody.
+        """Return how many more tokens a mailbox has drainers for.
 
-        It is asked without its lock. Whoever has less to do there afterwards calls `let_go`, which sees that.
+        It is read without the mailbox's lock. A drainer that gets free afterwards calls `let_go`, which sees that.
         """
         return mailbox.turns() - self._handed.get(mailbox, 0) + (mailbox is at_hand)
 
     def _next_due(self) -> float:
-        """Return when the next one that has somebody to take it is due; `inf` if that is no matter of time."""
+        """Return when the next waiting token with a free drainer is due; `inf` if time alone lets none go."""
         return min((q.due_at() for q in self._queues.values() if self._turns(q.mailbox) > 0), default=math.inf)
 
     # For the alarm, without the lock
