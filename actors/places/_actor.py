@@ -1,4 +1,4 @@
-"""What all actors share: pykka's hooks and names, on a place that outlives the instance."""
+"""The base of all actors: pykka's hooks and names, on a place that outlives the instance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class _NoPlace:
-    """What an actor that nobody started has where a started one has its place."""
+    """Raises an error in the place of `_place`, for an actor that was made without `start` or `spawn`."""
 
     def __get__(self, actor: BaseActor | None, cls: type[BaseActor]) -> Self:
         if actor is None:
@@ -39,48 +39,49 @@ class BaseActor(pykka.Actor):
     """Base of `CpuActor`, `IoActor` and `ProcessActor`: subclass one of those.
 
     Override `on_receive` for messages, add methods for calls through a proxy, and use `on_start`, `on_stop` and
-    `on_failure` as in pykka. An exception from a method is the caller's and the instance's end: its state can no
-    longer be trusted. Name in `expected` those that are only an answer.
+    `on_failure` as in pykka. An exception from a method goes to the caller and ends the instance, since its state can
+    no longer be trusted. List exceptions in `expected` that are only an answer.
     """
 
     affinity: ClassVar[str]
     """Where tokens of the actor run: `io` (a trio task), `cpu` (a thread) or `process` (a child process)."""
 
     capacity: ClassVar[int] = DEFAULT_CAPACITY
-    """Tokens that the mailbox holds at most."""
+    """Maximum number of tokens in the mailbox."""
 
     overflow: ClassVar[Overflow] = "wait"
-    """What happens to a token that finds the mailbox full."""
+    """What happens to a token when the mailbox is full."""
 
     throughput: ClassVar[int] = 64
-    """Steps that the actor takes at most before others get their turn."""
+    """Maximum number of steps before other actors get their turn."""
 
     throughput_deadline: ClassVar[float] = 0.005
-    """Seconds after which it makes room, even if it has steps left."""
+    """Seconds after which other actors get their turn, even if it has steps left."""
 
     expected: ClassVar[tuple[type[BaseException], ...]] = ()
-    """Exceptions of its methods that are answers to the caller, not a crash."""
+    """Exceptions of its methods that are answers to the caller and no crash."""
 
     protected: ClassVar[bool] = False
-    """Whether an operator must force it to pause or end a token of the actor."""
+    """Whether operators need `force` to pause or end a token of the actor."""
 
     controllable: ClassVar[bool] = True
-    """Whether an operator can do anything to a token of the actor."""
+    """Whether operators can do anything to a token of the actor."""
 
     show_arguments: ClassVar[bool] = False
-    """Whether operators see the values of its tokens' arguments, as far as they are of built-in types."""
+    """Whether operators see the values of its tokens' arguments, if they are of built-in types."""
 
     redact: ClassVar[tuple[str, ...]] = ()
-    """Names of parameters of its methods, and of attributes, of which operators see nothing but the type."""
+    """Names of parameters of its methods, and of attributes, of which operators see only the type."""
 
     _interruptible: ClassVar[bool] = True  # whether `TokenInterrupt`, a BaseException, may be raised in its code
 
     serves_operators: ClassVar[bool] = False
-    """Whether it is the runtime's own: it accepts tokens while its system closes, and nobody waits for them."""
+    """Whether it is an actor of the runtime: it accepts tokens while its system closes, which does not wait for
+    them."""
 
     _default_system: ClassVar[staticmethod[[], Any]]  # set by the module of the system, which stands above actors
 
-    _place: ActorPlace = cast("ActorPlace", _NoPlace())  # of a started one, its own attribute
+    _place: ActorPlace = cast("ActorPlace", _NoPlace())  # a started actor has its own attribute
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> ActorRef[Self]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -97,7 +98,7 @@ class BaseActor(pykka.Actor):
 
     @classmethod
     def _make_instance(cls, place: ActorPlace) -> BaseActor:
-        """Make what is to be at a place."""
+        """Make the instance for a place."""
         instance = cls.__new__(cls, *place.args, **place.kwargs)
         instance._place = place
         instance.__init__(*place.args, **place.kwargs)  # type: ignore[misc]
@@ -109,11 +110,11 @@ class BaseActor(pykka.Actor):
 
     @classmethod
     def _crashes(cls, _token: Token[Any], error: BaseException) -> bool:
-        """Tell whether an exception of a token's code is the end of the instance that ran it."""
+        """Tell whether an exception of a token's code ends the instance that ran it."""
         return not isinstance(error, cls.expected)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        """Accept anything, as pykka's actors do; it is no error to leave it out."""
+        """Accept any arguments, as pykka's actors do; subclasses need not call it."""
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]
@@ -125,7 +126,7 @@ class BaseActor(pykka.Actor):
 
     @property
     def actor_ref(self) -> ActorRef[Self]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The ref of the actor's place; it is there before `__init__` runs, and stays the same."""
+        """The ref of the actor's place; it exists before `__init__` runs, and stays the same."""
         return cast("ActorRef[Self]", self._place.ref)
 
     @property
@@ -137,21 +138,21 @@ class BaseActor(pykka.Actor):
         return uuid.uuid4().urn
 
     def stop(self) -> None:
-        """End by itself, after all that is in the mailbox; a permanent child is then restarted."""
+        """End from inside, after all that is in the mailbox; a permanent child is then restarted."""
         self._place.stop(drain=True, administrative=False)
 
     def send_after(self, seconds: float, message: Any) -> Timer:
-        """Send a message to oneself once, in `seconds` of the system's clock.
+        """Send a message to this actor once, in `seconds` of the system's clock.
 
-        The timer dies with this instance, and so does its message while it is queued. It never waits for room: a
-        message that finds the mailbox full is a dead letter.
+        The timer dies with this instance, and so does its message while it is queued. It never waits for room: when the
+        mailbox is full, the message is a dead letter.
 
         Args:
             seconds: at least 0.
             message: what `on_receive` gets.
 
         Raises:
-            ValueError: the seconds cannot work.
+            ValueError: `seconds` is out of range.
             RuntimeError: this instance does not run: in `__init__`, or after its end.
         """
         timer = Timer(self._place, self, message, None)
@@ -159,10 +160,10 @@ class BaseActor(pykka.Actor):
         return timer
 
     def send_every(self, seconds: float, message: Any) -> Timer:
-        """Send a message to oneself every `seconds`, for the first time in so many seconds.
+        """Send a message to this actor every `seconds`, for the first time after one period.
 
-        Ticks never pile up: while the message before is still queued, a tick is skipped, and so are those that the
-        system was late for. Else it is as with `send_after`, and so are the errors; `seconds` must be above 0.
+        Ticks never pile up: a tick is skipped while the previous message is still queued, or when the system was late.
+            In all else, and in its errors, it is like `send_after`; `seconds` must be above 0.
         """
         period = check_seconds("send_every", self._place.path, seconds, zero=False)
         timer = Timer(self._place, self, message, period)
@@ -172,13 +173,13 @@ class BaseActor(pykka.Actor):
     def receive_timeout(self, seconds: float | None) -> None:
         """Have a `ReceiveTimeout` sent to `on_receive` whenever nothing has come for `seconds`.
 
-        The time runs from the end of the latest message, call or time-out; it holds until it is changed.
+        The time runs from the end of the latest message, call or time-out; the setting holds until it is changed.
 
         Args:
             seconds: above 0; None ends it.
 
         Raises:
-            ValueError: the seconds cannot work.
+            ValueError: `seconds` is out of range.
             RuntimeError: this instance does not run: in `__init__`, or after its end.
         """
         place = self._place
@@ -194,22 +195,22 @@ class BaseActor(pykka.Actor):
     def watch(self, ref: ActorRef[Any]) -> Watch:
         """Get a `Down` in `on_receive` at each end of an instance of another actor, until its place is closed.
 
-        One that is dead is answered at once, with the reason `noproc`. The watch ends with this instance. It is
-        independent of others: who watches twice is told twice.
+        For a dead actor the `Down` comes at once, with the reason `noproc`. The watch ends with this instance. Watches
+        are independent: two watches of one actor get two messages.
 
         Raises:
-            TypeError: it is no ref of this runtime.
+            TypeError: `ref` is not an `ActorRef` of this runtime.
             RuntimeError: this instance does not run: in `__init__`, or after its end.
         """
         if not isinstance(ref, ActorRef):
-            raise TypeError(f"actor '{self._place.path}' can watch an actor's ref; {ref!r} is none of this runtime")
+            raise TypeError(f"watch of actor '{self._place.path}' expected an ActorRef of this runtime, got {ref!r}")
         watch = ActorWatch(ref._place, self._place, self)
         attach(self._place, self, watch)
         watch.begin()
         return watch
 
     def _on_signal(self, signal: Signal) -> Any:
-        """Handle a message of the control lane that is not the runtime's own."""
+        """Handle a signal that the drains do not know."""
 
     @staticmethod
     def _create_actor_inbox() -> Any:
@@ -227,7 +228,7 @@ class BaseActor(pykka.Actor):
 
 
 def controls_of(actor_class: type[BaseActor]) -> Controls:
-    """Return what operators may do to tokens of a class; raise `ValueError` for an attribute that cannot work."""
+    """Return the controls of an actor class; raise `ValueError` for an invalid attribute."""
     redact = actor_class.redact
     if isinstance(redact, str):
         raise ValueError(f"redact of {actor_class.__name__} is {redact!r}; it must be a tuple of names of parameters")
@@ -244,7 +245,7 @@ def controls_of(actor_class: type[BaseActor]) -> Controls:
 
 
 def check_actor_class(actor_class: type[BaseActor]) -> None:
-    """Raise `ValueError` for a class attribute that cannot work; the mailbox checks its own."""
+    """Raise `ValueError` for an invalid class attribute; the mailbox checks `capacity` and `overflow`."""
     name = actor_class.__name__
     if not isinstance(actor_class.throughput, int) or actor_class.throughput < 1:
         raise ValueError(f"throughput of {name} is {actor_class.throughput!r}; it must be an int of at least 1")

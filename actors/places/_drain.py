@@ -1,4 +1,4 @@
-"""The drain of a place, as its place sees it: what takes tokens out of a mailbox and runs them."""
+"""The protocol of drains, which take tokens out of a mailbox and run them."""
 
 from __future__ import annotations
 
@@ -11,66 +11,66 @@ from actors.tokens._token import Token
 
 
 class Drain(Protocol):
-    """What takes the tokens out of a place's mailbox and runs them: CPU threads, or trio tasks."""
+    """Takes tokens out of a place's mailbox and runs them, on CPU threads or as trio tasks."""
 
     @property
     def listen_for(self) -> Callable[[Token[Any], float | None], None] | None:
-        """Have the calling thread, which waits for a token, hear its child process; None where there is none."""
+        """Have the calling thread, which waits for a token, read from its child process; None for other drains."""
         ...
 
     def new_drainer(self) -> Drainer:
-        """Return a drainer that is to be entered in the mailbox, whose lock the caller has."""
+        """Return a drainer to be entered in the mailbox; the caller holds the mailbox's lock."""
         ...
 
     def wake(self, drainer: Any, /) -> None:
-        """Send a drainer that has been entered to the mailbox; one that is there already goes on undisturbed."""
+        """Have an entered drainer begin its work; one that is at work already is not disturbed."""
 
     def control_arrived(self, signal: Signal, /) -> None:
-        """Look at the control lane even while a token runs, if that is possible."""
+        """Check the control lane even while a token runs, if possible."""
 
     def handle_here(self, signal: Signal, /) -> bool:
-        """Handle a signal on the calling thread, if any thread will do and nobody is at work; tell whether it was."""
+        """Handle a signal on the calling thread, if any thread will do and no drainer works; return whether it did."""
         ...
 
     def recover(self, drainers: Iterable[Drainer], /) -> None:
-        """Send those of the entered drainers that were not, since a sender was interrupted."""
+        """Wake the entered drainers that an interrupted sender did not wake."""
 
     def running(self) -> list[Token[Any]]:
-        """Return the tokens that drainers run."""
+        """Return the tokens that run."""
         ...
 
     def has_taken(self, token: Token[Any], /) -> bool:
-        """Tell whether a drainer has a token that it took, whether it runs or not."""
+        """Tell whether a drainer has taken a token, whether its code has begun or not."""
         ...
 
     def cancel(self, token: Token[Any]) -> None:
-        """Ask a token that runs here to end at its next yield point; do nothing if it does not run."""
+        """Ask a token to end at its next yield point, if it runs here."""
 
     def hold_changed(self, token: Token[Any]) -> None:
-        """Take note that a token that runs here is held, or no longer."""
+        """Note that the hold of a token that runs here has changed."""
 
     def arrest(self, token: Token[Any]) -> bool:
-        """Stop the code of a token that is to be ended, where that is possible.
+        """Stop the code of a token that is to be ended, if possible.
 
         Returns:
-            whether it is to be ended by force; False when its code is just over, or has not begun after all: then it
-            comes to its end by itself.
+            whether it is to be ended by force; False when its code is just over, or has not begun: then it ends by
+            itself.
         """
         ...
 
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
-        """Let nothing that still runs do any more here; with `only`, nothing of that token.
+        """Cut all running drainers off from the place; with `only`, the drainer of that token.
 
-        With `only`, the caller has ended the token before: so whoever runs it leaves after it, and takes no other that
-        could be hit instead.
+        With `only`, the caller has ended the token before. So the drainer that runs it leaves after it, and takes no
+        other token that could be hit instead.
 
         Returns:
-            names of the threads that could not be ended, and the tokens in hand, which are the caller's to end.
+            names of the threads that could not be ended, and the tokens that they had; the caller must end these.
         """
         ...
 
     def close(self) -> None:
-        """Keep nothing ready any longer: the place is given up."""
+        """Free all resources, since the place is closed."""
 
 
 class NoDrain:

@@ -1,4 +1,4 @@
-"""Send a queued token to another place: it leaves the one mailbox only when the other one has accepted it."""
+"""Moves a queued token to another place; it returns to its mailbox if the other one does not accept it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from actors.tokens._token import Token
 
 
 def move(token: Token[Any], target: Place) -> bool:
-    """Take a token that is queued, or paused in the queue, out of its place's mailbox and put it into another one's.
+    """Move a token that is queued, or paused in the queue, from its place's mailbox to the mailbox of another place.
 
-    It keeps its id, its priority, its tags and its context, and stands at the end of its lane there. One that is asked
-    to end on the way ends. Nothing here waits.
+    It keeps its id, its priority, its tags and its context, and goes to the end of its lane there. If it is asked to
+    end on the way, it ends. The call does not wait.
 
     Args:
-        token: it.
-        target: a place of the same system that has what the token calls.
+        token: the token to move.
+        target: a place of the same system that can run the token's call.
 
     Returns:
-        whether the target has it; else it had begun or ended, or ended on the way since its old place was closed.
+        True when the target has it; False when it had begun or ended, or ended on the way because its old place was
+        closed.
 
     Raises:
-        MailboxFull: the target has no room, whatever its policy; the token is where it was, ahead of the others.
-        ActorDead: the target accepts nothing; the token is where it was, ahead of the others.
+        MailboxFull: the target has no room, whatever its overflow policy; the token is back at the head of its lane.
+        ActorDead: the target accepts nothing; the token is back at the head of its lane.
     """
     source = place_of(token)
     if source is target:
@@ -45,7 +46,7 @@ def move(token: Token[Any], target: Place) -> bool:
     else:
         source.mailbox.moved_out()
     finally:
-        # Whoever asks for the end of a token says so, then looks for it in its mailbox; on its way it was in none.
+        # `cancel` sets the request, then looks for the token in its mailbox. On its way it was in none, so check here.
         if token._cancel_requested and not token.done():
             token._cancel(token._cancel_requested)
     return True

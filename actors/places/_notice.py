@@ -1,4 +1,4 @@
-"""What the runtime sends to one instance of an actor and to none after it: messages of its timers and watches."""
+"""Notices: messages of timers and watches to one instance of an actor, and to none of its successors."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class Attached(Protocol):
-    """What ends with an instance."""
+    """A timer or watch, which ends with an instance."""
 
     def cancel(self) -> object: ...
 
 
 def attach(place: ActorPlace, instance: object, attached: Attached) -> None:
-    """Have something cancelled when an instance ends.
+    """Have a timer or watch cancelled when an instance ends.
 
     Raises:
-        RuntimeError: it is not the instance that runs.
+        RuntimeError: the instance does not run.
     """
     with place.lock:
         if place.instance is not instance:
@@ -38,46 +38,46 @@ def attach(place: ActorPlace, instance: object, attached: Attached) -> None:
 
 
 def detach(place: ActorPlace, attached: Attached) -> None:
-    """Undo `attach`, if that is not over anyway."""
+    """Undo `attach`; do nothing if the instance has ended."""
     with place.lock:
         if place.attached is not None:
             place.attached.discard(attached)
 
 
 def cancel_all(attached: set[Attached] | None) -> None:
-    """End what was attached to an instance that has ended."""
+    """Cancel all that was attached to an instance that has ended."""
     for one in attached or ():
         one.cancel()
 
 
 class Notice:
-    """Sends messages to an instance, which get to its `on_receive` unless the instance has ended by then.
+    """Sends messages to the `on_receive` of one instance; they are dropped if the instance has ended by then.
 
     They carry the context of the code that made the notice, and never make a thread wait.
 
     Args:
         place: the place of the instance.
-        instance: whom to send to.
+        instance: the receiver.
     """
 
     __slots__ = ("_context", "_instance", "_place")
 
     def __init__(self, place: ActorPlace, instance: object) -> None:
         self._place = place
-        self._instance: object | None = instance  # None once it is dropped
+        self._instance: object | None = instance  # None after `drop`
         self._context = contextvars.copy_context()
 
     @property
     def dropped(self) -> bool:
-        """Whether its messages get to nobody any more, those included that are queued."""
+        """Whether all its messages are discarded, including queued ones."""
         return self._instance is None
 
     def drop(self) -> None:
-        """Let no message of it get through any more."""
+        """Discard all its messages from now on."""
         self._instance = None
 
     def is_for(self, instance: object | None) -> bool:
-        """Tell whether a message of it is still for this instance."""
+        """Tell whether its messages are still for this instance."""
         return self._instance is not None and self._instance is instance
 
     def send(self, message: Any, *, patient: bool = False) -> Token[Any] | None:
@@ -85,7 +85,8 @@ class Notice:
 
         Args:
             message: what `on_receive` gets.
-            patient: put it there as soon as there is room; else it is a dead letter when the mailbox is full.
+            patient: whether to put it there as soon as there is room; else it is a dead letter when the mailbox is
+                full.
 
         Returns:
             its token; None when nothing is sent any more, because the notice was dropped or the system closes.

@@ -1,4 +1,4 @@
-"""A place in the tree: the path, mailbox and drain that tokens are sent to, whoever works there just now."""
+"""A place in the tree: an address with a path, a mailbox and a drain, which outlives the instances that work there."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from actors.tokens._waits_for import waiting_for
 AFFINITIES: Final = ("io", "cpu", "process")
 """Where tokens can run: in trio tasks, on threads, in child processes."""
 
-# Why a mailbox is closed whose intake an operator has closed.
+# The reason of a mailbox that an operator has closed by `drain_off`.
 _DRAINED = "is being drained"
 
-# Seconds after which a sender that waits for room looks for itself.
+# Seconds after which a sender that waits for room checks for it itself.
 _LOOK_FOR_ROOM = 1.0
 
 
@@ -35,7 +35,7 @@ class Place(abc.ABC):
     """Base of the places of actors and of operations.
 
     Args:
-        system: whose tree it is in.
+        system: the owner of the tree.
         path: names from the root down, joined by `/`.
         affinity: `io`, `cpu` or `process`.
         controls: what operators may do to its tokens.
@@ -54,7 +54,7 @@ class Place(abc.ABC):
         "system",
     )
 
-    exclusive: ClassVar[bool]  # whether nothing else is handled here while a step waits
+    exclusive: ClassVar[bool]  # whether no other token is handled here while a step waits
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class Place(abc.ABC):
         self.system = system
         self.controls = controls or Controls()
         self.serves_operators = serves_operators
-        self.suspended = False  # by an operator; written on the system loop only, and so is `drained`
-        self.drained = False  # whether an operator has closed the intake, and nothing else has ended
+        self.suspended = False  # by an operator; this and `drained` are written on the system loop only
+        self.drained = False  # whether an operator has closed the intake; all else goes on
         self.path = path
         self.affinity = affinity
         self.drain: Drain = self._make_drain()
@@ -89,36 +89,36 @@ class Place(abc.ABC):
     @abc.abstractmethod
     def _make_drain(self) -> Drain: ...
 
-    # What drains ask
+    # For drains
 
     @abc.abstractmethod
     def resolve(self, token: Token[Any]) -> Callable[..., Any]:
-        """Return the code that the token's arguments are for."""
+        """Return the function to call with the token's arguments."""
 
     @abc.abstractmethod
     def steps_of(self, call: Callable[..., Any], result: Any, /) -> bool:
-        """Tell whether a generator that `call` returned is its steps (and not a value that it hands out)."""
+        """Tell whether a generator that `call` returned is to be run step by step (else it is the result)."""
 
     @abc.abstractmethod
     def failed(self, token: Token[Any], error: BaseException) -> BaseException | None:
-        """End a token whose code raised; return the error when it is a crash of the place's instance."""
+        """End a token after its code raised; return the error if it is a crash of the place's instance."""
 
     @property
     def may_run_hook(self) -> bool:
-        """Whether who is at work here between two tokens may be in code of the user's."""
+        """Whether a drainer that has no token may be in user code: a hook."""
         return False
 
     # A step that waits for another token
 
     def step_waits(self, why: object) -> None:  # noqa: B027  # most places have nothing to do here
-        """Take note that a token of this place waits; by default, no other gets its turn.
+        """Note that a token of this place waits; by default, no other gets its turn.
 
         Args:
-            why: the token, or the drainer that has it.
+            why: the token that waits, or its drainer.
         """
 
     def step_resumes(self, why: object) -> None:  # noqa: B027
-        """Take note that it goes on."""
+        """Note that it goes on."""
 
     # Sending
 
@@ -128,7 +128,7 @@ class Place(abc.ABC):
         """Put a token into the mailbox; wait while it is full.
 
         Returns:
-            the token, `queued`; or `rejected`, with the error that says why.
+            the token: `queued`, or `rejected` with an error that says why.
         """
         try:
             if self.system.guarded:
@@ -143,7 +143,7 @@ class Place(abc.ABC):
         return token
 
     async def send_async(self, token: Token[Any]) -> Token[Any]:
-        """Do as `send` does, awaiting room from trio or asyncio; cancelled while waiting, it is rejected."""
+        """Send as `send` does, but await room (trio and asyncio); a cancelled wait rejects the token."""
         try:
             if self.system.guarded:
                 self.system.check_intake(token)
@@ -164,7 +164,7 @@ class Place(abc.ABC):
         except (ActorDead, MailboxFull) as error:
             self._reject(token, error)
         except BaseException:
-            self._reject(token, TokenRejected(f"{token._describe()} was given up by its sender, who waited for room"))
+            self._reject(token, TokenRejected(f"{token._describe()} was given up by its sender, which waited for room"))
             raise
         finally:
             self.system.senders.discard(token)
@@ -174,7 +174,7 @@ class Place(abc.ABC):
         if self._from_within():
             raise self._full("an actor cannot wait for itself")
         if trio.lowlevel.in_trio_run():
-            raise self._full("this is the thread of a trio loop: use the awaiting twin")
+            raise self._full("this is the thread of a trio loop: use the awaiting form")
         while True:
             room = threading.Lock()
             room.acquire()
@@ -183,7 +183,7 @@ class Place(abc.ABC):
                 return
             try:
                 with waiting_for(_current.get(), self), blocking():
-                    # It looks for itself now and then: the thread that had to wake it may have been interrupted.
+                    # Check now and then: the thread that had to wake this one may have been interrupted.
                     while not room.acquire(timeout=_LOOK_FOR_ROOM):
                         if self.mailbox.size < self.mailbox.capacity:
                             self.mailbox.forget_sender(wake)
@@ -194,11 +194,11 @@ class Place(abc.ABC):
                 raise
 
     def held_up_by(self) -> list[Token[Any]]:
-        """Return the running tokens without whose progress no other is taken out of the mailbox."""
+        """Return the running tokens that must progress before another one is taken out of the mailbox."""
         return self.drain.running() if self.exclusive else []
 
     def runs_this_code(self) -> bool:
-        """Tell whether the calling code is this place's own, so that it cannot wait for the place."""
+        """Tell whether the calling code runs at this place, so that it cannot wait for the place."""
         inside = current_token()
         return nesting(self)[1] > 0 or (inside is not None and inside._place is self)
 
@@ -216,14 +216,14 @@ class Place(abc.ABC):
         self.system.dead_letter(token, error)
 
     def _dropped(self, token: Token[Any]) -> None:
-        """End a token that a newer one pushed out of the mailbox."""
+        """End a token that a newer one has displaced from the mailbox."""
         token._terminate("a newer one took its place in a full mailbox")
         self.system.dead_letter(token, self._full())
 
     # For recovery, on the system loop
 
     def recover(self) -> list[Drainer]:
-        """See to what an interrupted sender has left undone here; return the drainers that are entered."""
+        """Complete what interrupted senders have left undone here; return the entered drainers."""
         drainers = self.mailbox.recover()
         self.drain.recover(drainers)
         return drainers
@@ -231,7 +231,7 @@ class Place(abc.ABC):
     # For operators, on the system loop
 
     def suspend(self) -> bool:
-        """Let no further token begin, until `unsuspend`; tell whether that is new."""
+        """Let no further token begin until `unsuspend`; return whether this changed anything."""
         if self.suspended:
             return False
         self.suspended = True
@@ -239,7 +239,7 @@ class Place(abc.ABC):
         return True
 
     def unsuspend(self) -> bool:
-        """Undo `suspend`; tell whether there was something to undo."""
+        """Undo `suspend`; return whether this changed anything."""
         if not self.suspended:
             return False
         self.suspended = False
@@ -247,7 +247,7 @@ class Place(abc.ABC):
         return True
 
     def drain_off(self) -> bool:
-        """Accept no further token, and handle those that were; tell whether that is new."""
+        """Accept no further token, and handle the accepted ones; return whether this changed anything."""
         if self.mailbox.closed:
             return False
         self.drained = True
@@ -255,7 +255,7 @@ class Place(abc.ABC):
         return True
 
     def accept_again(self) -> bool:
-        """Undo `drain_off`; tell whether there was something to undo."""
+        """Undo `drain_off`; return whether this changed anything."""
         if not self.drained:
             return False
         self.drained = False
@@ -264,17 +264,17 @@ class Place(abc.ABC):
     # Ending
 
     def signal(self, signal: Signal) -> None:
-        """Put a message into the control lane, and see that it is noticed."""
+        """Put a signal into the control lane, and notify the drain."""
         self.mailbox.put_control(signal)
         self.drain.control_arrived(signal)
 
     def terminate_queued(self, why: str) -> None:
-        """Close the mailbox and end what is queued in it."""
+        """Close the mailbox and end all tokens in it."""
         for token in self.mailbox.close():
             self._never_handled(token, why)
 
     def give_back(self, token: Token[Any]) -> None:
-        """Put a token back that a drainer took and may not run."""
+        """Put back a token that a drainer has taken and may not run."""
         if not self.mailbox.give_back(token):
             self._never_handled(token, "was ended")
 
@@ -284,11 +284,10 @@ class Place(abc.ABC):
         self.system.dead_letter(token, error)
 
     def abandon(self, token: Token[Any], why: str) -> list[str] | None:
-        """End a token that runs here, as the last rung, and leave its code to itself.
+        """End a token that runs here, as the last resort, and abandon its code.
 
         Returns:
-            names of the threads that were left behind with it; None when it is not the place that runs it, which
-            leaves it as it was.
+            names of the threads that were abandoned with it; None, with no effect, when the token does not run here.
         """
         if not self.drain.has_taken(token) or not self.drain.arrest(token):
             return None
@@ -300,7 +299,7 @@ class Place(abc.ABC):
 
     @abc.abstractmethod
     def terminate_running(self, why: str) -> int:
-        """End what runs here, as the last rung: seal it, and return how many threads were left behind with it."""
+        """End and seal all that runs here, as the last resort; return how many threads were abandoned."""
 
 
 def place_of(token: Token[Any]) -> Place:

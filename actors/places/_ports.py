@@ -1,6 +1,6 @@
-"""What a place, its drain and the timers of its actor ask of the system that they live in.
+"""Protocols of the system, as places, their drains and the timers of actors use it.
 
-Protocols, so that places stand below the system. What is a property here is an attribute there.
+They let places stand below the system. Properties here are attributes of the classes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class PlaceSystem(TokenSystem, Protocol):
 
     @property
     def processes(self) -> Any:
-        """The `ProcessHost`, which stands above places."""
+        """The `ProcessHost`, which is in a room above this one."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""An actor as an object: what turns method calls, reads and writes into tokens."""
+"""Proxies: an actor as an object; method calls, reads and writes become tokens."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ _MISSING = object()
 class ActorProxy(pykka.ActorProxy[A]):
     """An actor as an object: each method call, attribute read and write is a token.
 
-    It holds only the ref, so it stays valid across restarts; what a name is, it asks the class and the instance
-    that is there just now, of which it evaluates nothing. `proxy.method(...)` returns the call's token;
-    `proxy.method.defer(...)` expects no answer; `proxy.attribute` returns the token of its value;
-    `proxy.attribute = value` waits until the value is set. An attribute that is marked with `pykka.traversable` is
-    a proxy itself.
+    It holds only the ref, so it stays valid across restarts. It looks names up in the class and the present instance,
+    without evaluating anything. `proxy.method(...)` returns the call's token; `proxy.method.defer(...)` expects no
+    answer; `proxy.attribute` returns the token of its value; `proxy.attribute = value` waits until the value is set. An
+    attribute that is marked with `pykka.traversable` is a proxy itself.
     """
 
     def __init__(self, *, actor_ref: pykka.ActorRef[A], attr_path: tuple[str, ...] | None = None) -> None:
@@ -46,7 +45,7 @@ class ActorProxy(pykka.ActorProxy[A]):
             raise AttributeError(f"{self} has no attribute {name!r}: names with a leading underscore are private")
         target = self._look_up(path)
         if target is _MISSING and (self._ref._place.instance is None or self._ref._place.affinity == "process"):
-            target = None  # without an instance here nobody knows; the token will tell
+            target = None  # unknown without an instance here; the token will tell
         if target is _MISSING or self._is_self(name, target):
             raise AttributeError(f"{self} has no attribute {name!r}")
         if callable(target) or isinstance(target, classmethod):
@@ -70,7 +69,7 @@ class ActorProxy(pykka.ActorProxy[A]):
         return sorted({*object.__dir__(self), *(name for name in names if not name.startswith("_"))})
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, pykka.ActorProxy):  # pykka's own, of the same actor, is as good
+        if not isinstance(other, pykka.ActorProxy):  # a proxy by pykka itself may be equal
             return False
         return (self.actor_ref, self._attr_path) == (other.actor_ref, other._attr_path)
 
@@ -85,7 +84,7 @@ class ActorProxy(pykka.ActorProxy[A]):
         return cast("ActorRef[A]", self.actor_ref)
 
     def _look_up(self, path: tuple[str, ...]) -> Any:
-        """Return what is stored under a path; runs no property on the way."""
+        """Return the value that is stored under a path, without running properties."""
         first, *rest = path
         target = self._instance_attributes().get(first, _MISSING)
         if target is _MISSING:
@@ -97,9 +96,9 @@ class ActorProxy(pykka.ActorProxy[A]):
 
     def _instance_attributes(self) -> dict[str, Any]:
         instance = self._ref._place.instance
-        if instance is None or self._ref._place.affinity == "process":  # there it is only a stand-in
+        if instance is None or self._ref._place.affinity == "process":  # the child has the instance
             return {}
-        return vars(instance).copy()  # it may be at work
+        return vars(instance).copy()  # a copy, since the actor may be at work
 
     def _is_self(self, name: str, value: Any) -> bool:
         """Tell whether a public attribute is the actor's proxy to itself, which is not to be shown (as in pykka)."""
@@ -113,6 +112,6 @@ class ActorProxy(pykka.ActorProxy[A]):
 
 
 def _is_traversable(target: Any) -> bool:
-    # The mark itself, since there are objects (mocks) that have every attribute.
+    # Compared with True, since some objects (mocks) have every attribute.
     marks = ("_pykka_traversable", "pykka_traversable")
     return any(getattr(target, mark, False) is True for mark in marks)

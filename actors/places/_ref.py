@@ -1,4 +1,4 @@
-"""References to actors: what the rest of the program holds instead of an actor."""
+"""References to actors: the rest of the program holds these instead of actors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ActorRef(pykka.ActorRef[A]):
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]
-        """A name that is unique everywhere; it stays the same across restarts."""
+        """A globally unique name; it stays the same across restarts."""
         return self._place.urn
 
     @property
@@ -55,12 +55,12 @@ class ActorRef(pykka.ActorRef[A]):
 
     @property
     def actor_stopped(self) -> threading.Event:  # type: ignore[override]
-        """Set while the actor accepts no messages and has no instance; a place that is started again clears it."""
+        """Set while the actor accepts no messages and has no instance; cleared when the place is started again."""
         return self._place.stopped
 
     @property
     def _actor_weakref(self) -> Callable[[], A | None]:  # type: ignore[override]
-        """What pykka's own proxy gets the instance from."""
+        """For pykka's own proxy, which gets the instance from it."""
         return lambda: cast("A | None", self._place.instance)
 
     def is_alive(self) -> bool:
@@ -72,7 +72,7 @@ class ActorRef(pykka.ActorRef[A]):
 
         Raises:
             ActorDead: the actor has stopped for good.
-            MailboxFull: the mailbox is full and the sender may not wait.
+            MailboxFull: the mailbox is full and the sender may not wait here.
         """
         if type(message) is _ActorStop:
             self._place.stop(drain=True, administrative=False)
@@ -81,7 +81,7 @@ class ActorRef(pykka.ActorRef[A]):
         error = token._error
         if error is not None and token._end is TokenState.REJECTED:
             if isinstance(error, MailboxFull) and self._place.mailbox.overflow == "drop_newest":
-                return  # dropped as its class wants it; a dead letter says so
+                return  # dropped by the overflow policy, and reported as a dead letter
             raise error
 
     # A token is this floor's future, though no subclass of pykka's.
@@ -108,7 +108,7 @@ class ActorRef(pykka.ActorRef[A]):
             ActorDead: the actor has stopped, before or after the message came.
             WaitTimeout: no answer in time; the token goes on.
             WouldBlock: this is the thread of a trio loop; nothing was sent. Use `await ref.call(message)`.
-            DeadlockError: the actor waits, by whatever way, for the step that asks; the message is withdrawn.
+            DeadlockError: the actor waits, directly or indirectly, for the step that asks; the message is withdrawn.
             Exception: what the actor raised.
         """
         if type(message) is _ActorStop:
@@ -123,7 +123,7 @@ class ActorRef(pykka.ActorRef[A]):
         try:
             return token.result(timeout)
         except DeadlockError:
-            token.cancel()  # nobody would be there for its answer
+            token.cancel()  # no code would receive its answer
             raise
         except WaitTimeout:
             if token.done():
@@ -131,7 +131,7 @@ class ActorRef(pykka.ActorRef[A]):
             raise WaitTimeout(f"actor '{self.path}' did not answer {token.operation} within {timeout} s") from None
 
     async def call(self, message: Any) -> Any:
-        """Do as `ask` does, awaiting room in the mailbox and the answer (trio and asyncio)."""
+        """Ask as `ask` does, but await room in the mailbox and the answer (trio and asyncio)."""
         token = await self._place.send_async(self._token(message))
         try:
             return await token
@@ -149,7 +149,7 @@ class ActorRef(pykka.ActorRef[A]):
     def stop(self, *, block: bool = True, timeout: float | None = None) -> bool | pykka.Future[bool]: ...
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> bool | pykka.Future[bool]:
-        """Close the intake, let the actor handle all that was accepted, and end it; it is not restarted.
+        """Close the intake, let the actor handle all accepted messages, and end it; it is not restarted.
 
         Returns:
             True when this call found the actor alive, else False; or, not blocking, a future of that.
@@ -175,17 +175,17 @@ class ActorRef(pykka.ActorRef[A]):
     def watch(self, callback: Callable[[Down], object]) -> Watch: ...
 
     def watch(self, callback: Callable[[Down], object] | None = None) -> Reply[Down] | Watch:
-        """Learn of the actor's death: of each end of an instance, and of the end of its place.
+        """Watch the actor: get a `Down` at each end of an instance, and at the end of its place.
 
-        One that is dead is answered at once, with the reason `noproc`. An actor that wants it as a message uses
-        `self.watch(ref)`.
+        For a dead actor the `Down` comes at once, with the reason `noproc`. In an actor, `self.watch(ref)` delivers it
+        as a message.
 
         Args:
-            callback: called with each `Down`, on the thread where it happens, so it must be quick; what it raises
-                is logged. None asks for the first one only.
+            callback: called with each `Down`, on the thread where the end happens, so it must be quick; an exception is
+                logged. None returns a reply with the first `Down` only.
 
         Returns:
-            the watch, which can be cancelled; without a callback, a reply that can be waited for and awaited.
+            the watch, which can be cancelled; without a callback, a reply.
         """
         if callback is not None:
             watch = Watch(self._place, callback)
@@ -196,7 +196,7 @@ class ActorRef(pykka.ActorRef[A]):
         return reply
 
     def proxy(self) -> ActorProxy[A]:
-        """Return an object whose methods send calls to the actor, each of them a token."""
+        """Return an object with methods that send calls to the actor, each of them a token."""
         return ActorProxy(actor_ref=self)
 
     def _token(self, message: Any) -> Token[Any]:
@@ -221,17 +221,17 @@ class ActorRef(pykka.ActorRef[A]):
 
 @attrs.frozen(eq=False)
 class OneWay:
-    """Marks a token whose sender expects no answer, where that makes a difference.
+    """Marks a one-way token, for which the sender expects no answer, where that makes a difference.
 
     Attributes:
-        call: what the token's place would resolve without the mark.
+        call: the call of the token without the mark.
     """
 
     call: Any
 
 
 class ForeignRef(ActorRef[A]):
-    """The address of an actor that was written for pykka, where only what is told can crash it."""
+    """The address of an actor that was written for pykka, which only one-way messages can crash."""
 
     def _token_of_tell(self, message: Any) -> Token[Any]:
         token = self._token(message)

@@ -1,4 +1,4 @@
-"""Timers: messages that an actor sends to itself later, all of a system's from one heap on its system loop."""
+"""Timers: messages that an actor sends to itself later; one heap on the system loop serves all of a system."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("tokengate.actors")
 
-# Timers that go off between two looks at the rest of the loop.
+# Maximum number of timers that go off before other tasks of the loop run.
 _BATCH = 64
 
 # Entries of cancelled timers stay in the heap until their time, or until this many have gathered.
@@ -34,13 +34,13 @@ _STALE_LIMIT = 256
 
 @attrs.frozen
 class ReceiveTimeout:
-    """Message to an actor: for `seconds` no message has come. See `BaseActor.receive_timeout`."""
+    """Message to an actor: no message has come for `seconds`. See `BaseActor.receive_timeout`."""
 
     seconds: float
 
 
 class Timed(Notice):
-    """Base of what goes off at a time.
+    """Base of timers.
 
     Args:
         place: the actor's.
@@ -65,10 +65,10 @@ class Timed(Notice):
 
     @abc.abstractmethod
     def go_off(self, deadline: float, now: float) -> float | None:
-        """Send what is to be sent; return when to go off again, or None. Both times are the system clock's."""
+        """Send the message; return when to go off again, or None. Times are seconds of the system's clock."""
 
     def cancel(self) -> bool:
-        """Send nothing any more; tell whether it was to go off."""
+        """Send nothing any more; return whether it was armed."""
         self.drop()
         detach(self._place, self)
         return self._place.system.timers.disarm(self)
@@ -89,7 +89,7 @@ class Timer(Timed):
         self._token: Token[Any] | None = None  # the latest one sent
 
     def cancel(self) -> bool:
-        """Send nothing any more; a message that is queued already gets to nobody.
+        """Send nothing any more, and discard a message that is queued already.
 
         Returns:
             True when this call kept a message from coming; False when there was none to come.
@@ -121,10 +121,10 @@ class Timer(Timed):
 
 
 class ReceiveTimer(Timed):
-    """Goes off when an actor has had nothing to do for a time.
+    """Goes off when an actor has been idle for a time.
 
-    Messages do not touch the heap: they leave their token in `latest`, and whether one came is seen when the time
-    is up. An actor that is busy at that moment cannot have been idle for long enough before the same time later.
+    Messages do not touch the heap: they leave their token in `latest`, which is checked when the time is up. An actor
+        that is busy then cannot have been idle for long enough until the same time has passed again.
     """
 
     __slots__ = ("_set_at", "latest", "seconds")
@@ -170,10 +170,10 @@ class Timers:
         self._lock = threading.Lock()
         self._heap: list[tuple[float, int, Timed]] = []  # (deadline, serial number, timer)
         self._serials = count()
-        self._stale = 0  # entries whose timer is no longer armed
+        self._stale = 0  # entries of timers that are no longer armed
 
     def arm(self, deadline: float, timer: Timed) -> None:
-        """Have a timer go off, unless it was dropped in the meantime."""
+        """Have a timer go off at a deadline, unless it was dropped in the meantime."""
         with self._lock:
             if timer.dropped:
                 return
@@ -185,7 +185,7 @@ class Timers:
             self._host.call_soon(self.look)
 
     def disarm(self, timer: Timed) -> bool:
-        """Have a timer not go off; tell whether it was to. It cannot be armed again."""
+        """Disarm a timer; return whether it was armed. It cannot be armed again."""
         with self._lock:
             was_armed, timer.armed = timer.armed, False
             if was_armed:
@@ -197,12 +197,12 @@ class Timers:
         return was_armed
 
     def __len__(self) -> int:
-        """Return how many timers are to go off."""
+        """Return the number of armed timers."""
         with self._lock:
             return len(self._heap) - self._stale
 
     def look(self) -> None:
-        """Look at the clock and at the first deadline again; only on the loop."""
+        """Set the alarm to the first deadline again; only on the loop."""
         self._alarm.look()
 
     def _due(self) -> float:
@@ -237,7 +237,7 @@ class Timers:
 
 
 def check_seconds(name: str, path: str, seconds: object, *, zero: bool = True) -> float:
-    """Return a number of seconds that a timer of the actor at `path` can have, or raise `ValueError`."""
+    """Return `seconds` as a float if a timer of the actor at `path` can have it, or raise `ValueError`."""
     good = isinstance(seconds, int | float) and 0 <= seconds < math.inf and (zero or seconds != 0)
     if not good:
         least = "of at least 0" if zero else "above 0"

@@ -1,4 +1,4 @@
-"""Watching: who is told when an instance of an actor ends, and when its place is given up."""
+"""Watches: callbacks and messages when an instance of an actor ends, and when its place is closed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _logger = logging.getLogger("tokengate.actors")
 
 @attrs.frozen
 class Down:
-    """Word that an instance of a watched actor has ended, or that there is none.
+    """Message: an instance of a watched actor has ended, or there is none.
 
     Attributes:
         ref: the actor that was watched.
         path: its path.
-        reason: why the instance ended; `noproc` when there was none to end. If its end was told before, and is now
-            known to be the last, why the place was given up.
-        closed: whether that is the last: no instance can follow, and no further word comes. When False, its
-            supervisor decides what comes next.
+        reason: why the instance ended; `noproc` when there was none to end. If its end was reported before, and now
+            turns out to be the last, why the place was closed.
+        closed: whether it is the last `Down`: no instance can follow. When False, its supervisor decides what comes
+            next.
     """
 
     ref: ActorRef[Any]
@@ -38,12 +38,12 @@ class Down:
 
 
 class Watch:
-    """One who is told when an actor ends; made by `ActorRef.watch` and `BaseActor.watch`.
+    """A watch of an actor; made by `ActorRef.watch` and `BaseActor.watch`.
 
     Args:
-        place: the actor's.
-        tell: called with each `Down`, on the thread where it happens; what it raises is logged.
-        once: whether it is told once only.
+        place: of the watched actor.
+        tell: called with each `Down`, on the thread where the end happens; an exception is logged.
+        once: whether it ends after the first `Down`.
     """
 
     __slots__ = ("_place", "_tell", "once", "told")
@@ -52,10 +52,10 @@ class Watch:
         self._place = place
         self._tell = tell
         self.once = once
-        self.told = False  # whether it has had word; changes under the place's lock
+        self.told = False  # whether it has had a `Down`; changes under the place's lock
 
     def begin(self) -> None:
-        """Begin the watch; if there is no instance and none to come, it has word at once."""
+        """Begin the watch; if there is no instance and none to come, the `Down` comes at once."""
         place = self._place
         with place.lock:
             closed = place.closed or place.system.closed
@@ -69,13 +69,13 @@ class Watch:
             self.tell(Down(place.ref, place.path, NOPROC, closed))
 
     def cancel(self) -> bool:
-        """End the watch; tell whether it was on."""
+        """End the watch; return whether it was on."""
         place = self._place
         with place.lock:
             return place.watches is not None and place.watches.remove(self)
 
     def tell(self, down: Down) -> None:
-        """Pass word on."""
+        """Pass a `Down` on."""
         try:
             self._tell(down)
         except BaseException:
@@ -86,9 +86,9 @@ class Watch:
 
 
 class ActorWatch(Watch):
-    """The watch of an actor's instance, which gets a `Down` as a message; it ends with that instance.
+    """A watch by an actor's instance, which gets each `Down` as a message; it ends with that instance.
 
-    No word is lost to a full mailbox: it comes when there is room, if the mailbox lets senders wait.
+    No `Down` is lost to a full mailbox: it comes when there is room, if the mailbox lets senders wait.
     """
 
     __slots__ = ("_notice", "_watcher")
@@ -100,14 +100,14 @@ class ActorWatch(Watch):
         self._watcher = watcher
 
     def cancel(self) -> bool:
-        """End the watch; a `Down` that is queued already gets to nobody. Tell whether the watch was on."""
+        """End the watch, and discard a `Down` that is queued already; return whether the watch was on."""
         self._notice.drop()
         detach(self._watcher, self)
         return super().cancel()
 
 
 class Watches:
-    """All watches of one place. No lock: the place has one, and tells them after it has let go of that."""
+    """All watches of one place. The place's lock guards it; watches are called after that is released."""
 
     __slots__ = ("_watches",)
 
@@ -121,11 +121,11 @@ class Watches:
         return self._watches.pop(watch, watch) is None
 
     def to_tell(self, *, closed: bool, untold: bool = False) -> list[Watch]:
-        """Return those that are to have word, and forget those for whom it is the last.
+        """Return the watches to call, and remove those that get no further `Down`.
 
         Args:
-            closed: whether it is the last word for all.
-            untold: leave out those that have had word before.
+            closed: whether it is the last `Down` for all.
+            untold: leave out those that have had a `Down` before.
         """
         telling = [watch for watch in self._watches if not (untold and watch.told)]
         for watch in telling:
@@ -135,7 +135,7 @@ class Watches:
 
 
 def tell_all(watches: list[Watch], place: ActorPlace, reason: ExitReason, *, closed: bool) -> None:
-    """Tell watches of a place what has happened there."""
+    """Call watches of a place with one `Down`."""
     if watches:
         down = Down(place.ref, place.path, reason, closed)
         for watch in watches:

@@ -607,7 +607,7 @@ def test_a_sender_that_waits_for_room_learns_of_the_end(small: Any, door: Any, r
 
 @pytest.mark.parametrize("loop", ["trio", "asyncio"])
 def test_a_task_awaits_room(small: Any, door: Any, ledger: Ledger, until: Any, loop: str) -> None:
-    """The awaiting twin waits for room without blocking its loop."""
+    """The awaiting form waits for room without blocking its loop."""
     proxy, _ = small("wait")
     ref = proxy.actor_ref
 
@@ -719,7 +719,7 @@ def test_an_actor_whose_own_mailbox_is_full_gets_an_error(base: Any, start: Any)
 
 
 def test_an_actor_that_awaits_a_send_to_itself_gets_an_error(start: Any) -> None:
-    """The awaiting twin does not deadlock either."""
+    """The awaiting form does not deadlock either."""
     from actors import IoActor
 
     class Chatty(IoActor):

@@ -130,7 +130,7 @@ def test_a_timeout_that_the_actor_raised_is_not_mistaken_for_ones_own(base: Any,
 
 
 def test_call_awaits_the_answer_from_trio(base: Any, start: Any) -> None:
-    """The awaiting twin of `ask`."""
+    """The awaiting form of `ask`."""
     ref = start(make(base))
 
     async def main() -> Any:

@@ -80,7 +80,7 @@ def test_a_token_can_end_itself_by_asking(gate: Gate) -> None:
 
 
 def test_it_is_asked_from_trio_and_from_asyncio(gate: Gate) -> None:
-    """The awaiting twin is for both."""
+    """The awaiting form is for both."""
 
     async def ask() -> tuple[str, int]:
         return (await gate.control.aio.info()).state, len(await gate.control.aio.actors())

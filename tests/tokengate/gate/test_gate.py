@@ -80,7 +80,7 @@ def test_a_ref_stays_valid_when_its_actor_crashes_and_is_restarted() -> None:
 
 
 def test_spawn_on_a_trio_thread_says_to_await() -> None:
-    """A blocking call on a loop's thread raises instead of deadlocking; the awaiting twin works there."""
+    """A blocking call on a loop's thread raises instead of deadlocking; the awaiting form works there."""
 
     class Parent(IoActor):
         def blocking(self) -> Any:
