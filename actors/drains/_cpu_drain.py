@@ -1,4 +1,4 @@
-"""Drain a place on the threads of a dispatcher."""
+"""The drain that runs a place's tokens on the threads of a dispatcher."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _COMPLETED = TokenState.COMPLETED
 
 
 class CpuDrain:
-    """Sends slots to a dispatcher: one for each drainer that the mailbox asks for."""
+    """Submits slots to a dispatcher: one for each drainer that the mailbox asks for."""
 
     __slots__ = ("dispatcher", "place", "slots", "throughput", "throughput_deadline")
 
@@ -65,7 +65,7 @@ class CpuDrain:
                 slot.send()
 
     def control_arrived(self, _signal: Signal, /) -> None:
-        """See that it is noticed: a slot at work looks between every two steps, one that is parked does not."""
+        """Send all slots: a slot at work checks the control lane between steps, but a parked one does not."""
         for slot in list(self.slots):
             slot.send()
 
@@ -78,13 +78,13 @@ class CpuDrain:
         return True
 
     def cancel(self, token: Token[Any]) -> None:
-        """Do nothing: the slot that runs the token looks at its mark between every two steps."""
+        """Do nothing: the slot that runs the token checks `_cancel_requested` between steps."""
 
     def hold_changed(self, token: Token[Any]) -> None:
-        """Do nothing: who runs the token looks at its hold before every step."""
+        """Do nothing: the slot that runs the token asks its hold before every step."""
 
     def arrest(self, token: Token[Any]) -> bool:  # noqa: ARG002
-        """Do nothing: threads and tasks cannot be stopped where they are."""
+        """Return True: threads cannot be stopped, so the token is ended by force."""
         return True
 
     def running(self) -> list[Token[Any]]:
@@ -102,23 +102,23 @@ class CpuDrain:
             if not self.place.mailbox.dismiss(slot):
                 continue
             self.slots.discard(slot)
-            # Looked at after the dismissal: a slot that takes a token writes it here, then looks whether it may.
+            # Read after the dismissal: a slot that takes a token writes it here, then checks whether it was dismissed.
             token = slot.token
-            held = token or only  # that one may just be over, and so its error not dealt with
+            held = token or only  # its step may just be over, with its error not handled yet
             if held is not None:
                 tokens.append(held)
-            # Between two tokens a slot is about to leave, unless it is in a hook.
+            # Between two tokens a dismissed slot leaves by itself, unless it is in a hook.
             if thread is not None and (token is not None or (only is None and self.place.may_run_hook)):
                 threads.append(thread.name)
                 self.dispatcher.abandon(thread)
         return threads, tokens
 
     def close(self) -> None:
-        """Do nothing: a slot with nothing to do is not kept."""
+        """Do nothing: idle slots are not kept."""
 
 
 class CpuSlot(Drainer):
-    """One drainer at work: it has the place's next token, or one whose generator has steps left."""
+    """A drainer: it runs the place's tokens one after the other, and the steps of a generator."""
 
     __slots__ = ("_drain", "_lent", "_place", "_steps", "_ticket", "thread", "token")
 
@@ -129,9 +129,9 @@ class CpuSlot(Drainer):
         self._steps: Generator[Any, Any, Any] | None = None  # of the token
         self.token: Token[Any] | None = None
         self.thread: threading.Thread | None = None  # while it runs a quantum
-        self._lent = False  # whether it has given its turn away, since its token is paused between two steps
-        # One ticket while it waits for a thread, or is parked. The thread that takes it runs the slot, however often
-        # the slot was sent.
+        self._lent = False  # whether its turn is lent, because its token is paused between two steps
+        # Holds one ticket while the slot waits for a thread or is parked. The thread that takes it runs the slot, so a
+        # slot that was sent several times runs once.
         self._ticket: list[None] = [None]
 
     @property
@@ -140,7 +140,7 @@ class CpuSlot(Drainer):
         return self._steps
 
     def run(self, thread: threading.Thread) -> bool:
-        """Work for one quantum: a number of steps, or a time."""
+        """Work for one quantum: `throughput` steps or `throughput_deadline` seconds."""
         try:
             self._ticket.pop()
         except IndexError:
@@ -153,19 +153,19 @@ class CpuSlot(Drainer):
         turn = begin_turn(self._place, self)
         try:
             return self._run_quantum()
-        except TokenInterrupt as error:  # Python 3.11: one that came as its step was just over
+        except TokenInterrupt as error:  # Python 3.11: raised when its step was just over
             if self.token is not None:
                 if self.token._hold is not None:
                     try:
                         after_step(self.token._hold)
-                    except TokenInterrupt:  # another one, which was on its way
+                    except TokenInterrupt:  # another one, which was pending
                         after_step(self.token._hold)
                 self._drop_steps()
                 self._fail(self.token, error)
             self._ticket.append(None)
             return True
         except BaseException as error:
-            # A bug of the runtime, not of user code, whose exceptions end in its token. Nobody shall hang for it.
+            # A bug of the runtime: exceptions of user code end in its token. End the token, so that no waiter hangs.
             _logger.exception("a drainer of '%s' broke", self._place.path)
             if self.token is not None:
                 self.token._finish(TokenState.FAILED, error=error)
@@ -176,7 +176,7 @@ class CpuSlot(Drainer):
             end_turn(turn)
 
     def handle_here(self, signal: Signal) -> None:
-        """Handle a signal on a thread that is not the dispatcher's, and leave."""
+        """Handle a signal on the calling thread, and leave."""
         self._ticket.clear()
         self.thread = threading.current_thread()
         turn = begin_turn(self._place, self)
@@ -187,13 +187,13 @@ class CpuSlot(Drainer):
             self.thread = None
             if isinstance(self._place, ActorPlace) and self._place.draining:
                 self._ticket.append(None)
-                self.send()  # something has come in between
+                self.send()  # a token or signal has come in between
             else:
                 self._drain.slots.discard(self)
                 self._place.mailbox.dismiss(self)
         failure = signal.reply._error if isinstance(signal, Start) else None
         if failure is not None and isinstance(failure.__cause__, KeyboardInterrupt):
-            raise failure.__cause__ from None  # Ctrl-C is meant for the program whose thread this is
+            raise failure.__cause__ from None  # Ctrl-C is meant for the program: this is its thread
 
     def _run_quantum(self) -> bool:
         drain = self._drain
@@ -239,7 +239,7 @@ class CpuSlot(Drainer):
         return False
 
     def _leave_behind(self) -> bool:
-        """Leave after a token that was sealed, as if its code had not come back: nothing that follows is to be hit."""
+        """Leave after a sealed token, as if its code had not returned: what was meant for it must hit no later one."""
         self.thread = None
         self._drain.slots.discard(self)
         self._place.mailbox.dismiss(self)
@@ -248,9 +248,9 @@ class CpuSlot(Drainer):
     # Tokens
 
     def _run(self, token: Token[Any], now: float) -> float:
-        """Run a token that was just taken, or its first step; return when that was over."""
+        """Run a token that was just taken, or its first step; return the time of its end."""
         self.token = token
-        if not self.at_work:  # dismissed just now, by somebody who may have missed the token
+        if not self.at_work:  # dismissed just now, by code that may have missed the token
             self.token = None
             self._place.give_back(token)
             return now
@@ -272,12 +272,12 @@ class CpuSlot(Drainer):
             if token._hold is not None:
                 after_step(token._hold)
             self._fail(token, error)
-            del token, context, call  # the error's traceback keeps this frame, which shall keep nothing
+            del token, context, call  # the error's traceback references this frame
             return place.system.clock()
         kind = type(result)
         if kind is GeneratorType and place.steps_of(call, result):
             self._steps = result
-            token.steps = 0  # making the generator was none
+            token.steps = 0  # making the generator was no step
             if token._hold is None:
                 self._step()
         elif kind is CoroutineType:
@@ -312,13 +312,13 @@ class CpuSlot(Drainer):
         except BaseException as error:
             if token._hold is not None:
                 after_step(token._hold)
-                self._drop_steps()  # Python 3.11: an interrupt may have come just outside of it
+                self._drop_steps()  # Python 3.11: an interrupt may have come just outside of the generator
             self._steps = None
             self._fail(token, error)
             del token, context, steps  # as in _run
 
     def _may_step(self) -> bool:
-        """Tell whether the token may take its next step; if not, the slot is parked, and nobody's thread is."""
+        """Tell whether the token may take its next step; if not, the slot is parked and its thread is free."""
         token = cast("Token[Any]", self.token)
         hold = token._hold
         if hold is None or token._cancel_requested or hold.may_step():
@@ -329,8 +329,8 @@ class CpuSlot(Drainer):
             self._place.step_waits(self)
         self.thread = None
         mailbox = self._place.mailbox
-        # From here on another thread may run the slot, as soon as there is a ticket; so the ticket comes first, then
-        # the looks at what would have the slot run again.
+        # With a ticket, another thread may run the slot. So the ticket comes first, then the checks for reasons to send
+        # the slot again: in the other order one could be missed.
         self._ticket.append(None)
         hold.released.add_done_callback(self.send)
         if mailbox.signals():
@@ -338,13 +338,13 @@ class CpuSlot(Drainer):
         return False
 
     def send(self, _reply: object = None) -> None:
-        """Send the slot to a thread, if it waits for one or is parked; sent more than once, it is run once."""
+        """Send the slot to a thread, if it waits for one or is parked; sent several times, it runs once."""
         if self._ticket:
             self._drain.dispatcher.submit(self)
 
     @property
     def waits_for_thread(self) -> bool:
-        """Whether it is to go on, and no thread has it."""
+        """Whether it is ready to run and no thread has it."""
         return bool(self._ticket) and not self._lent
 
     def _take_turn_back(self) -> None:
@@ -353,7 +353,7 @@ class CpuSlot(Drainer):
             self._place.step_resumes(self)
 
     def _fail(self, token: Token[Any], error: BaseException) -> None:
-        """End a token whose code raised; one that was ended before its code began had no arguments left for it."""
+        """End a token after its code raised; it is no crash if the token was ended, and lost its arguments, before."""
         error = without_runtime_frames(error)
         crash = None if token._done and error.__traceback__ is None else self._place.failed(token, error)
         self.token = None
@@ -361,7 +361,7 @@ class CpuSlot(Drainer):
             self._live(_life.crash(cast("ActorPlace", self._place), crash, self))
 
     def _drop_steps(self) -> None:
-        """Close the generator of a token that shall not go on; its `finally` blocks run."""
+        """Close the generator of a token that does not go on; its `finally` blocks run."""
         steps, self._steps = self._steps, None
         if steps is None:
             return
@@ -398,7 +398,7 @@ class CpuSlot(Drainer):
             self.token = None
 
     def _live(self, life: Life) -> None:
-        """Run the user code of one part of an instance's life."""
+        """Run the user code of one phase of an instance's life."""
         try:
             call = next(life)
             while True:

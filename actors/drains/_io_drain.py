@@ -1,4 +1,4 @@
-"""Drain a place in tasks of a trio loop."""
+"""The drain that runs a place's tokens in tasks of a trio loop."""
 
 from __future__ import annotations
 
@@ -43,30 +43,30 @@ _COMPLETED, _TERMINATED = TokenState.COMPLETED, TokenState.TERMINATED
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Tell whether trio raised this to cancel, and nothing else happened: nurseries wrap it into groups."""
+    """Tell whether an error is a cancellation by trio and nothing else: nurseries wrap it into groups."""
     if isinstance(error, BaseExceptionGroup):
         return error.split(trio.Cancelled)[1] is None
     return isinstance(error, trio.Cancelled)
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Tell whether an error is the group into which nurseries have wrapped an interrupt, and nothing else happened."""
+    """Tell whether an error is a group in which nurseries have wrapped an interrupt, and nothing else."""
     if not isinstance(error, BaseExceptionGroup) or error.split(TokenInterrupt)[0] is None:
         return False
     return error.split((TokenInterrupt, trio.Cancelled))[1] is None
 
 
 def _cancel_on_loop(token: Token[Any]) -> None:
-    """Cancel what runs an io token, if anything does; only on the loop."""
+    """Cancel the worker that runs an io token, if one does; only on the loop."""
     worker = None if token._done else cast("IoDrain", token._place.drain).worker_of(token)
     if worker is not None:
         worker.cancel_current()
 
 
 class IoDrain:
-    """Keeps a task for each drainer that the mailbox asks for; those with nothing to do are parked for reuse.
+    """Keeps a task for each drainer that the mailbox asks for; idle ones are parked for reuse.
 
-    What concerns one token takes the same time however many others run: `waiting` has its worker.
+    `waiting` finds the worker of a token in constant time, however many others run.
     """
 
     __slots__ = ("closed", "host", "parked", "place", "throughput", "throughput_deadline", "waiting", "workers")
@@ -79,7 +79,7 @@ class IoDrain:
         self.throughput = throughput
         self.throughput_deadline = throughput_deadline
         self.workers: set[IoWorker] = set()
-        self.parked: dict[IoWorker, None] = {}  # the latest is the first to go to work again
+        self.parked: dict[IoWorker, None] = {}  # the latest one is reused first
         self.waiting: dict[Token[Any], IoWorker] = {}  # {token that awaits something: the worker that runs it}
         self.closed = False
 
@@ -105,23 +105,24 @@ class IoDrain:
             self.host.call_soon(self._look)
 
     def _look(self) -> None:
-        """End the step of a token whose actor is to stop now."""
+        """End the steps of the running tokens if the actor is to stop now."""
         if any(isinstance(signal, Stop) and not signal.drain for signal in self.place.mailbox.signals()):
             for worker in self.workers:
                 if not isinstance(worker.current, Stop):
                     worker.cancel_current()
 
     def handle_here(self, _signal: Signal, /) -> bool:
-        """Do nothing: signals are for the loop."""
+        """Return False: signals are handled on the loop."""
         return False
 
     def cancel(self, token: Token[Any]) -> None:
-        # One object for each of perhaps very many: the garbage collector runs the more, the more of them wait.
+        # One small object per call, since very many may be pending, and each object adds to the garbage collector's
+        # work.
         self.host.call_soon(MethodType(_cancel_on_loop, token))
 
     def hold_changed(self, token: Token[Any]) -> None:
         def look() -> None:
-            """Take note, between two steps of any task, that this is between two steps of the token."""
+            """Park the token if it is held: on the loop this runs between two steps of it."""
             hold = token._hold
             if hold is not None and self.worker_of(token) is not None:
                 hold.note_step()
@@ -130,14 +131,14 @@ class IoDrain:
         self.host.call_soon(look)
 
     def worker_of(self, token: Token[Any]) -> IoWorker | None:
-        """Return the worker that runs a token; a token that awaits nothing is looked for."""
+        """Return the worker that runs a token; for a token that awaits nothing, by a search."""
         worker = self.waiting.get(token)
         if worker is not None:
             return worker
         return next((worker for worker in list(self.workers) if worker.current is token), None)
 
     def arrest(self, token: Token[Any]) -> bool:  # noqa: ARG002
-        """Do nothing: threads and tasks cannot be stopped where they are."""
+        """Return True: tasks cannot be stopped, so the token is ended by force."""
         return True
 
     def running(self) -> list[Token[Any]]:
@@ -154,7 +155,7 @@ class IoDrain:
             workers = [] if worker is None else [worker]
         for worker in workers:
             self.place.mailbox.dismiss(worker)
-        # After the dismissals: a worker writes what it takes, then looks whether it may.
+        # Read after the dismissals: a worker writes what it takes, then checks whether it was dismissed.
         items = [(worker, worker.current) for worker in workers]
         tokens = [item for _, item in items if isinstance(item, Token)]
 
@@ -176,10 +177,10 @@ class IoDrain:
 
 
 class IoWorker(Drainer):
-    """One task that handles one token after the other, and parks between two bursts of them.
+    """A task that handles tokens one after the other, and parks when there are none.
 
-    It keeps one cancel scope over many tokens. After that was cancelled it opens another one for what comes next, or
-    ends if nothing does: of many that are cancelled at once, none is left parked.
+    It keeps one cancel scope over many tokens. After the scope was cancelled, it opens another one for the next token,
+    or ends if there is none: of many workers that are cancelled at once, none is left parked.
     """
 
     __slots__ = ("_drain", "_place", "_scope", "_started", "_task", "called", "current", "rest")
@@ -191,12 +192,12 @@ class IoWorker(Drainer):
         self._scope = trio.CancelScope()
         self._task: trio.lowlevel.Task | None = None  # while it is parked
         self._started = False
-        self.called = False  # whether it is entered in the mailbox, and has not come yet
-        self.current: Token[Any] | Signal | None = None  # what it handles
-        self.rest: Awaitable[Any] | None = None  # what it awaits for that, if it is a token that waits
+        self.called = False  # whether it is entered in the mailbox and has not started to work yet
+        self.current: Token[Any] | Signal | None = None  # the item that it handles
+        self.rest: Awaitable[Any] | None = None  # awaited for a token that waits
 
     def come(self) -> None:
-        """Begin, or go on where it is parked; only on the loop."""
+        """Start the task, or wake it where it is parked; only on the loop."""
         self.called = False
         if not self._started:
             self._started = True
@@ -207,18 +208,18 @@ class IoWorker(Drainer):
             trio.lowlevel.reschedule(task)
 
     def leave(self) -> None:
-        """End a worker that is parked, unless it was called just now; only on the loop."""
-        if self._drain.parked.pop(self, self) is None:  # from where any thread may call it
+        """End a parked worker, unless it has just been called; only on the loop."""
+        if self._drain.parked.pop(self, self) is None:  # any thread may take it out
             self.come()
 
     def cancel_current(self) -> None:
-        """Cancel what the worker handles, and nothing that comes after it; only on the loop."""
+        """Cancel the current item, and none that comes after it; only on the loop."""
         if self.current is not None:
             self._drain.host.progress += 1
             self._scope.cancel()
 
     async def work(self) -> None:
-        """Be the task."""
+        """Run as the task."""
         drained_place.set(self._place)
         mailbox = self._place.mailbox
         try:
@@ -233,12 +234,12 @@ class IoWorker(Drainer):
                     self._note_drained()
                     return
         except BaseException as error:
-            # Nothing may escape: it would cancel the whole loop. The loop's own end needs no passing on.
+            # Nothing may escape: it would cancel the whole loop. The cancellation of the loop need not be passed on.
             if not is_cancellation(error):
                 _logger.exception("a worker of '%s' broke", self._place.path)
         finally:
             self._drain.workers.discard(self)
-            if self.at_work:  # nothing but a call makes it true again, and only a parked worker is called
+            if self.at_work:  # only a call sets it again, and only parked workers are called
                 mailbox.dismiss(self)
 
     async def _serve(self, item: Token[Any] | Signal | None) -> bool:
@@ -263,7 +264,7 @@ class IoWorker(Drainer):
             self.current = item
             try:
                 if type(item) is Token:
-                    if not self.at_work:  # dismissed just now, by somebody who may have missed the token
+                    if not self.at_work:  # dismissed just now, by code that may have missed the token
                         self._place.give_back(item)
                         return False
                     running = self._begin(item, now)
@@ -280,7 +281,7 @@ class IoWorker(Drainer):
             finally:
                 self.current = None
                 if system.guarded and type(item) is Token and system.is_sealed(item):
-                    mailbox.dismiss(self)  # nothing that follows is to be hit by what was meant for this one
+                    mailbox.dismiss(self)  # what was meant for this token must hit no later one
             if scope.cancel_called:
                 return True
             if not self.at_work:
@@ -306,7 +307,7 @@ class IoWorker(Drainer):
     # Tokens
 
     def _begin(self, token: Token[Any], now: float) -> Awaitable[None] | None:
-        """Run a token that was just taken up to where it first waits; return the rest, if there is one."""
+        """Run a token that was just taken up to its first wait; return an awaitable of the rest, if there is one."""
         context = token._context
         if context is None:  # it was ended between the lane and here
             return None
@@ -334,7 +335,7 @@ class IoWorker(Drainer):
         return None
 
     async def _finish(self, token: Token[Any], rest: Awaitable[Any]) -> None:
-        """Run the rest of a token that waits."""
+        """Run the rest of a token after its first wait."""
         self.rest = rest
         try:
             result = await rest
@@ -342,7 +343,7 @@ class IoWorker(Drainer):
             if is_cancellation(error) and self._is_cancelled():
                 token._settle(_TERMINATED, error=token.terminated(token._cancel_requested or "its actor was stopped"))
                 raise
-            del rest  # the error's traceback keeps this frame, which shall keep nothing
+            del rest  # the error's traceback references this frame
             crashing = self._fail(token, error)
             if crashing is not None:
                 del token
@@ -353,10 +354,10 @@ class IoWorker(Drainer):
             self.rest = None
 
     def _fail(self, token: Token[Any], error: BaseException) -> Awaitable[None] | None:
-        """End a token whose code raised; return what remains to be done if its actor has crashed."""
+        """End a token after its code raised; if its actor has crashed, return an awaitable that handles the crash."""
         place = self._place
         error = without_runtime_frames(error)
-        if token._done and error.__traceback__ is None:  # it was ended before its code began, and lost its arguments
+        if token._done and error.__traceback__ is None:  # ended before its code began, without arguments
             return None
         if is_interrupt(error):
             error = TokenInterrupt(token._cancel_requested)
@@ -366,8 +367,8 @@ class IoWorker(Drainer):
         return self._live(_life.crash(cast("ActorPlace", place), crash, self), copy_context())
 
     async def _step_through(self, token: Token[Any], context: Context, steps: Generator[Any, Any, Any]) -> Any:
-        """Run a generator handler step by step, and let others have the loop in between."""
-        token.steps = 0  # making the generator was none
+        """Run a generator handler step by step, and yield to other tasks in between."""
+        token.steps = 0  # making the generator was no step
         try:
             while True:
                 if token._hold is not None:
@@ -385,7 +386,7 @@ class IoWorker(Drainer):
                 after_step(token._hold)
 
     def _is_cancelled(self) -> bool:
-        """Tell whether a cancellation here is ours, or the loop's; user code may keep one and raise it later."""
+        """Tell whether this worker or the loop is being cancelled; user code may raise a stored cancellation later."""
         return self._scope.cancel_called or trio.current_effective_deadline() == -math.inf
 
     # Signals
@@ -415,7 +416,7 @@ class IoWorker(Drainer):
                 await self._live(_life.crash(place, error, self), copy_context())
 
     async def _live(self, life: Life, context: Context) -> None:
-        """Run the user code of one part of an instance's life."""
+        """Run the user code of one phase of an instance's life."""
         try:
             call: Callable[[], Any] = next(life)
             while True:

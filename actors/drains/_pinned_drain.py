@@ -1,4 +1,4 @@
-"""Drain a place on a thread of its own."""
+"""The drain that runs a place's tokens on a thread of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from actors.places._place import Place
 
 
 class PinnedDrain(CpuDrain):
-    """Runs a place's tokens on its own thread, which goes when the place is given up."""
+    """Runs a place's tokens on its own thread, which ends when the place is closed."""
 
     __slots__ = ("_pinned",)
 
@@ -19,7 +19,7 @@ class PinnedDrain(CpuDrain):
         super().__init__(place, self._pinned, throughput, throughput_deadline)
 
     def handle_here(self, _signal: Signal, /) -> bool:
-        """Do nothing: only one thread will do."""
+        """Return False: signals must be handled on the pinned thread."""
         return False
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A watchdog of the io loop: names the code that blocks it, and with it every other io actor."""
+"""The watchdog of the io loop: names the code that blocks the loop, and with it every other io actor."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from actors.concurrency._trio_host import TrioHost
 from actors.steps._frames import tokens_of
 from actors.tokens._token import Token
 
-# Looks in `threshold` seconds while a round of the loop goes on.
+# Number of looks per `threshold` seconds during a round of the loop.
 _LOOKS = 4
 
-# Top-level modules that call what blocks, and do not block by themselves.
+# Top-level modules that call code which may block, and do not block by themselves.
 _RUNTIME = frozenset(
     ("abc", "actors", "attr", "contextlib", "outcome", "supervisors", "threading", "tokengate", "trio", "weakref")
 )
 
-# A step of a token (its id, number of the step), or a call of code that is no token's (id of its frame, the code).
+# A step of a token (its id, number of the step), or a call outside of tokens (id of its frame, the code).
 _Step: TypeAlias = tuple[int, int | CodeType]
 
 _logger = logging.getLogger("tokengate.actors")
@@ -34,11 +34,11 @@ _logger = logging.getLogger("tokengate.actors")
 
 @attrs.frozen
 class LoopBlocked:
-    """Event: the io loop has let other tasks wait for too long.
+    """Event: the io loop kept other tasks waiting for too long.
 
     Attributes:
-        token: the one whose step has blocked it; None for a hook, for code that is no token's, and if it was no single
-            step, but many short ones in a row.
+        token: the token with the step that blocked it; None for a hook, for other code outside of tokens, and for many
+            short steps in a row.
         seconds: how long the step had lasted when the watchdog looked; of many short ones, the whole row.
         stack: where the step was then, formatted as in a traceback; empty for many short ones.
     """
@@ -49,20 +49,20 @@ class LoopBlocked:
 
 
 class Watchdog(trio.abc.Instrument):
-    """Looks from one loop at another.
+    """Watches one loop from another.
 
-    It notes each round of the loop that is watched, which costs some 100 ns a round, and looks at the notes from
-    the other loop; not while the watched one sleeps. A round runs one step of each task that is ready, so a long one is
-    no fault of the step that is seen last. While it goes on, the watchdog looks at the stack now and then, and names a
-    step that is there at two looks with at least `threshold` seconds between them. A round in which there is no such
-    step, but which lasts twice as long, is reported without a name: the loop has more to do than it can.
+    The watched loop records the start of each of its rounds, which costs some 100 ns a round; the other loop reads
+    that, except while the watched one sleeps. A round runs one step of each ready task, so the step that is seen last
+    is not the cause of a long round. During a round, the watchdog samples the stack, and names a step that is there in
+    two samples at least `threshold` seconds apart. A round without such a step that lasts twice as long is reported
+    without a name: the loop is overloaded.
 
     Args:
         watched: the loop on which code may block.
-        watching: the loop to look from.
+        watching: the loop that runs the watchdog.
         threshold: seconds that one step may take.
         publish: called with a `LoopBlocked` once for each step that takes longer, and for each long round without one.
-        is_closing: tells whether all that runs is being ended, so that long rounds are to be expected.
+        is_closing: tells whether the system is closing, so that long rounds are to be expected.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Watchdog(trio.abc.Instrument):
         self._threshold = threshold
         self._publish = publish
         self._is_closing = is_closing
-        self._thread: int | None = None  # that runs the watched loop
+        self._thread: int | None = None  # ident of the watched loop's thread
         self._since: float | None = None  # start of its present round; None while it sleeps
         self._rounds = 0
         self._awake = False  # whether a task watches
-        self._lock = threading.Lock()  # so that only one does
+        self._lock = threading.Lock()  # so that only one task watches
 
     def open(self) -> None:
         """Begin to watch."""
@@ -93,7 +93,7 @@ class Watchdog(trio.abc.Instrument):
         trio.lowlevel.add_instrument(self)
 
     def _wake(self) -> bool:
-        """Tell whether the caller is the one to see that somebody watches."""
+        """Tell whether the caller has to start the watching task."""
         with self._lock:
             woken, self._awake = not self._awake, True
         return woken
@@ -104,7 +104,7 @@ class Watchdog(trio.abc.Instrument):
         self._since = None
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
-        # First the note, then the look; the watching task lies down first and then looks at the note.
+        # Set `_since`, then check `_awake`; the watching task clears `_awake`, then checks `_since`.
         self._since = time.monotonic()
         self._rounds += 1
         if not self._awake and self._wake():
@@ -133,7 +133,7 @@ class Watchdog(trio.abc.Instrument):
             await trio.sleep(delay)
 
     def _look(self, looks: _Looks) -> None:
-        """Look at what the loop does in a round that goes on, and report what has lasted too long."""
+        """Sample the stack of the loop during a round, and report a step that has lasted too long."""
         frame = sys._current_frames().get(self._thread or 0)
         now = time.monotonic()
         tokens = tokens_of(frame)
@@ -142,7 +142,7 @@ class Watchdog(trio.abc.Instrument):
         if long is not None:
             token = next((token for token in tokens if (token.id, token.steps) == long), None)
             stack = "".join(traceback.format_stack(frame))
-            if self._since == looks.round:  # else the round has ended, and this may be the stack of another one
+            if self._since == looks.round:  # else the round has ended, and the stack may be of another one
                 self._report(token, now - looks.first_seen[long], stack)
                 looks.told.add(long)
         elif not looks.told and now - looks.round >= 2 * self._threshold and not self._is_closing():
@@ -167,7 +167,7 @@ class Watchdog(trio.abc.Instrument):
 
 
 class _Looks:
-    """What was seen in one round of the loop.
+    """The samples of one round of the loop.
 
     Args:
         round: when it began.
@@ -175,18 +175,18 @@ class _Looks:
 
     def __init__(self, round: float) -> None:
         self.round = round
-        self.first_seen: dict[_Step, float] = {}  # {step that was there at every look since: when}
-        self.told: set[_Step] = set()  # what has been reported
+        self.first_seen: dict[_Step, float] = {}  # {step that was in each sample since: time of the first}
+        self.told: set[_Step] = set()  # steps that have been reported
 
     def lasting(self, steps: list[_Step], then: float) -> _Step | None:
-        """Take note of the steps that are on the stack, the innermost first; return one that was there at a time."""
+        """Add a sample (steps on the stack, the innermost first); return a step that was there since `then`, if any."""
         now = time.monotonic()
         self.first_seen = {step: self.first_seen.get(step, now) for step in steps}
         return next((step for step in steps if self.first_seen[step] <= then and step not in self.told), None)
 
 
 def _call_of_no_token(frame: FrameType | None) -> list[_Step]:
-    """Return the outermost call on a stack that is not of the runtime; nothing, if there is none."""
+    """Return the outermost call on a stack outside of the runtime, in a list; an empty list if there is none."""
     found: list[_Step] = []
     while frame is not None:
         module = frame.f_globals.get("__name__")

@@ -1,4 +1,4 @@
-"""Actors whose code runs on CPU threads."""
+"""Actors that run on CPU threads."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 class CpuActor(BaseActor):
-    """A pykka actor that is drained on a few threads, which it shares with all the others.
+    """A pykka actor that runs on a few threads, which all CPU actors share.
 
-    One thread at a time runs its code, so its state needs no lock. A method that is a generator function is run
-    step by step, and other actors get their turn in between; its return value is the token's result.
+    One thread at a time runs its code, so its state needs no lock. A method that is a generator function runs step by
+    step, and other actors get their turn in between; its return value is the token's result.
     """
 
     affinity: ClassVar[str] = "cpu"
 
     dispatcher: ClassVar[Literal["shared", "pinned"]] = "shared"
-    """Which thread runs its code: any of those that all share, or one of its own for life (`pinned`).
+    """Which thread runs its code: any of the shared ones (`shared`), or one dedicated thread for life (`pinned`).
 
-    A pinned actor's `__init__`, hooks and messages all see the same thread, over restarts too, as libraries need
-    whose objects belong to the thread that made them (sqlite3, user interfaces).
+    A pinned actor's `__init__`, hooks and messages all run on the same thread, over restarts too. Libraries with
+    objects that belong to the thread that made them need this (sqlite3, user interfaces).
     """
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Actors whose code runs as a trio task."""
+"""Actors that run as a trio task."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class IoActor(BaseActor):
-    """A pykka actor that is drained as a trio task; its methods and hooks may be async functions or plain ones.
+    """A pykka actor that runs as a trio task; its methods and hooks may be async functions or plain ones.
 
-    It handles one token at a time, so its state needs no lock even across an `await`. Code that blocks its
-    loop holds up every other io actor: that belongs in a `CpuActor`.
+    It handles one token at a time, so its state needs no lock even across an `await`. Code that blocks its loop holds
+    up every other io actor; such code belongs in a `CpuActor`.
     """
 
     affinity: ClassVar[str] = "io"

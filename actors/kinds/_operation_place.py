@@ -1,4 +1,4 @@
-"""The place of an operation: a plain function that is served like an actor, but has no instance to crash."""
+"""The place of an operation: a plain function with a mailbox and a drain like an actor's, but without an instance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from actors.tokens._waits_for import begin_wait, end_wait
 if TYPE_CHECKING:
     from actors.places._ports import PlaceSystem
 
-# Direct calls within one another on one thread, at most: a further one is queued, and so gets another thread's stack.
+# Maximum depth of nested direct calls on one thread; a deeper one is queued, and so gets another thread's stack.
 _MAX_DEPTH: Final = 100
 
 
@@ -33,16 +33,16 @@ class OperationPlace(Place):
     """Where the tokens of one function are queued and run, up to `concurrency` at once.
 
     Args:
-        system: whose tree it is in.
+        system: the owner of the tree.
         path: names from the root down, joined by `/`.
         affinity: `io`, `cpu` or `process`.
         generator: whether the function is a generator function, which is run step by step.
-        concurrency: tokens that run at once, at most.
-        capacity: tokens the mailbox holds at most.
-        overflow: what happens to a token that finds it full.
+        concurrency: maximum number of tokens that run at once.
+        capacity: maximum number of tokens in the mailbox.
+        overflow: what happens to a token when the mailbox is full.
         controls: what operators may do to its tokens.
-        limits: what each of its tokens may use of a process.
-        context: the context variables whose values cross to a process.
+        limits: resources of a process that each of its tokens may use.
+        context: the context variables that are sent to a process.
     """
 
     exclusive = False
@@ -102,9 +102,9 @@ class OperationPlace(Place):
         self.mailbox.reclaim(why)
 
     def turn_here(self, token: Token[Any]) -> Turn | None:
-        """Return a turn for a direct call on the calling thread, if it may begin just now and that is no other's turn.
+        """Return a turn for a direct call on the calling thread, if the call may begin now and no other token is ahead.
 
-        Turns of this place within which the call is made do not count: they wait for it.
+        Turns of this place that contain the call do not count for its concurrency: they wait for the call.
 
         Returns:
             the turn, which the caller runs at once; None when the token is to be queued.
@@ -119,7 +119,7 @@ class OperationPlace(Place):
         return turn if depth < _MAX_DEPTH and self.mailbox.try_enter(turn, inside) else None
 
     def close(self) -> None:
-        """End what is queued and accept no more."""
+        """End all queued tokens and accept no more."""
         self.system.forget(self)
         self.terminate_queued("has stopped")
         self.drain.close()
@@ -133,11 +133,11 @@ class OperationPlace(Place):
 
 
 class Turn(Drainer):
-    """The turn of a direct call, whose token runs on its caller's thread, in a copy of its caller's context.
+    """The turn of a direct call: its token runs on the caller's thread, in a copy of the caller's context.
 
     Args:
-        place: whose turn.
-        token: the call.
+        place: of the operation.
+        token: of the call.
     """
 
     __slots__ = ("_enter", "_place", "_waiter", "token")
@@ -146,7 +146,7 @@ class Turn(Drainer):
         self.at_work = False  # until it is entered
         self._place = place
         self._enter: Callable[..., Any] = _enter_generator if place.generator else enter
-        self._waiter = _current.get()  # the token within whose step the call is made
+        self._waiter = _current.get()  # the token with the step that makes the call
         self.token = token
 
     def run(self) -> Any:
@@ -168,7 +168,7 @@ class Turn(Drainer):
             if token._hold is not None:
                 try:
                     after_step(token._hold)
-                except TokenInterrupt:  # Python 3.11: one that has come just now, too late
+                except TokenInterrupt:  # Python 3.11: another one, which came too late
                     after_step(token._hold)
             self._place.failed(token, error)
             if isinstance(error, TokenInterrupt) and token.state is TokenState.TERMINATED:
@@ -181,19 +181,19 @@ class Turn(Drainer):
             end_turn(depth)
             if waiter is not None:
                 end_wait(waiter, token)
-            if token._done:  # else this was interrupted just now, and recovery does the rest
+            if token._done:  # else this was interrupted, and recovery does the rest
                 self._place.mailbox.dismiss(self)
 
     def give_up(self) -> None:
-        """End the turn, and its token, of a call that is no longer there since it was interrupted; on any thread."""
+        """End the turn, and its token, after the call was interrupted and is gone; on any thread."""
         self.token._terminate("its caller was interrupted by an exception of a signal handler")
         self._place.mailbox.dismiss(self)
 
 
 def _enter_generator(token: Token[Any], call: Callable[..., Any]) -> Any:
-    """Take all steps of a token's generator, unless it is asked to end between two; return its return value."""
+    """Run all steps of a token's generator, unless it is asked to end between two of them; return its return value."""
     steps: Generator[Any, Any, Any] = enter(token, call)
-    token.steps = 0  # making the generator was none
+    token.steps = 0  # making the generator was no step
     try:
         while True:
             checkpoint()

@@ -1,4 +1,4 @@
-"""Actors whose code and state live in a child process of their own."""
+"""Actors with their code and state in a child process of their own."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 
 class ProcessActor(BaseActor):
-    """A pykka actor whose instance is made, and lives, in a child process of its own.
+    """A pykka actor with its instance in a child process of its own.
 
-    Its code shares no interpreter lock with anybody, can be suspended wherever it is, and can really be killed. Its
-    arguments, messages and answers are pickled; its class is carried by value, so that it can be defined anywhere. The
-    process ends with the instance, and one that dies is a crash of it.
+    Its code has its own interpreter lock, can be suspended at any point, and can be killed. Arguments, messages and
+    answers are pickled; the class is pickled by value, so that it can be defined anywhere. The process ends with the
+    instance, and the death of the process is a crash of the instance.
     """
 
     affinity: ClassVar[str] = "process"
 
     limits: ClassVar[Limits] = NO_LIMITS
-    """What each of its tokens may use of the process."""
+    """Resources of the process that each of its tokens may use."""
 
     context: ClassVar[tuple[ContextVar[Any], ...]] = ()
-    """The context variables whose values cross to the process with each message."""
+    """The context variables that are sent to the process with each message."""
 
     cpu_affinity: ClassVar[tuple[int, ...] | None] = None
     """Numbers of the cores that its process may run on; None leaves that to the system."""
 
     nice: ClassVar[int | None] = None
-    """Niceness of its process, from -20 to 19; None leaves it as the gate's."""
+    """Niceness of its process, from -20 to 19; None is that of the gate's process."""
 
     @classmethod
     def _make_drain(cls, place: ActorPlace) -> Drain:
@@ -62,7 +62,7 @@ if _in_child.child is not None:
 
 
 class _StandIn(BaseActor):
-    """What is at the place, in the gate's process: it passes hooks on, and has the timers and watches."""
+    """The instance in the gate's process: it passes hooks on to the child, and owns the timers and watches."""
 
     affinity = "process"
 

@@ -1,4 +1,4 @@
-"""Actor classes that were written for pykka alone: how they come to have a place in a tree."""
+"""Adapts actor classes that were written for pykka, so that their actors can have a place in a tree."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ class _AsInPykka(CpuActor):
 
 
 def _kept(name: str) -> property:
-    """Return a property that is the place's: pykka's own `__init__` may write to it, to no effect."""
+    """Return a property that reads from the place; a write by pykka's own `__init__` has no effect."""
     return property(getattr(BaseActor, name).fget, lambda _self, _value: None)
 
 
 @cache
 def cpu_actor_class(foreign: type[pykka.Actor]) -> type[BaseActor]:
-    """Return a class that does what a pykka actor class does, as a pinned `CpuActor`.
+    """Return a pinned `CpuActor` subclass with the behaviour of a pykka actor class.
 
-    So it has a thread of its own, which is joined when its place is given up, and the mailbox and the ref of its
-    place, which outlive its instances, `self.actor_ref` included. As in pykka, an exception is the answer to whoever
-    asks, and a crash when nobody does, after a `tell`.
+    So it has a thread of its own, which is joined when its place is closed, and it has the mailbox and the ref of its
+    place, which outlive its instances; `self.actor_ref` is that ref. As in pykka, an exception is the answer to an
+    `ask`, and a crash after a `tell`.
 
     Args:
-        foreign: a subclass of `pykka.Actor`, such as a `pykka.ThreadingActor`, that is none of ours.
+        foreign: a subclass of `pykka.Actor`, such as a `pykka.ThreadingActor`, but not of `BaseActor`.
     """
     namespace: dict[str, Any] = {
         "__module__": foreign.__module__,
         "__qualname__": foreign.__qualname__,
         "__doc__": foreign.__doc__,
-        # These are the runtime's own, which pykka's threading runtime has, too.
+        # Methods that pykka's threading runtime has as well: the runtime's own replace them.
         **{name: getattr(CpuActor, name) for name in ("_create_future", "_create_actor_inbox", "_start_actor_loop")},
         **{name: _kept(name) for name in ("actor_urn", "actor_inbox", "actor_stopped")},
     }

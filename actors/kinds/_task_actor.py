@@ -1,4 +1,4 @@
-"""Actors that are one trio task: an async function, started, watched and ended like any other actor."""
+"""Task actors: an async function as one trio task, started, watched and ended like any other actor."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from actors.tokens._log_context import drained_place
 
 
 class TakesNoMessages(TypeError):
-    """A message was sent to a function that runs as a task; it has no mailbox of its own."""
+    """A message was sent to a function that runs as a task; such an actor takes no messages."""
 
 
 class TaskActor(IoActor):
-    """Runs an async function as a task of the io loop; the actor ends as the function does.
+    """Runs an async function as a task of the io loop; the actor ends when the function does.
 
     It has started when its task has; or, if the function has a parameter `task_status`, once it has called
     `task_status.started()`, as with `trio.Nursery.start`. Stopping it cancels the task.
 
     Args:
-        function: what to run.
+        function: the function to run.
         args: its positional arguments.
         kwargs: its keyword arguments.
     """
@@ -86,7 +86,7 @@ class TaskActor(IoActor):
                     await self._call()
         except BaseException as raised:
             if is_cancellation(raised) and trio.current_effective_deadline() == -math.inf:
-                raise  # it is the loop that ends
+                raise  # the loop is ending
             error = without_runtime_frames(raised)
         finally:
             self._ended._set()
@@ -98,5 +98,5 @@ class TaskActor(IoActor):
             self._place.stop(NORMAL, drain=False, administrative=False)
 
     def started(self, _value: object = None) -> None:
-        """Take the function's word, as its `task_status`, that it has started."""
+        """Note that the function has started; it calls this as `task_status.started()`."""
         self._started._set()
