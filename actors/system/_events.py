@@ -1,4 +1,4 @@
-"""Events of the actors floor, for those who subscribe to a system."""
+"""Events of the actors floor, for the listeners of a system."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from actors.tokens._token import Token
 
 @attrs.frozen
 class EndedToken:
-    """What is remembered of a token that ended otherwise than completed; it holds nothing of the token's.
+    """The record of a token that ended otherwise than completed; it holds no object of the token.
 
     Attributes:
         id: of the token.
-        operation: what it ran.
-        actor: path of the place that had it.
-        state: how it ended.
+        operation: its name.
+        actor: path of its place.
+        state: its terminal state.
         error: name of its error's class.
         finished_at: when, in seconds of the system's clock.
     """
@@ -32,7 +32,7 @@ class EndedToken:
 
 @attrs.frozen
 class DeadLetter:
-    """A token that nobody handled: refused, dropped, or queued when its actor stopped."""
+    """A token that was not handled: refused, dropped, or queued when its actor stopped."""
 
     token: Token[Any]
     reason: BaseException

@@ -1,4 +1,4 @@
-"""Observers: told what happens in a system, at no cost for what nobody overrides."""
+"""Observers: methods that are called when something happens in a system; those not overridden cost nothing."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ _logger = logging.getLogger("tokengate.actors")
 
 
 class Observer:
-    """Base of what is told of a system's events; a method that is not overridden costs nothing.
+    """Base of observers of a system; a method that is not overridden costs nothing.
 
     A method is called on the thread where the event happens, which may be a loop's, with no lock held. It must be
-    quick and must not wait. One that raises is logged, and its observer is removed. Threads tell what they do
-    themselves, so a receiver may tell of a token's start a moment before its sender tells that it is queued.
+    quick and must not wait. One that raises is logged, and its observer is removed. Each thread reports its own events,
+    so a token's start may be reported a moment before its sender reports that it is queued.
     """
 
     def token_queued(self, token: Token[Any], /) -> None:
-        """A mailbox has accepted a token. A direct call never is in one."""
+        """A mailbox has accepted a token. A direct call is never in a mailbox."""
 
     def token_started(self, token: Token[Any], /) -> None:
         """A token runs; again after each retry."""
 
     def token_finished(self, token: Token[Any], /) -> None:
-        """A token has reached its terminal state, whichever that is; it has let go of its arguments."""
+        """A token has reached a terminal state; its arguments are gone."""
 
     def dead_letter(self, token: Token[Any], reason: BaseException, /) -> None:
-        """Nobody handles a token: it was refused, dropped, or queued when its actor ended."""
+        """A token will not be handled: it was refused, dropped, or queued when its actor ended."""
 
     def actor_started(self, ref: ActorRef[Any], /) -> None:
         """An instance of an actor runs: its `on_start` has returned."""
 
     def actor_ended(self, ref: ActorRef[Any], reason: ExitReason, /) -> None:
-        """An instance that ran has ended: in order, by a crash, or sealed. The reason tells which."""
+        """An instance that ran has ended: in order, by a crash, or sealed. The reason says which."""
 
     def event(self, event: object, /) -> None:
-        """Somebody has published an event: a supervisor's report, say."""
+        """An event was published: a supervisor's report, say."""
 
 
 EVENTS: Final = tuple(name for name in vars(Observer) if not name.startswith("_"))
 
 
 class Observed:
-    """What observers look at: for each event, who is told; None for nobody, so that a look is all that costs.
+    """An object with observers: for each event, those that override it; None without any, so a look is the only cost.
 
     Code on a hot path asks `if system.on_token_started is not None` and only then calls
-    `system.tell(system.on_token_started, token)`; elsewhere `tell` does the asking.
+    `system.tell(system.on_token_started, token)`; elsewhere it just calls `tell`.
     """
 
     on_token_queued: Listeners | None = None
@@ -71,19 +71,19 @@ class Observed:
         self._observers_lock = threading.Lock()
 
     def add_observer(self, observer: Observer) -> None:
-        """Tell an observer of what happens from now on; adding it again changes nothing.
+        """Add an observer; adding it again changes nothing.
 
         Raises:
             TypeError: it is no `Observer`.
         """
         if not isinstance(observer, Observer):
-            raise TypeError(f"{observer!r} is no Observer; make its class a subclass of actors.Observer")
+            raise TypeError(f"expected an instance of a subclass of actors.Observer, got {observer!r}")
         with self._observers_lock:
             if all(one is not observer for one in self._observers):
                 self._set_observers((*self._observers, observer))
 
     def remove_observer(self, observer: Observer) -> bool:
-        """Tell an observer nothing any more; return whether it was told until now."""
+        """Remove an observer; return whether it was there."""
         with self._observers_lock:
             known = any(one is observer for one in self._observers)
             if known:
@@ -91,7 +91,7 @@ class Observed:
         return known
 
     def tell(self, listeners: Listeners | None, *args: Any) -> None:
-        """Tell of one event; an observer that raises is logged and removed."""
+        """Call the observers of one event; one that raises is logged and removed."""
         for observer, method in listeners or ():
             try:
                 method(*args)
@@ -101,10 +101,10 @@ class Observed:
                     _logger.exception("observer %s was removed, because %s raised", kind, method.__name__)
 
     def subscribe(self, listener: Callable[[object], None]) -> Callable[[], None]:
-        """Call `listener` with each event, on the thread where it happens; the return value ends that.
+        """Call `listener` with each event, on the thread where it happens; calling the return value ends that.
 
-        Events are those that are published, and a `DeadLetter` for each dead letter. What a listener raises is
-        logged, and it stays.
+        Events are the published ones, and a `DeadLetter` for each dead letter. An exception of a listener is logged,
+        and the listener stays.
         """
         subscription = _Subscription(listener)
         self.add_observer(subscription)
@@ -115,11 +115,11 @@ class Observed:
         return unsubscribe
 
     def publish(self, event: object) -> None:
-        """Hand an event to everyone who listens."""
+        """Pass an event to all observers and listeners."""
         self.tell(self.on_event, event)
 
     def dead_letter(self, token: Token[Any], reason: BaseException) -> None:
-        """Report a token that nobody handles."""
+        """Report a token that will not be handled."""
         self.tell(self.on_dead_letter, token, reason)
 
     def _set_observers(self, observers: tuple[Observer, ...]) -> None:
@@ -134,7 +134,7 @@ def _overrides(observer: Observer, event: str) -> bool:
 
 
 class _Subscription(Observer):
-    """A function that listens to events."""
+    """The observer behind a listener."""
 
     def __init__(self, listener: Callable[[object], None]) -> None:
         self._listener = listener

@@ -1,4 +1,4 @@
-"""The open systems of this process, and what becomes of them when it forks or exits."""
+"""The open systems of this process: a forked child disowns them, and the exit of the interpreter closes them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class OpenSystem(Protocol):
 
 open_systems: list[OpenSystem] = []  # in the order of their opening
 
-# Held while the one default system of the process is looked up or made.
+# Held while the default system of the process is looked up or made.
 default_lock = threading.Lock()
 
-# Seconds that the code of a system that was left open gets when the interpreter exits.
+# Seconds that a system which was left open gets for closing when the interpreter exits.
 _EXIT_SECONDS = 1.0
 
 
 def _disown() -> None:
-    """Leave all systems to the parent, in a forked child: their threads are there, and not here.
+    """Disown all systems in a forked child: their threads are in the parent only.
 
-    Locks are replaced by new ones, since whoever held them at the fork is gone.
+    Locks are replaced by new ones, since threads that held them at the fork do not exist here.
     """
     _future._rare = threading.Lock()
     while open_systems:
@@ -38,7 +38,7 @@ def _disown() -> None:
 
 
 def _close_all() -> None:
-    """End what still runs, so that no thread is caught in the middle of something by the interpreter's end."""
+    """Close all systems, so that the end of the interpreter interrupts no thread in its work."""
     for system in reversed(list(open_systems)):
         system.close(_EXIT_SECONDS)
 

@@ -1,10 +1,10 @@
-"""Recovery from interrupted senders: a task that looks for what they have left undone, and does it.
+"""Recovery from interrupted senders: a task that finds and completes what they have left undone.
 
 A signal handler may raise in the main thread between any two instructions, so also in the middle of a `submit`, a
-direct call or a `cancel`. Each of these does things in an order in which an early end leaves something undone and harms
-nothing: a token without a drainer, a drainer without a thread, an end that is not written. What is undone can be seen
-from outside, and doing it twice is doing it once. So the system loop looks for it now and then, and does it; what other
-threads may just be about to do only when two looks have found it undone.
+direct call or a `cancel`. Each of these works in an order in which an early end leaves something undone but does no
+other harm: a token without a drainer, a drainer without a thread, an end that is not written. What is undone can be
+seen from outside, and completing it is idempotent. So the system loop looks for it now and then and completes it. What
+another thread may just be about to do is completed only after two looks have found it undone.
 """
 
 from __future__ import annotations
@@ -39,41 +39,41 @@ _logger = logging.getLogger("tokengate.actors")
 _LOOK: Final = 0.2
 _IDLE_LOOK: Final = 0.25
 
-# Places that are looked at at once.
+# Maximum number of places in one look.
 _PLACES_AT_ONCE: Final = 500
 
-# Tokens that are looked at before others have the loop.
+# Tokens that are checked before other tasks of the loop run.
 _TOKENS_AT_ONCE: Final = 1_000
 
-# Part of the time that looks at the stacks of all threads, and at all tokens, may take.
+# Share of the time that looks at the stacks of all threads, and at all tokens, may take.
 _SHARE: Final = 0.01
 
-# Start of the names of modules that make and send tokens.
+# Prefixes of the names of modules that make and send tokens.
 _SENDERS: Final = ("actors.", "tokengate.gate.", "tokengate.operations.")
 
-# The function in which a thread waits for an outcome: it has the token in a local variable, and does nothing with it.
+# The function in which a thread waits for an outcome: it has the token in a local variable, but does not change it.
 _WAITING: Final = Reply._wait_in_thread.__code__
 
 _CREATED, _QUEUED, _PAUSED = TokenState.CREATED, TokenState.QUEUED, TokenState.PAUSED
 
 
 def _locals(*, waiting: bool) -> Iterator[Any]:
-    """Go through the local variables of the functions that make, send and run tokens, in other threads.
+    """Yield the local variables of the functions that make, send and run tokens, in other threads.
 
     Args:
-        waiting: whether those count that wait for an outcome: they have the token, and do nothing with it.
+        waiting: whether to include functions that only wait for an outcome.
     """
     for frames in _stacks():
         for frame in frames:
             if frame.f_code is _WAITING and not waiting:
                 break
-            # No frame of the user's: to read its variables may run code, or undo what a debugger has just set.
+            # No frames of users: reading their variables may run code, or undo what a debugger has just set.
             if str(frame.f_globals.get("__name__")).startswith(_SENDERS) and frame.f_code.co_flags & CO_OPTIMIZED:
                 yield from list(frame.f_locals.values())
 
 
 def _stacks() -> Iterator[list[FrameType]]:
-    """Return the frames of each thread but this one, the innermost first."""
+    """Yield the frames of each thread, the innermost first; none for the calling thread."""
     me = threading.get_ident()
     for thread, innermost in sys._current_frames().items():
         frames = []
@@ -91,20 +91,20 @@ class RecoveredSystem(PlaceSystem, Protocol):
 
 
 class Recovery:
-    """Looks after one system, from its system loop.
+    """The recovery of one system, on its system loop.
 
     Args:
-        system: whose tokens, places, threads and loops.
+        system: the owner of the tokens, places, threads and loops.
     """
 
     def __init__(self, system: RecoveredSystem) -> None:
         self._system = system
         self._unstarted: list[DaemonThread] = []  # threads that had not been started at the latest look
-        self._endings: list[Any] = []  # those that were being written at the latest look
-        self._suspects: set[Token[Any]] = set()  # tokens that were nowhere at the latest look at all
-        self._turns: set[Turn] = set()  # turns of direct calls that were seen since the latest look at these
-        self._overdue: set[Turn] = set()  # of these, turns that no thread was in
-        self._unseen: list[Place] = []  # places that the present round has not come to
+        self._endings: list[Any] = []  # ends that were being written at the latest look
+        self._suspects: set[Token[Any]] = set()  # tokens that were nowhere at the latest full look
+        self._turns: set[Turn] = set()  # turns of direct calls that were seen since the latest full look
+        self._overdue: set[Turn] = set()  # turns that no thread was in at the latest full look
+        self._unseen: list[Place] = []  # places that are left of the present round
         self._look_at_all_at = 0.0  # in seconds of time.monotonic
 
     def open(self) -> None:
@@ -139,7 +139,7 @@ class Recovery:
         self._look_at_places()
 
     def _start_threads(self, unstarted: list[DaemonThread]) -> None:
-        """Start the threads that had not been started at the latest look either."""
+        """Start the threads that were unstarted at the latest look, too."""
         for thread in unstarted:
             if thread in self._unstarted:
                 try:
@@ -149,7 +149,7 @@ class Recovery:
         self._unstarted = unstarted
 
     def _write_endings(self) -> None:
-        """Complete the ends of tokens that were begun before the latest look, by code that runs no longer."""
+        """Complete ends of tokens that were begun before the latest look, by code that no longer runs."""
         system = self._system
         stuck = [ending for ending in self._endings if any(ending is one for one in system.endings)]
         if stuck:
@@ -178,7 +178,7 @@ class Recovery:
         self._overdue = overdue
 
     async def look_at_all(self) -> None:
-        """Look once at the direct calls and at all tokens, and let others have the loop in between."""
+        """Look once at the direct calls and at all tokens; other tasks of the loop run in between."""
         self._look_at_turns()
         nowhere = await self._nowhere()
         for token in nowhere & self._suspects:
@@ -207,7 +207,7 @@ class Recovery:
 
     @staticmethod
     def _end_lost(token: Token[Any]) -> None:
-        """End a token that an interrupted call has left nowhere: to run it now might be too late."""
+        """End a token that an interrupted call has left nowhere: running it now might be too late."""
         if token._phase is _CREATED:
             error = TokenRejected(f"{token._describe()} was not sent: its sender was interrupted by a signal handler")
             place_of(token)._reject(token, error)
