@@ -1,4 +1,4 @@
-"""Functions that child processes run for tests; they find them here, and need nothing else to be imported."""
+"""Functions that child processes run for tests; children import this module only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def apply(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def note(file: str) -> int:
-    """Leave a mark in a file; return the pid."""
+    """Append a byte to a file; return the pid."""
     descriptor = os.open(file, os.O_APPEND | os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, b"x")
     os.close(descriptor)
@@ -27,7 +27,7 @@ def note(file: str) -> int:
 
 
 def wait_for_file(path: str) -> bool:
-    """Go around in circles until a file is there."""
+    """Spin until a file exists."""
     while not os.path.exists(path):
         os.sched_yield()
     return True

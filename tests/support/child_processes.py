@@ -1,4 +1,4 @@
-"""The gate's end of a child process, for tests of the code that runs there."""
+"""The gate's side of the connection to a child process, for tests of the code in the child."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from actors._child._worker_loop import Worker
 
 
 class GateEnd:
-    """Sends calls to a child, and reads what it says.
+    """Sends calls to a child, and reads its frames.
 
     Attributes:
         theirs: the child's descriptors, in the order of `_wire.DESCRIPTORS`; closed by `close_theirs`.
-        page: the shared one.
+        page: the shared page.
         stack: the read end of the pipe for stacks.
     """
 
@@ -63,7 +63,7 @@ class GateEnd:
         self.stream.sendall(_wire.pack(kind, number, extra, table, LARGE))
 
     def set_up(self, level: int = 30) -> None:
-        """Say where the child is."""
+        """Send the setup of the child."""
         setup = {
             "path": ["somewhere", *sys.path],
             "argv": ["program", "-x"],
@@ -86,7 +86,7 @@ class GateEnd:
         return self.sent
 
     def act(self, what: int, *item: Any) -> int:
-        """Want something of the child's actor; return the number of the call."""
+        """Send a call to the child's actor; return the number of the call."""
         self.sent += 1
         self.send(_wire.ACTOR, self.sent, what, item)
         return self.sent
@@ -96,14 +96,14 @@ class GateEnd:
         self.send(_wire.REPLY, number, int(error), value)
 
     def end(self) -> None:
-        """Say that nothing comes any more."""
+        """Close the sending side."""
         with contextlib.suppress(OSError):  # it is closed
             self.stream.shutdown(socket.SHUT_WR)
 
     # Reading
 
     def read(self, count: int = 1) -> list[Frame]:
-        """Wait for so many frames, and return them."""
+        """Wait for `count` frames, and return them."""
         while len(self._read) < count:
             data = self.stream.recv(1 << 18)
             assert data, "the child has ended"
@@ -120,7 +120,7 @@ class GateEnd:
         return frames
 
     def read_now(self) -> list[Frame]:
-        """Return the frames that have come."""
+        """Return the frames that have arrived."""
         self.stream.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while data := self.stream.recv(1 << 18):
@@ -130,11 +130,11 @@ class GateEnd:
         return frames
 
     def outbox(self) -> list[Frame]:
-        """Return the frames that the child has made and not sent."""
+        """Return the frames that are in the child's outbox, not sent yet."""
         return list(_wire.Frames().feed(bytes(self.page.outbox[: self.page.word[_shared_page.OUTBOX]])))
 
     def load(self, frame: Frame) -> Any:
-        """Return what a frame carries."""
+        """Return the item in a frame."""
         if not frame.flags & LARGE:
             return pickle.loads(frame.payload)
         _, descriptors, _, _ = socket.recv_fds(self.files, 1, 1)
@@ -142,12 +142,12 @@ class GateEnd:
         return pickle.loads(stream, buffers=buffers)
 
     def results(self, frames: Iterable[Frame]) -> dict[int, Any]:
-        """Return what calls have returned, or the word for it, by their numbers."""
+        """Return {number of a call: its result, `"cancelled"` or `"error"`}."""
         words = {_wire.CANCELLED: "cancelled", _wire.ERROR: "error"}
         return {one.number: words.get(one.kind) or self.load(one) for one in frames if one.kind in _OUTCOMES}
 
     def read_stack(self) -> str:
-        """Return what is in the pipe for stacks."""
+        """Return the content of the pipe for stacks."""
         with contextlib.suppress(BlockingIOError):
             return os.read(self.stack, 65536).decode()
         return ""
@@ -155,7 +155,7 @@ class GateEnd:
     # Ends
 
     def close_theirs(self) -> None:
-        """Close the child's descriptors, which it has now."""
+        """Close the child's descriptors, of which the child has copies now."""
         for descriptor in self.theirs:
             os.close(descriptor)
         self.theirs = []
@@ -172,11 +172,11 @@ _OUTCOMES = (_wire.RESULT, _wire.ERROR, _wire.CANCELLED)
 
 
 class Child(GateEnd):
-    """A child whose loop runs in this process.
+    """A child with its loop in this process.
 
     Attributes:
         worker: its loop.
-        stops: called where it would stop itself.
+        stops: called in turn where the child would stop its own process.
     """
 
     def __init__(self) -> None:
@@ -193,14 +193,14 @@ class Child(GateEnd):
         self.stops.pop(0)()
 
     def run(self) -> list[Frame]:
-        """Let the loop handle what was sent, to its end; return what it has sent."""
+        """Run the loop until it has handled all that was sent; return the frames that it has sent."""
         self.end()
         self.worker.run()
         self.link.close()
         return self.read_all()
 
     def run_results(self) -> dict[int, Any]:
-        """Do as `run` does; return what came of the calls."""
+        """Do as `run` does; return the results of the calls."""
         return self.results(self.run())
 
     def close(self) -> None:
@@ -209,11 +209,11 @@ class Child(GateEnd):
 
 
 class Server:
-    """A fork server, and the children that it has made.
+    """A fork server and its children.
 
     Args:
         flags: of the interpreter.
-        folders: where cloudpickle is looked for.
+        folders: search path for cloudpickle.
 
     Attributes:
         ends: the gate's end of each child, by its pid.
@@ -233,7 +233,7 @@ class Server:
         self._names = 0
 
     def ask_to_spawn(self) -> Real:
-        """Ask for a child, and do not wait for it."""
+        """Ask for a child without waiting for it."""
         end = Real()
         self._names += 1
         record = _wire.RECORD.pack(_wire.SPAWN, self._names, 0)
@@ -241,13 +241,13 @@ class Server:
         return end
 
     def spawn(self) -> Real:
-        """Have a child made."""
+        """Ask for a child and wait for it."""
         end = self.ask_to_spawn()
         self.take(end)
         return end
 
     def take(self, end: Real) -> None:
-        """Wait until a child is there that was asked for."""
+        """Wait for a child that was asked for."""
         kind, name, end.pid = self.read()
         assert (kind, name) == (_wire.SPAWNED, len(self.ends) + 1)
         self.ends[end.pid] = end
@@ -264,7 +264,7 @@ class Server:
         return record
 
     def reap(self, pid: int) -> None:
-        """Let go of a child whose end was told."""
+        """Have a child reaped after its end was reported."""
         self.socket.sendall(_wire.RECORD.pack(_wire.REAP, pid, 0))
 
     def close(self) -> None:
@@ -275,7 +275,7 @@ class Server:
 
 
 class Real(GateEnd):
-    """The gate's end of a process.
+    """The gate's side of the connection to a real process.
 
     Attributes:
         pid: of it.
@@ -292,7 +292,7 @@ class Real(GateEnd):
             cloudpickle.unregister_pickle_by_value(module)
 
     def result(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function there, and wait for what it returns."""
+        """Call a function in the child, and wait for its result."""
         self.call(self.function(function), *args)
         (frame,) = self.read()
         assert frame.kind == _wire.RESULT, self.load(frame)

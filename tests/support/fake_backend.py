@@ -1,4 +1,4 @@
-"""What stands behind a control socket in tests: answers, refuses and follows as the test says."""
+"""A backend for a control socket in tests: answers, refuses and streams as the test sets it up."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tokengate.control.messages import Message, Stream, StreamItem
 
 @attrs.define
 class FakeBackend:
-    """A backend; what the test says nothing of is answered by None. It may serve in another thread.
+    """A backend. It answers None to messages that the test has not set up. It may serve in another thread.
 
     Attributes:
-        answers: {question or stream: its answer, an error to raise, or a function to await with it}.
+        answers: {message class: the answer, an error to raise, or a function to await with the message}.
         items: what each stream yields first.
-        last: what a stream raises after these; without, it goes on with what is sent.
+        last: raised by a stream after these; None lets it go on with the items of `send`.
         send: for more items; streams end when it is closed.
-        asked: the questions, in order.
+        asked: the messages, in order.
         followed: the streams that are open.
-        opened: how many have been.
-        left: set when one is closed.
+        opened: number of streams that have been opened.
+        left: set when a stream is closed.
     """
 
     answers: dict[type[Message], Any] = attrs.field(factory=dict)

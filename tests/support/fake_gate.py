@@ -1,4 +1,4 @@
-"""A gate that answers with what it is told to, in the place of a client that is connected to one."""
+"""A fake gate that gives preset answers, in the place of a client that is connected to a gate."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def row(id: int = 1, **fields: Any) -> TokenRow:
 
 
 class FakeGate:
-    """Answers questions by their class: with a value, or with what a function makes of the question.
+    """Answers messages by their class: with a value, or with the result of a function of the message.
 
     Attributes:
-        asked: all that it was asked.
+        asked: all messages.
         wanted: the gate that the command looked for.
         open: connections that were not closed.
     """

@@ -1,4 +1,4 @@
-"""Spots in user code that tests open: what runs, and for how long, is theirs to say."""
+"""Doors in user code: the code waits at one until the test opens it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LIMIT = 10.0  # seconds; reached only when a test fails
 
 @attrs.define(eq=False, slots=False)
 class Door:
-    """A spot in user code that tells when it is reached, and goes around in circles until the test opens it.
+    """A door in user code: it reports when it is reached, and spins until the test opens it.
 
     Attributes:
-        reached: set when some code is there.
+        reached: set when code waits at it.
         opened: set by the test.
-        rounds: how often the code has gone around.
+        rounds: number of rounds of the waiting code.
     """
 
     reached: threading.Event = attrs.field(factory=threading.Event)
@@ -32,7 +32,7 @@ class Door:
     rounds: int = 0
 
     def pass_through(self) -> None:
-        """Wait here, in code that nothing can stop."""
+        """Wait here, in code that cannot be stopped."""
         self.reached.set()
         assert self.opened.wait(LIMIT)
 
@@ -45,7 +45,7 @@ class Door:
 
 
 class Flag:
-    """An event that is a byte of memory which processes share."""
+    """An event in a byte of shared memory."""
 
     def __init__(self, memory: mmap.mmap, at: int) -> None:
         self._memory, self._at = memory, at
@@ -66,7 +66,7 @@ class Flag:
 
 
 class SharedDoor(Door):
-    """A door of which a child process has a copy that is the same: pickled, it is the name of a file."""
+    """A door that is shared with child processes: pickled, it is the name of a file."""
 
     memory: mmap.mmap
     file: str
@@ -100,7 +100,7 @@ class SharedDoor(Door):
 
 
 def open_shared(file: str) -> SharedDoor:
-    """Return the door that is in a file."""
+    """Return the door of a file."""
     door = SharedDoor.__new__(SharedDoor)
     with open(file, "r+b") as opened:
         door.memory = mmap.mmap(opened.fileno(), 16)
@@ -109,7 +109,7 @@ def open_shared(file: str) -> SharedDoor:
 
 
 def share(door: Door) -> SharedDoor:
-    """Make a door that nobody has reached one that processes share."""
+    """Turn a door that has not been reached into one that processes share."""
     is_open = door.is_open
     descriptor, file = tempfile.mkstemp()
     os.truncate(descriptor, 16)
@@ -123,7 +123,7 @@ def share(door: Door) -> SharedDoor:
 
 @contextmanager
 def opened_at_the_end() -> Generator[Callable[[], Door]]:
-    """Give what makes doors, which are open after the block, whatever failed."""
+    """Yield a function that makes doors; all of them are opened at the end of the block, even if it fails."""
     made: list[Door] = []
 
     def make() -> Door:

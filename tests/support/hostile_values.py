@@ -10,13 +10,13 @@ def never(*_args: object, **_kwargs: object) -> Any:
 
 
 class LoudClass(type):
-    """A class of classes whose own methods must not be called."""
+    """A metaclass with methods that must not be called."""
 
     __hash__ = __eq__ = __str__ = __repr__ = __getattribute__ = __instancecheck__ = __subclasscheck__ = never  # type: ignore[assignment]
 
 
 class Loud(metaclass=LoudClass):
-    """A value whose own methods must not be called."""
+    """A value with methods that must not be called."""
 
     __hash__ = __eq__ = __str__ = __repr__ = __len__ = __bool__ = __getattribute__ = __iter__ = __format__ = never  # type: ignore[assignment]
     __sizeof__ = __index__ = __int__ = __lt__ = __gt__ = __getitem__ = __contains__ = never  # type: ignore[assignment]

@@ -1,12 +1,12 @@
-"""Races that are decided by a seed: threads of which exactly one runs, and which change places where it is drawn.
+"""Seeded schedules for races: exactly one thread runs at a time, and a generator draws where they switch.
 
-A `Stage` runs functions in threads of their own and hands one baton around between them. The thread that has it
-looks, at each point where it could lose the GIL, whether to hand it on; a seeded generator decides. So a schedule is
-drawn, not awaited: it is as wild as a test wants, and the same seed gives the same one.
+A `Stage` runs functions in threads of their own and passes one baton around between them. At each point where the
+thread with the baton could lose the GIL, a seeded generator decides whether to pass it on. So a schedule is drawn, not
+awaited: it is as wild as a test wants, and the same seed gives the same schedule.
 
-Whoever waits for a lock hands the baton on, too. The locks of the code under test are replaced for that; a lock made
-by it while the stage is set, or kept in one of its modules, is a `StageLock`. A wait with a timeout runs out only
-when nobody else can go on. When nobody can go on at all, that is a `Deadlock`, found at once and not by patience.
+A thread that waits for a lock passes the baton on, too. The locks of the code under test are replaced for that: a lock
+that it makes inside the `with` block, or that is stored in one of its modules, is a `StageLock`. A wait with a timeout
+runs out only when no other thread can go on. When no thread can go on, a `Deadlock` is raised at once.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ import attrs
 
 Grain: TypeAlias = Literal["line", "call"]
 
-# Seconds until a thread that neither ends nor hands the baton on is reported; reached only when a test fails.
+# Seconds until a thread that neither ends nor passes the baton on is reported; reached only when a test fails.
 _LIMIT = 30.0
 
-# Points in one run at which a switch may be drawn; beyond, the threads wait for each other in a loop.
+# Maximum number of points in one run; a run with more is an endless loop of threads that wait for each other.
 _MOST_POINTS = 200_000
 
-# Chances of a switch at one point: for long stretches, for short ones, and for a change nearly every time.
+# Probabilities of a switch at one point: for long stretches, for short ones, and for a switch nearly every time.
 _RESTLESS = (0.03, 0.15, 0.5)
 
-# Behind these the interpreter of 3.11 to 3.13 looks whether another thread wants the GIL, or waits without it.
+# After these instructions CPython 3.11 to 3.13 checks whether another thread wants the GIL, or waits without it.
 _YIELDING = {
     code
     for name, code in dis.opmap.items()
@@ -48,7 +48,7 @@ class Deadlock(AssertionError):
 
 
 class _GiveUp(BaseException):
-    """Ends a thread whose run is over."""
+    """Ends a thread after its run is over."""
 
 
 @attrs.define(eq=False)
@@ -56,7 +56,7 @@ class _Player:
     number: int
     function: Callable[[], Any]
     servant: bool
-    baton: Any = attrs.field(factory=_thread.allocate_lock)  # free for the moment in which it is handed over
+    baton: Any = attrs.field(factory=_thread.allocate_lock)  # None while it is passed on
     ident: int = 0
     waits_for: StageLock | None = None
     timed: bool = False
@@ -67,7 +67,7 @@ class _Player:
 
 
 class StageLock:
-    """Stands in for `threading.Lock`: whoever has to wait for it hands the baton on."""
+    """Replaces `threading.Lock`: a thread that has to wait for it passes the baton on."""
 
     __slots__ = ("_stage", "held")
 
@@ -100,7 +100,7 @@ class StageLock:
 
 
 class _Threading(ModuleType):
-    """`threading` with other locks."""
+    """`threading` with replaced locks."""
 
     def __init__(self, lock: Callable[[], StageLock]) -> None:
         super().__init__("threading")
@@ -111,7 +111,7 @@ class _Threading(ModuleType):
 
 
 class Stage:
-    """Where code of one package is run by threads that take turns; use it with `with`.
+    """Runs code of one package in threads that take turns; use it with `with`.
 
     Args:
         package: an imported package, or module: its files are where switches are drawn, and its locks are replaced
@@ -142,7 +142,7 @@ class Stage:
         self._broken = ""
         self._points = 0
         self._restless = self._chance.choice(_RESTLESS)
-        self._trail: deque[str] = deque(maxlen=60)  # the latest switches: who went on where
+        self._trail: deque[str] = deque(maxlen=60)  # the latest switches: thread and position
 
     def lock(self) -> StageLock:
         """Make a lock for the test's own use."""
@@ -175,14 +175,14 @@ class Stage:
         """Run the functions under one drawn schedule.
 
         Args:
-            functions: each gets a thread.
-            servants: these, too; they go on as long as there is something to do, and are ended where they wait.
+            functions: each runs in a thread.
+            servants: each runs in a thread, too, as long as there is work, and is ended where it waits.
 
         Returns:
             what the functions returned, in order.
 
         Raises:
-            Deadlock: nobody could go on; it says where each one waits.
+            Deadlock: no thread could go on; it says where each one waits.
             BaseException: the first that a function raised, with the latest switches as a note.
         """
         made = [(function, False) for function in functions] + [(function, True) for function in servants]
@@ -206,7 +206,7 @@ class Stage:
                 raise self._with_trail(player.error)
         return [player.result for player in self._players if not player.servant]
 
-    # On the threads of the players; all below is run by the one that has the baton
+    # On the threads of the players; only the one with the baton runs this
 
     def _play(self, player: _Player) -> None:
         player.baton.acquire()
@@ -256,7 +256,7 @@ class Stage:
         return trace
 
     def _point(self, frame: FrameType) -> None:
-        """Be at a point where another thread may go on instead."""
+        """Mark a point where another thread may go on instead."""
         self._points += 1
         if self._points > _MOST_POINTS:
             self._break("the threads do not come to an end")
@@ -271,10 +271,10 @@ class Stage:
                 self._hand_over(me, following)
 
     def _wait_for(self, lock: StageLock, *, timed: bool) -> bool:
-        """Let others go on until the lock is free (True) or the time is over (False)."""
+        """Let other threads go on until the lock is free (True) or the time is over (False)."""
         me = self._by_ident.get(threading.get_ident())
         if me is None:
-            raise RuntimeError("outside of a run nobody can release this lock")
+            raise RuntimeError("outside of a run no thread can release this lock")
         me.waits_for, me.timed, me.timed_out = lock, timed, False
         following = self._next()
         if following is not None and following is not me:
@@ -293,7 +293,7 @@ class Stage:
             raise _GiveUp
 
     def _next(self) -> _Player | None:
-        """Draw who goes on; None when all have ended."""
+        """Draw the next thread; None when all have ended."""
         left = [player for player in self._players if not player.done]
         if not left:
             return None
@@ -308,7 +308,7 @@ class Stage:
                 late.timed_out = True
                 return late
             else:
-                self._break("nobody can go on:\n" + "\n".join(self._where(player) for player in left))
+                self._break("no thread can go on:\n" + "\n".join(self._where(player) for player in left))
         return left[0]
 
     def _break(self, why: str) -> None:

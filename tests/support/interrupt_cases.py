@@ -1,4 +1,4 @@
-"""What a program's main thread does with the runtime, one case each, to be interrupted at any line of it."""
+"""Cases of what a program's main thread does with the runtime; tests interrupt them at any line."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ class Case:
 
     Attributes:
         name: of the case.
-        around: a context manager that prepares a bench and gives the function to be struck; its end lets go of
-            what was prepared.
+        around: a context manager that prepares a bench and yields the function to interrupt; its exit cleans up.
         process: whether it needs child processes.
-        strict: whether each call that the caller was given a token of must have run exactly once.
+        strict: whether each call must have run exactly once if the caller got its token.
     """
 
     name: str
@@ -46,7 +45,7 @@ def case(name: str, *, process: bool = False) -> Callable[[Callable[[Bench], Ite
 
 
 def simple(name: str, act: Callable[[Bench], Any], *, process: bool = False) -> None:
-    """Register a case that needs nothing prepared."""
+    """Register a case that needs no preparation."""
 
     def around(bench: Bench) -> Iterator[Callable[[], Any]]:
         yield lambda: act(bench)
@@ -56,7 +55,7 @@ def simple(name: str, act: Callable[[Bench], Any], *, process: bool = False) -> 
 
 @contextmanager
 def later(act: Callable[[], Any], seconds: float = 0.003) -> Iterator[None]:
-    """Do something some milliseconds from now, in another thread."""
+    """Call a function some milliseconds from now, in another thread."""
     timer = threading.Timer(seconds, act)
     timer.daemon = True
     timer.start()
@@ -68,7 +67,7 @@ def later(act: Callable[[], Any], seconds: float = 0.003) -> Iterator[None]:
 
 @contextmanager
 def occupied(bench: Bench, send: Callable[[int, Door], Token[Any]]) -> Iterator[Door]:
-    """Have a token run behind a door, which is opened at the end at the latest."""
+    """Keep a token running behind a door, which is opened at the end of the block at the latest."""
     door = Door()
     send(bench.number(), door)
     door.reached.wait(bench.limit)
@@ -79,9 +78,9 @@ def occupied(bench: Bench, send: Callable[[int, Door], Token[Any]]) -> Iterator[
 
 
 def insist(bench: Bench, undo: Callable[[], Any], undone: Callable[[], bool]) -> None:
-    """Undo what control may still be about to do, until it is undone.
+    """Undo an effect that an interrupted verb may still be about to have, until it is undone.
 
-    Questions that are under way at once are answered in no order, so the interrupted one comes to its end first.
+    Concurrent messages are answered in any order, so the interrupted one is awaited first.
     """
     live = bench.gate._system.live
     it.eventually(lambda: not any(one.serves_operators for one in list(live.values())), bench.limit)
@@ -92,7 +91,7 @@ def insist(bench: Bench, undo: Callable[[], Any], undone: Callable[[], bool]) ->
 
 
 def resume_all(bench: Bench) -> None:
-    """Resume whatever is paused."""
+    """Resume all paused tokens."""
     tokens = bench.gate._system.live
     insist(
         bench,
@@ -114,7 +113,7 @@ simple("map cpu", lambda b: it.cpu.map([b.number(), b.number(), b.number()]))
 
 
 def busy(name: str, operation: Any, *, priority: int = 0) -> None:
-    """Register cases in which an operation runs a token already."""
+    """Register cases in which an operation already runs a token."""
 
     @case(f"submit {name} while it is busy")
     def submit(bench: Bench) -> Iterator[Callable[[], Any]]:
@@ -437,7 +436,7 @@ _own_gates = itertools.count(1)
 
 @contextmanager
 def own_gate(bench: Bench, *, opened: bool) -> Iterator[Gate]:
-    """Have a gate of its own, and see at the end that it is closed, or open and of use, and leaves nothing behind."""
+    """Open an extra gate, and check at the end that it is closed, or open and usable, and leaves nothing behind."""
     name = f"own{next(_own_gates)}"
     gate = Gate(name, threads=2, shutdown=OWN_SHUTDOWN, processes=1, control_socket=False)
     interval = sys.getswitchinterval()
@@ -477,7 +476,7 @@ def own_gate(bench: Bench, *, opened: bool) -> Iterator[Gate]:
 
 
 def busy_gate(bench: Bench, gate: Gate) -> list[Token[Any]]:
-    """Have tokens of several kinds run and wait in a gate."""
+    """Make tokens of several kinds run and wait in a gate."""
     with gate.entered():
         sent = [it.io.submit(bench.number(), Door()) for _ in range(3)]
         sent += [it.cpu.submit(bench.number(), Door()) for _ in range(2)]

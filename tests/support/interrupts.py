@@ -1,8 +1,8 @@
-"""Exceptions raised at a chosen line of the runtime, as a signal handler would, and what must hold afterwards.
+"""Raise exceptions at a chosen line of the runtime, as a signal handler would, and check what must hold afterwards.
 
 A `Strike` runs a function and raises at the k-th line (or bytecode) that the calling thread executes in the runtime's
-files. A `Bench` is an open gate with operations and actors of every kind. It keeps a ledger of what ran, and tells
-what was lost: tokens that do not end, calls that are not served, counters that do not go back.
+files. A `Bench` is an open gate with operations and actors of every kind. It keeps a ledger of what ran, and reports
+faults: tokens that do not end, calls that are not served, counters that do not go back.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Place:
 
 Grain: TypeAlias = Literal["signal", "line", "opcode"]
 
-# Behind these CPython 3.11 to 3.13 looks for signals, or at their beginning. Behind a call of a Python function it does
-# not: that goes on within the same loop of the interpreter, which looks when the function begins.
+# CPython 3.11 to 3.13 checks for signals after calls and at RESUME and JUMP_BACKWARD. After a call of a Python function
+# it does not: that goes on within the same loop of the interpreter, which checks when the function begins.
 _CALLS = frozenset(
     code
     for name, code in dis.opmap.items()
@@ -83,7 +83,7 @@ _CALLS = frozenset(
 )
 _LOOKING = frozenset(code for name, code in dis.opmap.items() if name in ("RESUME", "JUMP_BACKWARD"))
 
-# Calls of these may wait; a signal's handler runs meanwhile, and what it raises is raised by the call.
+# Calls of these may wait; a signal handler may run meanwhile, and its exception is raised by the call.
 _WAITING = frozenset(
     {"acquire", "sleep", "wait", "select", "poll", "recv", "recv_into", "send", "sendmsg", "join", "start"}
 )
@@ -91,14 +91,14 @@ _WAITING = frozenset(
 
 @attrs.frozen
 class _Points:
-    """Where in some code a strike may come.
+    """The points of a code object at which a strike may come.
 
     Attributes:
-        leaving: offsets of the instructions that leave a `with` block. There CPython looks for no signal, and no code
-            could be safe: the lock of `with lock:` would stay locked.
+        leaving: offsets of the instructions that leave a `with` block. CPython does not check for signals there, and no
+            code could be safe: the lock of `with lock:` would stay locked.
         waiting: offsets of the calls that may wait.
         code: the instructions.
-        handlers: what handles exceptions: (start, end, target), in offsets.
+        handlers: exception handlers: (start, end, target), in offsets.
     """
 
     leaving: frozenset[int]
@@ -107,12 +107,12 @@ class _Points:
     handlers: tuple[tuple[int, int, int], ...]
 
     def handler(self, offset: int) -> int:
-        """Return the offset of what handles an exception of an instruction; -1 for none."""
+        """Return the offset of the handler of an instruction's exceptions; -1 for none."""
         return next((target for start, end, target in self.handlers if start <= offset < end), -1)
 
     @classmethod
     def of(cls, code: CodeType) -> Self:
-        """Look at some code, once."""
+        """Return the points of a code object, cached."""
         if known := _points.get(code):
             return known  # type: ignore[return-value]
         steps = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
@@ -147,15 +147,16 @@ _points: dict[CodeType, _Points] = {}
 
 
 class Strike:
-    """Raises an exception where the calling thread is in the runtime, as a signal's handler would.
+    """Raises an exception in the calling thread's runtime code, as a signal handler would.
 
     Args:
-        at: at how many-th point, from 1.
-        again: at how many-th point after the first exception another one is raised; 0 for none. Points are counted
-            again from the first call that follows the exception; with Python 3.12, at once, but for `signal`.
-        grain: what is counted: lines; bytecodes; or where CPython looks for signals, and so a handler may really raise.
-            Where a `with` block is left is no point: CPython looks for no signals there.
-        error: what is raised.
+        at: number of the point, from 1.
+        again: number of the point after the first exception at which another one is raised; 0 for none. Points are
+            counted again from the first call that follows the exception; with Python 3.12, at once, but for `signal`.
+        grain: which points are counted: lines, bytecodes, or the instructions at which CPython checks for signals, so
+            that a handler can really raise. The exit of a `with` block is no point: CPython does not check for signals
+            there.
+        error: the class to raise.
         skip: places that are not counted.
 
     Attributes:
@@ -187,11 +188,11 @@ class Strike:
 
     @property
     def left(self) -> int:
-        """How many points are left until it strikes."""
+        """Number of points until it strikes."""
         return self._left[0] if self._left else 0
 
     def _point(self, code: CodeType, line: int) -> None:
-        """Be at a point, and raise if it is the one."""
+        """Count a point, and raise if it is the one."""
         if not self._left or (self._skip and Place.of(code, line) in self._skip):
             return
         self._left[0] -= 1
@@ -224,7 +225,7 @@ class Strike:
         """Set the trace function of a frame, and return it."""
         wanted = "line" if self._grain == "line" else "opcode"
         points = _Points.of(frame.f_code)
-        latest = next(iter(_LOOKING))  # as if behind the beginning of the function
+        latest = next(iter(_LOOKING))  # as if after the beginning of the function
         latest_offset = 0
 
         def reached(frame: FrameType, event: str, _arg: object) -> Any:
@@ -233,7 +234,7 @@ class Strike:
                 offset = frame.f_lasti
                 if self._grain == "signal":
                     called = _looks_after(latest, self._callees.pop(id(frame), None))
-                    # The call raises, so what handles that must be what handles an exception here.
+                    # The call raises, so its handler must be the handler at this point.
                     called &= latest not in _CALLS or points.handler(latest_offset) == points.handler(offset)
                     is_point = called or offset in points.waiting
                     latest, latest_offset = points.code[offset], offset
@@ -253,7 +254,7 @@ class Strike:
         return reached
 
     def _resume(self, frame: FrameType, _event: str, _arg: object) -> None:
-        """Trace on, after an exception: from whatever is called or left next."""
+        """Trace again after an exception, from the next call or return on."""
         sys.setprofile(None)
         sys.settrace(self._called)
         outer: FrameType | None = frame
@@ -293,7 +294,7 @@ class Strike:
 
 
 def _looks_after(latest: int, callee: CodeType | None) -> bool:
-    """Tell whether CPython looks for signals behind an instruction; `callee` is what it has called in Python."""
+    """Tell whether CPython checks for signals after an instruction; `callee` is the Python code that it called."""
     if latest not in _CALLS:
         return latest in _LOOKING
     return callee is None or callee.co_name == "__init__" or bool(callee.co_flags & inspect.CO_GENERATOR)
@@ -309,7 +310,7 @@ def _line_of(code: CodeType, offset: int) -> int:
 
 
 class Door:
-    """What a token waits for until a test opens it.
+    """A door at which a token waits until a test opens it.
 
     Attributes:
         reached: set when a token waits.
@@ -359,7 +360,7 @@ def note_in_steps(number: int, door: Door | None = None) -> Any:
 
 
 def named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of its own, so that it is an operation of its own."""
+    """Return a new function with a name, so that it is a separate operation."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
@@ -440,7 +441,7 @@ class IoNotes(IoActor):
 
 def _process_actor() -> type[ProcessActor]:
     class ProcessNotes(ProcessActor):
-        """It stands within a function, so that it is carried by value, and a child need not import this module."""
+        """Defined within a function, so that it is pickled by value, and a child need not import this module."""
 
         def note(self, ledger: str, number: int) -> int:
             import os
@@ -461,7 +462,7 @@ ProcessNotes = _process_actor()
 
 
 def in_thread(fn: Callable[[], Any], seconds: float) -> tuple[Any, str]:
-    """Call a function in a thread of its own; return its value, and what is wrong if it raised or takes too long."""
+    """Call a function in a new thread; return its value, and a fault if it raised or took too long."""
     outcome: list[tuple[Any, str]] = []
 
     def call() -> None:
@@ -477,7 +478,7 @@ def in_thread(fn: Callable[[], Any], seconds: float) -> tuple[Any, str]:
 
 
 def eventually(condition: Callable[[], Any], seconds: float) -> bool:
-    """Wait for a condition that nobody announces; tell whether it came true in time."""
+    """Poll a condition; return whether it came true in time."""
     ends = time.monotonic() + seconds
     pause = 0.00005
     while not condition():
@@ -536,7 +537,7 @@ class Bench:
             os.truncate(self.ledger, 0)
 
     def faults(self) -> list[str]:
-        """Return what is wrong now that nothing should be going on any more: first without a further call."""
+        """Return the faults, when all work should be over; the first checks make no further call."""
         found = self.unended() or self.immortal()
         deaf = self.deaf()
         if not found and not deaf:
@@ -550,7 +551,7 @@ class Bench:
         return found + deaf
 
     def unended(self) -> list[str]:
-        """Return which tokens do not end."""
+        """Return a description of the tokens that do not end."""
 
         def live() -> list[Token[Any]]:
             tokens = list(self.gate._system.live.values())
@@ -583,7 +584,7 @@ class Bench:
         return found
 
     def out_of_place(self) -> list[str]:
-        """Return which of the runtime's counters have not gone back to where they are when nothing happens."""
+        """Return the runtime's counters that have not gone back to their idle values."""
         found: list[str] = []
 
         def look() -> bool:
@@ -605,7 +606,7 @@ class Bench:
         return new
 
     def deaf(self) -> list[str]:
-        """Return which kinds of calls are not served any more."""
+        """Return the kinds of calls that are not served any more."""
         found: list[str] = []
         sent: dict[str, Token[Any]] = {}
 
@@ -648,7 +649,7 @@ class Bench:
         if found:
             return found
         try:
-            call()  # in this thread, whose own state may be left behind
+            call()  # in this thread, since state may be left behind in it
             assert self.notes.ask(number := self.number(), timeout=self.limit) == number
             assert io.submit(number := self.number()).result(self.limit) == number
         except Exception as error:
@@ -656,16 +657,16 @@ class Bench:
         return found
 
     def close(self) -> str:
-        """Close the gate; return what was wrong with that."""
+        """Close the gate; return a fault, or an empty string."""
         wrong = in_thread(lambda: self.gate.close(1.0, drain=False), 6.0)[1]
-        if self.gate in _current.open_gates:  # stuck; what follows must not see it
+        if self.gate in _current.open_gates:  # stuck; the next tests must not see it
             _current.open_gates.remove(self.gate)
         os.unlink(self.ledger)
         return f"close {wrong}" if wrong else ""
 
 
 def quiet() -> None:
-    """Keep the log of what is provoked out of the output."""
+    """Keep the log of provoked errors out of the output."""
     logging.disable(logging.CRITICAL)
 
 

@@ -1,4 +1,4 @@
-"""How much memory this process has."""
+"""Memory use of this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens of every kind that run until a test lets them end: the contract of control is tested on all of them."""
+"""Tokens of every kind that run until a test lets them end, for contract tests of control."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class IoTurner(IoActor):
         return await turn_and_await(door)
 
 
-# These stand by themselves: a child that needed this module for `turn` would have to import all of it.
+# These do not use `turn`: a child would have to import this whole module for it.
 
 
 @token(affinity="process")
@@ -110,10 +110,10 @@ class Kind:
     """A way to have a token run.
 
     Attributes:
-        name: what the test is called by.
+        name: for the id of the test.
         begin: sends a token that runs until its door is open, and returns it; for a gate and a door.
         queues: whether it goes through a mailbox.
-        actor: whether an actor does it.
+        actor: whether it is a token of an actor.
         interruptible: whether its code may be interrupted.
         process: whether it runs in a child process, which can be killed.
     """
@@ -140,7 +140,7 @@ def _of_actor(
 
 
 def _direct_call(gate: Gate, door: Door) -> Token[Any]:
-    """Call an operation on a thread of the test's own, and return the token that this is."""
+    """Call an operation directly on a thread of the test, and return the call's token."""
     before = set(gate._system.live)
 
     def call() -> None:
@@ -148,7 +148,7 @@ def _direct_call(gate: Gate, door: Door) -> Token[Any]:
             try:
                 cpu_operation(door)
             except BaseException:
-                pass  # that of its end, which the token has as well
+                pass  # the token has it as well
 
     threading.Thread(target=call, name="caller", daemon=True).start()
     door.wait_reached()

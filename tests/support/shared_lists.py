@@ -1,6 +1,6 @@
-"""Lists that tests share with child processes: what one of them appends, all of them see.
+"""Lists that tests share with child processes: an entry that one process appends is seen by all.
 
-A child imports this module to have one, so it imports nothing that takes long.
+A child imports this module to unpickle a list, so it imports nothing slow.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _LENGTH = 8  # bytes of the length before each entry
 
 
 class Boom(Exception):
-    """What the code of a test's actor raises; here, so that a child can have it without the test's module."""
+    """Raised by actors of tests; defined here, so that a child can import it without the test's module."""
 
 
 class SharedList(Sequence[Any]):
-    """A list that is a file: pickled, it is the file's name, and gone with the one who made it.
+    """A list in a file: pickled, it is the file's name; the file is removed with the list that made it.
 
     Args:
-        file: the one to read and write; None makes one.
+        file: path of the file; None makes a new one.
     """
 
     def __init__(self, file: str | None = None) -> None:
@@ -35,7 +35,7 @@ class SharedList(Sequence[Any]):
         self.file = file
 
     def append(self, entry: Any) -> None:
-        """Write an entry at the end, in one piece, whoever else does so."""
+        """Write an entry at the end, atomically: several processes may append at once."""
         data = cloudpickle.dumps(entry)
         descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND)
         try:
@@ -44,7 +44,7 @@ class SharedList(Sequence[Any]):
             os.close(descriptor)
 
     def entries(self) -> list[Any]:
-        """Return what is in it now."""
+        """Return the present entries."""
         with open(self.file, "rb") as opened:
             content = opened.read()
         found, at = [], 0
