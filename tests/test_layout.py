@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,28 @@ def test_the_first_comment_of_a_package_names_its_files(package: Path) -> None:
     assert text.startswith("#")
     assert modules == set(re.findall(r"_\w+\.py", comment))
     assert rooms == set(re.findall(r"(?<!`)\b\w+/(?= )", comment))
+
+
+def test_the_table_in_contributing_has_a_row_for_each_room() -> None:
+    """Every path that it names exists, and each room is named itself or by a file in it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\|.*\| (`.*`) \|$", text[text.index("| to change | look at |") :], re.MULTILINE)
+    named = [ROOT / path for row in rows for path in re.findall(r"`([^`]+)`", row)]
+    rooms = {path if path.is_dir() else path.parent for path in named}
+
+    assert [path for path in named if not path.exists()] == []
+    assert [room for room in PACKAGES if room not in rooms and room.parent != ROOT] == []
+
+
+def test_the_sizes_of_all_rooms_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line a room: its lines, and its budget if it has one."""
+    sizes = runpy.run_path(str(ROOT / "tests" / "room_sizes.py"))
+
+    sizes["main"]()
+
+    printed = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert {str(package.relative_to(ROOT)) for package in PACKAGES} <= set(printed)
+    assert sizes["lines_of"](ROOT / "tokengate") > sizes["lines_of"](ROOT / "tokengate" / "control") > 0
 
 
 @pytest.mark.parametrize("top", ["actors", "supervisors", "tokengate"])
