@@ -1,4 +1,4 @@
-"""Daemon threads start once, whoever tells them to and whatever interrupts that."""
+"""Daemon threads start at most once, however often and wherever their start is called or interrupted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONG = 30.0  # seconds; no test waits so long
 
 
 def in_thread(fn: Callable[[], object]) -> None:
-    """Call a function on another thread than the main one, and wait for it."""
+    """Call a function on a thread other than the main one, and wait for it."""
     thread = threading.Thread(target=fn)
     thread.start()
     thread.join()

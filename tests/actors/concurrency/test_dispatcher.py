@@ -178,7 +178,7 @@ def test_spares_come_for_threads_that_block_unseen_and_go_again(
 
 @attrs.define(eq=False)
 class FakeThread:
-    """A thread at work whose CPU time the test sets."""
+    """A thread at work, with a CPU time that the test sets."""
 
     quantum: int = 0
     seconds: float = 0.0

@@ -1,7 +1,7 @@
-"""The dispatcher's decisions in virtual time: whatever its threads are lost to, what is runnable soon gets one.
+"""The dispatcher's decisions in virtual time: runnables soon get a thread, whatever occupies the others.
 
-The dispatcher and the stall watch are the real ones. Threads are played: each takes what is runnable, and is then busy
-with what a seed has drawn for it. One tick is a millisecond.
+The dispatcher and the stall watch are the real ones. Threads are played: each takes a runnable, and is then busy with
+what a seed has drawn for it. One tick is a millisecond.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Step:
 
 
 class Player(CpuThread):
-    """A thread that is moved on by the model."""
+    """A thread that is played by the model."""
 
     def __init__(self, target: Any, name: str, stage: list[Player]) -> None:
         super().__init__(target, name)
@@ -76,7 +76,7 @@ class Model:
         self.watch = StallWatch(self.dispatcher, Any, lambda: self.chance.random() < computing)  # type: ignore[arg-type]
 
     def as_player(self, player: Player, act: Callable[[], object]) -> None:
-        """Let a thread say something of itself."""
+        """Run a function as if on one of the played threads."""
         with self.monkeypatch.context() as patch:
             patch.setattr(_dispatcher.threading, "current_thread", lambda: player)
             act()

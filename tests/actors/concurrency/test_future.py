@@ -1,4 +1,4 @@
-"""Futures that a program sets, and those that are made of others."""
+"""Futures that a program sets, and futures that are computed from others."""
 
 from __future__ import annotations
 

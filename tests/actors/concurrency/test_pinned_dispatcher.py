@@ -1,4 +1,4 @@
-"""`dispatcher = "pinned"`: one thread for life, for what belongs to the thread that made it."""
+"""`dispatcher = "pinned"`: one thread for life, for objects that belong to the thread that made them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Pinned(CpuActor):
 
 
 class Diary(Pinned):
-    """Keeps notes in a database, whose connection no other thread may use."""
+    """Keeps notes in a database; no other thread may use its connection."""
 
     def on_start(self) -> None:
         self.db = sqlite3.connect(":memory:")

@@ -1,4 +1,4 @@
-"""The queue that dispatchers take their runnables from: nothing is lost, and nobody sleeps beside an item."""
+"""The queue from which dispatchers take runnables: no item is lost, and no thread sleeps while there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host of a trio loop: calls from other threads, many at once included."""
+"""The host of a trio loop: calls from other threads, also many at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is special about actors on CPU threads: few threads for many, nesting, quanta, sealing."""
+"""Properties of actors on CPU threads: few threads for many actors, nesting, quanta, sealing."""
 
 from __future__ import annotations
 

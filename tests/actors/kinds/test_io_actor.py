@@ -1,4 +1,4 @@
-"""What is special about actors that are trio tasks: await, cancellation at checkpoints, one loop for all."""
+"""Properties of actors that run as trio tasks: await, cancellation at checkpoints, one loop for all."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_actors_overlap_with_each_other(start: Any) -> None:
 
 
 class Sleeper(IoActor):
-    """Sleeps until it is cancelled, and tells when it has begun."""
+    """Sleeps until it is cancelled, and reports when it has begun."""
 
     def __init__(self, began: threading.Event, log: list[str]) -> None:
         super().__init__()
@@ -335,7 +335,7 @@ def test_many_plain_messages_leave_room_for_the_neighbours(start: Any) -> None:
 
 
 class Counted(set[Any]):
-    """A set that counts what is seen of it."""
+    """A set that counts how many of its items are iterated over."""
 
     seen = 0
 

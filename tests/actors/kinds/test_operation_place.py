@@ -1,4 +1,4 @@
-"""Places of operations: functions that are served like actors, up to `concurrency` at once."""
+"""Places of operations: tokens of functions, up to `concurrency` at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is the process actors' own: their process, what crosses to it, and how it can die."""
+"""Properties of process actors: their process, what is sent to it, and how it can die."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def door(system: ActorSystem) -> Iterator[Door]:
 
 
 class Ends:
-    """Owns a place: keeps how its instances have ended, and starts it again after those that nobody asked for."""
+    """The owner of a place: records how its instances end, and starts it again after unexpected ends."""
 
     def __init__(self) -> None:
         self.reasons: list[ExitReason] = []
@@ -75,7 +75,7 @@ class Ends:
 
 
 class Worker(ProcessActor):
-    """Does what it is told, and writes it down."""
+    """Does what its messages say, and records it."""
 
     expected = (LookupError,)
 
@@ -749,7 +749,7 @@ def test_an_address_space_is_refused_within_the_token(start: Any) -> None:
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -760,7 +760,7 @@ class Clock:
 
 @pytest.fixture
 def timed() -> Iterator[tuple[ActorSystem, Callable[[float], None]]]:
-    """An open system, and what lets time pass in it: what is due has been sent then."""
+    """An open system, and a function that lets time pass in it and returns when all due messages are sent."""
     clock = Clock()
     opened = ActorSystem("timed", threads=1, clock=clock, processes=ProcessPool(size=1, spares=0))
     opened.open()
@@ -775,7 +775,7 @@ def timed() -> Iterator[tuple[ActorSystem, Callable[[float], None]]]:
 
 
 class Silent(ProcessActor):
-    """Wants to know of silence."""
+    """An actor with a receive timeout."""
 
     context = (shade,)
 

@@ -13,14 +13,14 @@ from actors import CpuActor
 
 
 class Ported(CpuActor):
-    """What stands for `pykka.ThreadingActor` in such a program."""
+    """The base class that replaces `pykka.ThreadingActor` in such a program."""
 
     dispatcher = "pinned"
     expected = (Exception,)
 
 
 def library_program(base: Any) -> list[Any]:
-    """A lending library: a catalogue in a database, a desk, and a few readers; return what its user sees."""
+    """Run a lending library: a catalogue in a database, a desk, and a few readers; return what its user sees."""
     seen: list[Any] = []
 
     class Catalogue(base):  # type: ignore[misc]

@@ -333,7 +333,7 @@ def test_many_withdrawn_tokens_are_not_kept(desk: Any) -> None:
 
 
 class Searched(deque[Token[Any]]):
-    """A lane that counts how many of its tokens are looked at to find one."""
+    """A lane that counts how many tokens are compared in a search."""
 
     looks = 0
 
@@ -385,7 +385,7 @@ def test_few_that_are_withdrawn_leave_a_long_lane_as_it_is(desk: Any) -> None:
 
 
 def indexed(desk: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Mailbox, list[Token[Any]]]:
-    """Return a mailbox with an indexed lane 0, and what is in that, in order."""
+    """Return a mailbox with an indexed lane 0, and the tokens of that lane, in order."""
     monkeypatch.setattr(_lanes, "_LONG", 0)
     monkeypatch.setattr(_lanes, "_SEARCHES", 1)
     mailbox = desk.mailbox(**options)
@@ -443,7 +443,7 @@ def test_a_lane_is_not_indexed_while_a_drainer_is_about_to_take_from_it(
     late = desk.token()
 
     class Slow(Drainer):
-        """One that looks whether it may, and is then held up."""
+        """A drainer that is delayed while the mailbox reads its `at_work`."""
 
         armed = True
 

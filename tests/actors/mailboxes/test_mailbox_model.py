@@ -1,4 +1,4 @@
-"""The mailbox against a list: whatever is done to it and to its tokens, in any order, it does what the list says.
+"""The mailbox compared with a model of lists, under random operations on it and on its tokens.
 
 The model is a list of what is queued, one of what a throttle has let go, one of what it keeps back, and one of what is
 paused. The throttle is for tokens of one tag, and lets them go when the machine says so; when it does by itself is for
@@ -38,7 +38,7 @@ PLACE = SYSTEM.operation_place("operation", "cpu", generator=False, concurrency=
 
 
 class MailboxMachine(RuleBasedStateMachine):
-    """A mailbox, and what it should hold."""
+    """A mailbox, and the lists of what it should hold."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,14 +90,14 @@ class MailboxMachine(RuleBasedStateMachine):
             part.sort(key=lambda token: -token.priority)  # stable
 
     def pick(self, index: int) -> tuple[Token[Any], list[Token[Any]] | None]:
-        """Draw one of those that are here, or that were; return it, and where it is."""
+        """Draw a token that is here, or was; return it, and where it is."""
         parts = (self.lane, self.let, self.kept, self.paused)
         tokens = [*(token for part in parts for token in part), *self.latest]
         token = tokens[index % len(tokens)]
         return token, next((part for part in parts if token in part), None)
 
     def take(self, drainer: Drainer) -> Token[Any] | None:
-        """Take what is next, which is what the lists say."""
+        """Take the next token, and compare it with the lists."""
         expected = None
         if not self.suspended:
             for token in self.queue():

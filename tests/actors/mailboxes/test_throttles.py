@@ -21,7 +21,7 @@ LIMIT = 10.0
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -37,7 +37,7 @@ def clock() -> Clock:
 
 @attrs.define
 class Bench:
-    """Mailboxes of a system that was never opened, whose drainers the test plays; its throttles govern them.
+    """Mailboxes and throttles of a system that was never opened; the test plays the drainers.
 
     Attributes:
         woken: for each mailbox, the drainers it has asked for that have not come.
@@ -63,7 +63,7 @@ class Bench:
         return box
 
     def throttle(self, matches: Callable[[Token[Any]], bool] = bool, **limits: Any) -> Throttle:
-        """Let a throttle hold, for all tokens unless told."""
+        """Add a throttle, for all tokens by default."""
         throttle = Throttle("it", matches, limits.get("rate"), limits.get("concurrency"))
         self.system.throttles.add_closed(throttle)
         self.system.throttles.open(throttle, list(self.running))
@@ -115,7 +115,7 @@ class Bench:
             self.drainers[item] = (box, drainer)
 
     def settle(self) -> list[Token[Any]]:
-        """Let all drainers come; return what has begun."""
+        """Let all drainers come; return the tokens that have begun."""
         before = len(self.began)
         while any(self.woken.values()):
             for box in self.boxes:
@@ -123,13 +123,13 @@ class Bench:
         return [token for _, token in self.began[before:]]
 
     def pass_time(self, seconds: float) -> list[Token[Any]]:
-        """Let time pass, and what is due then go; return what has begun."""
+        """Let time pass, and let the due tokens go; return the tokens that have begun."""
         self.clock.now += seconds
         self.system.throttles.let_go()
         return self.settle()
 
     def nothing_is_left(self) -> None:
-        """No grant and no entry of a token that has ended is left."""
+        """Assert that no grant and no entry of an ended token is left."""
         throttles = self.system.throttles
         assert not throttles._waiting
         assert not throttles._queues
@@ -611,7 +611,7 @@ def timed(clock: Clock) -> Iterator[ActorSystem]:
 
 @attrs.define
 class Oracle:
-    """Counts how many run at once."""
+    """Counts how many tokens run at once."""
 
     lock: Any = attrs.field(factory=threading.Lock)
     now: int = 0

@@ -39,7 +39,7 @@ LIMIT = 10.0
 
 
 class Ledger:
-    """What the instances of a test's actor class did, in order; and who owned them."""
+    """What the instances of a test's actor class did, in order, and their owners."""
 
     def __init__(self, events: Any) -> None:
         self.events = events
@@ -99,7 +99,7 @@ def make(base: type[BaseActor], ledger: Ledger, door: Any = None) -> type[BaseAc
 
 
 def same(one: BaseException | None, other: BaseException) -> bool:
-    """Tell whether an error is another one, or what becomes of that on its way from a process."""
+    """Tell whether an error is another one, or its copy from a child process."""
     return one is other or (type(one) is type(other) and one.args == other.args and hasattr(one, "__notes__"))
 
 
@@ -559,7 +559,7 @@ def test_many_threads_to_one_actor(base: Any, start: Any, race: Any, new_list: A
 
 @pytest.fixture
 def small(base: Any, start: Any, ledger: Ledger, door: Any) -> Callable[..., Any]:
-    """Start an actor with a small mailbox, which is busy and whose mailbox is full."""
+    """Start an actor that is busy and has a small, full mailbox."""
 
     def full(overflow: str, capacity: int = 2) -> tuple[Any, list[Any]]:
         cls = make(base, ledger, door)

@@ -1,4 +1,4 @@
-"""A queued token is moved to another place: never lost, never run twice, and nobody waits for it at the old one."""
+"""Moves of queued tokens to another place: never lost, never run twice, and no sender waits for them at the old one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMIT = 10.0
 
 @pytest.fixture
 def place(system: ActorSystem) -> Callable[..., OperationPlace]:
-    """Make a place whose tokens stay in the queue."""
+    """Make a place that leaves its tokens in the queue."""
 
     def make(path: str, affinity: str = "cpu", *, suspended: bool = True, **options: Any) -> OperationPlace:
         made = system.operation_place(path, affinity, generator=False, concurrency=1, **options)
@@ -41,7 +41,7 @@ def send(place: OperationPlace, call: Callable[..., Any] = int, **options: Any) 
 
 
 def empty(place: OperationPlace) -> list[Token[Any]]:
-    """End what is queued; return it."""
+    """End the queued tokens, and return them."""
     tokens = place.mailbox.close()
     for token in tokens:
         token._terminate("the test is over")
@@ -187,7 +187,7 @@ def test_a_token_that_is_cancelled_on_its_way_ends(place: Any) -> None:
 
 
 class StandIn:
-    """A mailbox with another method."""
+    """A mailbox with one method replaced."""
 
     def __init__(self, mailbox: Any, **methods: Any) -> None:
         self.__dict__.update(methods, _mailbox=mailbox)

@@ -1,4 +1,4 @@
-"""What an actor sends to itself later: contract tests over both kinds of actors, on a clock that the test moves."""
+"""Timers: contract tests over both kinds of actors, on a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ colour: ContextVar[str] = ContextVar("colour", default="none")
 
 
 class Clock:
-    """Seconds that pass when the test says so, for the system loop, too."""
+    """A clock that the test moves, for the system loop, too."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -71,7 +71,7 @@ def system(clock: Clock) -> Iterator[ActorSystem]:
 
 
 def make(base: type[BaseActor], **attributes: Any) -> type[BaseActor]:
-    """An actor that runs functions which it is sent, with itself as the argument, and keeps everything else."""
+    """Make an actor that runs functions it is sent, with itself as the argument, and keeps all other messages."""
 
     class Sleeper(base):  # type: ignore[misc, valid-type]
         def __init__(self, begin: Callable[[Any], object] = id) -> None:
@@ -94,13 +94,13 @@ def make(base: type[BaseActor], **attributes: Any) -> type[BaseActor]:
 
 
 def got(ref: Any) -> list[Any]:
-    """What has come before this question."""
+    """Return the messages that came before this call."""
     answer: list[Any] = ref.ask(lambda actor: list(actor.got), timeout=LIMIT)
     return answer
 
 
 def restart(place: ActorPlace, _reason: ExitReason, administrative: bool) -> None:
-    """Own a place as a supervisor of a permanent child does."""
+    """Act as the owner of a place as the supervisor of a permanent child does."""
     if not administrative:
         place.start()
 
@@ -400,7 +400,7 @@ def test_a_receive_timeout_comes_after_silence_and_again(
 
 
 def until_handled(ref: Any, accepted: int) -> None:
-    """Wait until so many tokens have been accepted, and all are done, without sending one."""
+    """Wait until so many tokens have been accepted and all are done, without sending one."""
     pause = threading.Event()
     for _ in range(int(LIMIT / 0.001)):
         if ref.actor_inbox.statistics().accepted == accepted and not ref._place.system.live:

@@ -1,4 +1,4 @@
-"""Death is observable: contract tests over both kinds of actors."""
+"""Watches: contract tests over both kinds of actors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Owner = Callable[[ActorPlace, ExitReason, bool], None]
 
 
 def keep(_place: ActorPlace, _reason: ExitReason, _administrative: bool) -> None:
-    """Own a place as the supervisor of a transient child does before it decides."""
+    """Act as the owner of a place as the supervisor of a transient child does before it decides."""
 
 
 def restart(place: ActorPlace, _reason: ExitReason, administrative: bool) -> None:

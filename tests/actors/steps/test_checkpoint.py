@@ -1,4 +1,4 @@
-"""`checkpoint()`: where a long plain function lets itself be paused and ended."""
+"""`checkpoint()`: a point at which a long plain function can be paused and ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def place(system: ActorSystem) -> OperationPlace:
 
 @pytest.fixture(params=[True, False], ids=["as on this Python", "as on Python 3.11"])
 def _means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what this Python has to stop running code, and without."""
+    """Run each test with the monitor of this Python, if it has one, and without."""
     if not request.param:
         monkeypatch.setattr(actors.steps._checkpoint, "monitor", None)
 

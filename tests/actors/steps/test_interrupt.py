@@ -1,4 +1,4 @@
-"""Stopping and ending code that runs: what is stopped, where it never is, and what is left behind."""
+"""Stopping and ending running code: where it is stopped, where it never is, and what is left behind."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def resume(token: Token[Any]) -> None:
 
 
 def end(token: Token[Any]) -> None:
-    """Interrupt code that runs, again and again, until it has ended."""
+    """Interrupt running code, again and again, until it has ended."""
     token._cancel_requested = "enough"
     hold = Hold.of(token)
     for _ in range(int(LIMIT / AGAIN)):
@@ -110,7 +110,7 @@ def instrumented(*codes: types.CodeType) -> list[str]:
 
 
 class Shape:
-    """Code that runs until it is told, and notes how often it was left."""
+    """Code that runs until it is told to stop, and counts how often it was left."""
 
     def __init__(self) -> None:
         self.go = [True]
@@ -313,7 +313,7 @@ def test_of_two_threads_in_the_same_code_one_is_stopped(place: OperationPlace, u
 
 
 class Resource:
-    """A context manager in Python, whose parts take several lines."""
+    """A context manager in Python, with methods of several lines."""
 
     def __init__(self) -> None:
         self.entered = self.exited = 0

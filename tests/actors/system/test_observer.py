@@ -18,7 +18,7 @@ Start = Callable[..., Any]
 
 
 class Recorder(Observer):
-    """Writes everything down."""
+    """Records every event."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, Any]] = []

@@ -1,4 +1,4 @@
-"""What an interrupted sender has left undone is seen from outside, and done."""
+"""Recovery finds and completes what interrupted senders have left undone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Until = Callable[[Callable[[], bool]], None]
 
 
 class Struck(BaseException):
-    """What a signal handler raises."""
+    """Raised by the signal handler."""
 
 
 @pytest.fixture(params=["io", "cpu"])
@@ -30,7 +30,7 @@ def place(request: pytest.FixtureRequest, system: ActorSystem) -> OperationPlace
 
 
 def strike(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
-    """Have a method raise once, before it does anything."""
+    """Make a method raise once, before it does anything."""
     original = getattr(owner, name)
     left = [None]
 

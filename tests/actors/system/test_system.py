@@ -1,4 +1,4 @@
-"""The system: places by path, statistics, dead letters, closing, and the default one that pykka's habit uses."""
+"""The system: places by path, statistics, dead letters, closing, and the default system for `Actor.start()`."""
 
 from __future__ import annotations
 

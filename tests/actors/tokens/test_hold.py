@@ -31,7 +31,7 @@ def make(system: ActorSystem, affinity: str, *, concurrency: int = 2, generator:
 
 
 def pause(token: Token[Any]) -> Hold:
-    """Pause a token that comes to where it can be paused."""
+    """Pause a token, and wait until it has come to a point where it can be paused."""
     hold = Hold.of(token)
     reached = hold.pause()
     token._place.drain.hold_changed(token)
@@ -222,7 +222,7 @@ def test_paused_generators_hold_no_threads_and_no_turns(system: ActorSystem, aff
 
 
 class Counting(CpuActor):
-    """Its handler is a generator; what happens is noted."""
+    """An actor with a generator as its handler, which records what happens."""
 
     def __init__(self, notes: list[str]) -> None:
         self.notes = notes
@@ -258,7 +258,7 @@ def _paused_handler(
 
 
 class CountingOnTheLoop(IoActor):
-    """Its handler is a coroutine; what happens is noted."""
+    """An actor with a coroutine function as its handler, which records what happens."""
 
     def __init__(self, notes: list[str]) -> None:
         self.notes = notes
@@ -348,7 +348,7 @@ def _three() -> Generator[None, None, int]:
 
 
 async def some_rounds() -> None:
-    """Give every task its turn a few times."""
+    """Let every task of the loop run a few times."""
     for _ in range(5):
         await trio.lowlevel.checkpoint()
 

@@ -1,4 +1,4 @@
-"""The life cycle of a token: one table, and one terminal state whoever races."""
+"""The life cycle of a token: one table, and one terminal state whichever threads race."""
 
 from __future__ import annotations
 

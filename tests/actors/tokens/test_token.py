@@ -1,4 +1,4 @@
-"""Tokens: what they carry, what they let go of, and how they are ended."""
+"""Tokens: what they carry, what they drop at their end, and how they are ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who waits for whom: cycles are named before anybody parks in one, and nothing else is called a cycle."""
+"""The graph of waits: a cycle is named before a step waits in it, and nothing else is called a cycle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIMIT = 10.0
 
 
 class Caller(CpuActor):
-    """Asks the next one, on and on, and answers with what the last one says; `first` is called before that."""
+    """An actor that asks the next one, and so on, and returns the answer of the last; `first` is called before."""
 
     def __init__(self, first: Callable[[], object] = int) -> None:
         super().__init__()
