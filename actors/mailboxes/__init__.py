@@ -4,6 +4,6 @@
 #   _lanes.py        stable priority: the user lane's order
 #   _held_tokens.py  tokens beside the lanes: paused, kept back, released
 #   _line.py         tokens that wait, by priority and then by age
-#   _throttles.py    how fast, and how many at once, tokens may begin
+#   _throttles.py    limits of rate and concurrency
 #   _signals.py      messages of the control lane
 """Mailboxes, their lanes, and throttles."""

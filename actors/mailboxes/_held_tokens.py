@@ -14,7 +14,7 @@ class HeldTokens:
     """Tokens that no drainer sees in the lanes. For one thread at a time: the mailbox has a lock for that.
 
     Attributes:
-        paused: tokens that an operator holds, in the order in which they were paused.
+        paused: tokens that operators have paused, in the order of the pauses.
         throttled: tokens that throttles keep back.
         released: tokens that throttles have let go, which are taken before those of the lanes.
     """
@@ -30,13 +30,13 @@ class HeldTokens:
         return len(self.paused) + len(self.throttled) + len(self.released)
 
     def __iter__(self) -> Iterator[Token[Any]]:
-        """Go through the tokens: those that are kept back in order, then those that are paused, then the others."""
+        """Iterate over the tokens: first the throttled ones in order, then the paused ones, then the released ones."""
         yield from self.throttled
         yield from self.paused
         yield from self.released
 
     def remove_unpaused(self, token: Token[Any]) -> bool:
-        """Take out a token that throttles keep back or have released; tell whether it was here."""
+        """Remove a throttled or released token; return whether it was here."""
         return self.throttled.remove(token) or self.released.remove(token)
 
     def pop(self, lanes: Lanes) -> Token[Any] | None:

@@ -1,9 +1,9 @@
-"""The life of an actor's instance: how one is started, visited, stopped and crashed at its place.
+"""The life of an actor's instance: generators that start, visit, stop and crash one at its place.
 
-The parts that run user code (`__init__`, `on_start`, `on_stop`, `on_failure`) are written as generators: they yield the
-code to run and are sent what it returned and what it raised. So one text serves the CPU threads, which call that code,
-the trio tasks, which await it, and the drains of child processes, which send for it. A generator whose instance is
-sealed in between is dropped, and a drainer that was dismissed meanwhile changes nothing any more.
+The parts that run user code (`__init__`, `on_start`, `on_stop`, `on_failure`) are generators: they yield the code to
+run and are sent its result and its exception. So the same code serves CPU threads, which call what is yielded, trio
+tasks, which await it, and drains of child processes, which send for it. When an instance is sealed in between, its
+generator is dropped, and a drainer that was dismissed meanwhile changes nothing any more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Life: TypeAlias = Generator[Callable[[], Any], tuple[Any, BaseException | None],
 
 
 def visit(place: ActorPlace, signal: Visit) -> None:
-    """Call the function of a visit with the instance; what it raises is the answer to the visitor."""
+    """Call the function of a visit with the instance; its exception is an answer to the visitor."""
     if not signal.claim():
         return
     instance = place.instance

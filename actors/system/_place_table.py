@@ -10,11 +10,11 @@ from actors.places._actor_place import ActorPlace
 from actors.places._place import Place
 
 ROOT = "/"  # path of the root of the tree; the paths below are written without it
-SYSTEM = "$system"  # path of the root of the runtime's own tree, which is no part of the other one
+SYSTEM = "$system"  # path of the root of the runtime's own tree, which is apart from the other one
 
 
 def path_below(path: str, name: str) -> str:
-    """Return the path of what has a name right below a path."""
+    """Return the path of a name right below a path."""
     return name if path == ROOT else f"{path}/{name}"
 
 

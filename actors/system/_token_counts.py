@@ -12,9 +12,9 @@ from actors.system._events import EndedToken
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
-# How many tokens are remembered that ended otherwise than completed.
+# Maximum number of remembered tokens that ended otherwise than completed.
 _REMEMBERED = 1_000
-# Tokens that are counted in one part of the statistics: a millisecond.
+# Tokens that the statistics count between two yields: a millisecond.
 _COUNTED = 5_000
 
 
@@ -36,7 +36,7 @@ class TokenCounts:
     def note_uncompleted(self, token: Token[Any]) -> None:
         """Count, and remember for a while, a token that has just ended otherwise than completed."""
         if token.serves_operators:
-            return  # a question with an error for an answer
+            return  # a request to the runtime that was answered with an error
         state = token.state
         error = type.__dict__["__name__"].__get__(type(token._error))  # no code of a metaclass
         finished_at = token._place.system.clock() if token.finished_at is None else token.finished_at
@@ -61,9 +61,9 @@ class TokenCounts:
             return 0 < id < self._use_up_id()
 
     def _use_up_id(self) -> int:
-        """Return the next id, and so learn how many were used: the only way that costs the makers of tokens nothing.
+        """Take the next id, which says how many were used; under the lock.
 
-        Under the lock.
+        This is the only way that costs the making of tokens nothing.
         """
         self._ids_skipped += 1
         return next(self.ids)
@@ -72,7 +72,7 @@ class TokenCounts:
         """Yield after each few thousand tokens that were counted; return how many are, or ended, in each state.
 
         Args:
-            questions: returns how many tokens were questions to the runtime itself, which are left out.
+            questions: returns how many tokens were requests to the runtime itself, which are left out.
         """
         with self._counts_lock:
             created = self._use_up_id() - self._ids_skipped
