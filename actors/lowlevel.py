@@ -20,7 +20,7 @@ from actors.places._place import AFFINITIES, Place, place_of
 from actors.places._ref import OneWay
 from actors.processes._limits import NO_LIMITS, UNITS
 from actors.processes._process_drain import ProcessDrain
-from actors.processes.pickling._carrier import carried_as, twin_object
+from actors.processes.pickling._carrier import carried_as, counterpart_object
 from actors.processes.pickling._ports import ProcessSystem
 from actors.processes.workers._process_state import cpu_seconds
 from actors.processes.workers._worker import Worker
@@ -69,6 +69,7 @@ __all__ = [
     "attach",
     "carried_as",
     "cores",
+    "counterpart_object",
     "cpu_actor_class",
     "cpu_seconds",
     "current_turn",
@@ -81,5 +82,4 @@ __all__ = [
     "path_below",
     "place_of",
     "system_of",
-    "twin_object",
 ]

@@ -16,8 +16,8 @@ from types import ModuleType
 from typing import Final, NamedTuple, NoReturn
 
 from . import _wire
-from ._connection import Link, leave
-from ._current_worker import here
+from ._connection import Connection, leave
+from ._current_worker import current_worker
 from ._log import GateHandler
 from ._shared_page import Page
 from ._stack import stop_self, write_stack
@@ -32,7 +32,7 @@ BROKEN: Final = 70  # the loop has raised, which is a bug of the runtime
 ORPHANED: Final = 71  # the server had died before the child could say that it shall die with it
 
 
-class Birth(NamedTuple):
+class Inherited(NamedTuple):
     """What a child is born with.
 
     Attributes:
@@ -40,24 +40,24 @@ class Birth(NamedTuple):
         descriptors: its own, as in `_wire.DESCRIPTORS`.
         cord: the descriptor that it closes when it has a group of its own, and can be told anything: until then, the
             signal for stacks would end it.
-        tied: the end of a pipe whose other end only the server has.
+        lifeline: the end of a pipe whose other end only the server has.
         foreign: descriptors that are the server's.
     """
 
-    server: int
+    server_pid: int
     descriptors: list[int]
-    cord: int
-    tied: int
-    foreign: list[int]
+    ready_pipe: int
+    lifeline: int
+    server_descriptors: list[int]
 
 
-def run_child(birth: Birth) -> NoReturn:
+def run_child(inherited: Inherited) -> NoReturn:
     """Be a worker until the gate wants no more of it."""
     code = BROKEN
     try:
-        _become_independent(birth)
-        worker = _worker(*birth.descriptors)
-        os.close(birth.cord)
+        _become_independent(inherited)
+        worker = _worker(*inherited.descriptors)
+        os.close(inherited.ready_pipe)
         worker.run()
         code = 0
     except BaseException:
@@ -66,7 +66,7 @@ def run_child(birth: Birth) -> NoReturn:
         leave(code)
 
 
-def _become_independent(birth: Birth) -> None:
+def _become_independent(inherited: Inherited) -> None:
     os.setsid()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, which is the gate's to handle
@@ -74,23 +74,23 @@ def _become_independent(birth: Birth) -> None:
         signal.signal(number, signal.SIG_DFL)
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != birth.server:
+        if os.getppid() != inherited.server_pid:
             os._exit(ORPHANED)
-    for descriptor in birth.foreign:
+    for descriptor in inherited.server_descriptors:
         os.close(descriptor)
-    _die_with_the_other_end(birth.tied)
+    _die_with_server(inherited.lifeline)
     gc.enable()
 
 
-def _die_with_the_other_end(tied: int) -> None:
+def _die_with_server(lifeline: int) -> None:
     """Have the system kill the group when the other end of a pipe is closed.
 
     The signal above is for the child alone: with server and gate dead, nothing would kill what it has started.
     """
     if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(tied, fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(tied, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(tied, fcntl.F_SETFL, fcntl.fcntl(tied, fcntl.F_GETFL) | os.O_ASYNC)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _worker(stream: int, files: int, page: int, stack: int) -> Worker:
@@ -102,15 +102,15 @@ def _worker(stream: int, files: int, page: int, stack: int) -> Worker:
     sys.modules["__main__"] = ModuleType("__main__")  # what is pickled is not to find anything of ours there
     shared = Page(page)
     os.close(page)
-    link = Link(socket.socket(fileno=stream), socket.socket(fileno=files), shared)
-    os.register_at_fork(after_in_child=lambda: _disown(link))
-    return Worker(link, lambda: stop_self(stack))
+    connection = Connection(socket.socket(fileno=stream), socket.socket(fileno=files), shared)
+    os.register_at_fork(after_in_child=lambda: _disown(connection))
+    return Worker(connection, lambda: stop_self(stack))
 
 
-def _disown(link: Link) -> None:
+def _disown(connection: Connection) -> None:
     """Let go of the gate in a process that user code has forked."""
-    link.disown()
-    here.link = here.steps = None
+    connection.disown()
+    current_worker.connection = current_worker.yield_points = None
     for handler in logging.root.handlers[:]:
         if isinstance(handler, GateHandler):
             logging.root.removeHandler(handler)

@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn, cast
 from . import _shared_page, _wire
 from ._exceptions import ActorDead, NotPicklable
 from ._failures import error_of
-from ._payload import open_parcel, receive_descriptor
+from ._payload import open_payload, receive_descriptor
 from ._pickling import Pickler
 from ._shared_page import Page
 from ._wire import LARGE, Frame, Frames
@@ -38,7 +38,7 @@ _OUTBOX_SIZE: Final = _shared_page.OUTBOX_SIZE
 _header_into = _HEADER.pack_into
 
 
-class Link:
+class Connection:
     """What a child shares with its gate.
 
     Args:
@@ -242,7 +242,7 @@ class Link:
             descriptor = receive_descriptor(self._files)
             if descriptor is None:
                 raise EOFError("a file was to come, and none has")
-            return open_parcel(descriptor, table)
+            return open_payload(descriptor, table)
         except Exception as error:
             return error
 
@@ -255,8 +255,8 @@ def _pack(item: Any) -> bytes | tuple[int, bytes]:
     except Exception as error:
         what = f"what is sent with '{item[0]}' cannot leave this process"
         raise NotPicklable(f"{what}: {type(error).__name__}: {error}") from error
-    payload = pickler.parcel.inline()
-    return pickler.parcel.to_file() if payload is None else payload
+    data = pickler.payload.inline()
+    return pickler.payload.to_file() if data is None else data
 
 
 def leave(code: int) -> NoReturn:

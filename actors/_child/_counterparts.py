@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import Any, Final, cast
 
 from . import _exceptions
-from ._current_worker import here
+from ._current_worker import current_worker
 from ._pickling import exchange, exchange_found
 from ._proxies import Ref, RemoteToken
 
@@ -25,10 +25,10 @@ def checkpoint() -> None:
     Raises:
         TokenInterrupt: somebody has ended the running token; let it pass.
     """
-    if here.own_checkpoint is not None:
-        here.own_checkpoint()
-    if here.steps is not None:
-        here.steps.checkpoint()
+    if current_worker.own_checkpoint is not None:
+        current_worker.own_checkpoint()
+    if current_worker.yield_points is not None:
+        current_worker.yield_points.checkpoint()
 
 
 @exchange
@@ -37,16 +37,16 @@ def current_token() -> RemoteToken | None:
 
     The gate is asked for it once in each call. A gate that was opened here has tokens of its own, which come first.
     """
-    if here.own_token is not None and (own := here.own_token()) is not None:
+    if current_worker.own_token is not None and (own := current_worker.own_token()) is not None:
         return cast("RemoteToken", own)
-    steps = here.steps
-    if steps is None or not steps.here():
+    points = current_worker.yield_points
+    if points is None or not points.in_call():
         return None
-    number, token = here.current
-    if number != steps.number:
-        facts = here.ask("current")
+    number, token = current_worker.last_token
+    if number != points.number:
+        facts = current_worker.ask("current")
         token = None if facts is None else CurrentToken(facts)
-        here.current = steps.number, token
+        current_worker.last_token = points.number, token
     return token
 
 

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Final
 
 from . import _wire
-from ._after_fork import Birth, run_child
+from ._after_fork import Inherited, run_child
 
 # Seconds between two looks whether the gate lives, where the system does not tell of its end.
 _LOOK_SECONDS: Final = 1.0
@@ -41,10 +41,10 @@ class ForkServer:
     def __init__(self, gate: socket.socket) -> None:
         self._gate = gate
         self._children: set[int] = set()  # pids of those that run
-        self._ties: dict[int, int] = {}  # {pid of a child: what kills its group when it is open nowhere any more}
+        self._lifelines: dict[int, int] = {}  # {pid of a child: what kills its group when it is open nowhere any more}
         self._zombies: set[int] = set()  # pids of those whose end was told, kept until the gate lets go of them
-        self._parent = _maker_of(gate)
-        self._parent_ends = _descriptor_of_process(self._parent)
+        self._parent = _pid_of_gate(gate)
+        self._parent_pidfd = _open_pidfd(self._parent)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -54,7 +54,7 @@ class ForkServer:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # that of whoever has started this may be any
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, _note)
+        signal.signal(signal.SIGCHLD, _ignore_signal)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         gc.collect()
         gc.freeze()  # what children share with the server is not written to when they look for garbage
@@ -71,14 +71,14 @@ class ForkServer:
         if os.getppid() != self._parent:
             return False
         sources: list[int] = [self._gate.fileno(), self._wake_read]
-        if self._parent_ends is not None:
-            sources.append(self._parent_ends)
-        ready, _, _ = select.select(sources, [], [], None if self._parent_ends is not None else _LOOK_SECONDS)
-        if self._parent_ends in ready:
+        if self._parent_pidfd is not None:
+            sources.append(self._parent_pidfd)
+        ready, _, _ = select.select(sources, [], [], None if self._parent_pidfd is not None else _LOOK_SECONDS)
+        if self._parent_pidfd in ready:
             return False
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)
-            self._look_for_ends()
+            self._report_exits()
         if self._gate.fileno() in ready:
             try:
                 return self._handle_record()
@@ -102,7 +102,7 @@ class ForkServer:
             data += part
         kind, first, _ = _wire.RECORD.unpack(data)
         if kind == _wire.SPAWN:
-            self._tell(_wire.SPAWNED, first, self._spawn(list(descriptors)))
+            self._report(_wire.SPAWNED, first, self._spawn(list(descriptors)))
         elif kind == _wire.REAP:
             self._reap(first)
         return True
@@ -121,30 +121,34 @@ class ForkServer:
         except OSError as error:
             _close(*descriptors, *pipes)
             return -(error.errno or errno.EAGAIN)
-        born, birth, tied, tie = pipes
+        ready_read, ready_write, lifeline_read, lifeline_write = pipes
         if pid == 0:
-            run_child(Birth(server, descriptors, birth, tied, self._own_descriptors(born, tie)))
-        self._ties[pid] = tie
-        _close(*descriptors, birth, tied)
-        os.read(born, 1)  # it comes to its end when the gate can send signals to the child, and to its group
-        os.close(born)
+            run_child(
+                Inherited(
+                    server, descriptors, ready_write, lifeline_read, self._own_descriptors(ready_read, lifeline_write)
+                )
+            )
+        self._lifelines[pid] = lifeline_write
+        _close(*descriptors, ready_write, lifeline_read)
+        os.read(ready_read, 1)  # it comes to its end when the gate can send signals to the child, and to its group
+        os.close(ready_read)
         self._children.add(pid)
         return pid
 
     def _own_descriptors(self, *others: int) -> list[int]:
         """Return what a child is to close."""
-        own = [self._gate.fileno(), self._wake_read, self._wake_write, *self._ties.values(), *others]
-        return own if self._parent_ends is None else [*own, self._parent_ends]
+        own = [self._gate.fileno(), self._wake_read, self._wake_write, *self._lifelines.values(), *others]
+        return own if self._parent_pidfd is None else [*own, self._parent_pidfd]
 
-    def _look_for_ends(self) -> None:
+    def _report_exits(self) -> None:
         for pid in list(self._children):
             code = _exit_code(pid)
             if code is not None:
                 self._children.discard(pid)
                 self._zombies.add(pid)
                 _kill_group(pid)
-                os.close(self._ties.pop(pid))
-                self._tell(_wire.EXITED, pid, code)
+                os.close(self._lifelines.pop(pid))
+                self._report(_wire.EXITED, pid, code)
 
     def _reap(self, pid: int) -> None:
         if pid in self._zombies:
@@ -154,7 +158,7 @@ class ForkServer:
             except ChildProcessError:
                 pass  # it was reaped as its end was seen, where the system has no other way
 
-    def _tell(self, kind: int, first: int, second: int) -> None:
+    def _report(self, kind: int, first: int, second: int) -> None:
         try:
             self._gate.sendall(_wire.RECORD.pack(kind, first, second))
         except OSError:
@@ -183,7 +187,7 @@ def serve(descriptor: int) -> None:
         os._exit(code)
 
 
-def _note(_number: int, _frame: FrameType | None) -> None:
+def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
     """Do nothing: a signal that has a handler wakes the server."""
 
 
@@ -192,7 +196,7 @@ def _close(*descriptors: int) -> None:
         os.close(descriptor)
 
 
-def _maker_of(gate: socket.socket) -> int:
+def _pid_of_gate(gate: socket.socket) -> int:
     """Return the pid of the gate, which may have ended before this process has come so far."""
     if not hasattr(socket, "SO_PEERCRED"):
         return os.getppid()
@@ -200,7 +204,7 @@ def _maker_of(gate: socket.socket) -> int:
     return int(pid)
 
 
-def _descriptor_of_process(pid: int) -> int | None:
+def _open_pidfd(pid: int) -> int | None:
     """Return what becomes readable when a process ends, if the system has such a thing."""
     if not hasattr(os, "pidfd_open"):
         return None

@@ -14,24 +14,24 @@ from ._process_actor import ProcessActor
 if TYPE_CHECKING:
     from ._log import GateHandler
     from ._wire import Frame
-    from ._yield_points import Steps
+    from ._yield_points import YieldPoints
 
 
-class Stage:
+class ActorInstance:
     """Holds the one instance of a child, if it is an actor's.
 
     Args:
-        steps: those of the running call.
+        yield_points: of the running call.
         log: what sends log records to the gate.
     """
 
-    def __init__(self, steps: Steps, log: GateHandler) -> None:
-        self._steps = steps
+    def __init__(self, yield_points: YieldPoints, log: GateHandler) -> None:
+        self._yield_points = yield_points
         self._log = log
         self._instance: Any = None
         self._class: type[ProcessActor] | None = None
         self._crash: BaseException | None = None  # of the latest call, if it ended with one that is no mere answer
-        self._acts: dict[int, Callable[..., Any]] = {
+        self._handlers: dict[int, Callable[..., Any]] = {
             _wire.MAKE: self._make,
             _wire.HANDLE: self._call,
             _wire.GET: self._get,
@@ -41,9 +41,9 @@ class Stage:
             _wire.VISIT: self._visit,
         }
 
-    def act(self, frame: Frame) -> Any:
+    def handle(self, frame: Frame) -> Any:
         """Do what a frame says; return what comes of it."""
-        return self._acts[frame.extra](*load(frame))
+        return self._handlers[frame.extra](*load(frame))
 
     def expects(self, error: BaseException) -> bool:
         """Tell whether an error is one of those that the actor's class expects."""
@@ -66,8 +66,8 @@ class Stage:
         level: int | None,
     ) -> Any:
         self._crash = None
-        if level is not None and level != self._log.wanted:
-            self._log.want(level)
+        if level is not None and level != self._log.root_level:
+            self._log.set_root_level(level)
         context = contextvars.copy_context()
         for variable, value in values or ():
             context.run(variable.set, value)
@@ -77,7 +77,7 @@ class Stage:
             kind = type(value)
             if kind is GeneratorType:
                 if value.gi_code is getattr(call, "__code__", None):
-                    return self._steps.take_all(value, context)
+                    return self._yield_points.take_all(value, context)
             elif kind is CoroutineType:
                 value.close()
                 name = ".".join(path) or "on_receive"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from . import _wire
 
 if TYPE_CHECKING:
-    from ._connection import Link
-    from ._yield_points import Steps
+    from ._connection import Connection
+    from ._yield_points import YieldPoints
 
 _ATOMS: Final = (str, int, float, bool, bytes, complex, type(None))
 _MOST_DEEP: Final = 8
@@ -22,25 +22,25 @@ class GateHandler(logging.Handler):
     """Sends records to the gate, as text and plain values.
 
     Args:
-        link: to the gate.
-        steps: those of the running call.
+        connection: to the gate.
+        yield_points: of the running call.
     """
 
-    def __init__(self, link: Link, steps: Steps) -> None:
+    def __init__(self, connection: Connection, yield_points: YieldPoints) -> None:
         super().__init__()
-        self._link = link
-        self._steps = steps
-        self.wanted = logging.NOTSET  # the level that was last set here
+        self._connection = connection
+        self._yield_points = yield_points
+        self.root_level = logging.NOTSET  # the level that was last set here
 
-    def want(self, level: int) -> None:
+    def set_root_level(self, level: int) -> None:
         """Have records from this level on, as far as loggers have none of their own."""
-        self.wanted = level
+        self.root_level = level
         logging.root.setLevel(level)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             payload = pickle.dumps(plain_record(record), pickle.HIGHEST_PROTOCOL)
-            self._link.send(_wire.LOG, self._steps.number, 0, payload)
+            self._connection.send(_wire.LOG, self._yield_points.number, 0, payload)
         except ConnectionError:
             pass  # the gate has ended
         except Exception:

@@ -28,7 +28,7 @@ _DESCRIPTOR: Final = struct.Struct("i")
 _CLOEXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
-class Parcel:
+class Payload:
     """Where a pickler writes: the pieces of one pickle, and the buffers that are to travel beside it.
 
     Large pieces are kept as they come, which are the user's own objects: they are to be sent before anything else runs.
@@ -86,8 +86,8 @@ class Parcel:
         return descriptor, words
 
 
-def open_parcel(descriptor: int, table: bytes | memoryview) -> tuple[memoryview, list[memoryview]]:
-    """Map a parcel's file into memory, and close the descriptor.
+def open_payload(descriptor: int, table: bytes | memoryview) -> tuple[memoryview, list[memoryview]]:
+    """Map a payload's file into memory, and close the descriptor.
 
     Returns:
         the pickle, and the buffers beside it, which keep the memory for as long as they are used.

@@ -11,12 +11,12 @@ from typing import Any, Final, TypeVar, cast
 
 import cloudpickle
 
-from ._payload import Parcel
+from ._payload import Payload
 
 T = TypeVar("T")
 
 _GATE: Final = "actors"  # the module of the gate that has what user code sees here, by the same name
-_CARRY: Final = (
+_CARRIER: Final = (
     "actors.processes.pickling._carrier"  # the one that finds refs, tokens and operations by what they are called
 )
 _HERE: Final = __name__.rpartition(".")[0]
@@ -44,7 +44,7 @@ class _Finder:
     """A function of the gate's that finds an object there, to a pickle."""
 
     def __init__(self, name: str) -> None:
-        self._reduced = getattr, (_Module(_CARRY), name)
+        self._reduced = getattr, (_Module(_CARRIER), name)
 
     def __call__(self) -> None:
         """Only for pickle, which wants to see something that can be called."""
@@ -78,13 +78,13 @@ def exchange_found(cls: type, finder: str, key: Callable[[Any], Any], rebuild: C
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles one object after the other into a parcel; for one thread."""
+    """Pickles one object after the other into a payload; for one thread."""
 
     def __init__(self, *, in_band: bool = False) -> None:
-        self.parcel = parcel = Parcel()
-        take_buffer = None if in_band else parcel.take_buffer
+        self.payload = payload = Payload()
+        take_buffer = None if in_band else payload.take_buffer
         super().__init__(
-            parcel,
+            payload,
             protocol=pickle.HIGHEST_PROTOCOL,
             buffer_callback=take_buffer,  # pyright: ignore[reportCallIssue]
         )
@@ -111,33 +111,33 @@ class Packer:
     def __init__(self) -> None:
         self._pickler = Pickler()
 
-    def pack(self, item: Any) -> Parcel:
+    def pack(self, item: Any) -> Payload:
         """Pickle an object.
 
         Raises:
             BaseException: whatever pickling it raised.
         """
         pickler = self._pickler
-        parcel = pickler.parcel
+        payload = pickler.payload
         try:
             _raw_dump(pickler, item)
         except BaseException:
             self._pickler = Pickler()
             raise
-        if len(parcel.pieces) > 1 or len(parcel.pieces[0]) > _USED_UP:
+        if len(payload.pieces) > 1 or len(payload.pieces[0]) > _USED_UP:
             self._pickler = Pickler()
         else:
             pickler.clear_memo()
             if pickler.globals_ref:
                 pickler.globals_ref.clear()
-        return parcel
+        return payload
 
 
 def dumps(item: Any) -> bytes:
     """Pickle an object into one piece."""
     pickler = Pickler(in_band=True)
     pickler.dump(item)
-    return b"".join(pickler.parcel.pieces)
+    return b"".join(pickler.payload.pieces)
 
 
 def rebuild(data: bytes) -> Any:
@@ -154,6 +154,6 @@ class _Rebuilder(pickle.Unpickler):
 
 def _module_here(name: str) -> Any:
     """Return what stands for a module of the gate's here."""
-    if name == _CARRY:
+    if name == _CARRIER:
         return SimpleNamespace(**_rebuilt)
     return importlib.import_module(_HERE if name == _GATE else name)

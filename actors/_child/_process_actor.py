@@ -6,7 +6,7 @@ import abc
 from types import TracebackType
 from typing import Any, ClassVar
 
-from ._current_worker import here
+from ._current_worker import current_worker
 from ._pickling import exchange
 from ._proxies import Ref
 
@@ -19,7 +19,7 @@ class Timer:
 
     def cancel(self) -> bool:
         """Send nothing any more; tell whether that kept a message from coming."""
-        return bool(here.ask("cancel_timer", self._id))
+        return bool(current_worker.ask("cancel_timer", self._id))
 
 
 class Watch:
@@ -30,7 +30,7 @@ class Watch:
 
     def cancel(self) -> bool:
         """End the watch; tell whether it was on."""
-        return bool(here.ask("unwatch", self._id))
+        return bool(current_worker.ask("unwatch", self._id))
 
 
 class _Base(abc.ABC):  # noqa: B024  # as the base is that may take its place, see `actors/_in_child.py`
@@ -79,19 +79,19 @@ class ProcessActor(_Base):
 
     def stop(self) -> None:
         """End by itself, after all that is in the mailbox; a permanent child is then restarted."""
-        here.ask("self_stop")
+        current_worker.ask("self_stop")
 
     def send_after(self, seconds: float, message: Any) -> Timer:
         """Send a message to oneself once, in `seconds`; the timer dies with this instance."""
-        return Timer(here.ask("send_after", seconds, message))
+        return Timer(current_worker.ask("send_after", seconds, message))
 
     def send_every(self, seconds: float, message: Any) -> Timer:
         """Send a message to oneself every `seconds`; while one is still queued, a tick is skipped."""
-        return Timer(here.ask("send_every", seconds, message))
+        return Timer(current_worker.ask("send_every", seconds, message))
 
     def receive_timeout(self, seconds: float | None) -> None:
         """Have a `ReceiveTimeout` sent to `on_receive` whenever nothing has come for `seconds`; None ends it."""
-        here.ask("receive_timeout", seconds)
+        current_worker.ask("receive_timeout", seconds)
 
     def watch(self, ref: Ref) -> Watch:
         """Get a `Down` in `on_receive` at each end of an instance of another actor.
@@ -101,7 +101,7 @@ class ProcessActor(_Base):
         """
         if not isinstance(ref, Ref):
             raise TypeError(f"actor '{self._path}' can watch an actor's ref; {ref!r} is none")
-        return Watch(here.ask("watch", ref.path))
+        return Watch(current_worker.ask("watch", ref.path))
 
     def __reduce__(self) -> Any:
         raise TypeError(f"the instance of actor '{self._path}' cannot leave its process: send its actor_ref")

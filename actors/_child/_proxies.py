@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from ._current_worker import here
+from ._current_worker import current_worker
 from ._exceptions import WaitTimeout
 from ._pickling import exchange_found
 
@@ -32,7 +32,7 @@ class RemoteToken:
             Exception: what the token ended with.
         """
         if self._value is _MISSING:
-            self._value = here.ask("result", self.id, timeout)
+            self._value = current_worker.ask("result", self.id, timeout)
         return self._value
 
     def get(self, *, timeout: float | None = None) -> Any:
@@ -53,11 +53,11 @@ class RemoteToken:
 
     def done(self) -> bool:
         """Tell whether the outcome is there."""
-        return self._value is not _MISSING or bool(here.ask("done", self.id))
+        return self._value is not _MISSING or bool(current_worker.ask("done", self.id))
 
     def cancel(self) -> bool:
         """Ask for the token's end; True when that has ended it at once."""
-        return bool(here.ask("cancel", self.id))
+        return bool(current_worker.ask("cancel", self.id))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RemoteToken) and self.id == other.id
@@ -82,7 +82,7 @@ class Ref:
 
     def is_alive(self) -> bool:
         """Tell whether the actor accepts messages; true while it is being restarted, too."""
-        return bool(here.ask("alive", self.path))
+        return bool(current_worker.ask("alive", self.path))
 
     def tell(self, message: Any) -> None:
         """Send a message and expect no answer; wait while the mailbox is full.
@@ -90,7 +90,7 @@ class Ref:
         Raises:
             ActorDead: the actor has stopped for good.
         """
-        here.ask("tell", self.path, message)
+        current_worker.ask("tell", self.path, message)
 
     def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
         """Send a message and wait for the answer.
@@ -107,12 +107,12 @@ class Ref:
             Exception: what the actor raised.
         """
         if not block:
-            return RemoteToken(here.ask("send", self.path, message))
-        return here.ask("ask", self.path, message, timeout)
+            return RemoteToken(current_worker.ask("send", self.path, message))
+        return current_worker.ask("ask", self.path, message, timeout)
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> bool:
         """Let the actor handle all that it has accepted, and end it; True when it was alive."""
-        return bool(here.ask("stop", self.path, block, timeout))
+        return bool(current_worker.ask("stop", self.path, block, timeout))
 
     def proxy(self) -> Proxy:
         """Return an object whose methods send calls to the actor, each of them a token."""
@@ -151,7 +151,7 @@ class Proxy:
         if name == "actor_ref" or name.startswith("_"):  # the proxy's own
             object.__setattr__(self, name, value)
         else:
-            here.ask("set", self.actor_ref.path, (*self._attr_path, name), value)
+            current_worker.ask("set", self.actor_ref.path, (*self._attr_path, name), value)
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -173,16 +173,16 @@ class Member(Proxy):
     _read: RemoteToken | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> RemoteToken:
-        return RemoteToken(here.ask("call", self.actor_ref.path, self._attr_path, args, kwargs))
+        return RemoteToken(current_worker.ask("call", self.actor_ref.path, self._attr_path, args, kwargs))
 
     def defer(self, *args: Any, **kwargs: Any) -> None:
         """Call the method and expect no answer."""
-        here.ask("defer", self.actor_ref.path, self._attr_path, args, kwargs)
+        current_worker.ask("defer", self.actor_ref.path, self._attr_path, args, kwargs)
 
     @property
     def _token(self) -> RemoteToken:
         if self._read is None:
-            self._read = RemoteToken(here.ask("get", self.actor_ref.path, self._attr_path))
+            self._read = RemoteToken(current_worker.ask("get", self.actor_ref.path, self._attr_path))
         return self._read
 
     @property
@@ -226,13 +226,13 @@ class Operation:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it as a token, and wait for its result."""
-        return here.ask("direct", self.key, args, kwargs, *self._options)
+        return current_worker.ask("direct", self.key, args, kwargs, *self._options)
 
     call = __call__
 
     def submit(self, *args: Any, **kwargs: Any) -> RemoteToken:
         """Send a token, and return it at once."""
-        return RemoteToken(here.ask("submit", self.key, args, kwargs, *self._options))
+        return RemoteToken(current_worker.ask("submit", self.key, args, kwargs, *self._options))
 
     def map(self, *iterables: Iterable[Any]) -> list[RemoteToken]:
         """Send a token for each item, as the built-in `map` would call it."""

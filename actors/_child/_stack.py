@@ -8,7 +8,7 @@ import sys
 from types import FrameType, GeneratorType
 from typing import Final
 
-from ._current_worker import here
+from ._current_worker import current_worker
 
 _MOST_FRAMES: Final = 100
 
@@ -16,9 +16,9 @@ _MOST_FRAMES: Final = 100
 def write_stack(descriptor: int) -> None:
     """Write the stack of this thread, the innermost frame first, and a generator's between two of its steps."""
     lines = ["Stack (most recent call first):"]
-    steps = None if here.steps is None else here.steps.generator
-    if isinstance(steps, GeneratorType) and not steps.gi_running and steps.gi_frame is not None:
-        lines.append(_line(steps.gi_frame))
+    generator = None if current_worker.yield_points is None else current_worker.yield_points.generator
+    if isinstance(generator, GeneratorType) and not generator.gi_running and generator.gi_frame is not None:
+        lines.append(_line(generator.gi_frame))
     frame: FrameType | None = sys._getframe()
     while frame is not None and len(lines) < _MOST_FRAMES:
         lines.append(_line(frame))

@@ -1,7 +1,7 @@
 """What a gate and its child processes say to each other: frames on a stream, and records between gate and fork server.
 
 Both sides read this file, the child without the rest of the package. A frame is a header and a payload; a payload that
-is large is in a file without a name instead, whose descriptor goes beside the stream (`_parcel.py`).
+is large is in a file without a name instead, whose descriptor goes beside the stream (`_payload.py`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ FROM_CHILD: Final = frozenset((READY, RESULT, ERROR, CANCELLED, REQUEST, LOG))
 
 # --- Flags ------------------------------------------------------------------------------------------------------------
 
-LARGE: Final = 1  # the payload is in a file: what is here is its table, see `_parcel.py`
+LARGE: Final = 1  # the payload is in a file: what is here is its table, see `_payload.py`
 PLAIN: Final = 4  # of a call: it has arguments by position only, and the payload is their pickled tuple
 NO_REPLY: Final = 2  # of a request: nobody waits for the answer
 

@@ -19,16 +19,16 @@ from types import CoroutineType, GeneratorType
 from typing import Any, Final
 
 from . import _shared_page, _wire
-from ._connection import FLUSH_AFTER, Link, load
-from ._current_worker import here
+from ._connection import FLUSH_AFTER, Connection, load
+from ._current_worker import current_worker
 from ._exceptions import NotPicklable, TokenInterrupt
 from ._failures import failure_of, text_of, without_runtime_frames
-from ._instance import Stage
+from ._instance import ActorInstance
 from ._log import GateHandler
 from ._payload import INLINE
 from ._pickling import Packer
 from ._wire import Frame
-from ._yield_points import Steps
+from ._yield_points import YieldPoints
 
 _BEGUN: Final = _shared_page.BEGUN
 _ENDED: Final = _shared_page.ENDED
@@ -74,39 +74,43 @@ class Worker:
     """Runs calls until the gate has no more.
 
     Args:
-        link: to the gate.
+        connection: to the gate.
         stop: stops this process.
     """
 
-    def __init__(self, link: Link, stop: Callable[[], object]) -> None:
-        self._link = link
-        self._word = link.page.word
-        self._steps = Steps(link, stop)
-        self._log = GateHandler(link, self._steps)
-        self._stage = Stage(self._steps, self._log)
+    def __init__(self, connection: Connection, stop: Callable[[], object]) -> None:
+        self._connection = connection
+        self._word = connection.page.word
+        self._yield_points = YieldPoints(connection, stop)
+        self._log = GateHandler(connection, self._yield_points)
+        self._actor = ActorInstance(self._yield_points, self._log)
         self._packer = Packer()
         self._functions: dict[int, Function] = {}
         self._cpu_at = 0  # when the processor time was looked at, in nanoseconds of time.perf_counter_ns
 
     def run(self) -> None:
         """Handle what the gate sends, until the stream ends."""
-        link, pending = self._link, self._link.pending
-        before = here.link, here.steps
-        here.link, here.steps, here.current = link, self._steps, (0, None)
-        link.owner = self._steps.thread = get_ident()
+        connection, pending = self._connection, self._connection.pending
+        before = current_worker.connection, current_worker.yield_points
+        current_worker.connection, current_worker.yield_points, current_worker.last_token = (
+            connection,
+            self._yield_points,
+            (0, None),
+        )
+        connection.owner = self._yield_points.thread = get_ident()
         logging.root.addHandler(self._log)
         try:
             while True:
                 if not pending:
-                    link.flush()
-                    if not link.wait_pending():
+                    connection.flush()
+                    if not connection.wait_pending():
                         return
                 frame = pending.popleft()
                 kind = frame.kind
                 if kind == _wire.CALL:
                     self._handle(frame, self._call)
                 elif kind == _wire.ACTOR:
-                    self._handle(frame, self._stage.act)
+                    self._handle(frame, self._actor.handle)
                 elif kind == _wire.FUNCTION:
                     self._take_function(frame)
                 elif kind == _wire.SETUP:
@@ -115,12 +119,12 @@ class Worker:
             return  # the gate has ended
         finally:
             logging.root.removeHandler(self._log)
-            here.link, here.steps = before
+            current_worker.connection, current_worker.yield_points = before
 
     def _handle(self, frame: Frame, work: Callable[[Frame], Any]) -> None:
         """Run one call, and send what it came to."""
         number = frame.number
-        word, steps = self._word, self._steps
+        word, points = self._word, self._yield_points
         started = perf_counter_ns()
         if started - self._cpu_at > _CPU_EVERY:
             self._cpu_at = started
@@ -129,25 +133,25 @@ class Worker:
         word[_BEGUN] = number
         if number <= word[_REVOKED] and number != word[_KEPT]:
             return
-        steps.number = number
-        steps.plain = True
+        points.number = number
+        points.plain = True
         try:
             value = work(frame)
-            steps.number = 0
+            points.number = 0
             word[_ENDED] = number
         except BaseException as error:
-            cancelled = isinstance(error, TokenInterrupt) and steps.cancelled()
-            steps.number = 0
+            cancelled = isinstance(error, TokenInterrupt) and points.cancelled()
+            points.number = 0
             word[_ENDED] = number
             if cancelled:
-                self._link.put(_wire.CANCELLED, number, perf_counter_ns() - started, b"")
+                self._connection.put(_wire.CANCELLED, number, perf_counter_ns() - started, b"")
             else:
-                self._fail(number, started, error, expected=self._stage.expects(error))
+                self._fail(number, started, error, expected=self._actor.expects(error))
         else:
             self._reply(number, started, value)
-        link = self._link
-        if perf_counter_ns() - link.due_since > FLUSH_AFTER:
-            link.flush()
+        connection = self._connection
+        if perf_counter_ns() - connection.due_since > FLUSH_AFTER:
+            connection.flush()
 
     def _call(self, frame: Frame) -> Any:
         """Call a function that the gate has sent before."""
@@ -156,8 +160,8 @@ class Worker:
             args, kwargs, values, level = _loads(frame.payload), {}, None, None
         else:
             args, kwargs, values, level = load(frame)
-        if level is not None and level != self._log.wanted:
-            self._log.want(level)
+        if level is not None and level != self._log.root_level:
+            self._log.set_root_level(level)
         context = _new_context()
         if values:
             for variable, value in values:
@@ -166,7 +170,7 @@ class Worker:
         kind = type(value)
         if kind is GeneratorType:
             if function.steps:
-                return self._steps.take_all(value, context)
+                return self._yield_points.take_all(value, context)
         elif kind is CoroutineType:
             value.close()
             raise TypeError(f"{function.name} is a coroutine function; a child process cannot await it")
@@ -175,15 +179,15 @@ class Worker:
     # What came of it
 
     def _reply(self, number: int, started: int, value: Any) -> None:
-        link = self._link
+        connection = self._connection
         if value is None:
-            link.put(_wire.RESULT, number, perf_counter_ns() - started, _NONE)
+            connection.put(_wire.RESULT, number, perf_counter_ns() - started, _NONE)
             return
         kind = type(value)
         if kind in _PLAIN or (kind in _PLAIN_SIZED and len(value) <= _MOST_PLAIN):
             plain = _dumps(value, _PROTOCOL)
             if len(plain) <= INLINE:  # an int can have any number of digits
-                link.put(_wire.RESULT, number, perf_counter_ns() - started, plain)
+                connection.put(_wire.RESULT, number, perf_counter_ns() - started, plain)
                 return
         try:
             packed = self._packed(value)
@@ -202,15 +206,15 @@ class Worker:
 
     def _packed(self, value: Any) -> bytes | tuple[int, bytes]:
         """Pickle something; return it, or the file that it is in, with its table."""
-        parcel = self._packer.pack(value)
+        payload = self._packer.pack(value)
         try:
-            payload = parcel.inline()
-            return parcel.to_file() if payload is None else payload
+            data = payload.inline()
+            return payload.to_file() if data is None else data
         finally:
-            parcel.clear()
+            payload.clear()
 
     def _put(self, kind: int, number: int, started: int, packed: bytes | tuple[int, bytes]) -> None:
-        put: Callable[..., None] = self._link.put if isinstance(packed, bytes) else self._link.put_file
+        put: Callable[..., None] = self._connection.put if isinstance(packed, bytes) else self._connection.put_file
         put(kind, number, perf_counter_ns() - started, packed)
 
     # What is no call
@@ -223,8 +227,8 @@ class Worker:
             os.chdir(setup["cwd"])
         except OSError:
             pass  # it was removed
-        self._log.want(setup["level"])
-        self._link.put(_wire.READY, 0, 0, b"")
+        self._log.set_root_level(setup["level"])
+        self._connection.put(_wire.READY, 0, 0, b"")
 
     def _take_function(self, frame: Frame) -> None:
         name = f"function {frame.extra}"

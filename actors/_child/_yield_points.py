@@ -9,7 +9,7 @@ from threading import get_ident
 from typing import Any, Final
 
 from . import _shared_page
-from ._connection import Link
+from ._connection import Connection
 from ._exceptions import TokenInterrupt
 
 _logger = logging.getLogger("tokengate.actors")
@@ -19,24 +19,24 @@ _CANCEL: Final = _shared_page.CANCEL
 _STOP_CALL: Final = _shared_page.STOP_CALL
 
 
-class Steps:
+class YieldPoints:
     """Counts the steps of the running call, and stops or ends it where the gate wants it.
 
     Args:
-        link: to the gate.
+        connection: to the gate.
         stop: stops this process.
     """
 
-    def __init__(self, link: Link, stop: Callable[[], object]) -> None:
+    def __init__(self, connection: Connection, stop: Callable[[], object]) -> None:
         self.number = 0  # of the running call; 0 outside of any
         self.generator: Generator[Any, Any, Any] | None = None  # whose steps are taken
         self.plain = True  # whether it is one of a plain function
-        self._link = link
-        self._word = link.page.word
+        self._connection = connection
+        self._word = connection.page.word
         self._stop = stop
         self.thread = get_ident()  # the one that runs the calls
 
-    def here(self) -> bool:
+    def in_call(self) -> bool:
         """Tell whether this is the code of a call, on the thread that runs the calls."""
         return self.number != 0 and get_ident() == self.thread
 
@@ -50,7 +50,7 @@ class Steps:
         Raises:
             TokenInterrupt: the call is to end.
         """
-        if not self.here():
+        if not self.in_call():
             return
         word = self._word
         self._wait()
@@ -94,11 +94,11 @@ class Steps:
 
     def _wait(self) -> None:
         """Stop this process as long as the gate wants the call to stop here."""
-        self._link.flush_if_due()
+        self._connection.flush_if_due()
         word, number = self._word, self.number
         if not self._is_held():
             return
-        self._link.flush()  # what was done before does not wait as well
+        self._connection.flush()  # what was done before does not wait as well
         while self._is_held():
             word[_shared_page.STOPPED] = number
             if self._is_held():  # said first, then looked again: whoever lets it go sees one, or is seen by the other

@@ -224,8 +224,8 @@ class ActorDrain(ProcessDrain):
         else:
             self.host.release(worker)
 
-    def take_back(self, unbegun: Iterable[Any]) -> None:
-        for token in unbegun:
+    def take_back(self, not_started: Iterable[Any]) -> None:
+        for token in not_started:
             slot = self._slot_of(token)
             self._give_back(token)
             if slot is not None:
@@ -236,7 +236,7 @@ class ActorDrain(ProcessDrain):
 
     # What the host tells, on its thread
 
-    def came_back(self, worker: Worker, waits: Any, frame: _wire.Frame, descriptor: int | None) -> None:
+    def settle_call(self, worker: Worker, waits: Any, frame: _wire.Frame, descriptor: int | None) -> None:
         if isinstance(waits, Token):
             slot = self._slot_of(waits)
             waits.steps = max(1, worker.page.word[_shared_page.STEPS])
@@ -252,7 +252,7 @@ class ActorDrain(ProcessDrain):
             value, error = None, problem
         waits._set(None if error is not None else value, error)
 
-    def came_to_nothing(self, worker: Worker, waits: Any, error: BaseException) -> None:
+    def fail_call(self, worker: Worker, waits: Any, error: BaseException) -> None:
         if not isinstance(waits, Token):
             waits._set(error=error)
             return
@@ -266,12 +266,12 @@ class ActorDrain(ProcessDrain):
     def go_on(self, worker: Worker) -> None:
         """Do nothing: what comes next is sent when the one before it is over."""
 
-    def gets_none(self, why: str) -> None:
+    def no_worker(self, why: str) -> None:
         reply, self._wanted = self._wanted, None
         if reply is not None:  # else the start was given up meanwhile
             reply._set(error=no_worker_error(f"an instance of actor '{self.place.path}'", why))
 
-    def worker_lost(self, worker: Worker, begun: list[Any], unbegun: list[Any]) -> None:
+    def worker_lost(self, worker: Worker, begun: list[Any], not_started: list[Any]) -> None:
         """End what the process ran as it died; that is a crash of the instance."""
         place = self.place
         instance = place.instance if self.worker is worker else None
@@ -279,7 +279,7 @@ class ActorDrain(ProcessDrain):
             self.worker = None
         idle = f"nothing of actor '{place.path}'"
         stalled = [slot.token for slot in list(self.slots) if slot.stalled and slot.token is not None]
-        for waits in (*begun, *unbegun, *stalled):
+        for waits in (*begun, *not_started, *stalled):
             if not isinstance(waits, Token):
                 waits._set(error=died_error(worker, f"a hook of actor '{place.path}'"))
                 continue

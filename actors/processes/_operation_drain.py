@@ -277,7 +277,7 @@ class OperationSlot(Drainer):
             worker.level = _carrier.log_level()
         except BaseException:  # Ctrl-C, on the thread of a sender
             if numbers:  # whether these were sent is not known, and the process can be asked which it has begun
-                drain.host.call_soon(lambda: drain.host.look_into(worker))
+                drain.host.call_soon(lambda: drain.host.reclaim(worker))
             if type(item) is Token and worker.sent not in numbers and not worker.number_of(item):
                 drain.take_back([item])
             raise
@@ -319,7 +319,7 @@ class OperationSlot(Drainer):
 
     def _shall_make_room(self) -> bool:
         """Tell whether others wait for a worker, and this one was had for long enough."""
-        if not self._drain.host.pool.somebody_waits:
+        if not self._drain.host.pool.has_waiting:
             return False
         return time.monotonic() - self._since > 0.005
 
@@ -341,7 +341,7 @@ class OperationSlot(Drainer):
 
     # What the host tells, on its thread
 
-    def came_back(self, worker: Worker, token: Token[Any], frame: _wire.Frame, descriptor: int | None) -> None:
+    def settle_call(self, worker: Worker, token: Token[Any], frame: _wire.Frame, descriptor: int | None) -> None:
         """End a token as the worker says."""
         drain = self._drain
         seconds = frame.extra * 1e-9
@@ -355,7 +355,7 @@ class OperationSlot(Drainer):
             drain.take_turn_back(worker)
         drain.settle(token, worker, frame, descriptor)
 
-    def came_to_nothing(self, worker: Worker, token: Token[Any], error: BaseException) -> None:
+    def fail_call(self, worker: Worker, token: Token[Any], error: BaseException) -> None:
         """End a token whose answer cannot be taken."""
         if not token._done:
             self._drain._note_begun(token, worker)
@@ -363,19 +363,19 @@ class OperationSlot(Drainer):
 
     def go_on(self, worker: Worker) -> None:
         """Take note of which token the worker is at, and send it more."""
-        with worker.hand:
+        with worker.lock:
             number = next(iter(list(worker.inflight)), 0)
             token = worker.inflight.get(number)
             if token is not None and token.started_at is None and not token._done:
                 self._drain.begin(token, worker, number, self._place.system.clock())
         self.feed()
 
-    def take_back(self, unbegun: Iterable[Any]) -> None:
+    def take_back(self, not_started: Iterable[Any]) -> None:
         """Put tokens back that the worker has not begun: one before them takes long."""
         self._drain.note_seconds(_SECONDS_AT_ONCE)
-        self._drain.take_back(unbegun)
+        self._drain.take_back(not_started)
 
-    def gets_none(self, why: str) -> None:
+    def no_worker(self, why: str) -> None:
         """Fail what is queued: no worker can be made. What comes meanwhile waits for one again."""
         mailbox = self._place.mailbox
         for _ in range(mailbox.size + 1):  # the last look finds that there is nothing left, and leaves
@@ -391,13 +391,13 @@ class OperationSlot(Drainer):
         if worker is not None:
             self.assigned(worker)
 
-    def worker_lost(self, worker: Worker, begun: list[Any], unbegun: list[Any]) -> None:
+    def worker_lost(self, worker: Worker, begun: list[Any], not_started: list[Any]) -> None:
         """End the token that a worker ran as it died, and get another worker for the rest."""
         drain = self._drain
         drain.take_turn_back(worker)
         for token in begun:
             drain.lost(token, worker)
-        drain.take_back(unbegun)
+        drain.take_back(not_started)
         self.worker = None
         if self.at_work:
             new = drain.host.acquire(self)

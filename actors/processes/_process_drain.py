@@ -132,7 +132,7 @@ class ProcessDrain(abc.ABC):
         if token.started_at is not None:
             worker.page.word[_shared_page.CANCEL] = number
         else:
-            self.host.call_soon(lambda: self.host.look_into(worker))
+            self.host.call_soon(lambda: self.host.reclaim(worker))
 
     def hold_changed(self, token: Token[Any]) -> None:
         """Stop the process of a token, or let it run, as its hold wants it."""
@@ -140,18 +140,18 @@ class ProcessDrain(abc.ABC):
         if hold is None or found is None:
             return
         worker, number = found
-        unbegun: list[Any] = []
-        with worker.hand:
+        not_started: list[Any] = []
+        with worker.lock:
             if worker.inflight.get(number) is not token:
                 pass  # it is elsewhere by now, and its number may be one that the child has passed over
             elif not hold.word:
                 self._let_go(worker, number)
             elif hold.stepping:
-                unbegun = self._let_step(hold, worker, number)
+                not_started = self._let_step(hold, worker, number)
             elif not worker.stopped:
-                unbegun = self._stop(hold, worker, number)
-        if unbegun:
-            self.take_back(unbegun)
+                not_started = self._stop(hold, worker, number)
+        if not_started:
+            self.take_back(not_started)
             self.host.call_soon(lambda: self.go_on(worker))
 
     # All of these run while the worker's hand is held; those that return tokens have taken them out of it.
@@ -159,13 +159,13 @@ class ProcessDrain(abc.ABC):
     def _stop(self, hold: Hold, worker: Worker, number: int) -> list[Any]:
         worker.stack_quickly()
         worker.halt()
-        unbegun = worker.revoke()  # these are not to wait for the one that is held
+        not_started = worker.revoke()  # these are not to wait for the one that is held
         if not worker.is_at(number) or worker.has_ended(number) or worker.dead or hold.token.done():
             worker.go_on()
         else:
             self._note_begun(hold.token, worker)
             self._park(hold, worker, number)
-        return unbegun
+        return not_started
 
     def _park(self, hold: Hold, worker: Worker, number: int) -> None:
         """Take note that the process of a token is stopped."""
@@ -180,7 +180,7 @@ class ProcessDrain(abc.ABC):
         found = self._found(hold.token)
         if found is None:
             return
-        with found[0].hand:
+        with found[0].lock:
             ours = found[0].inflight.get(number) is hold.token
             if ours and not hold.word and not hold.token._done:  # who has ended it kills the process
                 self._let_go(found[0], number)
@@ -229,7 +229,7 @@ class ProcessDrain(abc.ABC):
         worker.go_on()
 
         def look() -> None:
-            with worker.hand:
+            with worker.lock:
                 word = worker.page.word
                 held = word[_shared_page.STOP_CALL] == number and word[_shared_page.STEPS] >= word[_shared_page.STOP_AT]
                 if word[_shared_page.STOPPED] != number or held or worker.stopped or worker.dead:
@@ -253,13 +253,13 @@ class ProcessDrain(abc.ABC):
         if found is None:
             return None
         worker, number = found
-        with worker.hand:
+        with worker.lock:
             worker.halt()
             runs = worker.inflight.get(number) is token and worker.is_at(number) and not worker.has_ended(number)
-            unbegun = worker.revoke()
+            not_started = worker.revoke()
             if not runs and not worker.stopped:
                 worker.go_on()
-        self.take_back(unbegun)
+        self.take_back(not_started)
         if runs:
             return worker
         self.host.call_soon(lambda: self.go_on(worker))
@@ -271,7 +271,7 @@ class ProcessDrain(abc.ABC):
             return  # a signal handler may raise there, in the middle of what is settled
         found = self._found(token)
         if found is not None and len(found[0].inflight) == 1:
-            self.host.listen_here(found[0], token, math.inf if timeout is None else timeout)
+            self.host.read_here(found[0], token, math.inf if timeout is None else timeout)
 
     # Hooks of subclasses
 
@@ -285,9 +285,9 @@ class ProcessDrain(abc.ABC):
     def go_on(self, worker: Worker) -> None:
         """Send a worker more, as far as it shall have more; on the host's thread."""
 
-    def take_back(self, unbegun: Iterable[Any]) -> None:
+    def take_back(self, not_started: Iterable[Any]) -> None:
         """Put tokens back that a worker was sent and has not begun; the oldest comes first."""
-        for token in reversed(list(unbegun)):
+        for token in reversed(list(not_started)):
             self._give_back(token)
 
     def _give_back(self, token: Token[Any]) -> None:
@@ -322,7 +322,7 @@ class ProcessDrain(abc.ABC):
 
     def _note_begun(self, token: Token[Any], worker: Worker, seconds: float = 0.0) -> None:
         """Take note that a token has begun, so many seconds ago, unless somebody has."""
-        with worker.hand:
+        with worker.lock:
             if token.started_at is None:
                 token._begin(self.place.system.clock() - seconds)
 

@@ -29,7 +29,7 @@ from actors.processes.pickling import _carrier
 from actors.processes.requests._requests import Requests
 from actors.processes.workers._deadlines import Deadline, Deadlines
 from actors.processes.workers._fork_server import ForkServer, describe_exit
-from actors.processes.workers._poller import READ, WRITE, Listening, new_listening
+from actors.processes.workers._poller import READ, WRITE, Poller, new_poller
 from actors.processes.workers._process_state import state_of
 from actors.processes.workers._worker import Worker
 from actors.processes.workers._worker_pool import Holder, ProcessPool, ProcessStatistics, WorkerPool
@@ -86,11 +86,11 @@ class ProcessHost:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._soon: deque[Callable[[], object]] = deque()
-        self._woken: socket.socket | None = None
-        self._waker: socket.socket | None = None
+        self._wake_read: socket.socket | None = None
+        self._wake_write: socket.socket | None = None
         self._awake = False  # whether it is to look at `_soon` without being asked to once more
-        self._stirred: SimpleQueue[None] = SimpleQueue()  # wakes the thread while it has no socket for that
-        self._listening: Listening | None = None
+        self._wakeups: SimpleQueue[None] = SimpleQueue()  # wakes the thread while it has no socket for that
+        self._poller: Poller | None = None
         self._server: ForkServer | None = None
         self._by_number: dict[int, Worker] = {}
         self._by_pid: dict[int, Worker] = {}
@@ -154,7 +154,7 @@ class ProcessHost:
         if self._shall_give_up():
             self._run_soon()  # which tells what waits
             self._give_up()
-        if self.pool.somebody_waits or self._soon:
+        if self.pool.has_waiting or self._soon:
             self.start()
 
     def call_soon(self, fn: Callable[[], object]) -> None:
@@ -168,7 +168,7 @@ class ProcessHost:
 
     def recover(self) -> None:
         """See to it that the thread runs and looks, if a caller was interrupted before it had seen to that."""
-        if self._soon or self.pool.somebody_waits:
+        if self._soon or self.pool.has_waiting:
             self.start()
             self._awake = False
             self._wake()
@@ -189,7 +189,7 @@ class ProcessHost:
         """Take back a worker that has nothing to do."""
         if not self.pool.release(worker) and not worker.doomed:
             self.call_soon(lambda: self._retire(worker))
-        if self.pool.somebody_waits:
+        if self.pool.has_waiting:
             self.call_soon(self.fill)
         elif not self._will_tidy and self.pool.has_superfluous:
             self._wake()  # it may sleep for ever
@@ -250,7 +250,7 @@ class ProcessHost:
 
     def _close_own(self) -> None:
         with self._lock:
-            for own in (self._waker, self._woken, self._listening):
+            for own in (self._wake_write, self._wake_read, self._poller):
                 if own is not None:
                     own.close()
 
@@ -259,11 +259,11 @@ class ProcessHost:
             return
         try:
             self._awake = True
-            waker = self._waker
-            if waker is None:  # then the thread has not looked at what is to be called since that was added
-                self._stirred.put(None)
+            wake_write = self._wake_write
+            if wake_write is None:  # then the thread has not looked at what is to be called since that was added
+                self._wakeups.put(None)
             else:
-                waker.send(b"w")
+                wake_write.send(b"w")
         except OSError:
             pass  # it is full, which is as good; or closed, with the thread gone
         except BaseException:  # Ctrl-C, on the program's thread
@@ -290,10 +290,10 @@ class ProcessHost:
 
     def _wait(self, seconds: float | None) -> list[tuple[Any, int]]:
         """Wait until there is something to read: of a worker, the fork server, or a caller that wakes the thread."""
-        if self._listening is not None:
-            return self._listening.wait(seconds)
+        if self._poller is not None:
+            return self._poller.wait(seconds)
         try:
-            self._stirred.get(timeout=seconds)
+            self._wakeups.get(timeout=seconds)
         except Empty:
             pass
         return []
@@ -304,20 +304,20 @@ class ProcessHost:
         Raises:
             OSError: there is no descriptor left for it.
         """
-        if self._listening is not None:
+        if self._poller is not None:
             return
-        woken, waker = socket.socketpair()
+        wake_read, wake_write = socket.socketpair()
         try:
-            woken.setblocking(False)
-            waker.setblocking(False)
-            listening = new_listening()
-            listening.add(woken.fileno(), woken)
+            wake_read.setblocking(False)
+            wake_write.setblocking(False)
+            poller = new_poller()
+            poller.add(wake_read.fileno(), wake_read)
         except BaseException:
-            woken.close()
-            waker.close()
+            wake_read.close()
+            wake_write.close()
             raise
-        self._woken, self._listening = woken, listening
-        self._waker = waker  # the last one: a caller that sees it wakes the thread that waits for it
+        self._wake_read, self._poller = wake_read, poller
+        self._wake_write = wake_write  # the last one: a caller that sees it wakes the thread that waits for it
 
     def _run_soon(self) -> None:
         self._awake = False  # before the look: who adds something after it wakes the thread again
@@ -336,9 +336,9 @@ class ProcessHost:
             if events & WRITE and not source.send_rest():
                 self._watch(source, READ)
             if events & READ:
-                self._hear(source)
+                self._read_worker(source)
         elif isinstance(source, ForkServer):
-            self._hear_server(source)
+            self._read_server(source)
         else:
             try:
                 source.recv(4096)
@@ -367,7 +367,7 @@ class ProcessHost:
             self._guarded(call)
         for worker, since in list(self._batched.items()):
             if now - since >= _STUCK_SECONDS:
-                self._guarded(self.look_into, worker)
+                self._guarded(self.reclaim, worker)
         for worker, since in list(self._partial.items()):
             if now - since >= _PARTIAL_SECONDS:
                 self._partial[worker] = now
@@ -396,7 +396,7 @@ class ProcessHost:
             return
         if self._shall_give_up():
             self._give_up()
-        if self._given_up and self.pool.somebody_waits:
+        if self._given_up and self.pool.has_waiting:
             self._given_up = False
         if self._given_up or self._no_more_before or self._thread is None:
             return
@@ -418,7 +418,7 @@ class ProcessHost:
             self._open_own()
             if self._server is None:
                 self._server = ForkServer()
-                cast("Listening", self._listening).add(self._server.fileno(), self._server)
+                cast("Poller", self._poller).add(self._server.fileno(), self._server)
             setup = _wire.pack(_wire.SETUP, 0, 0, pickle.dumps(self._setup()))
             worker = Worker(self.system, self._numbers)
             self.pool.making(worker)
@@ -478,9 +478,9 @@ class ProcessHost:
         """Fail what waits for a worker, and begin anew when one is asked for the next time."""
         self._failures, self._no_more_before, self._given_up = 0, 0.0, True
         for holder in self.pool.take_waiting():
-            self._guarded(holder.gets_none, self._why)
+            self._guarded(holder.no_worker, self._why)
 
-    def _hear_server(self, server: ForkServer) -> None:
+    def _read_server(self, server: ForkServer) -> None:
         try:
             for kind, first, second in server.read():
                 if kind == _wire.SPAWNED:
@@ -494,7 +494,7 @@ class ProcessHost:
         if pid < 0:
             self._not_made(f"fork: {os.strerror(-pid)} ({errno.errorcode.get(-pid, -pid)})", worker)
             return
-        worker.born(pid)
+        worker.started(pid)
         self._by_pid[pid] = worker
         self._watch(worker, READ)
         self.pool.made(worker)
@@ -504,46 +504,46 @@ class ProcessHost:
         if worker.dead or worker in self._ended:
             return
         worker.events = events
-        cast("Listening", self._listening).add(worker.stream.fileno(), worker, events)
+        cast("Poller", self._poller).add(worker.stream.fileno(), worker, events)
 
     def _unwatch(self, worker: Worker) -> None:
-        cast("Listening", self._listening).forget(worker.stream.fileno())
+        cast("Poller", self._poller).forget(worker.stream.fileno())
 
     # What they say
 
-    def listen_here(self, worker: Worker, token: Token[Any], seconds: float) -> None:
+    def read_here(self, worker: Worker, token: Token[Any], seconds: float) -> None:
         """Hear a worker on the calling thread, which waits for a token that is soon over; for a moment at most.
 
         That spares two changes of threads. The thread of the host hears it again afterwards.
         """
-        listening = self._listening
-        if listening is None or not listening.can_mute:
+        poller = self._poller
+        if poller is None or not poller.can_mute:
             return
         muted = False
         try:
-            if not worker.hearing.acquire(blocking=False):
+            if not worker.read_lock.acquire(blocking=False):
                 return
             if worker.dead or worker.doomed or not worker.may_peek:
                 return
             muted = True  # before it is: Ctrl-C may come at any point of this
-            if not listening.mute(worker.stream.fileno()):
+            if not poller.mute(worker.stream.fileno()):
                 return
             _carrier.loading_for(self.system)
             refuse_waits("what comes after what is rebuilt here")
             until = time.monotonic() + min(seconds, _LISTEN_SECONDS)
-            while not token.done() and worker.wait_readable(until) and self._take_simple(worker):
+            while not token.done() and worker.wait_readable(until) and self._handle_small_results(worker):
                 pass
         finally:
             refuse_waits("")
-            if worker.hearing._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks it
+            if worker.read_lock._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks it
                 if muted and not worker.dead:
-                    listening.add(worker.stream.fileno(), worker, worker.events)
-                worker.hearing.release()
+                    poller.add(worker.stream.fileno(), worker, worker.events)
+                worker.read_lock.release()
         holder = worker.holder
         if holder is not None:
             holder.go_on(worker)
 
-    def _take_simple(self, worker: Worker) -> bool:
+    def _handle_small_results(self, worker: Worker) -> bool:
         """Take the results that have come, if they are small; tell whether all that has come was that.
 
         They are taken off the stream when they are settled: whatever interrupts this, nothing is lost, and what is
@@ -559,20 +559,20 @@ class ProcessHost:
         worker.consume(size)
         return 0 < size == whole
 
-    def _hear(self, worker: Worker) -> None:
-        if not worker.hearing.acquire(blocking=False):
+    def _read_worker(self, worker: Worker) -> None:
+        if not worker.read_lock.acquire(blocking=False):
             return  # somebody does that just now, and says when he has done it
         try:
             frames, ended = worker.read()
             self._take(worker, frames)
         finally:
-            worker.hearing.release()
+            worker.read_lock.release()
         self._note_partial(worker)
         if ended and not worker.dead:
             self._unwatch(worker)
             self._ended.add(worker)
-            worker.fell = worker.fell or not worker.doomed
-            worker.kill(worker.verdict)  # it may only have closed its end
+            worker.hung_up = worker.hung_up or not worker.doomed
+            worker.kill(worker.kill_reason)  # it may only have closed its end
             return
         holder = worker.holder
         if frames and holder is not None:
@@ -585,12 +585,12 @@ class ProcessHost:
         if frames:
             ended = worker.ended  # after they have come, and so no less than they tell of
             if not worker.page_is_sound():  # before the worker is given more to do
-                worker.garbage = "what is no message of the runtime, on the page that it shares"
+                worker.protocol_error = "what is no message of the runtime, on the page that it shares"
                 frames = []
         for frame in frames:
             if frame.kind in _CALLS:
                 if not 0 < frame.number <= ended:
-                    worker.garbage = "the outcome of a call that was not over"
+                    worker.protocol_error = "the outcome of a call that was not over"
                     break
                 returned = True
                 waits = inflight.get(frame.number)
@@ -608,23 +608,23 @@ class ProcessHost:
             elif frame.kind in _wire.FROM_CHILD:
                 self._requests.take(worker, frame)
             else:
-                worker.garbage = "what is no message of the runtime"
+                worker.protocol_error = "what is no message of the runtime"
                 break
         if returned:
             self.note_batch(worker)
-        if worker.garbage:
-            self._end_garbage(worker)
+        if worker.protocol_error:
+            self._kill_for_protocol_error(worker)
 
-    def _end_garbage(self, worker: Worker) -> None:
+    def _kill_for_protocol_error(self, worker: Worker) -> None:
         """Kill a worker that nothing can be believed any more."""
         if not self.on_thread():  # another one heard it, for a moment
-            self.call_soon(lambda: self._end_garbage(worker))
+            self.call_soon(lambda: self._kill_for_protocol_error(worker))
             return
         if worker.dead or worker in self._ended:
             return
         self._unwatch(worker)
         self._ended.add(worker)
-        worker.fell = True
+        worker.hung_up = True
         worker.kill()
 
     def _note_partial(self, worker: Worker) -> None:
@@ -636,8 +636,8 @@ class ProcessHost:
     def _look_for_the_rest(self, worker: Worker) -> None:
         """Kill a worker that waits for something, and has sent only a part of a message: no child does that."""
         if not worker.stopped and state_of(worker.pid) == "S":
-            worker.garbage = f"a part of a message, and no more of it for {_PARTIAL_SECONDS} s"
-            self._end_garbage(worker)
+            worker.protocol_error = f"a part of a message, and no more of it for {_PARTIAL_SECONDS} s"
+            self._kill_for_protocol_error(worker)
 
     def _settle(self, worker: Worker, waits: Any, frame: _wire.Frame) -> bool:
         """Have a call settled; whatever goes wrong with that, it comes to an end.
@@ -647,13 +647,13 @@ class ProcessHost:
         """
         try:
             descriptor = worker.receive_file() if frame.flags & _wire.LARGE else None
-            worker.holder.came_back(worker, waits, frame, descriptor)
+            worker.holder.settle_call(worker, waits, frame, descriptor)
         except Exception as problem:
-            if worker.garbage:
+            if worker.protocol_error:
                 return False
             _logger.exception("what process %s has sent could not be settled", worker.pid)
             error = NotPicklable(f"an answer of process {worker.pid} could not be taken: {_carrier.cause(problem)}")
-            worker.holder.came_to_nothing(worker, waits, error)
+            worker.holder.fail_call(worker, waits, error)
         return True
 
     def note_batch(self, worker: Worker) -> None:
@@ -663,23 +663,23 @@ class ProcessHost:
         else:
             self._batched.pop(worker, None)
 
-    def look_into(self, worker: Worker) -> None:
+    def reclaim(self, worker: Worker) -> None:
         """Find out how far a worker is, and take back what it has not begun: one of its calls takes long."""
         self._batched.pop(worker, None)
         holder = worker.holder
         if worker.dead or holder is None or worker.stopped:
             return
-        with worker.hearing:
-            with worker.hand:
+        with worker.read_lock:
+            with worker.lock:
                 worker.halt()
                 frames, _ = worker.read()
                 frames.extend(worker.outbox())
-                unbegun = worker.revoke()
+                not_started = worker.revoke()
                 if not worker.stopped:
                     worker.go_on()
             self._take(worker, frames)
         self._note_partial(worker)
-        holder.take_back(unbegun)
+        holder.take_back(not_started)
         self._batched.pop(worker, None)
         holder.go_on(worker)
 
@@ -701,7 +701,7 @@ class ProcessHost:
         self._retiring.pop(worker, None)
         sound = worker.page_is_sound()
         try:
-            with worker.hearing:
+            with worker.read_lock:
                 self._unwatch(worker)
                 frames, _ = worker.read()
             if worker.holder is not None:
@@ -709,18 +709,18 @@ class ProcessHost:
                 if sound:
                     self._take(worker, list(worker.outbox()))
         finally:
-            unexpected = worker.fell or not worker.doomed
+            unexpected = worker.hung_up or not worker.doomed
             holder = self.pool.gone(worker, died=unexpected)
             if unexpected and not worker.is_ready and not worker.begun:
-                told = [f"{worker.how_it_died()} before it was ready", worker.last_words()]
+                told = [f"{worker.describe_end()} before it was ready", worker.crash_report()]
                 self._put_off(": ".join(filter(None, told)))
-            unbegun = worker.revoke() if sound else []
+            not_started = worker.revoke() if sound else []
             begun = [
                 waits for number in list(worker.inflight) if (waits := worker.inflight.pop(number, None)) is not None
             ]
             try:
                 if holder is not None:
-                    holder.worker_lost(worker, begun, unbegun)
+                    holder.worker_lost(worker, begun, not_started)
             finally:
                 self._requests.forget(worker)
                 worker.close()
@@ -731,7 +731,7 @@ class ProcessHost:
     def _server_lost(self, server: ForkServer) -> None:
         """Begin anew: nobody could tell of the end of those that the server has made."""
         _logger.error("the fork server, process %s, has died; another takes its place", server.pid)
-        cast("Listening", self._listening).forget(server.fileno())
+        cast("Poller", self._poller).forget(server.fileno())
         server.close()
         self._server = None
         if not any(worker.is_ready for worker in self.pool.workers):
@@ -744,7 +744,7 @@ class ProcessHost:
             worker.close()
         self._by_number.clear()
         for worker in list(self._by_pid.values()):
-            worker.kill(worker.verdict)
+            worker.kill(worker.kill_reason)
             self._on_exited(worker, None)
         self.fill()
 
@@ -777,10 +777,10 @@ def no_worker_error(what: str, why: str) -> WorkerDied:
 
 def died_error(worker: Worker, what: str) -> BaseException:
     """Return the error of a call that a worker may have run, and will not answer."""
-    if worker.verdict is not None:
-        return worker.verdict
-    error = WorkerDied(f"{worker.how_it_died()} while it ran {what}", worker.pid, worker.exit_code)
-    written = worker.last_words()
+    if worker.kill_reason is not None:
+        return worker.kill_reason
+    error = WorkerDied(f"{worker.describe_end()} while it ran {what}", worker.pid, worker.exit_code)
+    written = worker.crash_report()
     if written:
         error.add_note(f"What process {worker.pid} wrote as it died:\n{written}")
     return error

@@ -35,11 +35,11 @@ def wait_for_file(path: str) -> bool:
 
 def spoil(seed: int, way: str, then: str) -> int:
     """Write what no child process says to what is the runtime's, as a seed wants it; then end in some way."""
-    from tokengate_worker._current_worker import here  # type: ignore[import-not-found]
+    from tokengate_worker._current_worker import current_worker  # type: ignore[import-not-found]
 
-    chance, link = random.Random(seed), here.link
-    number = here.steps.number
-    stream, files = link._stream.fileno(), link._files.fileno()
+    chance, connection = random.Random(seed), current_worker.connection
+    number = current_worker.yield_points.number
+    stream, files = connection._stream.fileno(), connection._files.fileno()
     pipes = [
         one
         for one in map(int, os.listdir("/proc/self/fd"))
@@ -70,7 +70,7 @@ def spoil(seed: int, way: str, then: str) -> int:
     elif way == "odd file":
         descriptor = os.memfd_create("odd")
         os.write(descriptor, garbage)
-        socket.send_fds(link._files, [b"f"], [descriptor])
+        socket.send_fds(connection._files, [b"f"], [descriptor])
         os.write(stream, header(chance.choice((result, error)), large, 33, own) + chance.randbytes(33))
     elif way == "files":
         os.write(files, garbage[:100])
@@ -78,13 +78,13 @@ def spoil(seed: int, way: str, then: str) -> int:
         os.write(pipes[0], b"Stack (most recent call first):\n" + garbage[:3000] + b'\n  File "x", line ' + b"9" * 5000)
     elif way == "page":
         for at in range(32):
-            link.page.word[at] = chance.choice((0, 1, -1, 2**40, chance.randrange(-(2**63), 2**63)))
+            connection.page.word[at] = chance.choice((0, 1, -1, 2**40, chance.randrange(-(2**63), 2**63)))
     elif way == "word":
-        link.page.word[chance.randrange(32)] = chance.choice((5, -1, 2**40, chance.randrange(-(2**63), 2**63)))
+        connection.page.word[chance.randrange(32)] = chance.choice((5, -1, 2**40, chance.randrange(-(2**63), 2**63)))
     elif way == "outbox":
-        size = min(len(garbage), len(link.page.outbox))
-        link.page.outbox[:size] = garbage[:size]
-        link.page.word[3] = size
+        size = min(len(garbage), len(connection.page.outbox))
+        connection.page.outbox[:size] = garbage[:size]
+        connection.page.word[3] = size
     if then == "wait":
         time.sleep(0.05)
     elif then == "raise":

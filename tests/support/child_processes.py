@@ -15,8 +15,8 @@ import cloudpickle
 from gated_code import LIMIT
 
 from actors._child import _main, _shared_page, _wire
-from actors._child._connection import Link
-from actors._child._payload import Parcel, open_parcel, unnamed_file
+from actors._child._connection import Connection
+from actors._child._payload import Payload, open_payload, unnamed_file
 from actors._child._shared_page import Page
 from actors._child._wire import LARGE, Frame
 from actors._child._worker_loop import Worker
@@ -51,13 +51,13 @@ class GateEnd:
 
     def send(self, kind: int, number: int, extra: int, item: Any) -> None:
         """Send something pickled, in a file if it is large."""
-        parcel = Parcel()
-        cloudpickle.Pickler(parcel, protocol=5, buffer_callback=parcel.take_buffer).dump(item)
-        payload = parcel.inline()
-        if payload is not None:
-            self.stream.sendall(_wire.pack(kind, number, extra, payload))
+        payload = Payload()
+        cloudpickle.Pickler(payload, protocol=5, buffer_callback=payload.take_buffer).dump(item)
+        data = payload.inline()
+        if data is not None:
+            self.stream.sendall(_wire.pack(kind, number, extra, data))
             return
-        descriptor, table = parcel.to_file()
+        descriptor, table = payload.to_file()
         socket.send_fds(self.files, [b"f"], [descriptor])
         os.close(descriptor)
         self.stream.sendall(_wire.pack(kind, number, extra, table, LARGE))
@@ -138,7 +138,7 @@ class GateEnd:
         if not frame.flags & LARGE:
             return pickle.loads(frame.payload)
         _, descriptors, _, _ = socket.recv_fds(self.files, 1, 1)
-        stream, buffers = open_parcel(descriptors[0], frame.payload)
+        stream, buffers = open_payload(descriptors[0], frame.payload)
         return pickle.loads(stream, buffers=buffers)
 
     def results(self, frames: Iterable[Frame]) -> dict[int, Any]:
@@ -184,9 +184,9 @@ class Child(GateEnd):
         stream, files, page, stack = self.theirs
         os.close(stack)
         os.close(page)
-        self.link = Link(socket.socket(fileno=stream), socket.socket(fileno=files), self.page)
+        self.connection = Connection(socket.socket(fileno=stream), socket.socket(fileno=files), self.page)
         self.stops: list[Callable[[], object]] = []
-        self.worker = Worker(self.link, self._stop)
+        self.worker = Worker(self.connection, self._stop)
         self.theirs = []
 
     def _stop(self) -> None:
@@ -196,7 +196,7 @@ class Child(GateEnd):
         """Run the loop until it has handled all that was sent; return the frames that it has sent."""
         self.end()
         self.worker.run()
-        self.link.close()
+        self.connection.close()
         return self.read_all()
 
     def run_results(self) -> dict[int, Any]:
@@ -204,7 +204,7 @@ class Child(GateEnd):
         return self.results(self.run())
 
     def close(self) -> None:
-        self.link.close()
+        self.connection.close()
         super().close()
 
 

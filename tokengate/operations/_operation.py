@@ -21,7 +21,7 @@ from actors.lowlevel import (
     OperationPlace,
     ProcessSystem,
     carried_as,
-    twin_object,
+    counterpart_object,
 )
 from tokengate._exceptions import BadOperation, NeedsGate
 from tokengate.operations._current import current_gate, open_gates
@@ -347,7 +347,7 @@ def _carry_operation(operation: _Operation[..., Any], system: ProcessSystem) -> 
     known = system.carried_operations
     key = next((key for key, one in list(known.items()) if one._spec is operation._spec), 0) or system.next_name()
     known.setdefault(key, operation)  # its options cross with it
-    return twin_object("Operation", key, operation._spec.name, operation.priority, dict(operation.tags))
+    return counterpart_object("Operation", key, operation._spec.name, operation.priority, dict(operation.tags))
 
 
 carried_as[_Operation] = _carry_operation

@@ -22,10 +22,10 @@ from cloudpickle import cloudpickle as _internals
 
 from actors import _exceptions
 from actors._child import _wire
-from actors._child._payload import INLINE, Parcel, open_parcel
+from actors._child._payload import INLINE, Payload, open_payload
 from actors._exceptions import NotPicklable, WorkerError
 from actors._exit_reason import ExitReason, safe_repr
-from actors._in_child import CHILD, twins_of
+from actors._in_child import CHILD, counterparts_of
 from actors.places._proxy import ActorProxy
 from actors.places._ref import ActorRef
 from actors.places._timers import ReceiveTimeout
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _OURS: Final = ("actors", "supervisors", "tokengate")
 
 # What a child has a twin of, by the same name.
-_SAME: Final[dict[int, str]] = {
+_COUNTERPARTS: Final[dict[int, str]] = {
     id(one): one.__name__
     for one in (
         checkpoint,
@@ -54,7 +54,7 @@ _SAME: Final[dict[int, str]] = {
     )
 }
 
-_SAME.update(twins_of(_SAME))
+_COUNTERPARTS.update(counterparts_of(_COUNTERPARTS))
 
 # {class: what an object of it is carried as}; those of higher floors add theirs.
 carried_as: Final[dict[type, Callable[[Any, ProcessSystem], tuple[Any, ...]]]] = {}
@@ -86,17 +86,17 @@ class _Module:
 _child = _Module(CHILD)
 
 
-def twin(name: str) -> tuple[Any, ...]:
+def counterpart(name: str) -> tuple[Any, ...]:
     """Return the reduction of something that the child has by this name."""
     return getattr, (_child, name)
 
 
-def twin_object(name: str, *args: Any) -> tuple[Any, ...]:
+def counterpart_object(name: str, *args: Any) -> tuple[Any, ...]:
     """Return the reduction of an object of a class that the child has by this name."""
-    return _Twin(name), args
+    return _Counterpart(name), args
 
 
-class _Twin:
+class _Counterpart:
     """A class of the child's, to a pickle."""
 
     def __init__(self, name: str) -> None:
@@ -106,7 +106,7 @@ class _Twin:
         """Only for pickle, which wants to see something that can be called."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return twin(self._name)
+        return counterpart(self._name)
 
 
 class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
@@ -119,40 +119,40 @@ class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
 
     def __init__(self, system: ProcessSystem, *, in_band: bool = False) -> None:
         self.system = system
-        self.parcel = Parcel()
+        self.payload = Payload()
         self.keep: Callable[[int, Token[Any]], object] | None = None  # who keeps the tokens that are among them
         self._by_value: set[int] = set()  # ids of the functions of a class that is carried by value
-        take_buffer = None if in_band else self.parcel.take_buffer
-        super().__init__(self.parcel, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=take_buffer)
+        take_buffer = None if in_band else self.payload.take_buffer
+        super().__init__(self.payload, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=take_buffer)
 
-    def pack(self, item: Any) -> Parcel:
-        """Pickle an object into the parcel, which holds it until the next one is packed.
+    def pack(self, item: Any) -> Payload:
+        """Pickle an object into the payload, which holds it until the next one is packed.
 
         Raises:
-            Exception: whatever pickling it raised; the parcel is empty then.
+            Exception: whatever pickling it raised; the payload is empty then.
         """
-        parcel = self.parcel
-        parcel.clear()
+        payload = self.payload
+        payload.clear()
         try:
             self.dump(item)
         except BaseException:
-            parcel.clear()
+            payload.clear()
             raise
         finally:
             self.clear_memo()
             self.globals_ref.clear()
             self._by_value.clear()
-        return parcel
+        return payload
 
     def reducer_override(self, obj: Any) -> Any:
-        name = _SAME.get(id(obj))
+        name = _COUNTERPARTS.get(id(obj))
         if name is not None:
-            return twin(name)
+            return counterpart(name)
         kind = type(obj)
         if isinstance(obj, type):
             name = bases.get(obj)
             if name is not None:
-                return twin(name)
+                return counterpart(name)
             if any(issubclass(obj, base) for base in bases):
                 self._by_value.update(map(id, _functions_of(obj)))
                 return _internals._dynamic_class_reduce(obj)
@@ -169,19 +169,19 @@ class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
             carry_by_value(obj.__module__)
             return super().reducer_override(obj)
         if isinstance(obj, ActorRef):
-            return twin_object("Ref", path_of(obj._place, self.system), obj.actor_class.__name__)
+            return counterpart_object("Ref", path_of(obj._place, self.system), obj.actor_class.__name__)
         if isinstance(obj, ActorProxy):
-            return twin_object("Proxy", obj.actor_ref, obj._attr_path)
+            return counterpart_object("Proxy", obj.actor_ref, obj._attr_path)
         if kind is Token:
             number = id_of(obj, self.system)
             if self.keep is not None:
                 self.keep(number, obj)
-            return twin_object("RemoteToken", number)
+            return counterpart_object("RemoteToken", number)
         if kind is ContextVar:
             known = self.system.carried_variables
             if obj not in known:
                 known[obj] = place_of_variable(obj)
-            return twin_object("context_variable", *known[obj])
+            return counterpart_object("context_variable", *known[obj])
         for cls, reduce in carried_as.items():
             if isinstance(obj, cls):
                 return reduce(obj, self.system)
@@ -272,10 +272,10 @@ def function_for(
         NotPicklable: it cannot be pickled, or something that it refers to.
     """
     try:
-        parcel = Carrier(system, in_band=True).pack((name, function, generator, tuple(context)))
+        payload = Carrier(system, in_band=True).pack((name, function, generator, tuple(context)))
     except Exception as error:
         raise NotPicklable(f"'{name}' cannot go to a child process: {cause(error)}") from error
-    return b"".join(parcel.pieces)
+    return b"".join(payload.pieces)
 
 
 def not_picklable(
@@ -315,7 +315,7 @@ def load(payload: Any, descriptor: int | None = None) -> Any:
     """
     if descriptor is None:
         return pickle.loads(payload)
-    stream, buffers = open_parcel(descriptor, payload)
+    stream, buffers = open_payload(descriptor, payload)
     return pickle.loads(stream, buffers=buffers)
 
 
@@ -339,7 +339,7 @@ def load_failure(failure: _wire.Failure, pid: int) -> BaseException:
 
 def may_travel(cls: type) -> bool:
     """Tell whether a child can have objects of a class: of the runtime's, only those that it has a twin of."""
-    return id(cls) in _SAME or cls.__module__.partition(".")[0] not in _OURS
+    return id(cls) in _COUNTERPARTS or cls.__module__.partition(".")[0] not in _OURS
 
 
 def reraise_ctrl_c(problem: BaseException) -> None:

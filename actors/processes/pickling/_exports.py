@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from actors.tokens._token import Token
 
 # Tokens that are kept for an actor's instance beyond the call in which it got to know them.
-_KEPT: Final = 10_000
+_MOST_KEPT: Final = 10_000
 
 # Tokens that are kept in a call after the child was told their values: it may still send them to somebody.
-_TOLD: Final = 1_000
+_MOST_DELIVERED: Final = 1_000
 
 
 class KnownTokens:
@@ -29,26 +29,28 @@ class KnownTokens:
     away, so of its tokens those are kept after that whose value it was not told, the latest only.
     """
 
-    __slots__ = ("_kept", "_told", "by_call", "changed")
+    __slots__ = ("_delivered", "_kept", "by_call", "changed")
 
     def __init__(self) -> None:
         self.changed = False  # whether the end of a call may make a difference
         self.by_call: dict[int, dict[int, Token[Any]]] = {}  # {number of a call: {id: token}}
         self._kept: dict[int, Token[Any]] = {}  # {id: token}, the oldest first
-        self._told: dict[int, None] = {}  # ids of those whose value the child was told in this call, the oldest first
+        self._delivered: dict[
+            int, None
+        ] = {}  # ids of those whose value the child was told in this call, the oldest first
 
     def keep(self, call: int, id: int, token: Token[Any]) -> None:
         """Keep a token that the code of a call gets to know by this id; on any thread."""
         self.by_call.setdefault(call, {})[id] = token
         self.changed = True
 
-    def note_told(self, id: int) -> None:
+    def note_delivered(self, id: int) -> None:
         """Take note that the child has the value of a token, and does not ask for it again; on the host's thread."""
         self.changed = True
-        self._told[id] = None
-        if len(self._told) > _TOLD:
-            oldest = next(iter(self._told))
-            del self._told[oldest]
+        self._delivered[id] = None
+        if len(self._delivered) > _MOST_DELIVERED:
+            oldest = next(iter(self._delivered))
+            del self._delivered[oldest]
             self._kept.pop(oldest, None)
             for tokens in list(self.by_call.values()):
                 tokens.pop(oldest, None)
@@ -60,10 +62,10 @@ class KnownTokens:
             tokens = self.by_call.pop(number)
             if keep:
                 self._kept.update(tokens)
-        for id in self._told:
+        for id in self._delivered:
             self._kept.pop(id, None)
-        self._told.clear()
-        while len(self._kept) > _KEPT:
+        self._delivered.clear()
+        while len(self._kept) > _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
         if self.by_call:
             self.changed = True
@@ -72,7 +74,7 @@ class KnownTokens:
         """Let go of all of them."""
         self.by_call.clear()
         self._kept.clear()
-        self._told.clear()
+        self._delivered.clear()
 
     def __len__(self) -> int:
         return sum(map(len, list(self.by_call.values()))) + len(self._kept)

@@ -39,7 +39,7 @@ class RequestHost(Protocol):
 
     def want_room(self, worker: Worker, /) -> None: ...
 
-    def look_into(self, worker: Worker, /) -> None: ...
+    def reclaim(self, worker: Worker, /) -> None: ...
 
 
 class RequestServer(Protocol):
@@ -266,7 +266,7 @@ class Request:
             return
         _drain_of(token).lend_turn(worker, self)
         if len(worker.inflight) > 1:  # what it has in hand beside that is not to wait as well
-            host.call_soon(lambda: host.look_into(worker))
+            host.call_soon(lambda: host.reclaim(worker))
 
     def _stop_waiting(self) -> None:
         token = self.token

@@ -309,7 +309,7 @@ class Requests:
 
         def there() -> None:
             if request.answer_as(token):
-                request.worker.tokens.note_told(id)
+                request.worker.tokens.note_delivered(id)
 
         request.wait_for(token, timeout, there)
 

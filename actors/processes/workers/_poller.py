@@ -10,7 +10,7 @@ READ: Final = 1
 WRITE: Final = 2
 
 
-class Listening(Protocol):
+class Poller(Protocol):
     """Descriptors and what they are called, until they are forgotten."""
 
     can_mute: bool
@@ -37,7 +37,7 @@ class Listening(Protocol):
         """Let go of it."""
 
 
-class _Epoll:
+class _EpollPoller:
     """With epoll, which takes changes from one thread while another one waits."""
 
     can_mute = True
@@ -82,7 +82,7 @@ class _Epoll:
         self._epoll.close()
 
 
-class _Selector:
+class _SelectorPoller:
     """With what the platform has instead."""
 
     can_mute = False
@@ -112,6 +112,6 @@ class _Selector:
         self._selector.close()
 
 
-def new_listening() -> Listening:
+def new_poller() -> Poller:
     """Return the best that the platform has."""
-    return _Epoll() if hasattr(select, "epoll") else _Selector()
+    return _EpollPoller() if hasattr(select, "epoll") else _SelectorPoller()

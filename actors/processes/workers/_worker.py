@@ -41,7 +41,7 @@ _STACK_SECONDS: Final = 0.008
 _STACK_PATIENT_SECONDS: Final = 0.25
 
 
-class Enclosed(bytes):
+class FilePayload(bytes):
     """The table of a payload that is in a file, with its descriptor, which is closed when it is sent, or lost."""
 
     descriptor = -1
@@ -108,27 +108,29 @@ class Worker:
         self.handled = 0  # calls that have come back
         self.dead = False  # whether it takes no signals any more: its pid may be another process's
         self.doomed = False  # whether it was killed, or is to be: nothing that it says counts any more
-        self.fell = False  # whether its stream has ended, and nobody here wanted that
-        self.verdict: BaseException | None = None  # why it was killed, if that is what its call ends with
+        self.hung_up = False  # whether its stream has ended, and nobody here wanted that
+        self.kill_reason: BaseException | None = None  # why it was killed, if that is what its call ends with
         self.stopped = False  # whether it was stopped for an operator, and not let go since
         self.ready_at = 0.0  # when it was last given back, in seconds of time.monotonic
         self.memory_at_start = 0
         self.address_space: int | None = None  # bytes that the system gives it at most
         self.exit_code: int | None = None
-        self.garbage = ""  # what has come from it that no child sends: nothing more is read, and it is to be killed
+        self.protocol_error = (
+            ""  # what has come from it that no child sends: nothing more is read, and it is to be killed
+        )
         self.own = False  # whether it is an actor's
         self.is_ready = False  # whether it has said that it waits for calls
         self.lent: set[object] = set()  # why its turn is given away: its token is paused, or waits; see its drain
         self.stack_at_stop: StackFrames | None = None
         # Held while a token that it has in hand is said to run, or is taken out of its hand.
-        self.hand = threading.RLock()
-        self._lock = threading.Lock()  # guards `dead`, while signals are sent
+        self.lock = threading.RLock()
+        self._signal_lock = threading.Lock()  # guards `dead`, while signals are sent
         self._writing = threading.Lock()
         self._unsent: deque[bytes] = deque()  # what the stream has not taken yet
         self._frames = _wire.Frames()
         self._revoked = self._kept = 0  # what was written to the page of these names
         self.events = 0  # what the host waits for on the stream
-        self.hearing = threading.RLock()  # held by who reads the stream, and settles what it says
+        self.read_lock = threading.RLock()  # held by who reads the stream, and settles what it says
         self._connect()
         self.stream.setblocking(False)
         self._poll = select.poll()
@@ -153,7 +155,7 @@ class Worker:
         os.set_blocking(reading, False)
         self._stack = RemoteStack(reading)
 
-    def born(self, pid: int) -> None:
+    def started(self, pid: int) -> None:
         """Take note that the process exists."""
         self.pid = pid
         self.close_descriptors()
@@ -204,15 +206,15 @@ class Worker:
         Raises:
             Exception: whatever pickling it raised.
         """
-        parcel = (carrier or self.carrier).pack(item)
-        payload = parcel.inline()
-        if payload is not None:
-            return [_wire.HEADER.pack(kind, 0, len(payload), number, extra), payload]
-        descriptor, table = parcel.to_file()
-        parcel.clear()
-        enclosed = Enclosed(table)
-        enclosed.descriptor = descriptor
-        return [_wire.HEADER.pack(kind, _wire.LARGE, len(table), number, extra), enclosed]
+        payload = (carrier or self.carrier).pack(item)
+        data = payload.inline()
+        if data is not None:
+            return [_wire.HEADER.pack(kind, 0, len(data), number, extra), data]
+        descriptor, table = payload.to_file()
+        payload.clear()
+        in_file = FilePayload(table)
+        in_file.descriptor = descriptor
+        return [_wire.HEADER.pack(kind, _wire.LARGE, len(table), number, extra), in_file]
 
     def send(self, pieces: Sequence[bytes]) -> bool:
         """Write to the stream, as far as it takes it; tell whether something is left, for `send_rest`."""
@@ -220,7 +222,7 @@ class Worker:
         with self._writing:
             # Descriptors have the order of their frames, whoever sends them.
             for piece in pieces:
-                if type(piece) is Enclosed:
+                if type(piece) is FilePayload:
                     piece.send_to(self.files)
             if self._unsent:
                 self._unsent.append(data)
@@ -252,7 +254,7 @@ class Worker:
     def read(self) -> tuple[list[_wire.Frame], bool]:
         """Return the frames that have come, and whether the stream has ended."""
         frames: list[_wire.Frame] = []
-        while not self.garbage:
+        while not self.protocol_error:
             try:
                 data = self.stream.recv(_READ)
             except BlockingIOError:
@@ -263,7 +265,7 @@ class Worker:
                 return frames, True
             frames.extend(self._frames.feed(data))
             if self._frames.is_foreign:
-                self.garbage = "what is no message of the runtime"
+                self.protocol_error = "what is no message of the runtime"
             if len(data) < _READ:
                 break
         return frames, False
@@ -304,7 +306,7 @@ class Worker:
         """Return the descriptor of the file that the next large payload is in, which was sent before that.
 
         Raises:
-            EOFError: there is none, which is `garbage`.
+            EOFError: there is none, which is `protocol_error`.
             OSError: there is none left here.
         """
         try:
@@ -313,12 +315,12 @@ class Worker:
             descriptor = None
         if descriptor is not None:
             return descriptor
-        self.garbage = "a message without the file that belongs to it"
+        self.protocol_error = "a message without the file that belongs to it"
         raise EOFError(f"process {self.pid} has sent no file")
 
     def page_is_sound(self) -> bool:
         """Tell whether what is on the page can have been written by the runtime."""
-        with self.hand:
+        with self.lock:
             word = self.page.word
             return (
                 word[_shared_page.MARK] == _shared_page.MARKED
@@ -352,7 +354,7 @@ class Worker:
 
     def revoke(self) -> list[Any]:
         """Take back the calls that it has not begun; only while it is stopped, or dead. The oldest comes first."""
-        with self.hand:
+        with self.lock:
             return self._revoke()
 
     def _revoke(self) -> list[Any]:
@@ -408,10 +410,10 @@ class Worker:
         """Let it run again."""
         self._signal(signal.SIGCONT)
 
-    def kill(self, verdict: BaseException | None = None) -> None:
+    def kill(self, kill_reason: BaseException | None = None) -> None:
         """End it now, and all that it has started; with the error that its call ends with."""
-        if self.verdict is None:
-            self.verdict = verdict
+        if self.kill_reason is None:
+            self.kill_reason = kill_reason
         self.doomed = True
         self._signal(signal.SIGKILL)
 
@@ -425,13 +427,13 @@ class Worker:
 
     def died(self, code: int | None) -> None:
         """Take note of its end; its pid is not used any more from here on."""
-        with self._lock:
+        with self._signal_lock:
             self.dead = True
         self.exit_code = code
 
     def _signal(self, number: int, *, alone: bool = False) -> bool:
         """Send a signal to the process, and unless `alone` to all that it has started; tell whether it was there."""
-        with self._lock:
+        with self._signal_lock:
             if self.dead or not self.pid:
                 return False
             try:
@@ -440,11 +442,11 @@ class Worker:
                 return False
             return True
 
-    def how_it_died(self) -> str:
+    def describe_end(self) -> str:
         """Say in words how it has ended, with what the interpreter has written about it."""
-        if self.garbage:
+        if self.protocol_error:
             return (
-                f"process {self.pid} was killed since it had sent {self.garbage} (code in it has written to a "
+                f"process {self.pid} was killed since it had sent {self.protocol_error} (code in it has written to a "
                 "descriptor, or memory, that is the runtime's: it may write only to what it has opened itself)"
             )
         words = f"process {self.pid} {describe_exit(self.exit_code)}"
@@ -471,7 +473,7 @@ class Worker:
         """Keep where it is that has stopped itself, which it has written before."""
         self.stack_at_stop = whole_stack(self._stack.read())
 
-    def last_words(self) -> str:
+    def crash_report(self) -> str:
         """Return what the interpreter in there has written as it died, if anything."""
         lines = self._stack.read().strip().splitlines()
         return "\n".join(line for line in lines if CHILD_FOLDER not in line)

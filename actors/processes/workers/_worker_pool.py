@@ -86,22 +86,22 @@ class Holder(Protocol):
     def assigned(self, worker: Worker, /) -> None:
         """Take a worker that was waited for; on the host's thread."""
 
-    def came_back(self, worker: Worker, waits: Any, frame: Any, descriptor: int | None, /) -> None:
+    def settle_call(self, worker: Worker, waits: Any, frame: Any, descriptor: int | None, /) -> None:
         """Settle a call as the worker says."""
 
-    def came_to_nothing(self, worker: Worker, waits: Any, error: BaseException, /) -> None:
+    def fail_call(self, worker: Worker, waits: Any, error: BaseException, /) -> None:
         """End a call whose answer cannot be taken."""
 
     def go_on(self, worker: Worker, /) -> None:
         """Send the worker more, if it shall have more."""
 
-    def take_back(self, unbegun: Iterable[Any], /) -> None:
+    def take_back(self, not_started: Iterable[Any], /) -> None:
         """Take calls back that the worker has not begun."""
 
-    def gets_none(self, why: str, /) -> None:
+    def no_worker(self, why: str, /) -> None:
         """Fail what was to run in a worker: none can be made, and the line for one is empty then."""
 
-    def worker_lost(self, worker: Worker, begun: list[Any], unbegun: list[Any], /) -> None:
+    def worker_lost(self, worker: Worker, begun: list[Any], not_started: list[Any], /) -> None:
         """Settle what a worker has left behind that is dead."""
 
 
@@ -174,7 +174,7 @@ class WorkerPool:
             )
 
     @property
-    def somebody_waits(self) -> bool:
+    def has_waiting(self) -> bool:
         """Whether somebody is in line for a worker of the pool."""
         return bool(self._waiting)
 

@@ -16,7 +16,7 @@ from gated_code import LIMIT
 
 from actors._child import _wire, current_token
 from actors._child._counterparts import CurrentToken
-from actors._child._current_worker import here
+from actors._child._current_worker import current_worker
 from actors._child._exceptions import ActorDead, NotPicklable, WorkerError
 from actors._child._worker_loop import Function
 
@@ -60,7 +60,7 @@ def asked(child: Child) -> Iterator[Asked]:
 
 def test_a_question_is_answered_with_a_value(child: Child, asked: Asked) -> None:
     """Questions are numbered from 1."""
-    asked.call(lambda: [here.ask("alive", "a"), here.ask("alive", "b")])
+    asked.call(lambda: [current_worker.ask("alive", "a"), current_worker.ask("alive", "b")])
     for expected in ((1, ("alive", "a")), (2, ("alive", "b"))):
         number, question = asked.request()
         assert (number, question) == expected
@@ -72,7 +72,7 @@ def test_a_question_is_answered_with_a_value(child: Child, asked: Asked) -> None
 def test_large_questions_and_answers_go_through_files(child: Child, asked: Asked) -> None:
     """As results do."""
     size = 300_000
-    asked.call(lambda: len(here.ask("tell", b"q" * size)))
+    asked.call(lambda: len(current_worker.ask("tell", b"q" * size)))
     number, question = asked.request()
     assert question == ("tell", b"q" * size)
     child.reply(number, b"a" * (size + 1))
@@ -87,7 +87,7 @@ def test_a_question_may_be_answered_with_an_error(child: Child, asked: Asked) ->
         errors: list[BaseException] = []
         for _ in range(2):
             try:
-                here.ask("ask")
+                current_worker.ask("ask")
             except Exception as error:
                 errors.append(error)
         return [errors[0], errors[1].args[0], errors[1].type_name]  # type: ignore[list-item, attr-defined]
@@ -117,7 +117,7 @@ def test_an_error_that_cannot_be_rebuilt_says_why() -> None:
 
 def test_calls_that_come_while_an_answer_is_waited_for_are_run_later(child: Child, asked: Asked) -> None:
     """In their order, and none is lost."""
-    asked.call(lambda: here.ask("current"))
+    asked.call(lambda: current_worker.ask("current"))
     number, _ = asked.request()
     for value in (1, 2):
         child.call(child.function(abs), -value)
@@ -131,7 +131,7 @@ def test_calls_that_come_while_an_answer_is_waited_for_are_run_later(child: Chil
 def test_results_are_sent_before_a_question(child: Child, asked: Asked) -> None:
     """They do not wait for its answer."""
     key = child.function(abs)
-    child.worker._functions[50] = Function("ask", lambda: here.ask("current"), False)
+    child.worker._functions[50] = Function("ask", lambda: current_worker.ask("current"), False)
     calls = b"".join(
         _wire.pack(_wire.CALL, number, use, pickle.dumps((args, {}, None, None)))
         for number, use, args in ((1, key, (-5,)), (2, 50, ()))
@@ -174,7 +174,7 @@ def test_any_thread_of_the_users_can_ask(child: Child, asked: Asked) -> None:
         answers: list[Any] = [None] * 4
 
         def ask(index: int) -> None:
-            answers[index] = here.ask("number", index)
+            answers[index] = current_worker.ask("number", index)
 
         threads = [threading.Thread(target=ask, args=(index,)) for index in range(1, 4)]
         for thread in threads:
@@ -198,7 +198,7 @@ def test_a_thread_that_waits_outlives_its_call(child: Child, asked: Asked) -> No
     threads: list[threading.Thread] = []
 
     def begin() -> None:
-        threads.append(threading.Thread(target=lambda: answers.append(here.ask("later"))))
+        threads.append(threading.Thread(target=lambda: answers.append(current_worker.ask("later"))))
         threads[0].start()
 
     asked.call(begin)
@@ -218,7 +218,7 @@ def test_who_waits_for_a_gate_that_ends_is_told(child: Child, asked: Asked) -> N
 
     def ask() -> None:
         try:
-            here.ask("current")
+            current_worker.ask("current")
         except ActorDead as error:
             errors.append(error)
 
@@ -235,7 +235,7 @@ def test_what_cannot_be_pickled_is_not_asked(asked: Asked) -> None:
 
     def ask() -> str:
         try:
-            here.ask("tell", "path", threading.Lock())
+            current_worker.ask("tell", "path", threading.Lock())
         except NotPicklable as error:
             return str(error)
         return "it was sent"
@@ -248,7 +248,7 @@ def test_what_cannot_be_pickled_is_not_asked(asked: Asked) -> None:
 def test_outside_of_a_child_there_is_nobody_to_ask() -> None:
     """That is said at once."""
     with pytest.raises(RuntimeError, match="no child process"):
-        here.ask("current")
+        current_worker.ask("current")
 
 
 def test_an_answer_that_nobody_waits_for_any_more_is_dropped(child: Child, asked: Asked) -> None:
@@ -257,7 +257,7 @@ def test_an_answer_that_nobody_waits_for_any_more_is_dropped(child: Child, asked
     asked.call(lambda: "served")
 
     assert asked.result() == "served"
-    assert child.link._replies == {}
+    assert child.connection._replies == {}
 
 
 def test_what_interrupts_a_message_is_sent_after_it(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,8 +280,8 @@ def test_what_interrupts_a_message_is_sent_after_it(child: Child, monkeypatch: p
         def __getattr__(self, name: str) -> Any:
             return getattr(self.real, name)
 
-    real = child.link._stream
-    monkeypatch.setattr(child.link, "_stream", Interrupted(real))
+    real = child.connection._stream
+    monkeypatch.setattr(child.connection, "_stream", Interrupted(real))
     child.call(child.function(abs), -4)
     frames = child.run()
 
@@ -306,9 +306,9 @@ def test_nobody_sends_while_another_thread_does(child: Child, monkeypatch: pytes
         def __getattr__(self, name: str) -> Any:
             return getattr(self.real, name)
 
-    monkeypatch.setattr(child.link, "_stream", Slow(child.link._stream))
-    first = threading.Thread(target=child.link.send, args=(_wire.LOG, 1, 0, b"first"))
-    second = threading.Thread(target=child.link.send, args=(_wire.LOG, 2, 0, b"second"))
+    monkeypatch.setattr(child.connection, "_stream", Slow(child.connection._stream))
+    first = threading.Thread(target=child.connection.send, args=(_wire.LOG, 1, 0, b"first"))
+    second = threading.Thread(target=child.connection.send, args=(_wire.LOG, 2, 0, b"second"))
     first.start()
     assert begun.wait(LIMIT)
     second.start()
@@ -331,12 +331,12 @@ def test_code_that_interrupts_a_message_cannot_ask(child: Child, monkeypatch: py
         def __getattr__(self, name: str) -> Any:
             if name in ("sendall", "recv"):
                 try:
-                    here.ask("current")
+                    current_worker.ask("current")
                 except RuntimeError as error:
                     errors.append(str(error))
             return getattr(self.real, name)
 
-    monkeypatch.setattr(child.link, "_stream", Interrupted(child.link._stream))
+    monkeypatch.setattr(child.connection, "_stream", Interrupted(child.connection._stream))
     child.call(child.function(abs), -4)
     child.run()
 
@@ -357,7 +357,7 @@ def test_a_large_payload_that_cannot_be_mapped_is_the_error_of_its_call(
     child.call(key, b"x" * 200_001)
     with monkeypatch.context() as patch:
         patch.setattr("actors._child._payload.map_shared", no_room)
-        child.link.wait_pending()
+        child.connection.wait_pending()
     first, second = child.run()
 
     assert child.load(first)[1:3] == ("OSError", "[Errno 12] Cannot allocate memory")
@@ -375,14 +375,14 @@ def test_nothing_is_left_open(child: Child) -> None:
     child.run_results()
     gc.collect()
 
-    assert psutil.Process().num_fds() == before - 2  # the link's own, which `run` has closed
+    assert psutil.Process().num_fds() == before - 2  # the connection's own, which `run` has closed
 
 
 def test_signals_of_the_user_do_not_disturb_a_wait(child: Child, asked: Asked) -> None:
     """Reading goes on after a handler has run."""
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
-        asked.call(lambda: here.ask("current"))
+        asked.call(lambda: current_worker.ask("current"))
         number, _ = asked.request()
         signal.pthread_kill(asked.thread.ident or 0, signal.SIGUSR1)
         child.reply(number, "there")

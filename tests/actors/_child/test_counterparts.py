@@ -28,7 +28,7 @@ from actors._child import (
 )
 from actors._child import _exceptions as childs
 from actors._child._counterparts import CurrentToken
-from actors._child._current_worker import here
+from actors._child._current_worker import current_worker
 from actors._child._pickling import dumps, rebuild
 from actors.processes.pickling import _carrier
 
@@ -47,7 +47,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
                 raise answer
             return answer
 
-    monkeypatch.setattr(here, "link", Gate())
+    monkeypatch.setattr(current_worker, "connection", Gate())
     return known
 
 
@@ -279,7 +279,7 @@ def test_a_proxy_calls_reads_and_writes(answers: Answers) -> None:
     def look_up(item: Any) -> Any:
         return answers.pop(tuple(Frozen(one) if isinstance(one, dict) else one for one in item))
 
-    here.link.ask = look_up  # type: ignore[union-attr, method-assign]
+    current_worker.connection.ask = look_up  # type: ignore[union-attr, method-assign]
     assert proxy.add(1, by=2) == RemoteToken(5)
     proxy.part.add.defer()
     proxy.part.value = 3
@@ -331,7 +331,7 @@ def test_operations_are_called_submitted_and_mapped(answers: Answers, monkeypatc
         asked.append(item)
         return len(asked)
 
-    here.link.ask = ask  # type: ignore[union-attr, method-assign]
+    current_worker.connection.ask = ask  # type: ignore[union-attr, method-assign]
     operation = Operation(3, "resize", 1, {"a": "b"})
     urgent = operation.with_options(priority=9, tags={"c": "d"})
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors._child import _wire
-from actors._child._payload import INLINE, Parcel, open_parcel, unnamed_file
+from actors._child._payload import INLINE, Payload, open_payload, unnamed_file
 from actors._child._pickling import Packer
 from actors._child._shared_page import OUTBOX_SIZE, SIZE, Page
 
@@ -36,12 +36,12 @@ def test_the_largest_frame_fits_the_outbox() -> None:
     assert _wire.HEADER.size + INLINE <= OUTBOX_SIZE
 
 
-def packed(item: Any) -> Parcel:
+def packed(item: Any) -> Payload:
     return Packer().pack(item)
 
 
-def unpacked(parcel: Parcel) -> Any:
-    stream, buffers = open_parcel(*parcel.to_file())
+def unpacked(payload: Payload) -> Any:
+    stream, buffers = open_payload(*payload.to_file())
     return pickle.loads(stream, buffers=buffers)
 
 
@@ -58,12 +58,12 @@ def test_buffers_of_every_size_come_out_of_a_file_as_they_were(size: int) -> Non
 def test_large_buffers_are_beside_the_pickle() -> None:
     """They are not copied into it, and can be written to where they are."""
     data = bytearray(b"x" * 100_000)
-    parcel = packed([pickle.PickleBuffer(data)])
-    (back,) = unpacked(parcel)
+    payload = packed([pickle.PickleBuffer(data)])
+    (back,) = unpacked(payload)
     back[:1] = b"y"
 
-    assert sum(map(len, parcel.pieces)) < 100
-    assert parcel.inline() is None
+    assert sum(map(len, payload.pieces)) < 100
+    assert payload.inline() is None
     assert bytes(back[:2]) == b"yx"
     assert data[:1] == b"x"
 
@@ -84,10 +84,10 @@ def test_results_are_packed_one_after_the_other() -> None:
     sent: list[Any] = [shared, [shared, shared], "x" * 100_000, list(range(5_000)), shared]
     back: list[Any] = []
     for item in sent:
-        parcel = packer.pack(item)
-        inline = parcel.inline()
-        back.append(pickle.loads(inline) if inline is not None else unpacked(parcel))
-        parcel.clear()
+        payload = packer.pack(item)
+        inline = payload.inline()
+        back.append(pickle.loads(inline) if inline is not None else unpacked(payload))
+        payload.clear()
         with pytest.raises(TypeError):
             packer.pack([shared, threading.Lock()])
 
@@ -101,9 +101,9 @@ def test_functions_packed_one_after_the_other_share_no_globals() -> None:
     exec("def f(): return value", namespace)
     pickles: list[bytes] = []
     for _ in range(2):
-        parcel = packer.pack(namespace["f"])
-        pickles.append(parcel.inline() or b"")
-        parcel.clear()
+        payload = packer.pack(namespace["f"])
+        pickles.append(payload.inline() or b"")
+        payload.clear()
 
     assert [pickle.loads(one)() for one in pickles] == [5, 5]
 

@@ -23,7 +23,7 @@ import actors._child as child_package
 from actors import ActorSystem, CpuActor, ProcessPool, Token, TokenState, current_token
 from actors._child import _exceptions as errors
 from actors._child import _failures, _pickling, _shared_page, _wire
-from actors._child._payload import Parcel, open_parcel
+from actors._child._payload import Payload, open_payload
 from actors._child._wire import Frame
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._operation_drain import OperationDrain, OperationSlot
@@ -48,7 +48,7 @@ class Host:
         self.lent = 0
         self.looked_into: list[Worker] = []
         self.pool = SimpleNamespace(
-            somebody_waits=False, forget=lambda _holder: False, given=lambda _holder: None
+            has_waiting=False, forget=lambda _holder: False, given=lambda _holder: None
         )  # there is no other worker
 
     def call_soon(self, fn: Callable[[], object]) -> None:
@@ -69,7 +69,7 @@ class Host:
     def recover(self) -> None:
         """Nothing here is interrupted."""
 
-    def look_into(self, worker: Worker) -> None:
+    def reclaim(self, worker: Worker) -> None:
         self.looked_into.append(worker)
 
     def want_room(self, worker: Worker) -> None:
@@ -148,9 +148,9 @@ class Child:
 
     def begin_large(self, *item: Any) -> int:
         """Ask for something, with a file."""
-        parcel = Parcel()
-        parcel.write(pickle.dumps(item))
-        descriptor, table = parcel.to_file()
+        payload = Payload()
+        payload.write(pickle.dumps(item))
+        descriptor, table = payload.to_file()
         socket.send_fds(self.files, [b"f"], [descriptor])
         os.close(descriptor)
         self._number += 1
@@ -171,7 +171,7 @@ class Child:
             loaded: Any
             if frame.flags & _wire.LARGE:
                 _, descriptors, _, _ = socket.recv_fds(self.files, 1, 1)
-                stream, buffers = open_parcel(descriptors[0], frame.payload)
+                stream, buffers = open_payload(descriptors[0], frame.payload)
                 loaded = pickle.loads(stream, buffers=buffers)
             else:
                 loaded = pickle.loads(frame.payload)
@@ -771,7 +771,7 @@ def test_what_a_call_knew_is_let_go_when_it_comes_back(
     """The host sees to that."""
     child.ask("submit", operation(str.upper), ("loud",), {}, None, None)
     host = ProcessHost(system, ProcessPool(), 2)
-    child.worker.holder = SimpleNamespace(came_back=lambda *_: None)
+    child.worker.holder = SimpleNamespace(settle_call=lambda *_: None)
 
     child.worker.page.word[_shared_page.ENDED] = child.worker.begun
 
@@ -801,7 +801,7 @@ def test_a_result_that_comes_late_leaves_the_turn_lent(
     id = child.ask("submit", operation(door.pass_through), (), {}, None, None)
     number = child.begin("result", id, None)
     child.host.work_for(1.0)
-    slot.came_back(child.worker, running, Frame(_wire.CANCELLED, 0, 1, 0, memoryview(b"")), None)
+    slot.settle_call(child.worker, running, Frame(_wire.CANCELLED, 0, 1, 0, memoryview(b"")), None)
 
     assert running.done()
     assert child.host.lent == 1
@@ -874,8 +874,8 @@ def test_what_else_a_child_has_in_hand_does_not_wait_with_it(
     child: Child, running: Token[Any], operation: Any, door: Door
 ) -> None:
     """Calls that it was sent and has not begun are taken back."""
-    unbegun: Token[Any] = running._place.token("crunch", int, ())
-    child.worker.next_number(unbegun)
+    not_started: Token[Any] = running._place.token("crunch", int, ())
+    child.worker.next_number(not_started)
     id = child.ask("submit", operation(door.pass_through), (), {}, None, None)
     number = child.begin("result", id, None)
     child.host.work_for(1.0)
@@ -883,7 +883,7 @@ def test_what_else_a_child_has_in_hand_does_not_wait_with_it(
     assert child.host.looked_into == [child.worker]
     door.open()
     assert child.reply(number).value is None
-    unbegun._terminate("the test is over")
+    not_started._terminate("the test is over")
 
 
 def test_a_wait_that_would_never_end_is_a_deadlock(
@@ -1023,8 +1023,8 @@ def test_an_actor_keeps_tokens_over_calls_until_it_has_their_values(desk: Any) -
     assert known.changed
     assert list(known.by_call) == [2]
     assert len(known) == 2
-    known.note_told(first.id)
-    known.note_told(second.id)
+    known.note_delivered(first.id)
+    known.note_delivered(second.id)
     assert len(known) == 2
     known.call_over(2, keep=True)
     assert len(known) == 0
@@ -1038,20 +1038,20 @@ def test_a_call_that_has_many_values_keeps_the_latest_tokens_of_these(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those whose value the child has are only kept so that it can send them on."""
-    monkeypatch.setattr("actors.processes.pickling._exports._TOLD", 2)
+    monkeypatch.setattr("actors.processes.pickling._exports._MOST_DELIVERED", 2)
     known = KnownTokens()
     made = tokens(desk, 4)
     for token in made:
         known.keep(1, token.id, token)
     for token in made[:3]:
-        known.note_told(token.id)
+        known.note_delivered(token.id)
 
     assert list(known.by_call[1].values()) == made[1:]
 
 
 def test_an_actor_keeps_the_latest_tokens_only(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it never asks for does not pile up."""
-    monkeypatch.setattr("actors.processes.pickling._exports._KEPT", 3)
+    monkeypatch.setattr("actors.processes.pickling._exports._MOST_KEPT", 3)
     known = KnownTokens()
     for number, token in enumerate(tokens(desk, 5)):
         known.keep(number, token.id, token)
@@ -1202,7 +1202,7 @@ def test_descriptors_have_the_order_of_their_frames(child: Child) -> None:
     while len(seen) < 40:
         for frame in child.read():
             _, descriptors, _, _ = socket.recv_fds(child.files, 1, 1)
-            stream, buffers = open_parcel(descriptors[0], frame.payload)
+            stream, buffers = open_payload(descriptors[0], frame.payload)
             value = pickle.loads(stream, buffers=buffers)
             seen.append((frame.kind, frame.number))
             assert bytes(value[:2]) == bytes([frame.kind, frame.number])

@@ -85,7 +85,7 @@ def test_what_does_not_begin_as_a_frame_is_garbage(worker: Worker, data: bytes) 
         child.sendall(whole)
 
         assert ([frame.kind for frame in frames], ended) == ([_wire.LOG], False)
-        assert worker.garbage
+        assert worker.protocol_error
         assert worker.read() == ([], False)
 
 
@@ -94,4 +94,4 @@ def test_a_file_that_was_not_sent_is_not_waited_for(worker: Worker) -> None:
     with pytest.raises(EOFError, match="no file"):
         worker.receive_file()
 
-    assert worker.garbage
+    assert worker.protocol_error
