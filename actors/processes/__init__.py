@@ -1,12 +1,15 @@
 # Processes: tokens that run in child processes.
 #
-#   _process_host.py     the thread that reads from all child processes, and settles their tokens
-#   _process_drain.py    what both drains share: pause, step, end
-#   _operation_drain.py  operations, in the workers of the pool
-#   _actor_drain.py      an actor, in a child process of its own
-#   _limits.py           what a token may use of its process
-#   _limit_watch.py      ends tokens that use more
-#   pickling/            what crosses between processes
-#   workers/             child processes, their pool, and the fork server
-#   requests/            what a child asks of its gate
+#   _operation_drain.py   runs operations, in the workers of the pool
+#   _actor_drain.py       runs an actor, in a child process of its own
+#   _process_drain.py     what both drains share
+#   _process_host.py      the thread that reads from all child processes
+#   _worker_lifecycle.py  starts, retires and replaces child processes
+#   _results.py           reads what they send, and settles their calls
+#   _ports.py             what these two need of the host
+#   _limit_watch.py       kills processes whose token exceeds a limit
+#   requests/             what a child asks of its gate
+#   workers/              one child process, their pool, and the fork server
+#   pickling/             what crosses between processes
+#   _limits.py            what a token may use of its process
 """Child processes: their host, drains and limits."""

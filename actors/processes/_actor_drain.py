@@ -27,8 +27,8 @@ from actors.places._life import Life
 from actors.places._notice import Notice
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_drain import ProcessDrain
-from actors.processes._process_host import died_error, no_worker_error
 from actors.processes.pickling import _carrier
+from actors.processes.workers._errors import died_error, no_worker_error
 from actors.steps._step import without_runtime_frames
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token

@@ -19,8 +19,8 @@ from actors._exceptions import NotPicklable
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_drain import ProcessDrain, tokens_of
-from actors.processes._process_host import no_worker_error
 from actors.processes.pickling import _carrier
+from actors.processes.workers._errors import no_worker_error
 from actors.tokens._token import NO_KWARGS, Token
 
 if TYPE_CHECKING:

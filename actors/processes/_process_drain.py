@@ -16,8 +16,8 @@ from actors._exceptions import NotPicklable
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limit_watch import refused_memory
 from actors.processes._limits import NO_LIMITS, Limits
-from actors.processes._process_host import died_error
 from actors.processes.pickling import _carrier
+from actors.processes.workers._errors import died_error
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
@@ -271,7 +271,7 @@ class ProcessDrain(abc.ABC):
             return  # a signal handler may raise there, in the middle of what is settled
         found = self._found(token)
         if found is not None and len(found[0].inflight) == 1:
-            self.host.read_here(found[0], token, math.inf if timeout is None else timeout)
+            self.host.results.read_here(found[0], token, math.inf if timeout is None else timeout)
 
     # Hooks of subclasses
 

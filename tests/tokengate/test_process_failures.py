@@ -17,7 +17,7 @@ import child_functions
 import pytest
 from gated_code import LIMIT
 
-from actors.processes import _process_host
+from actors.processes import _process_host, _results, _worker_lifecycle
 from actors.system import _recovery
 from tokengate import Gate, ProcessActor, TokenState, token
 from tokengate.errors import NotPicklable, StartFailed, WorkerDied, WorkerError
@@ -38,7 +38,8 @@ def gate() -> Iterator[Gate]:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up after as many failures as usual, in less time."""
     monkeypatch.setattr(_process_host, "_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(_process_host, "_FAILING_SECONDS", 0.05)
+    monkeypatch.setattr(_worker_lifecycle, "_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(_worker_lifecycle, "_FAILING_SECONDS", 0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -195,12 +196,12 @@ def test_what_a_living_process_can_still_do_does_not_fail(
     monkeypatch.setattr(_recovery, "_LOOK", 10 * LIMIT)
     pool = ProcessPool(size=2, spares=0)
     with Gate("half", processes=pool, control_socket=False, shutdown=LIMIT) as gate:
-        host = gate._system.processes
-        count = host._count_failure
+        lifecycle = gate._system.processes.lifecycle
+        count = lifecycle.count_failure
         pid = apply.submit(os.getpid).result(LIMIT)
-        until(lambda: host.pool.statistics().busy == 0)  # else another one is made for the next token
-        monkeypatch.setattr(_process_host.Worker, "__init__", lambda *_: os.open(tmp_path / "none", 0))
-        monkeypatch.setattr(host, "_count_failure", lambda why: (failures.append(None), count(why)))
+        until(lambda: gate._system.processes.pool.statistics().busy == 0)  # else another one is made for the next token
+        monkeypatch.setattr(_worker_lifecycle.Worker, "__init__", lambda *_: os.open(tmp_path / "none", 0))
+        monkeypatch.setattr(lifecycle, "count_failure", lambda why: (failures.append(None), count(why)))
         release = tmp_path / "release"
         first = apply.submit(child_functions.wait_for_file, str(release))
         until(lambda: first.state is TokenState.RUNNING)
@@ -227,7 +228,7 @@ def test_a_token_that_writes_garbage_to_what_is_the_runtimes_ends_and_harms_nobo
     seed: int, rounds: Callable[[int], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends in some way; if what its process says can be believed no more, with `WorkerDied`, and another comes."""
-    monkeypatch.setattr(_process_host, "_PARTIAL_SECONDS", 0.05)
+    monkeypatch.setattr(_results, "_PARTIAL_SECONDS", 0.05)
     chance = random.Random(seed)
     with Gate("fuzz", processes=ProcessPool(size=1), control_socket=False, shutdown=LIMIT):
         for way in WAYS * rounds(2):
@@ -250,7 +251,7 @@ def test_a_process_that_has_sent_garbage_is_replaced_and_its_token_says_so(
     gate: Gate, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing that comes after it can be believed."""
-    monkeypatch.setattr(_process_host, "_PARTIAL_SECONDS", 0.05)
+    monkeypatch.setattr(_results, "_PARTIAL_SECONDS", 0.05)
     pid = apply.submit(os.getpid).result(LIMIT)
     error = apply.submit(child_functions.spoil, 5, way, "return").exception(LIMIT)
 

@@ -7,4 +7,5 @@
 #   _process_state.py  whether a process runs, and its processor time
 #   _stack.py          its Python stack
 #   _deadlines.py      calls that a thread makes later
+#   _errors.py         errors of calls whose worker has died, or could not be started
 """One child process, the pool of them, and the fork server."""

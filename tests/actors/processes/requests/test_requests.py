@@ -759,10 +759,10 @@ def test_a_token_that_waits_for_another_one_lends_its_turn(
 def test_a_child_that_asks_all_the_time_is_looked_into_all_the_same(system: ActorSystem, child: Child) -> None:
     """Only what comes back of a call shows that the others in its hand do not wait for too long."""
     host = ProcessHost(system, ProcessPool(), 2)
-    host._batched[child.worker] = 17.0
-    host._take(child.worker, [Frame(_wire.REQUEST, 0, 1, 0, memoryview(pickle.dumps(("current",))))])
+    host.results._batched[child.worker] = 17.0
+    host.results.handle(child.worker, [Frame(_wire.REQUEST, 0, 1, 0, memoryview(pickle.dumps(("current",))))])
 
-    assert host._batched == {child.worker: 17.0}
+    assert host.results._batched == {child.worker: 17.0}
 
 
 def test_what_a_call_knew_is_let_go_when_it_comes_back(
@@ -776,7 +776,7 @@ def test_what_a_call_knew_is_let_go_when_it_comes_back(
     child.worker.page.word[_shared_page.ENDED] = child.worker.begun
 
     assert len(child.worker.tokens) == 1
-    host._take(child.worker, [Frame(_wire.RESULT, 0, child.worker.begun, 0, memoryview(b""))])
+    host.results.handle(child.worker, [Frame(_wire.RESULT, 0, child.worker.begun, 0, memoryview(b""))])
     assert len(child.worker.tokens) == 0
 
 

@@ -1,0 +1,30 @@
+"""The errors of calls whose worker has died, or could not be started."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from actors._exceptions import WorkerDied
+
+if TYPE_CHECKING:
+    from actors.processes.workers._worker import Worker
+
+
+def no_worker_error(what: str, why: str) -> WorkerDied:
+    """Return the error of a call that has not started, since no worker can be started for it."""
+    return WorkerDied(
+        f"{what} was not begun: {why}; mend that (descriptors, memory, processes, permissions of {sys.executable}), "
+        "and try again"
+    )
+
+
+def died_error(worker: Worker, what: str) -> BaseException:
+    """Return the error of a call that a dead worker may have run, and will not answer."""
+    if worker.kill_reason is not None:
+        return worker.kill_reason
+    error = WorkerDied(f"{worker.describe_end()} while it ran {what}", worker.pid, worker.exit_code)
+    written = worker.crash_report()
+    if written:
+        error.add_note(f"What process {worker.pid} wrote as it died:\n{written}")
+    return error
