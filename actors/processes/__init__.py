@@ -3,6 +3,7 @@
 #   _operation_drain.py   runs operations, in the workers of the pool
 #   _actor_drain.py       runs an actor, in a child process of its own
 #   _process_drain.py     what both drains share
+#   _process_holds.py     pauses and steps the tokens of both
 #   _process_host.py      the thread that reads from all child processes
 #   _worker_lifecycle.py  starts, retires and replaces child processes
 #   _results.py           reads what they send, and settles their calls

@@ -258,7 +258,7 @@ class ActorDrain(ProcessDrain):
             return
         slot = self._slot_of(waits)
         if not waits._done:
-            self._note_begun(waits, worker)
+            self.note_begun(waits, worker)
             self.place.failed(waits, error)
         if slot is not None:
             slot.settled(None)
@@ -400,7 +400,7 @@ class ActorSlot(Drainer):
             _logger.info("Exception returned from %s to caller:", place.ref, exc_info=problem)
             self.token = None
             return False
-        drain.take_in_hand(token, worker, number)
+        drain.enter_call(token, worker, number)
         if worker.send(pieces):
             drain.host.want_room(worker)
         if worker.dead and worker.missed((number,)):  # the thread of the processes may have missed the token

@@ -310,7 +310,7 @@ class OperationSlot(Drainer):
             return []
         if not worker.inflight:
             drain.begin(token, worker, number, self._place.system.clock())
-        drain.take_in_hand(token, worker, number)
+        drain.enter_call(token, worker, number)
         return frames
 
     def _fail(self, token: Token[Any], error: BaseException) -> None:
@@ -358,7 +358,7 @@ class OperationSlot(Drainer):
     def fail_call(self, worker: Worker, token: Token[Any], error: BaseException) -> None:
         """End a token whose answer cannot be taken."""
         if not token._done:
-            self._drain._note_begun(token, worker)
+            self._drain.note_begun(token, worker)
             self._place.failed(token, error)
 
     def go_on(self, worker: Worker) -> None:
