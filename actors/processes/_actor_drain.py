@@ -1,4 +1,4 @@
-"""Drain an actor's place in a child process that is its instance's alone."""
+"""The drain of an actor whose instance lives in a child process of its own."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _OVER: Final = (Status.VACANT, Status.CLOSED)
 
 
 class ActorDrain(ProcessDrain):
-    """Sends what comes for an actor to the process of its instance, one after the other."""
+    """Sends the messages of an actor to the process of its instance, one after the other."""
 
     own = True
 
@@ -62,9 +62,9 @@ class ActorDrain(ProcessDrain):
         self.nice = nice
         self.cpu_affinity = cpu_affinity
         self.place: ActorPlace = place
-        self.worker: Worker | None = None  # the instance's
+        self.worker: Worker | None = None  # which has the instance
         self.slots: set[ActorSlot] = set()
-        self._wanted: Reply[Any] | None = None  # comes when the instance is made that waits for its worker
+        self._wanted: Reply[Any] | None = None  # set when the instance is made; None unless it waits for a worker
 
     def new_drainer(self) -> ActorSlot:
         slot = ActorSlot(self)
@@ -80,7 +80,7 @@ class ActorDrain(ProcessDrain):
                 self.host.call_soon(slot.begin_again)
 
     def control_arrived(self, signal: Signal, /) -> None:
-        """Have a token end at its next yield point whose actor is to stop now."""
+        """End the running token at its next yield point, when the actor is to stop now."""
         worker = self.worker
         if isinstance(signal, Stop) and not signal.drain and worker is not None:
             for number in list(worker.inflight):
@@ -96,7 +96,7 @@ class ActorDrain(ProcessDrain):
         return self._slot_of(token) is not None
 
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
-        """Kill the process; with `only`, if it runs that token."""
+        """Kill the process; with `only`, just if it runs that token."""
         tokens: list[Token[Any]] = []
         for slot in list(self.slots):
             token = slot.token
@@ -115,10 +115,10 @@ class ActorDrain(ProcessDrain):
     def close(self) -> None:
         self.let_worker_go(kill=True)
 
-    # The instance, for its stand-in
+    # The instance; for `ProcessActor`, which represents it in the gate
 
     def make_instance(self) -> Reply[Any]:
-        """Have a process make the instance and call its `on_start`."""
+        """Have a worker make the instance and call its `on_start`."""
         reply: Reply[Any] = Reply()
         self._wanted = reply
         worker = self.host.acquire(self)
@@ -138,7 +138,7 @@ class ActorDrain(ProcessDrain):
         self._ask(worker, _wire.MAKE, item, reply)
 
     def _fit(self, worker: Worker) -> None:
-        """Give a process the niceness and the cores that its actor's class wants."""
+        """Set the niceness and the cores of a process as its actor's class has them."""
         if self.nice is None and self.cpu_affinity is None:
             return
         name = self.place.actor_class.__name__
@@ -150,7 +150,7 @@ class ActorDrain(ProcessDrain):
                 if hasattr(process, "cpu_affinity"):
                     process.cpu_affinity(list(self.cpu_affinity))
                 else:
-                    _warn(f"cpu_affinity of {name} has no effect: {sys.platform} has no such thing")
+                    _warn(f"cpu_affinity of {name} has no effect: {sys.platform} cannot set it")
         except (psutil.Error, OSError, ValueError) as error:
             _warn(f"process {worker.pid} of {name} could not be given its niceness or cores: {error}")
 
@@ -167,7 +167,7 @@ class ActorDrain(ProcessDrain):
         return reply
 
     def visit(self, signal: Visit) -> None:
-        """Have the process call somebody's function with the instance."""
+        """Have the process call a function with the instance."""
         if not signal.claim():
             return
         place, worker = self.place, self.worker
@@ -190,12 +190,12 @@ class ActorDrain(ProcessDrain):
             return
         if worker.send(pieces):
             self.host.want_room(worker)
-        if worker.dead and worker.missed((number,)):  # the thread of the processes may have missed this
+        if worker.dead and worker.missed((number,)):  # the host's thread may have missed this call
             reply._set(error=died_error(worker, f"a hook of actor '{self.place.path}'"))
 
     @staticmethod
     def _failure_frame(worker: Worker, number: int, error: BaseException) -> Sequence[bytes]:
-        """Return an error as a frame; if it cannot be pickled, one that tells of it."""
+        """Return an error as a frame; if it cannot be pickled, a `WorkerError` with its text."""
         try:
             return worker.frame(_wire.ACTOR, number, _wire.FAIL, (error,))
         except Exception:
@@ -204,7 +204,7 @@ class ActorDrain(ProcessDrain):
             return worker.frame(_wire.ACTOR, number, _wire.FAIL, (told,))
 
     def _cannot_go(self, what: int, error: Exception) -> NotPicklable:
-        """Say what cannot go to the process of the instance."""
+        """Return the error for something that cannot be pickled for the process of the instance."""
         place = self.place
         if what == _wire.MAKE:
             return _carrier.not_picklable(self.host.system, place.actor_class.__name__, place.args, place.kwargs, error)
@@ -212,7 +212,7 @@ class ActorDrain(ProcessDrain):
         return NotPicklable(f"{part} cannot go to the process of actor '{place.path}': {_carrier.cause(error)}")
 
     def let_worker_go(self, *, kill: bool = False) -> None:
-        """End the process of an instance that has ended, or is not to be."""
+        """Give up the worker: the instance has ended, or is not to be made."""
         if self._wanted is not None:
             self._wanted = None
             self.host.pool.forget(self)
@@ -234,7 +234,7 @@ class ActorDrain(ProcessDrain):
     def _slot_of(self, token: Token[Any]) -> ActorSlot | None:
         return next((slot for slot in list(self.slots) if slot.token is token), None)
 
-    # What the host tells, on its thread
+    # For the host, on its thread; see the protocol `Holder`
 
     def settle_call(self, worker: Worker, waits: Any, frame: _wire.Frame, descriptor: int | None) -> None:
         if isinstance(waits, Token):
@@ -264,15 +264,15 @@ class ActorDrain(ProcessDrain):
             slot.settled(None)
 
     def go_on(self, worker: Worker) -> None:
-        """Do nothing: what comes next is sent when the one before it is over."""
+        """Do nothing: the next message is sent when the one before it is over."""
 
     def no_worker(self, why: str) -> None:
         reply, self._wanted = self._wanted, None
-        if reply is not None:  # else the start was given up meanwhile
+        if reply is not None:  # None if the start was given up meanwhile
             reply._set(error=no_worker_error(f"an instance of actor '{self.place.path}'", why))
 
     def worker_lost(self, worker: Worker, begun: list[Any], not_started: list[Any]) -> None:
-        """End what the process ran as it died; that is a crash of the instance."""
+        """End the calls of a process that has died; that is a crash of its instance."""
         place = self.place
         instance = place.instance if self.worker is worker else None
         if self.worker is worker:
@@ -291,12 +291,12 @@ class ActorDrain(ProcessDrain):
                 self._give_back(waits)
             if slot is not None:
                 slot.settled(crash)
-        if instance is not None:  # whoever has crashed for it already does nothing
+        if instance is not None:  # ignored, if a token above has already crashed it
             place.signal(Crash(error=died_error(worker, idle), instance=instance))
 
 
 def _in_turn(method: Callable[Concatenate[ActorSlot, P], None]) -> Callable[Concatenate[ActorSlot, P], None]:
-    """Have a method of a slot run as the turn of its place, which log records then name."""
+    """Run a method of a slot as a turn of its place, so that log records name the actor."""
 
     @functools.wraps(method)
     def run(slot: ActorSlot, /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -310,7 +310,7 @@ def _in_turn(method: Callable[Concatenate[ActorSlot, P], None]) -> Callable[Conc
 
 
 class ActorSlot(Drainer):
-    """One drainer at work: it has the actor's next message in hand, or a part of its instance's life."""
+    """A drainer of an actor's mailbox: it handles one message or signal at a time."""
 
     __slots__ = ("_drain", "_place", "called", "stalled", "token")
 
@@ -319,11 +319,12 @@ class ActorSlot(Drainer):
         self._drain = drain
         self._place = drain.place
         self.token: Token[Any] | None = None
-        self.called = True  # whether it is entered in the mailbox, and has not come yet
-        self.stalled = False  # whether the token is not sent, since the process is dead, of which there is no word yet
+        self.called = True  # whether it is entered in the mailbox, and has not begun yet
+        # Whether the token is not sent, since the process is dead and the host's thread has not handled that yet.
+        self.stalled = False
 
     def begin(self) -> None:
-        """Take the first thing: here, unless this is a loop's thread, or one where signal handlers may raise."""
+        """Handle the first item: on this thread, unless a loop runs here, or signal handlers may raise here."""
         host = self._drain.host
         host.start()
         if trio.lowlevel.in_trio_run() or threading.current_thread() is threading.main_thread():
@@ -340,14 +341,14 @@ class ActorSlot(Drainer):
             host.call_soon(lambda: self._handle_and_go_on(cast("Signal", item)))
 
     def begin_again(self) -> None:
-        """Begin, unless it has begun; on the host's thread."""
+        """Begin on the host's thread, unless that was done."""
         if self.called:
             self.called = False
             self.work()
 
     @_in_turn
     def work(self) -> None:
-        """Handle one thing after the other, until there is one whose end is to be waited for."""
+        """Handle items until one of them has to wait for the process."""
         while self.at_work:
             item = self._place.mailbox.take(self)
             if item is None:
@@ -366,19 +367,19 @@ class ActorSlot(Drainer):
     # Tokens
 
     def _send(self, token: Token[Any]) -> bool:
-        """Send a token to the process; tell whether it is on its way."""
+        """Send a token to the process; tell whether its outcome will come."""
         place, drain = self._place, self._drain
         self.token = token
-        if not self.at_work:  # dismissed just now, by somebody who may have missed the token
+        if not self.at_work:  # dismissed just now; the caller may have missed the token
             self.token = None
             place.give_back(token)
             return False
         context, worker = token._context, drain.worker
-        if context is None:  # it was ended between the lane and here
+        if context is None:  # it has ended since it left its lane
             self.token = None
             return False
         if worker is None or worker.dead:
-            self._wait_for_word(token)
+            self._put_back_later(token)
             return True
         now = place.system.clock()
         try:
@@ -403,15 +404,15 @@ class ActorSlot(Drainer):
         drain.enter_call(token, worker, number)
         if worker.send(pieces):
             drain.host.want_room(worker)
-        if worker.dead and worker.missed((number,)):  # the thread of the processes may have missed the token
-            self._wait_for_word(token)
+        if worker.dead and worker.missed((number,)):  # the host's thread may have missed this call
+            self._put_back_later(token)
         return True
 
-    def _wait_for_word(self, token: Token[Any]) -> None:
-        """Put a token back whose instance's process has died, of which the thread of the host has word."""
+    def _put_back_later(self, token: Token[Any]) -> None:
+        """Put a token back into its mailbox, whose process has died, once the host's thread has handled that."""
 
         def put_back() -> None:
-            if self.token is token:  # else who had word of it has done so
+            if self.token is token:  # else `worker_lost` has done so
                 self.token = None
                 self.stalled = False
                 self._drain.slots.discard(self)
@@ -424,7 +425,7 @@ class ActorSlot(Drainer):
             host.call_soon(put_back)
 
     def _wire_form(self, token: Token[Any]) -> tuple[int, tuple[Any, ...]]:
-        """Return what is wanted of the instance, and the payload."""
+        """Return what the instance is to do with a token, and the payload of the frame."""
         place, call = self._place, token._call
         if place.receive_timer is not None:
             place.receive_timer.latest = token
@@ -443,7 +444,7 @@ class ActorSlot(Drainer):
 
     @_in_turn
     def settled(self, crash: BaseException | None) -> None:
-        """Go on after a token."""
+        """Go on: the token is over."""
         self.token = None
         self.stalled = False
         if crash is not None and self.at_work:
@@ -460,7 +461,7 @@ class ActorSlot(Drainer):
             self.work()
 
     def _handle(self, signal: Signal) -> bool:
-        """Handle a signal; tell whether that is over."""
+        """Handle a signal; return False if that waits for the process."""
         place = self._place
         if isinstance(signal, Start):
             return signal.context.run(self._live, _life.start(place, signal, self))
@@ -480,7 +481,7 @@ class ActorSlot(Drainer):
         return True
 
     def _live(self, life: Life) -> bool:
-        """Run one part of an instance's life, as far as it goes without waiting; tell whether it is over."""
+        """Run a part of an instance's life; return False if it waits for the process."""
         return self._advance(life, lambda: next(life))
 
     def _advance(self, life: Life, first: Callable[[], Callable[[], Any]]) -> bool:
@@ -511,7 +512,7 @@ class ActorSlot(Drainer):
 
     @_in_turn
     def _resume(self, life: Life, reply: Reply[Any]) -> None:
-        """Go on with a part of an instance's life that has waited for the process."""
+        """Go on with a part of an instance's life: the process has answered."""
         if self.at_work and self._advance(life, lambda: life.send((reply._value, reply._error))):
             self.work()
 

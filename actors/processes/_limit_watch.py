@@ -1,4 +1,4 @@
-"""Sees to it that no token uses more of its child process than it may."""
+"""The watch over limits: it kills a child process whose token uses more than its limits allow."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Watched:
 
 
 def refused_memory(token: Token[Any], most: int, error: MemoryError) -> LimitExceeded:
-    """Return the error of a token that was refused memory because of its limit."""
+    """Return the error of a token that got a `MemoryError` because of its limit `address_space`."""
     exceeded = LimitExceeded(
         f"{token._describe()} was refused memory by its limit address_space, {most:,} bytes", "address_space", most
     )
@@ -54,10 +54,10 @@ def refused_memory(token: Token[Any], most: int, error: MemoryError) -> LimitExc
 
 
 class LimitWatch:
-    """Looks at the processes of limited tokens again and again, on the system loop, while there are any.
+    """Looks at the processes of limited tokens every 20 ms, on the system loop, while there are any.
 
     Args:
-        system: whose tokens.
+        system: the actor system of the tokens.
     """
 
     def __init__(self, system: ProcessSystem) -> None:
@@ -66,7 +66,7 @@ class LimitWatch:
         self._running = False
 
     def begin(self, token: Token[Any], worker: Worker, number: int, drain: LimitedDrain) -> None:
-        """Watch a token that has begun, or whose limits have changed."""
+        """Watch a token that has begun, or whose limits were changed."""
         limits = drain.limits_of(token)
         self._set_address_space(worker, limits.address_space)
         if limits:
@@ -74,7 +74,7 @@ class LimitWatch:
             self._system.system_host.call_soon(self._start)
 
     def _set_address_space(self, worker: Worker, most: int | None) -> None:
-        """Let the system refuse a process more than it may have."""
+        """Have the operating system limit the address space of a process; None removes the limit."""
         if most == worker.address_space:
             return
         worker.address_space = most
@@ -89,11 +89,11 @@ class LimitWatch:
             process = psutil.Process(worker.pid)
             _, hard = process.rlimit(psutil.RLIMIT_AS)
             soft = psutil.RLIM_INFINITY if most is None else most
-            if hard != psutil.RLIM_INFINITY:  # the system's own limit
+            if hard != psutil.RLIM_INFINITY:  # the hard limit of this system
                 soft = hard if soft == psutil.RLIM_INFINITY else min(soft, hard)
             process.rlimit(psutil.RLIMIT_AS, (soft, hard))
         except psutil.NoSuchProcess:
-            pass  # it is dead, which others have word of
+            pass  # it is dead, which the fork server reports
         except (psutil.Error, OSError, ValueError) as error:
             _logger.warning("limit address_space of process %s could not be set: %s", worker.pid, error)
 
@@ -113,7 +113,7 @@ class LimitWatch:
             self._running = False
 
     def _look(self, watched: _Watched) -> float:
-        """End a token that has used too much; return the seconds after which it is worth looking again."""
+        """Kill the process of a token that exceeds a limit; return the seconds until the next look."""
         token, worker = watched.token, watched.worker
         if token.done() or worker.dead or worker.doomed or token.started_at is None:
             self._watched.pop(token, None)
@@ -138,7 +138,7 @@ class LimitWatch:
                     if memory > limits.memory:
                         return self._exceeded(watched, "memory", limits.memory, memory)
             except psutil.Error:
-                pass  # it is dead, which others have word of
+                pass  # it is dead, which the fork server reports
         return max(0.0, min(left, _LOOK_SECONDS))
 
     def _exceeded(self, watched: _Watched, name: str, most: float, used: float) -> float:

@@ -1,4 +1,4 @@
-"""What one token may use of its child process: memory, processor time, time."""
+"""Limits of one token in a child process: memory, processor time, time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 
-# {name of a limit: what it is counted in}
+# {name of a limit: its unit}
 UNITS: Final = {"memory": "bytes", "address_space": "bytes", "cpu_time": "s", "wall_time": "s"}
 
 
@@ -21,14 +21,14 @@ def _check(_limits: Limits, attribute: attrs.Attribute[Any], value: Any) -> None
 
 @attrs.frozen
 class Limits:
-    """What one token may use while a child process runs it; None is no limit.
+    """Limits of one token while a child process runs it; None is no limit.
 
     Attributes:
-        memory: bytes of resident memory of the process; watched, so it may be exceeded for some 20 ms.
-        address_space: bytes of address space of the process (`RLIMIT_AS`): the system refuses to give it more, and the
-            token's code gets a `MemoryError`. Libraries reserve far more address space than they use.
-        cpu_time: seconds of processor time of the process, counted from the token's beginning.
-        wall_time: seconds from the token's beginning; a pause counts, unless the clock was stopped for it.
+        memory: bytes of resident memory of the process. It is measured every 20 ms, and may be exceeded for that long.
+        address_space: bytes of address space of the process (`RLIMIT_AS`). The system refuses it more, and the token's
+            code gets a `MemoryError`. Libraries reserve far more address space than they use.
+        cpu_time: seconds of processor time of the process, counted from the token's start.
+        wall_time: seconds from the token's start; a pause counts, unless the clock was stopped for it.
     """
 
     memory: int | None = attrs.field(default=None, validator=_check)

@@ -1,7 +1,7 @@
-"""Run the tokens of an operation in the workers of the pool.
+"""The drain of an operation whose tokens run in the workers of the pool.
 
-A token that a worker has begun is running; those that were sent with it, and have not begun, are still queued, in the
-worker's hand. They are sent several at a time only while they are short, and are taken back as soon as one is not.
+A worker is sent several tokens at a time while they are short. The first of them is running, the others are still
+queued, and are taken back as soon as one of them takes long.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 _RESULT: Final = _wire.RESULT
 _pack_header = _wire.HEADER.pack
 
-_MOST_AT_ONCE: Final = 64  # tokens that a worker has in hand at most
-_SECONDS_AT_ONCE: Final = 0.002  # of work that it is sent at once
+_MOST_AT_ONCE: Final = 64  # tokens that a worker is sent at most before it returns one
+_SECONDS_AT_ONCE: Final = 0.002  # of work that it is sent at most
 _BYTES_AT_ONCE: Final = 65536
-_FORGET: Final = 0.95  # how slowly the longest token of late is forgotten
+_TURN_SECONDS: Final = 0.005  # for which a slot keeps its worker, while others wait for one
+_DECAY: Final = 0.95  # factor by which the longest duration shrinks with each token
 
 
 class OperationDrain(ProcessDrain):
-    """Runs the tokens of an operation in the workers of the pool, one slot for each that is at it."""
+    """Runs the tokens of an operation in the workers of the pool; each worker in use has a slot here."""
 
     own = False
 
@@ -53,9 +54,9 @@ class OperationDrain(ProcessDrain):
         self.slots: set[OperationSlot] = set()
         self.generator = generator
         self.key = place.system.next_name()
-        self._carried: bytes | None = None  # its function as a child gets it
-        self._lending = threading.Lock()  # guards who has lent the turn of a worker
-        self._longest = _SECONDS_AT_ONCE  # seconds that one of its tokens took of late, at most
+        self._carried: bytes | None = None  # the function, pickled for children
+        self._lending = threading.Lock()  # guards `lent` of the workers
+        self._longest = _SECONDS_AT_ONCE  # seconds that one of the latest tokens took, at most
 
     def new_drainer(self) -> OperationSlot:
         slot = OperationSlot(self)
@@ -77,7 +78,7 @@ class OperationDrain(ProcessDrain):
         return token.started_at is not None and super().arrest(token)
 
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
-        """Kill the processes that run tokens here; with `only`, the one that runs that token."""
+        """Kill the processes that run tokens of the operation; with `only`, the one that runs that token."""
         tokens: list[Token[Any]] = []
         for slot in list(self.slots):
             worker = slot.worker
@@ -122,18 +123,18 @@ class OperationDrain(ProcessDrain):
             self.host.lend(-1)
 
     def batch(self) -> int:
-        """Return how many tokens a worker shall have in hand."""
+        """Return how many tokens a worker is sent at most before it returns one."""
         if self.generator or self.limits or self._own_limits:
             return 1
         return min(_MOST_AT_ONCE, max(1, int(_SECONDS_AT_ONCE / self._longest)))
 
     def note_seconds(self, seconds: float) -> None:
-        """Take note of how long a token took."""
-        longest = self._longest * _FORGET
+        """Note how many seconds a token took."""
+        longest = self._longest * _DECAY
         self._longest = max(longest, seconds, 1e-6)
 
     def function_frame(self, token: Token[Any], worker: Worker) -> list[bytes]:
-        """Return the function as a frame, if it is new to a worker.
+        """Return the function as a frame, if the worker does not have it yet.
 
         Raises:
             NotPicklable: it cannot be pickled.
@@ -165,7 +166,7 @@ class OperationDrain(ProcessDrain):
 
 
 class OperationSlot(Drainer):
-    """One drainer of an operation's tokens: it has a worker, or waits for one, and sends it what is queued."""
+    """A drainer of an operation's mailbox: it has a worker, or waits for one, and sends it the queued tokens."""
 
     own = False
 
@@ -176,12 +177,12 @@ class OperationSlot(Drainer):
         self._drain = drain
         self._place = drain.place
         self.worker: Worker | None = None
-        self._feeding = threading.Lock()  # held by who takes tokens and sends them
-        self._again = False  # whether he is to look once more
+        self._feeding = threading.Lock()  # held while tokens are taken and sent
+        self._again = False  # whether the thread that feeds is to look once more
         self._since = 0.0  # when it got its worker
 
     def begin(self) -> None:
-        """Get a worker, and send it the first token: here, unless signal handlers may raise on this thread."""
+        """Get a worker and send it the first token: on this thread, unless signal handlers may raise here."""
         host = self._drain.host
         if threading.current_thread() is threading.main_thread():
             host.start()
@@ -190,7 +191,7 @@ class OperationSlot(Drainer):
             self._begin()
 
     def begin_again(self) -> None:
-        """Get a worker, unless it has one, or waits for one; on the host's thread."""
+        """Get a worker on the host's thread, unless the slot has one or waits for one."""
         if self.at_work and self.worker is None:
             worker = self._drain.host.pool.given(self)
             if worker is not None:
@@ -203,15 +204,15 @@ class OperationSlot(Drainer):
         worker = host.acquire(self)
         if worker is None:
             return
-        if trio.lowlevel.in_trio_run():  # no user code runs there, and pickling is that
+        if trio.lowlevel.in_trio_run():  # no user code may run there, and pickling calls some
             host.call_soon(lambda: self.assigned(worker))
         else:
             self.assigned(worker, most=1)
 
     def assigned(self, worker: Worker, most: int = _MOST_AT_ONCE) -> None:
-        """Take a worker."""
+        """Take a worker, and send it tokens."""
         if not self._drain.host.pool.confirm(self, worker):
-            return  # it has died, and who looked after that has seen to another one
+            return  # it has died, and `worker_lost` has asked for another one
         self._since = time.monotonic()
         if not self.at_work:  # dismissed while it waited
             self._give_worker_back()
@@ -223,17 +224,17 @@ class OperationSlot(Drainer):
             raise
 
     def leave(self) -> None:
-        """Be no drainer of the place any more."""
+        """Stop waiting for a worker, and leave the drain's slots."""
         self._drain.slots.discard(self)
         self._drain.host.pool.forget(self)
 
     def feed(self, most: int = _MOST_AT_ONCE) -> None:
-        """Send the worker what it shall have; several may call this at once, and one does it."""
+        """Send the worker the tokens that it is to have; of several threads that call this at once, one does it."""
         while True:
             if not self._feeding.acquire(blocking=False):
                 self._again = True
                 if not self._feeding.acquire(blocking=False):
-                    return  # who has it sees the mark when he is done
+                    return  # the thread that has it looks at `_again` afterwards
             try:
                 self._again = False
                 self._feed(most)
@@ -248,14 +249,14 @@ class OperationSlot(Drainer):
             return
         drain, mailbox, inflight = self._drain, self._place.mailbox, worker.inflight
         batch = drain.batch()
-        in_hand = len(inflight)
-        if in_hand and (in_hand * 2 > batch or self._shall_make_room()):
+        unanswered = len(inflight)
+        if unanswered and (unanswered * 2 > batch or self._is_to_yield()):
             return
-        if not in_hand and self._shall_make_room():
-            self._queue_up_again()
+        if not unanswered and self._is_to_yield():
+            self._yield_worker()
             return
         pieces: list[bytes] = []
-        numbers: list[int] = []  # of the calls in there
+        numbers: list[int] = []  # of the calls in `pieces`
         size = 0
         item: Any = None
         try:
@@ -276,25 +277,25 @@ class OperationSlot(Drainer):
             worker.known.add(drain.key)
             worker.level = _carrier.log_level()
         except BaseException:  # Ctrl-C, on the thread of a sender
-            if numbers:  # whether these were sent is not known, and the process can be asked which it has begun
+            if numbers:  # whether these were sent is not known; `reclaim` finds out which the process has started
                 drain.host.call_soon(lambda: drain.host.reclaim(worker))
             if type(item) is Token and worker.sent not in numbers and not worker.number_of(item):
                 drain.take_back([item])
             raise
-        if worker.dead:  # who looked after it may have missed these
+        if worker.dead:  # the host's thread may have missed these
             drain.take_back(worker.missed(numbers))
         elif len(inflight) > 1:
             drain.host.note_batch(worker)
 
     def _prepare(self, token: Token[Any], worker: Worker, *, first: bool) -> list[bytes]:
-        """Return a token as frames, and have the worker have it in hand; nothing if it is not to be run.
+        """Return a token as frames, and enter it among the worker's calls; return nothing if it is not to run.
 
-        The first one brings the function with it, if that is new there.
+        With the first one, the function is sent as well, if the worker does not have it yet.
         """
-        if not self.at_work:  # dismissed just now, by somebody who may have missed the token
+        if not self.at_work:  # dismissed just now; the caller may have missed the token
             self._place.give_back(token)
             return []
-        if token._context is None:  # it was ended between the lane and here
+        if token._context is None:  # it has ended since it left its lane
             return []
         drain, number = self._drain, worker.reserve()
         try:
@@ -304,7 +305,7 @@ class OperationSlot(Drainer):
         except NotPicklable as error:
             self._fail(token, error)
             return []
-        except BaseException as error:  # that of an object which is pickled, or Ctrl-C
+        except BaseException as error:  # raised by an object that is pickled, or Ctrl-C
             _carrier.reraise_ctrl_c(error)
             self._fail(token, NotPicklable(f"{token._describe()} cannot be sent: {_carrier.cause(error)}"))
             return []
@@ -317,14 +318,14 @@ class OperationSlot(Drainer):
         token._begin(self._place.system.clock())
         self._place.failed(token, error)
 
-    def _shall_make_room(self) -> bool:
-        """Tell whether others wait for a worker, and this one was had for long enough."""
+    def _is_to_yield(self) -> bool:
+        """Tell whether another slot or an actor waits for a worker, and this one was kept for long enough."""
         if not self._drain.host.pool.has_waiting:
             return False
-        return time.monotonic() - self._since > 0.005
+        return time.monotonic() - self._since > _TURN_SECONDS
 
-    def _queue_up_again(self) -> None:
-        """Let somebody else have the worker, and stand in line for one."""
+    def _yield_worker(self) -> None:
+        """Give the worker back, and wait for one in line."""
         self._give_worker_back()
         worker = self._drain.host.acquire(self)
         if worker is not None:
@@ -339,10 +340,10 @@ class OperationSlot(Drainer):
         if worker is not None:
             self._drain.host.release(worker)
 
-    # What the host tells, on its thread
+    # For the host, on its thread; see the protocol `Holder`
 
     def settle_call(self, worker: Worker, token: Token[Any], frame: _wire.Frame, descriptor: int | None) -> None:
-        """End a token as the worker says."""
+        """End a token with the outcome that the worker has sent."""
         drain = self._drain
         seconds = frame.extra * 1e-9
         drain.note_seconds(seconds)
@@ -351,18 +352,18 @@ class OperationSlot(Drainer):
             return
         if drain.generator:
             token.steps = worker.page.word[_shared_page.STEPS]
-        if worker.lent and worker.begun == frame.number:  # else it is the turn of one that it has begun since
+        if worker.lent and worker.begun == frame.number:  # else a later call, which has begun, has lent the turn
             drain.take_turn_back(worker)
         drain.settle(token, worker, frame, descriptor)
 
     def fail_call(self, worker: Worker, token: Token[Any], error: BaseException) -> None:
-        """End a token whose answer cannot be taken."""
+        """End a token whose outcome cannot be read."""
         if not token._done:
             self._drain.note_begun(token, worker)
             self._place.failed(token, error)
 
     def go_on(self, worker: Worker) -> None:
-        """Take note of which token the worker is at, and send it more."""
+        """Note which token the worker runs now, and send it more."""
         with worker.lock:
             number = next(iter(list(worker.inflight)), 0)
             token = worker.inflight.get(number)
@@ -371,18 +372,18 @@ class OperationSlot(Drainer):
         self.feed()
 
     def take_back(self, not_started: Iterable[Any]) -> None:
-        """Put tokens back that the worker has not begun: one before them takes long."""
+        """Queue tokens again that the worker has not started: one before them takes long."""
         self._drain.note_seconds(_SECONDS_AT_ONCE)
         self._drain.take_back(not_started)
 
     def no_worker(self, why: str) -> None:
-        """Fail what is queued: no worker can be made. What comes meanwhile waits for one again."""
+        """Fail the queued tokens: no worker can be started. Those that come meanwhile wait for one again."""
         mailbox = self._place.mailbox
-        for _ in range(mailbox.size + 1):  # the last look finds that there is nothing left, and leaves
+        for _ in range(mailbox.size + 1):  # the last look finds nothing, and leaves
             item = mailbox.take(self)
             if item is None:
                 break
-            if type(item) is Token and item._context is not None:  # else it was ended between the lane and here
+            if type(item) is Token and item._context is not None:  # None if it has ended since it left its lane
                 self._fail(item, no_worker_error(item._describe(), why))
         if not self.at_work:
             self._drain.slots.discard(self)
@@ -392,7 +393,7 @@ class OperationSlot(Drainer):
             self.assigned(worker)
 
     def worker_lost(self, worker: Worker, begun: list[Any], not_started: list[Any]) -> None:
-        """End the token that a worker ran as it died, and get another worker for the rest."""
+        """End the token that a worker ran when it died, and get another worker for the rest."""
         drain = self._drain
         drain.take_turn_back(worker)
         for token in begun:

@@ -1,4 +1,4 @@
-"""Calls that a thread makes later: it asks when the next one is due, and makes those that are."""
+"""Timers of one thread: the thread asks when the next one is due, and makes the calls that are due."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ _STALE_LIMIT: Final = 256
 
 
 class Deadline:
-    """One call that is to be made.
+    """One call that is made later.
 
     Args:
-        deadlines: all that the thread has.
-        call: what is called.
+        deadlines: those of the thread.
+        call: the function.
     """
 
     __slots__ = ("_deadlines", "call")
 
     def __init__(self, deadlines: Deadlines, call: Callable[[], object]) -> None:
         self._deadlines = deadlines
-        self.call: Callable[[], object] | None = call  # None once it is made, or is not to be
+        self.call: Callable[[], object] | None = call  # None once it was made, or cancelled
 
     def cancel(self) -> None:
-        """Let it not be made; only on the thread."""
+        """Make the call no more; only on the thread."""
         if self.call is not None:
             self.call = None
             self._deadlines.note_cancelled()
 
 
 class Deadlines:
-    """All calls that one thread has still to make; for that thread only."""
+    """The calls that one thread is to make later; only that thread may use it."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Deadline]] = []  # (when, serial number, call)
@@ -42,7 +42,7 @@ class Deadlines:
         self._stale = 0  # entries that were cancelled
 
     def add(self, seconds: float, call: Callable[[], object]) -> Deadline:
-        """Have something called in so many seconds of time.monotonic."""
+        """Call a function after some seconds of time.monotonic."""
         deadline = Deadline(self, call)
         heappush(self._heap, (time.monotonic() + seconds, next(self._serials), deadline))
         return deadline
@@ -56,7 +56,7 @@ class Deadlines:
         return heap[0][0] if heap else None
 
     def pop_due(self, now: float) -> Callable[[], object] | None:
-        """Return a call that is due, and is made now."""
+        """Remove and return a call that is due; None if none is."""
         at = self.next_at()
         if at is None or at > now:
             return None
@@ -65,7 +65,7 @@ class Deadlines:
         return call
 
     def note_cancelled(self) -> None:
-        """Take note that one more is not to be made."""
+        """Count one more cancelled call; clean up when there are many."""
         self._stale += 1
         if self._stale > _STALE_LIMIT and 2 * self._stale > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2].call is not None]

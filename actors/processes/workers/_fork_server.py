@@ -1,7 +1,7 @@
-"""The gate's hand on its fork server: the process that makes its workers, and outlives it only to end them.
+"""Handle of the fork server: the process that forks the workers of a gate.
 
-It is a single-threaded process of its own, so that workers are never forked from a process with threads. What it does
-is in `_child/_fork_server.py`.
+It is a process of its own with a single thread, so workers are never forked from a process with threads. If the gate
+dies, it kills the workers and ends. Its own code is in `_child/_fork_server.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from actors._child import _wire
 CHILD_FOLDER: Final = f"{Path(__file__).absolute().parents[2] / '_child'}{os.sep}"
 MAIN: Final = f"{CHILD_FOLDER}_main.py"
 
-# Runs the program out of an archive, where Python cannot run it by its path; that is the first argument.
+# Runs `_main.py` from an archive, where Python cannot run it by its path. The first argument is the path of `_child`.
 ARCHIVED: Final = """\
 import sys
 from importlib.machinery import PathFinder
@@ -30,19 +30,19 @@ spec = PathFinder.find_spec("_main", [sys.argv.pop(1)])
 exec(spec.loader.get_code("_main"), {"__name__": "__main__", "__file__": spec.origin})
 """
 
-# Where cloudpickle is found here: a folder, or an archive.
+# The folder or archive in which cloudpickle is found here.
 _CLOUDPICKLE: Final = os.path.dirname(os.path.dirname(os.path.abspath(cloudpickle.__file__)))
 
-# Flags of the interpreter that change what code does, and so are the children's, too.
+# Flags of the interpreter that change what code does; children get the same.
 _FLAGS: Final = {"optimize": "-O", "dont_write_bytecode": "-B", "no_user_site": "-s", "bytes_warning": "-b"}
 
-# The server gets this long to end by itself, and looks are this far apart.
+# The server gets 50 times 0.1 seconds to end by itself.
 _END_LOOKS: Final = 50
 _LOOK_SECONDS: Final = 0.1
 
 
 class ForkServer:
-    """Starts the server, asks it for children, and reads what it tells of them; for one thread only."""
+    """Starts the server, asks it for children, and reads what it reports of them; for one thread only."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
@@ -61,32 +61,36 @@ class ForkServer:
         self._rest = b""
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when there is word of a child."""
+        """Return the descriptor that is readable when the server has sent something."""
         return self._socket.fileno()
 
     @property
     def pid(self) -> int:
-        """The server's process."""
+        """Pid of the server."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """How it has ended, as `subprocess` has it; None while it runs."""
+        """Exit code, as `subprocess` has it; None while the server runs."""
         return self._process.returncode
 
     def spawn(self, number: int, descriptors: Sequence[int]) -> None:
-        """Ask for a child that is born with these descriptors; they stay open here."""
+        """Ask for a child that inherits these descriptors; they stay open here."""
         record = _wire.RECORD.pack(_wire.SPAWN, number, 0)
         sent = socket.send_fds(self._socket, [record], list(descriptors))
         if sent < len(record):
             self._socket.sendall(record[sent:])
 
     def reap(self, pid: int) -> None:
-        """Let go of the pid of a child whose end was told."""
+        """Have the server reap a child that it has reported as exited."""
         self._socket.sendall(_wire.RECORD.pack(_wire.REAP, pid, 0))
 
     def read(self) -> Iterator[tuple[int, int, int]]:
-        """Return the records that have come; raise `EOFError` when the server has died."""
+        """Return the records that have come: (kind, first number, second number).
+
+        Raises:
+            EOFError: the server has died.
+        """
         try:
             data = self._socket.recv(65536)
         except ConnectionError:
@@ -99,13 +103,13 @@ class ForkServer:
         yield from _wire.RECORD.iter_unpack(data[:whole])
 
     def close(self, still: Callable[[], object] = bool) -> None:
-        """End the server, which ends all its children, and wait for that.
+        """End the server, which kills all its children, and wait for its exit.
 
         Args:
-            still: called again and again while it is waited for.
+            still: called again and again meanwhile.
         """
         self._socket.close()
-        self._process.send_signal(signal.SIGCONT)  # somebody may have stopped it
+        self._process.send_signal(signal.SIGCONT)  # in case it was stopped
         for _ in range(_END_LOOKS):
             try:
                 self._process.wait(_LOOK_SECONDS)
@@ -119,7 +123,7 @@ class ForkServer:
     def disown(self) -> None:
         """Leave the server to the parent, in a forked child."""
         self._socket.close()
-        self._process.returncode = 0  # it is no child of this process: nobody is to wait for it
+        self._process.returncode = 0  # it is no child of this process, so `subprocess` must not wait for it
 
 
 def _program() -> list[str]:
@@ -135,7 +139,7 @@ def _flags() -> list[str]:
 
 
 def describe_exit(code: int | None) -> str:
-    """Say in words how a process has ended.
+    """Describe how a process has ended.
 
     Args:
         code: its exit code, as `subprocess` has it.

@@ -1,4 +1,4 @@
-"""Who of many has something to say: descriptors that are waited for at once, on one thread."""
+"""A poller: one thread waits for many file descriptors at once, with epoll where the platform has it."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ WRITE: Final = 2
 
 
 class Poller(Protocol):
-    """Descriptors and what they are called, until they are forgotten."""
+    """Waits for file descriptors, each of which has a source: the object that it belongs to."""
 
-    can_mute: bool
+    can_mute: bool  # whether `mute` works
 
     def add(self, descriptor: int, source: Any, events: int = READ) -> None:
-        """Wait for a descriptor, or for other events of one that is waited for already."""
+        """Wait for events of a descriptor; of one that was added before, for these events only."""
 
     def forget(self, descriptor: int) -> None:
-        """Wait for a descriptor no more; it may be unknown."""
+        """Wait for a descriptor no more; one that was never added is ignored."""
 
     def wait(self, seconds: float | None) -> list[tuple[Any, int]]:
-        """Return who has something to say within some seconds: (source, events)."""
+        """Wait for events, some seconds at most; None waits without limit. Return (source, events) of each."""
         ...
 
     def mute(self, descriptor: int) -> bool:
-        """Let another thread wait for a descriptor, until it is added again; any thread may say so.
+        """Report no events of a descriptor until it is added again; any thread may call this.
 
         Returns:
-            False when nobody waits for it: then it stays so.
+            False when the descriptor is not waited for.
         """
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
 
 
 class _EpollPoller:
-    """With epoll, which takes changes from one thread while another one waits."""
+    """With epoll, which one thread may change while another one waits."""
 
     can_mute = True
 
@@ -62,8 +62,8 @@ class _EpollPoller:
                 pass  # it was closed before
 
     def wait(self, seconds: float | None) -> list[tuple[Any, int]]:
-        said = self._epoll.poll(-1 if seconds is None else seconds)
-        known = ((self._sources.get(descriptor), mask) for descriptor, mask in said)
+        ready = self._epoll.poll(-1 if seconds is None else seconds)
+        known = ((self._sources.get(descriptor), mask) for descriptor, mask in ready)
         readable = ~select.EPOLLOUT
         return [
             (source, (READ if mask & readable else 0) | (WRITE if mask & select.EPOLLOUT else 0))
@@ -83,7 +83,7 @@ class _EpollPoller:
 
 
 class _SelectorPoller:
-    """With what the platform has instead."""
+    """With `selectors`, for platforms without epoll."""
 
     can_mute = False
 
@@ -106,12 +106,12 @@ class _SelectorPoller:
         return [(key.data, events) for key, events in self._selector.select(seconds)]
 
     def mute(self, descriptor: int) -> bool:
-        raise NotImplementedError("what is waited for cannot be changed by another thread here")
+        raise NotImplementedError("only epoll can be changed by another thread")
 
     def close(self) -> None:
         self._selector.close()
 
 
 def new_poller() -> Poller:
-    """Return the best that the platform has."""
+    """Return the best poller of the platform."""
     return _EpollPoller() if hasattr(select, "epoll") else _SelectorPoller()

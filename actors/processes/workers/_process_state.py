@@ -1,4 +1,4 @@
-"""What the system says of a process: whether it runs, and how much of a processor it has had."""
+"""State and processor time of a process, as the operating system reports them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 if sys.platform == "linux":
 
     def state_of(pid: int) -> str:
-        """Return the state of a process's main thread as /proc has it: R, S, D, T, ...; X when there is none."""
+        """Return the state of a process's main thread as in /proc: R, S, D, T, ...; X when there is no such process."""
         try:
             with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
                 stat = file.read(512)
@@ -20,12 +20,12 @@ if sys.platform == "linux":
         return chr(stat[at])
 
     def cpu_seconds(pid: int) -> float | None:
-        """Return how much processor time a process has used; None when there is none.
+        """Return the processor time that a process has used; None when there is no such process.
 
-        What psutil tells has steps of 10 ms here.
+        The figures of psutil have a resolution of 10 ms here.
         """
         try:
-            return time.clock_gettime(~pid << 3 | 2)  # its clock, as clock_getcpuclockid(3) has it
+            return time.clock_gettime(~pid << 3 | 2)  # the process's clock, as clock_getcpuclockid(3) computes it
         except OSError:
             return None
 
@@ -38,14 +38,14 @@ else:
     }
 
     def state_of(pid: int) -> str:
-        """Return the state of a process in a letter: R, S, T, Z; X when there is none."""
+        """Return the state of a process as a letter: R, S, T, Z; X when there is no such process."""
         try:
             return _STATES.get(psutil.Process(pid).status(), "S")
         except psutil.NoSuchProcess:
             return "X"
 
     def cpu_seconds(pid: int) -> float | None:
-        """Return how much processor time a process has used; None when there is none."""
+        """Return the processor time that a process has used; None when there is no such process."""
         try:
             times = psutil.Process(pid).cpu_times()
         except psutil.Error:

@@ -1,9 +1,9 @@
-"""The Python stack of a child process, as its interpreter writes it when it is asked to.
+"""The Python stack of a child process. Its interpreter writes the stack into a pipe when it gets a signal.
 
-It is asked in two ways. The first one is a signal that Python handles, between two lines of its code; that is always
-safe, and gets no answer from code in C. The second one is a signal whose handler writes the stack at once, wherever the
-thread is. That is safe only while the thread is in C code, where its frames do not change: so it is sent only when the
-first has had no answer although the process has computed since, or while it waits in the system.
+There are two signals. Python handles the first one between two lines of its code; that is always safe, but C code does
+not answer it. The handler of the second one writes the stack at once, wherever the thread is. That is safe only while
+the thread is in C code, where its frames do not change. So the second one is sent only if the first was not answered
+although the process has computed since, or if the process waits in a system call.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ Frames: TypeAlias = list[tuple[str, int, str]]
 _BEGIN: Final = "(most recent call first):"
 _END: Final = (f'File "{MAIN}"', "  ...")  # the outermost line of a whole stack, or of a cut one
 
-# Seconds of processor time that Python code cannot use without handling a signal.
+# Seconds of processor time, within which Python code has handled a signal for certain.
 _IN_C_SECONDS: Final = 0.003
 
 _LOOK_SECONDS: Final = 0.001
 
-_MOST_BYTES: Final = 2**20  # that are read at once; the pipe has less
-_MOST_DIGITS: Final = 9  # of the number of a line
+_MOST_BYTES: Final = 2**20  # read at once; the pipe holds less
+_MOST_DIGITS: Final = 9  # of a line number
 
 
 class RemoteStack:
     """The pipe on which a child process writes its stack.
 
     Args:
-        descriptor: the end that is read; it does not block.
+        descriptor: the end that is read; it is non-blocking.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._lock = threading.Lock()  # held while it is closed, or a reader gets a descriptor of his own
+        self._lock = threading.Lock()  # held while the pipe is closed, or its descriptor duplicated
 
     def ask(self, pid: int, send: Callable[[int], bool], seconds: float) -> Frames | None:
-        """Return where the main thread of a process is; None if it does not tell in time.
+        """Return the stack of a process's main thread; None if no answer comes in time.
 
         Args:
             pid: of the process.
-            send: sends it a signal; tells whether it was there.
-            seconds: to wait.
+            send: sends the process a signal; returns False if it is dead.
+            seconds: to wait for the answer.
         """
         with self._lock:
             if self._descriptor < 0:
@@ -63,7 +63,7 @@ class RemoteStack:
             os.close(descriptor)
 
     def _ask(self, descriptor: int, pid: int, send: Callable[[int], bool], seconds: float) -> Frames | None:
-        _read(descriptor)  # what was there before
+        _read(descriptor)  # drop what was written before
         before, text, forced = cpu_seconds(pid), "", False
         if not send(_wire.ASK_SIGNAL):
             return None
@@ -87,7 +87,7 @@ class RemoteStack:
         return before is not None and now is not None and now - before > _IN_C_SECONDS
 
     def read(self) -> str:
-        """Return what the interpreter has written, if anything."""
+        """Return what the interpreter has written; an empty string if nothing."""
         with self._lock:
             return "" if self._descriptor < 0 else _read(self._descriptor)
 
@@ -101,7 +101,7 @@ class RemoteStack:
 
 def _read(descriptor: int) -> str:
     data = b""
-    while len(data) < _MOST_BYTES:  # whatever is written meanwhile
+    while len(data) < _MOST_BYTES:  # an end, even if the process writes all the time
         try:
             more = os.read(descriptor, 65536)
         except BlockingIOError:
@@ -113,7 +113,7 @@ def _read(descriptor: int) -> str:
 
 
 def whole_stack(text: str) -> Frames | None:
-    """Return the latest stack that was written, without the frames of the runtime; None if it is not all there."""
+    """Return the latest stack in a text, without the frames of the runtime; None if its end has not come yet."""
     latest = text.rpartition(_BEGIN)[2]
     if not any(mark in latest for mark in _END):
         return None
@@ -122,7 +122,7 @@ def whole_stack(text: str) -> Frames | None:
         file, separator, rest = line.strip().removeprefix('File "').rpartition('", line ')
         number, _, function = rest.partition(" in ")
         if file == MAIN:
-            break  # further out is what has run that
+            break  # the frames further out have run the program
         if separator and number.isdecimal() and len(number) <= _MOST_DIGITS and not file.startswith(CHILD_FOLDER):
             frames.append((file, int(number), function))
     return frames[::-1]

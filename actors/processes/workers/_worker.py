@@ -51,7 +51,7 @@ class FilePayload(bytes):
         try:
             socket.send_fds(files, [b"f"], [self.descriptor])
         except OSError:
-            pass  # the other end is dead, which others have word of
+            pass  # the process is dead, which the fork server reports
         finally:
             self.close()
 
@@ -242,7 +242,7 @@ class Worker:
             sent = self.stream.send(data)
         except BlockingIOError:
             sent = 0
-        except OSError:  # it is dead, which others have word of
+        except OSError:  # it is dead, which the fork server reports
             return False
         if sent < len(data):
             self._unsent.appendleft(data[sent:])
