@@ -188,7 +188,7 @@ class ActorDrain(ProcessDrain):
             del worker.inflight[number]
             reply._set(error=self._cannot_go(what, error))
             return
-        if worker.send(pieces):
+        if worker.stream.send(pieces):
             self.host.want_room(worker)
         if worker.dead and worker.missed((number,)):  # the host's thread may have missed this call
             reply._set(error=died_error(worker, f"a hook of actor '{self.place.path}'"))
@@ -402,7 +402,7 @@ class ActorSlot(Drainer):
             self.token = None
             return False
         drain.enter_call(token, worker, number)
-        if worker.send(pieces):
+        if worker.stream.send(pieces):
             drain.host.want_room(worker)
         if worker.dead and worker.missed((number,)):  # the host's thread may have missed this call
             self._put_back_later(token)

@@ -193,7 +193,7 @@ class OperationSlot(Drainer):
     def begin_again(self) -> None:
         """Get a worker on the host's thread, unless the slot has one or waits for one."""
         if self.at_work and self.worker is None:
-            worker = self._drain.host.pool.given(self)
+            worker = self._drain.host.pool.assigned_to(self)
             if worker is not None:
                 self.assigned(worker)
             else:
@@ -272,7 +272,7 @@ class OperationSlot(Drainer):
                     size += sum(map(len, frames))
             if not pieces:
                 return
-            if worker.send(pieces):
+            if worker.stream.send(pieces):
                 drain.host.want_room(worker)
             worker.known.add(drain.key)
             worker.level = _carrier.log_level()

@@ -322,7 +322,7 @@ class ProcessHost:
 
     def _on_event(self, source: Any, events: int) -> None:
         if isinstance(source, Worker):
-            if events & WRITE and not source.send_rest():
+            if events & WRITE and not source.stream.send_rest():
                 self.results.watch(source, READ)
             if events & READ:
                 self.results.read(source)

@@ -111,7 +111,7 @@ class Results:
         try:
             if not worker.read_lock.acquire(blocking=False):
                 return
-            if worker.dead or worker.doomed or not worker.may_peek:
+            if worker.dead or worker.doomed or not worker.stream.may_peek:
                 return
             muted = True  # set before it is: Ctrl-C may be raised at any point of this
             if not poller.mute(worker.stream.fileno()):
@@ -119,7 +119,7 @@ class Results:
             _carrier.loading_for(self._system)
             refuse_waits("what comes after what is rebuilt here")
             until = time.monotonic() + min(seconds, _READ_HERE_SECONDS)
-            while not token.done() and worker.wait_readable(until) and self._handle_small_results(worker):
+            while not token.done() and worker.stream.wait_readable(until) and self._handle_small_results(worker):
                 pass
         finally:
             refuse_waits("")
@@ -137,14 +137,14 @@ class Results:
         They are taken off the stream after they are settled. So an interruption loses nothing, and a result that is
         read twice is known by its number.
         """
-        frames, whole = worker.peek()
+        frames, whole = worker.stream.peek()
         size = 0
         for frame in frames:
             if frame.kind not in _CALLS or frame.flags & _wire.LARGE or not 0 < frame.number <= worker.ended:
                 break
             self.handle(worker, [frame])
             size += _wire.HEADER.size + len(frame.payload)
-        worker.consume(size)
+        worker.stream.consume(size)
         return 0 < size == whole
 
     def handle(self, worker: Worker, frames: list[_wire.Frame]) -> None:
@@ -269,7 +269,7 @@ class Results:
                 self._host.guarded(self._check_partial, worker)
 
     def _note_partial(self, worker: Worker) -> None:
-        if not worker.may_peek:
+        if not worker.stream.may_peek:
             self._partial[worker] = time.monotonic()
         elif self._partial:
             self._partial.pop(worker, None)

@@ -111,7 +111,7 @@ class WorkerLifecycle:
             self._pool.making(worker)
             self._forking[worker.number] = worker
             self._server.spawn(worker.number, worker.descriptors)
-            worker.send([setup])
+            worker.stream.send([setup])
         except Exception as error:
             if worker is None:
                 self._pool.forget_start()

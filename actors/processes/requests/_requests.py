@@ -169,7 +169,7 @@ class Requests:
         if worker.doomed or worker.dead:
             return False
         carrier.keep = partial(worker.tokens.keep, request.call)
-        if worker.send(worker.frame(_wire.REPLY, request.number, extra, item, carrier)):
+        if worker.stream.send(worker.frame(_wire.REPLY, request.number, extra, item, carrier)):
             self.host.want_room(worker)
         return True
 

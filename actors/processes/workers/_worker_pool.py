@@ -1,4 +1,4 @@
-"""Which child process works for whom: how many there are, who waits for one, and what replaces one that has died."""
+"""The pool of child processes: which holder has which worker, and how many are missing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import psutil
 
 from actors.processes.workers._worker import Worker
 
-# Seconds between two looks at the memory of a worker that is to be retired when it has grown.
+# Seconds between two measurements of the memory of a worker, with `max_memory_growth`.
 _MEMORY_SECONDS: Final = 0.1
 
-# Workers that may be made beyond the pool's size for those whose tokens are paused, or wait for others.
+# Workers beyond the pool's size, at most, in place of those whose tokens are paused, or wait for others.
 _MOST_LENT: Final = 64
 
 
@@ -36,13 +36,13 @@ class ProcessPool:
     """How many child processes a gate keeps.
 
     Attributes:
-        size: how many run tokens of operations at once; None takes the number of cores. Actors have one each beside
-            these.
-        spares: how many wait, warm, to take the place of one that dies, or to be an actor's.
-        max_tokens: tokens after which a process is replaced by a new one; None keeps it.
-        max_memory_growth: bytes by which its resident memory may grow before it is replaced, when it is idle; None
-            keeps it.
-        idle_after: seconds after which a process that has nothing to do is ended, down to the spares.
+        size: number of processes that run tokens of operations; None takes the number of cores. Each process actor has
+            one more.
+        spares: number of idle processes that are kept ready, to replace one that dies or to become an actor's.
+        max_tokens: number of tokens after which a process is replaced; None for no limit.
+        max_memory_growth: bytes by which the resident memory of a process may grow before it is replaced, when it is
+            idle; None for no limit.
+        idle_after: seconds after which an idle process is ended, if there are more than the spares.
     """
 
     size: int | None = attrs.field(default=None, validator=_positive)
@@ -57,12 +57,12 @@ class ProcessStatistics:
     """The child processes of a gate at one moment.
 
     Attributes:
-        workers: those that live.
+        workers: number of processes.
         busy: of these, those that run tokens of operations, or are an actor's.
-        spares: of these, those that wait for work.
-        started: how many were made since the gate was opened.
-        died: how many have died that were not to.
-        pids: of those that live.
+        spares: of these, those that are idle.
+        started: number of processes started since the gate was opened.
+        died: number of processes that died unexpectedly.
+        pids: of the processes.
     """
 
     workers: int
@@ -74,62 +74,62 @@ class ProcessStatistics:
 
 
 class Holder(Protocol):
-    """Who has a worker, or waits for one: a drainer of an operation's tokens, or an actor."""
+    """What has a worker, or waits for one: a slot of an operation, or the drain of an actor."""
 
     worker: Worker | None
 
     @property
     def own(self) -> bool:
-        """Whether he is to have one for himself, beside those of the pool."""
+        """Whether its worker is for it alone, and does not count in the pool's size."""
         ...
 
     def assigned(self, worker: Worker, /) -> None:
-        """Take a worker that was waited for; on the host's thread."""
+        """Take the worker that it has waited for."""
 
     def settle_call(self, worker: Worker, waits: Any, frame: Any, descriptor: int | None, /) -> None:
-        """Settle a call as the worker says."""
+        """Settle a call with the outcome that the worker has sent."""
 
     def fail_call(self, worker: Worker, waits: Any, error: BaseException, /) -> None:
-        """End a call whose answer cannot be taken."""
+        """End a call whose outcome cannot be read."""
 
     def go_on(self, worker: Worker, /) -> None:
-        """Send the worker more, if it shall have more."""
+        """Send the worker more calls, if it is to have more."""
 
     def take_back(self, not_started: Iterable[Any], /) -> None:
-        """Take calls back that the worker has not begun."""
+        """Take back calls that the worker has not started."""
 
     def no_worker(self, why: str, /) -> None:
-        """Fail what was to run in a worker: none can be made, and the line for one is empty then."""
+        """Fail what was to run in a worker, since none can be started; it waits in line no longer."""
 
     def worker_lost(self, worker: Worker, begun: list[Any], not_started: list[Any], /) -> None:
-        """Settle what a worker has left behind that is dead."""
+        """Settle the calls that a dead worker leaves behind: those that had begun, and those not started."""
 
 
 class WorkerPool:
-    """The books: who has which worker. Any thread may ask; nothing here waits.
+    """Keeps account of workers and holders; it starts and ends none. Any thread may call it, nothing blocks.
 
     Args:
-        config: how many there are to be.
-        size: how many run tokens of operations at once.
+        config: how many workers there are to be.
+        size: number of workers that run tokens of operations at once.
     """
 
     def __init__(self, config: ProcessPool, size: int) -> None:
         self.config = config
         self.size = size
-        self.workers: set[Worker] = set()  # those that live, or are being made
+        self.workers: set[Worker] = set()  # that live, or are being started
         self._lock = threading.Lock()
         self._idle: deque[Worker] = deque()
         self._waiting: deque[Holder] = deque()
         self._starting = 0
         self._busy = 0  # workers that run tokens of operations
-        self._owned = 0  # workers that are actors'
-        self._lent = 0  # of the busy ones, those whose token is paused, or waits
+        self._owned = 0  # workers of actors
+        self._lent = 0  # busy workers whose token is paused, or waits
         self._started = 0
         self._died = 0
-        self._looked: dict[Worker, float] = {}
+        self._measured: dict[Worker, float] = {}  # {worker: when its memory was measured}
 
     def acquire(self, holder: Holder) -> Worker | None:
-        """Return a worker; None when there is none now: then the holder waits in line for one."""
+        """Return a worker for a holder; if none is free, put the holder in line, and return None."""
         with self._lock:
             if self._idle and not self._waiting and self._may_have(holder):
                 return self._taken(holder)
@@ -137,7 +137,7 @@ class WorkerPool:
             return None
 
     def next_assignment(self) -> tuple[Holder, Worker] | None:
-        """Return who waits for a worker, and may have the one that is there; take both off the books."""
+        """Assign an idle worker to the first holder in line that may have one; return both, or None."""
         with self._lock:
             if not self._idle:
                 return None
@@ -148,7 +148,7 @@ class WorkerPool:
             return None
 
     def forget(self, holder: Holder) -> bool:
-        """Take a holder out of the line; tell whether it was there."""
+        """Take a holder out of the line; tell whether it was in there."""
         with self._lock:
             if holder not in self._waiting:
                 return False
@@ -163,9 +163,9 @@ class WorkerPool:
             return waiting
 
     def may_come_free(self) -> bool:
-        """Tell whether a worker of the pool is at work that others may have afterwards.
+        """Tell whether a worker of the pool is busy that others may have afterwards.
 
-        One whose token is paused, or waits, is none: what it waits for may be a worker.
+        A worker whose token is paused or waits does not count: it may wait for what needs a worker.
         """
         with self._lock:
             return any(
@@ -175,11 +175,11 @@ class WorkerPool:
 
     @property
     def has_waiting(self) -> bool:
-        """Whether somebody is in line for a worker of the pool."""
+        """Whether a holder is in line for a worker."""
         return bool(self._waiting)
 
     def release(self, worker: Worker) -> bool:
-        """Take back a worker that has nothing to do; tell whether it is kept."""
+        """Take back an idle worker; return False if it is to be retired."""
         keep = not worker.doomed and not worker.own and not self._is_worn(worker)
         with self._lock:
             if worker.holder is None:  # it has died meanwhile
@@ -191,7 +191,7 @@ class WorkerPool:
         return keep
 
     def confirm(self, holder: Holder, worker: Worker) -> bool:
-        """Let a holder have a worker that he was given; tell whether he still may: it may have died meanwhile."""
+        """Set the worker of a holder to the assigned one; return False if that has died meanwhile."""
         with self._lock:
             if worker.holder is not holder:
                 return False
@@ -199,11 +199,11 @@ class WorkerPool:
             return True
 
     def gone(self, worker: Worker, *, died: bool) -> Holder | None:
-        """Strike a worker that is dead, so that nobody gets it any more; return who had it."""
+        """Remove a dead worker; return its holder."""
         with self._lock:
             holder: Holder | None = worker.holder
             self.workers.discard(worker)
-            self._looked.pop(worker, None)
+            self._measured.pop(worker, None)
             self._died += died
             if worker in self._idle:
                 self._idle.remove(worker)
@@ -212,7 +212,7 @@ class WorkerPool:
             return holder
 
     def missing(self) -> int:
-        """Return how many workers are to be made; they count as being made from now on."""
+        """Return how many workers are to be started; they count as being started from now on."""
         with self._lock:
             own = sum(holder.own for holder in self._waiting)
             shared = min(len(self._waiting) - own, max(0, self._room()))
@@ -221,12 +221,12 @@ class WorkerPool:
             return count
 
     def making(self, worker: Worker) -> None:
-        """Enter a worker that is being made."""
+        """Enter a worker that is being started."""
         with self._lock:
             self.workers.add(worker)
 
     def made(self, worker: Worker) -> None:
-        """Take note that a worker is there."""
+        """Enter a worker that has started as idle."""
         with self._lock:
             self._starting -= 1
             self._started += 1
@@ -234,18 +234,18 @@ class WorkerPool:
             self._idle.append(worker)
 
     def not_made(self, worker: Worker) -> None:
-        """Strike a worker that could not be made."""
+        """Remove a worker that could not be started."""
         with self._lock:
             self._starting -= 1
             self.workers.discard(worker)
 
     def forget_start(self) -> None:
-        """Strike one that was to be made, and could not even be begun."""
+        """Count one worker less as being started, which was not entered yet."""
         with self._lock:
             self._starting -= 1
 
-    def given(self, holder: Holder) -> Worker | None:
-        """Return the worker that a holder was given and may not know of; else see that he stands in line."""
+    def assigned_to(self, holder: Holder) -> Worker | None:
+        """Return the worker that was assigned to a holder, if any; else make sure that the holder is in line."""
         with self._lock:
             for worker in self.workers:
                 if worker.holder is holder:
@@ -255,7 +255,7 @@ class WorkerPool:
             return None
 
     def superfluous(self) -> list[Worker]:
-        """Return workers that have had nothing to do for so long that they are to end; they are off the books."""
+        """Remove the workers that have been idle for too long from the idle ones, and return them."""
         limit = time.monotonic() - self.config.idle_after
         with self._lock:
             over: list[Worker] = []
@@ -265,7 +265,7 @@ class WorkerPool:
 
     @property
     def is_short(self) -> bool:
-        """Whether fewer workers are idle, or being made, than there are to be spares."""
+        """Whether fewer workers are idle, or being started, than there are to be spares."""
         return len(self._idle) + self._starting < self.config.spares
 
     @property
@@ -274,7 +274,7 @@ class WorkerPool:
         return len(self._idle) > self.config.spares
 
     def lend(self, by: int) -> None:
-        """Let one more worker be at work while the token of one is paused, or waits (1), or no longer (-1)."""
+        """Let one more worker be busy while the token of another one is paused or waits (1), or undo that (-1)."""
         with self._lock:
             self._lent += by
 
@@ -295,7 +295,7 @@ class WorkerPool:
         return holder.own or self._room() > 0
 
     def _taken(self, holder: Holder) -> Worker:
-        worker = self._idle.pop()  # the one that was at work last
+        worker = self._idle.pop()  # the one that was busy last
         worker.own = holder.own
         worker.holder = holder
         if holder.own:
@@ -311,7 +311,7 @@ class WorkerPool:
         else:
             self._busy -= 1
 
-    # Without it
+    # Without the lock
 
     def _is_worn(self, worker: Worker) -> bool:
         config = self.config
@@ -320,9 +320,9 @@ class WorkerPool:
         if config.max_memory_growth is None:
             return False
         now = time.monotonic()
-        if now - self._looked.get(worker, 0.0) < _MEMORY_SECONDS:
+        if now - self._measured.get(worker, 0.0) < _MEMORY_SECONDS:
             return False
-        self._looked[worker] = now
+        self._measured[worker] = now
         try:
             memory = psutil.Process(worker.pid).memory_info().rss
         except psutil.Error:

@@ -48,7 +48,7 @@ class Host:
         self.lent = 0
         self.looked_into: list[Worker] = []
         self.pool = SimpleNamespace(
-            has_waiting=False, forget=lambda _holder: False, given=lambda _holder: None
+            has_waiting=False, forget=lambda _holder: False, assigned_to=lambda _holder: None
         )  # there is no other worker
 
     def call_soon(self, fn: Callable[[], object]) -> None:
@@ -1193,7 +1193,7 @@ def test_descriptors_have_the_order_of_their_frames(child: Child) -> None:
     def send(kind: int) -> None:
         for number in range(20):
             frame = worker.frame(kind, number, 0, bytes([kind, number]) * MEBIBYTE, carriers[kind])
-            assert not worker.send(frame)
+            assert not worker.stream.send(frame)
 
     threads = [threading.Thread(target=send, args=(kind,)) for kind in range(2)]
     for thread in threads:
