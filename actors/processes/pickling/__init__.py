@@ -1,6 +1,6 @@
 # Pickling: what crosses between a gate and its child processes.
 #
-#   _carrier.py  calls and results, pickled once, with the runtime's own names exchanged
-#   _exports.py  the ids and paths by which a child knows tokens and actors
-#   _ports.py    what this asks of the system
-"""What crosses between processes, and how."""
+#   _carrier.py  pickles calls, and unpickles results; names of the runtime become their counterparts
+#   _exports.py  the ids and paths by which children refer to tokens and actors
+#   _ports.py    what pickling needs of the actor system
+"""Pickling between a gate and its child processes."""

@@ -1,8 +1,9 @@
-"""How calls get into a child process, and what comes back: pickled once, with the runtime's own names exchanged.
+"""Pickles calls for child processes, and unpickles what comes back.
 
-A child never imports this package. So the names of it that a user's code holds are carried as their twins, which
-`_child/_counterparts.py` has for the child: `checkpoint` is the child's, a ref sends its messages through the gate,
-and a class of process actors has the child's base class. On the way back they are exchanged again.
+A child never imports this package. So names of the runtime that a user's code refers to are pickled as their
+counterparts in the child, which are in `_child/_counterparts.py` and `_child/_proxies.py`: `checkpoint` is the child's,
+a ref sends its messages through the gate, and a class of process actors has the child's base class. What comes back is
+pickled the other way round.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 _OURS: Final = ("actors", "supervisors", "tokengate")
 
-# What a child has a twin of, by the same name.
+# {id of a class or function: its name}, which is the name of its counterpart in a child, too.
 _COUNTERPARTS: Final[dict[int, str]] = {
     id(one): one.__name__
     for one in (
@@ -56,10 +57,10 @@ _COUNTERPARTS: Final[dict[int, str]] = {
 
 _COUNTERPARTS.update(counterparts_of(_COUNTERPARTS))
 
-# {class: what an object of it is carried as}; those of higher floors add theirs.
+# {class: how its objects are reduced}; higher floors add theirs.
 carried_as: Final[dict[type, Callable[[Any, ProcessSystem], tuple[Any, ...]]]] = {}
 
-# {base class: the name of its twin}: its subclasses travel by value, since the base is another one there.
+# {base class: the name of its counterpart}; its subclasses are pickled by value, since they get another base there.
 bases: Final[dict[type, str]] = {}
 
 _PLAIN: Final = frozenset((int, str, float, bool, type(None)))
@@ -70,11 +71,11 @@ _logger = logging.getLogger("tokengate.actors")
 
 _LEVEL: Final = "level for child processes"  # a key in a logger's cache, whose other keys are levels
 
-_loading = threading.local()  # `system`: whose objects are loaded on this thread
+_loading = threading.local()  # `system`: where refs and tokens are looked up that this thread unpickles
 
 
 class _Module:
-    """A module, to a pickle."""
+    """Pickles as a module."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -87,46 +88,46 @@ _child = _Module(CHILD)
 
 
 def counterpart(name: str) -> tuple[Any, ...]:
-    """Return the reduction of something that the child has by this name."""
+    """Return the reduction of a class or function of the child."""
     return getattr, (_child, name)
 
 
 def counterpart_object(name: str, *args: Any) -> tuple[Any, ...]:
-    """Return the reduction of an object of a class that the child has by this name."""
+    """Return the reduction of an object of a class of the child."""
     return _Counterpart(name), args
 
 
 class _Counterpart:
-    """A class of the child's, to a pickle."""
+    """Pickles as a class of the child."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __call__(self) -> None:
-        """Only for pickle, which wants to see something that can be called."""
+        """Exist for pickle, which checks that a constructor can be called."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return counterpart(self._name)
 
 
 class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles one object after the other for a child; for one thread at a time.
+    """Pickles objects for a child, one after the other; for one thread at a time.
 
     Args:
-        system: whose tokens and operations may be among them.
-        in_band: whether all is to be in the pickle itself, large buffers as well.
+        system: the actor system, for the ids of tokens, actors and operations.
+        in_band: whether large buffers are to be in the pickle itself.
     """
 
     def __init__(self, system: ProcessSystem, *, in_band: bool = False) -> None:
         self.system = system
         self.payload = Payload()
-        self.keep: Callable[[int, Token[Any]], object] | None = None  # who keeps the tokens that are among them
-        self._by_value: set[int] = set()  # ids of the functions of a class that is carried by value
+        self.keep: Callable[[int, Token[Any]], object] | None = None  # called with each token, and its id
+        self._by_value: set[int] = set()  # ids of the functions of classes that are pickled by value
         take_buffer = None if in_band else self.payload.take_buffer
         super().__init__(self.payload, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=take_buffer)
 
     def pack(self, item: Any) -> Payload:
-        """Pickle an object into the payload, which holds it until the next one is packed.
+        """Pickle an object into the payload, which is used again for the next object.
 
         Raises:
             Exception: whatever pickling it raised; the payload is empty then.
@@ -157,13 +158,13 @@ class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
                 self._by_value.update(map(id, _functions_of(obj)))
                 return _internals._dynamic_class_reduce(obj)
             return super().reducer_override(obj)
-        if kind is CodeType:  # cloudpickle takes the file's name away, which tracebacks and operators need
+        if kind is CodeType:  # cloudpickle removes the file name, which tracebacks and operators need
             make, parts = _internals._code_reduce(obj)
             return make, tuple(obj.co_filename if part == _NO_FILE else part for part in parts)
         if kind is FunctionType:
             package = (obj.__module__ or "").partition(".")[0]
             if package in _OURS and _imported_from(package, obj):
-                return getattr, (_Module(package), obj.__name__)  # one of those that users import
+                return getattr, (_Module(package), obj.__name__)  # a public function of the runtime
             if id(obj) in self._by_value or package in _OURS:
                 return self._dynamic_function_reduce(obj)
             carry_by_value(obj.__module__)
@@ -189,12 +190,12 @@ class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 def _imported_from(package: str, function: FunctionType) -> bool:
-    """Tell whether a function is one of those that a package has for its users."""
+    """Tell whether a function is a public name of a package."""
     return getattr(sys.modules.get(package), function.__name__, None) is function
 
 
 def _functions_of(cls: type) -> Iterator[FunctionType]:
-    """Return the functions that a class has in its body, those of its properties and class methods included."""
+    """Return the functions in the body of a class, including those of properties and class methods."""
     for value in vars(cls).values():
         for part in (value, *(getattr(value, name, None) for name in ("__func__", "fget", "fset", "fdel", "func"))):
             if type(part) is FunctionType:
@@ -202,7 +203,7 @@ def _functions_of(cls: type) -> Iterator[FunctionType]:
 
 
 def carry_by_value(module: str | None) -> None:
-    """See that what a module has travels by value, if a child could not import the module."""
+    """Have the contents of a module pickled by value, if a child could not import the module."""
     if module is None or module in _seen:
         return
     _seen.add(module)
@@ -212,7 +213,7 @@ def carry_by_value(module: str | None) -> None:
     cloudpickle.register_pickle_by_value(known)
 
 
-_seen: Final[set[str]] = set()  # modules that were looked at
+_seen: Final[set[str]] = set()  # modules that `carry_by_value` has looked at
 
 
 def _importable(module: ModuleType) -> bool:
@@ -236,10 +237,10 @@ def _importable(module: ModuleType) -> bool:
 
 
 def place_of_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
-    """Return how a child finds a context variable, or makes one that is like it.
+    """Return how a child finds a context variable, or creates one like it.
 
     Returns:
-        the module and the name there, or nothing; its own name; and its default, if it has one.
+        the module that has it and its name there, or two empty strings; its own name; and its default, if it has one.
     """
     try:
         default: tuple[Any, ...] = (Context().run(variable.get),)
@@ -255,7 +256,7 @@ def place_of_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
 
 
 def plain_arguments(args: tuple[Any, ...]) -> bytes | None:
-    """Return arguments by position, pickled, if they are all of kinds that hold nothing else, and are small."""
+    """Return positional arguments, pickled, if all are numbers, strings, bools or None, and small; else None."""
     for value in args:
         if type(value) not in _PLAIN:
             return None
@@ -266,7 +267,7 @@ def plain_arguments(args: tuple[Any, ...]) -> bytes | None:
 def function_for(
     system: ProcessSystem, name: str, function: Any, *, generator: bool, context: Iterable[ContextVar[Any]]
 ) -> bytes:
-    """Return a function as a child gets it.
+    """Return a function in the form in which a child gets it.
 
     Raises:
         NotPicklable: it cannot be pickled, or something that it refers to.
@@ -281,7 +282,7 @@ def function_for(
 def not_picklable(
     system: ProcessSystem, operation: str, args: Iterable[Any], kwargs: Mapping[str, Any], error: BaseException
 ) -> NotPicklable:
-    """Say which argument of a call cannot be pickled."""
+    """Return the error that names the argument of a call which cannot be pickled."""
     named = [(f"argument {number}", value) for number, value in enumerate(args)]
     named.extend((f"argument '{name}'", value) for name, value in kwargs.items())
     for name, value in named:
@@ -298,11 +299,11 @@ def cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {safe_text(error)}"
 
 
-# What comes back
+# From children
 
 
 def loading_for(system: ProcessSystem) -> None:
-    """Have what is loaded on this thread resolved in a system."""
+    """Look up refs, tokens and operations in a system when the current thread unpickles."""
     _loading.system = system
 
 
@@ -311,7 +312,7 @@ def load(payload: Any, descriptor: int | None = None) -> Any:
 
     Args:
         payload: the pickle, or the table of the file that has it.
-        descriptor: of that file.
+        descriptor: of that file, which is closed.
     """
     if descriptor is None:
         return pickle.loads(payload)
@@ -320,7 +321,7 @@ def load(payload: Any, descriptor: int | None = None) -> Any:
 
 
 def load_failure(failure: _wire.Failure, pid: int) -> BaseException:
-    """Return the error that a child tells of; its traceback there is a note of it."""
+    """Return an error that a child has sent; its traceback there is added as a note."""
     pickled, type_name, text, traceback, expected = failure
     error: BaseException | None = None
     if pickled is not None:
@@ -338,12 +339,12 @@ def load_failure(failure: _wire.Failure, pid: int) -> BaseException:
 
 
 def may_travel(cls: type) -> bool:
-    """Tell whether a child can have objects of a class: of the runtime's, only those that it has a twin of."""
+    """Tell whether a child can have objects of a class: of the runtime's classes, those with a counterpart."""
     return id(cls) in _COUNTERPARTS or cls.__module__.partition(".")[0] not in _OURS
 
 
 def reraise_ctrl_c(problem: BaseException) -> None:
-    """Raise what was raised in the main thread by Ctrl-C, which is the program's; all else was the user's objects'."""
+    """Raise a `KeyboardInterrupt` of the main thread: that is Ctrl-C, and no error of an object that was pickled."""
     if isinstance(problem, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
         raise problem
 
@@ -357,12 +358,12 @@ def safe_text(error: BaseException) -> str:
 
 
 def found_ref(path: str) -> ActorRef[Any]:
-    """Return the ref of an actor that comes back from a child."""
+    """Return the ref of an actor; called when a ref from a child is unpickled."""
     return place_of(path, _loading.system).ref
 
 
 def found_token(id: int) -> Token[Any]:
-    """Return a token that comes back from a child."""
+    """Return a token; called when a token from a child is unpickled."""
     token = token_of(id, _loading.system)
     if token is None:
         raise LookupError(f"token {id} is not known any more")
@@ -370,13 +371,13 @@ def found_token(id: int) -> Token[Any]:
 
 
 def found_operation(key: int) -> Any:
-    """Return an operation that comes back from a child."""
+    """Return an operation; called when an operation from a child is unpickled."""
     system: ProcessSystem = _loading.system
     return system.carried_operations[key]
 
 
 def log_level() -> int:
-    """Return the level from which log records of children are wanted: the lowest that a logger here has."""
+    """Return the level of log records that children are to send: the lowest level of all loggers here."""
     # `logging` empties the cache of every logger when a level changes anywhere.
     level: int | None = _logger._cache.get(_LEVEL)  # type: ignore[attr-defined]
     if level is None:

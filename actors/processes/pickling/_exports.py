@@ -1,6 +1,7 @@
-"""Tokens and actors that the code in child processes knows by their ids and paths, and what these mean to the gate.
+"""The ids and paths by which code in child processes refers to tokens and actors.
 
-Those of the gate itself are known by their own. It may have some of another gate, too, which are given others.
+Tokens and actors of the gate have their own ids and paths there. Those of another gate in this process are given new
+ones.
 """
 
 from __future__ import annotations
@@ -15,37 +16,35 @@ if TYPE_CHECKING:
     from actors.processes.pickling._ports import ProcessSystem
     from actors.tokens._token import Token
 
-# Tokens that are kept for an actor's instance beyond the call in which it got to know them.
+# Tokens that are kept for an actor's instance after the call in which it got them, at most.
 _MOST_KEPT: Final = 10_000
 
-# Tokens that are kept in a call after the child was told their values: it may still send them to somebody.
+# Tokens that are kept in a call after the child has got their values, at most: it may still pass them on.
 _MOST_DELIVERED: Final = 1_000
 
 
 class KnownTokens:
-    """The tokens that one child knows.
+    """The tokens that one child may refer to.
 
-    Those that it came to know in a call are kept until the call is over. The instance of an actor may have put them
-    away, so of its tokens those are kept after that whose value it was not told, the latest only.
+    Tokens that it gets in a call are kept until the call is over. The instance of an actor may have stored them; so
+    those whose value it did not get are kept longer, the latest `_MOST_KEPT` of them.
     """
 
     __slots__ = ("_delivered", "_kept", "by_call", "changed")
 
     def __init__(self) -> None:
-        self.changed = False  # whether the end of a call may make a difference
+        self.changed = False  # whether `call_over` may have something to do
         self.by_call: dict[int, dict[int, Token[Any]]] = {}  # {number of a call: {id: token}}
         self._kept: dict[int, Token[Any]] = {}  # {id: token}, the oldest first
-        self._delivered: dict[
-            int, None
-        ] = {}  # ids of those whose value the child was told in this call, the oldest first
+        self._delivered: dict[int, None] = {}  # ids of tokens whose value the child got in this call, the oldest first
 
     def keep(self, call: int, id: int, token: Token[Any]) -> None:
-        """Keep a token that the code of a call gets to know by this id; on any thread."""
+        """Keep a token that the code of a call gets by this id; on any thread."""
         self.by_call.setdefault(call, {})[id] = token
         self.changed = True
 
     def note_delivered(self, id: int) -> None:
-        """Take note that the child has the value of a token, and does not ask for it again; on the host's thread."""
+        """Note that the child has got the value of a token, and will not ask again; on the host's thread."""
         self.changed = True
         self._delivered[id] = None
         if len(self._delivered) > _MOST_DELIVERED:
@@ -56,8 +55,8 @@ class KnownTokens:
                 tokens.pop(oldest, None)
 
     def call_over(self, call: int, *, keep: bool) -> None:
-        """Let go of what was known in the calls up to this one, or keep it for the instance; on the host's thread."""
-        self.changed = False  # before the look: what comes after it is seen at the next one
+        """Drop the tokens of the calls up to this one, or keep them for the instance; on the host's thread."""
+        self.changed = False  # before the look: a token that comes after it is handled the next time
         for number in [number for number in list(self.by_call) if number <= call]:
             tokens = self.by_call.pop(number)
             if keep:
@@ -71,7 +70,7 @@ class KnownTokens:
             self.changed = True
 
     def clear(self) -> None:
-        """Let go of all of them."""
+        """Drop all tokens."""
         self.by_call.clear()
         self._kept.clear()
         self._delivered.clear()
@@ -81,30 +80,30 @@ class KnownTokens:
 
 
 def id_of(token: Token[Any], system: ProcessSystem) -> int:
-    """Return the id by which children of a system know a token; somebody is to keep it."""
+    """Return the id by which children of a system refer to a token; the caller has to keep the token."""
     id = token.id if token._place.system is system else -system.next_name()
     system.carried_tokens[id] = token
     return id
 
 
 def token_of(id: int, system: ProcessSystem) -> Token[Any] | None:
-    """Return the token that children know by an id; None for one that has ended and that nobody keeps any more."""
+    """Return the token with this id in children; None for one that has ended and is not kept any more."""
     return system.carried_tokens.get(id) or system.live.get(id)
 
 
 def path_of(place: ActorPlace, system: ProcessSystem) -> str:
-    """Return the path by which children of a system know an actor's place."""
+    """Return the path by which children of a system refer to an actor's place."""
     path, known = place.path, system.carried_places
     if place.system is not system:
         path = f"{place.system.name}:{path}"
-        while known.get(path, place) is not place:  # of one more gate with the same name
+        while known.get(path, place) is not place:  # a place of yet another gate with this name
             path += "'"
     known[path] = place
     return path
 
 
 def place_of(path: str, system: ProcessSystem) -> ActorPlace:
-    """Return the place that children know by a path; of one that was given up, what is left, or what is as dead."""
+    """Return the place with this path in children; for a place that is gone, a closed one in its stead."""
     place = system.place_at(path)
     if not isinstance(place, ActorPlace):
         place = system.carried_places.get(path)
@@ -116,7 +115,7 @@ def place_of(path: str, system: ProcessSystem) -> ActorPlace:
 
 
 class Actor(BaseActor):
-    """What stands for an actor that has ended for good, and of which only the path is left."""
+    """The class of an actor that has ended for good, and of which only the path is known."""
 
     affinity = "cpu"
 

@@ -1,7 +1,7 @@
 # Requests: what a child process asks of its gate.
 #
-#   _requests.py       what may be asked
+#   _requests.py       answers the requests of all children
 #   _request.py        one request, until it is answered
-#   _remote_log.py     log records of children
-#   _remote_timers.py  timers and watches of their actors
+#   _remote_log.py     passes on log records of children
+#   _remote_timers.py  timers and watches of actors in children
 """Requests of child processes to their gate."""

@@ -1,4 +1,4 @@
-"""Log records of child processes: they are handled by the gate's loggers, on a thread of their own."""
+"""Log records of child processes: the gate's loggers handle them, on a thread of their own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _logger = logging.getLogger("tokengate.actors")
 
 
 class _Sent(NamedTuple):
-    """A record as it came."""
+    """A log record as it came."""
 
     payload: bytes
     descriptor: int | None
@@ -30,12 +30,12 @@ class _Sent(NamedTuple):
 
 
 class RemoteLog:
-    """Passes records on to the loggers that they name, in the order in which they came.
+    """Passes log records to the loggers that they name, in the order in which they came.
 
-    Handlers are user code and may be slow, so they have a thread to themselves, which the first record starts.
+    Handlers are user code and may be slow, so they run on a thread of their own, which the first record starts.
 
     Args:
-        system: whose children have made the records.
+        system: the actor system of the children.
     """
 
     def __init__(self, system: ProcessSystem) -> None:
@@ -45,7 +45,7 @@ class RemoteLog:
         self._closed = False
 
     def take(self, worker: Worker, frame: _wire.Frame, descriptor: int | None) -> None:
-        """Pass a record on; on the host's thread, before anything that the child has sent after it."""
+        """Pass on a record; on the host's thread, before later frames of the same child are handled."""
         if self._closed:
             _close(descriptor)
             return
@@ -56,17 +56,17 @@ class RemoteLog:
         self._queue.put(_Sent(bytes(frame.payload), descriptor, *_origin(worker, frame.number)))
 
     def close(self) -> None:
-        """Accept no more, and let the thread end after what has come; on the host's thread."""
+        """Accept no more records, and end the thread after those that have come; on the host's thread."""
         self._closed = True
         self._queue.put(None)
 
     def join(self, deadline: float) -> list[str]:
-        """Wait for the thread's end; return its name if handlers hold it up for longer than that."""
+        """Wait for the thread's end; return its name if handlers keep it running past the deadline."""
         thread = self._thread
         if thread is None:
             return []
         self._closed = True
-        self._queue.put(None)  # again, if the host has not come to that
+        self._queue.put(None)  # again, in case the host has not called `close`
         thread.join(max(0.0, deadline - time.monotonic()))
         return [thread.name] if thread.is_alive() else []
 
@@ -80,17 +80,17 @@ class RemoteLog:
 
 
 def _origin(worker: Worker, number: int) -> tuple[int | None, str | None]:
-    """Return the id of the token, and the path of the actor, whose code has made a record in this call."""
+    """Return the id of the token and the path of the actor whose code has made a record, by the number of its call."""
     waits = worker.inflight.get(number)
     if isinstance(waits, Token):
         return waits.id, waits.actor
-    # A hook of an actor, or a thread that the code of one has started.
+    # No call of a token: a hook of an actor, or a thread that its code has started.
     return None, worker.holder.place.path if worker.own and worker.holder is not None else None
 
 
 def _handle(sent: _Sent) -> None:
     attributes: dict[str, Any] = _carrier.load(sent.payload, sent.descriptor)
-    attributes.setdefault("token", sent.token)  # it is there if the user has a field of that name
+    attributes.setdefault("token", sent.token)  # the user may have a field of that name
     attributes.setdefault("actor", sent.actor)
     record = logging.makeLogRecord(attributes)
     logger = logging.getLogger(record.name)

@@ -1,4 +1,4 @@
-"""The timers and watches that an instance in a child process has set: it knows them by numbers."""
+"""Timers and watches of an actor's instance in a child process, which refers to them by number."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Final
 from actors.places._timers import Timer
 from actors.places._watch import Watch
 
-# Those that are over are let go when so many have gathered, and when these are twice as many, and so on.
-_GATHERED: Final = 256
+# The number of entries at which those that are over are removed; or twice what the last removal left, if that is more.
+_CLEAN_AT: Final = 256
 
 
 class RemoteTimers:
-    """Those of one instance."""
+    """The timers and watches of one instance."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
         self._all: dict[int, Timer | Watch] = {}
-        self._limit = _GATHERED
+        self._limit = _CLEAN_AT
 
     def add(self, one: Timer | Watch) -> int:
-        """Enter one; return its number."""
+        """Add a timer or watch; return its number."""
         if len(self._all) >= self._limit:
             self._all = {number: known for number, known in self._all.items() if not _is_over(known)}
-            self._limit = max(_GATHERED, 2 * len(self._all))
+            self._limit = max(_CLEAN_AT, 2 * len(self._all))
         number = next(self._numbers)
         self._all[number] = one
         return number
 
-    def end(self, number: int) -> bool:
-        """Cancel one; tell whether that kept it from anything."""
+    def cancel(self, number: int) -> bool:
+        """Cancel a timer or watch; tell whether it was still active."""
         one = self._all.pop(number, None)
         return one is not None and one.cancel()
 
 
 def _is_over(one: Timer | Watch) -> bool:
-    """Tell whether nothing comes of one any more, whether it is cancelled or not."""
+    """Tell whether a timer or watch can send nothing any more."""
     if isinstance(one, Watch):
         return one._place.closed
     return one.dropped or (one._period is None and one._token is not None and not one._is_queued())

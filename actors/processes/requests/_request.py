@@ -1,7 +1,7 @@
-"""One request of a child process, from when it is heard until it is answered.
+"""One request of a child process, until it is answered.
 
-All of it happens on the host's thread, which is never held up: what a thread of the gate would wait for (room in a
-mailbox, an outcome) comes back to here as a call.
+All of it runs on the host's thread, which never blocks: where a thread of the gate would wait, for room in a mailbox or
+for an outcome, the host's thread is called back.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Seconds that a token waits for what needs no process before its turn is lent: that may have a process made.
+# Seconds that a token waits for something that needs no process, before its turn is lent: lending may start a process.
 _GRACE_SECONDS: Final = 0.005
 
 
@@ -68,13 +68,13 @@ class RequestDrain(Protocol):
 
 
 class Request:
-    """What a child has asked, and how far the answer is.
+    """A request of a child, and the state of its answer.
 
     Args:
-        requests: who knows of it until it is over.
+        requests: sends the answer.
         worker: the child.
         number: of the request.
-        call: number of the call whose code asks.
+        call: number of the call whose code has made the request.
         token: of that call; None for a hook of an actor.
     """
 
@@ -105,35 +105,35 @@ class Request:
         self._requests = requests
         self._unsent: Token[Any] | None = None  # waits for room in its mailbox
         self._awaited: Reply[Any] | None = None
-        self._then: Callable[[], object] | None = None  # what comes after either
-        self._limit: Deadline | None = None  # when the wait is given up
-        self._grace: Deadline | None = None  # when the turn is lent, if the wait is still on
-        self._waiting = False  # whether the code of the token is known to wait
-        self._edges: ExitStack | None = None  # while it is, where others see it
+        self._then: Callable[[], object] | None = None  # called after either
+        self._limit: Deadline | None = None  # ends the wait
+        self._grace: Deadline | None = None  # lends the turn, if the wait goes on
+        self._waiting = False  # whether the token is marked as waiting
+        self._edges: ExitStack | None = None  # removes the token's entry in the waits-for graph
 
-    # What the code does
+    # In the name of the code that asks
 
     def run(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call something of the runtime's as the code that asks would: in its context, and as its token."""
+        """Call a function as the code that asks would: in its context, with its token as the current one."""
         token = self.token
         if token is None:
             return contextvars.Context().run(fn, *args, **kwargs)
         context = token._context
         if context is None:
             raise _ended(token)
-        # A copy, because what it sets is for this call, and because two threads cannot be in one context at once.
+        # A copy: what is set here is for this call only, and two threads cannot be in one context at once.
         context = context.copy()
         context.run(_current.set, token)
         return context.run(fn, *args, **kwargs)
 
     def check_token(self) -> None:
-        """Raise `ActorDead` if the token has ended whose code asks: then nothing of that is done any more."""
+        """Raise `ActorDead` if the token has ended whose code asks: its requests are not carried out any more."""
         token = self.token
         if token is not None and (token.done() or token._context is None):
             raise _ended(token)
 
     def is_of(self, place: Place) -> bool:
-        """Tell whether the code that asks is a place's own, so that it cannot wait for the place."""
+        """Tell whether the code that asks runs in a place, so that it cannot wait for the place."""
         if self.token is not None and self.token._place is place:
             return True
         return self.worker.own and getattr(self.worker.holder, "place", None) is place
@@ -141,7 +141,7 @@ class Request:
     # Sending
 
     def send(self, token: Token[Any], then: Callable[[], object]) -> None:
-        """Put a token into its mailbox as soon as there is room, and go on with it: `queued`, or `rejected`."""
+        """Put a token into its mailbox as soon as there is room, then call `then`: the token is queued, or rejected."""
         self._unsent, self._then = token, then
         self._offer()
 
@@ -155,8 +155,8 @@ class Request:
             if place.system.guarded:
                 place.system.check_intake(token)
             put = place.mailbox.put(token)
-            if put is Put.FULL and not self._may_not_wait_for(place):
-                put = place.mailbox.put(token, self._room)
+            if put is Put.FULL and not self._cannot_wait_for(place):
+                put = place.mailbox.put(token, self._on_room)
                 if put is Put.FULL:
                     self._begin_waiting(place)
                     return
@@ -165,18 +165,18 @@ class Request:
         except (ActorDead, MailboxFull) as error:
             place._reject(token, error)
         self._unsent = None
-        self._go_on()
+        self._continue()
 
-    def _may_not_wait_for(self, place: Place) -> bool:
+    def _cannot_wait_for(self, place: Place) -> bool:
         return place.mailbox.concurrency == 1 and self.is_of(place)
 
-    def _room(self) -> None:
+    def _on_room(self) -> None:
         self._requests.host.call_soon(lambda: self._requests.guard(self, self._offer))
 
-    def _take_back_unsent(self) -> None:
+    def _reject_unsent(self) -> None:
         token, self._unsent = self._unsent, None
         if token is not None:
-            place_of(token).mailbox.forget_sender(self._room)
+            place_of(token).mailbox.forget_sender(self._on_room)
             place_of(token)._reject(token, TokenRejected(f"{token._describe()} was given up by its sender"))
 
     # Waiting
@@ -188,60 +188,60 @@ class Request:
         then: Callable[[], object],
         late: Callable[[], str] | None = None,
     ) -> None:
-        """Go on when an outcome is there; or answer with `WaitTimeout`.
+        """Call `then` when an outcome is there, or answer with `WaitTimeout`.
 
         Args:
-            awaited: what it is the outcome of.
-            timeout: seconds, at most; None waits for ever.
-            then: what comes after it.
-            late: what the `WaitTimeout` says, if not the usual.
+            awaited: the token or reply with the outcome.
+            timeout: seconds at most; None waits without limit.
+            then: is called when the outcome is there.
+            late: returns the text of the `WaitTimeout`, if not the usual one.
 
         Raises:
-            DeadlockError: it waits for the code that would wait for it.
+            DeadlockError: `awaited` waits for the code that asks.
         """
         self._then = then
         if awaited.done():
-            self._go_on()
+            self._continue()
             return
         seconds = None if timeout in (None, math.inf) else max(0.0, float(timeout))
         self._awaited = awaited
         if seconds == 0.0:
-            self._too_late(awaited, timeout, late)
+            self._time_out(awaited, timeout, late)
             return
         self._begin_waiting(awaited)
-        awaited.add_done_callback(self._arrived)
+        awaited.add_done_callback(self._on_outcome)
         if seconds is not None:
-            self._limit = self._requests.host.call_later(seconds, lambda: self._too_late(awaited, timeout, late))
+            self._limit = self._requests.host.call_later(seconds, lambda: self._time_out(awaited, timeout, late))
 
-    def _arrived(self, _reply: object) -> None:
-        self._requests.host.call_soon(self._on_arrival)
+    def _on_outcome(self, _reply: object) -> None:
+        self._requests.host.call_soon(self._continue_with_outcome)
 
-    def _on_arrival(self) -> None:
+    def _continue_with_outcome(self) -> None:
         if self._awaited is not None:
-            self._let_go_of_awaited()
-            self._go_on()
+            self._forget_awaited()
+            self._continue()
 
-    def _too_late(self, awaited: Reply[Any], timeout: float | None, late: Callable[[], str] | None) -> None:
+    def _time_out(self, awaited: Reply[Any], timeout: float | None, late: Callable[[], str] | None) -> None:
         if self._awaited is not awaited or awaited.done():
             return
         why = late() if late is not None else f"no outcome of {awaited._describe()} after {timeout} s"
         self.fail(WaitTimeout(why))
 
-    def _let_go_of_awaited(self) -> None:
+    def _forget_awaited(self) -> None:
         awaited, self._awaited = self._awaited, None
         limit, self._limit = self._limit, None
         if awaited is not None:
-            awaited._discard_callback(self._arrived)
+            awaited._discard_callback(self._on_outcome)
         if limit is not None:
             limit.cancel()
         self._stop_waiting()
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         then, self._then = self._then, None
         if then is not None:
             self._requests.guard(self, then)
 
-    # That the token waits: its turn is somebody else's meanwhile, and nobody waits for it in a circle
+    # While the token waits, its turn is lent, and the waits-for graph has an edge from it
 
     def _begin_waiting(self, awaited: Place | Reply[Any]) -> None:
         token = self.token
@@ -253,19 +253,19 @@ class Request:
             edges.enter_context(waiting_for(token, awaited))
         self._edges = edges
         self._waiting = True
-        token.add_done_callback(self._token_over)
+        token.add_done_callback(self._token_ended)
         if place is not None and place.affinity == "process" and not place.exclusive:  # it needs what this one has
             self._lend()
         else:
             self._grace = self._requests.host.call_later(_GRACE_SECONDS, self._lend)
 
     def _lend(self) -> None:
-        """Let others have what the token keeps from them as it waits."""
+        """Lend the turn of the token, and take back the calls that its worker has not started."""
         token, worker, host = self.token, self.worker, self._requests.host
         if token is None or token.done():
             return
         _drain_of(token).lend_turn(worker, self)
-        if len(worker.inflight) > 1:  # what it has in hand beside that is not to wait as well
+        if len(worker.inflight) > 1:  # these are not to wait as well
             host.call_soon(lambda: host.reclaim(worker))
 
     def _stop_waiting(self) -> None:
@@ -280,27 +280,27 @@ class Request:
         if edges is not None:
             edges.close()
         _drain_of(token).take_turn_back(self.worker, self)
-        token._discard_callback(self._token_over)
+        token._discard_callback(self._token_ended)
 
-    def _token_over(self, token: Token[Any]) -> None:
-        self._requests.host.call_soon(lambda: self._on_token_over(token))
+    def _token_ended(self, token: Token[Any]) -> None:
+        self._requests.host.call_soon(lambda: self._on_token_ended(token))
 
-    def _on_token_over(self, token: Token[Any]) -> None:
+    def _on_token_ended(self, token: Token[Any]) -> None:
         self.fail(_ended(token))
-        _drain_of(token).go_on(self.worker)  # which was sent nothing as long as its turn was lent
+        _drain_of(token).go_on(self.worker)  # it was sent nothing while its turn was lent
 
     # Answering
 
     def answer(self, value: Any = None) -> bool:
-        """Send a value, unless it is answered; tell whether the child gets it."""
+        """Send a value, unless the request is answered; tell whether the child gets it."""
         return self._end() and self._requests.reply(self, value)
 
     def answer_as(self, token: Token[Any], *, plainly: bool = False) -> bool:
-        """Send the outcome of a token, as its `result` would return or raise it; tell whether the child has a value.
+        """Send the outcome of a token, as `Token.result` would return or raise it; tell whether that is a value.
 
         Args:
             token: one that has ended.
-            plainly: whether what is no `Exception` is raised as it is.
+            plainly: whether a `BaseException` that is no `Exception` is sent as it is, not as `TokenFailed`.
         """
         error = token._error
         if error is None:
@@ -314,12 +314,12 @@ class Request:
         return False
 
     def fail(self, error: BaseException) -> None:
-        """Send an error, unless it is answered."""
+        """Send an error, unless the request is answered."""
         if self._end():
             self._requests.reply_error(self, error)
 
     def give_up(self) -> None:
-        """Answer nothing any more: the child is dead."""
+        """End without an answer: the child is dead."""
         self._end()
 
     def _end(self) -> bool:
@@ -327,8 +327,8 @@ class Request:
             return False
         self.over = True
         self._then = None
-        self._let_go_of_awaited()
-        self._take_back_unsent()
+        self._forget_awaited()
+        self._reject_unsent()
         self._requests.over(self)
         return True
 

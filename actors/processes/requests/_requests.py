@@ -1,4 +1,4 @@
-"""What child processes may ask of their gate, and what they have to say beside results."""
+"""The requests that child processes may make of their gate, and how each is answered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SHORT: Final = 1_000  # characters of an error's text that certainly go into a 
 
 
 class Requests:
-    """Answers the requests of all workers of a system; on the thread of its host only.
+    """Answers the requests of all workers of a system; only on the host's thread.
 
     Args:
         system: whose children ask.
@@ -46,8 +46,8 @@ class Requests:
         self._log = RemoteLog(system)
         self._values = _carrier.Carrier(system)
         self._errors = _carrier.Carrier(system, in_band=True)
-        self._open: dict[Worker, set[Request]] = {}  # those that are not answered yet
-        self._attached: dict[Worker, RemoteTimers] = {}
+        self._open: dict[Worker, set[Request]] = {}  # requests that are not answered yet
+        self._timers: dict[Worker, RemoteTimers] = {}
         self._answers: dict[str, Callable[..., object]] = {
             "current": self._current,
             "tell": self._tell,
@@ -67,20 +67,20 @@ class Requests:
             "self_stop": self._self_stop,
             "send_after": self._send_after,
             "send_every": self._send_every,
-            "cancel_timer": self._end_attached,
+            "cancel_timer": self._cancel_timer_or_watch,
             "receive_timeout": self._receive_timeout,
             "watch": self._watch,
-            "unwatch": self._end_attached,
+            "unwatch": self._cancel_timer_or_watch,
         }
 
     def take(self, worker: Worker, frame: _wire.Frame) -> None:
-        """Begin to answer a request, or pass a log record on."""
+        """Begin to answer a request, or pass on a log record."""
         descriptor: int | None = None
         problem: Exception | None = None
         if frame.flags & _wire.LARGE:
             try:
                 descriptor = worker.receive_file()
-            except (OSError, EOFError) as error:  # this process has too many files open, say
+            except (OSError, EOFError) as error:  # such as too many open files in this process
                 problem = error
         if frame.kind == _wire.LOG:
             if problem is None:
@@ -101,42 +101,42 @@ class Requests:
         self.guard(request, lambda: self._begin(request, frame, descriptor))
 
     def forget(self, worker: Worker) -> None:
-        """Let go of what belongs to a worker that is dead."""
+        """Drop the requests, timers and watches of a dead worker, and the tokens that were kept for it."""
         for request in list(self._open.pop(worker, ())):
             request.give_up()
-        self._attached.pop(worker, None)
+        self._timers.pop(worker, None)
         worker.tokens.clear()
 
     def close(self) -> None:
-        """Answer nothing any more, and accept no log records; those that have come are still handled."""
-        for worker in [*self._open, *self._attached]:
+        """Stop answering, and accept no more log records; those that have come are still handled."""
+        for worker in [*self._open, *self._timers]:
             self.forget(worker)
         self._log.close()
 
     def join(self, deadline: float) -> list[str]:
-        """Wait until the log records that have come are handled; on any thread.
+        """Wait until the log records that have come are handled. Any thread may call this.
 
         Args:
             deadline: when to stop waiting, in seconds of `time.monotonic`.
 
         Returns:
-            the name of the thread that handles them, if it had not ended by then.
+            the name of the thread that handles them, if it has not ended by then.
         """
         return self._log.join(deadline)
 
     # For requests
 
     def guard(self, request: Request, fn: Callable[[], object]) -> None:
-        """Do a part of what a request needs; what it raises is the answer."""
+        """Call a function; what it raises is the answer to a request."""
         try:
             fn()
         except BaseException as error:  # unpickling may raise anything
-            if isinstance(error, TokenGateError):  # it says all there is to say, and where in the runtime is no news
+            if isinstance(error, TokenGateError):  # its traceback in the runtime would tell users nothing
                 error = error.with_traceback(None)
             request.fail(error)
 
     def over(self, request: Request) -> None:
-        """Take note that a request needs nothing any more."""
+        """Remove a request: it is answered, or given up."""
         requests = self._open.get(request.worker)
         if requests is not None:
             requests.discard(request)
@@ -144,7 +144,7 @@ class Requests:
                 del self._open[request.worker]
 
     def reply(self, request: Request, value: Any) -> bool:
-        """Send a value to the child that has asked; tell whether it gets it."""
+        """Send a value to the child; tell whether the child gets it."""
         try:
             return self._post(request, self._values, 0, value)
         except Exception as error:
@@ -157,10 +157,10 @@ class Requests:
             return False
 
     def reply_error(self, request: Request, error: BaseException) -> None:
-        """Send an error to the child that has asked."""
+        """Send an error to the child."""
         try:
             self._post(request, self._values, 1, self._failure_of(error))
-        except Exception:  # there was no room for it
+        except Exception:  # such as no file for a large one: send a short text
             text = _carrier.safe_text(error)[:_SHORT]
             self._post(request, self._values, 1, (None, type(error).__qualname__, text, "", False))
 
@@ -174,16 +174,16 @@ class Requests:
         return True
 
     def _failure_of(self, error: BaseException) -> _wire.Failure:
-        """Return an error as a child gets it."""
+        """Return an error in the form in which it is sent."""
         pickled: bytes | None = None
         try:
             if _carrier.may_travel(type(error)):
                 pickled = b"".join(self._errors.pack(error).pieces)
         except Exception:
-            pass  # its text is sent anyway
+            pass  # then only its text is sent
         return pickled, type(error).__qualname__, _carrier.safe_text(error), _traceback_of(error), False
 
-    # What is asked
+    # Calls, messages and tokens
 
     def _begin(self, request: Request, frame: _wire.Frame, descriptor: int | None) -> None:
         token, worker = request.token, request.worker
@@ -198,7 +198,7 @@ class Requests:
         if answer is None:
             raise LookupError(f"a child process asks for {name!r}, which this gate does not know")
         if token is not None and token.started_at is None and not token.done():
-            # The results of those before it have not been sent yet.
+            # The child has started it, and has not sent the results of earlier calls yet.
             cast("Any", token._place.drain).begin(token, worker, request.call, self.system.clock())
         request.check_token()
         answer(request, *args)
@@ -232,7 +232,7 @@ class Requests:
             if error is None or token._end is not TokenState.REJECTED:
                 request.answer()
             elif isinstance(error, MailboxFull) and ref._place.mailbox.overflow == "drop_newest":
-                request.answer()  # dropped as its class wants it; a dead letter says so
+                request.answer()  # dropped by the mailbox's policy, which has made a dead letter of it
             else:
                 request.fail(error)
 
@@ -247,7 +247,7 @@ class Requests:
         def late() -> str:
             return f"actor '{ref.path}' did not answer {token.operation} within {timeout} s"
 
-        request.send(token, lambda: _wait_or_withdraw(request, token, timeout, late))
+        request.send(token, lambda: _wait_or_cancel(request, token, timeout, late))
 
     def _send(self, request: Request, path: str, message: Any) -> None:
         token: Token[Any] = request.run(self._ref(path)._token, message)
@@ -287,7 +287,7 @@ class Requests:
 
     def _direct(self, request: Request, *call: Any) -> None:
         token = self._token_of(request, *call)
-        request.send(token, lambda: _wait_or_withdraw(request, token, None, None, plainly=True))
+        request.send(token, lambda: _wait_or_cancel(request, token, None, None, plainly=True))
 
     def _token_of(
         self,
@@ -326,34 +326,34 @@ class Requests:
         request.worker.tokens.keep(request.call, id, token)
         request.answer(id)
 
-    # What the instance of an actor asks for itself
+    # What the instance of an actor asks for: its own timers and watches, and to be stopped
 
     def _self_stop(self, request: Request) -> None:
         self._instance(request).stop()
         request.answer()
 
     def _send_after(self, request: Request, seconds: float, message: Any) -> None:
-        self._attach(request, request.run(self._instance(request).send_after, seconds, message))
+        self._add_timer(request, request.run(self._instance(request).send_after, seconds, message))
 
     def _send_every(self, request: Request, seconds: float, message: Any) -> None:
-        self._attach(request, request.run(self._instance(request).send_every, seconds, message))
+        self._add_timer(request, request.run(self._instance(request).send_every, seconds, message))
 
     def _receive_timeout(self, request: Request, seconds: float | None) -> None:
         request.run(self._instance(request).receive_timeout, seconds)
         request.answer()
 
     def _watch(self, request: Request, path: str) -> None:
-        self._attach(request, request.run(self._instance(request).watch, self._ref(path)))
+        self._add_timer(request, request.run(self._instance(request).watch, self._ref(path)))
 
-    def _attach(self, request: Request, one: Timer | Watch) -> None:
-        request.answer(self._attached.setdefault(request.worker, RemoteTimers()).add(one))
+    def _add_timer(self, request: Request, one: Timer | Watch) -> None:
+        request.answer(self._timers.setdefault(request.worker, RemoteTimers()).add(one))
 
-    def _end_attached(self, request: Request, number: int) -> None:
-        attached = self._attached.get(request.worker)
-        request.answer(attached is not None and attached.end(number))
+    def _cancel_timer_or_watch(self, request: Request, number: int) -> None:
+        timers = self._timers.get(request.worker)
+        request.answer(timers is not None and timers.cancel(number))
 
     def _instance(self, request: Request) -> BaseActor:
-        """Return what stands for the instance that asks."""
+        """Return the object that represents the instance in the gate."""
         worker, drain = request.worker, request.worker.holder
         if not worker.own or drain is None:
             raise RuntimeError("only an actor has timers and watches, and can stop itself")
@@ -362,13 +362,11 @@ class Requests:
             raise RuntimeError(f"this instance of actor '{drain.place.path}' does not run (any more, or yet)")
         return instance
 
-    # Whom a child means
-
     def _ref(self, path: str) -> ActorRef[Any]:
         return place_of(path, self.system).ref
 
 
-def _wait_or_withdraw(
+def _wait_or_cancel(
     request: Request,
     token: Token[Any],
     timeout: float | None,
@@ -376,7 +374,7 @@ def _wait_or_withdraw(
     *,
     plainly: bool = False,
 ) -> None:
-    """Answer with the outcome of a token that was sent for that; withdraw it if nobody can wait for it."""
+    """Answer with the outcome of a token that was sent for this request; cancel it if waiting would be a deadlock."""
     try:
         request.wait_for(token, timeout, lambda: request.answer_as(token, plainly=plainly), late)
     except DeadlockError:
@@ -385,7 +383,7 @@ def _wait_or_withdraw(
 
 
 def _traceback_of(error: BaseException) -> str:
-    """Return where the gate's code has raised an error, as text; nothing if that says nothing to the user."""
+    """Return the traceback of an error in the gate, as text; empty if only code of the runtime is in it."""
     error = without_runtime_frames(error)
     if error.__traceback__ is None and error.__cause__ is None:
         return ""

@@ -1096,13 +1096,13 @@ def test_timers_that_have_gone_off_are_let_go(
     child: Child, instance: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An actor may set as many as it likes."""
-    monkeypatch.setattr("actors.processes.requests._remote_timers._GATHERED", 4)
+    monkeypatch.setattr("actors.processes.requests._remote_timers._CLEAN_AT", 4)
     for _ in range(4):
         child.ask("send_after", 0.0, "tick")
     until(lambda: instance.proxy().got.get(timeout=LIMIT) == ["tick"] * 4)
     number = child.ask("send_after", 1e6, "tock")
 
-    assert list(child._requests._attached[child.worker]._all) == [number]
+    assert list(child._requests._timers[child.worker]._all) == [number]
 
 
 def test_what_a_dead_child_has_set_is_let_go(child: Child, instance: Any) -> None:
@@ -1110,7 +1110,7 @@ def test_what_a_dead_child_has_set_is_let_go(child: Child, instance: Any) -> Non
     child.ask("send_every", 1e6, "tick")
     child._requests.forget(child.worker)
 
-    assert child._requests._attached == {}
+    assert child._requests._timers == {}
     assert child._requests._open == {}
 
 
