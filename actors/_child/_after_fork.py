@@ -1,4 +1,4 @@
-"""What a child does right after it was forked: it gets a session of its own, and keeps nothing of the server's."""
+"""The first steps of a child after the fork: it starts a session of its own, and closes what is the fork server's."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _PR_SET_PDEATHSIG: Final = 1
 
 _libc: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
-# Exit codes that are none of the user's
-BROKEN: Final = 70  # the loop has raised, which is a bug of the runtime
-ORPHANED: Final = 71  # the server had died before the child could say that it shall die with it
+# Exit codes of the runtime
+BROKEN: Final = 70  # the worker loop has raised, which is a bug of the runtime
+ORPHANED: Final = 71  # the fork server died before the child had tied its life to the server's
 
 
 class Inherited(NamedTuple):
-    """What a child is born with.
+    """What a child inherits from the fork server.
 
     Attributes:
-        server: pid of its parent.
-        descriptors: its own, as in `_wire.DESCRIPTORS`.
-        cord: the descriptor that it closes when it has a group of its own, and can be told anything: until then, the
-            signal for stacks would end it.
-        lifeline: the end of a pipe whose other end only the server has.
-        foreign: descriptors that are the server's.
+        server_pid: pid of the server.
+        descriptors: of the child, as in `_wire.DESCRIPTORS`.
+        ready_pipe: the child closes it when it has a process group and signal handlers; until then, the signal for
+            stacks would end it.
+        lifeline: an end of a pipe, of which only the server has the other end.
+        server_descriptors: descriptors of the server, which the child closes.
     """
 
     server_pid: int
@@ -52,7 +52,7 @@ class Inherited(NamedTuple):
 
 
 def run_child(inherited: Inherited) -> NoReturn:
-    """Be a worker until the gate wants no more of it."""
+    """Run as a worker until the gate closes the connection."""
     code = BROKEN
     try:
         _become_independent(inherited)
@@ -69,7 +69,7 @@ def run_child(inherited: Inherited) -> NoReturn:
 def _become_independent(inherited: Inherited) -> None:
     os.setsid()
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, which is the gate's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal; the gate handles it
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     if _libc is not None:
@@ -83,9 +83,10 @@ def _become_independent(inherited: Inherited) -> None:
 
 
 def _die_with_server(lifeline: int) -> None:
-    """Have the system kill the group when the other end of a pipe is closed.
+    """Have the system kill the process group when the other end of a pipe is closed: when the server dies.
 
-    The signal above is for the child alone: with server and gate dead, nothing would kill what it has started.
+    PR_SET_PDEATHSIG kills the child alone. With server and gate dead, nothing would kill the processes that it has
+    started.
     """
     if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
@@ -94,12 +95,12 @@ def _die_with_server(lifeline: int) -> None:
 
 
 def _worker(stream: int, files: int, page: int, stack: int) -> Worker:
-    os.set_blocking(stack, False)  # what nobody reads is lost, and holds up nobody
+    os.set_blocking(stack, False)  # what does not fit into the pipe is lost
     faulthandler.enable(file=stack)
     faulthandler.register(_wire.STACK_SIGNAL, file=stack, all_threads=False)
     signal.signal(_wire.ASK_SIGNAL, lambda *_: write_stack(stack))
     signal.siginterrupt(_wire.ASK_SIGNAL, False)
-    sys.modules["__main__"] = ModuleType("__main__")  # what is pickled is not to find anything of ours there
+    sys.modules["__main__"] = ModuleType("__main__")  # unpickling must not find names of the runtime there
     shared = Page(page)
     os.close(page)
     connection = Connection(socket.socket(fileno=stream), socket.socket(fileno=files), shared)
@@ -108,7 +109,7 @@ def _worker(stream: int, files: int, page: int, stack: int) -> Worker:
 
 
 def _disown(connection: Connection) -> None:
-    """Let go of the gate in a process that user code has forked."""
+    """Close the connection to the gate in a process that user code has forked."""
     connection.disown()
     current_worker.connection = current_worker.yield_points = None
     for handler in logging.root.handlers[:]:

@@ -1,7 +1,8 @@
-"""The child's hand on its gate: frames in, frames out, and questions that are waited for.
+"""The connection of a child to its gate: it reads and writes frames, and waits for answers to requests.
 
-Results are gathered in the page's outbox, which the gate can read even when this process is stopped or dead, and are
-sent together. Only the thread that runs the calls touches the outbox; any thread may send beside it, and ask.
+Results are collected in the outbox, which is on the shared page: the gate can read it even when this process is stopped
+or dead. They are sent together. Only the thread that runs the calls uses the outbox; any thread may send other frames,
+and make requests.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ._wire import LARGE, Frame, Frames
 
 FLUSH_AFTER: Final = 2_000_000  # nanoseconds since the outbox was last sent
 _READ: Final = 65536  # bytes at once
-_LOOKS: Final = 40  # at the stream, before it is waited for
+_LOOKS: Final = 40  # at the stream, before the thread sleeps
 
 _HEADER: Final = _wire.HEADER
 _HEADER_SIZE: Final = _wire.HEADER.size
@@ -39,39 +40,39 @@ _header_into = _HEADER.pack_into
 
 
 class Connection:
-    """What a child shares with its gate.
+    """The child's ends of the connection to its gate.
 
     Args:
-        stream: of frames.
-        files: on which the descriptors of large payloads travel, in the order of their frames.
-        page: the shared one.
+        stream: for frames.
+        files: for descriptors of large payloads, in the order of their frames.
+        page: the shared page.
     """
 
     def __init__(self, stream: socket.socket, files: socket.socket, page: Page) -> None:
         self.page = page
-        self.pending: deque[Frame] = deque()  # frames that nobody has handled yet, the oldest first
-        self.due_since = 0  # when what is in the outbox began to wait, in nanoseconds of time.perf_counter_ns
+        self.pending: deque[Frame] = deque()  # frames that are not handled yet, the oldest first
+        self.due_since = 0  # since when results may be in the outbox, in nanoseconds of time.perf_counter_ns
         self.owner = 0  # the thread that runs the calls
-        self.ended = False  # whether the gate wants no more
+        self.ended = False  # whether the gate has closed the stream
         self._stream = stream
         self._files = files
         self._word = page.word
         self._outbox = page.outbox
         self._frames = Frames()
         self._sending = threading.Lock()
-        self._sender = 0  # the thread that has it
-        self._late: deque[bytes] = deque()  # what that thread had to send meanwhile: it was interrupted
-        # Whoever waits for a frame reads, if nobody does, and hands over what is for others.
+        self._sender = 0  # the thread that holds `_sending`
+        self._late: deque[bytes] = deque()  # frames of that thread itself, from code that has interrupted it
+        # A thread that waits for a frame reads, if no other thread does, and passes on the frames for others.
         self._turn = threading.Condition()
-        self._reader = 0  # the thread that reads
+        self._reader = 0  # the thread that reads now
         self._requests = count(1)
-        self._wanted: set[int] = set()  # numbers of requests that somebody waits for
+        self._wanted: set[int] = set()  # numbers of requests that are waited for
         self._replies: dict[int, Frame] = {}
 
     # Results, on the thread that runs the calls
 
     def put(self, kind: int, number: int, extra: int, payload: bytes) -> None:
-        """Put a frame into the outbox, and send that when it is time to."""
+        """Put a frame into the outbox; send the outbox first, if it has no room."""
         word, outbox = self._word, self._outbox
         used = word[_OUTBOX]
         start = used + _HEADER_SIZE
@@ -84,12 +85,12 @@ class Connection:
         word[_OUTBOX] = end
 
     def put_file(self, kind: int, number: int, extra: int, file: tuple[int, bytes]) -> None:
-        """Send a frame whose payload is in a file, with its descriptor and its table, after what is in the outbox."""
+        """Send the outbox, then a frame whose payload is in a file, with the file's descriptor and its table."""
         self.flush()
         self._send_file(kind, number, extra, file)
 
     def flush(self) -> None:
-        """Send what is in the outbox, and empty it after that: what is in it twice is known by its number."""
+        """Send the outbox, then empty it: a frame that the gate sees twice is known by its number."""
         used = self._word[_OUTBOX]
         if used:
             self._send(self._outbox[:used])
@@ -97,34 +98,36 @@ class Connection:
         self.due_since = perf_counter_ns()
 
     def flush_if_due(self) -> None:
-        """Send what is in the outbox if it has been there for long enough."""
+        """Send the outbox, if FLUSH_AFTER is over."""
         if self._word[_OUTBOX] and perf_counter_ns() - self.due_since > FLUSH_AFTER:
             self.flush()
 
     # For any thread
 
     def send(self, kind: int, number: int, extra: int, payload: bytes, flags: int = 0) -> None:
-        """Send a frame at once, whole, beside the outbox."""
+        """Send a frame at once, not through the outbox."""
         self._send(_HEADER.pack(kind, flags, len(payload), number, extra) + payload)
 
     def ask(self, item: Any) -> Any:
-        """Ask the gate for something, and wait for the answer.
+        """Make a request, and wait for the answer.
 
         Raises:
-            NotPicklable: something of the question cannot be pickled.
+            NotPicklable: a part of the request cannot be pickled.
             ActorDead: the gate has ended.
-            RuntimeError: this code has interrupted other code that talks to the gate.
-            BaseException: what the gate answers with.
+            RuntimeError: this code has interrupted code that sends to the gate, or reads from it.
+            BaseException: the error that the gate has answered with.
         """
         me = get_ident()
         if me in (self._sender, self._reader):
-            raise RuntimeError("the gate cannot be asked here: this code interrupts another message to it, or from it")
+            raise RuntimeError(
+                "no request can be made here: this code has interrupted code that sends to the gate, or reads from it"
+            )
         number = next(self._requests)
         packed = _pack(item)
         self._wanted.add(number)
         try:
             if me == self.owner:
-                self.flush()  # what was done before does not wait as well
+                self.flush()  # results of earlier calls are not to wait as well
             if isinstance(packed, bytes):
                 self.send(_wire.REQUEST, number, 0, packed)
             else:
@@ -143,13 +146,13 @@ class Connection:
         return value
 
     def wait_pending(self) -> bool:
-        """Wait until there is a frame to handle; return False when none will come any more."""
+        """Wait for a frame; return False when none will come any more."""
         self._read_until(lambda: self.pending)
         self.due_since = perf_counter_ns()
         return bool(self.pending)
 
     def disown(self) -> None:
-        """Leave all of it to this process's parent: user code has forked it, and it ends when that code returns."""
+        """Leave the gate to the parent, in a process that user code has forked; it ends when that code returns."""
         self.close()
         self._turn = threading.Condition()
 
@@ -159,7 +162,7 @@ class Connection:
         vars(self).update(put=end, put_file=end, flush=end, send=end, ask=_nobody_to_ask)
 
     def close(self) -> None:
-        """Let go of all of it."""
+        """Close both sockets."""
         self._stream.close()
         self._files.close()
 
@@ -167,7 +170,7 @@ class Connection:
 
     def _send(self, data: bytes | memoryview, descriptor: int | None = None) -> None:
         me = get_ident()
-        if self._sender == me:  # a signal handler, or what is called when an object goes
+        if self._sender == me:  # a signal handler, or a finalizer
             self._late.append(bytes(data))
             return
         with self._sending:
@@ -191,7 +194,7 @@ class Connection:
     # Reading
 
     def _read_until(self, there: Callable[[], object]) -> None:
-        """Read, or wait for who reads, until something is there, or nothing will come."""
+        """Read, or wait for the thread that reads, until a condition holds, or the stream has ended."""
         with self._turn:
             while not there() and not self.ended:
                 if self._reader:
@@ -228,7 +231,7 @@ class Connection:
         return frames
 
     def _look(self) -> bytes | None:
-        """Return what has come, as soon as it has, or nothing after a moment: to be woken takes longer than to look."""
+        """Look at the stream a few times; return what has come, or None. Sleeping and waking up would take longer."""
         for _ in range(_LOOKS):
             try:
                 return self._stream.recv(_READ, socket.MSG_DONTWAIT)
@@ -237,40 +240,40 @@ class Connection:
         return None
 
     def _open(self, table: memoryview) -> Any:
-        """Return a large payload, mapped into memory; an error if that cannot be, which is its call's."""
+        """Return a large payload, mapped into memory; or the error, which the call ends with."""
         try:
             descriptor = receive_descriptor(self._files)
             if descriptor is None:
-                raise EOFError("a file was to come, and none has")
+                raise EOFError("no file has come with a large payload")
             return open_payload(descriptor, table)
         except Exception as error:
             return error
 
 
 def _pack(item: Any) -> bytes | tuple[int, bytes]:
-    """Pickle a question; return it, or the file that it is in, with its table."""
+    """Pickle a request; return it as bytes, or as a file's descriptor and table."""
     pickler = Pickler()
     try:
         pickler.dump(item)
     except Exception as error:
-        what = f"what is sent with '{item[0]}' cannot leave this process"
+        what = f"the arguments of request '{item[0]}' cannot be sent to the gate"
         raise NotPicklable(f"{what}: {type(error).__name__}: {error}") from error
     data = pickler.payload.inline()
     return pickler.payload.to_file() if data is None else data
 
 
 def leave(code: int) -> NoReturn:
-    """End this process, with nothing left unwritten."""
+    """Flush the standard streams, and end this process."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except BaseException:
-            pass  # nobody is left to read it, or the user has put something else there
+            pass  # it is closed, or the user has replaced it
     os._exit(code)
 
 
 def _nobody_to_ask(_item: object) -> NoReturn:
-    raise RuntimeError("this process was forked by a child process of a gate, and there is nobody to ask")
+    raise RuntimeError("this process was forked by a child process of a gate, and has no gate to ask")
 
 
 def load(frame: Frame) -> Any:

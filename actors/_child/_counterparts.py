@@ -1,4 +1,4 @@
-"""Names of the runtime as user code in a child has them."""
+"""Counterparts of the runtime's names for user code in a child."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _variables: Final[dict[tuple[str, str, str], ContextVar[Any]]] = {}
 
 @exchange
 def checkpoint() -> None:
-    """Let a long plain function be paused or ended here: a bounded piece of its work is done.
+    """Let the running token be paused or ended here, in a long plain function.
 
     Raises:
-        TokenInterrupt: somebody has ended the running token; let it pass.
+        TokenInterrupt: the running token is to end; do not catch it.
     """
     if current_worker.own_checkpoint is not None:
         current_worker.own_checkpoint()
@@ -35,7 +35,7 @@ def checkpoint() -> None:
 def current_token() -> RemoteToken | None:
     """Return the token in whose step this code runs, or None outside of any.
 
-    The gate is asked for it once in each call. A gate that was opened here has tokens of its own, which come first.
+    The gate is asked once in each call. If user code has opened a gate in this process, the tokens of that come first.
     """
     if current_worker.own_token is not None and (own := current_worker.own_token()) is not None:
         return cast("RemoteToken", own)
@@ -51,11 +51,11 @@ def current_token() -> RemoteToken | None:
 
 
 class CurrentToken(RemoteToken):
-    """The running token, with what is known of it.
+    """The running token, with its properties.
 
     Attributes:
-        operation: what runs.
-        actor: path of the place whose mailbox took it.
+        operation: name of the operation.
+        actor: path of the place that runs it.
         priority: higher goes first.
         tags: labels that selectors match.
         parent: id of the token in whose step it was made, or None.
@@ -79,7 +79,7 @@ exchange_found(CurrentToken, "found_token", lambda token: token.id, RemoteToken)
 
 @exchange
 class ExitReason:
-    """How an instance of an actor ended; equal to another one of the same kind and error."""
+    """How an instance of an actor ended; equal to another one with the same kind and error."""
 
     def __init__(self, kind: str, error: BaseException | None = None) -> None:
         self.kind = kind
@@ -87,7 +87,7 @@ class ExitReason:
 
     @property
     def orderly(self) -> bool:
-        """Whether this end is one that a transient child may have without being restarted."""
+        """Whether a transient child with this end is not restarted."""
         return self.kind in ("normal", "shutdown")
 
     def __eq__(self, other: object) -> bool:
@@ -113,13 +113,13 @@ class ExitReason:
 
 @exchange
 class Down:
-    """Word that an instance of a watched actor has ended, or that there is none.
+    """Message of a watch: an instance of the watched actor has ended, or there is none.
 
     Attributes:
-        ref: the actor that was watched.
+        ref: the watched actor.
         path: its path.
-        reason: why.
-        closed: whether that is the end, and no further word comes.
+        reason: why the instance has ended.
+        closed: whether the actor has ended for good, and this is the last message.
     """
 
     def __init__(self, ref: Ref, path: str, reason: ExitReason, closed: bool) -> None:
@@ -146,7 +146,7 @@ class Down:
 
 @exchange
 class ReceiveTimeout:
-    """Message to an actor: for `seconds` no message has come."""
+    """Message to an actor: no other message has come for `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -166,7 +166,7 @@ class ReceiveTimeout:
 
 @exchange
 class Limits:
-    """What one token may use while a child process runs it; only the gate acts on it."""
+    """Limits of one token in a child process; only the gate enforces them."""
 
     def __init__(
         self,
@@ -194,13 +194,13 @@ class Limits:
 
 
 def context_variable(module: str, attribute: str, name: str, *default: Any) -> ContextVar[Any]:
-    """Return a context variable of the user's: the one that a module has, or one that is made here once.
+    """Return a context variable of the user: the one in a module, or a new one, which is created once.
 
     Args:
-        module: where it is; empty if no module has it.
-        attribute: what it is called there.
-        name: its own.
-        default: what it has where nothing was set, if it has a default.
+        module: that has it; empty if none has.
+        attribute: its name in the module.
+        name: its own name.
+        default: its default, if it has one.
     """
     if module:
         found = getattr(importlib.import_module(module), attribute, None)

@@ -1,4 +1,4 @@
-"""The one worker of this process, for what user code calls."""
+"""The worker of this process, for the functions and objects that user code uses."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class CurrentWorker:
-    """Where this code runs.
+    """The worker of this process.
 
     Attributes:
         connection: to the gate; None outside of a worker.
         yield_points: of the running call.
-        last_token: number of the call that has last asked for its token, and that token.
-        own_token: returns the token of a gate that was opened here, in whose step this code runs; None for none. It is
-            there once the runtime itself is imported here, and so is the next one.
-        own_checkpoint: is a step point of that token.
+        last_token: number of the latest call that asked for its token, and the token.
+        own_token: the runtime's `current_token`, for a gate that user code opens in this process; None until the
+            runtime is imported here.
+        own_checkpoint: the runtime's `checkpoint`; likewise.
     """
 
     connection: Connection | None = None
@@ -30,15 +30,15 @@ class CurrentWorker:
     own_checkpoint: Callable[[], None] | None = None
 
     def ask(self, *item: Any) -> Any:
-        """Ask the gate for something, and wait for the answer.
+        """Make a request to the gate, and wait for the answer.
 
         Raises:
-            RuntimeError: this is no worker.
-            BaseException: what the gate answers with.
+            RuntimeError: this process is no worker.
+            BaseException: the error that the gate has answered with.
         """
         connection = self.connection
         if connection is None:
-            raise RuntimeError("this is no child process of a gate, and there is nobody to ask")
+            raise RuntimeError("this process is no child process of a gate, and has no gate to ask")
         return connection.ask(item)
 
 

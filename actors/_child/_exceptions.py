@@ -1,6 +1,6 @@
-"""The runtime's errors as user code in a child knows them: of the same names, and exchanged when they cross.
+"""Counterparts of the runtime's errors in a child, under the same names; pickling exchanges them.
 
-pykka's own errors, which some of them are in the gate, are no bases of theirs here, since no child imports pykka.
+In the gate some of them have bases of pykka; here they have not, since a child does not import pykka.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ActorDead(TokenGateError):
 
 
 class MailboxFull(TokenGateError):
-    """The receiver is behind, and the sender may not wait."""
+    """The mailbox of the receiver is full, and the sender cannot wait."""
 
 
 class StartFailed(TokenGateError):
@@ -56,11 +56,11 @@ class UnknownActor(TokenGateError, LookupError):
 
 
 class IllegalTransition(TokenGateError):
-    """A token was asked to make a change of state that its life cycle does not have."""
+    """A change of state that the life cycle of tokens does not have."""
 
 
 class TokenTerminated(TokenGateError, concurrent.futures.CancelledError):
-    """The token was ended by someone else before it could complete."""
+    """The token was ended before it could complete: cancelled, killed, or its actor was stopped."""
 
 
 class TokenExpired(TokenGateError, TimeoutError):
@@ -68,11 +68,11 @@ class TokenExpired(TokenGateError, TimeoutError):
 
 
 class TokenRejected(TokenGateError):
-    """The token was refused at the door and never ran."""
+    """The token was not accepted, and never ran."""
 
 
 class TokenFailed(TokenGateError):
-    """The token's code raised something that is no `Exception`; it is the cause."""
+    """The token's code raised a `BaseException` that is no `Exception`; it is the cause."""
 
 
 class WorkerDied(TokenGateError):
@@ -80,7 +80,7 @@ class WorkerDied(TokenGateError):
 
     Attributes:
         pid: of the process; 0 when there was none, and the token has not begun.
-        exit_code: as `subprocess` has it: below 0, minus the number of the signal; None where nobody could tell.
+        exit_code: as in `subprocess`: below 0, minus the number of the signal; None if it is not known.
     """
 
     def __init__(self, message: str, pid: int = 0, exit_code: int | None = None) -> None:
@@ -94,7 +94,7 @@ class WorkerError(TokenGateError):
 
     Attributes:
         type_name: qualified name of the error's class.
-        expected: whether it is one of those that its actor's class expects.
+        expected: whether the class of its actor expects it.
     """
 
     def __init__(self, message: str, type_name: str = "", expected: bool = False) -> None:
@@ -104,17 +104,17 @@ class WorkerError(TokenGateError):
 
 
 class NotPicklable(TokenGateError, TypeError):
-    """Something that was to go to another process cannot be pickled; the message names it."""
+    """An object that was to be sent to another process cannot be pickled; the message names it."""
 
     expected = False
 
 
 class LimitExceeded(TokenGateError):
-    """The token used more than it may, and its process was killed.
+    """The token exceeded one of its limits, and its process was killed.
 
     Attributes:
         limit: name of the limit.
-        value: what it was set to.
+        value: the limit.
     """
 
     expected = False
@@ -126,11 +126,11 @@ class LimitExceeded(TokenGateError):
 
 
 class WaitTimeout(TokenGateError, TimeoutError):
-    """The outcome was not there in time; the token goes on, and may be waited for again."""
+    """The outcome did not come in time; the token goes on, and may be waited for again."""
 
 
 class WouldBlock(TokenGateError):
-    """A blocking wait was tried where it would freeze a loop."""
+    """A blocking wait was tried where it would block a loop."""
 
 
 class DeadlockError(TokenGateError):
@@ -138,8 +138,8 @@ class DeadlockError(TokenGateError):
 
 
 class PlatformWarning(RuntimeWarning):
-    """Something that was asked for is not there on this system."""
+    """This platform does not support what was asked for."""
 
 
 class TokenInterrupt(BaseException):
-    """Raised by `checkpoint()` in a token that someone wants ended; let it pass."""
+    """Raised by `checkpoint()` in a token that is to end; do not catch it."""

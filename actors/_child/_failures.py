@@ -1,4 +1,4 @@
-"""Errors on their way between two processes: as themselves if that can be, and always as text."""
+"""Errors that are sent between processes: pickled if possible, and always as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLAIN: Final = (str, int, float, bool, bytes, type(None))
 
 
 def without_runtime_frames(error: BaseException) -> BaseException:
-    """Cut the runtime's own frames off the start of a traceback."""
+    """Remove the runtime's frames from the start of a traceback."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_HERE):
         frames = frames.tb_next
@@ -24,7 +24,7 @@ def without_runtime_frames(error: BaseException) -> BaseException:
 
 
 def failure_of(error: BaseException, *, expected: bool = False) -> Failure:
-    """Return an error as it travels; nothing that its class does is in the way."""
+    """Return an error in the form in which it is sent, whatever the methods of its class do."""
     return (
         _pickled(error),
         type(error).__qualname__,
@@ -51,18 +51,18 @@ def error_of(failure: Failure) -> BaseException:
 
 
 def _pickled(error: BaseException) -> bytes | None:
-    """Return an error pickled, if it can be unpickled again."""
+    """Return an error, pickled; None if it could not be unpickled again."""
     try:
         data = dumps(error)
         if _is_plain(error) or type(rebuild(data)) is type(error):
             return data
     except BaseException:
-        pass  # its text and its traceback are sent anyway
+        pass  # then only its text and traceback are sent
     return None
 
 
 def _is_plain(error: BaseException) -> bool:
-    """Tell whether it is certain that an error can be unpickled."""
+    """Tell whether an error can be unpickled for certain: a built-in one with plain arguments."""
     return (
         type(error).__module__ == "builtins"
         and not getattr(error, "__dict__", None)
@@ -71,7 +71,7 @@ def _is_plain(error: BaseException) -> bool:
 
 
 def text_of(error: BaseException) -> str:
-    """Return the text of an error, whatever its class does."""
+    """Return the text of an error, whatever its `__str__` does."""
     try:
         return str(error)
     except BaseException as problem:

@@ -1,6 +1,6 @@
-"""The fork server: it makes the gate's child processes, tells of their ends, and leaves none behind when the gate ends.
+"""The fork server: it forks the gate's child processes, reports their exits, and kills them when the gate ends.
 
-It has one thread and nothing open but what it needs, so that what it forks is as good as new, and much cheaper.
+It has one thread and few open descriptors, so a child that it forks is as clean as a new process, and starts faster.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Final
 from . import _wire
 from ._after_fork import Inherited, run_child
 
-# Seconds between two looks whether the gate lives, where the system does not tell of its end.
+# Seconds between two checks whether the gate lives, where the system cannot report its end.
 _LOOK_SECONDS: Final = 1.0
 
-# What does not end the server, whoever sends it: it ends with the gate.
+# Signals that the server ignores: it ends when the gate ends.
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid
@@ -35,14 +35,16 @@ class ForkServer:
     """Serves one gate.
 
     Args:
-        gate: the socket to it.
+        gate: socket to the gate.
     """
 
     def __init__(self, gate: socket.socket) -> None:
         self._gate = gate
-        self._children: set[int] = set()  # pids of those that run
-        self._lifelines: dict[int, int] = {}  # {pid of a child: what kills its group when it is open nowhere any more}
-        self._zombies: set[int] = set()  # pids of those whose end was told, kept until the gate lets go of them
+        self._children: set[int] = set()  # pids of running children
+        self._lifelines: dict[
+            int, int
+        ] = {}  # {pid of a child: end of a pipe; when it is closed, the system kills the child's group}
+        self._zombies: set[int] = set()  # pids of exited children that the gate has not released yet
         self._parent = _pid_of_gate(gate)
         self._parent_pidfd = _open_pidfd(self._parent)
         self._wake_read, self._wake_write = os.pipe()
@@ -50,14 +52,14 @@ class ForkServer:
         os.set_blocking(self._wake_write, False)
 
     def serve(self) -> None:
-        """Do what the gate asks until it ends; then kill all."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # that of whoever has started this may be any
+        """Do what the gate asks until the gate ends; then kill all children."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the starting thread may have blocked signals
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, _ignore_signal)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         gc.collect()
-        gc.freeze()  # what children share with the server is not written to when they look for garbage
+        gc.freeze()  # so garbage collection in a child does not write to pages shared with the server
         gc.disable()
         try:
             while self._wait():
@@ -66,8 +68,8 @@ class ForkServer:
             self._kill_all()
 
     def _wait(self) -> bool:
-        """Handle what there is next; return False when the gate has ended."""
-        # A socket may be held open by a process that the gate has forked, so its end is not all that counts.
+        """Wait for one event and handle it; return False when the gate has ended."""
+        # A process that the gate has forked may keep the socket open, so its end of file is not relied on alone.
         if os.getppid() != self._parent:
             return False
         sources: list[int] = [self._gate.fileno(), self._wake_read]
@@ -87,7 +89,7 @@ class ForkServer:
         return True
 
     def _handle_record(self) -> bool:
-        """Read one record, with the descriptors that belong to it and to no other."""
+        """Read one record with its descriptors; return False when the gate has closed the socket."""
         data = b""
         descriptors = array.array("i")
         room = socket.CMSG_SPACE(len(_wire.DESCRIPTORS) * descriptors.itemsize)
@@ -109,7 +111,7 @@ class ForkServer:
 
     def _spawn(self, descriptors: list[int]) -> int:
         """Fork a child with these descriptors; return its pid, or -errno."""
-        if len(descriptors) != len(_wire.DESCRIPTORS):  # the server had no room for all
+        if len(descriptors) != len(_wire.DESCRIPTORS):  # the server has too many open files
             _close(*descriptors)
             return -errno.EMFILE
         server = os.getpid()
@@ -130,13 +132,13 @@ class ForkServer:
             )
         self._lifelines[pid] = lifeline_write
         _close(*descriptors, ready_write, lifeline_read)
-        os.read(ready_read, 1)  # it comes to its end when the gate can send signals to the child, and to its group
+        os.read(ready_read, 1)  # until the child has closed its end: then it can get signals, and so can its group
         os.close(ready_read)
         self._children.add(pid)
         return pid
 
     def _own_descriptors(self, *others: int) -> list[int]:
-        """Return what a child is to close."""
+        """Return the descriptors of the server, which a child closes."""
         own = [self._gate.fileno(), self._wake_read, self._wake_write, *self._lifelines.values(), *others]
         return own if self._parent_pidfd is None else [*own, self._parent_pidfd]
 
@@ -156,13 +158,13 @@ class ForkServer:
             try:
                 os.waitpid(pid, 0)
             except ChildProcessError:
-                pass  # it was reaped as its end was seen, where the system has no other way
+                pass  # without `waitid`, `_exit_code` has reaped it
 
     def _report(self, kind: int, first: int, second: int) -> None:
         try:
             self._gate.sendall(_wire.RECORD.pack(kind, first, second))
         except OSError:
-            pass  # the gate has ended, which the next look shows
+            pass  # the gate has ended, which `_wait` sees next
 
     def _kill_all(self) -> None:
         for pid in self._children | self._zombies:
@@ -174,7 +176,7 @@ class ForkServer:
 
 
 def serve(descriptor: int) -> None:
-    """Be a fork server, on the socket with this descriptor, until its other end is closed."""
+    """Run as a fork server on the socket with this descriptor, until the gate ends."""
     gate = socket.socket(fileno=descriptor)
     gate.set_inheritable(False)
     code = 1
@@ -188,7 +190,7 @@ def serve(descriptor: int) -> None:
 
 
 def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing: a signal that has a handler wakes the server."""
+    """Do nothing: a signal with a handler wakes the server through its wakeup descriptor."""
 
 
 def _close(*descriptors: int) -> None:
@@ -197,7 +199,7 @@ def _close(*descriptors: int) -> None:
 
 
 def _pid_of_gate(gate: socket.socket) -> int:
-    """Return the pid of the gate, which may have ended before this process has come so far."""
+    """Return the pid of the gate; it may have ended already, so `getppid` may be another process."""
     if not hasattr(socket, "SO_PEERCRED"):
         return os.getppid()
     pid, _, _ = _CREDENTIALS.unpack(gate.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
@@ -205,7 +207,7 @@ def _pid_of_gate(gate: socket.socket) -> int:
 
 
 def _open_pidfd(pid: int) -> int | None:
-    """Return what becomes readable when a process ends, if the system has such a thing."""
+    """Return a descriptor that becomes readable when a process ends; None if the system has none."""
     if not hasattr(os, "pidfd_open"):
         return None
     try:
@@ -215,17 +217,17 @@ def _open_pidfd(pid: int) -> int | None:
 
 
 def _kill_group(pid: int) -> None:
-    """Kill what is in the group of a child; its pid is not anybody else's as long as nobody has reaped it."""
+    """Kill the process group of a child, which is not reaped yet, so that its pid is still its own."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except OSError:
-        pass  # nobody is left there
+        pass  # the group is empty
 
 
 if hasattr(os, "waitid"):
 
     def _exit_code(pid: int) -> int | None:
-        """Return how a child has ended, and leave it a zombie; None while it runs."""
+        """Return the exit code of a child, and leave it a zombie; None while it runs."""
         try:
             ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
@@ -237,6 +239,6 @@ if hasattr(os, "waitid"):
 else:
 
     def _exit_code(pid: int) -> int | None:
-        """Return how a child has ended; its pid may be another process's from then on. None while it runs."""
+        """Return the exit code of a child, and reap it: its pid may be reused from then on. None while it runs."""
         ended, status = os.waitpid(pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if ended else None

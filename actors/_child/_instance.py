@@ -1,4 +1,4 @@
-"""An actor's instance in its child process, and what the gate wants of it."""
+"""The instance of an actor in its child process: it handles the frames that are for the instance."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class ActorInstance:
-    """Holds the one instance of a child, if it is an actor's.
+    """Makes the instance of an actor, calls its methods and hooks; one for each child.
 
     Args:
         yield_points: of the running call.
-        log: what sends log records to the gate.
+        log: sends log records to the gate.
     """
 
     def __init__(self, yield_points: YieldPoints, log: GateHandler) -> None:
@@ -30,7 +30,7 @@ class ActorInstance:
         self._log = log
         self._instance: Any = None
         self._class: type[ProcessActor] | None = None
-        self._crash: BaseException | None = None  # of the latest call, if it ended with one that is no mere answer
+        self._crash: BaseException | None = None  # the error of the latest call, if the class does not expect it
         self._handlers: dict[int, Callable[..., Any]] = {
             _wire.MAKE: self._make,
             _wire.HANDLE: self._call,
@@ -42,11 +42,11 @@ class ActorInstance:
         }
 
     def handle(self, frame: Frame) -> Any:
-        """Do what a frame says; return what comes of it."""
+        """Handle a frame; return the result."""
         return self._handlers[frame.extra](*load(frame))
 
     def expects(self, error: BaseException) -> bool:
-        """Tell whether an error is one of those that the actor's class expects."""
+        """Tell whether the actor's class expects an error."""
         return self._class is not None and isinstance(error, self._class.expected)
 
     def _make(
@@ -86,7 +86,7 @@ class ActorInstance:
                 )
         except BaseException as error:
             if not self.expects(error):
-                self._crash = error  # the runtime's own frames are cut off as it is sent
+                self._crash = error  # frames of the runtime are removed when it is sent
             raise
         return value
 

@@ -1,4 +1,4 @@
-"""Log records of a child: they are handled by the gate's loggers."""
+"""Sends log records of a child to the gate, whose loggers handle them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _formatter: Final = logging.Formatter()
 
 
 class GateHandler(logging.Handler):
-    """Sends records to the gate, as text and plain values.
+    """Sends log records to the gate, as text and plain values.
 
     Args:
         connection: to the gate.
@@ -33,7 +33,7 @@ class GateHandler(logging.Handler):
         self.root_level = logging.NOTSET  # the level that was last set here
 
     def set_root_level(self, level: int) -> None:
-        """Have records from this level on, as far as loggers have none of their own."""
+        """Set the level of the root logger, which loggers without a level of their own have."""
         self.root_level = level
         logging.root.setLevel(level)
 
@@ -48,7 +48,7 @@ class GateHandler(logging.Handler):
 
 
 def plain_record(record: logging.LogRecord) -> dict[str, Any]:
-    """Return the attributes of a record, with nothing in them that only this process knows."""
+    """Return the attributes of a record, with all values that are not plain replaced by text."""
     attributes = vars(record).copy()
     attributes["msg"] = record.getMessage()
     attributes["args"] = None

@@ -1,11 +1,11 @@
-"""The program of a fork server, and of all processes that it makes: `python -P _main.py DESCRIPTOR`.
+"""The program of a fork server, and of all processes that it forks: `python -P _main.py DESCRIPTOR [FOLDER ...]`.
 
-It is run by its path, so that nothing of the package that it lies in is imported. What is beside it becomes a package
-of its own. All of it is found as modules are, and so may be in an archive, where it is run by `_fork_server.ARCHIVED`.
+It is run by its path, so that the package `actors` is not imported. The modules beside it become a package of their
+own. They are found by the import system, and so may be in an archive, where `_fork_server.ARCHIVED` runs this file.
 
 Args (on the command line):
     DESCRIPTOR: of the socket to the gate.
-    folders: where cloudpickle is looked for, too, if it is not found otherwise.
+    FOLDER: where cloudpickle is found, if not on the usual path.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PACKAGE = "tokengate_worker"
 
 
 def load_package() -> None:
-    """Make a package out of the folder that this file is in."""
+    """Make a package of the folder of this file."""
     above, name = os.path.split(os.path.dirname(os.path.abspath(__file__)))
     found = PathFinder.find_spec(name, [above])
     assert found is not None

@@ -1,8 +1,8 @@
-"""Objects on their way between two processes: pickled once, and copied as seldom as can be.
+"""Pickled objects that are sent between processes, with few copies.
 
-What is small travels in its frame. What is large goes through a file without a name that both sides map into memory
-(`memfd_create`, which is no part of /dev/shm; elsewhere an unlinked temporary file), so that it is written once and
-read where it is: arrays that pickle's protocol 5 takes out of band are used right there.
+A small one is sent in its frame. A large one is written to a file without a name, which both sides map into memory
+(`memfd_create`, which does not use /dev/shm; elsewhere an unlinked temporary file). So it is written once and read in
+place: arrays that pickle's protocol 5 keeps out of band are used right there.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from ._shared_page import map_shared
 
-INLINE: Final = 65536 - 64  # bytes that travel in a frame at most: with its header, it fits the page's outbox
-_OUT_OF_BAND: Final = 16384  # bytes of a buffer that is worth a place of its own
+INLINE: Final = 65536 - 64  # bytes in a frame at most: with its header, it fits into the page's outbox
+_OUT_OF_BAND: Final = 16384  # bytes from which a buffer is kept out of band
 _ALIGN: Final = 64
 
 _COUNT: Final = struct.Struct("<q")
@@ -29,9 +29,9 @@ _CLOEXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Payload:
-    """Where a pickler writes: the pieces of one pickle, and the buffers that are to travel beside it.
+    """What a pickler writes: the pieces of one pickle, and its out-of-band buffers.
 
-    Large pieces are kept as they come, which are the user's own objects: they are to be sent before anything else runs.
+    Large pieces are not copied, they are objects of the user: a payload must be sent before user code runs again.
     """
 
     __slots__ = ("buffers", "pieces", "write")
@@ -39,10 +39,10 @@ class Payload:
     def __init__(self) -> None:
         self.pieces: list[Any] = []
         self.buffers: list[pickle.PickleBuffer] = []
-        self.write = self.pieces.append  # for the pickler
+        self.write = self.pieces.append  # called by the pickler
 
     def take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
-        """Keep a buffer for out of band, if it is large; tell the pickler whether it is to write it itself."""
+        """Keep a buffer out of band, if it is large; return True if the pickler is to write it in band."""
         try:
             if buffer.raw().nbytes < _OUT_OF_BAND:
                 return True
@@ -52,12 +52,12 @@ class Payload:
         return False
 
     def clear(self) -> None:
-        """Forget what was written."""
+        """Drop what was written."""
         self.pieces.clear()
         self.buffers.clear()
 
     def inline(self) -> bytes | None:
-        """Return all of it in one piece, if it may travel in a frame."""
+        """Return the pickle in one piece; None if it is too large for a frame."""
         pieces = self.pieces
         if self.buffers:
             return None
@@ -66,7 +66,7 @@ class Payload:
         return b"".join(pieces) if sum(map(len, pieces)) <= INLINE else None
 
     def to_file(self) -> tuple[int, bytes]:
-        """Write all of it to a file; return its descriptor, which is the caller's to close, and its table."""
+        """Write pickle and buffers to a file; return its descriptor, which the caller has to close, and its table."""
         parts: list[Sequence[Any]] = [self.pieces, *([buffer.raw()] for buffer in self.buffers)]
         descriptor = unnamed_file("tokengate")
         table: list[tuple[int, int]] = []
@@ -90,7 +90,7 @@ def open_payload(descriptor: int, table: bytes | memoryview) -> tuple[memoryview
     """Map a payload's file into memory, and close the descriptor.
 
     Returns:
-        the pickle, and the buffers beside it, which keep the memory for as long as they are used.
+        the pickle, and its out-of-band buffers; the memory stays mapped while one of them is referenced.
     """
     try:
         words = [word for (word,) in _COUNT.iter_unpack(bytes(table))]
@@ -103,13 +103,13 @@ def open_payload(descriptor: int, table: bytes | memoryview) -> tuple[memoryview
 
 
 def receive_descriptor(files: socket.socket, flags: int = 0) -> int | None:
-    """Return the descriptor that comes with the next byte on a socket; None if none does.
+    """Return the descriptor that comes with the next byte on a socket; None if there is none.
 
-    (`socket.recv_fds` passes no flags on.)
+    (`socket.recv_fds` ignores flags.)
 
     Raises:
         BlockingIOError: nothing has come, with `MSG_DONTWAIT`.
-        OSError: there is no descriptor left in this process.
+        OSError: this process has too many open files.
     """
     _, ancillary, told, _ = files.recvmsg(1, socket.CMSG_LEN(_DESCRIPTOR.size), flags | _CLOEXEC)
     for level, kind, content in ancillary:
@@ -121,7 +121,7 @@ def receive_descriptor(files: socket.socket, flags: int = 0) -> int | None:
 
 
 def unnamed_file(name: str) -> int:
-    """Return the descriptor of a new file that no directory has; it goes with its last descriptor and mapping."""
+    """Return the descriptor of a new file without a name; it is freed with its last descriptor and mapping."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     descriptor, path = tempfile.mkstemp(prefix=f"{name}-")

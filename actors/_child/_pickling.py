@@ -1,4 +1,4 @@
-"""What a child pickles: the names of the runtime that user code holds here are exchanged for the gate's on the way."""
+"""Pickles what a child sends: counterparts of the runtime's names are pickled as the names in the gate."""
 
 from __future__ import annotations
 
@@ -15,20 +15,18 @@ from ._payload import Payload
 
 T = TypeVar("T")
 
-_GATE: Final = "actors"  # the module of the gate that has what user code sees here, by the same name
-_CARRIER: Final = (
-    "actors.processes.pickling._carrier"  # the one that finds refs, tokens and operations by what they are called
-)
+_GATE: Final = "actors"  # the module in the gate that has the counterparts, under the same names
+_CARRIER: Final = "actors.processes.pickling._carrier"  # the one with `found_ref`, `found_token`, `found_operation`
 _HERE: Final = __name__.rpartition(".")[0]
 
-# Bytes of a pickle from which its pickler is not used again: it clears the table of all that it has ever seen at once.
+# Bytes of a pickle from which its pickler is not used again: clearing the memo of a large pickle takes long.
 _USED_UP: Final = 2048
 
 _raw_dump = pickle.Pickler.dump
 
 
 class _Module:
-    """A module of the gate's, to a pickle."""
+    """Pickles as a module of the gate."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -41,44 +39,46 @@ _gate: Final = _Module(_GATE)
 
 
 class _Finder:
-    """A function of the gate's that finds an object there, to a pickle."""
+    """Pickles as a function of the gate that looks up an object."""
 
     def __init__(self, name: str) -> None:
         self._reduced = getattr, (_Module(_CARRIER), name)
 
     def __call__(self) -> None:
-        """Only for pickle, which wants to see something that can be called."""
+        """Exist for pickle, which checks that a constructor can be called."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reduced
 
 
-_same: Final[dict[int, str]] = {}  # {id of a class or function: its name, here and in the gate}
-_found: Final[dict[type, tuple[_Finder, Callable[[Any], Any]]]] = {}  # {class: who finds its objects, and by what}
-_rebuilt: Final[dict[str, Callable[[Any], Any]]] = {}  # {name of such a finder: what makes an object here}
+_same: Final[dict[int, str]] = {}  # {id of a class or function: its name here and in the gate}
+_found: Final[
+    dict[type, tuple[_Finder, Callable[[Any], Any]]]
+] = {}  # {class: function that looks up its objects, and what returns their key}
+_rebuilt: Final[dict[str, Callable[[Any], Any]]] = {}  # {name of such a function: what makes an object here}
 
 
 def exchange(item: T) -> T:
-    """Have a class or function travel as the gate's of the same name."""
+    """Have a class or function pickled as the one with the same name in the gate."""
     _same[id(item)] = cast("Any", item).__name__
     return item
 
 
 def exchange_found(cls: type, finder: str, key: Callable[[Any], Any], rebuild: Callable[[Any], Any]) -> None:
-    """Have objects of a class travel as what a function of the gate finds.
+    """Have objects of a class pickled as a call of a function in the gate, which looks up the object.
 
     Args:
-        cls: exactly this class.
-        finder: name of the function.
-        key: returns what the function is given for an object.
-        rebuild: makes an object of that here.
+        cls: the class; not its subclasses.
+        finder: name of the function, in `_carrier`.
+        key: returns the function's argument for an object.
+        rebuild: makes an object of the key here.
     """
     _found[cls] = (_Finder(finder), key)
     _rebuilt[finder] = rebuild
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles one object after the other into a payload; for one thread."""
+    """Pickles objects into a payload, one after the other; for one thread."""
 
     def __init__(self, *, in_band: bool = False) -> None:
         self.payload = payload = Payload()
@@ -104,7 +104,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 class Packer:
-    """Pickles results; what it returned is to be sent before the next one."""
+    """Pickles results; each must be sent before the next one is pickled."""
 
     __slots__ = ("_pickler",)
 
@@ -141,7 +141,7 @@ def dumps(item: Any) -> bytes:
 
 
 def rebuild(data: bytes) -> Any:
-    """Unpickle here what was pickled for the gate, to see that it can be done."""
+    """Unpickle here what was pickled for the gate, to check that this is possible."""
     return _Rebuilder(io.BytesIO(data)).load()
 
 
@@ -153,7 +153,7 @@ class _Rebuilder(pickle.Unpickler):
 
 
 def _module_here(name: str) -> Any:
-    """Return what stands for a module of the gate's here."""
+    """Return a module, or what replaces it here if it is one of the gate."""
     if name == _CARRIER:
         return SimpleNamespace(**_rebuilt)
     return importlib.import_module(_HERE if name == _GATE else name)

@@ -1,4 +1,4 @@
-"""`ProcessActor` as user code in a child has it: the base of the instance that the child holds."""
+"""The counterpart of `ProcessActor` in a child: the base class of the instance there."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from ._proxies import Ref
 
 
 class Timer:
-    """A message that an actor sends to itself later; it ends with the instance."""
+    """A timer that sends a message to the actor; it ends with the instance."""
 
     def __init__(self, id: int) -> None:
         self._id = id
 
     def cancel(self) -> bool:
-        """Send nothing any more; tell whether that kept a message from coming."""
+        """Cancel the timer; tell whether it would have sent a message."""
         return bool(current_worker.ask("cancel_timer", self._id))
 
 
 class Watch:
-    """The watch of another actor; it ends with the instance."""
+    """A watch of another actor; it ends with the instance."""
 
     def __init__(self, id: int) -> None:
         self._id = id
 
     def cancel(self) -> bool:
-        """End the watch; tell whether it was on."""
+        """Cancel the watch; tell whether it was active."""
         return bool(current_worker.ask("unwatch", self._id))
 
 
-class _Base(abc.ABC):  # noqa: B024  # as the base is that may take its place, see `actors/_in_child.py`
-    """Has what `ProcessActor` needs of a base."""
+class _Base(abc.ABC):  # noqa: B024  # `actors/_in_child.py` may replace it by the runtime's class, which is one
+    """The base of `ProcessActor`."""
 
 
 @exchange
 class ProcessActor(_Base):
-    """Base of actors whose instance is in a child process; its hooks are pykka's."""
+    """Base class of actors whose instance is in a child process; it has pykka's hooks."""
 
     expected: ClassVar[tuple[type[BaseException], ...]] = ()
-    """Exceptions of its methods that are answers to the caller, not a crash."""
+    """Exceptions that its methods may raise for the caller, and that do not crash the actor."""
 
     _path: str
     _urn: str = ""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        """Accept anything; it is no error to leave it out."""
+        """Accept any arguments; subclasses need not call it."""
 
     def on_start(self) -> None:
         """Run before the first message."""
 
     def on_stop(self) -> None:
-        """Run after the last message, when the actor is ended in order."""
+        """Run after the last message, when the actor is stopped."""
 
     def on_failure(
         self,
@@ -62,14 +62,14 @@ class ProcessActor(_Base):
         exception_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Run when a method has raised, before the instance ends."""
+        """Run when a method has raised an unexpected exception, before the instance ends."""
 
     def on_receive(self, message: Any) -> Any:
-        """Handle a message; what it returns is the answer."""
+        """Handle a message, and return the answer."""
 
     @property
     def actor_urn(self) -> str:
-        """A name that is unique everywhere; it stays the same across restarts."""
+        """A globally unique name; it stays the same across restarts."""
         return self._urn
 
     @property
@@ -78,33 +78,33 @@ class ProcessActor(_Base):
         return Ref(self._path, type(self).__name__)
 
     def stop(self) -> None:
-        """End by itself, after all that is in the mailbox; a permanent child is then restarted."""
+        """Stop after all that is in the mailbox; a permanent child is restarted then."""
         current_worker.ask("self_stop")
 
     def send_after(self, seconds: float, message: Any) -> Timer:
-        """Send a message to oneself once, in `seconds`; the timer dies with this instance."""
+        """Send a message to this actor once, in `seconds`; the timer ends with this instance."""
         return Timer(current_worker.ask("send_after", seconds, message))
 
     def send_every(self, seconds: float, message: Any) -> Timer:
-        """Send a message to oneself every `seconds`; while one is still queued, a tick is skipped."""
+        """Send a message to this actor every `seconds`; a tick is skipped while the one before is still queued."""
         return Timer(current_worker.ask("send_every", seconds, message))
 
     def receive_timeout(self, seconds: float | None) -> None:
-        """Have a `ReceiveTimeout` sent to `on_receive` whenever nothing has come for `seconds`; None ends it."""
+        """Get a `ReceiveTimeout` in `on_receive` whenever no message has come for `seconds`; None ends that."""
         current_worker.ask("receive_timeout", seconds)
 
     def watch(self, ref: Ref) -> Watch:
-        """Get a `Down` in `on_receive` at each end of an instance of another actor.
+        """Get a `Down` in `on_receive` each time an instance of another actor ends.
 
         Raises:
-            TypeError: it is no ref.
+            TypeError: `ref` is no ref.
         """
         if not isinstance(ref, Ref):
-            raise TypeError(f"actor '{self._path}' can watch an actor's ref; {ref!r} is none")
+            raise TypeError(f"actor '{self._path}' can watch an ActorRef, got {ref!r}")
         return Watch(current_worker.ask("watch", ref.path))
 
     def __reduce__(self) -> Any:
-        raise TypeError(f"the instance of actor '{self._path}' cannot leave its process: send its actor_ref")
+        raise TypeError(f"the instance of actor '{self._path}' cannot be sent to another process: send its actor_ref")
 
     def __str__(self) -> str:
         return str(self.actor_ref)

@@ -1,4 +1,4 @@
-"""Actors, tokens and operations as user code in a child has them: names, of which it asks the gate."""
+"""Counterparts of refs, tokens and operations in a child: each method is a request to the gate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MISSING: Final = object()
 
 
 class RemoteToken:
-    """A call that the gate has in hand; `result` and `exception` wait for its end.
+    """A token in the gate; `result` and `exception` wait for its end.
 
     Attributes:
         id: as in the gate.
@@ -28,15 +28,15 @@ class RemoteToken:
 
         Raises:
             WaitTimeout: it was not there in `timeout` seconds; the token goes on.
-            DeadlockError: the token waits for the step that asks.
-            Exception: what the token ended with.
+            DeadlockError: the token waits for the running step.
+            Exception: the error of the token.
         """
         if self._value is _MISSING:
             self._value = current_worker.ask("result", self.id, timeout)
         return self._value
 
     def get(self, *, timeout: float | None = None) -> Any:
-        """Do as `result` does, under the name that pykka has for it."""
+        """Do as `result` does, under pykka's name for it."""
         return self.result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -56,7 +56,7 @@ class RemoteToken:
         return self._value is not _MISSING or bool(current_worker.ask("done", self.id))
 
     def cancel(self) -> bool:
-        """Ask for the token's end; True when that has ended it at once."""
+        """Ask the token to end; return True if it has ended at once."""
         return bool(current_worker.ask("cancel", self.id))
 
     def __eq__(self, other: object) -> bool:
@@ -98,12 +98,12 @@ class Ref:
         Args:
             message: anything.
             block: False returns the token at once, instead of waiting for its result.
-            timeout: seconds to wait for the answer; None waits for ever.
+            timeout: seconds to wait for the answer; None waits without limit.
 
         Raises:
             ActorDead: the actor has stopped.
             WaitTimeout: no answer in time; the token goes on.
-            DeadlockError: the actor waits for the step that asks.
+            DeadlockError: the actor waits for the running step.
             Exception: what the actor raised.
         """
         if not block:
@@ -111,7 +111,7 @@ class Ref:
         return current_worker.ask("ask", self.path, message, timeout)
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> bool:
-        """Let the actor handle all that it has accepted, and end it; True when it was alive."""
+        """Stop the actor after all that is in its mailbox; return True if it was alive."""
         return bool(current_worker.ask("stop", self.path, block, timeout))
 
     def proxy(self) -> Proxy:
@@ -132,7 +132,7 @@ class Ref:
 
 
 class Proxy:
-    """An actor as an object, of whose attributes nothing is known here.
+    """A proxy of an actor; it does not know which attributes the actor has.
 
     `proxy.method(...)` returns the call's token; `proxy.method.defer(...)` expects no answer; `proxy.attribute` is
     read when its `result()`, or `get()`, is asked for; `proxy.attribute = value` waits until the value is set.
@@ -168,7 +168,7 @@ class Proxy:
 
 
 class Member(Proxy):
-    """An attribute of an actor: a method when it is called, else a value that is read when it is wanted."""
+    """An attribute of an actor: a method if it is called, else a value, which is read when it is first used."""
 
     _read: RemoteToken | None = None
 
@@ -195,19 +195,19 @@ class Member(Proxy):
         return self._token.result(timeout)
 
     def get(self, *, timeout: float | None = None) -> Any:
-        """Do as `result` does, under the name that pykka has for it."""
+        """Do as `result` does, under pykka's name for it."""
         return self._token.result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Read the attribute, and return what that raised, or None."""
+        """Read the attribute, and return the exception that this raised, or None."""
         return self._token.exception(timeout)
 
     def done(self) -> bool:
-        """Tell whether the value is there; it is read when this is asked first."""
+        """Tell whether the value is there; the first use starts to read it."""
         return self._token.done()
 
     def cancel(self) -> bool:
-        """Ask for the end of the token that reads the attribute."""
+        """Ask the token that reads the attribute to end."""
         return self._token.cancel()
 
 
@@ -216,7 +216,7 @@ class Operation:
 
     Attributes:
         name: as in the gate.
-        key: what the gate finds it by.
+        key: identifies it in the gate.
     """
 
     def __init__(self, key: int, name: str, priority: int | None = None, tags: Mapping[str, str] | None = None) -> None:

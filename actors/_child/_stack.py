@@ -1,4 +1,4 @@
-"""Where the code of a call is, written so that the gate can read it, between two lines of Python code."""
+"""Writes the stack of the main thread for the gate, between two lines of Python code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_FRAMES: Final = 100
 
 
 def write_stack(descriptor: int) -> None:
-    """Write the stack of this thread, the innermost frame first, and a generator's between two of its steps."""
+    """Write the stack of this thread, the innermost frame first, with the frame of a generator between two steps."""
     lines = ["Stack (most recent call first):"]
     generator = None if current_worker.yield_points is None else current_worker.yield_points.generator
     if isinstance(generator, GeneratorType) and not generator.gi_running and generator.gi_frame is not None:
@@ -28,7 +28,7 @@ def write_stack(descriptor: int) -> None:
     try:
         os.write(descriptor, "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
     except OSError:
-        pass  # nobody reads it
+        pass  # the pipe is full, or closed
 
 
 def _line(frame: FrameType) -> str:
@@ -37,6 +37,6 @@ def _line(frame: FrameType) -> str:
 
 
 def stop_self(descriptor: int) -> None:
-    """Stop this process until somebody lets it go on, and leave word of where it is."""
+    """Write the stack, then stop this process until it gets a SIGCONT."""
     write_stack(descriptor)
     signal.raise_signal(signal.SIGSTOP)

@@ -1,7 +1,7 @@
-"""What a gate and its child processes say to each other: frames on a stream, and records between gate and fork server.
+"""The protocol between a gate and its child processes: frames on a stream; and records for the fork server.
 
-Both sides read this file, the child without the rest of the package. A frame is a header and a payload; a payload that
-is large is in a file without a name instead, whose descriptor goes beside the stream (`_payload.py`).
+Both sides use this module. A frame is a header and a payload. A large payload is in a file without a name instead,
+whose descriptor is sent on a second socket (`_payload.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-# kind, flags, 2 spare bytes, length of the payload in bytes, number of the call, and what the kind makes of `extra`
+# kind, flags, 2 unused bytes, length of the payload in bytes, number of the call or request, `extra` (see each kind)
 HEADER: Final = struct.Struct("<BBxxIqq")
 
 _SIZE: Final = HEADER.size
@@ -24,12 +24,12 @@ SETUP: Final = 1  # a pickled dict: `path` (sys.path), `argv`, `cwd`, `gate` (it
 FUNCTION: Final = 2  # extra: its key; a pickled (name, function, whether its generator is its steps, context variables)
 # number; extra: the function's key; a pickled (args, kwargs, pairs of context variable and value, level of logging)
 CALL: Final = 3
-ACTOR: Final = 4  # number; extra: what is wanted, one of those below; a pickled tuple
+ACTOR: Final = 4  # number; extra: what to do, one of those below; a pickled tuple
 REPLY: Final = 5  # number of the request that it answers; extra: 0 for a value, 1 for an error
 
-# What is wanted of an actor: the `extra` of `ACTOR`, and the payload.
+# What to do with the instance of an actor: the `extra` of `ACTOR`, and the payload.
 MAKE: Final = 1  # (class, args, kwargs, path, attributes that the gate has set): make the instance, and call `on_start`
-HANDLE: Final = 2  # (attribute path or (), and then as `CALL`): a call; () is `on_receive`
+HANDLE: Final = 2  # (attribute path or (), then as in `CALL`): call that attribute; () is `on_receive`
 GET: Final = 3  # (attribute path,)
 SET: Final = 4  # (attribute path, value)
 END: Final = 5  # (): call `on_stop`
@@ -39,23 +39,23 @@ VISIT: Final = 7  # (function,): call it with the instance
 # --- From the child ---------------------------------------------------------------------------------------------------
 
 READY: Final = 32  # number 0; the child is set up, and waits for calls
-RESULT: Final = 33  # number; extra: nanoseconds that it took; the pickled value
+RESULT: Final = 33  # number; extra: duration of the call in nanoseconds; the pickled value
 ERROR: Final = 34  # the same; a pickled `Failure`
-CANCELLED: Final = 35  # the same; nothing: it ended at a yield point, as it was asked to
-REQUEST: Final = 36  # number of the request, from 1; a pickled tuple: what is asked of the gate, and its arguments
+CANCELLED: Final = 35  # the same; no payload: the call ended at a yield point, as it was asked to
+REQUEST: Final = 36  # number of the request, from 1; a pickled tuple: name of the request, and its arguments
 LOG: Final = 37  # a pickled dict: the attributes of a log record
 
 FROM_CHILD: Final = frozenset((READY, RESULT, ERROR, CANCELLED, REQUEST, LOG))
 
 # --- Flags ------------------------------------------------------------------------------------------------------------
 
-LARGE: Final = 1  # the payload is in a file: what is here is its table, see `_payload.py`
-PLAIN: Final = 4  # of a call: it has arguments by position only, and the payload is their pickled tuple
-NO_REPLY: Final = 2  # of a request: nobody waits for the answer
+LARGE: Final = 1  # the payload is in a file; in the frame is the file's table, see `_payload.py`
+NO_REPLY: Final = 2  # of a request: the answer is not waited for
+PLAIN: Final = 4  # of a call: the payload is the pickled tuple of its positional arguments, which are all it has
 
 Failure = tuple[bytes | None, str, str, str, bool]
-"""An error in the child: itself, pickled, if it can be unpickled again; its type's qualified name; its text; its
-traceback as text; whether it is one of those that its actor's class expects."""
+"""An error: pickled, if it can be unpickled again, else None; the qualified name of its type; its text; its traceback
+as text; whether the class of its actor expects it."""
 
 
 class Frame(NamedTuple):
@@ -83,12 +83,12 @@ class Frames:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no frame has come in part."""
+        """Whether no part of a further frame has come."""
         return not self._rest
 
     @property
     def is_foreign(self) -> bool:
-        """Whether what has come of the next frame is not how a frame from a child begins."""
+        """Whether the part of the next frame that has come is not the beginning of a frame from a child."""
         rest = self._rest
         if not rest:
             return False
@@ -98,7 +98,7 @@ class Frames:
         return kind not in FROM_CHILD or bool(flags & ~(LARGE | NO_REPLY)) or number < 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Add what was read, and return the frames that are complete."""
+        """Add data, and return the frames that are complete."""
         if self._rest:
             data = self._rest + data
         view = memoryview(data)
@@ -110,7 +110,7 @@ class Frames:
             after = start + length
             if after > end:
                 break
-            # Past the named tuple's own constructor, which takes twice as long as all of this.
+            # Not by the named tuple's own constructor, which takes twice as long as the rest of this loop.
             frames.append(_new_tuple(Frame, (kind, flags, number, extra, view[start:after])))
             at = after
         self._rest = data[at:]
@@ -121,17 +121,17 @@ class Frames:
 
 RECORD: Final = struct.Struct("<Bxxxxxxxqq")  # kind, two numbers
 
-SPAWN: Final = 1  # to the server: a name of the gate's for the child; with its four descriptors, see `DESCRIPTORS`
-REAP: Final = 2  # to the server: pid of a child whose end was told; from now on its pid may be another process's
-SPAWNED: Final = 3  # from the server: the name, the pid; -errno instead of a pid when it could not be
-EXITED: Final = 4  # from the server: pid, and its exit code as `subprocess` has it: below 0, a signal
+SPAWN: Final = 1  # to the server: a number for the new child; with its four descriptors, see `DESCRIPTORS`
+REAP: Final = 2  # to the server: pid of a child that was reported as exited; afterwards its pid may be reused
+SPAWNED: Final = 3  # from the server: the number, and the pid of the child, or -errno if it could not be forked
+EXITED: Final = 4  # from the server: pid, and its exit code as in `subprocess`: below 0, a signal
 
 DESCRIPTORS: Final = ("stream", "files", "page", "stack")
-"""What a child is born with: its end of the stream of frames, of the socket for descriptors of files, the page that it
-shares with the gate, and where `faulthandler` writes its stack."""
+"""The descriptors that a child inherits: the stream of frames, the socket for descriptors of files, the shared
+page, and the pipe for its stack."""
 
 ASK_SIGNAL: Final = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR1
-"""Has a child write the stack of its main thread as soon as that runs Python code."""
+"""Signal: a child writes the stack of its main thread as soon as that runs Python code."""
 
 STACK_SIGNAL: Final = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
-"""Has a child write the stack of its main thread, wherever that is, C code included."""
+"""Signal: a child writes the stack of its main thread at once, even in C code."""

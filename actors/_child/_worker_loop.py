@@ -1,7 +1,7 @@
-"""What a child does all its life: it handles what the gate sends, one call after the other.
+"""The worker loop of a child: it handles what the gate sends, one call after the other.
 
-The order in which it writes to the page is what the gate relies on when it stops or kills the process: a call may have
-run only when its number is in BEGUN, and what it came to is in the outbox before the next one begins.
+When the gate stops or kills the process, it relies on the order in which the loop writes to the shared page: a call has
+not run unless BEGUN has reached its number, and its outcome is in the outbox before the next call begins.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _CPU_BEFORE: Final = _shared_page.CPU_BEFORE
 _REVOKED: Final = _shared_page.REVOKED
 _KEPT: Final = _shared_page.KEPT
 
-# Nanoseconds for which a look at the processor time holds: it takes as long as all else that is done for a short call.
+# Nanoseconds between two reads of the processor time: one takes as long as all the rest of a short call.
 _CPU_EVERY: Final = 100_000
 
-# What the plain pickler does best, and bytes of it at most.
+# Types of results that are pickled without a `Packer`, and their greatest length.
 _PLAIN: Final = frozenset((int, float, bool))
 _PLAIN_SIZED: Final = frozenset((str, bytes))
 _MOST_PLAIN: Final = 4096
@@ -59,7 +59,7 @@ class Function:
     Args:
         name: of the operation.
         call: the function itself.
-        steps: whether its generator is its steps.
+        steps: whether it returns a generator that is to run, step by step.
     """
 
     __slots__ = ("call", "name", "steps")
@@ -71,7 +71,7 @@ class Function:
 
 
 class Worker:
-    """Runs calls until the gate has no more.
+    """Runs calls until the gate closes the connection.
 
     Args:
         connection: to the gate.
@@ -86,7 +86,7 @@ class Worker:
         self._actor = ActorInstance(self._yield_points, self._log)
         self._packer = Packer()
         self._functions: dict[int, Function] = {}
-        self._cpu_at = 0  # when the processor time was looked at, in nanoseconds of time.perf_counter_ns
+        self._cpu_at = 0  # when the processor time was read, in nanoseconds of time.perf_counter_ns
 
     def run(self) -> None:
         """Handle what the gate sends, until the stream ends."""
@@ -122,7 +122,7 @@ class Worker:
             current_worker.connection, current_worker.yield_points = before
 
     def _handle(self, frame: Frame, work: Callable[[Frame], Any]) -> None:
-        """Run one call, and send what it came to."""
+        """Run one call, and send its outcome."""
         number = frame.number
         word, points = self._word, self._yield_points
         started = perf_counter_ns()
@@ -176,7 +176,7 @@ class Worker:
             raise TypeError(f"{function.name} is a coroutine function; a child process cannot await it")
         return value
 
-    # What came of it
+    # Outcomes
 
     def _reply(self, number: int, started: int, value: Any) -> None:
         connection = self._connection
@@ -186,7 +186,7 @@ class Worker:
         kind = type(value)
         if kind in _PLAIN or (kind in _PLAIN_SIZED and len(value) <= _MOST_PLAIN):
             plain = _dumps(value, _PROTOCOL)
-            if len(plain) <= INLINE:  # an int can have any number of digits
+            if len(plain) <= INLINE:  # an int may be of any size
                 connection.put(_wire.RESULT, number, perf_counter_ns() - started, plain)
                 return
         try:
@@ -199,13 +199,13 @@ class Worker:
     def _fail(self, number: int, started: int, error: BaseException, *, expected: bool = False) -> None:
         try:
             packed = self._packed(failure_of(without_runtime_frames(error), expected=expected))
-        except BaseException as problem:  # there is no memory left, say
+        except BaseException as problem:  # such as no memory
             text = f"<its text raised {type(problem).__name__}>"
             packed = _dumps((None, type(error).__qualname__, text, "", expected))
         self._put(_wire.ERROR, number, started, packed)
 
     def _packed(self, value: Any) -> bytes | tuple[int, bytes]:
-        """Pickle something; return it, or the file that it is in, with its table."""
+        """Pickle an object; return it as bytes, or as a file's descriptor and table."""
         payload = self._packer.pack(value)
         try:
             data = payload.inline()
@@ -217,7 +217,7 @@ class Worker:
         put: Callable[..., None] = self._connection.put if isinstance(packed, bytes) else self._connection.put_file
         put(kind, number, perf_counter_ns() - started, packed)
 
-    # What is no call
+    # Other frames
 
     def _set_up(self, setup: dict[str, Any]) -> None:
         sys.path[:] = setup["path"]
@@ -242,7 +242,7 @@ class Worker:
 
 
 def _raising(problem: BaseException) -> Callable[..., Any]:
-    """Return what stands for a function that could not be unpickled."""
+    """Return a replacement for a function that could not be unpickled: it raises the error."""
     frames = problem.__traceback__
 
     def fail(*_args: Any, **_kwargs: Any) -> Any:
@@ -254,6 +254,6 @@ def _raising(problem: BaseException) -> Callable[..., Any]:
 def _cannot_return(value: Any, cause: BaseException) -> NotPicklable:
     kind = type(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
-    error = NotPicklable(f"the result, a {name}, cannot leave its process: {type(cause).__name__}: {text_of(cause)}")
+    error = NotPicklable(f"the result, a {name}, cannot be sent to the gate: {type(cause).__name__}: {text_of(cause)}")
     error.__cause__ = without_runtime_frames(cause)
     return error

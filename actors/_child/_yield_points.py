@@ -1,4 +1,4 @@
-"""The points at which a call can be stopped and ended: between two steps of a generator, and in `checkpoint()`."""
+"""Yield points: where a call can be stopped and ended, between two steps of a generator and in `checkpoint()`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STOP_CALL: Final = _shared_page.STOP_CALL
 
 
 class YieldPoints:
-    """Counts the steps of the running call, and stops or ends it where the gate wants it.
+    """Counts the steps of the running call, and stops or ends the call where the gate demands it.
 
     Args:
         connection: to the gate.
@@ -30,14 +30,14 @@ class YieldPoints:
     def __init__(self, connection: Connection, stop: Callable[[], object]) -> None:
         self.number = 0  # of the running call; 0 outside of any
         self.generator: Generator[Any, Any, Any] | None = None  # whose steps are taken
-        self.plain = True  # whether it is one of a plain function
+        self.plain = True  # whether the call is of a plain function
         self._connection = connection
         self._word = connection.page.word
         self._stop = stop
         self.thread = get_ident()  # the one that runs the calls
 
     def in_call(self) -> bool:
-        """Tell whether this is the code of a call, on the thread that runs the calls."""
+        """Tell whether the calling code is that of a call, on the thread that runs the calls."""
         return self.number != 0 and get_ident() == self.thread
 
     def cancelled(self) -> bool:
@@ -45,7 +45,7 @@ class YieldPoints:
         return self._word[_CANCEL] == self.number
 
     def checkpoint(self) -> None:
-        """Be a step point of the code that calls it.
+        """Be a yield point of the calling code.
 
         Raises:
             TokenInterrupt: the call is to end.
@@ -56,21 +56,21 @@ class YieldPoints:
         self._wait()
         if word[_CANCEL] == self.number:
             raise TokenInterrupt("the token was asked to end")
-        # The steps of a generator are its own, unless an operator steps it, who goes from point to point.
+        # In a generator its own steps count, unless an operator steps it: then each yield point counts.
         if self.plain or word[_STOP_CALL] == self.number:
             word[_STEPS] += 1
 
     def take_all(self, steps: Generator[Any, Any, Any], context: contextvars.Context) -> Any:
-        """Take all steps of a generator, each in its context; return what it returns.
+        """Run a generator to its end, each step in its context; return what it returns.
 
         Raises:
-            TokenInterrupt: the call was to end between two of them, and the generator is closed.
-            BaseException: what a step raised.
+            TokenInterrupt: the call was ended between two steps; the generator is closed.
+            BaseException: the error of a step.
         """
         word, number, run = self._word, self.number, context.run
         self.plain = False
         self.generator = steps
-        word[_STEPS] = 0  # making the generator was none
+        word[_STEPS] = 0  # creating the generator does not count
         try:
             while True:
                 if word[_STOP_CALL] == number or word[_shared_page.OUTBOX]:
@@ -86,22 +86,23 @@ class YieldPoints:
             self.generator = None
 
     def _close(self, steps: Generator[Any, Any, Any], context: contextvars.Context) -> None:
-        """Close a generator that does not go on, in its context; its `finally` blocks run."""
+        """Close a generator in its context, which runs its `finally` blocks."""
         try:
             context.run(steps.close)
         except BaseException:
             _logger.exception("%r raised while it was closed", steps)
 
     def _wait(self) -> None:
-        """Stop this process as long as the gate wants the call to stop here."""
+        """Stop this process while the gate demands that the call stops here."""
         self._connection.flush_if_due()
         word, number = self._word, self.number
         if not self._is_held():
             return
-        self._connection.flush()  # what was done before does not wait as well
+        self._connection.flush()  # results of earlier calls are not to wait as well
         while self._is_held():
             word[_shared_page.STOPPED] = number
-            if self._is_held():  # said first, then looked again: whoever lets it go sees one, or is seen by the other
+            # Written first, then checked again: a gate that lets it go either sees STOPPED, or is seen by this check.
+            if self._is_held():
                 self._stop()
         word[_shared_page.STOPPED] = 0
 

@@ -209,7 +209,7 @@ class ActorDrain(ProcessDrain):
         if what == _wire.MAKE:
             return _carrier.not_picklable(self.host.system, place.actor_class.__name__, place.args, place.kwargs, error)
         part = "the function of a visit" if what == _wire.VISIT else "an error"
-        return NotPicklable(f"{part} cannot go to the process of actor '{place.path}': {_carrier.cause(error)}")
+        return NotPicklable(f"{part} cannot be sent to the process of actor '{place.path}': {_carrier.cause(error)}")
 
     def let_worker_go(self, *, kill: bool = False) -> None:
         """Give up the worker: the instance has ended, or is not to be made."""

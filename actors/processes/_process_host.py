@@ -283,7 +283,7 @@ class ProcessHost:
         try:
             fn(*args)
         except BaseException:
-            _logger.exception("the thread of the child processes came upon an error of its own")
+            _logger.exception("the thread of the child processes has raised an error")
 
     # The thread
 
@@ -293,7 +293,7 @@ class ProcessHost:
                 return
             self._thread = threading.current_thread()
         _carrier.loading_for(self.system)
-        refuse_waits(f"the thread that hears the child processes of '{self.system.name}'")
+        refuse_waits(f"the thread that reads from the child processes of '{self.system.name}'")
         try:
             while not self.closed:
                 for source, events in self._wait(self._seconds_to_wait()):

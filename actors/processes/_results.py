@@ -117,7 +117,7 @@ class Results:
             if not poller.mute(worker.stream.fileno()):
                 return
             _carrier.loading_for(self._system)
-            refuse_waits("what comes after what is rebuilt here")
+            refuse_waits("the settling of results, in which this object is unpickled")
             until = time.monotonic() + min(seconds, _READ_HERE_SECONDS)
             while not token.done() and worker.stream.wait_readable(until) and self._handle_small_results(worker):
                 pass

@@ -275,7 +275,7 @@ def function_for(
     try:
         payload = Carrier(system, in_band=True).pack((name, function, generator, tuple(context)))
     except Exception as error:
-        raise NotPicklable(f"'{name}' cannot go to a child process: {cause(error)}") from error
+        raise NotPicklable(f"'{name}' cannot be sent to a child process: {cause(error)}") from error
     return b"".join(payload.pieces)
 
 
@@ -290,8 +290,8 @@ def not_picklable(
             Carrier(system).pack(value)
         except BaseException as own:
             kind = type(value).__qualname__
-            return NotPicklable(f"{name} of {operation}, a {kind}, cannot go to a child process: {cause(own)}")
-    return NotPicklable(f"the arguments of {operation} cannot go to a child process: {cause(error)}")
+            return NotPicklable(f"{name} of {operation}, a {kind}, cannot be sent to a child process: {cause(own)}")
+    return NotPicklable(f"the arguments of {operation} cannot be sent to a child process: {cause(error)}")
 
 
 def cause(error: BaseException) -> str:
@@ -366,7 +366,7 @@ def found_token(id: int) -> Token[Any]:
     """Return a token; called when a token from a child is unpickled."""
     token = token_of(id, _loading.system)
     if token is None:
-        raise LookupError(f"token {id} is not known any more")
+        raise LookupError(f"token {id} has ended, and its outcome is not kept any more")
     return token
 
 

@@ -150,7 +150,7 @@ class Requests:
         except Exception as error:
             kind = type(value)
             problem = NotPicklable(
-                f"the answer, a {kind.__module__}.{kind.__qualname__}, cannot go to a child process: "
+                f"the answer, a {kind.__module__}.{kind.__qualname__}, cannot be sent to a child process: "
                 f"{type(error).__name__}: {_carrier.safe_text(error)}"
             )
             self.reply_error(request, problem)
@@ -305,7 +305,7 @@ class Requests:
     def _result(self, request: Request, id: int, timeout: float | None = None) -> None:
         token = token_of(id, self.system)
         if token is None:
-            raise LookupError(f"token {id} is not known any more")
+            raise LookupError(f"token {id} has ended, and its outcome is not kept any more")
 
         def there() -> None:
             if request.answer_as(token):

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def no_worker_error(what: str, why: str) -> WorkerDied:
     """Return the error of a call that has not started, since no worker can be started for it."""
     return WorkerDied(
-        f"{what} was not begun: {why}; mend that (descriptors, memory, processes, permissions of {sys.executable}), "
-        "and try again"
+        f"{what} was not started: {why}; fix that (file descriptors, memory, processes, permissions of "
+        f"{sys.executable}), and try again"
     )
 
 

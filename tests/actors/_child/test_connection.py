@@ -242,7 +242,7 @@ def test_what_cannot_be_pickled_is_not_asked(asked: Asked) -> None:
 
     asked.call(ask)
 
-    assert asked.result().startswith("what is sent with 'tell' cannot leave this process: TypeError: cannot pickle")
+    assert asked.result().startswith("the arguments of request 'tell' cannot be sent to the gate: TypeError: cannot")
 
 
 def test_outside_of_a_child_there_is_nobody_to_ask() -> None:
@@ -341,7 +341,9 @@ def test_code_that_interrupts_a_message_cannot_ask(child: Child, monkeypatch: py
     child.run()
 
     assert len(errors) >= 2
-    assert set(errors) == {"the gate cannot be asked here: this code interrupts another message to it, or from it"}
+    assert set(errors) == {
+        "no request can be made here: this code has interrupted code that sends to the gate, or reads from it"
+    }
 
 
 def test_a_large_payload_that_cannot_be_mapped_is_the_error_of_its_call(

@@ -369,7 +369,7 @@ def test_an_actor_has_timers_and_watches(answers: Answers) -> None:
     actor.receive_timeout(None)
     assert actor.watch(Ref("other")).cancel() is True
     assert not answers
-    with pytest.raises(TypeError, match="can watch an actor's ref; 'other' is none"):
+    with pytest.raises(TypeError, match="can watch an ActorRef, got 'other'"):
         actor.watch("other")  # type: ignore[arg-type]
 
 

@@ -307,7 +307,7 @@ def test_an_instance_does_not_leave_its_process(child: Child) -> None:
     _, name, text, *_ = failure(child, frame)
 
     assert name == "NotPicklable"
-    assert "cannot leave its process: send its actor_ref" in text
+    assert "cannot be sent to another process: send its actor_ref" in text
 
 
 def itself(instance: Counter) -> Counter:

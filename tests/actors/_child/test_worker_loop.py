@@ -203,7 +203,7 @@ def test_a_result_that_cannot_be_pickled_is_an_error_once(child: Child) -> None:
 
     assert len(calls) == 1
     assert name == "NotPicklable"
-    assert text.startswith("the result, a _thread.lock, cannot leave its process: TypeError: cannot pickle")
+    assert text.startswith("the result, a _thread.lock, cannot be sent to the gate: TypeError: cannot pickle")
     assert "cannot pickle '_thread.lock' object" in traceback
     assert child.load(second) == 8
 

@@ -231,7 +231,7 @@ def test_a_tell_that_cannot_be_pickled_is_not_silent(start: Any, caplog: pytest.
         ref.tell(threading.Lock())
         ref.ask("x", timeout=LIMIT)
 
-    assert "cannot go to a child process" in caplog.text
+    assert "cannot be sent to a child process" in caplog.text
 
 
 def test_an_answer_that_cannot_be_pickled_is_an_error_once(start: Any) -> None:
@@ -247,7 +247,7 @@ def test_an_answer_that_cannot_be_pickled_is_an_error_once(start: Any) -> None:
 
     ref = start(Giver, diary)
     pid = _pid(ref)
-    with pytest.raises(NotPicklable, match=r"the result, a _thread\.lock, cannot leave its process"):
+    with pytest.raises(NotPicklable, match=r"the result, a _thread\.lock, cannot be sent to the gate"):
         ref.proxy().give().result(LIMIT)
 
     assert (ref.proxy().pid().result(LIMIT), diary.entries()) == (pid, ["init", "on_start", "given"])
