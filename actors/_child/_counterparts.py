@@ -33,7 +33,7 @@ def checkpoint() -> None:
 
 @exchange
 def current_token() -> RemoteToken | None:
-    """Return the token in whose step this code runs, or None outside of any.
+    """Return the token that runs this code, or None outside of any.
 
     The gate is asked once in each call. If user code has opened a gate in this process, the tokens of that come first.
     """
@@ -58,7 +58,7 @@ class CurrentToken(RemoteToken):
         actor: path of the place that runs it.
         priority: higher goes first.
         tags: labels that selectors match.
-        parent: id of the token in whose step it was made, or None.
+        parent: id of the token that has made it, or None.
         attempt: 1 for the first run.
         affinity: `process`.
     """

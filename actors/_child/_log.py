@@ -1,4 +1,4 @@
-"""Sends log records of a child to the gate, whose loggers handle them."""
+"""Sends log records of a child to the gate, where loggers handle them."""
 
 from __future__ import annotations
 

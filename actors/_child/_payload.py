@@ -111,11 +111,11 @@ def receive_descriptor(files: socket.socket, flags: int = 0) -> int | None:
         BlockingIOError: nothing has come, with `MSG_DONTWAIT`.
         OSError: this process has too many open files.
     """
-    _, ancillary, told, _ = files.recvmsg(1, socket.CMSG_LEN(_DESCRIPTOR.size), flags | _CLOEXEC)
+    _, ancillary, returned_flags, _ = files.recvmsg(1, socket.CMSG_LEN(_DESCRIPTOR.size), flags | _CLOEXEC)
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(content) >= _DESCRIPTOR.size:
             return int(_DESCRIPTOR.unpack_from(content)[0])
-    if told & socket.MSG_CTRUNC:
+    if returned_flags & socket.MSG_CTRUNC:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     return None
 

@@ -39,7 +39,7 @@ class _Base(abc.ABC):  # noqa: B024  # `actors/_in_child.py` may replace it by t
 
 @exchange
 class ProcessActor(_Base):
-    """Base class of actors whose instance is in a child process; it has pykka's hooks."""
+    """Base class of actors with an instance in a child process; it has pykka's hooks."""
 
     expected: ClassVar[tuple[type[BaseException], ...]] = ()
     """Exceptions that its methods may raise for the caller, and that do not crash the actor."""

@@ -115,7 +115,7 @@ class Ref:
         return bool(current_worker.ask("stop", self.path, block, timeout))
 
     def proxy(self) -> Proxy:
-        """Return an object whose methods send calls to the actor, each of them a token."""
+        """Return an object with the actor's methods: each call sends a token."""
         return Proxy(self)
 
     def __eq__(self, other: object) -> bool:
@@ -212,7 +212,7 @@ class Member(Proxy):
 
 
 class Operation:
-    """A function whose calls are tokens of the gate.
+    """A function; its calls are tokens of the gate.
 
     Attributes:
         name: as in the gate.

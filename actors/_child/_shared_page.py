@@ -25,7 +25,7 @@ STEPS: Final = 1  # number of steps of that call that have begun
 CPU_BEFORE: Final = 2  # nanoseconds of processor time that the process had used when the call began
 OUTBOX: Final = 3  # bytes of complete frames in the outbox
 STOPPED: Final = 4  # number of the call, at a yield point of which it stops itself, as `STOP_AT` demands
-ENDED: Final = 5  # number of the latest call whose code is over; its outcome may not be sent yet
+ENDED: Final = 5  # number of the latest call that is over; its outcome may not be sent yet
 
 # Written by the gate
 REVOKED: Final = 16  # calls up to this number are not started any more; written only while the child is stopped

@@ -1,7 +1,7 @@
 """The protocol between a gate and its child processes: frames on a stream; and records for the fork server.
 
-Both sides use this module. A frame is a header and a payload. A large payload is in a file without a name instead,
-whose descriptor is sent on a second socket (`_payload.py`).
+Both sides use this module. A frame is a header and a payload. A large payload is in a file without a name instead;
+the file's descriptor is sent on a second socket (`_payload.py`).
 """
 
 from __future__ import annotations

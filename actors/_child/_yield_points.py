@@ -29,7 +29,7 @@ class YieldPoints:
 
     def __init__(self, connection: Connection, stop: Callable[[], object]) -> None:
         self.number = 0  # of the running call; 0 outside of any
-        self.generator: Generator[Any, Any, Any] | None = None  # whose steps are taken
+        self.generator: Generator[Any, Any, Any] | None = None  # that runs, step by step
         self.plain = True  # whether the call is of a plain function
         self._connection = connection
         self._word = connection.page.word

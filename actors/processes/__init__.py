@@ -8,7 +8,7 @@
 #   _worker_lifecycle.py  starts, retires and replaces child processes
 #   _results.py           reads what they send, and settles their calls
 #   _ports.py             what these two need of the host
-#   _limit_watch.py       kills processes whose token exceeds a limit
+#   _limit_watch.py       kills a process when its token exceeds a limit
 #   requests/             what a child asks of its gate
 #   workers/              one child process, their pool, and the fork server
 #   pickling/             what crosses between processes

@@ -1,4 +1,4 @@
-"""The drain of an actor whose instance lives in a child process of its own."""
+"""The drain of a process actor: its instance lives in a child process of its own."""
 
 from __future__ import annotations
 
@@ -200,8 +200,8 @@ class ActorDrain(ProcessDrain):
             return worker.frame(_wire.ACTOR, number, _wire.FAIL, (error,))
         except Exception:
             name = type(error).__qualname__
-            told = WorkerError(f"{name}: {_carrier.safe_text(error)}", name)
-            return worker.frame(_wire.ACTOR, number, _wire.FAIL, (told,))
+            substitute = WorkerError(f"{name}: {_carrier.safe_text(error)}", name)
+            return worker.frame(_wire.ACTOR, number, _wire.FAIL, (substitute,))
 
     def _cannot_go(self, what: int, error: Exception) -> NotPicklable:
         """Return the error for something that cannot be pickled for the process of the instance."""
@@ -409,7 +409,7 @@ class ActorSlot(Drainer):
         return True
 
     def _put_back_later(self, token: Token[Any]) -> None:
-        """Put a token back into its mailbox, whose process has died, once the host's thread has handled that."""
+        """Put a token back into its mailbox after the host's thread has handled the death of its process."""
 
         def put_back() -> None:
             if self.token is token:  # else `worker_lost` has done so

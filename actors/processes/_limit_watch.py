@@ -1,4 +1,4 @@
-"""The watch over limits: it kills a child process whose token uses more than its limits allow."""
+"""The watch over limits: it kills a child process when its token exceeds a limit."""
 
 from __future__ import annotations
 

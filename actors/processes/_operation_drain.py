@@ -1,4 +1,4 @@
-"""The drain of an operation whose tokens run in the workers of the pool.
+"""The drain of an operation that runs in the workers of the pool.
 
 A worker is sent several tokens at a time while they are short. The first of them is running, the others are still
 queued, and are taken back as soon as one of them takes long.
@@ -357,7 +357,7 @@ class OperationSlot(Drainer):
         drain.settle(token, worker, frame, descriptor)
 
     def fail_call(self, worker: Worker, token: Token[Any], error: BaseException) -> None:
-        """End a token whose outcome cannot be read."""
+        """End a token: its outcome cannot be read."""
         if not token._done:
             self._drain.note_begun(token, worker)
             self._place.failed(token, error)

@@ -1,4 +1,4 @@
-"""The base of drains whose tokens run in child processes: what those of operations and actors share."""
+"""The base class of the two drains that run tokens in child processes: for operations, and for actors."""
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ class ProcessDrain(abc.ABC):
         return place.failed(token, error)
 
     def lost(self, token: Token[Any], worker: Worker) -> BaseException | None:
-        """End a token whose worker has died; return the error if it is a crash of the place's instance."""
+        """End a token after its worker has died; return the error if it is a crash of the place's instance."""
         if token._done:
             return None
         if token.started_at is None:

@@ -47,7 +47,7 @@ class WorkerLifecycle:
     Args:
         system: the actor system of the workers.
         host: the host's thread.
-        pool: which worker is whose.
+        pool: keeps account of workers and their holders.
         requests: of the workers.
         results: reads from the workers.
     """

@@ -27,7 +27,7 @@ class KnownTokens:
     """The tokens that one child may refer to.
 
     Tokens that it gets in a call are kept until the call is over. The instance of an actor may have stored them; so
-    those whose value it did not get are kept longer, the latest `_MOST_KEPT` of them.
+    the latest `_MOST_KEPT` of them are kept longer, except those that it already has the value of.
     """
 
     __slots__ = ("_delivered", "_kept", "by_call", "changed")
@@ -36,7 +36,9 @@ class KnownTokens:
         self.changed = False  # whether `call_over` may have something to do
         self.by_call: dict[int, dict[int, Token[Any]]] = {}  # {number of a call: {id: token}}
         self._kept: dict[int, Token[Any]] = {}  # {id: token}, the oldest first
-        self._delivered: dict[int, None] = {}  # ids of tokens whose value the child got in this call, the oldest first
+        self._delivered: dict[
+            int, None
+        ] = {}  # ids of tokens that the child got the value of in this call, the oldest first
 
     def keep(self, call: int, id: int, token: Token[Any]) -> None:
         """Keep a token that the code of a call gets by this id; on any thread."""

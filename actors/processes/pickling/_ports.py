@@ -1,4 +1,4 @@
-"""What the gate's side of child processes asks of the system whose they are."""
+"""What the gate's side of child processes needs of the actor system."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class RemoteLog:
 
 
 def _origin(worker: Worker, number: int) -> tuple[int | None, str | None]:
-    """Return the id of the token and the path of the actor whose code has made a record, by the number of its call."""
+    """Return the id of the token and the path of the actor that have made a record, by the number of the call."""
     waits = worker.inflight.get(number)
     if isinstance(waits, Token):
         return waits.id, waits.actor

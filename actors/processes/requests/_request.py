@@ -31,7 +31,7 @@ _GRACE_SECONDS: Final = 0.005
 
 
 class RequestHost(Protocol):
-    """The host of the child processes, on whose thread requests are answered."""
+    """The process host: requests are answered on its thread."""
 
     def call_soon(self, fn: Callable[[], object], /) -> None: ...
 
@@ -43,7 +43,7 @@ class RequestHost(Protocol):
 
 
 class RequestServer(Protocol):
-    """What has received a request, and sends its answer."""
+    """Receives requests, and sends their answers."""
 
     @property
     def host(self) -> RequestHost: ...
@@ -58,7 +58,7 @@ class RequestServer(Protocol):
 
 
 class RequestDrain(Protocol):
-    """The drain that runs the token whose code asks."""
+    """The drain of the token that makes a request."""
 
     def lend_turn(self, worker: Worker, why: object, /) -> None: ...
 
@@ -74,7 +74,7 @@ class Request:
         requests: sends the answer.
         worker: the child.
         number: of the request.
-        call: number of the call whose code has made the request.
+        call: number of the call that has made the request.
         token: of that call; None for a hook of an actor.
     """
 
@@ -127,7 +127,7 @@ class Request:
         return context.run(fn, *args, **kwargs)
 
     def check_token(self) -> None:
-        """Raise `ActorDead` if the token has ended whose code asks: its requests are not carried out any more."""
+        """Raise `ActorDead` if the token that asks has ended: its requests are not carried out any more."""
         token = self.token
         if token is not None and (token.done() or token._context is None):
             raise _ended(token)

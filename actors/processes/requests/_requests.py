@@ -36,8 +36,8 @@ class Requests:
     """Answers the requests of all workers of a system; only on the host's thread.
 
     Args:
-        system: whose children ask.
-        host: the host on whose thread all of this happens.
+        system: the actor system of the workers.
+        host: the process host.
     """
 
     def __init__(self, system: ProcessSystem, host: RequestHost) -> None:
@@ -227,7 +227,7 @@ class Requests:
     def _tell_ref(self, request: Request, ref: ActorRef[Any], message: Any) -> None:
         token: Token[Any] = request.run(ref._token_of_tell, message)
 
-        def told() -> None:
+        def on_queued() -> None:
             error = token._error
             if error is None or token._end is not TokenState.REJECTED:
                 request.answer()
@@ -236,7 +236,7 @@ class Requests:
             else:
                 request.fail(error)
 
-        request.send(token, told)
+        request.send(token, on_queued)
 
     def _ask(self, request: Request, path: str, message: Any, timeout: float | None = None) -> None:
         self._ask_ref(request, self._ref(path), message, timeout)

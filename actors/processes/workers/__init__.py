@@ -1,7 +1,7 @@
 # Workers: child processes as the gate sees them.
 #
-#   _worker_pool.py    how many workers there are, and which is whose
-#   _errors.py         errors of calls whose worker has died, or could not be started
+#   _worker_pool.py    how many workers there are, and their holders
+#   _errors.py         errors of calls without a living worker
 #   _worker.py         one child process: its calls; how it is stopped, inspected and killed
 #   _stream.py         the connection to it
 #   _stack.py          its Python stack

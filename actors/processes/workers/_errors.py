@@ -1,4 +1,4 @@
-"""The errors of calls whose worker has died, or could not be started."""
+"""Errors of calls that have lost their worker, or got none."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def describe_exit(code: int | None) -> str:
         code: its exit code, as `subprocess` has it.
     """
     if code is None:
-        return "has died, and nobody could tell how"
+        return "has died, with an unknown exit code"
     if code >= 0:
         return f"exited with code {code}"
     try:

@@ -67,7 +67,7 @@ class Worker:
 
     def __init__(self, system: ProcessSystem, number: int) -> None:
         self.number = number
-        self.level: int | None = None  # level of log records that it was told to send
+        self.level: int | None = None  # level of log records that it sends
         self.tokens = KnownTokens()  # tokens that its code refers to
         self.carrier = _carrier.Carrier(system)
         self.carrier.keep = self._keep
@@ -233,7 +233,7 @@ class Worker:
 
     @property
     def ended(self) -> int:
-        """Number of the latest call whose code is over; it is written before the outcome is sent."""
+        """Number of the latest call that is over; it is written before the outcome is sent."""
         return self.page.word[_shared_page.ENDED]
 
     def is_at(self, number: int) -> bool:

@@ -16,7 +16,7 @@ from actors.processes.workers._worker import Worker
 # Seconds between two measurements of the memory of a worker, with `max_memory_growth`.
 _MEMORY_SECONDS: Final = 0.1
 
-# Workers beyond the pool's size, at most, in place of those whose tokens are paused, or wait for others.
+# Workers beyond the pool's size, at most, in place of those with a token that is paused, or waits.
 _MOST_LENT: Final = 64
 
 
@@ -90,7 +90,7 @@ class Holder(Protocol):
         """Settle a call with the outcome that the worker has sent."""
 
     def fail_call(self, worker: Worker, waits: Any, error: BaseException, /) -> None:
-        """End a call whose outcome cannot be read."""
+        """End a call: its outcome cannot be read."""
 
     def go_on(self, worker: Worker, /) -> None:
         """Send the worker more calls, if it is to have more."""
@@ -123,7 +123,7 @@ class WorkerPool:
         self._starting = 0
         self._busy = 0  # workers that run tokens of operations
         self._owned = 0  # workers of actors
-        self._lent = 0  # busy workers whose token is paused, or waits
+        self._lent = 0  # busy workers with a token that is paused, or waits
         self._started = 0
         self._died = 0
         self._measured: dict[Worker, float] = {}  # {worker: when its memory was measured}
@@ -165,7 +165,7 @@ class WorkerPool:
     def may_come_free(self) -> bool:
         """Tell whether a worker of the pool is busy that others may have afterwards.
 
-        A worker whose token is paused or waits does not count: it may wait for what needs a worker.
+        A worker with a token that is paused or waits does not count: the token may wait for what needs a worker.
         """
         with self._lock:
             return any(
