@@ -21,7 +21,7 @@ def _package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Child]]:
-    """Make children whose loop runs in this process; what they are told of it is undone."""
+    """Make children that run their loop in this process; what the loop changes is undone."""
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setattr(sys, "argv", sys.argv[:])
     monkeypatch.chdir(os.getcwd())

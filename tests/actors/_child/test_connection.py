@@ -105,7 +105,7 @@ def test_a_question_may_be_answered_with_an_error(child: Child, asked: Asked) ->
 
 
 def test_an_error_that_cannot_be_rebuilt_says_why() -> None:
-    """And has all that was told of it."""
+    """And has its text, type and traceback."""
     from actors._child._failures import error_of
 
     error = error_of((b"broken", "OddError", "odd", "", True))
@@ -168,7 +168,7 @@ def test_the_current_token_is_asked_for_once_in_each_call(child: Child, asked: A
 
 
 def test_any_thread_of_the_users_can_ask(child: Child, asked: Asked) -> None:
-    """Whoever waits reads, and hands over what is for others."""
+    """A thread that waits reads, and passes on the answers for others."""
 
     def ask_in_threads() -> list[Any]:
         answers: list[Any] = [None] * 4
@@ -212,8 +212,8 @@ def test_a_thread_that_waits_outlives_its_call(child: Child, asked: Asked) -> No
     assert answers == ["there"]
 
 
-def test_who_waits_for_a_gate_that_ends_is_told(child: Child, asked: Asked) -> None:
-    """Nobody hangs."""
+def test_when_the_gate_ends_every_waiting_request_raises(child: Child, asked: Asked) -> None:
+    """No thread hangs."""
     errors: list[BaseException] = []
 
     def ask() -> None:
@@ -245,14 +245,14 @@ def test_what_cannot_be_pickled_is_not_asked(asked: Asked) -> None:
     assert asked.result().startswith("the arguments of request 'tell' cannot be sent to the gate: TypeError: cannot")
 
 
-def test_outside_of_a_child_there_is_nobody_to_ask() -> None:
-    """That is said at once."""
+def test_outside_of_a_child_a_request_is_an_error() -> None:
+    """It is raised at once."""
     with pytest.raises(RuntimeError, match="no child process"):
         current_worker.ask("current")
 
 
-def test_an_answer_that_nobody_waits_for_any_more_is_dropped(child: Child, asked: Asked) -> None:
-    """The one who asked may have been interrupted."""
+def test_an_answer_that_is_not_waited_for_any_more_is_dropped(child: Child, asked: Asked) -> None:
+    """The code that asked may have been interrupted."""
     child.reply(77, "late")
     asked.call(lambda: "served")
 
@@ -289,7 +289,7 @@ def test_what_interrupts_a_message_is_sent_after_it(child: Child, monkeypatch: p
     assert child.results(frames) == {1: 4}
 
 
-def test_nobody_sends_while_another_thread_does(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_sends_only_while_no_other_thread_does(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame is sent in as many pieces as the stream takes."""
     begun, go_on = threading.Event(), threading.Event()
 
@@ -367,7 +367,7 @@ def test_a_large_payload_that_cannot_be_mapped_is_the_error_of_its_call(
 
 
 def test_nothing_is_left_open(child: Child) -> None:
-    """Files of large payloads go when nobody uses what was in them."""
+    """Files of large payloads are freed when their contents are not used any more."""
     import psutil
 
     key = child.function(len)

@@ -263,7 +263,7 @@ def test_refs_are_equal_by_their_path() -> None:
 
 
 def test_a_proxy_calls_reads_and_writes(answers: Answers) -> None:
-    """An attribute is read when its value is wanted; a call is sent at once."""
+    """An attribute is read when its value is first used; a call is sent at once."""
     proxy = Ref("c").proxy()
     answers["call", "c", ("add",), (1,), ()] = 5
     answers.clear()

@@ -96,7 +96,7 @@ def child(server: Server) -> Real:
 
 
 def test_a_child_serves_calls_in_a_session_of_its_own(server: Server, child: Real) -> None:
-    """It is no part of the gate's or the server's group, and what it says is told of its pid."""
+    """It is in neither the gate's nor the server's group, and the server reports its pid."""
     pid, session, group, parent = child.result(
         lambda: (os.getpid(), os.getsid(0), os.getpgrp(), os.getppid()),
     )
@@ -243,7 +243,7 @@ def test_a_record_may_come_in_two_pieces(server: Server) -> None:
     assert end.result(os.getpid) == end.pid
 
 
-def test_a_child_that_cannot_be_made_is_told_of(server: Server) -> None:
+def test_a_child_that_cannot_be_made_is_reported(server: Server) -> None:
     """With the number of the error, and the server goes on."""
     end = Real()
     record = _wire.RECORD.pack(_wire.SPAWN, 33, 0)
@@ -255,7 +255,7 @@ def test_a_child_that_cannot_be_made_is_told_of(server: Server) -> None:
     assert server.spawn().result(os.getpid)
 
 
-def test_a_fork_that_fails_is_told_of(server: Server) -> None:
+def test_a_fork_that_fails_is_reported(server: Server) -> None:
     """There may be too many processes."""
     psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE, (8, 8))
     end = Real()
@@ -266,7 +266,7 @@ def test_a_fork_that_fails_is_told_of(server: Server) -> None:
     assert (kind, name, number) == (_wire.SPAWNED, 33, -errno.EMFILE)
 
 
-def test_errors_of_classes_that_nobody_can_import_cross(child: Real) -> None:
+def test_errors_of_classes_that_cannot_be_imported_are_sent(child: Real) -> None:
     """The class travels by value, and its base is the gate's again."""
 
     def fail() -> None:
@@ -299,8 +299,8 @@ def test_errors_of_classes_that_nobody_can_import_cross(child: Real) -> None:
     ],
     ids=["exit", "SIGKILL", "SIGTERM", "segfault"],
 )
-def test_the_server_tells_how_a_child_has_ended(server: Server, child: Real, end_it: Any, code: int) -> None:
-    """Its pid is nobody else's until the gate lets go of it."""
+def test_the_server_reports_how_a_child_has_ended(server: Server, child: Real, end_it: Any, code: int) -> None:
+    """Its pid is not reused until the gate has it reaped."""
     child.call(child.function(end_it))
     told = server.read()
     before = state(child.pid)
@@ -314,7 +314,7 @@ def test_the_server_tells_how_a_child_has_ended(server: Server, child: Real, end
 
 
 def test_a_child_that_crashes_leaves_its_stack(server: Server, child: Real) -> None:
-    """It is there to be read when its end is told."""
+    """It can be read when the exit is reported."""
     child.call(child.function(lambda: ctypes.string_at(0)))
     server.read()
     stack = child.read_stack()
@@ -323,7 +323,7 @@ def test_a_child_that_crashes_leaves_its_stack(server: Server, child: Real) -> N
     assert "in string_at" in stack
 
 
-def test_a_child_that_nobody_wants_any_more_ends_by_itself(server: Server, child: Real) -> None:
+def test_a_child_that_is_not_needed_any_more_ends_by_itself(server: Server, child: Real) -> None:
     """With what was printed written, and code 0."""
     reached, there = os.pipe()
 
@@ -363,7 +363,7 @@ def test_what_a_child_has_started_ends_with_it(server: Server, child: Real, unti
 
 @pytest.mark.parametrize("how", ["stopped", "in C code", "idle"])
 def test_no_child_outlives_its_gate(server: Server, child: Real, until: Until, how: str) -> None:
-    """Whatever it does: it may be stopped, or in C code that lets nobody else run."""
+    """Whatever it does: it may be stopped, or in C code that keeps the interpreter lock."""
     if how == "in C code":
         begin_endless_code(child)
     elif how == "stopped":
@@ -376,7 +376,7 @@ def test_no_child_outlives_its_gate(server: Server, child: Real, until: Until, h
 
 
 def test_what_a_child_has_started_ends_with_the_gate(server: Server, child: Real, until: Until) -> None:
-    """The system ends the child with its server; who ends the rest of its group is the server."""
+    """The system kills the child with its server; the server kills the rest of its group."""
 
     def start() -> int:
         import subprocess
@@ -391,7 +391,7 @@ def test_what_a_child_has_started_ends_with_the_gate(server: Server, child: Real
 
 
 @pytest.mark.parametrize("serving", [True, False], ids=["serving", "still starting"])
-def test_no_server_outlives_a_gate_whose_socket_somebody_has_inherited(until: Until, serving: bool) -> None:
+def test_no_server_outlives_a_gate_whose_socket_another_process_has_inherited(until: Until, serving: bool) -> None:
     """A process that the gate has forked may hold it open; the gate's own end counts as well."""
     main = os.path.join(os.path.dirname(actors._child.__file__), "_main.py")
     program = f"""
@@ -485,7 +485,7 @@ def test_a_child_tells_its_stack_in_c_code(child: Real) -> None:
 
 
 def test_a_child_can_be_asked_for_its_stack_as_soon_as_it_is_known(server: Server) -> None:
-    """The signal for that ends who has not said yet what it means."""
+    """The signal for that kills a child that has no handler for it yet."""
     for _ in range(5):
         child = server.spawn()
         os.kill(child.pid, _wire.STACK_SIGNAL)
@@ -493,7 +493,7 @@ def test_a_child_can_be_asked_for_its_stack_as_soon_as_it_is_known(server: Serve
         assert child.result(os.getpid) == child.pid
 
 
-def test_a_stack_that_nobody_reads_holds_up_nobody(child: Real) -> None:
+def test_a_stack_that_is_not_read_delays_nothing(child: Real) -> None:
     """The pipe is full some time, and the rest is lost."""
     key = child.function(len)
     for _ in range(600):

@@ -1,4 +1,4 @@
-"""The instance of an actor in its child: made, called and ended as the gate wants it."""
+"""The instance of an actor in its child: made, called and ended by frames of the gate."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def failure(child: Child, frame: Frame) -> _wire.Failure:
 
 
 def test_an_instance_is_made_started_called_and_ended(child: Child) -> None:
-    """In the order in which the gate wants it, with all of its state here."""
+    """In the order of the frames, with all of its state here."""
     make(child)
     handle(child, (), "hello")
     handle(child, ("add",), 4, more=2)
@@ -207,7 +207,7 @@ def test_the_hook_of_a_crash_gets_the_real_error(child: Child) -> None:
 def test_the_hook_gets_the_gates_error_when_the_latest_call_did_not_crash(
     child: Child, before: tuple[str, tuple[Any, ...]]
 ) -> None:
-    """An error of long ago is not told again."""
+    """An earlier error is not reported again."""
     make(child)
     handle(child, ("fail",), ValueError("long ago"))
     handle(child, before[:1], *before[1])
@@ -233,7 +233,7 @@ class Broken(Counter):
         raise OSError("no")
 
 
-def test_an_error_of_a_hook_is_told(child: Child) -> None:
+def test_an_error_of_a_hook_is_reported(child: Child) -> None:
     """Here, that the actor did not start."""
     make(child, Broken)
     pickled, *_ = failure(child, *child.run())

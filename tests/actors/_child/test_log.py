@@ -98,10 +98,10 @@ def test_the_level_comes_with_the_call(log: Log) -> None:
     assert [record["msg"] for _, record in records] == ["i", "e"]
 
 
-def test_a_record_whose_message_cannot_be_put_together_is_the_childs_own_trouble(
+def test_a_record_whose_message_cannot_be_formatted_is_reported_in_the_child(
     child: Child, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As `logging` has it, it is told on stderr, and the code that has logged goes on."""
+    """As usual in `logging`, it is printed on stderr, and the code that has logged goes on."""
     child.worker._log.handle(logging.makeLogRecord({"msg": "%d", "args": ("no number",)}))
 
     assert child.run() == []
@@ -138,7 +138,7 @@ def test_outside_of_a_call_the_number_is_0(child: Child) -> None:
 
 
 def test_records_of_many_threads_are_never_mixed_up(log: Log) -> None:
-    """Frames are written whole, whoever writes them."""
+    """Frames are written whole, by whichever thread."""
 
     def many() -> None:
         start = threading.Barrier(4)
@@ -161,7 +161,7 @@ def test_records_of_many_threads_are_never_mixed_up(log: Log) -> None:
 
 
 def test_records_after_the_gates_end_are_dropped(child: Child, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody reads them, and nothing is said about that."""
+    """They are dropped silently."""
     child.stream.close()
     child.worker._log.handle(logging.makeLogRecord({"msg": "late"}))
 

@@ -146,7 +146,7 @@ class Named:
 
 
 def test_a_coroutine_function_is_a_type_error(child: Child) -> None:
-    """A child process cannot await it, and leaves no coroutine that nobody has awaited."""
+    """A child process cannot await it, and leaves no coroutine that was never awaited."""
 
     async def later() -> None:
         """Never begun."""
@@ -259,7 +259,7 @@ def test_a_function_that_cannot_be_unpickled_is_the_error_of_each_call_of_it(chi
     assert "when function 3 was unpickled in the child process" in failure(child, second)[3]
 
 
-def test_an_error_is_told_of_when_nothing_can_be_said_about_it(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_reported_even_if_it_cannot_be_described(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """There may be no memory left to write it down with."""
 
     def no_memory(*_args: Any, **_kwargs: Any) -> Any:
@@ -422,7 +422,7 @@ def test_processor_time_before_a_call_is_on_the_page(child: Child, monkeypatch: 
     assert seen == [5_000, 5_000, 5_000 + loop_module._CPU_EVERY * 7 // 2]
 
 
-def test_a_call_whose_code_is_over_is_told_on_the_page(child: Child) -> None:
+def test_a_call_that_is_over_is_noted_on_the_page(child: Child) -> None:
     """Before its result is pickled, so the gate can tell that its end comes by itself; however it ends."""
     seen: list[int] = []
 
@@ -521,7 +521,7 @@ def test_frames_that_come_in_pieces_are_put_together(child: Child) -> None:
 
 
 def test_the_loop_ends_with_the_gate(child: Child) -> None:
-    """It is no error when nobody reads its results any more."""
+    """It is no error when its results are not read any more."""
     child.call(child.function(double), 1)
     child.stream.close()
 

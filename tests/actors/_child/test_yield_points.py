@@ -83,7 +83,7 @@ def test_what_a_generator_raises_as_it_is_closed_is_logged(
     assert [record.exc_info[1].args for record in caplog.records if record.exc_info] == [("late",)]
 
 
-def test_the_end_of_another_call_ends_nobody(child: Child, run: Callable[..., Any]) -> None:
+def test_a_cancel_of_another_call_has_no_effect(child: Child, run: Callable[..., Any]) -> None:
     """The number on the page says which call is meant."""
     set_word(child, CANCEL=2, STOP_CALL=2)
 
@@ -107,7 +107,7 @@ def test_a_generator_stops_where_it_is_wanted_and_goes_on(child: Child, run: Cal
         return stop
 
     child.stops = [
-        stopped(lambda: None),  # somebody else has let it go on: it stops again
+        stopped(lambda: None),  # something else has continued it: it stops again
         stopped(lambda: set_word(child, STOP_AT=3)),
         stopped(lambda: set_word(child, STOP_CALL=0)),
     ]
@@ -143,7 +143,7 @@ def test_a_generator_can_be_stopped_before_its_first_step(child: Child, run: Cal
 
 
 def test_a_stopped_call_that_is_to_end_ends_where_it_is(child: Child, run: Callable[..., Any]) -> None:
-    """Nobody has to let it take a step for that."""
+    """It needs no step for that."""
     child.stops = [lambda: set_word(child, CANCEL=1)]
     set_word(child, STOP_CALL=1, STOP_AT=1)
 
@@ -181,7 +181,7 @@ def test_what_was_done_before_is_sent_before_the_child_stops(child: Child) -> No
 
 
 def test_outside_of_any_call_a_checkpoint_does_nothing() -> None:
-    """So functions that call it can be called by anybody."""
+    """So functions that call it can be called from everywhere."""
     checkpoint()
 
 
@@ -255,7 +255,7 @@ def test_a_plain_function_that_is_to_end_ends_at_its_checkpoint(child: Child, ru
     assert seen == ["finally"]
 
 
-def test_an_interrupt_that_nobody_asked_for_is_an_error(run: Callable[..., Any]) -> None:
+def test_an_interrupt_without_a_cancel_is_an_error(run: Callable[..., Any]) -> None:
     """Only a call that is to end is cancelled."""
 
     def work() -> None:
@@ -264,8 +264,8 @@ def test_an_interrupt_that_nobody_asked_for_is_an_error(run: Callable[..., Any])
     assert run(work) == "error"
 
 
-def test_who_keeps_the_interrupt_goes_on(child: Child, run: Callable[..., Any]) -> None:
-    """The result is there then, and is told."""
+def test_code_that_catches_the_interrupt_goes_on(child: Child, run: Callable[..., Any]) -> None:
+    """Then there is a result, and it is sent."""
 
     def work() -> str:
         set_word(child, CANCEL=1)

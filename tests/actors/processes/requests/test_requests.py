@@ -40,13 +40,13 @@ request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", d
 
 
 class Host:
-    """The thread that hears child processes, as far as requests need it: the test takes its turns."""
+    """The process host, as far as requests need it; the test itself runs the calls on its thread."""
 
     def __init__(self) -> None:
         self._soon: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self.deadlines = Deadlines()
         self.lent = 0
-        self.looked_into: list[Worker] = []
+        self.reclaimed: list[Worker] = []
         self.pool = SimpleNamespace(
             has_waiting=False, forget=lambda _holder: False, assigned_to=lambda _holder: None
         )  # there is no other worker
@@ -70,7 +70,7 @@ class Host:
         """Nothing here is interrupted."""
 
     def reclaim(self, worker: Worker) -> None:
-        self.looked_into.append(worker)
+        self.reclaimed.append(worker)
 
     def want_room(self, worker: Worker) -> None:
         """Nothing that a test sends is too much for a socket."""
@@ -80,7 +80,7 @@ class Host:
         """None: there is no other worker."""
 
     def note_batch(self, worker: Worker) -> None:
-        """Take note of nothing: the test knows what is in hand."""
+        """Do nothing: the test knows the calls of the worker."""
 
     def statistics(self) -> None:
         """None: no process was ever needed."""
@@ -135,7 +135,7 @@ class Child:
         self._number = 0
 
     def run(self, waits: Any) -> int:
-        """Be at a call that somebody waits for; return its number."""
+        """Begin a call that something waits for; return its number."""
         number = self.worker.next_number(waits)
         self.worker.page.word[_shared_page.BEGUN] = number
         return number
@@ -341,7 +341,7 @@ def operation(system: ActorSystem) -> Callable[[Callable[..., Any]], int]:
     return make
 
 
-# Who asks
+# The code that asks
 
 
 def test_the_running_token_is_described(child: Child, running: Token[Any]) -> None:
@@ -377,7 +377,7 @@ def test_tokens_of_a_child_have_the_running_token_as_parent_and_its_context(
 def test_a_token_that_the_child_has_begun_unseen_counts_as_running(
     system: ActorSystem, child: Child, running: Token[Any]
 ) -> None:
-    """Its results may lie in the outbox; who asks has begun all the same."""
+    """Results of earlier calls may be in the outbox; code that makes a request has begun all the same."""
     second: Token[Any] = running._place.token("crunch", int, ())
     second._phase = TokenState.QUEUED
     child.run(second)
@@ -647,10 +647,10 @@ def test_a_full_mailbox_is_waited_for(child: Child, running: Token[Any], start: 
     assert small.proxy().got.get(timeout=LIMIT) == ["first", "second"]
 
 
-def test_who_dies_while_it_waits_for_room_lets_the_next_one_in(
+def test_a_child_that_dies_while_it_waits_for_room_lets_the_next_sender_in(
     child: Child, running: Token[Any], start: Callable[..., Any], door: Door, until: Any
 ) -> None:
-    """Its message is rejected, its wait is over, and nobody is forgotten who waits behind it."""
+    """Its message is rejected, its wait is over, and senders behind it still get room."""
     small = start(Small)
     fill(small, door)
     child.begin("tell", small.path, "second")
@@ -687,7 +687,7 @@ def test_a_full_mailbox_that_refuses_is_an_error_for_tell(
 def test_a_full_mailbox_that_drops_the_newest_is_none(
     child: Child, running: Token[Any], start: Callable[..., Any], door: Door
 ) -> None:
-    """Its class wants that."""
+    """The overflow policy of its class says that."""
     forgetful = start(Forgetful)
     fill(forgetful, door)
 
@@ -697,7 +697,7 @@ def test_a_full_mailbox_that_drops_the_newest_is_none(
 def test_an_actor_does_not_wait_for_room_in_its_own_mailbox(
     child: Child, start: Callable[..., Any], door: Door
 ) -> None:
-    """Nobody but itself could make some."""
+    """Only the actor itself could make room."""
     small = start(Small)
     fill(small, door)
     child.worker.own = True
@@ -743,7 +743,7 @@ def test_a_direct_call_raises_what_the_function_raises(child: Child, running: To
 def test_a_token_that_waits_for_another_one_lends_its_turn(
     child: Child, running: Token[Any], operation: Any, door: Door
 ) -> None:
-    """Its place, and the pool, let somebody else work as long as it waits, and no longer."""
+    """Its place, and the pool, let another token run as long as it waits, and no longer."""
     id = child.ask("submit", operation(door.pass_through), (), {}, None, None)
     number = child.begin("result", id, None)
     child.host.work_for(1.0)
@@ -756,8 +756,8 @@ def test_a_token_that_waits_for_another_one_lends_its_turn(
     assert (child.host.lent, running._place.mailbox.active) == (0, 1)
 
 
-def test_a_child_that_asks_all_the_time_is_looked_into_all_the_same(system: ActorSystem, child: Child) -> None:
-    """Only what comes back of a call shows that the others in its hand do not wait for too long."""
+def test_a_child_that_asks_all_the_time_is_reclaimed_all_the_same(system: ActorSystem, child: Child) -> None:
+    """Only a result shows that its other calls do not wait for too long; a request does not."""
     host = ProcessHost(system, ProcessPool(), 2)
     host.results._batched[child.worker] = 17.0
     host.results.handle(child.worker, [Frame(_wire.REQUEST, 0, 1, 0, memoryview(pickle.dumps(("current",))))])
@@ -782,7 +782,7 @@ def test_what_a_call_knew_is_let_go_when_it_comes_back(
 
 @pytest.fixture
 def slot(child: Child, running: Token[Any]) -> OperationSlot:
-    """Who has the worker that runs the token."""
+    """The slot of the worker that runs the token."""
     drain = running._place.drain
     assert isinstance(drain, OperationDrain)
     made = OperationSlot(drain)
@@ -814,7 +814,7 @@ def test_a_result_that_comes_late_leaves_the_turn_lent(
 def test_a_worker_that_waits_is_sent_nothing_until_its_token_is_over(
     child: Child, running: Token[Any], operation: Any, door: Door, slot: OperationSlot
 ) -> None:
-    """What is queued is for others, who have its turn; after that it is sent more."""
+    """Queued tokens go to other workers, which have its turn; afterwards it is sent more."""
     drain = slot._drain
     drain._longest = 1e-6  # so that it would be sent several at once
     child.worker.known.add(drain.key)
@@ -846,7 +846,7 @@ def test_a_token_that_waits_for_a_short_time_only_keeps_its_turn(
 
 
 def test_a_token_that_waits_for_one_of_the_pool_lends_its_turn_at_once(child: Child, running: Token[Any]) -> None:
-    """That one cannot begin before somebody makes room."""
+    """The awaited token cannot begin before a turn is lent."""
     other: Token[Any] = running._place.token("crunch", int, ())
     number = child.begin("result", other.id, None)
 
@@ -870,7 +870,7 @@ def test_two_threads_of_a_child_that_wait_lend_one_turn(
     assert (child.host.lent, running._place.mailbox.active) == (0, 1)
 
 
-def test_what_else_a_child_has_in_hand_does_not_wait_with_it(
+def test_other_calls_of_a_child_do_not_wait_with_it(
     child: Child, running: Token[Any], operation: Any, door: Door
 ) -> None:
     """Calls that it was sent and has not begun are taken back."""
@@ -880,7 +880,7 @@ def test_what_else_a_child_has_in_hand_does_not_wait_with_it(
     number = child.begin("result", id, None)
     child.host.work_for(1.0)
 
-    assert child.host.looked_into == [child.worker]
+    assert child.host.reclaimed == [child.worker]
     door.open()
     assert child.reply(number).value is None
     not_started._terminate("the test is over")
@@ -889,7 +889,7 @@ def test_what_else_a_child_has_in_hand_does_not_wait_with_it(
 def test_a_wait_that_would_never_end_is_a_deadlock(
     system: ActorSystem, child: Child, running: Token[Any], counter: Any, until: Any
 ) -> None:
-    """A child that asks an actor that waits for the child's own token is told so, and its message is withdrawn."""
+    """A child that asks an actor that waits for its token gets a DeadlockError, and its message is withdrawn."""
     waiting = counter.proxy().wait_for(running)
     until(lambda: bool(waiting._waits))
 
@@ -906,7 +906,7 @@ def test_a_wait_that_would_never_end_is_a_deadlock(
 def test_a_child_that_waits_closes_a_circle_for_others(
     child: Child, running: Token[Any], counter: Any, door: Door, until: Any
 ) -> None:
-    """An actor that is about to wait for a token in a child that waits for the actor is told so."""
+    """An actor gets a DeadlockError if it waits for a token in a child that waits for the actor."""
     number = child.begin("result", counter.proxy().through(door).id, None)
     child.host.work()
     id = child.ask("call", counter.path, ("wait_for",), (child_package.RemoteToken(running.id),), {})
@@ -965,7 +965,7 @@ def test_a_queued_token_is_cancelled(child: Child, running: Token[Any], operatio
         child.ask("result", second, None)
 
 
-def test_a_token_that_nobody_knows_is_named(child: Child, running: Token[Any]) -> None:
+def test_the_error_for_an_unknown_token_names_it(child: Child, running: Token[Any]) -> None:
     """An id that was never carried, or was let go."""
     with pytest.raises(LookupError, match="token 123456 "):
         child.ask("result", 123456, None)
@@ -981,7 +981,7 @@ def tokens(desk: Any, count: int) -> list[Token[Any]]:
 def test_the_result_of_a_token_is_kept_as_long_as_the_call_that_knows_it(
     system: ActorSystem, child: Child, running: Token[Any], operation: Any, until: Any
 ) -> None:
-    """Nobody else holds it; when the call is over it goes."""
+    """There is no other reference to it; when the call is over it is freed."""
     id = child.ask("submit", operation(str.upper), ("loud",), {}, None, None)
     until(lambda: id not in system.live)
 
@@ -1106,7 +1106,7 @@ def test_timers_that_have_gone_off_are_let_go(
 
 
 def test_what_a_dead_child_has_set_is_let_go(child: Child, instance: Any) -> None:
-    """It ends with the instance; nobody could name it any more."""
+    """Timers end with the instance, which alone knows their numbers."""
     child.ask("send_every", 1e6, "tick")
     child._requests.forget(child.worker)
 
@@ -1292,7 +1292,7 @@ def test_a_log_record_below_the_level_is_not_handled(
 
 
 def test_the_level_of_records_is_the_lowest_that_a_logger_has() -> None:
-    """A child sends what anybody may want to see; a change of levels is noticed."""
+    """A child sends the records that any logger here accepts; a change of levels is noticed."""
     logger = logging.getLogger("users.own.level")
     before = _carrier.log_level()
     logger.setLevel(before - 1)
@@ -1304,7 +1304,7 @@ def test_the_level_of_records_is_the_lowest_that_a_logger_has() -> None:
     assert _carrier.log_level() == before
 
 
-def test_a_slow_handler_holds_up_nobody(child: Child, running: Token[Any], recorder: Recorder) -> None:
+def test_a_slow_handler_delays_nothing_else(child: Child, running: Token[Any], recorder: Recorder) -> None:
     """Requests are answered meanwhile, and the records are handled in order before the end."""
     recorder.door = Door()
     for number in range(3):
@@ -1330,7 +1330,7 @@ def test_a_handler_that_does_not_return_is_named(child: Child, running: Token[An
     recorder.door.open()
 
 
-def test_a_last_word_of_a_doomed_child_is_handled(
+def test_a_log_record_of_a_doomed_child_is_handled(
     child: Child, running: Token[Any], recorder: Recorder, until: Any
 ) -> None:
     """It was written before the child was killed."""
@@ -1343,7 +1343,7 @@ def test_a_last_word_of_a_doomed_child_is_handled(
 def test_a_record_that_cannot_be_handled_does_not_end_the_thread(
     child: Child, running: Token[Any], recorder: Recorder, until: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told, and the next one is handled."""
+    """It is logged, and the next one is handled."""
     child.log(child.worker.begun, msg="a record with neither a name nor a level")
     child.log(child.worker.begun, **RECORD)
     until(lambda: bool(recorder.records))
@@ -1359,7 +1359,7 @@ def test_the_place_of_a_path_is_the_one_that_is_there(system: ActorSystem, count
 
 
 def test_a_ref_of_one_that_has_ended_comes_back_as_itself(system: ActorSystem, counter: Any) -> None:
-    """As long as somebody holds it."""
+    """As long as it is referenced."""
     path = path_of(counter._place, system)
     counter.stop()
 
@@ -1367,7 +1367,7 @@ def test_a_ref_of_one_that_has_ended_comes_back_as_itself(system: ActorSystem, c
 
 
 def test_tokens_and_actors_of_another_gate_are_not_taken_for_ones_own(system: ActorSystem, desk: Any) -> None:
-    """They have ids and paths that are nobody else's here."""
+    """They have ids and paths that nothing else has here."""
     own, foreign = system.place("counter", Counter), desk.system.place("counter", Counter)
     token = desk.token()
     path = path_of(foreign, system)
@@ -1380,7 +1380,7 @@ def test_tokens_and_actors_of_another_gate_are_not_taken_for_ones_own(system: Ac
     assert token_of(token.id, system) is None
 
 
-def test_actors_of_several_other_gates_are_told_apart(system: ActorSystem) -> None:
+def test_actors_of_several_other_gates_have_different_paths(system: ActorSystem) -> None:
     """Even if these have the same name."""
     others = [ActorSystem("other").place("counter", Counter) for _ in range(3)]
     paths = [path_of(place, system) for place in others]

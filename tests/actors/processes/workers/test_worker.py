@@ -16,13 +16,13 @@ from actors.lowlevel import Worker
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    """A worker whose other ends nobody has."""
+    """A worker without a process."""
     made = Worker(ActorSystem("unopened", threads=2), 1)
     yield made
     made.close()
 
 
-def test_of_calls_that_were_sent_after_its_end_only_those_are_taken_back_that_it_has_not_begun(worker: Worker) -> None:
+def test_only_calls_that_a_dead_process_has_not_started_are_taken_back(worker: Worker) -> None:
     """One that has begun may be why it is dead, and must not run again; what handles the death ends it."""
     waiting = [object(), object(), object()]
     numbers = [worker.next_number(one) for one in waiting]
@@ -34,7 +34,7 @@ def test_of_calls_that_were_sent_after_its_end_only_those_are_taken_back_that_it
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a file can be sealed")
-def test_nobody_can_change_the_size_of_the_page(worker: Worker) -> None:
+def test_the_size_of_the_page_cannot_be_changed(worker: Worker) -> None:
     """To read behind the end of a file that has become shorter kills a process, and that would be the gate's."""
     for size in (0, _shared_page.SIZE + 1):
         with pytest.raises(PermissionError):
@@ -55,7 +55,7 @@ def test_nobody_can_change_the_size_of_the_page(worker: Worker) -> None:
         (_shared_page.STOP_CALL, -1),
     ],
 )
-def test_a_page_that_somebody_else_has_written_to_is_not_believed(worker: Worker, word: int, value: int) -> None:
+def test_a_page_that_other_code_has_written_to_is_not_believed(worker: Worker, word: int, value: int) -> None:
     """Each word has values that the runtime never writes."""
     worker.reserve(), worker.reserve()
     worker.page.word[_shared_page.BEGUN] = worker.page.word[_shared_page.ENDED] = 1
@@ -76,7 +76,7 @@ def test_a_page_that_somebody_else_has_written_to_is_not_believed(worker: Worker
         _wire.pack(_wire.RESULT, 1, 0, b"abc", 64)[:26],
     ],
 )
-def test_what_does_not_begin_as_a_frame_is_garbage(worker: Worker, data: bytes) -> None:
+def test_what_does_not_begin_as_a_frame_is_a_protocol_error(worker: Worker, data: bytes) -> None:
     """Nothing more is read then."""
     with socket.socket(fileno=os.dup(worker.descriptors[0])) as child:
         whole = _wire.pack(_wire.LOG, 1, 0, b"whole")
