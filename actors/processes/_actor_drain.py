@@ -133,11 +133,11 @@ class ActorDrain(ProcessDrain):
             return
         self.worker = worker
         place = self.place
-        self._fit(worker)
+        self._set_niceness_and_cores(worker)
         item = (place.actor_class, place.args, place.kwargs, place.path, {"_urn": place.urn})
         self._ask(worker, _wire.MAKE, item, reply)
 
-    def _fit(self, worker: Worker) -> None:
+    def _set_niceness_and_cores(self, worker: Worker) -> None:
         """Set the niceness and the cores of a process as its actor's class has them."""
         if self.nice is None and self.cpu_affinity is None:
             return
@@ -186,7 +186,7 @@ class ActorDrain(ProcessDrain):
                 pieces = worker.frame(_wire.ACTOR, number, what, item)
         except Exception as error:
             del worker.inflight[number]
-            reply._set(error=self._cannot_go(what, error))
+            reply._set(error=self._not_picklable(what, error))
             return
         if worker.stream.send(pieces):
             self.host.want_room(worker)
@@ -203,7 +203,7 @@ class ActorDrain(ProcessDrain):
             substitute = WorkerError(f"{name}: {_carrier.safe_text(error)}", name)
             return worker.frame(_wire.ACTOR, number, _wire.FAIL, (substitute,))
 
-    def _cannot_go(self, what: int, error: Exception) -> NotPicklable:
+    def _not_picklable(self, what: int, error: Exception) -> NotPicklable:
         """Return the error for something that cannot be pickled for the process of the instance."""
         place = self.place
         if what == _wire.MAKE:
@@ -448,7 +448,7 @@ class ActorSlot(Drainer):
         self.token = None
         self.stalled = False
         if crash is not None and self.at_work:
-            if self._live(_life.crash(self._place, crash, self)):
+            if self._run_life(_life.crash(self._place, crash, self)):
                 self.work()
         else:
             self.work()
@@ -464,12 +464,12 @@ class ActorSlot(Drainer):
         """Handle a signal; return False if that waits for the process."""
         place = self._place
         if isinstance(signal, Start):
-            return signal.context.run(self._live, _life.start(place, signal, self))
+            return signal.context.run(self._run_life, _life.start(place, signal, self))
         if isinstance(signal, Stop):
             if signal.drain and place.can_drain() and place.mailbox.size:
                 place.draining = True
                 return True
-            return self._live(_life.stop(place, self))
+            return self._run_life(_life.stop(place, self))
         if isinstance(signal, Visit):
             self._drain.visit(signal)
             if signal.reply.done():
@@ -477,10 +477,10 @@ class ActorSlot(Drainer):
             signal.reply.add_done_callback(lambda _: self._drain.host.call_soon(self.work))
             return False
         if isinstance(signal, Crash) and place.runs(signal.instance):
-            return self._live(_life.crash(place, signal.error, self))
+            return self._run_life(_life.crash(place, signal.error, self))
         return True
 
-    def _live(self, life: Life) -> bool:
+    def _run_life(self, life: Life) -> bool:
         """Run a part of an instance's life; return False if it waits for the process."""
         return self._advance(life, lambda: next(life))
 
