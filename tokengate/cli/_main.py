@@ -33,10 +33,11 @@ def main(context: click.Context, verbose: int) -> None:
     if context.invoked_subcommand != run.name:  # the output there is the program's, which has its own ways
         replace_what_cannot_be_encoded()
     level = {0: logging.ERROR, 1: logging.WARNING}.get(verbose, logging.DEBUG)
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
     if not verbose:
-        for handler in logging.getLogger().handlers:
-            handler.addFilter(_in_one_line)
+        handler.addFilter(_in_one_line)
+    # Without effect where logging has been configured before, by a program that calls this function.
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", handlers=[handler])
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
