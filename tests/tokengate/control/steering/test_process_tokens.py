@@ -570,7 +570,8 @@ def test_a_process_is_described_with_what_it_uses(gate: Gate, door: Door, until:
 def test_the_stack_of_a_process_has_its_lines(gate: Gate, door: Door, until: Until) -> None:
     """From the token's own function on, with the source."""
     sent = begin(block, door)
-    until(lambda: bool(gate.control.stack(sent).frames))  # a busy machine may take its time
+    # It may still be in the call that has made the file.
+    until(lambda: [frame.source for frame in gate.control.stack(sent).frames] == ["time.sleep(60)"])
     shown = gate.control.stack(sent)
 
     assert (shown.where, shown.thread) == ("process", None)
