@@ -15,7 +15,7 @@
 #   _safe_text.py   a value in text, made without running user code
 #   _units.py       sizes and times
 #   _exceptions.py  the errors
-"""The control actor, and the ways to it: Python, a socket, a command line, a REPL.
+"""The control actor, and the ways to it: Python, a socket, the command line, a console.
 
 `gate.control` has the verbs; `tokengate.control.messages` is what they send.
 """

@@ -1,8 +1,8 @@
-"""The control actor: receives the vocabulary of `messages`, and answers while everything else is on fire.
+"""The control actor: receives the messages of control, and keeps answering while user code blocks or spins.
 
-It lives on the system loop, in the runtime's own tree. Each question is a task of its own beside the mailbox, so one
-that takes its time (a pause that waits, a long list) holds up no other, and long ones take turns (`_turns.py`). It runs
-no code of users: whatever could do so (a `repr`, a comparison, a hook) is left out or done elsewhere.
+It lives on the system loop, in the runtime's own tree. Each message is answered by a task of its own beside the
+mailbox, so a slow one (a pause that waits, a long list) delays no other, and long ones take turns (`_turns.py`). It
+runs no user code: anything that could do so (a `repr`, a comparison, a hook) is left out or done elsewhere.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ _Answer: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 @attrs.frozen(eq=False)
 class _Asked:
-    """A question, and the job of answering it."""
+    """A message, and the job that answers it."""
 
     message: object
     job: Job
 
 
 class ControlActor(IoActor):
-    """Answers questions about a gate, and does what operators ask.
+    """Answers the messages of control for one gate.
 
     Args:
-        gate: which.
-        socket: whether it also answers on a unix socket.
+        gate: the gate.
+        socket: whether it also serves a unix socket.
     """
 
     expected: ClassVar[tuple[type[BaseException], ...]] = (TokenGateError,)
@@ -140,7 +140,7 @@ class ControlActor(IoActor):
         await self.on_stop()
 
     async def _serve(self, listening: Reply[None]) -> None:
-        """Serve the socket; without one, the gate goes on, and says why."""
+        """Serve the socket; if that fails, log why, and the gate works without."""
         assert self._server is not None
         try:
             with self._serving:
@@ -154,15 +154,15 @@ class ControlActor(IoActor):
     # The ways in
 
     def on_receive(self, message: object) -> Any:
-        """Answer a message of the vocabulary."""
-        # Nothing is asked of the message itself: its class may be anybody's.
+        """Answer a message of control."""
+        # No attribute of the message is used before the check: its class may be a user's.
         asked = message if type(message) is _Asked else _Asked(message, self._program.job())
         question, job = checked(asked.message), asked.job
         answer = self._answers[type(question)]
         return self._begin(job, lambda: answer(question), theirs=type(question) is m.Visit)
 
     async def ask(self, message: m.Message) -> Any:
-        """Answer a question that came by the socket; when cancelled, drop it, even if it is being worked on."""
+        """Answer a message that came through the socket; when this is cancelled, stop the job."""
         job = job_at_work()
         if job is None:
             return await self.actor_ref.call(message)
@@ -174,7 +174,7 @@ class ControlActor(IoActor):
 
     @asynccontextmanager
     async def follow(self, stream: m.Stream) -> AsyncGenerator[Feed]:
-        """Answer one with many answers."""
+        """Answer a message with many answers."""
         feed: Feed = await self.ask(stream)
         try:
             yield feed
@@ -182,12 +182,12 @@ class ControlActor(IoActor):
             feed.close()
 
     def _begin(self, job: Job, work: Callable[[], Awaitable[Any]], *, theirs: bool) -> Later[Any]:
-        """Have a question answered beside the mailbox.
+        """Answer a message in a task beside the mailbox.
 
         Args:
-            job: has the turns for it.
-            work: answers it.
-            theirs: whether an error that is none of ours is the asker's own, who gets it as it is.
+            job: has the turns of this answer.
+            work: returns the answer.
+            theirs: whether an error that is not one of ours comes from the caller's function, and is raised there.
         """
         answer: Later[Any] = Later()
 
@@ -198,7 +198,7 @@ class ControlActor(IoActor):
                         await job.turn()
                     if not job.scope.cancel_called:
                         answer._set(await work())
-            except trio.Cancelled:  # the loop's own end
+            except trio.Cancelled:  # the loop ends
                 raise
             except TokenGateError as error:
                 answer._set(error=error)
@@ -208,16 +208,16 @@ class ControlActor(IoActor):
                     return
                 _logger.exception("control could not answer")
                 kind = class_name(type(error))
-                answer._set(error=ControlError(f"control could not answer, by a fault of its own: {kind}"))
+                answer._set(error=ControlError(f"control could not answer: a bug ({kind}); see the log of the gate"))
             finally:
                 self._jobs.discard(job)
-                answer._set(error=ActorDead("control was stopped before it answered, or its client had gone"))
+                answer._set(error=ActorDead("control was stopped before it answered, or its client has disconnected"))
 
         self._jobs.add(job)
         self._system.system_host.start_task(do, "answer of control")
         return answer
 
-    # Looking
+    # Queries
 
     async def _info(self, _message: m.Info) -> m.GateInfo:
         return await _queries.gate_info(self._system, self._gate.state, self._gate.uptime, lambda: self._gate.restarts)
@@ -254,7 +254,7 @@ class ControlActor(IoActor):
                 self._counts.switch_off(place)
         return await _queries.actor_rows(places, self._counts, 0.0)
 
-    # Following
+    # Streams
 
     async def _events(self, _message: m.Events) -> Feed:
         return self._feeds.events()
@@ -268,7 +268,7 @@ class ControlActor(IoActor):
 
 
 class _Status:
-    """What the server tells that it listens."""
+    """Told by the server when it listens."""
 
     def __init__(self, listening: Reply[None]) -> None:
         self._listening = listening

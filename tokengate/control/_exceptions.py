@@ -1,4 +1,4 @@
-"""Every error that control answers with on purpose; its class name and text travel over the socket."""
+"""The errors of control; their class names and texts are sent through the socket."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from actors import TokenGateError
 
 
 class ControlError(TokenGateError):
-    """Base of what is wrong with a question, or with the way it was sent."""
+    """Base of the errors of control."""
 
 
 class BadRequest(ControlError, ValueError):
-    """The question cannot be meant: a field has a value that cannot work."""
+    """A field of the message has a value that cannot work; the caller must change it."""
 
 
 class BadSelector(BadRequest):
-    """The selector cannot be read; the message points at the part."""
+    """The selector cannot be parsed; the text of the error points at the part."""
 
 
 class UnknownToken(ControlError, LookupError):
-    """There is no live token with this id: it has ended, or there never was one."""
+    """No live token has this id: the token has ended, or there never was one."""
 
 
 class Busy(ControlError):
-    """The actor was at work for all the time that was given; the message names the token."""
+    """The actor was busy for all the given time; the text of the error names its token."""
 
 
 class NotSteerable(ControlError):
-    """The actor is the runtime's own, or its class does not allow this."""
+    """The actor belongs to the runtime, or its class does not allow this verb."""
 
 
 class Unreachable(ControlError, ConnectionError):
-    """There is no gate to talk to, or it went away."""
+    """No gate answers, or the connection was lost."""
 
 
 class AmbiguousName(ControlError):
-    """Several gates run; say which one."""
+    """Several gates have this name, or several run and none was named; name one."""
 
 
 class RemoteError(ControlError):
-    """The gate answered with an error that this side does not know; the message says which."""
+    """The gate answered with an error class that this process does not have; the text names it."""

@@ -10,7 +10,7 @@ from tokengate.control.messages import Stream
 
 
 def control_of(ref: ActorRef[ControlActor]) -> Control:
-    """Return the verbs that ask a control actor."""
+    """Return the verbs of a control actor."""
 
     def follow(stream: Stream) -> Feed:
         feed: Feed = ref.ask(stream)

@@ -1,12 +1,12 @@
-"""Values in words, made without running a line of user code.
+"""Values as text, made without running user code.
 
-What is shown is read off objects whose class is exactly a built-in one. Of all others only the name of the class is
-told, as `type` keeps it, whatever a metaclass says. Classes are compared by identity, since a metaclass may have an
-`==` and a hash of its own.
+Only objects with exactly a built-in class are shown. Of other objects only the name of the class is shown, as `type`
+stores it, since a metaclass may have a `__name__` of its own. Classes are compared by identity, since a metaclass may
+have an `==` and a hash of its own.
 
-An actor in a child process is looked at there, and the child has none of this package: the functions go there by
-value, with what they refer to. So that may only be built-in names, the standard library, and the rest of this file,
-in which nothing is true of one process only (an `id`, say).
+The attributes of an actor in a child process are read there, and the child does not import this package: the functions
+are pickled by value, with everything that they refer to. So they may only use built-in names, the standard library and
+the rest of this file, and nothing that is valid in one process only (an `id`, for example).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 MAX_TEXT: Final = 200  # characters of a value
 _MAX_DEPTH: Final = 4  # of containers in each other
 
-_NUMBERS: Final = (type(None), bool, float, complex)  # what they say of themselves is short
+_NUMBERS: Final = (type(None), bool, float, complex)  # their repr is short
 _STRINGS: Final = (str, bytes, bytearray)
 # (a container's class, how it begins, how it ends)
 _BRACKETS: Final = (
@@ -30,32 +30,32 @@ _BRACKETS: Final = (
 )
 
 Looked: TypeAlias = tuple[str, str, int | None, str | None, bool]
-"""An attribute, as `messages.Attribute` has it: name, type, size, value in words, whether it is redacted."""
+"""The fields of `messages.Attribute`: name, type, size, value as text, whether it is redacted."""
 
 
 def plain(text: str) -> str:
-    """Return a text as exactly a `str`: what a subclass overrides is never called."""
+    """Return a text as exactly a `str`, without calling methods that a subclass overrides."""
     return text if type(text) is str else str.__str__(text)
 
 
 def class_name(cls: type) -> str:
-    """Return the qualified name of a class, as `type` keeps it."""
+    """Return the qualified name of a class, as `type` stores it."""
     return plain(type.__dict__["__qualname__"].__get__(cls))
 
 
 def name_in_words(key: object) -> str:
-    """Return what something is called: the name itself, if it is text."""
+    """Return a key as text: itself, if it is text."""
     return plain(key) if issubclass(type(key), str) else value_in_words(key)  # type: ignore[arg-type]
 
 
 def value_in_words(value: object) -> str:
-    """Return a value as Python writes it, up to `MAX_TEXT` characters; or `<Class>` if that is no built-in one."""
+    """Return the repr of a value, up to `MAX_TEXT` characters; or `<Class>` if its class is not a built-in one."""
     words = _words(value, MAX_TEXT, _MAX_DEPTH)
     return words if len(words) <= MAX_TEXT else words[: MAX_TEXT - 3] + "..."
 
 
 def value_if_shown(value: object) -> str | None:
-    """Return a value in words if its class is a built-in one; else None."""
+    """Return a value as text if its class is a built-in one; else None."""
     kind = type(value)
     shown = kind is int or _brackets(kind) is not None or any(kind is one for one in (*_NUMBERS, *_STRINGS))
     return value_in_words(value) if shown else None
@@ -68,11 +68,11 @@ def size_if_known(value: Any) -> int | None:
 
 
 def look_at(values: Mapping[Any, object], redacted: Collection[str] = ()) -> list[Looked]:
-    """Return attributes as they may be shown, those whose name begins with `_` included.
+    """Return attributes as they may be shown, including names that begin with `_`.
 
     Args:
         values: the instance's `__dict__`, or a copy of it.
-        redacted: names of those that are kept back.
+        redacted: names of the attributes that are hidden.
     """
     looked: list[Looked] = []
     for key, value in list(values.items()):
@@ -91,7 +91,7 @@ def _brackets(kind: type) -> tuple[str, str] | None:
 
 
 def _words(value: Any, room: int, depth: int) -> str:
-    """Write a value in `room` characters and a few; what does not fit is not even looked at."""
+    """Write a value in about `room` characters; the rest is not read."""
     kind = type(value)
     if any(kind is one for one in _NUMBERS):
         return repr(value)
@@ -106,9 +106,9 @@ def _words(value: Any, room: int, depth: int) -> str:
     if not depth:
         return f"{opening}...{closing}"
     try:
-        # A copy of its beginning, made in one go: other threads may change it.
+        # A copy of its beginning, made in one call: other threads may change it.
         items = list(islice(value.items() if kind is dict else value, room))
-    except RuntimeError:  # it grew in that very moment
+    except RuntimeError:  # another thread changed it during the copy
         return f"{opening}...{closing}"
     if not items and (kind is set or kind is frozenset):
         return f"{kind.__name__}()"

@@ -1,4 +1,4 @@
-"""Sizes and times as people write them: `2GiB`, `500 MB`, `5m`; read, and written so that they can be read again."""
+"""Sizes and times as text, such as `2GiB`, `500 MB` and `5m`: parse and format them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _AMOUNT: Final = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-z]*)\s
 
 
 def bytes_in(text: str) -> int:
-    """Read a size.
+    """Parse a size, in bytes.
 
     Raises:
-        ValueError: it is none; the message says what one looks like.
+        ValueError: the text is not a size; the message has examples.
     """
     units = {unit.lower(): Decimal(size) for unit, size in _SIZES.items()}
     return round(_amount(text, units, "a size; write 2GiB, 500MB"))
 
 
 def seconds_in(text: str) -> float:
-    """Read a time.
+    """Parse a time, in seconds.
 
     Raises:
-        ValueError: it is none; the message says what one looks like.
+        ValueError: the text is not a time; the message has examples.
     """
     return float(_amount(text, _SECONDS, "a time; write 30, 30s, 5m or 1h"))
 
@@ -46,7 +46,7 @@ def _amount(text: str, units: Mapping[str, Decimal], wanted: str) -> Decimal:
 
 
 def in_bytes(size: float) -> str:
-    """Write a size, exactly: in the largest unit in which it is short."""
+    """Return a size as text, exactly, in the largest unit in which it is short."""
     for unit in ("TiB", "GiB", "MiB", "KiB", "TB", "GB", "MB", "KB"):
         tenths, rest = divmod(int(size) * 10, _SIZES[unit])
         if not rest and 10 <= tenths < 100_000:
@@ -55,5 +55,5 @@ def in_bytes(size: float) -> str:
 
 
 def in_seconds(seconds: float) -> str:
-    """Write a time."""
+    """Return a time as text."""
     return f"{seconds:.15g} s"

@@ -1,7 +1,7 @@
-"""Checks of messages from within the process, whose fields may hold anything; the socket has its own (`_protocol.py`).
+"""Checks of messages from the gate's own process, where fields may have any value; for the socket see `_protocol.py`.
 
-What comes out has fields of exactly the types that `messages.py` says, so that nothing which is done with them later
-can run code of a class that somebody derived from `str` or `int`.
+The fields of a checked message have exactly the declared types, so that no later use of them runs code of a class that
+is derived from `str` or `int`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ _SIMPLE: Final[Mapping[Any, _Check]] = {
 
 
 def _check_of(kind: Any) -> _Check:
-    """Return what checks values that are declared as `kind`."""
+    """Return the check for values that are declared as `kind`."""
     if kind in _SIMPLE:
         return _SIMPLE[kind]
     origin, args = get_origin(kind), get_args(kind)
@@ -103,7 +103,7 @@ def _check_of(kind: Any) -> _Check:
         return partial(_entries, _check_of(args[0]), _check_of(args[1]))
     if origin is types.UnionType or origin is Union:
         return partial(_any_of, tuple(map(_check_of, args)))
-    return lambda value: value  # a function, or a value for an actor: nothing here does anything with it
+    return lambda value: value  # a function, or a value for an actor, which control only passes on
 
 
 def _fields_of(kind: type[m.Message]) -> dict[str, _Check]:
@@ -111,21 +111,19 @@ def _fields_of(kind: type[m.Message]) -> dict[str, _Check]:
     return {field.name: _check_of(hints[field.name]) for field in attrs.fields(kind)}
 
 
-# {id of a message's class: the class, and {field: its check}}; by id, since a class may have a hash of its metaclass's.
+# {id of a message's class: (the class, {field: its check})}; by id, since a metaclass may have a hash of its own.
 _KINDS: Final = {id(kind): (kind, _fields_of(kind)) for kind in m.VERBS.values()}
 
 
 def checked(message: object) -> m.Message:
-    """Return a message of the vocabulary with fields of exactly their types.
+    """Return a message of control with fields of exactly the declared types.
 
     Raises:
-        BadRequest: it is none, or a field has a value that cannot work.
+        BadRequest: it is not a message of control, or a field has a value that cannot work.
     """
     found = _KINDS.get(id(type(message)))
     if found is None:
-        raise BadRequest(
-            f"control knows no message of class {class_name(type(message))}; see tokengate.control.messages"
-        )
+        raise BadRequest(f"{class_name(type(message))} is not a message of control; see tokengate.control.messages")
     kind, checks = found
     fields: dict[str, Any] = {}
     for name, check in checks.items():
@@ -137,15 +135,15 @@ def checked(message: object) -> m.Message:
     return kind(**fields)
 
 
-# Seconds that an answer may be made to wait for, by whoever asks.
+# Maximum number of seconds for which a message may delay its answer.
 _LONGEST_WAIT: Final = 3600.0
 
 
 def seconds(field: str, value: object) -> float:
-    """Return how long somebody wants to wait, if that can be meant.
+    """Return a number of seconds to wait.
 
     Raises:
-        BadRequest: it cannot, or it is no number at all.
+        BadRequest: it is not a number, or out of range.
     """
     try:
         number = _number(value)

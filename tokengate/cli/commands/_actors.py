@@ -102,7 +102,7 @@ def restart(connection: Connection, name: str) -> None:
 @_wait_option
 @connected
 def stop(connection: Connection, name: str, now: bool, wait: float) -> None:
-    """Stop an actor for good, in order.
+    """Stop an actor in order; it is not started again.
 
     \b
     tokengate stop mailer

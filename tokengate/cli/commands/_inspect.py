@@ -209,7 +209,7 @@ def stats(connection: Connection, name: str, on: bool | None) -> None:
 @click.option("--count", is_flag=True, help="Only count them.")
 @connected
 def children(connection: Connection, supervisor: str, count: bool) -> None:
-    """List the children of a supervisor, the newest first.
+    """List the children of a supervisor, newest first.
 
     \b
     tokengate children billing

@@ -29,58 +29,58 @@ class ActorVerbs(Asker):
 
     @verb
     def suspend(self, name: str) -> Question[ActorOutcome]:
-        """Let an actor, or an operation, begin no more tokens; control still reaches it.
+        """Let an actor or operation begin no more tokens; control still reaches it.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
-            NotSteerable: it is the runtime's own.
+            NotSteerable: it belongs to the runtime.
         """
         return Question(m.Suspend(name))
 
     @verb
     def unsuspend(self, name: str) -> Question[ActorOutcome]:
-        """Undo `suspend`; raises as it does."""
+        """Undo `suspend`; the errors are the same."""
         return Question(m.Unsuspend(name))
 
     @verb
     def drain(self, name: str, wait: float = 5.0, *, reopen: bool = False) -> Question[ActorOutcome]:
-        """Close the intake of an actor, or an operation, and let it handle the rest; it is not stopped.
+        """Close the mailbox of an actor or operation, and let it handle what is queued; it is not stopped.
 
         Args:
-            name: the actor's.
-            wait: seconds to wait until the rest has been handled before answering `pending`.
-            reopen: undo it instead.
+            name: of the actor.
+            wait: seconds to wait until that is handled; after that the answer is `pending`.
+            reopen: open the mailbox again instead.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
-            NotSteerable: it is the runtime's own.
+            NotSteerable: it belongs to the runtime.
         """
         return Question(m.Drain(name, wait, reopen))
 
     @verb
     def restart(self, name: str) -> Question[ActorOutcome]:
-        """Have an actor's supervisor end its instance in order and start another.
+        """Restart an actor: its supervisor stops the instance in order, and starts another one.
 
-        Its queue stays, and it counts for no intensity.
+        The queue stays. The restart does not count for the supervisor's intensity.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
-            NotSteerable: it is the runtime's own, or an operation.
+            NotSteerable: it belongs to the runtime, or is an operation.
         """
         return Question(m.Restart(name))
 
     @verb
     def stop(self, name: str, *, drain: bool = True, wait: float = 5.0) -> Question[ActorOutcome]:
-        """Stop an actor for good, in order.
+        """Stop an actor in order; it is not started again.
 
         Args:
-            name: the actor's.
-            drain: whether it handles all that it has accepted first.
-            wait: seconds to wait for its end before answering `pending`.
+            name: of the actor.
+            drain: whether it handles first what is queued.
+            wait: seconds to wait for its end; after that the answer is `pending`.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
-            NotSteerable: it is the runtime's own, or an operation.
+            NotSteerable: it belongs to the runtime, or is an operation.
         """
         return Question(m.Stop(name, drain, wait))
 
@@ -88,22 +88,22 @@ class ActorVerbs(Asker):
 
     @verb
     def get_state(self, name: str, wait: float = 5.0) -> Question[dict[str, Any] | Any]:
-        """Look at the attributes of an actor's instance, between two of its steps.
+        """Read the attributes of an actor's instance, between two of its steps.
 
         Args:
-            name: the actor's.
-            wait: seconds after which a busy actor is given up on.
+            name: of the actor.
+            wait: seconds to wait for a busy actor.
 
         Returns:
-            Within the process {attribute: value}, of the instance's own attributes (its `vars`) but for those whose
-            name starts with `_`. The dict is new, the values are the actor's own objects: look, and don't touch. Those
-            of an actor in a child process are copies, and a `NotSent` stands for what cannot be pickled.
-            Through a socket an `ActorState`: types, sizes, and built-in values in words.
+            In the gate's process {attribute: value} for the instance's own attributes (its `vars`), without names that
+            start with `_`. The dict is new, but the values are the actor's own objects: do not change them. Values of
+            an actor in a child process are copies, and a `NotSent` stands for a value that cannot be pickled.
+            Through a socket an `ActorState`: types, sizes, and built-in values as text.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
-            Busy: it was at work for all that time.
-            NotSteerable: it is the runtime's own, or an operation.
+            Busy: the actor was busy for all that time.
+            NotSteerable: it belongs to the runtime, or is an operation.
         """
         if not self._local:
             return Question(m.GetState(name, wait))
@@ -114,14 +114,14 @@ class ActorVerbs(Asker):
         """Set attributes of an actor's instance, between two of its steps.
 
         Args:
-            name: the actor's.
+            name: of the actor.
             values: {attribute: value}, of JSON's types.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
-            BadRequest: no attribute is given, or one that cannot be set.
-            Busy: the actor was at work for all of five seconds.
-            NotSteerable: it is the runtime's own, or an operation.
+            BadRequest: no attribute is given, or one cannot be set.
+            Busy: the actor was busy for five seconds.
+            NotSteerable: it belongs to the runtime, or is an operation.
         """
         return Question(m.SetState(name, values))
 
@@ -132,22 +132,21 @@ class ActorVerbs(Asker):
         """Compute the attributes of an actor's instance from those it has, between two of its steps.
 
         Args:
-            name: the actor's.
-            function: gets what `get_state` returns, and returns what there shall be instead; attributes that are
-                missing from it are deleted. It runs on the actor's thread or loop, or in its process, where it goes
-                pickled. Attributes whose name starts with `_` are neither shown to it nor changed. If it raises, none
-                is.
-            wait: seconds after which a busy actor is given up on.
+            name: of the actor.
+            function: takes what `get_state` returns, and returns the new attributes; an attribute that is missing there
+                is deleted. It runs on the actor's thread or loop, or, pickled, in its process. Attributes with names
+                that start with `_` are neither passed nor changed. If it raises, nothing is changed.
+            wait: seconds to wait for a busy actor.
 
         Returns:
             The new attributes, as `get_state` has them.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
-            BadRequest: the function returned something else.
-            Busy: the actor was at work for all that time.
-            NotSteerable: it is the runtime's own, or an operation; or the gate is in another process.
-            Exception: whatever the function raised.
+            BadRequest: the function did not return a mapping of attributes.
+            Busy: the actor was busy for all that time.
+            NotSteerable: it belongs to the runtime, or is an operation; or the gate is in another process.
+            Exception: what the function raised.
         """
         self._check_local("replace_state", name)
         replace = functools.partial(replace_attributes, function=function)
@@ -156,21 +155,21 @@ class ActorVerbs(Asker):
 
     @verb
     def visit(self, name: str, function: Callable[[Any], A], wait: float = 5.0) -> Question[A]:
-        """Call a function with an actor's instance, on its own thread or loop, between two of its steps.
+        """Call a function with an actor's instance, on its thread or loop, between two of its steps.
 
         Args:
-            name: the actor's.
-            function: gets the instance. To a process actor it goes pickled, and what it returns comes back so.
-            wait: seconds after which a busy actor is given up on.
+            name: of the actor.
+            function: takes the instance. For a process actor, it and its result are pickled.
+            wait: seconds to wait for a busy actor.
 
         Returns:
             What the function returned.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
-            Busy: the actor was at work for all that time.
-            NotSteerable: it is the runtime's own, or an operation; or the gate is in another process.
-            Exception: whatever the function raised.
+            Busy: the actor was busy for all that time.
+            NotSteerable: it belongs to the runtime, or is an operation; or the gate is in another process.
+            Exception: what the function raised.
         """
         self._check_local("visit", name)
         return Question(m.Visit(name, function, wait))
@@ -178,6 +177,6 @@ class ActorVerbs(Asker):
     def _check_local(self, verb: str, name: str) -> None:
         if not self._local:
             raise NotSteerable(
-                f"{verb}('{name}', ...) takes a function, and none can go to another process; "
+                f"{verb}('{name}', ...) takes a function, which cannot be sent to another process; "
                 f"use set_state('{name}', attribute=value) there, or get_state('{name}')"
             )

@@ -1,4 +1,4 @@
-"""Answers as objects that look, in a console, like the table of them."""
+"""Answers as objects with a table for their repr."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from tokengate.control.messages import Outcome
 
 
 class Shown(abc.ABC):
-    """Base of what wraps an answer of the gate and looks, in a REPL, like the table of it."""
+    """Base of the wrappers of an answer; their repr is the table of that answer."""
 
     __slots__ = ()
 
     @property
     @abc.abstractmethod
     def answer(self) -> Any:
-        """What the gate has said: a class of `tokengate.control.messages`, or a tuple of such."""
+        """The answer of the gate: a class of `tokengate.control.messages`, or a tuple of them."""
 
     def __repr__(self) -> str:
-        from tokengate.control.rendering._tables import (
-            as_text,  # only here: a program that prints no table needs no rich
-        )
+        from tokengate.control.rendering._tables import as_text  # here: a program without tables needs no rich
 
         return as_text(self.answer)
 
 
 @attrs.frozen(repr=False)
 class Outcomes(Shown, Sequence[Outcome]):
-    """What a verb did, token by token; an immutable sequence of `Outcome`."""
+    """The outcomes of a verb, one for each token; an immutable sequence of `Outcome`."""
 
     _outcomes: tuple[Outcome, ...]
 

@@ -1,4 +1,4 @@
-"""The verbs of control as methods: blocking ones (`Control`), and the same ones to await (`AsyncControl`)."""
+"""The verbs of control as methods: blocking (`Control`), or to await (`AsyncControl`)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ A = TypeVar("A")
 class Control(Verbs, HandleControl):
     """See and steer every token and actor of a gate, here (`gate.control`) or in another process.
 
-    Each verb waits for the gate's answer. Besides what its docstring says, it raises `Unreachable` when the gate is not
-    there, and within the process `WouldBlock` on the thread of a trio loop; await the one of `aio` there.
+    Each verb waits for the gate's answer. Besides the errors in its docstring, it raises `Unreachable` when the gate
+    does not answer, and, in the gate's process, `WouldBlock` on the thread of a trio loop; await the verb of `aio`
+    there.
 
     Args:
         ask: sends a message and returns its answer.
-        follow: sends a message that is answered by one item after the other, from the moment on at which it returns.
+        follow: sends a message with many answers, and returns the stream, which misses nothing from then on.
         ask_async: awaits the answer, on trio and on asyncio; None asks in a thread.
-        wait: seconds for which `pause`, `step` and `terminate` wait when they are not told.
+        wait: seconds that `pause`, `step` and `terminate` wait unless they are given a `wait`.
         local: whether the gate is in this process, so that functions and values can be passed as they are.
     """
 
@@ -48,20 +49,20 @@ class Control(Verbs, HandleControl):
 
     @property
     def aio(self) -> AsyncControl:
-        """The same verbs, to be awaited (trio and asyncio)."""
+        """The same verbs to await, on trio and asyncio."""
         return AsyncControl(self)
 
     def events(self) -> Following:
         """Follow what is published: reports of supervisors, dead letters, blocked loops.
 
         Returns:
-            An iterator that waits for the next thing that happens, and misses nothing that happens from now on; leave
-            it with `close`, which wakes a thread that waits in it, or use it in a `with` block.
+            An iterator that waits for the next item, and misses nothing from now on. Close it with `close`, which wakes
+            a thread that waits in it, or use it in a `with` block.
         """
         return Following(self._follow(m.Events()))
 
     def trace(self, name: str) -> Following:
-        """Follow the tokens of actors: queued, started, finished; off again when nobody listens.
+        """Follow the tokens of actors: queued, started, finished; it costs nothing once the iterator is closed.
 
         Args:
             name: a path, the last part of one, or a pattern with `*`.
@@ -78,7 +79,7 @@ class Control(Verbs, HandleControl):
         """Follow tokens that a selector matches: queued, started, finished.
 
         Args:
-            selector: which; empty for all.
+            selector: which tokens; empty for all.
 
         Returns:
             An iterator, as `events` does.
@@ -99,8 +100,8 @@ class Control(Verbs, HandleControl):
 class AsyncControl(Verbs, Awaited):
     """The verbs of `Control`, to be awaited: `await gate.control.aio.pause(5)`.
 
-    Arguments, results and errors are the same. The verbs of handles block, as always; give handles to the verbs here
-    instead: `await aio.pause(handle)`. A verb that is cancelled may have been carried out.
+    Arguments, results and errors are the same. The verbs of handles block; pass handles to the verbs here instead:
+    `await aio.pause(handle)`. A verb that is cancelled may still be carried out.
     """
 
     def __init__(self, blocking: Control) -> None:

@@ -1,4 +1,4 @@
-"""Streams of what happens, in a thread or in a task."""
+"""Iterators over streams, in a thread or in a task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokengate.control.messages import StreamItem
 
 
 class Source(Protocol):
-    """Where what happens comes from: `next` waits for it; `close`, in any thread, ends that."""
+    """A stream of a gate: `next` waits for an item; `close`, in any thread, ends the stream."""
 
     def __iter__(self) -> Iterator[StreamItem]: ...
     def __next__(self) -> StreamItem: ...
@@ -19,9 +19,9 @@ class Source(Protocol):
 
 
 class Following(Iterator[StreamItem]):
-    """What happens from the moment on at which this was made, one thing after the other: `next` waits.
+    """The items of a stream, from the moment at which this was made: `next` waits for one.
 
-    Leave it with `close`, or at the end of its block.
+    Close it with `close`, or use it in a `with` block.
     """
 
     def __init__(self, source: Source) -> None:
@@ -32,7 +32,7 @@ class Following(Iterator[StreamItem]):
         if self._closed:
             raise StopIteration
         item = next(self._source)
-        if self._closed:  # by another thread, meanwhile
+        if self._closed:  # closed by another thread meanwhile
             raise StopIteration
         return item
 
@@ -43,16 +43,16 @@ class Following(Iterator[StreamItem]):
         self.close()
 
     def close(self) -> None:
-        """Follow no more, and wake a thread that waits for the next thing; again does nothing."""
+        """End the stream, and wake a thread that waits for an item; a second call does nothing."""
         self._closed = True
         self._source.close()
 
 
 class AsyncFollowing(AsyncIterator[StreamItem]):
-    """What happens, one thing after the other; for `async with` and `async for`.
+    """The items of a stream, for `async with` and `async for`.
 
-    It follows from the start of its block, or else from the first item that is asked for. A wait that is cancelled may
-    take an item with it, so close it then.
+    The stream begins at the start of the block, or else when the first item is awaited. A wait that is cancelled may
+    lose an item; close the stream then.
     """
 
     def __init__(self, follow: Callable[[], Following]) -> None:
@@ -79,7 +79,7 @@ class AsyncFollowing(AsyncIterator[StreamItem]):
         self.close()
 
     def close(self) -> None:
-        """Follow no more, and wake whoever waits for the next thing; again does nothing."""
+        """End the stream, and wake a task that waits for an item; a second call does nothing."""
         with self._lock:
             self._closed = True
             following = self._following
@@ -91,7 +91,7 @@ class AsyncFollowing(AsyncIterator[StreamItem]):
         return None if following is None else next(following, None)
 
     def _open(self) -> Following | None:
-        """Follow, unless that is done already; nothing when it is closed."""
+        """Open the stream, unless it is open already; return None if it is closed."""
         with self._lock:
             if self._closed or self._following is not None:
                 return None if self._closed else self._following
@@ -100,5 +100,5 @@ class AsyncFollowing(AsyncIterator[StreamItem]):
             if not self._closed:
                 self._following = made
                 return made
-        made.close()  # whoever wanted it has gone meanwhile
+        made.close()  # this was closed while the stream was opened
         return None

@@ -12,5 +12,5 @@ class GateVerbs(Asker):
 
     @verb
     def info(self) -> Question[GateInfo]:
-        """Tell how the gate is: its process, its tokens by state, its threads."""
+        """Return the figures of the gate: its process, its tokens by state, its threads."""
         return Question(m.Info())

@@ -32,13 +32,13 @@ from tokengate.control.messages import (
 
 
 class HandleControl(TokenVerbs, ActorVerbs, SupervisorVerbs, Blocking):
-    """What handles send their verbs through; `Control` is one."""
+    """The control that sends the verbs of handles; `Control` is one."""
 
     _follow: Callable[[Stream], Source]
 
 
 class _Steerable(Shown):
-    """The verbs of one token, and of a list of them: they act on these ids, whatever a selector would match by now."""
+    """The verbs of one token or several: they act on these ids, even if a selector matches others by now."""
 
     __slots__ = ()
 
@@ -47,20 +47,20 @@ class _Steerable(Shown):
     @property
     @abc.abstractmethod
     def ids(self) -> tuple[int, ...]:
-        """Whom the verbs are for."""
+        """The ids of the tokens."""
 
     def pause(
         self, *, force: bool = False, stop_clock: bool = False, wait: float | None = None, dry_run: bool = False
     ) -> Outcomes:
-        """Hold it; see `Control.pause`."""
+        """Pause it; see `Control.pause`."""
         return self._control.pause(self.ids, force=force, stop_clock=stop_clock, wait=wait, dry_run=dry_run)
 
     def resume(self, *, force: bool = False, dry_run: bool = False) -> Outcomes:
-        """Let it go on; see `Control.resume`."""
+        """Let it run on; see `Control.resume`."""
         return self._control.resume(self.ids, force=force, dry_run=dry_run)
 
     def step(self, n: int = 1, *, force: bool = False, wait: float | None = None, dry_run: bool = False) -> Outcomes:
-        """Let it run `n` steps and hold it again; see `Control.step`."""
+        """Let it run `n` steps and pause it again; see `Control.step`."""
         return self._control.step(self.ids, n, force=force, wait=wait, dry_run=dry_run)
 
     def terminate(
@@ -87,11 +87,11 @@ class _Steerable(Shown):
         grace: float = 1.0,
         dry_run: bool = False,
     ) -> Outcomes:
-        """End it, and leave its code behind if that does not end within `grace`; see `Control.terminate`."""
+        """End it, and leave its code behind if that does not end within `grace` seconds; see `Control.terminate`."""
         return self.terminate("kill", force=force, wait=wait, reason=reason, grace=grace, dry_run=dry_run)
 
     def renice(self, priority: int, *, force: bool = False, dry_run: bool = False) -> Outcomes:
-        """Give it another priority; see `Control.renice`."""
+        """Change its priority; see `Control.renice`."""
         return self._control.renice(self.ids, priority, force=force, dry_run=dry_run)
 
     def retag(
@@ -106,7 +106,7 @@ class _Steerable(Shown):
         return self._control.retag(self.ids, set, remove, force=force, dry_run=dry_run)
 
     def reroute(self, *, affinity: str = "", actor: str = "", force: bool = False, dry_run: bool = False) -> Outcomes:
-        """Send it elsewhere; see `Control.reroute`."""
+        """Move it to another place; see `Control.reroute`."""
         return self._control.reroute(self.ids, affinity=affinity, actor=actor, force=force, dry_run=dry_run)
 
     def limit(
@@ -119,7 +119,7 @@ class _Steerable(Shown):
         force: bool = False,
         dry_run: bool = False,
     ) -> Outcomes:
-        """Set what it may use of its child process; see `Control.limit`."""
+        """Limit what it may use in its child process; see `Control.limit`."""
         return self._control.limit(
             self.ids,
             memory=memory,
@@ -136,7 +136,7 @@ class TokenHandle(_Steerable, Identified):
     """A token of the gate, here or in another process. Two are equal when they have the same id in the same gate.
 
     Attributes:
-        row: what was known of it when the handle was made.
+        row: its row in a list, when the handle was made.
     """
 
     _control: HandleControl = attrs.field(eq=id)
@@ -158,7 +158,7 @@ class TokenHandle(_Steerable, Identified):
 
     @property
     def state(self) -> str:
-        """Where it is in its life cycle now; the gate is asked.
+        """Its state now; the gate is asked.
 
         Raises:
             UnknownToken: it has ended.
@@ -166,11 +166,11 @@ class TokenHandle(_Steerable, Identified):
         return self.describe().row.state
 
     def describe(self) -> TokenDescription:
-        """Tell all of it; see `Control.describe`."""
+        """Describe it; see `Control.describe`."""
         return self._control.describe(self.row.id)
 
     def stack(self) -> TokenStack:
-        """Tell where its code is; see `Control.stack`."""
+        """Return its stack; see `Control.stack`."""
         return self._control.stack(self.row.id)
 
 
@@ -178,10 +178,10 @@ class TokenHandle(_Steerable, Identified):
 class TokenList(_Steerable, Sequence[TokenHandle]):
     """Tokens as they were when they were listed; a sequence of `TokenHandle`, and so is a slice of it.
 
-    Its verbs are for exactly these tokens, and no others that the selector might match by then.
+    Its verbs act on exactly these tokens, even if the selector matches others by then.
 
     Attributes:
-        page: the rows, and how many there are beyond them.
+        page: the rows, and the number of all matching tokens.
     """
 
     _control: HandleControl = attrs.field(eq=id)
@@ -214,7 +214,7 @@ class ActorHandle(Shown):
     """An actor, or an operation, of the gate. Two are equal when they have the same path in the same gate.
 
     Attributes:
-        row: what was known of it when the handle was made.
+        row: its row in a list, when the handle was made.
     """
 
     _control: HandleControl = attrs.field(eq=id)
@@ -227,15 +227,15 @@ class ActorHandle(Shown):
 
     @property
     def path(self) -> str:
-        """Its place in the tree."""
+        """Its path in the tree."""
         return self.row.path
 
     def state(self, wait: float = 5.0) -> dict[str, Any] | Any:
-        """Look at its attributes; see `Control.get_state`."""
+        """Read its attributes; see `Control.get_state`."""
         return self._control.get_state(self.path, wait)
 
     def set_state(self, /, **values: Any) -> ActorOutcome:
-        """Set attributes of it; see `Control.set_state`."""
+        """Set some of its attributes; see `Control.set_state`."""
         return self._control.set_state(self.path, **values)
 
     def replace_state(
@@ -253,19 +253,19 @@ class ActorHandle(Shown):
         return self._control.unsuspend(self.path)
 
     def drain(self, wait: float = 5.0, *, reopen: bool = False) -> ActorOutcome:
-        """Close its intake and let it handle the rest; see `Control.drain`."""
+        """Close its mailbox and let it handle what is queued; see `Control.drain`."""
         return self._control.drain(self.path, wait, reopen=reopen)
 
     def restart(self) -> ActorOutcome:
-        """Have its supervisor start another instance; its queue stays."""
+        """Restart it; see `Control.restart`."""
         return self._control.restart(self.path)
 
     def stop(self, *, drain: bool = True, wait: float = 5.0) -> ActorOutcome:
-        """Stop it for good; see `Control.stop`."""
+        """Stop it; see `Control.stop`."""
         return self._control.stop(self.path, drain=drain, wait=wait)
 
     def statistics(self, switch: Literal["on", "off", "show"] = "show") -> ActorList:
-        """Count what it does, or stop that; see `Control.statistics`."""
+        """Switch its statistics on or off, or show them; see `Control.statistics`."""
         question = m.Statistics(self.path, switch)
         answer: ActorList = self._control._put(Question(question, lambda rows: ActorList(self._control, tuple(rows))))
         return answer
@@ -284,7 +284,7 @@ class ActorList(Shown, Sequence[ActorHandle]):
     """Actors as they were when they were listed; a sequence of `ActorHandle`, and so is a slice of it.
 
     Attributes:
-        rows: what was known of each.
+        rows: the row of each.
     """
 
     _control: HandleControl = attrs.field(eq=id)

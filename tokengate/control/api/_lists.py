@@ -18,7 +18,7 @@ class ListVerbs(Asker):
 
     @property
     def _blocking(self) -> HandleControl:
-        """What the handles send their verbs through."""
+        """The control that sends the verbs of the handles."""
         raise NotImplementedError
 
     @verb
@@ -26,9 +26,9 @@ class ListVerbs(Asker):
         """List live tokens.
 
         Args:
-            selector: which, such as `operation=resize,tenant=acme,state!=running`; empty for all.
-            sort: one of `messages.COLUMNS` (`id`, `age`, `running`, ...); a `-` before it turns the order around.
-            limit: rows at most, up to 10,000.
+            selector: which tokens, such as `operation=resize,tenant=acme,state!=running`; empty for all.
+            sort: one of `messages.COLUMNS` (`id`, `age`, `running`, ...); a `-` before it reverses the order.
+            limit: maximum number of rows, up to 10,000.
             offset: rows to skip.
 
         Returns:
@@ -46,7 +46,7 @@ class ListVerbs(Asker):
 
         Raises:
             UnknownToken: it has ended, or there never was one.
-            BadRequest: this names no token.
+            BadRequest: the argument names no token.
         """
         return Question(m.Describe(id_of(token)), lambda described: TokenHandle(self._blocking, described.row))
 
@@ -56,7 +56,7 @@ class ListVerbs(Asker):
 
         Args:
             name: a path, the last part of one, or a pattern with `*`; empty for all.
-            sample: seconds to watch them for, to learn how busy they are; 0 does not.
+            sample: seconds for which to observe how busy they are; 0 for not at all.
 
         Raises:
             UnknownActor: no actor has this name.
@@ -66,7 +66,7 @@ class ListVerbs(Asker):
 
     @verb
     def actor(self, name: str) -> Question[ActorHandle]:
-        """Return a handle of one actor, or operation.
+        """Return a handle of one actor or operation.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
@@ -84,11 +84,11 @@ class ListVerbs(Asker):
 
     @verb
     def statistics(self, name: str, switch: Literal["on", "off", "show"] = "show") -> Question[ActorList]:
-        """Count what actors do, or stop that.
+        """Switch the statistics of actors on or off, or show them.
 
         Args:
             name: a path, the last part of one, or a pattern with `*`.
-            switch: `on` (counts from nothing), `off`, or `show`.
+            switch: `on` (counts from zero), `off`, or `show`.
 
         Raises:
             UnknownActor: no actor has this name.

@@ -12,11 +12,11 @@ class SupervisorVerbs(Asker):
 
     @verb
     def tree(self, root: str = "/", *, system: bool = False) -> Question[tuple[TreeRow, ...]]:
-        """Show the supervision tree, each node below its supervisor.
+        """Return the supervision tree, each node after its supervisor.
 
         Args:
-            root: the path to show it from.
-            system: whether to show the runtime's own part, too.
+            root: the path of the topmost node.
+            system: whether to add the runtime's own part.
 
         Raises:
             UnknownActor: nothing has this path.
@@ -25,33 +25,33 @@ class SupervisorVerbs(Asker):
 
     @verb
     def which_children(self, name: str) -> Question[tuple[ChildRow, ...]]:
-        """List the children of a supervisor, the newest first.
+        """List the children of a supervisor, newest first.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
-            NotSteerable: it is no supervisor.
+            NotSteerable: it is not a supervisor.
         """
         return Question(m.WhichChildren(name))
 
     @verb
     def count_children(self, name: str) -> Question[ChildCountsRow]:
-        """Count the children of a supervisor; raises as `which_children` does."""
+        """Count the children of a supervisor; the errors are those of `which_children`."""
         return Question(m.CountChildren(name))
 
     @verb
     def terminate_child(self, name: str, id: str) -> Question[ActorOutcome]:
-        """Stop a child of a supervisor, by its id; it stays stopped.
+        """Stop a child of a supervisor; it stays stopped, and its spec stays.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
-            NotSteerable: it is no supervisor, or the runtime's own.
+            NotSteerable: it is not a supervisor, or belongs to the runtime.
             NoSuchChild: it has no child with this id.
         """
         return Question(m.TerminateChild(name, id))
 
     @verb
     def restart_child(self, name: str, id: str) -> Question[ActorOutcome]:
-        """Start a child of a supervisor that has no instance; raises as `terminate_child` does.
+        """Start a child of a supervisor that has no instance; other errors are those of `terminate_child`.
 
         Raises:
             ChildIsRunning: it has an instance.
@@ -60,5 +60,5 @@ class SupervisorVerbs(Asker):
 
     @verb
     def delete_child(self, name: str, id: str) -> Question[ActorOutcome]:
-        """Forget a child of a supervisor that has no instance; raises as `restart_child` does."""
+        """Remove the spec of a child that has no instance; the errors are those of `restart_child`."""
         return Question(m.DeleteChild(name, id))

@@ -33,7 +33,7 @@ def selected(target: Target) -> tuple[str, tuple[int, ...]]:
     """Return the selector that a target is, and no ids; or else no selector, and the ids.
 
     Raises:
-        BadRequest: it names no token.
+        BadRequest: the target names no token.
     """
     if isinstance(target, str):
         if not target.strip():
@@ -48,12 +48,12 @@ def id_of(token: OneToken | str) -> int:
     """Return the id of a token.
 
     Raises:
-        BadRequest: this is no token.
+        BadRequest: the argument is not a token.
     """
     if isinstance(token, (Token, Identified, TokenRow)):
         return token.id
     if isinstance(token, str) and token.strip().isdecimal():
         return int(token)
     if not isinstance(token, int) or isinstance(token, bool):
-        raise BadRequest(f"{token!r} is no token; give its id, a Token, or one of those that tokens() lists")
+        raise BadRequest(f"expected a token, got {token!r}; give its id, a Token, or one of those that tokens() lists")
     return token

@@ -14,13 +14,13 @@ class ThrottleVerbs(Asker):
     def throttle(
         self, selector: str, *, rate: float | None = None, concurrency: int | None = None
     ) -> Question[ThrottleRow]:
-        """Let tokens begin only so fast, or only so many at once, until `lift`.
+        """Limit how many tokens begin per second, or run at once, until `lift`.
 
-        A second throttle for a selector replaces the first.
+        A second throttle with the same selector replaces the first.
 
         Args:
-            selector: whose tokens; `*` for all.
-            rate: tokens that may begin in a second; above 0.
+            selector: which tokens; `*` for all.
+            rate: tokens that may begin per second; above 0.
             concurrency: tokens that may run at once; at least 1.
 
         Raises:
@@ -31,7 +31,7 @@ class ThrottleVerbs(Asker):
 
     @verb
     def lift(self, selector: str) -> Question[tuple[ThrottleRow, ...]]:
-        """End throttles, of this selector or all of them (`*`), and return those that were ended.
+        """End the throttle of a selector, or all throttles (`*`), and return those that were ended.
 
         Raises:
             BadSelector: the selector cannot be read.
@@ -40,5 +40,5 @@ class ThrottleVerbs(Asker):
 
     @verb
     def throttles(self) -> Question[tuple[ThrottleRow, ...]]:
-        """List the throttles that hold."""
+        """List the throttles."""
         return Question(m.Throttles())

@@ -19,21 +19,21 @@ class TokenVerbs(Asker):
 
     @verb
     def describe(self, token: OneToken | str) -> Question[TokenDescription]:
-        """Tell all of one token: arguments (as types and sizes), times, what it waits for, children, process, limits.
+        """Describe one token: arguments (as types and sizes), times, what it waits for, children, process, limits.
 
         Raises:
             UnknownToken: it has ended, or there never was one.
-            BadRequest: this names no token.
+            BadRequest: the argument names no token.
         """
         return Question(m.Describe(id_of(token)))
 
     @verb
     def stack(self, token: OneToken | str) -> Question[TokenStack]:
-        """Tell where the code of a token is, line by line.
+        """Return the stack of a token.
 
         Raises:
             UnknownToken: it has ended, or there never was one.
-            BadRequest: this names no token.
+            BadRequest: the argument names no token.
         """
         return Question(m.Stack(id_of(token)))
 
@@ -47,18 +47,18 @@ class TokenVerbs(Asker):
         wait: float | None = None,
         dry_run: bool = False,
     ) -> Question[Outcomes]:
-        """Hold tokens, queued or running.
+        """Pause tokens, queued or running.
 
         Args:
-            target: which: ids, tokens, handles, or a selector (`*` for all).
-            force: do it to protected ones, too.
-            stop_clock: let the time not count for their time limits.
-            wait: seconds to wait for running ones to be paused before answering `pause_requested`;
-                they are paused after that all the same. None is 0.02, or what the `Control` was made with.
-            dry_run: only tell which they are.
+            target: which tokens: ids, tokens, handles, or a selector (`*` for all).
+            force: include protected tokens.
+            stop_clock: do not count the pause for their time limits.
+            wait: seconds to wait until running tokens are paused; after that the outcome is `pause_requested`, and they
+                are paused later. None takes the `wait` of the `Control`, which is 0.02 unless given.
+            dry_run: change nothing, and return which tokens would be affected.
 
         Returns:
-            One outcome for each token; `OUTCOMES` says what its word means.
+            An outcome for each token; `OUTCOMES` explains them.
 
         Raises:
             BadSelector: the selector cannot be read.
@@ -68,24 +68,24 @@ class TokenVerbs(Asker):
 
     @verb
     def resume(self, target: Target, *, force: bool = False, dry_run: bool = False) -> Question[Outcomes]:
-        """Let tokens that are held go on; arguments, result and errors are those of `pause`."""
+        """Let paused tokens run on; arguments, result and errors are those of `pause`."""
         return self._on(target, m.Resume(force=force, dry_run=dry_run))
 
     @verb
     def step(
         self, target: Target, n: int = 1, *, force: bool = False, wait: float | None = None, dry_run: bool = False
     ) -> Question[Outcomes]:
-        """Let paused tokens run some steps and hold them again; one that runs is paused first.
+        """Let paused tokens run some steps, and pause them again; a running token is paused first.
 
         The other arguments, result and errors are those of `pause`.
 
         Args:
-            target: which.
-            n: how many steps; at least 1.
-            force: do it to protected ones, too.
-            wait: seconds to wait for that before answering `step_requested`; it goes on after that. None is 0.02, or
-                what the `Control` was made with.
-            dry_run: only tell which they are.
+            target: which tokens.
+            n: number of steps; at least 1.
+            force: include protected tokens.
+            wait: seconds to wait until they have run; after that the outcome is `step_requested`, and they run on. None
+                takes the `wait` of the `Control`.
+            dry_run: change nothing, and return which tokens would be affected.
         """
         return self._on(target, m.Step(n=n, wait=self._seconds(wait), force=force, dry_run=dry_run))
 
@@ -104,17 +104,17 @@ class TokenVerbs(Asker):
         """End tokens; result and errors are those of `pause`.
 
         Args:
-            target: which.
-            mode: how far to go: ask (`cancel`), also raise in Python code that runs (`interrupt`), also leave behind
-                what cannot be ended (`kill`). A token in a child process is ended by killing that, at once, in both.
-            force: do it to protected ones, too.
-            wait: seconds to wait for the end before telling what was asked for, which goes on after that. None is
-                0.02, or what the `Control` was made with.
-            reason: what the token's error says.
-            grace: seconds that code gets to end after `kill` has asked, before it is left behind. With this mode the
-                answer comes after the longer one of `wait` and `grace`, or at the end of the last token. Processes get
-                none.
-            dry_run: only tell which they are.
+            target: which tokens.
+            mode: `cancel` asks the token to end; `interrupt` also raises an error in its Python code; `kill` also
+                leaves its code behind if that does not end. With `interrupt` and `kill`, the child process of a token
+                is killed at once.
+            force: include protected tokens.
+            wait: seconds to wait for the end; after that the outcome says what was requested, which is still pursued.
+                None takes the `wait` of the `Control`.
+            reason: the text of the token's error.
+            grace: with `kill`, seconds until code that does not end is left behind; a child process gets none. The
+                answer comes after the longer one of `wait` and `grace`, or when the last token has ended.
+            dry_run: change nothing, and return which tokens would be affected.
         """
         wait = self._seconds(wait)
         message = m.Terminate(mode=mode, wait=wait, reason=reason, grace=grace, force=force, dry_run=dry_run)
@@ -124,7 +124,7 @@ class TokenVerbs(Asker):
     def renice(
         self, target: Target, priority: int, *, force: bool = False, dry_run: bool = False
     ) -> Question[Outcomes]:
-        """Give tokens another priority; higher goes first. A queued one moves at once, to the end of its new lane.
+        """Change the priority of tokens; higher runs first. A queued token moves to the end of its new lane at once.
 
         The other arguments, result and errors are those of `pause`.
         """
@@ -143,11 +143,11 @@ class TokenVerbs(Asker):
         """Change tags of tokens; result and errors are those of `pause`.
 
         Args:
-            target: which.
-            set: {tag: its new value}.
-            remove: tags to take away; one, or several.
-            force: do it to protected ones, too.
-            dry_run: only tell which they are.
+            target: which tokens.
+            set: {tag: new value}.
+            remove: names of tags to remove; one, or several.
+            force: include protected tokens.
+            dry_run: change nothing, and return which tokens would be affected.
         """
         removed = (remove,) if isinstance(remove, str) else tuple(remove)
         return self._on(target, m.Retag(set=dict(set or {}), remove=removed, force=force, dry_run=dry_run))
@@ -156,16 +156,16 @@ class TokenVerbs(Asker):
     def reroute(
         self, target: Target, *, affinity: str = "", actor: str = "", force: bool = False, dry_run: bool = False
     ) -> Question[Outcomes]:
-        """Send queued tokens elsewhere, at once; running ones when they are tried again.
+        """Move queued tokens to another place, at once; running tokens stay where they are.
 
         Result and errors are those of `pause`.
 
         Args:
-            target: which.
+            target: which tokens.
             affinity: `io`, `cpu` or `process`, for tokens of operations. Either this or `actor`.
-            actor: the path of an actor that has what the token calls.
-            force: do it to protected ones, too.
-            dry_run: only tell which they are.
+            actor: the path of an actor that has the method that the token calls.
+            force: include protected tokens.
+            dry_run: change nothing, and return which tokens would be affected.
 
         Raises:
             UnknownActor: no actor has this name, or several have.
@@ -184,19 +184,19 @@ class TokenVerbs(Asker):
         force: bool = False,
         dry_run: bool = False,
     ) -> Question[Outcomes]:
-        """Set what tokens may use of their child processes, queued or running.
+        """Limit what tokens may use in their child processes, queued or running.
 
-        What uses more than that already is ended for it. Each limit is a number, or text such as `2GiB`, `500MB`, `30s`
-        or `5m`; None lifts it, `KEEP` leaves it as it is. Result and errors are those of `pause`.
+        A token that uses more already is ended. Each limit is a number, or text such as `2GiB`, `500MB`, `30s` or `5m`;
+        None lifts it, `KEEP` leaves it as it is. Result and errors are those of `pause`.
 
         Args:
-            target: which.
+            target: which tokens.
             memory: bytes of resident memory.
             address_space: bytes of address space.
-            cpu_time: seconds of processor time, from the token's beginning.
-            wall_time: seconds from the token's beginning.
-            force: lower those of protected ones, too; that may end them.
-            dry_run: only tell which they are.
+            cpu_time: seconds of processor time from the token's start.
+            wall_time: seconds from the token's start.
+            force: lower limits of protected tokens, too, which may end them.
+            dry_run: change nothing, and return which tokens would be affected.
 
         Raises:
             BadRequest: no limit is given, or one has a value that cannot work.

@@ -11,4 +11,4 @@
 #   _feeds.py        streams of events and tokens
 #   _turns.py        long queries in pieces, one at a time on the loop
 #   _off_loop.py     queries that may hang, in threads
-"""What operators see: queries, stacks, feeds, selectors."""
+"""Queries, stacks, feeds, selectors."""

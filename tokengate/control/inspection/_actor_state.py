@@ -1,7 +1,7 @@
-"""The attributes of an actor's instance: functions that are called with it where it is, and what is made of theirs.
+"""The attributes of an actor's instance: functions that are called with the instance, and functions for their results.
 
-Those that are called where the instance is may go to a child process, by value: they use nothing but built-in names,
-the standard library, cloudpickle (which is there), and functions of this package of which the same is true.
+The former may be pickled by value and run in a child process: they use only built-in names, the standard library,
+cloudpickle (which the child has), and functions of this package with the same restriction.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from tokengate.control._exceptions import BadRequest
 from tokengate.control._safe_text import Looked, class_name, look_at, size_if_known
 
 Sent: TypeAlias = tuple[str, Any, tuple[str, int | None] | None]
-"""An attribute that comes from a child process: its name, its value, and None; or, without it, its type and size."""
+"""An attribute from a child process: (name, value, None); or (name, None, (type, size)) if it cannot be pickled."""
 
 Replaced: TypeAlias = tuple[str, Any]
-"""What is wrong with the attributes that were to be set, if anything; and those that the instance has now."""
+"""(an error text, or nothing; the attributes that the instance has now)."""
 
 
 @attrs.frozen
 class NotSent:
-    """Stands for an attribute that stays in its actor's process, since it cannot be pickled.
+    """The value of an attribute that cannot be pickled, and so stays in its actor's process.
 
     Attributes:
         type: name of its class.
@@ -34,33 +34,33 @@ class NotSent:
     size: int | None = None
 
 
-# --- Where the instance is -------------------------------------------------------------------------------------------
+# --- Called with the instance, perhaps in a child process ------------------------------------------------------------
 
 
 def public_attributes(instance: object) -> dict[str, Any]:
-    """Return an instance's own attributes, but for those whose name starts with `_`."""
+    """Return an instance's own attributes, without names that start with `_`."""
     return {name: value for name, value in vars(instance).items() if not name.startswith("_")}
 
 
 def sent_attributes(instance: object) -> list[Sent]:
-    """Return them in such a form that they can be pickled."""
+    """Return the public attributes in a form that can be pickled."""
     return as_sent(public_attributes(instance))
 
 
 def looked_at(instance: object, redacted: frozenset[str]) -> list[Looked]:
-    """Return them as they may be shown."""
+    """Return the public attributes as they may be shown."""
     return look_at(public_attributes(instance), redacted)
 
 
 def as_sent(attributes: Mapping[str, Any]) -> list[Sent]:
-    """Return attributes in such a form that they can be pickled."""
-    import cloudpickle  # the gate's own process never needs it here
+    """Return attributes in a form that can be pickled."""
+    import cloudpickle  # here: only child processes need it
 
     sent: list[Sent] = []
     for name, value in attributes.items():
         try:
             cloudpickle.dumps(value)
-        except Exception:  # whatever it is, the others are to be seen
+        except Exception:  # any error of its pickling; the other attributes are still returned
             sent.append((name, None, (class_name(type(value)), size_if_known(value))))
         else:
             sent.append((name, value, None))
@@ -68,16 +68,16 @@ def as_sent(attributes: Mapping[str, Any]) -> list[Sent]:
 
 
 def replace_attributes(instance: object, function: Callable[[dict[str, Any]], Mapping[str, Any]]) -> Replaced:
-    """Make the public attributes of an instance those that a function computes from them."""
+    """Replace the public attributes of an instance by those that a function computes from them."""
     before = public_attributes(instance)
     after = function(dict(before))
     if not isinstance(after, Mapping):
         kind = type(after).__name__
-        return f"the function returned {kind}; it must return a mapping of all attributes that there shall be", {}
+        return f"the function returned {kind}; it must return a mapping of all public attributes", {}
     for name in after:
         if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
-            return f"the function returned an attribute {name!r}; private ones stay, give only public names", {}
-    # Past `__setattr__`, just as it was read: no code of the class runs that could fail halfway.
+            return f"the function returned an attribute {name!r}; return only public names", {}
+    # Not by `__setattr__`: code of the class could fail halfway.
     attributes = vars(instance)
     for name in before.keys() - after.keys():
         del attributes[name]
@@ -86,16 +86,16 @@ def replace_attributes(instance: object, function: Callable[[dict[str, Any]], Ma
 
 
 def replace_attributes_and_send(instance: object, function: Callable[[dict[str, Any]], Mapping[str, Any]]) -> Replaced:
-    """Do the same, and return what can be pickled."""
+    """Replace the public attributes, and return them in a form that can be pickled."""
     problem, attributes = replace_attributes(instance, function)
     return problem, as_sent(attributes)
 
 
-# --- In the gate's process -------------------------------------------------------------------------------------------
+# --- Called in the gate's process ------------------------------------------------------------------------------------
 
 
 def received(attributes: Any) -> dict[str, Any] | Any:
-    """Return attributes as `get_state` has them, wherever they come from; what a socket has told stays as it is."""
+    """Return attributes as `get_state` returns them; an answer from a socket stays as it is."""
     if not isinstance(attributes, list):
         return attributes
     sent: list[Sent] = attributes
@@ -106,7 +106,7 @@ def received_after(replaced: Replaced) -> dict[str, Any]:
     """Return the attributes that an instance has now.
 
     Raises:
-        BadRequest: those that it was to have cannot be; nothing was changed.
+        BadRequest: the function returned something else; nothing was changed.
     """
     problem, attributes = replaced
     if problem:

@@ -1,4 +1,4 @@
-"""Counts of what single actors and operations do, for those whose statistics are switched on."""
+"""Statistics of single actors and operations, while they are switched on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokengate.control.messages import ActorStatistics
 
 
 class _Count:
-    """What one place has done since `since`; guarded by the lock of the counts."""
+    """The figures of one place since `since`; guarded by the lock of `Counts`."""
 
     __slots__ = ("busy", "failed", "handled", "longest", "since", "waited")
 
@@ -22,10 +22,10 @@ class _Count:
 
 
 class Counts(Observer):
-    """Listens to a system for as long as the statistics of any place in it are on; else it costs nothing.
+    """Observes a system while the statistics of any place in it are on.
 
     Args:
-        system: it.
+        system: the system.
     """
 
     def __init__(self, system: ActorSystem) -> None:
@@ -34,29 +34,29 @@ class Counts(Observer):
         self._counts: dict[Place, _Count] = {}
 
     def switch_on(self, place: Place) -> None:
-        """Count from nothing, from now on."""
-        self._forget_those_that_are_gone()
+        """Count from zero, from now on."""
+        self._drop_closed_places()
         with self._lock:
             self._counts[place] = _Count(self._system.clock())
         self._system.add_observer(self)
 
     def switch_off(self, place: Place) -> None:
-        """Count no more, and forget the figures."""
+        """Stop counting, and drop the figures."""
         with self._lock:
             self._counts.pop(place, None)
-        self._forget_those_that_are_gone()
+        self._drop_closed_places()
 
-    def _forget_those_that_are_gone(self) -> None:
+    def _drop_closed_places(self) -> None:
         with self._lock:
             if self._counts:
                 there = set(self._system.places())
                 self._counts = {place: count for place, count in self._counts.items() if place in there}
-            nobody = not self._counts
-        if nobody:
+            unused = not self._counts
+        if unused:
             self._system.remove_observer(self)
 
     def close(self) -> None:
-        """Count nothing any more."""
+        """Stop counting everywhere."""
         with self._lock:
             self._counts.clear()
         self._system.remove_observer(self)
@@ -70,9 +70,8 @@ class Counts(Observer):
             if count is None:
                 return None
             seconds = max(now - count.since, 1e-9)
-            running = [
-                token for token in in_hand if not token.done()
-            ]  # else it has been counted, or is just about to be
+            # A token that is done has been counted, or is about to be.
+            running = [token for token in in_hand if not token.done()]
             busy = count.busy + sum(max(0.0, now - max(token.started_at or now, count.since)) for token in running)
             handled = max(count.handled, 1)
             return ActorStatistics(

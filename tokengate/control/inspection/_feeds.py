@@ -1,8 +1,7 @@
-"""What happens, as it happens: feeds of events and of tokens, for whoever follows them.
+"""Feeds of events and of tokens, as they happen.
 
-An observer only takes a note, on the thread where something happens; a feed that nobody reads fast enough leaves items
-out and says how many. No code of users runs here: errors and events of unknown classes are shown by the names of their
-classes.
+An observer only appends an item, on the thread where something happens; a feed with a slow reader drops items, and
+counts them. No user code runs here: errors, and events of unknown classes, are shown by the names of their classes.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ from supervisors import (
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.messages import StreamItem
 
-# Items that a feed keeps for whoever reads it.
+# Items that a feed keeps for its reader.
 _KEPT = 1_000
 
 
 class Feed:
-    """Items that come from any thread and are read by one, or by one task; iterate over it in either way.
+    """Items that any thread puts, for one reader, which is a thread (`for`) or a task (`async for`).
 
     Args:
-        end: called when nobody reads it any more.
+        end: called when the feed is closed.
     """
 
     def __init__(self, end: Callable[[Feed], object]) -> None:
@@ -51,7 +50,7 @@ class Feed:
         self._arrived: Reply[None] = Reply()
 
     def put(self, item: StreamItem) -> None:
-        """Add an item, or count it as lost."""
+        """Add an item; count it as lost if the feed is full."""
         with self._lock:
             if self._closed:
                 return
@@ -65,7 +64,7 @@ class Feed:
         arrived._set()
 
     def close(self) -> None:
-        """Let nothing more come; whoever reads gets to the end."""
+        """Accept no more items; the reader gets the rest, and then the end."""
         with self._lock:
             first, self._closed = not self._closed, True
             arrived = self._arrived
@@ -74,7 +73,7 @@ class Feed:
             self._end(self)
 
     def _take(self) -> StreamItem | Reply[None] | None:
-        """Take an item; else return what comes with the next one, or None at the end."""
+        """Return an item; or, if there is none, a reply that comes with the next one, or None at the end."""
         with self._lock:
             if self._items:
                 return self._items.popleft()
@@ -131,7 +130,7 @@ class _EventObserver(Observer):
         self._put(_event_item(event))
 
     def dead_letter(self, token: Token[Any], reason: BaseException, /) -> None:
-        text = f"{_words(token)} was handled by nobody: {_name(reason)}"
+        text = f"{_words(token)} was not handled: {_name(reason)}"
         self._put(StreamItem(time.time(), "dead_letter", plain(token.actor), token.id, text))
 
 
@@ -160,10 +159,10 @@ class _TokenObserver(Observer):
 
 
 class Feeds:
-    """All feeds of a system; one that nobody has any more ends with the next item for it, whoever forgot to close it.
+    """All feeds of a system. A feed that was not closed and is no longer referenced ends with its next item.
 
     Args:
-        system: it.
+        system: the system.
     """
 
     def __init__(self, system: ActorSystem) -> None:
@@ -172,11 +171,11 @@ class Feeds:
         self._lock = threading.Lock()
 
     def events(self) -> Feed:
-        """Follow what is published, and dead letters."""
+        """Follow published events and dead letters."""
         return self._follow(_EventObserver)
 
     def tokens(self, wants: Callable[[Token[Any]], bool]) -> Feed:
-        """Follow tokens, from whatever place; those of the runtime's own are left out."""
+        """Follow tokens of all places, except those of the runtime."""
         return self._follow(lambda put: _TokenObserver(put, lambda token: not token.serves_operators and wants(token)))
 
     def trace(self, places: set[Place]) -> Feed:
@@ -219,7 +218,7 @@ def _name(error: BaseException) -> str:
 
 def _event_item(event: object) -> StreamItem:
     kind = class_name(type(event))
-    # Anybody may publish anything, so the event itself is not asked for its class.
+    # User code may publish any object: `isinstance` would ask it for its `__class__`.
     if type.__subclasscheck__(LoopBlocked, type(event)):
         return _blocked_item(kind, cast("LoopBlocked", event))
     if type.__subclasscheck__(Report, type(event)):
@@ -233,8 +232,8 @@ def _blocked_item(kind: str, event: LoopBlocked) -> StreamItem:
     if not event.stack:
         text = f"many short steps in a row have let other tasks of the io loop wait for {event.seconds:.2f} s"
     else:
-        who = "code of no token" if token is None else _words(token)
-        text = f"{who} has blocked the io loop for {event.seconds:.2f} s"
+        code = "code outside of tokens" if token is None else _words(token)
+        text = f"{code} has blocked the io loop for {event.seconds:.2f} s"
     if token is None:
         return StreamItem(time.time(), kind, "", None, text)
     return StreamItem(time.time(), kind, plain(token.actor), token.id, text)

@@ -1,4 +1,4 @@
-"""Work that may take long, or hang: done in threads beside the loop, and left behind there when its time is over."""
+"""Blocking calls that may hang: run in threads beside the loop, and abandoned there after a time limit."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ A = TypeVar("A")
 
 
 class OffLoop:
-    """Threads of one kind of work; one that hangs keeps its place.
+    """Threads for one kind of call; a call that hangs keeps its thread.
 
     Args:
-        what: what they do.
-        threads: how many there may be.
+        what: name of the calls.
+        threads: maximum number of threads.
     """
 
     def __init__(self, what: str, threads: int) -> None:
@@ -23,7 +23,7 @@ class OffLoop:
         self._limiter: trio.lowlevel.RunVar[trio.CapacityLimiter | None] = trio.lowlevel.RunVar(what, None)
 
     async def run(self, seconds: float, function: Callable[[], A]) -> A | None:
-        """Return what a function returns; None if that takes longer."""
+        """Return the result of a function; None if it takes longer than so many seconds."""
         limiter = self._limiter.get()
         if limiter is None:
             limiter = trio.CapacityLimiter(self._threads)

@@ -8,7 +8,7 @@ from tokengate.control.messages import Outcome
 
 
 def ended_lately(system: ActorSystem) -> dict[int, Outcome]:
-    """Return {id: answer} for tokens that ended otherwise than completed, as far as they are remembered."""
+    """Return {id: outcome} of the tokens that failed or were ended, as far as they are remembered."""
     return {
         known.id: Outcome(known.id, plain(known.operation), "ended", f"it is {known.state} ({known.error})")
         for known in system.ended_lately()
@@ -16,7 +16,7 @@ def ended_lately(system: ActorSystem) -> dict[int, Outcome]:
 
 
 def not_live(system: ActorSystem, id: int) -> Outcome:
-    """Return the answer for an id that no live token has, and none that is remembered."""
+    """Return the outcome for an id of no live and no remembered token."""
     if system.is_used(id):
-        return Outcome(id, "", "ended", "it has completed, or ended longer ago than is remembered")
-    return Outcome(id, "", "unknown", "there has been no token with this id")
+        return Outcome(id, "", "ended", "it has completed, or its end is too long ago to be remembered")
+    return Outcome(id, "", "unknown", "no token has had this id")

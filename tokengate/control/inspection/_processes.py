@@ -1,4 +1,4 @@
-"""What is seen of child processes and of the tokens that they run."""
+"""Child processes, and the tokens that they run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from actors.lowlevel import UNITS, Place, ProcessDrain, cpu_seconds
 from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.messages import Processes, TokenProcess
 
-# Seconds for which a process is watched, to learn what part of them it computes.
+# Seconds for which processor time is measured.
 _CPU_LOOK: Final = 0.01
-# Seconds that the system may take to tell of a process.
+# Seconds that reading the figures of a process may take.
 _LOOK_SECONDS: Final = 1.0
 
-_lookers = OffLoop("looks at child processes", 4)
+_lookers = OffLoop("figures of child processes", 4)
 
 
 def process_drain(token: Token[Any]) -> ProcessDrain | None:
-    """Return what runs a token in child processes; None if it is not for these."""
+    """Return the drain that runs a token in child processes; None if its affinity is another one."""
     drain = token._place.drain
     return drain if isinstance(drain, ProcessDrain) else None
 
@@ -36,7 +36,7 @@ def limits_of(token: Token[Any]) -> dict[str, float]:
 
 
 def own_pid(place: Place) -> int | None:
-    """Return the pid of the process that an actor's instance has for itself; None if there is none."""
+    """Return the pid of the child process that belongs to an actor's instance; None if there is none."""
     drain = place.drain
     if not isinstance(drain, ProcessDrain) or not drain.own:
         return None
@@ -44,7 +44,7 @@ def own_pid(place: Place) -> int | None:
 
 
 async def process_of(token: Token[Any]) -> tuple[TokenProcess | None, float | None]:
-    """Return the process that runs a token, and how much that computes; None where it runs in none, or is not told."""
+    """Return the child process that runs a token, and its share of processor time; None where they are unknown."""
     drain = process_drain(token)
     worker = None if drain is None else drain.worker_of(token)
     if worker is None:
@@ -66,7 +66,7 @@ async def process_of(token: Token[Any]) -> tuple[TokenProcess | None, float | No
 
 
 async def cpu_share(used: Callable[[], float | None]) -> float | None:
-    """Watch a clock of processor time for a moment, and return the part of that for which it ran."""
+    """Read a clock of processor time twice, 10 ms apart, and return by how much of these it has advanced."""
     at, before = trio.current_time(), used()
     await trio.sleep(_CPU_LOOK)
     elapsed, after = trio.current_time() - at, used()
@@ -76,7 +76,7 @@ async def cpu_share(used: Callable[[], float | None]) -> float | None:
 
 
 def pool_of(figures: ProcessStatistics | None) -> Processes | None:
-    """Return what is told of the child processes of a gate."""
+    """Return the figures of a gate's child processes."""
     if figures is None:
         return None
     return Processes(figures.workers, figures.busy, figures.spares, figures.started, figures.died, tuple(figures.pids))

@@ -1,4 +1,4 @@
-"""What operators see of a gate: tokens, actors, the tree. Nothing here runs code of users, or waits for any."""
+"""Queries: tokens, actors, the tree. Nothing here runs user code, or waits for it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import arguments_of, chunks, row_of
 from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
 
-# How many times an actor is looked at while it is watched.
+# Observations in a sample.
 _LOOKS = 20
-# Rows of actors to make between two checkpoints.
+# Rows of actors that are made between two checkpoints.
 _ROWS = 100
 
 
 def live_tokens(system: ActorSystem) -> list[Token[Any]]:
-    """Return all tokens that have not ended; `chunks` leaves out the questions to the runtime itself."""
+    """Return all tokens that have not ended, the runtime's own included; `chunks` leaves those out."""
     return list(system.live.values())
 
 
@@ -41,7 +41,7 @@ def find_token(system: ActorSystem, id: int) -> Token[Any]:
     """Return a live token.
 
     Raises:
-        UnknownToken: it has ended, or there has been none.
+        UnknownToken: it has ended, or there never was one.
     """
     token = system.live.get(id)
     if token is None:
@@ -51,10 +51,10 @@ def find_token(system: ActorSystem, id: int) -> Token[Any]:
 
 
 def places_called(system: ActorSystem, name: str) -> list[Place]:
-    """Return the places that a name or pattern is for, all but the runtime's own when it is empty.
+    """Return the places with a name or pattern; if it is empty, all but the runtime's own.
 
     Raises:
-        UnknownActor: there is none.
+        UnknownActor: there is no such place.
     """
     own: list[Place] = []
     others: list[Place] = []
@@ -70,7 +70,7 @@ def places_called(system: ActorSystem, name: str) -> list[Place]:
         if fnmatchcase(place.path, name) or fnmatchcase(place.path.rpartition("/")[2], name)
     ]
     if not found:
-        raise UnknownActor(f"no actor of '{system.name}' fits '{name}'")
+        raise UnknownActor(f"no actor of '{system.name}' matches '{name}'")
     return found
 
 
@@ -78,12 +78,12 @@ def actor_called(system: ActorSystem, name: str) -> ActorPlace:
     """Return the place of one actor.
 
     Raises:
-        UnknownActor: there is none, or several.
+        UnknownActor: there is no such actor, or several.
         NotSteerable: it is an operation.
     """
     place = system.find(name)
     if not isinstance(place, ActorPlace):
-        raise NotSteerable(f"'{place.path}' is an operation, a function without an instance; this is for actors")
+        raise NotSteerable(f"'{place.path}' is an operation, which has no instance; this verb is for actors")
     return place
 
 
@@ -91,7 +91,7 @@ def supervisor_at(place: Place) -> Supervisor | DynamicSupervisor | None:
     """Return the supervisor that runs at a place, if one does."""
     if not isinstance(place, ActorPlace):
         return None
-    # Nothing is asked of the instance or its class: an `isinstance` would ask both of them.
+    # `isinstance` could run code of the instance and of its class.
     cls = place.actor_class
     if type.__subclasscheck__(Supervisor, cls) or type.__subclasscheck__(DynamicSupervisor, cls):
         return cast("Supervisor | DynamicSupervisor | None", place.instance)
@@ -108,7 +108,7 @@ def kind_of(start: object) -> str:
 
 
 def actor_row(place: Place, counts: Counts, busy_share: float | None = None) -> ActorRow:
-    """Return what a list says of a place."""
+    """Return the row of a place in a list."""
     box = place.mailbox.statistics()
     operation = isinstance(place, OperationPlace)
     running = place.drain.running()
@@ -131,7 +131,7 @@ def actor_row(place: Place, counts: Counts, busy_share: float | None = None) -> 
 
 
 async def actor_rows(places: list[Place], counts: Counts, sample: float) -> tuple[ActorRow, ...]:
-    """Return what a list says of places, after looking at them for a while if that is asked for."""
+    """Return the rows of places, after a sample of so many seconds, if that is not 0."""
     busy: dict[Place, int] = dict.fromkeys(places, 0)
     if sample > 0:
         for _ in range(_LOOKS):
@@ -147,7 +147,7 @@ async def actor_rows(places: list[Place], counts: Counts, sample: float) -> tupl
 
 
 async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
-    """Return all that is known of a token."""
+    """Return everything that is known of a token."""
     place, hold = token._place, token._hold
     row = row_of(token, system.clock())
     controls = place.controls
@@ -155,7 +155,7 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
     found = find_step(token) if process_drain(token) is None else None
     thread = None if found is None else _thread(found[0])
     process, share = await process_of(token)
-    if isinstance(thread, CpuThread):  # only a dispatcher's keeps a clock that can be read safely
+    if isinstance(thread, CpuThread):  # only a dispatcher's thread has a clock that can be read safely
         share = await cpu_share(thread.cpu_seconds)
         share = None if share is None else min(1.0, share)
     children: list[int] = []
@@ -200,9 +200,9 @@ async def tree_rows(system: ActorSystem, root: str, *, own: bool) -> tuple[TreeR
     """Return the supervision tree from a path down.
 
     Args:
-        system: whose.
-        root: the path.
-        own: whether the runtime's own tree is added.
+        system: the system.
+        root: the path of the topmost node.
+        own: whether to add the runtime's own tree.
 
     Raises:
         UnknownActor: there is no such path.
@@ -224,7 +224,7 @@ _Node: TypeAlias = tuple[ActorPlace, int, ChildInfo | None]
 def _branch(place: ActorPlace, depth: int, info: ChildInfo | None) -> Iterable[_Node]:
     """Yield a place and all below it.
 
-    This is the loop on which supervisors run: nothing changes in one while it is looked at.
+    Supervisors run on this loop, so none changes during the call.
     """
     yield place, depth, info
     supervisor = supervisor_at(place)
@@ -259,9 +259,9 @@ def own_version() -> str:
 
 
 async def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Callable[[], int]) -> GateInfo:
-    """Return how a gate is."""
+    """Return the figures of a gate."""
     if len(system.live) > 1_000:
-        await next_turn()  # the first one is every question's at once, which is too early for a list of so many tokens
+        await next_turn()  # the first turn comes at once, which is too early for so many tokens
     counting = system.statistics_in_parts()
     while (figures := next(counting)) is None:
         await next_turn()

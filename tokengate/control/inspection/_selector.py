@@ -1,6 +1,6 @@
-"""Selectors: which tokens are meant, in one line of text (`operation=resize,tenant=acme,age>5m`).
+"""Selectors: a choice of tokens, in one line of text (`operation=resize,tenant=acme,age>5m`).
 
-A selector is terms between commas, and all of them must hold. A term is `field op value`:
+A selector is a list of terms with commas between them; a token must match all of them. A term is `field op value`:
 
 | field                                     | what it is                       | ops               |
 |-------------------------------------------|----------------------------------|-------------------|
@@ -9,10 +9,10 @@ A selector is terms between commas, and all of them must hold. A term is `field 
 | age, running                              | seconds, or `30s`, `5m`, `1.5h`  | > >= < <=         |
 | anything else                             | a tag, which is text             | = !=              |
 
-A tag that is called like a field is written `tag.NAME`. `actor=` takes a path or its last parts. A value with commas,
-quotes or spaces stands in quotes, '...' or "...", with that quote doubled inside. What a token does not have (a tag, a
-parent, a beginning) is never equal, greater or less, and always unequal; `=*` asks whether it has it. `*` alone, or
-nothing, is every token.
+A tag with the name of a field is written `tag.NAME`. `actor=` takes a path or its last parts. A value with commas,
+quotes or spaces is quoted, '...' or "...", with that quote doubled inside. A value that a token does not have (a tag, a
+parent, a start) is never equal, greater or less, and always unequal; `=*` matches if it has one. `*` alone, or an empty
+text, matches every token.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from tokengate.control.inspection._processes import process_drain
 Test: TypeAlias = Callable[[Token[Any], float], bool]
 
 MAX_LENGTH: Final = 4_096  # characters
-MAX_TERMS: Final = 32  # so that a look at one token stays short
+MAX_TERMS: Final = 32  # bounds the time for one token
 
 
 def held_of(token: Token[Any]) -> str:
-    """Return the word for who holds a token: `paused`, `pause_requested`, `throttled`, or nothing."""
+    """Return whether a token is held: `paused`, `pause_requested`, `throttled`, or an empty text."""
     hold = token._hold
     word = "" if hold is None else hold.word
     return word or ("throttled" if place_of(token).mailbox.is_kept_back(token) else "")
 
 
 def steps_of(token: Token[Any]) -> int:
-    """Return how many steps of a token have begun; a child process counts those that it takes."""
+    """Return the number of steps of a token that have begun; a child process counts its own."""
     if token.started_at is None:
         return token.steps
     drain = process_drain(token)
@@ -57,7 +57,7 @@ def state_of(token: Token[Any]) -> str:
 
 
 def _tag_of(token: Token[Any], name: str) -> str | None:
-    # No look-up: names may be of subclasses of `str`, whose `__eq__` it would call.
+    # Not `get`: a name may be of a subclass of `str`, with an `__eq__` of its own.
     for key, value in token.tags.items():
         if plain(key) == name:
             return plain(value)
@@ -89,9 +89,9 @@ _SECONDS: Final[Mapping[str, Callable[[Token[Any], float], float | None]]] = {
 }
 
 FIELDS: Final = (*_TEXTS, *_NUMBERS, *_SECONDS)
-"""The names that are no tags."""
+"""The names that are not tags."""
 
-# {field: the only texts that it can be}; a slip of the pen in `state!=runing` would mean every token.
+# {field: its possible values}; without them, the typing error in `state!=runing` would match every token.
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "affinity": AFFINITIES,
     "state": tuple(state.value for state in TokenState),
@@ -118,10 +118,10 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)")
 
 @attrs.frozen
 class Selector:
-    """Which tokens are meant; made by `parse`.
+    """A choice of tokens; made by `parse`.
 
     Attributes:
-        text: the selector in its normal form, which `parse` reads as the same one.
+        text: the selector in its normal form, which `parse` reads as an equal one.
     """
 
     text: str
@@ -129,19 +129,19 @@ class Selector:
 
     @property
     def all(self) -> bool:
-        """Whether every token is meant."""
+        """Whether every token matches."""
         return not self._tests
 
     @property
     def terms(self) -> int:
-        """How many questions each token is asked, at most."""
+        """The number of terms."""
         return len(self._tests)
 
     def matches(self, token: Token[Any], now: float) -> bool:
-        """Tell whether a token is meant.
+        """Tell whether a token matches; no user code is run.
 
         Args:
-            token: which; no code of its user's is run.
+            token: the token.
             now: seconds of the system's clock.
         """
         for test in self._tests:  # noqa: SIM110  # `all` over a generator takes twice as long
@@ -151,10 +151,10 @@ class Selector:
 
 
 def parse(text: str) -> Selector:
-    """Read a selector.
+    """Parse a selector.
 
     Raises:
-        BadSelector: it cannot be read; the message points at the part.
+        BadSelector: it cannot be parsed; the message points at the part.
     """
     if not issubclass(type(text), str):
         raise BadSelector("a selector is text, such as 'operation=resize,state=running'")
@@ -162,7 +162,7 @@ def parse(text: str) -> Selector:
 
 
 class _Parser:
-    """Reads a text once, from left to right."""
+    """Reads the text of a selector once, from left to right."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -183,9 +183,9 @@ class _Parser:
             if self._at == len(self._text):
                 return Selector(",".join(texts), tuple(tests))
             if self._text[self._at] != ",":
-                raise self._bad(self._at, "a comma was expected", "put values with spaces or quotes into quotes")
+                raise self._bad(self._at, "a comma was expected", "quote values that have spaces or quotes")
             if len(tests) == MAX_TERMS:
-                raise self._bad(self._at, f"a selector has {MAX_TERMS} terms at most", "name fewer")
+                raise self._bad(self._at, f"a selector has at most {MAX_TERMS} terms", "use fewer")
             self._at += 1
 
     def _term(self) -> tuple[str, Test]:
@@ -196,9 +196,13 @@ class _Parser:
             name = _unquoted(name.removeprefix("tag."))
         is_tag = is_tag or name not in FIELDS
         remedy = f"use =, !=, >, >=, < or <=; write operation={name}, actor={name}, or the token's id"
-        op = self._expect(_OP, f"'{name}' alone is no term, a comparison was expected after it", remedy)
+        op = self._expect(_OP, f"a comparison was expected after '{name}'", remedy)
         value_at = self._at
-        value = _unquoted(self._expect(_VALUE, f"a value was expected after '{name}{op}'", "quote it if need be"))
+        value = _unquoted(
+            self._expect(
+                _VALUE, f"a value was expected after '{name}{op}'", "quote it if it has commas, spaces or quotes"
+            )
+        )
         try:
             test = _tag_test(name, op, value) if is_tag else _field_test(name, op, value)
         except _Wrong as error:
@@ -206,7 +210,7 @@ class _Parser:
         return f"{_written_name(name, is_tag)}{op}{_written(value)}", test
 
     def _expect(self, pattern: re.Pattern[str], what: str, remedy: str) -> str:
-        """Read what matches the pattern, and the spaces after it."""
+        """Read the text that matches a pattern, and the spaces after it."""
         found = pattern.match(self._text, self._at)
         if found is None:
             raise self._bad(self._at, what, remedy)
@@ -214,7 +218,7 @@ class _Parser:
         return found[0]
 
     def _skip(self, length: int) -> int:
-        """Go on by so many characters and the spaces after them; return where that is."""
+        """Skip so many characters and the spaces after them; return the new position."""
         found = _SPACE.match(self._text, self._at + length)
         self._at = found.end() if found is not None else self._at + length
         return self._at
@@ -227,7 +231,7 @@ class _Parser:
 
 
 class _Wrong(Exception):
-    """A term that reads well and cannot work, because of its value or because of its comparison."""
+    """A term with a value or a comparison that cannot work."""
 
     def __init__(self, what: str, remedy: str, *, value: bool = False) -> None:
         super().__init__(what)
@@ -260,7 +264,8 @@ def _tag_test(name: str, op: str, value: str) -> Test:
     if op in _ORDERS:
         numbers = ", ".join((*_NUMBERS, *_SECONDS))
         raise _Wrong(
-            f"'{name}' is a tag, and tags are text, so '{op}' cannot be", f"use = or !=; '{op}' is for {numbers}"
+            f"'{name}' is a tag, and tags are text, so '{op}' is not possible",
+            f"use = or !=; '{op}' is for {numbers}",
         )
     fits = _matcher(value)
 
@@ -283,7 +288,7 @@ def _field_test(name: str, op: str, value: str) -> Test:
 
 def _text_test(name: str, op: str, value: str) -> Test:
     if op in _ORDERS:
-        raise _Wrong(f"'{name}' is text, so '{op}' cannot be", "use = or !=")
+        raise _Wrong(f"'{name}' is text, so '{op}' is not possible", "use = or !=")
     read, fits = _TEXTS[name], _matcher(value)
     choices = _CHOICES.get(name)
     if choices is not None and not any(map(fits, choices)):
@@ -301,7 +306,7 @@ def _text_test(name: str, op: str, value: str) -> Test:
 
 def _presence_test(name: str, op: str) -> Test:
     if op in _ORDERS:
-        raise _Wrong(f"'{name}{op}*' cannot be", "use = or != with *", value=True)
+        raise _Wrong(f"'{name}{op}*' is not possible", "use = or != with *", value=True)
     if name in _SECONDS:
         seconds = _SECONDS[name]
 
@@ -333,7 +338,7 @@ def _seconds_test(name: str, op: str, value: str) -> Test:
     if duration is None:
         raise _Wrong(f"'{name}' is a time, not {value!r}", "write 30, 30s, 5m or 1h", value=True)
     if op not in _ORDERS:
-        raise _Wrong(f"'{name}' never stands still, so '{op}' cannot be", "use >, >=, < or <=")
+        raise _Wrong(f"'{name}' changes all the time, so '{op}' is not possible", "use >, >=, < or <=")
     read, seconds, compare = _SECONDS[name], float(duration[1]) * _UNITS[duration[2]], _ORDERS[op]
     return lambda token, now: (found := read(token, now)) is not None and compare(found, seconds)
 
@@ -343,9 +348,9 @@ def _negated(test: Test) -> Test:
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
-    """Return a test of a text against a pattern whose `*` is any part of it.
+    """Return a test of a text against a pattern in which `*` is any text.
 
-    It goes over the text once, whatever the pattern; a regular expression with several `.*` could take very long.
+    It reads the text once, for every pattern; a regular expression with several `.*` could take very long.
     """
     first, *rest = pattern.split("*")
     if not rest:

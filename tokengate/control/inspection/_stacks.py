@@ -1,4 +1,4 @@
-"""Stacks of tokens: where their code is just now, on a thread, in a task, between two steps, or in a process."""
+"""Stacks of tokens, on a thread, in a task, between two steps, or in a child process."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ from tokengate.control.messages import Frame, TokenStack
 Where: TypeAlias = Literal["thread", "task", "generator", "nowhere"]
 
 _MAX_FRAMES: Final = 200  # of a stack, the innermost
-_MAX_LINKS: Final = 10_000  # of a chain of awaitables, which might never end if it changes meanwhile
-_MAX_SOURCE: Final = 4_000_000  # bytes of a file that is read for its lines
-_READ_SECONDS: Final = 1.0  # for reading all lines of a stack: files may be far away
+_MAX_LINKS: Final = 10_000  # of a chain of awaitables, which may change meanwhile and so never end
+_MAX_SOURCE: Final = 4_000_000  # bytes of a source file that is read
+_READ_SECONDS: Final = 1.0  # for reading the lines of a stack: files may be on a network
 _MAX_LINE: Final = 200  # characters
 _TRIES: Final = 3
 
 _FOLDERS: Final = (Path(str(actors.__file__)).parent, Path(str(supervisors.__file__)).parent, Path(__file__).parents[2])
 _OURS: Final = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
-_DEMO: Final = f"{_OURS[-1]}demo{os.sep}"  # the demo's code is a user's
+_DEMO: Final = f"{_OURS[-1]}demo{os.sep}"  # which is user code
 
 _IN_CONTEXT: Final[CodeType] = InContext.__await__.__code__
 _WRAPPERS: Final = frozenset(
     ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable")
 )
 
-_readers = OffLoop("readers of source files", 2)
+_readers = OffLoop("reading of source files", 2)
 
 
 @attrs.frozen
 class Spot:
-    """Where the code of a token was at one moment.
+    """The stack of a token at one moment, without source lines.
 
     Attributes:
         where: as in `TokenStack`.
         thread: name of the thread, if it ran on one.
-        frames: the outermost first, the runtime's own left out; their lines are not read yet.
+        frames: the outermost first, without those of the runtime.
     """
 
     where: Where
@@ -63,11 +63,11 @@ class Spot:
 
 
 async def stack_of(token: Token[Any]) -> TokenStack:
-    """Return where the code of a token is; nothing of it is run, and nothing is held up.
+    """Return the stack of a token, without running or stopping its code.
 
-    Who looks does not stop it. So it is looked for again when it has gone on meanwhile, some times; what is told of
-    code that runs fast may be of several moments. Reading the lines of the source takes up to a second, in a thread;
-    they are empty if that is over, or if the file cannot be read.
+    The code runs on during the look. So the look is repeated, up to three times, if the token took a step meanwhile;
+    the frames of fast code may come from several moments. The source lines are read in a thread, within a second; they
+    are empty after that time, or if the file cannot be read.
     """
     drain = process_drain(token)
     if drain is not None:
@@ -91,14 +91,14 @@ async def _stack_in_process(token: Token[Any], drain: ProcessDrain) -> TokenStac
             break
         found = await drain.stack(token) or []
         frames = tuple(Frame(file, line, function) for file, line, function in found[-_MAX_FRAMES:])
-        if drain.worker_of(token) is worker:  # else it was another one's, perhaps
+        if drain.worker_of(token) is worker:  # else the stack may be another token's
             frames = await with_source(frames)
             return TokenStack(token.id, plain(token.operation), "process", None, frames, held_of(token), worker.pid)
     return TokenStack(token.id, plain(token.operation), "nowhere", None, (), held_of(token))
 
 
 def spot_of(token: Token[Any]) -> Spot:
-    """Return where the code of a token is at this moment, without the lines of its source."""
+    """Return the stack of a token at this moment, without source lines."""
     code = None if token.started_at is None else _code_of(token)
     if code is not None and not _runs(code):
         frames = frames_of(code)
@@ -106,36 +106,36 @@ def spot_of(token: Token[Any]) -> Spot:
             return Spot("generator" if type(code) is GeneratorType else "task", None, frames)
     elif token.started_at is not None and (step := find_step(token)) is not None:
         ident, above = step
-        frames = _told((frame, frame.f_lineno or 0) for frame in above)
+        frames = _shown((frame, frame.f_lineno or 0) for frame in above)
         if frames:
             return Spot("thread", _thread_name(ident), frames)
     return Spot("nowhere", None, ())
 
 
 def frames_of(code: object) -> tuple[Frame, ...]:
-    """Return the frames of a coroutine or a generator that is suspended, down to what it waits for, without lines."""
-    return _told(_chain(code))
+    """Return the frames of a suspended coroutine or generator and of what it awaits, without source lines."""
+    return _shown(_chain(code))
 
 
-def _told(frames: Iterable[tuple[FrameType, int]]) -> tuple[Frame, ...]:
-    told: deque[tuple[str, int, CodeType]] = deque(maxlen=_MAX_FRAMES)
+def _shown(frames: Iterable[tuple[FrameType, int]]) -> tuple[Frame, ...]:
+    shown: deque[tuple[str, int, CodeType]] = deque(maxlen=_MAX_FRAMES)
     for frame, line in frames:
         file = plain(frame.f_code.co_filename)
         if not file.startswith(_OURS) or file.startswith(_DEMO):
-            told.append((file, line, frame.f_code))
-    return tuple(Frame(file, line, plain(code.co_qualname)) for file, line, code in told)
+            shown.append((file, line, frame.f_code))
+    return tuple(Frame(file, line, plain(code.co_qualname)) for file, line, code in shown)
 
 
 # --- Code that is suspended ------------------------------------------------------------------------------------------
 
 
 def _runs(code: object) -> bool:
-    """Tell whether a coroutine or a generator runs on a thread just now, and is not suspended."""
+    """Tell whether a coroutine or generator runs now, on some thread."""
     return code.gi_running if type(code) is GeneratorType else type(code) is CoroutineType and code.cr_running
 
 
 def _code_of(token: Token[Any]) -> object:
-    """Return the coroutine or the generator of a token that its drain drives, or None."""
+    """Return the coroutine or generator of a token that its drain drives, or None."""
     drain = token._place.drain
     if isinstance(drain, CpuDrain):
         for slot in list(drain.slots):
@@ -149,7 +149,7 @@ def _code_of(token: Token[Any]) -> object:
 
 
 def _driven(rest: object) -> object:
-    """Return the user's code in what an io worker awaits: a coroutine, or the generator whose steps are taken."""
+    """Return the user code in what an io worker awaits: a coroutine, or a generator that is run step by step."""
     if type(rest) is InContext:
         return rest._coroutine
     if type(rest) is CoroutineType and rest.cr_frame is not None:
@@ -160,9 +160,9 @@ def _driven(rest: object) -> object:
 
 
 def _chain(code: Any) -> Iterator[tuple[FrameType, int]]:
-    """Go from a suspended coroutine or generator to what it waits for, as far as built-in classes tell.
+    """Follow a suspended coroutine or generator to what it awaits, as far as objects have built-in classes.
 
-    `trio.lowlevel.Task.iter_await_frames` goes the same way, but asks objects of any class for their attributes.
+    `trio.lowlevel.Task.iter_await_frames` does so, too, but reads attributes of objects of any class.
     """
     for _ in range(_MAX_LINKS):
         kind = type(code)
@@ -172,7 +172,7 @@ def _chain(code: Any) -> Iterator[tuple[FrameType, int]]:
         elif kind is GeneratorType:
             frame, after = code.gi_frame, code.gi_yieldfrom
             if frame is not None and frame.f_code is _IN_CONTEXT:
-                after = frame.f_locals.get("coroutine")  # it sends into that one, and does not await it
+                after = frame.f_locals.get("coroutine")  # it sends into the coroutine, and does not await it
         elif kind is AsyncGeneratorType:
             frame, after = code.ag_frame, code.ag_await
         elif kind is InContext:
@@ -191,7 +191,7 @@ def _is_wrapper(kind: type) -> bool:
 
 
 def _wrapped(wrapper: object) -> object:
-    """Return what is inside a built-in awaitable that has no attribute for it."""
+    """Return the object inside a built-in awaitable, which has no attribute for it."""
     for inner in gc.get_referents(wrapper):
         kind = type(inner)
         if kind is CoroutineType or kind is GeneratorType or kind is AsyncGeneratorType or _is_wrapper(kind):
@@ -201,7 +201,7 @@ def _wrapped(wrapper: object) -> object:
 
 def _thread_name(ident: int) -> str | None:
     for thread in threading.enumerate():
-        known = object.__getattribute__(thread, "__dict__")  # a subclass may have properties of its own
+        known = object.__getattribute__(thread, "__dict__")  # a subclass may override them with properties
         if known.get("_ident") == ident:
             name = known.get("_name")
             return name if type(name) is str else None
@@ -212,7 +212,7 @@ def _thread_name(ident: int) -> str | None:
 
 
 async def with_source(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
-    """Return frames with the lines of their source, read in a thread; without them if that takes too long."""
+    """Return frames with source lines, which are read in a thread; without them if that takes too long."""
     read = await _readers.run(_READ_SECONDS, lambda: _read(frames))
     return frames if read is None else read
 
@@ -227,5 +227,5 @@ def _line(file: str, line: int) -> str:
         if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_SOURCE:
             return ""
         return linecache.getline(file, line).strip()[:_MAX_LINE]
-    except Exception:  # whatever is wrong with the file, its name and the line's number are told all the same
+    except Exception:  # any error of the file: its name and the line's number are shown without the text
         return ""

@@ -1,11 +1,10 @@
-"""Turns: short pieces of work for clients, of which the system loop does one at a time.
+"""Turns: the order in which the system loop works for clients, in short pieces.
 
-A question about very many tokens is worked on in pieces of a millisecond. The loop, on which supervisors and timers
-run as well, does one piece in every other round, however many clients ask. The next turn goes to the client that has
-had fewest of the latest ones, so a single `info` does not wait for the lists of others; questions that are known to
-take long come after the others. But one turn in four goes to the client that has waited longest. Among the questions
-of one connection those come first that have had no turn yet; then the oldest, so that its long answers are made one
-after the other.
+The answer to a message about very many tokens is made in pieces of a millisecond. The loop, on which supervisors and
+timers run as well, runs one piece in every other round, for any number of clients. The next turn goes to the client
+with the fewest recent turns, so a single `info` does not wait for the lists of others; jobs that are known to take long
+come after the others. One turn in four goes to the client that has waited longest. Among the jobs of one connection,
+those without a turn come first, then the oldest, so that its long answers are made one after the other.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ import trio
 
 T = TypeVar("T")
 
-# The latest turns, by which clients are compared: some ten seconds of work.
+# Number of recent turns by which clients are compared: some ten seconds of work.
 _LATEST: Final = 8_192
-# One in so many turns is for the lane that has waited longest.
+# One in so many turns goes to the lane that has waited longest.
 _FOR_OLDEST: Final = 4
 
 
@@ -30,7 +29,7 @@ class Turns:
     """Gives turns, one in every other round of the loop; it is used on that loop only."""
 
     def __init__(self) -> None:
-        self._lanes: dict[Lane, None] = {}  # those with jobs that wait, the one first that has waited longest
+        self._lanes: dict[Lane, None] = {}  # the lanes with jobs that wait, the one that has waited longest first
         self._latest: deque[object] = deque()  # the clients that had them
         self._had: Counter[object] = Counter()  # {client: its part of the latest turns}
         self._giving = False
@@ -41,12 +40,12 @@ class Turns:
 
         Args:
             is_open: tells whether it may have turns; after a change from False to True, `look` must be called.
-            client: whose it is, which may have several; None makes it one of a client of its own.
+            client: the client that it belongs to, which may have several lanes; None for a new client.
         """
         return Lane(self, is_open, object() if client is None else client)
 
     def look(self) -> None:
-        """Go on giving turns if any job of an open lane waits for one."""
+        """Continue to give turns if a job of an open lane waits for one."""
         if not self._giving and self._next_lane() is not None:
             self._give_on()
 
@@ -77,7 +76,7 @@ class Turns:
             while (lane := self._next_lane()) is not None:
                 self._note(lane)
                 trio.lowlevel.reschedule(self._take_out(lane.next_job()))
-                # In the next round the job works, before or after this task runs; from then on it may wait again.
+                # In the next round the job runs, before or after this task; from then on it may wait again.
                 await trio.lowlevel.checkpoint()
                 await trio.lowlevel.checkpoint()
         finally:
@@ -134,10 +133,10 @@ class Lane:
 
 
 class Job:
-    """What is to be done for one question.
+    """The work for one message.
 
     Attributes:
-        lane: of the connection that it came by.
+        lane: of its connection.
         number: orders the jobs of a lane by age.
         begun: whether it has had a turn.
         long: whether it is known to take many turns and much memory.
@@ -151,16 +150,16 @@ class Job:
         self.scope = trio.CancelScope()
 
     async def turn(self) -> None:
-        """Wait for a turn, which lasts until the task waits again for whatever it may be.
+        """Wait for a turn, which lasts until the task waits for anything.
 
-        It is a checkpoint, but for the first turn, which may come at once.
+        It is a checkpoint, except that the first turn may come at once.
         """
         await self.lane.turns._wait(self)
         self.begun = True
 
     @contextmanager
     def at_work(self) -> Generator[None, Any, None]:
-        """Have `next_turn` in this task be about this job."""
+        """Make this the job of `next_turn` in this task."""
         token = _job.set(self)
         try:
             yield
@@ -177,13 +176,13 @@ def job_at_work() -> Job | None:
 
 
 def take_long() -> None:
-    """Tell that the job of this task will take many turns."""
+    """Note that the job of this task will take many turns."""
     if (job := _job.get()) is not None:
         job.long = True
 
 
 async def next_turn() -> None:
-    """Let others have theirs, and wait for the next turn of the job of this task; without one, be a checkpoint."""
+    """Wait for the next turn of the job of this task; without a job, this is a checkpoint."""
     job = _job.get()
     if job is None:
         await trio.lowlevel.checkpoint()
@@ -192,7 +191,7 @@ async def next_turn() -> None:
 
 
 class in_turns(Generic[T]):  # noqa: N801  # it is used like a function
-    """Iterate over pieces of work, the first in this turn, and each other one in a turn of its own."""
+    """Iterate over pieces of work: the first in this turn, each other one in a turn of its own."""
 
     def __init__(self, pieces: Iterable[T]) -> None:
         self._pieces = iter(pieces)

@@ -1,4 +1,4 @@
-"""Safe views of tokens: rows, pages and arguments, made without running a line of user code; see `_words.py`."""
+"""Rows, pages and arguments of tokens, made without running user code; see `_safe_text.py`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tokengate.control.inspection._turns import in_turns, next_turn, take_long
 from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
 
 MAX_ROWS: Final = 10_000  # of a page
-_CHUNK: Final = 1_000  # tokens to look at in one turn, over the number of questions to each: a millisecond
-_ROWS: Final = 250  # rows to make in one turn: as long
+_CHUNK: Final = 1_000  # tokens times (terms + 1) in one turn: a millisecond
+_ROWS: Final = 250  # rows that are made in one turn: as long
 
 Key: TypeAlias = float | str
 _Entry: TypeAlias = tuple[Key, int, Token[Any]]
@@ -29,10 +29,10 @@ _Entry: TypeAlias = tuple[Key, int, Token[Any]]
 
 
 def row_of(token: Token[Any], now: float) -> TokenRow:
-    """Return what a list says of a token.
+    """Return the row of a token in a list.
 
     Args:
-        token: which; it may end meanwhile, in another thread.
+        token: the token; it may end meanwhile, in another thread.
         now: seconds of the system's clock.
     """
     tags, started = token.tags, token.started_at
@@ -61,8 +61,8 @@ class Order:
     """An order of tokens: by a key, and by id where that is equal.
 
     Attributes:
-        key: what to compare.
-        reverse: whether the greatest comes first.
+        key: returns the value to compare.
+        reverse: whether the greatest value comes first.
     """
 
     key: Callable[[Token[Any]], Key]
@@ -71,7 +71,7 @@ class Order:
 
 def _running_key(token: Token[Any]) -> float:
     started = token.started_at
-    return float("-inf") if started is None else -started  # what has not begun has run for less than anything
+    return float("-inf") if started is None else -started  # a token that has not begun sorts as the shortest
 
 
 # {one of `COLUMNS`: its key}
@@ -88,7 +88,7 @@ _KEYS: Final[Mapping[str, Callable[[Token[Any]], Key]]] = {
 
 
 def sort_key(column: str) -> Order:
-    """Return the order that a column stands for; a `-` before it turns it around.
+    """Return the order of a column; a `-` before it reverses it.
 
     Raises:
         BadRequest: there is no such column.
@@ -106,14 +106,14 @@ async def page_of(
 ) -> TokenPage:
     """Return a part of the sorted list of the live tokens that a selector matches.
 
-    It waits for another turn every millisecond or so, however many tokens there are, and keeps some multiple of the
-    rows that are wanted. Tokens that end meanwhile are left out, and so a page may be shorter than it would have to be.
+    It waits for another turn about every millisecond, for any number of tokens, and keeps a small multiple of the
+    wanted rows. Tokens that end meanwhile are left out, so a page may be shorter than `limit`.
 
     Args:
         tokens: returns the live tokens.
-        selector: which ones.
+        selector: the tokens to list.
         sort: a column, see `sort_key`.
-        limit: rows at most, from 0 to `MAX_ROWS`.
+        limit: maximum number of rows, from 0 to `MAX_ROWS`.
         offset: rows to skip.
         now: seconds of the system's clock.
 
@@ -131,8 +131,8 @@ async def page_of(
     found = tokens()
     live = matching = 0
     wanted = min(offset + limit, len(found))
-    # Sorted and cut, each more than twice as long as the next one; the ids make the entries differ, so that tokens are
-    # never compared.
+    # Each is sorted and cut, and more than twice as long as the next one; the ids make all entries differ, so tokens
+    # are never compared.
     runs: list[list[_Entry]] = []
     async for chunk in in_turns(chunks(found, max(1, _CHUNK // (1 + selector.terms)))):
         entries = _entries(chunk, selector, order, now)
@@ -149,7 +149,7 @@ async def page_of(
     async for some in in_turns(iter(lambda: [token for _, _, token in islice(merged, _ROWS)], [])):
         for token in some[max(0, offset - at) :]:
             row = row_of(token, now)
-            if token._end is None:  # looked at after the row was made, so that it says nothing of an end
+            if token._end is None:  # read after the row was made, so that no row shows an end
                 rows.append(row)
             else:
                 matching -= 1
@@ -158,7 +158,7 @@ async def page_of(
 
 
 def chunks(tokens: list[Token[Any]], size: int = 1_000) -> Iterator[list[Token[Any]]]:
-    """Return tokens in groups, each for a turn; questions to the runtime itself are left out."""
+    """Yield tokens in groups, one for each turn, without the runtime's own."""
     for start in range(0, len(tokens), size):
         yield [token for token in islice(tokens, start, start + size) if not token._place.serves_operators]
 
@@ -180,15 +180,15 @@ def _shown_number(value: object) -> str:
 
 
 def arguments_of(token: Token[Any], show: bool, redacted: frozenset[str]) -> tuple[Argument, ...]:
-    """Return the arguments that a token carries; none when it has ended.
+    """Return the arguments of a token; none when it has ended.
 
     Args:
-        token: which.
-        show: whether values of built-in types are told, too.
-        redacted: names of parameters of which only the type is told. When there are some, that goes for each
-            positional argument whose parameter is not known, too.
+        token: the token.
+        show: whether to add values of built-in types.
+        redacted: names of parameters of which only the type is shown. If there are any, only the type is shown of
+            positional arguments without a known parameter, too.
     """
-    # Once each: at the token's end they go. A message for a method that somebody made by hand may have anything there.
+    # Each is read once, since the token's end removes them. A message that user code has made may have any object here.
     args: Any = token.args
     kwargs: Any = token.kwargs
     call = token._call
@@ -215,7 +215,7 @@ def _argument(name: str, value: object, show: bool, secret: bool) -> Argument:
 
 
 def _function_of(token: Token[Any], call: object) -> tuple[object, bool]:
-    """Return what a token calls, if that can be told without user code, and whether it is given an instance first."""
+    """Return the function of a token, if it is found without user code, and whether it takes an instance first."""
     place = place_of(token)
     if not isinstance(place, ActorPlace):
         return call, False
@@ -231,7 +231,7 @@ def _function_of(token: Token[Any], call: object) -> tuple[object, bool]:
 
 
 def class_attribute(cls: type, name: str) -> object:
-    """Return what a class has under a name, as it is written there: no descriptor and no metaclass is asked."""
+    """Return the attribute of a class as it was defined, without calling descriptors or the metaclass."""
     for base in type.__dict__["__mro__"].__get__(cls):
         namespace = type.__dict__["__dict__"].__get__(base)
         if name in namespace:
@@ -240,7 +240,7 @@ def class_attribute(cls: type, name: str) -> object:
 
 
 def _parameters(function_and_bound: tuple[object, bool]) -> tuple[tuple[str, ...], str]:
-    """Return the names of a function's positional parameters, and of the one that takes other keywords (or nothing)."""
+    """Return the names of a function's positional parameters, and the name of its `**kwargs`, or an empty text."""
     function, bound = function_and_bound
     if type(function) is MethodType:
         function, bound = function.__func__, True

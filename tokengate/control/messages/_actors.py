@@ -12,17 +12,17 @@ from tokengate.control.messages._bases import ActorOutcome, Message, OnActor
 
 @attrs.frozen
 class ActorStatistics:
-    """What was counted at one place since its statistics were switched on.
+    """What was counted at one actor or operation since its statistics were switched on.
 
     Attributes:
-        seconds: for how long they have been on.
-        handled: tokens that have ended after they ran.
-        failed: of these, those that failed.
+        seconds: since they were switched on.
+        handled: number of tokens that have run and ended.
+        failed: how many of these failed.
         waited: seconds that a token was queued, on average.
         took: seconds that a token ran, on average.
-        longest: seconds that the longest one ran.
-        busy_share: the part of the time for which it had a token in hand, from 0 to 1 (above 1 for operations that run
-            several at once).
+        longest: seconds that the slowest token ran.
+        busy_share: share of the time in which it ran a token, from 0 to 1 (above 1 for operations that run several at
+            once).
     """
 
     seconds: float
@@ -39,20 +39,20 @@ class ActorRow:
     """An actor, or an operation, in a list.
 
     Attributes:
-        path: its place in the tree.
+        path: its path in the tree.
         kind: name of its class; `operation` for functions.
         affinity: `io`, `cpu` or `process`.
         status: of the instance (`running`, `starting`, `stopping`, `vacant`); `running` for operations.
-        depth: tokens that are queued.
-        capacity: how many may be.
-        running: ids of the tokens in hand.
-        starts: instances so far; the restarts are one less.
-        handled: tokens that were taken out of the mailbox so far.
-        suspended: whether an operator holds it.
-        draining: whether an operator has closed its intake.
-        busy_share: the part of the last moment for which it had a token in hand; None if nobody asked.
-        statistics: if they are switched on.
-        pid: of the child process that is its instance's alone; None if there is none.
+        depth: number of queued tokens.
+        capacity: how many tokens may be queued.
+        running: ids of the tokens that run.
+        starts: number of instances so far; the restarts are one less.
+        handled: number of tokens that were taken out of the mailbox so far.
+        suspended: whether an operator has suspended it.
+        draining: whether an operator has closed its mailbox.
+        busy_share: share of the sample in which it ran a token; None without a sample.
+        statistics: its statistics, if they are switched on.
+        pid: of the child process that belongs to its instance; None if there is none.
     """
 
     path: str
@@ -77,7 +77,7 @@ class Actors(Message):
 
     Attributes:
         name: a path, the last part of one, or a pattern with `*`; empty for all.
-        sample: seconds to watch them for, to learn how busy they are; 0 does not.
+        sample: seconds for which to observe how busy they are; 0 for not at all.
     """
 
     answer: ClassVar[Any] = tuple[ActorRow, ...]
@@ -87,11 +87,11 @@ class Actors(Message):
 
 @attrs.frozen
 class Statistics(Message):
-    """Count what an actor does, or stop that.
+    """Switch the statistics of actors on or off, or show them.
 
     Attributes:
         name: a path, the last part of one, or a pattern with `*`.
-        switch: `on` (counts from nothing), `off`, or `show`.
+        switch: `on` (counts from zero), `off`, or `show`.
     """
 
     answer: ClassVar[Any] = tuple[ActorRow, ...]
@@ -101,7 +101,7 @@ class Statistics(Message):
 
 @attrs.frozen
 class Suspend(OnActor):
-    """Let an actor, or an operation, begin no more tokens; its control lane is answered."""
+    """Let an actor or operation begin no more tokens; control still reaches it."""
 
 
 @attrs.frozen
@@ -111,11 +111,11 @@ class Unsuspend(OnActor):
 
 @attrs.frozen
 class Drain(OnActor):
-    """Close the intake of an actor, or an operation, and let it handle the rest; it is not stopped.
+    """Close the mailbox of an actor or operation, and let it handle what is queued; it is not stopped.
 
     Attributes:
-        wait: seconds to wait until the rest has been handled before answering `pending`.
-        reopen: undo it instead.
+        wait: seconds to wait until that is handled; after that the answer is `pending`.
+        reopen: open the mailbox again instead.
     """
 
     wait: float = 5.0
@@ -124,19 +124,19 @@ class Drain(OnActor):
 
 @attrs.frozen
 class Restart(OnActor):
-    """Have an actor's supervisor end its instance in order and start another.
+    """Restart an actor: its supervisor stops the instance in order, and starts another one.
 
-    Its queue stays, and it counts for no intensity.
+    The queue stays. The restart does not count for the supervisor's intensity.
     """
 
 
 @attrs.frozen
 class Stop(OnActor):
-    """Stop an actor for good, in order.
+    """Stop an actor in order; it is not started again.
 
     Attributes:
-        drain: whether it handles all that it has accepted first.
-        wait: seconds to wait for its end before answering `pending`.
+        drain: whether it handles first what is queued.
+        wait: seconds to wait for its end; after that the answer is `pending`.
     """
 
     drain: bool = True
@@ -145,7 +145,7 @@ class Stop(OnActor):
 
 @attrs.frozen
 class Attribute:
-    """An attribute of an actor's instance, as the socket shows it: like an argument that may be shown."""
+    """An attribute of an actor's instance, as the socket shows it; see `Argument`."""
 
     name: str
     type: str
@@ -156,7 +156,7 @@ class Attribute:
 
 @attrs.frozen
 class ActorState:
-    """The attributes of an actor's instance, between two of its steps.
+    """The attributes of an actor's instance, read between two of its steps.
 
     Attributes:
         actor: its path.
@@ -171,11 +171,11 @@ class ActorState:
 
 @attrs.frozen
 class GetState(Message):
-    """Look at the attributes of an actor's instance between two of its steps, as types, sizes and built-in values.
+    """Read the attributes of an actor's instance between two of its steps, as types, sizes and built-in values.
 
     Attributes:
-        name: the actor's.
-        wait: seconds after which a busy actor is given up on (`Busy`).
+        name: of the actor.
+        wait: seconds to wait for a busy actor; after that the answer is the error `Busy`.
     """
 
     answer: ClassVar[Any] = ActorState
@@ -195,16 +195,16 @@ class SetState(Message):
 
 @attrs.frozen
 class Visit(Message):
-    """Call a function with an actor's instance, on its own thread or loop, between two of its steps.
+    """Call a function with an actor's instance, on its thread or loop, between two of its steps.
 
-    What it returns is the answer, what it raises is the asker's; it is the base of `get_state` and `replace_state` in
-    Python, and cannot come through a socket.
+    The result is the answer; an error is raised at the caller. `get_state` and `replace_state` use it in Python; it
+    cannot be sent through a socket.
 
     Attributes:
-        name: the actor's.
-        function: gets the instance.
-        wait: seconds after which a busy actor is given up on (`Busy`).
-        in_process: called instead of it where the instance is in a child process, if that needs another function.
+        name: of the actor.
+        function: takes the instance.
+        wait: seconds to wait for a busy actor; after that the answer is the error `Busy`.
+        in_process: called instead if the instance is in a child process and this needs another function.
     """
 
     answer: ClassVar[Any] = Any

@@ -1,4 +1,4 @@
-"""The bases of messages, and what most of them are answered with: outcomes."""
+"""The bases of messages, and outcomes, which are the answers of most of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Final, Literal
 import attrs
 
 WAIT: Final = 0.02
-"""Seconds for which a verb waits, unless it is told otherwise, for what it has asked for to come true."""
+"""Seconds that a verb waits for its effect, unless the message has another `wait`."""
 
 
 PATIENT_WAIT: Final = 0.25
-"""The same on the command line and in the shell, where people want the last word and not a quick one."""
+"""The same on the command line and in the console, where a final answer is worth more than a quick one."""
 
 
 @attrs.frozen
@@ -23,8 +23,8 @@ class Outcome:
     Attributes:
         token: its id.
         operation: what it runs; empty when there is no such token.
-        outcome: one word, see `OUTCOMES`.
-        note: what else is to be known, in words; may be empty.
+        outcome: a key of `OUTCOMES`.
+        note: details as text; may be empty.
     """
 
     token: int
@@ -34,33 +34,33 @@ class Outcome:
 
 
 OUTCOMES: Mapping[str, str] = {
-    "paused": "no code of it runs until it is resumed, stepped or ended",
-    "pause_requested": "it is paused as soon as its code comes to a point where that is possible",
-    "resumed": "it goes on",
-    "stepped": "it has run the steps that were asked for, and is paused again",
-    "step_requested": "it runs, and is paused again after the steps that were asked for",
+    "paused": "its code does not run until it is resumed, stepped or ended",
+    "pause_requested": "it will be paused when its code reaches a point where that is possible",
+    "resumed": "it runs on",
+    "stepped": "it ran the steps, and is paused again",
+    "step_requested": "it runs, and will be paused again after the steps",
     "terminated": "it has ended, and its state is `terminated`",
-    "cancel_requested": "it was asked to end at its next yield point, and has not come to one yet",
-    "interrupt_requested": "its code is interrupted as soon as it runs Python code again; it has not yet",
+    "cancel_requested": "it will end at its next yield point, which it has not reached yet",
+    "interrupt_requested": "its code will be interrupted when it runs Python code again",
     "killed": "it has ended, and the process that ran it was killed",
-    "abandoned": "it has ended, and its result goes nowhere, but its code could not be ended, and is left to itself",
+    "abandoned": "it has ended and its result is dropped, but its code could not be ended and runs on",
     "reniced": "it has the new priority",
     "retagged": "it has the new tags",
     "rerouted": "it is queued at the other place",
     "limited": "it has the new limits",
-    "noted": "nothing changes now; the next attempt, if there is one, will go by it",
-    "unchanged": "it was so already; nothing was done",
+    "noted": "nothing changes now; the next attempt, if there is one, will use it",
+    "unchanged": "it was so already, and nothing was done",
     "refused": "nothing was done, for the reason in the note",
-    "ended": "it had come to its own end before; nothing was done",
-    "unknown": "there has been no such token",
-    "would": "a dry run: it is one of those that would be affected",
+    "ended": "it had ended before, and nothing was done",
+    "unknown": "no token has had this id",
+    "would": "a dry run: it would be affected",
 }
 """{outcome: what it means}."""
 
 
 @attrs.frozen
 class ActorOutcome:
-    """What a verb did to one actor: `done`, `unchanged` (it was so already) or `pending` (it goes on), and a note."""
+    """What a verb did to one actor: `done`, `unchanged` (it was so already) or `pending` (not done yet); and a note."""
 
     actor: str
     outcome: Literal["done", "unchanged", "pending"]
@@ -69,21 +69,21 @@ class ActorOutcome:
 
 @attrs.frozen
 class Message:
-    """Base of all that the control actor is asked."""
+    """Base of all messages to the control actor."""
 
-    answer: ClassVar[Any]  # the type of what comes back
-    local: ClassVar[bool] = False  # whether it can only be asked within the process
+    answer: ClassVar[Any]  # the type of the answer
+    local: ClassVar[bool] = False  # whether only code of the gate's own process can send it
 
 
 @attrs.frozen(kw_only=True)
 class OnTokens(Message):
-    """Base of the verbs that do something to tokens; the answer has one outcome for each.
+    """Base of the verbs that change tokens; the answer has an outcome for each token.
 
     Attributes:
         selector: which tokens; `*` for all. Either this or `ids`.
         ids: which tokens, by number.
-        dry_run: only tell which they are.
-        force: do it to protected ones, too.
+        dry_run: change nothing, and answer which tokens would be affected.
+        force: include protected tokens.
     """
 
     answer: ClassVar[Any] = tuple[Outcome, ...]
@@ -95,12 +95,12 @@ class OnTokens(Message):
 
 @attrs.frozen
 class OnActor(Message):
-    """Base of the verbs that do something to one actor."""
+    """Base of the verbs that change one actor."""
 
     answer: ClassVar[Any] = ActorOutcome
     name: str
 
 
 def verb_of(message: type[Message]) -> str:
-    """Return what a message is called on the wire and as a function: `which_children` for `WhichChildren`."""
+    """Return the name of a message's class on the wire and as a function: `which_children` for `WhichChildren`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", message.__name__).lower()

@@ -14,12 +14,12 @@ class Processes:
     """The child processes of a gate at one moment.
 
     Attributes:
-        workers: how many there are.
-        busy: of these, those that run tokens of operations, or are an actor's.
-        spares: of these, those that wait for work.
-        started: how many were made since the gate was opened.
-        died: of these, those that have died, and were not to.
-        pids: the numbers of those that live.
+        workers: their number.
+        busy: how many of these run tokens of operations, or belong to an actor.
+        spares: how many of these wait for work.
+        started: how many were started since the gate was opened.
+        died: how many of these died unexpectedly.
+        pids: of the processes that live.
     """
 
     workers: int
@@ -35,20 +35,20 @@ class GateInfo:
     """A gate at one moment.
 
     Attributes:
-        name: its own.
+        name: its name.
         pid: of its process.
-        version: of TokenGate there.
-        python: version of Python there.
+        version: of TokenGate in that process.
+        python: version of Python in that process.
         state: `open` or `closing`.
         uptime: seconds since it was opened.
-        tokens: {state: how many tokens are in it, or ended in it}.
-        actors: how many places of actors there are.
-        restarts: of actors, since it was opened.
-        threads: CPU threads that actors share.
-        blocked: of these, threads that wait, are paused, or block unseen.
-        abandoned: names of threads whose code could not be ended.
+        tokens: {state: number of tokens that are in it, or ended in it}.
+        actors: number of actors.
+        restarts: number of restarts since it was opened.
+        threads: number of CPU threads, which actors and operations share.
+        blocked: how many of these wait, are paused, or block in other calls.
+        abandoned: names of threads with code that could not be ended.
         pauses_running_code: whether a plain function can be paused while it runs on a thread (Python 3.12 and later).
-        processes: its child processes; None if it has needed none yet.
+        processes: its child processes; None if none was needed yet.
     """
 
     name: str
@@ -69,6 +69,6 @@ class GateInfo:
 
 @attrs.frozen
 class Info(Message):
-    """Tell how the gate is."""
+    """Return the figures of the gate."""
 
     answer: ClassVar[Any] = GateInfo

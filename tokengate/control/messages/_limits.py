@@ -10,11 +10,11 @@ import attrs
 from tokengate.control.messages._bases import OnTokens
 
 NO_LIMIT: Final = "none"
-"""What stands for no limit where one could be."""
+"""The value that lifts a limit."""
 
 
 class Keep(enum.Enum):
-    """Stands for a limit that stays as it is, where None would lift it."""
+    """The value of a limit that stays as it is, where None lifts it."""
 
     KEEP = "keep"
 
@@ -27,16 +27,16 @@ KEEP: Final = Keep.KEEP
 
 @attrs.frozen(kw_only=True)
 class Limit(OnTokens):
-    """Set what tokens may use of their child processes, queued or running; what uses more already is ended for it.
+    """Limit what tokens may use in their child processes, queued or running; a token that uses more already is ended.
 
-    Each limit is a number (bytes, or seconds), or text such as `2GiB` or `5m`; `none` lifts it, and None leaves it as
-    it is. See `actors.Limits` for what they mean.
+    Each limit is a number (bytes or seconds), or text such as `2GiB` or `5m`; `none` lifts it, and None leaves it as it
+    is. See `actors.Limits`.
 
     Attributes:
         memory: bytes of resident memory.
         address_space: bytes of address space.
-        cpu_time: seconds of processor time, from the token's beginning.
-        wall_time: seconds from the token's beginning.
+        cpu_time: seconds of processor time from the token's start.
+        wall_time: seconds from the token's start.
     """
 
     memory: float | str | None = None

@@ -14,10 +14,10 @@ class Frame:
     """A line of a stack.
 
     Attributes:
-        file: path of the source.
-        line: its number in there.
-        function: name of the function.
-        source: the line's text, if it can be read; else empty.
+        file: path of the source file.
+        line: number of the line.
+        function: qualified name of the function.
+        source: text of the line; empty if the file cannot be read.
     """
 
     file: str
@@ -33,12 +33,12 @@ class TokenStack:
     Attributes:
         token: its id.
         operation: what it runs.
-        where: `thread` (it runs on one), `task` (a trio task, which waits), `generator` (between two steps),
+        where: `thread` (it runs on a thread), `task` (a trio task that waits), `generator` (between two steps),
             `process` (it runs in a child process), or `nowhere` (it has not begun).
         thread: name of the thread, if it runs on one.
-        frames: the outermost first; none when it has not begun, or when its process does not tell.
+        frames: the outermost first; none if it has not begun, or if its process does not answer.
         held: as in `TokenRow`.
-        pid: of its process, if it runs in one.
+        pid: of its child process, if it runs in one.
     """
 
     token: int
@@ -52,7 +52,7 @@ class TokenStack:
 
 @attrs.frozen
 class Stack(Message):
-    """Tell where the code of a token is."""
+    """Return the stack of a token."""
 
     answer: ClassVar[Any] = TokenStack
     token: int

@@ -1,4 +1,4 @@
-"""Streams: what is answered by one item after the other."""
+"""Streams: messages with many answers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tokengate.control.messages._bases import Message
 
 @attrs.frozen
 class StreamItem:
-    """One thing that has happened.
+    """Something that has happened.
 
     Attributes:
         at: seconds since the epoch.
         kind: `token_queued`, `token_started`, `token_finished`, `dead_letter`, or the name of an event's class
             (`RestartScheduled`).
-        actor: path of the place it is about; may be empty.
-        token: id of the token it is about, or None.
-        text: all of it in words, on one line: `token 7 (resize of '/shop/resize') started`.
-        lost: how many items before this one were left out, since whoever listens is too slow.
+        actor: path of the actor or operation that it is about; may be empty.
+        token: id of the token that it is about, or None.
+        text: a line that says it: `token 7 (resize of '/shop/resize') started`.
+        lost: number of items before this one that were left out, because the reader is too slow.
     """
 
     at: float
@@ -33,19 +33,19 @@ class StreamItem:
 
 @attrs.frozen
 class Stream(Message):
-    """Base of what is answered by one `StreamItem` after the other until whoever listens goes."""
+    """Base of the messages with many answers, each a `StreamItem`, until the reader closes the stream."""
 
     answer: ClassVar[Any] = StreamItem
 
 
 @attrs.frozen
 class Events(Stream):
-    """Follow what is published: reports of supervisors, dead letters, blocked loops."""
+    """Follow what the gate publishes: reports of supervisors, dead letters, blocked loops."""
 
 
 @attrs.frozen
 class Trace(Stream):
-    """Follow the tokens of one actor: queued, started, finished; off again when nobody listens.
+    """Follow the tokens of actors: queued, started, finished; it costs nothing once the stream is closed.
 
     Attributes:
         name: a path, the last part of one, or a pattern with `*`.

@@ -11,20 +11,20 @@ from tokengate.control.messages._bases import ActorOutcome, Message
 
 @attrs.frozen
 class TreeRow:
-    """A node of the supervision tree; rows come in the order in which one reads a tree, each below its supervisor.
+    """A node of the supervision tree; rows are in the order of reading, each after its supervisor.
 
     Attributes:
         depth: 0 for the root.
-        path: its place.
-        id: its name under its supervisor.
+        path: its path in the tree.
+        id: its id under its supervisor.
         kind: name of its class or function.
-        status: what its supervisor does with it (`running`, `restarting`, ...).
+        status: its status for its supervisor (`running`, `restarting`, ...).
         restart: `permanent`, `transient` or `temporary`; empty for the root.
-        restarts: how often it has been started again.
+        restarts: number of restarts.
         strategy: of a supervisor; empty for workers.
-        queued: tokens in its mailbox.
-        running: ids of the tokens in hand.
-        suspended: whether an operator holds it.
+        queued: number of tokens in its mailbox.
+        running: ids of the tokens that run.
+        suspended: whether an operator has suspended it.
     """
 
     depth: int
@@ -42,7 +42,7 @@ class TreeRow:
 
 @attrs.frozen
 class Tree(Message):
-    """Show the supervision tree, from a path down; the runtime's own part of it only if asked for."""
+    """Show the supervision tree below a path; `system` adds the runtime's own part."""
 
     answer: ClassVar[Any] = tuple[TreeRow, ...]
     root: str = "/"
@@ -64,7 +64,7 @@ class ChildRow:
 
 @attrs.frozen
 class ChildCountsRow:
-    """How many children a supervisor has; see `supervisors.ChildCounts`."""
+    """Numbers of the children of a supervisor; see `supervisors.ChildCounts`."""
 
     specs: int
     active: int
@@ -82,7 +82,7 @@ class OnSupervisor(Message):
 
 @attrs.frozen
 class WhichChildren(OnSupervisor):
-    """List the children of a supervisor, the newest first."""
+    """List the children of a supervisor, newest first."""
 
     answer: ClassVar[Any] = tuple[ChildRow, ...]
 
@@ -96,7 +96,7 @@ class CountChildren(OnSupervisor):
 
 @attrs.frozen
 class TerminateChild(OnSupervisor):
-    """Stop a child of a supervisor, by its id; it stays stopped."""
+    """Stop a child of a supervisor; it stays stopped, and its spec stays."""
 
     answer: ClassVar[Any] = ActorOutcome
     id: str
@@ -112,7 +112,7 @@ class RestartChild(OnSupervisor):
 
 @attrs.frozen
 class DeleteChild(OnSupervisor):
-    """Forget a child of a supervisor that has no instance."""
+    """Remove the spec of a child of a supervisor that has no instance."""
 
     answer: ClassVar[Any] = ActorOutcome
     id: str

@@ -11,14 +11,14 @@ from tokengate.control.messages._bases import Message
 
 @attrs.frozen
 class ThrottleRow:
-    """A throttle that holds.
+    """A throttle.
 
     Attributes:
-        selector: whose tokens it is for.
-        rate: tokens that may begin in a second; None sets no limit.
-        concurrency: tokens that may run at once; None sets no limit.
-        running: tokens it has let pass that have not ended.
-        waiting: tokens that it holds back just now.
+        selector: which tokens it is for.
+        rate: tokens that may begin per second; None for no limit.
+        concurrency: tokens that may run at once; None for no limit.
+        running: number of tokens that it has let begin and that have not ended.
+        waiting: number of tokens that it holds back now.
     """
 
     selector: str
@@ -30,13 +30,13 @@ class ThrottleRow:
 
 @attrs.frozen
 class Throttle(Message):
-    """Let tokens begin only so fast, or only so many at once, until `lift`.
+    """Limit how many tokens begin per second, or run at once, until `lift`.
 
-    A second one for a selector replaces the first.
+    A second throttle with the same selector replaces the first.
 
     Attributes:
-        selector: whose tokens; `*` for all.
-        rate: tokens that may begin in a second; above 0.
+        selector: which tokens; `*` for all.
+        rate: tokens that may begin per second; above 0.
         concurrency: tokens that may run at once; at least 1.
     """
 
@@ -48,7 +48,7 @@ class Throttle(Message):
 
 @attrs.frozen
 class Lift(Message):
-    """End throttles: of this selector, or all of them (`*`); the answer has those that were ended."""
+    """End the throttle of a selector, or all throttles (`*`); the answer lists those that were ended."""
 
     answer: ClassVar[Any] = tuple[ThrottleRow, ...]
     selector: str
@@ -56,6 +56,6 @@ class Lift(Message):
 
 @attrs.frozen
 class Throttles(Message):
-    """List the throttles that hold."""
+    """List the throttles."""
 
     answer: ClassVar[Any] = tuple[ThrottleRow, ...]

@@ -18,7 +18,7 @@ class TokenRow:
         operation: what it runs.
         actor: path of the place that has it.
         affinity: `io`, `cpu` or `process`.
-        state: as in its life cycle; a running token whose pause was asked for is still `running`.
+        state: as in its life cycle; a token stays `running` between the request of a pause and the pause.
         priority: higher goes first.
         tags: its labels.
         parent: id of the token that made it, or None.
@@ -26,7 +26,7 @@ class TokenRow:
         steps: how many of its steps have begun.
         age: seconds since it was made.
         running: seconds since it began to run, or None.
-        held: `pause_requested` or `paused` when somebody holds it, `throttled` when a throttle does; else empty.
+        held: `pause_requested` or `paused` if an operator holds it, `throttled` if a throttle does; else empty.
     """
 
     id: int
@@ -49,10 +49,10 @@ class TokenPage:
     """A part of a list of tokens.
 
     Attributes:
-        rows: the tokens.
-        matching: how many tokens the selector matches, on this page or not.
-        live: how many tokens there are that have not ended.
-        offset: how many of the matching ones come before the page.
+        rows: the tokens of this page.
+        matching: number of tokens that the selector matches, on all pages.
+        live: number of tokens that have not ended.
+        offset: number of matching tokens before this page.
     """
 
     rows: tuple[TokenRow, ...]
@@ -63,14 +63,14 @@ class TokenPage:
 
 @attrs.frozen
 class Argument:
-    """An argument of a token; nothing of it is computed that could run a user's code.
+    """An argument of a token, as far as it can be shown without running user code.
 
     Attributes:
         name: its position (`0`) or its keyword.
         type: name of its class.
         size: its length, for built-in types that have one; else None.
-        value: the value in words, if the operation allows that and its type is built in; else None.
-        redacted: whether the operation keeps this one to itself.
+        value: the value as text, if the operation allows that and its type is built in; else None.
+        redacted: whether the operation hides this argument.
     """
 
     name: str
@@ -86,10 +86,10 @@ class TokenProcess:
 
     Attributes:
         pid: its number.
-        stopped: whether it is stopped, since the token is paused.
+        stopped: whether it is stopped, because the token is paused.
         cpu_time: seconds of processor time that it has used, user and system.
         memory: bytes of its resident memory.
-        threads: how many it has.
+        threads: their number.
         open_files: paths of the regular files that it has open.
         children: pids of the processes that it has started.
     """
@@ -105,25 +105,25 @@ class TokenProcess:
 
 @attrs.frozen
 class TokenDescription:
-    """All that is known of one token.
+    """Everything that is known of one token.
 
     Attributes:
-        row: what a list says of it.
-        arguments: those that it carries.
+        row: its row in a list.
+        arguments: its arguments.
         children: ids of live tokens that were made in its steps.
         created_at, queued_at, started_at: seconds of the system's clock; None until then.
         paused_for: seconds for which it has been paused so far.
         stopped_clock: of these, seconds that do not count for its time limits.
-        waits_for: what its code waits for just now, in words.
-        thread: name of the thread that runs it just now, or None; those of a child process are not told.
-        cpu_share: the part of the last moment for which that thread has computed, from 0 to 1, or its process, on all
-            cores together, from 0 up; None where unknown.
-        memory: bytes that it uses: those of its process; None where unknown, as in every thread.
+        waits_for: what its code waits for now, as text.
+        thread: name of the thread that runs it now, or None; always None in a child process.
+        cpu_share: share of the last 10 ms that this thread has computed, from 0 to 1, or its process, on all cores
+            together, from 0 up; None where unknown.
+        memory: bytes of resident memory of its process; None where unknown, as in a thread.
         protected: whether `pause` and `terminate` need `force`.
-        controllable: whether anything can be done to it at all.
-        policy: its policy, {name: value in words}.
-        process: the child process that runs it just now, or None.
-        limits: {name of a limit, as in `Limit`: what it may use, in bytes or seconds}, those that are set.
+        controllable: whether verbs may change it.
+        policy: its policy, {name: value as text}.
+        process: the child process that runs it now, or None.
+        limits: {name of a limit, as in `Limit`: bytes or seconds}, for the limits that are set.
     """
 
     row: TokenRow
@@ -146,7 +146,7 @@ class TokenDescription:
 
 
 COLUMNS: Final = ("id", "age", "running", "priority", "operation", "actor", "state", "steps")
-"""What tokens can be sorted by."""
+"""The columns by which tokens can be sorted."""
 
 
 @attrs.frozen
@@ -154,9 +154,9 @@ class Tokens(Message):
     """List live tokens.
 
     Attributes:
-        selector: which; empty for all.
-        sort: one of `COLUMNS`; a `-` before it turns the order around.
-        limit: rows at most, up to 10,000.
+        selector: which tokens; empty for all.
+        sort: one of `COLUMNS`; a `-` before it reverses the order.
+        limit: maximum number of rows, up to 10,000.
         offset: rows to skip.
     """
 
@@ -169,7 +169,7 @@ class Tokens(Message):
 
 @attrs.frozen
 class Describe(Message):
-    """Tell all of one token."""
+    """Describe one token."""
 
     answer: ClassVar[Any] = TokenDescription
     token: int
@@ -177,12 +177,12 @@ class Describe(Message):
 
 @attrs.frozen(kw_only=True)
 class Pause(OnTokens):
-    """Hold tokens, queued or running.
+    """Pause tokens, queued or running.
 
     Attributes:
-        stop_clock: let the time not count for their time limits.
-        wait: seconds to wait for running ones to be paused before answering `pause_requested`; they are paused
-            after that all the same.
+        stop_clock: do not count the pause for their time limits.
+        wait: seconds to wait until running tokens are paused; after that the answer is `pause_requested`, and they are
+            paused later.
     """
 
     stop_clock: bool = False
@@ -191,16 +191,16 @@ class Pause(OnTokens):
 
 @attrs.frozen(kw_only=True)
 class Resume(OnTokens):
-    """Let tokens that are held go on."""
+    """Let paused tokens run on."""
 
 
 @attrs.frozen(kw_only=True)
 class Step(OnTokens):
-    """Let paused tokens run some steps and hold them again; one that runs is paused first.
+    """Let paused tokens run some steps, and pause them again; a running token is paused first.
 
     Attributes:
-        n: how many; at least 1.
-        wait: seconds to wait for that before answering `step_requested`; it goes on after that.
+        n: number of steps; at least 1.
+        wait: seconds to wait until they have run; after that the answer is `step_requested`, and they run on.
     """
 
     n: int = 1
@@ -215,12 +215,13 @@ class Terminate(OnTokens):
     """End tokens.
 
     Attributes:
-        mode: how far to go: ask (`cancel`), also raise in Python code that runs (`interrupt`), also leave behind what
-            cannot be ended (`kill`). A token in a child process is ended by killing that, at once, in both.
-        wait: seconds to wait for the end before telling what was asked for, which goes on after that.
-        reason: what the token's error says.
-        grace: seconds that code gets to end after `kill` has asked, before it is left behind. With this mode the answer
-            comes after the longer one of `wait` and `grace`, or at the end of the last token. Processes get none.
+        mode: `cancel` asks the token to end; `interrupt` also raises an error in its Python code; `kill` also leaves
+            its code behind if that does not end. With `interrupt` and `kill`, the child process of a token is killed at
+            once.
+        wait: seconds to wait for the end; after that the answer says what was requested, which is still pursued.
+        reason: the text of the token's error.
+        grace: with `kill`, seconds until code that does not end is left behind; a child process gets none. The answer
+            comes after the longer one of `wait` and `grace`, or when the last token has ended.
     """
 
     mode: Mode = "interrupt"
@@ -231,7 +232,7 @@ class Terminate(OnTokens):
 
 @attrs.frozen(kw_only=True)
 class Renice(OnTokens):
-    """Give tokens another priority; higher goes first. A queued one moves at once, to the end of its new lane."""
+    """Change the priority of tokens; higher runs first. A queued token moves to the end of its new lane at once."""
 
     priority: int
 
@@ -241,8 +242,8 @@ class Retag(OnTokens):
     """Change tags of tokens.
 
     Attributes:
-        set: {tag: its new value}.
-        remove: tags to take away.
+        set: {tag: new value}.
+        remove: names of tags to remove.
     """
 
     set: dict[str, str] = attrs.field(factory=dict)
@@ -251,11 +252,11 @@ class Retag(OnTokens):
 
 @attrs.frozen(kw_only=True)
 class Reroute(OnTokens):
-    """Send queued tokens elsewhere, at once; running ones stay where they are.
+    """Move queued tokens to another place, at once; running tokens stay where they are.
 
     Attributes:
         affinity: `io`, `cpu` or `process`, for tokens of operations. Either this or `actor`.
-        actor: the path of an actor that has what the token calls.
+        actor: the path of an actor that has the method that the token calls.
     """
 
     affinity: str = ""

@@ -155,7 +155,7 @@ class TokenVerbs:
             return found
         selector, size = parse(message.selector), 1_000
         if len(self._system.live) > size:
-            await next_turn()  # the first one is every question's at once, which is too early for a list of so many
+            await next_turn()  # the first turn comes at once, which is too early for so many tokens
         now = self._system.clock()
         async for chunk in in_turns(chunks(_queries.live_tokens(self._system), max(1, size // (1 + selector.terms)))):
             found.extend(token for token in chunk if selector.matches(token, now))

@@ -148,7 +148,7 @@ def test_a_verb_that_is_not_called_tells_how(shell: Shell, capsys: pytest.Captur
 
     assert capsys.readouterr().out == (
         "renice(target, priority, *, force=False, dry_run=False): "
-        "Give tokens another priority; higher goes first. A queued one moves at once, to the end of its new lane.\n"
+        "Change the priority of tokens; higher runs first. A queued token moves to the end of its new lane at once.\n"
     )
 
 
@@ -242,7 +242,7 @@ def test_help_teaches_on_one_screen(shell: Shell, capsys: pytest.CaptureFixture[
 
     out = capsys.readouterr().out
     assert out.count(HELP) == 2
-    assert "Hold tokens, queued or running." in out
+    assert "Pause tokens, queued or running." in out
     assert len(HELP.splitlines()) <= 16
     for line in HELP.splitlines()[1:]:
         for example in line.strip().split("  ")[:1]:
