@@ -8,4 +8,4 @@
 #   _supervisors.py  the verbs for supervisors
 #   _throttles.py    the verbs for throttles
 #   _limits.py       limits of live process tokens
-"""What operators do, by the same nouns as the messages."""
+"""The verbs that change something, by the same nouns as the messages."""

@@ -1,4 +1,4 @@
-"""The verbs for actors and operations: hold, drain, restart and stop them, and look into their instances."""
+"""The verbs for actors and operations: suspend, drain, restart and stop them, and read and set attributes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tokengate.control._validation import seconds
 from tokengate.control.inspection import _queries
 from tokengate.control.inspection._actor_state import looked_at
 
-# Seconds between two looks at what an actor that is drained has left.
+# Seconds between two looks at the tokens that an actor still has while it is drained.
 _LOOK = 0.005
 
 
 class ActorVerbs:
-    """What operators do to the actors and operations of a system.
+    """The verbs for the actors and operations of a system.
 
     Args:
-        system: it.
+        system: the system.
     """
 
     def __init__(self, system: ActorSystem) -> None:
@@ -39,7 +39,7 @@ class ActorVerbs:
     async def unsuspend(self, message: m.Unsuspend) -> m.ActorOutcome:
         """Answer `Unsuspend`."""
         place = self._holdable(message.name)
-        return _done(place, place.unsuspend(), "nobody had suspended it")
+        return _done(place, place.unsuspend(), "it was not suspended")
 
     async def drain(self, message: m.Drain) -> m.ActorOutcome:
         """Answer `Drain`."""
@@ -48,13 +48,15 @@ class ActorVerbs:
         if message.reopen:
             return _done(place, place.accept_again(), "it was not drained, or has been stopped since")
         if not place.drain_off() and not place.drained:
-            return m.ActorOutcome(place.path, "unchanged", "it accepts nothing anyway: it has stopped")
+            return m.ActorOutcome(place.path, "unchanged", "it has stopped, and accepts nothing")
         with trio.move_on_after(wait):
             while _left(place):
                 await trio.sleep(_LOOK)
         left = _left(place)
         if not left:
-            return m.ActorOutcome(place.path, "done", "it has handled all, and accepts nothing; 'reopen' undoes that")
+            return m.ActorOutcome(
+                place.path, "done", "it has handled everything, and accepts nothing; 'reopen' undoes that"
+            )
         held = "; it is suspended" if place.suspended else ""
         return m.ActorOutcome(place.path, "pending", f"{left} tokens are left, and nothing new is accepted{held}")
 
@@ -79,7 +81,7 @@ class ActorVerbs:
         wait = seconds("wait", message.wait)
         if place.without_instance() or place.closed:
             return m.ActorOutcome(place.path, "unchanged", "it had stopped before")
-        # A supervisor's mailbox has only questions to itself, which its end answers.
+        # A supervisor's mailbox has only messages to itself, which are answered at its end.
         stopped = place.stop(drain=message.drain and _queries.supervisor_at(place) is None, administrative=True)
         with trio.move_on_after(wait):
             await Reply.wait(stopped)
@@ -91,7 +93,7 @@ class ActorVerbs:
     # Instances
 
     async def visit(self, message: m.Visit) -> Any:
-        """Answer `Visit`; what its function raises is raised here."""
+        """Answer `Visit`; an error of its function is raised here."""
         place, function = self._actor(message.name), message.function
         if place.affinity == "process" and message.in_process is not None:
             function = message.in_process
@@ -125,10 +127,10 @@ class ActorVerbs:
         return m.ActorOutcome(place.path, "done", ", ".join(sorted(values)))
 
     async def _visited(self, place: ActorPlace, function: Callable[[Any], Any], wait: float) -> Any:
-        """Have a function called with an instance, and return what it returns, or raise what it raises.
+        """Call a function with an instance; return its result, or raise its error.
 
         Raises:
-            Busy: it has not come to an end in time; one that had not begun never will.
+            Busy: the call has not ended in time; if it had not begun, it never will.
         """
         _check_from_outside(place, "visited")
         reply: Reply[Any] = Reply()
@@ -139,33 +141,33 @@ class ActorVerbs:
             with trio.move_on_after(limit):
                 await reply.wait()
         except trio.Cancelled:
-            visit.claim()  # its client has gone, so it does not begin any more
+            visit.claim()  # its client has disconnected, so it must not begin any more
             raise
         if not reply.done():
             if visit.claim():
                 names = ", ".join(f"token {token.id} ({token.operation})" for token in place.drain.running())
-                busy = f"it is at work on {names}" if names else f"it is {place.status}"
+                busy = f"it runs {names}" if names else f"it is {place.status}"
                 reply._set(error=Busy(f"actor '{place.path}' had no time within {limit:g} s: {busy}"))
-            elif not reply.done():  # else it has come in this very moment
-                raise Busy(f"what was to be done in actor '{place.path}' has begun, and is not over after {limit:g} s")
+            elif not reply.done():  # else it has ended at this moment
+                raise Busy(f"the call in actor '{place.path}' has begun, and has not ended after {limit:g} s")
         return reply.result()
 
     async def _visited_by_us(self, place: ActorPlace, function: Callable[[Any], Any], wait: float) -> Any:
-        """Do as `_visited` does for a function of ours, which may run code of the instance's class."""
+        """Do as `_visited` for a function of control, which may run code of the instance's class."""
         try:
             return await self._visited(place, function, wait)
-        except WorkerError as error:  # an error of the instance's own, in its process
-            raise ControlError(f"what was to be done in actor '{place.path}' raised {error.type_name}") from None
+        except WorkerError as error:  # an error of the instance's code, in its process
+            raise ControlError(f"the call in actor '{place.path}' raised {error.type_name}") from None
         except (TokenGateError, trio.Cancelled):
             raise
         except BaseException as error:
             kind = class_name(type(error))
-            raise ControlError(f"what was to be done in actor '{place.path}' raised {kind}") from None
+            raise ControlError(f"the call in actor '{place.path}' raised {kind}") from None
 
-    # Whom a message is for
+    # The target of a message
 
     def _holdable(self, name: str) -> Place:
-        """Return the place of an actor or an operation that operators may hold up."""
+        """Return the place of an actor or operation that may be suspended or drained."""
         place = self._system.find(name)
         if not place.controls.controllable:
             raise NotSteerable(
@@ -176,26 +178,26 @@ class ActorVerbs:
     def _actor(self, name: str) -> ActorPlace:
         place = _queries.actor_called(self._system, name)
         if place.path.startswith(SYSTEM):
-            raise NotSteerable(f"'{place.path}' is the runtime's own")
+            raise NotSteerable(f"'{place.path}' belongs to the runtime")
         return place
 
 
 def _check_from_outside(place: ActorPlace, done: str) -> None:
-    """Raise `DeadlockError` if the question that is answered was asked by a step of this very actor, which waits."""
+    """Raise `DeadlockError` if a step of this actor has sent the message and waits for the answer."""
     asker = current_token()
     while asker is not None and asker.parent is not None:
         asker = place.system.live.get(asker.parent)
         if asker is not None and asker in place.drain.running():
             raise DeadlockError(
-                f"actor '{place.path}' asks in a step of its own, {asker!r}, to be {done}, which comes after that "
-                "step; let somebody else ask"
+                f"a step of actor '{place.path}', {asker!r}, asks for it to be {done}, which comes after that step; "
+                "ask from outside of the actor"
             )
 
 
 def _left(place: Place) -> int:
-    """Return how many tokens a place has that have not ended; it may be more than there are for a moment.
+    """Return the number of tokens of a place that have not ended; it may be too high for a moment.
 
-    First the queue, then who is at work, then what they have in hand: in this order a token goes through them.
+    The queue is read first, then the workers, then their tokens: a token passes through them in this order.
     """
     queued, at_work, running = place.mailbox.size, place.mailbox.active, len(place.drain.running())
     return queued + max(at_work, running)

@@ -1,4 +1,4 @@
-"""Limits of live tokens: what they may use of their child processes, raised and lowered while they run."""
+"""Limits of live tokens in child processes, which can be changed while the tokens run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tokengate.control.inspection._processes import process_drain
 from tokengate.control.messages import NO_LIMIT, Limit, Outcome
 from tokengate.control.steering._outcomes import ended, outcome
 
-_MOST: Final = 2**62  # bytes; what the system takes
+_MOST: Final = 2**62  # bytes or seconds; the most that the system accepts
 
 
 def changes_of(message: Limit) -> dict[str, float | None]:
     """Return {name of a limit: its new value}, None for no limit.
 
     Raises:
-        BadRequest: none is given, or one has a value that cannot work.
+        BadRequest: no limit is given, or one has a value that cannot work.
     """
     changes: dict[str, float | None] = {}
     for name in UNITS:
@@ -37,10 +37,10 @@ def changes_of(message: Limit) -> dict[str, float | None]:
 
 
 def limit_in(name: str, value: float | str) -> float | None:
-    """Read the value of a limit, a number or text; None is no limit.
+    """Parse the value of a limit, a number or text; None is no limit.
 
     Raises:
-        BadRequest: it cannot work; the message says what can.
+        BadRequest: the value cannot work; the message says which ones can.
     """
     in_size = UNITS[name] == "bytes"
     if isinstance(value, str) and value.strip().lower() == NO_LIMIT:
@@ -59,21 +59,23 @@ def limit(token: Token[Any], changes: Mapping[str, float | None], *, force: bool
     """Change limits of a token.
 
     Args:
-        token: it.
+        token: the token.
         changes: {name of a limit: its new value}, None for no limit.
-        force: lower those of a protected token, too, which may end it.
+        force: lower limits of a protected token, too, which may end it.
     """
     if token.done():
         return ended(token)
     drain = process_drain(token)
     if drain is None:
-        return outcome(token, "refused", f"it is {token.affinity}, and only tokens in child processes have limits")
+        return outcome(
+            token, "refused", f"its affinity is {token.affinity}, and only tokens in child processes have limits"
+        )
     before = drain.limits_of(token)
     after = attrs.evolve(before, **changes)  # type: ignore[arg-type]
     if after == before:
-        return outcome(token, "unchanged", "its limits were so already")
+        return outcome(token, "unchanged", "it has these limits already")
     if token._place.controls.protected and not force and _is_lower(after, before):
-        return outcome(token, "refused", "it is protected; to lower its limits, which may end it, use force")
+        return outcome(token, "refused", "it is protected; use force to lower its limits, which may end it")
     try:
         drain.set_limits(token, after)
     except OSError as error:
@@ -98,7 +100,7 @@ def _change(name: str, before: Limits, after: Limits) -> str:
 
 
 def in_words(name: str, value: float | None) -> str:
-    """Write the value of a limit."""
+    """Return the value of a limit as text."""
     if value is None:
         return "no limit"
     return in_bytes(value) if UNITS[name] == "bytes" else in_seconds(value)

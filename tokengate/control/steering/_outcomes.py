@@ -1,4 +1,4 @@
-"""What came of a verb, token by token, and the waiting for what is on its way."""
+"""The outcomes of a verb, one for each token, and the wait for pending ones."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from tokengate.control._safe_text import plain
 from tokengate.control.inspection._turns import next_turn
 from tokengate.control.messages import Outcome
 
-NOT_BEGUN: Final = "it is about to begin, or its sender waits for room"
+NOT_BEGUN: Final = "it is about to begin, or its sender waits for room in the mailbox"
 
 
 def outcome(token: Token[Any], word: str, note: str = "") -> Outcome:
-    """Return what a verb did to a token."""
+    """Return an outcome of a token."""
     return Outcome(token.id, plain(token.operation), word, note)
 
 
 def ended(token: Token[Any]) -> Outcome:
-    """Return the answer for a token that had come to its end before the verb came."""
+    """Return the outcome of a token that had ended before the verb came."""
     return outcome(token, "ended", f"it is {token.state}")
 
 
 @attrs.frozen
 class Pending:
-    """A token that is on its way to what a verb wants.
+    """An effect of a verb that has begun and is not complete.
 
     Attributes:
-        reached: comes when it may be there.
-        conclude: tells how far it is.
+        reached: comes when the effect may be complete.
+        conclude: returns the outcome so far.
     """
 
     reached: Reply[Any]
@@ -40,7 +40,7 @@ class Pending:
 
 
 async def settle(steps: list[Outcome | Pending], wait: float) -> tuple[Outcome, ...]:
-    """Wait for those that are on their way, for so many seconds in all, and return what came of each, in order."""
+    """Wait for the pending ones, for so many seconds in all, and return all outcomes in order."""
     with trio.move_on_after(max(0.0, wait)):
         for one in steps:
             if isinstance(one, Pending):

@@ -1,8 +1,8 @@
-"""What the verbs do to tokens: pause, step, end, and move them, and tell the truth about what came of it.
+"""What the verbs do to one token: pause it, step it, end it, move it; and the outcome.
 
-All of it runs on the system loop. A verb first does what it can do at once, to all its tokens; then it waits for those
-that have to come to a point where more is possible (`_outcomes.py`), no longer than it was given, and tells how far
-each has got. What was asked for goes on to be pursued after the answer (`_reconciler.py`).
+All of it runs on the system loop. A verb first does to all its tokens what is possible at once; then it waits, for at
+most the given time, until its effect on the others is complete (`_outcomes.py`), and answers how far each one is. An
+effect that is not complete is still pursued after the answer (`_reconciler.py`).
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ def forbidden(token: Token[Any], verb: str, *, force: bool, guarded: bool) -> Ou
     """Return the refusal of a verb that the token's place does not allow.
 
     Args:
-        token: it.
-        verb: what is refused.
-        force: whether it was to be forced.
-        guarded: whether the verb must be forced for protected tokens.
+        token: the token.
+        verb: name of the verb in the refusal.
+        force: whether `force` was given.
+        guarded: whether protected tokens need `force` for this verb.
     """
     controls = token._place.controls
     if not controls.controllable:
-        return outcome(token, "refused", f"it is not controllable: no verb but looking is allowed on '{token.actor}'")
+        return outcome(token, "refused", f"it is not controllable: tokens of '{token.actor}' can only be looked at")
     if guarded and controls.protected and not force:
-        return outcome(token, "refused", f"it is protected; to {verb} it, use force")
+        return outcome(token, "refused", f"it is protected; use force to {verb} it")
     return None
 
 
 def pause(reconciler: Reconciler, token: Token[Any], *, stop_clock: bool) -> Outcome | Pending:
-    """Hold a token, queued or running."""
+    """Pause a token, queued or running."""
     if token.done():
         return ended(token)
     hold = Hold.of(token)
     if hold.ending:
         if token.done():
             return ended(token)
-        return outcome(token, "refused", "it was asked to end, and is let go for that")
+        return outcome(token, "refused", "it was asked to end, and runs on for that")
     dispatcher = place_of(token).system.dispatcher
     if token.affinity == "cpu" and token.started_at is not None and not hold.word and not dispatcher.may_wait:
         limit = f"{MAX_WAITING:,} steps of its gate wait or are paused"
@@ -66,10 +66,10 @@ def pause(reconciler: Reconciler, token: Token[Any], *, stop_clock: bool) -> Out
         if hold.word == "paused":
             return outcome(token, "paused", f"{_stopped_process(token)}{clock}")
         if not hold.word:
-            return outcome(token, "refused", "somebody has let it go meanwhile")
+            return outcome(token, "refused", "another operator has resumed it meanwhile")
         return outcome(token, "pause_requested", f"{_where_it_stops(token)}; {clock}")
 
-    if process_drain(token) is None:  # else that is what the reconciler begins with
+    if process_drain(token) is None:  # else the reconciler begins with that
         place_of(token).drain.hold_changed(token)
     reconciler.begin(hold)
     return Pending(reached, conclude)
@@ -87,7 +87,7 @@ def _where_it_stops(token: Token[Any]) -> str:
     if token.affinity == "io":
         return "it stops at its next await, as soon as its loop is free"
     if process_drain(token) is not None:
-        return "its process was told to stop, and has not done so yet"
+        return "its process was asked to stop, and has not stopped yet"
     if monitor is None:
         return "this Python stops it at its next checkpoint() or yield only"
     if monitor.blind:
@@ -96,12 +96,12 @@ def _where_it_stops(token: Token[Any]) -> str:
 
 
 def resume(token: Token[Any]) -> Outcome:
-    """Let a token that is held go on."""
+    """Resume a token that is held."""
     hold = token._hold
     if token.done():
         return ended(token)
     if hold is None or not hold.word:
-        return outcome(token, "unchanged", "nobody holds it")
+        return outcome(token, "unchanged", "it is not held")
     place_of(token).mailbox.release(token)
     hold.resume()
     if monitor is not None:
@@ -111,7 +111,7 @@ def resume(token: Token[Any]) -> Outcome:
 
 
 def step(reconciler: Reconciler, token: Token[Any], n: int) -> Outcome | Pending:
-    """Let a token take some steps, and hold it again."""
+    """Let a token run some steps, and pause it again."""
     if token.done():
         return ended(token)
     hold = Hold.of(token)
@@ -122,23 +122,23 @@ def step(reconciler: Reconciler, token: Token[Any], n: int) -> Outcome | Pending
             return first
         return Pending(first.reached, lambda: _paused_first(token, hold))
     before = steps_of(token)
-    place_of(token).mailbox.release(token)  # first: it is its mailbox that has it `paused`, not the hold
+    place_of(token).mailbox.release(token)  # first: the mailbox makes it `paused`, not the hold
     reached = hold.step(n)
     in_process = process_drain(token) is not None
     if in_process:
-        reconciler.begin(hold)  # a process stops by itself after its steps, and that is to be seen
+        reconciler.begin(hold)  # a process stops by itself after its steps, which must be noticed
     else:
         place_of(token).drain.hold_changed(token)
 
     def conclude() -> Outcome:
         if token.done():
-            return outcome(token, "stepped", f"that brought it to its end: it is {token.state}")
+            return outcome(token, "stepped", f"it has ended: it is {token.state}")
         if hold.word == "paused":
             return outcome(token, "stepped", f"{steps_of(token)} steps so far")
         if token.started_at is None:
             return outcome(token, "step_requested", "it is queued, and has not begun")
         after = "; a step in a process ends at a checkpoint() or yield" if in_process else ""
-        return outcome(token, "step_requested", f"it has taken {steps_of(token) - before} of {n} yet{after}")
+        return outcome(token, "step_requested", f"it has run {steps_of(token) - before} of {n} so far{after}")
 
     return Pending(reached, conclude)
 
@@ -147,12 +147,12 @@ def _paused_first(token: Token[Any], hold: Hold) -> Outcome:
     if token.done():
         return ended(token)
     if hold.word == "paused":
-        return outcome(token, "paused", "it ran, so it was paused first; step it again")
-    return outcome(token, "pause_requested", f"it runs, and is to be paused first; {_where_it_stops(token)}")
+        return outcome(token, "paused", "it was running, and so was paused first; step it again")
+    return outcome(token, "pause_requested", f"it runs, and will be paused first; {_where_it_stops(token)}")
 
 
 def terminate(reconciler: Reconciler, token: Token[Any], mode: Mode, reason: str) -> Outcome | Pending:
-    """End a token, by the ladder, as far up as `mode` says; a child process has one rung less, and needs no grace."""
+    """End a token, as far as `mode` allows; for a child process `interrupt` and `kill` are the same, without grace."""
     if token.done():
         return ended(token)
     in_process = process_drain(token) is not None
@@ -177,12 +177,12 @@ def terminate(reconciler: Reconciler, token: Token[Any], mode: Mode, reason: str
         if token.started_at is None:
             return outcome(token, "cancel_requested", NOT_BEGUN)
         if mode == "cancel":
-            return outcome(token, "cancel_requested", "it has not come to a yield point yet")
+            return outcome(token, "cancel_requested", "it has not reached a yield point yet")
         if not interruptible:
             return outcome(token, "cancel_requested", "code of pykka's own actors is never interrupted")
         if token.affinity == "io":
             return outcome(token, "cancel_requested", "it was cancelled, and has not ended yet")
-        return outcome(token, "interrupt_requested", "it runs no Python code just now, or does not let go")
+        return outcome(token, "interrupt_requested", "it runs no Python code now, or its code catches the interrupt")
 
     return Pending(token, conclude)
 
@@ -192,12 +192,12 @@ def _abandon(token: Token[Any], reason: str) -> Outcome:
     threads = place_of(token).abandon(token, reason)
     if token.state is TokenState.TERMINATED:
         if threads:
-            return outcome(token, "abandoned", f"its code runs on in {', '.join(threads)}, and its result goes nowhere")
+            return outcome(token, "abandoned", f"its code runs on in {', '.join(threads)}, and its result is dropped")
         if threads is not None and affinity == "io":
             return outcome(
                 token,
                 "abandoned",
-                "its task did not react to its cancellation, and may run on; its result goes nowhere",
+                "its task ignored its cancellation, and may run on; its result is dropped",
             )
         return outcome(token, "terminated")
     if token.done():
@@ -207,12 +207,12 @@ def _abandon(token: Token[Any], reason: str) -> Outcome:
     return outcome(
         token,
         "interrupt_requested",
-        "it runs on the thread of its caller, which cannot be left behind; it is asked to end",
+        "it runs on the thread of its caller, which cannot be left behind; it was asked to end",
     )
 
 
 def renice(token: Token[Any], priority: int) -> Outcome:
-    """Give a token another priority."""
+    """Change the priority of a token."""
     if token.done():
         return ended(token)
     if token.priority == priority:
@@ -223,7 +223,7 @@ def renice(token: Token[Any], priority: int) -> Outcome:
         return ended(token)
     token.priority = priority
     where = "it is about to begin" if token.started_at is None else "it has begun"
-    return outcome(token, "noted", f"{where}; its priority counts when it is tried again")
+    return outcome(token, "noted", f"{where}; its priority counts at its next attempt")
 
 
 def retag(token: Token[Any], new: dict[str, str], remove: Iterable[str]) -> Outcome:
@@ -235,18 +235,18 @@ def retag(token: Token[Any], new: dict[str, str], remove: Iterable[str]) -> Outc
     for tag in remove:
         tags.pop(tag, None)
     if tags == before:
-        return outcome(token, "unchanged", "its tags were so already")
+        return outcome(token, "unchanged", "it has these tags already")
     token.tags = MappingProxyType(tags)
-    place_of(token).mailbox.ask_again(token)  # a throttle may go by its tags
+    place_of(token).mailbox.ask_again(token)  # its tags may decide which throttles hold it
     return outcome(token, "retagged")
 
 
 def reroute(token: Token[Any], target: Place) -> Outcome:
-    """Send a queued token to another place."""
+    """Move a queued token to another place."""
     if token.done():
         return ended(token)
     if place_of(token) is target:
-        return outcome(token, "unchanged", f"'{target.path}' has it already")
+        return outcome(token, "unchanged", f"it is at '{target.path}' already")
     problem = _misfit(token, target)
     if problem:
         return outcome(token, "refused", problem)
@@ -263,10 +263,10 @@ def reroute(token: Token[Any], target: Place) -> Outcome:
 
 
 def _misfit(token: Token[Any], target: Place) -> str:
-    """Return why a place cannot handle what a token calls; nothing if it can."""
+    """Return why a place cannot handle a token; an empty text if it can."""
     source = place_of(token)
     if not target.controls.controllable:
-        return f"'{target.path}' is the runtime's own"
+        return f"'{target.path}' belongs to the runtime"
     if isinstance(source, OperationPlace) or isinstance(target, OperationPlace):
         if isinstance(source, OperationPlace) and isinstance(target, OperationPlace):
             return ""
@@ -275,9 +275,9 @@ def _misfit(token: Token[Any], target: Place) -> str:
     if type(call) is OneWay:
         call = call.call
     if call is None:
-        return ""  # a plain message, which any actor receives
+        return ""  # a plain message, which every actor accepts
     if type(call) is not tuple or not isinstance(target, ActorPlace):
-        return f"{plain(token.operation)} can only be done by '{source.path}'"
+        return f"only '{source.path}' can run {plain(token.operation)}"
     found = class_attribute(target.actor_class, plain(call[0]))
     if found is None:
         return f"'{target.path}' has no '{plain(call[0])}'"

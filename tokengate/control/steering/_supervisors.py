@@ -1,4 +1,4 @@
-"""The verbs for supervisors: look at their children, and end and start single ones."""
+"""The verbs for supervisors: list, start, stop and remove children."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tokengate.control.inspection import _queries
 
 
 class SupervisorVerbs:
-    """What operators ask the supervisors of a system, as tokens like everybody's; looking needs none.
+    """The verbs for the supervisors of a system. Changes are tokens, as in programs; reading needs none.
 
     Args:
-        system: it.
+        system: the system.
     """
 
     def __init__(self, system: ActorSystem) -> None:
@@ -54,25 +54,27 @@ class SupervisorVerbs:
         """Answer `DeleteChild`."""
         place = self._static(message.name)
         await place.ref.proxy().delete_child(message.id)
-        return m.ActorOutcome(path_below(place.path, message.id), "done", "it is forgotten")
+        return m.ActorOutcome(path_below(place.path, message.id), "done", "its spec is removed")
 
     def _supervisor(self, name: str) -> tuple[ActorPlace, Supervisor | DynamicSupervisor]:
         place = _queries.actor_called(self._system, name)
         supervisor = _queries.supervisor_at(place)
         if supervisor is None:
-            raise NotSteerable(f"'{place.path}' is no supervisor that runs; it is {place.status}")
+            raise NotSteerable(f"'{place.path}' is not a running supervisor; it is {place.status}")
         return place, supervisor
 
     def _steerable(self, name: str) -> tuple[ActorPlace, Supervisor | DynamicSupervisor]:
         place, supervisor = self._supervisor(name)
         if place.path.startswith(SYSTEM):
-            raise NotSteerable(f"'{place.path}' is the runtime's own")
+            raise NotSteerable(f"'{place.path}' belongs to the runtime")
         return place, supervisor
 
     def _static(self, name: str) -> ActorPlace:
         place, supervisor = self._steerable(name)
         if isinstance(supervisor, DynamicSupervisor):
-            raise NotSteerable(f"'{place.path}' is dynamic: a child that has stopped is forgotten")
+            raise NotSteerable(
+                f"'{place.path}' is a DynamicSupervisor, which keeps no specs of children that have stopped"
+            )
         return place
 
 

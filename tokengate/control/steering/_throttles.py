@@ -1,4 +1,4 @@
-"""The verbs for throttles: how fast, and how many at once, tokens of a selector may begin."""
+"""The verbs for throttles: how many tokens of a selector may begin per second, or run at once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tokengate.control.inspection._selector import Selector, parse
 
 
 class ThrottleVerbs:
-    """The throttles of a system that operators have set; those of a control actor before this one are among them.
+    """The verbs for the throttles of a system, including those that an earlier control actor has set.
 
     Args:
-        system: it.
+        system: the system.
     """
 
     def __init__(self, system: ActorSystem) -> None:
@@ -35,7 +35,7 @@ class ThrottleVerbs:
         if most is not None and most < 1:
             raise BadRequest(f"concurrency is {most}; it must be an int of at least 1")
         new = Throttle(selector.text, _matcher(selector, self._system.clock), rate, most)
-        self._system.throttle(new)  # first the new one, so that nothing slips through
+        self._system.throttle(new)  # the new one first, so that no token begins in between
         old = self._throttles.pop(selector.text, None)
         if old is not None:
             self._system.unthrottle(old)
@@ -61,12 +61,12 @@ class ThrottleVerbs:
 
 def _selector(text: str) -> Selector:
     if not text.strip():
-        raise BadRequest("a throttle needs a selector; '*' is the one for all tokens")
+        raise BadRequest("a throttle needs a selector; '*' selects all tokens")
     return parse(text)
 
 
 def _matcher(selector: Selector, clock: Callable[[], float]) -> Callable[[Token[Any]], bool]:
-    """Return what tells whether a token is meant; it is asked when the token begins, or has its tags changed."""
+    """Return a test of tokens, which is called when a token begins, or when its tags change."""
     return lambda token: selector.matches(token, clock())
 
 

@@ -1,4 +1,4 @@
-"""The verbs for tokens: whom a message is for, and what is done to each of them."""
+"""The verbs for tokens: find the tokens of a message, and do the verb to each of them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tokengate.control.steering import _limits, _outcomes, _steering
 from tokengate.control.steering._outcomes import Pending
 from tokengate.control.steering._reconciler import Reconciler
 
-# Tokens to do something to between two checkpoints: less than a millisecond, whatever it is.
+# Tokens that are changed between two checkpoints: less than a millisecond for every verb.
 _AT_ONCE = 100
 
 _Act: TypeAlias = Callable[[Token[Any]], m.Outcome | Pending]
 
 
 class TokenVerbs:
-    """What operators do to the tokens of a gate.
+    """The verbs for the tokens of a gate.
 
     Args:
-        gate: which.
+        gate: the gate.
     """
 
     def __init__(self, gate: ControlledGate) -> None:
@@ -57,7 +57,7 @@ class TokenVerbs:
         return await self._do(message, await self._select(message), "resume", _steering.resume)
 
     async def step(self, message: m.Step) -> tuple[m.Outcome, ...]:
-        """Answer `Step`; one that runs is paused first, so that its steps are counted from where it stands."""
+        """Answer `Step`; a running token is paused first, so that its steps are counted from a fixed point."""
         wait = seconds("wait", message.wait)
         if message.n < 1:
             raise BadRequest(f"n is {message.n}; it must be an int of at least 1")
@@ -69,7 +69,7 @@ class TokenVerbs:
             wait = max(0.0, give_up_at - trio.current_time())
         return await self._do(
             message,
-            tokens,  # whom the selector meant before: it may say `state=running`
+            tokens,  # selected before the pause: the selector may have `state=running`
             "step",
             lambda token: _steering.step(self._reconciler, token, message.n),
             wait=wait,
@@ -80,7 +80,7 @@ class TokenVerbs:
         return _steering.pause(self._reconciler, token, stop_clock=False)
 
     async def terminate(self, message: m.Terminate) -> tuple[m.Outcome, ...]:
-        """Answer `Terminate`; what is left behind by `kill` had its grace."""
+        """Answer `Terminate`; `kill` waits for the grace before it leaves code behind."""
         wait, grace = seconds("wait", message.wait), seconds("grace", message.grace)
         return await self._do(
             message,
@@ -120,7 +120,7 @@ class TokenVerbs:
                 return _steering.reroute(token, target)
             place = token._place
             if not isinstance(place, OperationPlace):
-                return _outcomes.outcome(token, "refused", "only tokens of operations have a choice of affinity")
+                return _outcomes.outcome(token, "refused", "only tokens of operations can change their affinity")
             try:
                 return _steering.reroute(token, self._gate._place_with(place, message.affinity))
             except TokenGateError as error:
@@ -136,12 +136,12 @@ class TokenVerbs:
             message, tokens, "limit", lambda token: _limits.limit(token, changes, force=message.force)
         )
 
-    # Whom a message is for
+    # The target of a message
 
     async def _select(self, message: m.OnTokens) -> list[Token[Any] | m.Outcome]:
-        """Return the tokens that a message is for, and the answers for ids that are no live token's."""
+        """Return the tokens of a message, and the outcomes for ids of no live token."""
         if bool(message.selector.strip()) == bool(message.ids):
-            raise BadRequest("give either ids of tokens or a selector; '*' is the selector for all")
+            raise BadRequest("give either ids of tokens or a selector; '*' selects all")
         found: list[Token[Any] | m.Outcome] = []
         if message.ids:
             past: dict[int, m.Outcome] | None = None
@@ -171,15 +171,15 @@ class TokenVerbs:
         wait: float = 0.0,
         guarded: bool = False,
     ) -> tuple[m.Outcome, ...]:
-        """Do something to each token, and tell what came of it.
+        """Do a verb to each token, and return the outcomes.
 
         Args:
-            message: which asks for that.
-            tokens: those that it is for.
-            verb: what is refused, where it is.
-            act: does it, or begins it.
-            wait: seconds to wait for what was begun.
-            guarded: whether that must be forced for protected tokens.
+            message: the message.
+            tokens: its tokens; an outcome is returned as it is.
+            verb: name of the verb in refusals.
+            act: does the verb to one token, or begins it.
+            wait: seconds to wait for pending outcomes.
+            guarded: whether protected tokens need `force` for this verb.
         """
         steps: list[m.Outcome | Pending] = []
         for number, token in enumerate(tokens):
@@ -197,5 +197,5 @@ class TokenVerbs:
 
 
 def _runs_free(token: Token[Any]) -> bool:
-    """Tell whether a token runs, freely or for some steps."""
+    """Tell whether a token runs, without a hold or for some steps."""
     return token.started_at is not None and (token._hold is None or token._hold.word != "paused")

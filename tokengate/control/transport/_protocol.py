@@ -10,7 +10,7 @@ Then the client asks, as often and as many at once as it likes; answers carry th
     client  {"id": 1, "verb": "describe", "args": {"token": 42}}
     server  {"id": 1, "result": {...}}
     client  {"id": 2, "verb": "describe", "args": {"token": 43}}
-    server  {"id": 2, "error": {"type": "UnknownToken", "message": "there expected a token 43"}}
+    server  {"id": 2, "error": {"type": "UnknownToken", "message": "token 43 is not live: no token has had this id"}}
 
 A verb that follows something is answered once when it does so, so that the client misses nothing from there on, and
 then by items, until it ends, fails, or is cancelled by the client:

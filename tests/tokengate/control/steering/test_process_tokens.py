@@ -237,7 +237,7 @@ def test_what_no_thread_could_end_is_killed_at_once(gate: Gate, door: Door, mode
 
     assert time.monotonic() - asked < LIMIT
     assert outcome.outcome == "killed"
-    assert outcome.note == f"process {process.pid} was killed; another takes its place"
+    assert outcome.note == f"process {process.pid} was killed; another one replaces it"
     assert sent.state is TokenState.TERMINATED
     assert isinstance(sent.exception(LIMIT), TokenTerminated)
     assert "enough" in str(sent.exception())
@@ -305,7 +305,7 @@ def test_the_instance_of_an_actor_goes_with_its_process(gate: Gate, door: Door, 
     outcome = one(gate.control.terminate(sent))
 
     assert outcome.outcome == "killed"
-    assert outcome.note == f"process {before.row.pid} was killed; its supervisor decides what comes next"
+    assert outcome.note == f"process {before.row.pid} was killed; its supervisor decides whether to restart"
     assert queued.result(LIMIT) == 1
     [after] = gate.control.actors("model")
     assert (after.row.affinity, after.row.starts) == ("process", 2)
@@ -513,7 +513,7 @@ def test_a_token_between_its_queue_and_a_process_is_pursued(place: FakePlace) ->
 
     place.abandoning = [lambda _token, _why: None, lambda _token, _why: None, killed]
     found = trio.run(main).conclude()
-    assert (found.outcome, found.note) == ("killed", "process 4711 was killed; another takes its place")
+    assert (found.outcome, found.note) == ("killed", "process 4711 was killed; another one replaces it")
 
 
 def test_a_token_that_goes_back_to_its_queue_is_ended_there(place: FakePlace) -> None:

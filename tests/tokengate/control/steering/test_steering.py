@@ -691,7 +691,7 @@ def test_what_does_not_fit_is_not_rerouted(gate: Gate, doors: Doors, queued: Cal
     assert "has no 'turn_in_steps'" in why(one(gate.control.reroute(steps, actor="target")))
     gate.spawn(NotAwaiting, name="thread")
     assert "cannot await" in why(one(gate.control.reroute(awaited, actor="thread")))
-    assert "runtime's own" in why(one(gate.control.reroute(wrong, actor="spawned")))
+    assert "belongs to the runtime" in why(one(gate.control.reroute(wrong, actor="spawned")))
     with pytest.raises(UnknownActor):
         gate.control.reroute(wrong, actor="nobody")
     with pytest.raises(BadRequest):
