@@ -61,9 +61,9 @@ ON_3_11: Mapping[str, str] = (
         "tokengate pause 35": "ID OPERATION OUTCOME NOTE\n"
         f"35 check_fraud pause requested {_NOT_HERE}; its clock runs on",
         "tokengate step 35": "ID OPERATION OUTCOME NOTE\n"
-        f"35 check_fraud pause requested it runs, and is to be paused first; {_NOT_HERE}",
+        f"35 check_fraud pause requested it runs, and will be paused first; {_NOT_HERE}",
         "tokengate step 35 -n 3": "ID OPERATION OUTCOME NOTE\n"
-        f"35 check_fraud pause requested it runs, and is to be paused first; {_NOT_HERE}",
+        f"35 check_fraud pause requested it runs, and will be paused first; {_NOT_HERE}",
     }
 )
 

@@ -1,4 +1,4 @@
-"""What the shell offers when Tab is pressed: names that the live gate knows, and nothing without a gate."""
+"""Completion of arguments: names in the live gate; nothing without a gate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tokengate.cli import _gate_option
 from tokengate.cli._gate_option import offer
 from tokengate.control.messages import Actors, Message, Tokens
 
-# Whoever presses Tab waits for no more than this, in seconds.
+# Maximum seconds for a completion.
 _PATIENCE = 1.0
 
 
@@ -40,5 +40,5 @@ def _ask(context: click.Context, message: Message) -> Any:
             return client.ask(message)
         finally:
             client.close()
-    except Exception:  # the user is typing: nothing that goes wrong here may show
+    except Exception:  # the user is typing: completion must not show errors
         return None

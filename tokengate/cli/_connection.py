@@ -1,4 +1,4 @@
-"""The way from a command to its gate, and from an answer to the screen."""
+"""The connection of a command to its gate, and the output of answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 
 
 class Connection:
-    """A command's gate, which is looked for when it is first asked, and the form in which answers are shown.
+    """The gate of a command, which is found at the first message, and the form in which answers are printed.
 
     Args:
         gate: its name, pid or name@pid; None for the only one.
@@ -45,7 +45,7 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """End the connection, and wake a thread that waits for an answer; again does nothing."""
+        """End the connection, and wake a thread that waits for an answer; a second call does nothing."""
         if self._client is not None and not self._closed:
             self._closed = True
             self._client.close()
@@ -55,11 +55,11 @@ class Connection:
         return self._connected().ask(message)
 
     def follow(self, stream: Stream) -> Source:
-        """Return what happens from now on, to be closed in the end."""
+        """Open a stream, which the caller must close."""
         return self._connected().follow(stream)
 
     def show(self, answer: object) -> None:
-        """Print an answer: cut to the width of a terminal, unless it is to be wide, and whole everywhere else."""
+        """Print an answer: on a terminal cut to its width, unless it is wide; elsewhere whole."""
         if self.output == "json":
             click.echo(msgspec.json.format(msgspec.json.encode(answer, enc_hook=str)))
         elif sys.stdout.isatty():
@@ -68,14 +68,14 @@ class Connection:
             click.echo(as_text(answer, wide=self.output == "wide", encoding=sys.stdout.encoding))
 
     def show_line(self, answer: object) -> None:
-        """Print one answer of many: in JSON, each is a line of its own."""
+        """Print one of several answers; in JSON, each is a line of its own."""
         if self.output == "json":
             click.echo(msgspec.json.encode(answer, enc_hook=str))
         else:
             self.show(answer)
 
     def drawn(self, answer: object) -> Any:
-        """Return what rich draws for an answer."""
+        """Return a rich renderable of an answer."""
         return renderable(answer, wide=self.output == "wide")
 
     def _connected(self) -> Client:
@@ -85,7 +85,7 @@ class Connection:
 
 
 def connected(command: Callable[Concatenate[Connection, P], None]) -> Callable[..., None]:
-    """Give a command the options of all that talk to a gate, and call it with a `Connection`."""
+    """Give a command the options of all commands that ask a gate, and call it with a `Connection`."""
 
     @gate_option
     @click.option(

@@ -15,12 +15,12 @@ from tokengate.control.transport._discovery import FoundGate, find_gate, find_ga
 
 P = ParamSpec("P")
 
-# Seconds within which a gate answers, besides those that a question lets it wait.
+# Seconds in which a gate must answer, in addition to the seconds that a message lets it wait.
 TIMEOUT = 10.0
 
 
 class Client(Protocol):
-    """What a command needs of a connected client."""
+    """A connection to a gate, as a command uses it."""
 
     def ask(self, message: Message) -> Any: ...
 
@@ -45,7 +45,7 @@ def gates() -> list[FoundGate]:
 
 
 def gate_option(command: Callable[P, None]) -> Callable[P, None]:
-    """Give a command `-g`, which it finds in `gate`."""
+    """Give a command the option `-g`, whose value is the argument `gate`."""
     return click.option(
         "-g",
         "--gate",
@@ -58,10 +58,10 @@ def gate_option(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def complete_gate(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the gates that run; several of one name with their pids."""
+    """Offer the gates that run here; those with the same name as name@pid."""
     try:
         found = gates()
-    except Exception:  # the user is typing: nothing that goes wrong here may show
+    except Exception:  # the user is typing: completion must not show errors
         return []
     names = [gate.name for gate in found]
     return offer(

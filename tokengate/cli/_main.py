@@ -1,4 +1,4 @@
-"""The command group, and what all commands share."""
+"""The commands, and the options of all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main(context: click.Context, verbose: int) -> None:
     Begin with 'tokengate demo'. 'tokengate ps' lists the tokens that run now; 'tokengate stack ID' shows where one
     hangs, and 'tokengate kill ID' ends it.
     """
-    if context.invoked_subcommand != run.name:  # the output there is the program's, which has its own ways
+    if context.invoked_subcommand != run.name:  # there the output is the program's
         replace_what_cannot_be_encoded()
     level = {0: logging.ERROR, 1: logging.WARNING}.get(verbose, logging.DEBUG)
     handler = logging.StreamHandler()
@@ -41,7 +41,7 @@ def main(context: click.Context, verbose: int) -> None:
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """Leave the exception of the tracebacks in the runtime's own records; `-v` shows all of them."""
+    """Reduce tracebacks in the runtime's own records to the exception; `-v` shows them whole."""
     if record.name.startswith("tokengate") and record.exc_info:
         error = " ".join("".join(traceback.format_exception_only(record.exc_info[1])).split())
         record.msg, record.args = f"{record.getMessage()} {error}", ()

@@ -1,4 +1,4 @@
-"""Output that cannot be written: characters that a terminal's encoding lacks, and devices that are full."""
+"""Output that cannot be written: characters that the encoding does not have, and full devices."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final, TextIO
 
-# What a device says that takes no more.
+# Errors of a device that accepts no more output.
 _WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 
 
 def replace_what_cannot_be_encoded() -> None:
-    """Have stdout show a question mark for a character that its encoding lacks, and stderr an escape.
+    """Print a question mark for a character that stdout's encoding does not have; on stderr, an escape.
 
-    A stream that was closed before the program began takes what is written to it, and drops it.
+    A stream that was closed before the program began is replaced by one that drops its output.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -30,9 +30,9 @@ def replace_what_cannot_be_encoded() -> None:
 
 @contextmanager
 def failures_told() -> Generator[None]:
-    """Write out all that a block prints; where that fails, say so in one line on stderr, and exit with 1.
+    """Flush the output of a block; if that fails, say so in one line on stderr, and exit with 1.
 
-    A pipe whose reader has gone is no failure to tell.
+    A pipe that was closed by its reader is not reported.
     """
     ended: SystemExit | None = None
     failure: OSError | None = None
@@ -55,14 +55,14 @@ def failures_told() -> Generator[None]:
 
 
 def _is_of_output(error: OSError) -> bool:
-    """Tell whether an error comes from what writes to the terminal, and not from the user's program, say."""
+    """Tell whether an error comes from code that writes to the terminal, and not from the user's program."""
     innermost = list(traceback.walk_tb(error.__traceback__))[-1][0]
     package = innermost.f_globals.get("__name__", "").partition(".")[0]
     return error.errno in _WRITING and package in ("click", "rich", "tokengate")
 
 
 def _flushed(stream: TextIO | None) -> OSError | None:
-    """Flush a stream; when that fails, drop what it holds, so that the interpreter's exit does not try again."""
+    """Flush a stream; if that fails, drop its buffer, so that the interpreter does not flush it again at exit."""
     try:
         if stream is not None:
             stream.flush()

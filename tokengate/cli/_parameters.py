@@ -1,4 +1,4 @@
-"""Numbers, sizes and times that a user types."""
+"""Types of arguments: numbers, sizes and times."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tokengate.control.steering._limits import limit_in
 
 
 class Number(click.FloatRange):
-    """A number within bounds, neither infinite nor nan, which is within all bounds."""
+    """A number within bounds; infinity and nan are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value!r} is no number to count with; give a finite one, such as 1.5.", param, ctx)
+            self.fail(f"{value!r} is not a finite number, such as 1.5.", param, ctx)
         return number
 
 
@@ -26,8 +26,8 @@ class LimitValue(click.ParamType):  # type: ignore[type-arg]  # older ones of cl
     """The value of a limit: a number with a unit, or `none`.
 
     Args:
-        limit: the name of the limit.
-        unit: what it is called in the help.
+        limit: name of the limit.
+        unit: name of the value in the help.
     """
 
     def __init__(self, limit: str, unit: str) -> None:

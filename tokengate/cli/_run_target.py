@@ -1,4 +1,4 @@
-"""What TARGET names: a gate that is not open yet, or a function that takes an open one."""
+"""The TARGET of `run`: a gate that is not open yet, or a function that takes an open gate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tokengate.cli._errors import UsageProblem
 
 @contextmanager
 def command_line(target: str, arguments: Sequence[str]) -> Generator[None]:
-    """Let a target find its arguments where a script finds them, in `sys.argv`, for the length of a block."""
+    """Set `sys.argv` during a block, so that a target finds its arguments as a script does."""
     before = sys.argv
     sys.argv = [target.rpartition(":")[0], *arguments]
     try:
@@ -29,10 +29,10 @@ def command_line(target: str, arguments: Sequence[str]) -> Generator[None]:
 
 
 def load_target(target: str) -> Gate | Callable[[Gate], Any]:
-    """Import what `module:attribute` or `file.py:attribute` names.
+    """Import `module:attribute` or `file.py:attribute`.
 
     Raises:
-        UsageProblem: there is no such thing, or it is neither a gate nor a function.
+        UsageProblem: it does not exist, or is neither a gate nor a function.
     """
     where, colon, attribute = target.rpartition(":")
     if not colon or not where or not attribute:

@@ -1,8 +1,8 @@
-"""SIGINT and SIGTERM ask a gate to stop, in order; a second one hurries it.
+"""SIGINT and SIGTERM ask a gate to stop in order; a second signal shortens its deadlines.
 
 Python runs signal handlers in the main thread between two of its instructions, so a signal that comes just before the
-main thread begins to wait for a lock is seen only when that wait ends. The wake-up descriptor is written to at once,
-whatever the main thread does; a thread of its own reads it and talks to the gate.
+main thread begins to wait for a lock is handled only when that wait ends. The wake-up descriptor is written at once;
+another thread reads it and calls the gate.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import click
 from tokengate import Gate
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_END = b"\0"  # no signal has this number
+_END = b"\0"  # not a number of a signal
 
 
 @attrs.define
 class Stopping:
-    """The gate that signals are for, once it is open, and the signals that came.
+    """The gate that signals stop, and the signals that came.
 
     Attributes:
-        gate: None until there is one to stop; until then a signal is a `KeyboardInterrupt`.
+        gate: None until there is a gate to stop; until then a signal raises `KeyboardInterrupt`.
         received: names of the signals, in order.
-        interrupt: raise `KeyboardInterrupt` at the second signal, for code that does not watch the gate.
-        notice: what to say at the first signal.
+        interrupt: whether the second signal raises `KeyboardInterrupt`, for code that does not observe the gate.
+        notice: text that is printed at the first signal.
     """
 
     gate: Gate | None = None
@@ -46,7 +46,7 @@ class Stopping:
         return bool(self.received) or self._seen_in_main > 0
 
     def listen(self, descriptor: socket.socket) -> None:
-        """Pass on what the wake-up descriptor says, until it ends."""
+        """Handle the signals that the wake-up descriptor reports, until it is closed."""
         while (number := descriptor.recv(1)) not in (_END, b""):
             if number[0] not in _SIGNALS:
                 continue
@@ -60,7 +60,7 @@ class Stopping:
                 gate.hurry()
 
     def handle(self, _number: int, _frame: FrameType | None) -> None:
-        """Interrupt the main thread, where that is wanted; the rest is done by `listen`."""
+        """Interrupt the main thread if that is wanted; `listen` does the rest."""
         self._seen_in_main += 1
         if self.gate is None or (self.interrupt and self._seen_in_main > 1):
             raise KeyboardInterrupt
@@ -68,7 +68,7 @@ class Stopping:
 
 @contextmanager
 def stop_on_signals() -> Generator[Stopping]:
-    """Handle the signals for the length of a block; only in the main thread."""
+    """Handle the signals during a block; only in the main thread."""
     stopping = Stopping()
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)

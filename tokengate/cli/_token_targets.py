@@ -1,4 +1,4 @@
-"""Which tokens a command is for: numbers are ids, anything else is a selector."""
+"""The tokens of a command: numbers are ids, other text is a selector."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tokengate.cli._completers import complete_token
 from tokengate.cli._errors import UsageProblem
 
 SELECTORS = """\b
-SELECTOR is terms with commas between them, all of which must hold: FIELD OP VALUE.
-  operation actor affinity state held    text         = !=           * is any part of it
+SELECTOR is a list of terms with commas between them; a token must match all: FIELD OP VALUE.
+  operation actor affinity state held    text         = !=           * is any text
   id priority parent attempt steps       a number     = != > >= < <=
   age running                            30s 5m 1.5h  > >= < <=
   any other name is a tag                text         = !=           tag.age is a tag named age
@@ -22,26 +22,28 @@ SELECTOR is terms with commas between them, all of which must hold: FIELD OP VAL
 \b
   operation=resize,tenant=acme,state!=running
   running>30s              that have run for more than 30 seconds
-  held=paused              that somebody has paused
+  held=paused              that an operator has paused
   actor=mailer,priority<0  in the mailbox of the mailer
 
-A value with commas or spaces stands in quotes. Quote all of it for the shell, which has its own meaning for > and *."""
+Quote a value that has commas or spaces. Quote the whole SELECTOR for your shell, to which > and * mean files."""
 
-SELECTOR_HELP = "'tokengate ps --help' tells how to write a SELECTOR."
+SELECTOR_HELP = "'tokengate ps --help' explains SELECTOR."
 
 TARGET_HELP = f"TARGET is ids of tokens, or one SELECTOR ('*' for all tokens). {SELECTOR_HELP}"
 
 
 def token_id(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
-    """Return a token's id, or say how to find it."""
+    """Return a token's id; the error says how to find it."""
     text = value.removeprefix("#")
     if not text.isdecimal():
-        raise click.BadParameter(f"'{value}' is no id; 'tokengate ps operation={value}' lists tokens with theirs")
+        raise click.BadParameter(
+            f"'{value}' is not an id; 'tokengate ps operation={value}' lists tokens with their ids"
+        )
     return int(text)
 
 
 class Which(TypedDict):
-    """The part of every token verb that says which tokens it is for."""
+    """The fields that choose the tokens of a verb."""
 
     ids: tuple[int, ...]
     selector: str
@@ -50,11 +52,11 @@ class Which(TypedDict):
 
 
 def on_tokens(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command TARGET and the options of all token verbs, and call it with `which`."""
+    """Give a command TARGET and the options of all verbs for tokens, and call it with `which`."""
 
     @click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_token)
-    @click.option("--force", is_flag=True, help="Do it to protected tokens, too.")
-    @click.option("--dry-run", is_flag=True, help="Only tell which tokens would be affected.")
+    @click.option("--force", is_flag=True, help="Include protected tokens.")
+    @click.option("--dry-run", is_flag=True, help="Only list the tokens that would be affected.")
     @functools.wraps(command)
     def wrapped(*args: Any, targets: tuple[str, ...], dry_run: bool, force: bool, **kwargs: Any) -> None:
         ids, selector = parse_targets(targets)
@@ -64,28 +66,29 @@ def on_tokens(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def parse_targets(targets: Sequence[str]) -> tuple[tuple[int, ...], str]:
-    """Return the ids and the selector, one of which is empty, that some words name.
+    """Return the ids and the selector of some arguments; one of the two is empty.
 
     Raises:
-        UsageProblem: they name both, or several selectors, or are options that do not exist.
+        UsageProblem: there are both, or several selectors, or options that do not exist.
     """
     selectors = [target for target in targets if not _is_id(target)]
     for selector in selectors:
         if selector.startswith("-"):
             raise UsageProblem(f"there is no option '{selector}'; --help lists those that there are")
         if not selector.strip():
-            raise UsageProblem("an empty TARGET names nothing; give ids or a selector, '*' for all tokens")
+            raise UsageProblem("an empty TARGET selects nothing; give ids or a selector, '*' for all tokens")
     if not selectors:
         return tuple(int(target) for target in targets), ""
     if len(targets) > 1:
         raise UsageProblem(
-            f"'{selectors[0]}' is a selector and stands alone; give ids only, or join terms with commas and quote them"
+            f"'{selectors[0]}' is a selector, which must be the only TARGET; "
+            "give ids only, or join terms with commas and quote them"
         )
     return (), selectors[0]
 
 
 def joined(*selectors: str) -> str:
-    """Return one selector for what all of these match; a number is an id."""
+    """Return a selector for the tokens that all of these match; a number is an id."""
     terms = [f"id={selector}" if _is_id(selector) else selector for selector in selectors]
     return ",".join(term for term in terms if term not in ("", "*"))
 

@@ -99,7 +99,7 @@ def test_the_grammar_of_selectors_is_explained() -> None:
     other = " ".join(CliRunner().invoke(main, ["kill", "--help"]).stdout.split())
 
     assert "operation=resize,tenant=acme,state!=running" in text
-    assert "'tokengate ps --help' tells how to write a SELECTOR" in other
+    assert "'tokengate ps --help' explains SELECTOR" in other
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -1,4 +1,4 @@
-"""Commands that do something to an actor, or to a child of a supervisor."""
+"""Commands that change an actor, or a child of a supervisor."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _wait_option = click.option(
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="Wait so long for it.",
+    help="Time to wait for it.",
 )
 
 
@@ -42,7 +42,7 @@ _wait_option = click.option(
 @_name_argument
 @connected
 def suspend(connection: Connection, name: str) -> None:
-    """Let an actor, or an operation, begin no more tokens.
+    """Let an actor or operation begin no more tokens.
 
     \b
     tokengate suspend mailer
@@ -66,11 +66,11 @@ def unsuspend(connection: Connection, name: str) -> None:
 
 @click.command(epilog=_NAME_HELP)
 @_name_argument
-@click.option("--reopen", is_flag=True, help="Open its intake again.")
+@click.option("--reopen", is_flag=True, help="Open its mailbox again.")
 @_wait_option
 @connected
 def drain(connection: Connection, name: str, reopen: bool, wait: float) -> None:
-    """Close an actor's intake and let it handle the rest.
+    """Close an actor's mailbox and let it handle what is queued.
 
     It is not stopped.
 
@@ -85,9 +85,9 @@ def drain(connection: Connection, name: str, reopen: bool, wait: float) -> None:
 @_name_argument
 @connected
 def restart(connection: Connection, name: str) -> None:
-    """End an actor's instance in order, and start another.
+    """Stop an actor's instance in order, and start another one.
 
-    Its queue stays.
+    The queue stays.
 
     \b
     tokengate restart mailer
@@ -98,7 +98,7 @@ def restart(connection: Connection, name: str) -> None:
 
 @click.command(epilog=_NAME_HELP)
 @_name_argument
-@click.option("--now", is_flag=True, help="Don't let it handle what is queued first.")
+@click.option("--now", is_flag=True, help="Do not handle what is queued.")
 @_wait_option
 @connected
 def stop(connection: Connection, name: str, now: bool, wait: float) -> None:
@@ -118,7 +118,7 @@ def stop(connection: Connection, name: str, now: bool, wait: float) -> None:
 def state(connection: Connection, name: str, wait: float) -> None:
     """Show the attributes of an actor's instance.
 
-    The look is taken between two of its steps.
+    They are read between two of its steps.
 
     \b
     tokengate state counter
@@ -135,7 +135,7 @@ def state(connection: Connection, name: str, wait: float) -> None:
 def set_state(connection: Connection, name: str, pairs: tuple[str, ...], wait: float) -> None:
     """Set attributes of an actor's instance to values in JSON.
 
-    That is done between two of its steps.
+    They are set between two of its steps.
 
     \b
     tokengate set counter count=0 'names=["a", "b"]'
@@ -147,7 +147,7 @@ def set_state(connection: Connection, name: str, pairs: tuple[str, ...], wait: f
 def _parsed(pair: str) -> tuple[str, Any]:
     attribute, equals, text = pair.partition("=")
     if not equals or not attribute.isidentifier():
-        raise UsageProblem(f"'{pair}' sets no attribute; write ATTRIBUTE=JSON, such as count=0")
+        raise UsageProblem(f"'{pair}' is not ATTRIBUTE=JSON, such as count=0")
     if not text.strip():
         raise UsageProblem(f"'{pair}' has no value; write it as JSON, such as {attribute}=0 or '{attribute}=\"text\"'")
     try:
@@ -160,7 +160,7 @@ def _parsed(pair: str) -> tuple[str, Any]:
 
 @click.group()
 def child() -> None:
-    """Start, stop or forget a child of a supervisor.
+    """Start, stop or remove a child of a supervisor.
 
     'tokengate children' lists them.
 
@@ -179,7 +179,7 @@ _id_argument = click.argument("id")
 @_id_argument
 @connected
 def start(connection: Connection, supervisor: str, id: str) -> None:
-    """Start the child with this id, which has no instance.
+    """Start the child with this id, which must not run.
 
     \b
     tokengate child start office mailer
@@ -192,7 +192,7 @@ def start(connection: Connection, supervisor: str, id: str) -> None:
 @_id_argument
 @connected
 def stop_child(connection: Connection, supervisor: str, id: str) -> None:
-    """Stop the child with this id; it stays stopped, and its supervisor remembers it.
+    """Stop the child with this id; it stays stopped, and its spec stays.
 
     \b
     tokengate child stop office mailer
@@ -205,7 +205,7 @@ def stop_child(connection: Connection, supervisor: str, id: str) -> None:
 @_id_argument
 @connected
 def forget(connection: Connection, supervisor: str, id: str) -> None:
-    """Forget the child with this id, which has no instance.
+    """Remove the child with this id, which must not run.
 
     \b
     tokengate child forget office mailer

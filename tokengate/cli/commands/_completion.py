@@ -1,4 +1,4 @@
-"""`tokengate completion`: what makes a shell complete our commands, options, gates, ids and actors."""
+"""`tokengate completion`: a script by which a shell completes commands, options, gates, ids and actors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.shell_completion import get_completion_class
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands, gates, tokens.
+    """Print the script for completion in a shell.
 
     \b
     eval "$(tokengate completion bash)"                                   # in ~/.bashrc

@@ -53,9 +53,9 @@ def demo(path: Path | None, crashes: int, seed: int, verify: bool, json_wanted: 
     root = path or standard_library()
     paths = _sources(root)
     console = Console(stderr=json_wanted)
-    warnings.simplefilter("ignore", SyntaxWarning)  # the sources' business, not ours
+    warnings.simplefilter("ignore", SyntaxWarning)  # of the sources
     if not logging.getLogger().isEnabledFor(logging.WARNING):
-        logging.getLogger("tokengate").setLevel(logging.CRITICAL)  # crashes are the point; the report counts them
+        logging.getLogger("tokengate").setLevel(logging.CRITICAL)  # crashes are expected, and counted in the report
     with stop_on_signals() as stopping:
         outcome = _index(console, paths, crashes, seed, stopping)
         serial = _serial(console, paths, stopping) if verify and outcome.finished else None

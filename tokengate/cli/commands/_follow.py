@@ -1,4 +1,4 @@
-"""Commands that go on until Ctrl-C: streams of what happens, and answers that are asked for again and again."""
+"""Commands that print until Ctrl-C: streams, and answers that are refreshed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tokengate.cli._connection import Connection, connected
 from tokengate.cli._parameters import SECONDS
 from tokengate.control.messages import Events, Message, Stream, Trace, Watch
 
-_LONGEST = 86_400.0  # seconds; no platform sleeps for as long as a float can say
+_LONGEST = 86_400.0  # seconds; platforms have a maximum for sleep
 
 every_option = click.option(
     "--every",
@@ -24,16 +24,16 @@ every_option = click.option(
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often, with --watch.",
+    help="With --watch: time between two answers.",
 )
 
 _count_option = click.option(
-    "-n", "--count", type=click.IntRange(min=1), default=None, help="End after so many.  [default: at Ctrl-C]"
+    "-n", "--count", type=click.IntRange(min=1), default=None, help="End after so many items.  [default: at Ctrl-C]"
 )
 
 
 def watch_answer(connection: Connection, question: Message, every: float) -> None:
-    """Ask again and again, and show each answer: on a terminal in place of the last one, else below it."""
+    """Ask repeatedly, and show each answer: on a terminal in place of the last one, else below it."""
     every = min(every, _LONGEST)
     if connection.output == "json" or not sys.stdout.isatty():
         while True:
@@ -68,13 +68,13 @@ def trace(connection: Connection, name: str, count: int | None) -> None:
 
 
 @click.command()
-@click.option("-f", "--follow", is_flag=True, help="As always; for those whose fingers know 'tail -f'.")
+@click.option("-f", "--follow", is_flag=True, help="Has no effect; accepted as in 'tail -f'.")
 @_count_option
 @connected
 def events(connection: Connection, follow: bool, count: int | None) -> None:  # noqa: ARG001  # see its help
-    """Follow what the gate tells.
+    """Follow the events of a gate.
 
-    That is restarts, supervisors that give up, dead letters, blocked loops.
+    These are restarts, supervisors that give up, dead letters, blocked loops.
 
     \b
     tokengate events
@@ -90,7 +90,7 @@ def events(connection: Connection, follow: bool, count: int | None) -> None:  # 
 def watch(connection: Connection, selector: str, count: int | None) -> None:
     """Follow the tokens that a selector matches.
 
-    They are queued, started, finished; 'tokengate ps --help' tells how to write a SELECTOR.
+    Each is queued, started, finished. 'tokengate ps --help' explains SELECTOR.
 
     \b
     tokengate watch tenant=acme

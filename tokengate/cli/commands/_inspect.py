@@ -1,4 +1,4 @@
-"""Commands that look: at gates, tokens, actors and the tree, and change nothing."""
+"""Commands that show gates, tokens, actors and the tree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tokengate.control.messages import (
     WhichChildren,
 )
 
-# A terminal shows no more rows than one can read, a script gets all that one answer may have.
+# A terminal shows as many rows as a person reads, a script gets as many as an answer may have.
 _ROWS_ON_TERMINAL, _ROWS = 100, 10_000
 
 
@@ -55,7 +55,7 @@ def ls(output: str, json_wanted: bool) -> None:
 @click.command()
 @connected
 def info(connection: Connection) -> None:
-    """Show how a gate is: tokens by state, threads, restarts.
+    """Show figures of a gate: tokens by state, threads, restarts.
 
     \b
     tokengate info
@@ -66,27 +66,29 @@ def info(connection: Connection) -> None:
 
 @click.command(epilog=SELECTORS)
 @click.argument("selector", default="", metavar="[SELECTOR]")
-@click.option("-l", "--selector", "more", default="", metavar="SELECTOR", help="The same; both must match.")
+@click.option(
+    "-l", "--selector", "more", default="", metavar="SELECTOR", help="A second SELECTOR; tokens must match both."
+)
 @click.option(
     "--sort",
     type=click.Choice([sign + column for column in COLUMNS for sign in ("", "-")]),
     default="id",
     metavar="COLUMN",
-    help=f"One of {', '.join(COLUMNS)}; a - before it turns the order around.",
+    help=f"One of {', '.join(COLUMNS)}; a - before it reverses the order.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(1, _ROWS),
     default=None,
-    help=f"Rows at most.  [default: {_ROWS_ON_TERMINAL}, and {_ROWS:,} in a pipe]",
+    help=f"Maximum number of rows.  [default: {_ROWS_ON_TERMINAL}, and {_ROWS:,} in a pipe]",
 )
-@click.option("-w", "--watch", "watching", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option("-w", "--watch", "watching", is_flag=True, help="Refresh until Ctrl-C.")
 @every_option
 @connected
 def ps(
     connection: Connection, selector: str, more: str, sort: str, limit: int | None, watching: bool, every: float
 ) -> None:
-    """List live tokens. SELECTOR says which; a number is an id.
+    """List live tokens. SELECTOR chooses some; a number is an id.
 
     \b
     tokengate ps
@@ -112,10 +114,10 @@ def ps(
 @click.argument("token", callback=token_id, metavar="ID", shell_complete=complete_token)
 @connected
 def describe(connection: Connection, token: int) -> None:
-    """Show all that is known of one token.
+    """Describe one token.
 
-    That is its arguments, times, policy, what it waits for, and who may steer it.
-    Arguments are shown as types and sizes, unless their operation allows more.
+    This shows its arguments, times, policy, what it waits for, and whether it may be steered. Arguments are shown as
+    types and sizes, unless their operation allows more.
 
     \b
     tokengate describe 42
@@ -128,7 +130,7 @@ def describe(connection: Connection, token: int) -> None:
 @click.argument("token", callback=token_id, metavar="ID", shell_complete=complete_token)
 @connected
 def stack(connection: Connection, token: int) -> None:
-    """Show where the code of a token is, the outermost line first.
+    """Show the stack of a token, the outermost line first.
 
     \b
     tokengate stack 42
@@ -139,8 +141,8 @@ def stack(connection: Connection, token: int) -> None:
 
 @click.command()
 @click.argument("root", default="/", metavar="[PATH]", shell_complete=complete_actor)
-@click.option("--system", is_flag=True, help="Show the runtime's own part of it, too.")
-@click.option("-w", "--watch", "watching", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option("--system", is_flag=True, help="Add the runtime's own part.")
+@click.option("-w", "--watch", "watching", is_flag=True, help="Refresh until Ctrl-C.")
 @every_option
 @connected
 def tree(connection: Connection, root: str, system: bool, watching: bool, every: float) -> None:
@@ -165,7 +167,7 @@ def tree(connection: Connection, root: str, system: bool, watching: bool, every:
     type=SECONDS,
     default=0.0,
     metavar="SECONDS",
-    help="Watch for so long how busy they are.",
+    help="Observe for so long how busy they are.",
 )
 @connected
 def actors(connection: Connection, name: str, sample: float) -> None:
@@ -184,12 +186,12 @@ def actors(connection: Connection, name: str, sample: float) -> None:
 
 @click.command()
 @click.argument("name", shell_complete=complete_actor)
-@click.option("--on/--off", "on", default=None, help="Count from now on, from nothing; or stop counting.")
+@click.option("--on/--off", "on", default=None, help="Count from zero from now on; or stop counting.")
 @connected
 def stats(connection: Connection, name: str, on: bool | None) -> None:
     """Show what an actor has handled, and how long that took.
 
-    It must be counted first, with --on. NAME is a path, the last part of one, or a pattern with *.
+    Switch counting on first, with --on. NAME is a path, the last part of one, or a pattern with *.
 
     \b
     tokengate stats mailer --on

@@ -37,15 +37,16 @@ class _Run(click.Command):
 @click.command(cls=_Run)
 @click.argument("target")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS]...")
-@click.option("--shutdown", type=SECONDS, default=None, metavar="SECONDS", help="Time for stopping in order.")
+@click.option("--shutdown", type=SECONDS, default=None, metavar="SECONDS", help="Time for an orderly stop.")
 def run(target: str, arguments: tuple[str, ...], shutdown: float | None) -> None:
     """Run a service until SIGINT (Ctrl-C) or SIGTERM.
 
     TARGET is module:attribute or file.py:attribute. The attribute is a Gate, which is opened; or a function, which
     is called with an open Gate named after it, sets its service up and returns (or returns when gate.wait() does).
-    ARGS are the service's own: it finds them in sys.argv, after its file.
+    ARGS are for the service, which finds them in sys.argv, after its file.
 
-    The first signal stops the service in order, a second one hurries it. The exit code is 0 after a clean stop.
+    The first signal stops the service in order, a second one shortens its deadlines. The exit code is
+    0 after a clean stop.
 
     \b
     tokengate run examples/shop.py:gate

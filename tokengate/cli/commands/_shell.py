@@ -1,4 +1,4 @@
-"""`tokengate shell`: Python with the verbs of control at hand."""
+"""`tokengate shell`: Python with the verbs of control."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tokengate.cli._gate_option import complete_gate, gate_option
 @click.command()
 @click.argument("name", required=False, shell_complete=complete_gate)
 @gate_option
-@click.option("-c", "code", metavar="CODE", help="Run this, and leave.")
+@click.option("-c", "code", metavar="CODE", help="Run CODE and exit.")
 def shell(name: str | None, gate: str | None, code: str | None) -> None:
-    """Talk to a gate in Python.
+    """Use the verbs of a gate in Python.
 
-    NAME is the gate's name, pid or name@pid, when several run; -g says the same. Statements come from the prompt, from
-    CODE or from a pipe; the exit code is 1 if one of these raised, and the rest is left out.
+    NAME is the gate's name, pid or name@pid, if several run; -g is the same. Statements come from the prompt, from CODE
+    or from a pipe, where the first error ends them with exit code 1.
 
     \b
     tokengate shell
     tokengate shell shop -c 'ps("operation=charge").pause()'
     echo 'tree()' | tokengate shell
     """  # noqa: D301  # click wants the backspace itself
-    # Here, so that other commands don't wait for what only a console needs.
+    # Here, so that other commands do not load what only the console needs.
     from tokengate.control.console._repl import Session, Shell
     from tokengate.control.transport._client import ControlClient
     from tokengate.control.transport._discovery import find_gate
 
     if name is not None and gate is not None and name != gate and _typed_gate():
-        raise UsageProblem(f"'{name}' and -g '{gate}' are two gates; name one")
+        raise UsageProblem(f"'{name}' and -g '{gate}' name two gates; give one")
     with one_line_errors():
         session = Session(lambda wanted: ControlClient(find_gate(wanted).path), name or gate)
         try:

@@ -1,4 +1,4 @@
-"""Commands that do something to tokens."""
+"""Commands that change tokens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tokengate.control.messages import (
 
 _NOT_DONE = ("refused", "unknown", "ended")
 
-# The line on stderr names no more than this; the table has all.
+# Tokens that the line on stderr names; the table has all.
 _NAMED = 5
 
 _wait_option = click.option(
@@ -42,7 +42,7 @@ _wait_option = click.option(
     default=PATIENT_WAIT,
     show_default=True,
     metavar="SECONDS",
-    help="Wait so long for it to come true, before telling only that it was asked for.",
+    help="Time to wait until it is done; after that, the outcome says that it was requested.",
 )
 
 
@@ -65,11 +65,11 @@ def _line(outcome: Outcome) -> str:
 
 @click.command(epilog=TARGET_HELP)
 @on_tokens
-@click.option("--stop-clock", is_flag=True, help="Let the time not count for their time limits.")
+@click.option("--stop-clock", is_flag=True, help="Do not count the pause for their time limits.")
 @_wait_option
 @connected
 def pause(connection: Connection, which: Which, stop_clock: bool, wait: float) -> None:
-    """Hold tokens, queued or running, until they are resumed.
+    """Pause tokens, queued or running, until they are resumed.
 
     \b
     tokengate pause 42 43
@@ -83,7 +83,7 @@ def pause(connection: Connection, which: Which, stop_clock: bool, wait: float) -
 @on_tokens
 @connected
 def resume(connection: Connection, which: Which) -> None:
-    """Let tokens that are held go on.
+    """Let paused tokens run on.
 
     \b
     tokengate resume 42
@@ -98,9 +98,9 @@ def resume(connection: Connection, which: Which) -> None:
 @_wait_option
 @connected
 def step(connection: Connection, which: Which, steps: int, wait: float) -> None:
-    """Let paused tokens run some steps, and hold them again.
+    """Let paused tokens run some steps, and pause them again.
 
-    One that runs is paused first.
+    A running token is paused first.
 
     \b
     tokengate step 42
@@ -117,10 +117,10 @@ def step(connection: Connection, which: Which, steps: int, wait: float) -> None:
     type=click.Choice(["cancel", "interrupt", "kill"]),
     default="interrupt",
     show_default=True,
-    help="Ask; or also raise in Python code that runs; or also leave behind what cannot be ended. "
-    "A child process is killed at once, in both.",
+    help="cancel asks; interrupt also raises in Python code; kill also leaves code behind that does not end. "
+    "The last two kill a child process at once.",
 )
-@click.option("--reason", default="an operator ended it", metavar="TEXT", help="What the token's error says.")
+@click.option("--reason", default="an operator ended it", metavar="TEXT", help="Text of the token's error.")
 @_wait_option
 @click.option(
     "--grace",
@@ -128,7 +128,7 @@ def step(connection: Connection, which: Which, steps: int, wait: float) -> None:
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="With -s kill: so long may code of this process go on before it is left behind.",
+    help="With -s kill: time until code that does not end is left behind; not for child processes.",
 )
 @connected
 def kill(connection: Connection, which: Which, mode: Mode, reason: str, wait: float, grace: float) -> None:
@@ -157,13 +157,13 @@ class _Priority(click.ParamType):  # type: ignore[type-arg]  # older ones of cli
             self.fail(f"{value!r} is not a whole number; {_PRIORITY_FIRST}", param, ctx)
 
 
-# So that a priority below zero is taken for a number; `on_tokens` refuses other words with a dash.
+# So that a priority below zero is not an option; `on_tokens` refuses other arguments with a dash.
 @click.command(epilog=TARGET_HELP, context_settings={"ignore_unknown_options": True})
 @click.argument("priority", type=_Priority())
 @on_tokens
 @connected
 def renice(connection: Connection, priority: int, which: Which) -> None:
-    """Give tokens another priority; higher goes first.
+    """Change the priority of tokens; higher runs first.
 
     \b
     tokengate renice 9 42
@@ -178,7 +178,7 @@ def renice(connection: Connection, priority: int, which: Which) -> None:
 @click.command(epilog=TARGET_HELP)
 @on_tokens
 @click.option("--set", "pairs", multiple=True, metavar="TAG=VALUE", help="Set a tag; may be given several times.")
-@click.option("--remove", multiple=True, metavar="TAG", help="Take a tag away; may be given several times.")
+@click.option("--remove", multiple=True, metavar="TAG", help="Remove a tag; may be given several times.")
 @connected
 def retag(connection: Connection, which: Which, pairs: tuple[str, ...], remove: tuple[str, ...]) -> None:
     """Change tags of tokens.
@@ -191,7 +191,7 @@ def retag(connection: Connection, which: Which, pairs: tuple[str, ...], remove: 
     for pair in pairs:
         tag, equals, value = pair.partition("=")
         if not equals or not tag:
-            raise UsageProblem(f"--set '{pair}' sets nothing; write --set TAG=VALUE")
+            raise UsageProblem(f"--set '{pair}' is not TAG=VALUE; write --set TAG=VALUE")
         tags[tag] = value
     if not tags and not remove:
         raise UsageProblem("retag changes nothing; give --set TAG=VALUE or --remove TAG")
@@ -205,13 +205,13 @@ def retag(connection: Connection, which: Which, pairs: tuple[str, ...], remove: 
     required=True,
     metavar="|".join((*AFFINITIES, "ACTOR")),
     shell_complete=complete_destination,
-    help="Where they go.",
+    help="The new affinity or actor.",
 )
 @connected
 def reroute(connection: Connection, which: Which, to: str) -> None:
-    """Send tokens elsewhere.
+    """Move queued tokens to another affinity or actor.
 
-    Queued ones go at once; running ones when they are tried again.
+    Running tokens stay where they are.
 
     \b
     tokengate reroute 'operation=fetch,state=queued' --to cpu
@@ -228,7 +228,7 @@ def reroute(connection: Connection, which: Which, to: str) -> None:
 @click.option("--memory", type=LimitValue("memory", "SIZE"), help="Resident memory, such as 500MB or 2GiB.")
 @click.option("--address-space", type=LimitValue("address_space", "SIZE"), help="Address space.")
 @click.option("--cpu-time", type=LimitValue("cpu_time", "TIME"), help="Processor time, such as 30s, 5m or 1h.")
-@click.option("--wall-time", type=LimitValue("wall_time", "TIME"), help="Time, from the token's beginning.")
+@click.option("--wall-time", type=LimitValue("wall_time", "TIME"), help="Time from the token's start.")
 @connected
 def limit(
     connection: Connection,
@@ -238,9 +238,9 @@ def limit(
     cpu_time: float | str | None,
     wall_time: float | str | None,
 ) -> None:
-    """Set what tokens may use of their child processes.
+    """Limit what tokens may use in their child processes.
 
-    What uses more already is ended for it. 'none' lifts a limit; one that is not named stays as it is.
+    A token that uses more already is ended. 'none' lifts a limit; limits that are not given stay as they are.
 
     \b
     tokengate limit 42 --memory 2GiB --cpu-time 10
@@ -257,15 +257,15 @@ def limit(
 
 @click.command(epilog=SELECTOR_HELP)
 @click.argument("selector", default="", metavar="[SELECTOR]")
-@click.option("--rate", type=Number(min=0, min_open=True), help="Tokens that may begin in a second.")
+@click.option("--rate", type=Number(min=0, min_open=True), help="Tokens that may begin per second.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Tokens that may run at once.")
 @click.option("--lift", is_flag=True, help="End the throttle of SELECTOR ('*': all of them).")
-@click.option("--list", "listing", is_flag=True, help="List the throttles that hold.")
+@click.option("--list", "listing", is_flag=True, help="List the throttles.")
 @connected
 def throttle(
     connection: Connection, selector: str, rate: float | None, concurrency: int | None, lift: bool, listing: bool
 ) -> None:
-    """Let tokens begin only so fast, or only so many at once.
+    """Limit how many tokens begin per second, or run at once.
 
     \b
     tokengate throttle operation=fetch --rate 10
@@ -282,7 +282,7 @@ def throttle(
         connection.show(connection.ask(Throttles()))
         return
     if not selector:
-        raise UsageProblem("throttle needs a SELECTOR that says whose tokens; '*' is all")
+        raise UsageProblem("throttle needs a SELECTOR; '*' selects all tokens")
     if limits:
         connection.show(connection.ask(Throttle(selector, rate=rate, concurrency=concurrency)))
         return

@@ -1,4 +1,4 @@
-"""Questions of `tokengate top`, asked in a thread, so that its keys work while the gate does not answer."""
+"""Messages of `tokengate top`, sent in a thread, so that its keys work while the gate does not answer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tokengate.control.messages import Message
 
 @attrs.frozen
 class Answer:
-    """What came of some questions that were asked together.
+    """The answers to some messages that were sent together.
 
     Attributes:
-        questions: these.
-        answers: one for each, if there is no error.
-        error: why there are none.
+        questions: the messages.
+        answers: one for each message, if there is no error.
+        error: the error, or None.
     """
 
     questions: tuple[Message, ...]
@@ -32,19 +32,19 @@ class Answer:
 
 
 class Asker:
-    """Asks a gate in a thread, for the length of a block, whose end ends the connection, too.
+    """Sends messages to a gate in a thread, during a block; the end of the block ends the connection.
 
-    It can be waited for with `select`: it can be read when there is an answer to take.
+    `select` takes it: it is readable when there is an answer.
 
     Args:
-        connection: which nobody else may use meanwhile.
+        connection: of the gate; it must not be used elsewhere meanwhile.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._questions: SimpleQueue[tuple[Message, ...]] = SimpleQueue()  # none are the end
+        self._questions: SimpleQueue[tuple[Message, ...]] = SimpleQueue()  # an empty tuple ends the thread
         self._answers: deque[Answer] = deque()
-        self._asked: deque[float] = deque()  # when, by the monotonic clock, for each that is not taken
+        self._asked: deque[float] = deque()  # the monotonic time of each message without a taken answer
         self._thread = threading.Thread(target=self._work, name="tokengate-top", daemon=True)
         self._wakes, self._woken = socket.socketpair()
 
@@ -66,11 +66,11 @@ class Asker:
 
     @property
     def silence(self) -> float | None:
-        """The seconds for which the oldest question has had no answer; None without a question."""
+        """Seconds since the oldest message without an answer was sent; None if there is none."""
         return time.monotonic() - self._asked[0] if self._asked else None
 
     def ask(self, *questions: Message) -> None:
-        """Ask these, one after the other, after all that was asked before."""
+        """Send messages, one after the other, after all earlier ones."""
         self._asked.append(time.monotonic())
         self._questions.put(questions)
 
@@ -86,7 +86,7 @@ class Asker:
         while questions := self._questions.get():
             try:
                 answer = Answer(questions, tuple(map(self._connection.ask, questions)))
-            except Exception as error:  # told to whoever takes the answer
+            except Exception as error:  # it is in the answer
                 answer = Answer(questions, error=error)
             self._answers.append(answer)
             self._wakes.send(b"!")

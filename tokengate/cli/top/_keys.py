@@ -1,4 +1,4 @@
-"""Keys, one at a time, from a terminal that is put back as it was."""
+"""Keys, one at a time, from a terminal that is restored at the end."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Keys:
         termios.tcsetattr(self._descriptor, termios.TCSAFLUSH, self._before)
 
     def read(self, timeout: float, *others: HasFileno) -> list[str]:
-        """Return the keys that were pressed, as soon as there is one; none after some seconds without.
+        """Return the keys that were pressed, as soon as there is one; none after a timeout.
 
         Args:
             timeout: the seconds.

@@ -42,7 +42,7 @@ _LOOK = 0.2
 def top(connection: Connection, selector: str, every: float) -> None:
     """Watch and steer live tokens on a whole terminal.
 
-    'tokengate ps --help' tells how to write a SELECTOR.
+    'tokengate ps --help' explains SELECTOR.
 
     \b
     tokengate top

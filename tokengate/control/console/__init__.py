@@ -1,5 +1,5 @@
 # Console: the shell.
 #
-#   _repl.py       Python with the verbs of a gate at hand
+#   _repl.py       Python with the verbs as functions
 #   _completer.py  what Tab offers
 """The console of `tokengate shell`."""

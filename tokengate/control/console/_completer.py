@@ -1,4 +1,4 @@
-"""What may stand next in a line of the console: pure, but for one look at the gate."""
+"""Completion of lines in the console: pure, except for a query to the gate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tokengate.control.messages import COLUMNS, VERBS, Actors, Message, Tokens
 
 @attrs.frozen
 class Live:
-    """What can be named of a gate at one moment: ids, operations and actors (paths)."""
+    """Names in a gate at one moment: ids, operations, and paths of actors."""
 
     ids: tuple[str, ...] = ()
     operations: tuple[str, ...] = ()
@@ -24,17 +24,17 @@ class Live:
 
 
 def look(ask: Callable[[Message], Any]) -> Live:
-    """Ask a gate for what can be named, the newest tokens first; nothing can when it does not answer."""
+    """Ask a gate for its names, the newest tokens first; there are none if it does not answer."""
     try:
         rows = ask(Tokens(sort="-id", limit=200)).rows
         paths = tuple(row.path for row in ask(Actors()))
-    except Exception:  # somebody presses Tab; the next verb says what is wrong
+    except Exception:  # completion must not show errors; the next verb shows them
         return Live()
     return Live(tuple(str(row.id) for row in rows), tuple(sorted({row.operation for row in rows})), paths)
 
 
-# Characters that end a word. Paths and selectors' values are words, so `/`, `-` and `.` are not among them; nor are
-# quotes, since readline would close a string by itself after the only word that fits.
+# Characters that separate words. Paths and values of selectors are words, so `/`, `-` and `.` are not among them; nor
+# are quotes, since readline would close a string by itself after the only matching word.
 DELIMITERS = " \t\n()[]{}:;,=!<>+*%|&"
 
 _FIELDS = ("operation=", "actor=", "state=", "affinity=", "held=", "id=", "priority=", "parent=", "age>", "running>")
@@ -44,7 +44,7 @@ _KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "sort": COLUMNS,
     "switch": ("on", "off", "show"),
 }
-"""{argument of a verb: its values}."""
+"""{argument of a verb: its possible values}."""
 
 
 def _verbs_with(*fields: str) -> frozenset[str]:
@@ -59,13 +59,13 @@ _ON_ACTOR = _verbs_with("name", "root") | {"actor"}
 
 
 def completions(line: str, text: str, namespace: Mapping[str, Any], live: Callable[[], Live]) -> list[str]:
-    """Return what the last word of a line may become.
+    """Return the completions of the last word of a line.
 
     Args:
-        line: all that stands before the cursor.
+        line: the text before the cursor.
         text: its last word, by `DELIMITERS`; may be empty.
-        namespace: what names mean.
-        live: tells what can be named of the gate; called only where such a name can stand.
+        namespace: the names of the console.
+        live: returns the names in the gate; called only where one of these is possible.
     """
     if not line.strip():
         return ["    "]
@@ -112,8 +112,8 @@ def _in_string(verb: str, string: str, keyword: str, live: Callable[[], Live]) -
 
 
 def _context(line: str) -> tuple[str, str | None, str]:
-    """Return the function whose arguments the end of a line is in, the string it is in, and the argument's keyword."""
-    opened: list[str] = []  # what stands before each bracket that is open
+    """Return the call in which a line ends, the open string at its end, and the keyword of that argument."""
+    opened: list[str] = []  # the name before each open bracket
     quote, start = "", 0
     for i, char in enumerate(line):
         if quote:

@@ -1,4 +1,4 @@
-"""The console of control: Python with the verbs at hand, for a gate in another process."""
+"""The console of control: Python with the verbs as functions, for a gate in another process."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from tokengate.control.console._completer import DELIMITERS, completions, look
 from tokengate.control.messages import PATIENT_WAIT, VERBS, Message, Stream, StreamItem
 
 HELP = """\
-Everything in here is Python; a verb is a function, and what it returns is shown as a table.
-  gate()                            how the gate is
+This is Python; a verb is a function, and its result is shown as a table.
+  gate()                            figures of the gate
   ps()  ps("operation=resize")      live tokens; a selector says which: "tenant=acme,state!=running,age>5m"
-  describe(7)  stack(7)             all of token 7; where its code is
-  pause(7)  resume(7)  step(7, 2)   hold it, let it go on, let it run two steps
+  describe(7)  stack(7)             details of token 7; where its code is
+  pause(7)  resume(7)  step(7, 2)   pause it, resume it, run two steps of it
   terminate(7, "kill")              end it: "cancel" asks, "interrupt" raises in it, "kill" leaves it behind
-  limit(7, memory="2GiB")           what it may use of its child process; None lifts a limit
+  limit(7, memory="2GiB")           limit what it uses in its child process; None lifts a limit
   renice(7, 5)  retag(7, {"a": "b"})  reroute(7, affinity="io")
-  old = ps("age>1m"); old.pause()   a list can be kept; its verbs are for exactly these tokens
-  pause("*", dry_run=True)          which ones it would be; so can every verb on tokens
+  old = ps("age>1m"); old.pause()   a list can be kept; its verbs act on exactly these tokens
+  pause("*", dry_run=True)          only list them; every verb on tokens can do that
   throttle("operation=resize", rate=5)  throttles()  lift("*")
   actors()  tree()                  actors and operations; the supervision tree
   a = actor("counter"); a.state()   an actor: suspend, unsuspend, drain, restart, stop, statistics, trace, children
   watch()  events()                 follow what happens, until Ctrl-C
-  await aio.pause(7)                each verb can be awaited; help(pause) tells all of one
-  reconnect()                       find the gate again after it was restarted; Ctrl-D leaves"""
+  await aio.pause(7)                each verb can be awaited; help(pause) explains it
+  reconnect()                       find the gate again after a restart; Ctrl-D leaves"""
 
 _Code = types.CodeType
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -52,7 +52,7 @@ _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
 class Hello(Protocol):
-    """Who is at the other end."""
+    """The first line of a gate."""
 
     @property
     def gate(self) -> str: ...
@@ -63,7 +63,7 @@ class Hello(Protocol):
 
 
 class Client(Protocol):
-    """What the console needs of a connection."""
+    """A connection, as the console uses it."""
 
     @property
     def hello(self) -> Hello: ...
@@ -73,10 +73,10 @@ class Client(Protocol):
 
 
 class Session:
-    """The gate that is talked to, over all connections to it.
+    """The gate of a console, over several connections.
 
     Args:
-        connect: gets the name of a gate (None for the only one) and returns a connection.
+        connect: takes the name of a gate (None for the only one) and returns a connection.
         name: of the gate.
     """
 
@@ -86,7 +86,7 @@ class Session:
 
     @property
     def name(self) -> str:
-        """The gate's own name."""
+        """The gate's name."""
         return self._client.hello.gate
 
     def __str__(self) -> str:
@@ -101,14 +101,14 @@ class Session:
             raise self._lost(error) from error
 
     def follow(self, stream: Stream) -> Source:
-        """Return what happens from now on, until the gate goes."""
+        """Return the items of a stream from now on."""
         try:
             return _Followed(self._client.follow(stream), self._lost)
         except Unreachable as error:
             raise self._lost(error) from error
 
     def reconnect(self) -> None:
-        """Connect to the gate that has the same name now; if there is none, all stays as it was."""
+        """Connect to the gate that has the same name now; if there is none, keep the old connection."""
         before = self._client
         self._client = self._connect(self.name)
         before.close()
@@ -118,11 +118,11 @@ class Session:
         self._client.close()
 
     def _lost(self, error: Unreachable) -> Unreachable:
-        return Unreachable(f"{error}; if it is gone, reconnect() looks for gate '{self.name}' again")
+        return Unreachable(f"{error}; reconnect() looks for gate '{self.name}' again")
 
 
 class _Followed:
-    """A stream that tells of a lost gate what the session tells."""
+    """A stream whose error for a lost gate is that of the session."""
 
     def __init__(self, source: Source, lost: Callable[[Unreachable], Unreachable]) -> None:
         self._source = source
@@ -145,7 +145,7 @@ class _Followed:
 
 
 class _Help:
-    """What `help` is in the console."""
+    """The `help` of the console."""
 
     def __call__(self, *things: Any) -> None:
         if things:
@@ -159,13 +159,13 @@ class _Help:
 
 
 class _Unwritten(OSError):
-    """What the console had to say could not be written."""
+    """The output of the console could not be written."""
 
 
 class Shell(code.InteractiveConsole):
-    """Runs Python at a prompt, from a script or from the command line, with the verbs for names.
+    """Runs Python from a prompt, a script or the command line, with the verbs as functions.
 
-    Top-level `await` works, on trio. An error of the runtime is shown in one line, any other with its traceback.
+    Top-level `await` works, on trio. An error of the runtime is shown in one line, others with their traceback.
 
     Args:
         session: the gate.
@@ -175,7 +175,7 @@ class Shell(code.InteractiveConsole):
         self._session = session
         self._control = Control(session.ask, session.follow, wait=PATIENT_WAIT)
         self._failed = False
-        self._found: list[str] = []  # what the word at the cursor may become
+        self._found: list[str] = []  # completions of the word at the cursor
         super().__init__(self._names())
         self.compile.compiler.flags |= _AWAIT
 
@@ -195,7 +195,7 @@ class Shell(code.InteractiveConsole):
         }
 
     def reconnect(self) -> None:
-        """Connect to the gate that has the same name now, after the one that was there has gone."""
+        """Connect to the gate that has the same name now, after the old one has gone."""
         self._session.reconnect()
         _say(str(self._session))
 
@@ -205,15 +205,15 @@ class Shell(code.InteractiveConsole):
         sys.ps1, sys.ps2 = prompt, "." * (len(prompt) - 1) + " "
         try:
             with _line_editing(self._complete):
-                self.interact(banner=f"{self._session}\nhelp() tells what can be done, Ctrl-D leaves", exitmsg="")
+                self.interact(banner=f"{self._session}\nhelp() lists the verbs, Ctrl-D leaves", exitmsg="")
         finally:
-            del sys.ps1, sys.ps2  # who has them is taken for a prompt
+            del sys.ps1, sys.ps2  # a process with these is taken for an interactive one
 
     def run_script(self, source: str, filename: str = "<script>") -> bool:
-        """Run statements and show what they are worth, as at a prompt; stop at the first that raises.
+        """Run statements and show their values, as at a prompt; stop at the first error.
 
         Returns:
-            Whether none did, and the source could be read.
+            Whether there was no error, in the syntax or at run time.
         """
         self.filename = filename
         try:
@@ -228,14 +228,19 @@ class Shell(code.InteractiveConsole):
         return True
 
     def runcode(self, code: _Code) -> None:
-        """Run a statement; Ctrl-C and `exit()` are the caller's."""
+        """Run a statement; Ctrl-C and `exit()` are raised."""
         self._failed = False
         displayhook, sys.displayhook = sys.displayhook, self._display
         try:
             result = types.FunctionType(code, self.locals)()
             if inspect.iscoroutine(result):
                 trio.run(_awaited, result)
-        except (SystemExit, KeyboardInterrupt, BrokenPipeError, _Unwritten):  # the last two: we cannot print any more
+        except (
+            SystemExit,
+            KeyboardInterrupt,
+            BrokenPipeError,
+            _Unwritten,
+        ):  # the last two: output is no longer possible
             raise
         except BaseException:
             self._failed = True
@@ -244,7 +249,7 @@ class Shell(code.InteractiveConsole):
             sys.displayhook = displayhook
 
     def showtraceback(self) -> None:
-        """Show the error that is being handled: ours in a line, others from the statement on."""
+        """Show the current error: in one line if it is the runtime's, else with the traceback from the statement on."""
         error = sys.exception()
         assert error is not None
         if isinstance(error, TokenGateError):
@@ -302,8 +307,8 @@ def _is_answer(value: object) -> bool:
 
 
 def _show(answer: object) -> None:
-    """Print an answer: in colours and cut to its width on a terminal, plain and whole everywhere else."""
-    # Here, so that a script that prints no table does not wait for rich.
+    """Print an answer: on a terminal in colours and cut to its width, elsewhere plain and whole."""
+    # Here, so that a script without tables does not load rich.
     from rich.console import Console
 
     from tokengate.control.rendering._tables import as_text, renderable
@@ -326,14 +331,14 @@ def _say(text: str) -> None:
 
 
 def history_path() -> Path:
-    """Return where the console keeps what was typed: `tokengate/history` in the user's state directory."""
+    """Return the file with the console's history: `tokengate/history` in the user's state directory."""
     state = os.environ.get("XDG_STATE_HOME")
     return (Path(state) if state else Path.home() / ".local" / "state") / "tokengate" / "history"
 
 
 @contextmanager
 def _line_editing(complete: Callable[[str, int], str | None]) -> Generator[None]:
-    """Complete words, and keep the history, for the length of a block; do nothing where there is no readline."""
+    """Complete words and keep the history during a block; do nothing if there is no readline."""
     try:
         import readline
     except ImportError:
@@ -348,7 +353,7 @@ def _line_editing(complete: Callable[[str, int], str | None]) -> Generator[None]
     try:
         readline.read_history_file(path)
     except OSError:
-        pass  # there is none yet, or it cannot be read
+        pass  # it does not exist yet, or cannot be read
     try:
         yield
     finally:
@@ -359,4 +364,4 @@ def _line_editing(complete: Callable[[str, int], str | None]) -> Generator[None]
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             readline.write_history_file(path)
         except OSError:
-            pass  # a history is not worth an error
+            pass  # the history is not worth an error

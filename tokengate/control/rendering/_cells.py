@@ -1,7 +1,7 @@
-"""What tables are made of: columns, cells that are safe to show, and numbers as people say them.
+"""Columns and cells of tables, and numbers as text.
 
-Names, tags and values come from users. So none of them is ever taken for markup, and characters that could move a
-terminal's cursor are shown as escapes.
+Names, tags and values come from users. So they are never interpreted as markup, and control characters, which could
+move a terminal's cursor, are escaped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Row = TypeVar("Row")
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
-# How many ids of running tokens a cell shows.
+# Ids of running tokens that a cell shows.
 _SOME = 3
 
 _STYLES = {
@@ -47,7 +47,7 @@ _STYLES = {
     "unchanged": "dim",
     "would": "cyan",
 }
-"""{state, status or outcome: how it looks}; other outcomes are green, those that are only requested yellow."""
+"""{state, status or outcome: its style}; others are green, or yellow if they end in `_requested`."""
 
 
 def duration(seconds: float | None) -> str:
@@ -71,12 +71,12 @@ class Column(Generic[Row]):
     """A column of a table.
 
     Attributes:
-        title: what stands above it.
-        cell: what a row has in it, in words; a `Tail` where the end of it matters most.
-        style: how that looks.
+        title: its title.
+        cell: returns the text of a row's cell; a `Tail` if its end matters most.
+        style: returns the style of a row's cell.
         right: whether it is aligned to the right, as numbers are.
-        shrinks: whether it may be cut short on a narrow terminal.
-        wide: whether it is left out unless all columns are wanted.
+        shrinks: whether it may be cut on a narrow terminal.
+        wide: whether it is only shown in wide tables.
     """
 
     title: str
@@ -88,7 +88,7 @@ class Column(Generic[Row]):
 
 
 class Tail:
-    """A path in a cell: where there is no room, its beginning is left out, since many have the same."""
+    """A path in a cell: if it does not fit, its beginning is left out, which many paths share."""
 
     def __init__(self, path: str) -> None:
         self._text = plain(path)
@@ -106,11 +106,11 @@ class Tail:
 def table_of(
     columns: Iterable[Column[Row]], rows: Iterable[Row], wide: bool, style: Callable[[Row], str] = lambda _row: ""
 ) -> Table:
-    """Return a table without lines in it, one line for each row, with all columns if it is to be wide."""
+    """Return a table without borders, with a line for each row; a wide one has all columns."""
     shown = [column for column in columns if wide or not column.wide]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in shown:
-        # A column shrinks only if it may wrap; its cells are cut instead, so that a row stays one line.
+        # rich shrinks a column only if it may wrap; the cells are cut, so that a row stays one line.
         table.add_column(column.title, justify="right" if column.right else "left", no_wrap=not column.shrinks)
     for row in rows:
         cells = ((column.cell(row), column.style(row)) for column in shown)
@@ -131,29 +131,29 @@ def pairs_of(pairs: Iterable[tuple[str, object]]) -> Table:
 
 
 def plain(value: object, style: str = "", *, cut: bool = True) -> Text:
-    """Return text that is shown as it is, in one line unless it may be folded instead of cut."""
+    """Return text without markup; it is cut at the width of its cell, or folded."""
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
     return Text(shown, style, no_wrap=True, overflow="ellipsis") if cut else Text(shown, style)
 
 
 def style_of(word: str) -> str:
-    """Return how a state, a status or an outcome looks."""
+    """Return the style of a state, status or outcome."""
     return _STYLES.get(word, "yellow" if word.endswith("_requested") else "green")
 
 
 def tags_in_words(tags: dict[str, str]) -> str:
-    """Return tags as a selector has them."""
+    """Return tags in the form of a selector."""
     return ",".join(f"{name}={value}" for name, value in tags.items())
 
 
 def ids_in_words(ids: Sequence[int]) -> str:
-    """Return ids of tokens, the first few of them."""
+    """Return the first few of some ids."""
     more = f" +{len(ids) - _SOME}" if len(ids) > _SOME else ""
     return " ".join(f"#{id}" for id in ids[:_SOME]) + more
 
 
 def share(part: float | None) -> str:
-    """Return a part of 1 in percent."""
+    """Return a share of 1 in percent."""
     return "-" if part is None else f"{part:.0%}"
 
 
@@ -175,11 +175,11 @@ def number(value: float | None) -> str:
 
 
 def yes_or_no(flag: bool) -> str:
-    """Return a flag as a word."""
+    """Return `yes` or `no`."""
     return "yes" if flag else "no"
 
 
 def with_flags(word: str, **flags: bool) -> str:
-    """Return a word, and after it the flags that are set."""
+    """Return a text, and after it the names of the flags that are set."""
     said = ", ".join(name for name, flag in flags.items() if flag)
     return f"{word} ({said})" if said else word

@@ -1,4 +1,4 @@
-"""Answers for people to read: tables, trees and lines, in colour where there is any."""
+"""Answers as tables, trees and lines, in colour if the terminal has any."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from tokengate.control.rendering._cells import (
 from tokengate.control.steering._limits import in_words
 from tokengate.control.transport._discovery import FoundGate
 
-# Wider than any line, in columns: nothing is cut.
+# Columns; wider than any line, so that nothing is cut.
 UNBOUNDED = 100_000
 
 _WHERE = {
@@ -66,7 +66,7 @@ _WHERE = {
 
 
 def renderable(answer: object, *, wide: bool = False) -> RenderableType:
-    """Return what rich can print for an answer of any message, with all columns if it is to be wide."""
+    """Return a rich renderable of the answer to any message; a wide one has all columns."""
     if isinstance(answer, (tuple, list)):
         if not answer:
             return Text("none", "dim")
@@ -83,7 +83,7 @@ def renderable(answer: object, *, wide: bool = False) -> RenderableType:
 
 
 class _Text(io.StringIO):
-    """Text for something of this encoding, whose lines rich draws accordingly."""
+    """A text buffer with an encoding, for which rich chooses its characters."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__()
@@ -95,28 +95,28 @@ class _Text(io.StringIO):
 
 
 def as_text(answer: object, width: int | None = None, *, wide: bool = False, encoding: str = "utf-8") -> str:
-    """Return an answer as plain text: lines without colours, and not cut unless a width (in columns) is given.
+    """Return an answer as plain text, without colours.
 
     Args:
-        answer: it.
-        width: columns that a line may have.
+        answer: the answer.
+        width: columns after which lines are cut; None cuts nothing.
         wide: whether all columns of a table are shown.
-        encoding: where the text goes to; without one of Unicode's, trees have guides of ASCII.
+        encoding: of the output; if it is not one of Unicode, trees are drawn with ASCII.
     """
     out = _Text(encoding)
     console = Console(file=out, width=width or UNBOUNDED, color_system=None, force_terminal=False, highlight=False)
     console.print(renderable(answer, wide=wide))
-    # The guides of trees have hard spaces, which nobody could search for; data has none, see `plain`.
+    # The guides of trees have no-break spaces, which are hard to search for; data has none, see `plain`.
     return "\n".join(line.rstrip() for line in out.getvalue().replace("\N{NO-BREAK SPACE}", " ").splitlines())
 
 
 def state_of(row: TokenRow) -> str:
-    """Return a token's state, and who holds it in what way, if somebody does."""
+    """Return a token's state, and whether it is held."""
     return row.state if row.held in ("", row.state) else f"{row.state} ({row.held.replace('_', ' ')})"
 
 
 def token_table(rows: Sequence[TokenRow], *, wide: bool = False, selected: int | None = None) -> Table:
-    """Return a table of tokens, one line for each; the row of the one with the selected id stands out."""
+    """Return a table of tokens; the row with the selected id is highlighted."""
     return table_of(_TOKENS, rows, wide, lambda row: "reverse" if row.id == selected else "")
 
 
@@ -234,7 +234,7 @@ def _actors(rows: Sequence[ActorRow], wide: bool) -> RenderableType:
 
 def _tree(rows: Sequence[TreeRow], _wide: bool) -> RenderableType:
     root = Tree(_node(rows[0]), guide_style="dim")
-    above = [(rows[0].depth, root)]  # the way from the root to the last row
+    above = [(rows[0].depth, root)]  # the nodes from the root to the last row
     for row in rows[1:]:
         while len(above) > 1 and above[-1][0] >= row.depth:
             above.pop()
@@ -261,7 +261,7 @@ def _node(row: TreeRow) -> Text:
     return Text("  ").join(parts)
 
 
-# --- Answers that are one thing --------------------------------------------------------------------------------------
+# --- Single answers --------------------------------------------------------------------------------------------------
 
 
 def _info(info: GateInfo, _wide: bool) -> RenderableType:
@@ -321,9 +321,9 @@ def _description(token: TokenDescription, _wide: bool) -> RenderableType:
         pairs.append(("memory", size(token.memory)))
     pairs += [(f"limit {name.replace('_', ' ')}", in_words(name, limit)) for name, limit in token.limits.items()]
     if not token.controllable:
-        pairs.append(("control", "none: it is the runtime's own"))
+        pairs.append(("control", "none: it belongs to the runtime"))
     elif token.protected:
-        pairs.append(("control", "protected: to pause or end it takes --force"))
+        pairs.append(("control", "protected: pause and kill need --force"))
     pairs += [(f"policy {name}", value) for name, value in token.policy.items()]
     arguments = table_of(_ATTRIBUTES, token.arguments, False) if token.arguments else Text("no arguments", "dim")
     return Group(pairs_of(pairs), "", arguments)
@@ -352,7 +352,7 @@ def _stack(stack: TokenStack, _wide: bool) -> RenderableType:
     for frame in stack.frames:
         lines.extend(_frame(frame))
     if stack.where == "process" and not stack.frames:
-        lines.append(plain("  it does not tell where its code is", "dim", cut=False))
+        lines.append(plain("  its process does not answer where its code is", "dim", cut=False))
     return Group(*lines)
 
 
@@ -387,7 +387,7 @@ def _counts(counts: ChildCountsRow, _wide: bool) -> RenderableType:
 def _item(item: StreamItem, _wide: bool) -> RenderableType:
     clock = time.strftime("%H:%M:%S", time.localtime(item.at)) + f".{int(item.at % 1 * 1000):03}"
     parts = [plain(clock, "dim", cut=False)]
-    named = item.token is not None and f"token {item.token} " in item.text  # its text then says all of it
+    named = item.token is not None and f"token {item.token} " in item.text  # the text has it all
     if not (named and item.kind.startswith("token_")):
         parts.append(plain(item.kind, "cyan", cut=False))
     if item.token is not None and not named:
@@ -396,7 +396,7 @@ def _item(item: StreamItem, _wide: bool) -> RenderableType:
         parts.append(plain(item.actor, cut=False))
     line = Text("  ").join([*parts, plain(item.text, cut=False)])
     if item.lost:
-        return Group(Text(f"({item.lost:,} items were left out here: this listener is too slow)", "red"), line)
+        return Group(Text(f"({item.lost:,} items were left out here: this reader is too slow)", "red"), line)
     return line
 
 
@@ -413,7 +413,7 @@ _MANY: dict[type[Any], Callable[[Sequence[Any], bool], RenderableType]] = {
     ChildRow: _list(_CHILDREN),
     FoundGate: _list(_GATES),
 }
-"""{class of a row: what is made of a list of them}."""
+"""{class of a row: renders a list of them}."""
 
 _ONE: dict[type[Any], Callable[[Any, bool], RenderableType]] = {
     TokenPage: _page,
@@ -425,4 +425,4 @@ _ONE: dict[type[Any], Callable[[Any, bool], RenderableType]] = {
     GateInfo: _info,
     StreamItem: _item,
 }
-"""{class of an answer: what is made of it}."""
+"""{class of an answer: renders it}."""

@@ -1,4 +1,4 @@
-"""A blocking client of the control socket: no loop, no gate, nothing but a connection."""
+"""A blocking client of the control socket, which needs no loop and no gate."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tokengate.control.messages import Message, Stream, StreamItem, verb_of
 from tokengate.control.transport import _protocol
 from tokengate.control.transport._protocol import ErrorText, Reply, ServerHello
 
-_WAITING = ("wait", "sample", "grace")  # fields with the seconds for which a question itself lets a gate wait
-_LONGEST = 86_400.0  # seconds; a socket takes no timeout without bound
+_WAITING = ("wait", "sample", "grace")  # fields with seconds for which a message delays its answer
+_LONGEST = 86_400.0  # seconds; a socket has a maximum timeout
 
 _KNOWN: Mapping[str, type[TokenGateError]] = {
     name: found
@@ -38,34 +38,34 @@ _KNOWN: Mapping[str, type[TokenGateError]] = {
 
 
 class ControlClient:
-    """Talks to a gate through its control socket. Threads may share it; their questions take turns.
+    """A connection to a gate through its control socket. Threads may share it; they ask one after the other.
 
     Args:
         path: of the socket, see `find_gate`.
-        timeout: seconds to wait for an answer, beyond those for which the question itself says that it waits.
+        timeout: seconds to wait for an answer, in addition to the seconds that the message lets the gate wait.
 
     Attributes:
-        hello: who is at the other end.
+        hello: the first line of the gate: its name, pid, version and protocol.
 
     Raises:
-        Unreachable: nobody is there, or it wants no connection.
+        Unreachable: nothing listens there, or the gate refused the connection.
         BadRequest: the gate speaks another protocol.
     """
 
     def __init__(self, path: Path, timeout: float = 10.0) -> None:
         self._path = path
         self._timeout = timeout
-        self._lock = threading.RLock()  # a signal's handler may close it while its own thread asks
+        self._lock = threading.RLock()  # a signal handler may close it in the thread that asks
         self._connection = _Connection(path, timeout)
         self.hello: ServerHello = self._connection.hello
 
     def ask(self, message: Message) -> Any:
-        """Return the answer, as what `message.answer` says.
+        """Return the answer, of the type `message.answer`.
 
         Raises:
-            TokenGateError: what the gate answered with; `RemoteError` if that is not known here.
-            Unreachable: the gate has gone, or did not answer in time; what was asked may have been done.
-            BadRequest: this cannot be asked through a socket.
+            TokenGateError: the gate's error; `RemoteError` if its class does not exist here.
+            Unreachable: the gate has gone, or did not answer in time; it may have done what the message says.
+            BadRequest: the message cannot be sent through a socket.
         """
         verb = verb_of(type(message))
         if isinstance(message, Stream):
@@ -83,9 +83,9 @@ class ControlClient:
             ) from None
 
     def follow(self, stream: Stream) -> Subscription:
-        """Return what happens from now on: nothing that is done after this has returned is missing from it.
+        """Return the items of a stream; nothing that happens after this has returned is missing.
 
-        It has a connection of its own.
+        The stream has a connection of its own.
 
         Raises:
             TokenGateError: as `ask`.
@@ -105,9 +105,9 @@ class ControlClient:
         return Subscription(connection, id, verb)
 
     def close(self) -> None:
-        """End the connection: what has not been answered is taken back, and a thread that waits for it is woken."""
+        """End the connection: messages without an answer are cancelled, and a thread that waits for one is woken."""
         self._connection.hang_up()
-        with self._lock:  # whose holder reads: the file's number must not be another one's by then
+        with self._lock:  # its holder reads: the file descriptor must not be reused meanwhile
             self._connection.close()
 
     def __enter__(self) -> Self:
@@ -120,12 +120,12 @@ class ControlClient:
 
 
 class Subscription(Iterator[StreamItem]):
-    """The items of a stream of a gate: `next` waits for one. Leave it with `close`, or at the end of its block.
+    """The items of a stream of a gate: `next` waits for one. Close it with `close`, or use it in a `with` block.
 
-    After the gate has ended it, or an error, there are no more.
+    It ends when the gate ends it, and after an error.
 
     Raises:
-        TokenGateError: what the gate answered with.
+        TokenGateError: the gate's error.
         Unreachable: the gate has gone.
     """
 
@@ -134,8 +134,8 @@ class Subscription(Iterator[StreamItem]):
         self._id = id
         self._verb = verb
         self._closed = False
-        # Held by whoever reads, so that nobody closes the file under it: its number could be another one's by then.
-        # A signal's handler may close the stream that its own thread reads.
+        # Held while a thread reads, so that the file descriptor is not closed, and reused, meanwhile. A signal handler
+        # may close the stream that its own thread reads.
         self._reading = threading.RLock()
 
     def __next__(self) -> StreamItem:
@@ -163,7 +163,7 @@ class Subscription(Iterator[StreamItem]):
         self.close()
 
     def close(self) -> None:
-        """Follow no more, and wake a thread that waits for the next item; again does nothing."""
+        """End the stream, and wake a thread that waits for an item; a second call does nothing."""
         self._closed = True
         self._connection.hang_up()
         with self._reading:
@@ -175,7 +175,7 @@ class Subscription(Iterator[StreamItem]):
 
 
 class _Connection:
-    """A socket, the lines on it, and the hello that came first."""
+    """A socket, its lines, and the hello of the gate."""
 
     def __init__(self, path: Path, timeout: float) -> None:
         self._path = path
@@ -183,7 +183,7 @@ class _Connection:
         self._timeout = timeout
         self._ids = itertools.count(1)
         self._buffer = bytearray()
-        self._searched = 0  # bytes of it that have no end of a line
+        self._searched = 0  # bytes of the buffer that were searched for the end of a line
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.settimeout(min(timeout, _LONGEST))
@@ -203,7 +203,7 @@ class _Connection:
         try:
             said = _protocol.decode_server_hello(line)
         except ValueError as error:
-            raise Unreachable(f"what listens at '{self._path}' is no gate: {error}") from None
+            raise Unreachable(f"what listens at '{self._path}' is not a gate: {error}") from None
         if isinstance(said, ErrorText):
             raise _error(said)
         self.name = f"gate '{said.gate}' (pid {said.pid})"
@@ -216,13 +216,13 @@ class _Connection:
         return said
 
     def send(self, message: Message) -> int:
-        """Send a question and return its id."""
+        """Send a message and return its id."""
         id = next(self._ids)
         self._send(_protocol.encode_request(id, message))
         return id
 
     def receive(self, id: int, verb: str, patience: float | None) -> Reply:
-        """Return the next answer to a question, or raise the error that it is. Others were given up before."""
+        """Return the next reply to a message, or raise its error. Replies to others, which timed out, are skipped."""
         while True:
             line = self._line(f"answer '{verb}'", patience)
             try:
@@ -235,11 +235,11 @@ class _Connection:
                 return reply
 
     def hang_up(self) -> None:
-        """End the conversation, so that whoever waits for a line learns it; the file stays open."""
+        """Shut the socket down, which wakes a thread that waits for a line; the file stays open."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # the other side was faster
+            pass  # the gate has closed it before
 
     def close(self) -> None:
         self._socket.close()
@@ -252,7 +252,7 @@ class _Connection:
             raise self._lost(error) from error
 
     def _line(self, what: str, patience: float | None) -> bytes:
-        """Wait for a line; None waits for as long as the gate is there."""
+        """Wait for a line; `patience` is in seconds, and None has no limit."""
         end_of_time = None if patience is None else time.monotonic() + min(patience, _LONGEST)
         while (end := self._buffer.find(b"\n", self._searched)) < 0:
             self._searched = len(self._buffer)
@@ -286,7 +286,7 @@ class _Connection:
         return Unreachable(f"{self.name} went away{reason}; it may have closed")
 
 
-def _error(told: ErrorText) -> TokenGateError:
-    """Return the error that a gate has answered with."""
-    known = _KNOWN.get(told.type)
-    return RemoteError(f"{told.type}: {told.message}") if known is None else known(told.message)
+def _error(sent: ErrorText) -> TokenGateError:
+    """Return the error of a gate's answer."""
+    known = _KNOWN.get(sent.type)
+    return RemoteError(f"{sent.type}: {sent.message}") if known is None else known(sent.message)

@@ -1,4 +1,4 @@
-"""Where the control sockets of this user's gates are, and which gate is which."""
+"""The directory of control sockets, and the gates that listen there."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ import attrs
 from tokengate.control._exceptions import AmbiguousName, ControlError, Unreachable
 from tokengate.control.transport._protocol import MAX_REQUEST, ServerHello, decode_server_hello
 
-_MAX_PATH = 103  # bytes of a socket's path that every platform takes: Linux 107, macOS 103
-_MAX_NAME = 24  # characters of a gate's name in a file name; the hello has all of it
-_BACKLOG = 128  # connections that wait to be accepted
+_MAX_PATH = 103  # bytes of a socket's path that every platform accepts: Linux 107, macOS 103
+_MAX_NAME = 24  # characters of a gate's name in a file name; the hello has the whole name
+_BACKLOG = 128  # connections that may wait to be accepted
 _HELLO_SECONDS = 1.0  # for all gates together, which are asked at once
-_AGAIN_SECONDS = 0.01  # until a gate whose backlog is full is tried again
+_AGAIN_SECONDS = 0.01  # between two attempts to connect when the backlog is full
 
 _SOCKET_FILE = re.compile(r"(?P<name>.+)-(?P<pid>\d+)-\d+\.sock")
 
@@ -34,10 +34,10 @@ class FoundGate:
     """A gate of this user, on this machine.
 
     Attributes:
-        name: its own; as its file has it when it does not answer.
+        name: its name; of a gate that does not answer, the name of its file.
         pid: of its process.
         path: of its control socket.
-        answers: whether it said hello; a process that is stopped (SIGSTOP) or overloaded does not.
+        answers: whether it sent a hello; a process that is stopped (SIGSTOP) or overloaded does not.
     """
 
     name: str
@@ -47,14 +47,14 @@ class FoundGate:
 
     @property
     def address(self) -> str:
-        """What tells it from gates of other processes."""
+        """Its name and pid, which other gates of this name do not have."""
         return f"{self.name}@{self.pid}"
 
 
 def runtime_directory() -> Path:
     """Return the directory of the sockets: TOKENGATE_RUNTIME_DIR, or `tokengate` in the user's runtime directory.
 
-    It is absolute, so that what is made there is found and removed from whatever directory the process is in then.
+    The path is absolute, so that the sockets are found and removed after the process has changed its directory.
     """
     if chosen := os.environ.get("TOKENGATE_RUNTIME_DIR"):
         return Path(chosen).absolute()
@@ -64,14 +64,14 @@ def runtime_directory() -> Path:
 
 
 def listen(gate: str, directory: Path | None = None) -> tuple[socket.socket, Path]:
-    """Make the control socket of a gate, which listens; return it and its absolute path.
+    """Make the control socket of a gate, and listen; return the socket and its absolute path.
 
     Args:
-        gate: its name.
-        directory: for the socket; None takes `runtime_directory()`. Made if it is not there.
+        gate: name of the gate.
+        directory: for the socket; None takes `runtime_directory()`. It is made if it does not exist.
 
     Raises:
-        ControlError: the directory is not this user's alone, its path is too long, or it takes no socket.
+        ControlError: the directory is open to other users, its path is too long, or no socket can be made there.
     """
     place = runtime_directory() if directory is None else directory.absolute()
     try:
@@ -87,38 +87,38 @@ def listen(gate: str, directory: Path | None = None) -> tuple[socket.socket, Pat
         try:
             return _listen_at(path), path
         except FileExistsError:
-            pass  # another gate of this name in this process, or what one of an earlier process has left
+            pass  # another gate of this name in this process, or a stale socket of an earlier process with this pid
         except OSError as error:
             raise ControlError(f"cannot make control socket '{path}': {error}; {_REMEDY}") from error
-    raise AssertionError("counting has no end")
+    raise AssertionError("count() does not end")
 
 
 def find_gates(directory: Path | None = None) -> list[FoundGate]:
-    """Return the gates of this user by name and pid, and remove the sockets of those that are gone.
+    """Return the gates of this user, sorted by name and pid, and remove stale sockets.
 
-    It takes no more than a second, however many do not answer.
+    It takes at most a second, for any number of gates that do not answer.
 
     Args:
         directory: of the sockets; None takes `runtime_directory()`.
 
     Raises:
-        ControlError: the directory is not this user's alone.
+        ControlError: the directory is open to other users.
     """
     return _visit(socket_files(directory))
 
 
 def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGate:
-    """Return the gate that is meant. Others are not waited for, unless there is none of this name.
+    """Return the gate with a name. Other gates are only asked if there is none with this name.
 
     Args:
-        name: of the gate; when several have it, `name@pid`, the pid, or the name of the socket's file without `.sock`.
-            None means the only one.
+        name: of the gate; if several have it, `name@pid`, the pid, or the name of the socket's file without `.sock`.
+            None takes the only gate.
         directory: of the sockets; None takes `runtime_directory()`.
 
     Raises:
-        Unreachable: there is none, or it does not answer.
+        Unreachable: there is no such gate, or it does not answer.
         AmbiguousName: there are several.
-        ControlError: the directory is not this user's alone.
+        ControlError: the directory is open to other users.
     """
     files = socket_files(directory)
     likely = [path for path in files if name is None or _may_mean(name, path)]
@@ -131,11 +131,11 @@ def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGa
     if len(answering) == 1:
         return answering[0]
     if answering:
-        raise AmbiguousName(f"{_which(name)} may be {_list(answering)}; say which one, with -g")
+        raise AmbiguousName(f"{_which(name)} may be {_list(answering)}; choose one with -g")
     if meant:
         raise Unreachable(f"{_list(meant)} does not answer; its process may be stopped (SIGSTOP) or overloaded")
     if gates:
-        raise Unreachable(f"no {_which(name)} runs here, but {_list(gates)}; choose one, with -g")
+        raise Unreachable(f"no {_which(name)} runs here, but {_list(gates)}; choose one with -g")
     raise Unreachable(f"no {_which(name)} runs here; start one with 'tokengate run', or 'with Gate():' in Python")
 
 
@@ -151,7 +151,7 @@ def check_directory(place: Path) -> None:
     """
     found = place.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        raise ControlError(f"'{place}' is no directory (or a link), so it cannot hold control sockets; {_REMEDY}")
+        raise ControlError(f"'{place}' is not a directory, or is a link, so it cannot hold control sockets; {_REMEDY}")
     if found.st_uid != os.geteuid():
         raise ControlError(f"directory '{place}' of control sockets belongs to user {found.st_uid}; {_REMEDY}")
     if mode := stat.S_IMODE(found.st_mode) & 0o077:
@@ -159,9 +159,9 @@ def check_directory(place: Path) -> None:
 
 
 def _listen_at(path: Path) -> socket.socket:
-    """Return a socket that listens there, or raise FileExistsError.
+    """Return a socket that listens at a path, or raise FileExistsError.
 
-    It gets its name only once it listens: one that does not yet refuses connections, as those that are stale do.
+    It gets this path only when it listens: before that it would refuse connections, as a stale socket does.
     """
     unnamed = path.with_suffix(".new")
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -185,7 +185,7 @@ def _listen_at(path: Path) -> socket.socket:
 
 
 def _safe(gate: str) -> str:
-    """Return what the name of a gate is in that of its file."""
+    """Return the name of a gate as it is in the name of its file."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", gate)[:_MAX_NAME]
 
 
@@ -196,7 +196,7 @@ def _means(name: str | None, gate: FoundGate) -> bool:
 
 
 def _may_mean(name: str, path: Path) -> bool:
-    """Return whether a gate that is meant by a name may be behind a file; only its hello has all of its own."""
+    """Return whether the gate with a name may listen at a file; only its hello has the whole name."""
     parts = _SOCKET_FILE.fullmatch(path.name)
     assert parts is not None
     of_gate, _, pid = name.rpartition("@")
@@ -208,7 +208,11 @@ def _may_mean(name: str, path: Path) -> bool:
 
 
 def socket_files(directory: Path | None) -> list[Path]:
-    """Return the files that have the name of a control socket, if there is a directory of such."""
+    """Return the files with the name of a control socket, none if there is no directory.
+
+    Raises:
+        ControlError: the directory is open to other users.
+    """
     place = runtime_directory() if directory is None else directory.absolute()
     try:
         check_directory(place)
@@ -218,9 +222,9 @@ def socket_files(directory: Path | None) -> list[Path]:
 
 
 def _visit(paths: Iterable[Path]) -> list[FoundGate]:
-    """Return the gates behind files, in order; a socket that nobody listens at is removed.
+    """Return the gates that listen at files, sorted; stale sockets are removed.
 
-    All are asked at once, and given up at one time, so that one which is stopped, or slow, costs the others nothing.
+    All are asked at once, with one time limit, so that a stopped or slow gate does not delay the others.
     """
     deadline = time.monotonic() + _HELLO_SECONDS
     with ExitStack() as opened:
@@ -243,11 +247,11 @@ def _visit(paths: Iterable[Path]) -> list[FoundGate]:
 
 
 class _Visit:
-    """Asks who is behind a file, without ever waiting.
+    """Asks the gate at a file for its hello, without blocking.
 
     Attributes:
-        state: `new`; `asked`, when it is connected; `over`, when there is no more to learn.
-        gate: what is there, as far as is known; None for nothing.
+        state: `new`; `asked`, when it is connected; `over`, when the result is known.
+        gate: the gate, as far as it is known; None if there is none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -271,7 +275,7 @@ class _Visit:
         return self._socket.fileno()
 
     def connect(self) -> bool:
-        """Connect, and return whether that was done; it stays `new` while the gate's backlog is full."""
+        """Connect, and return whether that succeeded; the state stays `new` while the gate's backlog is full."""
         try:
             before = self._path.lstat()
             if not stat.S_ISSOCK(before.st_mode):
@@ -296,7 +300,7 @@ class _Visit:
         return True
 
     def receive(self) -> bool:
-        """Take what has come, and return whether it is over."""
+        """Read what has come, and return whether the result is known."""
         assert self._socket is not None
         try:
             chunk = self._socket.recv(MAX_REQUEST)
@@ -322,6 +326,6 @@ def _which(name: str | None) -> str:
 
 
 def _list(gates: list[FoundGate]) -> str:
-    """Name gates so that each name means one of them."""
+    """Return the names of gates, each of which can be used to choose one."""
     addresses = [gate.address for gate in gates]
     return ", ".join(gate.address if addresses.count(gate.address) == 1 else gate.path.stem for gate in gates)

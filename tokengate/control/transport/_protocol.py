@@ -1,19 +1,19 @@
-"""The wire: what goes through the control socket, line by line.
+"""The protocol of the control socket: lines of JSON.
 
-Each line is one JSON object, in UTF-8. The server speaks first:
+Each line is one JSON object, in UTF-8. The server sends the first line:
 
     server  {"hello": {"protocol": 1, "gate": "indexer", "pid": 4711, "version": "0.1.0"}}
     client  {"hello": {"protocol": 1}}
 
-Then the client asks, as often and as many at once as it likes; answers carry the id of their request, in any order:
+Then the client sends requests, several at once if it likes; replies have the id of their request, in any order:
 
     client  {"id": 1, "verb": "describe", "args": {"token": 42}}
     server  {"id": 1, "result": {...}}
     client  {"id": 2, "verb": "describe", "args": {"token": 43}}
     server  {"id": 2, "error": {"type": "UnknownToken", "message": "token 43 is not live: no token has had this id"}}
 
-A verb that follows something is answered once when it does so, so that the client misses nothing from there on, and
-then by items, until it ends, fails, or is cancelled by the client:
+A stream is answered by a result when it is open, after which the client misses nothing, and then by items, until it
+ends, fails, or is cancelled by the client:
 
     client  {"id": 3, "verb": "events"}
     server  {"id": 3, "result": true}
@@ -22,11 +22,11 @@ then by items, until it ends, fails, or is cancelled by the client:
     server  {"id": 4, "result": true}
     server  {"id": 3, "end": true}
 
-One that is cancelled before it has begun has the end only. An error without an id is about the line or the connection.
-Text that UTF-8 does not have, such as the name of a file that is no text, comes with escapes from the server, and
-cannot be asked for.
-The verbs are `VERBS`, their arguments the fields of the messages. A client that closes its side takes back what it has
-asked for. Nothing is ever unpickled or evaluated.
+A stream that is cancelled before it is open is answered by its end only. An error without an id is about the line or
+the connection. Text that UTF-8 cannot encode, such as a file name of other bytes, is escaped by the server, and cannot
+be sent by a client.
+The verbs are `VERBS`, their arguments are the fields of the messages. When a client closes its side, its requests are
+cancelled. Nothing is ever unpickled or evaluated.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ PROTOCOL = 1
 MAX_REQUEST = 64 * 1024  # bytes of a line from a client
 MAX_ANSWER = 16 * 2**20  # bytes of a line from a server
 
-_ITEMS = 500  # of an answer that are written in one turn: a millisecond
-_PART = 4_096  # bytes that are worth a turn
+_ITEMS = 500  # items of an answer that are written in one turn: a millisecond
+_PART = 4_096  # bytes after which the next part gets a turn of its own
 
-RequestId = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]  # what a number of JSON is sure to hold
+RequestId = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]  # integers that every JSON parser keeps exactly
 
 
 class ServerHello(msgspec.Struct, frozen=True):
-    """Who serves the socket.
+    """The first line of a server.
 
     Attributes:
-        protocol: the number of what this module describes.
-        gate: its name.
+        protocol: number of the protocol that this module describes.
+        gate: name of the gate.
         pid: of its process.
-        version: of TokenGate there.
+        version: of TokenGate in that process.
     """
 
     protocol: int
@@ -69,7 +69,7 @@ class ServerHello(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A question, whose arguments have not been looked at yet."""
+    """A request; its arguments are not decoded yet."""
 
     id: RequestId
     verb: str
@@ -77,16 +77,16 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ErrorText(msgspec.Struct, frozen=True):
-    """An error: the name of its class, and what it says."""
+    """An error: the name of its class, and its text."""
 
     type: str
     message: str
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A line from the server: `error`, `item`, `end`, or else `result`, which has not been looked at yet.
+    """A line from the server: `error`, `item`, `end`, or else `result`, which is not decoded yet.
 
-    The result of a stream says that it is open.
+    The result of a stream means that it is open.
     """
 
     id: int | None = None
@@ -97,7 +97,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class _ServerLine(msgspec.Struct, frozen=True):
-    """The first line from a server: its hello, or why it wants no connection."""
+    """The first line from a server: its hello, or why it refuses the connection."""
 
     hello: ServerHello | None = None
     error: ErrorText | None = None
@@ -113,7 +113,7 @@ class _ClientLine(msgspec.Struct, frozen=True):
 
 @attrs.frozen
 class Cancel(Message):
-    """End one of this connection's streams; the answer tells whether it was still there."""
+    """End one of this connection's streams; the answer is whether it was still open."""
 
     answer: ClassVar[Any] = bool
     request: int
@@ -121,7 +121,7 @@ class Cancel(Message):
 
 _VERBS: Mapping[str, type[Message]] = {**VERBS, verb_of(Cancel): Cancel}
 
-# What msgspec raises for input that is wrong: no JSON, other types (both ValueErrors), no UTF-8, nested too deeply.
+# What msgspec raises for wrong input: not JSON, wrong types, not UTF-8 (all ValueErrors), nested too deeply.
 _WRONG = (ValueError, RecursionError)
 
 # --- What the server reads -------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def check_client_hello(line: bytes) -> None:
         theirs = msgspec.json.decode(line, type=_ClientLine).hello.protocol
     except _WRONG as error:
         wanted = msgspec.json.encode({"hello": {"protocol": PROTOCOL}}).decode()
-        raise BadRequest(f"the first line is no hello ({error}); begin with {wanted}") from None
+        raise BadRequest(f"the first line is not a hello ({error}); begin with {wanted}") from None
     if theirs != PROTOCOL:
         raise BadRequest(
             f"the client speaks protocol {theirs}, and this gate {PROTOCOL}; use the same TokenGate for both"
@@ -141,17 +141,17 @@ def check_client_hello(line: bytes) -> None:
 
 
 def decode_request(line: bytes) -> Request:
-    """Read the envelope of a question, or raise `BadRequest`."""
+    """Decode a request without its arguments, or raise `BadRequest`."""
     try:
         return msgspec.json.decode(line, type=Request)
     except _WRONG as error:
         raise BadRequest(
-            f'the line is no request ({error}); send {{"id": a number, "verb": ..., "args": {{...}}}}'
+            f'the line is not a request ({error}); send {{"id": a number, "verb": ..., "args": {{...}}}}'
         ) from None
 
 
 def decode_message(request: Request) -> Message:
-    """Read what is asked, or raise `BadRequest` that says what is wrong with it."""
+    """Decode the message of a request, or raise `BadRequest`, which says what is wrong."""
     found = _VERBS.get(request.verb)
     if found is None:
         raise BadRequest(f"there is no verb {_short(request.verb)}; there are: {', '.join(sorted(_VERBS))}")
@@ -160,7 +160,7 @@ def decode_message(request: Request) -> Message:
     try:
         given = msgspec.json.decode(request.args, type=dict[str, msgspec.Raw])
         fields = [field.name for field in attrs.fields(found)]
-        for name in given:  # msgspec lets those of attrs classes that it does not know pass
+        for name in given:  # msgspec ignores unknown fields of attrs classes
             if name not in fields:
                 known = ", ".join(fields) or "none"
                 raise BadRequest(f"'{request.verb}' has no field {_short(name)}; its fields are: {known}")
@@ -183,16 +183,16 @@ def encode_server_hello(hello: ServerHello) -> bytes:
 
 
 def encode_result(request: int, result: object) -> bytes:
-    """Write a short answer, or raise whatever msgspec raises for it."""
+    """Encode a short answer; errors of msgspec are raised."""
     return _line({"id": request, "result": result})
 
 
 async def encode_answer(request: int, answer: object) -> bytes:
-    """Write an answer, a part of it in each turn.
+    """Encode an answer, a part of it in each turn.
 
     Raises:
-        BadRequest: it is too long to be read.
-        Exception: whatever msgspec raises for it.
+        BadRequest: it is longer than clients accept.
+        Exception: an error of msgspec.
     """
     line = bytearray(b'{"id":%d,"result":' % request)
     for part in _parts(answer):
@@ -206,7 +206,7 @@ async def encode_answer(request: int, answer: object) -> bytes:
 
 
 def _parts(said: Any) -> Iterator[bytes]:
-    """Yield what msgspec writes for an answer, in parts: each so many items of a tuple, or of a tuple in a field."""
+    """Yield the JSON of an answer in parts, each with so many items of a tuple, or of a tuple in a field."""
     kind = type(said)
     if kind is tuple and len(said) > _ITEMS:
         for start in range(0, len(said), _ITEMS):
@@ -215,7 +215,9 @@ def _parts(said: Any) -> Iterator[bytes]:
         yield b"]"
     elif attrs.has(kind) and any(type(getattr(said, field.name)) is tuple for field in attrs.fields(kind)):
         opening = b"{"
-        for name in sorted(field.name for field in attrs.fields(kind)):  # as they are in an instance with slots
+        for name in sorted(
+            field.name for field in attrs.fields(kind)
+        ):  # as msgspec orders those of an instance with slots
             yield b'%b"%b":' % (opening, name.encode())
             yield from _parts(getattr(said, name))
             opening = b","
@@ -233,13 +235,13 @@ def encode_end(request: int) -> bytes:
 
 
 def encode_error(request: int | None, error: TokenGateError) -> bytes:
-    """Write an error, without calling its `__str__`, which a subclass may have replaced."""
+    """Encode an error, without calling its `__str__`, which a subclass may override."""
     text = "; ".join(part for part in error.args if isinstance(part, str))
     return encode_failure(request, type(error).__name__, text)
 
 
 def encode_failure(request: int | None, type: str, text: str) -> bytes:
-    """Write an error of which no more than this may be said."""
+    """Encode an error with this class name and text."""
     return _line({"id": request, "error": ErrorText(type, text)})
 
 
@@ -251,7 +253,7 @@ def encode_client_hello() -> bytes:
 
 
 def encode_request(id: int, message: Message) -> bytes:
-    """Write a question, or raise `BadRequest` when it cannot go through a socket."""
+    """Encode a message, or raise `BadRequest` if it cannot be sent through a socket."""
     verb = verb_of(type(message))
     if message.local:
         raise BadRequest(f"'{verb}' cannot go through a socket; call it in Python, in the gate's own process")

@@ -1,7 +1,7 @@
-"""The control socket's server: takes questions off connections, asks the backend, and writes what it answers.
+"""The server of the control socket: reads requests, asks the backend, and writes its answers.
 
-It lives in the system loop of a gate, beside supervisors and timers, so nothing that a client does may hold that
-loop up or end it: whatever is read, kept or waited for has a bound, and whatever is raised stays in its connection.
+It runs on the system loop of a gate, beside supervisors and timers, so a client must not be able to delay or end that
+loop: all that is read, buffered or waited for has a bound, and an error ends only the connection in which it is raised.
 """
 
 from __future__ import annotations
@@ -36,22 +36,24 @@ _logger = logging.getLogger("tokengate.control")
 
 _MAX_CONNECTIONS = 64
 _MAX_IN_FLIGHT = 32  # requests of a connection
-_MAX_WAITING = 256 * 1024  # bytes for a client beyond which nothing is worked on for it, and it is sent no items
-_LINE_SECONDS = 30.0  # for a client to finish a line that it has begun; it has begun its hello when it connects
-_PATIENCE = 10.0  # seconds for a client to read a chunk
-_GONE_SECONDS = 1.0  # between two looks at whether a client that is not read from is still there
+_MAX_WAITING = (
+    256 * 1024
+)  # bytes that wait for a client; beyond it, its requests are not worked on, and items are dropped
+_LINE_SECONDS = 30.0  # for a client to finish a line; the time for its hello begins when it connects
+_PATIENCE = 10.0  # seconds in which a client must read a chunk
+_GONE_SECONDS = 1.0  # between two checks whether a client that is not read from is still connected
 _CHUNK = 16 * 1024  # bytes
 
 
 class Backend(Protocol):
-    """What answers the questions."""
+    """What answers the messages."""
 
     async def ask(self, message: Message) -> Any:
         """Return the answer, of the type that the message names, or raise a TokenGateError."""
         ...
 
     def follow(self, stream: Stream) -> AbstractAsyncContextManager[AsyncIterator[StreamItem]]:
-        """Return what yields the items of a stream while it is open; no item from then on is missing."""
+        """Open a stream, and return its items; none is missing from then on."""
         ...
 
 
@@ -59,10 +61,10 @@ class ControlServer:
     """Serves the control socket of a gate.
 
     Args:
-        gate: its name.
-        backend: what answers.
+        gate: name of the gate.
+        backend: answers the messages.
         directory: for the socket; None takes the runtime directory.
-        turns: among which each client has its own; None makes some.
+        turns: of which each client gets its share; None makes new ones.
 
     Attributes:
         path: of the socket; None while it does not listen.
@@ -77,14 +79,14 @@ class ControlServer:
         self._directory = directory
         self._gate = gate
         self._disowned = False
-        self._sockets: set[trio.socket.SocketType] = set()  # the one that listens, and each client's
+        self._sockets: set[trio.socket.SocketType] = set()  # the listening one, and one for each client
         self._connections = 0
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; the socket's file goes with it. Reports itself as started once it listens.
+        """Serve until cancelled, then remove the socket's file. Reports itself as started when it listens.
 
         Raises:
-            ControlError: there is no place for the socket, see `listen`; nothing is left open.
+            ControlError: the socket cannot be made, see `listen`; nothing is left open.
         """
         made, path = listen(self._gate, self._directory)
         found = path.lstat()
@@ -106,16 +108,16 @@ class ControlServer:
                 _remove(path, found)
 
     def disown(self) -> None:
-        """Leave the socket to the parent, in a forked child: close what was inherited, and touch no loop."""
+        """Leave the socket to the parent, in a forked child: close inherited sockets, and do not touch the loop."""
         self._disowned = True
         self.path = None
         while self._sockets:
-            # Not its `close`, which tells the loop, whose epoll the parent shares.
+            # Not by its `close`, which would change the epoll object that is shared with the parent.
             if (fd := self._sockets.pop().detach()) >= 0:
                 os.close(fd)
 
     async def _serve_client(self, stream: trio.SocketStream) -> None:
-        """Talk to a client until one of the two has enough. Raises nothing: it would end all others, and the loop."""
+        """Serve a client until either side ends the connection. Raises nothing: an error would end the loop."""
         self._sockets.add(stream.socket)
         self._connections += 1
         try:
@@ -126,7 +128,7 @@ class ControlServer:
                     hello = ServerHello(_protocol.PROTOCOL, self._gate, os.getpid(), own_version())
                     await _Connection(stream, self._backend, self._turns).run(hello)
         except trio.BrokenResourceError:
-            pass  # it went before it was refused
+            pass  # it disconnected before it was refused
         except BaseException as error:
             if is_cancellation(error):
                 raise
@@ -136,17 +138,17 @@ class ControlServer:
             self._sockets.discard(stream.socket)
 
     def _refusal(self, stream: trio.SocketStream) -> Unreachable | None:
-        """Return why a client is not talked to. What is said then fits into the socket's own buffer."""
+        """Return why a client is refused, or None. The text fits into the socket's buffer."""
         user = _user_of(stream.socket)
         if user not in (None, os.geteuid(), 0):
-            return Unreachable(f"gate '{self._gate}' is of another user, and user {user} may not control it")
+            return Unreachable(f"gate '{self._gate}' belongs to another user, and user {user} may not control it")
         if self._connections > _MAX_CONNECTIONS:
             return Unreachable(f"gate '{self._gate}' has {_MAX_CONNECTIONS} connections already; close one")
         return None
 
 
 class _Connection:
-    """One client: a task reads its lines, one writes, and each request has one of its own."""
+    """One client: a task that reads, one that writes, and one for each request."""
 
     def __init__(self, stream: trio.SocketStream, backend: Backend, turns: Turns) -> None:
         self._stream = stream
@@ -154,10 +156,10 @@ class _Connection:
         self._lines = _Lines(stream)
         outgoing = self._outgoing = _Outgoing(turns.look)
         peer = _peer_of(stream.socket)
-        # By process, which may have many connections, one after the other or at once.
+        # By process: a process may have many connections.
         self._lane = turns.lane(lambda: not outgoing.full, None if peer is None else ("process", peer[0]))
         self._room = trio.Semaphore(_MAX_IN_FLIGHT)
-        self._in_flight: dict[int, trio.CancelScope | None] = {}  # {request id: what ends it, if it is a stream}
+        self._in_flight: dict[int, trio.CancelScope | None] = {}  # {request id: the scope of a stream, else None}
 
     async def run(self, hello: ServerHello) -> None:
         async with trio.open_nursery() as connection:
@@ -175,7 +177,7 @@ class _Connection:
             self._outgoing.close()
 
     async def _read(self, requests: trio.Nursery) -> None:
-        """Start what the client asks for, until it has closed its side; raise what ends the connection."""
+        """Start the requests of the client, until it has closed its side; raise an error that ends the connection."""
         line = await self._lines.next(begun=True)
         if line is None:
             return
@@ -191,7 +193,7 @@ class _Connection:
             except BadRequest as error:
                 await self._outgoing.put(_protocol.encode_error(id, error))
                 continue
-            if isinstance(message, Cancel):  # takes no room: it is how a client makes some
+            if isinstance(message, Cancel):  # needs no room: it is how a client makes room
                 await self._outgoing.put(_protocol.encode_result(id, self._cancel(message.request)))
                 continue
             if not await self._has_room():
@@ -200,7 +202,7 @@ class _Connection:
             requests.start_soon(self._handle, id, request.verb, message)
 
     async def _has_room(self) -> bool:
-        """Wait for room for a request; return False if the client, which is not read from meanwhile, has gone."""
+        """Wait for room for a request, without reading meanwhile; return False if the client has disconnected."""
         while not _has_gone(self._stream.socket):
             with trio.move_on_after(_GONE_SECONDS):
                 await self._room.acquire()
@@ -214,7 +216,7 @@ class _Connection:
         return scope is not None
 
     async def _handle(self, id: int, verb: str, message: Message) -> None:
-        """Answer a request, whatever comes of it."""
+        """Answer a request, with a result or an error."""
         scope = self._in_flight[id]
         try:
             with self._lane.job().at_work():
@@ -235,12 +237,12 @@ class _Connection:
             text = f"the gate failed at '{verb}' ({type(error).__name__}); its log says where"
             last = _protocol.encode_failure(id, "InternalError", text)
         await self._outgoing.put(last)
-        # No checkpoint since: whoever reads the answer may use the id again.
+        # No checkpoint before this: a client that has read the answer may use the id again.
         del self._in_flight[id]
         self._room.release()
 
     async def _follow(self, id: int, stream: Stream) -> None:
-        """Tell that the stream is open, and send what happens; what a slow reader has no room for is counted only."""
+        """Send that the stream is open, and then its items; items for which a slow reader has no room are counted."""
         lost = 0
         await next_turn()
         async with self._backend.follow(stream) as items:
@@ -254,7 +256,7 @@ class _Connection:
                     lost = 0
 
     async def _write(self, connection: trio.CancelScope) -> None:
-        """Send what is to be sent, until that is closed; end the connection when nobody reads it."""
+        """Send the outgoing lines until they are closed; end the connection if the client does not read."""
         try:
             while lines := await self._outgoing.take():
                 for start in range(0, len(lines), _CHUNK):
@@ -267,23 +269,23 @@ class _Connection:
 
 
 class _Lines:
-    """Takes apart what a client sends."""
+    """Splits what a client sends into lines."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._buffer = bytearray()
-        self._searched = 0  # bytes of it that have no end of a line
+        self._searched = 0  # bytes of the buffer that were searched for the end of a line
 
     async def next(self, *, begun: bool = False) -> bytes | None:
         """Return the next line, or None when the client has closed its side.
 
         Args:
-            begun: whether to take the line for begun before anything of it is there.
+            begun: whether the time for the line begins now, and not with its first byte.
 
         Raises:
-            BadRequest: it is too long, or it has not been finished in time.
+            BadRequest: the line is too long, or was not finished in time.
         """
-        await trio.lowlevel.checkpoint()  # a client that always has more must not keep the loop
+        await trio.lowlevel.checkpoint()  # a client that sends all the time must not block the loop
         deadline = trio.current_time() + _LINE_SECONDS if begun or self._buffer else math.inf
         while (end := self._buffer.find(b"\n", self._searched)) < 0:
             self._searched = len(self._buffer)
@@ -296,14 +298,14 @@ class _Lines:
                 except trio.BrokenResourceError:
                     return None
             if chunk is None:
-                raise BadRequest(f"a line that was begun {_LINE_SECONDS:g} s ago has no end; send lines at once")
+                raise BadRequest(f"a line was not finished within {_LINE_SECONDS:g} s; send whole lines")
             if not chunk:
                 return None
             if deadline == math.inf:
                 deadline = trio.current_time() + _LINE_SECONDS
             self._buffer += chunk
         if max(end, self._searched) > _protocol.MAX_REQUEST:
-            raise BadRequest(f"a line has more than {_protocol.MAX_REQUEST} bytes; send less at once")
+            raise BadRequest(f"a line has more than {_protocol.MAX_REQUEST} bytes; send shorter lines")
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         self._searched = 0
@@ -311,7 +313,7 @@ class _Lines:
 
 
 class _Outgoing:
-    """The lines on their way to a client. Answers wait for room; items, which are not waited for, have to look first.
+    """The lines that wait to be sent to a client. Answers wait for room; items are dropped if there is none.
 
     Args:
         on_room: called when there is room again.
@@ -340,7 +342,7 @@ class _Outgoing:
         self.add(line)
 
     async def take(self) -> bytes:
-        """Return a long line, or some short ones, once there are any; nothing when it is closed."""
+        """Wait for lines, and return a long one or several short ones; nothing when this is closed."""
         while not self._lines and not self._closed:
             await self._writer.park()
         taken: list[bytes] = []
@@ -351,26 +353,26 @@ class _Outgoing:
         return taken[0] if len(taken) == 1 else b"".join(taken)
 
     def written(self, size: int) -> None:
-        """Make room for as many bytes."""
+        """Note that so many bytes were sent."""
         was_full, self._bytes = self.full, self._bytes - size
         if was_full and not self.full:
             self._waiting.unpark_all()
             self._on_room()
 
     def close(self) -> None:
-        """Let the writer end when it has sent the rest."""
+        """Let the writer end after the last line."""
         self._closed = True
         self._writer.unpark()
 
 
 def _user_of(client: trio.socket.SocketType) -> int | None:
-    """Return who has connected; None where that cannot be told, and the directory's mode has to do."""
+    """Return the user of a client; None if the system does not say: then only the directory's mode protects."""
     peer = _peer_of(client)
     return None if peer is None else peer[1]
 
 
 def _peer_of(client: trio.socket.SocketType) -> tuple[int, int] | None:
-    """Return the process that has connected, and its user; None where that cannot be told."""
+    """Return the pid and the user of a client; None if the system does not say."""
     if not hasattr(socket, "SO_PEERCRED"):
         return None
     layout = "iII"  # pid, uid, gid
@@ -380,29 +382,29 @@ def _peer_of(client: trio.socket.SocketType) -> tuple[int, int] | None:
 
 
 def _has_gone(client: trio.socket.SocketType) -> bool:
-    """Tell whether a client has closed its end, whatever of what it sent has not been read."""
+    """Tell whether a client has closed its end, even if there is unread data."""
     poll = select.poll()
-    poll.register(client.fileno(), 0)  # asks for nothing but hang-ups and errors, which always come
+    poll.register(client.fileno(), 0)  # hang-ups and errors are always reported
     return bool(poll.poll(0))
 
 
 def _remove(path: Path, ours: os.stat_result) -> None:
-    """Remove the file of a socket, unless another one has its name by now."""
+    """Remove the file of a socket, unless another file has its name by now."""
     try:
         found = path.lstat()
         if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
             path.unlink()
     except OSError:
-        pass  # somebody has tidied up
+        pass  # it was removed by another program
 
 
 def _log(text: str, error: BaseException) -> None:
-    """Log an error without its text, which could be a user's code."""
+    """Log an error without its text, which would run its `__str__`, perhaps user code."""
     _logger.error("%s: %s", text, _where(error))
 
 
 def _where(error: BaseException) -> str:
-    """Return the type of an error, and where it was raised; of a group, each one's."""
+    """Return the type and the traceback of an error; of a group, those of each error."""
     lines = f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
     inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     return "".join((lines, *map(_where, inner)))

@@ -149,7 +149,7 @@ def test_statistics_that_are_off_say_how_to_switch_them_on(monkeypatch: pytest.M
         (Busy("it is busy"), 1),
         (RemoteError("Odd: two\nlines"), 1),
         (BadSelector("'x' is no term"), 2),
-        (AmbiguousName("two gates run; say which one, with -g"), 2),
+        (AmbiguousName("two gates run; choose one with -g"), 2),
         (Unreachable("no gate runs here"), 3),
         (KeyboardInterrupt(), 130),
     ],

@@ -153,7 +153,7 @@ def test_lifting_what_does_not_hold_is_an_error(monkeypatch: pytest.MonkeyPatch)
     ("arguments", "remedy"),
     [
         (["pause"], "Missing argument"),
-        (["pause", "7", "tenant=acme"], "'tenant=acme' is a selector and stands alone"),
+        (["pause", "7", "tenant=acme"], "'tenant=acme' is a selector, which must be the only TARGET"),
         (["pause", "a=b", "c=d"], "join terms with commas"),
         (["pause", " "], "'*' for all tokens"),
         (["renice", "5", "--jsno", "7"], "there is no option '--jsno'"),
@@ -169,14 +169,14 @@ def test_lifting_what_does_not_hold_is_an_error(monkeypatch: pytest.MonkeyPatch)
         (["limit", "7", "--cpu-time", "soon"], "write 30, 30s, 5m or 1h"),
         (["throttle", "a=b"], "give one of the three"),
         (["throttle", "a=b", "--rate", "1", "--lift"], "give one of the three"),
-        (["throttle", "--rate", "1"], "'*' is all"),
+        (["throttle", "--rate", "1"], "'*' selects all tokens"),
         (["throttle", "--rate", "0", "*"], "--rate"),
         (["throttle", "a=b", "--list"], "leave 'a=b' out"),
-        (["set", "a", "n"], "write ATTRIBUTE=JSON"),
+        (["set", "a", "n"], "is not ATTRIBUTE=JSON, such as count=0"),
         (["set", "a", "n="], "'n=' has no value; write it as JSON, such as n=0 or 'n=\"text\"'"),
         (["set", "a", "n=text"], "strings have quotes"),
         (["step", "7", "-n", "0"], "-n"),
-        (["describe", "seven"], "is no id"),
+        (["describe", "seven"], "is not an id"),
     ],
 )
 def test_what_cannot_be_meant_is_exit_code_2(

@@ -223,7 +223,7 @@ def test_a_lost_gate_is_told_and_can_be_found_again(
     """`reconnect` looks for the same name, keeps things as they are when there is none, and then all names work."""
     network.clients[0].here = False
     assert not shell.run_script("ps()")
-    assert "went away; if it is gone, reconnect() looks for gate 'shop' again\n" in capsys.readouterr().err
+    assert "went away; reconnect() looks for gate 'shop' again\n" in capsys.readouterr().err
     assert not shell.run_script("reconnect()")
     assert "Unreachable: no gate 'shop' runs here" in capsys.readouterr().err
 
@@ -290,7 +290,7 @@ def test_the_prompt_reads_until_the_end_and_keeps_the_history(
 
     out, err = capsys.readouterr()
     assert set(prompts) == {"shop> ", "..... "}
-    assert "gate 'shop', pid 1, TokenGate 0.1\nhelp() tells" in err
+    assert "gate 'shop', pid 1, TokenGate 0.1\nhelp() lists" in err
     assert "UnknownToken: token 404 is not live" in err
     assert "KeyboardInterrupt" in err
     assert out.startswith("2\nID")

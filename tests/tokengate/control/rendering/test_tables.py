@@ -76,7 +76,7 @@ SHOWN: list[tuple[Any, list[str]]] = [
     ),
     (
         TokenStack(7, "resize", "process", None, (), "paused", 4712),
-        ["#7 resize is paused in process 4712", "it does not tell where its code is"],
+        ["#7 resize is paused in process 4712", "its process does not answer where its code is"],
     ),
     (IN_PROCESS, ["4712, which computes for 98% of the time", "3.25 s", "2.5 MB", "/a.txt, /b.txt", "4713 4714"]),
     (IN_PROCESS, ["limit memory     2 GiB", "limit wall time  90 s"]),

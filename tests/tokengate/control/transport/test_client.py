@@ -498,13 +498,13 @@ def test_the_seconds_that_a_question_waits_by_itself_come_on_top(
 @pytest.mark.parametrize(
     ("said", "error", "text"),
     [
-        (b"220 mail ready\n", Unreachable, "what listens at '.*gate-1-0.sock' is no gate: Expected `object`"),
-        (b"{}\n", Unreachable, "is no gate: it is no hello"),
+        (b"220 mail ready\n", Unreachable, "what listens at '.*gate-1-0.sock' is not a gate: Expected `object`"),
+        (b"{}\n", Unreachable, "is not a gate: it is no hello"),
         (b"", Unreachable, "went away; it may have closed"),
         (b'{"hello": {"protocol": 1', Unreachable, "went away"),
         (b'{"hello": {"protocol": 2, "gate": "new", "pid": 7, "version": "9.0"}}\n', BadRequest, "use TokenGate 9.0"),
         (_protocol.encode_error(None, Unreachable("full up")), Unreachable, "^full up$"),
-        (b"[" * 60_000 + b"\n", Unreachable, "is no gate"),
+        (b"[" * 60_000 + b"\n", Unreachable, "is not a gate"),
     ],
 )
 def test_what_says_no_proper_hello_is_refused(

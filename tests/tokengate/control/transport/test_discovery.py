@@ -185,7 +185,7 @@ def _of_another(place: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_link, "is no directory"),
+        (_link, "is not a directory"),
         (Path.touch, "cannot make directory .* File exists"),
         (_open_to_group, "is open to others .mode ...050."),
         pytest.param(
@@ -423,13 +423,13 @@ def test_a_gate_is_meant_by_its_name_and_its_process(directory: Path) -> None:
         names = ("b", "a@1", "a@2", "3", c4.stem, other.stem)
 
         assert [find_gate(name).path for name in names] == [b3, a1, a2, b3, c4, other]
-        with pytest.raises(AmbiguousName, match="gate 'a' may be a@1, a@2; say which one, with -g"):
+        with pytest.raises(AmbiguousName, match="gate 'a' may be a@1, a@2; choose one with -g"):
             find_gate("a")
-        with pytest.raises(AmbiguousName, match=f"gate 'c' may be {c4.stem}, {other.stem}; say"):
+        with pytest.raises(AmbiguousName, match=f"gate 'c' may be {c4.stem}, {other.stem}; choose one"):
             find_gate("c")
         with pytest.raises(AmbiguousName, match=r"gate may be a@1, a@2, b@3, "):
             find_gate()
-        with pytest.raises(Unreachable, match=r"no gate 'd' runs here, but a@1, .*choose one, with -g"):
+        with pytest.raises(Unreachable, match=r"no gate 'd' runs here, but a@1, .*choose one with -g"):
             find_gate("d")
 
 

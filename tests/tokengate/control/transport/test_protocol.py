@@ -122,7 +122,7 @@ def test_what_is_wrong_with_a_question_is_said(verb: str, args: str, said: str) 
 )
 def test_a_line_that_is_no_request_is_a_bad_request(line: bytes) -> None:
     """Whatever comes, nothing but `BadRequest` is raised for it."""
-    with pytest.raises(BadRequest, match="no request"):
+    with pytest.raises(BadRequest, match="not a request"):
         _protocol.decode_request(line)
 
 
