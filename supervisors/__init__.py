@@ -5,7 +5,7 @@
 #                   pure functions
 #   what is done    _base_supervisor.py (start, restart, stop), _supervisor.py, _dynamic_supervisor.py, _shutdown.py
 #                   (stop one child)
-#   what is kept    _child.py (a child at run time)
+#   what is kept    _child.py (a child at run time), _children.py (all of a supervisor's)
 #   what is said    _reports.py, _exceptions.py
 #   what is tested  testing.py (a public kit)
 """Supervisors: actors that look after other actors."""

@@ -13,17 +13,18 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 import trio
 
 from actors import KILLED, SHUTDOWN, ActorDead, ActorRef, ExitReason, IoActor, Later, StartFailed, TokenGateError
-from actors.lowlevel import ActorPlace, Crash, Drain, IoDrain, Signal, attach, path_below, system_of
+from actors.lowlevel import ActorPlace, Crash, Drain, IoDrain, Jobs, Signal, attach, path_below, system_of
 from supervisors._backoff import Backoff
 from supervisors._child import Child, ChildCounts, ChildInfo, Phase
 from supervisors._child_spec import ChildSpec
-from supervisors._exceptions import AlreadyPresent, AlreadyStarted, BadSpec, Ignore, NoSuchChild
+from supervisors._children import Children
+from supervisors._exceptions import AlreadyPresent, AlreadyStarted, BadSpec, Ignore
 from supervisors._intensity import restart_times, too_many
 from supervisors._reports import (
     ChildDeclined,
@@ -38,9 +39,6 @@ from supervisors._reports import (
 from supervisors._shutdown import shutdown_seconds, stop_place
 from supervisors._strategy import Strategy, affected, is_restarted
 
-if TYPE_CHECKING:
-    from actors.lowlevel import TrioHost
-
 _logger = logging.getLogger("tokengate.supervisors")
 
 T = TypeVar("T")
@@ -54,26 +52,6 @@ class _ChildExited(Signal):
     instance: int  # its number at the place
     reason: ExitReason
     administrative: bool
-
-
-class _Jobs:
-    """What a supervisor does beside its mailbox; it ends with the instance, however that ends.
-
-    Args:
-        host: the loop where the jobs run.
-    """
-
-    def __init__(self, host: TrioHost) -> None:
-        self._host = host
-        self.scopes: set[trio.CancelScope] = set()
-
-    def cancel(self) -> None:
-        """Cancel all jobs, from any thread."""
-        self._host.call_soon(self._cancel)
-
-    def _cancel(self) -> None:
-        for scope in list(self.scopes):
-            scope.cancel()
 
 
 class BaseSupervisor(IoActor):
@@ -101,10 +79,10 @@ class BaseSupervisor(IoActor):
         self._period = period
         self._backoff = backoff
         self._max_abandoned = max_abandoned
-        self._children: dict[str, Child] = {}  # {id: child}, in the order of their start
+        self._children = Children(self._place.path)
         self._restart_times: list[float] = []
         self._abandoned = 0
-        self._jobs = _Jobs(self._place.system.system_host)
+        self._jobs = Jobs(self._place.system.system_host)
         # Of two children whose restarts concern each other, one has its turn at a time; else each has its own.
         self._turn = None if strategy == "one_for_one" else trio.Lock()
 
@@ -130,8 +108,8 @@ class BaseSupervisor(IoActor):
 
     def _on_signal(self, signal: Signal) -> None:
         if isinstance(signal, _ChildExited):
-            child = self._children.get(signal.place.path.rpartition("/")[2])
-            if child is None or child.place is not signal.place:
+            child = self._children.at(signal.place)
+            if child is None:
                 return
             if signal.administrative and child.phase is not Phase.STOPPING:
                 child.hold()
@@ -160,12 +138,9 @@ class BaseSupervisor(IoActor):
             except Exception as error:
                 answer._set(error=error)
                 self._place.signal(Crash(error, self))
-            finally:
-                self._jobs.scopes.discard(scope)
 
         attach(self._place, self, self._jobs)
-        self._jobs.scopes.add(scope)
-        self._place.system.system_host.start_task(do, f"job of {self._place.path}")
+        self._jobs.begin(scope, do, f"job of {self._place.path}")
         return answer
 
     # Administration, as tokens
@@ -179,7 +154,7 @@ class BaseSupervisor(IoActor):
         Raises:
             NoSuchChild: there is none.
         """
-        found = self._find(child)
+        found = self._children.find(child)
         found.hold()
         return self._begin(partial(self._terminate, found))
 
@@ -195,35 +170,15 @@ class BaseSupervisor(IoActor):
             NoSuchChild: there is none.
             StartFailed: it did not start again; it stays without an instance.
         """
-        return self._begin(partial(self._renew, self._find(child)))
+        return self._begin(partial(self._renew, self._children.find(child)))
 
     def which_children(self) -> list[ChildInfo]:
         """Return the children, the newest first."""
-        return [
-            ChildInfo(
-                id=child.spec.id,
-                path=child.place.path,
-                status=child.phase,
-                restarts=child.restarts,
-                start=child.spec.start,
-                restart=child.spec.restart,
-                significant=child.spec.significant,
-                supervisor=is_supervisor(child.spec),
-            )
-            for child in reversed(self._children.values())
-        ]
+        return self._children.infos()
 
     def count_children(self) -> ChildCounts:
         """Return how many children there are, by what they are and what they do."""
-        children = self._children.values()
-        supervisors = sum(is_supervisor(child.spec) for child in children)
-        return ChildCounts(
-            specs=len(children),
-            active=sum(child.phase in (Phase.RUNNING, Phase.STOPPING) for child in children),
-            restarting=sum(child.phase is Phase.RESTARTING for child in children),
-            supervisors=supervisors,
-            workers=len(children) - supervisors,
-        )
+        return self._children.counts()
 
     def get_child_spec(self, child: str | ActorRef[Any]) -> ChildSpec:
         """Return the spec of a child.
@@ -231,17 +186,7 @@ class BaseSupervisor(IoActor):
         Raises:
             NoSuchChild: there is none with this id, or with this ref.
         """
-        return self._find(child).spec
-
-    def _find(self, child: str | ActorRef[Any]) -> Child:
-        if isinstance(child, ActorRef):
-            found = self._children.get(child.path.rpartition("/")[2])
-            if found is not None and found.place.ref is child:
-                return found
-        elif child in self._children:
-            return self._children[child]
-        known = ", ".join(f"'{id}'" for id in self._children) or "none"
-        raise NoSuchChild(f"'{self._place.path}' has no child {child!r}; its children: {known}")
+        return self._children.find(child).spec
 
     # Starting
 
@@ -268,7 +213,7 @@ class BaseSupervisor(IoActor):
             place = system_of(self._place).adopt(path, actor_class, args, kwargs, owner=self._exited)
         except ValueError as error:
             raise StartFailed(f"actor '{path}' cannot be started: {error}") from error
-        child = Child(spec, place, static, self._turn or trio.Lock(), Phase.STARTING)
+        child = Child(spec, place, static, is_supervisor(spec), self._turn or trio.Lock(), Phase.STARTING)
         place.goes_with = partial(self._goes_with, child)
         self._children[spec.id] = child
         return child
@@ -378,7 +323,7 @@ class BaseSupervisor(IoActor):
         return child.spec.restart == "temporary"
 
     def _forget(self, child: Child, reason: ExitReason) -> None:
-        if self._children.get(child.spec.id) is child:
+        if self._children.holds(child):
             del self._children[child.spec.id]
         child.place.close(reason)
 
@@ -431,7 +376,7 @@ class BaseSupervisor(IoActor):
             await self._stop_child(child)
             if child.spec.restart == "temporary":
                 self._forget(child, SHUTDOWN)
-        if child.phase is Phase.STOPPED and not child.held and self._children.get(child.spec.id) is child:
+        if child.phase is Phase.STOPPED and not child.held and self._children.holds(child):
             child.phase = Phase.RESTARTING
 
     async def _start_all(self, group: Iterable[Child]) -> tuple[Child, StartFailed] | None:
@@ -458,7 +403,7 @@ class BaseSupervisor(IoActor):
 
     async def _terminate(self, child: Child) -> None:
         await self._stop_child(child)
-        if self._children.get(child.spec.id) is child:
+        if self._children.holds(child):
             self._retire(child, SHUTDOWN)
 
     async def _renew(self, child: Child) -> ActorRef[Any] | None:
@@ -502,11 +447,10 @@ class BaseSupervisor(IoActor):
 
     async def _stop_instance(self, child: Child) -> ExitReason:
         spec, place = child.spec, child.place
-        supervisor = is_supervisor(spec)
-        reason, abandoned = await stop_place(place, spec.shutdown, supervisor=supervisor)
+        reason, abandoned = await stop_place(place, spec.shutdown, supervisor=child.supervisor)
         self._abandoned += abandoned
         if reason is KILLED and spec.shutdown != "kill":
-            seconds = shutdown_seconds(spec.shutdown, supervisor=supervisor)
+            seconds = shutdown_seconds(spec.shutdown, supervisor=child.supervisor)
             self._report(ChildStopFailed(self._place.path, place.path, seconds))
         return reason
 

@@ -33,6 +33,7 @@ class Child:
         spec: what it is.
         place: where it is.
         static: whether its supervisor has it from the start, so that the next instance of that finds it again.
+        supervisor: whether it is one itself.
         phase: what is done with it.
         held: whether somebody stopped it on purpose: it stays without an instance until somebody starts it.
         restarts: how often it has been started again.
@@ -48,6 +49,7 @@ class Child:
     spec: ChildSpec
     place: ActorPlace
     static: bool
+    supervisor: bool
     turn: trio.Lock
     phase: Phase = Phase.STOPPED
     starting: bool = False

@@ -131,7 +131,7 @@ class Supervisor(BaseSupervisor):
             AlreadyRestarting: it is being started again already.
             StartFailed: it did not start; it stays as it was: without an instance, to be restarted or deleted.
         """
-        child = self._find(id)
+        child = self._children.find(id)
         self._check_stopped(child, "restarted")
         held = child.held
         child.phase, child.held, child.place.administrative = Phase.RESTARTING, False, False
@@ -145,7 +145,7 @@ class Supervisor(BaseSupervisor):
             ChildIsRunning: it has an instance; terminate it first.
             AlreadyRestarting: it is being started again; terminate it first.
         """
-        child = self._find(id)
+        child = self._children.find(id)
         self._check_stopped(child, "deleted")
         self._forget(child, SHUTDOWN)
 

@@ -5,5 +5,6 @@
 #   _process_actor.py    actors in a child process of their own
 #   _task_actor.py       an async function as an actor
 #   _pykka_actor.py      classes that were written for pykka
+#   _jobs.py             tasks of an actor beside its mailbox
 #   _operation_place.py  the place of a function, and direct calls of it
 """Kinds of actors, and the place of an operation."""

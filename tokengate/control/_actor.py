@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from actors import ActorDead, IoActor, Later, Reply, TokenGateError
-from actors.lowlevel import ActorPlace, Drain, IoDrain
+from actors.lowlevel import ActorPlace, Drain, IoDrain, Jobs
 from tokengate.control import messages as m
 from tokengate.control._exceptions import ControlError
 from tokengate.control._ports import ControlledGate
@@ -64,7 +64,7 @@ class ControlActor(IoActor):
         super().__init__()
         self._gate = gate
         self._system = gate._open_system
-        self._jobs: set[Job] = set()
+        self._jobs = Jobs(self._system.system_host)
         self._turns = Turns()
         self._program = self._turns.lane()
         self._counts = Counts(self._system)
@@ -130,8 +130,7 @@ class ControlActor(IoActor):
     async def on_stop(self) -> None:  # type: ignore[override]
         self._counts.close()
         self._feeds.close()
-        for job in list(self._jobs):
-            job.scope.cancel()
+        self._jobs.cancel_here()
         self._serving.cancel()
         if self._server is not None:
             await self._served.wait()
@@ -210,11 +209,9 @@ class ControlActor(IoActor):
                 kind = class_name(type(error))
                 answer._set(error=ControlError(f"control could not answer: a bug ({kind}); see the log of the gate"))
             finally:
-                self._jobs.discard(job)
                 answer._set(error=ActorDead("control was stopped before it answered, or its client has disconnected"))
 
-        self._jobs.add(job)
-        self._system.system_host.start_task(do, "answer of control")
+        self._jobs.begin(job.scope, do, "answer of control")
         return answer
 
     # Queries
