@@ -115,6 +115,7 @@ class Gate:
         self.shutdown = float(shutdown)
         spawned = DynamicSupervisor.child_spec(SPAWNED, intensity=intensity, period=period)
         self._root_spec = Supervisor.child_spec(name, (spawned, *children), intensity=intensity, period=period)
+        self._own_spec: ChildSpec  # made when the gate opens
         self._control_socket = control_socket and os.environ.get("TOKENGATE_CONTROL") != "0"
         self._switch_interval = switch_interval
         pool = ProcessPool(processes) if isinstance(processes, int) else processes
@@ -321,16 +322,19 @@ class Gate:
             _switch_interval.want(self, self._switch_interval)
 
     def _load_and_open(self) -> None:
-        # Control is imported here, where it holds up no loop, so that `import tokengate` does without.
+        """Load control and open the system; on the thread of opening, where an import holds up no loop.
 
+        No signal handler can interrupt it there: the import system loses some exceptions that one raises.
+        """
+        from tokengate.control._actor import ControlActor  # here, so that `import tokengate` takes less time
+
+        control = ChildSpec("control", ControlActor, args=(self, self._control_socket))
+        self._own_spec = Supervisor.child_spec(SYSTEM, (control,))
         self._system.open()
 
     def _make_own_root(self) -> ActorPlace:
-        from tokengate.control._actor import ControlActor
-
         self._opened_at = self._system.clock()
-        control = ChildSpec("control", ControlActor, args=(self, self._control_socket))
-        actor_class, args, kwargs = Supervisor.child_spec(SYSTEM, (control,)).actor
+        actor_class, args, kwargs = self._own_spec.actor
         self._own = self._system.place(SYSTEM, actor_class, args, kwargs, owner=self._own_root_ended)
         return self._own
 
