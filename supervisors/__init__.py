@@ -1,13 +1,13 @@
-# The middle floor: who starts, restarts and stops whom. It stands on `actors` and knows nothing of the gate.
+# The middle floor: supervisors start, restart and stop actors. It stands on `actors` and knows nothing of the gate.
 #
-#   what is told    _child_spec.py (a child)
-#   what is decided _strategy.py (who is restarted), _intensity.py (when to give up), _backoff.py (how long to wait):
+#   specification   _child_spec.py (a child)
+#   decisions       _strategy.py (what is restarted), _intensity.py (when to give up), _backoff.py (how long to wait):
 #                   pure functions
-#   what is done    _base_supervisor.py (start, restart, stop), _supervisor.py, _dynamic_supervisor.py, _shutdown.py
+#   actions         _base_supervisor.py (start, restart, stop), _supervisor.py, _dynamic_supervisor.py, _shutdown.py
 #                   (stop one child)
-#   what is kept    _child.py (a child at run time), _children.py (all of a supervisor's)
-#   what is said    _reports.py, _exceptions.py
-#   what is tested  testing.py (a public kit)
+#   state           _child.py (a child at run time), _children.py (all of a supervisor's)
+#   reports, errors _reports.py, _exceptions.py
+#   tests           testing.py (a public kit)
 """Supervisors: actors that look after other actors."""
 
 from supervisors._backoff import Backoff

@@ -56,5 +56,5 @@ class Backoff:
         return delay * (1 + self.jitter * draw)
 
     def resets(self, quiet: float) -> bool:
-        """Tell whether a child that ran for so many seconds begins anew."""
+        """Return whether a child that ran for so many seconds starts again with the first delay."""
         return quiet >= (self.max if self.reset_after is None else self.reset_after)

@@ -1,9 +1,9 @@
-"""What all supervisors do: start children, deal with their ends, stop them, and answer meanwhile.
+"""The base of supervisors: start children, restart those that end, stop them, and answer requests meanwhile.
 
-A supervisor's mailbox is never held up: whatever takes time (a start, a stop, the wait before a restart) is a job,
-a task of its own beside the mailbox, and a request that has to wait for one is answered later. Everything runs on
-the system loop, so what happens between two awaits is never interrupted. Who decides is pure (`_strategy.py`,
-`_intensity.py`, `_backoff.py`); here it is done.
+A supervisor's mailbox is never held up: what takes time (a start, a stop, the delay before a restart) is a job, a task
+beside the mailbox, and a request that has to wait for one is answered later. Everything runs on the system loop, so
+code between two awaits is never interrupted. Decisions are pure functions in `_strategy.py`, `_intensity.py` and
+`_backoff.py`; this file carries them out.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _ChildExited(Signal):
 
 
 class BaseSupervisor(IoActor):
-    """An actor that looks after other actors; `Supervisor` and `DynamicSupervisor` are what to use.
+    """Base of `Supervisor` and `DynamicSupervisor`: an actor that starts, restarts and stops others.
 
     Args:
         strategy: what is restarted with a child.
@@ -83,7 +83,7 @@ class BaseSupervisor(IoActor):
         self._restart_times: list[float] = []
         self._abandoned = 0
         self._jobs = Jobs(self._place.system.system_host)
-        # Of two children whose restarts concern each other, one has its turn at a time; else each has its own.
+        # If a restart affects siblings, one child at a time is started or restarted; else each child has its own lock.
         self._turn = None if strategy == "one_for_one" else trio.Lock()
 
     @classmethod
@@ -117,13 +117,13 @@ class BaseSupervisor(IoActor):
                     self._retire(child, signal.reason)
             if child.turn.locked():
                 self._begin(partial(self._after_exit, child, signal))
-            elif self._is_to_restart(child, signal):  # known at once to whoever asks next
+            elif self._is_to_restart(child, signal):  # decided here, so that the next request sees it
                 self._begin(partial(self._restart_in_turn, child, signal.reason))
 
     # Jobs
 
     def _begin(self, job: Callable[[], Awaitable[T]]) -> Later[T]:
-        """Have something done beside the mailbox; the answer says what came of it."""
+        """Run a job beside the mailbox; its result is the answer."""
         answer: Later[T] = Later()
         scope = trio.CancelScope()
 
@@ -146,7 +146,7 @@ class BaseSupervisor(IoActor):
     # Administration, as tokens
 
     def terminate_child(self, child: str | ActorRef[Any]) -> Later[None]:
-        """Stop a child, by its id or its ref; it is not started again by itself. A temporary one is forgotten.
+        """Stop a child, by its id or its ref; it is not started again automatically. A temporary one is forgotten.
 
         Returns:
             when it has stopped; at once, if it has no instance.
@@ -161,7 +161,7 @@ class BaseSupervisor(IoActor):
     def renew_child(self, child: str | ActorRef[Any]) -> Later[ActorRef[Any] | None]:
         """End a child's instance in order, if there is one, and start another; its queue stays, and its siblings do.
 
-        It is no fault of the child's, so it counts for no intensity.
+        It does not count as a restart for the intensity.
 
         Returns:
             its ref, after `on_start`; None, if it declines (`Ignore`).
@@ -191,7 +191,7 @@ class BaseSupervisor(IoActor):
     # Starting
 
     def _add(self, spec: ChildSpec, *, static: bool) -> Child:
-        """Give a child that has none a place.
+        """Add a child, with a place of its own.
 
         Raises:
             AlreadyStarted: a child with this id runs.
@@ -222,7 +222,7 @@ class BaseSupervisor(IoActor):
         """Start a child that was just added; return None if it declines.
 
         Raises:
-            StartFailed: it did not start; nothing of it stays.
+            StartFailed: it did not start, and is not a child any more.
         """
         try:
             async with child.turn:
@@ -243,12 +243,15 @@ class BaseSupervisor(IoActor):
         return child.place.ref
 
     async def _start(self, child: Child, phase: Phase) -> None:
-        """Have an instance made; somebody may have it stopped at the same time.
+        """Start an instance; another job may stop it at the same time.
 
         Raises:
             StartFailed: there is none.
         """
-        child.phase, child.starting = phase, True  # and stays so if this is cancelled: there may be an instance to stop
+        child.phase, child.starting = (
+            phase,
+            True,
+        )  # if this is cancelled, `starting` stays: there may be an instance to stop
         try:
             await child.place.start()
         except TokenGateError as error:
@@ -278,11 +281,11 @@ class BaseSupervisor(IoActor):
 
     async def _restart_in_turn(self, child: Child, reason: ExitReason) -> None:
         async with child.turn:
-            if child.phase is Phase.RESTARTING:  # nobody else has done it, or ended it, in the meantime
+            if child.phase is Phase.RESTARTING:  # no other job has restarted or ended it in the meantime
                 await self._restart(child, reason)
 
     def _is_to_restart(self, child: Child, exit: _ChildExited) -> bool:
-        """Take note of the end of an instance, and tell whether there is to be another."""
+        """Record the end of an instance; return whether to start another."""
         if child.phase is not Phase.RUNNING or child.instance != exit.instance:
             return False  # it was stopped, or restarted with another one, in the meantime
         now = self._place.system.clock()
@@ -298,10 +301,10 @@ class BaseSupervisor(IoActor):
         return False
 
     def _ended_for_good(self, child: Child) -> None:
-        """Take note that a child has ended by itself and is not restarted."""
+        """Handle the end of a child that is not restarted; a hook for subclasses."""
 
     def _retire(self, child: Child, reason: ExitReason) -> None:
-        """Leave a child that ended without an instance; the spec of a temporary one goes."""
+        """Keep a child that ended, without an instance; forget a temporary one."""
         child.phase = Phase.STOPPED
         if child.spec.restart == "temporary":
             self._forget(child, reason)
@@ -309,17 +312,17 @@ class BaseSupervisor(IoActor):
             child.place.vacate()
 
     def _goes_with(self, child: Child, reason: ExitReason) -> bool:
-        """Tell whether the place of a child goes with an instance that ends for a reason; called on any thread.
+        """Return whether a child's place closes with an instance that ends for a reason; called on any thread.
 
-        It may say no although the place will go: then that is decided, and told, later.
+        The answer may be no although the place will close: then this is decided and reported later.
         """
         ending = self._place.ending
-        if ending is not None:  # what is there from the start may come back with the supervisor
+        if ending is not None:  # static children may come back with the supervisor
             return not child.static or self._place.ends_for_good(ending)
         return not (child.renewing and not child.held) and self._spec_goes_with(child, reason)
 
     def _spec_goes_with(self, child: Child, reason: ExitReason) -> bool:  # noqa: ARG002
-        """Tell whether the spec of a child goes with an instance that ends for a reason."""
+        """Return whether a child is forgotten when an instance ends for a reason."""
         return child.spec.restart == "temporary"
 
     def _forget(self, child: Child, reason: ExitReason) -> None:
@@ -328,7 +331,7 @@ class BaseSupervisor(IoActor):
         child.place.close(reason)
 
     async def _restart(self, child: Child, reason: ExitReason) -> None:
-        """Restart a child, and those that the strategy names, until all have started or it is given up."""
+        """Restart a child, and those that the strategy adds, until all have started or the supervisor gives up."""
         group = self._members(child)
         while self._may_restart(child):
             child.phase = Phase.RESTARTING
@@ -354,7 +357,7 @@ class BaseSupervisor(IoActor):
         return [self._children[id] for id in ids]
 
     def _may_restart(self, child: Child) -> bool:
-        """Count a restart; too many, or too many threads left behind, and the supervisor ends."""
+        """Count a restart and return whether it is allowed; else give up and end."""
         if self._place.system.closed:  # nothing starts any more
             self._end()
             return False
@@ -367,11 +370,11 @@ class BaseSupervisor(IoActor):
         return False
 
     def _end(self) -> None:
-        """End in order, and let the own supervisor decide."""
+        """End in order; the supervisor above decides what follows."""
         self._place.stop(SHUTDOWN, drain=False, administrative=False)
 
     async def _stop_to_restart(self, child: Child) -> None:
-        """Stop a child that is restarted with another; a temporary one goes, and one that is held stays as it is."""
+        """Stop a child that is restarted with another; a temporary one is forgotten, and a held one stays as it is."""
         if child.has_instance:
             await self._stop_child(child)
             if child.spec.restart == "temporary":
@@ -380,7 +383,7 @@ class BaseSupervisor(IoActor):
             child.phase = Phase.RESTARTING
 
     async def _start_all(self, group: Iterable[Child]) -> tuple[Child, StartFailed] | None:
-        """Start those that are to be restarted, in order; return the first that fails."""
+        """Start the children that are to be restarted, in order; return the first that fails, with its error."""
         for child in group:
             if child.held or child.place.administrative:
                 if child.phase is Phase.RESTARTING:
@@ -391,7 +394,7 @@ class BaseSupervisor(IoActor):
                 except StartFailed as error:
                     if isinstance(error.__cause__, Ignore):
                         self._declined(child)
-                    elif not child.held:  # else somebody ended it while it started
+                    elif not child.held:  # else it was terminated while it started
                         self._report(ChildStartFailed(self._place.path, child.place.path, error))
                         return child, error
                 else:
@@ -429,19 +432,19 @@ class BaseSupervisor(IoActor):
         self._leave(child)
 
     def _leave(self, child: Child) -> None:
-        """Let the place of a child that is there from the start wait, with its queue, for this one's next instance."""
+        """Keep a static child's place and queue for this supervisor's next instance; close the place of another."""
         if child.static:
             child.place.orphaned = True
         else:
             child.place.close(SHUTDOWN)
 
     async def _stop_child(self, child: Child) -> None:
-        """Stop a child, if it has an instance, and say so."""
+        """Stop a child if it has an instance, and report it."""
         if not child.has_instance:
             return
         child.phase = Phase.STOPPING
         reason = await self._stop_instance(child)
-        if child.phase is Phase.STOPPING:  # else somebody else has stopped it at the same time
+        if child.phase is Phase.STOPPING:  # else another job has stopped it at the same time
             child.phase = Phase.STOPPED
             self._report(ChildEnded(self._place.path, child.place.path, reason))
 
@@ -461,8 +464,8 @@ class BaseSupervisor(IoActor):
 
 
 def is_supervisor(spec: ChildSpec) -> bool:
-    """Tell whether a child is itself a supervisor."""
-    # Nothing is asked of the class: `issubclass` would ask its metaclass, which may be a user's.
+    """Return whether a spec is that of a supervisor."""
+    # `issubclass` would call the metaclass of the class, which may be a user's.
     return isinstance(spec.start, type) and type.__subclasscheck__(BaseSupervisor, spec.start)
 
 

@@ -1,4 +1,4 @@
-"""A child as its supervisor keeps it, and as it shows it."""
+"""A child of a supervisor: its state, and what is shown of it."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from supervisors._strategy import Restart
 
 
 class Phase(enum.StrEnum):
-    """What a supervisor does with a child just now."""
+    """The state of a child under its supervisor."""
 
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
     RESTARTING = "restarting"  # it has no instance, and will be started again
-    STOPPED = "stopped"  # it has no instance, and none will come by itself
+    STOPPED = "stopped"  # it has no instance, and none is to be started
 
 
 @attrs.define(eq=False)
 class Child:
-    """A child as its supervisor keeps it.
+    """A child at run time.
 
     Attributes:
-        spec: what it is.
-        place: where it is.
-        static: whether its supervisor has it from the start, so that the next instance of that finds it again.
+        spec: its specification.
+        place: its place.
+        static: whether the supervisor's own spec names it, so that the supervisor's next instance has it again.
         supervisor: whether it is one itself.
-        phase: what is done with it.
-        held: whether somebody stopped it on purpose: it stays without an instance until somebody starts it.
+        phase: its state.
+        held: whether it was stopped on request: it stays without an instance until a request starts it.
         restarts: how often it has been started again.
         attempts: restarts since it was quiet for long enough, the latest included.
         instance: number of the instance that runs, at its place.
-        started_at: when that had started, in seconds of the system's clock.
+        started_at: when that instance had started, in seconds of the system's clock.
         starting: whether an instance is being made.
-        renewing: whether its instance is being ended to make place for another.
-        delay: what waits before a restart; cancelling it ends the wait.
-        turn: held by whoever starts the child or deals with its end.
+        renewing: whether its instance is being replaced on request.
+        delay: the scope of the delay before a restart; cancelling it ends the delay.
+        turn: the lock of the job that starts the child or handles its end.
     """
 
     spec: ChildSpec
@@ -62,19 +62,19 @@ class Child:
     delay: trio.CancelScope | None = None
 
     def hold(self) -> None:
-        """Let it stay without an instance from now on, whatever happens."""
+        """Leave the child without an instance until a request starts it."""
         self.held = True
         if self.delay is not None:
             self.delay.cancel()
 
     @property
     def has_instance(self) -> bool:
-        """Whether there is something to stop."""
+        """Whether there is an instance to stop."""
         return self.starting or self.phase in (Phase.RUNNING, Phase.STOPPING)
 
     @property
     def active(self) -> bool:
-        """Whether it has an instance, or is to get one."""
+        """Whether it has an instance, or one is to be started."""
         return self.phase is not Phase.STOPPED
 
 
@@ -85,7 +85,7 @@ class ChildInfo:
     Attributes:
         id: its name under its supervisor.
         path: its name in the whole tree.
-        status: what is done with it.
+        status: its state.
         restarts: how often it has been started again.
         start: its class or function.
         restart: when it is started again.

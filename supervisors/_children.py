@@ -42,11 +42,11 @@ class Children(dict[str, Child]):
         return child if child is not None and child.place is place else None
 
     def holds(self, child: Child) -> bool:
-        """Tell whether a child is still there: it may have gone, and another one may have its id."""
+        """Return whether a child is still in the table: it may have been forgotten, and another one may have its id."""
         return self.get(child.spec.id) is child
 
     def infos(self) -> list[ChildInfo]:
-        """Return what there is to know of each child, the newest first."""
+        """Return a description of each child, the newest first."""
         return [
             ChildInfo(
                 id=child.spec.id,
@@ -62,7 +62,7 @@ class Children(dict[str, Child]):
         ]
 
     def counts(self) -> ChildCounts:
-        """Return how many children there are, by what they are and what they do."""
+        """Return how many children there are, by kind and by state."""
         supervisors = sum(child.supervisor for child in self.values())
         return ChildCounts(
             specs=len(self),

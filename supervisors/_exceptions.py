@@ -10,7 +10,7 @@ class BadSpec(TokenGateError, ValueError):
 
 
 class ChildError(TokenGateError):
-    """A request to a supervisor does not fit the state of the child it names."""
+    """A request to a supervisor does not fit the state of its child."""
 
 
 class AlreadyStarted(ChildError):
@@ -26,19 +26,19 @@ class NoSuchChild(ChildError, LookupError):
 
 
 class ChildIsRunning(ChildError):
-    """What was asked for needs a child that has been terminated before."""
+    """The request needs a child without an instance: terminate it first."""
 
 
 class AlreadyRestarting(ChildError):
-    """The child is being started again already; terminate it to end that."""
+    """The child is being restarted: wait, or terminate it to end the restart."""
 
 
 class TooManyChildren(ChildError):
-    """A dynamic supervisor has as many children as it may have."""
+    """A dynamic supervisor has `max_children` children: terminate one, or raise the limit."""
 
 
 class Ignore(Exception):
-    """Raised in `__init__` or `on_start`: the actor declines to start, which is no failure.
+    """Raise it in `__init__` or `on_start`: the actor declines to start, and this is not a failure.
 
     Its supervisor keeps the spec without an instance (of a temporary child, nothing), and goes on.
     """

@@ -14,5 +14,5 @@ def restart_times(times: Sequence[float], now: float, period: float) -> list[flo
 
 
 def too_many(times: Sequence[float], intensity: int) -> bool:
-    """Tell whether restarts at these times are more than `intensity` allows; 0 allows none."""
+    """Return whether restarts at these times are more than `intensity` allows; 0 allows none."""
     return len(times) > intensity

@@ -1,4 +1,4 @@
-"""What supervisors report: one frozen class for each decision, for tests, logs and whoever subscribes."""
+"""Reports of supervisors: one frozen class for each decision, for logs, tests and subscribers."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class ChildEnded(Report):
 
 @attrs.frozen
 class RestartScheduled(Report):
-    """A child, and with it those that its supervisor's strategy names, is about to be started again.
+    """A restart of a child is scheduled, together with those that the strategy adds.
 
     Attributes:
         reason: why it ended, or why the attempt before failed.
-        attempt: 1 for the first; with a backoff it counts on until the child has been quiet for long enough.
-        delay: seconds until then.
+        attempt: 1 for the first; with a backoff it goes on counting until the child has run for long enough.
+        delay: seconds before the restart.
     """
 
     reason: ExitReason
@@ -63,19 +63,19 @@ class RestartScheduled(Report):
 
 @attrs.frozen
 class ChildStopFailed(Report):
-    """A child did not stop in the `seconds` it had, and was killed (sealed, if it is a thread)."""
+    """A child did not stop within its `shutdown` seconds, and was killed (on a thread: sealed)."""
 
     seconds: float
 
 
 @attrs.frozen
 class GaveUp(Report):
-    """A supervisor restarts nothing any more, and ends.
+    """A supervisor has given up: it restarts no child any more, and ends.
 
     Attributes:
         intensity: restarts that were allowed within `period` seconds; `child` needed one more.
         period: seconds.
-        abandoned: threads that it had to leave behind; more than `max_abandoned` are the reason, too.
+        abandoned: threads that it left running; more than `max_abandoned` are a reason to give up, too.
     """
 
     intensity: int

@@ -17,7 +17,7 @@ async def stop_place(place: ActorPlace, shutdown: Shutdown | None, *, supervisor
     Args:
         place: where the child is.
         shutdown: as in `ChildSpec`.
-        supervisor: whether the child is one, and so has no limit unless it is told.
+        supervisor: whether the child is one, which has no limit unless its spec sets one.
 
     Returns:
         `shutdown` if it stopped in time, `killed` if it had to be sealed; and how many threads were left behind.
@@ -25,7 +25,7 @@ async def stop_place(place: ActorPlace, shutdown: Shutdown | None, *, supervisor
     if shutdown != "kill":
         seconds = shutdown_seconds(shutdown, supervisor=supervisor)
         with trio.CancelScope(deadline=trio.current_time() + seconds):
-            # On the spot, if that runs no code of the user's: who watches has callbacks.
+            # On this thread, unless the place is watched: callbacks of watchers are user code.
             here = not place.watched
             await place.stop(SHUTDOWN, drain=False, administrative=False, here=here).wait()
             return SHUTDOWN, 0

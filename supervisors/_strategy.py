@@ -1,6 +1,6 @@
 """What follows from the end of a child: pure decisions, from what is known at that moment.
 
-Source: `supervisor.erl` of OTP, whose tables these are.
+The tables are those of OTP's `supervisor.erl`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
 
 
 def is_restarted(restart: Restart, reason: ExitReason) -> bool:
-    """Tell whether a child that ended by itself is started again."""
+    """Return whether a child that ended by itself is restarted."""
     return restart == "permanent" or (restart == "transient" and not reason.orderly)
 
 
@@ -36,7 +36,7 @@ def affected(strategy: Strategy, ids: Sequence[str], id: str) -> list[str]:
 
 
 def shuts_down(auto_shutdown: AutoShutdown, significant: bool, significant_left: int) -> bool:
-    """Tell whether a supervisor ends since a child has ended by itself and is not restarted.
+    """Return whether a supervisor ends because a child has ended by itself and is not restarted.
 
     Args:
         auto_shutdown: of the supervisor.

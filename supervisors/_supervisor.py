@@ -1,4 +1,4 @@
-"""Supervisors whose children are known beforehand.
+"""Supervisors with a fixed list of children.
 
 Semantics are those of OTP's `supervisor`. A child keeps its place (path, mailbox, ref) over all its restarts; a
 supervisor that is itself restarted finds the places of its static children again, with what is queued there.
@@ -207,9 +207,9 @@ def check_supervisor(
 
 
 def check_child(name: str, spec: object, auto_shutdown: object) -> None:
-    """Raise `BadSpec` if something is no child for a supervisor with this name and flag."""
+    """Raise `BadSpec` if a value cannot be a child of a supervisor with this name and flag."""
     if not isinstance(spec, ChildSpec):
-        raise BadSpec(f"supervisor '{name}': child {spec!r} is no ChildSpec")
+        raise BadSpec(f"supervisor '{name}': child {spec!r} is not a ChildSpec")
     if spec.significant and auto_shutdown == "never":
         raise BadSpec(
             f"supervisor '{name}': child '{spec.id}': significant is True, but auto_shutdown is 'never'; "

@@ -6,11 +6,11 @@ from actors import TokenGateError
 
 
 class NeedsGate(TokenGateError, RuntimeError):
-    """There is no open gate, and this cannot be done without one: use `with Gate():` around it."""
+    """No gate is open, and this needs one: use `with Gate():` around it."""
 
 
 class AmbiguousGate(TokenGateError, RuntimeError):
-    """Several gates are open and nothing says which is meant: call from within `with gate:` or from a token."""
+    """Several gates are open, and the call is within none of them: call from within `with gate:` or from a token."""
 
 
 class GateState(TokenGateError, RuntimeError):
@@ -18,7 +18,7 @@ class GateState(TokenGateError, RuntimeError):
 
 
 class NeedsTrio(TokenGateError, RuntimeError):
-    """This awaits on a trio loop, and there is none here: under asyncio and in plain threads use `with gate:`."""
+    """This needs a trio loop, and none runs here: under asyncio and in plain threads use `with gate:`."""
 
 
 class BadOperation(TokenGateError, TypeError):

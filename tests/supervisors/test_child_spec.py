@@ -133,5 +133,5 @@ def test_a_child_that_is_no_spec_is_refused() -> None:
     """Children are given as specs."""
     children: list[Any] = [Clerk]
 
-    with pytest.raises(BadSpec, match="is no ChildSpec"):
+    with pytest.raises(BadSpec, match="is not a ChildSpec"):
         Supervisor.child_spec("office", children)

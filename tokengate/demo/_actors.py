@@ -17,7 +17,7 @@ from tokengate.demo._measure import Measure, Unmeasurable, measure_steps
 from tokengate.errors import ActorDead
 from tokengate.types import current_gate
 
-# A file whose processing crashes more often than this, injected crashes apart, is given up.
+# A file whose processing crashes more often than this is given up; injected crashes do not count.
 _ATTEMPTS = 3
 
 _ENTRIES_PER_STEP = 500
@@ -193,7 +193,7 @@ class Coordinator(CpuActor):
 
     At most `window` files are under way at once, so memory stays bounded whatever the number of files. New ones
     are handed out when half of the window is free: a reader that is woken for several files at once costs the parser
-    fewer hand-overs of the interpreter lock.
+    fewer switches of the interpreter lock.
 
     A token that failed because its actor crashed is sent again. When the index has crashed it has lost everything it
     knew, and is filled again from the ledger.
@@ -214,7 +214,7 @@ class Coordinator(CpuActor):
         self._attempts = _ATTEMPTS + crashes
         self._window = window
         self._ledger: dict[str, Entry] = {}  # {path: entry}
-        self._waiting: deque[str] = deque()  # paths nobody works on
+        self._waiting: deque[str] = deque()  # paths that no worker has
         self._under_way = 0
         self._settled = 0
         self._refills = 0  # tokens under way that refill the index
@@ -307,7 +307,7 @@ class Coordinator(CpuActor):
         self._plan.settled(self._settled)
 
     def _follow(self, path: str, token: Token[Any]) -> None:
-        """Have this actor told when a file's token has ended. The window keeps its mailbox from filling up."""
+        """Send this actor a message when a file's token has ended. The window keeps its mailbox from filling up."""
         self._tell_me(token, lambda ended: Ended(path, ended))
 
     def _tell_me(self, token: Token[Any], message: Callable[[Token[Any]], object]) -> None:
@@ -327,7 +327,7 @@ class Coordinator(CpuActor):
     def _refill(self) -> None:
         """Send the index all that it ever confirmed; what it has not confirmed yet is still on its way.
 
-        Whatever the dead instance confirmed was told to this actor before the news of its death.
+        This actor receives all that the dead instance confirmed before the news of its death.
         """
         self._refills += 1
         known = {path: entry.measure for path, entry in self._ledger.items() if entry.stage == "indexed"}

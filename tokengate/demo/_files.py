@@ -9,11 +9,11 @@ import sys
 def read_cached(path: str) -> bytes | None:
     """Read a file that the operating system has in memory, without waiting for a disk.
 
-    Handing a read to a thread costs more than reading from memory does: each hand-over takes the interpreter lock from
-    whoever computes.
+    A read in another thread costs more than reading from memory does: each switch takes the interpreter lock from
+    a thread that computes.
 
     Returns:
-        the content; None when only waiting would tell, or when the platform (other than Linux) cannot say.
+        the content; None if reading would wait, or if the platform (other than Linux) cannot tell.
 
     Raises:
         OSError: the file cannot be opened.

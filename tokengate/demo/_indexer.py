@@ -23,7 +23,7 @@ _PARSERS = 1
 # Seconds between two looks at the progress.
 _LOOK = 0.25
 
-# Seconds that a gate gets to close once the work is done, or somebody wants it to end.
+# Seconds that a gate gets to close when the work is done, or on Ctrl-C.
 _CLOSE = 3.0
 
 
@@ -32,7 +32,7 @@ class Outcome:
     """What a run came to.
 
     Attributes:
-        report: the coordinator's last word.
+        report: the coordinator's final report.
         statistics: the gate's figures after it closed.
         shutdown: how it closed.
         crashes: crashes that were injected.
@@ -66,7 +66,7 @@ def find_sources(root: Path) -> list[str]:
         for folder, folders, files in os.walk(root):
             folders[:] = [name for name in folders if name not in ("site-packages", "dist-packages")]
             found = (os.path.join(folder, file) for file in files if file.endswith(".py"))
-            # A link that leads nowhere is a file that cannot be read; a pipe or a device is no file at all.
+            # A broken link counts as a file that cannot be read; pipes and devices are skipped.
             yield from (path for path in found if os.path.isfile(path) or not os.path.exists(path))
 
     return sorted(walk())

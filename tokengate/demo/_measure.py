@@ -34,7 +34,7 @@ _DECISIONS = (
 
 
 class Unmeasurable(Exception):
-    """The file is no Python source that this interpreter can read; the message is the reason."""
+    """The file is not Python source that this interpreter can read; the message is the reason."""
 
 
 @attrs.frozen
@@ -129,7 +129,7 @@ class _Census:
         self._begun = False
 
     def count(self, tree: ast.AST, limit: int) -> bool:
-        """Visit at most `limit` more nodes; tell whether there are any left."""
+        """Visit at most `limit` more nodes; return whether there are any left."""
         if not self._begun:
             self._stack.append((tree, None, ""))
             self._begun = True

@@ -3,10 +3,10 @@
 #   _gate.py                `Gate`: open, close, spawn, find
 #   _operation_table.py     the places of its operations
 #   _statistics.py          its figures
-#   _shutdown.py            the stages of its end
-#   _shutdown_report.py     what they came to
+#   _shutdown.py            the stages of closing
+#   _shutdown_report.py     the report of that
 #   _uninterrupted_call.py  a call that no signal handler interrupts: opening and closing
-#   _mark.py                a mark that threads and tasks wait for: the request to stop
+#   _mark.py                an event that signal handlers may set: the request to stop
 #   _switch_interval.py     how long a thread keeps the interpreter
 #   _fork_and_exit.py       open gates when the process forks or exits
 """The gate, and how it opens and closes."""

@@ -1,4 +1,4 @@
-"""What becomes of open gates when the process forks or exits."""
+"""Open gates when the process forks or exits."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tokengate.operations import _current
 
 
 def _disown() -> None:
-    """Leave all gates to the parent, in a forked child: none is open here, and a new one may be opened."""
-    _switch_interval._lock = threading.Lock()  # whoever held it is gone
+    """Leave all gates to the parent, in a forked child, where none is open and new ones may be opened."""
+    _switch_interval._lock = threading.Lock()  # a thread that held it does not exist in the child
     _switch_interval.forget()
     while _current.open_gates:
         _current.open_gates.pop()._disown()
 
 
 def _close_all() -> None:
-    """Stop what was left open in order, but wait for no token: nobody is there any more to read its result."""
+    """Stop the open gates in order, without waiting for tokens: no code is left that could read their results."""
     for gate in reversed(list(_current.open_gates)):
         try:
             gate.close(drain=False)
         except GateState:
-            pass  # some thread was still opening it
+            pass  # a thread was still opening it
 
 
 os.register_at_fork(after_in_child=_disown)

@@ -65,17 +65,17 @@ CONTROL = f"{SYSTEM}/control"  # path of the control actor
 # Seconds that threads and loops get to end after everything on them has been ended.
 _THREADS_SECONDS = 1.0
 
-# Seconds after the deadline of the stages until a system loop that has not told of their end is taken for hung.
+# Seconds after the deadline of the stages after which a system loop that has not reported their end counts as hung.
 _ANSWER_SECONDS = 1.0
 
 
 class Gate:
-    """Where tokens run: `with Gate() as gate:` opens it, and closes it in order at the end of the block.
+    """The runtime: `with Gate() as gate:` opens it, and closes it in order at the end of the block.
 
     A gate owns its threads, its loops and its tree of supervisors; two gates share nothing. It opens once.
 
     Args:
-        name: what logs, thread names and operators call it.
+        name: its name in logs, thread names and commands.
         children: specs of the actors that run as long as the gate is open, in the order of their start.
         intensity: restarts of these that are allowed within `period`; one more, and the gate stops.
         period: seconds.
@@ -160,8 +160,9 @@ class Gate:
             raise
         except BaseException:
             over = self._closing.over
-            # A signal handler may raise before the wait has begun and, for the outer loop, between two turns of the
-            # inner one. What was raised first goes on from here.
+            # A signal handler may raise before the wait has begun: hence the inner loop. It may raise between two
+            # turns of that loop: hence the outer one. What was raised first is raised again at the end.
+            # The loops stand here and not in a function: an exception raised at its entry would escape them.
             while not over.made:
                 try:
                     while not over.made:
@@ -175,13 +176,13 @@ class Gate:
         return self
 
     def close(self, timeout: float | None = None, *, drain: bool = True) -> ShutdownReport:
-        """Stop the intake, drain, stop the tree in reverse, end the threads; return what that came to.
+        """Drain, stop the intake, stop the tree in reverse, end the threads; return a report.
 
         Closing again returns the same report. Ctrl-C while it waits hurries it, and is raised afterwards.
 
         Args:
-            timeout: seconds for all of it; None takes the gate's `shutdown`.
-            drain: whether to wait for accepted tokens to come to their own end.
+            timeout: seconds for all stages; None takes the gate's `shutdown`.
+            drain: whether to wait for accepted tokens to end by themselves.
         """
         if trio.lowlevel.in_trio_run():
             raise WouldBlock(f"closing gate '{self.name}' would block this trio loop; use 'await gate.aclose()'")
@@ -191,7 +192,7 @@ class Gate:
         return self._report
 
     async def aclose(self, timeout: float | None = None, *, drain: bool = True) -> ShutdownReport:
-        """Do as `close` does, awaiting it (trio); cancelling it changes nothing, it has its deadline."""
+        """Do as `close` does, awaiting it (trio). Cancelling the wait changes nothing: closing has its own deadline."""
         if not trio.lowlevel.in_trio_task():
             raise NeedsTrio(f"aclose() of gate '{self.name}' is for trio; use close() here")
         self._check_closable()
@@ -210,29 +211,29 @@ class Gate:
         return self._report
 
     def hurry(self) -> None:
-        """Cut a running shutdown short: what has not stopped is ended now. Safe in a signal handler."""
+        """Cut a running shutdown short: end now what has not stopped. Safe in a signal handler."""
         self._shutdown.hurry()
 
     def request_stop(self) -> None:
-        """Let `wait` return, so that whoever opened the gate closes it.
+        """Ask for the gate to be closed: `wait` returns, and its caller closes the gate.
 
-        Safe in a signal handler, whatever the main thread does and holds: nothing here waits for a lock.
+        Safe in a signal handler, whatever locks the main thread holds: this waits for none.
         """
         self._stop_request.make()
 
     @property
     def stopping(self) -> bool:
-        """Whether somebody has asked for the gate's end."""
+        """Whether `request_stop` was called."""
         return self._stop_request.made
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until somebody calls `request_stop`, or `timeout` seconds; tell whether somebody did."""
+        """Block until `request_stop` is called, or for `timeout` seconds; return whether it was called."""
         if trio.lowlevel.in_trio_run():
             raise WouldBlock("gate.wait would block the trio loop of this thread; use 'await gate.wait_stopping()'")
         return self._stop_request.wait_in_thread(timeout)
 
     async def wait_stopping(self) -> None:
-        """Wait until somebody calls `request_stop` (trio and asyncio)."""
+        """Wait until `request_stop` is called (trio and asyncio)."""
         await self._stop_request.wait()
 
     def __enter__(self) -> Self:
@@ -243,10 +244,11 @@ class Gate:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # A signal handler may raise at any point here; what is raised within `close` comes from there.
+        # A signal handler may raise at any point here, or within `close`. The outer loop is for what is raised between
+        # two turns of the inner one. As in `open`, the loops stand here since a call of a function can be interrupted.
         interrupted: BaseException | None = None
         over = self._closing.over
-        while not over.made:  # the outer loop is for what is raised between two turns of the inner one
+        while not over.made:
             try:
                 while not over.made:
                     try:
@@ -357,7 +359,7 @@ class Gate:
             raise GateState(f"gate '{self.name}' is not open ({self._state})")
 
     def _close(self, timeout: float | None, drain: bool) -> None:
-        """Go through the stages of the end, and end the rest; on the thread of closing."""
+        """Run the stages of the shutdown, then end what is left; on the thread that closes the gate."""
         assert self._root is not None
         began_at = time.monotonic()
         self._state = "closing"
@@ -374,7 +376,7 @@ class Gate:
             self._end(_THREADS_SECONDS, began_at)
 
     def _end(self, seconds: float, began_at: float | None = None) -> None:
-        """Close the system, whatever is left in it."""
+        """Close the system with all that is left in it, and write the report."""
         abandoned: tuple[str, ...] = ()
         threads: Outcome = "failed"
         try:
@@ -473,7 +475,7 @@ class Gate:
 
     @property
     def control(self) -> Control:
-        """See and steer every token and actor: the verbs, blocking; those of `control.aio` are awaited.
+        """Look at tokens and actors and steer them; the verbs block, those of `control.aio` are awaited.
 
         Raises:
             GateState: it is not open.
@@ -484,7 +486,7 @@ class Gate:
 
     @property
     def state(self) -> str:
-        """How far it is: `new`, `opening`, `open`, `closing` or `closed`."""
+        """Its state: `new`, `opening`, `open`, `closing` or `closed`."""
         return self._state
 
     @property
@@ -498,12 +500,12 @@ class Gate:
         return self._restarts
 
     def _owns(self, token: Token[Any]) -> bool:
-        """Tell whether a token is one of this gate's."""
+        """Return whether a token belongs to this gate."""
         # In a child process it may be a token of the gate that has made the process.
         return isinstance(token, Token) and token._place.system is self._system
 
     def _owns_system(self, system: ActorSystem) -> bool:
-        """Tell whether a system is the one below this gate."""
+        """Return whether this gate runs on a system."""
         return system is self._system
 
     def statistics(self) -> GateStatistics:
@@ -530,7 +532,7 @@ class Gate:
         place.close(reason)
         if self._state == "open":
             _logger.critical(
-                "gate '%s': its control actor cannot be kept up (%s); it goes on without", self.name, reason
+                "gate '%s': its control actor was given up (%s); the gate goes on without control", self.name, reason
             )
 
     def _root_ended(self, place: ActorPlace, reason: ExitReason, _administrative: bool) -> None:
@@ -560,5 +562,5 @@ def current_gate() -> Gate | None:
 
 
 async def _in_thread(fn: Callable[[], T]) -> T:
-    """Run a blocking function in a thread of trio's, whatever else uses those, and wait for its end."""
+    """Run a blocking function in a thread of trio's, beyond the limit for these threads, and wait for its end."""
     return await trio.to_thread.run_sync(fn, limiter=trio.CapacityLimiter(1))

@@ -1,4 +1,4 @@
-"""A mark that is made once, from anywhere, a signal handler included, and that threads and tasks wait for."""
+"""An event that is set once, in signal handlers too, and that threads and tasks wait for."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from queue import Empty, SimpleQueue
 
 from actors import Reply
 
-# Seconds after which a thread that waits looks for itself. Python runs a signal handler between two instructions of the
-# main thread: a mark that is made there just before the wait would else be seen only at its end.
+# Seconds after which a waiting thread looks at the mark. Python runs a signal handler between two instructions of the
+# main thread: without this, a mark made there just before the wait would be seen only when the wait ends.
 _LOOK_UP = 0.5
 
 
 class Mark:
-    """Something that has happened, or has not yet.
+    """An event, like `threading.Event`, whose `make` takes no lock.
 
     Args:
-        call: calls what it is given, which tells the tasks that wait, where no lock is held that it needs.
+        call: calls a function soon, where the locks that it takes are free; the function wakes the tasks that wait.
     """
 
     def __init__(self, call: Callable[[Callable[[], object]], object]) -> None:
         self.made = False
         self._call = call
         self._marks: SimpleQueue[None] = SimpleQueue()
-        self._reply: Reply[None] = Reply()  # for those that await it
+        self._reply: Reply[None] = Reply()  # for tasks that await it
 
     def make(self) -> None:
-        """Make it; nothing here waits for a lock, whatever the interrupted thread does and holds."""
+        """Set the event. It waits for no lock, so a signal handler may call it in any thread."""
         self.made = True
         self._marks.put(None)
         self._call(self._reply._set)
 
     def wait_in_thread(self, timeout: float | None = None) -> bool:
-        """Block until it is made, or `timeout` seconds; tell whether it is."""
+        """Block until the event is set, or for `timeout` seconds; return whether it is set."""
         end = math.inf if timeout is None else time.monotonic() + timeout
         while not self.made:
             left = end - time.monotonic()
@@ -44,7 +44,7 @@ class Mark:
                 if left <= _LOOK_UP:
                     return self.made
             else:
-                self._marks.put(None)  # for others that wait
+                self._marks.put(None)  # for other threads that wait
         return True
 
     async def wait(self) -> None:

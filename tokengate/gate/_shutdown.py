@@ -1,4 +1,4 @@
-"""The stages of a gate's end: drain, close the intake, stop the tree. One that fails or hangs stops no other."""
+"""The stages of a gate's shutdown: drain, close the intake, stop the tree. If one fails or hangs, the next follows."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tokengate.gate._shutdown_report import Outcome
 
 _logger = logging.getLogger("tokengate")
 
-# Of the time for shutdown, what may go into waiting for tokens to complete; the rest is for stopping the tree.
+# The part of the time for shutdown that may be spent on waiting for tokens; the rest is for stopping the tree.
 _DRAIN_SHARE = 0.5
 
 
 class Shutdown:
-    """What runs on the system loop while a gate closes.
+    """The part of a shutdown that runs on the system loop.
 
     Args:
         system: of the gate.
 
     Attributes:
-        stages: {name: what has come of it so far}; nothing before they begin.
+        stages: {name: its outcome so far}; empty before the first begins.
     """
 
     def __init__(self, system: ActorSystem) -> None:
@@ -35,7 +35,7 @@ class Shutdown:
         self._running: trio.CancelScope | None = None
 
     def begin(self, roots: Sequence[ActorPlace], seconds: float, drain: bool) -> Reply[None]:
-        """Start the stages; the reply is there after the last one.
+        """Start the stages; the reply is set after the last one.
 
         Args:
             roots: of the trees, in the order in which they are stopped.
@@ -46,7 +46,7 @@ class Shutdown:
         return self._system.system_host.run(lambda: self._run(roots, seconds, drain))
 
     def hurry(self) -> None:
-        """Cut the stage that runs, and those to come; safe in a signal handler."""
+        """Cut short the stage that runs and those that follow; safe in a signal handler."""
         self._hurried = True
         self._system.system_host.call_soon(self._cut)
 
@@ -64,7 +64,7 @@ class Shutdown:
 
     async def _drain(self) -> None:
         self._system.drain()
-        # What these submit is accepted, and waited for, too; but nobody waits for what operators ask.
+        # Tokens that these submit are accepted and waited for, too; questions of operators are not waited for.
         while live := [token for token in list(self._system.live.values()) if not token.serves_operators]:
             for token in live:
                 await token.wait()
@@ -80,7 +80,7 @@ class Shutdown:
             except Exception:
                 self.stages[name] = "failed"
                 _logger.exception(
-                    "gate '%s': stage '%s' of its end failed; the next one follows", self._system.name, name
+                    "gate '%s': stage '%s' of the shutdown failed; the next one follows", self._system.name, name
                 )
 
     def _cut(self) -> None:

@@ -1,4 +1,4 @@
-"""What a gate found when it closed."""
+"""The report of a gate's shutdown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-# `cut short`: its time was up, or somebody was in a hurry.
+# `cut short`: its time was up, or `hurry` was called.
 Outcome: TypeAlias = Literal["done", "cut short", "failed", "skipped"]
 
 
@@ -16,9 +16,9 @@ class ShutdownReport:
     """How a gate closed.
 
     Attributes:
-        stages: {`drain`, `intake`, `tree` or `threads`: what came of it}, in their order.
-        terminated: tokens that were ended instead of coming to their own end.
-        abandoned: names of threads whose code did not end; their results go nowhere.
+        stages: {`drain`, `intake`, `tree` or `threads`: its outcome}, in their order.
+        terminated: tokens that were ended before they could complete.
+        abandoned: names of threads whose code did not end; their results are dropped.
         gave_up: whether the root supervisor had given up before.
         seconds: how long it took.
     """
@@ -31,7 +31,7 @@ class ShutdownReport:
 
     @property
     def drained(self) -> bool:
-        """Whether all tokens that were live at the start came to their own end."""
+        """Whether all tokens that were live at the start ended by themselves."""
         return self.stages.get("drain") == "done"
 
     @property

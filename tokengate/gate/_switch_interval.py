@@ -1,7 +1,7 @@
 """How long a thread may keep the interpreter while others want it: shorter while a gate is open.
 
 At Python's default of 5 ms a trio loop beside two busy threads wakes up tens of milliseconds late; at 0.5 ms it is
-1 ms. The interval is the process's, so the smallest of all open gates holds, and the last to close restores it.
+1 ms. The interval belongs to the process: the smallest that an open gate asks for holds, and the last gate restores it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import threading
 _SHORTEST = 1e-6  # seconds; Python refuses 0
 
 _lock = threading.Lock()
-_wanted: dict[object, float] = {}  # {open gate: what it wants}
-_before: list[float] = []  # what it was before the first of them; empty when none is open
+_wanted: dict[object, float] = {}  # {open gate: seconds that it asked for}
+_before: list[float] = []  # the interval before the first gate; empty when none is open
 
 
 def want(gate: object, seconds: float) -> None:
@@ -26,7 +26,7 @@ def want(gate: object, seconds: float) -> None:
 
 
 def release(gate: object) -> None:
-    """Take back the `want` of a gate, if it has got so far."""
+    """Undo the `want` of a gate, if it was called."""
     with _lock:
         _wanted.pop(gate, None)
         if _wanted:

@@ -1,4 +1,4 @@
-"""A call that no signal handler interrupts: on a thread of its own, however many callers wait for it."""
+"""A call that no signal handler interrupts: it runs on a thread of its own, and callers wait for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 from actors.lowlevel import DaemonThread
 from tokengate.gate._mark import Mark
 
-# Seconds after which a caller looks whether the thread could be started.
+# Seconds after which a caller checks whether the thread has started.
 _START_SECONDS = 0.5
 
 
@@ -22,9 +22,9 @@ class UninterruptedCall:
         name: of the thread.
 
     Attributes:
-        over: made when the function has returned. Loops that no signal may leave read `over.made`: reading it enters no
-            Python function, which is where a signal handler may run.
-        waiters: the threads that wait for the end, which therefore cannot end before it.
+        over: made when the function has returned. Loops that no signal may leave read `over.made`, an attribute:
+            reading it enters no Python function, and signal handlers run at the entry of one.
+        waiters: the threads that wait for the function, and so cannot end before it does.
     """
 
     def __init__(self, name: str) -> None:
@@ -35,11 +35,11 @@ class UninterruptedCall:
         self._error: BaseException | None = None
 
     def wait(self, interrupted: Callable[[], object], fn: Callable[[], object]) -> None:
-        """Have a function called, and block until it returns; what signal handlers raise meanwhile is raised then.
+        """Run a function on the thread, and block until it returns; then raise what signal handlers raised meanwhile.
 
         Args:
-            interrupted: called each time when one has raised, perhaps more than once.
-            fn: the function; one that has begun already is waited for instead.
+            interrupted: called each time a signal handler has raised, perhaps more than once.
+            fn: the function; ignored if another one runs already, which is waited for instead.
 
         Raises:
             BaseException: what the function raised; else what a signal handler raised last.
@@ -47,7 +47,7 @@ class UninterruptedCall:
         me = threading.current_thread()
         error: BaseException | None = None
         self.waiters.append(me)
-        # Twice the same: the outer one is for what is raised between two turns of the inner one.
+        # Two loops: the outer one is for what is raised between two turns of the inner one.
         while not self.over.made:
             try:
                 while not self.over.made:
@@ -68,7 +68,7 @@ class UninterruptedCall:
             raise error
 
     async def wait_async(self, fn: Callable[[], object]) -> None:
-        """Have a function called, and await its end (trio); it may be called again, and has to be if it raised."""
+        """Run a function on the thread, and await its end (trio). After an exception, call this again to wait on."""
         self._begin(fn)
         with trio.move_on_after(_START_SECONDS):
             await self.over.wait()
@@ -79,11 +79,11 @@ class UninterruptedCall:
             raise self._error
 
     def settle(self, seconds: float) -> None:
-        """Have the function not be called any more; if it has been, wait for its end, but not longer than that."""
+        """Prevent the call; if the function runs already, wait for its end, but at most so many seconds."""
         self._thread.gone(time.monotonic() + seconds)
 
     def disown(self) -> None:
-        """Be over in a forked child."""
+        """Count as over, in a forked child."""
         self.over.make()
 
     def _begin(self, fn: Callable[[], object]) -> None:

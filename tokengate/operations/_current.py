@@ -1,4 +1,4 @@
-"""Which gate a bare call belongs to."""
+"""The current gate: the one to which a call of an operation goes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def current_gate() -> OpenGate | None:
     Raises:
         AmbiguousGate: several are open and none of these rules chooses one.
     """
-    if len(open_gates) < 2:  # nothing to choose from
+    if len(open_gates) < 2:  # no choice
         return open_gates[0] if open_gates else None
     token = current_token()
     if token is not None:

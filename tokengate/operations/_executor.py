@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 class TokenFuture(concurrent.futures.Future[T]):
-    """A future that says what its token says.
+    """A future that takes its outcome from a token.
 
-    Waiting for it is waiting for the token: a step that does so gives its thread away, and on the thread of a
-    trio loop it raises `WouldBlock`. When the token was refused or ended by others, that error is the outcome.
+    Waiting for it is waiting for the token: a step that waits gives its thread away, and on the thread of a
+    trio loop `WouldBlock` is raised. If the token was refused or terminated, that error is the outcome.
 
     Attributes:
         token: the call.
@@ -44,7 +44,7 @@ class TokenFuture(concurrent.futures.Future[T]):
         return self
 
     def cancel(self) -> bool:
-        """Cancel the token; tell whether the future is cancelled.
+        """Cancel the token; return whether the future is cancelled.
 
         A call that runs is asked to end at its next `checkpoint()`, and goes on until then.
         """
@@ -54,7 +54,7 @@ class TokenFuture(concurrent.futures.Future[T]):
         return self.cancelled()
 
     def running(self) -> bool:
-        """Tell whether the call runs."""
+        """Return whether the call runs."""
         return not self.done() and self.token.state in (TokenState.RUNNING, TokenState.PAUSED)
 
     def result(self, timeout: float | None = None) -> T:
@@ -70,7 +70,7 @@ class TokenFuture(concurrent.futures.Future[T]):
         return super().exception()
 
     def settle(self) -> None:
-        """Take over the outcome of the token, which has ended, unless another thread has; once more if interrupted."""
+        """Take over the outcome of the token, which has ended; can be repeated after an interrupt."""
         if self.done():
             return
         with self._settling:
@@ -86,7 +86,7 @@ class TokenFuture(concurrent.futures.Future[T]):
             super().cancel()
             self.set_running_or_notify_cancel()  # only now do `wait` and `as_completed` see it
         else:
-            if not isinstance(error, Exception):  # it would end the thread or the loop of whoever asks
+            if not isinstance(error, Exception):  # it would end the caller's thread or loop
                 failed = TokenFailed(f"{token!r} raised {type(error).__name__}")
                 failed.__cause__ = error
                 error = failed
@@ -100,7 +100,7 @@ class GateExecutor(concurrent.futures.Executor):
     """Runs functions on the CPU threads of a gate, each call a token whose operation is the function's name.
 
     `submit` waits while `capacity` calls are queued (on the thread of a trio loop the call is refused instead).
-    Closing the gate ends it, too. It needs no shutdown: that only frees its name.
+    It ends with the gate. A shutdown is not needed: it only frees the name.
 
     Args:
         gate: an open one.
@@ -173,7 +173,7 @@ class GateExecutor(concurrent.futures.Executor):
         self._close_if_done()
 
     def _close_if_done(self) -> None:
-        # One whose submit was interrupted may have no callback, and so has not been discarded.
+        # A future whose `submit` was interrupted may have no callback, and is then still in the set.
         if self._shut and all(future.token.done() for future in list(self._futures)):
             self._place.close()
 

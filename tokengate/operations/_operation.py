@@ -33,7 +33,7 @@ Op = TypeVar("Op", bound="_Operation[..., Any]")
 
 
 class _Operation(Generic[P, T]):
-    """What all operations share: making tokens.
+    """Base of operations: makes and sends tokens.
 
     Attributes:
         priority: of its tokens; higher goes first.
@@ -61,7 +61,7 @@ class _Operation(Generic[P, T]):
 
         Raises:
             NeedsGate: no gate is open.
-            AmbiguousGate: several are open and nothing says which is meant.
+            AmbiguousGate: several are open, and the call is within none of them.
         """
         place = self._place()
         return place.send(place.token(self._name, self._function, args, kwargs, self.priority, self.tags))
@@ -128,7 +128,7 @@ class Operation(_Operation[P, T]):
             self._plain = lambda *args, **kwargs: _exhaust(spec.function(*args, **kwargs))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call it like the plain function: as a token on this very thread, when that is nobody else's turn.
+        """Call it like the plain function. The token runs on this thread if it may begin at once, else it is queued.
 
         With no gate open the function is called and nothing else happens.
         """
@@ -257,7 +257,7 @@ def token(
 
 @attrs.frozen
 class _Decorator:
-    """`token` with its options given, waiting for the function."""
+    """`@token(...)`: the options; called with the function."""
 
     affinity: Affinity | None
     priority: int
@@ -319,7 +319,7 @@ def check_function(function: object) -> str:
         raise BadOperation(f"@token goes on functions (def or async def); {function!r} is none")
     name = function.__name__
     if inspect.isasyncgenfunction(function):
-        raise BadOperation(f"'{name}' is an async generator function; it has no single result to wait for")
+        raise BadOperation(f"'{name}' is an async generator function; it has no single result")
     owner = function.__qualname__.rpartition(".")[0]
     first = next(iter(inspect.signature(function).parameters), None)
     if owner and not owner.endswith("<locals>") and first in ("self", "cls"):
@@ -338,12 +338,12 @@ def check_tags(name: str, tags: object) -> Mapping[str, str]:
     """Return the tags if they map strings to strings, or raise `ValueError`."""
     if not isinstance(tags, Mapping) or not all(isinstance(part, str) for item in tags.items() for part in item):
         raise ValueError(f"tags of '{name}' is {tags!r}; it must map strings to strings")
-    # Exactly `str`: operators' selectors compare them, and shall run no code of a subclass.
+    # Exactly `str`: selectors of operators compare them, and must not run code of a subclass.
     return {str.__str__(name): str.__str__(value) for name, value in tags.items()}
 
 
 def _carry_operation(operation: _Operation[..., Any], system: ProcessSystem) -> tuple[Any, ...]:
-    """Return what an operation is carried as to a child process."""
+    """Return the pickled form of an operation for a child process."""
     known = system.carried_operations
     key = next((key for key, one in list(known.items()) if one._spec is operation._spec), 0) or system.next_name()
     known.setdefault(key, operation)  # its options cross with it

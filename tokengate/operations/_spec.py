@@ -14,7 +14,7 @@ from tokengate._exceptions import BadOperation
 
 Affinity: TypeAlias = Literal["io", "cpu", "process"]
 
-# Tokens that run at once by default, where a running token does not hold a thread all the time.
+# Tokens that run at once by default if a running token does not occupy a thread all the time.
 SUSPENDABLE_CONCURRENCY = 1_000
 
 

@@ -425,7 +425,7 @@ def test_the_environment_can_forbid_the_control_socket(monkeypatch: pytest.Monke
         ({"intensity": -1}, "intensity is -1"),
         ({"period": 0}, "period is 0"),
         ({"children": [ChildSpec("a", Counter), ChildSpec("a", Counter)]}, "'a': id is used twice"),
-        ({"children": [Counter]}, "is no ChildSpec"),
+        ({"children": [Counter]}, "is not a ChildSpec"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(options: dict[str, Any], message: str) -> None:
@@ -615,7 +615,7 @@ def test_a_stage_that_fails_does_not_stop_the_next_ones(
     assert report.stages == {"drain": "failed", "intake": "done", "tree": "done", "threads": "done"}
     assert stopped.is_set()
     assert not report.clean
-    assert "stage 'drain' of its end failed" in caplog.text
+    assert "stage 'drain' of the shutdown failed" in caplog.text
 
 
 def test_a_stage_that_hangs_does_not_stop_the_next_ones() -> None:
