@@ -13,12 +13,12 @@ failed, its stock goes back; and inventory, which is under another supervisor, n
     │   └── mail             writes to customers
     ├── billing              a supervisor
     │   └── payments         crashes now and then
-    └── front                a supervisor: who comes after depends on who is before (rest_for_one)
+    └── front                a supervisor: each child needs those before it (rest_for_one)
         ├── orders           sees each order through to paid, declined or failed
         └── customers        a supervisor
             └── customer-1   orders something every now and then; there are more of them
 
-Break more of it: let payments crash on every fifth message, and orders on every twentieth, and see who comes back.
+Break more of it: let payments crash on every fifth message, and orders on every twentieth, and see what is restarted.
 
     tokengate run examples/shop.py:gate -- --fail payments:0.2 --fail orders:0.05
 
@@ -55,11 +55,11 @@ class CardDeclined(Exception):
 
 
 class GatewayGlitch(Exception):
-    """The gateway said something that nobody understands. That is a crash."""
+    """The gateway gave an answer that has no meaning. This is a crash."""
 
 
 class InjectedFault(Exception):
-    """Somebody wanted to see what happens. That is a crash, too."""
+    """A fault on purpose, to see what happens. This is a crash, too."""
 
 
 class Fault:
@@ -72,7 +72,7 @@ class Fault:
     def strike(self) -> None:
         """Raise, with the probability that was asked for; called at the beginning of each message."""
         if self._random.random() < self._probability:
-            raise InjectedFault(f"{self._service} was told to fail")
+            raise InjectedFault(f"{self._service} fails on purpose")
 
 
 @attrs.define
@@ -105,7 +105,7 @@ async def charge_card(order: int) -> None:
 
 
 class Service:
-    """What all services share: somebody may want to see them fail."""
+    """Base of the services: each can be made to fail."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class Orders(Service, IoActor):
 
     def on_start(self) -> None:
         gate = current_gate()
-        assert gate is not None  # it is open, or nobody would be here
+        assert gate is not None  # it is open, or this code would not run
         # Each call through a proxy is a token. Proxies stay valid when the actor behind them is restarted.
         self._inventory = gate.find("inventory").proxy()
         self._payments = gate.find("payments").proxy()
@@ -207,7 +207,7 @@ class Orders(Service, IoActor):
 
 
 async def survives(token: Token[Any]) -> bool:
-    """Wait for a token; tell whether it came to a good end. Whose code crashed over it is its supervisor's business."""
+    """Wait for a token; return whether it completed. A crash is handled by the supervisor of the actor."""
     try:
         await token
     except Exception:
