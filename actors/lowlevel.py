@@ -26,7 +26,8 @@ from actors.processes.pickling._ports import ProcessSystem
 from actors.processes.workers._process_state import cpu_seconds
 from actors.processes.workers._worker import Worker
 from actors.steps._frames import find_step
-from actors.steps._interrupt import interrupt, monitor
+from actors.steps._interrupt import interrupt
+from actors.steps._monitoring import monitor
 from actors.steps._step import InContext
 from actors.system._place_table import ROOT, SYSTEM, path_below
 from actors.system._system import cores, listed, system_of

@@ -9,7 +9,7 @@ import trio
 
 from actors._exceptions import TokenInterrupt
 from actors.steps._frames import may_stop, step_frames
-from actors.steps._interrupt import monitor
+from actors.steps._monitoring import monitor
 from actors.tokens._hold import Hold
 from actors.tokens._token import current_token
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from actors.steps._interrupt import monitor, withdraw_interrupt
+from actors.steps._interrupt import withdraw_interrupt
+from actors.steps._monitoring import monitor
 from actors.tokens._token import NO_KWARGS, Token, _current
 
 if TYPE_CHECKING:
