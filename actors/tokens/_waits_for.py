@@ -15,8 +15,8 @@ from actors._exceptions import DeadlockError
 from actors.tokens._ports import Receiver
 
 
-class Waiter(Protocol):
-    """A token, as far as it waits."""
+class WaitingToken(Protocol):
+    """A token, as the search for a cycle sees it."""
 
     _waits: list[Awaited] | None
 
@@ -36,13 +36,13 @@ class Waiter(Protocol):
 class Awaited(Protocol):
     """What a step can wait for: a token's end, or room in a place's mailbox."""
 
-    def held_up_by(self) -> Sequence[Waiter]:
+    def held_up_by(self) -> Sequence[WaitingToken]:
         """Return the running tokens that must progress before the wait can end."""
         ...
 
 
 @contextmanager
-def waiting_for(waiter: Waiter | None, awaited: Awaited) -> Generator[None]:
+def waiting_for(waiter: WaitingToken | None, awaited: Awaited) -> Generator[None]:
     """Mark a block of code in which a token's step waits; outside of a step it does nothing.
 
     Raises:
@@ -66,7 +66,7 @@ def waiting_for(waiter: Waiter | None, awaited: Awaited) -> Generator[None]:
         end_wait(waiter, awaited)
 
 
-def begin_wait(waiter: Waiter, awaited: Awaited) -> None:
+def begin_wait(waiter: WaitingToken, awaited: Awaited) -> None:
     """Note that a token's step waits for something."""
     if waiter._waits is None:
         waiter._waits = [awaited]
@@ -75,22 +75,22 @@ def begin_wait(waiter: Waiter, awaited: Awaited) -> None:
     _tell_throttles(waiter)
 
 
-def end_wait(waiter: Waiter, awaited: Awaited) -> None:
+def end_wait(waiter: WaitingToken, awaited: Awaited) -> None:
     """Undo one `begin_wait`."""
     if waiter._waits is not None:
         waiter._waits.remove(awaited)
     _tell_throttles(waiter)
 
 
-def _tell_throttles(waiter: Waiter) -> None:
+def _tell_throttles(waiter: WaitingToken) -> None:
     throttles = waiter._place.system.throttles
     if throttles:
         throttles.note_waits(waiter)
 
 
-def _find_cycle(waiter: Waiter, awaited: Awaited) -> list[Waiter]:
+def _find_cycle(waiter: WaitingToken, awaited: Awaited) -> list[WaitingToken]:
     """Return the tokens from `waiter` on, each of which waits for the next, if they lead back to it; else nothing."""
-    reached_from: dict[Waiter, Waiter] = {}
+    reached_from: dict[WaitingToken, WaitingToken] = {}
     edges = [(waiter, awaited)]
     while edges:
         source, awaited = edges.pop()
