@@ -42,6 +42,7 @@ def current_token() -> RemoteToken | None:
     points = current_worker.yield_points
     if points is None or not points.in_call():
         return None
+    token: RemoteToken | None
     number, token = current_worker.last_token
     if number != points.number:
         facts = current_worker.ask("current")

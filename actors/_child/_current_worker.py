@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._connection import Connection
-    from ._proxies import RemoteToken
     from ._yield_points import YieldPoints
 
 
@@ -17,7 +16,7 @@ class CurrentWorker:
     Attributes:
         connection: to the gate; None outside of a worker.
         yield_points: of the running call.
-        last_token: number of the latest call that asked for its token, and the token.
+        last_token: number of the latest call that asked for its token, and that `RemoteToken`, or None.
         own_token: the runtime's `current_token`, for a gate that user code opens in this process; None until the
             runtime is imported here.
         own_checkpoint: the runtime's `checkpoint`; likewise.
@@ -25,7 +24,7 @@ class CurrentWorker:
 
     connection: Connection | None = None
     yield_points: YieldPoints | None = None
-    last_token: tuple[int, RemoteToken | None] = 0, None
+    last_token: tuple[int, Any] = 0, None
     own_token: Callable[[], Any] | None = None
     own_checkpoint: Callable[[], None] | None = None
 
