@@ -20,6 +20,13 @@ LIMIT = 10.0  # seconds; reached only when a test fails
 _TRIO_CACHE = "Trio thread"
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of processes that share the tests: one a core, but none beside this one for single files."""
+    if any(".py" in path for path in config.args):
+        return 0
+    return min(len(os.sched_getaffinity(0)), 8) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _own_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if not thread.name.startswith(_TRIO_CACHE)}
 

@@ -212,19 +212,24 @@ def is_connected(pid: int) -> bool:
         return False  # it has just closed a file
 
 
+def _without_size(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without the size of a terminal, which would count more than the terminal's own."""
+    return {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")}
+
+
 class Terminal:
-    """A program in a terminal of its own, a hundred columns wide and thirty lines high."""
+    """A program in a terminal of its own, thirty lines high and wide enough for the ages of a slow run."""
 
     def __init__(self, command: str) -> None:
         self._outside, inside = pty.openpty()
-        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
         self.text = ""
         self._process = subprocess.Popen(
             [sys.executable, "-m", *shlex.split(command)],
             stdin=inside,
             stdout=inside,
             stderr=inside,
-            env={**os.environ, "TERM": "xterm", "INPUTRC": os.devnull},
+            env={**_without_size(os.environ), "TERM": "xterm", "INPUTRC": os.devnull},
             start_new_session=True,
         )
         os.close(inside)

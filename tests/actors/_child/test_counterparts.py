@@ -189,7 +189,7 @@ def test_what_was_pickled_for_the_gate_can_be_looked_at_here() -> None:
         (actors.ReceiveTimeout(2.5), ReceiveTimeout(2.5)),
         (actors.KILLED, ExitReason("killed")),
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "__name__", repr(value)),
 )
 def test_what_the_gate_sends_is_the_childs_here(system: ActorSystem, theirs: Any, mine: Any) -> None:
     """As `_carry` exchanges it."""
