@@ -494,7 +494,7 @@ def test_the_fields_of_selectors_on_the_page_are_those_in_the_code() -> None:
 def test_the_limits_on_the_page_are_those_of_the_server() -> None:
     """Connections, requests, bytes, rows and seconds."""
     limits = (
-        f"{_server._MAX_CONNECTIONS} connections, {_server._MAX_IN_FLIGHT} requests under way in each, "
+        f"{_server._MAX_CONNECTIONS} connections, {_server._MAX_IN_FLIGHT} unanswered requests in each, "
         f"{_protocol.MAX_REQUEST // 2**10} KiB for a request, {MAX_ROWS:,} rows and {_protocol.MAX_ANSWER // 2**20} "
         f"MiB for an answer. A client that does not read is dropped after {_server._PATIENCE:g} seconds"
     )
