@@ -1,4 +1,4 @@
-# The ground floor: tokens, mailboxes, and the actors that handle them. It knows nothing of supervision or of the
+# The ground floor: tokens, mailboxes, and the actors that handle them. It imports nothing of supervision or of the
 # gate above. Its rooms, each of which imports only those below it:
 #
 #   system/       the root object: it owns the threads, loops, ids and tables
@@ -9,13 +9,13 @@
 #   mailboxes/    where tokens wait: lanes, throttles
 #   steps/        one step of user code: entered, found on a stack, paused, interrupted
 #   tokens/       the token: states, result, hold
-#   concurrency/  threads, loops, outcomes; no token is known there
+#   concurrency/  threads, loops, outcomes; it imports no token
 #   _child/       the code that runs in child processes, loaded there by its path
 #
 #   lowlevel.py      what the floors above need, and users do not
 #   _exit_reason.py  why an instance ended
 #   _exceptions.py   the errors
-#   _in_child.py     a gate that user code opens in a child process
+#   _in_child.py     unites the names of a child with these, if user code imports the runtime in a child
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
 from actors import _in_child

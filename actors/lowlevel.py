@@ -31,8 +31,8 @@ from actors.steps._monitoring import monitor
 from actors.steps._step import InContext
 from actors.system._place_table import ROOT, SYSTEM, path_below
 from actors.system._system import cores, listed, system_of
-from actors.tokens._controls import Controls
 from actors.tokens._hold import Hold
+from actors.tokens._permissions import Controls
 from actors.tokens._token import NO_TAGS
 
 __all__ = [

@@ -3,11 +3,11 @@
 #   specification   _child_spec.py (a child)
 #   decisions       _strategy.py (what is restarted), _intensity.py (when to give up), _backoff.py (how long to wait):
 #                   pure functions
-#   actions         _base_supervisor.py (start, restart, stop), _supervisor.py, _dynamic_supervisor.py, _shutdown.py
-#                   (stop one child)
+#   actions         _base_supervisor.py (start, restart, stop), _supervisor.py (fixed children),
+#                   _dynamic_supervisor.py (children at run time), _shutdown.py (stop one child)
 #   state           _child.py (a child at run time), _children.py (all of a supervisor's)
 #   reports, errors _reports.py, _exceptions.py
-#   tests           testing.py (a public kit)
+#   testing         testing.py (a public kit for users' tests)
 """Supervisors: actors that look after other actors."""
 
 from supervisors._backoff import Backoff

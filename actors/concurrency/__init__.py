@@ -1,4 +1,4 @@
-# Concurrency: threads, loops and outcomes. It knows no token and no actor.
+# Concurrency: threads, loops and outcomes. It imports no token and no actor.
 #
 #   _future.py             replies and futures: outcomes that will be set once
 #   _waiters.py            wake a thread or a task that waits for an outcome

@@ -17,8 +17,8 @@ from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._operation_drain import OperationDrain
 from actors.steps._checkpoint import checkpoint
 from actors.steps._step import after_step, enter
-from actors.tokens._controls import Controls
 from actors.tokens._lifecycle import TokenState
+from actors.tokens._permissions import Controls
 from actors.tokens._token import Token, _current
 from actors.tokens._waits_for import begin_wait, end_wait
 

@@ -16,7 +16,7 @@ from actors.places._notice import attach
 from actors.places._ref import ActorRef
 from actors.places._timers import ReceiveTimer, Timer, check_seconds
 from actors.places._watch import ActorWatch, Watch
-from actors.tokens._controls import Controls
+from actors.tokens._permissions import Controls
 
 if TYPE_CHECKING:
     from actors.mailboxes._signals import Signal

@@ -16,8 +16,8 @@ from actors.mailboxes._mailbox import ACCEPTED, DEFAULT_CAPACITY, Drainer, Mailb
 from actors.mailboxes._signals import Signal
 from actors.places._drain import Drain
 from actors.places._ports import PlaceSystem
-from actors.tokens._controls import Controls
 from actors.tokens._lifecycle import TokenState
+from actors.tokens._permissions import Controls
 from actors.tokens._token import Token, _current, current_token, make_token
 from actors.tokens._waits_for import waiting_for
 

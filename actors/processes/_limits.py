@@ -1,4 +1,4 @@
-"""Limits of one token in a child process: memory, processor time, time."""
+"""Limits of one token in a child process: memory, processor time, wall time."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from actors.concurrency._blocking import TurnOwner
-from actors.tokens._controls import Controls
 from actors.tokens._lifecycle import TokenState
+from actors.tokens._permissions import Controls
 
 Listeners: TypeAlias = tuple[tuple[Any, Callable[..., object]], ...]
 """The observers of one kind of event, each with its method for it."""

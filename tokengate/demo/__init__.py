@@ -1,7 +1,7 @@
 # The first example: an indexer of Python sources, as a service hierarchy.
 #
 #   what is computed    _measure.py (plain code, no actors)
-#   the actors          _actors.py (Reader, Parser, Index, Coordinator), _files.py (reading without a wait)
+#   the actors          _actors.py (Reader, Parser, Index, Coordinator), _files.py (reads files that are in memory)
 #   what goes wrong     _crash_plan.py (faults on purpose)
 #   how it is run       _indexer.py (the tree, the gate, the serial loop to compare with)
 #   how it is shown     _screen.py (progress, tables, JSON)

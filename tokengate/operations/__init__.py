@@ -1,6 +1,7 @@
 # Operations: functions whose calls are tokens.
 #
-#   _operation.py  `@token`, its options, and calls
+#   _operation.py  `@token`, and calls
+#   _options.py    checks of its options
 #   _spec.py       what an operation is
 #   _current.py    which gate a call belongs to
 #   _executor.py   a gate as an executor of `concurrent.futures`

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from functools import update_wrapper
 from types import MappingProxyType
-from typing import Any, Generic, ParamSpec, TypeVar, cast, get_args, overload
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 import attrs
 import trio
@@ -23,9 +23,20 @@ from actors.lowlevel import (
     carried_as,
     counterpart_object,
 )
-from tokengate._exceptions import BadOperation, NeedsGate
+from tokengate._exceptions import NeedsGate
 from tokengate.operations._current import current_gate, open_gates
-from tokengate.operations._spec import Affinity, OperationSpec, check_affinity
+from tokengate.operations._options import (
+    Affinity,
+    check_affinity,
+    check_function,
+    check_options,
+    check_priority,
+    check_process_options,
+    check_queue,
+    check_redact,
+    check_tags,
+)
+from tokengate.operations._spec import OperationSpec
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -240,14 +251,8 @@ def token(
         BadOperation: the function cannot be run like that.
         ValueError: an option has a value that cannot work.
     """
-    if isinstance(redact, str):
-        raise ValueError(f"redact is {redact!r}; it must hold names of parameters, such as ('{redact}',)")
-    if not isinstance(limits, Limits):
-        raise ValueError(f"limits is {limits!r}; it must be Limits(memory=..., cpu_time=..., ...)")
-    variables = (context,) if isinstance(context, ContextVar) else tuple(context)
-    for variable in variables:
-        if not isinstance(variable, ContextVar):
-            raise ValueError(f"context has {variable!r}; it must hold ContextVars")
+    check_redact(redact)
+    variables = check_process_options(limits, context)
     controls = Controls(protected, controllable, show_arguments, frozenset(redact))
     decorator = _Decorator(
         affinity, priority, tags or NO_TAGS, concurrency, capacity, overflow, controls, limits, variables
@@ -282,17 +287,8 @@ class _Decorator:
         coroutine = inspect.iscoroutinefunction(function)
         affinity = self.affinity or ("io" if coroutine else "cpu")
         check_affinity(name, affinity, coroutine)
-        if affinity != "process":
-            for option, given in (("limits", bool(self.limits)), ("context", bool(self.context))):
-                if given:
-                    raise BadOperation(
-                        f"'{name}' has {option}, which are for affinity 'process'; its own is '{affinity}'"
-                    )
-        for option, value in (("concurrency", self.concurrency), ("capacity", self.capacity)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{option} of '{name}' is {value!r}; it must be an int of at least 1")
-        if self.overflow not in get_args(Overflow):
-            raise ValueError(f"overflow of '{name}' is {self.overflow!r}; choose one of {get_args(Overflow)}")
+        check_options(name, affinity, self.limits, self.context)
+        check_queue(name, self.concurrency, self.capacity, self.overflow)
         spec = OperationSpec(
             name=name,
             qualified_name=f"{function.__module__}.{function.__qualname__}",
@@ -309,37 +305,6 @@ class _Decorator:
         )
         kind = AsyncOperation if coroutine else Operation
         return kind(spec, check_priority(name, self.priority), MappingProxyType(dict(check_tags(name, self.tags))))
-
-
-def check_function(function: object) -> str:
-    """Return the name of a function that can be an operation, or raise `BadOperation`."""
-    if isinstance(function, type):
-        raise BadOperation(f"@token goes on functions; make the class '{function.__name__}' an actor instead")
-    if not inspect.isfunction(function):
-        raise BadOperation(f"@token goes on functions (def or async def); {function!r} is none")
-    name = function.__name__
-    if inspect.isasyncgenfunction(function):
-        raise BadOperation(f"'{name}' is an async generator function; it has no single result")
-    owner = function.__qualname__.rpartition(".")[0]
-    first = next(iter(inspect.signature(function).parameters), None)
-    if owner and not owner.endswith("<locals>") and first in ("self", "cls"):
-        raise BadOperation(f"'{function.__qualname__}' is a method; make its class an actor (CpuActor or IoActor)")
-    return name
-
-
-def check_priority(name: str, priority: object) -> int:
-    """Return the priority if it is an int, or raise `ValueError`."""
-    if not isinstance(priority, int) or isinstance(priority, bool):
-        raise ValueError(f"priority of '{name}' is {priority!r}; it must be an int")
-    return priority
-
-
-def check_tags(name: str, tags: object) -> Mapping[str, str]:
-    """Return the tags if they map strings to strings, or raise `ValueError`."""
-    if not isinstance(tags, Mapping) or not all(isinstance(part, str) for item in tags.items() for part in item):
-        raise ValueError(f"tags of '{name}' is {tags!r}; it must map strings to strings")
-    # Exactly `str`: selectors of operators compare them, and must not run code of a subclass.
-    return {str.__str__(name): str.__str__(value) for name, value in tags.items()}
 
 
 def _carry_operation(operation: _Operation[..., Any], system: ProcessSystem) -> tuple[Any, ...]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, cast
 
 import attrs
 
 from actors import ActorSystem, Limits, Overflow
-from actors.lowlevel import AFFINITIES, Controls, OperationPlace
-from tokengate._exceptions import BadOperation
-
-Affinity: TypeAlias = Literal["io", "cpu", "process"]
+from actors.lowlevel import Controls, OperationPlace
+from tokengate.operations._options import Affinity, check_affinity
 
 # Tokens that run at once by default if a running token does not occupy a thread all the time.
 SUSPENDABLE_CONCURRENCY = 1_000
@@ -63,11 +61,3 @@ class OperationSpec:
             limits=self.limits,
             context=self.context,
         )
-
-
-def check_affinity(name: str, affinity: str, coroutine: bool) -> None:
-    """Raise `BadOperation` unless a function can have this affinity."""
-    if affinity not in AFFINITIES:
-        raise BadOperation(f"affinity of '{name}' is {affinity!r}; choose one of {AFFINITIES}")
-    if coroutine and affinity != "io":
-        raise BadOperation(f"'{name}' is a coroutine function; its affinity can only be 'io'")

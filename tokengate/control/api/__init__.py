@@ -1,7 +1,7 @@
 # API: the verbs as methods.
 #
 #   _control.py      `Control` and `AsyncControl`
-#   _verbs.py        all verbs, of these files:
+#   _verbs.py        joins the verbs of the next six files
 #   _gate.py         the verbs for the gate itself
 #   _lists.py        the verbs that return handles
 #   _tokens.py       the verbs for tokens

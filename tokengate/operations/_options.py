@@ -1,0 +1,88 @@
+"""Checks of the options of `@token`, and of the functions that it takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, Literal, TypeAlias, get_args
+
+from actors import Limits, Overflow
+from actors.lowlevel import AFFINITIES
+from tokengate._exceptions import BadOperation
+
+Affinity: TypeAlias = Literal["io", "cpu", "process"]
+
+
+def check_function(function: object) -> str:
+    """Return the name of a function that can be an operation, or raise `BadOperation`."""
+    if isinstance(function, type):
+        raise BadOperation(f"@token goes on functions; make the class '{function.__name__}' an actor instead")
+    if not inspect.isfunction(function):
+        raise BadOperation(f"@token goes on functions (def or async def); {function!r} is none")
+    name = function.__name__
+    if inspect.isasyncgenfunction(function):
+        raise BadOperation(f"'{name}' is an async generator function; it has no single result")
+    owner = function.__qualname__.rpartition(".")[0]
+    first = next(iter(inspect.signature(function).parameters), None)
+    if owner and not owner.endswith("<locals>") and first in ("self", "cls"):
+        raise BadOperation(f"'{function.__qualname__}' is a method; make its class an actor (CpuActor or IoActor)")
+    return name
+
+
+def check_priority(name: str, priority: object) -> int:
+    """Return the priority if it is an int, or raise `ValueError`."""
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise ValueError(f"priority of '{name}' is {priority!r}; it must be an int")
+    return priority
+
+
+def check_tags(name: str, tags: object) -> Mapping[str, str]:
+    """Return the tags if they map strings to strings, or raise `ValueError`."""
+    if not isinstance(tags, Mapping) or not all(isinstance(part, str) for item in tags.items() for part in item):
+        raise ValueError(f"tags of '{name}' is {tags!r}; it must map strings to strings")
+    # Exactly `str`: selectors of operators compare them, and must not run code of a subclass.
+    return {str.__str__(name): str.__str__(value) for name, value in tags.items()}
+
+
+def check_affinity(name: str, affinity: str, coroutine: bool) -> None:
+    """Raise `BadOperation` unless a function can have this affinity."""
+    if affinity not in AFFINITIES:
+        raise BadOperation(f"affinity of '{name}' is {affinity!r}; choose one of {AFFINITIES}")
+    if coroutine and affinity != "io":
+        raise BadOperation(f"'{name}' is a coroutine function; its affinity can only be 'io'")
+
+
+def check_redact(redact: object) -> None:
+    """Raise `ValueError` if the names of redacted parameters are one string, whose letters would be taken for them."""
+    if isinstance(redact, str):
+        raise ValueError(f"redact is {redact!r}; it must hold names of parameters, such as ('{redact}',)")
+
+
+def check_process_options(limits: object, context: Iterable[ContextVar[Any]]) -> tuple[ContextVar[Any], ...]:
+    """Return the context variables that cross to a process, or raise `ValueError`, also for other `limits`."""
+    if not isinstance(limits, Limits):
+        raise ValueError(f"limits is {limits!r}; it must be Limits(memory=..., cpu_time=..., ...)")
+    variables = (context,) if isinstance(context, ContextVar) else tuple(context)
+    for variable in variables:
+        if not isinstance(variable, ContextVar):
+            raise ValueError(f"context has {variable!r}; it must hold ContextVars")
+    return variables
+
+
+def check_options(name: str, affinity: Affinity, limits: Limits, context: tuple[ContextVar[Any], ...]) -> None:
+    """Raise `BadOperation` if an operation has options that are for another affinity."""
+    if affinity == "process":
+        return
+    for option, given in (("limits", bool(limits)), ("context", bool(context))):
+        if given:
+            raise BadOperation(f"'{name}' has {option}, which are for affinity 'process'; its own is '{affinity}'")
+
+
+def check_queue(name: str, concurrency: object, capacity: object, overflow: object) -> None:
+    """Raise `ValueError` unless these can be the bounds of an operation and what happens to tokens beyond them."""
+    for option, value in (("concurrency", concurrency), ("capacity", capacity)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{option} of '{name}' is {value!r}; it must be an int of at least 1")
+    if overflow not in get_args(Overflow):
+        raise ValueError(f"overflow of '{name}' is {overflow!r}; choose one of {get_args(Overflow)}")
