@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -160,12 +161,17 @@ def yielding() -> Callable[[random.Random], AbstractContextManager[None]]:
                 never.acquire(timeout=1e-6)  # releases the GIL
             return trace
 
-        before = threading.gettrace()
-        threading.settrace(trace)
-        try:
+        def traced(thread: threading.Thread) -> None:
+            sys.settrace(trace)
+            try:
+                run(thread)
+            finally:
+                sys.settrace(None)  # Python 3.13 goes on tracing if a thread ends without this
+
+        run = threading.Thread.run
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(threading.Thread, "run", traced)
             yield
-        finally:
-            threading.settrace(before)  # type: ignore[arg-type]
 
     return tracing
 
