@@ -201,9 +201,13 @@ class Dispatcher:
                 self._fill()
 
     def help(self) -> None:
-        """Provide a thread for each waiting runnable, since those ahead of it may block as well."""
+        """Provide an idle thread for each waiting runnable, since those ahead of it may block as well.
+
+        Busy threads count as blocked: they may have blocked since the watch looked at them last.
+        """
         with self._lock:
-            self._fill(self.size + len(self._queue))
+            busy = sum(thread.busy for thread in self._threads - (self._waiting | self._stalled | self._abandoned))
+            self._fill(max(self.size, busy) + len(self._queue))
 
     def recover(self) -> None:
         """Wake a thread for queued work, since an interrupted sender may not have, and note what is queued."""

@@ -180,3 +180,21 @@ def test_a_thread_that_wakes_up_now_and_then_is_not_replaced_at_once_while_the_p
         model.tick()
 
     assert model.dispatcher.statistics().threads > 2
+
+
+def test_threads_that_blocked_since_the_latest_look_do_not_count_as_free_when_others_are_helped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two waiting runnables get two more threads, though no busy thread is known to be stalled."""
+    model = Model(random.Random(1), monkeypatch)
+    model.dispatcher.set_stalled(set(model.dispatcher.threads()))
+    for _ in range(6):
+        model.submit("sleep", 400)
+    for player in list(model.players):
+        model.move(player)
+    model.dispatcher.set_stalled(set())
+
+    model.dispatcher.help()
+
+    assert sum(player.busy for player in model.players) == 4
+    assert len(model.players) == 6
