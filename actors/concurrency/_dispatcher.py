@@ -217,7 +217,8 @@ class Dispatcher:
     def unstarted(self) -> list[DaemonThread]:
         """Return the threads that were not started, because the code that was about to start them was interrupted."""
         with self._lock:
-            return [thread for thread in self._threads if thread.waits_for_begin]
+            threads = list(self._threads)
+        return [thread for thread in threads if thread.waits_for_begin]
 
     def statistics(self) -> DispatcherStatistics:
         """Return the figures of this moment."""

@@ -209,16 +209,18 @@ class Reply(Generic[T]):
         self.add_done_callback(arrive)
         limit = math.inf if timeout is None else max(timeout, 0.0)
         try:
-            end = time.monotonic() + limit
             with blocking(paused=paused):
-                # Check now and then: the thread that had to wake this one may have been interrupted.
-                while not self._done and not arrive.wait(max(0.0, min(end - time.monotonic(), _LOOK_UP))):
-                    if time.monotonic() >= end:
-                        break
+                self._wait_for(arrive, time.monotonic() + limit)
         finally:
             self._discard_callback(arrive)
         if not self._done:
             raise WaitTimeout(f"no outcome of {self._describe()} after {timeout} s")
+
+    def _wait_for(self, arrive: ThreadWaiter, end: float) -> None:
+        # Check now and then: the thread that had to wake this one may have been interrupted.
+        while not self._done and not arrive.wait(max(0.0, min(end - time.monotonic(), _LOOK_UP))):
+            if time.monotonic() >= end:
+                return
 
     async def _wait_in_asyncio(self) -> None:
         arrive = AsyncioWaiter(asyncio.get_running_loop())

@@ -402,16 +402,24 @@ class Mailbox:
             those that were kept back here; the others have been taken out otherwise.
         """
         with self._lock:
-            held = self._held
-            released = [] if held is None else [token for token in tokens if held.throttled.remove(token)]
-            for token in released:
-                self._holding().released.append(token)
-            called: list[Drainer] = []
-            while len(called) < len(released) and (drainer := self._missing()) is not None:
-                called.append(drainer)
+            released = self._release(tokens)
+            called = self._enter_missing(len(released))
         for drainer in called:
             self._wake(drainer)
         return released
+
+    def _release(self, tokens: Iterable[Token[Any]]) -> list[Token[Any]]:
+        held = self._held
+        released = [] if held is None else [token for token in tokens if held.throttled.remove(token)]
+        for token in released:
+            self._holding().released.append(token)
+        return released
+
+    def _enter_missing(self, most: int) -> list[Drainer]:
+        called: list[Drainer] = []
+        while len(called) < most and (drainer := self._missing()) is not None:
+            called.append(drainer)
+        return called
 
     def turns(self) -> int:
         """Return how many more drainers may come; below 0 when nothing may be taken. It may change at any moment."""
@@ -585,8 +593,7 @@ class Mailbox:
             self._why_closed = why
             if not keep:
                 self._emptied = True
-                while (token := self._pop()) is not None:
-                    left.append(token)
+                left.extend(iter(self._pop, None))
                 left.extend(self._held or ())
                 self._held = None
                 self._set_limit()
@@ -617,8 +624,7 @@ class Mailbox:
         with self._lock:
             self._lanes.recover()
             self._set_limit()
-            over = [why for why in self._lent if getattr(why, "_done", False)]
-            self._lent.difference_update(over)
+            self._lent.difference_update(tuple(why for why in self._lent if getattr(why, "_done", False)))
             self._set_flags()
             if self.active <= 0:  # else those that are at work come to what is queued
                 self._missing()

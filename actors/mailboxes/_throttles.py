@@ -139,11 +139,7 @@ class Throttles:
         began = [token for token in running if throttle.matches(token)]
         with self._lock:
             for token in began:
-                granted = self._grants.get(token, ())
-                if throttle not in granted:
-                    self._grants[token] = (*granted, throttle)
-                    if not token._waits:
-                        throttle.let.add(token)
+                self._count(token, throttle)
             throttle.is_open = True
         for token in began:
             token.add_done_callback(self._ended)
@@ -153,11 +149,7 @@ class Throttles:
         """Remove a throttle, and let the tokens go that wait for no other."""
         with self._lock:
             self._all = tuple(one for one in self._all if one is not throttle)
-            for token, granted in list(self._grants.items()):
-                if throttle in granted:
-                    del self._grants[token]
-                    if others := tuple(one for one in granted if one is not throttle):
-                        self._grants[token] = others
+            self._end_grants(throttle)
             throttle.let.clear()
             free = self._line_up_again()
         _let_begin(free)
@@ -202,8 +194,7 @@ class Throttles:
         """Note that tokens have left a mailbox untaken; the mailbox then calls `let_go` without its lock."""
         with self._lock:
             for token in tokens:
-                if not self._take_back(token):
-                    self._leave(token)
+                self._forget(token)
 
     def let_go(self, at_hand: ThrottledMailbox | None = None) -> None:
         """Let all waiting tokens go that may begin, as far as their mailboxes have free drainers.
@@ -216,10 +207,7 @@ class Throttles:
         let: dict[ThrottledMailbox, list[Token[Any]]] = {}
         while True:
             with self._lock:
-                for mailbox, tokens in let.items():
-                    self._handed[mailbox] -= len(tokens)
-                    if not self._handed[mailbox]:
-                        del self._handed[mailbox]
+                self._note_handed(let)
                 let = self._choose(at_hand)
                 look = not let and self._next_due() < self._sleeps_until
             if not let:
@@ -245,6 +233,32 @@ class Throttles:
         for throttle in throttles:
             throttle.grant(token, now)
         self._grants[token] = self._grants.get(token, ()) + throttles
+
+    def _count(self, token: Token[Any], throttle: Throttle) -> None:
+        """Give a running token the grant of a new throttle."""
+        granted = self._grants.get(token, ())
+        if throttle not in granted:
+            self._grants[token] = (*granted, throttle)
+            if not token._waits:
+                throttle.let.add(token)
+
+    def _end_grants(self, throttle: Throttle) -> None:
+        for token, granted in list(self._grants.items()):
+            if throttle in granted:
+                del self._grants[token]
+                if others := tuple(one for one in granted if one is not throttle):
+                    self._grants[token] = others
+
+    def _forget(self, token: Token[Any]) -> None:
+        if not self._take_back(token):
+            self._leave(token)
+
+    def _note_handed(self, let: dict[ThrottledMailbox, list[Token[Any]]]) -> None:
+        """Note that mailboxes have queued the tokens that were chosen."""
+        for mailbox, tokens in let.items():
+            self._handed[mailbox] -= len(tokens)
+            if not self._handed[mailbox]:
+                del self._handed[mailbox]
 
     def _take_back(self, token: Token[Any]) -> bool:
         """Take back the grants of a token that has not begun; return whether it had any."""

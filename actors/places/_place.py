@@ -148,19 +148,8 @@ class Place(abc.ABC):
             if self.system.guarded:
                 self.system.check_intake(token)
             put = self.mailbox.put(token)
-            while put is not ACCEPTED:
-                if put is Put.DROPPED or self._from_within():
-                    raise self._full()
-                room: Reply[None] = Reply()
-                self.system.senders.add(token)
-                put = self.mailbox.put(token, room._set)
-                if put is Put.FULL:
-                    try:
-                        with waiting_for(_current.get(), self):
-                            await room
-                    except BaseException:
-                        self.mailbox.forget_sender(room._set)
-                        raise
+            if put is not ACCEPTED:
+                await self._await_room(token, put)
         except (ActorDead, MailboxFull) as error:
             self._reject(token, error)
         except BaseException:
@@ -169,6 +158,21 @@ class Place(abc.ABC):
         finally:
             self.system.senders.discard(token)
         return token
+
+    async def _await_room(self, token: Token[Any], put: Put) -> None:
+        while put is not ACCEPTED:
+            if put is Put.DROPPED or self._from_within():
+                raise self._full()
+            room: Reply[None] = Reply()
+            self.system.senders.add(token)
+            put = self.mailbox.put(token, room._set)
+            if put is Put.FULL:
+                try:
+                    with waiting_for(_current.get(), self):
+                        await room
+                except BaseException:
+                    self.mailbox.forget_sender(room._set)
+                    raise
 
     def _wait_for_room(self, token: Token[Any]) -> None:
         if self._from_within():
@@ -183,15 +187,18 @@ class Place(abc.ABC):
                 return
             try:
                 with waiting_for(_current.get(), self), blocking():
-                    # Check now and then: the thread that had to wake this one may have been interrupted.
-                    while not room.acquire(timeout=_LOOK_FOR_ROOM):
-                        if self.mailbox.size < self.mailbox.capacity:
-                            self.mailbox.forget_sender(wake)
-                            break
+                    self._wait_until_woken(room)
             except BaseException:
                 self.mailbox.forget_sender(wake)
                 self._reject(token, TokenRejected(f"{token._describe()} was given up by its sender"))
                 raise
+
+    def _wait_until_woken(self, room: threading.Lock) -> None:
+        # Check now and then: the thread that had to wake this one may have been interrupted.
+        while not room.acquire(timeout=_LOOK_FOR_ROOM):
+            if self.mailbox.size < self.mailbox.capacity:
+                self.mailbox.forget_sender(room.release)
+                return
 
     def held_up_by(self) -> list[Token[Any]]:
         """Return the running tokens that must progress before another one is taken out of the mailbox."""

@@ -191,7 +191,7 @@ class Timers:
             if was_armed:
                 self._stale += 1
                 if self._stale > _STALE_LIMIT and 2 * self._stale > len(self._heap):
-                    self._heap = [entry for entry in self._heap if entry[2].armed]
+                    self._heap = list(filter(_is_armed, self._heap))
                     heapify(self._heap)
                     self._stale = 0
         return was_armed
@@ -234,6 +234,10 @@ class Timers:
                     return deadline, timer
                 self._stale -= 1
         return None
+
+
+def _is_armed(entry: tuple[float, int, Timed]) -> bool:
+    return entry[2].armed
 
 
 def check_seconds(name: str, path: str, seconds: object, *, zero: bool = True) -> float:

@@ -260,16 +260,19 @@ class OperationSlot(Drainer):
         size = 0
         item: Any = None
         try:
-            while len(inflight) < batch and len(numbers) < most and size < _BYTES_AT_ONCE:
+            while True:
+                if len(inflight) >= batch or len(numbers) >= most or size >= _BYTES_AT_ONCE:
+                    break
                 item = mailbox.take_more(self) if inflight else mailbox.take(self)
                 if item is None:
                     if not inflight:
                         self._leave_idle()
                     break
-                if type(item) is Token and (frames := self._prepare(item, worker, first=not numbers)):
+                frames = self._prepare(item, worker, first=not numbers) if type(item) is Token else []
+                if frames:
                     numbers.append(worker.sent)
-                    pieces += frames
-                    size += sum(map(len, frames))
+                pieces += frames
+                size += sum(map(len, frames))
             if not pieces:
                 return
             if worker.stream.send(pieces):

@@ -221,9 +221,9 @@ class ProcessHost:
 
     def _close_descriptors(self) -> None:
         with self._lock:
-            for own in (self._wake_write, self._wake_read, self.poller):
-                if own is not None:
-                    own.close()
+            owned = (self._wake_write, self._wake_read, self.poller)
+            for own in tuple(own for own in owned if own is not None):
+                own.close()
 
     def _wake(self) -> None:
         if self._awake:

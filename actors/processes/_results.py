@@ -118,9 +118,7 @@ class Results:
                 return
             _carrier.loading_for(self._system)
             refuse_waits("the settling of results, in which this object is unpickled")
-            until = time.monotonic() + min(seconds, _READ_HERE_SECONDS)
-            while not token.done() and worker.stream.wait_readable(until) and self._handle_small_results(worker):
-                pass
+            self._read_until_done(worker, token, time.monotonic() + min(seconds, _READ_HERE_SECONDS))
         finally:
             refuse_waits("")
             if worker.read_lock._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks it
@@ -130,6 +128,10 @@ class Results:
         holder = worker.holder
         if holder is not None:
             holder.go_on(worker)
+
+    def _read_until_done(self, worker: Worker, token: Token[Any], until: float) -> None:
+        while not token.done() and worker.stream.wait_readable(until) and self._handle_small_results(worker):
+            pass
 
     def _handle_small_results(self, worker: Worker) -> bool:
         """Handle the results that have come, if they are small; tell whether nothing else has come.

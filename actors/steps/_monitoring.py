@@ -114,15 +114,20 @@ class Monitor:
     def disarm(self, hold: Hold) -> None:
         """Let the code of a token run freely again."""
         with self._lock:
-            for ident, targets in list(self._targets.items()):
-                for target in [one for one in targets if one.hold is hold]:
-                    targets.remove(target)
-                    self._release(target)
-                if not targets:
-                    del self._targets[ident]
+            for ident in list(self._targets):
+                self._disarm_in(ident, hold)
             if not self._codes and self._tool is not None:
                 _monitoring.free_tool_id(self._tool)
                 self._tool = None
+
+    def _disarm_in(self, ident: int, hold: Hold) -> None:
+        """Let a thread no longer stop for a hold; under the lock."""
+        targets = self._targets[ident]
+        for target in [one for one in targets if one.hold is hold]:
+            targets.remove(target)
+            self._release(target)
+        if not targets:
+            del self._targets[ident]
 
     def _arm(self, hold: Hold, ident: int, codes: list[CodeType]) -> bool:
         if not codes:
@@ -138,14 +143,18 @@ class Monitor:
                 target = _Target(hold)
                 targets.append(target)
             for code in codes:
-                number = id(code)
-                if number not in target.codes:
-                    target.codes.add(number)
-                    self._codes[number] = code
-                    self._uses[number] += 1
-                    if self._uses[number] == 1:
-                        _monitoring.set_local_events(self._tool, code, self._events)
+                self._arm_code(target, code)
         return True
+
+    def _arm_code(self, target: _Target, code: CodeType) -> None:
+        """Arm code for a target, if it is not; under the lock."""
+        number = id(code)
+        if number not in target.codes:
+            target.codes.add(number)
+            self._codes[number] = code
+            self._uses[number] += 1
+            if self._uses[number] == 1:
+                _monitoring.set_local_events(self._tool, code, self._events)
 
     def _look_closer(self, code: CodeType) -> None:
         """Get events for single instructions of some code, if it is armed."""

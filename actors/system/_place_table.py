@@ -81,7 +81,8 @@ class PlaceTable:
             place = self._places.get(name)
             if place is not None:
                 return place
-            found = [p for path, p in self._places.items() if path.endswith("/" + name) and not path.startswith(SYSTEM)]
+            places = list(self._places.values())
+        found = [p for p in places if p.path.endswith("/" + name) and not p.path.startswith(SYSTEM)]
         if len(found) == 1:
             return found[0]
         if found:

@@ -51,8 +51,8 @@ _SHARE: Final = 0.01
 # Prefixes of the names of modules that make and send tokens.
 _SENDERS: Final = ("actors.", "tokengate.gate.", "tokengate.operations.")
 
-# The function in which a thread waits for an outcome: it has the token in a local variable, but does not change it.
-_WAITING: Final = Reply._wait_in_thread.__code__
+# Functions in which a thread waits for an outcome: they have the token in a local variable, but do not change it.
+_WAITING: Final = (Reply._wait_in_thread.__code__, Reply._wait_for.__code__)
 
 _CREATED, _QUEUED, _PAUSED = TokenState.CREATED, TokenState.QUEUED, TokenState.PAUSED
 
@@ -65,7 +65,7 @@ def _locals(*, waiting: bool) -> Iterator[Any]:
     """
     for frames in _stacks():
         for frame in frames:
-            if frame.f_code is _WAITING and not waiting:
+            if frame.f_code in _WAITING and not waiting:
                 break
             # No frames of users: reading their variables may run code, or undo what a debugger has just set.
             if str(frame.f_globals.get("__name__")).startswith(_SENDERS) and frame.f_code.co_flags & CO_OPTIMIZED:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import count
-from typing import Any, TypeVar, cast
+from typing import Any, TypeGuard, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import attrs
@@ -281,9 +281,9 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             for place in places:
                 self._govern(place)
             # Tokens that begin from now on ask; those that have begun, or were taken in order to begin, count.
-            began = {token for token in list(self.live.values()) if token.started_at is not None}
-            began.update(token for place in places for token in place.drain.running())
-            self.throttles.open(throttle, [token for token in began if token._place.controls.controllable])
+            began = frozenset(token for token in list(self.live.values()) if token.started_at is not None)
+            began = began.union(token for place in places for token in place.drain.running())
+            self.throttles.open(throttle, tuple(token for token in began if token._place.controls.controllable))
 
     def unthrottle(self, throttle: Throttle) -> None:
         """End a throttle; tokens that it keeps back go on."""
@@ -414,13 +414,16 @@ def system_of(place: Place) -> ActorSystem:
 def default_system() -> ActorSystem:
     """Return the system of actors that are started outside of any gate; they are in pykka's registry."""
     with _open_systems.default_lock:
-        for system in _open_systems.open_systems:
-            if isinstance(system, ActorSystem) and system.in_pykka_registry:
-                return system
-        system = ActorSystem("default")
-        system.in_pykka_registry = True
-        system.open()
+        system = next(filter(_is_default, _open_systems.open_systems), None)
+        if system is None:
+            system = ActorSystem("default")
+            system.in_pykka_registry = True
+            system.open()
         return system
+
+
+def _is_default(system: _open_systems.OpenSystem) -> TypeGuard[ActorSystem]:
+    return isinstance(system, ActorSystem) and system.in_pykka_registry
 
 
 BaseActor._default_system = staticmethod(default_system)

@@ -44,7 +44,7 @@ from tokengate.errors import MailboxFull, TokenRejected
 
 PATIENCE = 10.0  # seconds in which tokens must end
 SERVED = 5.0  # seconds in which a fresh call must be served
-HANG = 60.0  # seconds without progress after which the script ends
+HANG = 30.0  # seconds without progress after which the script ends
 
 AFFINITIES = ("io", "cpu", "process", "actor-cpu", "actor-io", "actor-process", "direct", "executor")
 
@@ -539,6 +539,7 @@ class Storm:
         if took > self.gate.shutdown + 1.0:
             self._wrong(f"close took {took:.1f} s")
         if self.gate.state != "closed" or report.abandoned:
+            faulthandler.dump_traceback(all_threads=True)
             self._wrong(f"the gate is {self.gate.state}, abandoned {report.abandoned}")
         if left := [one for one in self.gate.statistics().tokens.items() if one[0] not in TERMINAL and one[1]]:
             self._wrong(f"after the end tokens are left: {left}")
@@ -600,7 +601,9 @@ def main() -> int:
     affinities = options.affinity.split(",")
     if unknown := set(affinities) - set(AFFINITIES):
         parser.error(f"unknown affinities {sorted(unknown)}; there are {', '.join(AFFINITIES)}")
-    logging.basicConfig(filename="/tmp/sig.log", filemode="w")
+    logging.getLogger("tokengate").addHandler(logging.NullHandler())  # errors that are raised on purpose
+    logging.getLogger("tokengate").propagate = False
+    faulthandler.enable()
     storm = Storm(options.seed, affinities)
     signals = Signals(storm.chance, harmless=options.harmless)
     result: dict[str, Any] = {"python": sys.version.split()[0], "seed": options.seed, "affinities": affinities}

@@ -367,7 +367,7 @@ class Gate:
             self.request_stop()
             self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]
             seconds = self.shutdown if timeout is None else timeout
-            roots = [place for place in (self._root, self._own) if place is not None]
+            roots = list(filter(None, (self._root, self._own)))
             try:
                 self._shutdown.begin(roots, seconds, drain).exception(seconds + _ANSWER_SECONDS)
             except WaitTimeout:

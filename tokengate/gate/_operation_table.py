@@ -40,7 +40,8 @@ class OperationTable(dict[OperationSpec, OperationPlace]):
                     path = f"{_FOLDER}/{spec.qualified_name}"
                 if path in taken:
                     path = f"{path}-{len(taken)}"
-                for unused in [one for one in system.places() if one.path == path]:
+                unused = system.place_at(path)
+                if unused is not None:
                     system.forget(unused)  # left by a call that was interrupted before it could enter its place here
                 place = self[spec] = spec.make_place(system, path)
         return place

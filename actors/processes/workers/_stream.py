@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeGuard
 
 from actors._child import _wire
 from actors._child._payload import receive_descriptor
@@ -41,6 +41,10 @@ class FilePayload(bytes):
 
     def __del__(self) -> None:
         self.close()
+
+
+def _is_file(piece: bytes) -> TypeGuard[FilePayload]:
+    return type(piece) is FilePayload
 
 
 class WorkerStream:
@@ -79,9 +83,8 @@ class WorkerStream:
         data = b"".join(pieces)
         with self._writing:
             # Under the lock, so that descriptors are in the order of their frames, whichever thread sends them.
-            for piece in pieces:
-                if type(piece) is FilePayload:
-                    piece.send_to(self._files)
+            for file in filter(_is_file, pieces):
+                file.send_to(self._files)
             if self._unsent:
                 self._unsent.append(data)
                 return True

@@ -247,9 +247,9 @@ class WorkerPool:
     def assigned_to(self, holder: Holder) -> Worker | None:
         """Return the worker that was assigned to a holder, if any; else make sure that the holder is in line."""
         with self._lock:
-            for worker in self.workers:
-                if worker.holder is holder:
-                    return worker
+            assigned = next((worker for worker in self.workers if worker.holder is holder), None)
+            if assigned is not None:
+                return assigned
             if holder not in self._waiting:
                 self._waiting.append(holder)
             return None

@@ -50,7 +50,7 @@ class Counts(Observer):
         with self._lock:
             if self._counts:
                 there = set(self._system.places())
-                self._counts = {place: count for place, count in self._counts.items() if place in there}
+                self._counts = {place: self._counts[place] for place in there.intersection(self._counts)}
             unused = not self._counts
         if unused:
             self._system.remove_observer(self)
@@ -71,7 +71,7 @@ class Counts(Observer):
                 return None
             seconds = max(now - count.since, 1e-9)
             # A token that is done has been counted, or is about to be.
-            running = [token for token in in_hand if not token.done()]
+            running = tuple(token for token in in_hand if not token.done())
             busy = count.busy + sum(max(0.0, now - max(token.started_at or now, count.since)) for token in running)
             handled = max(count.handled, 1)
             return ActorStatistics(

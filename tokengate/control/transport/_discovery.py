@@ -226,24 +226,28 @@ def _visit(paths: Iterable[Path]) -> list[FoundGate]:
 
     All are asked at once, with one time limit, so that a stopped or slow gate does not delay the others.
     """
-    deadline = time.monotonic() + _HELLO_SECONDS
     with ExitStack() as opened:
         selector = opened.enter_context(selectors.DefaultSelector())
         visits = [opened.enter_context(_Visit(path)) for path in paths]
-        while True:
-            for visit in visits:
-                if visit.state == "new" and visit.connect():
-                    selector.register(visit, selectors.EVENT_READ, visit)
-            left = deadline - time.monotonic()
-            if left <= 0 or all(visit.state == "over" for visit in visits):
-                break
-            if any(visit.state == "new" for visit in visits):
-                left = min(left, _AGAIN_SECONDS)
-            for key, _ in selector.select(left):
-                if key.data.receive():
-                    selector.unregister(key.data)
-        found = [visit.gate for visit in visits if visit.gate is not None]
+        _ask(visits, selector, time.monotonic() + _HELLO_SECONDS)
+    found = [visit.gate for visit in visits if visit.gate is not None]
     return sorted(found, key=lambda gate: (gate.name, gate.pid, gate.path))
+
+
+def _ask(visits: list[_Visit], selector: selectors.BaseSelector, deadline: float) -> None:
+    """Wait for the answers of gates, until the deadline."""
+    while True:
+        for visit in visits:
+            if visit.state == "new" and visit.connect():
+                selector.register(visit, selectors.EVENT_READ, visit)
+        left = deadline - time.monotonic()
+        if left <= 0 or all(visit.state == "over" for visit in visits):
+            return
+        if any(visit.state == "new" for visit in visits):
+            left = min(left, _AGAIN_SECONDS)
+        for key, _ in selector.select(left):
+            if key.data.receive():
+                selector.unregister(key.data)
 
 
 class _Visit:

@@ -1,0 +1,117 @@
+"""An exception of a signal handler leaves no function past the `with`, `except` and `finally` around a loop.
+
+CPython checks for signals where it jumps back to the head of a loop. CPython 3.13 compiles the jump back behind a
+condition (`for ...: if ...`, `while condition`, a comprehension with `if`) without the handlers of the code around it.
+An exception raised there leaves the function at once, and the lock of `with lock:` stays locked.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import CodeType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+FOLDERS = ("actors", "supervisors", "tokengate/gate", "tokengate/operations", "tokengate/control")
+
+CONTROL = "coroutine of the control actor, on the control loop's thread"
+HOST = "only the thread of the child processes runs it"
+
+# {function: why no signal handler raises in it, or why that does no harm}
+ALLOWED = {
+    "Dispatcher._main": "only CPU threads run it",
+    "PinnedDispatcher._main": "only pinned threads run it",
+    "Timers._pop_due": "only the system loop's thread runs it",
+    "LimitWatch._work": "coroutine of the system loop's thread",
+    "ProcessHost._work": HOST,
+    "WorkerLifecycle.read_server": HOST,
+    "WorkerStream.send_rest": HOST,
+    "WorkerPool.next_assignment": HOST,
+    "WorkerPool.superfluous": HOST,
+    "send_interrupt": "only the control loop's thread runs it",
+    "Monitor._stop": "its `except` is for a recursion limit that was reached",
+    "Shell.run_script": "its `except` is for errors of the script's syntax",
+    "decode_message": "its `except` is for errors of decoding; only the control loop's thread runs it",
+    "Turns._give": CONTROL,
+    "ActorVerbs.drain": CONTROL,
+    "settle": CONTROL,
+    "Reconciler._reconcile": CONTROL,
+    "Reconciler._reconcile_kill": CONTROL,
+    "_Connection._write": CONTROL,
+}
+
+
+def codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield some code and all that it contains."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from codes(constant)
+
+
+def gaps(code: CodeType) -> Iterator[int]:
+    """Yield the lines of jumps back that lack a handler of their loop's head."""
+    if not code.co_exceptiontable:
+        return
+    table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
+    steps = {step.offset: step for step in dis.get_instructions(code)}
+
+    def handlers(offset: int) -> set[int]:
+        found: list[int] = []
+        while (entry := next((one for one in table if one.start <= offset < one.end), None)) is not None:
+            if entry.target in found:
+                break
+            found.append(offset := entry.target)
+        return {target for target in found if steps[target].opname == "PUSH_EXC_INFO"}  # code of the function
+
+    for offset, step in steps.items():
+        if step.opname == "JUMP_BACKWARD" and handlers(step.argval) - handlers(offset):
+            yield step.positions.lineno if step.positions and step.positions.lineno else code.co_firstlineno
+
+
+@cache
+def all_gaps() -> dict[str, list[str]]:
+    """Return where all gaps of the rooms are, by function."""
+    found: dict[str, list[str]] = {}
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT)
+            if name.parts[:2] == ("actors", "_child"):
+                continue  # in child processes no signal handler of the program is set
+            for code in codes(compile(path.read_text(), str(path), "exec")):
+                for line in gaps(code):
+                    found.setdefault(code.co_qualname, []).append(f"{name}:{line}")
+    return found
+
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 13), reason="CPython compiles so since 3.13")
+
+
+def test_no_loop_lets_a_signal_past_the_handlers_around_it() -> None:
+    """Whatever the program's main thread may run; other threads run no signal handlers."""
+    found = {function: lines for function, lines in all_gaps().items() if function not in ALLOWED}
+
+    assert not found, "\n".join(
+        f"{', '.join(lines)}: a signal handler that raises at the jump back of a loop in {function} skips the `with`, "
+        "`except` or `finally` around the loop: move the loop into a function of its own, or out of the block"
+        for function, lines in found.items()
+    )
+
+
+def test_each_exception_from_the_rule_is_one() -> None:
+    """An entry whose function has no such loop any more is to be removed."""
+    assert set(ALLOWED) - set(all_gaps()) == set()
+
+
+def test_a_gap_is_found() -> None:
+    """With the line of the condition behind which the loop begins again."""
+    source = "def f(lock, numbers):\n with lock:\n  for number in numbers:\n   if number:\n    print(number)\n"
+    whole = compile(source, "f", "exec")
+
+    assert [line for code in codes(whole) for line in gaps(code)] == [4]
