@@ -1,6 +1,7 @@
 """Parts of the runtime for the floors above, which users do not need."""
 
 from actors.concurrency._blocking import current_turn
+from actors.concurrency._condition import Condition
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
 from actors.concurrency._trio_host import TrioHost
@@ -45,6 +46,7 @@ __all__ = [
     "SYSTEM",
     "UNITS",
     "ActorPlace",
+    "Condition",
     "Controls",
     "CpuDrain",
     "CpuThread",

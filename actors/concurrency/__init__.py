@@ -5,6 +5,7 @@
 #   _run_queue.py          the queue that CPU threads take work from
 #   _dispatcher.py         a pool of CPU threads
 #   _pinned_dispatcher.py  a dedicated CPU thread for one place
+#   _condition.py          a condition and an event that an interrupted thread does not leave locked
 #   _daemon_thread.py      a thread that starts at most once, even if its start is interrupted
 #   _stall_watch.py        finds CPU threads that block in calls the runtime cannot see
 #   _blocking.py           the turns on each thread, and their release while a step waits

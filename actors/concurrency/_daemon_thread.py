@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from actors.concurrency._condition import Event
+
 
 class DaemonThread(threading.Thread):
     """A daemon thread that starts at most once and is never in doubt: it has started or it has not.
@@ -24,7 +26,7 @@ class DaemonThread(threading.Thread):
     def __init__(self, target: Callable[[], object], name: str) -> None:
         super().__init__(target=target, name=name, daemon=True)
         self._ticket: list[None] = [None]  # the thread that takes it calls `start`
-        self._decided = threading.Event()  # set when it has started or never will
+        self._decided = Event()  # set when it has started or never will
 
     @property
     def waits_for_begin(self) -> bool:

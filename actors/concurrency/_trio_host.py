@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from actors.concurrency._condition import Event
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._future import Reply
 
@@ -42,7 +43,7 @@ class TrioHost:
         self._attached = False
         self._ident: int | None = None
         self._opened: Reply[None] = Reply()
-        self._ended = threading.Event()
+        self._ended = Event()
         self._loop: trio.lowlevel.TrioToken | None = None  # while it runs
         self._nursery: trio.Nursery | None = None
         self._pending: deque[Callable[[], object]] = deque()

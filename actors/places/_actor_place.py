@@ -16,6 +16,7 @@ from pykka._introspection import get_attr_directly
 
 from actors._exceptions import ActorDead, StartFailed, TokenInterrupt
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
+from actors.concurrency._condition import Event
 from actors.concurrency._future import Reply
 from actors.mailboxes._signals import Signal, Start, Stop
 from actors.places._actor import check_actor_class, controls_of
@@ -152,7 +153,7 @@ class ActorPlace(Place):
         """Set while no messages are accepted and there is no instance."""
         with self.lock:
             if self._stopped is None:
-                self._stopped = threading.Event()
+                self._stopped = Event()
                 if self.closed or (self.status is Status.VACANT and self.mailbox.closed):
                     self._stopped.set()
             return self._stopped

@@ -75,13 +75,15 @@ class Place:
 Grain: TypeAlias = Literal["signal", "line", "opcode"]
 
 # CPython 3.11 to 3.13 checks for signals after calls and at RESUME and JUMP_BACKWARD. After a call of a Python function
-# it does not: that goes on within the same loop of the interpreter, which checks when the function begins.
+# it does not: that goes on within the same loop of the interpreter, which checks when the function begins. At a jump
+# back, 3.13 raises where the jump is, which may have other handlers than its target, where 3.11 and 3.12 raise.
 _CALLS = frozenset(
     code
     for name, code in dis.opmap.items()
     if name.startswith(("CALL", "INSTRUMENTED_CALL")) and "INTRINSIC" not in name
 )
-_LOOKING = frozenset(code for name, code in dis.opmap.items() if name in ("RESUME", "JUMP_BACKWARD"))
+_LOOKING_BEFORE = frozenset([dis.opmap["JUMP_BACKWARD"]] if sys.version_info >= (3, 13) else [])
+_LOOKING = frozenset(dis.opmap[name] for name in ("RESUME", "JUMP_BACKWARD")) - _LOOKING_BEFORE
 
 # Calls of these may wait; a signal handler may run meanwhile, and its exception is raised by the call.
 _WAITING = frozenset(
@@ -158,6 +160,7 @@ class Strike:
             there.
         error: the class to raise.
         skip: places that are not counted.
+        homes: folders and files whose code is struck: the runtime's.
 
     Attributes:
         places: where it has struck, one for each exception.
@@ -171,12 +174,14 @@ class Strike:
         grain: Grain = "line",
         error: type[BaseException] = KeyboardInterrupt,
         skip: Container[Place] = (),
+        homes: tuple[str, ...] = HOMES,
     ) -> None:
         self.places: list[Place] = []
         self._left = [at, again] if again else [at]
         self._grain = grain
         self._error = error
         self._skip = skip
+        self._homes = homes
         self._thread = threading.get_ident()
         self._callees: dict[int, CodeType] = {}  # {id of a frame: what it has called in Python since its latest point}
 
@@ -217,7 +222,7 @@ class Strike:
 
     def _called(self, frame: FrameType, _event: str, _arg: object) -> Any:
         self._callees.setdefault(id(frame.f_back), frame.f_code)
-        if not frame.f_code.co_filename.startswith(HOMES):
+        if not frame.f_code.co_filename.startswith(self._homes):
             return None
         return self._trace(frame)
 
@@ -236,7 +241,7 @@ class Strike:
                     called = _looks_after(latest, self._callees.pop(id(frame), None))
                     # The call raises, so its handler must be the handler at this point.
                     called &= latest not in _CALLS or points.handler(latest_offset) == points.handler(offset)
-                    is_point = called or offset in points.waiting
+                    is_point = called or offset in points.waiting or points.code[offset] in _LOOKING_BEFORE
                     latest, latest_offset = points.code[offset], offset
                 else:
                     is_point = offset not in points.leaving
@@ -259,7 +264,7 @@ class Strike:
         sys.settrace(self._called)
         outer: FrameType | None = frame
         while outer is not None:
-            if outer.f_code.co_filename.startswith(HOMES):
+            if outer.f_code.co_filename.startswith(self._homes):
                 self._trace(outer)
             outer = outer.f_back
 
@@ -272,7 +277,7 @@ class Strike:
         event = monitoring.events.INSTRUCTION if opcodes else monitoring.events.LINE
 
         def reached(code: CodeType, where: int) -> Any:
-            if not code.co_filename.startswith(HOMES):
+            if not code.co_filename.startswith(self._homes):
                 return monitoring.DISABLE
             if threading.get_ident() == self._thread:
                 offset = where if opcodes else sys._getframe(1).f_lasti

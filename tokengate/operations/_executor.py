@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 import trio
 
 from actors import Token, TokenFailed, TokenState, WouldBlock
+from actors.lowlevel import Condition
 from tokengate._exceptions import BadOperation
 from tokengate.operations._ports import OpenGate
 
@@ -26,12 +27,17 @@ class TokenFuture(concurrent.futures.Future[T]):
     Waiting for it is waiting for the token: a step that waits gives its thread away, and on the thread of a
     trio loop `WouldBlock` is raised. If the token was refused or terminated, that error is the outcome.
 
+    A signal handler that raises in the main thread leaves the future usable. The exceptions are `wait` and
+    `as_completed` of `concurrent.futures`, which take the locks of all their futures in Python code: interrupted there,
+    they can leave one locked, and its outcome never comes. `future.result(timeout)` does not have that problem.
+
     Attributes:
         token: the call.
     """
 
     def __init__(self, token: Token[T]) -> None:
         super().__init__()
+        self._condition = Condition()  # `threading.Condition` could stay locked when a signal handler raises
         self.token = token
         self._cancel_wanted = False
         self._settling = threading.RLock()  # callbacks may ask for the outcome

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+from interrupts import HOMES, Strike, in_thread
 
 from tokengate import Gate, TokenState, checkpoint, current_token, token
 from tokengate.errors import BadOperation, GateState, MailboxFull, TokenFailed, TokenTerminated, WouldBlock
@@ -48,6 +49,28 @@ def blocker(gate: Gate) -> Iterator[Blocker]:
     made = Blocker()
     yield made
     made.release.set()
+
+
+@pytest.mark.parametrize("act", ["cancel", "done", "exception", "result", "running"])
+def test_a_future_that_is_interrupted_gets_its_outcome(gate: Gate, act: str) -> None:
+    """Wherever in its code a signal handler raises, in that of `concurrent.futures` as well."""
+    executor = gate.executor()
+    homes = (*HOMES, concurrent.futures._base.__file__, threading.__file__)
+    for at in range(1, 1_000):
+        future = executor.submit(square, 3)
+        strike = Strike(at, grain="signal", homes=homes)
+        _, error = strike.run(getattr(future, act))
+        settled, wrong = in_thread(lambda future=future: concurrent.futures.wait([future], WAIT).done, 2 * WAIT)
+        assert wrong == "", strike.places
+        assert settled == {future}, strike.places
+        assert future.cancelled() or future.result() == 9
+        if not strike.places:
+            break
+    else:
+        raise AssertionError("it never comes to its end")
+
+    assert error is None or isinstance(error, concurrent.futures.CancelledError)
+    assert at > 1
 
 
 def token_of(future: concurrent.futures.Future[Any]) -> Any:
