@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from _harness import PYTHON
 
@@ -64,18 +65,20 @@ def timed(call: Callable[[], object]) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def verbs(ask: Callable[[m.Message], object], target: Callable[[], Token[object]]) -> dict[str, Callable[[], float]]:
+def verbs(
+    ask: Callable[[m.Message[Any]], object], target: Callable[[], Token[object]]
+) -> dict[str, Callable[[], float]]:
     """Return {verb: a function that calls it once and returns the milliseconds}."""
 
     def pause() -> float:
         victim = target()
-        milliseconds = timed(lambda: ask(m.Pause(ids=(victim.id,))))
-        ask(m.Resume(ids=(victim.id,)))
+        milliseconds = timed(lambda: ask(m.Pause((victim.id,))))
+        ask(m.Resume((victim.id,)))
         return milliseconds
 
     def terminate() -> float:
         victim = wait_for_the_end.submit()
-        return timed(lambda: ask(m.Terminate(ids=(victim.id,))))
+        return timed(lambda: ask(m.Terminate((victim.id,))))
 
     return {
         "ps": lambda: timed(lambda: ask(m.Tokens())),
@@ -95,7 +98,7 @@ def figures(times: list[float]) -> dict[str, float]:
     }
 
 
-def measure(way: str, ask: Callable[[m.Message], object], chosen: list[str], calls: int) -> None:
+def measure(way: str, ask: Callable[[m.Message[Any]], object], chosen: list[str], calls: int) -> None:
     _over.clear()
     waiting = wait_for_the_end.submit()
     queued = wait_for_the_end.submit()

@@ -28,12 +28,12 @@ class FakeBackend:
         left: set when a stream is closed.
     """
 
-    answers: dict[type[Message], Any] = attrs.field(factory=dict)
+    answers: dict[type[Message[Any]], Any] = attrs.field(factory=dict)
     items: tuple[StreamItem, ...] = ()
     last: BaseException | None = None
     send: trio.MemorySendChannel[StreamItem] = attrs.field(init=False)
     _more: trio.MemoryReceiveChannel[StreamItem] = attrs.field(init=False)
-    asked: list[Message] = attrs.field(factory=list)
+    asked: list[Message[Any]] = attrs.field(factory=list)
     followed: list[Stream] = attrs.field(factory=list)
     opened: int = 0
     left: threading.Event = attrs.field(factory=threading.Event)
@@ -41,7 +41,7 @@ class FakeBackend:
     def __attrs_post_init__(self) -> None:
         self.send, self._more = trio.open_memory_channel[StreamItem](0)
 
-    async def ask(self, message: Message) -> Any:
+    async def ask(self, message: Message[Any]) -> Any:
         self.asked.append(message)
         await trio.lowlevel.checkpoint()
         return await self._answer(message)
@@ -58,7 +58,7 @@ class FakeBackend:
             self.followed.remove(stream)
             self.left.set()
 
-    async def _answer(self, message: Message) -> Any:
+    async def _answer(self, message: Message[Any]) -> Any:
         answer = self.answers.get(type(message))
         if isinstance(answer, BaseException):
             raise answer

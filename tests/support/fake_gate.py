@@ -30,9 +30,9 @@ class FakeGate:
         open: connections that were not closed.
     """
 
-    def __init__(self, answers: dict[type[Message], Any]) -> None:
+    def __init__(self, answers: dict[type[Message[Any]], Any]) -> None:
         self.answers = answers
-        self.asked: list[Message] = []
+        self.asked: list[Message[Any]] = []
         self.wanted: str | None = None
         self.open = 0
 
@@ -41,7 +41,7 @@ class FakeGate:
         self.open += 1
         return self
 
-    def ask(self, message: Message) -> Any:
+    def ask(self, message: Message[Any]) -> Any:
         self.asked.append(message)
         answer = self.answers[type(message)]
         if isinstance(answer, BaseException):
@@ -59,7 +59,7 @@ Run = Callable[..., tuple[FakeGate, Result]]
 
 
 def run(
-    monkeypatch: pytest.MonkeyPatch, arguments: list[str], answers: dict[type[Message], Any]
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], answers: dict[type[Message[Any]], Any]
 ) -> tuple[FakeGate, Result]:
     """Run a command line against a gate that gives these answers."""
     gate = FakeGate(answers)

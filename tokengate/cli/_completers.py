@@ -33,7 +33,7 @@ def complete_destination(context: click.Context, parameter: click.Parameter, inc
     return [*offer(affinities, incomplete), *complete_actor(context, parameter, incomplete)]
 
 
-def _ask(context: click.Context, message: Message) -> Any:
+def _ask(context: click.Context, message: Message[Any]) -> Any:
     try:
         client = _gate_option.connect(context.params.get("gate"), _PATIENCE)
         try:

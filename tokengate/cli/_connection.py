@@ -50,7 +50,7 @@ class Connection:
             self._closed = True
             self._client.close()
 
-    def ask(self, message: Message) -> Any:
+    def ask(self, message: Message[Any]) -> Any:
         """Return the gate's answer."""
         return self._connected().ask(message)
 

@@ -45,8 +45,7 @@ def token_id(_context: click.Context, _parameter: click.Parameter, value: str) -
 class Which(TypedDict):
     """The fields that choose the tokens of a verb."""
 
-    ids: tuple[int, ...]
-    selector: str
+    select: str | tuple[int, ...]
     dry_run: bool
     force: bool
 
@@ -60,7 +59,7 @@ def on_tokens(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(*args: Any, targets: tuple[str, ...], dry_run: bool, force: bool, **kwargs: Any) -> None:
         ids, selector = parse_targets(targets)
-        command(*args, which=Which(ids=ids, selector=selector, dry_run=dry_run, force=force), **kwargs)
+        command(*args, which=Which(select=selector or ids, dry_run=dry_run, force=force), **kwargs)
 
     return wrapped
 

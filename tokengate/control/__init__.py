@@ -6,6 +6,7 @@
 #   steering/    what is done
 #   transport/   the control socket
 #   inspection/  what is seen
+#   registry/    what follows from the declaration of a verb
 #   messages/    the vocabulary
 #
 #   _local.py       `gate.control`: the way within the process

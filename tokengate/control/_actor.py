@@ -21,7 +21,7 @@ from tokengate.control import messages as m
 from tokengate.control._exceptions import ControlError
 from tokengate.control._ports import ControlledGate
 from tokengate.control._safe_text import class_name
-from tokengate.control._validation import checked, seconds
+from tokengate.control._validation import checked
 from tokengate.control.inspection import _queries
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._feeds import Feed, Feeds
@@ -78,7 +78,7 @@ class ControlActor(IoActor):
     def _make_drain(cls, place: ActorPlace) -> Drain:
         return IoDrain(place, place.system.system_host, cls.throughput, cls.throughput_deadline)
 
-    def _all_answers(self) -> Mapping[type[m.Message], _Answer]:
+    def _all_answers(self) -> Mapping[type[m.Message[Any]], _Answer]:
         tokens, actors = TokenVerbs(self._gate), ActorVerbs(self._system)
         supervisors, throttles = SupervisorVerbs(self._system), ThrottleVerbs(self._system)
         return {
@@ -94,7 +94,7 @@ class ControlActor(IoActor):
             m.Retag: tokens.retag,
             m.Reroute: tokens.reroute,
             m.Limit: tokens.limit,
-            m.Throttle: throttles.throttle,
+            m.SetThrottle: throttles.throttle,
             m.Lift: throttles.lift,
             m.Throttles: throttles.throttles,
             m.Actors: self._actors,
@@ -160,7 +160,7 @@ class ControlActor(IoActor):
         answer = self._answers[type(question)]
         return self._begin(job, lambda: answer(question), theirs=type(question) is m.Visit)
 
-    async def ask(self, message: m.Message) -> Any:
+    async def ask(self, message: m.Message[Any]) -> Any:
         """Answer a message that came through the socket; when this is cancelled, stop the job."""
         job = job_at_work()
         if job is None:
@@ -222,7 +222,7 @@ class ControlActor(IoActor):
     async def _tokens(self, message: m.Tokens) -> m.TokenPage:
         return await page_of(
             lambda: _queries.live_tokens(self._system),
-            parse(message.selector),
+            parse(message.select),
             message.sort,
             message.limit,
             message.offset,
@@ -236,8 +236,9 @@ class ControlActor(IoActor):
         return await stack_of(_queries.find_token(self._system, message.token))
 
     async def _actors(self, message: m.Actors) -> tuple[m.ActorRow, ...]:
-        sample = seconds("sample", message.sample)
-        return await _queries.actor_rows(_queries.places_called(self._system, message.name), self._counts, sample)
+        return await _queries.actor_rows(
+            _queries.places_called(self._system, message.name), self._counts, message.sample
+        )
 
     async def _tree(self, message: m.Tree) -> tuple[m.TreeRow, ...]:
         return await _queries.tree_rows(self._system, message.root, own=message.system)
@@ -260,7 +261,7 @@ class ControlActor(IoActor):
         return self._feeds.trace(set(_queries.places_called(self._system, message.name)))
 
     async def _watch(self, message: m.Watch) -> Feed:
-        selector, clock = parse(message.selector), self._system.clock
+        selector, clock = parse(message.select), self._system.clock
         return self._feeds.tokens(lambda token: selector.matches(token, clock()))
 
 

@@ -1,4 +1,4 @@
-"""Checks of messages from the gate's own process, where fields may have any value; for the socket see `_protocol.py`.
+"""Checks of messages, from the gate's own process, where fields may have any value, and from the socket.
 
 The fields of a checked message have exactly the declared types, so that no later use of them runs code of a class that
 is derived from `str` or `int`.
@@ -7,12 +7,14 @@ is derived from `str` or `int`.
 from __future__ import annotations
 
 import math
+import operator
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import attrs
+from msgspec import Meta
 
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
@@ -53,6 +55,33 @@ def _nothing(value: Any) -> None:
         raise TypeError("None")
 
 
+def _within(check: _Check, bounds: Mapping[str, float], wanted: str, value: Any) -> Any:
+    """Return a number within the bounds of its declaration, or raise ValueError."""
+    try:
+        number = check(value)
+    except TypeError:
+        raise TypeError(wanted) from None
+    if not (abs(number) < math.inf and all(_BOUNDS[name](number, bound) for name, bound in bounds.items())):
+        raise ValueError(wanted)
+    return number
+
+
+def _bounded(kind: Any, metas: Iterable[Meta]) -> _Check:
+    """Return the check for values of a type with bounds, if there are any."""
+    said = [(name, getattr(meta, name)) for meta in metas for name in _BOUNDS]
+    bounds = {name: bound for name, bound in said if bound is not None}
+    if not bounds:
+        return _check_of(kind)
+    noun = "an int" if kind is int else "a number"
+    if any((meta.extra or {}).get("metavar") == "SECONDS" for meta in metas):
+        noun += " of seconds"
+    return partial(_within, _check_of(kind), bounds, f"{noun} {_in_words(**bounds)}")
+
+
+def _in_words(ge: float | None = None, gt: float | None = None, le: float | None = None) -> str:
+    return f"above {gt}" if gt is not None else f"of at least {ge}" if le is None else f"from {ge} to {le}"
+
+
 def _choice(allowed: tuple[str, ...], value: Any) -> str:
     if not issubclass(type(value), str) or plain(value) not in allowed:
         raise TypeError(f"one of {', '.join(repr(one) for one in allowed)}")
@@ -81,6 +110,13 @@ def _any_of(checks: tuple[_Check, ...], value: Any) -> Any:
     raise TypeError(" or ".join(wanted))
 
 
+# {a bound of `Meta`: whether a number is within it}
+_BOUNDS: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    "ge": operator.ge,
+    "gt": operator.gt,
+    "le": operator.le,
+}
+
 _SIMPLE: Final[Mapping[Any, _Check]] = {
     str: _text,
     int: _whole,
@@ -95,6 +131,8 @@ def _check_of(kind: Any) -> _Check:
     if kind in _SIMPLE:
         return _SIMPLE[kind]
     origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _bounded(args[0], args[1:])
     if origin is Literal:
         return partial(_choice, args)
     if origin is tuple:
@@ -106,51 +144,53 @@ def _check_of(kind: Any) -> _Check:
     return lambda value: value  # a function, or a value for an actor, which control only passes on
 
 
-def _fields_of(kind: type[m.Message]) -> dict[str, _Check]:
-    hints = get_type_hints(kind)
-    return {field.name: _check_of(hints[field.name]) for field in attrs.fields(kind)}
+_CHECKS: dict[type[Any], dict[str, _Check]] = {}
 
 
-# {id of a message's class: (the class, {field: its check})}; by id, since a metaclass may have a hash of its own.
-_KINDS: Final = {id(kind): (kind, _fields_of(kind)) for kind in m.VERBS.values()}
+def _checks_of(kind: type[m.Message[Any]]) -> dict[str, _Check]:
+    """Return {field: its check}, which is made once for each class."""
+    if kind not in _CHECKS:
+        hints = get_type_hints(kind, include_extras=True)
+        _CHECKS[kind] = {field.name: _check_of(hints[field.name]) for field in attrs.fields(kind)}
+    return _CHECKS[kind]
 
 
-def checked(message: object) -> m.Message:
+# {id of a message's class: the class}; by id, since a metaclass may have a hash of its own.
+_KINDS: Final = {id(kind): kind for kind in m.VERBS.values()}
+
+
+def checked(message: object) -> m.Message[Any]:
     """Return a message of control with fields of exactly the declared types.
 
     Raises:
         BadRequest: it is not a message of control, or a field has a value that cannot work.
     """
-    found = _KINDS.get(id(type(message)))
-    if found is None:
+    kind = _KINDS.get(id(type(message)))
+    if kind is None:
         raise BadRequest(f"{class_name(type(message))} is not a message of control; see tokengate.control.messages")
-    kind, checks = found
-    fields: dict[str, Any] = {}
-    for name, check in checks.items():
-        value = getattr(message, name)
-        try:
-            fields[name] = check(value)
-        except TypeError as error:
-            raise BadRequest(f"{name} of {m.verb_of(kind)} is {value_in_words(value)}; it must be {error}") from None
-    return kind(**fields)
+    return message_of(kind, {name: getattr(message, name) for name in _checks_of(kind)})
 
 
-# Maximum number of seconds for which a message may delay its answer.
-_LONGEST_WAIT: Final = 3600.0
-
-
-def seconds(field: str, value: object) -> float:
-    """Return a number of seconds to wait.
+def message_of(kind: type[m.Message[Any]], given: Mapping[str, object]) -> m.Message[Any]:
+    """Return a message with these fields, which have exactly the declared types and are within their bounds.
 
     Raises:
-        BadRequest: it is not a number, or out of range.
+        BadRequest: a field is missing, is not a field of the message, or has a value that cannot work.
     """
-    try:
-        number = _number(value)
-    except TypeError:
-        number = math.nan
-    if not 0 <= number <= _LONGEST_WAIT:
-        raise BadRequest(
-            f"{field} is {value_in_words(value)}; it must be a number of seconds from 0 to {_LONGEST_WAIT:g}"
-        )
-    return number
+    verb, checks = m.verb_of(kind), _checks_of(kind)
+    fields: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in checks:
+            raise BadRequest(
+                f"'{verb}' has no field {value_in_words(name[:60])}; its fields are: {', '.join(checks) or 'none'}"
+            )
+        try:
+            fields[name] = checks[name](value)
+        except TypeError as error:
+            raise BadRequest(f"{name} of {verb} is {value_in_words(value)}; it must be {error}") from None
+        except ValueError as error:
+            raise BadRequest(f"{name} is {value_in_words(value)}; it must be {error}") from None
+    for field in attrs.fields(kind):
+        if field.default is attrs.NOTHING and field.name not in fields:
+            raise BadRequest(f"'{verb}' needs a value for its field '{field.name}'")
+    return kind(**fields)

@@ -100,7 +100,7 @@ def test_it_is_asked_in_a_gate_within_a_trio_program() -> None:
 
 def test_an_unknown_message_is_refused_by_its_class(gate: Gate) -> None:
     """The error is the asker's, and says where the vocabulary is; the actor lives on."""
-    for message in ("pause", None, object(), m.OnTokens(selector="*")):
+    for message in ("pause", None, object(), m.OnTokens("*")):
         with pytest.raises(BadRequest, match=type(message).__name__):
             gate.find(CONTROL).ask(message)
 
@@ -111,21 +111,18 @@ def test_an_unknown_message_is_refused_by_its_class(gate: Gate) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        m.Tokens(selector=5),  # type: ignore[arg-type]
+        m.Tokens(5),  # type: ignore[arg-type]
         m.Tokens(limit="all"),  # type: ignore[arg-type]
-        m.Describe(True),
-        m.Describe("7"),  # type: ignore[arg-type]
-        m.Pause(ids=(1, "2")),  # type: ignore[arg-type]
-        m.Pause(selector="*", force=1),  # type: ignore[arg-type]
-        m.Renice(selector="*", priority=1.5),  # type: ignore[arg-type]
-        m.Retag(selector="*", set={"a": 1}),  # type: ignore[dict-item]
+        m.Pause("*", force=1),  # type: ignore[arg-type]
+        m.Renice("*", priority=1.5),  # type: ignore[arg-type]
+        m.Retag("*", set={"a": 1}),  # type: ignore[dict-item]
         m.Statistics("counter", "maybe"),  # type: ignore[arg-type]
-        m.Step(selector="*", n=0),
+        m.Step("*", n=0),
         m.Actors(sample=float("nan")),
     ],
     ids=lambda message: m.verb_of(type(message)),
 )
-def test_a_field_that_cannot_be_meant_is_refused_by_its_name(gate: Gate, message: m.Message) -> None:
+def test_a_field_that_cannot_be_meant_is_refused_by_its_name(gate: Gate, message: m.Message[Any]) -> None:
     """It is no fault of control's, so nothing is logged as one."""
     with pytest.raises(BadRequest):
         gate.find(CONTROL).ask(message)
@@ -264,7 +261,7 @@ def test_it_restarts_after_a_fault_and_what_it_has_done_holds(gate: Gate, doors:
     gate.control.suspend("nothing")
     gate.control.throttle("tenant=acme", concurrency=1)
     place: Any = gate._system.find(CONTROL)
-    unanswered = gate.find(CONTROL).ask(m.Terminate(ids=(paused.id,), dry_run=True), block=False)
+    unanswered = gate.find(CONTROL).ask(m.Terminate((paused.id,), dry_run=True), block=False)
     unanswered.get(timeout=LIMIT)
     feed = gate.control.events()
 
@@ -294,7 +291,7 @@ def test_who_waits_for_an_answer_when_it_crashes_gets_an_error(gate: Gate, doors
     door = doors()
     sent = block.submit(door)
     door.wait_reached()
-    waiting = gate.find(CONTROL).ask(m.Terminate(ids=(sent.id,), mode="cancel", wait=LIMIT), block=False)
+    waiting = gate.find(CONTROL).ask(m.Terminate((sent.id,), mode="cancel", wait=LIMIT), block=False)
     until(lambda: bool(sent._cancel_requested))
 
     gate._system.find(CONTROL).signal(Crash(RuntimeError("a fault")))
@@ -314,11 +311,11 @@ def open_gate(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
         opened.close(drain=False)
 
 
-def connected(gate: Gate, *questions: m.Message) -> socket.socket:
+def connected(gate: Gate, *questions: m.Message[Any]) -> socket.socket:
     """Return the connection of a client that has asked, and reads nothing."""
     client = socket.socket(socket.AF_UNIX)
     client.connect(str(find_gate(gate.name).path))
-    lines: list[object] = [{"hello": {"protocol": 1}}]
+    lines: list[object] = [{"hello": {"protocol": 2}}]
     for number, question in enumerate(questions):
         fields = {name: value for name, value in attrs.asdict(question).items() if value != ()}
         lines.append({"id": number, "verb": m.verb_of(type(question)), "args": fields})
@@ -342,7 +339,7 @@ def test_what_a_client_has_asked_for_is_dropped_when_it_goes(open_gate: Gate, un
         door = doors()
         sent = block.submit(door)
         door.wait_reached()
-        question = m.Terminate(ids=(sent.id,), mode="cancel", wait=60.0)
+        question = m.Terminate((sent.id,), mode="cancel", wait=60.0)
         with closing(connected(open_gate, *[question] * 32)), closing(connected(open_gate, question)) as other:
             until(lambda: len(jobs_of(open_gate)) == 33)
             other.close()
@@ -583,7 +580,7 @@ def test_no_code_of_users_runs_on_its_loop(gate: Gate, doors: Doors, until: Unti
     until(lambda: gate._system.find("spawned/evil").starts == 2)  # type: ignore[attr-defined]
     control.reroute(ref.proxy().turn(doors()), actor="spawned/evil")
     control.stop("spawned/evil", drain=False, wait=0)
-    for message in (Evil(), EvilText("pause"), m.Pause(selector=EvilText("tenant=none"))):
+    for message in (Evil(), EvilText("pause"), m.Pause(EvilText("tenant=none"))):
         try:
             gate.find(CONTROL).ask(message)
         except TokenGateError:

@@ -125,7 +125,7 @@ class Floor:
         self.numbers += 1
         return self.numbers, self.kinds[kind](self.numbers, spins)
 
-    def ask(self, message: m.Message) -> Token[Any]:
+    def ask(self, message: m.Message[Any]) -> Token[Any]:
         asked: Token[Any] = self.gate.find("$system/control").ask(message, block=False)
         return asked
 
@@ -173,7 +173,7 @@ def test_an_end_that_races_completion_ends_one_token_once(floor: Floor, rounds: 
         mode = floor.chance.choice(["cancel", "interrupt", "kill"])
         asked = floor.ask(
             m.Terminate(
-                ids=(first.id,),
+                (first.id,),
                 mode=mode,
                 wait=floor.chance.choice([0, 0.001, LIMIT]),
                 grace=floor.chance.choice([0.0, 0.0005, 0.001]),
@@ -207,7 +207,7 @@ def test_a_pause_that_races_completion_loses_nothing(floor: Floor, rounds: Round
         sent = [floor.send(kind, floor.spins(8_000)) for _ in range(3)]
         number, first = sent[floor.chance.choice([0, 0, 0, 1])]
         floor.dawdle()
-        [outcome] = floor.ask(m.Pause(ids=(first.id,), wait=floor.chance.choice([0, 0.001, 0.01]))).result(LIMIT)
+        [outcome] = floor.ask(m.Pause((first.id,), wait=floor.chance.choice([0, 0.001, 0.01]))).result(LIMIT)
         told[outcome.outcome] += 1
         if outcome.outcome == "paused":
             before = (ledger.begun[-20:].count(number), ledger.ended[-20:].count(number), first.steps)
@@ -219,7 +219,7 @@ def test_a_pause_that_races_completion_loses_nothing(floor: Floor, rounds: Round
                 outcome,
             )
             assert not first.done()
-        [resumed] = floor.ask(m.Resume(ids=(first.id,))).result(LIMIT)
+        [resumed] = floor.ask(m.Resume((first.id,))).result(LIMIT)
         assert resumed.outcome in {"resumed", "ended"}, (kind, outcome, resumed)
 
         for expected, one in sent:
@@ -239,9 +239,7 @@ def test_a_new_priority_that_races_the_dequeue_loses_nothing(floor: Floor, round
         sent = [floor.send(kind, floor.spins(1_500)) for _ in range(6)]
         touched = dict(floor.chance.sample(sent, 2))
         floor.dawdle(2_000)
-        asked = [
-            floor.ask(m.Renice(ids=(one.id,), priority=floor.chance.choice([-1, 1, 2]))) for one in touched.values()
-        ]
+        asked = [floor.ask(m.Renice((one.id,), priority=floor.chance.choice([-1, 1, 2]))) for one in touched.values()]
         for answer in asked:
             [outcome] = answer.result(LIMIT)
             told[outcome.outcome] += 1
@@ -270,7 +268,7 @@ def test_a_move_that_races_the_start_runs_once_where_it_is_said_to(floor: Floor,
         floor.dawdle(3_000)
         moved = floor.chance.sample(sent, 2)
         answers = {
-            one.id: floor.ask(m.Reroute(ids=(one.id,), actor=target)) for _, one in moved
+            one.id: floor.ask(m.Reroute((one.id,), actor=target)) for _, one in moved
         }  # fmt: skip
         outcomes = {id: answer.result(LIMIT)[0].outcome for id, answer in answers.items()}
         told.update(outcomes.values())
@@ -296,8 +294,8 @@ def test_a_move_between_affinities_that_races_the_start_runs_once(floor: Floor, 
         sent = [floor.send("steps", floor.spins(2_000)) for _ in range(4)]
         floor.dawdle(3_000)
         one = floor.chance.choice(sent)[1]
-        there = floor.ask(m.Reroute(ids=(one.id,), affinity="io"))
-        back = floor.ask(m.Reroute(ids=(one.id,), affinity="cpu"))
+        there = floor.ask(m.Reroute((one.id,), affinity="io"))
+        back = floor.ask(m.Reroute((one.id,), affinity="cpu"))
         told.update(answer.result(LIMIT)[0].outcome for answer in (there, back))
         for expected, each in sent:
             assert each.result(LIMIT) == expected

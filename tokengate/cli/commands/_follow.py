@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import sys
 import time
+from typing import Any
 
 import click
 from rich.console import Console
@@ -32,7 +33,7 @@ _count_option = click.option(
 )
 
 
-def watch_answer(connection: Connection, question: Message, every: float) -> None:
+def watch_answer(connection: Connection, question: Message[Any], every: float) -> None:
     """Ask repeatedly, and show each answer: on a terminal in place of the last one, else below it."""
     every = min(every, _LONGEST)
     if connection.output == "json" or not sys.stdout.isatty():

@@ -100,7 +100,7 @@ def ps(
     chosen = joined(selector, more)
     if limit is None:
         limit = _ROWS_ON_TERMINAL if sys.stdout.isatty() and connection.output != "json" else _ROWS
-    question = Tokens(selector=chosen, sort=sort, limit=limit)
+    question = Tokens(chosen, sort=sort, limit=limit)
     if watching:
         watch_answer(connection, question, every)
         return

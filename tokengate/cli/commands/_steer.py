@@ -25,9 +25,9 @@ from tokengate.control.messages import (
     Reroute,
     Resume,
     Retag,
+    SetThrottle,
     Step,
     Terminate,
-    Throttle,
     Throttles,
 )
 
@@ -51,7 +51,7 @@ def _steer(connection: Connection, verb: OnTokens) -> None:
     if outcomes or connection.output == "json":
         connection.show(outcomes)
     if not outcomes:
-        raise Failure(f"nothing matches '{verb.selector}'; 'tokengate ps' lists the live tokens")
+        raise Failure(f"nothing matches '{verb.select}'; 'tokengate ps' lists the live tokens")
     failed = [outcome for outcome in outcomes if outcome.outcome in _NOT_DONE]
     if failed:
         named = "; ".join(_line(outcome) for outcome in failed[:_NAMED])
@@ -169,8 +169,8 @@ def renice(connection: Connection, priority: int, which: Which) -> None:
     tokengate renice 9 42
     tokengate renice -5 'tenant=acme,state=queued'
     """  # noqa: D301
-    selector = which["selector"]
-    if selector.isidentifier():
+    selector = which["select"]
+    if isinstance(selector, str) and selector.isidentifier():
         raise UsageProblem(f"'{selector}' is neither an id nor a selector; {_PRIORITY_FIRST}")
     _steer(connection, Renice(**which, priority=priority))
 
@@ -249,10 +249,8 @@ def limit(
     """  # noqa: D301
     if memory is address_space is cpu_time is wall_time is None:
         raise UsageProblem("limit changes nothing; give --memory, --address-space, --cpu-time or --wall-time")
-    _steer(
-        connection,
-        Limit(**which, memory=memory, address_space=address_space, cpu_time=cpu_time, wall_time=wall_time),
-    )
+    given = {"memory": memory, "address_space": address_space, "cpu_time": cpu_time, "wall_time": wall_time}
+    _steer(connection, Limit(**which, **{name: value for name, value in given.items() if value is not None}))
 
 
 @click.command(epilog=SELECTOR_HELP)
@@ -284,7 +282,7 @@ def throttle(
     if not selector:
         raise UsageProblem("throttle needs a SELECTOR; '*' selects all tokens")
     if limits:
-        connection.show(connection.ask(Throttle(selector, rate=rate, concurrency=concurrency)))
+        connection.show(connection.ask(SetThrottle(selector, rate=rate, concurrency=concurrency)))
         return
     lifted = connection.ask(Lift(selector))
     connection.show(lifted)

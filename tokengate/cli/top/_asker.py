@@ -26,7 +26,7 @@ class Answer:
         error: the error, or None.
     """
 
-    questions: tuple[Message, ...]
+    questions: tuple[Message[Any], ...]
     answers: tuple[Any, ...] = ()
     error: Exception | None = None
 
@@ -42,7 +42,7 @@ class Asker:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._questions: SimpleQueue[tuple[Message, ...]] = SimpleQueue()  # an empty tuple ends the thread
+        self._questions: SimpleQueue[tuple[Message[Any], ...]] = SimpleQueue()  # an empty tuple ends the thread
         self._answers: deque[Answer] = deque()
         self._asked: deque[float] = deque()  # the monotonic time of each message without a taken answer
         self._thread = threading.Thread(target=self._work, name="tokengate-top", daemon=True)
@@ -69,7 +69,7 @@ class Asker:
         """Seconds since the oldest message without an answer was sent; None if there is none."""
         return time.monotonic() - self._asked[0] if self._asked else None
 
-    def ask(self, *questions: Message) -> None:
+    def ask(self, *questions: Message[Any]) -> None:
         """Send messages, one after the other, after all earlier ones."""
         self._asked.append(time.monotonic())
         self._questions.put(questions)

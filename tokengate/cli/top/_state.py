@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -83,7 +83,7 @@ class TopState:
     @property
     def question(self) -> Tokens:
         """What to ask the gate for."""
-        return Tokens(selector=self.selector, sort=self.sort, limit=_LIMIT)
+        return Tokens(self.selector, sort=self.sort, limit=_LIMIT)
 
     @property
     def late(self) -> bool:
@@ -120,7 +120,7 @@ class TopState:
         )
         self.stale = True
 
-    def press(self, key: str) -> Message | None:
+    def press(self, key: str) -> Message[Any] | None:
         """Do what a key means, and return what the gate is to be asked for it."""
         self.note = ""
         if self.mode == "filter":
@@ -130,7 +130,7 @@ class TopState:
             return self._unless_late(self._confirm(key))
         return self._unless_late(self._list(key))
 
-    def _unless_late(self, question: Message | None) -> Message | None:
+    def _unless_late(self, question: Message[Any] | None) -> Message[Any] | None:
         """Return what may be asked: nothing that a gate which does not answer would do at some other time."""
         if question is not None and self.late:
             self.note = "the gate does not answer; nothing was asked for"
@@ -147,14 +147,14 @@ class TopState:
         elif len(key) == 1 and key.isprintable():
             self.typed += key
 
-    def _confirm(self, key: str) -> Message | None:
+    def _confirm(self, key: str) -> Message[Any] | None:
         self.mode = "list"
         if key in ("y", "Y") and self.selected is not None:
-            return Terminate(ids=(self.selected.id,), mode="interrupt", reason="an operator ended it, in top")
+            return Terminate(self.selected.id, mode="interrupt", reason="an operator ended it, in top")
         self.note = "nothing was done"
         return None
 
-    def _list(self, key: str) -> Message | None:
+    def _list(self, key: str) -> Message[Any] | None:
         token = self.selected
         moves = {"down": 1, "j": 1, "up": -1, "k": -1, "page down": _PAGE, "page up": -_PAGE}
         if key in moves:
@@ -173,11 +173,11 @@ class TopState:
             if token is None:
                 self.note = "no token is selected"
             elif key == "t":
-                return Step(ids=(token.id,))
+                return Step(token.id)
             elif key == "K":
                 self.mode = "confirm"
             elif token.state == "paused" or token.held in ("paused", "pause_requested"):
-                return Resume(ids=(token.id,))
+                return Resume(token.id)
             else:
-                return Pause(ids=(token.id,))
+                return Pause(token.id)
         return None

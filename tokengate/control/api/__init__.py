@@ -11,7 +11,6 @@
 #   _handles.py      tokens and actors as objects with their verbs
 #   _answers.py      answers that look like their table
 #   _following.py    streams of what happens
-#   _targets.py      how callers name tokens
 #   _question.py     how a verb becomes a method
 #   _in_thread.py    a blocking call, awaited
 """`Control`, `AsyncControl`, their verbs, and handles."""

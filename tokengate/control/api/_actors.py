@@ -55,7 +55,7 @@ class ActorVerbs(Asker):
             UnknownActor: no actor has this name, or several have.
             NotSteerable: it belongs to the runtime.
         """
-        return Question(m.Drain(name, wait, reopen))
+        return Question(m.Drain(name, wait, reopen=reopen))
 
     @verb
     def restart(self, name: str) -> Question[ActorOutcome]:
@@ -82,7 +82,7 @@ class ActorVerbs(Asker):
             UnknownActor: no actor has this name, or several have.
             NotSteerable: it belongs to the runtime, or is an operation.
         """
-        return Question(m.Stop(name, drain, wait))
+        return Question(m.Stop(name, drain=drain, wait=wait))
 
     # --- The attributes of instances ---
 

@@ -34,9 +34,9 @@ class Control(Verbs, HandleControl):
 
     def __init__(
         self,
-        ask: Callable[[Message], Any],
+        ask: Callable[[Message[Any]], Any],
         follow: Callable[[Stream], Source],
-        ask_async: Callable[[Message], Awaitable[Any]] | None = None,
+        ask_async: Callable[[Message[Any]], Awaitable[Any]] | None = None,
         *,
         wait: float = m.WAIT,
         local: bool = False,
@@ -75,11 +75,11 @@ class Control(Verbs, HandleControl):
         """
         return Following(self._follow(m.Trace(name)))
 
-    def watch(self, selector: str = "") -> Following:
+    def watch(self, select: str = "") -> Following:
         """Follow tokens that a selector matches: queued, started, finished.
 
         Args:
-            selector: which tokens; empty for all.
+            select: which tokens: a selector; empty for all.
 
         Returns:
             An iterator, as `events` does.
@@ -87,7 +87,7 @@ class Control(Verbs, HandleControl):
         Raises:
             BadSelector: the selector cannot be read.
         """
-        return Following(self._follow(m.Watch(selector)))
+        return Following(self._follow(m.Watch(select)))
 
     @property
     def _blocking(self) -> Control:
@@ -117,9 +117,9 @@ class AsyncControl(Verbs, Awaited):
         """Follow the tokens of actors; see `Control.trace`."""
         return AsyncFollowing(functools.partial(self._control.trace, name))
 
-    def watch(self, selector: str = "") -> AsyncFollowing:
+    def watch(self, select: str = "") -> AsyncFollowing:
         """Follow tokens that a selector matches; see `Control.watch`."""
-        return AsyncFollowing(functools.partial(self._control.watch, selector))
+        return AsyncFollowing(functools.partial(self._control.watch, select))
 
     @property
     def _blocking(self) -> Control:

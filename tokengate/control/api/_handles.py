@@ -14,14 +14,13 @@ from tokengate.control.api._answers import Outcomes, Shown
 from tokengate.control.api._following import Following, Source
 from tokengate.control.api._question import Blocking, Question
 from tokengate.control.api._supervisors import SupervisorVerbs
-from tokengate.control.api._targets import Identified
 from tokengate.control.api._tokens import TokenVerbs
 from tokengate.control.messages import (
     KEEP,
     ActorOutcome,
     ActorRow,
     ChildRow,
-    Keep,
+    Identified,
     Mode,
     Stream,
     TokenDescription,
@@ -112,10 +111,10 @@ class _Steerable(Shown):
     def limit(
         self,
         *,
-        memory: float | str | Keep | None = KEEP,
-        address_space: float | str | Keep | None = KEEP,
-        cpu_time: float | str | Keep | None = KEEP,
-        wall_time: float | str | Keep | None = KEEP,
+        memory: float | str | None = KEEP,
+        address_space: float | str | None = KEEP,
+        cpu_time: float | str | None = KEEP,
+        wall_time: float | str | None = KEEP,
         force: bool = False,
         dry_run: bool = False,
     ) -> Outcomes:

@@ -9,8 +9,7 @@ from actors import UnknownActor
 from tokengate.control import messages as m
 from tokengate.control.api._handles import ActorHandle, ActorList, HandleControl, TokenHandle, TokenList
 from tokengate.control.api._question import Asker, Question, verb
-from tokengate.control.api._targets import OneToken, id_of
-from tokengate.control.messages import ActorRow
+from tokengate.control.messages import ActorRow, OneToken
 
 
 class ListVerbs(Asker):
@@ -22,11 +21,11 @@ class ListVerbs(Asker):
         raise NotImplementedError
 
     @verb
-    def tokens(self, selector: str = "", *, sort: str = "id", limit: int = 100, offset: int = 0) -> Question[TokenList]:
+    def tokens(self, select: str = "", *, sort: str = "id", limit: int = 100, offset: int = 0) -> Question[TokenList]:
         """List live tokens.
 
         Args:
-            selector: which tokens, such as `operation=resize,tenant=acme,state!=running`; empty for all.
+            select: which tokens, such as `operation=resize,tenant=acme,state!=running`; empty for all.
             sort: one of `messages.COLUMNS` (`id`, `age`, `running`, ...); a `-` before it reverses the order.
             limit: maximum number of rows, up to 10,000.
             offset: rows to skip.
@@ -38,7 +37,9 @@ class ListVerbs(Asker):
             BadSelector: the selector cannot be read.
             BadRequest: there is no such column, or a number is out of its range.
         """
-        return Question(m.Tokens(selector, sort, limit, offset), lambda page: TokenList(self._blocking, page))
+        return Question(
+            m.Tokens(select, sort=sort, limit=limit, offset=offset), lambda page: TokenList(self._blocking, page)
+        )
 
     @verb
     def token(self, token: OneToken | str) -> Question[TokenHandle]:
@@ -48,7 +49,7 @@ class ListVerbs(Asker):
             UnknownToken: it has ended, or there never was one.
             BadRequest: the argument names no token.
         """
-        return Question(m.Describe(id_of(token)), lambda described: TokenHandle(self._blocking, described.row))
+        return Question(m.Describe(token), lambda described: TokenHandle(self._blocking, described.row))
 
     @verb
     def actors(self, name: str = "", *, sample: float = 0.0) -> Question[ActorList]:
@@ -62,7 +63,7 @@ class ListVerbs(Asker):
             UnknownActor: no actor has this name.
             BadRequest: a number is out of its range.
         """
-        return Question(m.Actors(name, sample), self._actor_list)
+        return Question(m.Actors(name, sample=sample), self._actor_list)
 
     @verb
     def actor(self, name: str) -> Question[ActorHandle]:

@@ -25,7 +25,7 @@ class Question(Generic[A]):
         read: makes the verb's result of the answer.
     """
 
-    message: Message | None
+    message: Message[Any] | None
     read: Callable[[Any], A] = attrs.field(default=lambda answer: answer)
 
 

@@ -21,7 +21,7 @@ class SupervisorVerbs(Asker):
         Raises:
             UnknownActor: nothing has this path.
         """
-        return Question(m.Tree(root, system))
+        return Question(m.Tree(root, system=system))
 
     @verb
     def which_children(self, name: str) -> Question[tuple[ChildRow, ...]]:

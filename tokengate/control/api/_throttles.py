@@ -12,14 +12,14 @@ class ThrottleVerbs(Asker):
 
     @verb
     def throttle(
-        self, selector: str, *, rate: float | None = None, concurrency: int | None = None
+        self, select: str, *, rate: float | None = None, concurrency: int | None = None
     ) -> Question[ThrottleRow]:
         """Limit how many tokens begin per second, or run at once, until `lift`.
 
         A second throttle with the same selector replaces the first.
 
         Args:
-            selector: which tokens; `*` for all.
+            select: which tokens; `*` for all.
             rate: tokens that may begin per second; above 0.
             concurrency: tokens that may run at once; at least 1.
 
@@ -27,16 +27,16 @@ class ThrottleVerbs(Asker):
             BadSelector: the selector cannot be read.
             BadRequest: no limit is given, or it is out of its range.
         """
-        return Question(m.Throttle(selector, rate, concurrency))
+        return Question(m.SetThrottle(select, rate=rate, concurrency=concurrency))
 
     @verb
-    def lift(self, selector: str) -> Question[tuple[ThrottleRow, ...]]:
+    def lift(self, select: str) -> Question[tuple[ThrottleRow, ...]]:
         """End the throttle of a selector, or all throttles (`*`), and return those that were ended.
 
         Raises:
             BadSelector: the selector cannot be read.
         """
-        return Question(m.Lift(selector))
+        return Question(m.Lift(select))
 
     @verb
     def throttles(self) -> Question[tuple[ThrottleRow, ...]]:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import attrs
 
 from tokengate.control import messages as m
 from tokengate.control.api._answers import Outcomes
 from tokengate.control.api._question import Asker, Question, verb
-from tokengate.control.api._targets import OneToken, Target, id_of, selected
-from tokengate.control.messages import KEEP, NO_LIMIT, Keep, Mode, OnTokens, TokenDescription, TokenStack
+from tokengate.control.messages import KEEP, Mode, OneToken, OnTokens, Target, TokenDescription, TokenStack
 
 
 class TokenVerbs(Asker):
@@ -25,7 +21,7 @@ class TokenVerbs(Asker):
             UnknownToken: it has ended, or there never was one.
             BadRequest: the argument names no token.
         """
-        return Question(m.Describe(id_of(token)))
+        return Question(m.Describe(token))
 
     @verb
     def stack(self, token: OneToken | str) -> Question[TokenStack]:
@@ -35,12 +31,12 @@ class TokenVerbs(Asker):
             UnknownToken: it has ended, or there never was one.
             BadRequest: the argument names no token.
         """
-        return Question(m.Stack(id_of(token)))
+        return Question(m.Stack(token))
 
     @verb
     def pause(
         self,
-        target: Target,
+        select: Target,
         *,
         force: bool = False,
         stop_clock: bool = False,
@@ -50,7 +46,7 @@ class TokenVerbs(Asker):
         """Pause tokens, queued or running.
 
         Args:
-            target: which tokens: ids, tokens, handles, or a selector (`*` for all).
+            select: which tokens: ids, tokens, handles, or a selector (`*` for all).
             force: include protected tokens.
             stop_clock: do not count the pause for their time limits.
             wait: seconds to wait until running tokens are paused; after that the outcome is `pause_requested`, and they
@@ -64,35 +60,35 @@ class TokenVerbs(Asker):
             BadSelector: the selector cannot be read.
             BadRequest: the target names no token, or a number is out of its range.
         """
-        return self._on(target, m.Pause(stop_clock=stop_clock, wait=self._seconds(wait), force=force, dry_run=dry_run))
+        return self._on(m.Pause(select, stop_clock=stop_clock, wait=self._seconds(wait), force=force, dry_run=dry_run))
 
     @verb
-    def resume(self, target: Target, *, force: bool = False, dry_run: bool = False) -> Question[Outcomes]:
+    def resume(self, select: Target, *, force: bool = False, dry_run: bool = False) -> Question[Outcomes]:
         """Let paused tokens run on; arguments, result and errors are those of `pause`."""
-        return self._on(target, m.Resume(force=force, dry_run=dry_run))
+        return self._on(m.Resume(select, force=force, dry_run=dry_run))
 
     @verb
     def step(
-        self, target: Target, n: int = 1, *, force: bool = False, wait: float | None = None, dry_run: bool = False
+        self, select: Target, n: int = 1, *, force: bool = False, wait: float | None = None, dry_run: bool = False
     ) -> Question[Outcomes]:
         """Let paused tokens run some steps, and pause them again; a running token is paused first.
 
         The other arguments, result and errors are those of `pause`.
 
         Args:
-            target: which tokens.
+            select: which tokens.
             n: number of steps; at least 1.
             force: include protected tokens.
             wait: seconds to wait until they have run; after that the outcome is `step_requested`, and they run on. None
                 takes the `wait` of the `Control`.
             dry_run: change nothing, and return which tokens would be affected.
         """
-        return self._on(target, m.Step(n=n, wait=self._seconds(wait), force=force, dry_run=dry_run))
+        return self._on(m.Step(select, n=n, wait=self._seconds(wait), force=force, dry_run=dry_run))
 
     @verb
     def terminate(
         self,
-        target: Target,
+        select: Target,
         mode: Mode = "interrupt",
         *,
         force: bool = False,
@@ -104,7 +100,7 @@ class TokenVerbs(Asker):
         """End tokens; result and errors are those of `pause`.
 
         Args:
-            target: which tokens.
+            select: which tokens.
             mode: `cancel` asks the token to end; `interrupt` also raises an error in its Python code; `kill` also
                 leaves its code behind if that does not end. With `interrupt` and `kill`, the child process of a token
                 is killed at once.
@@ -117,23 +113,23 @@ class TokenVerbs(Asker):
             dry_run: change nothing, and return which tokens would be affected.
         """
         wait = self._seconds(wait)
-        message = m.Terminate(mode=mode, wait=wait, reason=reason, grace=grace, force=force, dry_run=dry_run)
-        return self._on(target, message)
+        message = m.Terminate(select, mode, wait=wait, reason=reason, grace=grace, force=force, dry_run=dry_run)
+        return self._on(message)
 
     @verb
     def renice(
-        self, target: Target, priority: int, *, force: bool = False, dry_run: bool = False
+        self, select: Target, priority: int, *, force: bool = False, dry_run: bool = False
     ) -> Question[Outcomes]:
         """Change the priority of tokens; higher runs first. A queued token moves to the end of its new lane at once.
 
         The other arguments, result and errors are those of `pause`.
         """
-        return self._on(target, m.Renice(priority=priority, force=force, dry_run=dry_run))
+        return self._on(m.Renice(select, priority=priority, force=force, dry_run=dry_run))
 
     @verb
     def retag(
         self,
-        target: Target,
+        select: Target,
         set: Mapping[str, str] | None = None,
         remove: Iterable[str] = (),
         *,
@@ -143,25 +139,24 @@ class TokenVerbs(Asker):
         """Change tags of tokens; result and errors are those of `pause`.
 
         Args:
-            target: which tokens.
+            select: which tokens.
             set: {tag: new value}.
             remove: names of tags to remove; one, or several.
             force: include protected tokens.
             dry_run: change nothing, and return which tokens would be affected.
         """
-        removed = (remove,) if isinstance(remove, str) else tuple(remove)
-        return self._on(target, m.Retag(set=dict(set or {}), remove=removed, force=force, dry_run=dry_run))
+        return self._on(m.Retag(select, set, remove, force=force, dry_run=dry_run))
 
     @verb
     def reroute(
-        self, target: Target, *, affinity: str = "", actor: str = "", force: bool = False, dry_run: bool = False
+        self, select: Target, *, affinity: str = "", actor: str = "", force: bool = False, dry_run: bool = False
     ) -> Question[Outcomes]:
         """Move queued tokens to another place, at once; running tokens stay where they are.
 
         Result and errors are those of `pause`.
 
         Args:
-            target: which tokens.
+            select: which tokens.
             affinity: `io`, `cpu` or `process`, for tokens of operations. Either this or `actor`.
             actor: the path of an actor that has the method that the token calls.
             force: include protected tokens.
@@ -170,17 +165,17 @@ class TokenVerbs(Asker):
         Raises:
             UnknownActor: no actor has this name, or several have.
         """
-        return self._on(target, m.Reroute(affinity=affinity, actor=actor, force=force, dry_run=dry_run))
+        return self._on(m.Reroute(select, affinity=affinity, actor=actor, force=force, dry_run=dry_run))
 
     @verb
     def limit(
         self,
-        target: Target,
+        select: Target,
         *,
-        memory: float | str | Keep | None = KEEP,
-        address_space: float | str | Keep | None = KEEP,
-        cpu_time: float | str | Keep | None = KEEP,
-        wall_time: float | str | Keep | None = KEEP,
+        memory: float | str | None = KEEP,
+        address_space: float | str | None = KEEP,
+        cpu_time: float | str | None = KEEP,
+        wall_time: float | str | None = KEEP,
         force: bool = False,
         dry_run: bool = False,
     ) -> Question[Outcomes]:
@@ -190,7 +185,7 @@ class TokenVerbs(Asker):
         None lifts it, `KEEP` leaves it as it is. Result and errors are those of `pause`.
 
         Args:
-            target: which tokens.
+            select: which tokens.
             memory: bytes of resident memory.
             address_space: bytes of address space.
             cpu_time: seconds of processor time from the token's start.
@@ -201,17 +196,22 @@ class TokenVerbs(Asker):
         Raises:
             BadRequest: no limit is given, or one has a value that cannot work.
         """
-        given = {"memory": memory, "address_space": address_space, "cpu_time": cpu_time, "wall_time": wall_time}
-        limits: dict[str, Any] = {
-            name: NO_LIMIT if value is None else value for name, value in given.items() if value is not KEEP
-        }
-        return self._on(target, m.Limit(**limits, force=force, dry_run=dry_run))
+        return self._on(
+            m.Limit(
+                select,
+                memory=memory,
+                address_space=address_space,
+                cpu_time=cpu_time,
+                wall_time=wall_time,
+                force=force,
+                dry_run=dry_run,
+            )
+        )
 
-    def _on(self, target: Target, message: OnTokens) -> Question[Outcomes]:
-        selector, ids = selected(target)
-        if not selector and not ids:
+    def _on(self, message: OnTokens) -> Question[Outcomes]:
+        if not message.select:
             return Question(None, lambda _: Outcomes(()))
-        return Question(attrs.evolve(message, selector=selector, ids=ids), lambda answer: Outcomes(tuple(answer)))
+        return Question(message, lambda answer: Outcomes(tuple(answer)))
 
     def _seconds(self, wait: float | None) -> float:
         return self._wait if wait is None else wait

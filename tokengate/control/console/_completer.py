@@ -23,7 +23,7 @@ class Live:
     actors: tuple[str, ...] = ()
 
 
-def look(ask: Callable[[Message], Any]) -> Live:
+def look(ask: Callable[[Message[Any]], Any]) -> Live:
     """Ask a gate for its names, the newest tokens first; there are none if it does not answer."""
     try:
         rows = ask(Tokens(sort="-id", limit=200)).rows
@@ -53,8 +53,8 @@ def _verbs_with(*fields: str) -> frozenset[str]:
     )
 
 
-_ON_TOKEN = _verbs_with("token", "ids") | {"token"}
-_SELECTING = _verbs_with("selector") | {"ps"}
+_ON_TOKEN = _verbs_with("token", "force") | {"token"}
+_SELECTING = _verbs_with("select") | {"ps"}
 _ON_ACTOR = _verbs_with("name", "root") | {"actor"}
 
 

@@ -67,7 +67,7 @@ class Client(Protocol):
 
     @property
     def hello(self) -> Hello: ...
-    def ask(self, message: Message) -> Any: ...
+    def ask(self, message: Message[Any]) -> Any: ...
     def follow(self, stream: Stream) -> Source: ...
     def close(self) -> None: ...
 
@@ -93,7 +93,7 @@ class Session:
         hello = self._client.hello
         return f"gate '{hello.gate}', pid {hello.pid}, TokenGate {hello.version}"
 
-    def ask(self, message: Message) -> Any:
+    def ask(self, message: Message[Any]) -> Any:
         """Return the gate's answer."""
         try:
             return self._client.ask(message)

@@ -1,8 +1,10 @@
 # Messages: the vocabulary of control, one file a noun.
 #
 #   _bases.py        the bases of messages; outcomes
-#   _tokens.py       tokens: rows, descriptions, verbs
+#   _targets.py      how callers name tokens
+#   _token_rows.py   tokens as they are listed and described
 #   _stacks.py       where a token's code is
+#   _tokens.py       the verbs for tokens
 #   _limits.py       limits of child processes
 #   _throttles.py    throttles
 #   _actors.py       actors, operations and their state
@@ -11,14 +13,16 @@
 #   _streams.py      streams of what happens
 """The vocabulary of control: the messages that the control actor answers, and its answers.
 
-Each message is a frozen class; its `answer` is the type of the answer. Send one with `ask` of the control actor's ref;
-`gate.control`, the socket, the command line and the console build them. A text that chooses tokens is a selector (see
-`Selector`); an actor's name is its path, or the last parts of it. All times are seconds.
+Each message is a frozen class; the type of its answer stands in the brackets of its base. Send one with
+`gate.control.ask`; the verbs of `gate.control`, the socket, the command line and the console build them. A text that
+chooses tokens is a selector (see `Selector`); an actor's name is its path, or the last parts of it. All times are
+seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tokengate.control.messages._actors import (
     ActorRow,
@@ -39,34 +43,47 @@ from tokengate.control.messages._actors import (
 from tokengate.control.messages._bases import (
     OUTCOMES,
     PATIENT_WAIT,
+    RIGHTS,
     WAIT,
     ActorOutcome,
+    Listing,
     Message,
     OnActor,
+    OnOne,
     OnTokens,
     Outcome,
+    Seconds,
+    Waiting,
+    answer_of,
     verb_of,
 )
 from tokengate.control.messages._gate import GateInfo, Info, Processes
-from tokengate.control.messages._limits import KEEP, NO_LIMIT, Keep, Limit
-from tokengate.control.messages._stacks import Frame, Stack, TokenStack
+from tokengate.control.messages._limits import KEEP, NO_LIMIT, Limit
+from tokengate.control.messages._stacks import Frame, TokenStack
 from tokengate.control.messages._streams import Events, Stream, StreamItem, Trace, Watch
 from tokengate.control.messages._supervisors import (
     ChildCountsRow,
     ChildRow,
     CountChildren,
     DeleteChild,
-    OnSupervisor,
+    OnChild,
     RestartChild,
     TerminateChild,
     Tree,
     TreeRow,
     WhichChildren,
 )
-from tokengate.control.messages._throttles import Lift, Throttle, ThrottleRow, Throttles
+from tokengate.control.messages._targets import Identified, OneToken, Target, id_of, selected
+from tokengate.control.messages._throttles import Lift, SetThrottle, ThrottleRow, Throttles
+from tokengate.control.messages._token_rows import (
+    Argument,
+    TokenDescription,
+    TokenPage,
+    TokenProcess,
+    TokenRow,
+)
 from tokengate.control.messages._tokens import (
     COLUMNS,
-    Argument,
     Describe,
     Mode,
     Pause,
@@ -74,12 +91,9 @@ from tokengate.control.messages._tokens import (
     Reroute,
     Resume,
     Retag,
+    Stack,
     Step,
     Terminate,
-    TokenDescription,
-    TokenPage,
-    TokenProcess,
-    TokenRow,
     Tokens,
 )
 
@@ -89,6 +103,7 @@ __all__ = [
     "NO_LIMIT",
     "OUTCOMES",
     "PATIENT_WAIT",
+    "RIGHTS",
     "VERBS",
     "WAIT",
     "ActorOutcome",
@@ -108,15 +123,18 @@ __all__ = [
     "Frame",
     "GateInfo",
     "GetState",
+    "Identified",
     "Info",
-    "Keep",
     "Lift",
     "Limit",
+    "Listing",
     "Message",
     "Mode",
     "OnActor",
-    "OnSupervisor",
+    "OnChild",
+    "OnOne",
     "OnTokens",
+    "OneToken",
     "Outcome",
     "Pause",
     "Processes",
@@ -126,7 +144,9 @@ __all__ = [
     "RestartChild",
     "Resume",
     "Retag",
+    "Seconds",
     "SetState",
+    "SetThrottle",
     "Stack",
     "Statistics",
     "Step",
@@ -134,9 +154,9 @@ __all__ = [
     "Stream",
     "StreamItem",
     "Suspend",
+    "Target",
     "Terminate",
     "TerminateChild",
-    "Throttle",
     "ThrottleRow",
     "Throttles",
     "TokenDescription",
@@ -150,14 +170,18 @@ __all__ = [
     "TreeRow",
     "Unsuspend",
     "Visit",
+    "Waiting",
     "Watch",
     "WhichChildren",
+    "answer_of",
+    "id_of",
+    "selected",
     "verb_of",
 ]
 
-_BASES = (Message, OnTokens, OnActor, OnSupervisor, Stream)
+_BASES = (Message, Listing, OnOne, OnTokens, Waiting, OnActor, OnChild, Stream)
 
-VERBS: Mapping[str, type[Message]] = {
+VERBS: Mapping[str, type[Message[Any]]] = {
     verb_of(found): found
     for found in tuple(globals().values())
     if isinstance(found, type) and issubclass(found, Message) and found not in _BASES

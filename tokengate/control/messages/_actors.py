@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import attrs
+from msgspec import Meta
 
-from tokengate.control.messages._bases import ActorOutcome, Message, OnActor
+from tokengate.control.messages._bases import ActorOutcome, Message, OnActor, Seconds
 
 
 @attrs.frozen
@@ -71,55 +72,69 @@ class ActorRow:
     pid: int | None = None
 
 
+_Pattern: TypeAlias = Annotated[str, Meta(description="A path, the last part of one, or a pattern with `*`.")]
+
+
 @attrs.frozen
-class Actors(Message):
+class Actors(Message[tuple[ActorRow, ...]]):
     """List actors and operations.
 
-    Attributes:
-        name: a path, the last part of one, or a pattern with `*`; empty for all.
-        sample: seconds for which to observe how busy they are; 0 for not at all.
+    Raises:
+        UnknownActor: no actor has this name.
+        BadRequest: a number is out of its range.
     """
 
-    answer: ClassVar[Any] = tuple[ActorRow, ...]
-    name: str = ""
-    sample: float = 0.0
+    right: ClassVar = "view"
+    name: Annotated[str, Meta(description="A path, the last part of one, or a pattern with `*`; empty for all.")] = ""
+    sample: Annotated[
+        Seconds, Meta(description="Seconds for which to observe how busy they are; 0 for not at all.")
+    ] = attrs.field(default=0.0, kw_only=True)
 
 
 @attrs.frozen
-class Statistics(Message):
+class Statistics(Message[tuple[ActorRow, ...]]):
     """Switch the statistics of actors on or off, or show them.
 
-    Attributes:
-        name: a path, the last part of one, or a pattern with `*`.
-        switch: `on` (counts from zero), `off`, or `show`.
+    Raises:
+        UnknownActor: no actor has this name.
+        BadRequest: there is no such switch.
     """
 
-    answer: ClassVar[Any] = tuple[ActorRow, ...]
-    name: str
-    switch: Literal["on", "off", "show"] = "show"
+    right: ClassVar = "operate"
+    name: _Pattern
+    switch: Annotated[Literal["on", "off", "show"], Meta(description="`on` (counts from zero), `off`, or `show`.")] = (
+        "show"
+    )
 
 
 @attrs.frozen
 class Suspend(OnActor):
     """Let an actor or operation begin no more tokens; control still reaches it."""
 
+    examples: ClassVar = ("suspend mailer", "unsuspend mailer")
+
 
 @attrs.frozen
 class Unsuspend(OnActor):
-    """Undo `suspend`."""
+    """Undo `suspend`: let an actor or operation begin tokens again."""
+
+    examples: ClassVar = ("unsuspend mailer", "unsuspend office/mailer")
 
 
 @attrs.frozen
 class Drain(OnActor):
-    """Close the mailbox of an actor or operation, and let it handle what is queued; it is not stopped.
+    """Close the mailbox of an actor or operation, and let it handle what is queued.
 
-    Attributes:
-        wait: seconds to wait until that is handled; after that the answer is `pending`.
-        reopen: open the mailbox again instead.
+    It is not stopped.
     """
 
-    wait: float = 5.0
-    reopen: bool = False
+    examples: ClassVar = ("drain mailer --wait 60", "drain mailer --reopen")
+    wait: Annotated[
+        Seconds, Meta(description="Seconds to wait until that is handled; after that the answer is `pending`.")
+    ] = 5.0
+    reopen: Annotated[bool, Meta(description="Open the mailbox again instead.")] = attrs.field(
+        default=False, kw_only=True
+    )
 
 
 @attrs.frozen
@@ -127,20 +142,30 @@ class Restart(OnActor):
     """Restart an actor: its supervisor stops the instance in order, and starts another one.
 
     The queue stays. The restart does not count for the supervisor's intensity.
+
+    Raises:
+        UnknownActor: no actor has this name, or several have.
+        NotSteerable: it belongs to the runtime, or is an operation.
     """
+
+    right: ClassVar = "terminate"
+    examples: ClassVar = ("restart mailer", "restart office/mailer")
 
 
 @attrs.frozen
 class Stop(OnActor):
     """Stop an actor in order; it is not started again.
 
-    Attributes:
-        drain: whether it handles first what is queued.
-        wait: seconds to wait for its end; after that the answer is `pending`.
+    Raises:
+        UnknownActor: no actor has this name, or several have.
+        NotSteerable: it belongs to the runtime, or is an operation.
     """
 
-    drain: bool = True
-    wait: float = 5.0
+    right: ClassVar = "terminate"
+    drain: Annotated[bool, Meta(description="Handle first what is queued.")] = attrs.field(default=True, kw_only=True)
+    wait: Annotated[Seconds, Meta(description="Seconds to wait for its end; after that the answer is `pending`.")] = (
+        attrs.field(default=5.0, kw_only=True)
+    )
 
 
 @attrs.frozen
@@ -169,32 +194,33 @@ class ActorState:
     attributes: tuple[Attribute, ...]
 
 
-@attrs.frozen
-class GetState(Message):
-    """Read the attributes of an actor's instance between two of its steps, as types, sizes and built-in values.
-
-    Attributes:
-        name: of the actor.
-        wait: seconds to wait for a busy actor; after that the answer is the error `Busy`.
-    """
-
-    answer: ClassVar[Any] = ActorState
-    name: str
-    wait: float = 5.0
+_Name: TypeAlias = Annotated[str, Meta(description="The actor's path, or the last part of it.")]
+_Patience: TypeAlias = Annotated[
+    Seconds, Meta(description="Seconds to wait for a busy actor; after that the answer is the error `Busy`.")
+]
 
 
 @attrs.frozen
-class SetState(Message):
+class GetState(Message[ActorState]):
+    """Read the attributes of an actor's instance between two of its steps, as types, sizes and built-in values."""
+
+    right: ClassVar = "view"
+    name: _Name
+    wait: _Patience = 5.0
+
+
+@attrs.frozen
+class SetState(Message[ActorOutcome]):
     """Set attributes of an actor's instance, between two of its steps, to values of JSON's types."""
 
-    answer: ClassVar[Any] = ActorOutcome
-    name: str
-    values: dict[str, Any]
-    wait: float = 5.0
+    right: ClassVar = "state"
+    name: _Name
+    values: Annotated[dict[str, Any], Meta(description="{attribute: value}.")]
+    wait: _Patience = 5.0
 
 
 @attrs.frozen
-class Visit(Message):
+class Visit(Message[Any]):
     """Call a function with an actor's instance, on its thread or loop, between two of its steps.
 
     The result is the answer; an error is raised at the caller. `get_state` and `replace_state` use it in Python; it
@@ -207,9 +233,9 @@ class Visit(Message):
         in_process: called instead if the instance is in a child process and this needs another function.
     """
 
-    answer: ClassVar[Any] = Any
-    local: ClassVar[bool] = True
-    name: str
+    right: ClassVar = "state"
+    local: ClassVar = True
+    name: _Name
     function: Callable[[Any], Any]
-    wait: float = 5.0
+    wait: _Patience = 5.0
     in_process: Callable[[Any], Any] | None = None

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 import attrs
+from msgspec import Meta
+
+from tokengate.control.messages._targets import selected
+
+A_co = TypeVar("A_co", covariant=True)
+Row = TypeVar("Row")
 
 WAIT: Final = 0.02
 """Seconds that a verb waits for its effect, unless the message has another `wait`."""
@@ -14,6 +20,26 @@ WAIT: Final = 0.02
 
 PATIENT_WAIT: Final = 0.25
 """The same on the command line and in the console, where a final answer is worth more than a quick one."""
+
+
+Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=3600, extra={"metavar": "SECONDS"})]
+"""A time for which a message may delay its answer."""
+
+
+RIGHTS: Final = (
+    "view",
+    "arguments",
+    "operate",
+    "terminate",
+    "override",
+    "state",
+    "call",
+    "approve",
+    "audit",
+    "administer",
+    "break_glass",
+)
+"""What a caller may be allowed to do; each verb needs one of these."""
 
 
 @attrs.frozen
@@ -68,39 +94,99 @@ class ActorOutcome:
 
 
 @attrs.frozen
-class Message:
-    """Base of all messages to the control actor."""
+class Message(Generic[A_co]):
+    """Base of all messages to the control actor. Each is a verb; its brackets say the type of the answer.
 
-    answer: ClassVar[Any]  # the type of the answer
-    local: ClassVar[bool] = False  # whether only code of the gate's own process can send it
-
-
-@attrs.frozen(kw_only=True)
-class OnTokens(Message):
-    """Base of the verbs that change tokens; the answer has an outcome for each token.
-
-    Attributes:
-        selector: which tokens; `*` for all. Either this or `ids`.
-        ids: which tokens, by number.
-        dry_run: change nothing, and answer which tokens would be affected.
-        force: include protected tokens.
+    The docstring of a message is the help of its verb, and each field an argument, with its description and bounds in a
+    `Meta`. Methods, commands, the wire and its checks, and the schema are derived from them.
     """
 
-    answer: ClassVar[Any] = tuple[Outcome, ...]
-    selector: str = ""
-    ids: tuple[int, ...] = ()
-    dry_run: bool = False
-    force: bool = False
+    right: ClassVar[str]  # that a caller needs: one of `RIGHTS`
+    verb: ClassVar[str] = ""  # name of the verb, if that is not the name of the class
+    command: ClassVar[str] = ""  # its name on the command line, if that is another one
+    examples: ClassVar[tuple[str, ...]] = ()  # command lines, without `tokengate`
+    local: ClassVar[bool] = False  # whether only code of the gate's own process can send it
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if getattr(cls, "right", None) not in RIGHTS:
+            raise TypeError(f"{cls.__name__} has no right; declare one, right = 'operate' or another of {RIGHTS}")
 
 
 @attrs.frozen
-class OnActor(Message):
-    """Base of the verbs that change one actor."""
+class Listing(Message[tuple[Row, ...]]):
+    """Base of the verbs that list the rows of a noun."""
 
-    answer: ClassVar[Any] = ActorOutcome
-    name: str
+    right: ClassVar[str] = "view"
+    select: Annotated[str, Meta(description="Which rows: a selector; empty for all.")] = ""
 
 
-def verb_of(message: type[Message]) -> str:
-    """Return the name of a message's class on the wire and as a function: `which_children` for `WhichChildren`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", message.__name__).lower()
+@attrs.frozen
+class OnOne(Message[Row]):
+    """Base of the verbs that change one thing, by its name; the answer is its row."""
+
+    right: ClassVar[str] = "operate"
+    name: Annotated[str, Meta(description="Its name.")]
+
+
+@attrs.frozen
+class OnTokens(Message[tuple[Outcome, ...]]):
+    """Base of the verbs that change tokens.
+
+    Returns:
+        An outcome for each token; `OUTCOMES` explains them.
+
+    Raises:
+        BadSelector: the selector cannot be read.
+        BadRequest: the target names no token, or an argument has a value that cannot work.
+    """
+
+    right: ClassVar[str] = "operate"
+    select: Annotated[
+        str | tuple[int, ...], Meta(description="Which tokens: ids, tokens, handles, or a selector (`*` for all).")
+    ] = attrs.field(converter=selected)
+    force: Annotated[bool, Meta(description="Include protected tokens.")] = attrs.field(default=False, kw_only=True)
+    dry_run: Annotated[bool, Meta(description="Change nothing; only list the tokens that would be affected.")] = (
+        attrs.field(default=False, kw_only=True)
+    )
+
+
+@attrs.frozen
+class Waiting(OnTokens):
+    """Base of the verbs whose effect on tokens may take a while. A method's `wait` is that of its `Control`."""
+
+    wait: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds to wait until it is done; after that, the outcome says that it was requested. "
+            f"Unless given {WAIT}, in the console and on the command line {PATIENT_WAIT}."
+        ),
+    ] = attrs.field(default=WAIT, kw_only=True)
+
+
+@attrs.frozen
+class OnActor(Message[ActorOutcome]):
+    """Base of the verbs that change one actor.
+
+    Raises:
+        UnknownActor: no actor has this name, or several have.
+        NotSteerable: it belongs to the runtime.
+    """
+
+    right: ClassVar[str] = "operate"
+    name: Annotated[str, Meta(description="The actor's path, or the last part of it.")]
+
+
+def verb_of(message: type[Message[Any]]) -> str:
+    """Return the name of a message's verb, on the wire and as a function: `which_children` for `WhichChildren`."""
+    return message.verb or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", message.__name__).lower()
+
+
+def answer_of(message: Any) -> Any:
+    """Return the type of a message's answer: what the brackets of its base say."""
+    kind, given = get_origin(message) or message, get_args(message)
+    if kind is Message:
+        return given[0]
+    bases = kind.__dict__.get("__orig_bases__", kind.__bases__)
+    said = answer_of(next(base for base in bases if issubclass(get_origin(base) or base, Message)))
+    return said if not given else given[0] if isinstance(said, TypeVar) else said[given]

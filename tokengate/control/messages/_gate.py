@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 
@@ -68,7 +68,7 @@ class GateInfo:
 
 
 @attrs.frozen
-class Info(Message):
-    """Return the figures of the gate."""
+class Info(Message[GateInfo]):
+    """Return the figures of the gate: its process, its tokens by state, its threads."""
 
-    answer: ClassVar[Any] = GateInfo
+    right: ClassVar = "view"

@@ -2,44 +2,58 @@
 
 from __future__ import annotations
 
-import enum
-from typing import Final
+from typing import Annotated, ClassVar, Final
 
 import attrs
+from msgspec import Meta
 
 from tokengate.control.messages._bases import OnTokens
 
 NO_LIMIT: Final = "none"
 """The value that lifts a limit."""
 
-
-class Keep(enum.Enum):
-    """The value of a limit that stays as it is, where None lifts it."""
-
-    KEEP = "keep"
-
-    def __repr__(self) -> str:
-        return "KEEP"
+KEEP: Final = "keep"
+"""The value of a limit that stays as it is."""
 
 
-KEEP: Final = Keep.KEEP
+def _limit(value: float | str | None) -> float | str:
+    return NO_LIMIT if value is None else value
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Limit(OnTokens):
-    """Limit what tokens may use in their child processes, queued or running; a token that uses more already is ended.
+    """Limit what tokens may use in their child processes, queued or running.
 
-    Each limit is a number (bytes or seconds), or text such as `2GiB` or `5m`; `none` lifts it, and None leaves it as it
-    is. See `actors.Limits`.
+    A token that uses more already is ended. A limit is a number, or text such as `2GiB`, `500MB`, `30s` or `5m`; `none`
+    (in Python also None) lifts it. Limits that are not given stay as they are. See `actors.Limits`.
 
-    Attributes:
-        memory: bytes of resident memory.
-        address_space: bytes of address space.
-        cpu_time: seconds of processor time from the token's start.
-        wall_time: seconds from the token's start.
+    Returns:
+        An outcome for each token; `OUTCOMES` explains them.
+
+    Raises:
+        BadSelector: the selector cannot be read.
+        BadRequest: the target names no token, no limit is given, or one has a value that cannot work.
     """
 
-    memory: float | str | None = None
-    address_space: float | str | None = None
-    cpu_time: float | str | None = None
-    wall_time: float | str | None = None
+    examples: ClassVar = (
+        "limit 42 --memory 2GiB --cpu-time 10",
+        "limit 'operation=render' --wall-time 5m",
+        "limit 42 --memory none",
+    )
+    memory: Annotated[
+        float | str,
+        Meta(description="Bytes of resident memory, such as 500MB or 2GiB.", extra={"metavar": "SIZE"}),
+    ] = attrs.field(default=KEEP, converter=_limit, kw_only=True)
+    address_space: Annotated[float | str, Meta(description="Bytes of address space.", extra={"metavar": "SIZE"})] = (
+        attrs.field(default=KEEP, converter=_limit, kw_only=True)
+    )
+    cpu_time: Annotated[
+        float | str,
+        Meta(
+            description="Seconds of processor time from the token's start, such as 30s, 5m or 1h.",
+            extra={"metavar": "TIME"},
+        ),
+    ] = attrs.field(default=KEEP, converter=_limit, kw_only=True)
+    wall_time: Annotated[
+        float | str, Meta(description="Seconds from the token's start.", extra={"metavar": "TIME"})
+    ] = attrs.field(default=KEEP, converter=_limit, kw_only=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import attrs
-
-from tokengate.control.messages._bases import Message
 
 
 @attrs.frozen
@@ -48,11 +46,3 @@ class TokenStack:
     frames: tuple[Frame, ...]
     held: str = ""
     pid: int | None = None
-
-
-@attrs.frozen
-class Stack(Message):
-    """Return the stack of a token."""
-
-    answer: ClassVar[Any] = TokenStack
-    token: int

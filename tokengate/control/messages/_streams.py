@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import attrs
+from msgspec import Meta
 
 from tokengate.control.messages._bases import Message
 
@@ -32,10 +33,10 @@ class StreamItem:
 
 
 @attrs.frozen
-class Stream(Message):
+class Stream(Message[StreamItem]):
     """Base of the messages with many answers, each a `StreamItem`, until the reader closes the stream."""
 
-    answer: ClassVar[Any] = StreamItem
+    right: ClassVar[str] = "view"
 
 
 @attrs.frozen
@@ -47,15 +48,19 @@ class Events(Stream):
 class Trace(Stream):
     """Follow the tokens of actors: queued, started, finished; it costs nothing once the stream is closed.
 
-    Attributes:
-        name: a path, the last part of one, or a pattern with `*`.
+    Raises:
+        UnknownActor: no actor has this name.
     """
 
-    name: str
+    name: Annotated[str, Meta(description="A path, the last part of one, or a pattern with `*`.")]
 
 
 @attrs.frozen
 class Watch(Stream):
-    """Follow tokens that a selector matches: queued, started, finished."""
+    """Follow tokens that a selector matches: queued, started, finished.
 
-    selector: str = ""
+    Raises:
+        BadSelector: the selector cannot be read.
+    """
+
+    select: Annotated[str, Meta(description="Which tokens: a selector; empty for all.")] = ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar, TypeAlias
 
 import attrs
+from msgspec import Meta
 
 from tokengate.control.messages._bases import ActorOutcome, Message
 
@@ -41,12 +42,16 @@ class TreeRow:
 
 
 @attrs.frozen
-class Tree(Message):
-    """Show the supervision tree below a path; `system` adds the runtime's own part."""
+class Tree(Message[tuple[TreeRow, ...]]):
+    """Return the supervision tree, each node after its supervisor.
 
-    answer: ClassVar[Any] = tuple[TreeRow, ...]
-    root: str = "/"
-    system: bool = False
+    Raises:
+        UnknownActor: nothing has this path.
+    """
+
+    right: ClassVar = "view"
+    root: Annotated[str, Meta(description="The path of the topmost node.")] = "/"
+    system: Annotated[bool, Meta(description="Add the runtime's own part.")] = attrs.field(default=False, kw_only=True)
 
 
 @attrs.frozen
@@ -73,46 +78,67 @@ class ChildCountsRow:
     workers: int
 
 
-@attrs.frozen
-class OnSupervisor(Message):
-    """Base of the verbs for one supervisor."""
-
-    name: str
+_Supervisor: TypeAlias = Annotated[str, Meta(description="The supervisor's path, or the last part of it.")]
 
 
 @attrs.frozen
-class WhichChildren(OnSupervisor):
-    """List the children of a supervisor, newest first."""
+class WhichChildren(Message[tuple[ChildRow, ...]]):
+    """List the children of a supervisor, newest first.
 
-    answer: ClassVar[Any] = tuple[ChildRow, ...]
+    Raises:
+        UnknownActor: no actor has this name, or several have.
+        NotSteerable: it is not a supervisor.
+    """
 
-
-@attrs.frozen
-class CountChildren(OnSupervisor):
-    """Count the children of a supervisor."""
-
-    answer: ClassVar[Any] = ChildCountsRow
-
-
-@attrs.frozen
-class TerminateChild(OnSupervisor):
-    """Stop a child of a supervisor; it stays stopped, and its spec stays."""
-
-    answer: ClassVar[Any] = ActorOutcome
-    id: str
+    right: ClassVar = "view"
+    name: _Supervisor
 
 
 @attrs.frozen
-class RestartChild(OnSupervisor):
+class CountChildren(Message[ChildCountsRow]):
+    """Count the children of a supervisor.
+
+    Raises:
+        UnknownActor: no actor has this name, or several have.
+        NotSteerable: it is not a supervisor.
+    """
+
+    right: ClassVar = "view"
+    name: _Supervisor
+
+
+@attrs.frozen
+class OnChild(Message[ActorOutcome]):
+    """Base of the verbs that change one child of a supervisor.
+
+    Raises:
+        UnknownActor: no actor has this name, or several have.
+        NotSteerable: it is not a supervisor, or belongs to the runtime.
+        NoSuchChild: it has no child with this id.
+        ChildIsRunning: the child has an instance, and must have none.
+    """
+
+    right: ClassVar[str] = "terminate"
+    name: _Supervisor
+    id: Annotated[str, Meta(description="The child's id.")]
+
+
+@attrs.frozen
+class TerminateChild(OnChild):
+    """Stop a child of a supervisor; it stays stopped, and its spec stays.
+
+    Raises:
+        UnknownActor: no actor has this name, or several have.
+        NotSteerable: it is not a supervisor, or belongs to the runtime.
+        NoSuchChild: it has no child with this id.
+    """
+
+
+@attrs.frozen
+class RestartChild(OnChild):
     """Start a child of a supervisor that has no instance."""
 
-    answer: ClassVar[Any] = ActorOutcome
-    id: str
-
 
 @attrs.frozen
-class DeleteChild(OnSupervisor):
+class DeleteChild(OnChild):
     """Remove the spec of a child of a supervisor that has no instance."""
-
-    answer: ClassVar[Any] = ActorOutcome
-    id: str

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import attrs
+from msgspec import Meta
 
 from tokengate.control.messages._bases import Message
 
@@ -29,33 +30,43 @@ class ThrottleRow:
 
 
 @attrs.frozen
-class Throttle(Message):
+class SetThrottle(Message[ThrottleRow]):
     """Limit how many tokens begin per second, or run at once, until `lift`.
 
     A second throttle with the same selector replaces the first.
 
-    Attributes:
-        selector: which tokens; `*` for all.
-        rate: tokens that may begin per second; above 0.
-        concurrency: tokens that may run at once; at least 1.
+    Raises:
+        BadSelector: the selector cannot be read.
+        BadRequest: no limit is given, or it is out of its range.
     """
 
-    answer: ClassVar[Any] = ThrottleRow
-    selector: str
-    rate: float | None = None
-    concurrency: int | None = None
+    right: ClassVar = "operate"
+    verb: ClassVar = "throttle"
+    examples: ClassVar = ("throttle operation=fetch --rate 10", "throttle tenant=acme --concurrency 2")
+    select: Annotated[str, Meta(description="Which tokens: a selector; `*` for all.")]
+    rate: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="Tokens that may begin per second; `suspend` holds an actor altogether."),
+    ] = attrs.field(default=None, kw_only=True)
+    concurrency: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Tokens that may run at once.")] = (
+        attrs.field(default=None, kw_only=True)
+    )
 
 
 @attrs.frozen
-class Lift(Message):
-    """End the throttle of a selector, or all throttles (`*`); the answer lists those that were ended."""
+class Lift(Message[tuple[ThrottleRow, ...]]):
+    """End the throttle of a selector, or all throttles (`*`), and return those that were ended.
 
-    answer: ClassVar[Any] = tuple[ThrottleRow, ...]
-    selector: str
+    Raises:
+        BadSelector: the selector cannot be read.
+    """
+
+    right: ClassVar = "operate"
+    select: Annotated[str, Meta(description="The selector of the throttle; `*` for all throttles.")]
 
 
 @attrs.frozen
-class Throttles(Message):
+class Throttles(Message[tuple[ThrottleRow, ...]]):
     """List the throttles."""
 
-    answer: ClassVar[Any] = tuple[ThrottleRow, ...]
+    right: ClassVar = "view"

@@ -1,263 +1,193 @@
-"""Tokens: rows and descriptions, and the verbs for them."""
+"""The verbs for tokens."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 import attrs
+from msgspec import Meta
 
-from tokengate.control.messages._bases import WAIT, Message, OnTokens
-
-
-@attrs.frozen
-class TokenRow:
-    """A token in a list.
-
-    Attributes:
-        id: its number.
-        operation: what it runs.
-        actor: path of the place that has it.
-        affinity: `io`, `cpu` or `process`.
-        state: as in its life cycle; a token stays `running` between the request of a pause and the pause.
-        priority: higher goes first.
-        tags: its labels.
-        parent: id of the token that made it, or None.
-        attempt: 1 for the first run.
-        steps: how many of its steps have begun.
-        age: seconds since it was made.
-        running: seconds since it began to run, or None.
-        held: `pause_requested` or `paused` if an operator holds it, `throttled` if a throttle does; else empty.
-    """
-
-    id: int
-    operation: str
-    actor: str
-    affinity: str
-    state: str
-    priority: int
-    tags: dict[str, str]
-    parent: int | None
-    attempt: int
-    steps: int
-    age: float
-    running: float | None
-    held: str = ""
-
-
-@attrs.frozen
-class TokenPage:
-    """A part of a list of tokens.
-
-    Attributes:
-        rows: the tokens of this page.
-        matching: number of tokens that the selector matches, on all pages.
-        live: number of tokens that have not ended.
-        offset: number of matching tokens before this page.
-    """
-
-    rows: tuple[TokenRow, ...]
-    matching: int
-    live: int
-    offset: int
-
-
-@attrs.frozen
-class Argument:
-    """An argument of a token, as far as it can be shown without running user code.
-
-    Attributes:
-        name: its position (`0`) or its keyword.
-        type: name of its class.
-        size: its length, for built-in types that have one; else None.
-        value: the value as text, if the operation allows that and its type is built in; else None.
-        redacted: whether the operation hides this argument.
-    """
-
-    name: str
-    type: str
-    size: int | None = None
-    value: str | None = None
-    redacted: bool = False
-
-
-@attrs.frozen
-class TokenProcess:
-    """The child process that runs a token, at one moment.
-
-    Attributes:
-        pid: its number.
-        stopped: whether it is stopped, because the token is paused.
-        cpu_time: seconds of processor time that it has used, user and system.
-        memory: bytes of its resident memory.
-        threads: their number.
-        open_files: paths of the regular files that it has open.
-        children: pids of the processes that it has started.
-    """
-
-    pid: int
-    stopped: bool
-    cpu_time: float
-    memory: int
-    threads: int
-    open_files: tuple[str, ...]
-    children: tuple[int, ...]
-
-
-@attrs.frozen
-class TokenDescription:
-    """Everything that is known of one token.
-
-    Attributes:
-        row: its row in a list.
-        arguments: its arguments.
-        children: ids of live tokens that were made in its steps.
-        created_at, queued_at, started_at: seconds of the system's clock; None until then.
-        paused_for: seconds for which it has been paused so far.
-        stopped_clock: of these, seconds that do not count for its time limits.
-        waits_for: what its code waits for now, as text.
-        thread: name of the thread that runs it now, or None; always None in a child process.
-        cpu_share: share of the last 10 ms that this thread has computed, from 0 to 1, or its process, on all cores
-            together, from 0 up; None where unknown.
-        memory: bytes of resident memory of its process; None where unknown, as in a thread.
-        protected: whether `pause` and `terminate` need `force`.
-        controllable: whether verbs may change it.
-        policy: its policy, {name: value as text}.
-        process: the child process that runs it now, or None.
-        limits: {name of a limit, as in `Limit`: bytes or seconds}, for the limits that are set.
-    """
-
-    row: TokenRow
-    arguments: tuple[Argument, ...]
-    children: tuple[int, ...]
-    created_at: float
-    queued_at: float | None
-    started_at: float | None
-    paused_for: float
-    stopped_clock: float
-    waits_for: tuple[str, ...]
-    thread: str | None
-    cpu_share: float | None
-    memory: int | None
-    protected: bool
-    controllable: bool
-    policy: dict[str, str]
-    process: TokenProcess | None = None
-    limits: dict[str, float] = attrs.field(factory=dict)
-
+from tokengate.control.messages._bases import Message, OnTokens, Seconds, Waiting
+from tokengate.control.messages._stacks import TokenStack
+from tokengate.control.messages._targets import id_of
+from tokengate.control.messages._token_rows import TokenDescription, TokenPage
 
 COLUMNS: Final = ("id", "age", "running", "priority", "operation", "actor", "state", "steps")
 """The columns by which tokens can be sorted."""
 
 
 @attrs.frozen
-class Tokens(Message):
+class Tokens(Message[TokenPage]):
     """List live tokens.
 
-    Attributes:
-        selector: which tokens; empty for all.
-        sort: one of `COLUMNS`; a `-` before it reverses the order.
-        limit: maximum number of rows, up to 10,000.
-        offset: rows to skip.
+    Returns:
+        A sequence of handles; its own verbs are for exactly the tokens in it.
+
+    Raises:
+        BadSelector: the selector cannot be read.
+        BadRequest: there is no such column, or a number is out of its range.
     """
 
-    answer: ClassVar[Any] = TokenPage
-    selector: str = ""
-    sort: str = "id"
-    limit: int = 100
-    offset: int = 0
+    right: ClassVar = "view"
+    select: Annotated[
+        str,
+        Meta(description="Which tokens, such as `operation=resize,tenant=acme,state!=running`; empty for all."),
+    ] = ""
+    sort: Annotated[
+        str, Meta(description=f"One of the columns {', '.join(COLUMNS)}; a `-` before it reverses the order.")
+    ] = attrs.field(default="id", kw_only=True)
+    limit: Annotated[int, Meta(description="Maximum number of rows.", ge=0, le=10_000)] = attrs.field(
+        default=100, kw_only=True
+    )
+    offset: Annotated[int, Meta(description="Rows to skip.", ge=0)] = attrs.field(default=0, kw_only=True)
 
 
 @attrs.frozen
-class Describe(Message):
-    """Describe one token."""
+class Describe(Message[TokenDescription]):
+    """Describe one token: arguments (as types and sizes), times, what it waits for, children, process, limits.
 
-    answer: ClassVar[Any] = TokenDescription
-    token: int
-
-
-@attrs.frozen(kw_only=True)
-class Pause(OnTokens):
-    """Pause tokens, queued or running.
-
-    Attributes:
-        stop_clock: do not count the pause for their time limits.
-        wait: seconds to wait until running tokens are paused; after that the answer is `pause_requested`, and they are
-            paused later.
+    Raises:
+        UnknownToken: it has ended, or there never was one.
+        BadRequest: the argument names no token.
     """
 
-    stop_clock: bool = False
-    wait: float = WAIT
+    right: ClassVar = "view"
+    token: Annotated[int, Meta(description="Its id, a Token, or its handle.")] = attrs.field(converter=id_of)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
+class Stack(Message[TokenStack]):
+    """Return the stack of a token: where its code is.
+
+    Raises:
+        UnknownToken: it has ended, or there never was one.
+        BadRequest: the argument names no token.
+    """
+
+    right: ClassVar = "view"
+    token: Annotated[int, Meta(description="Its id, a Token, or its handle.")] = attrs.field(converter=id_of)
+
+
+@attrs.frozen
+class Pause(Waiting):
+    """Pause tokens, queued or running, until they are resumed.
+
+    A token that is not paused in time has the outcome `pause_requested`, and is paused later.
+    """
+
+    examples: ClassVar = ("pause 42 43", "pause 'operation=resize,tenant=acme' --stop-clock", "pause '*' --dry-run")
+    stop_clock: Annotated[bool, Meta(description="Do not count the pause for their time limits.")] = attrs.field(
+        default=False, kw_only=True
+    )
+
+
+@attrs.frozen
 class Resume(OnTokens):
     """Let paused tokens run on."""
 
+    examples: ClassVar = ("resume 42", "resume '*'")
 
-@attrs.frozen(kw_only=True)
-class Step(OnTokens):
-    """Let paused tokens run some steps, and pause them again; a running token is paused first.
 
-    Attributes:
-        n: number of steps; at least 1.
-        wait: seconds to wait until they have run; after that the answer is `step_requested`, and they run on.
+@attrs.frozen
+class Step(Waiting):
+    """Let paused tokens run some steps, and pause them again.
+
+    A running token is paused first. A token that has not run its steps in time has the outcome `step_requested`, and
+    runs on until then.
     """
 
-    n: int = 1
-    wait: float = WAIT
+    examples: ClassVar = ("step 42", "step 42 -n 10")
+    n: Annotated[int, Meta(description="Number of steps.", ge=1)] = 1
 
 
 Mode: TypeAlias = Literal["cancel", "interrupt", "kill"]
 
 
-@attrs.frozen(kw_only=True)
-class Terminate(OnTokens):
+@attrs.frozen
+class Terminate(Waiting):
     """End tokens.
 
-    Attributes:
-        mode: `cancel` asks the token to end; `interrupt` also raises an error in its Python code; `kill` also leaves
-            its code behind if that does not end. With `interrupt` and `kill`, the child process of a token is killed at
-            once.
-        wait: seconds to wait for the end; after that the answer says what was requested, which is still pursued.
-        reason: the text of the token's error.
-        grace: with `kill`, seconds until code that does not end is left behind; a child process gets none. The answer
-            comes after the longer one of `wait` and `grace`, or when the last token has ended.
+    The outcome of a token that has not ended in time says what was requested, which is still pursued.
     """
 
-    mode: Mode = "interrupt"
-    wait: float = WAIT
-    reason: str = "an operator ended it"
-    grace: float = 1.0
+    right: ClassVar = "terminate"
+    command: ClassVar = "kill"
+    examples: ClassVar = (
+        "kill 42",
+        "kill 'tenant=acme,running>60' -s kill --reason 'over quota'",
+        "kill 'operation=resize' --dry-run",
+    )
+    mode: Annotated[
+        Mode,
+        Meta(
+            description="`cancel` asks a token to end; `interrupt` also raises an error in its Python code; `kill` "
+            "also leaves its code behind if that does not end. The last two kill the child process of a token at once.",
+            extra={"flag": "-s"},
+        ),
+    ] = "interrupt"
+    reason: Annotated[str, Meta(description="Text of the token's error.", extra={"metavar": "TEXT"})] = attrs.field(
+        default="an operator ended it", kw_only=True
+    )
+    grace: Annotated[
+        Seconds,
+        Meta(
+            description="With mode `kill`: seconds until code that does not end is left behind; a child process gets "
+            "none. The answer comes after the longer one of `wait` and `grace`, or when the last token has ended."
+        ),
+    ] = attrs.field(default=1.0, kw_only=True)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Renice(OnTokens):
-    """Change the priority of tokens; higher runs first. A queued token moves to the end of its new lane at once."""
+    """Change the priority of tokens; higher runs first.
 
-    priority: int
+    A queued token moves to the end of its new lane at once.
+    """
+
+    examples: ClassVar = ("renice 9 42", "renice -5 'tenant=acme,state=queued'")
+    priority: Annotated[int, Meta(description="The new priority.")]
 
 
-@attrs.frozen(kw_only=True)
+def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
+    return dict(tags or {})
+
+
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+@attrs.frozen
 class Retag(OnTokens):
-    """Change tags of tokens.
+    """Change tags of tokens."""
 
-    Attributes:
-        set: {tag: new value}.
-        remove: names of tags to remove.
-    """
+    examples: ClassVar = ("retag 42 --set tenant=acme --remove trial", "retag 'tenant=acme' --set plan=gold")
+    set: Annotated[
+        dict[str, str],
+        Meta(description="{tag: new value}; may be given several times.", extra={"metavar": "TAG=VALUE"}),
+    ] = attrs.field(default=None, converter=_tags)
+    remove: Annotated[
+        tuple[str, ...],
+        Meta(description="Names of tags to remove; may be given several times.", extra={"metavar": "TAG"}),
+    ] = attrs.field(default=(), converter=_names)
 
-    set: dict[str, str] = attrs.field(factory=dict)
-    remove: tuple[str, ...] = ()
 
-
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Reroute(OnTokens):
-    """Move queued tokens to another place, at once; running tokens stay where they are.
+    """Move queued tokens to another affinity or actor, at once; running tokens stay where they are.
 
-    Attributes:
-        affinity: `io`, `cpu` or `process`, for tokens of operations. Either this or `actor`.
-        actor: the path of an actor that has the method that the token calls.
+    Returns:
+        An outcome for each token; `OUTCOMES` explains them.
+
+    Raises:
+        BadSelector: the selector cannot be read.
+        BadRequest: the target names no token, or not exactly one of `affinity` and `actor` is given.
+        UnknownActor: no actor has this name, or several have.
     """
 
-    affinity: str = ""
-    actor: str = ""
+    affinity: Annotated[
+        str, Meta(description="`io`, `cpu` or `process`, for tokens of operations. Either this or `actor`.")
+    ] = attrs.field(default="", kw_only=True)
+    actor: Annotated[str, Meta(description="The path of an actor that has the method that the token calls.")] = (
+        attrs.field(default="", kw_only=True)
+    )

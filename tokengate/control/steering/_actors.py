@@ -13,7 +13,6 @@ from actors.lowlevel import ROOT, SYSTEM, ActorPlace, Place, Visit, system_of
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSteerable
 from tokengate.control._safe_text import class_name
-from tokengate.control._validation import seconds
 from tokengate.control.inspection import _queries
 from tokengate.control.inspection._actor_state import looked_at
 
@@ -44,12 +43,11 @@ class ActorVerbs:
     async def drain(self, message: m.Drain) -> m.ActorOutcome:
         """Answer `Drain`."""
         place = self._holdable(message.name)
-        wait = seconds("wait", message.wait)
         if message.reopen:
             return _done(place, place.accept_again(), "it was not drained, or has been stopped since")
         if not place.drain_off() and not place.drained:
             return m.ActorOutcome(place.path, "unchanged", "it has stopped, and accepts nothing")
-        with trio.move_on_after(wait):
+        with trio.move_on_after(message.wait):
             while _left(place):
                 await trio.sleep(_LOOK)
         left = _left(place)
@@ -78,12 +76,11 @@ class ActorVerbs:
         place = self._actor(message.name)
         if place.path == ROOT:
             raise NotSteerable("the root of the tree stops with its gate; use gate.request_stop(), or a signal")
-        wait = seconds("wait", message.wait)
         if place.without_instance() or place.closed:
             return m.ActorOutcome(place.path, "unchanged", "it had stopped before")
         # A supervisor's mailbox has only messages to itself, which are answered at its end.
         stopped = place.stop(drain=message.drain and _queries.supervisor_at(place) is None, administrative=True)
-        with trio.move_on_after(wait):
+        with trio.move_on_after(message.wait):
             await Reply.wait(stopped)
         if stopped.done():
             return m.ActorOutcome(place.path, "done", f"it has ended: {stopped.result()}")
@@ -135,10 +132,9 @@ class ActorVerbs:
         _check_from_outside(place, "visited")
         reply: Reply[Any] = Reply()
         visit = Visit(function, reply)
-        limit = seconds("wait", wait)
         place.signal(visit)
         try:
-            with trio.move_on_after(limit):
+            with trio.move_on_after(wait):
                 await reply.wait()
         except trio.Cancelled:
             visit.claim()  # its client has disconnected, so it must not begin any more
@@ -147,9 +143,9 @@ class ActorVerbs:
             if visit.claim():
                 names = ", ".join(f"token {token.id} ({token.operation})" for token in place.drain.running())
                 busy = f"it runs {names}" if names else f"it is {place.status}"
-                reply._set(error=Busy(f"actor '{place.path}' had no time within {limit:g} s: {busy}"))
+                reply._set(error=Busy(f"actor '{place.path}' had no time within {wait:g} s: {busy}"))
             elif not reply.done():  # else it has ended at this moment
-                raise Busy(f"the call in actor '{place.path}' has begun, and has not ended after {limit:g} s")
+                raise Busy(f"the call in actor '{place.path}' has begun, and has not ended after {wait:g} s")
         return reply.result()
 
     async def _visited_by_us(self, place: ActorPlace, function: Callable[[Any], Any], wait: float) -> Any:

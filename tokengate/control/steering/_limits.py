@@ -14,7 +14,7 @@ from tokengate.control._exceptions import BadRequest
 from tokengate.control._safe_text import value_in_words
 from tokengate.control._units import bytes_in, in_bytes, in_seconds, seconds_in
 from tokengate.control.inspection._processes import process_drain
-from tokengate.control.messages import NO_LIMIT, Limit, Outcome
+from tokengate.control.messages import KEEP, NO_LIMIT, Limit, Outcome
 from tokengate.control.steering._outcomes import ended, outcome
 
 _MOST: Final = 2**62  # bytes or seconds; the most that the system accepts
@@ -29,7 +29,7 @@ def changes_of(message: Limit) -> dict[str, float | None]:
     changes: dict[str, float | None] = {}
     for name in UNITS:
         value = getattr(message, name)
-        if value is not None:
+        if value != KEEP:
             changes[name] = limit_in(name, value)
     if not changes:
         raise BadRequest(f"limit needs a limit to set: {', '.join(UNITS)}")

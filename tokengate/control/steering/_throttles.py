@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,16 +23,12 @@ class ThrottleVerbs:
         self._system = system
         self._throttles = {one.name: one for one in system.throttles.all()}  # {selector in its normal form: throttle}
 
-    async def throttle(self, message: m.Throttle) -> m.ThrottleRow:
-        """Answer `Throttle`."""
-        selector = _selector(message.selector)
+    async def throttle(self, message: m.SetThrottle) -> m.ThrottleRow:
+        """Answer `SetThrottle`."""
+        selector = _selector(message.select)
         rate, most = message.rate, message.concurrency
         if rate is None and most is None:
             raise BadRequest("a throttle needs a rate (tokens per second) or a concurrency; 'lift' ends one")
-        if rate is not None and not 0 < rate < math.inf:
-            raise BadRequest(f"rate is {rate}; it must be a number above 0; 'suspend' holds an actor altogether")
-        if most is not None and most < 1:
-            raise BadRequest(f"concurrency is {most}; it must be an int of at least 1")
         new = Throttle(selector.text, _matcher(selector, self._system.clock), rate, most)
         self._system.throttle(new)  # the new one first, so that no token begins in between
         old = self._throttles.pop(selector.text, None)
@@ -44,8 +39,8 @@ class ThrottleVerbs:
 
     async def lift(self, message: m.Lift) -> tuple[m.ThrottleRow, ...]:
         """Answer `Lift`."""
-        every = message.selector.strip() == "*"
-        text = "" if every else _selector(message.selector).text
+        every = message.select.strip() == "*"
+        text = "" if every else _selector(message.select).text
         lifted = []
         for name, throttle in list(self._throttles.items()):
             if every or name == text:

@@ -12,7 +12,6 @@ from actors.lowlevel import AFFINITIES, OperationPlace, Place
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._ports import ControlledGate
-from tokengate.control._validation import seconds
 from tokengate.control.inspection import _past_tokens, _queries
 from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._turns import in_turns, next_turn
@@ -41,14 +40,13 @@ class TokenVerbs:
 
     async def pause(self, message: m.Pause) -> tuple[m.Outcome, ...]:
         """Answer `Pause`."""
-        wait = seconds("wait", message.wait)
         tokens = await self._select(message)
         return await self._do(
             message,
             tokens,
             "pause",
             lambda token: _steering.pause(self._reconciler, token, stop_clock=message.stop_clock),
-            wait=wait,
+            wait=message.wait,
             guarded=True,
         )
 
@@ -58,10 +56,7 @@ class TokenVerbs:
 
     async def step(self, message: m.Step) -> tuple[m.Outcome, ...]:
         """Answer `Step`; a running token is paused first, so that its steps are counted from a fixed point."""
-        wait = seconds("wait", message.wait)
-        if message.n < 1:
-            raise BadRequest(f"n is {message.n}; it must be an int of at least 1")
-        give_up_at = trio.current_time() + wait
+        wait, give_up_at = message.wait, trio.current_time() + message.wait
         tokens = await self._select(message)
         free = [token for token in tokens if isinstance(token, Token) and _runs_free(token)]
         if free and not message.dry_run:
@@ -81,13 +76,12 @@ class TokenVerbs:
 
     async def terminate(self, message: m.Terminate) -> tuple[m.Outcome, ...]:
         """Answer `Terminate`; `kill` waits for the grace before it leaves code behind."""
-        wait, grace = seconds("wait", message.wait), seconds("grace", message.grace)
         return await self._do(
             message,
             await self._select(message),
             "end",
             lambda token: _steering.terminate(self._reconciler, token, message.mode, message.reason),
-            wait=max(wait, grace) if message.mode == "kill" else wait,
+            wait=max(message.wait, message.grace) if message.mode == "kill" else message.wait,
             guarded=True,
         )
 
@@ -140,12 +134,10 @@ class TokenVerbs:
 
     async def _select(self, message: m.OnTokens) -> list[Token[Any] | m.Outcome]:
         """Return the tokens of a message, and the outcomes for ids of no live token."""
-        if bool(message.selector.strip()) == bool(message.ids):
-            raise BadRequest("give either ids of tokens or a selector; '*' selects all")
         found: list[Token[Any] | m.Outcome] = []
-        if message.ids:
+        if isinstance(message.select, tuple):
             past: dict[int, m.Outcome] | None = None
-            for number, id in enumerate(dict.fromkeys(message.ids)):
+            for number, id in enumerate(dict.fromkeys(message.select)):
                 token = self._system.live.get(id)
                 if token is None and past is None:
                     past = _past_tokens.ended_lately(self._system)
@@ -153,7 +145,7 @@ class TokenVerbs:
                 if number % 1_000 == 999:
                     await next_turn()
             return found
-        selector, size = parse(message.selector), 1_000
+        selector, size = parse(message.select), 1_000
         if len(self._system.live) > size:
             await next_turn()  # the first turn comes at once, which is too early for so many tokens
         now = self._system.clock()

@@ -20,8 +20,8 @@ from actors import TokenGateError
 from tokengate import _exceptions as _of_gates
 from tokengate.control import _exceptions as _of_control
 from tokengate.control._exceptions import BadRequest, RemoteError, Unreachable
-from tokengate.control._validation import seconds
-from tokengate.control.messages import Message, Stream, StreamItem, verb_of
+from tokengate.control._validation import checked
+from tokengate.control.messages import Message, Stream, StreamItem, answer_of, verb_of
 from tokengate.control.transport import _protocol
 from tokengate.control.transport._protocol import ErrorText, Reply, ServerHello
 
@@ -59,8 +59,8 @@ class ControlClient:
         self._connection = _Connection(path, timeout)
         self.hello: ServerHello = self._connection.hello
 
-    def ask(self, message: Message) -> Any:
-        """Return the answer, of the type `message.answer`.
+    def ask(self, message: Message[Any]) -> Any:
+        """Return the answer, of the type that the message names.
 
         Raises:
             TokenGateError: the gate's error; `RemoteError` if its class does not exist here.
@@ -70,13 +70,13 @@ class ControlClient:
         verb = verb_of(type(message))
         if isinstance(message, Stream):
             raise BadRequest(f"'{verb}' has no single answer; use follow()")
-        waits = (seconds(f"{field} of {verb}", getattr(message, field, 0.0)) for field in _WAITING)
-        patience = self._timeout + sum(waits)
+        message = checked(message)
+        patience = self._timeout + sum(getattr(message, field, 0.0) for field in _WAITING)
         with self._lock:
             id = self._connection.send(message)
             reply = self._connection.receive(id, verb, patience)
         try:
-            return msgspec.json.decode(reply.result, type=type(message).answer)
+            return msgspec.json.decode(reply.result, type=answer_of(type(message)))
         except (ValueError, RecursionError) as error:
             raise RemoteError(
                 f"answer to '{verb}' cannot be read: {error}; use the same TokenGate on both sides"
@@ -215,7 +215,7 @@ class _Connection:
         self._send(_protocol.encode_client_hello())
         return said
 
-    def send(self, message: Message) -> int:
+    def send(self, message: Message[Any]) -> int:
         """Send a message and return its id."""
         id = next(self._ids)
         self._send(_protocol.encode_request(id, message))

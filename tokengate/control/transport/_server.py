@@ -48,7 +48,7 @@ _CHUNK = 16 * 1024  # bytes
 class Backend(Protocol):
     """What answers the messages."""
 
-    async def ask(self, message: Message) -> Any:
+    async def ask(self, message: Message[Any]) -> Any:
         """Return the answer, of the type that the message names, or raise a TokenGateError."""
         ...
 
@@ -215,7 +215,7 @@ class _Connection:
             scope.cancel()
         return scope is not None
 
-    async def _handle(self, id: int, verb: str, message: Message) -> None:
+    async def _handle(self, id: int, verb: str, message: Message[Any]) -> None:
         """Answer a request, with a result or an error."""
         scope = self._in_flight[id]
         try:

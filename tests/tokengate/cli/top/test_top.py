@@ -112,10 +112,10 @@ def test_when_the_selected_token_ends_its_line_stays_selected(left: list[int], e
 @pytest.mark.parametrize(
     ("token", "question"),
     [
-        (row(7), Pause(ids=(7,))),
-        (row(7, held="throttled", state="queued"), Pause(ids=(7,))),
-        (row(7, held="pause_requested"), Resume(ids=(7,))),
-        (row(7, held="paused", state="paused"), Resume(ids=(7,))),
+        (row(7), Pause((7,))),
+        (row(7, held="throttled", state="queued"), Pause((7,))),
+        (row(7, held="pause_requested"), Resume((7,))),
+        (row(7, held="paused", state="paused"), Resume((7,))),
     ],
 )
 def test_p_pauses_what_runs_and_resumes_what_is_held(token: TokenRow, question: Message) -> None:
@@ -125,7 +125,7 @@ def test_p_pauses_what_runs_and_resumes_what_is_held(token: TokenRow, question: 
 
 def test_t_steps_the_selected_token() -> None:
     """One step."""
-    assert press(state_of(row(7)), "t") == Step(ids=(7,))
+    assert press(state_of(row(7)), "t") == Step((7,))
 
 
 def test_a_token_is_ended_only_after_y() -> None:
@@ -134,7 +134,7 @@ def test_a_token_is_ended_only_after_y() -> None:
     asked = press(state, "K", "y")
 
     assert isinstance(asked, Terminate)
-    assert (asked.ids, asked.mode, asked.force) == ((7,), "interrupt", False)
+    assert (asked.select, asked.mode, asked.force) == ((7,), "interrupt", False)
     assert press(state, "K") is None
     assert "end token 7 (resize)? y/n" in drawn(state)[-1]
     assert press(state, "n") is None
@@ -178,10 +178,10 @@ def test_a_selector_is_typed_after_a_slash() -> None:
     state = state_of(row(7))
     press(state, "/", *"op=qx", "backspace", "enter")
 
-    assert state.question.selector == "op=q"
+    assert state.question.select == "op=q"
     assert state.stale
     press(state, "/", *"x", "up", "escape")
-    assert state.question.selector == "op=q"
+    assert state.question.select == "op=q"
     assert press(state, "q") is None
     assert state.closed
 
@@ -194,7 +194,7 @@ def test_a_selector_that_the_gate_cannot_read_is_given_up() -> None:
     press(state, "/", *"!!", "enter")
     state.refuse("'id=7!!' is no selector")
 
-    assert state.question.selector == "id=7"
+    assert state.question.select == "id=7"
     assert "'id=7!!' is no selector" in drawn(state)[-1]
 
 
@@ -341,7 +341,7 @@ def test_keys_reach_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """And what it did is seen at once."""
     gate, _ = play(monkeypatch, {Pause: (Outcome(8, "resize", "paused"),)}, "j", "p", "q")
 
-    assert gate.asked == [Pause(ids=(8,)), Info(), Tokens(sort="-running", limit=500)]
+    assert gate.asked == [Pause((8,)), Info(), Tokens(sort="-running", limit=500)]
 
 
 @pytest.mark.parametrize("kind", [Pause, Tokens])

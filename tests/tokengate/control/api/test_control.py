@@ -19,9 +19,18 @@ from tokengate.control._exceptions import BadRequest, BadSelector, NotSteerable
 from tokengate.control.api._answers import Outcomes
 from tokengate.control.api._control import AsyncControl, Control
 from tokengate.control.api._handles import ActorHandle, TokenHandle, TokenList
-from tokengate.control.api._targets import selected
 from tokengate.control.inspection._actor_state import public_attributes, received_after, replace_attributes
-from tokengate.control.messages import VERBS, ActorRow, Message, Outcome, Stream, StreamItem, TokenPage, TokenRow
+from tokengate.control.messages import (
+    VERBS,
+    ActorRow,
+    Message,
+    Outcome,
+    Stream,
+    StreamItem,
+    TokenPage,
+    TokenRow,
+    selected,
+)
 from tokengate.control.steering import _outcomes
 from tokengate.control.transport._client import ControlClient
 from tokengate.control.transport._discovery import find_gate
@@ -78,38 +87,43 @@ def control(gate: FakeGate) -> Control:
 CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], Message]] = [
     ("info", (), {}, m.Info()),
     ("tokens", (), {}, m.Tokens()),
-    ("tokens", ("state=queued",), {"sort": "-age", "limit": 5, "offset": 2}, m.Tokens("state=queued", "-age", 5, 2)),
+    (
+        "tokens",
+        ("state=queued",),
+        {"sort": "-age", "offset": 2},
+        m.Tokens("state=queued", sort="-age", offset=2),
+    ),
     ("describe", (7,), {}, m.Describe(7)),
     ("stack", ("7",), {}, m.Stack(7)),
-    ("pause", (7,), {"stop_clock": True, "wait": 1.0}, m.Pause(ids=(7,), stop_clock=True, wait=1.0)),
-    ("resume", ("*",), {"force": True}, m.Resume(selector="*", force=True)),
-    ("step", ([7, 8], 2), {}, m.Step(ids=(7, 8), n=2)),
+    ("pause", (7,), {"stop_clock": True, "wait": 1.0}, m.Pause((7,), stop_clock=True, wait=1.0)),
+    ("resume", ("*",), {"force": True}, m.Resume("*", force=True)),
+    ("step", ([7, 8], 2), {}, m.Step((7, 8), n=2)),
     (
         "terminate",
         ("tenant=acme", "kill"),
         {"reason": "late", "grace": 3.0},
-        m.Terminate(selector="tenant=acme", mode="kill", reason="late", grace=3.0),
+        m.Terminate("tenant=acme", mode="kill", reason="late", grace=3.0),
     ),
-    ("renice", (7, 5), {"dry_run": True}, m.Renice(ids=(7,), priority=5, dry_run=True)),
-    ("retag", (7, {"a": "b"}, "c"), {}, m.Retag(ids=(7,), set={"a": "b"}, remove=("c",))),
-    ("reroute", (7,), {"affinity": "io"}, m.Reroute(ids=(7,), affinity="io")),
+    ("renice", (7, 5), {"dry_run": True}, m.Renice((7,), priority=5, dry_run=True)),
+    ("retag", (7, {"a": "b"}, "c"), {}, m.Retag((7,), set={"a": "b"}, remove=("c",))),
+    ("reroute", (7,), {"affinity": "io"}, m.Reroute((7,), affinity="io")),
     (
         "limit",
         (7,),
         {"memory": "2GiB", "cpu_time": None, "wall_time": 5, "address_space": m.KEEP},
-        m.Limit(ids=(7,), memory="2GiB", cpu_time="none", wall_time=5),
+        m.Limit((7,), memory="2GiB", cpu_time="none", wall_time=5),
     ),
-    ("throttle", ("*",), {"rate": 2.0}, m.Throttle("*", 2.0)),
+    ("throttle", ("*",), {"rate": 2.0}, m.SetThrottle("*", rate=2.0)),
     ("lift", ("*",), {}, m.Lift("*")),
     ("throttles", (), {}, m.Throttles()),
-    ("actors", ("count*",), {"sample": 0.5}, m.Actors("count*", 0.5)),
-    ("tree", ("/user",), {"system": True}, m.Tree("/user", True)),
+    ("actors", ("count*",), {"sample": 0.5}, m.Actors("count*", sample=0.5)),
+    ("tree", ("/user",), {"system": True}, m.Tree("/user", system=True)),
     ("statistics", ("counter", "on"), {}, m.Statistics("counter", "on")),
     ("suspend", ("counter",), {}, m.Suspend("counter")),
     ("unsuspend", ("counter",), {}, m.Unsuspend("counter")),
-    ("drain", ("counter", 1.0), {"reopen": True}, m.Drain("counter", 1.0, True)),
+    ("drain", ("counter", 1.0), {"reopen": True}, m.Drain("counter", 1.0, reopen=True)),
     ("restart", ("counter",), {}, m.Restart("counter")),
-    ("stop", ("counter",), {"drain": False, "wait": 1.0}, m.Stop("counter", False, 1.0)),
+    ("stop", ("counter",), {"drain": False, "wait": 1.0}, m.Stop("counter", drain=False, wait=1.0)),
     ("get_state", ("counter", 1.0), {}, m.GetState("counter", 1.0)),
     ("set_state", ("counter",), {"name": 3, "wait": 1}, m.SetState("counter", {"name": 3, "wait": 1})),
     ("which_children", ("shop",), {}, m.WhichChildren("shop")),
@@ -154,7 +168,7 @@ def test_every_verb_is_a_method_with_a_docstring(kind: type[object]) -> None:
 
 def test_the_signature_of_a_verb_tells_its_result(control: Control) -> None:
     """help() shows what the caller gets."""
-    assert str(inspect.signature(control.pause)).startswith("(target: 'Target', *, force: 'bool' = False")
+    assert str(inspect.signature(control.pause)).startswith("(select: 'Target', *, force: 'bool' = False")
     assert inspect.signature(control.pause).return_annotation == "Outcomes"
 
 
@@ -169,14 +183,14 @@ def test_what_names_tokens_is_an_id_a_token_a_selector_or_several() -> None:
         real.result(10)
     handle = TokenHandle(Control(lambda _: None, FakeGate().follow), row(7))
 
-    assert selected(7) == ("", (7,))
-    assert selected(" 7 ") == ("", (7,))
-    assert selected("*") == ("*", ())
-    assert selected("state=queued") == ("state=queued", ())
-    assert selected(real) == ("", (real.id,))
-    assert selected(handle) == selected(row(7)) == ("", (7,))
-    assert selected(n for n in (1, 2)) == ("", (1, 2))
-    assert selected([handle, row(8), real, 9]) == ("", (7, 8, real.id, 9))
+    assert selected(7) == (7,)
+    assert selected(" 7 ") == (7,)
+    assert selected("*") == "*"
+    assert selected("state=queued") == "state=queued"
+    assert selected(real) == (real.id,)
+    assert selected(handle) == selected(row(7)) == (7,)
+    assert selected(n for n in (1, 2)) == (1, 2)
+    assert selected([handle, row(8), real, 9]) == (7, 8, real.id, 9)
 
 
 @pytest.mark.parametrize("target", ["", "  ", True, 1.5, None, ["state=queued"], [None]])
@@ -331,7 +345,7 @@ def test_verbs_are_awaited_on_trio_and_asyncio_by_either_way_to_ask(gate: FakeGa
         assert trio.run(main, control) == Outcomes(gate.answer)
         assert asyncio.run(main(control)) == Outcomes(gate.answer)
 
-    assert gate.asked == [m.Pause(ids=(7,))] * 4
+    assert gate.asked == [m.Pause((7,))] * 4
 
 
 @pytest.fixture

@@ -46,15 +46,15 @@ def gate() -> FakeGate:
 
 
 STEERED: list[tuple[Callable[[Any], object], Callable[[tuple[int, ...]], Message]]] = [
-    (lambda t: t.pause(stop_clock=True), lambda ids: m.Pause(ids=ids, stop_clock=True)),
-    (lambda t: t.resume(), lambda ids: m.Resume(ids=ids)),
-    (lambda t: t.step(3), lambda ids: m.Step(ids=ids, n=3)),
-    (lambda t: t.terminate("cancel"), lambda ids: m.Terminate(ids=ids, mode="cancel")),
-    (lambda t: t.kill(force=True, grace=2.0), lambda ids: m.Terminate(ids=ids, mode="kill", force=True, grace=2.0)),
-    (lambda t: t.renice(4), lambda ids: m.Renice(ids=ids, priority=4)),
-    (lambda t: t.retag({"a": "b"}, ["c"]), lambda ids: m.Retag(ids=ids, set={"a": "b"}, remove=("c",))),
-    (lambda t: t.reroute(actor="/x", dry_run=True), lambda ids: m.Reroute(ids=ids, actor="/x", dry_run=True)),
-    (lambda t: t.limit(memory=2**30, wall_time=None), lambda ids: m.Limit(ids=ids, memory=2**30, wall_time="none")),
+    (lambda t: t.pause(stop_clock=True), lambda ids: m.Pause(ids, stop_clock=True)),
+    (lambda t: t.resume(), m.Resume),
+    (lambda t: t.step(3), lambda ids: m.Step(ids, n=3)),
+    (lambda t: t.terminate("cancel"), lambda ids: m.Terminate(ids, mode="cancel")),
+    (lambda t: t.kill(force=True, grace=2.0), lambda ids: m.Terminate(ids, mode="kill", force=True, grace=2.0)),
+    (lambda t: t.renice(4), lambda ids: m.Renice(ids, priority=4)),
+    (lambda t: t.retag({"a": "b"}, ["c"]), lambda ids: m.Retag(ids, set={"a": "b"}, remove=("c",))),
+    (lambda t: t.reroute(actor="/x", dry_run=True), lambda ids: m.Reroute(ids, actor="/x", dry_run=True)),
+    (lambda t: t.limit(memory=2**30, wall_time=None), lambda ids: m.Limit(ids, memory=2**30, wall_time="none")),
 ]
 
 
@@ -114,9 +114,9 @@ def test_the_verbs_of_an_actor_are_for_its_path(gate: FakeGate) -> None:
         m.SetState(path, {"self": 1, "count": 2}),
         m.Suspend(path),
         m.Unsuspend(path),
-        m.Drain(path, 1.0, True),
+        m.Drain(path, 1.0, reopen=True),
         m.Restart(path),
-        m.Stop(path, False),
+        m.Stop(path, drain=False),
         m.Statistics(path, "on"),
         m.WhichChildren(path),
         m.Trace(path),

@@ -132,7 +132,7 @@ def test_answers_are_shown_as_tables_without_colours(
     assert "42\n" in out
     assert "None" not in out
     assert "\x1b" not in out
-    assert network.clients[0].asked[:2] == [Tokens(), Pause(ids=(7,), wait=0.25)]
+    assert network.clients[0].asked[:2] == [Tokens(), Pause((7,), wait=0.25)]
 
 
 def test_verbs_can_be_awaited(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +147,7 @@ def test_a_verb_that_is_not_called_tells_how(shell: Shell, capsys: pytest.Captur
     assert shell.run_script("renice")
 
     assert capsys.readouterr().out == (
-        "renice(target, priority, *, force=False, dry_run=False): "
+        "renice(select, priority, *, force=False, dry_run=False): "
         "Change the priority of tokens; higher runs first. A queued token moves to the end of its new lane at once.\n"
     )
 

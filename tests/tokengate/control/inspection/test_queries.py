@@ -156,10 +156,10 @@ def test_twenty_thousand_tokens_are_listed_in_pages_and_steered_and_the_loop_is_
     assert turns_during(page) >= 18
     assert turns_during(lambda: _queries.describe(system, sent[0])) >= 18
     for ask in (
-        lambda: verbs.renice(m.Renice(selector="tenant=acme", priority=3)),
-        lambda: verbs.pause(m.Pause(selector="tenant=acme")),
-        lambda: verbs.resume(m.Resume(ids=tuple(one.id for one in sent))),
-        lambda: verbs.terminate(m.Terminate(selector="tenant=acme")),
+        lambda: verbs.renice(m.Renice("tenant=acme", priority=3)),
+        lambda: verbs.pause(m.Pause("tenant=acme")),
+        lambda: verbs.resume(m.Resume(tuple(one.id for one in sent))),
+        lambda: verbs.terminate(m.Terminate("tenant=acme")),
     ):
         assert turns_during(ask) >= 390
     assert all(one.done() for one in sent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pytest
@@ -33,6 +33,7 @@ from tokengate.control.messages import (
     TokenProcess,
     TokenStack,
     TreeRow,
+    answer_of,
 )
 from tokengate.control.rendering._cells import duration, number, plain, size
 from tokengate.control.rendering._tables import as_text, renderable
@@ -118,7 +119,7 @@ def test_an_answer_says_what_is_in_it(answer: Any, parts: list[str]) -> None:
 def test_every_answer_of_the_vocabulary_has_a_form() -> None:
     """A new answer without one would be shown as Python writes it."""
     shown = {type(answer[0] if isinstance(answer, (tuple, list)) and answer else answer) for answer, _ in SHOWN}
-    answers = {getattr(verb.answer, "__args__", (verb.answer,))[0] for verb in VERBS.values() if not verb.local}
+    answers = {(get_args(answer_of(verb)) or (answer_of(verb),))[0] for verb in VERBS.values() if not verb.local}
 
     assert {answer for answer in answers if answer.__module__.startswith(messages.__name__)} <= shown
 

@@ -534,14 +534,14 @@ def test_a_dry_run_lists_exactly_those_that_would_be_affected(gate: Gate, queued
     assert {sent.state for sent in others} == {TokenState.QUEUED}
 
 
-def test_a_message_that_names_no_token_or_two_ways_is_refused(gate: Gate) -> None:
+def test_a_message_that_names_no_token_is_refused(gate: Gate) -> None:
     """Nothing means nothing: an empty selector is never every token."""
     from tokengate.control import messages as m
 
     ref = gate.find("$system/control")
-    for message in (m.Pause(), m.Pause(selector="  "), m.Pause(selector="*", ids=(1,)), m.Resume(selector="a=b,,")):
+    for target in ("  ", "a=b,,", [True], [1, "x"], 1.5):
         with pytest.raises(BadRequest):
-            ref.ask(message)
+            ref.ask(m.Pause(target))  # type: ignore[arg-type]
     with pytest.raises(BadSelector):
         gate.control.pause("state=nonsense")
     for wait in (-1, float("nan"), 1e9):

@@ -155,7 +155,7 @@ def test_the_client_knows_whom_it_talks_to(client: ControlClient) -> None:
 @pytest.mark.parametrize(
     ("message", "answer"),
     [
-        (Pause(ids=(1,)), (Outcome(1, "resize", "paused"), Outcome(2, "", "unknown", "no token 2"))),
+        (Pause((1,)), (Outcome(1, "resize", "paused"), Outcome(2, "", "unknown", "no token 2"))),
         (Describe(1), _DESCRIPTION),
         (Throttles(), ()),
     ],
@@ -232,14 +232,14 @@ def test_what_cannot_be_asked_is_refused_here(
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        (Pause(ids=(1,), wait=float("nan")), "wait of pause is nan; it must be a number of seconds from 0 to 3600"),
-        (Drain("a", wait=float("inf")), "wait of drain is inf; it must be"),
-        (Terminate(ids=(1,), grace=-1.0), "grace of terminate is -1.0; it must be"),
-        (Actors(sample=1e308), r"sample of actors is 1e\+308; it must be"),
-        (Pause(ids=(1,), wait="x"), "wait of pause is 'x'; it must be a number of seconds"),  # type: ignore[arg-type]
-        (Pause(ids=(1,), wait=None), "wait of pause is None; it must be"),  # type: ignore[arg-type]
-        (Pause(ids=(1,), wait=10**400), r"wait of pause is \(an int of .* bits\); it must be"),
-        (Pause(ids=(1,), wait=True), "wait of pause is True; it must be"),
+        (Pause((1,), wait=float("nan")), "wait is nan; it must be a number of seconds from 0 to 3600"),
+        (Drain("a", wait=float("inf")), "wait is inf; it must be"),
+        (Terminate((1,), grace=-1.0), "grace is -1.0; it must be"),
+        (Actors(sample=1e308), r"sample is 1e\+308; it must be"),
+        (Pause((1,), wait="x"), "wait of pause is 'x'; it must be a number of seconds"),  # type: ignore[arg-type]
+        (Pause((1,), wait=None), "wait of pause is None; it must be"),  # type: ignore[arg-type]
+        (Pause((1,), wait=10**400), r"wait is \(an int of .* bits\); it must be"),
+        (Pause((1,), wait=True), "wait of pause is True; it must be"),
     ],
 )
 def test_a_time_that_cannot_be_waited_for_is_refused_here(
@@ -474,7 +474,7 @@ def test_a_gate_that_does_not_answer_is_given_up_and_can_be_asked_again(
     [
         (Drain("a", wait=30.0), 30.25),
         (Actors(sample=2.0), 2.25),
-        (Terminate(ids=(1,), mode="kill", wait=1.0, grace=30.0), 31.25),
+        (Terminate((1,), mode="kill", wait=1.0, grace=30.0), 31.25),
         (Throttles(), 0.25),
     ],
 )
@@ -502,7 +502,7 @@ def test_the_seconds_that_a_question_waits_by_itself_come_on_top(
         (b"{}\n", Unreachable, "is not a gate: it is no hello"),
         (b"", Unreachable, "went away; it may have closed"),
         (b'{"hello": {"protocol": 1', Unreachable, "went away"),
-        (b'{"hello": {"protocol": 2, "gate": "new", "pid": 7, "version": "9.0"}}\n', BadRequest, "use TokenGate 9.0"),
+        (b'{"hello": {"protocol": 3, "gate": "new", "pid": 7, "version": "9.0"}}\n', BadRequest, "use TokenGate 9.0"),
         (_protocol.encode_error(None, Unreachable("full up")), Unreachable, "^full up$"),
         (b"[" * 60_000 + b"\n", Unreachable, "is not a gate"),
     ],

@@ -85,8 +85,8 @@ async def connect(server: ControlServer) -> AsyncIterator[Callable[..., Awaitabl
         wire = Wire(await trio.open_unix_socket(server.path))
         made.append(wire)
         if greeted:
-            assert (await wire.receive())["hello"]["protocol"] == 1
-            await wire.send({"hello": {"protocol": 1}})
+            assert (await wire.receive())["hello"]["protocol"] == 2
+            await wire.send({"hello": {"protocol": 2}})
         return wire
 
     yield connect
@@ -135,24 +135,24 @@ async def test_the_server_says_who_it_is_and_answers(desk: FakeBackend, connect:
     desk.answers[Pause] = pause
     wire = await connect(greeted=False)
     hello = await wire.receive()
-    await wire.send({"hello": {"protocol": 1}})
-    answer = await wire.ask(7, "pause", ids=[3], wait=1)
+    await wire.send({"hello": {"protocol": 2}})
+    answer = await wire.ask(7, "pause", select=[3], wait=1)
 
-    assert hello["hello"] == {"protocol": 1, "gate": "gate", "pid": os.getpid(), "version": "0.1.0"}
+    assert hello["hello"] == {"protocol": 2, "gate": "gate", "pid": os.getpid(), "version": "0.1.0"}
     assert answer == {"id": 7, "result": [attrs.asdict(outcome)]}
-    assert desk.asked == [Pause(ids=(3,), wait=1.0)]
+    assert desk.asked == [Pause((3,), wait=1.0)]
 
 
 async def test_a_client_of_another_protocol_is_told_so_and_let_go(desk: FakeBackend, connect: Connect) -> None:
     """The error has both numbers; nothing that came with the hello is done."""
     wire = await connect(greeted=False)
     await wire.receive()
-    await wire.send({"hello": {"protocol": 9}}, {"id": 1, "verb": "info"})
+    await wire.send({"hello": {"protocol": 1}}, {"id": 1, "verb": "info"})
     told = await wire.receive()
 
     assert told["id"] is None
     assert told["error"]["type"] == "BadRequest"
-    assert "protocol 9, and this gate 1" in told["error"]["message"]
+    assert "protocol 1, and this gate 2" in told["error"]["message"]
     assert await wire.receive() is None
     assert desk.asked == []
 
@@ -215,7 +215,7 @@ async def test_an_error_of_ours_is_told_by_its_name_and_text(desk: FakeBackend, 
         "id": 1,
         "error": {"type": "UnknownToken", "message": "there is no token 3"},
     }
-    assert await wire.ask(2, "watch", selector="!") == {
+    assert await wire.ask(2, "watch", select="!") == {
         "id": 2,
         "error": {"type": "BadSelector", "message": "'!' at 1"},
     }

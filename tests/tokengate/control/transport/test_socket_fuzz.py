@@ -30,12 +30,12 @@ BATCH = 100
 # A line of each verb; what these are mutated from.
 _ARGUMENTS: dict[str, Any] = {
     "describe": {"token": 1},
-    "pause": {"selector": "tag.a=b and age>3", "wait": 0.0, "dry_run": True},
-    "terminate": {"ids": [1, 2, 3], "mode": "kill", "reason": "x"},
-    "renice": {"ids": [1], "priority": -5},
-    "retag": {"selector": "*", "set": {"a": "b", "c": "d"}, "remove": ["e"]},
-    "limit": {"ids": [1], "memory": "2GiB", "cpu_time": 1.5, "wall_time": None},
-    "throttle": {"selector": "*", "rate": 1.5, "concurrency": 3},
+    "pause": {"select": "tag.a=b and age>3", "wait": 0.0, "dry_run": True},
+    "terminate": {"select": [1, 2, 3], "mode": "kill", "reason": "x"},
+    "renice": {"select": [1], "priority": -5},
+    "retag": {"select": "*", "set": {"a": "b", "c": "d"}, "remove": ["e"]},
+    "limit": {"select": [1], "memory": "2GiB", "cpu_time": 1.5, "wall_time": None},
+    "throttle": {"select": "*", "rate": 1.5, "concurrency": 3},
     "set_state": {"name": "a", "values": {"n": [1, 2.5, None, True, "text", {"deep": [[[]]]}]}},
     "visit": {"name": "a", "function": "os.system", "wait": 1.0},
     "trace": {"name": "shop/*"},
@@ -63,7 +63,7 @@ _PIECES = [
     b"null",
 ]
 _PIECES += [b"9" * 400, b"[" * 3_000, b'{"a":' * 2_000, b"\xf0\x9f\x98\x80", b"\r", b"NaN", b"true", b'"__class__"']
-_HELLO = b'{"hello": {"protocol": 1}}\n'
+_HELLO = b'{"hello": {"protocol": 2}}\n'
 
 
 _ITEMS = tuple(StreamItem(0.0, "token_queued", "/a", n, "text") for n in range(2))

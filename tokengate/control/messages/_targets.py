@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from actors import Token
 from tokengate.control._exceptions import BadRequest
-from tokengate.control.messages import TokenRow
+from tokengate.control.messages._token_rows import TokenRow
 
 
 class Identified(abc.ABC):
@@ -29,8 +29,8 @@ Target: TypeAlias = OneToken | str | Iterable[OneToken]
 """Tokens: one, or several; or a selector (`*` for all). A string of digits is an id."""
 
 
-def selected(target: Target) -> tuple[str, tuple[int, ...]]:
-    """Return the selector that a target is, and no ids; or else no selector, and the ids.
+def selected(target: Target) -> str | tuple[int, ...]:
+    """Return the selector that a target is, or else its ids.
 
     Raises:
         BadRequest: the target names no token.
@@ -38,10 +38,10 @@ def selected(target: Target) -> tuple[str, tuple[int, ...]]:
     if isinstance(target, str):
         if not target.strip():
             raise BadRequest("an empty selector would name every token; write '*' if you mean all of them")
-        return ("", (int(target),)) if target.strip().isdecimal() else (target, ())
+        return (int(target),) if target.strip().isdecimal() else target
     if isinstance(target, Iterable) and not isinstance(target, Token):  # a token can be iterated over, as in pykka
-        return "", tuple(id_of(one) for one in target)
-    return "", (id_of(target),)
+        return tuple(id_of(one) for one in target)
+    return (id_of(target),)
 
 
 def id_of(token: OneToken | str) -> int:

@@ -1,0 +1,141 @@
+"""Tokens as they are listed and described."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class TokenRow:
+    """A token in a list.
+
+    Attributes:
+        id: its number.
+        operation: what it runs.
+        actor: path of the place that has it.
+        affinity: `io`, `cpu` or `process`.
+        state: as in its life cycle; a token stays `running` between the request of a pause and the pause.
+        priority: higher goes first.
+        tags: its labels.
+        parent: id of the token that made it, or None.
+        attempt: 1 for the first run.
+        steps: how many of its steps have begun.
+        age: seconds since it was made.
+        running: seconds since it began to run, or None.
+        held: `pause_requested` or `paused` if an operator holds it, `throttled` if a throttle does; else empty.
+    """
+
+    id: int
+    operation: str
+    actor: str
+    affinity: str
+    state: str
+    priority: int
+    tags: dict[str, str]
+    parent: int | None
+    attempt: int
+    steps: int
+    age: float
+    running: float | None
+    held: str = ""
+
+
+@attrs.frozen
+class TokenPage:
+    """A part of a list of tokens.
+
+    Attributes:
+        rows: the tokens of this page.
+        matching: number of tokens that the selector matches, on all pages.
+        live: number of tokens that have not ended.
+        offset: number of matching tokens before this page.
+    """
+
+    rows: tuple[TokenRow, ...]
+    matching: int
+    live: int
+    offset: int
+
+
+@attrs.frozen
+class Argument:
+    """An argument of a token, as far as it can be shown without running user code.
+
+    Attributes:
+        name: its position (`0`) or its keyword.
+        type: name of its class.
+        size: its length, for built-in types that have one; else None.
+        value: the value as text, if the operation allows that and its type is built in; else None.
+        redacted: whether the operation hides this argument.
+    """
+
+    name: str
+    type: str
+    size: int | None = None
+    value: str | None = None
+    redacted: bool = False
+
+
+@attrs.frozen
+class TokenProcess:
+    """The child process that runs a token, at one moment.
+
+    Attributes:
+        pid: its number.
+        stopped: whether it is stopped, because the token is paused.
+        cpu_time: seconds of processor time that it has used, user and system.
+        memory: bytes of its resident memory.
+        threads: their number.
+        open_files: paths of the regular files that it has open.
+        children: pids of the processes that it has started.
+    """
+
+    pid: int
+    stopped: bool
+    cpu_time: float
+    memory: int
+    threads: int
+    open_files: tuple[str, ...]
+    children: tuple[int, ...]
+
+
+@attrs.frozen
+class TokenDescription:
+    """Everything that is known of one token.
+
+    Attributes:
+        row: its row in a list.
+        arguments: its arguments.
+        children: ids of live tokens that were made in its steps.
+        created_at, queued_at, started_at: seconds of the system's clock; None until then.
+        paused_for: seconds for which it has been paused so far.
+        stopped_clock: of these, seconds that do not count for its time limits.
+        waits_for: what its code waits for now, as text.
+        thread: name of the thread that runs it now, or None; always None in a child process.
+        cpu_share: share of the last 10 ms that this thread has computed, from 0 to 1, or its process, on all cores
+            together, from 0 up; None where unknown.
+        memory: bytes of resident memory of its process; None where unknown, as in a thread.
+        protected: whether `pause` and `terminate` need `force`.
+        controllable: whether verbs may change it.
+        policy: its policy, {name: value as text}.
+        process: the child process that runs it now, or None.
+        limits: {name of a limit, as in `Limit`: bytes or seconds}, for the limits that are set.
+    """
+
+    row: TokenRow
+    arguments: tuple[Argument, ...]
+    children: tuple[int, ...]
+    created_at: float
+    queued_at: float | None
+    started_at: float | None
+    paused_for: float
+    stopped_clock: float
+    waits_for: tuple[str, ...]
+    thread: str | None
+    cpu_share: float | None
+    memory: int | None
+    protected: bool
+    controllable: bool
+    policy: dict[str, str]
+    process: TokenProcess | None = None
+    limits: dict[str, float] = attrs.field(factory=dict)
