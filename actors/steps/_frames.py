@@ -205,6 +205,15 @@ def may_raise_at(code: CodeType, offset: int, line: int) -> bool:
     return begins is None or offset <= begins
 
 
+def leaps_handlers(code: CodeType, offset: int) -> bool:
+    """Tell whether an exception raised at a jump back would pass by a handler around its loop.
+
+    CPython 3.13 compiles a jump back behind a condition so; see `tests/test_bytecode.py`.
+    """
+    target = _jumps_back(code).get(offset)
+    return target is not None and _covered(code, offset) != _covered(code, target)
+
+
 def leads_into_try(code: CodeType, offset: int) -> bool:
     """Tell whether a `try` follows the instruction at an offset: that may acquire what the `try` releases."""
     operations = code.co_code
@@ -219,7 +228,10 @@ def leads_into_try(code: CodeType, offset: int) -> bool:
 
 def _handler_of(code: CodeType, offset: int) -> int | None:
     """Return the handler of an exception at an offset; for a jump back, the handler at its target."""
-    offset = _jumps_back(code).get(offset, offset)
+    return _covered(code, _jumps_back(code).get(offset, offset))
+
+
+def _covered(code: CodeType, offset: int) -> int | None:
     return next((target for start, end, target in _exception_table(code) if start <= offset < end), None)
 
 

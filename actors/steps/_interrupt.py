@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from actors._exceptions import TokenInterrupt
-from actors.steps._frames import find_step, in_cleanup, in_event_loop, leads_into_try, may_stop
+from actors.steps._frames import find_step, in_cleanup, in_event_loop, leads_into_try, leaps_handlers, may_stop
 from actors.steps._monitoring import handles_interrupt, monitor
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def send_interrupt(hold: Hold) -> bool:
             if not may_stop(frames) or in_event_loop(frames[0]):
                 return False
             innermost, where = frames[-1], frames[-1].f_lasti
-            if in_cleanup(frames) or _interrupted(ident) or leads_into_try(innermost.f_code, where):
+            if in_cleanup(frames) or _interrupted(ident):
+                return False
+            if leads_into_try(innermost.f_code, where) or leaps_handlers(innermost.f_code, where):
                 return False
             # Prepared before the last look, so that little time is left in which the thread could run on.
             set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc

@@ -248,6 +248,8 @@ NOTHING = {
     "with a condition": "while code: pass",
     "in a try": "try:\n        while True: pass\n    finally:\n        left.append(1)",
     "in a with": "with leaving(left):\n        while True: pass",
+    "with a condition, in a with": "with leaving(left):\n        while code: pass",
+    "with a condition inside, in a with": "with leaving(left):\n        for _ in iter(int, 1):\n            if _: pass",
 }
 
 
@@ -821,6 +823,34 @@ def test_with_no_tool_id_left_code_stops_at_checkpoints_only(
     resume(token)
 
     assert token.exception(LIMIT) is None
+
+
+@monitored
+def test_with_no_tool_id_left_no_interrupt_passes_a_handler_by(
+    place: OperationPlace, until: Until, take_tools: Any
+) -> None:
+    """CPython 3.13 looks for exceptions from outside at a jump back, which may lie outside of the `with` around it.
+
+    So code that does nothing else may run on there, until it calls something.
+    """
+    take_tools(*range(6))
+    lock, begun, go = threading.Lock(), threading.Event(), [True]
+
+    def work() -> None:
+        with lock:
+            begun.set()
+            while go[0]:
+                pass
+
+    token = submit(place, work)
+    assert begun.wait(LIMIT)
+    token._cancel_requested = "enough"
+    for _ in range(50):
+        interrupt(Hold.of(token))
+    go[0] = False
+    token.exception(LIMIT)
+
+    assert not lock.locked()
 
 
 @monitored
