@@ -63,6 +63,7 @@ from actors.system._observer import Observer
 from actors.system._system import ActorSystem, SystemStatistics
 from actors.tokens._lifecycle import TERMINAL, TRANSITIONS, TokenState
 from actors.tokens._log_context import LogContext
+from actors.tokens._properties import Guard
 from actors.tokens._token import Token, current_token
 
 if _in_child.child is not None:  # user code there that imports this package gets what works there
@@ -88,6 +89,7 @@ __all__ = [
     "EndedToken",
     "ExitReason",
     "Future",
+    "Guard",
     "IllegalTransition",
     "IoActor",
     "Later",

@@ -33,12 +33,13 @@ from actors.steps._step import InContext
 from actors.system._place_table import ROOT, SYSTEM, path_below
 from actors.system._system import cores, listed, system_of
 from actors.tokens._hold import Hold
-from actors.tokens._permissions import Controls
+from actors.tokens._properties import INSTEAD, Properties, checked_properties
 from actors.tokens._token import NO_TAGS
 
 __all__ = [
     "AFFINITIES",
     "DEFAULT_CAPACITY",
+    "INSTEAD",
     "MAX_WAITING",
     "NO_LIMITS",
     "NO_TAGS",
@@ -47,7 +48,6 @@ __all__ = [
     "UNITS",
     "ActorPlace",
     "Condition",
-    "Controls",
     "CpuDrain",
     "CpuThread",
     "Crash",
@@ -63,6 +63,7 @@ __all__ = [
     "Place",
     "ProcessDrain",
     "ProcessSystem",
+    "Properties",
     "Put",
     "Signal",
     "Status",
@@ -73,6 +74,7 @@ __all__ = [
     "Worker",
     "attach",
     "carried_as",
+    "checked_properties",
     "cores",
     "counterpart_object",
     "cpu_actor_class",

@@ -83,7 +83,7 @@ class Books:
     outcomes: Counter[str] = attrs.field(factory=Counter)
 
 
-@token(show_arguments=True)
+@token(show=("order", "runaway"))
 def check_fraud(order: int, runaway: bool = False) -> int:
     """Compare an order with known frauds: plain Python, on a CPU thread. One that runs away never ends by itself."""
     score = checked = 0
@@ -114,6 +114,8 @@ class Service:
 
 class Inventory(Service, CpuActor):
     """Keeps the stock. Nothing else is its business, so nothing else can crash it."""
+
+    show = ("stock",)  # by `tokengate state inventory`
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 import attrs
 import trio
 
-from actors import KILLED, SHUTDOWN, ActorDead, ActorRef, ExitReason, IoActor, Later, StartFailed, TokenGateError
+from actors import KILLED, SHUTDOWN, ActorDead, ActorRef, ExitReason, Guard, IoActor, Later, StartFailed, TokenGateError
 from actors.lowlevel import ActorPlace, Crash, Drain, IoDrain, Jobs, Signal, attach, path_below, system_of
 from supervisors._backoff import Backoff
 from supervisors._child import Child, ChildCounts, ChildInfo, Phase
@@ -68,7 +68,7 @@ class BaseSupervisor(IoActor):
     """
 
     expected: ClassVar[tuple[type[BaseException], ...]] = (TokenGateError,)
-    controllable: ClassVar[bool] = False
+    guard: ClassVar[Guard] = "never"
 
     def __init__(
         self, strategy: Strategy, intensity: int, period: float, backoff: Backoff | None, max_abandoned: int

@@ -18,7 +18,7 @@ from actors.processes._operation_drain import OperationDrain
 from actors.steps._checkpoint import checkpoint
 from actors.steps._step import after_step, enter
 from actors.tokens._lifecycle import TokenState
-from actors.tokens._permissions import Controls
+from actors.tokens._properties import Properties
 from actors.tokens._token import Token, _current
 from actors.tokens._waits_for import begin_wait, end_wait
 
@@ -40,7 +40,7 @@ class OperationPlace(Place):
         concurrency: maximum number of tokens that run at once.
         capacity: maximum number of tokens in the mailbox.
         overflow: what happens to a token when the mailbox is full.
-        controls: what operators may do to its tokens.
+        properties: what the operation declares for its tokens.
         limits: resources of a process that each of its tokens may use.
         context: the context variables that are sent to a process.
     """
@@ -59,7 +59,7 @@ class OperationPlace(Place):
         concurrency: int,
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
-        controls: Controls | None = None,
+        properties: Properties | None = None,
         limits: Limits = NO_LIMITS,
         context: Sequence[ContextVar[Any]] = (),
     ) -> None:
@@ -73,7 +73,7 @@ class OperationPlace(Place):
             capacity=capacity,
             overflow=overflow,
             concurrency=concurrency,
-            controls=controls,
+            properties=properties,
         )
 
     def _make_drain(self) -> Drain:

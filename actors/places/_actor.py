@@ -6,6 +6,7 @@ import abc
 import functools
 import threading
 import uuid
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import pykka
@@ -16,7 +17,7 @@ from actors.places._notice import attach
 from actors.places._ref import ActorRef
 from actors.places._timers import ReceiveTimer, Timer, check_seconds
 from actors.places._watch import ActorWatch, Watch
-from actors.tokens._permissions import Controls
+from actors.tokens._properties import INSTEAD, Guard, Properties, checked_properties
 
 if TYPE_CHECKING:
     from actors.mailboxes._signals import Signal
@@ -61,17 +62,16 @@ class BaseActor(pykka.Actor):
     expected: ClassVar[tuple[type[BaseException], ...]] = ()
     """Exceptions of its methods that are answers to the caller and no crash."""
 
-    protected: ClassVar[bool] = False
-    """Whether operators need `force` to pause or end a token of the actor."""
+    guard: ClassVar[Guard] = "none"
+    """What operators need in order to end or pause a token of the actor, or to lower its limits: nothing, `force`, or
+    another operator's `approval` (which is asked for as `force` so far). With `never` they can only look at it."""
 
-    controllable: ClassVar[bool] = True
-    """Whether operators can do anything to a token of the actor."""
+    show: ClassVar[Collection[str]] = ()
+    """Names of parameters of its methods, and of attributes, whose values operators see if they are of built-in types;
+    `*` for all. Of others they see types and sizes."""
 
-    show_arguments: ClassVar[bool] = False
-    """Whether operators see the values of its tokens' arguments, if they are of built-in types."""
-
-    redact: ClassVar[tuple[str, ...]] = ()
-    """Names of parameters of its methods, and of attributes, of which operators see only the type."""
+    idempotent: ClassVar[bool] = False
+    """Whether it does no harm to run a token of the actor twice."""
 
     _interruptible: ClassVar[bool] = True  # whether `TokenInterrupt`, a BaseException, may be raised in its code
 
@@ -227,21 +227,26 @@ class BaseActor(pykka.Actor):
         return str(self.actor_ref) if "_place" in vars(self) else f"{type(self).__name__} ({self.actor_urn})"
 
 
-def controls_of(actor_class: type[BaseActor]) -> Controls:
-    """Return the controls of an actor class; raise `ValueError` for an invalid attribute."""
-    redact = actor_class.redact
-    if isinstance(redact, str):
-        raise ValueError(f"redact of {actor_class.__name__} is {redact!r}; it must be a tuple of names of parameters")
-    try:
-        return Controls(
-            protected=actor_class.protected,
-            controllable=actor_class.controllable,
-            show_arguments=actor_class.show_arguments,
-            redact=frozenset(redact),
-            interruptible=actor_class._interruptible,
-        )
-    except ValueError as error:
-        raise ValueError(f"class {actor_class.__name__}: {error}") from None
+def declared_properties(actor_class: type[BaseActor]) -> Properties:
+    """Return the properties of an actor class; raise `ValueError` for an invalid or outdated one."""
+    name = actor_class.__name__
+    for outdated, instead in INSTEAD.items():
+        if _declared(actor_class, outdated) is not None:
+            raise ValueError(f"class {name} has '{outdated}', which is no property of actors; write {instead}")
+    return checked_properties(
+        name,
+        *(_declared(actor_class, attribute) for attribute in ("guard", "show", "idempotent")),
+        interruptible=actor_class._interruptible,
+    )
+
+
+def _declared(actor_class: type[BaseActor], name: str) -> object:
+    """Return a class attribute, or None; a method or property of that name declares nothing, and is left out."""
+    value = getattr(actor_class, name, None)
+    if not hasattr(value, "__get__"):
+        return value
+    found = (vars(cls)[name] for cls in actor_class.__mro__ if name in vars(cls))
+    return next((value for value in found if not hasattr(value, "__get__")), None)
 
 
 def check_actor_class(actor_class: type[BaseActor]) -> None:

@@ -19,7 +19,7 @@ from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors.concurrency._condition import Event
 from actors.concurrency._future import Reply
 from actors.mailboxes._signals import Signal, Start, Stop
-from actors.places._actor import check_actor_class, controls_of
+from actors.places._actor import check_actor_class, declared_properties
 from actors.places._drain import Drain
 from actors.places._notice import Attached, Notice, cancel_all
 from actors.places._place import Place
@@ -129,7 +129,7 @@ class ActorPlace(Place):
             actor_class.affinity,
             capacity=actor_class.capacity,
             overflow=actor_class.overflow,
-            controls=controls_of(actor_class),
+            properties=declared_properties(actor_class),
             serves_operators=actor_class.serves_operators,
         )
         self.mailbox.suspend()  # suspended whenever no instance runs

@@ -17,7 +17,7 @@ from actors.mailboxes._signals import Signal
 from actors.places._drain import Drain
 from actors.places._ports import PlaceSystem
 from actors.tokens._lifecycle import TokenState
-from actors.tokens._permissions import Controls
+from actors.tokens._properties import Properties
 from actors.tokens._token import Token, _current, current_token, make_token
 from actors.tokens._waits_for import waiting_for
 
@@ -38,17 +38,17 @@ class Place(abc.ABC):
         system: the owner of the tree.
         path: names from the root down, joined by `/`.
         affinity: `io`, `cpu` or `process`.
-        controls: what operators may do to its tokens.
+        properties: what its operation or actor class declares for its tokens.
     """
 
     __slots__ = (
         "__weakref__",
         "affinity",
-        "controls",
         "drain",
         "drained",
         "mailbox",
         "path",
+        "properties",
         "serves_operators",
         "suspended",
         "system",
@@ -65,11 +65,11 @@ class Place(abc.ABC):
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
         concurrency: int = 1,
-        controls: Controls | None = None,
+        properties: Properties | None = None,
         serves_operators: bool = False,
     ) -> None:
         self.system = system
-        self.controls = controls or Controls()
+        self.properties = properties or Properties()
         self.serves_operators = serves_operators
         self.suspended = False  # by an operator; this and `drained` are written on the system loop only
         self.drained = False  # whether an operator has closed the intake; all else goes on

@@ -258,7 +258,7 @@ class Monitor:
             return
         if not hold.may_step(counted=counted, parked=self.disarm):
             hold.wait_in_thread(counted=counted, parked=self.disarm)
-            if hold.ending and hold.token._place.controls.interruptible:
+            if hold.ending and hold.token._place.properties.interruptible:
                 hold.interrupt_wanted = True
             if hold.word or hold.interrupt_wanted:
                 self.arm_frames(hold, frames)

@@ -283,7 +283,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             # Tokens that begin from now on ask; those that have begun, or were taken in order to begin, count.
             began = frozenset(token for token in list(self.live.values()) if token.started_at is not None)
             began = began.union(token for place in places for token in place.drain.running())
-            self.throttles.open(throttle, tuple(token for token in began if token._place.controls.controllable))
+            self.throttles.open(throttle, tuple(token for token in began if token._place.properties.guard != "never"))
 
     def unthrottle(self, throttle: Throttle) -> None:
         """End a throttle; tokens that it keeps back go on."""
@@ -293,7 +293,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
                 self._govern(place)
 
     def _govern(self, place: Place) -> None:
-        if place.controls.controllable:
+        if place.properties.guard != "never":
             place.mailbox.set_throttles(self.throttles if self.throttles else None)
 
     def note_abandoned(self, path: str, threads: list[str]) -> None:

@@ -5,6 +5,6 @@
 #   _hold.py         whether its code may take another step: pause, step, end
 #   _waits_for.py    which token waits for which; finds deadlocks
 #   _ports.py        what a token asks of its place and of its system
-#   _permissions.py  what operators may do to the tokens of a place
+#   _properties.py   what a place declares for its tokens: guard, show, idempotent
 #   _log_context.py  token and actor in each log record
 """Tokens: their states, results, and holds."""

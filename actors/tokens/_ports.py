@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 from actors.concurrency._blocking import TurnOwner
 from actors.tokens._lifecycle import TokenState
-from actors.tokens._permissions import Controls
+from actors.tokens._properties import Properties
 
 Listeners: TypeAlias = tuple[tuple[Any, Callable[..., object]], ...]
 """The observers of one kind of event, each with its method for it."""
@@ -88,7 +88,7 @@ class Receiver(TurnOwner, Protocol):
     def serves_operators(self) -> bool: ...
 
     @property
-    def controls(self) -> Controls: ...
+    def properties(self) -> Properties: ...
 
     @property
     def system(self) -> TokenSystem: ...

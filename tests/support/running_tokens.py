@@ -111,7 +111,8 @@ class Kind:
 
     Attributes:
         name: for the id of the test.
-        begin: sends a token that runs until its door is open, and returns it; for a gate and a door.
+        begin: sends a token that runs until its door is open, and returns it; for a gate, a door, and properties that
+            its operation or actor class declares (`guard`, `show`, `idempotent`).
         queues: whether it goes through a mailbox.
         actor: whether it is a token of an actor.
         interruptible: whether its code may be interrupted.
@@ -119,7 +120,7 @@ class Kind:
     """
 
     name: str
-    begin: Callable[[Gate, Door], Token[Any]]
+    begin: Callable[..., Token[Any]]
     queues: bool = True
     actor: bool = False
     interruptible: bool = True
@@ -128,25 +129,40 @@ class Kind:
 
 def _of_actor(
     cls: type[Any], method: str, prepare: Callable[[Door], Door] = lambda door: door
-) -> Callable[[Gate, Door], Token[Any]]:
-    def begin(gate: Gate, door: Door) -> Token[Any]:
+) -> Callable[..., Token[Any]]:
+    def begin(gate: Gate, door: Door, **properties: Any) -> Token[Any]:
         name = cls.__name__.lower()
         known = [row.path for row in gate.control.actors() if row.path == f"spawned/{name}"]
-        ref = gate.find(known[0]) if known else gate.spawn(cls, name=name)
+        declared = type(cls.__name__, (cls,), {"__module__": cls.__module__, **properties}) if properties else cls
+        ref = gate.find(known[0]) if known else gate.spawn(declared, name=name)
         sent: Token[Any] = getattr(ref.proxy(), method)(prepare(door))
         return sent
 
     return begin
 
 
-def _direct_call(gate: Gate, door: Door) -> Token[Any]:
+def _of_operation(operation: Any, prepare: Callable[[Door], Door] = lambda door: door) -> Callable[..., Token[Any]]:
+    def begin(gate: Gate, door: Door, **properties: Any) -> Token[Any]:
+        sent: Token[Any] = _declared(operation, properties).submit(prepare(door))
+        return sent
+
+    return begin
+
+
+def _declared(operation: Any, properties: dict[str, Any]) -> Any:
+    """Return an operation with other properties."""
+    return token(affinity=operation.affinity, **properties)(operation.__wrapped__) if properties else operation
+
+
+def _direct_call(gate: Gate, door: Door, **properties: Any) -> Token[Any]:
     """Call an operation directly on a thread of the test, and return the call's token."""
     before = set(gate._system.live)
+    operation = _declared(cpu_operation, properties)
 
     def call() -> None:
         with gate.entered():
             try:
-                cpu_operation(door)
+                operation(door)
             except BaseException:
                 pass  # the token has it as well
 
@@ -157,16 +173,16 @@ def _direct_call(gate: Gate, door: Door) -> Token[Any]:
 
 
 KINDS = [
-    Kind("cpu operation", lambda gate, door: cpu_operation.submit(door)),
-    Kind("generator operation", lambda gate, door: generator_operation.submit(door)),
-    Kind("io operation", lambda gate, door: io_operation.submit(door)),
+    Kind("cpu operation", _of_operation(cpu_operation)),
+    Kind("generator operation", _of_operation(generator_operation)),
+    Kind("io operation", _of_operation(io_operation)),
     Kind("cpu actor", _of_actor(Turner, "turn"), actor=True),
     Kind("cpu actor, generator", _of_actor(Turner, "turn_in_steps"), actor=True),
     Kind("pinned actor", _of_actor(PinnedTurner, "turn"), actor=True),
     Kind("io actor", _of_actor(IoTurner, "turn"), actor=True),
     Kind("foreign actor", _of_actor(ForeignTurner, "turn"), actor=True, interruptible=False),
-    Kind("process operation", lambda gate, door: process_operation.submit(share(door)), process=True),
-    Kind("process generator", lambda gate, door: process_generator.submit(share(door)), process=True),
+    Kind("process operation", _of_operation(process_operation, share), process=True),
+    Kind("process generator", _of_operation(process_generator, share), process=True),
     Kind("process actor", _of_actor(ProcessTurner, "turn", share), actor=True, process=True),
     Kind("process actor, generator", _of_actor(ProcessTurner, "turn_in_steps", share), actor=True, process=True),
     Kind("direct call", _direct_call, queues=False),

@@ -54,7 +54,7 @@ def on_tokens(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command TARGET and the options of all verbs for tokens, and call it with `which`."""
 
     @click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_token)
-    @click.option("--force", is_flag=True, help="Include protected tokens.")
+    @click.option("--force", is_flag=True, help="Include tokens whose guard requires it.")
     @click.option("--dry-run", is_flag=True, help="Only list the tokens that would be affected.")
     @functools.wraps(command)
     def wrapped(*args: Any, targets: tuple[str, ...], dry_run: bool, force: bool, **kwargs: Any) -> None:

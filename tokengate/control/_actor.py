@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeAlias
 import attrs
 import trio
 
-from actors import ActorDead, IoActor, Later, Reply, TokenGateError
+from actors import ActorDead, Guard, IoActor, Later, Reply, TokenGateError
 from actors.lowlevel import ActorPlace, Drain, IoDrain, Jobs
 from tokengate.control import messages as m
 from tokengate.control._exceptions import ControlError
@@ -57,7 +57,7 @@ class ControlActor(IoActor):
     """
 
     expected: ClassVar[tuple[type[BaseException], ...]] = (TokenGateError,)
-    controllable: ClassVar[bool] = False
+    guard: ClassVar[Guard] = "never"
     serves_operators: ClassVar[bool] = True
 
     def __init__(self, gate: ControlledGate, socket: bool) -> None:

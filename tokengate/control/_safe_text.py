@@ -29,8 +29,13 @@ _BRACKETS: Final = (
     (dict, "{", "}"),
 )
 
-Looked: TypeAlias = tuple[str, str, int | None, str | None, bool]
-"""The fields of `messages.Attribute`: name, type, size, value as text, whether it is redacted."""
+# What a name has that is not shown by `*`.
+_SECRETS: Final = (
+    "password", "passwd", "secret", "token", "api_key", "authorization", "cookie", "credential", "private_key",
+)  # fmt: skip
+
+Looked: TypeAlias = tuple[str, str, int | None, str | None]
+"""The fields of `messages.Attribute`: name, type, size, value as text."""
 
 
 def plain(text: str) -> str:
@@ -67,19 +72,30 @@ def size_if_known(value: Any) -> int | None:
     return len(value) if _brackets(kind) is not None or any(kind is one for one in _STRINGS) else None
 
 
-def look_at(values: Mapping[Any, object], redacted: Collection[str] = ()) -> list[Looked]:
+def is_shown(name: str, show: Collection[str]) -> bool:
+    """Tell whether the value of an argument or attribute is shown.
+
+    Args:
+        name: of the argument or attribute.
+        show: the names of those that are shown; or `*`: all, but for those with the name of a secret.
+    """
+    if show == "*":
+        return not any(secret in name.lower() for secret in _SECRETS)
+    return name in show
+
+
+def look_at(values: Mapping[Any, object], show: Collection[str]) -> list[Looked]:
     """Return attributes as they may be shown, including names that begin with `_`.
 
     Args:
         values: the instance's `__dict__`, or a copy of it.
-        redacted: names of the attributes that are hidden.
+        show: the names of those whose values are shown; or `*`.
     """
     looked: list[Looked] = []
     for key, value in list(values.items()):
         name = name_in_words(key)
-        secret = name in redacted
-        size, words = (None, None) if secret else (size_if_known(value), value_if_shown(value))
-        looked.append((name, class_name(type(value)), size, words, secret))
+        words = value_if_shown(value) if is_shown(name, show) else None
+        looked.append((name, class_name(type(value)), size_if_known(value), words))
     return looked
 
 

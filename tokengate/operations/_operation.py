@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from functools import update_wrapper
 from types import MappingProxyType
@@ -12,12 +12,11 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 import attrs
 import trio
 
-from actors import ActorSystem, Limits, Overflow, Token, TokenFailed
+from actors import ActorSystem, Guard, Limits, Overflow, Token, TokenFailed
 from actors.lowlevel import (
     DEFAULT_CAPACITY,
     NO_LIMITS,
     NO_TAGS,
-    Controls,
     OperationPlace,
     ProcessSystem,
     carried_as,
@@ -29,11 +28,12 @@ from tokengate.operations._options import (
     Affinity,
     check_affinity,
     check_function,
+    check_no_others,
     check_options,
     check_priority,
     check_process_options,
+    check_properties,
     check_queue,
-    check_redact,
     check_tags,
 )
 from tokengate.operations._spec import OperationSpec
@@ -201,10 +201,9 @@ def token(
     concurrency: int | None = None,
     capacity: int = DEFAULT_CAPACITY,
     overflow: Overflow = "wait",
-    protected: bool = False,
-    controllable: bool = True,
-    show_arguments: bool = False,
-    redact: Iterable[str] = (),
+    guard: Guard = "none",
+    show: Collection[str] = (),
+    idempotent: bool = False,
     limits: Limits = NO_LIMITS,
     context: Iterable[ContextVar[Any]] = (),
 ) -> _Decorator: ...
@@ -218,12 +217,12 @@ def token(
     concurrency: int | None = None,
     capacity: int = DEFAULT_CAPACITY,
     overflow: Overflow = "wait",
-    protected: bool = False,
-    controllable: bool = True,
-    show_arguments: bool = False,
-    redact: Iterable[str] = (),
+    guard: Guard = "none",
+    show: Collection[str] = (),
+    idempotent: bool = False,
     limits: Limits = NO_LIMITS,
     context: Iterable[ContextVar[Any]] = (),
+    **others: object,
 ) -> Any:
     """Turn a function into an operation, whose calls are tokens while a gate is open.
 
@@ -239,23 +238,34 @@ def token(
             size of the gate's pool of processes.
         capacity: tokens that may be queued before senders wait.
         overflow: what happens to a token that finds the queue full.
-        protected: whether an operator must force it to pause or end one of its tokens.
-        controllable: whether an operator can do anything to its tokens.
-        show_arguments: whether operators see the values of arguments, as far as they are of built-in types; else they
-            see types and sizes.
-        redact: names of parameters of which operators see nothing.
+        guard: what operators need in order to end or pause one of its tokens, or to lower its limits: `none` (nothing),
+            `force`, `approval` of another operator (which is asked for as `force` so far); with `never` they can only
+            look at it.
+        show: names of parameters whose values operators see if they are of built-in types, or `*` for all; of others
+            they see types and sizes.
+        idempotent: whether it does no harm to run one of its tokens twice.
         limits: what each of its tokens may use of its process; with affinity `process`.
         context: the context variables whose values cross to the process; with affinity `process`.
+        others: none; a name that is no option is an error that says what to write instead.
 
     Raises:
         BadOperation: the function cannot be run like that.
+        TypeError: there is no such option.
         ValueError: an option has a value that cannot work.
     """
-    check_redact(redact)
-    variables = check_process_options(limits, context)
-    controls = Controls(protected, controllable, show_arguments, frozenset(redact))
+    check_no_others(others)
     decorator = _Decorator(
-        affinity, priority, tags or NO_TAGS, concurrency, capacity, overflow, controls, limits, variables
+        affinity,
+        priority,
+        tags or NO_TAGS,
+        concurrency,
+        capacity,
+        overflow,
+        guard,
+        show,
+        idempotent,
+        limits,
+        check_process_options(limits, context),
     )
     return decorator if function is None else decorator(function)
 
@@ -270,7 +280,9 @@ class _Decorator:
     concurrency: int | None
     capacity: int
     overflow: Overflow
-    controls: Controls
+    guard: Guard
+    show: Collection[str]
+    idempotent: bool
     limits: Limits
     context: tuple[ContextVar[Any], ...]
 
@@ -283,7 +295,8 @@ class _Decorator:
     @overload
     def __call__(self, function: Callable[P, T], /) -> Operation[P, T]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
-        name = check_function(function)
+        function = check_function(function)
+        name = function.__name__
         coroutine = inspect.iscoroutinefunction(function)
         affinity = self.affinity or ("io" if coroutine else "cpu")
         check_affinity(name, affinity, coroutine)
@@ -299,7 +312,7 @@ class _Decorator:
             concurrency=self.concurrency,
             capacity=self.capacity,
             overflow=self.overflow,
-            controls=self.controls,
+            properties=check_properties(function, self.guard, self.show, self.idempotent),
             limits=self.limits,
             context=self.context,
         )

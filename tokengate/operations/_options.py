@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
+from inspect import CO_VARARGS, CO_VARKEYWORDS
+from types import FunctionType
 from typing import Any, Literal, TypeAlias, get_args
 
 from actors import Limits, Overflow
-from actors.lowlevel import AFFINITIES
+from actors.lowlevel import AFFINITIES, INSTEAD, Properties, checked_properties
 from tokengate._exceptions import BadOperation
 
 Affinity: TypeAlias = Literal["io", "cpu", "process"]
 
 
-def check_function(function: object) -> str:
-    """Return the name of a function that can be an operation, or raise `BadOperation`."""
+def check_function(function: object) -> FunctionType:
+    """Return a function that can be an operation, or raise `BadOperation`."""
     if isinstance(function, type):
         raise BadOperation(f"@token goes on functions; make the class '{function.__name__}' an actor instead")
     if not inspect.isfunction(function):
@@ -27,7 +29,7 @@ def check_function(function: object) -> str:
     first = next(iter(inspect.signature(function).parameters), None)
     if owner and not owner.endswith("<locals>") and first in ("self", "cls"):
         raise BadOperation(f"'{function.__qualname__}' is a method; make its class an actor (CpuActor or IoActor)")
-    return name
+    return function
 
 
 def check_priority(name: str, priority: object) -> int:
@@ -53,10 +55,27 @@ def check_affinity(name: str, affinity: str, coroutine: bool) -> None:
         raise BadOperation(f"'{name}' is a coroutine function; its affinity can only be 'io'")
 
 
-def check_redact(redact: object) -> None:
-    """Raise `ValueError` if the names of redacted parameters are one string, whose letters would be taken for them."""
-    if isinstance(redact, str):
-        raise ValueError(f"redact is {redact!r}; it must hold names of parameters, such as ('{redact}',)")
+def check_properties(function: FunctionType, guard: object, show: object, idempotent: object) -> Properties:
+    """Return the properties of an operation, or raise `ValueError`, also if `show` names no parameter of the function.
+
+    Any name can be one of a keyword that the function takes as `**kwargs`.
+    """
+    name, code = function.__name__, function.__code__
+    properties = checked_properties(name, guard, show, idempotent)
+    variadic = bool(code.co_flags & CO_VARARGS) + bool(code.co_flags & CO_VARKEYWORDS)
+    parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + variadic]
+    unknown = properties.show - set(parameters) if properties.show != "*" else ()
+    if unknown and not code.co_flags & CO_VARKEYWORDS:
+        known = ", ".join(parameters) or "none"
+        raise ValueError(f"show of '{name}' has {min(unknown)!r}, which is no parameter of it; choose from: {known}")
+    return properties
+
+
+def check_no_others(others: Mapping[str, object]) -> None:
+    """Raise `TypeError` if there are options that `@token` does not have."""
+    if others:
+        option = min(others)
+        raise TypeError(f"@token has no option '{option}'; write {INSTEAD.get(option, 'one that help(token) lists')}")
 
 
 def check_process_options(limits: object, context: Iterable[ContextVar[Any]]) -> tuple[ContextVar[Any], ...]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import attrs
 
 from actors import ActorSystem, Limits, Overflow
-from actors.lowlevel import Controls, OperationPlace
+from actors.lowlevel import OperationPlace, Properties
 from tokengate.operations._options import Affinity, check_affinity
 
 # Tokens that run at once by default if a running token does not occupy a thread all the time.
@@ -29,7 +29,7 @@ class OperationSpec:
     concurrency: int | None
     capacity: int
     overflow: Overflow
-    controls: Controls
+    properties: Properties
     limits: Limits
     context: tuple[ContextVar[Any], ...]
 
@@ -57,7 +57,7 @@ class OperationSpec:
             concurrency=concurrency,
             capacity=self.capacity,
             overflow=self.overflow,
-            controls=self.controls,
+            properties=self.properties,
             limits=self.limits,
             context=self.context,
         )

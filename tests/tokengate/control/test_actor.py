@@ -546,7 +546,7 @@ def test_no_code_of_users_runs_on_its_loop(gate: Gate, doors: Doors, until: Unti
     """Arguments, tags, names, instances, classes and errors are looked at from outside; evil ones change nothing."""
     door = doors()
 
-    @token(tags={EvilText("tenant"): EvilText("acme")}, show_arguments=True, redact=("secret",))
+    @token(tags={EvilText("tenant"): EvilText("acme")}, show=(EvilText("rest"),))
     def evil(door: Door, *rest: Any, secret: Any = None) -> None:
         door.reached.set()
         Turner.turn(None, door)  # type: ignore[arg-type]

@@ -11,29 +11,38 @@ from hostile_values import Loud
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokengate.control._safe_text import MAX_TEXT, class_name, look_at, value_in_words
+from tokengate.control._safe_text import MAX_TEXT, class_name, is_shown, look_at, value_in_words
 
 WAIT = 10.0  # seconds; only reached when something is broken
 
 
 def test_attributes_are_shown_in_their_order() -> None:
     """With their type, their size and the value of built-in ones."""
-    found = look_at({"total": 5, "names": ["a"], "lock": threading.Lock(), "loud": Loud(), 1: None})
+    found = look_at({"total": 5, "names": ["a"], "lock": threading.Lock(), "loud": Loud(), 1: None}, "*")
 
     assert found == [
-        ("total", "int", None, "5", False),
-        ("names", "list", 1, "['a']", False),
-        ("lock", "lock", None, None, False),
-        ("loud", "Loud", None, None, False),
-        ("1", "NoneType", None, "None", False),
+        ("total", "int", None, "5"),
+        ("names", "list", 1, "['a']"),
+        ("lock", "lock", None, None),
+        ("loud", "Loud", None, None),
+        ("1", "NoneType", None, "None"),
     ]
 
 
-def test_attributes_that_are_kept_back_are_only_named() -> None:
-    """Their type is shown, and neither size nor value."""
-    found = look_at({"key": "secret", "total": 5}, frozenset({"key"}))
+def test_the_values_of_named_attributes_are_shown_and_of_others_type_and_size() -> None:
+    """No name, no value."""
+    values = {"total": 5, "names": ["a"]}
 
-    assert found == [("key", "str", None, None, True), ("total", "int", None, "5", False)]
+    assert look_at(values, frozenset({"total"})) == [("total", "int", None, "5"), ("names", "list", 1, None)]
+    assert look_at(values, ()) == [("total", "int", None, None), ("names", "list", 1, None)]
+
+
+@pytest.mark.parametrize("name", ["password", "db_passwd", "clientSecret", "ACCESS_TOKEN", "api_key", "cookies"])
+def test_what_has_the_name_of_a_secret_is_shown_only_if_it_is_named_itself(name: str) -> None:
+    """`*` leaves it out, in any case and within a longer name."""
+    assert not is_shown(name, "*")
+    assert is_shown(name, frozenset({name}))
+    assert is_shown("total", "*")
 
 
 values = st.recursive(

@@ -502,7 +502,20 @@ def test_methods_and_async_generators_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"priority": "high"}, {"tags": {"a": 1}}, {"concurrency": 0}, {"capacity": -1}, {"overflow": "explode"}]
+    "options",
+    [
+        {"priority": "high"},
+        {"tags": {"a": 1}},
+        {"concurrency": 0},
+        {"capacity": -1},
+        {"overflow": "explode"},
+        {"guard": "forced"},
+        {"guard": True},
+        {"show": "a"},
+        {"show": True},
+        {"show": (1,)},
+        {"idempotent": 1},
+    ],
 )
 def test_options_that_cannot_work_are_refused(options: dict[str, Any]) -> None:
     """The message names the operation, the option and the value."""
@@ -511,6 +524,38 @@ def test_options_that_cannot_work_are_refused(options: dict[str, Any]) -> None:
         token(**options)(add.__wrapped__)
 
     assert value is not None
+
+
+def test_what_is_shown_are_parameters_of_the_function() -> None:
+    """Another name is an error that names the parameters, unless the function takes any keyword."""
+
+    def pay(order: int, /, *extras: int, card: str) -> None: ...
+
+    def log(text: str, **fields: str) -> None: ...
+
+    with pytest.raises(ValueError, match=r"show of 'pay' has 'crad', which is no .*; choose from: order, card, extras"):
+        token(show=("order", "crad"))(pay)
+    with pytest.raises(ValueError, match="choose from: none"):
+        token(show=("order",))(lambda: None)
+    for show in ((), "*", ("order", "extras", "card"), ["card"], {"card"}):
+        assert token(show=show)(pay).__name__ == "pay"
+    assert token(show=("text", "anything"))(log).__name__ == "log"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("protected", "guard='force'"),
+        ("controllable", "guard='never'"),
+        ("show_arguments", "show='[*]'"),
+        ("redact", "show, with the names of what is shown"),
+        ("guards", r"one that help\(token\) lists"),
+    ],
+)
+def test_an_option_that_there_is_not_is_refused_with_what_to_write(option: str, said: str) -> None:
+    """Nothing is taken for unguarded because its guard had another name."""
+    with pytest.raises(TypeError, match=f"@token has no option '{option}'; write {said}"):
+        token(**{option: True})  # type: ignore[call-overload]
 
 
 def test_an_interrupt_is_no_exception_that_user_code_swallows() -> None:

@@ -47,7 +47,7 @@ class TokenVerbs(Asker):
 
         Args:
             select: which tokens: ids, tokens, handles, or a selector (`*` for all).
-            force: include protected tokens.
+            force: include tokens whose guard requires it.
             stop_clock: do not count the pause for their time limits.
             wait: seconds to wait until running tokens are paused; after that the outcome is `pause_requested`, and they
                 are paused later. None takes the `wait` of the `Control`, which is 0.02 unless given.
@@ -78,7 +78,7 @@ class TokenVerbs(Asker):
         Args:
             select: which tokens.
             n: number of steps; at least 1.
-            force: include protected tokens.
+            force: include tokens whose guard requires it.
             wait: seconds to wait until they have run; after that the outcome is `step_requested`, and they run on. None
                 takes the `wait` of the `Control`.
             dry_run: change nothing, and return which tokens would be affected.
@@ -104,7 +104,7 @@ class TokenVerbs(Asker):
             mode: `cancel` asks the token to end; `interrupt` also raises an error in its Python code; `kill` also
                 leaves its code behind if that does not end. With `interrupt` and `kill`, the child process of a token
                 is killed at once.
-            force: include protected tokens.
+            force: include tokens whose guard requires it.
             wait: seconds to wait for the end; after that the outcome says what was requested, which is still pursued.
                 None takes the `wait` of the `Control`.
             reason: the text of the token's error.
@@ -142,7 +142,7 @@ class TokenVerbs(Asker):
             select: which tokens.
             set: {tag: new value}.
             remove: names of tags to remove; one, or several.
-            force: include protected tokens.
+            force: include tokens whose guard requires it.
             dry_run: change nothing, and return which tokens would be affected.
         """
         return self._on(m.Retag(select, set, remove, force=force, dry_run=dry_run))
@@ -159,7 +159,7 @@ class TokenVerbs(Asker):
             select: which tokens.
             affinity: `io`, `cpu` or `process`, for tokens of operations. Either this or `actor`.
             actor: the path of an actor that has the method that the token calls.
-            force: include protected tokens.
+            force: include tokens whose guard requires it.
             dry_run: change nothing, and return which tokens would be affected.
 
         Raises:
@@ -190,7 +190,7 @@ class TokenVerbs(Asker):
             address_space: bytes of address space.
             cpu_time: seconds of processor time from the token's start.
             wall_time: seconds from the token's start.
-            force: lower limits of protected tokens, too, which may end them.
+            force: lower limits of tokens whose guard requires it, too, which may end them.
             dry_run: change nothing, and return which tokens would be affected.
 
         Raises:

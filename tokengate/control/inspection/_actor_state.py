@@ -6,7 +6,7 @@ cloudpickle (which the child has), and functions of this package with the same r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
 import attrs
@@ -47,9 +47,9 @@ def sent_attributes(instance: object) -> list[Sent]:
     return as_sent(public_attributes(instance))
 
 
-def looked_at(instance: object, redacted: frozenset[str]) -> list[Looked]:
+def looked_at(instance: object, show: Collection[str]) -> list[Looked]:
     """Return the public attributes as they may be shown."""
-    return look_at(public_attributes(instance), redacted)
+    return look_at(public_attributes(instance), show)
 
 
 def as_sent(attributes: Mapping[str, Any]) -> list[Sent]:

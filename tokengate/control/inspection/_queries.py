@@ -89,13 +89,16 @@ def actor_called(system: ActorSystem, name: str) -> ActorPlace:
 
 def supervisor_at(place: Place) -> Supervisor | DynamicSupervisor | None:
     """Return the supervisor that runs at a place, if one does."""
-    if not isinstance(place, ActorPlace):
+    if not isinstance(place, ActorPlace) or not is_of_supervisor(place):
         return None
-    # `isinstance` could run code of the instance and of its class.
+    return cast("Supervisor | DynamicSupervisor | None", place.instance)
+
+
+def is_of_supervisor(place: ActorPlace) -> bool:
+    """Tell whether the actor of a place is a supervisor, running or not."""
+    # `issubclass` could run code of the class.
     cls = place.actor_class
-    if type.__subclasscheck__(Supervisor, cls) or type.__subclasscheck__(DynamicSupervisor, cls):
-        return cast("Supervisor | DynamicSupervisor | None", place.instance)
-    return None
+    return type.__subclasscheck__(Supervisor, cls) or type.__subclasscheck__(DynamicSupervisor, cls)
 
 
 def kind_of(start: object) -> str:
@@ -150,8 +153,8 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
     """Return everything that is known of a token."""
     place, hold = token._place, token._hold
     row = row_of(token, system.clock())
-    controls = place.controls
-    arguments = arguments_of(token, controls.show_arguments, controls.redact)
+    properties = place.properties
+    arguments = arguments_of(token, properties.show)
     found = find_step(token) if process_drain(token) is None else None
     thread = None if found is None else _thread(found[0])
     process, share = await process_of(token)
@@ -176,8 +179,8 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
         thread=None if thread is None else thread.name,
         cpu_share=share,
         memory=None if process is None else process.memory,
-        protected=controls.protected,
-        controllable=controls.controllable,
+        guard=properties.guard,
+        idempotent=properties.idempotent,
         policy={},
         process=process,
         limits=limits_of(token),

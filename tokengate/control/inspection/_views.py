@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from inspect import CO_VARARGS, CO_VARKEYWORDS
 from itertools import islice
-from types import CodeType, FunctionType, MethodType
+from types import FunctionType, MethodType
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -13,7 +14,7 @@ import attrs
 from actors import Token
 from actors.lowlevel import NO_TAGS, ActorPlace, OneWay, place_of
 from tokengate.control._exceptions import BadRequest
-from tokengate.control._safe_text import class_name, name_in_words, plain, size_if_known, value_if_shown
+from tokengate.control._safe_text import class_name, is_shown, name_in_words, plain, size_if_known, value_if_shown
 from tokengate.control.inspection._selector import Selector, held_of, state_of, steps_of
 from tokengate.control.inspection._turns import in_turns, next_turn, take_long
 from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
@@ -179,14 +180,13 @@ def _shown_number(value: object) -> str:
 # --- Arguments -------------------------------------------------------------------------------------------------------
 
 
-def arguments_of(token: Token[Any], show: bool, redacted: frozenset[str]) -> tuple[Argument, ...]:
+def arguments_of(token: Token[Any], show: Collection[str]) -> tuple[Argument, ...]:
     """Return the arguments of a token; none when it has ended.
 
     Args:
         token: the token.
-        show: whether to add values of built-in types.
-        redacted: names of parameters of which only the type is shown. If there are any, only the type is shown of
-            positional arguments without a known parameter, too.
+        show: names of the parameters whose values are added, if they are of built-in types; or `*`. The name of
+            `*args` or `**kwargs` is for all arguments that it takes.
     """
     # Each is read once, since the token's end removes them. A message that user code has made may have any object here.
     args: Any = token.args
@@ -194,24 +194,24 @@ def arguments_of(token: Token[Any], show: bool, redacted: frozenset[str]) -> tup
     call = token._call
     positional = list(args) if type(args) is tuple or type(args) is list else []
     keywords = list(kwargs.items()) if type(kwargs) is dict else []
-    names, takes_keywords = _parameters(_function_of(token, call)) if positional or redacted else ((), "")
-    shown = []
+    parameters = _parameters(*_function_of(token, call))
+    found = []
     for position, value in enumerate(positional):
-        name = names[position] if position < len(names) else ""
-        secret = name in redacted if name else bool(redacted)
-        shown.append(_argument(name or str(position), value, show, secret))
+        known = position < len(parameters.positional)
+        name = parameters.positional[position] if known else str(position)
+        found.append(_argument(name, value, is_shown(name if known else parameters.rest or name, show)))
     for keyword, value in keywords:
         name = name_in_words(keyword)
-        secret = name in redacted or (takes_keywords in redacted and name not in names)
-        shown.append(_argument(name, value, show, secret))
-    return tuple(shown)
+        shown = is_shown(name, show)
+        if show != "*" and name not in parameters.names:
+            shown = shown or parameters.keywords in show
+        found.append(_argument(name, value, shown))
+    return tuple(found)
 
 
-def _argument(name: str, value: object, show: bool, secret: bool) -> Argument:
-    kind = class_name(type(value))
-    if secret:
-        return Argument(name, kind, redacted=True)
-    return Argument(name, kind, size_if_known(value), value_if_shown(value) if show else None)
+def _argument(name: str, value: object, shown: bool) -> Argument:
+    words = value_if_shown(value) if shown else None
+    return Argument(name, class_name(type(value)), size_if_known(value), words)
 
 
 def _function_of(token: Token[Any], call: object) -> tuple[object, bool]:
@@ -239,15 +239,32 @@ def class_attribute(cls: type, name: str) -> object:
     return None
 
 
-def _parameters(function_and_bound: tuple[object, bool]) -> tuple[tuple[str, ...], str]:
-    """Return the names of a function's positional parameters, and the name of its `**kwargs`, or an empty text."""
-    function, bound = function_and_bound
+@attrs.frozen
+class _Parameters:
+    """The names of a function's parameters, as far as they are known.
+
+    Attributes:
+        positional: those that take positional arguments.
+        names: these, and those that take keyword arguments only.
+        rest: the name of its `*args`; empty if it has none.
+        keywords: the name of its `**kwargs`; None if it has none.
+    """
+
+    positional: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    rest: str = ""
+    keywords: str | None = None
+
+
+def _parameters(function: object, bound: bool) -> _Parameters:
+    """Return the parameters of a function, without the first one if it is bound."""
     if type(function) is MethodType:
         function, bound = function.__func__, True
     if type(function) is not FunctionType:
-        return (), ""
-    code: CodeType = function.__code__
-    names = [plain(name) for name in code.co_varnames]
-    after = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 0x04)  # CO_VARARGS
-    takes_keywords = names[after] if code.co_flags & 0x08 else ""  # CO_VARKEYWORDS
-    return tuple(names[bound : code.co_argcount]), takes_keywords
+        return _Parameters()
+    code = function.__code__
+    variables = map(plain, code.co_varnames)
+    positional = tuple(islice(variables, code.co_argcount))[bound:]
+    names = (*positional, *islice(variables, code.co_kwonlyargcount))
+    rest = next(variables) if code.co_flags & CO_VARARGS else ""
+    return _Parameters(positional, names, rest, next(variables) if code.co_flags & CO_VARKEYWORDS else None)

@@ -176,7 +176,6 @@ class Attribute:
     type: str
     size: int | None
     value: str | None
-    redacted: bool = False
 
 
 @attrs.frozen
@@ -202,7 +201,10 @@ _Patience: TypeAlias = Annotated[
 
 @attrs.frozen
 class GetState(Message[ActorState]):
-    """Read the attributes of an actor's instance between two of its steps, as types, sizes and built-in values."""
+    """Read the attributes of an actor's instance between two of its steps: types, sizes, and the values that are shown.
+
+    The values of those attributes are shown that the actor's class names in `show`.
+    """
 
     right: ClassVar = "view"
     name: _Name

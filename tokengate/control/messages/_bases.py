@@ -145,7 +145,9 @@ class OnTokens(Message[tuple[Outcome, ...]]):
     select: Annotated[
         str | tuple[int, ...], Meta(description="Which tokens: ids, tokens, handles, or a selector (`*` for all).")
     ] = attrs.field(converter=selected)
-    force: Annotated[bool, Meta(description="Include protected tokens.")] = attrs.field(default=False, kw_only=True)
+    force: Annotated[bool, Meta(description="Include tokens whose guard requires it.")] = attrs.field(
+        default=False, kw_only=True
+    )
     dry_run: Annotated[bool, Meta(description="Change nothing; only list the tokens that would be affected.")] = (
         attrs.field(default=False, kw_only=True)
     )

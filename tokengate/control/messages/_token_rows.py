@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from actors import Guard
+
 
 @attrs.frozen
 class TokenRow:
@@ -65,15 +67,13 @@ class Argument:
         name: its position (`0`) or its keyword.
         type: name of its class.
         size: its length, for built-in types that have one; else None.
-        value: the value as text, if the operation allows that and its type is built in; else None.
-        redacted: whether the operation hides this argument.
+        value: the value as text, if the operation or actor class shows it and its type is built in; else None.
     """
 
     name: str
     type: str
     size: int | None = None
     value: str | None = None
-    redacted: bool = False
 
 
 @attrs.frozen
@@ -115,8 +115,9 @@ class TokenDescription:
         cpu_share: share of the last 10 ms that this thread has computed, from 0 to 1, or its process, on all cores
             together, from 0 up; None where unknown.
         memory: bytes of resident memory of its process; None where unknown, as in a thread.
-        protected: whether `pause` and `terminate` need `force`.
-        controllable: whether verbs may change it.
+        guard: what ending, pausing and lower limits need: nothing (`none`), or `force`, which `approval` needs, too;
+            with `never`, no verb changes it.
+        idempotent: whether it does no harm to run it twice.
         policy: its policy, {name: value as text}.
         process: the child process that runs it now, or None.
         limits: {name of a limit, as in `Limit`: bytes or seconds}, for the limits that are set.
@@ -134,8 +135,8 @@ class TokenDescription:
     thread: str | None
     cpu_share: float | None
     memory: int | None
-    protected: bool
-    controllable: bool
+    guard: Guard
+    idempotent: bool
     policy: dict[str, str]
     process: TokenProcess | None = None
     limits: dict[str, float] = attrs.field(factory=dict)

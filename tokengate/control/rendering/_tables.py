@@ -56,6 +56,12 @@ from tokengate.control.transport._discovery import FoundGate
 # Columns; wider than any line, so that nothing is cut.
 UNBOUNDED = 100_000
 
+_GUARDS = {
+    "force": "pause and kill need --force",
+    "approval": "pause and kill need --force",
+    "never": "no verb changes it",
+}
+
 _WHERE = {
     "thread": "runs on thread",
     "task": "is a trio task, which waits",
@@ -200,11 +206,7 @@ _ATTRIBUTES: tuple[Column[Attribute | Argument], ...] = (
     Column("NAME", lambda row: row.name),
     Column("TYPE", lambda row: row.type),
     Column("SIZE", lambda row: number(row.size), right=True),
-    Column(
-        "VALUE",
-        lambda row: "(redacted)" if row.redacted else row.value or "",
-        shrinks=True,
-    ),
+    Column("VALUE", lambda row: row.value or "", shrinks=True),
 )
 
 _GATES: tuple[Column[FoundGate], ...] = (
@@ -320,10 +322,10 @@ def _description(token: TokenDescription, _wide: bool) -> RenderableType:
     elif token.memory is not None:
         pairs.append(("memory", size(token.memory)))
     pairs += [(f"limit {name.replace('_', ' ')}", in_words(name, limit)) for name, limit in token.limits.items()]
-    if not token.controllable:
-        pairs.append(("control", "none: it belongs to the runtime"))
-    elif token.protected:
-        pairs.append(("control", "protected: pause and kill need --force"))
+    if token.guard != "none":
+        pairs.append(("guard", f"{token.guard}: {_GUARDS[token.guard]}"))
+    if token.idempotent:
+        pairs.append(("idempotent", "it does no harm to run it twice"))
     pairs += [(f"policy {name}", value) for name, value in token.policy.items()]
     arguments = table_of(_ATTRIBUTES, token.arguments, False) if token.arguments else Text("no arguments", "dim")
     return Group(pairs_of(pairs), "", arguments)

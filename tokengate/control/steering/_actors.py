@@ -60,7 +60,7 @@ class ActorVerbs:
 
     async def restart(self, message: m.Restart) -> m.ActorOutcome:
         """Answer `Restart`."""
-        place = self._actor(message.name)
+        place = self._changeable(message.name)
         above = system_of(place).above(place)
         if above is None or _queries.supervisor_at(above) is None:
             raise NotSteerable(f"'{place.path}' has no supervisor that could restart it")
@@ -73,7 +73,7 @@ class ActorVerbs:
 
     async def stop(self, message: m.Stop) -> m.ActorOutcome:
         """Answer `Stop`."""
-        place = self._actor(message.name)
+        place = self._changeable(message.name)
         if place.path == ROOT:
             raise NotSteerable("the root of the tree stops with its gate; use gate.request_stop(), or a signal")
         if place.without_instance() or place.closed:
@@ -99,14 +99,14 @@ class ActorVerbs:
     async def get_state(self, message: m.GetState) -> m.ActorState:
         """Answer `GetState`."""
         place = self._actor(message.name)
-        look = partial(looked_at, redacted=place.controls.redact)
+        look = partial(looked_at, show=place.properties.show)
         attributes = await self._visited_by_us(place, look, message.wait)
         shown = tuple(m.Attribute(*attribute) for attribute in attributes)
         return m.ActorState(place.path, _queries.kind_of(place.actor_class), shown)
 
     async def set_state(self, message: m.SetState) -> m.ActorOutcome:
         """Answer `SetState`."""
-        place = self._actor(message.name)
+        place = self._changeable(message.name)
         values = message.values
         if not values:
             raise BadRequest("set_state needs attributes to set")
@@ -165,10 +165,13 @@ class ActorVerbs:
     def _holdable(self, name: str) -> Place:
         """Return the place of an actor or operation that may be suspended or drained."""
         place = self._system.find(name)
-        if not place.controls.controllable:
-            raise NotSteerable(
-                f"'{place.path}' is not controllable: it is a supervisor, or its class does not allow it"
-            )
+        if place.properties.guard == "never":
+            raise NotSteerable(f"the guard of '{place.path}' is 'never', as that of supervisors: only look at it")
+        return place
+
+    def _changeable(self, name: str) -> ActorPlace:
+        place = self._actor(name)
+        check_guard(place)
         return place
 
     def _actor(self, name: str) -> ActorPlace:
@@ -176,6 +179,12 @@ class ActorVerbs:
         if place.path.startswith(SYSTEM):
             raise NotSteerable(f"'{place.path}' belongs to the runtime")
         return place
+
+
+def check_guard(place: ActorPlace) -> None:
+    """Raise `NotSteerable` if no verb may change an actor; the guard of a supervisor is for its tokens only."""
+    if place.properties.guard == "never" and not _queries.is_of_supervisor(place):
+        raise NotSteerable(f"the guard of '{place.path}' is 'never': only look at it")
 
 
 def _check_from_outside(place: ActorPlace, done: str) -> None:

@@ -61,7 +61,7 @@ def limit(token: Token[Any], changes: Mapping[str, float | None], *, force: bool
     Args:
         token: the token.
         changes: {name of a limit: its new value}, None for no limit.
-        force: lower limits of a protected token, too, which may end it.
+        force: lower limits of a token with a guard, too, which may end it.
     """
     if token.done():
         return ended(token)
@@ -74,8 +74,9 @@ def limit(token: Token[Any], changes: Mapping[str, float | None], *, force: bool
     after = attrs.evolve(before, **changes)  # type: ignore[arg-type]
     if after == before:
         return outcome(token, "unchanged", "it has these limits already")
-    if token._place.controls.protected and not force and _is_lower(after, before):
-        return outcome(token, "refused", "it is protected; use force to lower its limits, which may end it")
+    guard = token._place.properties.guard
+    if guard != "none" and not force and _is_lower(after, before):
+        return outcome(token, "refused", f"its guard is '{guard}'; use force to lower its limits, which may end it")
     try:
         drain.set_limits(token, after)
     except OSError as error:

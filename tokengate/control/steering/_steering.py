@@ -30,13 +30,13 @@ def forbidden(token: Token[Any], verb: str, *, force: bool, guarded: bool) -> Ou
         token: the token.
         verb: name of the verb in the refusal.
         force: whether `force` was given.
-        guarded: whether protected tokens need `force` for this verb.
+        guarded: whether this verb needs `force` for tokens with a guard.
     """
-    controls = token._place.controls
-    if not controls.controllable:
-        return outcome(token, "refused", f"it is not controllable: tokens of '{token.actor}' can only be looked at")
-    if guarded and controls.protected and not force:
-        return outcome(token, "refused", f"it is protected; use force to {verb} it")
+    guard = token._place.properties.guard
+    if guard == "never":
+        return outcome(token, "refused", f"its guard is 'never': tokens of '{token.actor}' can only be looked at")
+    if guarded and guard != "none" and not force:
+        return outcome(token, "refused", f"its guard is '{guard}'; use force to {verb} it")
     return None
 
 
@@ -161,7 +161,7 @@ def terminate(reconciler: Reconciler, token: Token[Any], mode: Mode, reason: str
         return Pending(token, kill.conclude)
     if token._cancel(reason):
         return outcome(token, "terminated", "it never ran")
-    interruptible = token._place.controls.interruptible
+    interruptible = token._place.properties.interruptible
     hold = Hold.of(token)
     if mode != "cancel" and interruptible:
         hold.interrupt_wanted = True
@@ -265,8 +265,8 @@ def reroute(token: Token[Any], target: Place) -> Outcome:
 def _misfit(token: Token[Any], target: Place) -> str:
     """Return why a place cannot handle a token; an empty text if it can."""
     source = place_of(token)
-    if not target.controls.controllable:
-        return f"'{target.path}' belongs to the runtime"
+    if target.properties.guard == "never":
+        return f"the guard of '{target.path}' is 'never', so no token is moved there"
     if isinstance(source, OperationPlace) or isinstance(target, OperationPlace):
         if isinstance(source, OperationPlace) and isinstance(target, OperationPlace):
             return ""

@@ -8,6 +8,7 @@ from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control import messages as m
 from tokengate.control._exceptions import NotSteerable
 from tokengate.control.inspection import _queries
+from tokengate.control.steering._actors import check_guard
 
 
 class SupervisorVerbs:
@@ -35,8 +36,11 @@ class SupervisorVerbs:
         """Answer `TerminateChild`."""
         place, supervisor = self._steerable(message.name)
         stopped = any(child.id == message.id and child.status == "stopped" for child in supervisor.which_children())
-        await place.ref.proxy().terminate_child(message.id)
         path = path_below(place.path, message.id)
+        for child in self._system.below(place):
+            if child.path == path:
+                check_guard(child)
+        await place.ref.proxy().terminate_child(message.id)
         if stopped:
             return m.ActorOutcome(path, "unchanged", "it had stopped before")
         return m.ActorOutcome(path, "done", "it has stopped")

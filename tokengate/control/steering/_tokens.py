@@ -171,7 +171,7 @@ class TokenVerbs:
             verb: name of the verb in refusals.
             act: does the verb to one token, or begins it.
             wait: seconds to wait for pending outcomes.
-            guarded: whether protected tokens need `force` for this verb.
+            guarded: whether this verb needs `force` for tokens with a guard.
         """
         steps: list[m.Outcome | Pending] = []
         for number, token in enumerate(tokens):

@@ -13,6 +13,8 @@ from tokengate.cli.commands._shell import shell
 
 
 class Counter(CpuActor):
+    show = ("count",)
+
     def __init__(self) -> None:
         self.count = 5
 

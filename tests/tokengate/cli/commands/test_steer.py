@@ -107,12 +107,12 @@ def test_other_verbs_become_theirs(monkeypatch: pytest.MonkeyPatch, line: str, q
 @pytest.mark.parametrize("outcome", ["refused", "unknown", "ended"])
 def test_a_token_for_which_it_is_not_done_is_an_error(monkeypatch: pytest.MonkeyPatch, outcome: str) -> None:
     """Exit code 1, and stderr says which; the others are done all the same."""
-    answer = (*DONE, Outcome(8, "resize", outcome, "it is protected"))
+    answer = (*DONE, Outcome(8, "resize", outcome, "its guard is 'force'"))
     _, result = run(monkeypatch, ["pause", "7", "8"], {Pause: answer})
 
     assert result.exit_code == 1
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["ID", "7", "8"]
-    assert result.stderr == f"Error: not done for 1 of 2: 8 {outcome} (it is protected)\n"
+    assert result.stderr == f"Error: not done for 1 of 2: 8 {outcome} (its guard is 'force')\n"
 
 
 def test_many_tokens_are_counted_in_the_error_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:

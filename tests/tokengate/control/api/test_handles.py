@@ -127,7 +127,7 @@ def test_what_control_gives_out_looks_like_its_table(gate: FakeGate) -> None:
     """A REPL shows the repr; it asks the gate nothing."""
     tokens = TokenList(gate.control, TokenPage((row(11), row(12)), matching=2, live=2, offset=0))
     actors = ActorList(gate.control, (actor_row("/shop/counter"), actor_row("/shop/till")))
-    outcomes = Outcomes((Outcome(11, "resize", "refused", "it is protected"),))
+    outcomes = Outcomes((Outcome(11, "resize", "refused", "its guard is 'force'"),))
 
     assert "11" in repr(tokens)
     assert "12" in repr(tokens)
@@ -135,7 +135,7 @@ def test_what_control_gives_out_looks_like_its_table(gate: FakeGate) -> None:
     assert "of 2" not in repr(tokens[:1])
     assert "/shop/till" in repr(actors)
     assert "/shop/till" not in repr(actors[0])
-    assert "it is protected" in repr(outcomes)
+    assert "its guard is 'force'" in repr(outcomes)
     assert gate.asked == []
 
 

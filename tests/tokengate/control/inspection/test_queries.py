@@ -39,13 +39,13 @@ def row_of(gate: Gate, name: str) -> m.ActorRow:
 
 
 def test_arguments_are_types_and_sizes_unless_the_operation_shows_them(gate: Gate, door: Door) -> None:
-    """Values of built-in types only, and nothing at all of what is redacted."""
+    """Values of built-in types only, and only of those that are named."""
 
     @token
     def closed(door: Door, data: bytes, *, key: str) -> None:
         door.pass_through()
 
-    @token(show_arguments=True, redact=("key",))
+    @token(show=("door", "data"))
     def shown(door: Door, data: bytes, *, key: str) -> None:
         door.pass_through()
 
@@ -59,7 +59,7 @@ def test_arguments_are_types_and_sizes_unless_the_operation_shows_them(gate: Gat
     assert gate.control.describe(seen).arguments == (
         m.Argument("door", "Door"),
         m.Argument("data", "bytes", 3, "b'abc'"),
-        m.Argument("key", "str", redacted=True),
+        m.Argument("key", "str", 1),
     )
 
 
@@ -94,7 +94,7 @@ def test_a_token_is_described_where_it_is(gate: Gate, door: Door) -> None:
     assert described.thread in {"control-cpu-0", "control-cpu-1"}
     assert described.cpu_share is not None
     assert 0 <= described.cpu_share <= 1
-    assert (described.protected, described.controllable, described.memory) == (False, True, None)
+    assert (described.guard, described.idempotent, described.memory) == ("none", False, None)
     waiting = io_operation.submit(door)
     assert gate.control.describe(waiting).cpu_share is None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -255,47 +255,49 @@ def test_many_tokens_stall_nobody(place: OperationPlace) -> None:
 
 
 def test_arguments_are_types_and_sizes(place: OperationPlace) -> None:
-    """Values are told only if the operation allows that."""
+    """Values are told only if the operation shows them."""
     one = make(place, "a.png", [1, 2], 7, width=3)
     hidden = (Argument("0", "str", 5), Argument("1", "list", 2), Argument("2", "int"), Argument("width", "int"))
     words = ["'a.png'", "[1, 2]", "7", "3"]
 
-    assert arguments_of(one, False, NONE) == hidden
-    assert [argument.value for argument in arguments_of(one, True, NONE)] == words
+    assert arguments_of(one, NONE) == hidden
+    assert [argument.value for argument in arguments_of(one, "*")] == words
 
 
 def test_positional_arguments_are_called_like_their_parameters(place: OperationPlace) -> None:
     """Where the function is one whose code can be read; what is beyond them has its position."""
     one = make(place, "a", "b", "c", d="e", call=named)
 
-    assert [argument.name for argument in arguments_of(one, False, NONE)] == ["name", "secret", "2", "d"]
+    assert [argument.name for argument in arguments_of(one, NONE)] == ["name", "secret", "2", "d"]
 
 
-def test_redacted_arguments_are_types_only(place: OperationPlace) -> None:
-    """By position or by keyword; nor do those escape whose parameter is not known."""
+def test_only_named_arguments_have_values(place: OperationPlace) -> None:
+    """By position or by keyword; not those beyond the named ones, nor those whose parameters are not known."""
 
     def function(name: str, secret: str, *rest: str, **more: str) -> None: ...
 
-    redacted = frozenset({"secret"})
-    one = make(place, "a", "b", "c", call=function)
-    secret, rest = arguments_of(one, True, redacted)[1:]
-    by_keyword = arguments_of(make(place, "a", secret="b", call=function), True, redacted)
-    unknown = arguments_of(make(place, "a", call=int), True, redacted)
+    def values(call: object, *args: str, **kwargs: str) -> list[tuple[str, str | None]]:
+        token = make(place, *args, call=call, **kwargs)
+        return [(argument.name, argument.value) for argument in arguments_of(token, frozenset({"name"}))]
 
-    assert secret == Argument("secret", "str", redacted=True)
-    assert rest == Argument("2", "str", redacted=True)
-    assert by_keyword == (Argument("name", "str", 1, "'a'"), Argument("secret", "str", redacted=True))
-    assert unknown == (Argument("0", "str", redacted=True),)
+    assert values(function, "a", "b", "c") == [("name", "'a'"), ("secret", None), ("2", None)]
+    assert values(function, "a", secret="b", more="d") == [("name", "'a'"), ("secret", None), ("more", None)]
+    assert values(int, "a", name="b") == [("0", None), ("name", "'b'")]
 
 
-def test_redacting_the_rest_of_the_keywords_redacts_each(place: OperationPlace) -> None:
-    """`**headers` is named by its own name, and its keys are anything."""
+def test_the_name_of_the_rest_is_for_all_arguments_in_it(place: OperationPlace) -> None:
+    """`*urls` and `**headers` are named by their own names; a parameter with a name of its own is not in them."""
 
-    def function(name: str, **headers: str) -> None: ...
+    def function(name: str, *urls: str, secret: str, **headers: str) -> None: ...
 
-    found = arguments_of(make(place, call=function, name="a", auth="b"), True, frozenset({"headers"}))
+    token = make(place, "a", "b", "c", call=function, secret="d", agent="e")
 
-    assert [argument.redacted for argument in found] == [False, True]
+    def values(show: Collection[str]) -> list[str | None]:
+        return [argument.value for argument in arguments_of(token, show)]
+
+    assert values(frozenset({"urls"})) == [None, "'b'", "'c'", None, None]
+    assert values(frozenset({"headers"})) == [None, None, None, None, "'e'"]
+    assert values("*") == ["'a'", "'b'", "'c'", None, "'e'"]
 
 
 def test_arguments_of_an_actors_method_are_called_like_its_parameters(gate: Gate) -> None:
@@ -324,16 +326,16 @@ def test_arguments_of_an_actors_method_are_called_like_its_parameters(gate: Gate
     proxy: Any = ref.proxy()
     proxy.hold()
     sent = [proxy.pay(5, "1234"), proxy.count(3), proxy.open("k"), ref.ask("hello", block=False)]
-    shown = [[(argument.name, argument.value) for argument in arguments_of(one, True, NONE)] for one in sent]
-    card = arguments_of(sent[0], True, frozenset({"card"}))[1]
+    shown = [[(argument.name, argument.value) for argument in arguments_of(one, "*")] for one in sent]
+    amount, card = arguments_of(sent[0], frozenset({"amount"}))
     go.set()
     for one in sent:
         one.result(WAIT)
 
     assert shown[:3] == [[("amount", "5"), ("card", "'1234'")], [("coins", "3")], [("key", "'k'")]]
     assert shown[3] == [("message", "'hello'")]
-    assert card == Argument("card", "str", redacted=True)
-    assert arguments_of(sent[0], True, NONE) == ()
+    assert (amount, card) == (Argument("amount", "int", None, "5"), Argument("card", "str", 4))
+    assert arguments_of(sent[0], "*") == ()
 
 
 def test_arguments_of_an_operation_are_called_like_its_parameters(gate: Gate) -> None:
@@ -347,18 +349,18 @@ def test_arguments_of_an_operation_are_called_like_its_parameters(gate: Gate) ->
 
     one = work.submit("a.png", size=4)
     assert started.wait(WAIT)
-    found = arguments_of(one, True, NONE)
+    found = arguments_of(one, "*")
     go.set()
     one.result(WAIT)
 
     assert found == (Argument("name", "str", 5, "'a.png'"), Argument("size", "int", None, "4"))
-    assert arguments_of(one, True, NONE) == ()
+    assert arguments_of(one, "*") == ()
 
 
 def test_no_code_of_an_argument_runs(place: OperationPlace) -> None:
     """Neither of its class nor of its class's class; only the name is told."""
     items = [Loud(), LoudList(), {LoudKey(): Loud()}]
-    found = arguments_of(make(place, *items, call=Loud()), True, NONE)
+    found = arguments_of(make(place, *items, call=Loud()), "*")
 
     assert found[0] == Argument("0", "Loud")
     assert found[1] == Argument("1", "LoudList")
@@ -370,4 +372,4 @@ def test_odd_arguments_of_a_message_made_by_hand_are_not_looked_at(place: Operat
     one = make(place)
     one.args = one.kwargs = Loud()  # type: ignore[assignment]
 
-    assert arguments_of(one, True, NONE) == ()
+    assert arguments_of(one, "*") == ()

@@ -44,12 +44,12 @@ ACTOR = ActorRow("/shop/mailer", "Mailer", "io", "running", 3, 10_000, (1, 2, 3,
 COUNTED = ActorRow("/a", "A", "io", "running", 3, 10_000, (), 1, 999, False, False, 0.4, STATISTICS)
 DESCRIPTION = TokenDescription(
     row(7, held="pause_requested", tags={"tenant": "acme"}),
-    (Argument("0", "str", 3, "'a b'"), Argument("key", "str", 8, None, redacted=True)),
-    (8, 9), 100.0, 100.5, 103.0, 5.0, 2.0, ("token 8",), "cpu-3", 0.73, 2_500_000, True, True, {"timeout": "30 s"},
+    (Argument("0", "str", 3, "'a b'"), Argument("key", "str", 8)),
+    (8, 9), 100.0, 100.5, 103.0, 5.0, 2.0, ("token 8",), "cpu-3", 0.73, 2_500_000, "force", True, {"timeout": "30 s"},
 )  # fmt: skip
 INFO = GateInfo("shop", 4711, "0.1", "3.13", "open", 4000.0, {"running": 3, "queued": 0}, 7, 2, 8, 1, ("cpu-9",), True)
 IN_PROCESS = TokenDescription(
-    row(7, affinity="process"), (), (), 100.0, 100.5, 103.0, 0.0, 0.0, (), None, 0.98, 2_500_000, False, True, {},
+    row(7, affinity="process"), (), (), 100.0, 100.5, 103.0, 0.0, 0.0, (), None, 0.98, 2_500_000, "none", False, {},
     TokenProcess(4712, False, 3.25, 2_500_000, 2, ("/a.txt", "/b.txt"), (4713, 4714)),
     {"memory": 2.0**31, "wall_time": 90.0},
 )  # fmt: skip
@@ -65,7 +65,9 @@ TREE = (
 SHOWN: list[tuple[Any, list[str]]] = [
     (TokenPage((row(7),), 1, 1, 0), ["ID", "7", "running", "resize", "/shop/resize", "3.0s", "2.0s"]),
     (DESCRIPTION, ["running (pause requested)", "#8 #9", "token 8", "cpu-3", "73%", "2.5 MB", "--force"]),
-    (DESCRIPTION, ["tenant=acme", "(redacted)", "'a b'", "policy timeout  30 s", "for 5.0s; 2.0s do not count"]),
+    (DESCRIPTION, ["tenant=acme", "'a b'", "policy timeout  30 s", "for 5.0s; 2.0s do not count"]),
+    (DESCRIPTION, ["force: pause and kill need --force", "idempotent", "it does no harm to run it twice"]),
+    (attrs.evolve(DESCRIPTION, guard="never"), ["never: no verb changes it"]),
     (
         TokenStack(7, "resize", "thread", "cpu-3", (Frame("/a.py", 12, "resize", "return x[0]"),)),
         ["#7 resize runs on thread cpu-3", "/a.py:12 in resize", "    return x[0]"],

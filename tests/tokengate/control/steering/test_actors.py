@@ -23,6 +23,8 @@ Until = Callable[[Callable[[], bool]], None]
 
 
 class Counter(CpuActor):
+    show = ("total",)
+
     def __init__(self, start: int = 0) -> None:
         super().__init__()
         self.total = start
@@ -52,6 +54,8 @@ class PinnedCounter(Counter):
 
 
 class IoCounter(IoActor):
+    show = ("total",)
+
     def __init__(self, start: int = 0) -> None:
         super().__init__()
         self.total = start
@@ -177,16 +181,19 @@ def test_the_public_attributes_are_read_and_replaced(gate: Gate, counter: Any) -
     assert gate.control.visit("counter", lambda instance: instance._secret) == "s"
 
 
-def test_the_socket_sees_types_and_values_of_built_in_ones(gate: Gate, counter: Any) -> None:
-    """An attribute of an unknown class is shown by its name alone."""
-    gate.control.visit("counter", lambda instance: setattr(instance, "door", Door()))
+def test_the_socket_sees_types_and_the_values_that_the_class_shows(gate: Gate, counter: Any) -> None:
+    """In the gate's process there are the objects, whatever is shown."""
+    door = Door()
+    gate.control.visit("counter", lambda instance: vars(instance).update(door=door, names=["a"]))
 
     state = gate.find("$system/control").ask(m.GetState("counter"))
 
-    assert [(one.name, one.type, one.value) for one in state.attributes] == [
-        ("total", "int", "0"),
-        ("door", "Door", None),
-    ]
+    assert state.attributes == (
+        m.Attribute("total", "int", None, "0"),
+        m.Attribute("door", "Door", None, None),
+        m.Attribute("names", "list", 1, None),
+    )
+    assert gate.control.get_state("counter") == {"total": 0, "door": door, "names": ["a"]}
 
 
 def test_an_actor_that_is_at_work_is_busy_and_the_token_is_named(gate: Gate, counter: Any, door: Door) -> None:

@@ -20,7 +20,7 @@ import pytest
 import trio
 from gated_code import LIMIT
 
-from actors import ActorSystem, Limits, Token, TokenState
+from actors import ActorSystem, Guard, Limits, Token, TokenState
 from actors.lowlevel import OperationPlace, ProcessDrain
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import UNITS
@@ -90,6 +90,8 @@ def on_a_thread() -> int:
 
 
 class Model(ProcessActor):
+    show = ("new", "lock")
+
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
@@ -690,10 +692,11 @@ def test_only_tokens_in_processes_have_limits(gate: Gate) -> None:
     sent.cancel()
 
 
-def test_to_lower_a_limit_of_what_is_protected_needs_force(gate: Gate) -> None:
+@pytest.mark.parametrize("guard", ["force", "approval"])
+def test_to_lower_a_limit_of_what_is_guarded_needs_force(gate: Gate, guard: Guard) -> None:
     """To raise one does not: it can end nothing."""
 
-    @token(affinity="process", protected=True, limits=Limits(memory=2**30))
+    @token(affinity="process", guard=guard, limits=Limits(memory=2**30))
     def precious() -> None: ...
 
     precious.submit().result(LIMIT)
@@ -804,7 +807,7 @@ def test_the_state_of_an_actor_in_a_process_is_read_and_replaced(gate: Gate) -> 
 
     shown = gate.find("$system/control").ask(m.GetState("model"))
     found = {one.name: (one.type, one.size, one.value) for one in shown.attributes}
-    assert (found["total"], found["lock"]) == (("int", None, "21"), ("lock", None, None))
+    assert (found["total"], found["lock"]) == (("int", None, None), ("lock", None, None))
     assert found["new"] == ("list", 1, "[<lock>]")
 
 
@@ -835,7 +838,7 @@ def test_functions_that_look_into_actors_work_where_the_runtime_is_not(tmp_path:
     from actors.processes.pickling._carrier import Carrier
 
     functions = [
-        partial(looked_at, redacted=frozenset({"secret"})),
+        partial(looked_at, show=frozenset({"total", "names"})),
         sent_attributes,
         partial(replace_attributes_and_send, function=lambda state: {"total": state["total"] + 1}),
         partial(replace_attributes_and_send, function=lambda _: None),
@@ -851,8 +854,8 @@ def test_functions_that_look_into_actors_work_where_the_runtime_is_not(tmp_path:
     looked, sent, replaced, refused = cloudpickle.loads(child.stdout)
 
     assert looked == [
-        ("total", "int", None, "5", False), ("names", "list", 2, "['a', <builtin_function_or_method>]", False),
-        ("secret", "str", None, None, True),
+        ("total", "int", None, "5"), ("names", "list", 2, "['a', <builtin_function_or_method>]"),
+        ("secret", "str", 1, None),
     ]  # fmt: skip
     assert [name for name, _, kept in sent if kept is None] == ["total", "names", "secret"]
     assert replaced == ("", [("total", 6, None)])

@@ -13,7 +13,7 @@ import pykka
 import pytest
 import trio
 from gated_code import LIMIT, Door
-from running_tokens import ForeignTurner, IoTurner, Kind, Turner, cpu_operation, io_operation, turn
+from running_tokens import ForeignTurner, IoTurner, Kind, Turner, cpu_operation, io_operation
 
 from actors import Token, TokenState, UnknownActor
 from tokengate import CpuActor, Gate, token
@@ -551,48 +551,6 @@ def test_a_message_that_names_no_token_is_refused(gate: Gate) -> None:
         gate.control.terminate("*", "murder")  # type: ignore[arg-type]
 
 
-def test_what_is_protected_needs_force(gate: Gate, door: Door) -> None:
-    """Pausing, stepping and ending are refused without; all else goes."""
-
-    @token(protected=True)
-    def precious(door: Door) -> str:
-        return turn(door)
-
-    sent = precious.submit(door)
-    door.wait_reached()
-
-    for refused in (gate.control.pause(sent), gate.control.terminate(sent), gate.control.step(sent)):
-        outcome = one(refused)
-        assert (outcome.outcome, "force" in outcome.note) == ("refused", True)
-    assert gate.control.describe(sent).protected
-    assert one(gate.control.renice(sent, 3)).outcome == "noted"
-    assert one(gate.control.pause(sent, force=True, wait=LIMIT)).outcome == "paused"
-    assert one(gate.control.resume(sent)).outcome == "resumed"
-    assert one(gate.control.terminate(sent, force=True, wait=LIMIT)).outcome == "terminated"
-
-
-def test_what_is_not_controllable_is_only_looked_at(gate: Gate, door: Door) -> None:
-    """No verb does anything to it, forced or not; throttles and suspensions neither."""
-
-    @token(controllable=False)
-    def alone(door: Door) -> str:
-        return turn(door)
-
-    sent = alone.submit(door)
-    door.wait_reached()
-    control = gate.control
-
-    for outcomes in (
-        control.pause(sent, force=True), control.resume(sent, force=True), control.step(sent, force=True),
-        control.terminate(sent, "kill", grace=0, force=True), control.renice(sent, 5), control.retag(sent, {"a": "b"}),
-        control.reroute(sent, affinity="io"),
-    ):  # fmt: skip
-        assert one(outcomes).outcome == "refused"
-    assert not control.describe(sent).controllable
-    door.open()
-    assert sent.result(LIMIT) == "through"
-
-
 def test_the_runtimes_own_tokens_are_neither_listed_nor_steered(gate: Gate) -> None:
     """A question to control is a token, too, but it cannot stop its own answer."""
     assert not gate.control.tokens("*")
@@ -691,7 +649,7 @@ def test_what_does_not_fit_is_not_rerouted(gate: Gate, doors: Doors, queued: Cal
     assert "has no 'turn_in_steps'" in why(one(gate.control.reroute(steps, actor="target")))
     gate.spawn(NotAwaiting, name="thread")
     assert "cannot await" in why(one(gate.control.reroute(awaited, actor="thread")))
-    assert "belongs to the runtime" in why(one(gate.control.reroute(wrong, actor="spawned")))
+    assert "guard of 'spawned' is 'never'" in why(one(gate.control.reroute(wrong, actor="spawned")))
     with pytest.raises(UnknownActor):
         gate.control.reroute(wrong, actor="nobody")
     with pytest.raises(BadRequest):

@@ -141,8 +141,8 @@ _DESCRIPTION = TokenDescription(
     thread=None,
     cpu_share=None,
     memory=None,
-    protected=False,
-    controllable=True,
+    guard="none",
+    idempotent=False,
     policy={"retries": "3"},
 )
 

@@ -1,0 +1,73 @@
+"""The properties of a place, which its operation or actor class declares for all of its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias, cast, get_args
+
+import attrs
+
+Guard: TypeAlias = Literal["none", "force", "approval", "never"]
+Shown: TypeAlias = frozenset[str] | Literal["*"]
+
+INSTEAD: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "protected": "guard='force' in the place of protected=True",
+        "controllable": "guard='never' in the place of controllable=False",
+        "show_arguments": "show='*', or the names of what is shown, in the place of show_arguments=True",
+        "redact": "show, with the names of what is shown, in the place of redact",
+    }
+)
+"""{name that is no property: what to write}."""
+
+
+@attrs.frozen
+class Properties:
+    """The properties of a place.
+
+    Attributes:
+        guard: what an operator needs in order to end or pause a token, or to lower its limits: nothing, `force`, or
+            another operator's approval; with `never`, no verb changes it.
+        show: names of the arguments and attributes whose values are shown; `*` for all.
+        idempotent: whether it does no harm to run a token twice.
+        interruptible: whether running code of the tokens may be interrupted.
+    """
+
+    guard: Guard = "none"
+    show: Shown = frozenset()
+    idempotent: bool = False
+    interruptible: bool = True
+
+
+def checked_properties(
+    owner: str, guard: object, show: object, idempotent: object, *, interruptible: bool = True
+) -> Properties:
+    """Return the properties with these values.
+
+    Args:
+        owner: name of the operation or actor class.
+        guard: one of `Guard`.
+        show: a collection of names, or `*`.
+        idempotent: True or False.
+        interruptible: as it is.
+
+    Raises:
+        ValueError: a value cannot work.
+    """
+    if guard not in get_args(Guard):
+        raise ValueError(f"guard of '{owner}' is {guard!r}; choose one of {get_args(Guard)}")
+    if not isinstance(idempotent, bool):
+        raise ValueError(f"idempotent of '{owner}' is {idempotent!r}; it must be True or False")
+    return Properties(cast("Guard", guard), _shown(owner, show), idempotent, interruptible)
+
+
+def _shown(owner: str, show: object) -> Shown:
+    if isinstance(show, str) and show == "*":
+        return "*"
+    if isinstance(show, str) or not isinstance(show, Collection) or not all(isinstance(name, str) for name in show):
+        raise ValueError(
+            f"show of '{owner}' is {show!r}; it must hold names of arguments and attributes, such as ('size',), "
+            "or be '*' for all"
+        )
+    return frozenset(map(str.__str__, show))  # exactly `str`: to compare them runs no code of a subclass
