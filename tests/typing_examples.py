@@ -19,6 +19,11 @@ async def fetch(url: str) -> str:
     return url
 
 
+@token(guard="force", show=("order",), idempotent=True)
+def charge(order: int) -> str:
+    return str(order)
+
+
 @token
 def parse(text: str) -> Generator[None, None, int]:
     yield
@@ -31,6 +36,7 @@ assert_type(resize.submit("a.png").result(1.0), bytes)
 assert_type(resize.map(["a.png"]), list[Token[bytes]])
 assert_type(resize.with_options(priority=1).submit("a.png"), Token[bytes])
 assert_type(fetch.submit("here"), Token[str])
+assert_type(charge.submit(7), Token[str])
 assert_type(parse.submit("x"), Token[int])
 assert_type(parse("x"), int)
 plain: Operation[[str], int] = parse
@@ -39,6 +45,8 @@ waiting: AsyncOperation[[str], str] = fetch
 resize(3)  # type: ignore[arg-type]
 resize.submit()  # type: ignore[call-arg]
 fetch.submit(url=3)  # type: ignore[arg-type]
+token(guard="forced")  # type: ignore[call-overload]
+token(protected=True)  # type: ignore[call-overload]
 
 
 async def awaiting() -> None:
@@ -48,9 +56,18 @@ async def awaiting() -> None:
 
 
 class Counter(CpuActor):
+    guard = "approval"
+    show = ("value",)
+    idempotent = True
+
     def __init__(self, start: int = 0) -> None:
         super().__init__()
         self.value = start
+
+
+class Mistaken(CpuActor):
+    guard = "forced"  # type: ignore[assignment]
+    show = 5  # type: ignore[assignment]
 
 
 with Gate("shop", children=[ChildSpec("counter", Counter, args=(1,))]) as gate:

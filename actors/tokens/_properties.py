@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias, cast, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
 
 Guard: TypeAlias = Literal["none", "force", "approval", "never"]
 Shown: TypeAlias = frozenset[str] | Literal["*"]
+
+_GUARDS: Final = get_args(Guard)
 
 INSTEAD: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -55,11 +57,12 @@ def checked_properties(
     Raises:
         ValueError: a value cannot work.
     """
-    if guard not in get_args(Guard):
-        raise ValueError(f"guard of '{owner}' is {guard!r}; choose one of {get_args(Guard)}")
+    if guard not in _GUARDS:
+        raise ValueError(f"guard of '{owner}' is {guard!r}; choose one of {_GUARDS}")
     if not isinstance(idempotent, bool):
         raise ValueError(f"idempotent of '{owner}' is {idempotent!r}; it must be True or False")
-    return Properties(cast("Guard", guard), _shown(owner, show), idempotent, interruptible)
+    exact = _GUARDS[_GUARDS.index(guard)]  # and no text of a subclass, whose `==` would run on the system loop
+    return Properties(exact, _shown(owner, show), idempotent, interruptible)
 
 
 def _shown(owner: str, show: object) -> Shown:

@@ -118,7 +118,8 @@ def stop(connection: Connection, name: str, now: bool, wait: float) -> None:
 def state(connection: Connection, name: str, wait: float) -> None:
     """Show the attributes of an actor's instance.
 
-    They are read between two of its steps.
+    They are read between two of its steps, and shown as types and sizes, with the values of those that its class names
+    in `show`.
 
     \b
     tokengate state counter

@@ -117,7 +117,7 @@ def describe(connection: Connection, token: int) -> None:
     """Describe one token.
 
     This shows its arguments, times, policy, what it waits for, and whether it may be steered. Arguments are shown as
-    types and sizes, unless their operation allows more.
+    types and sizes, with the values of those that its operation or actor class names in `show`.
 
     \b
     tokengate describe 42

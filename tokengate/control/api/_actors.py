@@ -98,7 +98,7 @@ class ActorVerbs(Asker):
             In the gate's process {attribute: value} for the instance's own attributes (its `vars`), without names that
             start with `_`. The dict is new, but the values are the actor's own objects: do not change them. Values of
             an actor in a child process are copies, and a `NotSent` stands for a value that cannot be pickled.
-            Through a socket an `ActorState`: types, sizes, and built-in values as text.
+            Through a socket an `ActorState`: types and sizes, and the values that the class shows, as text.
 
         Raises:
             UnknownActor: no actor has this name, or several have.

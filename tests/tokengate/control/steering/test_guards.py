@@ -70,6 +70,18 @@ def test_no_verb_changes_what_is_never_to_be_changed(gate: Gate, door: Door, kin
     assert sent.result(LIMIT) == "through"
 
 
+def test_no_throttle_keeps_back_what_is_never_to_be_changed(gate: Gate, doors: Doors) -> None:
+    """As many run as the operation allows, whatever the throttle allows."""
+    alone = token(guard="never")(cpu_operation.__wrapped__)
+    first, second = doors(), doors()
+    gate.control.throttle("operation=turn", concurrency=1)
+
+    alone.submit(first)
+    alone.submit(second)
+    first.wait_reached()
+    second.wait_reached()
+
+
 def test_a_token_is_not_moved_to_what_is_never_to_be_changed(gate: Gate, doors: Doors) -> None:
     """The note names the place and its guard."""
 
