@@ -109,7 +109,10 @@ class Statistics(Message[tuple[ActorRow, ...]]):
 
 @attrs.frozen
 class Suspend(OnActor):
-    """Let an actor or operation begin no more tokens; control still reaches it."""
+    """Let an actor or operation begin no more tokens.
+
+    Control still reaches it.
+    """
 
     examples: ClassVar = ("suspend mailer", "unsuspend mailer")
 
@@ -123,14 +126,14 @@ class Unsuspend(OnActor):
 
 @attrs.frozen
 class Drain(OnActor):
-    """Close the mailbox of an actor or operation, and let it handle what is queued.
+    """Close an actor's mailbox, and let it handle what is queued.
 
-    It is not stopped.
+    The actor, or operation, is not stopped.
     """
 
     examples: ClassVar = ("drain mailer --wait 60", "drain mailer --reopen")
     wait: Annotated[
-        Seconds, Meta(description="Seconds to wait until that is handled; after that the answer is `pending`.")
+        Seconds, Meta(description="Seconds to wait until that is done; after that, the answer is `pending`.")
     ] = 5.0
     reopen: Annotated[bool, Meta(description="Open the mailbox again instead.")] = attrs.field(
         default=False, kw_only=True
@@ -139,9 +142,9 @@ class Drain(OnActor):
 
 @attrs.frozen
 class Restart(OnActor):
-    """Restart an actor: its supervisor stops the instance in order, and starts another one.
+    """Stop an actor's instance in order, and start another one.
 
-    The queue stays. The restart does not count for the supervisor's intensity.
+    The queue stays. The restart does not count for the intensity of its supervisor.
 
     Raises:
         UnknownActor: no actor has this name, or several have.

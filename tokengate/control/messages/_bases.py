@@ -159,10 +159,7 @@ class Waiting(OnTokens):
 
     wait: Annotated[
         Seconds,
-        Meta(
-            description="Seconds to wait until it is done; after that, the outcome says that it was requested. "
-            f"Unless given {WAIT}, in the console and on the command line {PATIENT_WAIT}."
-        ),
+        Meta(description="Seconds to wait until it is done; after that, the outcome says that it was requested."),
     ] = attrs.field(default=WAIT, kw_only=True)
 
 

@@ -22,10 +22,11 @@ def _limit(value: float | str | None) -> float | str:
 
 @attrs.frozen
 class Limit(OnTokens):
-    """Limit what tokens may use in their child processes, queued or running.
+    """Limit what tokens may use in their child processes.
 
-    A token that uses more already is ended. A limit is a number, or text such as `2GiB`, `500MB`, `30s` or `5m`; `none`
-    (in Python also None) lifts it. Limits that are not given stay as they are. See `actors.Limits`.
+    They may be queued or running; a token that uses more already is ended. A limit is a number, or text such as `2GiB`,
+    `500MB`, `30s` or `5m`; `none` lifts it. Limits that are not given stay as they are. In Python, None is the same as
+    `none`; see `actors.Limits`.
 
     Returns:
         An outcome for each token; `OUTCOMES` explains them.

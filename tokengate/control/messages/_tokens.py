@@ -98,7 +98,7 @@ class Step(Waiting):
     """
 
     examples: ClassVar = ("step 42", "step 42 -n 10")
-    n: Annotated[int, Meta(description="Number of steps.", ge=1)] = 1
+    n: Annotated[int, Meta(description="Number of steps.", ge=1, extra={"metavar": "N"})] = 1
 
 
 Mode: TypeAlias = Literal["cancel", "interrupt", "kill"]
@@ -146,7 +146,7 @@ class Renice(OnTokens):
     """
 
     examples: ClassVar = ("renice 9 42", "renice -5 'tenant=acme,state=queued'")
-    priority: Annotated[int, Meta(description="The new priority.")]
+    priority: Annotated[int, Meta(description="A whole number, which may be below zero.")]
 
 
 def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
@@ -164,11 +164,11 @@ class Retag(OnTokens):
     examples: ClassVar = ("retag 42 --set tenant=acme --remove trial", "retag 'tenant=acme' --set plan=gold")
     set: Annotated[
         dict[str, str],
-        Meta(description="{tag: new value}; may be given several times.", extra={"metavar": "TAG=VALUE"}),
+        Meta(description="Tags to set, with their values.", extra={"metavar": "TAG=VALUE"}),
     ] = attrs.field(default=None, converter=_tags)
     remove: Annotated[
         tuple[str, ...],
-        Meta(description="Names of tags to remove; may be given several times.", extra={"metavar": "TAG"}),
+        Meta(description="Tags to remove.", extra={"metavar": "TAG"}),
     ] = attrs.field(default=(), converter=_names)
 
 
