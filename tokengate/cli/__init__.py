@@ -8,9 +8,10 @@
 #   _group.py          help by kind
 #   _connection.py     asks a gate and prints its answer
 #   _gate_option.py    the option -g, and the way to that gate
+#   _derive.py         a command from a message
 #   _token_targets.py  which tokens a command is for
 #   _run_target.py     what TARGET of `run` names
-#   _parameters.py     numbers, sizes and times that are typed
+#   _parameters.py     numbers that are typed
 #   _completers.py     what Tab offers
 #   _signals.py        signals that ask a gate to stop
 #   _output.py         output that cannot be written, or encoded

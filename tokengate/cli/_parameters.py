@@ -1,4 +1,4 @@
-"""Types of arguments: numbers, sizes and times."""
+"""Types of arguments: numbers."""
 
 from __future__ import annotations
 
@@ -7,39 +7,34 @@ from typing import Any
 
 import click
 
-from tokengate.control._exceptions import BadRequest
-from tokengate.control.messages import NO_LIMIT
-from tokengate.control.steering._limits import limit_in
-
 
 class Number(click.FloatRange):
     """A number within bounds; infinity and nan are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
+        if not math.isfinite(click.FLOAT.convert(value, param, ctx)):
             self.fail(f"{value!r} is not a finite number, such as 1.5.", param, ctx)
+        number: float = super().convert(value, param, ctx)
         return number
 
 
-class LimitValue(click.ParamType):  # type: ignore[type-arg]  # older ones of click are not generic
-    """The value of a limit: a number with a unit, or `none`.
+class Whole(click.ParamType):  # type: ignore[type-arg]  # older ones of click are not generic
+    """A whole number.
 
     Args:
-        limit: name of the limit.
-        unit: name of the value in the help.
+        remedy: what the error says in addition; may be empty.
     """
 
-    def __init__(self, limit: str, unit: str) -> None:
-        self.name = unit
-        self._limit = limit
+    name = "whole number"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+    def __init__(self, remedy: str) -> None:
+        self._remedy = remedy
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            found = limit_in(self._limit, value)
-        except BadRequest as error:
-            self.fail(str(error), param, ctx)
-        return NO_LIMIT if found is None else found
+            return int(value)
+        except ValueError:
+            self.fail("; ".join(filter(None, (f"{value!r} is not a whole number", self._remedy))), param, ctx)
 
 
 SECONDS = Number(min=0)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from collections.abc import Sequence
 
 import click
 
-from tokengate.cli._completers import complete_token
 from tokengate.cli._errors import UsageProblem
 
 SELECTORS = """\b
@@ -42,30 +39,8 @@ def token_id(_context: click.Context, _parameter: click.Parameter, value: str) -
     return int(text)
 
 
-class Which(TypedDict):
-    """The fields that choose the tokens of a verb."""
-
-    select: str | tuple[int, ...]
-    dry_run: bool
-    force: bool
-
-
-def on_tokens(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command TARGET and the options of all verbs for tokens, and call it with `which`."""
-
-    @click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_token)
-    @click.option("--force", is_flag=True, help="Include tokens whose guard requires it.")
-    @click.option("--dry-run", is_flag=True, help="Only list the tokens that would be affected.")
-    @functools.wraps(command)
-    def wrapped(*args: Any, targets: tuple[str, ...], dry_run: bool, force: bool, **kwargs: Any) -> None:
-        ids, selector = parse_targets(targets)
-        command(*args, which=Which(select=selector or ids, dry_run=dry_run, force=force), **kwargs)
-
-    return wrapped
-
-
-def parse_targets(targets: Sequence[str]) -> tuple[tuple[int, ...], str]:
-    """Return the ids and the selector of some arguments; one of the two is empty.
+def target_of(targets: Sequence[str]) -> str | tuple[int, ...]:
+    """Return the selector that some arguments are, or else their ids.
 
     Raises:
         UsageProblem: there are both, or several selectors, or options that do not exist.
@@ -77,13 +52,13 @@ def parse_targets(targets: Sequence[str]) -> tuple[tuple[int, ...], str]:
         if not selector.strip():
             raise UsageProblem("an empty TARGET selects nothing; give ids or a selector, '*' for all tokens")
     if not selectors:
-        return tuple(int(target) for target in targets), ""
+        return tuple(map(int, targets))
     if len(targets) > 1:
         raise UsageProblem(
             f"'{selectors[0]}' is a selector, which must be the only TARGET; "
             "give ids only, or join terms with commas and quote them"
         )
-    return (), selectors[0]
+    return selectors[0]
 
 
 def joined(*selectors: str) -> str:

@@ -9,6 +9,7 @@ import msgspec
 
 from tokengate.cli._completers import complete_actor
 from tokengate.cli._connection import Connection, connected
+from tokengate.cli._derive import NAME_HELP, command_of, show_answer
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._parameters import SECONDS
 from tokengate.control.messages import (
@@ -24,8 +25,6 @@ from tokengate.control.messages import (
     Unsuspend,
 )
 
-_NAME_HELP = "NAME is an actor's path, or the last part of it; 'tokengate actors' lists them."
-
 _name_argument = click.argument("name", shell_complete=complete_actor)
 
 _wait_option = click.option(
@@ -38,65 +37,13 @@ _wait_option = click.option(
 )
 
 
-@click.command(epilog=_NAME_HELP)
-@_name_argument
-@connected
-def suspend(connection: Connection, name: str) -> None:
-    """Let an actor or operation begin no more tokens.
-
-    \b
-    tokengate suspend mailer
-    tokengate unsuspend mailer
-    """  # noqa: D301  # click wants the backspace itself
-    connection.show(connection.ask(Suspend(name)))
+suspend = command_of(Suspend, show_answer)
+unsuspend = command_of(Unsuspend, show_answer)
+drain = command_of(Drain, show_answer)
+restart = command_of(Restart, show_answer)
 
 
-@click.command(epilog=_NAME_HELP)
-@_name_argument
-@connected
-def unsuspend(connection: Connection, name: str) -> None:
-    """Undo 'tokengate suspend'.
-
-    \b
-    tokengate unsuspend mailer
-    tokengate unsuspend office/mailer
-    """  # noqa: D301
-    connection.show(connection.ask(Unsuspend(name)))
-
-
-@click.command(epilog=_NAME_HELP)
-@_name_argument
-@click.option("--reopen", is_flag=True, help="Open its mailbox again.")
-@_wait_option
-@connected
-def drain(connection: Connection, name: str, reopen: bool, wait: float) -> None:
-    """Close an actor's mailbox and let it handle what is queued.
-
-    It is not stopped.
-
-    \b
-    tokengate drain mailer --wait 60
-    tokengate drain mailer --reopen
-    """  # noqa: D301
-    connection.show(connection.ask(Drain(name, wait=wait, reopen=reopen)))
-
-
-@click.command(epilog=_NAME_HELP)
-@_name_argument
-@connected
-def restart(connection: Connection, name: str) -> None:
-    """Stop an actor's instance in order, and start another one.
-
-    The queue stays.
-
-    \b
-    tokengate restart mailer
-    tokengate restart office/mailer
-    """  # noqa: D301
-    connection.show(connection.ask(Restart(name)))
-
-
-@click.command(epilog=_NAME_HELP)
+@click.command(epilog=NAME_HELP)
 @_name_argument
 @click.option("--now", is_flag=True, help="Do not handle what is queued.")
 @_wait_option
@@ -111,7 +58,7 @@ def stop(connection: Connection, name: str, now: bool, wait: float) -> None:
     connection.show(connection.ask(Stop(name, drain=not now, wait=wait)))
 
 
-@click.command(epilog=_NAME_HELP)
+@click.command(epilog=NAME_HELP)
 @_name_argument
 @_wait_option
 @connected
@@ -128,7 +75,7 @@ def state(connection: Connection, name: str, wait: float) -> None:
     connection.show(connection.ask(GetState(name, wait=wait)))
 
 
-@click.command("set", epilog=_NAME_HELP)
+@click.command("set", epilog=NAME_HELP)
 @_name_argument
 @click.argument("pairs", nargs=-1, required=True, metavar="ATTRIBUTE=JSON...")
 @_wait_option

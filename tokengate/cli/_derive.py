@@ -1,0 +1,159 @@
+"""Commands derived from messages: each field of a message is an argument or an option of its command."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import attrs
+import click
+
+from tokengate.cli._completers import complete_actor, complete_token
+from tokengate.cli._connection import Connection, connected
+from tokengate.cli._errors import UsageProblem
+from tokengate.cli._parameters import Number, Whole
+from tokengate.cli._token_targets import TARGET_HELP, target_of
+from tokengate.control.messages import KEEP, PATIENT_WAIT, Message, OnActor, OnTokens, Waiting, verb_of
+from tokengate.control.registry._verbs import help_of, metas_of
+
+M = TypeVar("M", bound=Message[Any])
+
+NAME_HELP = "NAME is an actor's path, or the last part of it; 'tokengate actors' lists them."
+
+
+def command_of(
+    message: type[M], act: Callable[[Connection, M], None], *, name: str = "", one_of: Sequence[str] = ()
+) -> click.Command:
+    """Return the command of a verb; its help is the text of the message, with the examples.
+
+    Args:
+        message: class of the verb's message.
+        act: sends a message, and prints the answer.
+        name: of the command; empty for the name that the message has.
+        one_of: fields of which at least one must be given.
+    """
+    name = name or message.command or verb_of(message)
+    parameters, metas = parameters_of(message), metas_of(message)
+    arguments = [f"{one.upper()}: {metas[one]['description']}" for one in _arguments(message)]
+    examples = "\n".join(["\b", *(f"tokengate {line}" for line in message.examples)])
+
+    @connected
+    def call(connection: Connection, /, **given: Any) -> None:
+        fields = {field: value for field, value in given.items() if value not in (None, (), {})}
+        if one_of and not fields.keys() & set(one_of):
+            *first, last = (f"{one.opts[-1]} {one.metavar}" for one in parameters if one.name in one_of)
+            raise UsageProblem(f"{name} changes nothing; give {', '.join(first)} or {last}")
+        act(connection, message(**fields))
+
+    return click.command(
+        name,
+        params=parameters,
+        help=_plain("\n\n".join([help_of(message), *arguments, examples])),
+        epilog=TARGET_HELP if issubclass(message, OnTokens) else NAME_HELP if issubclass(message, OnActor) else None,
+        # So that a number below zero is not an option; `target_of` refuses other arguments with a dash.
+        context_settings={"ignore_unknown_options": any(isinstance(one.type, Whole) for one in parameters)},
+    )(call)
+
+
+def show_answer(connection: Connection, message: Message[Any]) -> None:
+    """Send a message, and print the answer."""
+    connection.show(connection.ask(message))
+
+
+def parameters_of(message: type[Message[Any]]) -> list[click.Parameter]:
+    """Return the arguments and options of a verb; its own options come before those of its base.
+
+    A field without a default is an argument, and so is `select`; the others are options. The `Meta` of a field may have
+    a `metavar`, and a `flag`, which is a short name of the option.
+    """
+    hints, metas = get_type_hints(message), metas_of(message)
+    found = [
+        _select(message) if field.name == "select" else _parameter(message, field, hints[field.name], metas[field.name])
+        for field in sorted(attrs.fields(message), key=lambda field: field.inherited)
+    ]
+    # Arguments come first; of these, the name is the first, and TARGET the last.
+    return sorted(found, key=lambda one: (isinstance(one, click.Option), one.nargs < 0, one.name != "name"))
+
+
+def _select(message: type[Message[Any]]) -> click.Argument:
+    if not issubclass(message, OnTokens):
+        return click.Argument(["select"], default="", metavar="[SELECTOR]")
+    order = _order(message)
+
+    def convert(_context: click.Context, _parameter: click.Parameter, targets: Sequence[str]) -> str | tuple[int, ...]:
+        target = target_of(targets)
+        if order and isinstance(target, str) and target.isidentifier():
+            raise UsageProblem(f"'{target}' is neither an id nor a selector; {order}")
+        return target
+
+    return click.Argument(
+        ["select"], nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_token, callback=convert
+    )
+
+
+def _arguments(message: type[Message[Any]]) -> list[str]:
+    """Return the fields that are arguments of the verb, besides the name of an actor or the like and TARGET."""
+    required = [field.name for field in attrs.fields(message) if field.default is attrs.NOTHING]
+    return [name for name in required if name not in ("name", "select")]
+
+
+def _order(message: type[Message[Any]]) -> str:
+    """Return what errors say of the argument before TARGET, since the order is easily mistaken; empty without one."""
+    before = _arguments(message) if issubclass(message, OnTokens) else ()
+    return f"the {before[0]} comes first: tokengate {message.examples[0]}" if before else ""
+
+
+def _parameter(
+    message: type[Message[Any]], field: attrs.Attribute[Any], hint: Any, meta: Mapping[str, Any]
+) -> click.Parameter:
+    if get_origin(hint) in (types.UnionType, Union):
+        hint = str if str in get_args(hint) else get_args(hint)[0]  # the other one is None
+    if field.default is attrs.NOTHING:
+        complete = complete_actor if field.name == "name" else None
+        return click.Argument([field.name], type=_type(message, hint, meta), shell_complete=complete)
+    name = f"-{field.name}" if len(field.name) == 1 else f"--{field.name.replace('_', '-')}"
+    if field.default is True:
+        name += f"/--no-{name[2:]}"
+    pairs = hint == dict[str, str]
+    several = pairs or get_origin(hint) is tuple
+    default = PATIENT_WAIT if field.name == "wait" and issubclass(message, Waiting) else field.default
+    return click.Option(
+        [*([meta["flag"]] if "flag" in meta else []), name, field.name],
+        type=_type(message, get_args(hint)[0] if several else hint, meta),
+        is_flag=hint is bool,
+        multiple=several,
+        callback=_to_dict if pairs else None,
+        default=None if several or default == KEEP else default,
+        show_default=True,
+        metavar=meta.get("metavar"),
+        help=_plain(meta["description"]) + (" May be given several times." if several else ""),
+    )
+
+
+def _type(message: type[Message[Any]], hint: Any, meta: Mapping[str, Any]) -> click.ParamType[Any]:
+    bounds = {"min": meta.get("ge", meta.get("gt")), "max": meta.get("le"), "min_open": "gt" in meta}
+    bounded = bounds["min"] is not None or bounds["max"] is not None
+    if get_origin(hint) is Literal:
+        return click.Choice(get_args(hint))
+    if hint is int:
+        return click.IntRange(**bounds) if bounded else Whole(_order(message))
+    if hint is float:
+        return Number(**bounds) if bounded else click.FLOAT
+    return click.BOOL if hint is bool else click.STRING
+
+
+def _to_dict(_context: click.Context, option: click.Parameter, pairs: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            name = f"--{option.name}"
+            raise UsageProblem(f"{name} '{pair}' is not {option.metavar}; write {name} {option.metavar}")
+        found[key] = value
+    return found
+
+
+def _plain(text: str) -> str:
+    """Return a text for a terminal: code has quotes."""
+    return text.replace("`", "'")
