@@ -1,4 +1,4 @@
-"""Types are part of the interface: an operation keeps its function's signature, a token its result type."""
+"""Types are part of the interface: an operation keeps its signature, a token its result type, a verb its message's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parent / "typing_examples.py"
+EXAMPLES = [Path(__file__).with_name(name) for name in ("typing_examples.py", "control_typing_examples.py")]
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,12 @@ def test_a_type_checker_agrees_with_the_examples(checker: list[str]) -> None:
     """Each `assert_type` holds, and each line marked as an error is one."""
     pytest.importorskip(checker[0], reason="type checkers come with the 'dev' extra")
     done = subprocess.run(
-        [sys.executable, "-m", *checker, str(EXAMPLES)],
+        [sys.executable, "-m", *checker, *map(str, EXAMPLES)],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
-        cwd=EXAMPLES.parent.parent,
+        cwd=Path(__file__).parent.parent,
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The verbs for actors and operations, and for the attributes of their instances."""
+"""The verbs for actors, operations and supervisors, and for the attributes of instances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from tokengate.control import messages as m
 from tokengate.control._exceptions import NotSteerable
-from tokengate.control.api._question import Asker, Question, verb
 from tokengate.control.inspection._actor_state import (
     public_attributes,
     received,
@@ -18,76 +17,32 @@ from tokengate.control.inspection._actor_state import (
     sent_attributes,
 )
 from tokengate.control.messages import ActorOutcome
+from tokengate.control.registry._verbs import Asker, as_it_is, asks, by_hand
 
 A = TypeVar("A")
 
 
 class ActorVerbs(Asker):
-    """The verbs for actors and operations, and for the attributes of their instances."""
+    """The verbs for actors, operations and supervisors, and for the attributes of instances."""
 
-    # --- Actors ---
+    _local: bool  # whether the gate is in this process
 
-    @verb
-    def suspend(self, name: str) -> Question[ActorOutcome]:
-        """Let an actor or operation begin no more tokens; control still reaches it.
+    suspend = asks(m.Suspend)
+    unsuspend = asks(m.Unsuspend)
+    drain = asks(m.Drain)
+    restart = asks(m.Restart)
+    stop = asks(m.Stop)
+    tree = asks(m.Tree)
+    which_children = asks(m.WhichChildren)
+    count_children = asks(m.CountChildren)
+    terminate_child = asks(m.TerminateChild)
+    restart_child = asks(m.RestartChild)
+    delete_child = asks(m.DeleteChild)
 
-        Raises:
-            UnknownActor: no actor has this name, or several have.
-            NotSteerable: it belongs to the runtime.
-        """
-        return Question(m.Suspend(name))
+    # The attributes of instances
 
-    @verb
-    def unsuspend(self, name: str) -> Question[ActorOutcome]:
-        """Undo `suspend`; the errors are the same."""
-        return Question(m.Unsuspend(name))
-
-    @verb
-    def drain(self, name: str, wait: float = 5.0, *, reopen: bool = False) -> Question[ActorOutcome]:
-        """Close the mailbox of an actor or operation, and let it handle what is queued; it is not stopped.
-
-        Args:
-            name: of the actor.
-            wait: seconds to wait until that is handled; after that the answer is `pending`.
-            reopen: open the mailbox again instead.
-
-        Raises:
-            UnknownActor: no actor has this name, or several have.
-            NotSteerable: it belongs to the runtime.
-        """
-        return Question(m.Drain(name, wait, reopen=reopen))
-
-    @verb
-    def restart(self, name: str) -> Question[ActorOutcome]:
-        """Restart an actor: its supervisor stops the instance in order, and starts another one.
-
-        The queue stays. The restart does not count for the supervisor's intensity.
-
-        Raises:
-            UnknownActor: no actor has this name, or several have.
-            NotSteerable: it belongs to the runtime, or is an operation.
-        """
-        return Question(m.Restart(name))
-
-    @verb
-    def stop(self, name: str, *, drain: bool = True, wait: float = 5.0) -> Question[ActorOutcome]:
-        """Stop an actor in order; it is not started again.
-
-        Args:
-            name: of the actor.
-            drain: whether it handles first what is queued.
-            wait: seconds to wait for its end; after that the answer is `pending`.
-
-        Raises:
-            UnknownActor: no actor has this name, or several have.
-            NotSteerable: it belongs to the runtime, or is an operation.
-        """
-        return Question(m.Stop(name, drain=drain, wait=wait))
-
-    # --- The attributes of instances ---
-
-    @verb
-    def get_state(self, name: str, wait: float = 5.0) -> Question[dict[str, Any] | Any]:
+    @by_hand
+    def get_state(self, name: str, wait: float = 5.0) -> dict[str, Any] | Any:
         """Read the attributes of an actor's instance, between two of its steps.
 
         Args:
@@ -106,11 +61,11 @@ class ActorVerbs(Asker):
             NotSteerable: it belongs to the runtime, or is an operation.
         """
         if not self._local:
-            return Question(m.GetState(name, wait))
-        return Question(m.Visit(name, public_attributes, wait, in_process=sent_attributes), received)
+            return self._put(m.GetState(name, wait), as_it_is)
+        return self._put(m.Visit(name, public_attributes, wait, in_process=sent_attributes), received)
 
-    @verb
-    def set_state(self, name: str, /, **values: Any) -> Question[ActorOutcome]:
+    @by_hand
+    def set_state(self, name: str, /, **values: Any) -> ActorOutcome:
         """Set attributes of an actor's instance, between two of its steps.
 
         Args:
@@ -123,12 +78,12 @@ class ActorVerbs(Asker):
             Busy: the actor was busy for five seconds.
             NotSteerable: it belongs to the runtime, or is an operation.
         """
-        return Question(m.SetState(name, values))
+        return self._put(m.SetState(name, values), as_it_is)
 
-    @verb
+    @by_hand
     def replace_state(
         self, name: str, function: Callable[[dict[str, Any]], Mapping[str, Any]], wait: float = 5.0
-    ) -> Question[dict[str, Any]]:
+    ) -> dict[str, Any]:
         """Compute the attributes of an actor's instance from those it has, between two of its steps.
 
         Args:
@@ -151,10 +106,10 @@ class ActorVerbs(Asker):
         self._check_local("replace_state", name)
         replace = functools.partial(replace_attributes, function=function)
         replace_and_send = functools.partial(replace_attributes_and_send, function=function)
-        return Question(m.Visit(name, replace, wait, in_process=replace_and_send), received_after)
+        return self._put(m.Visit(name, replace, wait, in_process=replace_and_send), received_after)
 
-    @verb
-    def visit(self, name: str, function: Callable[[Any], A], wait: float = 5.0) -> Question[A]:
+    @by_hand
+    def visit(self, name: str, function: Callable[[Any], A], wait: float = 5.0) -> A:
         """Call a function with an actor's instance, on its thread or loop, between two of its steps.
 
         Args:
@@ -172,7 +127,8 @@ class ActorVerbs(Asker):
             Exception: what the function raised.
         """
         self._check_local("visit", name)
-        return Question(m.Visit(name, function, wait))
+        result: A = self._put(m.Visit(name, function, wait), as_it_is)
+        return result
 
     def _check_local(self, verb: str, name: str) -> None:
         if not self._local:

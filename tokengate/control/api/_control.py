@@ -7,14 +7,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from tokengate.control import messages as m
+from tokengate.control._exceptions import BadRequest
 from tokengate.control.api._following import AsyncFollowing, Following, Source
 from tokengate.control.api._handles import HandleControl
 from tokengate.control.api._in_thread import in_thread
-from tokengate.control.api._question import Awaited, Question
 from tokengate.control.api._verbs import Verbs
-from tokengate.control.messages import Message, Stream
+from tokengate.control.messages import Message, OnTokens, Stream, verb_of
+from tokengate.control.registry._verbs import Awaited, as_it_is
 
 A = TypeVar("A")
+R = TypeVar("R")
 
 
 class Control(Verbs, HandleControl):
@@ -52,49 +54,21 @@ class Control(Verbs, HandleControl):
         """The same verbs to await, on trio and asyncio."""
         return AsyncControl(self)
 
-    def events(self) -> Following:
-        """Follow what is published: reports of supervisors, dead letters, blocked loops.
+    def ask(self, message: Message[A]) -> A:
+        """Send a message, which may be a plugin's, and return its answer."""
+        return self._put(message, as_it_is)
 
-        Returns:
-            An iterator that waits for the next item, and misses nothing from now on. Close it with `close`, which wakes
-            a thread that waits in it, or use it in a `with` block.
-        """
-        return Following(self._follow(m.Events()))
-
-    def trace(self, name: str) -> Following:
-        """Follow the tokens of actors: queued, started, finished; it costs nothing once the iterator is closed.
-
-        Args:
-            name: a path, the last part of one, or a pattern with `*`.
-
-        Returns:
-            An iterator, as `events` does.
-
-        Raises:
-            UnknownActor: no actor has this name.
-        """
-        return Following(self._follow(m.Trace(name)))
-
-    def watch(self, select: str = "") -> Following:
-        """Follow tokens that a selector matches: queued, started, finished.
-
-        Args:
-            select: which tokens: a selector; empty for all.
-
-        Returns:
-            An iterator, as `events` does.
-
-        Raises:
-            BadSelector: the selector cannot be read.
-        """
-        return Following(self._follow(m.Watch(select)))
+    def follow(self, message: Stream) -> Following:
+        """Send a message with many answers, and return an iterator over them, as `events` does."""
+        return Following(self._follow(message))
 
     @property
     def _blocking(self) -> Control:
         return self
 
-    def _put(self, question: Question[A]) -> A:
-        return question.read(None if question.message is None else self._ask(question.message))
+    def _put(self, message: Message[R], read: Callable[[Any, R], A]) -> A:
+        answer: Any = self._ask(message) if _is_asked(message) else ()
+        return read(self, answer)
 
 
 class AsyncControl(Verbs, Awaited):
@@ -109,28 +83,38 @@ class AsyncControl(Verbs, Awaited):
         self._wait = blocking._wait
         self._local = blocking._local
 
-    def events(self) -> AsyncFollowing:
-        """Follow what is published; see `Control.events`."""
-        return AsyncFollowing(self._control.events)
+    async def ask(self, message: Message[A]) -> A:
+        """Send a message, and await its answer; see `Control.ask`."""
+        return await self._answered(message, as_it_is)
 
-    def trace(self, name: str) -> AsyncFollowing:
-        """Follow the tokens of actors; see `Control.trace`."""
-        return AsyncFollowing(functools.partial(self._control.trace, name))
-
-    def watch(self, select: str = "") -> AsyncFollowing:
-        """Follow tokens that a selector matches; see `Control.watch`."""
-        return AsyncFollowing(functools.partial(self._control.watch, select))
+    def follow(self, message: Stream) -> AsyncFollowing:
+        """Send a message with many answers, and return an iterator over them for `async for`."""
+        return AsyncFollowing(functools.partial(self._control.follow, message))
 
     @property
     def _blocking(self) -> Control:
         return self._control
 
-    async def _put(self, question: Question[A]) -> A:
-        message, ask_async = question.message, self._control._ask_async
-        if message is None:
-            answer = None
-        elif ask_async is not None:
-            answer = await ask_async(message)
-        else:
-            answer = await in_thread(functools.partial(self._control._ask, message))
-        return question.read(answer)
+    def _put(self, message: Message[R], read: Callable[[Any, R], A]) -> Any:
+        return self._answered(message, read)
+
+    async def _answered(self, message: Message[R], read: Callable[[Any, R], A]) -> A:
+        ask_async = self._control._ask_async
+        answer: Any = ()
+        if _is_asked(message):
+            if ask_async is not None:
+                answer = await ask_async(message)
+            else:
+                answer = await in_thread(functools.partial(self._control._ask, message))
+        return read(self, answer)
+
+
+def _is_asked(message: Message[Any]) -> bool:
+    """Tell whether the gate is asked: a message for no tokens has no outcomes.
+
+    Raises:
+        BadRequest: it is a message with many answers.
+    """
+    if isinstance(message, Stream):
+        raise BadRequest(f"'{verb_of(type(message))}' has no single answer; use follow()")
+    return not (isinstance(message, OnTokens) and message.select == ())

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Protocol, Self
+from typing import Any, ParamSpec, Protocol, Self, overload
 
 from tokengate.control.api._in_thread import in_thread
-from tokengate.control.messages import StreamItem
+from tokengate.control.messages import Stream, StreamItem
+from tokengate.control.registry._verbs import Awaited, Blocking, dressed
+
+P = ParamSpec("P")
 
 
 class Source(Protocol):
@@ -102,3 +105,26 @@ class AsyncFollowing(AsyncIterator[StreamItem]):
                 return made
         made.close()  # this was closed while the stream was opened
         return None
+
+
+class StreamVerb(Protocol[P]):
+    """How a type checker sees the verb of a stream."""
+
+    @overload
+    def __get__(self, owner: None, kind: type[object], /) -> Self: ...
+    @overload
+    def __get__(self, owner: Blocking, kind: type[object], /) -> Callable[P, Following]: ...
+    @overload
+    def __get__(self, owner: Awaited, kind: type[object], /) -> Callable[P, AsyncFollowing]: ...
+    def __get__(self, owner: object, kind: type[object], /) -> Any: ...
+
+
+def follows(message: Callable[P, Stream]) -> StreamVerb[P]:
+    """Make the method of a stream's verb, as `asks` does."""
+
+    def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        return self.follow(message(*args, **kwargs))
+
+    kind: Any = message
+    verb: StreamVerb[P] = dressed(method, kind, "Following")
+    return verb

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import overload
 
 import attrs
 
@@ -12,31 +12,27 @@ from tokengate.control import messages as m
 from tokengate.control.api._actors import ActorVerbs
 from tokengate.control.api._answers import Outcomes, Shown
 from tokengate.control.api._following import Following, Source
-from tokengate.control.api._question import Blocking, Question
-from tokengate.control.api._supervisors import SupervisorVerbs
 from tokengate.control.api._tokens import TokenVerbs
-from tokengate.control.messages import (
-    KEEP,
-    ActorOutcome,
-    ActorRow,
-    ChildRow,
-    Identified,
-    Mode,
-    Stream,
-    TokenDescription,
-    TokenPage,
-    TokenRow,
-    TokenStack,
-)
+from tokengate.control.messages import ActorRow, Identified, Stream, Target, TokenPage, TokenRow
+from tokengate.control.registry._verbs import Asker, Blocking, asks, bound
 
 
-class HandleControl(TokenVerbs, ActorVerbs, SupervisorVerbs, Blocking):
+class HandleControl(Blocking):
     """The control that sends the verbs of handles; `Control` is one."""
 
     _follow: Callable[[Stream], Source]
 
 
-class _Steerable(Shown):
+class HasHandles(Asker):
+    """Base of what makes handles."""
+
+    @property
+    def _blocking(self) -> HandleControl:
+        """The control that sends the verbs of the handles."""
+        raise NotImplementedError
+
+
+class _Steerable(Shown, Blocking):
     """The verbs of one token or several: they act on these ids, even if a selector matches others by now."""
 
     __slots__ = ()
@@ -48,34 +44,18 @@ class _Steerable(Shown):
     def ids(self) -> tuple[int, ...]:
         """The ids of the tokens."""
 
-    def pause(
-        self, *, force: bool = False, stop_clock: bool = False, wait: float | None = None, dry_run: bool = False
-    ) -> Outcomes:
-        """Pause it; see `Control.pause`."""
-        return self._control.pause(self.ids, force=force, stop_clock=stop_clock, wait=wait, dry_run=dry_run)
+    @property
+    def _subject(self) -> Target:
+        return self.ids
 
-    def resume(self, *, force: bool = False, dry_run: bool = False) -> Outcomes:
-        """Let it run on; see `Control.resume`."""
-        return self._control.resume(self.ids, force=force, dry_run=dry_run)
-
-    def step(self, n: int = 1, *, force: bool = False, wait: float | None = None, dry_run: bool = False) -> Outcomes:
-        """Let it run `n` steps and pause it again; see `Control.step`."""
-        return self._control.step(self.ids, n, force=force, wait=wait, dry_run=dry_run)
-
-    def terminate(
-        self,
-        mode: Mode = "interrupt",
-        *,
-        force: bool = False,
-        wait: float | None = None,
-        reason: str = "an operator ended it",
-        grace: float = 1.0,
-        dry_run: bool = False,
-    ) -> Outcomes:
-        """End it; see `Control.terminate`."""
-        return self._control.terminate(
-            self.ids, mode, force=force, wait=wait, reason=reason, grace=grace, dry_run=dry_run
-        )
+    pause = bound(TokenVerbs.pause)
+    resume = bound(TokenVerbs.resume)
+    step = bound(TokenVerbs.step)
+    terminate = bound(TokenVerbs.terminate)
+    renice = bound(TokenVerbs.renice)
+    retag = bound(TokenVerbs.retag)
+    reroute = bound(TokenVerbs.reroute)
+    limit = bound(TokenVerbs.limit)
 
     def kill(
         self,
@@ -86,48 +66,8 @@ class _Steerable(Shown):
         grace: float = 1.0,
         dry_run: bool = False,
     ) -> Outcomes:
-        """End it, and leave its code behind if that does not end within `grace` seconds; see `Control.terminate`."""
+        """End it, and leave its code behind if that does not end within `grace` seconds; see `terminate`."""
         return self.terminate("kill", force=force, wait=wait, reason=reason, grace=grace, dry_run=dry_run)
-
-    def renice(self, priority: int, *, force: bool = False, dry_run: bool = False) -> Outcomes:
-        """Change its priority; see `Control.renice`."""
-        return self._control.renice(self.ids, priority, force=force, dry_run=dry_run)
-
-    def retag(
-        self,
-        set: Mapping[str, str] | None = None,
-        remove: Sequence[str] = (),
-        *,
-        force: bool = False,
-        dry_run: bool = False,
-    ) -> Outcomes:
-        """Change its tags; see `Control.retag`."""
-        return self._control.retag(self.ids, set, remove, force=force, dry_run=dry_run)
-
-    def reroute(self, *, affinity: str = "", actor: str = "", force: bool = False, dry_run: bool = False) -> Outcomes:
-        """Move it to another place; see `Control.reroute`."""
-        return self._control.reroute(self.ids, affinity=affinity, actor=actor, force=force, dry_run=dry_run)
-
-    def limit(
-        self,
-        *,
-        memory: float | str | None = KEEP,
-        address_space: float | str | None = KEEP,
-        cpu_time: float | str | None = KEEP,
-        wall_time: float | str | None = KEEP,
-        force: bool = False,
-        dry_run: bool = False,
-    ) -> Outcomes:
-        """Limit what it may use in its child process; see `Control.limit`."""
-        return self._control.limit(
-            self.ids,
-            memory=memory,
-            address_space=address_space,
-            cpu_time=cpu_time,
-            wall_time=wall_time,
-            force=force,
-            dry_run=dry_run,
-        )
 
 
 @attrs.frozen(repr=False)
@@ -164,13 +104,12 @@ class TokenHandle(_Steerable, Identified):
         """
         return self.describe().row.state
 
-    def describe(self) -> TokenDescription:
-        """Describe it; see `Control.describe`."""
-        return self._control.describe(self.row.id)
+    @property
+    def _subject(self) -> Target:
+        return self.row
 
-    def stack(self) -> TokenStack:
-        """Return its stack; see `Control.stack`."""
-        return self._control.stack(self.row.id)
+    describe = bound(TokenVerbs.describe)
+    stack = bound(TokenVerbs.stack)
 
 
 @attrs.frozen(repr=False)
@@ -208,8 +147,13 @@ class TokenList(_Steerable, Sequence[TokenHandle]):
         return len(self.page.rows)
 
 
+def actor_list(owner: HasHandles, rows: Iterable[ActorRow]) -> ActorList:
+    """Return actors as a list of handles."""
+    return ActorList(owner._blocking, tuple(rows))
+
+
 @attrs.frozen(repr=False)
-class ActorHandle(Shown):
+class ActorHandle(Shown, Blocking):
     """An actor, or an operation, of the gate. Two are equal when they have the same path in the same gate.
 
     Attributes:
@@ -229,53 +173,24 @@ class ActorHandle(Shown):
         """Its path in the tree."""
         return self.row.path
 
-    def state(self, wait: float = 5.0) -> dict[str, Any] | Any:
-        """Read its attributes; see `Control.get_state`."""
-        return self._control.get_state(self.path, wait)
+    @property
+    def _subject(self) -> str:
+        return self.row.path
 
-    def set_state(self, /, **values: Any) -> ActorOutcome:
-        """Set some of its attributes; see `Control.set_state`."""
-        return self._control.set_state(self.path, **values)
-
-    def replace_state(
-        self, function: Callable[[dict[str, Any]], Mapping[str, Any]], wait: float = 5.0
-    ) -> dict[str, Any]:
-        """Compute its attributes from those it has; see `Control.replace_state`."""
-        return self._control.replace_state(self.path, function, wait)
-
-    def suspend(self) -> ActorOutcome:
-        """Let it begin no more tokens."""
-        return self._control.suspend(self.path)
-
-    def unsuspend(self) -> ActorOutcome:
-        """Undo `suspend`."""
-        return self._control.unsuspend(self.path)
-
-    def drain(self, wait: float = 5.0, *, reopen: bool = False) -> ActorOutcome:
-        """Close its mailbox and let it handle what is queued; see `Control.drain`."""
-        return self._control.drain(self.path, wait, reopen=reopen)
-
-    def restart(self) -> ActorOutcome:
-        """Restart it; see `Control.restart`."""
-        return self._control.restart(self.path)
-
-    def stop(self, *, drain: bool = True, wait: float = 5.0) -> ActorOutcome:
-        """Stop it; see `Control.stop`."""
-        return self._control.stop(self.path, drain=drain, wait=wait)
-
-    def statistics(self, switch: Literal["on", "off", "show"] = "show") -> ActorList:
-        """Switch its statistics on or off, or show them; see `Control.statistics`."""
-        question = m.Statistics(self.path, switch)
-        answer: ActorList = self._control._put(Question(question, lambda rows: ActorList(self._control, tuple(rows))))
-        return answer
+    state = bound(ActorVerbs.get_state)
+    set_state = bound(ActorVerbs.set_state)
+    replace_state = bound(ActorVerbs.replace_state)
+    suspend = bound(ActorVerbs.suspend)
+    unsuspend = bound(ActorVerbs.unsuspend)
+    drain = bound(ActorVerbs.drain)
+    restart = bound(ActorVerbs.restart)
+    stop = bound(ActorVerbs.stop)
+    children = bound(ActorVerbs.which_children)
+    statistics = bound(asks(m.Statistics, actor_list))
 
     def trace(self) -> Following:
         """Follow its tokens; see `Control.trace`."""
         return Following(self._control._follow(m.Trace(self.path)))
-
-    def children(self) -> tuple[ChildRow, ...]:
-        """List its children, if it is a supervisor."""
-        return self._control.which_children(self.path)
 
 
 @attrs.frozen(repr=False)

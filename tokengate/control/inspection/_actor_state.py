@@ -94,7 +94,7 @@ def replace_attributes_and_send(instance: object, function: Callable[[dict[str, 
 # --- Called in the gate's process ------------------------------------------------------------------------------------
 
 
-def received(attributes: Any) -> dict[str, Any] | Any:
+def received(_owner: object, attributes: Any) -> dict[str, Any] | Any:
     """Return attributes as `get_state` returns them; an answer from a socket stays as it is."""
     if not isinstance(attributes, list):
         return attributes
@@ -102,7 +102,7 @@ def received(attributes: Any) -> dict[str, Any] | Any:
     return {name: value if kept is None else NotSent(*kept) for name, value, kept in sent}
 
 
-def received_after(replaced: Replaced) -> dict[str, Any]:
+def received_after(_owner: object, replaced: Replaced) -> dict[str, Any]:
     """Return the attributes that an instance has now.
 
     Raises:
@@ -111,4 +111,4 @@ def received_after(replaced: Replaced) -> dict[str, Any]:
     problem, attributes = replaced
     if problem:
         raise BadRequest(problem)
-    return received(attributes)
+    return received(None, attributes)

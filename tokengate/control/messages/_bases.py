@@ -153,6 +153,10 @@ class OnTokens(Message[tuple[Outcome, ...]]):
     )
 
 
+def _seconds(wait: float | None) -> float:
+    return WAIT if wait is None else wait
+
+
 @attrs.frozen
 class Waiting(OnTokens):
     """Base of the verbs whose effect on tokens may take a while. A method's `wait` is that of its `Control`."""
@@ -160,7 +164,7 @@ class Waiting(OnTokens):
     wait: Annotated[
         Seconds,
         Meta(description="Seconds to wait until it is done; after that, the outcome says that it was requested."),
-    ] = attrs.field(default=WAIT, kw_only=True)
+    ] = attrs.field(default=WAIT, converter=_seconds, kw_only=True)
 
 
 @attrs.frozen

@@ -28,9 +28,6 @@ class Limit(OnTokens):
     `500MB`, `30s` or `5m`; `none` lifts it. Limits that are not given stay as they are. In Python, None is the same as
     `none`; see `actors.Limits`.
 
-    Returns:
-        An outcome for each token; `OUTCOMES` explains them.
-
     Raises:
         BadSelector: the selector cannot be read.
         BadRequest: the target names no token, no limit is given, or one has a value that cannot work.

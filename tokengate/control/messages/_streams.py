@@ -34,7 +34,12 @@ class StreamItem:
 
 @attrs.frozen
 class Stream(Message[StreamItem]):
-    """Base of the messages with many answers, each a `StreamItem`, until the reader closes the stream."""
+    """Base of the messages with many answers, each a `StreamItem`, until the reader closes the stream.
+
+    Returns:
+        An iterator that waits for the next item, and misses nothing from now on. Close it with `close`, which wakes a
+        thread that waits in it, or use it in a `with` block.
+    """
 
     right: ClassVar[str] = "view"
 

@@ -176,9 +176,6 @@ class Retag(OnTokens):
 class Reroute(OnTokens):
     """Move queued tokens to another affinity or actor, at once; running tokens stay where they are.
 
-    Returns:
-        An outcome for each token; `OUTCOMES` explains them.
-
     Raises:
         BadSelector: the selector cannot be read.
         BadRequest: the target names no token, or not exactly one of `affinity` and `actor` is given.

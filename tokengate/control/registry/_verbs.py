@@ -12,10 +12,24 @@ renice = bound(TokenVerbs.renice)         # handle.renice(9)
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, get_args, get_type_hints, overload
+from textwrap import TextWrapper
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+    get_args,
+    get_type_hints,
+    overload,
+)
 
 import attrs
 from msgspec import Meta
@@ -49,7 +63,7 @@ def _meta(hint: Any) -> dict[str, Any]:
 
 def help_of(message: type[Message[Any]]) -> str:
     """Return what a verb does: the docstring of its message, without `Returns` and `Raises`."""
-    return _sections(message)[0]
+    return re.split(r"\n(?:Returns|Raises):\n", inspect.cleandoc(message.__doc__ or ""), maxsplit=1)[0].rstrip()
 
 
 def signature_of(message: type[Message[Any]]) -> inspect.Signature:
@@ -58,28 +72,31 @@ def signature_of(message: type[Message[Any]]) -> inspect.Signature:
     types = {name: _type(hint) for name, hint in get_type_hints(message).items()}
     # A converter takes more types than its field has, and has names for them.
     found = [
-        one if fields[one.name].converter else one.replace(annotation=types[one.name])
+        one.replace(annotation=_Text(one.annotation if fields[one.name].converter else types[one.name]))
         for one in inspect.signature(message).parameters.values()
     ]
     found.sort(key=lambda one: (one.kind, one.kind is one.KEYWORD_ONLY and fields[one.name].inherited))
-    return inspect.Signature([one.replace(annotation=_Text(one.annotation)) for one in found])
+    return inspect.Signature(found)
 
 
 def _documentation(message: type[Message[Any]], arguments: Iterable[str]) -> str:
     """Return the docstring of a verb's method, which has these arguments."""
     metas = metas_of(message)
     texts = [(name, metas[name]["description"]) for name in arguments]
-    described = "\n".join(f"    {name}: {text[:1].lower()}{text[1:]}" for name, text in texts)
-    ends = next((more for base in message.__mro__ if (more := _sections(base)[1])), "")
-    return "\n\n".join(part for part in (help_of(message), described and f"Args:\n{described}", ends) if part)
+    described = [_ARGUMENT.fill(f"{name}: {text[:1].lower()}{text[1:]}") for name, text in texts]
+    parts = [help_of(message), "\n".join(["Args:", *described]) if described else ""]
+    return "\n\n".join(filter(None, [*parts, _section(message, "Returns"), _section(message, "Raises")]))
 
 
-def _sections(kind: type[Any]) -> tuple[str, str]:
-    """Return the text of a docstring, and the rest of it, from `Returns` or `Raises` on."""
-    text = inspect.cleandoc(kind.__doc__ or "")
-    heading = re.search(r"^(Returns|Raises):$", text, re.MULTILINE)
-    end = heading.start() if heading else len(text)
-    return text[:end].rstrip(), text[end:]
+_ARGUMENT: Final = TextWrapper(width=112, initial_indent=" " * 4, subsequent_indent=" " * 8)
+
+
+def _section(message: type[Message[Any]], heading: str) -> str:
+    """Return a part of a message's docstring, or else the one of the nearest base that has it."""
+    for base in message.__mro__:
+        if found := re.search(rf"^{heading}:(\n +.*)+", inspect.cleandoc(base.__doc__ or ""), re.M):
+            return found[0]
+    return ""
 
 
 class _Text(str):
@@ -90,19 +107,19 @@ class _Text(str):
 
 
 def _type(hint: Any) -> str:
-    return re.sub(r"\b\w+\.", "", inspect.formatannotation(hint))
+    return hint if isinstance(hint, str) else re.sub(r"\b\w+\.", "", inspect.formatannotation(hint))
 
 
 # --- Methods ----------------------------------------------------------------------------------------------------------
 
 
 class Asker:
-    """Base of the classes that have verbs."""
+    """Base of the classes that send verbs."""
 
     _wait: float  # seconds for which the verbs that wait do so, unless they are given a `wait`
 
-    def _put(self, message: Message[Any], read: Callable[[Any, Any], Any]) -> Any:
-        """Send a message, and return the verb's result, or an awaitable of it.
+    def _put(self, message: Message[R], read: Callable[[Any, R], A]) -> A:
+        """Send a message, and return the verb's result; an `Awaited` returns an awaitable of it.
 
         Args:
             message: to send.
@@ -111,11 +128,13 @@ class Asker:
         raise NotImplementedError
 
 
-class Blocking(Asker):
+class Blocking:
     """Marks a class whose verbs return their results."""
 
+    __slots__ = ()
 
-class Awaited(Asker):
+
+class Awaited:
     """Marks a class whose verbs return awaitables of their results."""
 
 
@@ -131,7 +150,8 @@ class Verb(Protocol[P, A_co]):
     def __get__(self, owner: object, kind: type[object], /) -> Any: ...
 
 
-def _as_it_is(_owner: object, answer: Any) -> Any:
+def as_it_is(_owner: object, answer: A) -> A:
+    """Return an answer as the result."""
     return answer
 
 
@@ -139,7 +159,7 @@ def _as_it_is(_owner: object, answer: Any) -> Any:
 def asks(message: Callable[P, Message[R]]) -> Verb[P, R]: ...
 @overload
 def asks(message: Callable[P, Message[R]], read: Callable[[Any, R], A]) -> Verb[P, A]: ...
-def asks(message: Any, read: Callable[[Any, Any], Any] = _as_it_is) -> Any:
+def asks(message: Any, read: Callable[[Any, Any], Any] = as_it_is) -> Any:
     """Make the method of a verb.
 
     Args:
@@ -150,36 +170,38 @@ def asks(message: Any, read: Callable[[Any, Any], Any] = _as_it_is) -> Any:
     waits = issubclass(message, Waiting)
 
     def method(self: Asker, /, *args: Any, **kwargs: Any) -> Any:
-        if waits:
-            kwargs.setdefault("wait", self._wait)
+        if waits and kwargs.get("wait") is None:
+            kwargs["wait"] = self._wait
         return self._put(message(*args, **kwargs), read)
 
-    result = _type(answer_of(message)) if read is _as_it_is else read.__annotations__["return"]
-    return _dressed(method, message, result, first=0)
+    return dressed(method, message, answer_of(message) if read is as_it_is else read.__annotations__["return"])
+
+
+def by_hand(method: Callable[Concatenate[Any, P], A]) -> Verb[P, A]:
+    """Make a verb of a method that returns what `_put` returns."""
+    return cast("Verb[P, A]", method)
 
 
 def bound(verb: Verb[Concatenate[Any, P], A]) -> Verb[P, A]:
-    """Make the method of a handle: the verb of its control, without the first argument, which is what it is for.
-
-    Args:
-        verb: as it was made by `asks`; a handle has a `_control` and a `_subject`.
-    """
+    """Make the method of a handle: the verb of its `_control`, without the first argument, which is its `_subject`."""
     source: Any = verb
-    name = source.__name__
 
     def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self._control, name)(self._subject, *args, **kwargs)
+        return getattr(self._control, source.__name__)(self._subject, *args, **kwargs)
 
-    dressed: Verb[P, A] = _dressed(method, source.message, source.__signature__.return_annotation, first=1)
-    return dressed
+    signature = inspect.signature(source)
+    this, first, *others = signature.parameters.values()
+    functools.update_wrapper(method, source)
+    method.__signature__ = signature.replace(parameters=[this, *others])  # type: ignore[attr-defined]
+    method.__doc__ = re.sub(rf"\n *{first.name}: .*(\n {{8,}}.*)*", "", source.__doc__)
+    return cast("Verb[P, A]", method)
 
 
-def _dressed(method: Any, message: type[Message[Any]], result: str, *, first: int) -> Any:
-    """Give a method its name, text and signature, from the given argument of its message on."""
+def dressed(method: Any, message: type[Message[Any]], result: Any) -> Any:
+    """Give a method the name, the text and the signature that its message declares."""
+    parameters = signature_of(message).parameters
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    parameters = list(signature_of(message).parameters.values())[first:]
-    method.message = message
     method.__name__ = method.__qualname__ = verb_of(message)
-    method.__doc__ = _documentation(message, [one.name for one in parameters])
-    method.__signature__ = inspect.Signature([this, *parameters], return_annotation=_Text(result))
+    method.__doc__ = _documentation(message, parameters)
+    method.__signature__ = inspect.Signature([this, *parameters.values()], return_annotation=_Text(_type(result)))
     return method

@@ -168,7 +168,7 @@ def test_every_verb_is_a_method_with_a_docstring(kind: type[object]) -> None:
 
 def test_the_signature_of_a_verb_tells_its_result(control: Control) -> None:
     """help() shows what the caller gets."""
-    assert str(inspect.signature(control.pause)).startswith("(select: 'Target', *, force: 'bool' = False")
+    assert str(inspect.signature(control.pause)).startswith("(select: Target, *, stop_clock: bool = False")
     assert inspect.signature(control.pause).return_annotation == "Outcomes"
 
 
@@ -283,7 +283,7 @@ def test_a_bad_state_changes_nothing(bad: Any) -> None:
     instance = Instance()
 
     with pytest.raises(BadRequest, match="the function returned"):
-        received_after(replace_attributes(instance, lambda _: bad))
+        received_after(None, replace_attributes(instance, lambda _: bad))
     with pytest.raises(ZeroDivisionError):
         replace_attributes(instance, lambda _: {"count": 1 // 0})
 

@@ -147,8 +147,7 @@ def test_a_verb_that_is_not_called_tells_how(shell: Shell, capsys: pytest.Captur
     assert shell.run_script("renice")
 
     assert capsys.readouterr().out == (
-        "renice(select, priority, *, force=False, dry_run=False): "
-        "Change the priority of tokens; higher runs first. A queued token moves to the end of its new lane at once.\n"
+        "renice(select, priority, *, force=False, dry_run=False): Change the priority of tokens; higher runs first.\n"
     )
 
 
@@ -242,7 +241,7 @@ def test_help_teaches_on_one_screen(shell: Shell, capsys: pytest.CaptureFixture[
 
     out = capsys.readouterr().out
     assert out.count(HELP) == 2
-    assert "Pause tokens, queued or running." in out
+    assert "Pause tokens, queued or running, until they are resumed." in out
     assert len(HELP.splitlines()) <= 16
     for line in HELP.splitlines()[1:]:
         for example in line.strip().split("  ")[:1]:

@@ -1,0 +1,153 @@
+"""What follows from the declaration of a verb."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any, ClassVar
+
+import attrs
+import pytest
+from msgspec import Meta
+
+from tokengate.control import Control
+from tokengate.control.api._handles import ActorHandle, TokenHandle
+from tokengate.control.api._verbs import Verbs
+from tokengate.control.messages import (
+    RIGHTS,
+    VERBS,
+    Listing,
+    Message,
+    OnOne,
+    SetThrottle,
+    Step,
+    Terminate,
+    answer_of,
+    verb_of,
+)
+from tokengate.control.registry._verbs import Asker, Blocking, asks, by_hand, help_of, metas_of, signature_of
+
+
+@attrs.frozen
+class Shelf:
+    """A row."""
+
+    name: str
+
+
+@attrs.frozen
+class Shelves(Listing[Shelf]):
+    """List shelves."""
+
+
+@attrs.frozen
+class ClearShelf(OnOne[Shelf]):
+    """Take everything from a shelf.
+
+    It stays where it is.
+
+    Raises:
+        NoSuchShelf: it does not exist.
+    """
+
+    upto: Annotated[int, Meta(description="Number of things.", ge=1, extra={"flag": "-n"})] = 1
+
+
+class Library(Asker, Blocking):
+    """Sends nothing: its verbs return what they would have sent."""
+
+    clear = asks(ClearShelf)
+
+    def _put(self, message: Message[Any], read: Any) -> Any:
+        return message
+
+
+@pytest.mark.parametrize("found", VERBS.values(), ids=verb_of)
+def test_each_verb_declares_its_right_and_describes_its_arguments(found: type[Message[Any]]) -> None:
+    """So that no verb is without help on one of the ways in."""
+    assert found.right in RIGHTS
+    assert help_of(found).partition("\n")[0].endswith((".", ":"))
+    assert [name for name, meta in metas_of(found).items() if not found.local and not meta.get("description")] == []
+
+
+def test_a_verb_without_a_right_cannot_be_declared() -> None:
+    """The error names the class and the rights."""
+    with pytest.raises(TypeError, match=r"Shred has no right; declare one, .*'operate'"):
+
+        class Shred(Message[None]):
+            """Shred a book."""
+
+    with pytest.raises(TypeError, match="Burn has no right"):
+
+        class Burn(Message[None]):
+            """Burn a book."""
+
+            right: ClassVar = "arson"
+
+
+def test_the_answer_is_what_the_brackets_of_a_base_say() -> None:
+    """Also if a base stands between the message and `Message`."""
+    assert answer_of(Shelves) == tuple[Shelf, ...]
+    assert answer_of(ClearShelf) is Shelf
+    assert answer_of(Terminate) == answer_of(Step)
+
+
+def test_the_name_of_a_verb_may_differ_from_its_class() -> None:
+    """A class may not be called like a part of a policy."""
+    assert verb_of(SetThrottle) == "throttle"
+    assert verb_of(ClearShelf) == "clear_shelf"
+
+
+def test_an_argument_has_its_description_bounds_and_extras() -> None:
+    """In a type that is not bounded, too, and in one of a union."""
+    assert metas_of(ClearShelf)["upto"] == {"description": "Number of things.", "ge": 1, "flag": "-n"}
+    assert metas_of(SetThrottle)["rate"]["gt"] == 0
+    assert metas_of(Step)["wait"]["metavar"] == "SECONDS"
+
+
+def test_a_method_has_text_and_signature_of_its_message() -> None:
+    """The sections of the docstring come after the arguments."""
+    assert str(inspect.signature(Library().clear)) == "(name: str, upto: int = 1) -> Shelf"
+    assert inspect.getdoc(Library.clear) == (
+        "Take everything from a shelf.\n\nIt stays where it is.\n\n"
+        "Args:\n    name: its name.\n    upto: number of things.\n\n"
+        "Raises:\n    NoSuchShelf: it does not exist."
+    )
+    assert help_of(ClearShelf) == "Take everything from a shelf.\n\nIt stays where it is."
+
+
+def test_a_method_sends_its_message() -> None:
+    """With the arguments of the class, by position or by name."""
+    assert Library().clear("top", upto=3) == ClearShelf("top", 3)
+
+
+@pytest.mark.parametrize("handle", [TokenHandle, ActorHandle])
+def test_the_verbs_of_a_handle_have_no_first_argument(handle: type[object]) -> None:
+    """The text leaves it out, and names the others."""
+    verbs = [verb for name, verb in vars(handle).items() if hasattr(verb, "__wrapped__")]
+
+    assert verbs
+    for verb in verbs:
+        assert not {"select", "token", "name"} & {*inspect.signature(verb).parameters}
+        assert "    name:" not in (inspect.getdoc(verb) or "")
+
+
+def test_types_of_a_signature_are_text_without_modules() -> None:
+    """As a reader of the help would write them."""
+    assert str(signature_of(Terminate)).startswith(
+        "(select: Target, mode: Literal['cancel', 'interrupt', 'kill'] = 'interrupt', *, reason: str = "
+    )
+
+
+def test_a_verb_by_hand_is_the_function_itself() -> None:
+    """Its class says how the result comes."""
+
+    def twice(_self: object, number: int) -> int:
+        return 2 * number
+
+    assert by_hand(twice) is twice  # type: ignore[comparison-overlap]
+
+
+def test_every_verb_that_is_not_local_is_a_method_of_control() -> None:
+    """But for those that Python has under another name."""
+    assert {verb for verb in VERBS if not hasattr(Control, verb)} == set()
+    assert issubclass(Control, Verbs)
