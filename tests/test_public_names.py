@@ -25,6 +25,7 @@ MODULES = (
     "tokengate",
     "tokengate.control",
     "tokengate.control.messages",
+    "tokengate.control.registry",
     "tokengate.errors",
     "tokengate.events",
     "tokengate.types",

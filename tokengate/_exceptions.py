@@ -23,3 +23,7 @@ class NeedsTrio(TokenGateError, RuntimeError):
 
 class BadOperation(TokenGateError, TypeError):
     """`@token` was put on something that it cannot run, or with options that contradict the function."""
+
+
+class UnknownPlugin(TokenGateError, LookupError):
+    """The gate has no plugin of this class: give it one with `Gate(plugins=[...])`."""

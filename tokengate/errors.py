@@ -32,7 +32,7 @@ from supervisors import (
     NoSuchChild,
     TooManyChildren,
 )
-from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate, NeedsTrio
+from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate, NeedsTrio, UnknownPlugin
 from tokengate.control import (
     AmbiguousName,
     BadRequest,
@@ -82,6 +82,7 @@ __all__ = [
     "TokenTerminated",
     "TooManyChildren",
     "UnknownActor",
+    "UnknownPlugin",
     "UnknownToken",
     "Unreachable",
     "WaitTimeout",

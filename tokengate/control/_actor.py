@@ -8,7 +8,7 @@ runs no user code: anything that could do so (a `repr`, a comparison, a hook) is
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, TypeAlias
 
@@ -29,6 +29,7 @@ from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._stacks import stack_of
 from tokengate.control.inspection._turns import Job, Turns, job_at_work
 from tokengate.control.inspection._views import page_of
+from tokengate.control.registry._plugin import Plugin
 from tokengate.control.steering._actors import ActorVerbs
 from tokengate.control.steering._supervisors import SupervisorVerbs
 from tokengate.control.steering._throttles import ThrottleVerbs
@@ -54,13 +55,14 @@ class ControlActor(IoActor):
     Args:
         gate: the gate.
         socket: whether it also serves a unix socket.
+        plugins: of the gate; each may answer messages of its own.
     """
 
     expected: ClassVar[tuple[type[BaseException], ...]] = (TokenGateError,)
     guard: ClassVar[Guard] = "never"
     serves_operators: ClassVar[bool] = True
 
-    def __init__(self, gate: ControlledGate, socket: bool) -> None:
+    def __init__(self, gate: ControlledGate, socket: bool, plugins: Sequence[Plugin] = ()) -> None:
         super().__init__()
         self._gate = gate
         self._system = gate._open_system
@@ -69,6 +71,7 @@ class ControlActor(IoActor):
         self._program = self._turns.lane()
         self._counts = Counts(self._system)
         self._feeds = Feeds(self._system)
+        self._plugins = plugins
         self._answers = self._all_answers()
         self._server = ControlServer(gate.name, self, turns=self._turns) if socket else None
         self._serving = trio.CancelScope()

@@ -39,7 +39,7 @@ from actors.lowlevel import (
     listed,
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor
-from tokengate._exceptions import GateState, NeedsTrio
+from tokengate._exceptions import GateState, NeedsTrio, UnknownPlugin
 from tokengate.gate import _switch_interval
 from tokengate.gate._mark import Mark
 from tokengate.gate._operation_table import OperationTable
@@ -53,10 +53,12 @@ from tokengate.operations._executor import GateExecutor
 if TYPE_CHECKING:
     from tokengate.control._ports import SocketServer
     from tokengate.control.api._control import Control
+    from tokengate.control.registry._plugin import Plugin
 
 _logger = logging.getLogger("tokengate")
 
 A = TypeVar("A", bound=BaseActor)
+P = TypeVar("P", bound="Plugin")
 T = TypeVar("T")
 
 SPAWNED = "spawned"  # id of the supervisor of actors that `spawn` starts
@@ -85,6 +87,8 @@ class Gate:
         switch_interval: seconds; `sys.setswitchinterval` while the gate is open. None leaves the interpreter's alone.
         control_socket: whether operators of the same user reach it from other processes (`tokengate ls`); see
             docs/control.md. The environment variable `TOKENGATE_CONTROL=0` opens none in any case.
+        plugins: its optional parts, each an object of a class of its own; those that they need are added, with their
+            defaults. An object serves one gate. See docs/plugins.md.
 
     Raises:
         ValueError: an argument has a value that cannot work (`BadSpec`, for a child).
@@ -102,6 +106,7 @@ class Gate:
         processes: ProcessPool | int | None = None,
         switch_interval: float | None = 0.0005,
         control_socket: bool = True,
+        plugins: Iterable[Plugin] = (),
     ) -> None:
         for argument, value in (
             ("shutdown", shutdown),
@@ -137,6 +142,11 @@ class Gate:
         self._closing = UninterruptedCall(f"{name}-closing")
         self._report: ShutdownReport | None = None
         self._terminated_before = 0  # tokens that were terminated before closing began
+        self._plugins: tuple[Plugin, ...] = ()
+        if plugins:
+            from tokengate.gate._plugins import attached  # here, so that `import tokengate` takes less time
+
+            self._plugins = attached(self, name, plugins)
 
     # Opening and closing
 
@@ -167,7 +177,7 @@ class Gate:
                 try:
                     while not over.made:
                         try:
-                            self._closing.wait(bool, lambda: self._end(0.0))
+                            self._closing.wait(self.hurry, self._undo_opening)
                         except BaseException:
                             pass
                 except BaseException:
@@ -282,8 +292,9 @@ class Gate:
             raise
         except BaseException:
             with trio.CancelScope(shield=True):
-                if self._root is not None:  # cancelled, or a child did not start
-                    await self._shutdown.begin([self._root], self.shutdown, drain=False).wait()
+                trees = self._trees()
+                if trees:  # cancelled, or a child did not start
+                    await self._shutdown.begin(trees, self.shutdown, drain=False).wait()
                 await self._closing.wait_async(lambda: self._end(0.0))
             raise
         _current.enter(self)
@@ -330,9 +341,15 @@ class Gate:
         """
         from tokengate.control._actor import ControlActor  # here, so that `import tokengate` takes less time
 
-        control = ChildSpec("control", ControlActor, args=(self, self._control_socket))
-        self._own_spec = Supervisor.child_spec(SYSTEM, (control,))
         self._system.open()
+        control = ChildSpec("control", ControlActor, args=(self, self._control_socket, self._plugins))
+        parts: list[ChildSpec] = []
+        if self._plugins:
+            from tokengate.gate._plugins import add_observers, supervisor_of
+
+            add_observers(self, self._system, self._plugins)
+            parts = supervisor_of(self, self._plugins)
+        self._own_spec = Supervisor.child_spec(SYSTEM, (*parts, control))
 
     def _make_own_root(self) -> ActorPlace:
         self._opened_at = self._system.clock()
@@ -346,6 +363,24 @@ class Gate:
         self._root = self._system.place(ROOT, actor_class, args, kwargs, owner=self._root_ended)
         _current.open_gates.append(self)
         return self._root
+
+    def _trees(self) -> list[ActorPlace]:
+        """Return the roots of the trees, in the order in which they are stopped."""
+        return list(filter(None, (self._root, self._own)))
+
+    def _undo_opening(self) -> None:
+        """Stop the actors of plugins in order, and end what else has started; on the thread that closes the gate."""
+        try:
+            if self._plugins and self._own is not None:
+                self._stop_trees([self._own], self.shutdown, drain=False)
+        finally:
+            self._end(0.0)
+
+    def _stop_trees(self, trees: list[ActorPlace], seconds: float, drain: bool) -> None:
+        try:
+            self._shutdown.begin(trees, seconds, drain).exception(seconds + _ANSWER_SECONDS)
+        except WaitTimeout:
+            pass  # the system loop is hung
 
     def _check_closable(self) -> None:
         """Raise `GateState` if the gate cannot be closed, or not from here."""
@@ -367,11 +402,7 @@ class Gate:
             self.request_stop()
             self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]
             seconds = self.shutdown if timeout is None else timeout
-            roots = list(filter(None, (self._root, self._own)))
-            try:
-                self._shutdown.begin(roots, seconds, drain).exception(seconds + _ANSWER_SECONDS)
-            except WaitTimeout:
-                pass  # the system loop is hung
+            self._stop_trees(self._trees(), seconds, drain)
         finally:
             self._end(_THREADS_SECONDS, began_at)
 
@@ -458,6 +489,19 @@ class Gate:
             capacity: calls that may be queued before `submit` waits.
         """
         return GateExecutor(self, concurrency, capacity)
+
+    def plugin(self, plugin_class: type[P]) -> P:
+        """Return the plugin of this class.
+
+        Raises:
+            UnknownPlugin: the gate has none.
+        """
+        for plugin in self._plugins:
+            if isinstance(plugin, plugin_class):
+                return plugin
+        raise UnknownPlugin(
+            f"gate '{self.name}' has no {plugin_class.__name__}; open it with plugins=[{plugin_class.__name__}(...)]"
+        )
 
     # Looking
 

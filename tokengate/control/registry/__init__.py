@@ -1,4 +1,9 @@
-# Registry: what is derived from the declaration of a verb.
+# Registry: verbs, nouns and plugins, each declared once.
 #
-#   _verbs.py  typed methods, their text and signature
-"""The registry of verbs: each is declared once, as its message; what follows from the declaration is here."""
+#   _plugin.py  the optional parts of a gate
+#   _verbs.py   typed methods, their text and signature
+"""Declarations: verbs, nouns, and the optional parts of a gate; and what follows from them."""
+
+from tokengate.control.registry._plugin import Plugin
+
+__all__ = ["Plugin"]
