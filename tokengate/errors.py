@@ -42,6 +42,7 @@ from tokengate.control import (
     NotSteerable,
     RemoteError,
     UnknownToken,
+    UnknownVerb,
     Unreachable,
 )
 
@@ -84,6 +85,7 @@ __all__ = [
     "UnknownActor",
     "UnknownPlugin",
     "UnknownToken",
+    "UnknownVerb",
     "Unreachable",
     "WaitTimeout",
     "WorkerDied",

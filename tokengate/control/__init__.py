@@ -6,7 +6,7 @@
 #   steering/    what is done
 #   transport/   the control socket
 #   inspection/  what is seen
-#   registry/    what follows from the declaration of a verb
+#   registry/    what follows from the declaration of a verb, a noun, a plugin
 #   messages/    the vocabulary
 #
 #   _local.py       `gate.control`: the way within the process
@@ -30,6 +30,7 @@ from tokengate.control._exceptions import (
     NotSteerable,
     RemoteError,
     UnknownToken,
+    UnknownVerb,
     Unreachable,
 )
 from tokengate.control.api._control import AsyncControl, Control
@@ -55,6 +56,7 @@ __all__ = [
     "RemoteError",
     "Selector",
     "UnknownToken",
+    "UnknownVerb",
     "Unreachable",
     "find_gate",
     "find_gates",

@@ -29,6 +29,7 @@ from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._stacks import stack_of
 from tokengate.control.inspection._turns import Job, Turns, job_at_work
 from tokengate.control.inspection._views import page_of
+from tokengate.control.registry._kinds import answers_of, unanswered
 from tokengate.control.registry._plugin import Plugin
 from tokengate.control.steering._actors import ActorVerbs
 from tokengate.control.steering._supervisors import SupervisorVerbs
@@ -71,8 +72,8 @@ class ControlActor(IoActor):
         self._program = self._turns.lane()
         self._counts = Counts(self._system)
         self._feeds = Feeds(self._system)
-        self._plugins = plugins
-        self._answers = self._all_answers()
+        rooms = [plugin.answers(gate) for plugin in plugins]
+        self._answers = {**answers_of(rooms, plugins), **self._all_answers()}
         self._server = ControlServer(gate.name, self, turns=self._turns) if socket else None
         self._serving = trio.CancelScope()
         self._served: Reply[None] = Reply()
@@ -160,7 +161,9 @@ class ControlActor(IoActor):
         # No attribute of the message is used before the check: its class may be a user's.
         asked = message if type(message) is _Asked else _Asked(message, self._program.job())
         question, job = checked(asked.message), asked.job
-        answer = self._answers[type(question)]
+        answer = self._answers.get(type(question))
+        if answer is None:
+            raise unanswered(type(question))
         return self._begin(job, lambda: answer(question), theirs=type(question) is m.Visit)
 
     async def ask(self, message: m.Message[Any]) -> Any:

@@ -13,6 +13,10 @@ class BadRequest(ControlError, ValueError):
     """A field of the message has a value that cannot work; the caller must change it."""
 
 
+class UnknownVerb(BadRequest):
+    """The gate does not answer this verb: it may need a plugin, which the text of the error names."""
+
+
 class BadSelector(BadRequest):
     """The selector cannot be parsed; the text of the error points at the part."""
 

@@ -19,6 +19,7 @@ from msgspec import Meta
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._safe_text import class_name, plain, value_in_words
+from tokengate.control.registry._kinds import is_declared
 
 # Returns a value as exactly its type, or raises TypeError.
 _Check: TypeAlias = Callable[[Any], Any]
@@ -155,18 +156,14 @@ def _checks_of(kind: type[m.Message[Any]]) -> dict[str, _Check]:
     return _CHECKS[kind]
 
 
-# {id of a message's class: the class}; by id, since a metaclass may have a hash of its own.
-_KINDS: Final = {id(kind): kind for kind in m.VERBS.values()}
-
-
 def checked(message: object) -> m.Message[Any]:
     """Return a message of control with fields of exactly the declared types.
 
     Raises:
         BadRequest: it is not a message of control, or a field has a value that cannot work.
     """
-    kind = _KINDS.get(id(type(message)))
-    if kind is None:
+    kind = type(message)
+    if not is_declared(kind):
         raise BadRequest(f"{class_name(type(message))} is not a message of control; see tokengate.control.messages")
     return message_of(kind, {name: getattr(message, name) for name in _checks_of(kind)})
 

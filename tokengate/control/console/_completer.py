@@ -11,7 +11,8 @@ import attrs
 
 from actors import TokenState
 from actors.lowlevel import AFFINITIES
-from tokengate.control.messages import COLUMNS, VERBS, Actors, Message, Tokens
+from tokengate.control.messages import COLUMNS, VERBS, Actors, Message, Tokens, verb_of
+from tokengate.control.registry._kinds import Kind, kinds
 
 
 @attrs.frozen
@@ -58,7 +59,17 @@ _SELECTING = _verbs_with("select") | {"ps"}
 _ON_ACTOR = _verbs_with("name", "root") | {"actor"}
 
 
-def completions(line: str, text: str, namespace: Mapping[str, Any], live: Callable[[], Live]) -> list[str]:
+def _no_names(_kind: Kind) -> Sequence[str]:
+    return ()
+
+
+def completions(
+    line: str,
+    text: str,
+    namespace: Mapping[str, Any],
+    live: Callable[[], Live],
+    names: Callable[[Kind], Sequence[str]] = _no_names,
+) -> list[str]:
     """Return the completions of the last word of a line.
 
     Args:
@@ -66,16 +77,21 @@ def completions(line: str, text: str, namespace: Mapping[str, Any], live: Callab
         text: its last word, by `DELIMITERS`; may be empty.
         namespace: the names of the console.
         live: returns the names in the gate; called only where one of these is possible.
+        names: returns those of a noun of a plugin; called only where one of these is possible.
     """
     if not line.strip():
         return ["    "]
     verb, string, keyword = _context(line)
+    kind = None if keyword else _kind_of(verb)
     if string is not None:
         quote = text[:1] if text[:1] in ("'", '"') else ""
-        return [quote + word for word in _starting(text.removeprefix(quote), _in_string(verb, string, keyword, live))]
+        words = names(kind) if kind else _in_string(verb, string, keyword, live)
+        return [quote + word for word in _starting(text.removeprefix(quote), words)]
     found: list[str] = []
     if verb in _ON_TOKEN and not keyword:
         found = _starting(text, live().ids)
+    elif kind and not text:
+        found = [f'"{name}"' for name in names(kind)]
     elif verb in _ON_ACTOR and not keyword and not text:
         found = [f'"{path}"' for path in live().actors]
     elif keyword in _KEYWORDS and verb in (*VERBS, "ps") and not text:
@@ -84,6 +100,11 @@ def completions(line: str, text: str, namespace: Mapping[str, Any], live: Callab
         completer = Completer(dict(namespace))
         found += completer.attr_matches(text) if "." in text else completer.global_matches(text)
     return found
+
+
+def _kind_of(verb: str) -> Kind | None:
+    """Return the noun of a plugin whose names may be the first argument of a verb."""
+    return next((kind for kind in kinds() for message in kind.verbs if verb_of(message) == verb), None)
 
 
 def _in_string(verb: str, string: str, keyword: str, live: Callable[[], Live]) -> Sequence[str]:

@@ -26,6 +26,7 @@ from tokengate.control.api._control import Control
 from tokengate.control.api._following import Following, Source
 from tokengate.control.console._completer import DELIMITERS, completions, look
 from tokengate.control.messages import PATIENT_WAIT, VERBS, Message, Stream, StreamItem
+from tokengate.control.registry._kinds import Facade, kinds, verbs_of_plugins
 
 HELP = """\
 This is Python; a verb is a function, and its result is shown as a table.
@@ -181,18 +182,22 @@ class Shell(code.InteractiveConsole):
 
     def _names(self) -> dict[str, Any]:
         verbs = {verb: getattr(self._control, verb) for verb, message in VERBS.items() if not message.local}
-        return verbs | {
-            "__name__": "__console__",
-            "__builtins__": builtins,
-            "ps": self._control.tokens,
-            "token": self._control.token,
-            "actor": self._control.actor,
-            "gate": self._control.info,
-            "control": self._control,
-            "aio": self._control.aio,
-            "help": _Help(),
-            "reconnect": self.reconnect,
-        }
+        return (
+            verbs
+            | verbs_of_plugins(self._session)
+            | {
+                "__name__": "__console__",
+                "__builtins__": builtins,
+                "ps": self._control.tokens,
+                "token": self._control.token,
+                "actor": self._control.actor,
+                "gate": self._control.info,
+                "control": self._control,
+                "aio": self._control.aio,
+                "help": _Help(),
+                "reconnect": self.reconnect,
+            }
+        )
 
     def reconnect(self) -> None:
         """Connect to the gate that has the same name now, after the old one has gone."""
@@ -270,7 +275,7 @@ class Shell(code.InteractiveConsole):
             _show(value.answer)
         elif _is_answer(value):
             _show(value)
-        elif inspect.ismethod(value) and value.__self__ in (self._control, self):
+        elif inspect.ismethod(value) and isinstance(value.__self__, Control | Facade | Shell):
             first_line = (value.__doc__ or "").partition("\n")[0]
             _say(f"{value.__name__}{_arguments(value)}: {first_line}")
         else:
@@ -286,7 +291,8 @@ class Shell(code.InteractiveConsole):
 
         if n == 0:
             line = readline.get_line_buffer()[: readline.get_endidx()]
-            self._found = completions(line, text, self.locals, lambda: look(self._session.ask))
+            ask = self._session.ask
+            self._found = completions(line, text, self.locals, lambda: look(ask), lambda kind: kind.names(ask))
         return self._found[n] if n < len(self._found) else None
 
 
@@ -303,7 +309,8 @@ def _arguments(verb: Callable[..., Any]) -> inspect.Signature:
 def _is_answer(value: object) -> bool:
     if isinstance(value, tuple) and value:
         return all(_is_answer(each) for each in value)
-    return type(value).__module__.startswith(f"{messages.__name__}.")
+    kind = type(value)
+    return kind.__module__.startswith(f"{messages.__name__}.") or any(kind is one.row for one in kinds())
 
 
 def _show(answer: object) -> None:

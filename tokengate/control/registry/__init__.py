@@ -1,9 +1,13 @@
 # Registry: verbs, nouns and plugins, each declared once.
 #
+#   _paths.py   the verbs over HTTP, and their schema
+#   _kinds.py   nouns with their verbs, and what answers these
 #   _plugin.py  the optional parts of a gate
 #   _verbs.py   typed methods, their text and signature
 """Declarations: verbs, nouns, and the optional parts of a gate; and what follows from them."""
 
+from tokengate.control.registry._kinds import Facade, Kind, kinds, register
 from tokengate.control.registry._plugin import Plugin
+from tokengate.control.registry._verbs import asks
 
-__all__ = ["Plugin"]
+__all__ = ["Facade", "Kind", "Plugin", "asks", "kinds", "register"]

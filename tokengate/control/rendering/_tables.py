@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias, get_args, get_type_hints
 
+import attrs
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -56,6 +57,8 @@ from tokengate.control.transport._discovery import FoundGate
 # Columns; wider than any line, so that nothing is cut.
 UNBOUNDED = 100_000
 
+_Many: TypeAlias = Callable[[Sequence[Any], bool], RenderableType]  # renders rows; whether with all columns
+
 _GUARDS = {
     "force": "pause and kill need --force",
     "approval": "pause and kill need --force",
@@ -76,15 +79,16 @@ def renderable(answer: object, *, wide: bool = False) -> RenderableType:
     if isinstance(answer, (tuple, list)):
         if not answer:
             return Text("none", "dim")
-        many = _MANY.get(type(answer[0]))
+        many = _many(type(answer[0]))
         if many is not None:
             return many(answer, wide)
         return Group(*(renderable(each, wide=wide) for each in answer))
-    if type(answer) in _MANY:
-        return _MANY[type(answer)]([answer], wide)
     one = _ONE.get(type(answer))
     if one is not None:
         return one(answer, wide)
+    many = _many(type(answer))
+    if many is not None:
+        return many([answer], wide)
     return plain(answer if isinstance(answer, str) else repr(answer))
 
 
@@ -402,11 +406,30 @@ def _item(item: StreamItem, _wide: bool) -> RenderableType:
     return line
 
 
-def _list(columns: Sequence[Column[Any]]) -> Callable[[Sequence[Any], bool], RenderableType]:
+def _list(columns: Iterable[Column[Any]]) -> _Many:
     return lambda rows, wide: table_of(columns, rows, wide)
 
 
-_MANY: dict[type[Any], Callable[[Sequence[Any], bool], RenderableType]] = {
+def _many(row: type[Any]) -> _Many | None:
+    """Return what renders rows of a class: its own table, or one with a column for each field; None if it has none."""
+    if row not in _MANY and attrs.has(row):
+        hints = get_type_hints(row)
+        return _list([_column(field.name, hints[field.name]) for field in attrs.fields(row)])
+    return _MANY.get(row)
+
+
+def _column(field: str, hint: object) -> Column[Any]:
+    def cell(row: object) -> object:
+        value = getattr(row, field)
+        if isinstance(value, bool):
+            return yes_or_no(value)
+        return number(value) if value is None or isinstance(value, int | float) else value
+
+    numeric = bool({int, float} & {hint, *get_args(hint)})
+    return Column(field.upper().replace("_", " "), cell, right=numeric, shrinks=not numeric)
+
+
+_MANY: dict[type[Any], _Many] = {
     ActorRow: _actors,
     TreeRow: _tree,
     TokenRow: _list(_TOKENS),

@@ -19,9 +19,10 @@ import supervisors
 from actors import TokenGateError
 from tokengate import _exceptions as _of_gates
 from tokengate.control import _exceptions as _of_control
-from tokengate.control._exceptions import BadRequest, RemoteError, Unreachable
+from tokengate.control._exceptions import BadRequest, RemoteError, UnknownVerb, Unreachable
 from tokengate.control._validation import checked
-from tokengate.control.messages import Message, Stream, StreamItem, answer_of, verb_of
+from tokengate.control.messages import VERBS, Message, Stream, StreamItem, answer_of, verb_of
+from tokengate.control.registry._kinds import unanswered
 from tokengate.control.transport import _protocol
 from tokengate.control.transport._protocol import ErrorText, Reply, ServerHello
 
@@ -74,7 +75,12 @@ class ControlClient:
         patience = self._timeout + sum(getattr(message, field, 0.0) for field in _WAITING)
         with self._lock:
             id = self._connection.send(message)
-            reply = self._connection.receive(id, verb, patience)
+            try:
+                reply = self._connection.receive(id, verb, patience)
+            except UnknownVerb:
+                if verb in VERBS:
+                    raise
+                raise unanswered(type(message)) from None  # its process has not imported the plugin
         try:
             return msgspec.json.decode(reply.result, type=answer_of(type(message)))
         except (ValueError, RecursionError) as error:

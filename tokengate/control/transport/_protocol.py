@@ -25,8 +25,8 @@ ends, fails, or is cancelled by the client:
 A stream that is cancelled before it is open is answered by its end only. An error without an id is about the line or
 the connection. Text that UTF-8 cannot encode, such as a file name of other bytes, is escaped by the server, and cannot
 be sent by a client.
-The verbs are `VERBS`, their arguments are the fields of the messages. When a client closes its side, its requests are
-cancelled. Nothing is ever unpickled or evaluated.
+The verbs are `ALL_VERBS`, their arguments are the fields of the messages. When a client closes its side, its requests
+are cancelled. Nothing is ever unpickled or evaluated.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ import attrs
 import msgspec
 
 from actors import TokenGateError
-from tokengate.control._exceptions import BadRequest
+from tokengate.control._exceptions import BadRequest, UnknownVerb
 from tokengate.control._validation import message_of
 from tokengate.control.inspection._turns import next_turn
-from tokengate.control.messages import VERBS, Message, StreamItem, verb_of
+from tokengate.control.messages import Message, StreamItem, verb_of
+from tokengate.control.registry._kinds import ALL_VERBS
 
 PROTOCOL = 2
 MAX_REQUEST = 64 * 1024  # bytes of a line from a client
@@ -120,7 +121,7 @@ class Cancel(Message[bool]):
     request: int
 
 
-_VERBS: Mapping[str, type[Message[Any]]] = {**VERBS, verb_of(Cancel): Cancel}
+_OWN: Mapping[str, type[Message[Any]]] = {verb_of(Cancel): Cancel}
 
 # What msgspec raises for wrong input: not JSON, wrong types, not UTF-8 (all ValueErrors), nested too deeply.
 _WRONG = (ValueError, RecursionError)
@@ -153,9 +154,10 @@ def decode_request(line: bytes) -> Request:
 
 def decode_message(request: Request) -> Message[Any]:
     """Decode the message of a request, or raise `BadRequest`, which says what is wrong."""
-    found = _VERBS.get(request.verb)
+    found = ALL_VERBS.get(request.verb) or _OWN.get(request.verb)
     if found is None:
-        raise BadRequest(f"there is no verb {_short(request.verb)}; there are: {', '.join(sorted(_VERBS))}")
+        known = ", ".join(sorted({**ALL_VERBS, **_OWN}))
+        raise UnknownVerb(f"there is no verb {_short(request.verb)}; there are: {known}")
     if found.local:
         raise BadRequest(f"'{request.verb}' cannot come through a socket; call it in Python, in the gate's own process")
     try:

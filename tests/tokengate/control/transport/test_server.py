@@ -169,7 +169,7 @@ async def test_what_is_wrong_is_told_and_the_connection_goes_on(desk: FakeBacken
 
     assert [(answer["id"], answer["error"]["type"]) for answer in told] == [
         (None, "BadRequest"),
-        (2, "BadRequest"),
+        (2, "UnknownVerb"),
         (3, "BadRequest"),
         (4, "BadRequest"),
     ]

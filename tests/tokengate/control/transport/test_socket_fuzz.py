@@ -178,8 +178,8 @@ async def test_every_line_is_answered_by_a_result_or_a_named_error(
 
     print(dict(seen))
     assert caplog.records == []
-    assert seen.keys() - {"closed"} == {"hello", "result", "item", "end", "error", "BadRequest"}
-    assert seen["BadRequest"] == seen["error"]
+    assert seen.keys() - {"closed"} == {"hello", "result", "item", "end", "error", "BadRequest", "UnknownVerb"}
+    assert seen["BadRequest"] + seen["UnknownVerb"] == seen["error"]
     assert resident() - before < 4 * MIB
 
 

@@ -1,0 +1,217 @@
+"""Nouns of plugins: what their declaration must say, and what each way to a gate makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+import trio
+from tallies import FreezeTally, ResetTally, Tallies, Tally, TallyRow
+
+from tokengate import Gate, token
+from tokengate.control import ControlClient, find_gate
+from tokengate.control.messages import Listing, Message, OnOne
+from tokengate.control.registry import Kind, kinds, register
+from tokengate.errors import BadRequest, StartFailed, UnknownVerb
+
+MISSING = "this gate has no 'tallies'; open it with plugins=[Tally()]"
+
+
+@token
+def resize(size: int) -> float:
+    return 1 / size
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """A gate whose plugin has counted one call that completed, and one that failed."""
+    with Gate("tallied", plugins=[Tally()]) as opened:
+        resize.submit(1).result(10)
+        resize.submit(0).exception(10)
+        yield opened
+
+
+def test_verbs_of_a_plugin_are_typed_methods_of_the_plugin_object(gate: Gate) -> None:
+    tally = gate.plugin(Tally)
+
+    assert tally.verbs.all() == (TallyRow("resize", completed=1, failed=1),)
+    assert tally.verbs.reset("resize", at=4) == TallyRow("resize", completed=4)
+    assert tally.verbs.freeze("resize").frozen
+    assert tally.verbs.all("other*") == ()
+
+
+def test_the_text_and_the_signature_of_a_method_are_those_of_its_message(gate: Gate) -> None:
+    reset = gate.plugin(Tally).verbs.reset
+
+    assert reset.__doc__ == (
+        "Count an operation from zero again.\n\nArgs:\n    name: its name.\n    at: where to begin."
+    )
+
+
+def test_an_actor_of_a_plugin_that_crashes_answers_again(gate: Gate) -> None:
+    """Its ref, and what answers its verbs, outlive the instance."""
+    assert len(gate.plugin(Tally).verbs.all()) == 1
+    with pytest.raises(TypeError, match="'nonsense' is no message"):
+        gate.find("$system/plugins/tallies").ask("nonsense")
+
+    assert gate.plugin(Tally).verbs.all() == ()
+    resize.submit(2).result(10)
+    assert gate.plugin(Tally).verbs.all() == (TallyRow("resize", completed=1),)
+
+
+def test_verbs_of_a_plugin_go_through_the_socket(gate: Gate) -> None:
+    """They are checked by their declaration, and their errors come back as what they are."""
+    with ControlClient(find_gate("tallied").path) as client:
+        assert client.ask(Tallies()) == (TallyRow("resize", completed=1, failed=1),)
+        assert client.ask(ResetTally("resize", at=2)) == TallyRow("resize", completed=2)
+        with pytest.raises(BadRequest, match="no operation is called 'fetch'"):
+            client.ask(FreezeTally("fetch"))
+        with pytest.raises(BadRequest, match="at is -1; it must be an int of at least 0"):
+            client.ask(ResetTally("resize", at=-1))
+
+
+def test_messages_of_a_plugin_can_be_asked_and_awaited(gate: Gate) -> None:
+    async def awaited() -> tuple[TallyRow, ...]:
+        return await gate.control.aio.ask(Tallies())
+
+    assert gate.control.ask(ResetTally("resize")) == TallyRow("resize")
+    assert trio.run(awaited) == (TallyRow("resize"),)
+
+
+def test_a_gate_without_the_plugin_says_which_one_it_needs() -> None:
+    """In the same words on every way to it."""
+    with Gate("bare") as gate:
+        with pytest.raises(UnknownVerb) as in_process:
+            gate.control.ask(Tallies())
+        with pytest.raises(UnknownVerb) as awaited:
+            trio.run(gate.control.aio.ask, Tallies())
+        with ControlClient(find_gate("bare").path) as client, pytest.raises(UnknownVerb) as by_socket:
+            client.ask(Tallies())
+
+    assert {str(one.value) for one in (in_process, awaited, by_socket)} == {MISSING}
+
+
+# --- Declarations -----------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class LampRow:
+    name: str
+
+
+@attrs.frozen
+class Lamps(Listing[LampRow]):
+    """List the lamps."""
+
+
+@attrs.frozen
+class LightLamp(OnOne[LampRow]):
+    """Light a lamp."""
+
+
+@attrs.frozen
+class Light(OnOne[LampRow]):
+    """Light a lamp."""
+
+
+@attrs.frozen
+class DimLamp(OnOne[LampRow]):
+    """Dim a lamp."""
+
+    to: int = 0
+
+
+@attrs.frozen
+class Lamp(Listing[LampRow]):
+    """List the lamps."""
+
+
+@attrs.frozen
+class SwapLamp(OnOne[LampRow]):
+    pass
+
+
+@attrs.frozen
+class PauseLamp(OnOne[LampRow]):
+    """Pause a lamp."""
+
+    verb: ClassVar = "pause"
+
+
+@attrs.frozen
+class AllLamps(Message[tuple[LampRow, ...]]):
+    """List the lamps."""
+
+    right: ClassVar = "view"
+
+
+def declared(noun: str = "lamp", row: Any = LampRow, rows: Any = Lamps, verbs: Any = ()) -> Kind:
+    return Kind(noun, row, rows, verbs, plugin="Lighting()")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (declared("Lamp"), "noun 'Lamp': it must be of small letters, digits and single dashes"),
+        (declared(row=str), "noun 'lamp': row is <class 'str'>; it must be an attrs class, whose first field"),
+        (declared(rows=AllLamps), "noun 'lamp': AllLamps must derive from Listing[LampRow]"),
+        (declared(rows=Tallies), "noun 'lamp': Tallies must derive from Listing[LampRow]"),
+        (declared(rows=Lamp), "noun 'lamp': Lamp lists several; name it by the plural"),
+        (declared(verbs=(Light,)), "noun 'lamp': the name of Light must be a verb and the noun, such as PauseLamp"),
+        (declared(verbs=(DimLamp,)), "field 'to' of DimLamp needs Annotated[..., Meta(description=...)]"),
+        (declared(verbs=(SwapLamp,)), "SwapLamp has no docstring, which is the help of its verb"),
+        (
+            declared(verbs=(PauseLamp,)),
+            "'pause' is the verb of tokengate.control.messages._tokens.Pause; give PauseLamp",
+        ),
+        (declared("tally"), "noun 'tally': tallies.Tallies lists another noun of this name; choose a different one"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_a_declaration_from_which_something_cannot_follow_is_refused(kind: Kind, text: str) -> None:
+    """The error names the noun, the class and the remedy; nothing is registered."""
+    with pytest.raises(ValueError, match="noun") as raised:
+        register(kind)
+
+    assert text in str(raised.value)
+    assert "lamp" not in [one.noun for one in kinds()]
+
+
+def test_a_noun_can_be_registered_again_when_its_module_is_loaded_again(gate: Gate) -> None:
+    """A gate that is open answers what it answered."""
+    (kind,) = (one for one in kinds() if one.noun == "tally")
+    register(kind)
+
+    assert [one.noun for one in kinds()].count("tally") == 1
+    assert len(gate.control.ask(Tallies())) == 1
+
+
+def test_words_of_a_noun_with_a_dash() -> None:
+    """On the command line and in paths they have dashes, where the verb has underscores."""
+
+    @attrs.frozen
+    class RetryDeadLetter(OnOne[LampRow]):
+        """Retry it."""
+
+    @attrs.frozen
+    class DeadLetters(Listing[LampRow]):
+        """List them."""
+
+    kind = Kind("dead-letter", LampRow, DeadLetters, (RetryDeadLetter,), plugin="Journal()")
+
+    assert kind.plural == "dead-letters"
+    assert kind.action(RetryDeadLetter) == "retry"
+
+
+class TallyAlone(Tally):
+    """A `Tally` that answers nothing."""
+
+    def answers(self, gate: Gate, /) -> object:
+        return None
+
+
+def test_a_plugin_that_does_not_answer_a_verb_of_its_own_makes_opening_fail() -> None:
+    with pytest.raises(StartFailed, match=r"plugin Tally: the object of answers\(\) has no method 'tallies'"):
+        Gate("shop", plugins=[TallyAlone()]).open()

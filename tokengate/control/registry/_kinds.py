@@ -1,0 +1,191 @@
+"""Kinds: the nouns of plugins, each declared once. The wire, its checks, commands, tables and paths follow from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeAlias, TypeGuard, get_args
+
+import attrs
+
+from tokengate.control._exceptions import UnknownVerb
+from tokengate.control.messages import VERBS, WAIT, Listing, Message, answer_of, verb_of
+from tokengate.control.registry._plugin import Plugin
+from tokengate.control.registry._verbs import Blocking, asks, metas_of
+
+Answer: TypeAlias = Callable[[Any], Awaitable[Any]]
+
+
+@attrs.frozen
+class Kind:
+    """A noun: what one is, the verb that lists them, and those that do something to one.
+
+    Attributes:
+        noun: in the singular: `dead-letter`.
+        row: class of the row of one; its first field is the name of that one.
+        rows: the message that lists them; its class has the name of the plural, `DeadLetters`.
+        verbs: messages to one; the names of their classes end with the noun, `RetryDeadLetter`.
+        plugin: how to make the plugin that answers, such as `Journal(directory)`, for the error of a gate without it.
+    """
+
+    noun: str
+    row: type[Any]
+    rows: type[Message[Any]]
+    verbs: tuple[type[Message[Any]], ...] = ()
+    plugin: str = attrs.field(kw_only=True)
+
+    @property
+    def messages(self) -> tuple[type[Message[Any]], ...]:
+        """All its messages, the list first."""
+        return (self.rows, *self.verbs)
+
+    @property
+    def plural(self) -> str:
+        """The list as a word of a command line: `dead-letters`."""
+        return verb_of(self.rows).replace("_", "-")
+
+    def action(self, verb: type[Message[Any]]) -> str:
+        """Return a verb as the word after the noun: `retry` for `RetryDeadLetter`."""
+        return verb_of(verb).replace("_", "-").removesuffix(f"-{self.noun}")
+
+    def names(self, ask: Callable[[Message[Any]], Any]) -> list[str]:
+        """Return the names of all there are; nothing if the gate does not answer, since completion shows no errors.
+
+        Args:
+            ask: sends a message, and returns the answer.
+        """
+        field = attrs.fields(self.row)[0].name
+        try:
+            return [str(getattr(row, field)) for row in ask(self.rows())]
+        except Exception:
+            return []
+
+
+_kinds: dict[str, Kind] = {}  # {noun: its kind}
+_verbs: dict[str, type[Message[Any]]] = {**VERBS}
+
+ALL_VERBS: Final[Mapping[str, type[Message[Any]]]] = MappingProxyType(_verbs)
+"""{verb: its message}: those of every gate, and those of the plugins that this process has imported."""
+
+
+def register(kind: Kind) -> Kind:
+    """Make a noun known in this process, and return it. Its verbs are answered by the gates that have its plugin.
+
+    Raises:
+        ValueError: the declaration cannot work, or a name is taken.
+    """
+    _check(kind)
+    _kinds[kind.noun] = kind
+    _verbs.update((verb_of(message), message) for message in kind.messages)
+    return kind
+
+
+def kinds() -> tuple[Kind, ...]:
+    """Return the nouns of all plugins that this process has imported."""
+    return tuple(_kinds.values())
+
+
+def is_declared(message: type[Any]) -> TypeGuard[type[Message[Any]]]:
+    """Tell whether a class is that of a verb; by identity, since a metaclass may have a hash of its own."""
+    return any(one is message for one in _verbs.values())
+
+
+def answers_of(rooms: Iterable[object], plugins: Iterable[Plugin]) -> dict[type[Any], Answer]:
+    """Return {message: what answers it}: the method of the verb's name, of the first room that has one.
+
+    Args:
+        rooms: objects with a method for each verb that they answer.
+        plugins: those of the gate.
+
+    Raises:
+        TypeError: a plugin does not answer one of its verbs.
+    """
+    found: dict[type[Any], Answer] = {}
+    for room in rooms:
+        for verb, message in _verbs.items():
+            if message not in found and hasattr(room, verb):
+                found[message] = getattr(room, verb)
+    given = {one.__name__ for plugin in plugins for one in type(plugin).__mro__}
+    for kind in kinds():
+        name = kind.plugin.partition("(")[0]
+        for message in kind.messages:
+            if name in given and message not in found:
+                raise TypeError(f"plugin {name}: the object of answers() has no method '{verb_of(message)}'")
+    return found
+
+
+def unanswered(message: type[Message[Any]]) -> UnknownVerb:
+    """Return the error of a gate that has no answer to a verb, since its plugin is missing."""
+    plugins = [kind.plugin for kind in kinds() if message in kind.messages]
+    return UnknownVerb(f"this gate has no '{verb_of(message)}'; open it with plugins=[{', '.join(plugins)}]")
+
+
+class Asking(Protocol):
+    """What sends messages: `gate.control`, or a connection to the gate."""
+
+    def ask(self, message: Message[Any], /) -> Any:
+        """Send a message, and return the answer."""
+
+
+class Facade(Blocking):
+    """Base of the typed methods of a noun: `pause = asks(PauseSchedule)` is one.
+
+    Args:
+        control: sends their messages: `gate.control`, say.
+    """
+
+    _wait = WAIT
+
+    def __init__(self, control: Asking) -> None:
+        self._control = control
+
+    def _put(self, message: Message[Any], read: Callable[[Any, Any], Any]) -> Any:
+        return read(self, self._control.ask(message))
+
+
+def verbs_of_plugins(control: Asking) -> dict[str, Callable[..., Any]]:
+    """Return {verb: a function that sends it}, for all nouns that this process knows."""
+    verbs: dict[str, Any] = {verb_of(message): asks(message) for kind in kinds() for message in kind.messages}
+    facade = type("Plugins", (Facade,), verbs)(control)
+    return {verb: getattr(facade, verb) for verb in verbs}
+
+
+def _check(kind: Kind) -> None:
+    """Raise `ValueError` for a declaration from which something cannot follow."""
+    where = f"noun '{kind.noun}'"
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", kind.noun):
+        raise ValueError(f"{where}: it must be of small letters, digits and single dashes")
+    if not attrs.has(kind.row) or not attrs.fields(kind.row):
+        raise ValueError(f"{where}: row is {kind.row!r}; it must be an attrs class, whose first field is the name")
+    if not issubclass(kind.rows, Listing) or get_args(answer_of(kind.rows))[:1] != (kind.row,):
+        raise ValueError(f"{where}: {kind.rows.__name__} must derive from Listing[{kind.row.__name__}]")
+    if kind.plural == kind.noun:
+        raise ValueError(f"{where}: {kind.rows.__name__} lists several; name it by the plural")
+    before = _kinds.get(kind.noun)
+    if before is not None and _path(before.rows) != _path(kind.rows):
+        raise ValueError(f"{where}: {_path(before.rows)} lists another noun of this name; choose a different one")
+    for message in kind.messages:
+        _check_message(kind, message, where)
+
+
+def _check_message(kind: Kind, message: type[Message[Any]], where: str) -> None:
+    name, verb = message.__name__, verb_of(message)
+    known = _verbs.get(verb)
+    if known is not None and _path(known) != _path(message):
+        raise ValueError(f"{where}: '{verb}' is the verb of {_path(known)}; give {name} another name")
+    if message is not kind.rows and kind.action(message) == verb.replace("_", "-"):
+        raise ValueError(f"{where}: the name of {name} must be a verb and the noun, such as Pause{_camel(kind.noun)}")
+    if not message.__doc__:
+        raise ValueError(f"{where}: {name} has no docstring, which is the help of its verb")
+    for field, meta in metas_of(message).items():
+        if not meta.get("description"):
+            raise ValueError(f"{where}: field '{field}' of {name} needs Annotated[..., Meta(description=...)]")
+
+
+def _camel(noun: str) -> str:
+    return noun.title().replace("-", "")
+
+
+def _path(message: type[Any]) -> str:
+    return f"{message.__module__}.{message.__qualname__}"
