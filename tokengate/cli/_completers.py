@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import click
 from click.shell_completion import CompletionItem
@@ -11,6 +12,9 @@ from actors.lowlevel import AFFINITIES
 from tokengate.cli import _gate_option
 from tokengate.cli._gate_option import offer
 from tokengate.control.messages import Actors, Message, Tokens
+from tokengate.control.registry._kinds import kind_of
+
+Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 # Maximum seconds for a completion.
 _PATIENCE = 1.0
@@ -31,6 +35,18 @@ def complete_destination(context: click.Context, parameter: click.Parameter, inc
     """Offer the affinities, and the paths of actors."""
     affinities = ((affinity, "affinity") for affinity in AFFINITIES)
     return [*offer(affinities, incomplete), *complete_actor(context, parameter, incomplete)]
+
+
+def complete_name(message: type[Message[Any]]) -> Completer:
+    """Return what offers the argument `name` of a verb: names of its noun, or else paths of actors."""
+    kind = kind_of(message)
+    if kind is None:
+        return complete_actor
+
+    def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return offer(((name, kind.noun) for name in kind.names(_ask(context, kind.rows()) or ())), incomplete)
+
+    return complete
 
 
 def _ask(context: click.Context, message: Message[Any]) -> Any:

@@ -9,12 +9,12 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import attrs
 import click
 
-from tokengate.cli._completers import complete_actor, complete_token
+from tokengate.cli._completers import complete_name, complete_token
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._parameters import Number, Whole
 from tokengate.cli._token_targets import TARGET_HELP, target_of
-from tokengate.control.messages import KEEP, PATIENT_WAIT, Message, OnActor, OnTokens, Waiting, verb_of
+from tokengate.control.messages import KEEP, PATIENT_WAIT, Listing, Message, OnActor, OnTokens, Waiting, verb_of
 from tokengate.control.registry._verbs import help_of, metas_of
 
 M = TypeVar("M", bound=Message[Any])
@@ -36,6 +36,8 @@ def command_of(
     name = name or message.command or verb_of(message)
     parameters, metas = parameters_of(message), metas_of(message)
     arguments = [f"{one.upper()}: {metas[one]['description']}" for one in _arguments(message)]
+    if issubclass(message, Listing):
+        arguments.append(f"SELECTOR: {metas['select']['description']}")
     examples = "\n".join(["\b", *(f"tokengate {line}" for line in message.examples)])
 
     @connected
@@ -110,7 +112,7 @@ def _parameter(
     if get_origin(hint) in (types.UnionType, Union):
         hint = str if str in get_args(hint) else get_args(hint)[0]  # the other one is None
     if field.default is attrs.NOTHING:
-        complete = complete_actor if field.name == "name" else None
+        complete = complete_name(message) if field.name == "name" else None
         return click.Argument([field.name], type=_type(message, hint, meta), shell_complete=complete)
     name = f"-{field.name}" if len(field.name) == 1 else f"--{field.name.replace('_', '-')}"
     if field.default is True:

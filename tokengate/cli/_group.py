@@ -28,6 +28,14 @@ class Commands(click.Group):
             for command in commands:
                 self.add_command(command)
 
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or next(
+            (command for command in self._of_plugins(ctx) if command.name == cmd_name), None
+        )
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *(command.name or "" for command in self._of_plugins(ctx))]
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         with failures_told():
             return super().main(*args, **kwargs)
@@ -50,12 +58,25 @@ class Commands(click.Group):
     def all_commands(self, ctx: click.Context) -> str:
         """Return the help that lists the commands by kind."""
         formatter = ctx.make_formatter()
-        for kind, commands in self.kinds.items():
+        for kind, commands in {**self.kinds, "Plugins": tuple(self._of_plugins(ctx))}.items():
+            if not commands:
+                continue
             with formatter.section(kind):
                 self._write(commands, formatter)
         formatter.write_paragraph()
         formatter.write_text("'tokengate help COMMAND' shows the arguments, options and examples of a command.")
         return formatter.getvalue().rstrip("\n")
+
+    def _of_plugins(self, ctx: click.Context) -> list[click.Command]:
+        """Return the commands of plugins; none if a module cannot be imported while a word is completed."""
+        from tokengate.cli._plugins import plugin_commands  # here: other commands need it not
+
+        try:
+            return plugin_commands(self.commands)
+        except click.ClickException:
+            if ctx.resilient_parsing:
+                return []
+            raise
 
     def _write(self, commands: Iterable[click.Command], formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.commands))

@@ -37,8 +37,7 @@ def load_target(target: str) -> Gate | Callable[[Gate], Any]:
     where, colon, attribute = target.rpartition(":")
     if not colon or not where or not attribute:
         raise UsageProblem(f"'{target}' names no attribute; write module:attribute or file.py:attribute")
-    module = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
-    found: object = module
+    found: object = load_module(where)
     for name in attribute.split("."):
         try:
             found = getattr(found, name)
@@ -50,6 +49,15 @@ def load_target(target: str) -> Gate | Callable[[Gate], Any]:
         _check_function(target, found)
         return found
     raise UsageProblem(f"'{target}' is {type(found).__name__}; it must be a Gate, or a function that takes one")
+
+
+def load_module(where: str) -> ModuleType:
+    """Import a module by its name, or a file.
+
+    Raises:
+        UsageProblem: it cannot be imported.
+    """
+    return _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
 
 
 def _check_function(target: str, function: Callable[..., Any]) -> None:

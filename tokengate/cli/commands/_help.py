@@ -12,12 +12,14 @@ def _complete_command(context: click.Context, _parameter: click.Parameter, incom
     """Offer the commands of the group that the words so far lead to."""
     group: click.Command | None = context.find_root().command
     for word in context.params.get("names") or ():
-        group = group.commands.get(word) if isinstance(group, click.Group) else None
+        group = group.get_command(context, word) if isinstance(group, click.Group) else None
     if not isinstance(group, click.Group):
         return []
-    commands = sorted(group.commands.items())
+    found = [(name, group.get_command(context, name)) for name in group.list_commands(context)]
     return [
-        CompletionItem(name, help=one.get_short_help_str()) for name, one in commands if name.startswith(incomplete)
+        CompletionItem(name, help=one.get_short_help_str())
+        for name, one in sorted(found)
+        if one and name.startswith(incomplete)
     ]
 
 

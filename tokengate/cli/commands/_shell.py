@@ -26,12 +26,14 @@ def shell(name: str | None, gate: str | None, code: str | None) -> None:
     echo 'tree()' | tokengate shell
     """  # noqa: D301  # click wants the backspace itself
     # Here, so that other commands do not load what only the console needs.
+    from tokengate.cli._plugins import import_plugins
     from tokengate.control.console._repl import Session, Shell
     from tokengate.control.transport._client import ControlClient
     from tokengate.control.transport._discovery import find_gate
 
     if name is not None and gate is not None and name != gate and _typed_gate():
         raise UsageProblem(f"'{name}' and -g '{gate}' name two gates; give one")
+    import_plugins()
     with one_line_errors():
         session = Session(lambda wanted: ControlClient(find_gate(wanted).path), name or gate)
         try:

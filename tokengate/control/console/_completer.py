@@ -11,8 +11,8 @@ import attrs
 
 from actors import TokenState
 from actors.lowlevel import AFFINITIES
-from tokengate.control.messages import COLUMNS, VERBS, Actors, Message, Tokens, verb_of
-from tokengate.control.registry._kinds import Kind, kinds
+from tokengate.control.messages import COLUMNS, VERBS, Actors, Message, Tokens
+from tokengate.control.registry._kinds import ALL_VERBS, Kind, kind_of
 
 
 @attrs.frozen
@@ -32,6 +32,14 @@ def look(ask: Callable[[Message[Any]], Any]) -> Live:
     except Exception:  # completion must not show errors; the next verb shows them
         return Live()
     return Live(tuple(str(row.id) for row in rows), tuple(sorted({row.operation for row in rows})), paths)
+
+
+def names_of(kind: Kind, ask: Callable[[Message[Any]], Any]) -> list[str]:
+    """Ask a gate for the names of a noun of a plugin; there are none if it does not answer."""
+    try:
+        return kind.names(ask(kind.rows()))
+    except Exception:  # as above
+        return []
 
 
 # Characters that separate words. Paths and values of selectors are words, so `/`, `-` and `.` are not among them; nor
@@ -82,7 +90,7 @@ def completions(
     if not line.strip():
         return ["    "]
     verb, string, keyword = _context(line)
-    kind = None if keyword else _kind_of(verb)
+    kind = kind_of(ALL_VERBS[verb]) if verb in ALL_VERBS and not keyword else None
     if string is not None:
         quote = text[:1] if text[:1] in ("'", '"') else ""
         words = names(kind) if kind else _in_string(verb, string, keyword, live)
@@ -100,11 +108,6 @@ def completions(
         completer = Completer(dict(namespace))
         found += completer.attr_matches(text) if "." in text else completer.global_matches(text)
     return found
-
-
-def _kind_of(verb: str) -> Kind | None:
-    """Return the noun of a plugin whose names may be the first argument of a verb."""
-    return next((kind for kind in kinds() for message in kind.verbs if verb_of(message) == verb), None)
 
 
 def _in_string(verb: str, string: str, keyword: str, live: Callable[[], Live]) -> Sequence[str]:

@@ -24,7 +24,7 @@ from tokengate.control._exceptions import Unreachable
 from tokengate.control.api._answers import Shown
 from tokengate.control.api._control import Control
 from tokengate.control.api._following import Following, Source
-from tokengate.control.console._completer import DELIMITERS, completions, look
+from tokengate.control.console._completer import DELIMITERS, completions, look, names_of
 from tokengate.control.messages import PATIENT_WAIT, VERBS, Message, Stream, StreamItem
 from tokengate.control.registry._kinds import Facade, kinds, verbs_of_plugins
 
@@ -292,7 +292,7 @@ class Shell(code.InteractiveConsole):
         if n == 0:
             line = readline.get_line_buffer()[: readline.get_endidx()]
             ask = self._session.ask
-            self._found = completions(line, text, self.locals, lambda: look(ask), lambda kind: kind.names(ask))
+            self._found = completions(line, text, self.locals, lambda: look(ask), lambda kind: names_of(kind, ask))
         return self._found[n] if n < len(self._found) else None
 
 

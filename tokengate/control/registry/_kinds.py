@@ -49,17 +49,10 @@ class Kind:
         """Return a verb as the word after the noun: `retry` for `RetryDeadLetter`."""
         return verb_of(verb).replace("_", "-").removesuffix(f"-{self.noun}")
 
-    def names(self, ask: Callable[[Message[Any]], Any]) -> list[str]:
-        """Return the names of all there are; nothing if the gate does not answer, since completion shows no errors.
-
-        Args:
-            ask: sends a message, and returns the answer.
-        """
+    def names(self, rows: Iterable[Any]) -> list[str]:
+        """Return the names of some rows."""
         field = attrs.fields(self.row)[0].name
-        try:
-            return [str(getattr(row, field)) for row in ask(self.rows())]
-        except Exception:
-            return []
+        return [str(getattr(row, field)) for row in rows]
 
 
 _kinds: dict[str, Kind] = {}  # {noun: its kind}
@@ -84,6 +77,11 @@ def register(kind: Kind) -> Kind:
 def kinds() -> tuple[Kind, ...]:
     """Return the nouns of all plugins that this process has imported."""
     return tuple(_kinds.values())
+
+
+def kind_of(message: type[Message[Any]]) -> Kind | None:
+    """Return the noun that a verb of a plugin is for; None for the verbs of every gate."""
+    return next((kind for kind in kinds() if message in kind.messages), None)
 
 
 def is_declared(message: type[Any]) -> TypeGuard[type[Message[Any]]]:
@@ -116,9 +114,10 @@ def answers_of(rooms: Iterable[object], plugins: Iterable[Plugin]) -> dict[type[
 
 
 def unanswered(message: type[Message[Any]]) -> UnknownVerb:
-    """Return the error of a gate that has no answer to a verb, since its plugin is missing."""
-    plugins = [kind.plugin for kind in kinds() if message in kind.messages]
-    return UnknownVerb(f"this gate has no '{verb_of(message)}'; open it with plugins=[{', '.join(plugins)}]")
+    """Return the error of a gate that does not have the plugin which answers a verb."""
+    kind = kind_of(message)
+    remedy = f"; open it with plugins=[{kind.plugin}]" if kind else ""
+    return UnknownVerb(f"this gate has no '{verb_of(message)}'{remedy}")
 
 
 class Asking(Protocol):

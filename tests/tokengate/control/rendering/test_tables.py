@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import attrs
 import pytest
@@ -218,3 +218,24 @@ def test_numbers_are_written_for_people() -> None:
     assert [number(value) for value in (None, 3_000_000, 0.5, 10.0)] == ["-", "3,000,000", "0.5", "10"]
     assert [size(count) for count in (None, 999, 2_500_000, 5 * 10**12)] == ["-", "999 B", "2.5 MB", "5000.0 GB"]
     assert plain("x").plain == "x"
+
+
+@attrs.frozen
+class _LampRow:
+    name: str
+    watts: float | None
+    lit: bool
+    hours: int = 0
+    kind: ClassVar = "not a field"
+
+
+def test_rows_without_a_table_of_their_own_have_a_column_for_each_field() -> None:
+    """Numbers are on the right, flags are words, and one row is a table, too."""
+    rows = (_LampRow("hall", 4.5, True, 12_000), _LampRow("\x1b[31mattic", None, False))
+
+    assert as_text(rows).splitlines() == [
+        "NAME           WATTS  LIT   HOURS",
+        "hall             4.5  yes  12,000",
+        "\\x1b[31mattic      -  no        0",
+    ]
+    assert as_text(rows[0]) == as_text(rows[:1])

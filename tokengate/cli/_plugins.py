@@ -1,0 +1,67 @@
+"""Commands of plugins: for each noun one that lists, and a group of what can be done to one.
+
+A command line is a process of its own, so it imports the modules that declare the nouns: those of our own rooms, and
+those that the environment variable `TOKENGATE_PLUGINS` names. It does so when such a command is wanted, or all are.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Container
+from typing import Final
+
+import click
+
+from tokengate.cli._derive import command_of, show_answer
+from tokengate.cli._errors import UsageProblem
+from tokengate.cli._run_target import command_line, load_module
+from tokengate.control.registry import Kind, kinds
+
+_VARIABLE: Final = "TOKENGATE_PLUGINS"
+
+_ROOMS: Final[tuple[str, ...]] = ()
+"""The modules of our own rooms that declare nouns."""
+
+
+def import_plugins() -> None:
+    """Import the modules that declare nouns.
+
+    Raises:
+        UsageProblem: one that the variable names cannot be imported.
+    """
+    named = os.environ.get(_VARIABLE, "").split(",")
+    for module in (*_ROOMS, *filter(None, map(str.strip, named))):
+        try:
+            with command_line(module, sys.argv[1:]):
+                load_module(module)
+        except UsageProblem as error:
+            raise UsageProblem(f"{error.message}; {_VARIABLE} names it") from None
+
+
+def plugin_commands(taken: Container[str]) -> list[click.Command]:
+    """Import the modules that declare nouns, and return the commands of these.
+
+    Args:
+        taken: names of other commands.
+
+    Raises:
+        UsageProblem: a module cannot be imported, or a noun has the name of another command.
+    """
+    import_plugins()
+    found = [command for kind in kinds() for command in commands_of(kind)]
+    for command in found:
+        if command.name in taken:
+            raise UsageProblem(f"'{command.name}' is a command of TokenGate and a noun of a plugin; rename the noun")
+    return found
+
+
+def commands_of(kind: Kind) -> list[click.Command]:
+    """Return the commands of a noun: one lists them, and a group has those for one of them."""
+    listing = command_of(kind.rows, show_answer, name=kind.plural)
+    if not kind.verbs:
+        return [listing]
+    group = click.Group(kind.noun, help=f"Steer one of the {kind.plural} (see 'tokengate {kind.plural}').")
+    for verb in kind.verbs:
+        group.add_command(command_of(verb, show_answer, name=kind.action(verb)))
+    return [listing, group]
