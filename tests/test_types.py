@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = [Path(__file__).with_name(name) for name in ("typing_examples.py", "control_typing_examples.py")]
+EXAMPLES = [
+    Path(__file__).parent / name
+    for name in ("typing_examples.py", "control_typing_examples.py", "support/tallies_typing_examples.py")
+]
 
 
 @pytest.mark.parametrize(
