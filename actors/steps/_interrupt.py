@@ -9,7 +9,8 @@ between a line that acquires something and the line that stores it; and a `final
 interrupted. On Python 3.11 it is sent from outside. It is raised where the thread was seen, since a thread that waits
 for the interpreter lock checks for exceptions before it goes on. If the sender loses the lock in the microsecond
 between the look and the sending, it is raised wherever the thread is by then: in the runtime's code at worst, never
-after the step.
+after the step. On Python 3.13 none is sent to a jump back that lies outside of the `with` around its loop, so when all
+tool ids are taken, a loop there that calls nothing runs on.
 """
 
 from __future__ import annotations
