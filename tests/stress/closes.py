@@ -449,6 +449,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
+    faulthandler.enable()
     closes = Closes(options.seed, options.tokens, options.processes)
     sys.unraisablehook = closes.signals.note_dropped
     began = time.monotonic()

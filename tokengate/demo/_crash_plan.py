@@ -51,8 +51,8 @@ class CrashPlan:
     def strike_all(self, victim: str) -> None:
         """Raise `InjectedCrash` while any crash is left: this victim has the last opportunity."""
         with self._lock:
-            for due in self._due.values():
-                if due:
-                    due.popleft()
-                    self.struck += 1
-                    raise InjectedCrash(f"injected crash {self.struck} ({victim}, left over)")
+            due = next(filter(None, self._due.values()), None)
+            if due is not None:
+                due.popleft()
+                self.struck += 1
+                raise InjectedCrash(f"injected crash {self.struck} ({victim}, left over)")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from tokengate import ChildSpec, Gate, Supervisor, TokenState
+from tokengate import ActorRef, ChildSpec, Gate, Supervisor, TokenState
 from tokengate.demo._actors import Begin, Coordinator, Index, Parser, Progress, Reader, Report, total
 from tokengate.demo._crash_plan import CrashPlan
 from tokengate.demo._measure import Measure, Unmeasurable, measure
@@ -114,12 +114,16 @@ def run_indexer(
         opened(gate)
         coordinator = gate.find("coordinator")
         coordinator.tell(Begin(tuple(paths)))
-        while not gate.wait(_LOOK):
-            look(coordinator.ask(Progress()), gate.statistics())
+        _watch(gate, coordinator, look)
         report: Report = coordinator.ask(Progress(), timeout=_CLOSE)
         finished = report.totals is not None
         shutdown = gate.close(drain=finished)
     return Outcome(report, gate.statistics(), shutdown, plan.struck, time.perf_counter() - started, finished)
+
+
+def _watch(gate: Gate, coordinator: ActorRef[Coordinator], look: Callable[[Report, GateStatistics], None]) -> None:
+    while not gate.wait(_LOOK):
+        look(coordinator.ask(Progress()), gate.statistics())
 
 
 @attrs.frozen

@@ -63,22 +63,26 @@ def top(connection: Connection, selector: str, every: float) -> None:
 
 
 def _run(connection: Connection, state: TopState, keys: Keys, live: Live, every: float) -> None:
-    due = time.monotonic() + every
     with Asker(connection) as asker:
-        while not state.closed:
-            live.update(screen(state, live.console.height), refresh=True)
-            patience = min(_LOOK, due - time.monotonic()) if state.silence is None else _LOOK
-            for key in keys.read(max(0.0, patience), asker):
-                question = state.press(key)
-                if question is not None:
-                    asker.ask(question)
-            while (answer := asker.take()) is not None:
-                _take(state, answer)
-                due = time.monotonic() + every
-            if asker.silence is None and (state.stale or time.monotonic() >= due):
-                state.stale = False
-                asker.ask(Info(), state.question)
-            state.silence = asker.silence
+        _refresh(asker, state, keys, live, every)
+
+
+def _refresh(asker: Asker, state: TopState, keys: Keys, live: Live, every: float) -> None:
+    due = time.monotonic() + every
+    while not state.closed:
+        live.update(screen(state, live.console.height), refresh=True)
+        patience = min(_LOOK, due - time.monotonic()) if state.silence is None else _LOOK
+        for key in keys.read(max(0.0, patience), asker):
+            question = state.press(key)
+            if question is not None:
+                asker.ask(question)
+        while (answer := asker.take()) is not None:
+            _take(state, answer)
+            due = time.monotonic() + every
+        if asker.silence is None and (state.stale or time.monotonic() >= due):
+            state.stale = False
+            asker.ask(Info(), state.question)
+        state.silence = asker.silence
 
 
 def _take(state: TopState, answer: Answer) -> None:
