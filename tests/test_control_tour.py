@@ -40,8 +40,8 @@ from click.testing import CliRunner
 
 from tokengate.cli import main
 from tokengate.control.inspection._selector import FIELDS
-from tokengate.control.inspection._views import MAX_ROWS
 from tokengate.control.messages import OUTCOMES
+from tokengate.control.messages._tokens import MAX_ROWS
 from tokengate.control.transport import _protocol, _server
 
 ROOT = Path(__file__).parent.parent

@@ -8,9 +8,9 @@ runs no user code: anything that could do so (a `repr`, a comparison, a hook) is
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import attrs
 import trio
@@ -22,13 +22,10 @@ from tokengate.control._exceptions import ControlError
 from tokengate.control._ports import ControlledGate
 from tokengate.control._safe_text import class_name
 from tokengate.control._validation import checked
-from tokengate.control.inspection import _queries
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._feeds import Feed, Feeds
-from tokengate.control.inspection._selector import parse
-from tokengate.control.inspection._stacks import stack_of
 from tokengate.control.inspection._turns import Job, Turns, job_at_work
-from tokengate.control.inspection._views import page_of
+from tokengate.control.inspection._verbs import QueryVerbs
 from tokengate.control.registry._kinds import answers_of, unanswered
 from tokengate.control.registry._plugin import Plugin
 from tokengate.control.steering._actors import ActorVerbs
@@ -38,8 +35,6 @@ from tokengate.control.steering._tokens import TokenVerbs
 from tokengate.control.transport._server import ControlServer
 
 _logger = logging.getLogger("tokengate.control")
-
-_Answer: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 
 @attrs.frozen(eq=False)
@@ -72,8 +67,15 @@ class ControlActor(IoActor):
         self._program = self._turns.lane()
         self._counts = Counts(self._system)
         self._feeds = Feeds(self._system)
-        rooms = [plugin.answers(gate) for plugin in plugins]
-        self._answers = {**answers_of(rooms, plugins), **self._all_answers()}
+        rooms = (
+            QueryVerbs(gate, self._counts, self._feeds),
+            TokenVerbs(gate),
+            ThrottleVerbs(self._system),
+            ActorVerbs(self._system),
+            SupervisorVerbs(self._system),
+            *(plugin.answers(gate) for plugin in plugins),
+        )
+        self._answers = answers_of(rooms, plugins)
         self._server = ControlServer(gate.name, self, turns=self._turns) if socket else None
         self._serving = trio.CancelScope()
         self._served: Reply[None] = Reply()
@@ -81,46 +83,6 @@ class ControlActor(IoActor):
     @classmethod
     def _make_drain(cls, place: ActorPlace) -> Drain:
         return IoDrain(place, place.system.system_host, cls.throughput, cls.throughput_deadline)
-
-    def _all_answers(self) -> Mapping[type[m.Message[Any]], _Answer]:
-        tokens, actors = TokenVerbs(self._gate), ActorVerbs(self._system)
-        supervisors, throttles = SupervisorVerbs(self._system), ThrottleVerbs(self._system)
-        return {
-            m.Info: self._info,
-            m.Tokens: self._tokens,
-            m.Describe: self._describe,
-            m.Stack: self._stack,
-            m.Pause: tokens.pause,
-            m.Resume: tokens.resume,
-            m.Step: tokens.step,
-            m.Terminate: tokens.terminate,
-            m.Renice: tokens.renice,
-            m.Retag: tokens.retag,
-            m.Reroute: tokens.reroute,
-            m.Limit: tokens.limit,
-            m.SetThrottle: throttles.throttle,
-            m.Lift: throttles.lift,
-            m.Throttles: throttles.throttles,
-            m.Actors: self._actors,
-            m.Tree: self._tree,
-            m.Statistics: self._statistics,
-            m.Suspend: actors.suspend,
-            m.Unsuspend: actors.unsuspend,
-            m.Drain: actors.drain,
-            m.Restart: actors.restart,
-            m.Stop: actors.stop,
-            m.GetState: actors.get_state,
-            m.SetState: actors.set_state,
-            m.Visit: actors.visit,
-            m.WhichChildren: supervisors.which_children,
-            m.CountChildren: supervisors.count_children,
-            m.TerminateChild: supervisors.terminate_child,
-            m.RestartChild: supervisors.restart_child,
-            m.DeleteChild: supervisors.delete_child,
-            m.Events: self._events,
-            m.Trace: self._trace,
-            m.Watch: self._watch,
-        }
 
     # Hooks
 
@@ -219,56 +181,6 @@ class ControlActor(IoActor):
 
         self._jobs.begin(job.scope, do, "answer of control")
         return answer
-
-    # Queries
-
-    async def _info(self, _message: m.Info) -> m.GateInfo:
-        return await _queries.gate_info(self._system, self._gate.state, self._gate.uptime, lambda: self._gate.restarts)
-
-    async def _tokens(self, message: m.Tokens) -> m.TokenPage:
-        return await page_of(
-            lambda: _queries.live_tokens(self._system),
-            parse(message.select),
-            message.sort,
-            message.limit,
-            message.offset,
-            self._system.clock(),
-        )
-
-    async def _describe(self, message: m.Describe) -> m.TokenDescription:
-        return await _queries.describe(self._system, _queries.find_token(self._system, message.token))
-
-    async def _stack(self, message: m.Stack) -> m.TokenStack:
-        return await stack_of(_queries.find_token(self._system, message.token))
-
-    async def _actors(self, message: m.Actors) -> tuple[m.ActorRow, ...]:
-        return await _queries.actor_rows(
-            _queries.places_called(self._system, message.name), self._counts, message.sample
-        )
-
-    async def _tree(self, message: m.Tree) -> tuple[m.TreeRow, ...]:
-        return await _queries.tree_rows(self._system, message.root, own=message.system)
-
-    async def _statistics(self, message: m.Statistics) -> tuple[m.ActorRow, ...]:
-        places = _queries.places_called(self._system, message.name)
-        for place in places:
-            if message.switch == "on":
-                self._counts.switch_on(place)
-            elif message.switch == "off":
-                self._counts.switch_off(place)
-        return await _queries.actor_rows(places, self._counts, 0.0)
-
-    # Streams
-
-    async def _events(self, _message: m.Events) -> Feed:
-        return self._feeds.events()
-
-    async def _trace(self, message: m.Trace) -> Feed:
-        return self._feeds.trace(set(_queries.places_called(self._system, message.name)))
-
-    async def _watch(self, message: m.Watch) -> Feed:
-        selector, clock = parse(message.select), self._system.clock
-        return self._feeds.tokens(lambda token: selector.matches(token, clock()))
 
 
 class _Status:

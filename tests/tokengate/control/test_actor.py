@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import Any, get_type_hints
 
 import attrs
 import pytest
@@ -24,6 +24,12 @@ from tokengate import CpuActor, Gate, token
 from tokengate.control import find_gate
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
+from tokengate.control.inspection._feeds import Feed
+from tokengate.control.inspection._verbs import QueryVerbs
+from tokengate.control.steering._actors import ActorVerbs
+from tokengate.control.steering._supervisors import SupervisorVerbs
+from tokengate.control.steering._throttles import ThrottleVerbs
+from tokengate.control.steering._tokens import TokenVerbs
 from tokengate.errors import TokenGateError
 
 Doors = Callable[[], Door]
@@ -593,3 +599,17 @@ def test_no_code_of_users_runs_on_its_loop(gate: Gate, doors: Doors, until: Unti
     assert "(evil of 'operations/evil')" in next(watch).text
 
     assert trapped == []
+
+
+# --- Its answers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", m.VERBS.values(), ids=m.verb_of)
+def test_the_answer_to_a_verb_takes_its_message_and_returns_what_the_message_names(message: type[Any]) -> None:
+    """It is a method of the verb's name; a stream is answered with its feed."""
+    rooms = QueryVerbs, TokenVerbs, ThrottleVerbs, ActorVerbs, SupervisorVerbs
+    [answer] = [found for room in rooms if (found := vars(room).get(m.verb_of(message)))]
+    taken, returned = get_type_hints(answer).values()
+
+    assert taken is message
+    assert returned == (Feed if issubclass(message, m.Stream) else m.answer_of(message))

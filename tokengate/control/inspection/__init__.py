@@ -1,5 +1,6 @@
 # Inspection: what is seen of a gate. Nothing here runs user code on the loop.
 #
+#   _verbs.py        the verbs that look
 #   _queries.py      tokens, actors, the tree
 #   _selector.py     which tokens are meant: `operation=resize,age>5m`
 #   _views.py        rows, pages and arguments of tokens

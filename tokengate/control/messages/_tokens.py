@@ -16,6 +16,9 @@ from tokengate.control.messages._token_rows import TokenDescription, TokenPage
 COLUMNS: Final = ("id", "age", "running", "priority", "operation", "actor", "state", "steps")
 """The columns by which tokens can be sorted."""
 
+MAX_ROWS: Final = 10_000
+"""Maximum number of rows of a list of tokens."""
+
 
 @attrs.frozen
 class Tokens(Message[TokenPage]):
@@ -37,7 +40,7 @@ class Tokens(Message[TokenPage]):
     sort: Annotated[
         str, Meta(description=f"One of the columns {', '.join(COLUMNS)}; a `-` before it reverses the order.")
     ] = attrs.field(default="id", kw_only=True)
-    limit: Annotated[int, Meta(description="Maximum number of rows.", ge=0, le=10_000)] = attrs.field(
+    limit: Annotated[int, Meta(description="Maximum number of rows.", ge=0, le=MAX_ROWS)] = attrs.field(
         default=100, kw_only=True
     )
     offset: Annotated[int, Meta(description="Rows to skip.", ge=0)] = attrs.field(default=0, kw_only=True)

@@ -31,17 +31,14 @@ class ActorVerbs:
         self._system = system
 
     async def suspend(self, message: m.Suspend) -> m.ActorOutcome:
-        """Answer `Suspend`."""
         place = self._holdable(message.name)
         return _done(place, place.suspend(), "it was suspended already")
 
     async def unsuspend(self, message: m.Unsuspend) -> m.ActorOutcome:
-        """Answer `Unsuspend`."""
         place = self._holdable(message.name)
         return _done(place, place.unsuspend(), "it was not suspended")
 
     async def drain(self, message: m.Drain) -> m.ActorOutcome:
-        """Answer `Drain`."""
         place = self._holdable(message.name)
         if message.reopen:
             return _done(place, place.accept_again(), "it was not drained, or has been stopped since")
@@ -59,7 +56,6 @@ class ActorVerbs:
         return m.ActorOutcome(place.path, "pending", f"{left} tokens are left, and nothing new is accepted{held}")
 
     async def restart(self, message: m.Restart) -> m.ActorOutcome:
-        """Answer `Restart`."""
         place = self._changeable(message.name)
         above = system_of(place).above(place)
         if above is None or _queries.supervisor_at(above) is None:
@@ -72,7 +68,6 @@ class ActorVerbs:
         return m.ActorOutcome(place.path, "done", f"its instance is number {place.starts}")
 
     async def stop(self, message: m.Stop) -> m.ActorOutcome:
-        """Answer `Stop`."""
         place = self._changeable(message.name)
         if place.path == ROOT:
             raise NotSteerable("the root of the tree stops with its gate; use gate.request_stop(), or a signal")
@@ -97,7 +92,6 @@ class ActorVerbs:
         return await self._visited(place, function, message.wait)
 
     async def get_state(self, message: m.GetState) -> m.ActorState:
-        """Answer `GetState`."""
         place = self._actor(message.name)
         look = partial(looked_at, show=place.properties.show)
         attributes = await self._visited_by_us(place, look, message.wait)
@@ -105,7 +99,6 @@ class ActorVerbs:
         return m.ActorState(place.path, _queries.kind_of(place.actor_class), shown)
 
     async def set_state(self, message: m.SetState) -> m.ActorOutcome:
-        """Answer `SetState`."""
         place = self._changeable(message.name)
         values = message.values
         if not values:

@@ -22,18 +22,15 @@ class SupervisorVerbs:
         self._system = system
 
     async def which_children(self, message: m.WhichChildren) -> tuple[m.ChildRow, ...]:
-        """Answer `WhichChildren`."""
         _, supervisor = self._supervisor(message.name)
         return tuple(map(_child_row, supervisor.which_children()))
 
     async def count_children(self, message: m.CountChildren) -> m.ChildCountsRow:
-        """Answer `CountChildren`."""
         _, supervisor = self._supervisor(message.name)
         counts = supervisor.count_children()
         return m.ChildCountsRow(counts.specs, counts.active, counts.restarting, counts.supervisors, counts.workers)
 
     async def terminate_child(self, message: m.TerminateChild) -> m.ActorOutcome:
-        """Answer `TerminateChild`."""
         place, supervisor = self._steerable(message.name)
         stopped = any(child.id == message.id and child.status == "stopped" for child in supervisor.which_children())
         path = path_below(place.path, message.id)
@@ -46,7 +43,6 @@ class SupervisorVerbs:
         return m.ActorOutcome(path, "done", "it has stopped")
 
     async def restart_child(self, message: m.RestartChild) -> m.ActorOutcome:
-        """Answer `RestartChild`."""
         place = self._static(message.name)
         ref = await place.ref.proxy().restart_child(message.id)
         path = path_below(place.path, message.id)
@@ -55,7 +51,6 @@ class SupervisorVerbs:
         return m.ActorOutcome(path, "done", "it has started")
 
     async def delete_child(self, message: m.DeleteChild) -> m.ActorOutcome:
-        """Answer `DeleteChild`."""
         place = self._static(message.name)
         await place.ref.proxy().delete_child(message.id)
         return m.ActorOutcome(path_below(place.path, message.id), "done", "its spec is removed")

@@ -24,7 +24,6 @@ class ThrottleVerbs:
         self._throttles = {one.name: one for one in system.throttles.all()}  # {selector in its normal form: throttle}
 
     async def throttle(self, message: m.SetThrottle) -> m.ThrottleRow:
-        """Answer `SetThrottle`."""
         selector = _selector(message.select)
         rate, most = message.rate, message.concurrency
         if rate is None and most is None:
@@ -38,7 +37,6 @@ class ThrottleVerbs:
         return _row(new)
 
     async def lift(self, message: m.Lift) -> tuple[m.ThrottleRow, ...]:
-        """Answer `Lift`."""
         every = message.select.strip() == "*"
         text = "" if every else _selector(message.select).text
         lifted = []
@@ -50,7 +48,6 @@ class ThrottleVerbs:
         return tuple(lifted)
 
     async def throttles(self, _message: m.Throttles) -> tuple[m.ThrottleRow, ...]:
-        """Answer `Throttles`."""
         return tuple(_row(throttle) for throttle in self._throttles.values())
 
 

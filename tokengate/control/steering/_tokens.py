@@ -39,7 +39,6 @@ class TokenVerbs:
         self._reconciler = Reconciler(self._system.system_host.start_task)
 
     async def pause(self, message: m.Pause) -> tuple[m.Outcome, ...]:
-        """Answer `Pause`."""
         tokens = await self._select(message)
         return await self._do(
             message,
@@ -51,7 +50,6 @@ class TokenVerbs:
         )
 
     async def resume(self, message: m.Resume) -> tuple[m.Outcome, ...]:
-        """Answer `Resume`."""
         return await self._do(message, await self._select(message), "resume", _steering.resume)
 
     async def step(self, message: m.Step) -> tuple[m.Outcome, ...]:
@@ -86,12 +84,10 @@ class TokenVerbs:
         )
 
     async def renice(self, message: m.Renice) -> tuple[m.Outcome, ...]:
-        """Answer `Renice`."""
         tokens = await self._select(message)
         return await self._do(message, tokens, "renice", lambda token: _steering.renice(token, message.priority))
 
     async def retag(self, message: m.Retag) -> tuple[m.Outcome, ...]:
-        """Answer `Retag`."""
         if not message.set and not message.remove:
             raise BadRequest("retag needs tags to set or to remove")
         tokens = await self._select(message)
@@ -100,7 +96,6 @@ class TokenVerbs:
         )
 
     async def reroute(self, message: m.Reroute) -> tuple[m.Outcome, ...]:
-        """Answer `Reroute`."""
         if bool(message.affinity) == bool(message.actor):
             raise BadRequest(f"reroute needs either an affinity ({', '.join(map(repr, AFFINITIES))}) or an actor")
         if message.affinity not in ("", *AFFINITIES):
@@ -123,7 +118,6 @@ class TokenVerbs:
         return await self._do(message, await self._select(message), "reroute", act)
 
     async def limit(self, message: m.Limit) -> tuple[m.Outcome, ...]:
-        """Answer `Limit`."""
         changes = _limits.changes_of(message)
         tokens = await self._select(message)
         return await self._do(

@@ -1,0 +1,73 @@
+"""The verbs that look at a gate, and those of its streams."""
+
+from __future__ import annotations
+
+from tokengate.control import messages as m
+from tokengate.control._ports import ControlledGate
+from tokengate.control.inspection import _queries
+from tokengate.control.inspection._counters import Counts
+from tokengate.control.inspection._feeds import Feed, Feeds
+from tokengate.control.inspection._selector import parse
+from tokengate.control.inspection._stacks import stack_of
+from tokengate.control.inspection._views import page_of
+
+
+class QueryVerbs:
+    """The verbs that look at a gate, and those of its streams.
+
+    Args:
+        gate: the gate.
+        counts: the statistics of its actors and operations.
+        feeds: its streams.
+    """
+
+    def __init__(self, gate: ControlledGate, counts: Counts, feeds: Feeds) -> None:
+        self._gate = gate
+        self._system = gate._open_system
+        self._counts = counts
+        self._feeds = feeds
+
+    async def info(self, _message: m.Info) -> m.GateInfo:
+        return await _queries.gate_info(self._system, self._gate.state, self._gate.uptime, lambda: self._gate.restarts)
+
+    async def tokens(self, message: m.Tokens) -> m.TokenPage:
+        return await page_of(
+            lambda: _queries.live_tokens(self._system),
+            parse(message.select),
+            message.sort,
+            message.limit,
+            message.offset,
+            self._system.clock(),
+        )
+
+    async def describe(self, message: m.Describe) -> m.TokenDescription:
+        return await _queries.describe(self._system, _queries.find_token(self._system, message.token))
+
+    async def stack(self, message: m.Stack) -> m.TokenStack:
+        return await stack_of(_queries.find_token(self._system, message.token))
+
+    async def actors(self, message: m.Actors) -> tuple[m.ActorRow, ...]:
+        places = _queries.places_called(self._system, message.name)
+        return await _queries.actor_rows(places, self._counts, message.sample)
+
+    async def tree(self, message: m.Tree) -> tuple[m.TreeRow, ...]:
+        return await _queries.tree_rows(self._system, message.root, own=message.system)
+
+    async def statistics(self, message: m.Statistics) -> tuple[m.ActorRow, ...]:
+        places = _queries.places_called(self._system, message.name)
+        for place in places:
+            if message.switch == "on":
+                self._counts.switch_on(place)
+            elif message.switch == "off":
+                self._counts.switch_off(place)
+        return await _queries.actor_rows(places, self._counts, 0.0)
+
+    async def events(self, _message: m.Events) -> Feed:
+        return self._feeds.events()
+
+    async def trace(self, message: m.Trace) -> Feed:
+        return self._feeds.trace(set(_queries.places_called(self._system, message.name)))
+
+    async def watch(self, message: m.Watch) -> Feed:
+        selector, clock = parse(message.select), self._system.clock
+        return self._feeds.tokens(lambda token: selector.matches(token, clock()))
