@@ -165,7 +165,7 @@ def checked(message: object) -> m.Message[Any]:
     kind = type(message)
     if not is_declared(kind):
         raise BadRequest(f"{class_name(type(message))} is not a message of control; see tokengate.control.messages")
-    return message_of(kind, {name: getattr(message, name) for name in _checks_of(kind)})
+    return kind(**{name: _field(kind, name, check, getattr(message, name)) for name, check in _checks_of(kind).items()})
 
 
 def message_of(kind: type[m.Message[Any]], given: Mapping[str, object]) -> m.Message[Any]:
@@ -174,20 +174,22 @@ def message_of(kind: type[m.Message[Any]], given: Mapping[str, object]) -> m.Mes
     Raises:
         BadRequest: a field is missing, is not a field of the message, or has a value that cannot work.
     """
-    verb, checks = m.verb_of(kind), _checks_of(kind)
-    fields: dict[str, Any] = {}
-    for name, value in given.items():
+    checks = _checks_of(kind)
+    for name in given:
         if name not in checks:
-            raise BadRequest(
-                f"'{verb}' has no field {value_in_words(name[:60])}; its fields are: {', '.join(checks) or 'none'}"
-            )
-        try:
-            fields[name] = checks[name](value)
-        except TypeError as error:
-            raise BadRequest(f"{name} of {verb} is {value_in_words(value)}; it must be {error}") from None
-        except ValueError as error:
-            raise BadRequest(f"{name} is {value_in_words(value)}; it must be {error}") from None
+            known = f"its fields are: {', '.join(checks) or 'none'}"
+            raise BadRequest(f"'{m.verb_of(kind)}' has no field {value_in_words(name[:60])}; {known}")
     for field in attrs.fields(kind):
-        if field.default is attrs.NOTHING and field.name not in fields:
-            raise BadRequest(f"'{verb}' needs a value for its field '{field.name}'")
-    return kind(**fields)
+        if field.default is attrs.NOTHING and field.name not in given:
+            raise BadRequest(f"'{m.verb_of(kind)}' needs a value for its field '{field.name}'")
+    return kind(**{name: _field(kind, name, checks[name], value) for name, value in given.items()})
+
+
+def _field(kind: type[m.Message[Any]], name: str, check: _Check, value: object) -> Any:
+    """Return the value of a field as exactly its type."""
+    try:
+        return check(value)
+    except TypeError as error:
+        raise BadRequest(f"{name} of {m.verb_of(kind)} is {value_in_words(value)}; it must be {error}") from None
+    except ValueError as error:
+        raise BadRequest(f"{name} is {value_in_words(value)}; it must be {error}") from None
