@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
@@ -14,7 +14,7 @@ from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._parameters import Number, Whole
 from tokengate.cli._token_targets import TARGET_HELP, target_of
-from tokengate.control.messages import KEEP, PATIENT_WAIT, Listing, Message, OnActor, OnTokens, Waiting, verb_of
+from tokengate.control.messages import KEEP, PATIENT_WAIT, Message, OnActor, OnTokens, Waiting, verb_of
 from tokengate.control.registry._verbs import help_of, metas_of
 
 M = TypeVar("M", bound=Message[Any])
@@ -35,10 +35,11 @@ def command_of(
     """
     name = name or message.command or verb_of(message)
     parameters, metas = parameters_of(message), metas_of(message)
-    arguments = [f"{one.upper()}: {metas[one]['description']}" for one in _arguments(message)]
-    if issubclass(message, Listing):
-        arguments.append(f"SELECTOR: {metas['select']['description']}")
-    examples = "\n".join(["\b", *(f"tokengate {line}" for line in message.examples)])
+    arguments = [
+        f"{one.human_readable_name.strip('[]')}: {metas[one.name or '']['description']}"
+        for one in parameters
+        if isinstance(one, click.Argument) and one.nargs == 1 and one.name != "name"
+    ]
 
     @connected
     def call(connection: Connection, /, **given: Any) -> None:
@@ -51,11 +52,16 @@ def command_of(
     return click.command(
         name,
         params=parameters,
-        help=_plain("\n\n".join([help_of(message), *arguments, examples])),
+        help=help_text(help_of(message), *arguments, examples=message.examples),
         epilog=TARGET_HELP if issubclass(message, OnTokens) else NAME_HELP if issubclass(message, OnActor) else None,
         # So that a number below zero is not an option; `target_of` refuses other arguments with a dash.
         context_settings={"ignore_unknown_options": any(isinstance(one.type, Whole) for one in parameters)},
     )(call)
+
+
+def help_text(*paragraphs: str, examples: Iterable[str]) -> str:
+    """Return the help of a command, with lines of examples that are not wrapped."""
+    return "\n".join([_plain("\n\n".join(paragraphs)), "", "\b", *(f"tokengate {line}" for line in examples)])
 
 
 def show_answer(connection: Connection, message: Message[Any]) -> None:
@@ -94,15 +100,10 @@ def _select(message: type[Message[Any]]) -> click.Argument:
     )
 
 
-def _arguments(message: type[Message[Any]]) -> list[str]:
-    """Return the fields that are arguments of the verb, besides the name of an actor or the like and TARGET."""
-    required = [field.name for field in attrs.fields(message) if field.default is attrs.NOTHING]
-    return [name for name in required if name not in ("name", "select")]
-
-
 def _order(message: type[Message[Any]]) -> str:
     """Return what errors say of the argument before TARGET, since the order is easily mistaken; empty without one."""
-    before = _arguments(message) if issubclass(message, OnTokens) else ()
+    required = [field.name for field in attrs.fields(message) if field.default is attrs.NOTHING]
+    before = [name for name in required if name != "select"] if "select" in required else []
     return f"the {before[0]} comes first: tokengate {message.examples[0]}" if before else ""
 
 
@@ -113,7 +114,8 @@ def _parameter(
         hint = str if str in get_args(hint) else get_args(hint)[0]  # the other one is None
     if field.default is attrs.NOTHING:
         complete = complete_name(message) if field.name == "name" else None
-        return click.Argument([field.name], type=_type(message, hint, meta), shell_complete=complete)
+        kind = _type(message, hint, meta)
+        return click.Argument([field.name], type=kind, metavar=meta.get("metavar"), shell_complete=complete)
     name = f"-{field.name}" if len(field.name) == 1 else f"--{field.name.replace('_', '-')}"
     if field.default is True:
         name += f"/--no-{name[2:]}"
@@ -128,21 +130,18 @@ def _parameter(
         callback=_to_dict if pairs else None,
         default=None if several or default == KEEP else default,
         show_default=True,
-        metavar=meta.get("metavar"),
+        metavar=meta.get("metavar", {int: "N", float: "NUMBER"}.get(hint)),
         help=_plain(meta["description"]) + (" May be given several times." if several else ""),
     )
 
 
 def _type(message: type[Message[Any]], hint: Any, meta: Mapping[str, Any]) -> click.ParamType[Any]:
-    bounds = {"min": meta.get("ge", meta.get("gt")), "max": meta.get("le"), "min_open": "gt" in meta}
-    bounded = bounds["min"] is not None or bounds["max"] is not None
     if get_origin(hint) is Literal:
         return click.Choice(get_args(hint))
-    if hint is int:
-        return click.IntRange(**bounds) if bounded else Whole(_order(message))
-    if hint is float:
-        return Number(**bounds) if bounded else click.FLOAT
-    return click.BOOL if hint is bool else click.STRING
+    if hint in (int, float) and meta.keys() & {"ge", "gt", "le"}:
+        number = click.IntRange if hint is int else Number
+        return number(meta.get("ge", meta.get("gt")), meta.get("le"), min_open="gt" in meta)
+    return {int: Whole(_order(message)), float: click.FLOAT, bool: click.BOOL}.get(hint, click.STRING)
 
 
 def _to_dict(_context: click.Context, option: click.Parameter, pairs: Sequence[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from tokengate.cli._derive import command_of, show_answer
+from tokengate.cli._derive import command_of, help_text, show_answer
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._run_target import command_line, load_module
 from tokengate.control.registry import Kind, kinds
@@ -61,7 +61,11 @@ def commands_of(kind: Kind) -> list[click.Command]:
     listing = command_of(kind.rows, show_answer, name=kind.plural)
     if not kind.verbs:
         return [listing]
-    group = click.Group(kind.noun, help=f"Steer one of the {kind.plural} (see 'tokengate {kind.plural}').")
+    listed = f"'tokengate {kind.plural}' lists them."
+    examples = [example for verb in kind.verbs for example in verb.examples]
+    group = click.Group(kind.noun, help=help_text(f"Steer one of the {kind.plural}.", listed, examples=examples))
     for verb in kind.verbs:
-        group.add_command(command_of(verb, show_answer, name=kind.action(verb)))
+        command = command_of(verb, show_answer, name=kind.action(verb))
+        command.epilog = f"NAME is one of the {kind.plural}; {listed}"
+        group.add_command(command)
     return [listing, group]

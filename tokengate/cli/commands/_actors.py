@@ -118,44 +118,6 @@ def child() -> None:
     """  # noqa: D301
 
 
-_supervisor_argument = click.argument("supervisor", shell_complete=complete_actor)
-_id_argument = click.argument("id")
-
-
-@child.command()
-@_supervisor_argument
-@_id_argument
-@connected
-def start(connection: Connection, supervisor: str, id: str) -> None:
-    """Start the child with this id, which must not run.
-
-    \b
-    tokengate child start office mailer
-    """  # noqa: D301
-    connection.show(connection.ask(RestartChild(supervisor, id)))
-
-
-@child.command("stop")
-@_supervisor_argument
-@_id_argument
-@connected
-def stop_child(connection: Connection, supervisor: str, id: str) -> None:
-    """Stop the child with this id; it stays stopped, and its spec stays.
-
-    \b
-    tokengate child stop office mailer
-    """  # noqa: D301
-    connection.show(connection.ask(TerminateChild(supervisor, id)))
-
-
-@child.command()
-@_supervisor_argument
-@_id_argument
-@connected
-def forget(connection: Connection, supervisor: str, id: str) -> None:
-    """Remove the child with this id, which must not run.
-
-    \b
-    tokengate child forget office mailer
-    """  # noqa: D301
-    connection.show(connection.ask(DeleteChild(supervisor, id)))
+child.add_command(command_of(RestartChild, show_answer, name="start"))
+child.add_command(command_of(TerminateChild, show_answer, name="stop"))
+child.add_command(command_of(DeleteChild, show_answer, name="forget"))

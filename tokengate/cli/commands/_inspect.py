@@ -9,6 +9,7 @@ import click
 from tokengate.cli import _gate_option
 from tokengate.cli._completers import complete_actor, complete_token
 from tokengate.cli._connection import Connection, connected
+from tokengate.cli._derive import command_of, show_answer
 from tokengate.cli._errors import Failure, one_line_errors
 from tokengate.cli._parameters import SECONDS
 from tokengate.cli._token_targets import SELECTORS, joined, token_id
@@ -52,16 +53,7 @@ def ls(output: str, json_wanted: bool) -> None:
             raise Failure("no gate runs here; start one with 'tokengate run', or 'with Gate():' in Python", 3)
 
 
-@click.command()
-@connected
-def info(connection: Connection) -> None:
-    """Show figures of a gate: tokens by state, threads, restarts.
-
-    \b
-    tokengate info
-    tokengate info -g shop --json
-    """  # noqa: D301
-    connection.show(connection.ask(Info()))
+info = command_of(Info, show_answer)
 
 
 @click.command(epilog=SELECTORS)

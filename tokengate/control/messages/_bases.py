@@ -118,7 +118,7 @@ class Listing(Message[tuple[Row, ...]]):
     """Base of the verbs that list the rows of a noun."""
 
     right: ClassVar[str] = "view"
-    select: Annotated[str, Meta(description="Which rows: a selector; empty for all.")] = ""
+    select: Annotated[str, Meta(description="Which rows; empty for all.")] = ""
 
 
 @attrs.frozen

@@ -69,6 +69,7 @@ class GateInfo:
 
 @attrs.frozen
 class Info(Message[GateInfo]):
-    """Return the figures of the gate: its process, its tokens by state, its threads."""
+    """Show figures of a gate: tokens by state, threads, restarts."""
 
     right: ClassVar = "view"
+    examples: ClassVar = ("info", "info -g shop --json")

@@ -78,7 +78,9 @@ class ChildCountsRow:
     workers: int
 
 
-_Supervisor: TypeAlias = Annotated[str, Meta(description="The supervisor's path, or the last part of it.")]
+_Supervisor: TypeAlias = Annotated[
+    str, Meta(description="The supervisor's path, or the last part of it.", extra={"metavar": "SUPERVISOR"})
+]
 
 
 @attrs.frozen
@@ -133,12 +135,21 @@ class TerminateChild(OnChild):
         NoSuchChild: it has no child with this id.
     """
 
+    examples: ClassVar = ("child stop office mailer",)
+
 
 @attrs.frozen
 class RestartChild(OnChild):
-    """Start a child of a supervisor that has no instance."""
+    """Start a child of a supervisor, which must not run."""
+
+    examples: ClassVar = ("child start office mailer",)
 
 
 @attrs.frozen
 class DeleteChild(OnChild):
-    """Remove the spec of a child of a supervisor that has no instance."""
+    """Remove a child of a supervisor, which must not run.
+
+    Its spec is removed, too.
+    """
+
+    examples: ClassVar = ("child forget office mailer",)
