@@ -122,12 +122,12 @@ class OnChild(Message[ActorOutcome]):
 
     right: ClassVar[str] = "terminate"
     name: _Supervisor
-    id: Annotated[str, Meta(description="The child's id.")]
+    id: Annotated[str, Meta(description="The child's id in its supervisor.")]
 
 
 @attrs.frozen
 class TerminateChild(OnChild):
-    """Stop a child of a supervisor; it stays stopped, and its spec stays.
+    """Stop the child with this id; it stays stopped, and its spec stays.
 
     Raises:
         UnknownActor: no actor has this name, or several have.
@@ -140,16 +140,13 @@ class TerminateChild(OnChild):
 
 @attrs.frozen
 class RestartChild(OnChild):
-    """Start a child of a supervisor, which must not run."""
+    """Start the child with this id, which must not run."""
 
     examples: ClassVar = ("child start office mailer",)
 
 
 @attrs.frozen
 class DeleteChild(OnChild):
-    """Remove a child of a supervisor, which must not run.
-
-    Its spec is removed, too.
-    """
+    """Remove the child with this id, which must not run, and its spec."""
 
     examples: ClassVar = ("child forget office mailer",)
