@@ -52,6 +52,15 @@ def test_the_house_on_the_page_has_the_layers_of_the_import_contracts() -> None:
             assert all(f"{name}_{one} --> {name}_{other}\n" in page for one in upper for other in lower)
 
 
+def test_the_plugin_on_the_page_is_the_one_of_the_tests() -> None:
+    """The page shows what it declares, between the marks in its file."""
+    source = (DOCS.parent / "tests" / "support" / "tallies.py").read_text()
+    (shown,) = re.findall(r"```py\n(.*?)```", (DOCS / "architecture.md").read_text(), re.DOTALL)
+    declared = source[source.index("# --- begin") : source.index("# --- end")].partition("\n")[2]
+
+    assert shown.strip() == declared.strip()
+
+
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
 def test_each_file_that_a_page_links_to_exists(page: Path) -> None:
     """Links are relative to the page."""

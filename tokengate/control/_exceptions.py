@@ -13,16 +13,16 @@ class BadRequest(ControlError, ValueError):
     """A field of the message has a value that cannot work; the caller must change it."""
 
 
-class UnknownVerb(BadRequest):
-    """The gate does not answer this verb: it may need a plugin, which the text of the error names."""
-
-
 class BadSelector(BadRequest):
     """The selector cannot be parsed; the text of the error points at the part."""
 
 
 class UnknownToken(ControlError, LookupError):
     """No live token has this id: the token has ended, or there never was one."""
+
+
+class UnknownVerb(ControlError, LookupError):
+    """The gate does not answer this verb: it may need a plugin, which the text of the error names."""
 
 
 class Busy(ControlError):

@@ -94,7 +94,7 @@ def test_a_gate_without_the_plugin_says_which_one_it_needs() -> None:
     with Gate("bare"):
         result = run("tallies", "-g", "bare")
 
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert result.stderr == "Error: this gate has no 'tallies'; open it with plugins=[Tally()]\n"
 
 

@@ -153,7 +153,12 @@ def decode_request(line: bytes) -> Request:
 
 
 def decode_message(request: Request) -> Message[Any]:
-    """Decode the message of a request, or raise `BadRequest`, which says what is wrong."""
+    """Decode the message of a request.
+
+    Raises:
+        UnknownVerb: there is no such verb.
+        BadRequest: the arguments cannot be those of the verb.
+    """
     found = ALL_VERBS.get(request.verb) or _OWN.get(request.verb)
     if found is None:
         known = ", ".join(sorted({**ALL_VERBS, **_OWN}))

@@ -24,7 +24,7 @@ import trio
 
 from actors import TokenGateError
 from actors.lowlevel import is_cancellation
-from tokengate.control._exceptions import BadRequest, ControlError, Unreachable
+from tokengate.control._exceptions import BadRequest, ControlError, UnknownVerb, Unreachable
 from tokengate.control.inspection._queries import own_version
 from tokengate.control.inspection._turns import Turns, next_turn
 from tokengate.control.messages import Message, Stream, StreamItem
@@ -190,7 +190,7 @@ class _Connection:
                 if id in self._in_flight:
                     raise BadRequest(f"request {id} is not answered yet; give each request an id of its own")
                 message = _protocol.decode_message(request)
-            except BadRequest as error:
+            except (BadRequest, UnknownVerb) as error:
                 await self._outgoing.put(_protocol.encode_error(id, error))
                 continue
             if isinstance(message, Cancel):  # needs no room: it is how a client makes room
