@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -51,6 +52,14 @@ def _bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patched.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patched.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
         subprocess.run([sys.executable, "-c", "import multiprocessing, tokengate.cli, tokengate.demo"], check=True)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _runtime_directory() -> Iterator[None]:
+    """Control sockets of tests are in a directory of this process: other runs have gates of the same names."""
+    with tempfile.TemporaryDirectory(prefix="tg-") as directory, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TOKENGATE_RUNTIME_DIR", directory)
         yield
 
 

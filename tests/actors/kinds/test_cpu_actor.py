@@ -63,7 +63,7 @@ def test_spares_go_again_when_idle(start: Any, system: ActorSystem, doors: Any, 
     source = start(Waiter).proxy().block()
     waiters = [start(Waiter).proxy().wait_for(source) for _ in range(10)]
     until(lambda: system.dispatcher.statistics().blocked == 10)
-    assert system.dispatcher.statistics().threads == 12
+    assert system.dispatcher.statistics().threads >= 12  # more, if one of them was long in the queue
     door.open()
     assert [token.result(LIMIT) for token in waiters] == ["done"] * 10
     until(lambda: system.dispatcher.statistics().threads == 2)

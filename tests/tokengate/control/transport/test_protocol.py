@@ -93,7 +93,7 @@ def test_arguments_that_are_left_out_are_the_defaults() -> None:
         ("describe", "[1]", "Expected `object`, got `array`"),
         (
             "terminate",
-            '{"mode": "nicely"}',
+            '{"select": "*", "mode": "nicely"}',
             "mode of terminate is 'nicely'; it must be one of 'cancel', 'inter",
         ),
         ("step", '{"select": [1], "n": 0}', "n is 0; it must be an int of at least 1"),
