@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import time
-from inspect import CO_OPTIMIZED
+from inspect import CO_GENERATOR, CO_OPTIMIZED
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -47,9 +47,6 @@ _TOKENS_AT_ONCE: Final = 1_000
 # Share of the time that looks at the stacks of all threads, and at all tokens, may take.
 _SHARE: Final = 0.01
 
-# Seconds of sleep in which another thread takes the interpreter, if one waits for it.
-_SWITCH: Final = 0.0001
-
 # Prefixes of the names of modules that make and send tokens.
 _SENDERS: Final = ("actors.", "tokengate.gate.", "tokengate.operations.")
 
@@ -62,20 +59,20 @@ _CREATED, _QUEUED, _PAUSED = TokenState.CREATED, TokenState.QUEUED, TokenState.P
 def _locals(*, waiting: bool) -> list[Any]:
     """Return the values of the local variables of the functions that make, send and run tokens, in other threads.
 
-    CPython up to 3.13.5 crashes when it reads a frame of a generator that has been dropped since the frame was found.
-    So all is read in one go, at the beginning of a switch interval, in which no other thread runs.
+    Generators are left out: CPython 3.13.0 to 3.13.5 can crash when it reads the variables of one that has been dropped
+    since its frame was found. What matters is in the variables of the function that calls it as well.
 
     Args:
         waiting: whether to include functions that only wait for an outcome.
     """
     found: list[Any] = []
     me = threading.get_ident()
-    time.sleep(_SWITCH)
     for thread, innermost in sys._current_frames().items():
         frame: FrameType | None = None if thread == me else innermost
         while frame is not None and (waiting or frame.f_code not in _WAITING):
             # No frames of users: reading their variables may run code, or undo what a debugger has just set.
-            if str(frame.f_globals.get("__name__")).startswith(_SENDERS) and frame.f_code.co_flags & CO_OPTIMIZED:
+            is_function = frame.f_code.co_flags & (CO_OPTIMIZED | CO_GENERATOR) == CO_OPTIMIZED
+            if is_function and str(frame.f_globals.get("__name__")).startswith(_SENDERS):
                 found += frame.f_locals.values()
             frame = frame.f_back
     return found

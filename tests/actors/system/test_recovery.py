@@ -13,7 +13,7 @@ from actors import ActorSystem, CpuActor, Token, TokenState
 from actors.concurrency._run_queue import RunQueue
 from actors.lowlevel import DaemonThread, OperationPlace
 from actors.mailboxes._mailbox import Drainer
-from actors.system._recovery import Recovery
+from actors.system._recovery import Recovery, _locals
 
 LIMIT = 10.0
 
@@ -107,6 +107,27 @@ def test_a_token_that_was_never_sent_is_rejected(place: OperationPlace) -> None:
 
     assert token.state is TokenState.REJECTED
     assert not system.live
+
+
+def test_the_variables_of_generators_are_not_read() -> None:
+    """CPython 3.13.0 to 3.13.5 can crash when it does that, since another thread may drop the generator meanwhile."""
+    reached, door = threading.Event(), threading.Event()
+    names: dict[str, Any] = {"__name__": "actors.places.test", "reached": reached, "door": door}
+    exec(
+        "def generator(inner):\n reached.set()\n door.wait()\n yield inner\n"
+        "def function(outer, inner):\n return list(generator(inner))\n",
+        names,
+    )
+    outer, inner = object(), object()
+    thread = threading.Thread(target=lambda: names["function"](outer, [inner]))
+    thread.start()
+    assert reached.wait(LIMIT)
+    held = _locals(waiting=True)
+    door.set()
+    thread.join(LIMIT)
+
+    assert outer in held
+    assert held.count([inner]) == 1
 
 
 def test_a_token_that_a_function_of_the_runtime_holds_is_left_alone(system: ActorSystem) -> None:
