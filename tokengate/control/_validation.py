@@ -179,10 +179,11 @@ def message_of(kind: type[m.Message[Any]], given: Mapping[str, object]) -> m.Mes
         if name not in checks:
             known = f"its fields are: {', '.join(checks) or 'none'}"
             raise BadRequest(f"'{m.verb_of(kind)}' has no field {value_in_words(name[:60])}; {known}")
+    fields = {name: _field(kind, name, checks[name], value) for name, value in given.items()}
     for field in attrs.fields(kind):
-        if field.default is attrs.NOTHING and field.name not in given:
+        if field.default is attrs.NOTHING and field.name not in fields:
             raise BadRequest(f"'{m.verb_of(kind)}' needs a value for its field '{field.name}'")
-    return kind(**{name: _field(kind, name, checks[name], value) for name, value in given.items()})
+    return kind(**fields)
 
 
 def _field(kind: type[m.Message[Any]], name: str, check: _Check, value: object) -> Any:

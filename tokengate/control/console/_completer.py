@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 
 from actors import TokenState
-from actors.lowlevel import AFFINITIES
-from tokengate.control.messages import COLUMNS, VERBS, Actors, Message, Tokens
+from tokengate.control.messages import VERBS, Actors, Message, OnTokens, Tokens
 from tokengate.control.registry._kinds import ALL_VERBS, Kind, kind_of
+from tokengate.control.registry._verbs import metas_of
 
 
 @attrs.frozen
@@ -47,24 +47,20 @@ def names_of(kind: Kind, ask: Callable[[Message[Any]], Any]) -> list[str]:
 DELIMITERS = " \t\n()[]{}:;,=!<>+*%|&"
 
 _FIELDS = ("operation=", "actor=", "state=", "affinity=", "held=", "id=", "priority=", "parent=", "age>", "running>")
+_ARGUMENTS = {verb: metas_of(message) for verb, message in VERBS.items()}
 _KEYWORDS: Mapping[str, tuple[str, ...]] = {
-    "mode": ("cancel", "interrupt", "kill"),
-    "affinity": AFFINITIES,
-    "sort": COLUMNS,
-    "switch": ("on", "off", "show"),
+    name: meta["choices"] for metas in _ARGUMENTS.values() for name, meta in metas.items() if "choices" in meta
 }
 """{argument of a verb: its possible values}."""
 
 
-def _verbs_with(*fields: str) -> frozenset[str]:
-    return frozenset(
-        verb for verb, message in VERBS.items() if {field.name for field in attrs.fields(message)} & {*fields}
-    )
+def _verbs_with(*arguments: str) -> set[str]:
+    return {verb for verb, metas in _ARGUMENTS.items() if {*arguments} & {*metas}}
 
 
-_ON_TOKEN = _verbs_with("token", "force") | {"token"}
-_SELECTING = _verbs_with("select") | {"ps"}
-_ON_ACTOR = _verbs_with("name", "root") | {"actor"}
+_ON_TOKEN = {"token", *_verbs_with("token"), *(verb for verb, one in VERBS.items() if issubclass(one, OnTokens))}
+_SELECTING = {"ps", *_verbs_with("select")}
+_ON_ACTOR = {"actor", *_verbs_with("name", "root")}
 
 
 def _no_names(_kind: Kind) -> Sequence[str]:

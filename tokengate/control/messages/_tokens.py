@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 import attrs
 from msgspec import Meta
 
+from actors.lowlevel import AFFINITIES
 from tokengate.control.messages._bases import Message, OnTokens, Seconds, Waiting
 from tokengate.control.messages._stacks import TokenStack
 from tokengate.control.messages._targets import id_of
@@ -38,7 +39,11 @@ class Tokens(Message[TokenPage]):
         Meta(description="Which tokens, such as `operation=resize,tenant=acme,state!=running`; empty for all."),
     ] = ""
     sort: Annotated[
-        str, Meta(description=f"One of the columns {', '.join(COLUMNS)}; a `-` before it reverses the order.")
+        str,
+        Meta(
+            description=f"One of the columns {', '.join(COLUMNS)}; a `-` before it reverses the order.",
+            extra={"choices": COLUMNS},
+        ),
     ] = attrs.field(default="id", kw_only=True)
     limit: Annotated[int, Meta(description="Maximum number of rows.", ge=0, le=MAX_ROWS)] = attrs.field(
         default=100, kw_only=True
@@ -186,7 +191,11 @@ class Reroute(OnTokens):
     """
 
     affinity: Annotated[
-        str, Meta(description="`io`, `cpu` or `process`, for tokens of operations. Either this or `actor`.")
+        str,
+        Meta(
+            description="`io`, `cpu` or `process`, for tokens of operations. Either this or `actor`.",
+            extra={"choices": AFFINITIES},
+        ),
     ] = attrs.field(default="", kw_only=True)
     actor: Annotated[str, Meta(description="The path of an actor that has the method that the token calls.")] = (
         attrs.field(default="", kw_only=True)

@@ -1,13 +1,15 @@
 """Verbs as methods: each sends its message, and takes its arguments, its types and its text from the message's class.
 
+```python
 class TokenVerbs(Asker):
-renice = asks(Renice, outcomes)
+    renice = asks(Renice, outcomes)
 
 class Control(TokenVerbs, Blocking): ...      # control.renice(5, 9) returns Outcomes
 class AsyncControl(TokenVerbs, Awaited): ...  # await aio.renice(5, 9)
 
-class Handle(Bound):
-renice = bound(TokenVerbs.renice)         # handle.renice(9)
+class Handle(Blocking):
+    renice = bound(TokenVerbs.renice)         # handle.renice(9)
+```
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from typing import (
     Any,
     Concatenate,
     Final,
+    Literal,
     ParamSpec,
     Protocol,
     Self,
     TypeVar,
     cast,
     get_args,
+    get_origin,
     get_type_hints,
     overload,
 )
@@ -45,13 +49,17 @@ R = TypeVar("R")
 
 
 def metas_of(message: type[Message[Any]]) -> Mapping[str, Mapping[str, Any]]:
-    """Return what is declared of each argument: {argument: {`description`, a bound, or a key of `extra`: value}}."""
+    """Return what is declared of each argument.
+
+    Returns:
+        {argument: {`description`, `ge`, `gt`, `le`, `choices` or a key of `extra`: value}}.
+    """
     hints = get_type_hints(message, include_extras=True)
     return {field.name: _meta(hints[field.name]) for field in attrs.fields(message)}
 
 
 def _meta(hint: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"choices": get_args(hint)} if get_origin(hint) is Literal else {}
     for part in get_args(hint):
         if isinstance(part, Meta):
             said = {name: getattr(part, name) for name in ("description", "ge", "gt", "le")} | (part.extra or {})
