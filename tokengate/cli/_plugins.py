@@ -51,7 +51,7 @@ def plugin_commands(taken: Container[str]) -> list[click.Command]:
     import_plugins()
     found = [command for kind in kinds() for command in commands_of(kind)]
     for command in found:
-        if command.name in taken:
+        if (command.name or "") in taken:
             raise UsageProblem(f"'{command.name}' is a command of TokenGate and a noun of a plugin; rename the noun")
     return found
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, Protocol, TypeAlias, TypeGuard, get_args
+from typing import Any, Final, Protocol, TypeAlias, TypeGuard, TypeVar, get_args
 
 import attrs
 
 from tokengate.control._exceptions import UnknownVerb
 from tokengate.control.messages import VERBS, WAIT, Listing, Message, answer_of, verb_of
 from tokengate.control.registry._plugin import Plugin
-from tokengate.control.registry._verbs import Blocking, asks, metas_of
+from tokengate.control.registry._verbs import Asker, Blocking, asks, metas_of
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 Answer: TypeAlias = Callable[[Any], Awaitable[Any]]
 
@@ -123,11 +126,12 @@ def unanswered(message: type[Message[Any]]) -> UnknownVerb:
 class Asking(Protocol):
     """What sends messages: `gate.control`, or a connection to the gate."""
 
-    def ask(self, message: Message[Any], /) -> Any:
+    def ask(self, message: Message[A], /) -> A:
         """Send a message, and return the answer."""
+        ...
 
 
-class Facade(Blocking):
+class Facade(Asker, Blocking):
     """Base of the typed methods of a noun: `pause = asks(PauseSchedule)` is one.
 
     Args:
@@ -139,7 +143,7 @@ class Facade(Blocking):
     def __init__(self, control: Asking) -> None:
         self._control = control
 
-    def _put(self, message: Message[Any], read: Callable[[Any, Any], Any]) -> Any:
+    def _put(self, message: Message[R], read: Callable[[Any, R], A]) -> A:
         return read(self, self._control.ask(message))
 
 
