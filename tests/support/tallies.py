@@ -105,6 +105,7 @@ class TallyActor(CpuActor):
     """Counts; a message that it does not know crashes it, and its restart counts from zero."""
 
     expected = (BadRequest,)
+    guard = "never"
 
     def __init__(self, ended: deque[tuple[str, str]]) -> None:
         super().__init__()

@@ -65,6 +65,7 @@ class Commands(click.Group):
                 self._write(commands, formatter)
         formatter.write_paragraph()
         formatter.write_text("'tokengate help COMMAND' shows the arguments, options and examples of a command.")
+        formatter.write_text("Commands of plugins are here when TOKENGATE_PLUGINS names the modules of these.")
         return formatter.getvalue().rstrip("\n")
 
     def _of_plugins(self, ctx: click.Context) -> list[click.Command]:

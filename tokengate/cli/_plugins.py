@@ -6,6 +6,7 @@ those that the environment variable `TOKENGATE_PLUGINS` names. It does so when s
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Container
@@ -16,7 +17,7 @@ import click
 from tokengate.cli._derive import command_of, help_text, show_answer
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._run_target import command_line, load_module
-from tokengate.control.registry import Kind, kinds
+from tokengate.control.registry._kinds import Kind, kinds
 
 _VARIABLE: Final = "TOKENGATE_PLUGINS"
 
@@ -32,11 +33,16 @@ def import_plugins() -> None:
     """
     named = os.environ.get(_VARIABLE, "").split(",")
     for module in (*_ROOMS, *filter(None, map(str.strip, named))):
-        try:
-            with command_line(module, sys.argv[1:]):
-                load_module(module)
-        except UsageProblem as error:
-            raise UsageProblem(f"{error.message}; {_VARIABLE} names it") from None
+        _import(module)
+
+
+@functools.cache  # a file would be run again, and declare other classes
+def _import(module: str) -> None:
+    try:
+        with command_line(module, sys.argv[1:]):
+            load_module(module)
+    except UsageProblem as error:
+        raise UsageProblem(f"{error.message}; {_VARIABLE} names it") from None
 
 
 def plugin_commands(taken: Container[str]) -> list[click.Command]:

@@ -6,8 +6,8 @@
 #   _verbs.py   typed methods, their text and signature
 """Declarations: verbs, nouns, and the optional parts of a gate; and what follows from them."""
 
-from tokengate.control.registry._kinds import Facade, Kind, kinds, register
+from tokengate.control.registry._kinds import Facade, Kind, register
 from tokengate.control.registry._plugin import Plugin
 from tokengate.control.registry._verbs import asks
 
-__all__ = ["Facade", "Kind", "Plugin", "asks", "kinds", "register"]
+__all__ = ["Facade", "Kind", "Plugin", "asks", "register"]

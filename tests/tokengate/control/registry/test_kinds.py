@@ -13,7 +13,8 @@ from tallies import FreezeTally, ResetTally, Tallies, Tally, TallyRow
 from tokengate import Gate, token
 from tokengate.control import ControlClient, find_gate
 from tokengate.control.messages import Listing, Message, OnOne
-from tokengate.control.registry import Kind, kinds, register
+from tokengate.control.registry import Kind, register
+from tokengate.control.registry._kinds import kinds
 from tokengate.errors import BadRequest, StartFailed, UnknownVerb
 
 MISSING = "this gate has no 'tallies'; open it with plugins=[Tally()]"
