@@ -87,3 +87,17 @@ def test_control_is_loaded_when_a_gate_opens() -> None:
     """
 
     assert python(code) == ["[]", "True"]
+
+
+def test_the_verbs_of_python_are_loaded_when_they_are_asked_for() -> None:
+    """The command line does without them, so it starts faster."""
+    code = """
+        import sys, tokengate.cli, tokengate.control
+        print([name for name in sys.modules if name.startswith("tokengate.control.api.")])
+        print(tokengate.control.Control.__name__, tokengate.control.AsyncControl.__name__)
+        tokengate.control.Controls
+    """
+    *lines, error = python(code)
+
+    assert lines[:2] == ["[]", "Control AsyncControl"]
+    assert error.startswith("AttributeError: module 'tokengate.control' has no attribute 'Controls'")

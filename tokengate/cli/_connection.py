@@ -15,7 +15,7 @@ from rich.console import Console
 from tokengate.cli import _gate_option
 from tokengate.cli._errors import one_line_errors
 from tokengate.cli._gate_option import Client, gate_option
-from tokengate.control.api._following import Source
+from tokengate.control._ports import Source
 from tokengate.control.messages import Message, Stream
 from tokengate.control.rendering._tables import UNBOUNDED, as_text, renderable
 

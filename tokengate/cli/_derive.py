@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import attrs
 import click
@@ -75,9 +75,9 @@ def parameters_of(message: type[Message[Any]]) -> list[click.Parameter]:
     A field without a default is an argument, and so is `select`; the others are options. The `Meta` of a field may have
     a `metavar`, and a `flag`, which is a short name of the option.
     """
-    hints, metas = get_type_hints(message), metas_of(message)
+    metas = metas_of(message)  # which resolves the types of the fields
     found = [
-        _select(message) if field.name == "select" else _parameter(message, field, hints[field.name], metas[field.name])
+        _select(message) if field.name == "select" else _parameter(message, field, metas[field.name])
         for field in sorted(attrs.fields(message), key=lambda field: field.inherited)
     ]
     # Arguments come first; of these, the name is the first, and TARGET the last.
@@ -107,11 +107,11 @@ def _order(message: type[Message[Any]]) -> str:
     return f"the {before[0]} comes first: tokengate {message.examples[0]}" if before else ""
 
 
-def _parameter(
-    message: type[Message[Any]], field: attrs.Attribute[Any], hint: Any, meta: Mapping[str, Any]
-) -> click.Parameter:
-    if get_origin(hint) in (types.UnionType, Union):
-        hint = str if str in get_args(hint) else get_args(hint)[0]  # the other one is None
+def _parameter(message: type[Message[Any]], field: attrs.Attribute[Any], meta: Mapping[str, Any]) -> click.Parameter:
+    hint: Any = field.type
+    while (origin := get_origin(hint)) in (Annotated, types.UnionType, Union):
+        args = get_args(hint)  # of a union, the other one is None, or a number
+        hint = str if origin is not Annotated and str in args else args[0]
     if field.default is attrs.NOTHING:
         complete = complete_name(message) if field.name == "name" else None
         kind = _type(message, hint, meta)

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, Protocol
 import click
 from click.shell_completion import CompletionItem
 
-from tokengate.control.api._following import Source
+from tokengate.control._ports import Source
 from tokengate.control.messages import Message, Stream
 from tokengate.control.transport._client import ControlClient
 from tokengate.control.transport._discovery import FoundGate, find_gate, find_gates

@@ -21,6 +21,11 @@
 `gate.control` has the verbs; `tokengate.control.messages` is what they send.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
 from tokengate.control._exceptions import (
     AmbiguousName,
     BadRequest,
@@ -33,12 +38,14 @@ from tokengate.control._exceptions import (
     UnknownVerb,
     Unreachable,
 )
-from tokengate.control.api._control import AsyncControl, Control
 from tokengate.control.inspection._actor_state import NotSent
 from tokengate.control.inspection._selector import Selector, parse
 from tokengate.control.messages import KEEP
 from tokengate.control.transport._client import ControlClient
 from tokengate.control.transport._discovery import FoundGate, find_gate, find_gates
+
+if TYPE_CHECKING:
+    from tokengate.control.api._control import AsyncControl, Control
 
 __all__ = [
     "KEEP",
@@ -62,3 +69,10 @@ __all__ = [
     "find_gates",
     "parse",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load the verbs when they are asked for: the command line does without."""
+    if name in ("AsyncControl", "Control"):
+        return getattr(importlib.import_module("tokengate.control.api._control"), name)
+    raise AttributeError(f"module 'tokengate.control' has no attribute '{name}'")

@@ -1,12 +1,22 @@
-"""What control asks of the gate above it."""
+"""What control asks of the gate above it, and of what carries its messages."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from actors import ActorSystem
 from actors.lowlevel import OperationPlace
+from tokengate.control.messages import StreamItem
+
+
+class Source(Protocol):
+    """A stream of a gate: `next` waits for an item; `close`, in any thread, ends the stream."""
+
+    def __iter__(self) -> Iterator[StreamItem]: ...
+    def __next__(self) -> StreamItem: ...
+    def close(self) -> None: ...
 
 
 class SocketServer(Protocol):

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
-from tokengate.control.api._following import AsyncFollowing, Following, Source
+from tokengate.control._ports import Source
+from tokengate.control.api._following import AsyncFollowing, Following
 from tokengate.control.api._handles import HandleControl
 from tokengate.control.api._in_thread import in_thread
 from tokengate.control.api._verbs import Verbs

@@ -6,19 +6,12 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, ParamSpec, Protocol, Self, overload
 
+from tokengate.control._ports import Source
 from tokengate.control.api._in_thread import in_thread
 from tokengate.control.messages import Stream, StreamItem
 from tokengate.control.registry._verbs import Awaited, Blocking, dressed
 
 P = ParamSpec("P")
-
-
-class Source(Protocol):
-    """A stream of a gate: `next` waits for an item; `close`, in any thread, ends the stream."""
-
-    def __iter__(self) -> Iterator[StreamItem]: ...
-    def __next__(self) -> StreamItem: ...
-    def close(self) -> None: ...
 
 
 class Following(Iterator[StreamItem]):

@@ -9,9 +9,10 @@ from typing import overload
 import attrs
 
 from tokengate.control import messages as m
+from tokengate.control._ports import Source
 from tokengate.control.api._actors import ActorVerbs
 from tokengate.control.api._answers import Outcomes, Shown
-from tokengate.control.api._following import Following, Source
+from tokengate.control.api._following import Following
 from tokengate.control.api._tokens import TokenVerbs
 from tokengate.control.messages import ActorRow, Identified, Stream, Target, TokenPage, TokenRow
 from tokengate.control.registry._verbs import Asker, Blocking, asks, bound

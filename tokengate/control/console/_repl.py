@@ -21,9 +21,10 @@ import trio
 from actors import TokenGateError
 from tokengate.control import messages
 from tokengate.control._exceptions import Unreachable
+from tokengate.control._ports import Source
 from tokengate.control.api._answers import Shown
 from tokengate.control.api._control import Control
-from tokengate.control.api._following import Following, Source
+from tokengate.control.api._following import Following
 from tokengate.control.console._completer import DELIMITERS, completions, look, names_of
 from tokengate.control.messages import PATIENT_WAIT, VERBS, Message, Stream, StreamItem
 from tokengate.control.registry._kinds import Facade, kinds, verbs_of_plugins

@@ -54,8 +54,7 @@ def metas_of(message: type[Message[Any]]) -> Mapping[str, Mapping[str, Any]]:
     Returns:
         {argument: {`description`, `ge`, `gt`, `le`, `choices` or a key of `extra`: value}}.
     """
-    hints = get_type_hints(message, include_extras=True)
-    return {field.name: _meta(hints[field.name]) for field in attrs.fields(message)}
+    return {field.name: _meta(field.type) for field in attrs.fields(attrs.resolve_types(message))}
 
 
 def _meta(hint: Any) -> dict[str, Any]:
