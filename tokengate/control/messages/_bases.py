@@ -159,7 +159,12 @@ def _seconds(wait: float | None) -> float:
 
 @attrs.frozen
 class Waiting(OnTokens):
-    """Base of the verbs whose effect on tokens may take a while. A method's `wait` is that of its `Control`."""
+    """Base of the verbs whose effect on tokens may take a while.
+
+    Returns:
+        An outcome for each token, as soon as it is done or `wait` is over; `OUTCOMES` explains them. A `wait` of None,
+        or none, is that of the `Control`: 0.02 unless it was made with another one, 0.25 in the console.
+    """
 
     wait: Annotated[
         Seconds,

@@ -200,7 +200,8 @@ def bound(verb: Verb[Concatenate[Any, P], A]) -> Verb[P, A]:
     this, first, *others = signature.parameters.values()
     functools.update_wrapper(method, source)
     method.__signature__ = signature.replace(parameters=[this, *others])  # type: ignore[attr-defined]
-    method.__doc__ = re.sub(rf"\n *{first.name}: .*(\n {{8,}}.*)*", "", source.__doc__)
+    text = re.sub(rf"\n    {first.name}: .*(\n {{8}}.*)*", "", inspect.getdoc(source) or "")
+    method.__doc__ = re.sub(r"\n\nArgs:(?=\n\n|$)", "", text)
     return cast("Verb[P, A]", method)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Annotated, Any, ClassVar
 
 import attrs
@@ -128,7 +129,10 @@ def test_the_verbs_of_a_handle_have_no_first_argument(handle: type[object]) -> N
     assert verbs
     for verb in verbs:
         assert not {"select", "token", "name"} & {*inspect.signature(verb).parameters}
-        assert "    name:" not in (inspect.getdoc(verb) or "")
+        text = inspect.getdoc(verb) or ""
+        described = re.findall(r"^    (\w+): ", text.partition("Args:")[2].partition("\n\n")[0], re.MULTILINE)
+        assert described == [name for name in inspect.signature(verb).parameters if name != "self"]
+        assert ("Args:" in text) is bool(described)
 
 
 def test_types_of_a_signature_are_text_without_modules() -> None:
