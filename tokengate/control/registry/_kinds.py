@@ -60,6 +60,7 @@ class Kind:
 
 _kinds: dict[str, Kind] = {}  # {noun: its kind}
 _verbs: dict[str, type[Message[Any]]] = {**VERBS}
+_declared: dict[int, type[Message[Any]]] = {id(message): message for message in VERBS.values()}
 
 ALL_VERBS: Final[Mapping[str, type[Message[Any]]]] = MappingProxyType(_verbs)
 """{verb: its message}: those of every gate, and those of the plugins that this process has imported."""
@@ -74,6 +75,7 @@ def register(kind: Kind) -> Kind:
     _check(kind)
     _kinds[kind.noun] = kind
     _verbs.update((verb_of(message), message) for message in kind.messages)
+    _declared.update((id(message), message) for message in kind.messages)
     return kind
 
 
@@ -88,8 +90,8 @@ def kind_of(message: type[Message[Any]]) -> Kind | None:
 
 
 def is_declared(message: type[Any]) -> TypeGuard[type[Message[Any]]]:
-    """Tell whether a class is that of a verb; by identity, since a metaclass may have a hash of its own."""
-    return any(one is message for one in _verbs.values())
+    """Tell whether a class is that of a verb; by id, since a metaclass may have a hash of its own."""
+    return id(message) in _declared
 
 
 def answers_of(rooms: Iterable[object], plugins: Iterable[Plugin]) -> dict[type[Any], Answer]:
