@@ -14,12 +14,10 @@ from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._parameters import Number, Whole
 from tokengate.cli._token_targets import TARGET_HELP, target_of
-from tokengate.control.messages import KEEP, PATIENT_WAIT, Message, OnActor, OnTokens, Waiting, verb_of
+from tokengate.control.messages import KEEP, PATIENT_WAIT, Message, OnTokens, Waiting, verb_of
 from tokengate.control.registry._verbs import help_of, metas_of
 
 M = TypeVar("M", bound=Message[Any])
-
-NAME_HELP = "NAME is an actor's path, or the last part of it; 'tokengate actors' lists them."
 
 
 def command_of(
@@ -38,7 +36,7 @@ def command_of(
     arguments = [
         f"{one.human_readable_name.strip('[]')}: {metas[one.name or '']['description']}"
         for one in parameters
-        if isinstance(one, click.Argument) and one.nargs == 1 and one.name != "name"
+        if isinstance(one, click.Argument) and one.nargs == 1
     ]
 
     @connected
@@ -53,7 +51,7 @@ def command_of(
         name,
         params=parameters,
         help=help_text(help_of(message), *arguments, examples=message.examples),
-        epilog=TARGET_HELP if issubclass(message, OnTokens) else NAME_HELP if issubclass(message, OnActor) else None,
+        epilog=TARGET_HELP if issubclass(message, OnTokens) else None,
         # So that a number below zero is not an option; `target_of` refuses other arguments with a dash.
         context_settings={"ignore_unknown_options": any(isinstance(one.type, Whole) for one in parameters)},
     )(call)

@@ -67,11 +67,9 @@ def commands_of(kind: Kind) -> list[click.Command]:
     listing = command_of(kind.rows, show_answer, name=kind.plural)
     if not kind.verbs:
         return [listing]
-    listed = f"'tokengate {kind.plural}' lists them."
     examples = [example for verb in kind.verbs for example in verb.examples]
-    group = click.Group(kind.noun, help=help_text(f"Steer one of the {kind.plural}.", listed, examples=examples))
+    text = f"Steer one of the {kind.plural}.", f"'tokengate {kind.plural}' lists them."
+    group = click.Group(kind.noun, help=help_text(*text, examples=examples))
     for verb in kind.verbs:
-        command = command_of(verb, show_answer, name=kind.action(verb))
-        command.epilog = f"NAME is one of the {kind.plural}; {listed}"
-        group.add_command(command)
+        group.add_command(command_of(verb, show_answer, name=kind.action(verb)))
     return [listing, group]

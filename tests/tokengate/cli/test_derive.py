@@ -127,7 +127,7 @@ def test_the_name_of_an_actor_comes_first(monkeypatch: pytest.MonkeyPatch) -> No
     assert result.output == "moved\n"
     assert asked == [Paint("mailer", "red", wait=0.0)]
     assert help.stdout.startswith("Usage: paint [OPTIONS] NAME COLOR\n")
-    assert "NAME is an actor's path" in help.stdout
+    assert "NAME: The actor's path" in help.stdout
 
 
 @pytest.mark.parametrize(

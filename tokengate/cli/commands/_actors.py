@@ -9,7 +9,7 @@ import msgspec
 
 from tokengate.cli._completers import complete_actor
 from tokengate.cli._connection import Connection, connected
-from tokengate.cli._derive import NAME_HELP, command_of, show_answer
+from tokengate.cli._derive import command_of, show_answer
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._parameters import SECONDS
 from tokengate.control.messages import (
@@ -24,6 +24,8 @@ from tokengate.control.messages import (
     TerminateChild,
     Unsuspend,
 )
+
+_NAME_HELP = "NAME is an actor's path, or the last part of it; 'tokengate actors' lists them."
 
 _name_argument = click.argument("name", shell_complete=complete_actor)
 
@@ -41,9 +43,10 @@ suspend = command_of(Suspend, show_answer)
 unsuspend = command_of(Unsuspend, show_answer)
 drain = command_of(Drain, show_answer)
 restart = command_of(Restart, show_answer)
+state = command_of(GetState, show_answer)
 
 
-@click.command(epilog=NAME_HELP)
+@click.command(epilog=_NAME_HELP)
 @_name_argument
 @click.option("--now", is_flag=True, help="Do not handle what is queued.")
 @_wait_option
@@ -58,24 +61,7 @@ def stop(connection: Connection, name: str, now: bool, wait: float) -> None:
     connection.show(connection.ask(Stop(name, drain=not now, wait=wait)))
 
 
-@click.command(epilog=NAME_HELP)
-@_name_argument
-@_wait_option
-@connected
-def state(connection: Connection, name: str, wait: float) -> None:
-    """Show the attributes of an actor's instance.
-
-    They are read between two of its steps, and shown as types and sizes, with the values of those that its class names
-    in `show`.
-
-    \b
-    tokengate state counter
-    tokengate state counter --json
-    """  # noqa: D301
-    connection.show(connection.ask(GetState(name, wait=wait)))
-
-
-@click.command("set", epilog=NAME_HELP)
+@click.command("set", epilog=_NAME_HELP)
 @_name_argument
 @click.argument("pairs", nargs=-1, required=True, metavar="ATTRIBUTE=JSON...")
 @_wait_option

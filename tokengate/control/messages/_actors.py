@@ -196,7 +196,9 @@ class ActorState:
     attributes: tuple[Attribute, ...]
 
 
-_Name: TypeAlias = Annotated[str, Meta(description="The actor's path, or the last part of it.")]
+_Name: TypeAlias = Annotated[
+    str, Meta(description="The actor's path, or the last part of it; `tokengate actors` lists them.")
+]
 _Patience: TypeAlias = Annotated[
     Seconds, Meta(description="Seconds to wait for a busy actor; after that the answer is the error `Busy`.")
 ]
@@ -204,12 +206,15 @@ _Patience: TypeAlias = Annotated[
 
 @attrs.frozen
 class GetState(Message[ActorState]):
-    """Read the attributes of an actor's instance between two of its steps: types, sizes, and the values that are shown.
+    """Show the attributes of an actor's instance.
 
-    The values of those attributes are shown that the actor's class names in `show`.
+    They are read between two of its steps, and shown as types and sizes, with the values of those that its class names
+    in `show`.
     """
 
     right: ClassVar = "view"
+    command: ClassVar = "state"
+    examples: ClassVar = ("state counter", "state counter --json")
     name: _Name
     wait: _Patience = 5.0
 

@@ -126,7 +126,7 @@ class OnOne(Message[Row]):
     """Base of the verbs that change one thing, by its name; the answer is its row."""
 
     right: ClassVar[str] = "operate"
-    name: Annotated[str, Meta(description="Its name.")]
+    name: Annotated[str, Meta(description="Its name, as the list has it.")]
 
 
 @attrs.frozen
@@ -182,7 +182,7 @@ class OnActor(Message[ActorOutcome]):
     """
 
     right: ClassVar[str] = "operate"
-    name: Annotated[str, Meta(description="The actor's path, or the last part of it.")]
+    name: Annotated[str, Meta(description="The actor's path, or the last part of it; `tokengate actors` lists them.")]
 
 
 def verb_of(message: type[Message[Any]]) -> str:

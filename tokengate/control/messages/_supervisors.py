@@ -79,7 +79,11 @@ class ChildCountsRow:
 
 
 _Supervisor: TypeAlias = Annotated[
-    str, Meta(description="The supervisor's path, or the last part of it.", extra={"metavar": "SUPERVISOR"})
+    str,
+    Meta(
+        description="The supervisor's path, or the last part of it; `tokengate tree` shows them.",
+        extra={"metavar": "SUPERVISOR"},
+    ),
 ]
 
 
