@@ -47,7 +47,7 @@ def test_the_text_and_the_signature_of_a_method_are_those_of_its_message(gate: G
     reset = gate.plugin(Tally).verbs.reset
 
     assert reset.__doc__ == (
-        "Count an operation from zero again.\n\nArgs:\n    name: its name.\n    at: where to begin."
+        "Count an operation from zero again.\n\nArgs:\n    name: its name, as the list has it.\n    at: where to begin."
     )
 
 

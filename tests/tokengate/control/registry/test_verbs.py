@@ -110,7 +110,7 @@ def test_a_method_has_text_and_signature_of_its_message() -> None:
     assert str(inspect.signature(Library().clear)) == "(name: str, upto: int = 1) -> Shelf"
     assert inspect.getdoc(Library.clear) == (
         "Take everything from a shelf.\n\nIt stays where it is.\n\n"
-        "Args:\n    name: its name.\n    upto: number of things.\n\n"
+        "Args:\n    name: its name, as the list has it.\n    upto: number of things.\n\n"
         "Raises:\n    NoSuchShelf: it does not exist."
     )
     assert help_of(ClearShelf) == "Take everything from a shelf.\n\nIt stays where it is."
