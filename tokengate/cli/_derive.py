@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import attrs
 import click
@@ -36,7 +36,7 @@ def command_of(
     arguments = [
         f"{one.human_readable_name.strip('[]')}: {metas[one.name or '']['description']}"
         for one in parameters
-        if isinstance(one, click.Argument) and one.nargs == 1
+        if isinstance(one, click.Argument) and one.metavar != "TARGET..."
     ]
 
     @connected
@@ -102,7 +102,8 @@ def _order(message: type[Message[Any]]) -> str:
     """Return what errors say of the argument before TARGET, since the order is easily mistaken; empty without one."""
     required = [field.name for field in attrs.fields(message) if field.default is attrs.NOTHING]
     before = [name for name in required if name != "select"] if "select" in required else []
-    return f"the {before[0]} comes first: tokengate {message.examples[0]}" if before else ""
+    example = "".join(f": tokengate {line}" for line in message.examples[:1])
+    return f"the {before[0]} comes first{example}" if before else ""
 
 
 def _parameter(message: type[Message[Any]], field: attrs.Attribute[Any], meta: Mapping[str, Any]) -> click.Parameter:
@@ -110,19 +111,26 @@ def _parameter(message: type[Message[Any]], field: attrs.Attribute[Any], meta: M
     while (origin := get_origin(hint)) in (Annotated, types.UnionType, Union):
         args = get_args(hint)  # of a union, the other one is None, or a number
         hint = str if origin is not Annotated and str in args else args[0]
+    pairs = hint == dict[str, str]
+    several = pairs or get_origin(hint) is tuple
+    kind = _type(message, get_args(hint)[0] if several else hint, meta)
     if field.default is attrs.NOTHING:
-        complete = complete_name(message) if field.name == "name" else None
-        kind = _type(message, hint, meta)
-        return click.Argument([field.name], type=kind, metavar=meta.get("metavar"), shell_complete=complete)
+        return click.Argument(
+            [field.name],
+            type=kind,
+            nargs=-1 if several else 1,
+            required=True,
+            callback=_to_dict if pairs else None,
+            metavar=meta.get("metavar"),
+            shell_complete=complete_name(message) if field.name == "name" else None,
+        )
     name = f"-{field.name}" if len(field.name) == 1 else f"--{field.name.replace('_', '-')}"
     if field.default is True:
         name += f"/--no-{name[2:]}"
-    pairs = hint == dict[str, str]
-    several = pairs or get_origin(hint) is tuple
     default = PATIENT_WAIT if field.name == "wait" and issubclass(message, Waiting) else field.default
     return click.Option(
         [*([meta["flag"]] if "flag" in meta else []), name, field.name],
-        type=_type(message, get_args(hint)[0] if several else hint, meta),
+        type=kind,
         is_flag=hint is bool,
         multiple=several,
         callback=_to_dict if pairs else None,
@@ -134,8 +142,8 @@ def _parameter(message: type[Message[Any]], field: attrs.Attribute[Any], meta: M
 
 
 def _type(message: type[Message[Any]], hint: Any, meta: Mapping[str, Any]) -> click.ParamType[Any]:
-    if get_origin(hint) is Literal:
-        return click.Choice(get_args(hint))
+    if "choices" in meta:
+        return click.Choice(meta["choices"])
     if hint in (int, float) and meta.keys() & {"ge", "gt", "le"}:
         number = click.IntRange if hint is int else Number
         return number(meta.get("ge", meta.get("gt")), meta.get("le"), min_open="gt" in meta)

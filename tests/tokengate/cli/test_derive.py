@@ -47,8 +47,8 @@ class MoveToken(Waiting):
 class Paint(OnActor):
     """Paint an actor."""
 
-    examples: ClassVar = ("paint mailer red",)
-    color: Annotated[str, Meta(description="Of the paint.")]
+    examples: ClassVar = ("paint mailer red blue",)
+    colors: Annotated[tuple[str, ...], Meta(description="Of the paint.")]
     wait: Annotated[Seconds, Meta(description="Seconds to wait until it is dry.")] = 5.0
 
 
@@ -121,12 +121,12 @@ def test_each_field_is_an_argument_or_an_option(monkeypatch: pytest.MonkeyPatch,
 
 def test_the_name_of_an_actor_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other arguments follow; the help says what a name is."""
-    asked, result = run(monkeypatch, PAINT, "mailer red --wait 0")
+    asked, result = run(monkeypatch, PAINT, "mailer red blue --wait 0")
     _, help = run(monkeypatch, PAINT, "--help")
 
     assert result.output == "moved\n"
-    assert asked == [Paint("mailer", "red", wait=0.0)]
-    assert help.stdout.startswith("Usage: paint [OPTIONS] NAME COLOR\n")
+    assert asked == [Paint("mailer", ("red", "blue"), wait=0.0)]
+    assert help.stdout.startswith("Usage: paint [OPTIONS] NAME COLORS...\n")
     assert "NAME: The actor's path" in help.stdout
 
 
