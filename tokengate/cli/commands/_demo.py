@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 
 from tokengate import Gate
-from tokengate.cli._errors import UsageProblem
+from tokengate.cli._errors import INTERRUPTED, UsageProblem
 from tokengate.cli._signals import Stopping, stop_on_signals
 from tokengate.demo import (
     Outcome,
@@ -29,9 +29,6 @@ from tokengate.demo import (
 from tokengate.demo._actors import Report
 from tokengate.demo._screen import note_of, settled
 from tokengate.types import GateStatistics
-
-# As a shell reports a program that SIGINT ended.
-_INTERRUPTED = 130
 
 
 @click.command()
@@ -67,7 +64,7 @@ def demo(path: Path | None, crashes: int, seed: int, verify: bool, json_wanted: 
         if serial is not None:
             _print_comparison(console, outcome, serial, differing)
     if stopping.asked:
-        raise SystemExit(_INTERRUPTED)
+        raise SystemExit(INTERRUPTED)
     if differing or outcome.crashes != crashes or outcome.shutdown.abandoned:
         raise SystemExit(1)
 
