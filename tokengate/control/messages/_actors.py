@@ -133,7 +133,8 @@ class Drain(OnActor):
 
     examples: ClassVar = ("drain mailer --wait 60", "drain mailer --reopen")
     wait: Annotated[
-        Seconds, Meta(description="Seconds to wait until that is done; after that, the answer is `pending`.")
+        Seconds,
+        Meta(description="Seconds to wait until what is queued is handled; after that, the answer is `pending`."),
     ] = 5.0
     reopen: Annotated[bool, Meta(description="Open the mailbox again instead.")] = attrs.field(
         default=False, kw_only=True
