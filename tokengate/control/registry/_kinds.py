@@ -162,7 +162,7 @@ def _check(kind: Kind) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", kind.noun):
         raise ValueError(f"{where}: it must be of small letters, digits and single dashes")
     if not attrs.has(kind.row) or not attrs.fields(kind.row):
-        raise ValueError(f"{where}: row is {kind.row!r}; it must be an attrs class, whose first field is the name")
+        raise ValueError(f"{where}: row is {kind.row!r}; it must be an attrs class with the name as its first field")
     if not issubclass(kind.rows, Listing) or get_args(answer_of(kind.rows))[:1] != (kind.row,):
         raise ValueError(f"{where}: {kind.rows.__name__} must derive from Listing[{kind.row.__name__}]")
     if kind.plural == kind.noun:

@@ -156,7 +156,7 @@ def declared(noun: str = "lamp", row: Any = LampRow, rows: Any = Lamps, verbs: A
     ("kind", "text"),
     [
         (declared("Lamp"), "noun 'Lamp': it must be of small letters, digits and single dashes"),
-        (declared(row=str), "noun 'lamp': row is <class 'str'>; it must be an attrs class, whose first field"),
+        (declared(row=str), "noun 'lamp': row is <class 'str'>; it must be an attrs class with the name as"),
         (declared(rows=AllLamps), "noun 'lamp': AllLamps must derive from Listing[LampRow]"),
         (declared(rows=Tallies), "noun 'lamp': Tallies must derive from Listing[LampRow]"),
         (declared(rows=Lamp), "noun 'lamp': Lamp lists several; name it by the plural"),
