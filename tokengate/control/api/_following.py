@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, Protocol, Self, overload
 from tokengate.control._ports import Source
 from tokengate.control.api._in_thread import in_thread
 from tokengate.control.messages import Stream, StreamItem
-from tokengate.control.registry._verbs import Awaited, Blocking, dressed
+from tokengate.control.registry._verbs import Awaited, Blocking, method_of
 
 P = ParamSpec("P")
 
@@ -119,5 +119,5 @@ def follows(message: Callable[P, Stream]) -> StreamVerb[P]:
         return self.follow(message(*args, **kwargs))
 
     kind: Any = message
-    verb: StreamVerb[P] = dressed(method, kind, "Following")
+    verb: StreamVerb[P] = method_of(method, kind, "Following")
     return verb

@@ -19,6 +19,7 @@ import inspect
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from textwrap import TextWrapper
+from types import MethodType
 from typing import (
     Any,
     Concatenate,
@@ -181,7 +182,7 @@ def asks(message: Any, read: Callable[[Any, Any], Any] = as_it_is) -> Any:
             kwargs["wait"] = self._wait
         return self._put(message(*args, **kwargs), read)
 
-    return dressed(method, message, answer_of(message) if read is as_it_is else read.__annotations__["return"])
+    return method_of(method, message, answer_of(message) if read is as_it_is else read.__annotations__["return"])
 
 
 def by_hand(method: Callable[Concatenate[Any, P], A]) -> Verb[P, A]:
@@ -196,20 +197,53 @@ def bound(verb: Verb[Concatenate[Any, P], A]) -> Verb[P, A]:
     def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         return getattr(self._control, source.__name__)(self._subject, *args, **kwargs)
 
-    signature = inspect.signature(source)
-    this, first, *others = signature.parameters.values()
-    functools.update_wrapper(method, source)
-    method.__signature__ = signature.replace(parameters=[this, *others])  # type: ignore[attr-defined]
-    text = re.sub(rf"\n    {first.name}: .*(\n {{8}}.*)*", "", inspect.getdoc(source) or "")
-    method.__doc__ = re.sub(r"\n\nArgs:(?=\n\n|$)", "", text)
-    return cast("Verb[P, A]", method)
+    def describe() -> tuple[inspect.Signature, str]:
+        signature = inspect.signature(source)
+        this, first, *others = signature.parameters.values()
+        text = re.sub(rf"\n    {first.name}: .*(\n {{8}}.*)*", "", inspect.getdoc(source) or "")
+        return signature.replace(parameters=[this, *others]), re.sub(r"\n\nArgs:(?=\n\n|$)", "", text)
+
+    return cast("Verb[P, A]", Method(method, source.__name__, describe))
 
 
-def dressed(method: Any, message: type[Message[Any]], result: Any) -> Any:
-    """Give a method the name, the text and the signature that its message declares."""
-    parameters = signature_of(message).parameters
-    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    method.__name__ = method.__qualname__ = verb_of(message)
-    method.__doc__ = _documentation(message, parameters)
-    method.__signature__ = inspect.Signature([this, *parameters.values()], return_annotation=_Text(_type(result)))
-    return method
+def method_of(method: Callable[..., Any], message: type[Message[Any]], result: Any) -> Any:
+    """Return a method with the name, the text and the signature that its message declares."""
+
+    def describe() -> tuple[inspect.Signature, str]:
+        parameters = signature_of(message).parameters
+        this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        signature = inspect.Signature([this, *parameters.values()], return_annotation=_Text(_type(result)))
+        return signature, _documentation(message, parameters)
+
+    return Method(method, verb_of(message), describe)
+
+
+class Method:
+    """A method whose signature and text are made when they are looked at: a program that only calls it needs neither.
+
+    Args:
+        call: the method as a function.
+        name: of the method.
+        describe: returns its signature and its text.
+    """
+
+    def __init__(
+        self, call: Callable[..., Any], name: str, describe: Callable[[], tuple[inspect.Signature, str]]
+    ) -> None:
+        self.__name__ = self.__qualname__ = name
+        self._call = call
+        self._described = functools.cache(describe)
+
+    def __get__(self, owner: object, kind: type[object] | None = None) -> Any:
+        return self if owner is None else MethodType(self, owner)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return self._described()[0]
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]  # of the method, not of this class
+        return self._described()[1]
