@@ -236,17 +236,14 @@ class Visit(Message[Any]):
 
     The result is the answer; an error is raised at the caller. `get_state` and `replace_state` use it in Python; it
     cannot be sent through a socket.
-
-    Attributes:
-        name: of the actor.
-        function: takes the instance.
-        wait: seconds to wait for a busy actor; after that the answer is the error `Busy`.
-        in_process: called instead if the instance is in a child process and this needs another function.
     """
 
     right: ClassVar = "state"
     local: ClassVar = True
     name: _Name
-    function: Callable[[Any], Any]
+    function: Annotated[Callable[[Any], Any], Meta(description="Takes the instance.")]
     wait: _Patience = 5.0
-    in_process: Callable[[Any], Any] | None = None
+    in_process: Annotated[
+        Callable[[Any], Any] | None,
+        Meta(description="Called instead if the instance is in a child process and this needs another function."),
+    ] = None

@@ -183,9 +183,10 @@ def _check_message(kind: Kind, message: type[Message[Any]], where: str) -> None:
         raise ValueError(f"{where}: the name of {name} must be a verb and the noun, such as Pause{_camel(kind.noun)}")
     if not message.__doc__:
         raise ValueError(f"{where}: {name} has no docstring, which is the help of its verb")
-    for field, meta in metas_of(message).items():
-        if not meta.get("description"):
-            raise ValueError(f"{where}: field '{field}' of {name} needs Annotated[..., Meta(description=...)]")
+    try:
+        metas_of(message)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _camel(noun: str) -> str:

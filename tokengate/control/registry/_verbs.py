@@ -54,8 +54,15 @@ def metas_of(message: type[Message[Any]]) -> Mapping[str, Mapping[str, Any]]:
 
     Returns:
         {argument: {`description`, `ge`, `gt`, `le`, `choices` or a key of `extra`: value}}.
+
+    Raises:
+        ValueError: an argument has no description.
     """
-    return {field.name: _meta(field.type) for field in attrs.fields(attrs.resolve_types(message))}
+    metas = {field.name: _meta(field.type) for field in attrs.fields(attrs.resolve_types(message))}
+    for name, meta in metas.items():
+        if not meta.get("description"):
+            raise ValueError(f"field '{name}' of {message.__name__} needs Annotated[..., Meta(description=...)]")
+    return metas
 
 
 def _meta(hint: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from tokengate.control.messages import (
     Listing,
     Message,
     OnOne,
+    OnTokens,
     SetThrottle,
     Step,
     Terminate,
@@ -67,7 +68,16 @@ def test_each_verb_declares_its_right_and_describes_its_arguments(found: type[Me
     """So that no verb is without help on one of the ways in."""
     assert found.right in RIGHTS
     assert help_of(found).partition("\n")[0].endswith((".", ":"))
-    assert [name for name, meta in metas_of(found).items() if not found.local and not meta.get("description")] == []
+    assert all(meta["description"] for meta in metas_of(found).values())
+
+
+def test_an_argument_without_a_description_is_an_error_that_says_what_to_write() -> None:
+    @attrs.frozen
+    class Blink(OnTokens):
+        times: int = 1
+
+    with pytest.raises(ValueError, match=r"field 'times' of Blink needs Annotated\[\.\.\., Meta\(description"):
+        metas_of(Blink)
 
 
 def test_a_verb_without_a_right_cannot_be_declared() -> None:
