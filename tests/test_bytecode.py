@@ -45,8 +45,7 @@ ALLOWED = {
     "Turns._give": CONTROL,
     "ActorVerbs.drain": CONTROL,
     "settle": CONTROL,
-    "Reconciler._reconcile": CONTROL,
-    "Reconciler._reconcile_kill": CONTROL,
+    "_reconcile": CONTROL,
     "_Connection._write": CONTROL,
 }
 

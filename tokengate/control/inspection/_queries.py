@@ -28,7 +28,7 @@ from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, Tre
 
 # Observations in a sample.
 _LOOKS = 20
-# Rows of actors that are made between two checkpoints.
+# Rows of actors that are made in one turn.
 _ROWS = 100
 
 
@@ -141,12 +141,8 @@ async def actor_rows(places: list[Place], counts: Counts, sample: float) -> tupl
             for place in places:
                 busy[place] += bool(place.drain.running())
             await trio.sleep(sample / _LOOKS)
-    rows = []
-    for number, place in enumerate(places):
-        rows.append(actor_row(place, counts, busy[place] / _LOOKS if sample > 0 else None))
-        if number % _ROWS == _ROWS - 1:
-            await next_turn()
-    return tuple(rows)
+    shares = {place: count / _LOOKS if sample > 0 else None for place, count in busy.items()}
+    return tuple([actor_row(place, counts, shares[place]) async for place in in_turns(places, _ROWS)])
 
 
 async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
@@ -213,12 +209,7 @@ async def tree_rows(system: ActorSystem, root: str, *, own: bool) -> tuple[TreeR
     nodes = list(_branch(actor_called(system, root), 0, None))
     if own and root == ROOT:
         nodes += _branch(actor_called(system, SYSTEM), 0, None)
-    rows = []
-    for number, node in enumerate(nodes):
-        rows.append(_tree_row(*node))
-        if number % _ROWS == _ROWS - 1:
-            await next_turn()
-    return tuple(rows)
+    return tuple([_tree_row(*node) async for node in in_turns(nodes, _ROWS)])
 
 
 _Node: TypeAlias = tuple[ActorPlace, int, ChildInfo | None]

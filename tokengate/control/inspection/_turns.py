@@ -191,19 +191,20 @@ async def next_turn() -> None:
 
 
 class in_turns(Generic[T]):  # noqa: N801  # it is used like a function
-    """Iterate over pieces of work: the first in this turn, each other one in a turn of its own."""
+    """Iterate over pieces of work: the first ones in this turn, and each other `at_once` in a turn of their own."""
 
-    def __init__(self, pieces: Iterable[T]) -> None:
+    def __init__(self, pieces: Iterable[T], at_once: int = 1) -> None:
         self._pieces = iter(pieces)
-        self._begun = False
+        self._at_once = at_once
+        self._given = 0
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
         for piece in self._pieces:
-            if self._begun:
+            if self._given and self._given % self._at_once == 0:
                 await next_turn()
-            self._begun = True
+            self._given += 1
             return piece
         raise StopAsyncIteration

@@ -56,15 +56,13 @@ def limit_in(name: str, value: float | str) -> float | None:
 
 
 def limit(token: Token[Any], changes: Mapping[str, float | None], *, force: bool) -> Outcome:
-    """Change limits of a token.
+    """Change limits of a token that has not ended.
 
     Args:
         token: the token.
         changes: {name of a limit: its new value}, None for no limit.
         force: lower limits of a token with a guard, too, which may end it.
     """
-    if token.done():
-        return ended(token)
     drain = process_drain(token)
     if drain is None:
         return outcome(

@@ -10,7 +10,7 @@ import trio
 
 from actors import Reply, Token
 from tokengate.control._safe_text import plain
-from tokengate.control.inspection._turns import next_turn
+from tokengate.control.inspection._turns import in_turns
 from tokengate.control.messages import Outcome
 
 NOT_BEGUN: Final = "it is about to begin, or its sender waits for room in the mailbox"
@@ -45,9 +45,4 @@ async def settle(steps: list[Outcome | Pending], wait: float) -> tuple[Outcome, 
         for one in steps:
             if isinstance(one, Pending):
                 await Reply.wait(one.reached)
-    outcomes = []
-    for number, one in enumerate(steps):
-        outcomes.append(one if isinstance(one, Outcome) else one.conclude())
-        if number % 100 == 99:
-            await next_turn()
-    return tuple(outcomes)
+    return tuple([one if isinstance(one, Outcome) else one.conclude() async for one in in_turns(steps, 100)])

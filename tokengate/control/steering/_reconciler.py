@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -13,6 +13,8 @@ from actors.lowlevel import Hold, Worker, interrupt, monitor, place_of
 from tokengate.control.inspection._processes import process_drain
 from tokengate.control.messages import Outcome
 from tokengate.control.steering._outcomes import NOT_BEGUN, ended, outcome
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("tokengate.control")
 
@@ -82,48 +84,45 @@ class Reconciler:
 
     def __init__(self, start: Callable[[Callable[[], Awaitable[None]], str], None]) -> None:
         self._start = start
-        self._pursued: set[Hold] = set()
+        self._holds: dict[Hold, None] = {}  # those that want something
         self._kills: dict[Token[Any], Kill] = {}  # {token: its kill, until it has ended}
 
     def begin(self, hold: Hold) -> None:
         """Do to a token what its hold wants, and try again until it is done."""
         _apply(hold)
-        if _wants(hold) and hold not in self._pursued:
-            self._pursued.add(hold)
-            self._start(lambda: self._reconcile(hold), f"hold of token {hold.token.id}")
+        if _wants(hold) and hold not in self._holds:
+            self._holds[hold] = None
+            self._start(lambda: _reconcile(lambda: _satisfy(hold), self._holds, hold), f"hold of token {hold.token.id}")
 
     def kill(self, token: Token[Any], reason: str) -> Kill:
         """End a token in a child process, and try again until it has ended; return the kill, which has the outcome."""
         kill = self._kills.get(token) or Kill(token, reason)
         if not kill.attempt() and token not in self._kills:
             self._kills[token] = kill
-            self._start(lambda: self._reconcile_kill(kill), f"end of token {token.id}")
+            self._start(lambda: _reconcile(kill.attempt, self._kills, token), f"end of token {token.id}")
         return kill
 
-    async def _reconcile(self, hold: Hold) -> None:
-        delay = _LOOK_FIRST
-        try:
-            while _wants(hold):
-                await trio.sleep(delay)
-                delay = min(2 * delay, _LOOK_LATER)
-                # A process must hear what was wanted before it began the token, even if nothing is wanted any more.
-                if _wants(hold) or process_drain(hold.token) is not None:
-                    _apply(hold)
-        except Exception:  # an error here must not end the loop, and so all tokens
-            _logger.exception("the reconciler of %r failed", hold.token)
-        finally:
-            self._pursued.discard(hold)
 
-    async def _reconcile_kill(self, kill: Kill) -> None:
-        delay = _LOOK_FIRST
-        try:
-            while not kill.attempt():
-                await trio.sleep(delay)
-                delay = min(2 * delay, _LOOK_LATER)
-        except Exception:
-            _logger.exception("the reconciler of %r failed", kill.token)
-        finally:
-            del self._kills[kill.token]
+async def _reconcile(attempt: Callable[[], bool], pursued: dict[T, Any], one: T) -> None:
+    """Attempt something until that succeeds, and then remove it from those that are pursued."""
+    delay, done = _LOOK_FIRST, False
+    try:
+        while not done:
+            await trio.sleep(delay)
+            delay = min(2 * delay, _LOOK_LATER)
+            done = attempt()
+    except Exception:  # an error here must not end the loop, and so all tokens
+        _logger.exception("the reconciler of %r failed", one)
+    finally:
+        del pursued[one]
+
+
+def _satisfy(hold: Hold) -> bool:
+    """Do to a token what its hold wants; return whether it wants nothing more."""
+    # A process must hear what was wanted before it began the token, even if nothing is wanted any more.
+    if _wants(hold) or process_drain(hold.token) is not None:
+        _apply(hold)
+    return not _wants(hold)
 
 
 def _wants(hold: Hold) -> bool:

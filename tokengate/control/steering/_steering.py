@@ -1,4 +1,4 @@
-"""What the verbs do to one token: pause it, step it, end it, move it; and the outcome.
+"""What the verbs do to one token that has not ended: pause it, step it, end it, move it; and the outcome.
 
 All of it runs on the system loop. A verb first does to all its tokens what is possible at once; then it waits, for at
 most the given time, until its effect on the others is complete (`_outcomes.py`), and answers how far each one is. An
@@ -23,27 +23,24 @@ from tokengate.control.steering._outcomes import NOT_BEGUN, Pending, ended, outc
 from tokengate.control.steering._reconciler import Reconciler, hold_in_queue
 
 
-def forbidden(token: Token[Any], verb: str, *, force: bool, guarded: bool) -> Outcome | None:
+def forbidden(token: Token[Any], guarded: str, *, force: bool) -> Outcome | None:
     """Return the refusal of a verb that the token's place does not allow.
 
     Args:
         token: the token.
-        verb: name of the verb in the refusal.
+        guarded: what the refusal calls a verb that needs `force` for tokens with a guard; empty for other verbs.
         force: whether `force` was given.
-        guarded: whether this verb needs `force` for tokens with a guard.
     """
     guard = token._place.properties.guard
     if guard == "never":
         return outcome(token, "refused", f"its guard is 'never': tokens of '{token.actor}' can only be looked at")
     if guarded and guard != "none" and not force:
-        return outcome(token, "refused", f"its guard is '{guard}'; use force to {verb} it")
+        return outcome(token, "refused", f"its guard is '{guard}'; use force to {guarded} it")
     return None
 
 
 def pause(reconciler: Reconciler, token: Token[Any], *, stop_clock: bool) -> Outcome | Pending:
     """Pause a token, queued or running."""
-    if token.done():
-        return ended(token)
     hold = Hold.of(token)
     if hold.ending:
         if token.done():
@@ -98,8 +95,6 @@ def _where_it_stops(token: Token[Any]) -> str:
 def resume(token: Token[Any]) -> Outcome:
     """Resume a token that is held."""
     hold = token._hold
-    if token.done():
-        return ended(token)
     if hold is None or not hold.word:
         return outcome(token, "unchanged", "it is not held")
     place_of(token).mailbox.release(token)
@@ -112,11 +107,8 @@ def resume(token: Token[Any]) -> Outcome:
 
 def step(reconciler: Reconciler, token: Token[Any], n: int) -> Outcome | Pending:
     """Let a token run some steps, and pause it again."""
-    if token.done():
-        return ended(token)
     hold = Hold.of(token)
-    was_held = hold.word == "paused"
-    if not was_held and token.state is not TokenState.QUEUED:
+    if hold.word != "paused" and token.state is not TokenState.QUEUED:
         first = pause(reconciler, token, stop_clock=hold.stop_clock)
         if isinstance(first, Outcome):
             return first
@@ -153,12 +145,9 @@ def _paused_first(token: Token[Any], hold: Hold) -> Outcome:
 
 def terminate(reconciler: Reconciler, token: Token[Any], mode: Mode, reason: str) -> Outcome | Pending:
     """End a token, as far as `mode` allows; for a child process `interrupt` and `kill` are the same, without grace."""
-    if token.done():
-        return ended(token)
     in_process = process_drain(token) is not None
     if in_process and mode != "cancel":
-        kill = reconciler.kill(token, reason)
-        return Pending(token, kill.conclude)
+        return Pending(token, reconciler.kill(token, reason).conclude)
     if token._cancel(reason):
         return outcome(token, "terminated", "it never ran")
     interruptible = token._place.properties.interruptible
@@ -194,27 +183,19 @@ def _abandon(token: Token[Any], reason: str) -> Outcome:
         if threads:
             return outcome(token, "abandoned", f"its code runs on in {', '.join(threads)}, and its result is dropped")
         if threads is not None and affinity == "io":
-            return outcome(
-                token,
-                "abandoned",
-                "its task ignored its cancellation, and may run on; its result is dropped",
-            )
+            note = "its task ignored its cancellation, and may run on; its result is dropped"
+            return outcome(token, "abandoned", note)
         return outcome(token, "terminated")
     if token.done():
         return ended(token)
     if token.started_at is None:
         return outcome(token, "cancel_requested", NOT_BEGUN)
-    return outcome(
-        token,
-        "interrupt_requested",
-        "it runs on the thread of its caller, which cannot be left behind; it was asked to end",
-    )
+    note = "it runs on the thread of its caller, which cannot be left behind; it was asked to end"
+    return outcome(token, "interrupt_requested", note)
 
 
 def renice(token: Token[Any], priority: int) -> Outcome:
     """Change the priority of a token."""
-    if token.done():
-        return ended(token)
     if token.priority == priority:
         return outcome(token, "unchanged", f"its priority was {priority} already")
     if place_of(token).mailbox.renice(token, priority):
@@ -228,8 +209,6 @@ def renice(token: Token[Any], priority: int) -> Outcome:
 
 def retag(token: Token[Any], new: dict[str, str], remove: Iterable[str]) -> Outcome:
     """Change the tags of a token."""
-    if token.done():
-        return ended(token)
     before = {plain(name): plain(value) for name, value in token.tags.items()}  # no code of classes derived from `str`
     tags = {**before, **new}
     for tag in remove:
@@ -243,8 +222,6 @@ def retag(token: Token[Any], new: dict[str, str], remove: Iterable[str]) -> Outc
 
 def reroute(token: Token[Any], target: Place) -> Outcome:
     """Move a queued token to another place."""
-    if token.done():
-        return ended(token)
     if place_of(token) is target:
         return outcome(token, "unchanged", f"it is at '{target.path}' already")
     problem = _misfit(token, target)
@@ -267,9 +244,9 @@ def _misfit(token: Token[Any], target: Place) -> str:
     source = place_of(token)
     if target.properties.guard == "never":
         return f"the guard of '{target.path}' is 'never', so no token is moved there"
+    if isinstance(source, OperationPlace) and isinstance(target, OperationPlace):
+        return ""
     if isinstance(source, OperationPlace) or isinstance(target, OperationPlace):
-        if isinstance(source, OperationPlace) and isinstance(target, OperationPlace):
-            return ""
         return f"'{source.path}' and '{target.path}' are an operation and an actor, which handle different things"
     call = token._call
     if type(call) is OneWay:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import trio
@@ -20,7 +20,7 @@ from tokengate.control.steering import _limits, _outcomes, _steering
 from tokengate.control.steering._outcomes import Pending
 from tokengate.control.steering._reconciler import Reconciler
 
-# Tokens that are changed between two checkpoints: less than a millisecond for every verb.
+# Tokens that are changed in one turn: less than a millisecond for every verb.
 _AT_ONCE = 100
 
 _Act: TypeAlias = Callable[[Token[Any]], m.Outcome | Pending]
@@ -39,18 +39,15 @@ class TokenVerbs:
         self._reconciler = Reconciler(self._system.system_host.start_task)
 
     async def pause(self, message: m.Pause) -> tuple[m.Outcome, ...]:
-        tokens = await self._select(message)
         return await self._do(
             message,
-            tokens,
-            "pause",
             lambda token: _steering.pause(self._reconciler, token, stop_clock=message.stop_clock),
             wait=message.wait,
-            guarded=True,
+            guarded="pause",
         )
 
     async def resume(self, message: m.Resume) -> tuple[m.Outcome, ...]:
-        return await self._do(message, await self._select(message), "resume", _steering.resume)
+        return await self._do(message, _steering.resume)
 
     async def step(self, message: m.Step) -> tuple[m.Outcome, ...]:
         """Answer `Step`; a running token is paused first, so that its steps are counted from a fixed point."""
@@ -58,42 +55,33 @@ class TokenVerbs:
         tokens = await self._select(message)
         free = [token for token in tokens if isinstance(token, Token) and _runs_free(token)]
         if free and not message.dry_run:
-            await self._do(message, free, "pause", self._pause_to_step, wait=wait, guarded=True)
+            pause: _Act = lambda token: _steering.pause(self._reconciler, token, stop_clock=False)  # noqa: E731
+            await self._do(message, pause, free, wait=wait, guarded="pause")
             wait = max(0.0, give_up_at - trio.current_time())
         return await self._do(
             message,
-            tokens,  # selected before the pause: the selector may have `state=running`
-            "step",
             lambda token: _steering.step(self._reconciler, token, message.n),
+            tokens,  # selected before the pause: the selector may have `state=running`
             wait=wait,
-            guarded=True,
+            guarded="step",
         )
-
-    def _pause_to_step(self, token: Token[Any]) -> m.Outcome | Pending:
-        return _steering.pause(self._reconciler, token, stop_clock=False)
 
     async def terminate(self, message: m.Terminate) -> tuple[m.Outcome, ...]:
         """Answer `Terminate`; `kill` waits for the grace before it leaves code behind."""
         return await self._do(
             message,
-            await self._select(message),
-            "end",
             lambda token: _steering.terminate(self._reconciler, token, message.mode, message.reason),
             wait=max(message.wait, message.grace) if message.mode == "kill" else message.wait,
-            guarded=True,
+            guarded="end",
         )
 
     async def renice(self, message: m.Renice) -> tuple[m.Outcome, ...]:
-        tokens = await self._select(message)
-        return await self._do(message, tokens, "renice", lambda token: _steering.renice(token, message.priority))
+        return await self._do(message, lambda token: _steering.renice(token, message.priority))
 
     async def retag(self, message: m.Retag) -> tuple[m.Outcome, ...]:
         if not message.set and not message.remove:
             raise BadRequest("retag needs tags to set or to remove")
-        tokens = await self._select(message)
-        return await self._do(
-            message, tokens, "retag", lambda token: _steering.retag(token, message.set, message.remove)
-        )
+        return await self._do(message, lambda token: _steering.retag(token, message.set, message.remove))
 
     async def reroute(self, message: m.Reroute) -> tuple[m.Outcome, ...]:
         if bool(message.affinity) == bool(message.actor):
@@ -103,8 +91,6 @@ class TokenVerbs:
         target: Place | None = _queries.actor_called(self._system, message.actor) if message.actor else None
 
         def act(token: Token[Any]) -> m.Outcome:
-            if token.done():
-                return _outcomes.ended(token)
             if target is not None:
                 return _steering.reroute(token, target)
             place = token._place
@@ -115,14 +101,11 @@ class TokenVerbs:
             except TokenGateError as error:
                 return _outcomes.outcome(token, "refused", str(error))
 
-        return await self._do(message, await self._select(message), "reroute", act)
+        return await self._do(message, act)
 
     async def limit(self, message: m.Limit) -> tuple[m.Outcome, ...]:
         changes = _limits.changes_of(message)
-        tokens = await self._select(message)
-        return await self._do(
-            message, tokens, "limit", lambda token: _limits.limit(token, changes, force=message.force)
-        )
+        return await self._do(message, lambda token: _limits.limit(token, changes, force=message.force))
 
     # The target of a message
 
@@ -131,13 +114,11 @@ class TokenVerbs:
         found: list[Token[Any] | m.Outcome] = []
         if isinstance(message.select, tuple):
             past: dict[int, m.Outcome] | None = None
-            for number, id in enumerate(dict.fromkeys(message.select)):
+            async for id in in_turns(dict.fromkeys(message.select), 1_000):
                 token = self._system.live.get(id)
                 if token is None and past is None:
                     past = _past_tokens.ended_lately(self._system)
                 found.append(token or (past or {}).get(id) or _past_tokens.not_live(self._system, id))
-                if number % 1_000 == 999:
-                    await next_turn()
             return found
         selector, size = parse(message.select), 1_000
         if len(self._system.live) > size:
@@ -150,36 +131,34 @@ class TokenVerbs:
     async def _do(
         self,
         message: m.OnTokens,
-        tokens: list[Token[Any]] | list[Token[Any] | m.Outcome],
-        verb: str,
         act: _Act,
+        tokens: Sequence[Token[Any] | m.Outcome] | None = None,
         *,
         wait: float = 0.0,
-        guarded: bool = False,
+        guarded: str = "",
     ) -> tuple[m.Outcome, ...]:
         """Do a verb to each token, and return the outcomes.
 
         Args:
             message: the message.
-            tokens: its tokens; an outcome is returned as it is.
-            verb: name of the verb in refusals.
-            act: does the verb to one token, or begins it.
+            act: does the verb to one token that has not ended, or begins it.
+            tokens: in which an outcome is returned as it is; None for those that the message names.
             wait: seconds to wait for pending outcomes.
-            guarded: whether this verb needs `force` for tokens with a guard.
+            guarded: what refusals call a verb that needs `force` for tokens with a guard; empty for other verbs.
         """
-        steps: list[m.Outcome | Pending] = []
-        for number, token in enumerate(tokens):
-            steps.append(token if isinstance(token, m.Outcome) else self._act(message, token, verb, act, guarded))
-            if number % _AT_ONCE == _AT_ONCE - 1:
-                await next_turn()
-        return await _outcomes.settle(steps, wait)
 
-    @staticmethod
-    def _act(message: m.OnTokens, token: Token[Any], verb: str, act: _Act, guarded: bool) -> m.Outcome | Pending:
-        refusal = _steering.forbidden(token, verb, force=message.force, guarded=guarded)
-        if refusal is not None:
-            return refusal
-        return _outcomes.outcome(token, "would") if message.dry_run else act(token)
+        def begun(token: Token[Any] | m.Outcome) -> m.Outcome | Pending:
+            if isinstance(token, m.Outcome):
+                return token
+            refusal = _steering.forbidden(token, guarded, force=message.force)
+            if refusal is not None:
+                return refusal
+            if message.dry_run:
+                return _outcomes.outcome(token, "would")
+            return _outcomes.ended(token) if token.done() else act(token)
+
+        found = await self._select(message) if tokens is None else tokens
+        return await _outcomes.settle([begun(token) async for token in in_turns(found, _AT_ONCE)], wait)
 
 
 def _runs_free(token: Token[Any]) -> bool:
