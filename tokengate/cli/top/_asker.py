@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any, Self
 
 import attrs
@@ -52,9 +51,7 @@ class Asker:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         self._questions.put(())
         self._connection.close()
         self._thread.join()

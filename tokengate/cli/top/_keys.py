@@ -8,7 +8,6 @@ import re
 import select
 import termios
 import tty
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 _NAMES = {
@@ -63,9 +62,7 @@ class Keys:
         termios.tcsetattr(self._descriptor, termios.TCSANOW, changed)
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         termios.tcsetattr(self._descriptor, termios.TCSAFLUSH, self._before)
 
     def read(self, timeout: float, *others: HasFileno) -> list[str]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -31,6 +32,8 @@ from tokengate.control._safe_text import plain
 from tokengate.control.inspection._processes import process_drain
 
 Test: TypeAlias = Callable[[Token[Any], float], bool]
+_Read: TypeAlias = Callable[[Token[Any], float], Any]  # returns a value of a token, None if it does not have it
+_Fits: TypeAlias = Callable[[Any], bool]
 
 MAX_LENGTH: Final = 4_096  # characters
 MAX_TERMS: Final = 32  # bounds the time for one token
@@ -64,31 +67,27 @@ def _tag_of(token: Token[Any], name: str) -> str | None:
     return None
 
 
-def _running_of(token: Token[Any], now: float) -> float | None:
-    started = token.started_at
-    return None if started is None else now - started
-
-
-_TEXTS: Final[Mapping[str, Callable[[Token[Any]], str]]] = {
-    "operation": lambda token: plain(token.operation),
-    "actor": lambda token: plain(token.actor),
-    "affinity": lambda token: plain(token.affinity),
-    "state": state_of,
-    "held": held_of,
+_TEXTS: Final[Mapping[str, _Read]] = {
+    "operation": lambda token, _now: plain(token.operation),
+    "actor": lambda token, _now: plain(token.actor),
+    "affinity": lambda token, _now: plain(token.affinity),
+    "state": lambda token, _now: state_of(token),
+    "held": lambda token, _now: held_of(token),
 }
-_NUMBERS: Final[Mapping[str, Callable[[Token[Any]], int | None]]] = {
-    "id": lambda token: token.id,
-    "priority": lambda token: int.__int__(token.priority),
-    "parent": lambda token: token.parent,
-    "attempt": lambda token: token.attempt,
-    "steps": steps_of,
+_NUMBERS: Final[Mapping[str, _Read]] = {
+    "id": lambda token, _now: token.id,
+    "priority": lambda token, _now: int.__int__(token.priority),
+    "parent": lambda token, _now: token.parent,
+    "attempt": lambda token, _now: token.attempt,
+    "steps": lambda token, _now: steps_of(token),
 }
-_SECONDS: Final[Mapping[str, Callable[[Token[Any], float], float | None]]] = {
+_SECONDS: Final[Mapping[str, _Read]] = {
     "age": lambda token, now: now - token.created_at,
-    "running": _running_of,
+    "running": lambda token, now: None if (started := token.started_at) is None else now - started,
 }
+_READ: Final = {**_TEXTS, **_NUMBERS, **_SECONDS}
 
-FIELDS: Final = (*_TEXTS, *_NUMBERS, *_SECONDS)
+FIELDS: Final = tuple(_READ)
 """The names that are not tags."""
 
 # {field: its possible values}; without them, the typing error in `state!=runing` would match every token.
@@ -100,11 +99,12 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _ORDERS: Final[Mapping[str, Callable[[float, float], bool]]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
+    ">": operator.lt,
+    ">=": operator.le,
+    "<": operator.gt,
+    "<=": operator.ge,
 }
+"""{comparison: the same with its sides exchanged, so that the number of the term comes first}."""
 
 _QUOTED = r"""'(?:[^']|'')*'|"(?:[^"]|"")*\""""
 _NAME = re.compile(rf"""tag\.(?P<quoted>{_QUOTED})|(?P<bare>[^\s,'"=!<>]+)""")
@@ -204,7 +204,7 @@ class _Parser:
             )
         )
         try:
-            test = _tag_test(name, op, value) if is_tag else _field_test(name, op, value)
+            test = _test(name, op, value, is_tag)
         except _Wrong as error:
             raise self._bad(value_at if error.value else start, error.what, error.remedy) from None
         return f"{_written_name(name, is_tag)}{op}{_written(value)}", test
@@ -260,91 +260,55 @@ def _written_name(name: str, is_tag: bool) -> str:
     return f"tag.{name}" if is_tag and (name in FIELDS or name.startswith("tag.")) else name
 
 
-def _tag_test(name: str, op: str, value: str) -> Test:
+def _test(name: str, op: str, value: str, is_tag: bool) -> Test:
+    """Return the test of a term; a value that the token does not have is only unequal."""
+    read: _Read = (lambda token, _now: _tag_of(token, name)) if is_tag else _READ[name]
+    fits = _fits_tag(name, op, value) if is_tag else _fits_field(name, op, value)
+    if op == "!=":
+        return lambda token, now: (found := read(token, now)) is None or not fits(found)
+    return lambda token, now: (found := read(token, now)) is not None and fits(found)
+
+
+def _fits_tag(name: str, op: str, value: str) -> _Fits:
     if op in _ORDERS:
         numbers = ", ".join((*_NUMBERS, *_SECONDS))
         raise _Wrong(
             f"'{name}' is a tag, and tags are text, so '{op}' is not possible",
             f"use = or !=; '{op}' is for {numbers}",
         )
-    fits = _matcher(value)
-
-    def has(token: Token[Any], _now: float) -> bool:
-        found = _tag_of(token, name)
-        return found is not None and fits(found)
-
-    return has if op == "=" else _negated(has)
+    return _matcher(value)
 
 
-def _field_test(name: str, op: str, value: str) -> Test:
+def _fits_field(name: str, op: str, value: str) -> _Fits:
     if name in _TEXTS:
-        return _text_test(name, op, value)
+        return _fits_text(name, op, value)
     if value == "*":
-        return _presence_test(name, op)
+        if op in _ORDERS:
+            raise _Wrong(f"'{name}{op}*' is not possible", "use = or != with *", value=True)
+        return lambda _found: True
     if name in _NUMBERS:
-        return _number_test(name, op, value)
-    return _seconds_test(name, op, value)
-
-
-def _text_test(name: str, op: str, value: str) -> Test:
-    if op in _ORDERS:
-        raise _Wrong(f"'{name}' is text, so '{op}' is not possible", "use = or !=")
-    read, fits = _TEXTS[name], _matcher(value)
-    choices = _CHOICES.get(name)
-    if choices is not None and not any(map(fits, choices)):
-        known = ", ".join(choice or '""' for choice in choices)
-        raise _Wrong(f"'{name}' is never {value!r}", f"it is one of {known}", value=True)
-    if name == "actor":
-        ends = _matcher(f"*/{value}")
-        if op == "=":
-            return lambda token, _now: fits(path := read(token)) or ends(path)
-        return lambda token, _now: not (fits(path := read(token)) or ends(path))
-    if op == "=":
-        return lambda token, _now: fits(read(token))
-    return lambda token, _now: not fits(read(token))
-
-
-def _presence_test(name: str, op: str) -> Test:
-    if op in _ORDERS:
-        raise _Wrong(f"'{name}{op}*' is not possible", "use = or != with *", value=True)
-    if name in _SECONDS:
-        seconds = _SECONDS[name]
-
-        def has(token: Token[Any], now: float) -> bool:
-            return seconds(token, now) is not None
-    else:
-        number = _NUMBERS[name]
-
-        def has(token: Token[Any], now: float) -> bool:  # noqa: ARG001
-            return number(token) is not None
-
-    return has if op == "=" else _negated(has)
-
-
-def _number_test(name: str, op: str, value: str) -> Test:
-    if not _NUMBER.fullmatch(value):
-        raise _Wrong(f"'{name}' is a whole number, not {value!r}", "write it in digits", value=True)
-    read, number = _NUMBERS[name], int(value)
-    if op == "=":
-        return lambda token, _now: read(token) == number
-    if op == "!=":
-        return lambda token, _now: read(token) != number
-    compare = _ORDERS[op]
-    return lambda token, _now: (found := read(token)) is not None and compare(found, number)
-
-
-def _seconds_test(name: str, op: str, value: str) -> Test:
+        if not _NUMBER.fullmatch(value):
+            raise _Wrong(f"'{name}' is a whole number, not {value!r}", "write it in digits", value=True)
+        return partial(_ORDERS.get(op, operator.eq), int(value))
     duration = _DURATION.fullmatch(value)
     if duration is None:
         raise _Wrong(f"'{name}' is a time, not {value!r}", "write 30, 30s, 5m or 1h", value=True)
     if op not in _ORDERS:
         raise _Wrong(f"'{name}' changes all the time, so '{op}' is not possible", "use >, >=, < or <=")
-    read, seconds, compare = _SECONDS[name], float(duration[1]) * _UNITS[duration[2]], _ORDERS[op]
-    return lambda token, now: (found := read(token, now)) is not None and compare(found, seconds)
+    return partial(_ORDERS[op], float(duration[1]) * _UNITS[duration[2]])
 
 
-def _negated(test: Test) -> Test:
-    return lambda token, now: not test(token, now)
+def _fits_text(name: str, op: str, value: str) -> _Fits:
+    if op in _ORDERS:
+        raise _Wrong(f"'{name}' is text, so '{op}' is not possible", "use = or !=")
+    fits, choices = _matcher(value), _CHOICES.get(name)
+    if choices is not None and not any(map(fits, choices)):
+        known = ", ".join(choice or '""' for choice in choices)
+        raise _Wrong(f"'{name}' is never {value!r}", f"it is one of {known}", value=True)
+    if name != "actor":
+        return fits
+    ends = _matcher(f"*/{value}")
+    return lambda path: fits(path) or ends(path)
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import attrs
 import trio
@@ -25,8 +25,6 @@ from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.inspection._processes import process_drain
 from tokengate.control.inspection._selector import held_of
 from tokengate.control.messages import Frame, TokenStack
-
-Where: TypeAlias = Literal["thread", "task", "generator", "nowhere"]
 
 _MAX_FRAMES: Final = 200  # of a stack, the innermost
 _MAX_LINKS: Final = 10_000  # of a chain of awaitables, which may change meanwhile and so never end
@@ -47,21 +45,6 @@ _WRAPPERS: Final = frozenset(
 _readers = OffLoop("reading of source files", 2)
 
 
-@attrs.frozen
-class Spot:
-    """The stack of a token at one moment, without source lines.
-
-    Attributes:
-        where: as in `TokenStack`.
-        thread: name of the thread, if it ran on one.
-        frames: the outermost first, without those of the runtime.
-    """
-
-    where: Where
-    thread: str | None
-    frames: tuple[Frame, ...]
-
-
 async def stack_of(token: Token[Any]) -> TokenStack:
     """Return the stack of a token, without running or stopping its code.
 
@@ -72,15 +55,14 @@ async def stack_of(token: Token[Any]) -> TokenStack:
     drain = process_drain(token)
     if drain is not None:
         return await _stack_in_process(token, drain)
-    spot = Spot("nowhere", None, ())
+    stack = _nowhere(token)
     for _ in range(_TRIES):
         steps = token.steps
-        spot = spot_of(token)
-        if token.started_at is None or (spot.where != "nowhere" and token.steps == steps):
+        stack = spot_of(token)
+        if token.started_at is None or (stack.where != "nowhere" and token.steps == steps):
             break
         await trio.lowlevel.checkpoint()
-    frames = await with_source(spot.frames)
-    return TokenStack(token.id, plain(token.operation), spot.where, spot.thread, frames, held_of(token))
+    return attrs.evolve(stack, frames=await with_source(stack.frames))
 
 
 async def _stack_in_process(token: Token[Any], drain: ProcessDrain) -> TokenStack:
@@ -93,23 +75,28 @@ async def _stack_in_process(token: Token[Any], drain: ProcessDrain) -> TokenStac
         frames = tuple(Frame(file, line, function) for file, line, function in found[-_MAX_FRAMES:])
         if drain.worker_of(token) is worker:  # else the stack may be another token's
             frames = await with_source(frames)
-            return TokenStack(token.id, plain(token.operation), "process", None, frames, held_of(token), worker.pid)
+            return attrs.evolve(_nowhere(token), where="process", frames=frames, pid=worker.pid)
+    return _nowhere(token)
+
+
+def _nowhere(token: Token[Any]) -> TokenStack:
     return TokenStack(token.id, plain(token.operation), "nowhere", None, (), held_of(token))
 
 
-def spot_of(token: Token[Any]) -> Spot:
+def spot_of(token: Token[Any]) -> TokenStack:
     """Return the stack of a token at this moment, without source lines."""
     code = None if token.started_at is None else _code_of(token)
     if code is not None and not _runs(code):
         frames = frames_of(code)
         if frames:
-            return Spot("generator" if type(code) is GeneratorType else "task", None, frames)
+            steps = type(code) is GeneratorType
+            return attrs.evolve(_nowhere(token), where="generator" if steps else "task", frames=frames)
     elif token.started_at is not None and (step := find_step(token)) is not None:
         ident, above = step
         frames = _shown((frame, frame.f_lineno or 0) for frame in above)
         if frames:
-            return Spot("thread", _thread_name(ident), frames)
-    return Spot("nowhere", None, ())
+            return attrs.evolve(_nowhere(token), where="thread", thread=_thread_name(ident), frames=frames)
+    return _nowhere(token)
 
 
 def frames_of(code: object) -> tuple[Frame, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from itertools import islice
 from types import FunctionType, MethodType
@@ -56,19 +56,6 @@ def row_of(token: Token[Any], now: float) -> TokenRow:
 # --- Pages -----------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class Order:
-    """An order of tokens: by a key, and by id where that is equal.
-
-    Attributes:
-        key: returns the value to compare.
-        reverse: whether the greatest value comes first.
-    """
-
-    key: Callable[[Token[Any]], Key]
-    reverse: bool
-
-
 def _running_key(token: Token[Any]) -> float:
     started = token.started_at
     return float("-inf") if started is None else -started  # a token that has not begun sorts as the shortest
@@ -87,16 +74,15 @@ _KEYS: Final[Mapping[str, Callable[[Token[Any]], Key]]] = {
 }
 
 
-def sort_key(column: str) -> Order:
-    """Return the order of a column; a `-` before it reverses it.
+def order_of(column: str) -> tuple[Callable[[Token[Any]], Key], bool]:
+    """Return the key of a column, and whether the greatest one comes first, as a `-` before the column says.
 
     Raises:
         BadRequest: there is no such column.
     """
-    if type(column) is str:
-        key = _KEYS.get(column.removeprefix("-"))
-        if key is not None:
-            return Order(key, column.startswith("-"))
+    key = _KEYS.get(column.removeprefix("-")) if type(column) is str else None
+    if key is not None:
+        return key, column.startswith("-")
     shown = repr(column[:40]) if type(column) is str else f"a {class_name(type(column))}"
     raise BadRequest(f"sort is {shown}; choose one of {', '.join(COLUMNS)}, or one of them with a '-' before it")
 
@@ -112,7 +98,7 @@ async def page_of(
     Args:
         tokens: returns the live tokens.
         selector: the tokens to list.
-        sort: a column, see `sort_key`.
+        sort: one of `COLUMNS`; a `-` before it reverses the order.
         limit: maximum number of rows.
         offset: rows to skip.
         now: seconds of the system's clock.
@@ -120,26 +106,27 @@ async def page_of(
     Raises:
         BadRequest: an argument has a value that cannot work.
     """
-    order = sort_key(sort)
+    key, reverse = order_of(sort)
     if limit + offset > _CHUNK:
         take_long()
     await next_turn()
     found = tokens()
     live = matching = 0
-    wanted = min(offset + limit, len(found))
+    wanted, sign = min(offset + limit, len(found)), -1 if reverse else 1
     # Each is sorted and cut, and more than twice as long as the next one; the ids make all entries differ, so tokens
     # are never compared.
     runs: list[list[_Entry]] = []
     async for chunk in in_turns(chunks(found, max(1, _CHUNK // (1 + selector.terms)))):
-        entries = _entries(chunk, selector, order, now)
+        chosen = (token for token in chunk if token._end is None and selector.matches(token, now))
+        entries: list[_Entry] = [(key(token), sign * token.id, token) for token in chosen]
         live += len(chunk)
         matching += len(entries)
-        entries.sort(reverse=order.reverse)
+        entries.sort(reverse=reverse)
         while runs and len(runs[-1]) <= 2 * len(entries):
-            entries = sorted(runs.pop() + entries, reverse=order.reverse)
+            entries = sorted(runs.pop() + entries, reverse=reverse)
         runs.append(entries[:wanted])
     del found
-    merged = islice(heapq.merge(*runs, reverse=order.reverse), wanted)
+    merged = islice(heapq.merge(*runs, reverse=reverse), wanted)
     rows: list[TokenRow] = []
     at = 0
     async for some in in_turns(iter(lambda: [token for _, _, token in islice(merged, _ROWS)], [])):
@@ -157,13 +144,6 @@ def chunks(tokens: list[Token[Any]], size: int = 1_000) -> Iterator[list[Token[A
     """Yield tokens in groups, one for each turn, without the runtime's own."""
     for start in range(0, len(tokens), size):
         yield [token for token in islice(tokens, start, start + size) if not token._place.serves_operators]
-
-
-def _entries(tokens: Iterable[Token[Any]], selector: Selector, order: Order, now: float) -> list[_Entry]:
-    key, matches, sign = order.key, selector.matches, -1 if order.reverse else 1
-    if selector.all:
-        return [(key(token), sign * token.id, token) for token in tokens if token._end is None]
-    return [(key(token), sign * token.id, token) for token in tokens if token._end is None and matches(token, now)]
 
 
 # --- Arguments -------------------------------------------------------------------------------------------------------

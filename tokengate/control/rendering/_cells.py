@@ -22,32 +22,17 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 # Ids of running tokens that a cell shows.
 _SOME = 3
 
-_STYLES = {
-    "created": "dim",
-    "queued": "cyan",
-    "running": "green",
-    "paused": "yellow",
-    "completed": "dim",
-    "failed": "red",
-    "terminated": "magenta",
-    "expired": "red",
-    "rejected": "red",
-    "restarting": "yellow",
-    "starting": "yellow",
-    "stopping": "yellow",
-    "closing": "yellow",
-    "vacant": "red",
-    "done": "green",
-    "pending": "yellow",
-    "refused": "red",
-    "unknown": "red",
-    "ended": "red",
-    "abandoned": "red",
-    "killed": "magenta",
-    "unchanged": "dim",
-    "would": "cyan",
+_WORDS = {
+    "cyan": "queued would",
+    "dim": "created completed unchanged",
+    "green": "running done",
+    "magenta": "terminated killed",
+    "red": "failed expired rejected vacant refused unknown ended abandoned",
+    "yellow": "paused restarting starting stopping closing pending",
 }
-"""{state, status or outcome: its style}; others are green, or yellow if they end in `_requested`."""
+"""{style: states, statuses and outcomes}; others are green, or yellow if they end in `_requested`."""
+
+_STYLES = {word: style for style, words in _WORDS.items() for word in words.split()}
 
 
 def duration(seconds: float | None) -> str:

@@ -20,7 +20,7 @@ from tokengate import Gate, token
 from tokengate.control._exceptions import BadRequest
 from tokengate.control.inspection import _views
 from tokengate.control.inspection._selector import parse
-from tokengate.control.inspection._views import arguments_of, page_of, row_of, sort_key
+from tokengate.control.inspection._views import arguments_of, order_of, page_of, row_of
 from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
 
 WAIT = 10.0  # seconds; only reached when something is broken
@@ -196,7 +196,7 @@ def test_a_page_may_be_empty(place: OperationPlace) -> None:
 @pytest.mark.parametrize("column", COLUMNS)
 def test_every_column_of_the_vocabulary_is_an_order(column: str) -> None:
     """Either way around; there are no others."""
-    assert [sort_key(column).reverse, sort_key(f"-{column}").reverse] == [False, True]
+    assert [order_of(column)[1], order_of(f"-{column}")[1]] == [False, True]
     assert set(_views._KEYS) == set(COLUMNS)
 
 
@@ -211,8 +211,8 @@ def test_pages_are_parts_of_the_sorted_list(priorities: list[int], sort: str, li
     system = ActorSystem("unopened", threads=2, clock=lambda: 100.0)
     place = system.operation_place("operations/resize", "cpu", generator=False, concurrency=1)
     tokens = [place.token("resize", int, (), {}, priority) for priority in priorities]
-    order = sort_key(sort)
-    in_order = sorted(tokens, key=order.key, reverse=order.reverse)
+    key, reverse = order_of(sort)
+    in_order = sorted(tokens, key=key, reverse=reverse)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tokengate.control.inspection._views._CHUNK", 5)
         patch.setattr("tokengate.control.inspection._views._ROWS", 3)
