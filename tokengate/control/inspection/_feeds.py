@@ -16,7 +16,6 @@ from typing import Any, Self, cast
 import attrs
 
 from actors import ActorSystem, LoopBlocked, Observer, Reply, Token
-from actors.lowlevel import Place
 from supervisors import (
     ChildDeclined,
     ChildEnded,
@@ -41,7 +40,7 @@ class Feed:
         end: called when the feed is closed.
     """
 
-    def __init__(self, end: Callable[[Feed], object]) -> None:
+    def __init__(self, end: Callable[[], object]) -> None:
         self._end = end
         self._lock = threading.Lock()
         self._items: deque[StreamItem] = deque()
@@ -70,7 +69,7 @@ class Feed:
             arrived = self._arrived
         arrived._set()
         if first:
-            self._end(self)
+            self._end()
 
     def _take(self) -> StreamItem | Reply[None] | None:
         """Return an item; or, if there is none, a reply that comes with the next one, or None at the end."""
@@ -108,18 +107,6 @@ class Feed:
             if isinstance(taken, StreamItem):
                 return taken
             await taken.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        self.close()
 
 
 class _EventObserver(Observer):
@@ -178,10 +165,6 @@ class Feeds:
         """Follow tokens of all places, except those of the runtime."""
         return self._follow(lambda put: _TokenObserver(put, lambda token: not token.serves_operators and wants(token)))
 
-    def trace(self, places: set[Place]) -> Feed:
-        """Follow the tokens of some places."""
-        return self.tokens(lambda token: token._place in places)
-
     def close(self) -> None:
         """End all feeds."""
         with self._lock:
@@ -199,7 +182,7 @@ class Feeds:
                 feed.put(item)
 
         observer = make(put)
-        made = Feed(lambda _feed: self._end(observer))
+        made = Feed(lambda: self._end(observer))
         followed = weakref.ref(made)
         with self._lock:
             self._observers[observer] = followed

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import attrs
 import trio
 
-from actors import ProcessStatistics, Token
+from actors import Token
 from actors.lowlevel import UNITS, Place, ProcessDrain, cpu_seconds
 from tokengate.control.inspection._off_loop import OffLoop
-from tokengate.control.messages import Processes, TokenProcess
+from tokengate.control.messages import TokenProcess
 
 # Seconds for which processor time is measured.
 _CPU_LOOK: Final = 0.01
@@ -53,15 +54,7 @@ async def process_of(token: Token[Any]) -> tuple[TokenProcess | None, float | No
     figures = await _lookers.run(_LOOK_SECONDS, worker.figures)
     if figures is None:
         return None, None
-    shown = TokenProcess(
-        figures.pid,
-        stopped,
-        figures.cpu_time,
-        figures.memory,
-        figures.threads,
-        figures.open_files,
-        figures.children,
-    )
+    shown = TokenProcess(stopped=stopped, **attrs.asdict(figures, recurse=False))
     return shown, await cpu_share(lambda: cpu_seconds(figures.pid))
 
 
@@ -73,10 +66,3 @@ async def cpu_share(used: Callable[[], float | None]) -> float | None:
     if before is None or after is None or elapsed <= 0:
         return None
     return max(0.0, (after - before) / elapsed)
-
-
-def pool_of(figures: ProcessStatistics | None) -> Processes | None:
-    """Return the figures of a gate's child processes."""
-    if figures is None:
-        return None
-    return Processes(figures.workers, figures.busy, figures.spares, figures.started, figures.died, tuple(figures.pids))

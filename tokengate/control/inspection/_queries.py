@@ -21,7 +21,7 @@ from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._past_tokens import ended_lately, not_live
-from tokengate.control.inspection._processes import cpu_share, limits_of, own_pid, pool_of, process_drain, process_of
+from tokengate.control.inspection._processes import cpu_share, limits_of, own_pid, process_drain, process_of
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import arguments_of, chunks, row_of
 from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
@@ -30,11 +30,6 @@ from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, Tre
 _LOOKS = 20
 # Rows of actors that are made in one turn.
 _ROWS = 100
-
-
-def live_tokens(system: ActorSystem) -> list[Token[Any]]:
-    """Return all tokens that have not ended, the runtime's own included; `chunks` leaves those out."""
-    return list(system.live.values())
 
 
 def find_token(system: ActorSystem, id: int) -> Token[Any]:
@@ -159,7 +154,7 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
         share = None if share is None else min(1.0, share)
     children: list[int] = []
     await next_turn()
-    async for chunk in in_turns(chunks(live_tokens(system))):
+    async for chunk in in_turns(chunks(list(system.live.values()))):
         children.extend(child.id for child in chunk if child.parent == token.id)
     paused, stopped = (0.0, 0.0) if hold is None else hold.seconds(system.clock())
     return TokenDescription(
@@ -273,5 +268,5 @@ async def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Ca
         blocked=figures.dispatcher.blocked,
         abandoned=figures.abandoned,
         pauses_running_code=monitor is not None,
-        processes=pool_of(figures.processes),
+        processes=figures.processes,
     )

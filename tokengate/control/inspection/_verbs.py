@@ -32,7 +32,7 @@ class QueryVerbs:
 
     async def tokens(self, message: m.Tokens) -> m.TokenPage:
         return await page_of(
-            lambda: _queries.live_tokens(self._system),
+            lambda: list(self._system.live.values()),
             parse(message.select),
             message.sort,
             message.limit,
@@ -66,7 +66,8 @@ class QueryVerbs:
         return self._feeds.events()
 
     async def trace(self, message: m.Trace) -> Feed:
-        return self._feeds.trace(set(_queries.places_called(self._system, message.name)))
+        places = set(_queries.places_called(self._system, message.name))
+        return self._feeds.tokens(lambda token: token._place in places)
 
     async def watch(self, message: m.Watch) -> Feed:
         selector, clock = parse(message.select), self._system.clock

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import attrs
 
+from actors import ProcessStatistics
 from tokengate.control.messages._bases import Message
 
-
-@attrs.frozen
-class Processes:
-    """The child processes of a gate at one moment.
-
-    Attributes:
-        workers: their number.
-        busy: how many of these run tokens of operations, or belong to an actor.
-        spares: how many of these wait for work.
-        started: how many were started since the gate was opened.
-        died: how many of these died unexpectedly.
-        pids: of the processes that live.
-    """
-
-    workers: int
-    busy: int
-    spares: int
-    started: int
-    died: int
-    pids: tuple[int, ...]
+Processes: TypeAlias = ProcessStatistics
+"""The child processes of a gate at one moment."""
 
 
 @attrs.frozen

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from actors import ActorSystem, Token
+from actors import ActorSystem
 from actors.lowlevel import Throttle
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
@@ -28,7 +25,9 @@ class ThrottleVerbs:
         rate, most = message.rate, message.concurrency
         if rate is None and most is None:
             raise BadRequest("a throttle needs a rate (tokens per second) or a concurrency; 'lift' ends one")
-        new = Throttle(selector.text, _matcher(selector, self._system.clock), rate, most)
+        clock = self._system.clock
+        # The test is called when a token begins, or when its tags change.
+        new = Throttle(selector.text, lambda token: selector.matches(token, clock()), rate, most)
         self._system.throttle(new)  # the new one first, so that no token begins in between
         old = self._throttles.pop(selector.text, None)
         if old is not None:
@@ -55,11 +54,6 @@ def _selector(text: str) -> Selector:
     if not text.strip():
         raise BadRequest("a throttle needs a selector; '*' selects all tokens")
     return parse(text)
-
-
-def _matcher(selector: Selector, clock: Callable[[], float]) -> Callable[[Token[Any]], bool]:
-    """Return a test of tokens, which is called when a token begins, or when its tags change."""
-    return lambda token: selector.matches(token, clock())
 
 
 def _row(throttle: Throttle) -> m.ThrottleRow:

@@ -120,11 +120,11 @@ class TokenVerbs:
                     past = _past_tokens.ended_lately(self._system)
                 found.append(token or (past or {}).get(id) or _past_tokens.not_live(self._system, id))
             return found
-        selector, size = parse(message.select), 1_000
-        if len(self._system.live) > size:
+        selector, size, live = parse(message.select), 1_000, self._system.live
+        if len(live) > size:
             await next_turn()  # the first turn comes at once, which is too early for so many tokens
         now = self._system.clock()
-        async for chunk in in_turns(chunks(_queries.live_tokens(self._system), max(1, size // (1 + selector.terms)))):
+        async for chunk in in_turns(chunks(list(live.values()), max(1, size // (1 + selector.terms)))):
             found.extend(token for token in chunk if selector.matches(token, now))
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ def test_a_trace_has_each_token_of_its_actor_in_order(gate: Gate) -> None:
 
 def test_a_watch_follows_what_its_selector_matches(gate: Gate) -> None:
     """Errors by the name of their class."""
-    with feed_of(gate, m.Watch("operation=fail")) as feed:
+    with closing(feed_of(gate, m.Watch("operation=fail"))) as feed:
         nothing.submit().result(LIMIT)
         fail.submit().exception(LIMIT)
         items = [next(feed) for _ in range(3)]
@@ -112,7 +113,7 @@ def test_what_anybody_publishes_is_shown_by_its_class(gate: Gate) -> None:
         def __repr__(self) -> str:
             raise AssertionError("nobody asks")
 
-    with feed_of(gate, m.Events()) as feed:
+    with closing(feed_of(gate, m.Events())) as feed:
         gate._system.publish(Mine())
         item = next(feed)
 
@@ -179,7 +180,7 @@ def test_feeds_are_followed_in_trio_and_a_wait_can_be_cancelled(gate: Gate) -> N
 
     async def main() -> list[str]:
         feed = await gate.find("$system/control").call(m.Watch("operation=nothing"))
-        async with feed:
+        with closing(feed):
             with trio.move_on_after(0.01):
                 async for _ in feed:
                     raise AssertionError
