@@ -13,10 +13,11 @@ from rich.console import Console
 
 from tokengate.cli import _gate_option
 from tokengate.cli._errors import one_line_errors
-from tokengate.cli._gate_option import Client, gate_option
+from tokengate.cli._gate_option import gate_option
 from tokengate.control._ports import Source
 from tokengate.control.messages import Message, Stream
 from tokengate.control.rendering._tables import UNBOUNDED, as_text, renderable
+from tokengate.control.transport._client import ControlClient
 
 P = ParamSpec("P")
 
@@ -32,7 +33,7 @@ class Connection:
     def __init__(self, gate: str | None, output: str) -> None:
         self.output = output
         self._gate = gate
-        self._client: Client | None = None
+        self._client: ControlClient | None = None
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -75,7 +76,7 @@ class Connection:
         """Return a rich renderable of an answer."""
         return renderable(answer, wide=self.output == "wide")
 
-    def _connected(self) -> Client:
+    def _connected(self) -> ControlClient:
         if self._client is None:
             self._client = _gate_option.connect(self._gate)
         return self._client

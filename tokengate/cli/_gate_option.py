@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, Protocol
+from typing import ParamSpec
 
 import click
 from click.shell_completion import CompletionItem
 
-from tokengate.control._ports import Source
-from tokengate.control.messages import Message, Stream
 from tokengate.control.transport._client import ControlClient
-from tokengate.control.transport._discovery import FoundGate, find_gate, find_gates
+from tokengate.control.transport._discovery import find_gate, find_gates
 
 P = ParamSpec("P")
 
-# Seconds in which a gate must answer, in addition to the seconds that a message lets it wait.
-TIMEOUT = 10.0
 
-
-class Client(Protocol):
-    """A connection to a gate, as a command uses it."""
-
-    def ask(self, message: Message[Any]) -> Any: ...
-
-    def follow(self, stream: Stream) -> Source: ...
-
-    def close(self) -> None: ...
-
-
-def connect(name: str | None, timeout: float = TIMEOUT) -> Client:
-    """Connect to the gate of this name, pid or name@pid; to the only one that runs for None.
+def connect(name: str | None, timeout: float = 10.0) -> ControlClient:
+    """Connect to the gate of this name, pid or name@pid; to the only one that runs for None. See `ControlClient`.
 
     Raises:
         Unreachable: no such gate answers.
         AmbiguousName: several do.
     """
     return ControlClient(find_gate(name).path, timeout=timeout)
-
-
-def gates() -> list[FoundGate]:
-    """Return the gates of this user."""
-    return find_gates()
 
 
 def gate_option(command: Callable[P, None]) -> Callable[P, None]:
@@ -60,7 +40,7 @@ def gate_option(command: Callable[P, None]) -> Callable[P, None]:
 def complete_gate(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the gates that run here; those with the same name as name@pid."""
     try:
-        found = gates()
+        found = find_gates()
     except Exception:  # the user is typing: completion must not show errors
         return []
     names = [gate.name for gate in found]

@@ -123,7 +123,7 @@ def test_tab_offers_what_the_live_gate_knows(monkeypatch: pytest.MonkeyPatch) ->
     gate = FakeGate({Tokens: page, Actors: (ActorRow("/a", "A", "io", "running", 0, 1, (), 1, 0, False, False),)})
     monkeypatch.setattr(_gate_option, "connect", gate.connect)
     gates = [FoundGate(name, pid, Path("/x")) for name, pid in [("bank", 1), ("shop", 2), ("shop", 3)]]
-    monkeypatch.setattr(_gate_option, "gates", lambda: gates)
+    monkeypatch.setattr(_gate_option, "find_gates", lambda: gates)
 
     assert offered(["pause", "-g", "shop@2"], "4") == ["42", "43"]
     assert gate.wanted == "shop@2"
@@ -149,7 +149,7 @@ def test_tab_without_a_gate_offers_nothing(monkeypatch: pytest.MonkeyPatch, erro
         raise error
 
     monkeypatch.setattr(_gate_option, "connect", fail)
-    monkeypatch.setattr(_gate_option, "gates", fail)
+    monkeypatch.setattr(_gate_option, "find_gates", fail)
 
     assert offered(["describe"], "") == []
     assert offered(["stop"], "") == []

@@ -6,7 +6,6 @@ import sys
 
 import click
 
-from tokengate.cli import _gate_option
 from tokengate.cli._completers import complete_actor, complete_token
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._derive import command_of, show_answer
@@ -27,6 +26,7 @@ from tokengate.control.messages import (
     Tree,
     WhichChildren,
 )
+from tokengate.control.transport._discovery import find_gates
 
 # A terminal shows as many rows as a person reads, a script gets as many as an answer may have.
 _ROWS_ON_TERMINAL, _ROWS = 100, 10_000
@@ -46,7 +46,7 @@ def ls(output: str, json_wanted: bool) -> None:
     """  # noqa: D301  # click wants the backspace itself
     with one_line_errors():
         connection = Connection(None, "json" if json_wanted else output)
-        found = _gate_option.gates()
+        found = find_gates()
         if found or connection.output == "json":
             connection.show(found)
         if not found:

@@ -7,7 +7,7 @@ import sys
 import click
 
 from tokengate.cli._errors import UsageProblem, one_line_errors
-from tokengate.cli._gate_option import complete_gate, gate_option
+from tokengate.cli._gate_option import complete_gate, connect, gate_option
 
 
 @click.command()
@@ -28,14 +28,12 @@ def shell(name: str | None, gate: str | None, code: str | None) -> None:
     # Here, so that other commands do not load what only the console needs.
     from tokengate.cli._plugins import import_plugins
     from tokengate.control.console._repl import Session, Shell
-    from tokengate.control.transport._client import ControlClient
-    from tokengate.control.transport._discovery import find_gate
 
     if name is not None and gate is not None and name != gate and _typed_gate():
         raise UsageProblem(f"'{name}' and -g '{gate}' name two gates; give one")
     import_plugins()
     with one_line_errors():
-        session = Session(lambda wanted: ControlClient(find_gate(wanted).path), name or gate)
+        session = Session(connect, name or gate)
         try:
             console = Shell(session)
             if code is None and sys.stdin.isatty():

@@ -63,16 +63,12 @@ _SELECTING = {"ps", *_verbs_with("select")}
 _ON_ACTOR = {"actor", *_verbs_with("name", "root")}
 
 
-def _no_names(_kind: Kind) -> Sequence[str]:
-    return ()
-
-
 def completions(
     line: str,
     text: str,
     namespace: Mapping[str, Any],
     live: Callable[[], Live],
-    names: Callable[[Kind], Sequence[str]] = _no_names,
+    names: Callable[[Kind], Sequence[str]] = lambda _kind: (),
 ) -> list[str]:
     """Return the completions of the last word of a line.
 

@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
@@ -28,6 +28,7 @@ from tokengate.control.api._following import Following
 from tokengate.control.console._completer import DELIMITERS, completions, look, names_of
 from tokengate.control.messages import PATIENT_WAIT, VERBS, Message, Stream, StreamItem
 from tokengate.control.registry._kinds import Facade, kinds, verbs_of_plugins
+from tokengate.control.transport._client import ControlClient
 
 HELP = """\
 This is Python; a verb is a function, and its result is shown as a table.
@@ -53,27 +54,6 @@ _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 # --- The gate ---------------------------------------------------------------------------------------------------------
 
 
-class Hello(Protocol):
-    """The first line of a gate."""
-
-    @property
-    def gate(self) -> str: ...
-    @property
-    def pid(self) -> int: ...
-    @property
-    def version(self) -> str: ...
-
-
-class Client(Protocol):
-    """A connection, as the console uses it."""
-
-    @property
-    def hello(self) -> Hello: ...
-    def ask(self, message: Message[Any]) -> Any: ...
-    def follow(self, stream: Stream) -> Source: ...
-    def close(self) -> None: ...
-
-
 class Session:
     """The gate of a console, over several connections.
 
@@ -82,7 +62,7 @@ class Session:
         name: of the gate.
     """
 
-    def __init__(self, connect: Callable[[str | None], Client], name: str | None = None) -> None:
+    def __init__(self, connect: Callable[[str | None], ControlClient], name: str | None = None) -> None:
         self._connect = connect
         self._client = connect(name)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import platform
-import threading
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from tokengate.control._safe_text import class_name, plain
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._past_tokens import ended_lately, not_live
 from tokengate.control.inspection._processes import cpu_share, limits_of, own_pid, process_drain, process_of
+from tokengate.control.inspection._stacks import thread_of
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import arguments_of, chunks, row_of
 from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
@@ -147,7 +147,7 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
     properties = place.properties
     arguments = arguments_of(token, properties.show)
     found = find_step(token) if process_drain(token) is None else None
-    thread = None if found is None else _thread(found[0])
+    thread, thread_name = (None, None) if found is None else thread_of(found[0])
     process, share = await process_of(token)
     if isinstance(thread, CpuThread):  # only a dispatcher's thread has a clock that can be read safely
         share = await cpu_share(thread.cpu_seconds)
@@ -167,7 +167,7 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
         paused_for=paused,
         stopped_clock=stopped,
         waits_for=tuple(_waits(token)),
-        thread=None if thread is None else thread.name,
+        thread=thread_name,
         cpu_share=share,
         memory=None if process is None else process.memory,
         guard=properties.guard,
@@ -184,10 +184,6 @@ def _waits(token: Token[Any]) -> Iterable[str]:
             yield f"token {awaited.id} ({awaited.operation} of '{awaited.actor}')"
         elif isinstance(awaited, Place):
             yield f"room in the mailbox of '{awaited.path}'"
-
-
-def _thread(ident: int) -> threading.Thread | None:
-    return next((thread for thread in threading.enumerate() if thread.ident == ident), None)
 
 
 async def tree_rows(system: ActorSystem, root: str, *, own: bool) -> tuple[TreeRow, ...]:

@@ -95,7 +95,7 @@ def spot_of(token: Token[Any]) -> TokenStack:
         ident, above = step
         frames = _shown((frame, frame.f_lineno or 0) for frame in above)
         if frames:
-            return attrs.evolve(_nowhere(token), where="thread", thread=_thread_name(ident), frames=frames)
+            return attrs.evolve(_nowhere(token), where="thread", thread=thread_of(ident)[1], frames=frames)
     return _nowhere(token)
 
 
@@ -186,13 +186,14 @@ def _wrapped(wrapper: object) -> object:
     return None
 
 
-def _thread_name(ident: int) -> str | None:
+def thread_of(ident: int) -> tuple[threading.Thread | None, str | None]:
+    """Return a thread and its name; None where they are unknown."""
     for thread in threading.enumerate():
         known = object.__getattribute__(thread, "__dict__")  # a subclass may override them with properties
         if known.get("_ident") == ident:
             name = known.get("_name")
-            return name if type(name) is str else None
-    return None
+            return thread, name if type(name) is str else None
+    return None, None
 
 
 # --- Lines of source -------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class SupervisorVerbs:
         return m.ChildCountsRow(counts.specs, counts.active, counts.restarting, counts.supervisors, counts.workers)
 
     async def terminate_child(self, message: m.TerminateChild) -> m.ActorOutcome:
-        place, supervisor = self._steerable(message.name)
+        place, supervisor = self._supervisor(message.name, change=True)
         stopped = any(child.id == message.id and child.status == "stopped" for child in supervisor.which_children())
         path = path_below(place.path, message.id)
         for child in self._system.below(place):
@@ -55,21 +55,17 @@ class SupervisorVerbs:
         await place.ref.proxy().delete_child(message.id)
         return m.ActorOutcome(path_below(place.path, message.id), "done", "its spec is removed")
 
-    def _supervisor(self, name: str) -> tuple[ActorPlace, Supervisor | DynamicSupervisor]:
+    def _supervisor(self, name: str, *, change: bool = False) -> tuple[ActorPlace, Supervisor | DynamicSupervisor]:
         place = _queries.actor_called(self._system, name)
         supervisor = _queries.supervisor_at(place)
         if supervisor is None:
             raise NotSteerable(f"'{place.path}' is not a running supervisor; it is {place.status}")
-        return place, supervisor
-
-    def _steerable(self, name: str) -> tuple[ActorPlace, Supervisor | DynamicSupervisor]:
-        place, supervisor = self._supervisor(name)
-        if place.path.startswith(SYSTEM):
+        if change and place.path.startswith(SYSTEM):
             raise NotSteerable(f"'{place.path}' belongs to the runtime")
         return place, supervisor
 
     def _static(self, name: str) -> ActorPlace:
-        place, supervisor = self._steerable(name)
+        place, supervisor = self._supervisor(name, change=True)
         if isinstance(supervisor, DynamicSupervisor):
             raise NotSteerable(
                 f"'{place.path}' is a DynamicSupervisor, which keeps no specs of children that have stopped"

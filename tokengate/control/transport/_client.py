@@ -149,10 +149,10 @@ class Subscription(Iterator[StreamItem]):
                 except TokenGateError:
                     if self._closed:
                         break
-                    self._end()
+                    self.close()
                     raise
                 if reply.end:
-                    self._end()
+                    self.close()
                 elif reply.item is not None and not self._closed:
                     return reply.item
             raise StopIteration
@@ -170,10 +170,6 @@ class Subscription(Iterator[StreamItem]):
         with self._reading:
             self._connection.close()
 
-    def _end(self) -> None:
-        self._closed = True
-        self._connection.close()
-
 
 class _Connection:
     """A socket, its lines, and the hello of the gate."""
@@ -190,14 +186,11 @@ class _Connection:
             self._socket.settimeout(min(timeout, _LONGEST))
             self._socket.connect(os.fspath(path))
             self.hello = self._greet()
-        except OSError as error:
+        except BaseException as error:
             self.close()
-            if isinstance(error, TokenGateError):
+            if isinstance(error, TokenGateError) or not isinstance(error, OSError):
                 raise
             raise Unreachable(f"{self.name} cannot be reached: {error}; it may have closed") from error
-        except BaseException:
-            self.close()
-            raise
 
     def _greet(self) -> ServerHello:
         line = self._line("say hello", self._timeout)

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 from fake_gate import loaded, row, run
 
-from tokengate.cli import _gate_option, main
+from tokengate.cli import main
+from tokengate.cli.commands import _inspect
 from tokengate.control._exceptions import (
     AmbiguousName,
     BadSelector,
@@ -181,7 +182,7 @@ def test_the_gate_is_chosen_by_option_or_environment(monkeypatch: pytest.MonkeyP
 def test_gates_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """With their processes, and whether they answer."""
     found = [FoundGate("shop", 4711, Path("/run/x.sock"))]
-    monkeypatch.setattr(_gate_option, "gates", lambda: found)
+    monkeypatch.setattr(_inspect, "find_gates", lambda: found)
     table = CliRunner().invoke(main, ["ls"])
     array = CliRunner().invoke(main, ["ls", "--json"])
 
@@ -191,7 +192,7 @@ def test_gates_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_gate_at_all_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what to do about it; JSON is an empty array all the same."""
-    monkeypatch.setattr(_gate_option, "gates", list)
+    monkeypatch.setattr(_inspect, "find_gates", list)
     table = CliRunner().invoke(main, ["ls"])
     array = CliRunner().invoke(main, ["ls", "--json"])
 
