@@ -58,16 +58,12 @@ def top(connection: Connection, selector: str, every: float) -> None:
         _ended_by_sigterm(),
         Keys(sys.stdin.fileno()) as keys,
         Live(console=console, screen=True, auto_refresh=False) as live,
+        Asker(connection) as asker,
     ):
-        _run(connection, state, keys, live, every)
+        _run(asker, state, keys, live, every)
 
 
-def _run(connection: Connection, state: TopState, keys: Keys, live: Live, every: float) -> None:
-    with Asker(connection) as asker:
-        _refresh(asker, state, keys, live, every)
-
-
-def _refresh(asker: Asker, state: TopState, keys: Keys, live: Live, every: float) -> None:
+def _run(asker: Asker, state: TopState, keys: Keys, live: Live, every: float) -> None:
     due = time.monotonic() + every
     while not state.closed:
         live.update(screen(state, live.console.height), refresh=True)

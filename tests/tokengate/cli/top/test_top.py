@@ -19,7 +19,7 @@ from rich.live import Live
 
 from tokengate.cli import _gate_option
 from tokengate.cli._connection import Connection
-from tokengate.cli.top._asker import Answer
+from tokengate.cli.top._asker import Answer, Asker
 from tokengate.cli.top._keys import HasFileno, Keys, keys_in
 from tokengate.cli.top._screen import screen
 from tokengate.cli.top._state import SORTS, TopState
@@ -332,8 +332,12 @@ def play(monkeypatch: pytest.MonkeyPatch, answers: dict[type[Message], Any], *ke
     monkeypatch.setattr(_gate_option, "connect", gate.connect)
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
     state = state_of(row(7), row(8))
-    with Connection(None, "table") as connection, Live(console=console, screen=True, auto_refresh=False) as live:
-        _run(connection, state, Typed(state, *keys), live, 1000.0)  # type: ignore[arg-type]
+    with (
+        Connection(None, "table") as connection,
+        Live(console=console, screen=True, auto_refresh=False) as live,
+        Asker(connection) as asker,
+    ):
+        _run(asker, state, Typed(state, *keys), live, 1000.0)  # type: ignore[arg-type]
     return gate, state
 
 
@@ -411,8 +415,9 @@ def test_keys_work_while_the_gate_does_not_answer(monkeypatch: pytest.MonkeyPatc
         contextlib.nullcontext() if "q" in keys else pytest.raises(KeyboardInterrupt),
         Connection(None, "table") as connection,
         Live(console=console, screen=True, auto_refresh=False) as live,
+        Asker(connection) as asker,
     ):
-        _run(connection, state, typed, live, 1000.0)  # type: ignore[arg-type]
+        _run(asker, state, typed, live, 1000.0)  # type: ignore[arg-type]
 
     assert selected(state) == 8
     assert "shop@4711 does not answer (3 s)" in typed.seen[0]
