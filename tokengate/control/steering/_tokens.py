@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import trio
@@ -39,12 +40,8 @@ class TokenVerbs:
         self._reconciler = Reconciler(self._system.system_host.start_task)
 
     async def pause(self, message: m.Pause) -> tuple[m.Outcome, ...]:
-        return await self._do(
-            message,
-            lambda token: _steering.pause(self._reconciler, token, stop_clock=message.stop_clock),
-            wait=message.wait,
-            guarded="pause",
-        )
+        pause = partial(_steering.pause, self._reconciler, stop_clock=message.stop_clock)
+        return await self._do(message, pause, wait=message.wait, guarded="pause")
 
     async def resume(self, message: m.Resume) -> tuple[m.Outcome, ...]:
         return await self._do(message, _steering.resume)
@@ -55,25 +52,18 @@ class TokenVerbs:
         tokens = await self._select(message)
         free = [token for token in tokens if isinstance(token, Token) and _runs_free(token)]
         if free and not message.dry_run:
-            pause: _Act = lambda token: _steering.pause(self._reconciler, token, stop_clock=False)  # noqa: E731
+            pause = partial(_steering.pause, self._reconciler, stop_clock=False)
             await self._do(message, pause, free, wait=wait, guarded="pause")
             wait = max(0.0, give_up_at - trio.current_time())
-        return await self._do(
-            message,
-            lambda token: _steering.step(self._reconciler, token, message.n),
-            tokens,  # selected before the pause: the selector may have `state=running`
-            wait=wait,
-            guarded="step",
-        )
+        # The tokens were selected before the pause, since the selector may have `state=running`.
+        step = partial(_steering.step, self._reconciler, n=message.n)
+        return await self._do(message, step, tokens, wait=wait, guarded="step")
 
     async def terminate(self, message: m.Terminate) -> tuple[m.Outcome, ...]:
         """Answer `Terminate`; `kill` waits for the grace before it leaves code behind."""
-        return await self._do(
-            message,
-            lambda token: _steering.terminate(self._reconciler, token, message.mode, message.reason),
-            wait=max(message.wait, message.grace) if message.mode == "kill" else message.wait,
-            guarded="end",
-        )
+        end = partial(_steering.terminate, self._reconciler, mode=message.mode, reason=message.reason)
+        wait = max(message.wait, message.grace) if message.mode == "kill" else message.wait
+        return await self._do(message, end, wait=wait, guarded="end")
 
     async def renice(self, message: m.Renice) -> tuple[m.Outcome, ...]:
         return await self._do(message, lambda token: _steering.renice(token, message.priority))
