@@ -6,8 +6,8 @@ is derived from `str` or `int`.
 
 from __future__ import annotations
 
-import math
 import operator
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -62,7 +62,7 @@ def _within(check: _Check, bounds: Mapping[str, float], wanted: str, value: Any)
         number = check(value)
     except TypeError:
         raise TypeError(wanted) from None
-    if not (abs(number) < math.inf and all(_BOUNDS[name](number, bound) for name, bound in bounds.items())):
+    if not (abs(number) <= sys.float_info.max and all(_BOUNDS[name](number, bound) for name, bound in bounds.items())):
         raise ValueError(wanted)
     return number
 
@@ -165,7 +165,7 @@ def checked(message: object) -> m.Message[Any]:
     kind = type(message)
     if not is_declared(kind):
         raise BadRequest(f"{class_name(type(message))} is not a message of control; see tokengate.control.messages")
-    return kind(**{name: _field(kind, name, check, getattr(message, name)) for name, check in _checks_of(kind).items()})
+    return message_of(kind, {name: getattr(message, name) for name in _checks_of(kind) if hasattr(message, name)})
 
 
 def message_of(kind: type[m.Message[Any]], given: Mapping[str, object]) -> m.Message[Any]:
@@ -183,7 +183,13 @@ def message_of(kind: type[m.Message[Any]], given: Mapping[str, object]) -> m.Mes
     for field in attrs.fields(kind):
         if field.default is attrs.NOTHING and field.name not in fields:
             raise BadRequest(f"'{m.verb_of(kind)}' needs a value for its field '{field.name}'")
-    return kind(**fields)
+    try:
+        return kind(**fields)
+    except BadRequest:
+        raise
+    except Exception as error:  # of a validator, say, of a plugin's message
+        why = next(iter(error.args), class_name(type(error)))
+        raise BadRequest(f"'{m.verb_of(kind)}' cannot be made of these values: {why}") from None
 
 
 def _field(kind: type[m.Message[Any]], name: str, check: _Check, value: object) -> Any:

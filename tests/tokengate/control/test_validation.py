@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
+import attrs
 import pytest
 
 from tokengate.control import messages as m
@@ -22,6 +23,7 @@ BAD: list[tuple[type[m.Message[Any]], dict[str, Any], str]] = [
     (m.Tokens, {"select": 5}, "select of tokens is 5; it must be a text"),
     (m.SetThrottle, {"select": "*", "rate": 0}, "rate is 0; it must be a number above 0"),
     (m.SetThrottle, {"select": "*", "rate": math.inf}, "rate is inf; it must be a number above 0"),
+    (m.SetThrottle, {"select": "*", "rate": 10**400}, "rate is (an int of 1329 bits); it must be a number above 0"),
     (m.SetThrottle, {"select": "*", "concurrency": 0}, "concurrency is 0; it must be an int of at least 1"),
     (m.Pause, {"select": "*", "wait": math.nan}, "wait is nan; it must be a number of seconds from 0 to 3600"),
     (m.Pause, {"select": "*", "wait": 3601}, "wait is 3601; it must be a number of seconds from 0 to 3600"),
@@ -34,6 +36,7 @@ BAD: list[tuple[type[m.Message[Any]], dict[str, Any], str]] = [
         "'pause' has no field 'selekt'; its fields are: select, force, dry_run, wait, stop_clock",
     ),
     (m.Pause, {}, "'pause' needs a value for its field 'select'"),
+    (m.Pause, {"select": "9" * 5000}, f"expected a token, got '{'9' * 59}...; give its id"),
     (m.Terminate, {"select": "*", "mode": "x"}, "mode of terminate is 'x'; it must be one of 'cancel', 'interrupt', "),
     (m.Info, {"all": True}, "'info' has no field 'all'; its fields are: none"),
 ]
@@ -64,3 +67,27 @@ def test_targets_are_ids_or_a_selector() -> None:
     assert message_of(m.Pause, {"select": "a=b"}) == m.Pause("a=b")
     with pytest.raises(BadRequest, match="an empty selector would name every token"):
         message_of(m.Pause, {"select": " "})
+
+
+def test_a_message_that_was_not_made_as_one_is_an_error_of_its_sender() -> None:
+    """Such as a copy that lacks a field, which must not crash the control actor."""
+    with pytest.raises(BadRequest, match="'get_state' needs a value for its field 'name'"):
+        checked(object.__new__(m.GetState))
+    with pytest.raises(BadRequest, match=r"set of retag is \['a'\]; it must be a dict"):
+        checked(m.Retag(5, ["a"]))  # type: ignore[arg-type]
+
+
+def test_an_error_of_a_plugins_own_check_is_an_error_of_its_sender() -> None:
+    """A validator of `attrs`, say: nothing else may come from the fields of a message."""
+
+    def even(_message: object, _field: object, value: int) -> None:
+        if value % 2:
+            raise KeyError(f"{value} is odd")
+
+    @attrs.frozen
+    class HalveNote(m.Message[bool]):
+        right: ClassVar = "operate"
+        by: int = attrs.field(validator=even)
+
+    with pytest.raises(BadRequest, match="'halve_note' cannot be made of these values: 3 is odd"):
+        message_of(HalveNote, {"by": 3})

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._ports import Source
+from tokengate.control._safe_text import class_name
 from tokengate.control.api._following import AsyncFollowing, Following
 from tokengate.control.api._handles import HandleControl
 from tokengate.control.api._in_thread import in_thread
@@ -61,6 +62,8 @@ class Control(Verbs, HandleControl):
 
     def follow(self, message: Stream) -> Following:
         """Send a message with many answers, and return an iterator over them, as `events` does."""
+        if not isinstance(message, Stream):
+            raise BadRequest(f"{class_name(type(message))} is no message with many answers; use ask()")
         return Following(self._follow(message))
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from actors import Token
 from tokengate.control._exceptions import BadRequest
@@ -22,6 +22,8 @@ class Identified(abc.ABC):
         """The token's number."""
 
 
+_MOST_DIGITS: Final = 20  # of an id in text; Python refuses to read some thousands
+
 OneToken: TypeAlias = int | Token[Any] | Identified | TokenRow
 """A token: its id, itself, its handle, or its row in a list."""
 
@@ -38,7 +40,7 @@ def selected(target: Target) -> str | tuple[int, ...]:
     if isinstance(target, str):
         if not target.strip():
             raise BadRequest("an empty selector would name every token; write '*' if you mean all of them")
-        return (int(target),) if target.strip().isdecimal() else target
+        return (id_of(target),) if target.strip().isdecimal() else target
     if isinstance(target, Iterable) and not isinstance(target, Token):  # a token can be iterated over, as in pykka
         return tuple(id_of(one) for one in target)
     return (id_of(target),)
@@ -52,8 +54,10 @@ def id_of(token: OneToken | str) -> int:
     """
     if isinstance(token, (Token, Identified, TokenRow)):
         return token.id
-    if isinstance(token, str) and token.strip().isdecimal():
+    if isinstance(token, str) and token.strip().isdecimal() and len(token) <= _MOST_DIGITS:
         return int(token)
     if not isinstance(token, int) or isinstance(token, bool):
-        raise BadRequest(f"expected a token, got {token!r}; give its id, a Token, or one of those that tokens() lists")
+        given = repr(token)
+        given = given if len(given) <= 60 else f"{given[:60]}..."
+        raise BadRequest(f"expected a token, got {given}; give its id, a Token, or one of those that tokens() lists")
     return token

@@ -158,7 +158,7 @@ class Renice(OnTokens):
 
 
 def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
-    return dict(tags or {})
+    return dict(tags) if isinstance(tags, Mapping) else tags or {}
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:

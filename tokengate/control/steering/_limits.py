@@ -49,7 +49,7 @@ def limit_in(name: str, value: float | str) -> float | None:
         number = (bytes_in(value) if in_size else seconds_in(value)) if isinstance(value, str) else value
     except ValueError as error:
         raise BadRequest(f"{name}: {error}, or '{NO_LIMIT}' for no limit") from None
-    if not (math.isfinite(number) and 0 < number <= _MOST) or (in_size and number != int(number)):
+    if not 0 < number <= _MOST or (in_size and number != int(number)):
         kind = "a whole number of bytes" if in_size else "a number of seconds"
         raise BadRequest(f"{name} is {value_in_words(value)}; it must be {kind} above 0, or '{NO_LIMIT}' for no limit")
     return int(number) if in_size else number

@@ -67,10 +67,10 @@ class ControlClient:
             Unreachable: the gate has gone, or did not answer in time; it may have done what the message says.
             BadRequest: the message cannot be sent through a socket.
         """
+        message = checked(message)
         verb = verb_of(type(message))
         if isinstance(message, Stream):
             raise BadRequest(f"'{verb}' has no single answer; use follow()")
-        message = checked(message)
         patience = self._timeout + sum(getattr(message, field, 0.0) for field in _WAITING)
         with self._lock:
             id = self._connection.send(message)

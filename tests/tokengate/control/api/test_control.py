@@ -322,6 +322,14 @@ def test_streams_are_iterators_that_can_be_left(
     following.close()
 
 
+def test_a_message_with_one_answer_is_not_followed(control: Control, gate: FakeGate) -> None:
+    """Its reader would wait for items for ever."""
+    with pytest.raises(BadRequest, match=r"Info is no message with many answers; use ask\(\)"):
+        control.follow(m.Info())  # type: ignore[arg-type]
+
+    assert gate.asked == []
+
+
 def test_streams_can_be_awaited(control: Control, gate: FakeGate) -> None:
     """`async for` gives what happens; the stream ends when the gate goes."""
     gate.answer = (item("one"), item("two"))

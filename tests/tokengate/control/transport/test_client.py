@@ -216,6 +216,8 @@ def test_errors_that_are_not_known_here_are_told_by_name(desk: FakeBackend, clie
         (Events(), "'events' has no single answer; use follow"),
         (SetState("a", {"x": object()}), "use JSON's types"),
         (Tokens("x" * 70_000), "may have 65536; send less"),
+        (Info, "type is not a message of control"),
+        (5, "int is not a message of control"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_here(
