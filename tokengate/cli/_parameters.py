@@ -1,11 +1,14 @@
-"""Types of arguments: numbers."""
+"""Numbers as arguments, and times as options."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Number(click.FloatRange):
@@ -38,3 +41,8 @@ class Whole(click.ParamType):  # type: ignore[type-arg]  # older ones of click a
 
 
 SECONDS = Number(min=0)
+
+
+def seconds_option(name: str, default: float, help: str, *, least: float = 0) -> Callable[[F], F]:
+    """Return an option for a number of seconds, which must be at least `least`."""
+    return click.option(name, type=Number(least), default=default, show_default=True, metavar="SECONDS", help=help)

@@ -11,7 +11,7 @@ from tokengate.cli._completers import complete_actor
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._derive import command_of, show_answer
 from tokengate.cli._errors import UsageProblem
-from tokengate.cli._parameters import SECONDS
+from tokengate.cli._parameters import seconds_option
 from tokengate.control.messages import (
     DeleteChild,
     Drain,
@@ -29,14 +29,7 @@ _NAME_HELP = "NAME is an actor's path, or the last part of it; 'tokengate actors
 
 _name_argument = click.argument("name", shell_complete=complete_actor)
 
-_wait_option = click.option(
-    "--wait",
-    type=SECONDS,
-    default=5.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time to wait for it.",
-)
+_wait_option = seconds_option("--wait", 5.0, "Time to wait for it.")
 
 
 suspend = command_of(Suspend, show_answer)

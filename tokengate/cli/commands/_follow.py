@@ -14,19 +14,12 @@ from rich.live import Live
 
 from tokengate.cli._completers import complete_actor
 from tokengate.cli._connection import Connection, connected
-from tokengate.cli._parameters import SECONDS
+from tokengate.cli._parameters import seconds_option
 from tokengate.control.messages import Events, Message, Stream, Trace, Watch
 
 _LONGEST = 86_400.0  # seconds; platforms have a maximum for sleep
 
-every_option = click.option(
-    "--every",
-    type=SECONDS,
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="With --watch: time between two answers.",
-)
+every_option = seconds_option("--every", 1.0, "With --watch: time between two answers.")
 
 _count_option = click.option(
     "-n", "--count", type=click.IntRange(min=1), default=None, help="End after so many items.  [default: at Ctrl-C]"

@@ -16,7 +16,7 @@ from rich.live import Live
 from actors import TokenGateError
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
-from tokengate.cli._parameters import Number
+from tokengate.cli._parameters import seconds_option
 from tokengate.cli.top._asker import Answer, Asker
 from tokengate.cli.top._keys import Keys
 from tokengate.cli.top._screen import screen
@@ -30,14 +30,7 @@ _LOOK = 0.2
 
 @click.command(epilog=f"\b\nKeys: {HELP}\nArrows select, too; p also resumes; h shows the keys.")
 @click.argument("selector", default="")
-@click.option(
-    "--every",
-    type=Number(min=0.05),
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How often it is refreshed.",
-)
+@seconds_option("--every", 1.0, "How often it is refreshed.", least=0.05)
 @connected
 def top(connection: Connection, selector: str, every: float) -> None:
     """Watch and steer live tokens on a whole terminal.
