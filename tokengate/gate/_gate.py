@@ -160,15 +160,17 @@ class Gate:
         """
         if trio.lowlevel.in_trio_run():
             raise WouldBlock(f"opening gate '{self.name}' would block this trio loop; use 'async with'")
+        claimed = False
         try:
             self._claim_opening()
+            claimed = True
             self._opening.wait(bool, self._load_and_open)
             self._make_own_root().start().result()
             self._make_root().start().result()
             self._state = "open"
-        except GateState:
-            raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, GateState) and not claimed:
+                raise
             over = self._closing.over
             # A signal handler may raise before the wait has begun: hence the inner loop. It may raise between two
             # turns of that loop: hence the outer one. What was raised first is raised again at the end.
@@ -281,16 +283,18 @@ class Gate:
             raise NeedsTrio(
                 f"'async with' of gate '{self.name}' is for trio; under asyncio use 'with', and await tokens"
             )
+        claimed = False
         try:
             self._claim_opening()
+            claimed = True
             await self._system.io_host.attach()
             await _in_thread(self._load_and_open)
             await self._make_own_root().start()
             await self._make_root().start()
             self._state = "open"
-        except GateState:
-            raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, GateState) and not claimed:
+                raise
             with trio.CancelScope(shield=True):
                 trees = self._trees()
                 if trees:  # cancelled, or a child did not start
@@ -369,10 +373,10 @@ class Gate:
         return list(filter(None, (self._root, self._own)))
 
     def _undo_opening(self) -> None:
-        """Stop the actors of plugins in order, and end what else has started; on the thread that closes the gate."""
+        """Stop the actors of plugins in order, after all others, and end what is left; on the thread that closes."""
         try:
             if self._plugins and self._own is not None:
-                self._stop_trees([self._own], self.shutdown, drain=False)
+                self._stop_trees(self._trees(), self.shutdown, drain=False)
         finally:
             self._end(0.0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import trio
 
 from tokengate import ChildSpec, CpuActor, Gate, Token
 from tokengate.control.registry import Plugin
-from tokengate.errors import StartFailed, UnknownPlugin
+from tokengate.errors import GateState, StartFailed, UnknownPlugin
 from tokengate.types import Observer
 
 WAIT = 10.0  # seconds; only reached when something is broken
@@ -205,6 +207,38 @@ def test_plugins_are_stopped_in_order_when_a_child_of_the_gate_does_not_start(op
     assert notes == ["start Disk", "start Journal", "stop Journal", "stop Disk"]
 
 
+class Interrupting(CpuActor):
+    """Starts when the main thread has been interrupted."""
+
+    def __init__(self, interrupted: threading.Event) -> None:
+        super().__init__()
+        self.interrupted = interrupted
+
+    def on_start(self) -> None:
+        _thread.interrupt_main()
+        assert self.interrupted.wait(WAIT)
+
+
+def test_plugins_are_stopped_after_the_children_of_a_gate_whose_opening_is_interrupted() -> None:
+    """Ctrl-C while a child starts: those before it are stopped in order, as after an error."""
+    notes: list[str] = []
+    interrupted = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    children = [ChildSpec("child", Noting, args=("child", notes)), ChildSpec("last", Interrupting, args=(interrupted,))]
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _open(Gate("shop", plugins=[Disk(notes)], children=children))
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert notes == ["start Disk", "start child", "stop child", "stop Disk"]
+
+
 class Broken(Plugin):
     def observer(self, gate: Gate, /) -> Observer:
         raise RuntimeError("no exporter")
@@ -217,6 +251,24 @@ def test_an_error_of_a_plugin_makes_opening_fail(opened: Callable[[Gate], None])
         opened(gate)
 
     assert gate.state == "closed"
+
+
+class Early(Plugin):
+    def child(self, gate: Gate, /) -> ChildSpec:
+        gate.close()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("opened", [_open, _open_in_trio])
+def test_a_plugin_that_uses_a_gate_which_is_not_open_leaves_nothing_open(opened: Callable[[Gate], None]) -> None:
+    """Its error is the one of a gate that is opened twice, which has nothing to undo."""
+    gate = Gate("shop", plugins=[Early()])
+    with pytest.raises(GateState, match="is not open"):
+        opened(gate)
+
+    assert gate.state == "closed"
+    with pytest.raises(GateState, match="gate 'shop' is closed; a gate opens once"):
+        opened(gate)
 
 
 def test_an_actor_of_a_plugin_that_crashes_is_restarted(until: Callable[[Callable[[], bool]], None]) -> None:
