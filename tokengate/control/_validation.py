@@ -80,7 +80,10 @@ def _bounded(kind: Any, metas: Iterable[Meta]) -> _Check:
 
 
 def _in_words(ge: float | None = None, gt: float | None = None, le: float | None = None) -> str:
-    return f"above {gt}" if gt is not None else f"of at least {ge}" if le is None else f"from {ge} to {le}"
+    if ge is not None and le is not None:
+        return f"from {ge} to {le}"
+    bounds = (("of at least", ge), ("above", gt), ("of at most", le))
+    return " and ".join(f"{words} {bound}" for words, bound in bounds if bound is not None)
 
 
 def _choice(allowed: tuple[str, ...], value: Any) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import attrs
 import pytest
+from msgspec import Meta
 
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
@@ -91,3 +92,18 @@ def test_an_error_of_a_plugins_own_check_is_an_error_of_its_sender() -> None:
 
     with pytest.raises(BadRequest, match="'halve_note' cannot be made of these values: 3 is odd"):
         message_of(HalveNote, {"by": 3})
+
+
+def test_each_bound_of_a_declaration_is_in_the_error() -> None:
+    """One bound, or one on each side, closed or open."""
+
+    @attrs.frozen
+    class Bounded(m.Message[bool]):
+        right: ClassVar = "operate"
+        most: Annotated[int, Meta(le=5)] = 0
+        share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+
+    with pytest.raises(BadRequest, match=r"^most is 6; it must be an int of at most 5$"):
+        message_of(Bounded, {"most": 6})
+    with pytest.raises(BadRequest, match=r"^share is 2; it must be a number above 0 and of at most 1$"):
+        message_of(Bounded, {"share": 2})

@@ -12,7 +12,7 @@ import attrs
 from tokengate.control._exceptions import UnknownVerb
 from tokengate.control.messages import VERBS, WAIT, Listing, Message, answer_of, verb_of
 from tokengate.control.registry._plugin import Plugin
-from tokengate.control.registry._verbs import Asker, Blocking, asks, metas_of
+from tokengate.control.registry._verbs import Asker, Blocking, asks, metas_of, unchecked_in
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -183,10 +183,15 @@ def _check_message(kind: Kind, message: type[Message[Any]], where: str) -> None:
         raise ValueError(f"{where}: the name of {name} must be a verb and the noun, such as Pause{_camel(kind.noun)}")
     if not message.__doc__:
         raise ValueError(f"{where}: {name} has no docstring, which is the help of its verb")
+    if "__attrs_attrs__" not in vars(message):
+        raise ValueError(f"{where}: {name} has no @attrs.frozen, which makes fields of its annotations")
     try:
         metas_of(message)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+    for field in attrs.fields(message):
+        if unchecked := unchecked_in(field.type):
+            raise ValueError(f"{where}: field '{field.name}' of {name} has {unchecked}")
 
 
 def _camel(noun: str) -> str:

@@ -17,10 +17,12 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import types
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from textwrap import TextWrapper
 from types import MethodType
 from typing import (
+    Annotated,
     Any,
     Concatenate,
     Final,
@@ -29,6 +31,7 @@ from typing import (
     Protocol,
     Self,
     TypeVar,
+    Union,
     cast,
     get_args,
     get_origin,
@@ -74,6 +77,32 @@ def _meta(hint: Any) -> dict[str, Any]:
         else:
             found |= _meta(part)  # of a type in a union
     return found
+
+
+def unchecked_in(hint: Any) -> str:
+    """Return what the checks of messages do not know in the type of a field, and what to write; empty if there is none.
+
+    Without a check, a client could send anything there.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if hint in (str, int, float, bool, type(None), Any) or (
+        origin is Literal and all(isinstance(one, str) for one in args)
+    ):
+        return ""
+    if origin is Annotated:
+        bounds = {name for meta in args[1:] for name in _BOUNDS if getattr(meta, name, None) is not None}
+        if bounds and (args[0] not in (int, float) or bounds & {*_UNCHECKED}):
+            names = ", ".join(sorted(bounds))
+            return f"the bound {names} of {_type(args[0])}; write ge, gt or le, of int or float itself"
+        return unchecked_in(args[0])
+    if origin in (types.UnionType, Union, dict) or (origin is tuple and args[1:] == (...,)):
+        return next(filter(None, (unchecked_in(one) for one in args if one is not ...)), "")
+    known = "str, int, float, bool, None, Any, Literal of texts, tuple[..., ...], dict, and unions of these"
+    return f"the type {_type(hint)}; write one of {known}"
+
+
+_UNCHECKED: Final = ("lt", "multiple_of", "pattern", "min_length", "max_length", "tz")
+_BOUNDS: Final = ("ge", "gt", "le", *_UNCHECKED)
 
 
 def help_of(message: type[Message[Any]]) -> str:
