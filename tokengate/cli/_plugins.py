@@ -43,6 +43,8 @@ def _import(module: str) -> None:
             load_module(module)
     except UsageProblem as error:
         raise UsageProblem(f"{error.message}; {_VARIABLE} names it") from None
+    except SystemExit as error:  # of a program, whose exit code would be that of the command
+        raise UsageProblem(f"cannot import '{module}': it ends with {error!r}; {_VARIABLE} names it") from None
 
 
 def plugin_commands(taken: Container[str]) -> list[click.Command]:

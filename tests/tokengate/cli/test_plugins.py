@@ -134,6 +134,19 @@ def test_a_module_that_cannot_be_imported_is_an_error_of_these_commands_only(mon
     assert offered([], "pau") == ["pause"]
 
 
+def test_a_module_that_ends_the_process_is_an_error_of_these_commands_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its exit code would be that of the command, and mean something else; completion would end."""
+    module = tmp_path / "program.py"
+    module.write_text("raise SystemExit(3)")
+    monkeypatch.setenv("TOKENGATE_PLUGINS", str(module))
+
+    assert run("tallies").exit_code == 2
+    assert f"cannot import '{module}': it ends with SystemExit(3); TOKENGATE_PLUGINS names it" in run("tallies").stderr
+    assert offered([], "pau") == ["pause"]
+
+
 def test_a_noun_cannot_have_the_name_of_another_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(main.commands, "tally", main.commands["ps"])  # type: ignore[attr-defined]
     result = run("tallies")

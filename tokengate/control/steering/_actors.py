@@ -14,7 +14,7 @@ from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSteerable
 from tokengate.control._safe_text import class_name
 from tokengate.control.inspection import _queries
-from tokengate.control.inspection._actor_state import looked_at
+from tokengate.control.inspection._actor_state import looked_at, public_attributes
 
 # Seconds between two looks at the tokens that an actor still has while it is drained.
 _LOOK = 0.005
@@ -56,7 +56,8 @@ class ActorVerbs:
         return m.ActorOutcome(place.path, "pending", f"{left} tokens are left, and nothing new is accepted{held}")
 
     async def restart(self, message: m.Restart) -> m.ActorOutcome:
-        place = self._changeable(message.name)
+        place = self._actor(message.name)
+        check_guards(self._system, place)
         above = system_of(place).above(place)
         if above is None or _queries.supervisor_at(above) is None:
             raise NotSteerable(f"'{place.path}' has no supervisor that could restart it")
@@ -68,9 +69,10 @@ class ActorVerbs:
         return m.ActorOutcome(place.path, "done", f"its instance is number {place.starts}")
 
     async def stop(self, message: m.Stop) -> m.ActorOutcome:
-        place = self._changeable(message.name)
+        place = self._actor(message.name)
         if place.path == ROOT:
             raise NotSteerable("the root of the tree stops with its gate; use gate.request_stop(), or a signal")
+        check_guards(self._system, place)
         if place.without_instance() or place.closed:
             return m.ActorOutcome(place.path, "unchanged", "it had stopped before")
         # A supervisor's mailbox has only messages to itself, which are answered at its end.
@@ -86,7 +88,9 @@ class ActorVerbs:
 
     async def visit(self, message: m.Visit) -> Any:
         """Answer `Visit`; an error of its function is raised here."""
-        place, function = self._actor(message.name), message.function
+        looks = message.function is public_attributes  # any other function may change the instance
+        place = self._actor(message.name) if looks else self._changeable(message.name)
+        function = message.function
         if place.affinity == "process" and message.in_process is not None:
             function = message.in_process
         return await self._visited(place, function, message.wait)
@@ -178,6 +182,13 @@ def check_guard(place: ActorPlace) -> None:
     """Raise `NotSteerable` if no verb may change an actor; the guard of a supervisor is for its tokens only."""
     if place.properties.guard == "never" and not _queries.is_of_supervisor(place):
         raise NotSteerable(f"the guard of '{place.path}' is 'never': only look at it")
+
+
+def check_guards(system: ActorSystem, place: ActorPlace) -> None:
+    """Raise `NotSteerable` if an actor may not be ended; a supervisor ends all that is below it."""
+    check_guard(place)
+    for one in system.below(place):
+        check_guards(system, one)
 
 
 def _check_from_outside(place: ActorPlace, done: str) -> None:

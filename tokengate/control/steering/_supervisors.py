@@ -8,7 +8,7 @@ from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control import messages as m
 from tokengate.control._exceptions import NotSteerable
 from tokengate.control.inspection import _queries
-from tokengate.control.steering._actors import check_guard
+from tokengate.control.steering._actors import check_guards
 
 
 class SupervisorVerbs:
@@ -36,7 +36,7 @@ class SupervisorVerbs:
         path = path_below(place.path, message.id)
         for child in self._system.below(place):
             if child.path == path:
-                check_guard(child)
+                check_guards(self._system, child)
         await place.ref.proxy().terminate_child(message.id)
         if stopped:
             return m.ActorOutcome(path, "unchanged", "it had stopped before")

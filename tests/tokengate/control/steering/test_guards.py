@@ -61,7 +61,10 @@ def test_no_verb_changes_what_is_never_to_be_changed(gate: Gate, door: Door, kin
         with pytest.raises(NotSteerable, match=_NEVER):
             hold(sent.actor)
     if kind.actor:
-        for change in (control.restart, control.stop, lambda name: control.set_state(name, total=1)):
+        for change in (
+            control.restart, control.stop, lambda name: control.set_state(name, total=1),
+            lambda name: control.replace_state(name, dict), lambda name: control.visit(name, vars),
+        ):  # fmt: skip
             with pytest.raises(NotSteerable, match=_NEVER):
                 change(sent.actor)
         with pytest.raises(NotSteerable, match=_NEVER):
@@ -107,6 +110,21 @@ def test_the_guard_of_a_supervisor_is_for_its_own_tokens(doors: Doors) -> None:
             gate.control.suspend("shop")
         assert gate.control.suspend("shop/one").outcome == "done"
         assert gate.control.stop("shop").outcome == "done"
+
+
+def test_a_supervisor_above_what_is_never_to_be_changed_is_not_ended() -> None:
+    """Its end would be that of the actor, at any depth."""
+
+    class Alone(Turner):
+        guard = "never"
+
+    shop = Supervisor.child_spec("shop", (Supervisor.child_spec("desk", (ChildSpec("one", Alone),)),))
+    with Gate("tree", control_socket=False, children=[shop]) as gate:
+        control = gate.control
+        for end in (control.restart, control.stop, lambda name: control.terminate_child("/", name)):
+            with pytest.raises(NotSteerable, match="the guard of 'shop/desk/one' is 'never': only look at it"):
+                end("shop")
+        assert control.actor("one").row.starts == 1
 
 
 def test_a_token_that_may_run_twice_is_described_so(gate: Gate, door: Door, kind: Kind) -> None:
