@@ -8,7 +8,7 @@ runs no user code: anything that could do so (a `repr`, a comparison, a hook) is
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
@@ -52,13 +52,20 @@ class ControlActor(IoActor):
         gate: the gate.
         socket: whether it also serves a unix socket.
         plugins: of the gate; each may answer messages of its own.
+        answering: returns the objects that answer these.
     """
 
     expected: ClassVar[tuple[type[BaseException], ...]] = (TokenGateError,)
     guard: ClassVar[Guard] = "never"
     serves_operators: ClassVar[bool] = True
 
-    def __init__(self, gate: ControlledGate, socket: bool, plugins: Sequence[Plugin] = ()) -> None:
+    def __init__(
+        self,
+        gate: ControlledGate,
+        socket: bool,
+        plugins: Sequence[Plugin] = (),
+        answering: Callable[[], Iterable[object]] = tuple,
+    ) -> None:
         super().__init__()
         self._gate = gate
         self._system = gate._open_system
@@ -73,7 +80,7 @@ class ControlActor(IoActor):
             ThrottleVerbs(self._system),
             ActorVerbs(self._system),
             SupervisorVerbs(self._system),
-            *(plugin.answers(gate) for plugin in plugins),
+            *answering(),
         )
         self._answers = answers_of(rooms, plugins)
         self._server = ControlServer(gate.name, self, turns=self._turns) if socket else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -346,7 +347,9 @@ class Gate:
         from tokengate.control._actor import ControlActor  # here, so that `import tokengate` takes less time
 
         self._system.open()
-        control = ChildSpec("control", ControlActor, args=(self, self._control_socket, self._plugins))
+        # Asked for once: when control restarts, the actor of a plugin may have been given up, and `answers` would fail.
+        answering = functools.cache(lambda: [plugin.answers(self) for plugin in self._plugins])
+        control = ChildSpec("control", ControlActor, args=(self, self._control_socket, self._plugins, answering))
         parts: list[ChildSpec] = []
         if self._plugins:
             from tokengate.gate._plugins import add_observers, supervisor_of

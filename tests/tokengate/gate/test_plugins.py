@@ -15,6 +15,7 @@ import psutil
 import pytest
 import trio
 
+from actors.lowlevel import Crash
 from tokengate import ChildSpec, CpuActor, Gate, Token
 from tokengate.control.registry import Plugin
 from tokengate.errors import GateState, StartFailed, UnknownPlugin
@@ -292,6 +293,28 @@ def test_plugins_that_crash_too_often_leave_control_alone(until: Callable[[Calla
         until(lambda: not disk.is_alive())
         until(lambda: [row.path for row in gate.control.tree(system=True)][-2:] == ["$system", "$system/control"])
         assert gate.state == "open"
+
+
+class Answering(Disk):
+    def answers(self, gate: Gate, /) -> object:
+        self.notes.append("answers")
+        return gate.find("$system/plugins/answering")
+
+
+def test_control_restarts_after_the_actor_of_a_plugin_was_given_up(until: Callable[[Callable[[], bool]], None]) -> None:
+    """The object that answers is asked for once, since it may need the actor; what it then answers is its affair."""
+    notes: list[str] = []
+    with Gate("shop", plugins=[Answering(notes)], control_socket=False) as gate:
+        actor, control = gate.find("$system/plugins/answering"), gate._actor_place("$system/control")
+        for _ in range(4):
+            actor.tell("crash")
+        until(lambda: not actor.is_alive())
+
+        control.signal(Crash(RuntimeError("a fault")))
+        until(lambda: control.starts == 2)
+        assert gate.control.info().state == "open"
+
+    assert notes.count("answers") == 1
 
 
 class Watching(Plugin, Observer):

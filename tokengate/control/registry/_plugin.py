@@ -50,8 +50,8 @@ class Plugin:
     def answers(self, gate: Any, /) -> object:  # noqa: ARG002
         """Return an object with an async method of each verb's name, which takes the message and returns the answer.
 
-        The methods run on the system loop, so they must not block. Called when the control actor starts; by then the
-        actor of `child` runs.
+        The methods run on the system loop, so they must not block. Called once, when the control actor first starts; by
+        then the actor of `child` runs.
         """
         return None
 
