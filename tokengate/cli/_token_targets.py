@@ -29,12 +29,15 @@ SELECTOR_HELP = "'tokengate ps --help' explains SELECTOR."
 TARGET_HELP = f"TARGET is ids of tokens, or one SELECTOR ('*' for all tokens). {SELECTOR_HELP}"
 
 
+_MOST_DIGITS = 20  # of an id; Python refuses to read some thousands
+
+
 def token_id(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
     """Return a token's id; the error says how to find it."""
     text = value.removeprefix("#")
-    if not text.isdecimal():
+    if not _is_id(text):
         raise click.BadParameter(
-            f"'{value}' is not an id; 'tokengate ps operation={value}' lists tokens with their ids"
+            f"'{value[:60]}' is not an id; 'tokengate ps operation={value[:60]}' lists tokens with their ids"
         )
     return int(text)
 
@@ -49,6 +52,8 @@ def target_of(targets: Sequence[str]) -> str | tuple[int, ...]:
     for selector in selectors:
         if selector.startswith("-"):
             raise UsageProblem(f"there is no option '{selector}'; --help lists those that there are")
+        if selector.isdecimal():
+            raise UsageProblem(f"'{selector[:40]}...' is too long for an id; 'tokengate ps' lists tokens")
         if not selector.strip():
             raise UsageProblem("an empty TARGET selects nothing; give ids or a selector, '*' for all tokens")
     if not selectors:
@@ -68,4 +73,4 @@ def joined(*selectors: str) -> str:
 
 
 def _is_id(target: str) -> bool:
-    return target.isascii() and target.isdigit()
+    return target.isascii() and target.isdigit() and len(target) <= _MOST_DIGITS
