@@ -55,6 +55,7 @@ from tokengate.control.messages._bases import (
     Seconds,
     Waiting,
     answer_of,
+    by_verb,
     verb_of,
 )
 from tokengate.control.messages._gate import GateInfo, Info, Processes
@@ -181,9 +182,9 @@ __all__ = [
 
 _BASES = (Message, Listing, OnOne, OnTokens, Waiting, OnActor, OnChild, Stream)
 
-VERBS: Mapping[str, type[Message[Any]]] = {
-    verb_of(found): found
+VERBS: Mapping[str, type[Message[Any]]] = by_verb(
+    found
     for found in tuple(globals().values())
     if isinstance(found, type) and issubclass(found, Message) and found not in _BASES
-}
+)
 """{verb: its message}."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 import attrs
@@ -109,8 +109,9 @@ class Message(Generic[A_co]):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if getattr(cls, "right", None) not in RIGHTS:
-            raise TypeError(f"{cls.__name__} has no right; declare one, right = 'operate' or another of {RIGHTS}")
+        right = getattr(cls, "right", None)
+        if right not in RIGHTS:
+            raise TypeError(f"right of {cls.__name__} is {right!r}; it must be one of {', '.join(RIGHTS)}")
 
 
 @attrs.frozen
@@ -188,6 +189,23 @@ class OnActor(Message[ActorOutcome]):
 def verb_of(message: type[Message[Any]]) -> str:
     """Return the name of a message's verb, on the wire and as a function: `which_children` for `WhichChildren`."""
     return message.verb or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", message.__name__).lower()
+
+
+def by_verb(messages: Iterable[type[Message[Any]]]) -> dict[str, type[Message[Any]]]:
+    """Return {verb: its message}.
+
+    Raises:
+        ValueError: a class is not decorated, or two have the same verb.
+    """
+    found: dict[str, type[Message[Any]]] = {}
+    for message in messages:
+        if "__attrs_attrs__" not in vars(message):
+            raise ValueError(f"{message.__name__} has no @attrs.frozen, which makes fields of its annotations")
+        other = found.setdefault(verb_of(message), message)
+        if other is not message:
+            names = f"{other.__name__} and of {message.__name__}"
+            raise ValueError(f"'{verb_of(message)}' is the verb of {names}; give one of them another name")
+    return found
 
 
 def answer_of(message: Any) -> Any:

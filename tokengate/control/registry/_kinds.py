@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias, TypeGuard, TypeVar, get_args
@@ -11,6 +12,7 @@ import attrs
 
 from tokengate.control._exceptions import UnknownVerb
 from tokengate.control.messages import VERBS, WAIT, Listing, Message, answer_of, verb_of
+from tokengate.control.messages._bases import by_verb
 from tokengate.control.registry._plugin import Plugin
 from tokengate.control.registry._verbs import Asker, Blocking, asks, metas_of, unchecked_in
 
@@ -156,6 +158,17 @@ def verbs_of_plugins(control: Asking) -> dict[str, Callable[..., Any]]:
     return {verb: getattr(facade, verb) for verb in verbs}
 
 
+def check_verb(message: type[Message[Any]]) -> None:
+    """Raise `ValueError` for a message from which something cannot follow; of plugins, and of every gate."""
+    by_verb((message,))
+    if not message.__doc__ and sys.flags.optimize < 2:  # with -OO, no class has one
+        raise ValueError(f"{message.__name__} has no docstring, which is the help of its verb")
+    metas_of(message)
+    for field in () if message.local else attrs.fields(message):
+        if unchecked := unchecked_in(field.type):
+            raise ValueError(f"field '{field.name}' of {message.__name__} has {unchecked}")
+
+
 def _check(kind: Kind) -> None:
     """Raise `ValueError` for a declaration from which something cannot follow."""
     where = f"noun '{kind.noun}'"
@@ -181,17 +194,10 @@ def _check_message(kind: Kind, message: type[Message[Any]], where: str) -> None:
         raise ValueError(f"{where}: '{verb}' is the verb of {_path(known)}; give {name} another name")
     if message is not kind.rows and kind.action(message) == verb.replace("_", "-"):
         raise ValueError(f"{where}: the name of {name} must be a verb and the noun, such as Pause{_camel(kind.noun)}")
-    if not message.__doc__:
-        raise ValueError(f"{where}: {name} has no docstring, which is the help of its verb")
-    if "__attrs_attrs__" not in vars(message):
-        raise ValueError(f"{where}: {name} has no @attrs.frozen, which makes fields of its annotations")
     try:
-        metas_of(message)
+        check_verb(message)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    for field in attrs.fields(message):
-        if unchecked := unchecked_in(field.type):
-            raise ValueError(f"{where}: field '{field.name}' of {name} has {unchecked}")
 
 
 def _camel(noun: str) -> str:

@@ -10,7 +10,7 @@ import attrs
 import pytest
 from msgspec import Meta
 
-from tokengate.control import Control
+from tokengate.control import Control, messages
 from tokengate.control.api._handles import ActorHandle, TokenHandle
 from tokengate.control.api._verbs import Verbs
 from tokengate.control.messages import (
@@ -26,6 +26,8 @@ from tokengate.control.messages import (
     answer_of,
     verb_of,
 )
+from tokengate.control.messages._bases import by_verb
+from tokengate.control.registry._kinds import check_verb
 from tokengate.control.registry._verbs import Asker, Blocking, Method, asks, by_hand, help_of, metas_of, signature_of
 
 
@@ -82,12 +84,12 @@ def test_an_argument_without_a_description_is_an_error_that_says_what_to_write()
 
 def test_a_verb_without_a_right_cannot_be_declared() -> None:
     """The error names the class and the rights."""
-    with pytest.raises(TypeError, match=r"Shred has no right; declare one, .*'operate'"):
+    with pytest.raises(TypeError, match=r"right of Shred is None; it must be one of view, .*operate"):
 
         class Shred(Message[None]):
             """Shred a book."""
 
-    with pytest.raises(TypeError, match="Burn has no right"):
+    with pytest.raises(TypeError, match="right of Burn is 'arson'; it must be one of"):
 
         class Burn(Message[None]):
             """Burn a book."""
@@ -165,3 +167,56 @@ def test_every_verb_that_is_not_local_is_a_method_of_control() -> None:
     """But for those that Python has under another name."""
     assert {verb for verb in VERBS if not hasattr(Control, verb)} == set()
     assert issubclass(Control, Verbs)
+
+
+@attrs.frozen
+class Rename(Message[None]):
+    """Rename a book."""
+
+    right: ClassVar = "operate"
+    verb: ClassVar = "retag"
+
+
+class Bind(OnTokens):
+    """Bind books."""
+
+
+@attrs.frozen
+class Sell(OnTokens):
+    price: Annotated[int, Meta(description="In cents.")] = 0
+
+
+@attrs.frozen
+class Lend(OnTokens):
+    """Lend books."""
+
+    readers: Annotated[list[str], Meta(description="Their names.")] = attrs.field(factory=list)
+
+
+@pytest.mark.parametrize("message", VERBS.values(), ids=VERBS)
+def test_the_declaration_of_each_verb_is_one_from_which_all_follows(message: type[Message[Any]]) -> None:
+    """The checks are those of the verbs of plugins; and its class is a name of the vocabulary."""
+    check_verb(message)
+    assert message.__name__ in messages.__all__
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (Bind, "Bind has no @attrs.frozen, which makes fields of its annotations"),
+        (Sell, "Sell has no docstring, which is the help of its verb"),
+        (Lend, "field 'readers' of Lend has the type list[str]; write one of str, int, "),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_checked_cannot_be_declared(message: type[Message[Any]], text: str) -> None:
+    """The error names the class, the field, and what is possible."""
+    with pytest.raises(ValueError, match=re.escape(text)):
+        check_verb(message)
+
+
+def test_two_messages_cannot_have_the_same_verb() -> None:
+    """One of them would vanish without a word."""
+    with pytest.raises(ValueError, match="'retag' is the verb of Retag and of Rename; give one of them another name"):
+        by_verb([*VERBS.values(), Rename])
+    with pytest.raises(ValueError, match=r"Bind has no @attrs\.frozen"):
+        by_verb([Bind])
