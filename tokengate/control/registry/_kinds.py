@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -104,19 +105,24 @@ def answers_of(rooms: Iterable[object], plugins: Iterable[Plugin]) -> dict[type[
         plugins: those of the gate.
 
     Raises:
-        TypeError: a plugin does not answer one of its verbs.
+        TypeError: a verb of every gate, or one of these plugins, has no answer, or one that is not async.
     """
     found: dict[type[Any], Answer] = {}
     for room in rooms:
         for verb, message in _verbs.items():
             if message not in found and hasattr(room, verb):
                 found[message] = getattr(room, verb)
+    homes = dict.fromkeys(VERBS.values(), "a class in steering/, or inspection/_verbs.py")
     given = {one.__name__ for plugin in plugins for one in type(plugin).__mro__}
     for kind in kinds():
         name = kind.plugin.partition("(")[0]
-        for message in kind.messages:
-            if name in given and message not in found:
-                raise TypeError(f"plugin {name}: the object of answers() has no method '{verb_of(message)}'")
+        if name in given:
+            homes |= dict.fromkeys(kind.messages, f"the object of answers() of plugin {name}")
+    for message, home in homes.items():
+        if not inspect.iscoroutinefunction(found.get(message)):
+            verb, why = verb_of(message), "its method is not async" if message in found else "there is no method"
+            declared = f"async def {verb}(self, message: {message.__name__})"
+            raise TypeError(f"no answer for '{verb}', since {why}: write `{declared}` in {home}")
     return found
 
 

@@ -84,7 +84,8 @@ class ControlClient:
             return msgspec.json.decode(reply.result, type=answer_of(type(message)))
         except (ValueError, RecursionError) as error:
             raise RemoteError(
-                f"answer to '{verb}' cannot be read: {error}; use the same TokenGate on both sides"
+                f"answer to '{verb}' is not what {type(message).__name__} declares: {error}; "
+                "use the same TokenGate on both sides, and let its method return that type"
             ) from None
 
     def follow(self, stream: Stream) -> Subscription:

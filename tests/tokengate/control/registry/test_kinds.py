@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,7 +16,7 @@ from tokengate import Gate, token
 from tokengate.control import ControlClient, find_gate
 from tokengate.control.messages import Listing, Message, OnOne
 from tokengate.control.registry import Kind, register
-from tokengate.control.registry._kinds import kinds
+from tokengate.control.registry._kinds import answers_of, kinds
 from tokengate.control.registry._verbs import unchecked_in
 from tokengate.errors import BadRequest, StartFailed, UnknownVerb
 
@@ -252,6 +253,25 @@ class TallyAlone(Tally):
         return None
 
 
-def test_a_plugin_that_does_not_answer_a_verb_of_its_own_makes_opening_fail() -> None:
-    with pytest.raises(StartFailed, match=r"plugin Tally: the object of answers\(\) has no method 'tallies'"):
-        Gate("shop", plugins=[TallyAlone()]).open()
+class TallyAtOnce(Tally):
+    """A `Tally` with a method that is not async."""
+
+    def answers(self, gate: Gate, /) -> object:
+        answers = super().answers(gate)
+        answers.tallies = lambda _message: ()  # type: ignore[attr-defined]
+        return answers
+
+
+@pytest.mark.parametrize(
+    ("plugin", "why"), [(TallyAlone, "there is no method"), (TallyAtOnce, "its method is not async")]
+)
+def test_a_plugin_that_does_not_answer_a_verb_of_its_own_makes_opening_fail(plugin: type[Tally], why: str) -> None:
+    """The error says what to write, and where."""
+    text = f"no answer for 'tallies', since {why}: write `async def tallies(self, message: Tallies)` in the object of "
+    with pytest.raises(StartFailed, match=re.escape(f"{text}answers() of plugin Tally")):
+        Gate("shop", plugins=[plugin()]).open()
+
+
+def test_a_verb_of_every_gate_that_nothing_answers_makes_the_start_of_control_fail() -> None:
+    with pytest.raises(TypeError, match=r"write `async def \w+\(self, message: \w+\)` in a class in steering/, or "):
+        answers_of((), ())

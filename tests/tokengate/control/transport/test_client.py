@@ -286,7 +286,7 @@ def test_a_thread_that_waits_for_an_answer_is_woken_when_another_one_closes_the_
 def test_an_answer_that_does_not_fit_its_question_is_an_error(desk: FakeBackend, client: ControlClient) -> None:
     """A gate of another version is told of, not half understood."""
     desk.answers[Info] = "no info"
-    with pytest.raises(RemoteError, match="answer to 'info' cannot be read: Expected `object`, got `str`"):
+    with pytest.raises(RemoteError, match="answer to 'info' is not what Info declares: Expected `object`, got `str`"):
         client.ask(Info())
 
 
