@@ -9,17 +9,35 @@ from typing import Any, Final, Literal
 import attrs
 import msgspec
 
-from tokengate.control.messages import VERBS, Message, Stream, answer_of, verb_of
+from tokengate.control.messages import (
+    VERBS,
+    CountChildren,
+    Describe,
+    GetState,
+    Lift,
+    Message,
+    OnActor,
+    OnChild,
+    OnTokens,
+    SetState,
+    SetThrottle,
+    Stack,
+    Statistics,
+    Stream,
+    WhichChildren,
+    answer_of,
+    verb_of,
+)
 from tokengate.control.registry._kinds import kinds
 from tokengate.control.registry._verbs import help_of
 
-_COLLECTIONS: Final[Mapping[str, str]] = {
-    "tokens": "describe stack pause resume step terminate renice retag reroute limit",
-    "throttles": "throttle lift",
-    "actors": "statistics suspend unsuspend drain restart stop get_state set_state",
-    "supervisors": "which_children count_children terminate_child restart_child delete_child",
+_COLLECTIONS: Final[Mapping[str, tuple[type[Message[Any]], ...]]] = {
+    "tokens": (OnTokens, Describe, Stack),
+    "throttles": (SetThrottle, Lift),
+    "actors": (OnActor, Statistics, GetState, SetState),
+    "supervisors": (OnChild, WhichChildren, CountChildren),
 }
-"""{collection: the verbs for what is in it}, of those that every gate answers; others have a path of one word."""
+"""{collection: the verbs for what is in it, or a base of them}, of every gate; others have a path of one word."""
 
 _LOOKING: Final = ("view", "arguments", "audit")  # rights of verbs that change nothing
 
@@ -41,12 +59,7 @@ class Route:
 
 def routes() -> tuple[Route, ...]:
     """Return the routes of all verbs, but for streams and what only code of the gate's own process can ask."""
-    collected = {
-        verb: f"/{collection}/{re.sub('^[gs]et_', '', verb)}"
-        for collection, verbs in _COLLECTIONS.items()
-        for verb in verbs.split()
-    }
-    paths = {message: collected.get(verb, f"/{verb}").replace("_", "-") for verb, message in VERBS.items()}
+    paths = {message: _path(verb, message) for verb, message in VERBS.items()}
     for kind in kinds():
         paths[kind.rows] = f"/{kind.plural}"
         paths.update((verb, f"/{kind.plural}/{kind.action(verb)}") for verb in kind.verbs)
@@ -55,6 +68,11 @@ def routes() -> tuple[Route, ...]:
         for message, path in paths.items()
         if not message.local and not issubclass(message, Stream)
     )
+
+
+def _path(verb: str, message: type[Message[Any]]) -> str:
+    collection = "".join(f"/{name}" for name, verbs in _COLLECTIONS.items() if issubclass(message, verbs))
+    return f"{collection}/{re.sub('^[gs]et_', '', verb)}".replace("_", "-")
 
 
 def openapi(version: str) -> dict[str, Any]:

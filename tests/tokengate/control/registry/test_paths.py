@@ -7,7 +7,7 @@ import re
 
 import tallies  # it declares a noun
 
-from tokengate.control.messages import VERBS, Describe, Pause, Stream
+from tokengate.control.messages import VERBS, DeleteChild, Describe, GetState, Pause, Stream, Suspend
 from tokengate.control.registry._paths import Route, openapi, routes
 
 
@@ -21,6 +21,9 @@ def test_each_verb_has_one_path_of_its_own() -> None:
     }
     assert Route("get", "/tokens/describe", Describe) in found
     assert Route("post", "/tokens/pause", Pause) in found
+    assert Route("post", "/actors/suspend", Suspend) in found
+    assert Route("post", "/supervisors/delete-child", DeleteChild) in found
+    assert Route("get", "/actors/state", GetState) in found
     assert all(re.fullmatch(r"(/[a-z]+(-[a-z]+)*){1,2}", route.path) for route in found)
 
 
