@@ -14,6 +14,7 @@ from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._parameters import Number, Whole
 from tokengate.cli._token_targets import TARGET_HELP, target_of
+from tokengate.control import BadSelector, parse
 from tokengate.control.messages import KEEP, PATIENT_WAIT, Message, OnTokens, Waiting, verb_of
 from tokengate.control.registry._verbs import help_of, metas_of
 
@@ -89,8 +90,12 @@ def _select(message: type[Message[Any]]) -> click.Argument:
 
     def convert(_context: click.Context, _parameter: click.Parameter, targets: Sequence[str]) -> str | tuple[int, ...]:
         target = target_of(targets)
-        if order and isinstance(target, str) and target.isidentifier():
-            raise UsageProblem(f"'{target}' is neither an id nor a selector; {order}")
+        if order and isinstance(target, str):
+            try:
+                parse(target)
+            except BadSelector as error:
+                short = f"'{target}' is neither an id nor a selector" if target.isidentifier() else str(error)
+                raise UsageProblem(f"{short}; {order}") from None
         return target
 
     return click.Argument(

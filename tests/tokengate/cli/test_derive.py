@@ -136,6 +136,8 @@ def test_the_name_of_an_actor_comes_first(monkeypatch: pytest.MonkeyPatch) -> No
         ("3", "Missing argument 'TARGET...'"),
         ("seven 3", "'seven' is not a whole number; the shelf comes first: tokengate move 3 42"),
         ("3 seven", "'seven' is neither an id nor a selector; the shelf comes first: tokengate move 3 42"),
+        ("3 'check, later'", "or the token's id; the shelf comes first: tokengate move 3 42"),
+        ("3 age>soon", "; the shelf comes first: tokengate move 3 42"),
         ("3 7 --frce", "there is no option '--frce'"),
         ("3 7 a=b", "'a=b' is a selector, which must be the only TARGET"),
         ("3 7 -c blue", "'blue' is not one of 'red', 'green'"),
