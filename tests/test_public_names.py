@@ -79,7 +79,7 @@ def names() -> str:
 
 def test_no_public_name_changes_by_accident() -> None:
     """A name that comes, goes, or takes other arguments is in a diff of the snapshot."""
-    assert names() == SNAPSHOT.read_text()
+    assert names() == SNAPSHOT.read_text(), "after a change on purpose, run python tests/test_public_names.py --write"
 
 
 if __name__ == "__main__":

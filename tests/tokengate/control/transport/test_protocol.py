@@ -48,6 +48,8 @@ _VALUES: dict[str, Any] = {
 def _example(found: type[Message]) -> Message:
     """A message of a class with a value in each field that has none of its own."""
     fields = [field.name for field in attrs.fields(found) if field.default is attrs.NOTHING]
+    missing = [name for name in fields if name not in _VALUES]
+    assert not missing, f"fields of {found.__name__} need a value in _VALUES: {missing}"
     return found(**{name: _VALUES[name] for name in fields})
 
 
