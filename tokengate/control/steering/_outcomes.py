@@ -11,13 +11,15 @@ import trio
 from actors import Reply, Token
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._turns import in_turns
-from tokengate.control.messages import Outcome
+from tokengate.control.messages import OUTCOMES, Outcome
 
 NOT_BEGUN: Final = "it is about to begin, or its sender waits for room in the mailbox"
 
 
 def outcome(token: Token[Any], word: str, note: str = "") -> Outcome:
-    """Return an outcome of a token."""
+    """Return an outcome of a token; the word is one of `OUTCOMES`."""
+    if word not in OUTCOMES:
+        raise ValueError(f"'{word}' is no outcome; write one of {', '.join(OUTCOMES)}, or add it to OUTCOMES")
     return Outcome(token.id, plain(token.operation), word, note)
 
 

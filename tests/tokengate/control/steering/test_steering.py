@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pykka
 import pytest
@@ -19,6 +19,7 @@ from actors import Token, TokenState, UnknownActor
 from tokengate import CpuActor, Gate, token
 from tokengate.control._exceptions import BadRequest, BadSelector
 from tokengate.control.messages import OUTCOMES, Outcome
+from tokengate.control.steering._outcomes import outcome
 from tokengate.errors import TokenInterrupt, TokenTerminated
 
 Doors = Callable[[], Door]
@@ -822,3 +823,9 @@ def test_every_word_is_told_by_some_test() -> None:
         pytest.skip("only when all tests of this file have run")
 
     assert set(told) | {"killed", "limited"} == set(OUTCOMES)
+
+
+def test_the_word_of_an_outcome_is_in_the_table() -> None:
+    """A new verb adds its words there, and to the page."""
+    with pytest.raises(ValueError, match=r"'scribbled' is no outcome; write one of paused, .* or add it to OUTCOMES"):
+        outcome(cast("Token[Any]", None), "scribbled")
