@@ -257,9 +257,11 @@ def method_of(method: Callable[..., Any], message: type[Message[Any]], result: A
 class Method:
     """A method whose signature and text are made when they are looked at: a program that only calls it needs neither.
 
+    A call that does not fit the signature is a `TypeError` that names the method.
+
     Args:
         call: the method as a function.
-        name: of the method.
+        name: of its verb; in a class, it gets the name that it has there.
         describe: returns its signature and its text.
     """
 
@@ -270,11 +272,29 @@ class Method:
         self._call = call
         self._described = functools.cache(describe)
 
+    def __set_name__(self, _owner: type[object], name: str) -> None:
+        self.__name__ = self.__qualname__ = name
+
     def __get__(self, owner: object, kind: type[object] | None = None) -> Any:
         return self if owner is None else MethodType(self, owner)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._call(*args, **kwargs)
+        try:
+            return self._call(*args, **kwargs)
+        except TypeError:
+            wrong = self._misfit(args, kwargs)
+            if not wrong:
+                raise
+        raise TypeError(f"{self.__name__}() {wrong}")
+
+    def _misfit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Return why a call does not fit the signature; empty if it does."""
+        try:
+            self.__signature__.bind(*args, **kwargs)
+        except TypeError as error:
+            text = str(error)
+            return text if text.startswith(("missing", "got")) else f"got {text}"
+        return ""
 
     @property
     def __signature__(self) -> inspect.Signature:

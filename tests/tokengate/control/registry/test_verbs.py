@@ -20,6 +20,7 @@ from tokengate.control.messages import (
     Message,
     OnOne,
     OnTokens,
+    Retag,
     SetThrottle,
     Step,
     Terminate,
@@ -28,7 +29,17 @@ from tokengate.control.messages import (
 )
 from tokengate.control.messages._bases import by_verb
 from tokengate.control.registry._kinds import check_verb
-from tokengate.control.registry._verbs import Asker, Blocking, Method, asks, by_hand, help_of, metas_of, signature_of
+from tokengate.control.registry._verbs import (
+    Asker,
+    Blocking,
+    Method,
+    asks,
+    bound,
+    by_hand,
+    help_of,
+    metas_of,
+    signature_of,
+)
 
 
 @attrs.frozen
@@ -60,6 +71,7 @@ class Library(Asker, Blocking):
     """Sends nothing: its verbs return what they would have sent."""
 
     clear = asks(ClearShelf)
+    retag = asks(Retag)
 
     def _put(self, message: Message[Any], read: Any) -> Any:
         return message
@@ -131,6 +143,25 @@ def test_a_method_has_text_and_signature_of_its_message() -> None:
 def test_a_method_sends_its_message() -> None:
     """With the arguments of the class, by position or by name."""
     assert Library().clear("top", upto=3) == ClearShelf("top", 3)
+
+
+class ShelfHandle(Blocking):
+    """One shelf of a library."""
+
+    _control, _subject = Library(), "top"
+    clear = bound(Library.clear)
+
+
+def test_a_wrong_call_is_an_error_of_the_method() -> None:
+    """It names no class; that of a handle has no first argument. Errors of the values are as they are."""
+    with pytest.raises(TypeError, match=r"^clear\(\) missing a required argument: 'name'$"):
+        Library().clear()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^clear\(\) got too many positional arguments$"):
+        ShelfHandle().clear(1, 2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^clear\(\) got an unexpected keyword argument 'name'$"):
+        ShelfHandle().clear(name="low")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="'int' object is not iterable"):
+        Library().retag(7, remove=7)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("handle", [TokenHandle, ActorHandle])
