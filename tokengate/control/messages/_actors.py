@@ -111,7 +111,7 @@ class Statistics(Message[tuple[ActorRow, ...]]):
 class Suspend(OnActor):
     """Let an actor or operation begin no more tokens.
 
-    Control still reaches it.
+    Commands such as this one still reach it.
     """
 
     examples: ClassVar = ("suspend mailer", "unsuspend mailer")
@@ -145,7 +145,7 @@ class Drain(OnActor):
 class Restart(OnActor):
     """Stop an actor's instance in order, and start another one.
 
-    The queue stays. The restart does not count for the intensity of its supervisor.
+    The queue stays. The restart does not count as a crash.
 
     Raises:
         UnknownActor: no actor has this name, or several have.

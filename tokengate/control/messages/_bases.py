@@ -139,14 +139,14 @@ class OnTokens(Message[tuple[Outcome, ...]]):
 
     Raises:
         BadSelector: the selector cannot be read.
-        BadRequest: the target names no token, or an argument has a value that cannot work.
+        BadRequest: `select` names no token, or an argument has a value that cannot work.
     """
 
     right: ClassVar[str] = "operate"
     select: Annotated[
         str | tuple[int, ...], Meta(description="Which tokens: ids, tokens, handles, or a selector (`*` for all).")
     ] = attrs.field(converter=selected)
-    force: Annotated[bool, Meta(description="Include tokens whose guard requires it.")] = attrs.field(
+    force: Annotated[bool, Meta(description="Include tokens with the guard `force`.")] = attrs.field(
         default=False, kw_only=True
     )
     dry_run: Annotated[bool, Meta(description="Change nothing; only list the tokens that would be affected.")] = (
@@ -163,8 +163,8 @@ class Waiting(OnTokens):
     """Base of the verbs whose effect on tokens may take a while.
 
     Returns:
-        An outcome for each token, as soon as it is done or `wait` is over; `OUTCOMES` explains them. A `wait` of None,
-        or none, is that of the `Control`: 0.02 unless it was made with another one, 0.25 in the console.
+        An outcome for each token, as soon as it is done or `wait` is over; `OUTCOMES` explains them. Without `wait`,
+        or with None, it is that of the `Control`: 0.02 unless it was made with another one, 0.25 in the console.
     """
 
     wait: Annotated[

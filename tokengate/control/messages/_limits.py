@@ -25,12 +25,12 @@ class Limit(OnTokens):
     """Limit what tokens may use in their child processes.
 
     They may be queued or running; a token that uses more already is ended. A limit is a number, or text such as `2GiB`,
-    `500MB`, `30s` or `5m`; `none` lifts it. Limits that are not given stay as they are. In Python, None is the same as
-    `none`; see `actors.Limits`.
+    `500MB`, `30s` or `5m`; `none` lifts it. Limits that are not given stay as they are. `force` also lowers limits of
+    guarded tokens, which may end them.
 
     Raises:
         BadSelector: the selector cannot be read.
-        BadRequest: the target names no token, no limit is given, or one has a value that cannot work.
+        BadRequest: `select` names no token, no limit is given, or one has a value that cannot work.
     """
 
     examples: ClassVar = (

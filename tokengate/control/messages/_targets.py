@@ -35,7 +35,7 @@ def selected(target: Target) -> str | tuple[int, ...]:
     """Return the selector that a target is, or else its ids.
 
     Raises:
-        BadRequest: the target names no token.
+        BadRequest: it names no token.
     """
     if isinstance(target, str):
         if not target.strip():

@@ -81,7 +81,8 @@ class Stack(Message[TokenStack]):
 class Pause(Waiting):
     """Pause tokens, queued or running, until they are resumed.
 
-    A token that is not paused in time has the outcome `pause_requested`, and is paused later.
+    A token that is not paused in time has the outcome `pause_requested` (in tables: pause requested), and is paused
+    later.
     """
 
     examples: ClassVar = ("pause 42 43", "pause 'operation=resize,tenant=acme' --stop-clock", "pause '*' --dry-run")
@@ -101,12 +102,13 @@ class Resume(OnTokens):
 class Step(Waiting):
     """Let paused tokens run some steps, and pause them again.
 
-    A running token is paused first. A token that has not run its steps in time has the outcome `step_requested`, and
-    runs on until then.
+    A running token is paused first; if it is not paused in time, its outcome is `pause_requested`. A token that has not
+    run its steps in time has the outcome `step_requested`, and runs on until then. (In tables: pause requested, step
+    requested.)
     """
 
     examples: ClassVar = ("step 42", "step 42 -n 10")
-    n: Annotated[int, Meta(description="Number of steps.", ge=1, extra={"metavar": "N"})] = 1
+    n: Annotated[int, Meta(description="Number of steps, at least 1.", ge=1, extra={"metavar": "N"})] = 1
 
 
 Mode: TypeAlias = Literal["cancel", "interrupt", "kill"]
@@ -140,8 +142,8 @@ class Terminate(Waiting):
     grace: Annotated[
         Seconds,
         Meta(
-            description="With mode `kill`: seconds until code that does not end is left behind; a child process gets "
-            "none. The answer comes after the longer one of `wait` and `grace`, or when the last token has ended."
+            description="Seconds until the mode `kill` leaves code behind that does not end; a child process gets "
+            "none. The answer of this mode may take as long, even if the wait is shorter."
         ),
     ] = attrs.field(default=1.0, kw_only=True)
 
@@ -150,7 +152,7 @@ class Terminate(Waiting):
 class Renice(OnTokens):
     """Change the priority of tokens; higher runs first.
 
-    A queued token moves to the end of its new lane at once.
+    A queued token goes behind the queued tokens of its new priority.
     """
 
     examples: ClassVar = ("renice 9 42", "renice -5 'tenant=acme,state=queued'")
@@ -172,11 +174,11 @@ class Retag(OnTokens):
     examples: ClassVar = ("retag 42 --set tenant=acme --remove trial", "retag 'tenant=acme' --set plan=gold")
     set: Annotated[
         dict[str, str],
-        Meta(description="Tags to set, with their values.", extra={"metavar": "TAG=VALUE"}),
+        Meta(description="A tag to set, or several, with their values.", extra={"metavar": "TAG=VALUE"}),
     ] = attrs.field(default=None, converter=_tags)
     remove: Annotated[
         tuple[str, ...],
-        Meta(description="Tags to remove.", extra={"metavar": "TAG"}),
+        Meta(description="A tag to remove, or several.", extra={"metavar": "TAG"}),
     ] = attrs.field(default=(), converter=_names)
 
 
@@ -186,7 +188,7 @@ class Reroute(OnTokens):
 
     Raises:
         BadSelector: the selector cannot be read.
-        BadRequest: the target names no token, or not exactly one of `affinity` and `actor` is given.
+        BadRequest: `select` names no token, or not exactly one of `affinity` and `actor` is given.
         UnknownActor: no actor has this name, or several have.
     """
 
