@@ -15,8 +15,13 @@ class Number(click.FloatRange):
     """A number within bounds; infinity and nan are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if not math.isfinite(click.FLOAT.convert(value, param, ctx)):
-            self.fail(f"{value!r} is not a finite number, such as 1.5.", param, ctx)
+        try:
+            finite = math.isfinite(float(value))
+        except ValueError:
+            finite = False
+        if not finite:
+            unit = " of seconds" if param is not None and param.metavar == "SECONDS" else ""
+            self.fail(f"{value!r} is not a finite number{unit}, such as 1.5.", param, ctx)
         number: float = super().convert(value, param, ctx)
         return number
 

@@ -144,6 +144,8 @@ def test_the_name_of_an_actor_comes_first(monkeypatch: pytest.MonkeyPatch) -> No
         ("3 7 -n 0", "0 is not in the range 1<=x<=9"),
         ("3 7 --weight 0", "0.0 is not in the range x>0"),
         ("3 7 --weight nan", "'nan' is not a finite number"),
+        ("3 7 --weight much", "'much' is not a finite number, such as 1.5."),
+        ("3 7 --wait long", "'long' is not a finite number of seconds, such as 1.5."),
         ("3 7 --wait 4000", "4000.0 is not in the range 0<=x<=3600"),
         ("3 7 --tags a", "--tags 'a' is not TAG=VALUE; write --tags TAG=VALUE"),
     ],
