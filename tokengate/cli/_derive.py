@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import attrs
@@ -58,9 +58,10 @@ def command_of(
     )(call)
 
 
-def help_text(*paragraphs: str, examples: Iterable[str]) -> str:
-    """Return the help of a command, with lines of examples that are not wrapped."""
-    return "\n".join([_plain("\n\n".join(paragraphs)), "", "\b", *(f"tokengate {line}" for line in examples)])
+def help_text(*paragraphs: str, examples: Sequence[str]) -> str:
+    """Return the help of a command, with lines of examples, if there are any, that are not wrapped."""
+    shown = "\n".join(["\b", *(f"tokengate {line}" for line in examples)])
+    return "\n\n".join([_plain("\n\n".join(paragraphs)), *([shown] if examples else [])])
 
 
 def show_answer(connection: Connection, message: Message[Any]) -> None:

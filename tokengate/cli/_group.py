@@ -36,6 +36,17 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*super().list_commands(ctx), *(command.name or "" for command in self._of_plugins(ctx))]
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if args[0].startswith("-"):
+                raise
+            remedy = "If it is one of a plugin, TOKENGATE_PLUGINS must name its module."
+            raise click.UsageError(f"{error.format_message()} {remedy}", ctx) from None
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         with failures_told():
             return super().main(*args, **kwargs)

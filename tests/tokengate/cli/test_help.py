@@ -72,6 +72,7 @@ def test_help_shows_the_help_of_a_command(names: list[str]) -> None:
     ("names", "message"),
     [
         (["paus"], "No such command 'paus'"),
+        (["notes"], "No such command 'notes'. If it is one of a plugin, TOKENGATE_PLUGINS must name its module."),
         (["child", "paus"], "No such command 'paus'"),
         (["pause", "7"], "'tokengate pause' has no commands; leave '7' out"),
     ],

@@ -81,10 +81,12 @@ def test_tab_offers_commands_and_names(gate: Gate) -> None:
 def test_help_has_the_text_the_examples_and_the_descriptions_of_the_declaration() -> None:
     text = run("help", "tally", "reset").stdout
     listing = run("tallies", "--help").stdout
+    without_examples = run("help", "tally", "freeze").stdout
 
     assert "Count an operation from zero again." in text
     assert "tokengate tally reset resize --at 100" in text
     assert "Where to begin." in text
+    assert "\n\n  NAME: Its name, as the list has it.\n\nOptions:" in without_examples
     assert "tokengate tallies [OPTIONS] [SELECTOR]" in listing
     assert "SELECTOR: Which rows" in listing
     assert "Plugins:\n  tallies     Show how the tokens of each operation have ended.\n" in run("help").stdout
