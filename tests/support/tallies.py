@@ -1,6 +1,6 @@
 """A plugin, declared as those of users are: it counts how the tokens of each operation have ended.
 
-`docs/architecture.md` shows what is between the marks.
+`docs/plugins.md` shows the code.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from typing import Annotated, Any, ClassVar
 import attrs
 from msgspec import Meta
 
-from actors import ActorRef
-from tokengate import ChildSpec, CpuActor, Gate, Token
+from tokengate import ActorRef, ChildSpec, CpuActor, Gate, Token
 from tokengate.control.messages import Listing, OnOne
 from tokengate.control.registry import Facade, Kind, Plugin, asks, register
 from tokengate.errors import BadRequest
 from tokengate.types import Observer
-
-# --- begin: what is declared ---
 
 
 @attrs.frozen
@@ -77,9 +74,6 @@ class Tally(Plugin, Observer):
 
     def answers(self, gate: Gate, /) -> object:
         return TallyAnswers(gate.find("$system/plugins/tallies"))
-
-
-# --- end ---
 
 
 class TallyAnswers:

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from tokengate.cli import _gate_option
 from tokengate.cli._derive import command_of, show_answer
-from tokengate.control.messages import Message, OnActor, Seconds, Waiting
+from tokengate.control.messages import Message, OnActor, OnOne, Seconds, Waiting
 
 
 @attrs.frozen
@@ -50,6 +50,14 @@ class Paint(OnActor):
     examples: ClassVar = ("paint mailer red blue",)
     colors: Annotated[tuple[str, ...], Meta(description="Of the paint.")]
     wait: Annotated[Seconds, Meta(description="Seconds to wait until it is dry.")] = 5.0
+
+
+@attrs.frozen
+class AddShelf(OnOne[str]):
+    """Add a shelf."""
+
+    name: Annotated[str, Meta(description="Name of the new shelf.")]
+    color: Annotated[str, Meta(description="Its color.")]
 
 
 HELP = """\
@@ -128,6 +136,14 @@ def test_the_name_of_an_actor_comes_first(monkeypatch: pytest.MonkeyPatch) -> No
     assert asked == [Paint("mailer", ("red", "blue"), wait=0.0)]
     assert help.stdout.startswith("Usage: paint [OPTIONS] NAME COLORS...\n")
     assert "NAME: The actor's path" in help.stdout
+
+
+def test_a_name_may_be_declared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a description of its own, for the verb that makes a new one; it comes first all the same."""
+    _, help = run(monkeypatch, command_of(AddShelf, show_answer), "--help")
+
+    assert help.stdout.startswith("Usage: add_shelf [OPTIONS] NAME COLOR\n")
+    assert "NAME: Name of the new shelf." in help.stdout
 
 
 @pytest.mark.parametrize(
