@@ -204,6 +204,7 @@ class Gate:
         assert self._report is not None
         return self._report
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is raised where this waits, and nowhere else
     async def aclose(self, timeout: float | None = None, *, drain: bool = True) -> ShutdownReport:
         """Do as `close` does, awaiting it (trio). Cancelling the wait changes nothing: closing has its own deadline."""
         if not trio.lowlevel.in_trio_task():
@@ -278,6 +279,7 @@ class Gate:
         if interrupted is not None:
             raise interrupted
 
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
         """Open it in a trio program; io actors and io operations run in the caller's loop."""
         if not trio.lowlevel.in_trio_task():
@@ -297,14 +299,16 @@ class Gate:
             if isinstance(error, GateState) and not claimed:
                 raise
             with trio.CancelScope(shield=True):
-                trees = self._trees()
-                if trees:  # cancelled, or a child did not start
-                    await self._shutdown.begin(trees, self.shutdown, drain=False).wait()
-                await self._closing.wait_async(lambda: self._end(0.0))
+                while not self._closing.over.made:
+                    try:
+                        await self._closing.wait_async(self._stop_and_end)
+                    except KeyboardInterrupt:
+                        self.hurry()
             raise
         _current.enter(self)
         return self
 
+    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -377,9 +381,16 @@ class Gate:
 
     def _undo_opening(self) -> None:
         """Stop the actors of plugins in order, after all others, and end what is left; on the thread that closes."""
+        if self._plugins:
+            self._stop_and_end()
+        else:
+            self._end(0.0)
+
+    def _stop_and_end(self) -> None:
+        """Stop the trees in order, after an opening that was cancelled or failed, and end what is left."""
         try:
-            if self._plugins and self._own is not None:
-                self._stop_trees(self._trees(), self.shutdown, drain=False)
+            if trees := self._trees():
+                self._stop_trees(trees, self.shutdown, drain=False)
         finally:
             self._end(0.0)
 

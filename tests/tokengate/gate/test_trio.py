@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
@@ -325,3 +327,51 @@ def test_ctrl_c_in_an_actors_code_is_the_programs() -> None:
 
     assert tokens[0].result() == "survived"
     assert log == ["stopped"]
+
+
+def interrupted_at(line: int, code: CodeType, program: Callable[[], Awaitable[object]]) -> tuple[bool, bool]:
+    """Run a trio program, and send it SIGINT at the given line, counted from 1, of those that a function runs.
+
+    Returns:
+        whether the function has run so many lines, and whether the program raised KeyboardInterrupt.
+    """
+    left = line
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal left
+        if frame.f_code is not code:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        trio.run(program)
+    except KeyboardInterrupt:
+        return left <= 0, True
+    finally:
+        sys.settrace(before)
+    return left <= 0, False
+
+
+@pytest.mark.parametrize("function", [Gate.aclose, Gate.__aexit__, Gate.__aenter__], ids=lambda one: one.__name__)
+def test_ctrl_c_at_any_line_of_opening_and_closing_leaves_no_gate_open(function: Any) -> None:
+    """The program gets it, and the gate is closed."""
+    for line in range(1, 100):
+        gate = Gate("test", control_socket=False, children=[ChildSpec("echo", Echo)])
+
+        async def program(gate: Gate = gate) -> None:
+            async with gate:
+                assert await double.submit(1) == 2
+            await trio.sleep(0)  # a checkpoint, where Ctrl-C is raised that no wait has raised
+
+        struck, raised = interrupted_at(line, function.__code__, program)
+        assert gate.state == "closed"
+        assert raised is struck
+        if not struck:
+            break
+    assert line > 2
