@@ -61,9 +61,15 @@ from tokengate.types import ProcessPool
 
 
 def write(ledger: str, what: str, number: int) -> None:
-    """Append a line to the ledger, at once and whole: it stays if the process is killed right after."""
+    """Append a line of 32 bytes to the ledger, at once: it stays if the process is killed right after.
+
+    The kernel copies page by page, and stops between two pages when the process is killed. A line of 32 bytes never
+    crosses pages, so it is written whole or not at all.
+    """
+    line = f"{what} {number} {os.getpid()}".ljust(31) + "\n"
+    assert len(line) == 32, line
     descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND)
-    os.write(descriptor, f"{what} {number} {os.getpid()}\n".encode())
+    os.write(descriptor, line.encode())
     os.close(descriptor)
 
 
