@@ -16,12 +16,11 @@ import json
 import logging
 import math
 import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
-
-from _harness import PYTHON
 
 from tokengate import Gate, token
 from tokengate.types import ProcessPool
@@ -119,7 +118,7 @@ def measure(sizes: Sequence[int], at_once: int, rounds: int, scale: float) -> No
             ratios.append((size, ratio[kind]))
         line = {
             "workload": "affinity",
-            "python": PYTHON,
+            "python": platform.python_version(),
             "cores": CORES,
             "at_once": at_once,
             "work_us": size,
@@ -131,7 +130,7 @@ def measure(sizes: Sequence[int], at_once: int, rounds: int, scale: float) -> No
     found = {kind: crossover(ratios) for kind, ratios in over.items()}
     line = {
         "workload": "affinity crossover",
-        "python": PYTHON,
+        "python": platform.python_version(),
         "cores": CORES,
         "at_once": at_once,
         "work_us": {kind: None if size is None else float(f"{size:.2g}") for kind, size in found.items()},

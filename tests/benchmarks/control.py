@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from _harness import PYTHON
 
 from tokengate import Gate, Token, token
 from tokengate.control import Control, ControlClient
@@ -115,8 +114,8 @@ def measure(way: str, ask: Callable[[m.Message[Any]], object], chosen: list[str]
         one.exception(10)
     for name in chosen:
         line = {
-            "workload": f"W9 {name} by {way}",
-            "python": PYTHON,
+            "workload": f"{name} by {way}",
+            "python": platform.python_version(),
             "calls": calls,
             "idle": idle[name],
             "fire": burning[name],

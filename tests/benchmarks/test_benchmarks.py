@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from tiers import in_ci
 
 pytestmark = in_ci
 
 HERE = Path(__file__).parent
+ROWS = runpy.run_path(str(HERE / "_rows.py"))["ROWS"]
+PEERS = runpy.run_path(str(HERE / "_peers.py"))
 
 
 def run(script: str, *arguments: str) -> list[str]:
@@ -20,31 +26,94 @@ def run(script: str, *arguments: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=50, check=True).stdout.splitlines()
 
 
-@pytest.mark.parametrize("script", ["run.py", "off.py"])
-def test_each_workload_prints_a_line_of_json(script: str) -> None:
-    """Its name, the Python, the pairs, the ratio with its spread, the target, whether it is met, and the figures."""
-    names = run(script, "--list")
-    lines = [json.loads(line) for line in run(script, "--scale", "0.001", "--pairs", "2")]
+def lines_of(*arguments: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run("run.py", "--json", "--no-install", *arguments)]
 
-    assert [line["workload"] for line in lines] == names
+
+@pytest.mark.parametrize(("label", "path"), sorted({side for row in ROWS for side in row.sides.items()}))
+def test_each_side_of_each_row_gives_a_figure(label: str, path: str) -> None:
+    """In a moment, in a process of its own; one that needs a package which is not installed is skipped."""
+    try:
+        python = PEERS["python_for"](label, install=False) if label in PEERS["PACKAGES"] else sys.executable
+    except PEERS["Missing"] as missing:
+        pytest.skip(str(missing))
+    command = [python, str(HERE / "_sample.py"), path, "4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    if "ModuleNotFoundError" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+
+    assert done.returncode == 0, done.stderr
+    sample = json.loads(done.stdout.splitlines()[-1])
+    assert sample["figure"] > 0 or path == "ours.off"  # a difference of two times
+    assert sample.get("cpu", 0) >= 0
+
+
+def test_a_row_is_a_line_of_json_for_each_mode() -> None:
+    """The time of each side, with that of the processor, how many times as fast we are, and the goal."""
+    lines = lines_of("--rows", "submit and gather", "--scale", "0.001", "--samples", "2")
+
+    assert [line["mode"] for line in lines] == ["free", "busy"]
     for line in lines:
-        assert line["python"] == sys.version.split()[0]
-        assert line["pairs"] in (1, 2)
-        assert line["ratio"]["min"] <= line["ratio"]["median"] <= line["ratio"]["max"]
-        ((sense, target),) = line["target"].items()
-        assert sense in ("at_least", "at_most")
-        if line["ratio"]["median"] != target:  # it is rounded
-            assert line["met"] is ((line["ratio"]["median"] > target) == (sense == "at_least"))
-        assert line["ours"].keys() == line["theirs"].keys()
+        ours, theirs = line["sides"].values()
+        assert (line["python"], line["samples"]) == (sys.version.split()[0], 2)
+        assert ours.keys() == {"version", "python", "figure", "cpu"}
+        assert theirs.keys() == {"version", "python", "figure", "cpu", "times", "cpu_times"}
+        for spread in (ours["figure"], ours["cpu"], theirs["times"]):
+            assert spread["min"] <= spread["median"] <= spread["max"]
+        assert (line["goal"] is None) is (line["met"] is None)
+    assert lines[0]["goal"] == "3.5 times ThreadPoolExecutor"
+    assert lines[0]["met"] is (lines[0]["sides"]["ThreadPoolExecutor"]["times"]["median"] >= 3.5)
 
 
-def test_workloads_are_selected_by_the_beginning_of_their_names() -> None:
-    """`W1 W3` are all workloads of these two; a name that none begins with is an error that lists them."""
-    assert {name.split()[0] for name in run("run.py", "--list", "W1", "W3")} == {"W1", "W3"}
+def test_lines_of_several_runs_make_one_table(tmp_path: Path) -> None:
+    """A row for each line, below the date, the Python and the versions; what was left out stands below."""
+    file = tmp_path / "lines"
+    file.write_text("\n".join(run("run.py", "--json", "--rows", "off:", "--scale", "0.001", "--samples", "1")))
+    printed = run("run.py", "--from", str(file), str(file))
+
+    assert sys.version.split()[0] in printed[0]
+    assert "TokenGate" in printed[1]
+    assert len([line for line in printed if line.startswith("| off: a decorated call, no gate open | ")]) == 4
+
+
+def test_a_peer_that_is_not_installed_is_named_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are measured, and the run succeeds."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    (line,) = lines_of("--rows", "1,000 asks in flight, cpu", "--scale", "0.001", "--samples", "1", "--mode", "free")
+
+    assert list(line["sides"]) == ["TokenGate", "pykka"]
+    assert line["left_out"].keys() == PEERS["PACKAGES"].keys()
+    assert all("--no-install" in reason for reason in line["left_out"].values())
+
+
+def test_rows_are_selected_by_a_part_of_their_names() -> None:
+    """A text that no row has is an error."""
+    assert run("run.py", "--list", "--rows", "ask from", "SLEEPERS") == [
+        "ask from a thread, cpu actor",
+        "10,000 sleepers",
+    ]
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        run("run.py", "W99")
+        run("run.py", "--rows", "W99")
 
-    assert "no workload begins with ['W99']" in caught.value.stderr
+    assert "no row has one of the texts ['W99'] in its name" in caught.value.stderr
+
+
+def test_ctrl_c_ends_all_children_and_prints_what_was_measured() -> None:
+    """The process that takes the sample and the ones that keep the cores busy are gone before the driver is."""
+    command = [sys.executable, str(HERE / "run.py"), "--rows", "10,000 sleepers", "--mode", "busy", "--samples", "1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
+        assert driver.stderr
+        while driver.stderr.read(1) != ".":
+            pass
+        children = psutil.Process(driver.pid).children(recursive=True)
+        driver.send_signal(signal.SIGINT)
+        _, errors = driver.communicate(timeout=50)
+
+    assert driver.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted"
+    assert children
+    assert not psutil.wait_procs(children, timeout=0)[1]
 
 
 def test_the_benchmark_of_control_prints_a_line_for_each_verb_and_way() -> None:
@@ -52,23 +121,11 @@ def test_the_benchmark_of_control_prints_a_line_for_each_verb_and_way() -> None:
     lines = [json.loads(line) for line in run("control.py", "--calls", "3")]
 
     assert [line["workload"] for line in lines] == [
-        f"W9 {verb} by {way}" for way in ("python", "socket") for verb in ("ps", "describe", "pause", "terminate")
+        f"{verb} by {way}" for way in ("python", "socket") for verb in ("ps", "describe", "pause", "terminate")
     ]
     for line in lines:
         assert 0 < line["fire"]["p50_ms"] <= line["fire"]["p99_ms"] <= line["fire"]["max_ms"]
         assert line["idle"].keys() == line["fire"].keys()
-
-
-def test_the_benchmark_of_processes_prints_a_line_for_each_workload() -> None:
-    """Against the peer, which is named with its start method, or against a limit."""
-    names = run("processes.py", "--list")
-    chosen = ("W11", "W12", "W14", "W15 ending a sleep")
-    lines = [json.loads(line) for line in run("processes.py", "--scale", "0.001", "--pairs", "1", *chosen)]
-
-    assert {name.split()[0] for name in names} == {"W10", "W11", "W12", "W13", "W14", "W15"}
-    assert [line["workload"] for line in lines] == [name for name in names if name.startswith(chosen)]
-    for line in lines:
-        assert "start method" in line["peer"] or line["peer"] == "the limit"
 
 
 def test_the_benchmark_of_affinities_prints_a_line_for_each_size_and_the_crossover() -> None:
