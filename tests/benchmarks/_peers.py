@@ -21,31 +21,48 @@ class Missing(Exception):
     """A side cannot be measured here; the text says why."""
 
 
-@functools.cache
 def python_for(package: str, install: bool = True) -> str:
     """Return the path of a Python that has a package of `PACKAGES`, in the version there.
 
     Raises:
         Missing: no Python is new enough, or the package cannot be installed, or is not and `install` is False.
     """
-    python = _environment(install)
-    version = PACKAGES[package]
-    if _output(python, "-c", _VERSION, package) != version:
-        if not install:
-            raise Missing(f"{package} {version} is not installed, and --no-install was given")
-        _call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{package}=={version}")
+    found = _found(package, install)
+    if isinstance(found, Missing):
+        raise found
+    return found
+
+
+def output_of(*command: str) -> str:
+    """Return what a command prints; nothing if it fails: a version manager's stand-in may be there and not work."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+@functools.cache  # what could not be installed is not tried again for each sample
+def _found(package: str, install: bool) -> str | Missing:
+    try:
+        python = _environment(install)
+        version = PACKAGES[package]
+        if output_of(python, "-c", _VERSION, package) != version:
+            if not install:
+                return Missing(f"{package} {version} is not installed, and --no-install was given")
+            _call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{package}=={version}")
+    except Missing as missing:
+        return missing
     return python
 
 
-@functools.cache
 def _environment(install: bool) -> str:
     """Return the path of the Python of the environment; make it if it is not there."""
     base = _base_python()
-    number = _output(base, "-c", "import sys; print('.'.join(map(str, sys.version_info[:3])))")
+    number = output_of(base, "-c", "import sys; print('.'.join(map(str, sys.version_info[:3])))")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "tokengate-benchmarks" / number
     python = folder / "bin" / "python"
-    if not _output(str(python), "-m", "pip", "--version"):
+    if not output_of(str(python), "-m", "pip", "--version"):
         if not install:
             raise Missing(f"no environment of peers in {folder}, and --no-install was given")
         _call(base, "-m", "venv", "--clear", str(folder))
@@ -57,17 +74,9 @@ def _base_python() -> str:
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     found = [sys.executable, shutil.which("python3.12"), *pyenv.glob("versions/3.12*/bin/python3.12")]
     for python in filter(None, found):
-        if _output(str(python), "-c", "import sys; print(sys.version_info >= (3, 12))") == "True":
+        if output_of(str(python), "-c", "import sys; print(sys.version_info >= (3, 12))") == "True":
             return str(python)
     raise Missing("the peers need Python 3.12, and there is none on the PATH or under pyenv")
-
-
-def _output(*command: str) -> str:
-    """Return what a command prints; nothing if it fails: a version manager's stand-in may be there and not work."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 def _call(*command: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from _rows import CORES, OURS, Goal, Row
 
-# What `_sample.py` prints, and `python`, its version.
+# What `_sample.py` prints, and the `version` of what it measured.
 Sample: TypeAlias = Mapping[str, Any]
 
 Line: TypeAlias = dict[str, Any]
@@ -95,9 +95,10 @@ def _head(lines: Sequence[Line]) -> Iterator[str]:
     def all_of(key: str) -> str:
         return ", ".join(sorted({str(line[key]) for line in lines if line["sides"]}))
 
+    loads = [line["load"] for line in lines]
     yield (
-        f"Measured on {all_of('date')} with CPython {all_of('python')} on {all_of('cores')} cores; "
-        f"medians of {all_of('samples')} samples, and in parentheses the least and the most."
+        f"Measured on {all_of('date')} with CPython {all_of('python')} on {all_of('cores')} cores, at a load average of"
+        f" {min(loads)} to {max(loads)}: medians of {all_of('samples')} samples, in parentheses the least and the most."
     )
     versions = {
         f"{label} {side['version']}" + (f" on CPython {side['python']}" if side["python"] != line["python"] else "")

@@ -17,6 +17,7 @@ measured. One that cannot be installed is named and left out. Measure on a machi
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import os
@@ -27,15 +28,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
-from _peers import PACKAGES, Missing, python_for
+from _peers import PACKAGES, Missing, output_of, python_for
 from _report import Line, Sample, line_of, table
 from _rows import CORES, OURS, ROWS, Row
 
 HERE = Path(__file__).parent
 SECONDS = 300.0  # for one sample
-
-# {label: the distribution whose version is reported}, where they differ.
-DISTRIBUTIONS = {OURS: "tokengate-runtime"}
 
 # Spins as long as its parent lives.
 SPIN = """
@@ -96,10 +94,14 @@ def sample(label: str, path: str, number: int, install: bool) -> Sample:
     return {"version": version_of(label), **json.loads(output.splitlines()[-1])}
 
 
+@functools.cache
 def version_of(label: str) -> str | None:
-    """Return the version of what a side measures; None if it is part of Python, or not installed."""
+    """Return the version of what a side measures, ours with the commit; None if it is part of Python."""
     try:
-        return PACKAGES.get(label) or importlib.metadata.version(DISTRIBUTIONS.get(label, label))
+        if label != OURS:
+            return PACKAGES.get(label) or importlib.metadata.version(label)
+        commit = output_of("git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude", "*")
+        return f"{importlib.metadata.version('tokengate-runtime')} {commit}".strip()
     except importlib.metadata.PackageNotFoundError:
         return None
 

@@ -87,6 +87,28 @@ def test_a_peer_that_is_not_installed_is_named_and_left_out(tmp_path: Path, monk
     assert all("--no-install" in reason for reason in line["left_out"].values())
 
 
+BROKEN = f"""
+import sys
+sys.path.insert(0, {str(HERE)!r})
+import _rows
+_rows.ROWS = (_rows.Row("broken", 4, {{"TokenGate": "ours.nothing", "trio": "on_trio.ask"}}),)
+import run
+sys.argv = ["run.py", "--json", "--mode", "free", "--samples", "1"]
+sys.exit(run.main())
+"""
+
+
+def test_a_side_that_fails_is_named_and_the_run_fails() -> None:
+    """The other sides are measured."""
+    done = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, timeout=50, check=False)
+
+    assert done.returncode == 1
+    assert "broken, free: TokenGate failed: AttributeError" in done.stderr
+    line = json.loads(done.stdout)
+    assert list(line["sides"]) == ["trio"]
+    assert line["left_out"]["TokenGate"].startswith("AttributeError")
+
+
 def test_rows_are_selected_by_a_part_of_their_names() -> None:
     """A text that no row has is an error."""
     assert run("run.py", "--list", "--rows", "ask from", "SLEEPERS") == [
