@@ -1,6 +1,6 @@
 """Parts of the runtime for the floors above, which users do not need."""
 
-from actors.concurrency._blocking import current_turn
+from actors.concurrency._blocking import current_turn, nesting, refusal
 from actors.concurrency._condition import Condition
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
@@ -86,7 +86,9 @@ __all__ = [
     "listed",
     "monitor",
     "move",
+    "nesting",
     "path_below",
     "place_of",
+    "refusal",
     "system_of",
 ]

@@ -70,12 +70,19 @@ class CpuDrain:
             slot.send()
 
     def handle_here(self, signal: Signal, /) -> bool:
-        slot = CpuSlot(self)
-        if not self.place.mailbox.enter_idle(slot):
-            return False
+        slot = SlotHere(self, signal)
         self.slots.add(slot)
-        slot.handle_here(signal)
+        if not self.place.mailbox.enter_idle(slot):
+            self.slots.discard(slot)
+            return False
+        slot.handle()
         return True
+
+    def dismiss_lost(self) -> bool:
+        lost = [slot for slot in list(self.slots) if isinstance(slot, SlotHere) and isinstance(slot.signal, Start)]
+        for slot in lost:
+            slot.leave()
+        return bool(lost)
 
     def cancel(self, token: Token[Any]) -> None:
         """Do nothing: the slot that runs the token checks `_cancel_requested` between steps."""
@@ -174,26 +181,6 @@ class CpuSlot(Drainer):
             return False
         finally:
             end_turn(turn)
-
-    def handle_here(self, signal: Signal) -> None:
-        """Handle a signal on the calling thread, and leave."""
-        self._ticket.clear()
-        self.thread = threading.current_thread()
-        turn = begin_turn(self._place, self)
-        try:
-            self._handle(signal)
-        finally:
-            end_turn(turn)
-            self.thread = None
-            if isinstance(self._place, ActorPlace) and self._place.draining:
-                self._ticket.append(None)
-                self.send()  # a token or signal has come in between
-            else:
-                self._drain.slots.discard(self)
-                self._place.mailbox.dismiss(self)
-        failure = signal.reply._error if isinstance(signal, Start) else None
-        if failure is not None and isinstance(failure.__cause__, KeyboardInterrupt):
-            raise failure.__cause__ from None  # Ctrl-C is meant for the program: this is its thread
 
     def _run_quantum(self) -> bool:
         drain = self._drain
@@ -415,3 +402,43 @@ class CpuSlot(Drainer):
                 call = life.send((value, error))
         except StopIteration:
             pass
+
+
+class SlotHere(CpuSlot):
+    """A drainer that handles one signal on the thread of a caller.
+
+    Args:
+        drain: of the place.
+        signal: the signal; None once it has been handled.
+    """
+
+    __slots__ = ("signal",)
+
+    def __init__(self, drain: CpuDrain, signal: Signal) -> None:
+        super().__init__(drain)
+        self.signal: Signal | None = signal
+        self._ticket.clear()  # no other thread is to run it
+
+    def handle(self) -> None:
+        """Handle the signal on the calling thread, and leave."""
+        signal = self.signal
+        self.thread = threading.current_thread()
+        turn = begin_turn(self._place, self)
+        try:
+            self._handle(cast("Signal", signal))
+        finally:
+            end_turn(turn)
+            self.leave()
+        failure = signal.reply._error if isinstance(signal, Start) else None
+        if failure is not None and isinstance(failure.__cause__, KeyboardInterrupt | TokenInterrupt):
+            raise failure.__cause__ from None  # it is meant for the code that runs on this thread
+
+    def leave(self) -> None:
+        """Leave after the signal, or pass on to a thread of the dispatcher what has come in between."""
+        self.thread = self.signal = None
+        if cast("ActorPlace", self._place).draining:
+            self._ticket.append(None)
+            self.send()  # a token or signal has come in between
+        else:
+            self._drain.slots.discard(self)
+            self._place.mailbox.dismiss(self)

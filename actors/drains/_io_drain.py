@@ -115,6 +115,9 @@ class IoDrain:
         """Return False: signals are handled on the loop."""
         return False
 
+    def dismiss_lost(self) -> bool:
+        return False
+
     def cancel(self, token: Token[Any]) -> None:
         # One small object per call, since very many may be pending, and each object adds to the garbage collector's
         # work.

@@ -18,10 +18,18 @@ class Signal:
 
 @attrs.frozen(eq=False)
 class Start(Signal):
-    """Make the actor's instance and run `on_start`; the reply comes when it has, or raises `StartFailed`."""
+    """Make the actor's instance and run `on_start`.
 
-    reply: Reply[None]
+    Attributes:
+        reply: is set to the actor's ref when `on_start` has returned, or to a `StartFailed`.
+        context: what `__init__` and `on_start` run in.
+        over: called with None when the instance runs, or else with the error, before the reply is set: the instance
+            cannot end before it returns.
+    """
+
+    reply: Reply[Any]
     context: contextvars.Context
+    over: Callable[[BaseException | None], object]
 
 
 @attrs.frozen(eq=False)

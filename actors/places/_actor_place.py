@@ -62,7 +62,7 @@ class ActorPlace(Place):
     exclusive = True
 
     __slots__ = (
-        "_start_reply",
+        "_start",
         "_stop_replies",
         "_stopped",
         "_urn",
@@ -118,7 +118,7 @@ class ActorPlace(Place):
         self.attached: set[Attached] | None = None  # what ends with the instance
         self.watches: Watches | None = None  # what is called at its end
         self.receive_timer: ReceiveTimer | None = None  # is given each token that is handled
-        self._start_reply: Reply[None] | None = None  # of the latest start
+        self._start: Start | None = None  # until it is over
         self._stop_replies: list[Reply[ExitReason]] = []
         self._urn: str | None = None
         self._stopped: threading.Event | None = None  # made when it is first asked for
@@ -165,26 +165,55 @@ class ActorPlace(Place):
 
     # Asking for a start or an end
 
-    def start(self, *, here: bool = False) -> Reply[None]:
-        """Have an instance made and started; the reply comes after `on_start`, or raises `StartFailed`.
+    def start(
+        self, over: Callable[[BaseException | None], object] = bool, *, here: bool = False
+    ) -> Reply[ActorRef[Any]]:
+        """Have an instance made and started; the reply, after `on_start`, is the ref, or raises `StartFailed`.
 
-        With `here` the calling thread makes it, as in pykka, if its class has no `on_start` and its drain allows that.
+        Args:
+            over: as for `Start`; not called if the place is closed, or its instance sealed, before the start is over.
+            here: whether the calling thread makes it, as in pykka, if its class has no `on_start` and its drain allows
+                that.
         """
-        reply: Reply[None] = Reply()
-        if self.closed:
+        reply: Reply[ActorRef[Any]] = Reply()
+        start = Start(reply, contextvars.copy_context(), over)
+        with self.lock:
+            closed = self.closed
+            if not closed:  # a close that comes from now on closes the mailbox again
+                self.administrative = self.draining = False
+                self.stop_reason = NORMAL
+                self.mailbox.reopen()
+                self._start = start
+        if closed:
             reply._set(error=ActorDead(f"actor '{self.path}' has ended for good"))
             return reply
-        self.administrative = self.draining = False
-        self.stop_reason = NORMAL
-        self.mailbox.reopen()
         if self.drained:  # an operator has closed the intake, which was not opened since
             self.drain_off()
         self._note_stopped(False)
-        self._start_reply = reply
-        self._hand_in(Start(reply, contextvars.copy_context()), "on_start", here)
+        self._hand_in(start, "on_start", here)
         if self.system.closed:  # its threads may be gone, so that nothing starts it
             reply._set(error=self._too_late())
         return reply
+
+    def recover_start(self) -> None:
+        """Complete a start whose caller was interrupted, or undo it; on the system loop.
+
+        A start that the actor's own thread or loop has, or will take, is left to it.
+        """
+        start = self._start
+        lost = self.drain.dismiss_lost()
+        if self.starts and start is None:
+            return  # it was over
+        if self.status is Status.RUNNING and start is not None:
+            start.over(None)
+            start.reply._set(self.ref)
+            return
+        if not lost and (self.mailbox.active or self.mailbox.signals()):
+            return
+        self.terminate_running("the thread that started it was interrupted")
+        self.close(SHUTDOWN)
+        if self.owner is not None:
+            self.owner(self, KILLED, False)
 
     def stop(
         self, reason: ExitReason = NORMAL, *, drain: bool, administrative: bool, here: bool = False
@@ -306,6 +335,7 @@ class ActorPlace(Place):
     def terminate_running(self, why: str) -> int:
         with self.lock:
             replies, self._stop_replies = self._stop_replies, []
+            start, self._start = self._start, None
             attached = self._release_instance()
             if self.status is Status.RUNNING:
                 self.mailbox.suspend()
@@ -324,8 +354,8 @@ class ActorPlace(Place):
         tell_all(watches, self, KILLED, closed=False)
         if for_good:
             self.close(KILLED if had_run else SHUTDOWN)
-        if self._start_reply is not None:
-            self._start_reply._set(error=StartFailed(f"actor '{self.path}' was ended before it had started: {why}"))
+        if start is not None:
+            start.reply._set(error=StartFailed(f"actor '{self.path}' was ended before it had started: {why}"))
         for reply in replies:
             reply._set(KILLED)
         return len(threads)

@@ -32,6 +32,10 @@ class Drain(Protocol):
         """Handle a signal on the calling thread, if any thread will do and no drainer works; return whether it did."""
         ...
 
+    def dismiss_lost(self) -> bool:
+        """Dismiss the drainer of a start that was interrupted on its caller's thread; return whether there was one."""
+        ...
+
     def recover(self, drainers: Iterable[Drainer], /) -> None:
         """Wake the entered drainers that an interrupted sender did not wake."""
 
@@ -88,6 +92,9 @@ class NoDrain:
         """Do nothing."""
 
     def handle_here(self, signal: Signal, /) -> bool:  # noqa: ARG002
+        return False
+
+    def dismiss_lost(self) -> bool:
         return False
 
     def recover(self, drainers: Iterable[Drainer], /) -> None:

@@ -84,7 +84,10 @@ def start(place: ActorPlace, signal: Start, drainer: Drainer) -> Life:
     cancel_all(attached)
     if failure is None:
         place.system.tell(place.system.on_actor_started, place.ref)
-    signal.reply._set(error=failure)
+    signal.over(failure)
+    if place._start is signal:
+        place._start = None
+    signal.reply._set(place.ref, failure)
 
 
 def stop(place: ActorPlace, drainer: Drainer) -> Life:

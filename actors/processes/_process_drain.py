@@ -75,6 +75,9 @@ class ProcessDrain(abc.ABC):
         """Handle nothing on the calling thread: the instance is in a child process."""
         return False
 
+    def dismiss_lost(self) -> bool:
+        return False
+
     def running(self) -> list[Token[Any]]:
         return [token for worker in self.workers() for token in tokens_of(worker) if token.started_at is not None]
 

@@ -1,10 +1,11 @@
 """Recovery from interrupted senders: a task that finds and completes what they have left undone.
 
 A signal handler may raise in the main thread between any two instructions, so also in the middle of a `submit`, a
-direct call or a `cancel`. Each of these works in an order in which an early end leaves something undone but does no
-other harm: a token without a drainer, a drainer without a thread, an end that is not written. What is undone can be
-seen from outside, and completing it is idempotent. So the system loop looks for it now and then and completes it. What
-another thread may just be about to do is completed only after two looks have found it undone.
+direct call, a `cancel` or a `spawn`. Each of these works in an order in which an early end leaves something undone but
+does no other harm: a token without a drainer, a drainer without a thread, an end that is not written, a place without
+an instance. What is undone can be seen from outside, and completing it is idempotent. So the system loop looks for it
+now and then and completes it. What another thread may just be about to do is completed only after two looks have found
+it undone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from actors.concurrency._daemon_thread import DaemonThread
     from actors.concurrency._dispatcher import Dispatcher
     from actors.concurrency._pinned_dispatcher import PinnedDispatcher
+    from actors.places._actor_place import ActorPlace
     from actors.tokens._token import Token
 
 _logger = logging.getLogger("tokengate.actors")
@@ -48,7 +50,7 @@ _TOKENS_AT_ONCE: Final = 1_000
 _SHARE: Final = 0.01
 
 # Prefixes of the names of modules that make and send tokens.
-_SENDERS: Final = ("actors.", "tokengate.gate.", "tokengate.operations.")
+_SENDERS: Final = ("actors.", "supervisors.", "tokengate.gate.", "tokengate.operations.")
 
 # Functions in which a thread waits for an outcome: they have the token in a local variable, but do not change it.
 _WAITING: Final = (Reply._wait_in_thread.__code__, Reply._wait_for.__code__)
@@ -81,6 +83,9 @@ def _locals(*, waiting: bool) -> list[Any]:
 class RecoveredSystem(PlaceSystem, Protocol):
     """The system that recovery looks after."""
 
+    @property
+    def starts(self) -> set[ActorPlace]: ...
+
     def places(self) -> list[Place]: ...
 
 
@@ -95,6 +100,7 @@ class Recovery:
         self._system = system
         self._unstarted: list[DaemonThread] = []  # threads that had not been started at the latest look
         self._endings: list[Any] = []  # ends that were being written at the latest look
+        self._starts: set[ActorPlace] = set()  # places whose start was being asked for at the latest look
         self._suspects: set[Token[Any]] = set()  # tokens that were nowhere at the latest full look
         self._turns: set[Turn] = set()  # turns of direct calls that were seen since the latest full look
         self._overdue: set[Turn] = set()  # turns that no thread was in at the latest full look
@@ -130,6 +136,7 @@ class Recovery:
         self._start_threads([thread for one in dispatchers for thread in one.unstarted()])
         system.processes.recover()
         self._write_endings()
+        self._recover_starts()
         self._look_at_places()
 
     def _start_threads(self, unstarted: list[DaemonThread]) -> None:
@@ -154,6 +161,18 @@ class Recovery:
             token, state, value, error = ending
             token._finish_after_all(state, value, error)
             system.endings.remove(ending)
+
+    def _recover_starts(self) -> None:
+        """Complete or undo the starts that were asked for before the latest look, by code that no longer runs."""
+        starts = self._system.starts
+        stuck = [place for place in self._starts if place in starts]
+        if stuck:
+            held = {id(value) for value in _locals(waiting=True)}
+            stuck = [place for place in stuck if id(place) not in held]
+        for place in stuck:
+            place.recover_start()
+            starts.discard(place)
+        self._starts = set(starts)
 
     def _look_at_places(self) -> None:
         if not self._unseen:

@@ -127,6 +127,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         # (token, state, value, error) of each end that is being written, outside of the loops and drains
         self.endings: list[tuple[Token[Any], TokenState, Any, BaseException | None]] = []
         self.senders: set[Token[Any]] = set()  # tokens that wait, in a task, for room in a mailbox
+        self.starts: set[ActorPlace] = set()  # new places whose start is being asked for, outside of the loops
         self.throttles = Throttles(self.system_host, clock)
         pool = processes or ProcessPool()
         self.processes = ProcessHost(self, pool, pool.size or cores())
@@ -170,7 +171,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             NameTaken: the path is in use.
         """
         place = ActorPlace(self, path, actor_class, args, kwargs, owner=owner)
-        self._enter(place)
+        self.enter(place)
         return place
 
     def adopt(
@@ -205,7 +206,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             NameTaken: the path is in use.
         """
         place = OperationPlace(self, path, affinity, **options)
-        self._enter(place)
+        self.enter(place)
         return place
 
     def start_actor(self, actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ActorRef[A]:
@@ -234,7 +235,12 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         """Return a number for the name of an actor that was given no name."""
         return next(self._names)
 
-    def _enter(self, place: Place) -> None:
+    def enter(self, place: Place) -> None:
+        """Enter a new place into the table.
+
+        Raises:
+            NameTaken: the path is in use.
+        """
         self.register(place)
         if self.throttles:  # after it can be found: a throttle that comes now is seen here, or sees the place
             self._govern(place)

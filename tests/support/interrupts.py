@@ -133,7 +133,7 @@ class _Points:
                 leaving.update(one.offset for one in steps[first : index + 4 + ("PRECALL" in names)])
             if names[:2] == ["PUSH_EXC_INFO", "WITH_EXCEPT_START"]:
                 leaving.update(one.offset for one in steps[index : index + 2])
-            if isinstance(step.argval, str) and step.argval in _WAITING:
+            if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and step.argval in _WAITING:
                 waits = True
             elif step.opname == "BEFORE_WITH" or (waits and step.opcode in _CALLS):
                 waiting.add(step.offset)
@@ -543,7 +543,7 @@ class Bench:
 
     def faults(self) -> list[str]:
         """Return the faults, when all work should be over; the first checks make no further call."""
-        found = self.unended() or self.immortal()
+        found = self.unended() or self.half_made() or self.immortal()
         deaf = self.deaf()
         if not found and not deaf:
             found += self.out_of_place()
@@ -576,6 +576,28 @@ class Bench:
     def _not_terminal(self) -> int:
         counts = self.gate.statistics().tokens
         return sum(count for state, count in counts.items() if state not in TERMINAL)
+
+    def half_made(self) -> list[str]:
+        """Return the spawned actors that neither run nor are gone: in the tree, or at their supervisor."""
+        found: list[str] = []
+
+        def look() -> bool:
+            infos, wrong = in_thread(self.gate.find("spawned").proxy().which_children().result, self.limit)
+            if wrong:
+                found[:] = [f"which_children {wrong}"]
+                return False
+            children = {info.path: str(info.status) for info in infos}
+            places = [one for one in list(self.gate._system._places) if one.startswith("spawned/")]
+            found[:] = [f"'{path}' is {status}" for path, status in children.items() if status != "running"]
+            found.extend(f"'{path}' is no child of its supervisor" for path in places if path not in children)
+            found.extend(f"'{path}' is a child without a place" for path in children if path not in places)
+            found.extend(f"the start of '{place.path}' is not over" for place in list(self.gate._system.starts))
+            return not set(found) - self._odd
+
+        eventually(look, self.limit)
+        new = [one for one in found if one not in self._odd]
+        self._odd.update(new)
+        return new
 
     def immortal(self) -> list[str]:
         """Stop the actors that a case has left behind; return those that cannot be stopped."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ import trio
 
 from actors import ActorSystem, CpuActor, Token, TokenState
 from actors.concurrency._run_queue import RunQueue
-from actors.lowlevel import DaemonThread, OperationPlace
+from actors.drains._cpu_drain import SlotHere
+from actors.lowlevel import ActorPlace, DaemonThread, Mailbox, OperationPlace
 from actors.mailboxes._mailbox import Drainer
 from actors.system._recovery import Recovery, _locals
 
@@ -301,3 +303,101 @@ def test_a_start_that_is_under_way_is_left_alone(
 def _nothing_is_left(system: ActorSystem) -> Iterator[None]:
     yield
     assert not system.live
+
+
+class Plain(CpuActor):
+    """Has no hooks, so its instance is made on its caller's thread."""
+
+    def on_receive(self, message: Any) -> Any:
+        return message
+
+
+def begin_start(system: ActorSystem, told: list[Any]) -> ActorPlace:
+    """Ask for the start of an actor as `start_at_once` does, and be interrupted in the middle of it."""
+    ended = partial(told.append, "ended")
+    place = ActorPlace(system, "plain", Plain, owner=lambda *_: ended())
+    system.starts.add(place)
+
+    def start() -> None:
+        system.enter(place)
+        place.start(told.append, here=True)
+        system.starts.discard(place)
+
+    with pytest.raises(Struck):
+        start()
+    return place
+
+
+@pytest.mark.parametrize(
+    ("owner", "struck"),
+    [
+        (ActorSystem, "enter"),
+        (ActorPlace, "_hand_in"),
+        (Mailbox, "enter_idle"),
+        (SlotHere, "handle"),
+        (SlotHere, "_handle"),
+        (SlotHere, "leave"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_start_that_was_interrupted_is_over(
+    system: ActorSystem, monkeypatch: pytest.MonkeyPatch, until: Until, owner: type[object], struck: str
+) -> None:
+    """Wherever its caller was: the actor runs and serves, or its place is closed, and its owner told of that."""
+    told: list[Any] = []
+    with monkeypatch.context() as patch:
+        strike(patch, owner, struck)
+        place = begin_start(system, told)
+    until(lambda: not system.starts)
+
+    if struck == "leave":
+        assert told == [None]
+        assert place.ref.ask(1, timeout=LIMIT) == 1
+    else:
+        assert (told, place.closed, system.place_at("plain")) == (["ended"], True, None)
+    assert place.mailbox.active == 0
+    assert system.abandoned() == ()
+
+
+def test_a_start_whose_report_was_interrupted_is_reported_again(system: ActorSystem, until: Until) -> None:
+    """Its instance runs, so it is completed and not undone."""
+    told: list[Any] = []
+
+    def over(failure: BaseException | None) -> None:
+        told.append(failure)
+        if len(told) == 1:
+            raise Struck
+
+    place = ActorPlace(system, "plain", Plain)
+    system.starts.add(place)
+    system.enter(place)
+    with pytest.raises(Struck):
+        place.start(over, here=True)
+    until(lambda: not system.starts)
+
+    assert told == [None, None]
+    assert place.ref.ask(1, timeout=LIMIT) == 1
+
+
+def test_a_start_that_takes_long_is_left_alone(system: ActorSystem) -> None:
+    """Its caller's thread is in the `__init__` of the actor, or the actor's own thread has the start."""
+    opened, begun = threading.Event(), threading.Event()
+
+    class Slow(Plain):
+        def __init__(self) -> None:
+            begun.set()
+            assert opened.wait(LIMIT)
+
+    place, recovery = ActorPlace(system, "slow", Slow), Recovery(system)
+    system.starts.add(place)
+    system.enter(place)
+    caller = threading.Thread(target=lambda: place.start(here=True))
+    caller.start()
+    assert begun.wait(LIMIT)
+    for _ in range(3):
+        recovery._recover_starts()
+    assert place in system.starts
+    opened.set()
+    caller.join(LIMIT)
+
+    assert place.ref.ask(1, timeout=LIMIT) == 1
