@@ -13,7 +13,7 @@
 from supervisors._backoff import Backoff
 from supervisors._child import ChildCounts, ChildInfo, Phase
 from supervisors._child_spec import ChildSpec, Shutdown
-from supervisors._dynamic_supervisor import DynamicSupervisor
+from supervisors._dynamic_supervisor import DynamicSupervisor, start_at_once
 from supervisors._exceptions import (
     AlreadyPresent,
     AlreadyRestarting,
@@ -68,4 +68,5 @@ __all__ = [
     "Strategy",
     "Supervisor",
     "TooManyChildren",
+    "start_at_once",
 ]

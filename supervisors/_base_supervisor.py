@@ -79,7 +79,7 @@ class BaseSupervisor(IoActor):
         self._period = period
         self._backoff = backoff
         self._max_abandoned = max_abandoned
-        self._children = Children(self._place.path)
+        self._children = Children(self._place)
         self._restart_times: list[float] = []
         self._abandoned = 0
         self._jobs = Jobs(self._place.system.system_host)
@@ -117,6 +117,10 @@ class BaseSupervisor(IoActor):
                     self._retire(child, signal.reason)
             if child.turn.locked():
                 self._begin(partial(self._after_exit, child, signal))
+            elif child.phase is Phase.STARTING:  # the thread that started it was interrupted, and it was undone
+                self._children.discard(child)
+                why = f"actor '{child.place.path}' did not start: the thread that started it was interrupted"
+                self._report(ChildStartFailed(self._place.path, child.place.path, StartFailed(why)))
             elif self._is_to_restart(child, signal):  # decided here, so that the next request sees it
                 self._begin(partial(self._restart_in_turn, child, signal.reason))
 
@@ -213,7 +217,7 @@ class BaseSupervisor(IoActor):
             place = system_of(self._place).adopt(path, actor_class, args, kwargs, owner=self._exited)
         except ValueError as error:
             raise StartFailed(f"actor '{path}' cannot be started: {error}") from error
-        child = Child(spec, place, static, is_supervisor(spec), self._turn or trio.Lock(), Phase.STARTING)
+        child = Child(spec, place, static, is_supervisor(spec), self._turn, Phase.STARTING)
         place.goes_with = partial(self._goes_with, child)
         self._children[spec.id] = child
         return child
@@ -231,7 +235,7 @@ class BaseSupervisor(IoActor):
             if isinstance(error, StartFailed) and isinstance(error.__cause__, Ignore):
                 self._declined(child)
                 return None
-            self._children.pop(child.spec.id, None)
+            self._children.discard(child)
             with trio.CancelScope(shield=True):
                 await self._stop_instance(child)
             self._leave(child)
@@ -242,8 +246,11 @@ class BaseSupervisor(IoActor):
             self._report(ChildStarted(self._place.path, child.place.path, 0))
         return child.place.ref
 
-    async def _start(self, child: Child, phase: Phase) -> None:
+    async def _start(self, child: Child, phase: Phase) -> bool:
         """Start an instance; another job may stop it at the same time.
+
+        Returns:
+            whether it is still wanted.
 
         Raises:
             StartFailed: there is none.
@@ -259,11 +266,7 @@ class BaseSupervisor(IoActor):
             if isinstance(error, ActorDead):
                 raise StartFailed(str(error)) from error
             raise
-        child.starting = False
-        child.instance = child.place.starts
-        child.started_at = self._place.system.clock()
-        if child.phase is phase:
-            child.phase = Phase.RUNNING
+        return child.has_started(phase)
 
     def _declined(self, child: Child) -> None:
         self._report(ChildDeclined(self._place.path, child.place.path))
@@ -326,8 +329,7 @@ class BaseSupervisor(IoActor):
         return child.spec.restart == "temporary"
 
     def _forget(self, child: Child, reason: ExitReason) -> None:
-        if self._children.holds(child):
-            del self._children[child.spec.id]
+        self._children.discard(child)
         child.place.close(reason)
 
     async def _restart(self, child: Child, reason: ExitReason) -> None:
@@ -390,7 +392,7 @@ class BaseSupervisor(IoActor):
                     self._retire(child, SHUTDOWN)
             elif child.phase is Phase.RESTARTING:
                 try:
-                    await self._start(child, Phase.RESTARTING)
+                    wanted = await self._start(child, Phase.RESTARTING)
                 except StartFailed as error:
                     if isinstance(error.__cause__, Ignore):
                         self._declined(child)
@@ -398,8 +400,9 @@ class BaseSupervisor(IoActor):
                         self._report(ChildStartFailed(self._place.path, child.place.path, error))
                         return child, error
                 else:
-                    child.restarts += 1
-                    self._report(ChildStarted(self._place.path, child.place.path, child.restarts))
+                    if wanted:  # else it was stopped meanwhile
+                        child.restarts += 1
+                        self._report(ChildStarted(self._place.path, child.place.path, child.restarts))
         return None
 
     # Stopping
@@ -442,7 +445,7 @@ class BaseSupervisor(IoActor):
         """Stop a child if it has an instance, and report it."""
         if not child.has_instance:
             return
-        child.phase = Phase.STOPPING
+        child.stops()
         reason = await self._stop_instance(child)
         if child.phase is Phase.STOPPING:  # else another job has stopped it at the same time
             child.phase = Phase.STOPPED

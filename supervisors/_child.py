@@ -43,14 +43,13 @@ class Child:
         starting: whether an instance is being made.
         renewing: whether its instance is being replaced on request.
         delay: the scope of the delay before a restart; cancelling it ends the delay.
-        turn: the lock of the job that starts the child or handles its end.
     """
 
     spec: ChildSpec
     place: ActorPlace
     static: bool
     supervisor: bool
-    turn: trio.Lock
+    _turn: trio.Lock | None
     phase: Phase = Phase.STOPPED
     starting: bool = False
     renewing: bool = False
@@ -60,6 +59,33 @@ class Child:
     instance: int = 0
     started_at: float = 0.0
     delay: trio.CancelScope | None = None
+
+    @property
+    def turn(self) -> trio.Lock:
+        """The lock of the job that starts the child or handles its end; for the system loop only."""
+        if self._turn is None:
+            self._turn = trio.Lock()
+        return self._turn
+
+    def has_started(self, phase: Phase) -> bool:
+        """Note that an instance runs, on any thread; return whether it is still wanted.
+
+        Args:
+            phase: that in which its start was begun; in another one it is being stopped.
+        """
+        self.instance = self.place.starts
+        self.started_at = self.place.system.clock()
+        with self.place.lock:
+            wanted = self.phase is phase
+            if wanted:
+                self.phase = Phase.RUNNING
+        self.starting = False
+        return wanted
+
+    def stops(self) -> None:
+        """Note that its instance is being stopped."""
+        with self.place.lock:  # another thread may just have started it
+            self.phase = Phase.STOPPING
 
     def hold(self) -> None:
         """Leave the child without an instance until a request starts it."""

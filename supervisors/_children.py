@@ -13,11 +13,14 @@ from supervisors._exceptions import NoSuchChild
 class Children(dict[str, Child]):
     """{id: child}, in the order of their start.
 
+    Any thread may add a child, under the lock of the supervisor's place, and take it out again. All else is for the
+    system loop, which goes through copies.
+
     Args:
-        supervisor: path of their supervisor.
+        supervisor: the place of their supervisor.
     """
 
-    def __init__(self, supervisor: str) -> None:
+    def __init__(self, supervisor: ActorPlace) -> None:
         super().__init__()
         self._supervisor = supervisor
 
@@ -33,8 +36,8 @@ class Children(dict[str, Child]):
                 return found
         elif child in self:
             return self[child]
-        known = ", ".join(f"'{id}'" for id in self) or "none"
-        raise NoSuchChild(f"'{self._supervisor}' has no child {child!r}; its children: {known}")
+        known = ", ".join(f"'{id}'" for id in list(self)) or "none"
+        raise NoSuchChild(f"'{self._supervisor.path}' has no child {child!r}; its children: {known}")
 
     def at(self, place: ActorPlace) -> Child | None:
         """Return the child that has a place."""
@@ -44,6 +47,12 @@ class Children(dict[str, Child]):
     def holds(self, child: Child) -> bool:
         """Return whether a child is still in the table: it may have been forgotten, and another one may have its id."""
         return self.get(child.spec.id) is child
+
+    def discard(self, child: Child) -> None:
+        """Take a child out, if it is still in the table; on any thread."""
+        with self._supervisor.lock:
+            if self.holds(child):
+                del self[child.spec.id]
 
     def infos(self) -> list[ChildInfo]:
         """Return a description of each child, the newest first."""
@@ -58,18 +67,19 @@ class Children(dict[str, Child]):
                 significant=child.spec.significant,
                 supervisor=child.supervisor,
             )
-            for child in reversed(self.values())
+            for child in reversed(list(self.values()))
         ]
 
     def counts(self) -> ChildCounts:
         """Return how many children there are, by kind and by state."""
-        supervisors = sum(child.supervisor for child in self.values())
+        children = list(self.values())
+        supervisors = sum(child.supervisor for child in children)
         return ChildCounts(
-            specs=len(self),
-            active=sum(child.phase in (Phase.RUNNING, Phase.STOPPING) for child in self.values()),
-            restarting=sum(child.phase is Phase.RESTARTING for child in self.values()),
+            specs=len(children),
+            active=sum(child.phase in (Phase.RUNNING, Phase.STOPPING) for child in children),
+            restarting=sum(child.phase is Phase.RESTARTING for child in children),
             supervisors=supervisors,
-            workers=len(self) - supervisors,
+            workers=len(children) - supervisors,
         )
 
 

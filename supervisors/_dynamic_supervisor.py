@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import trio
 
-from actors import ActorRef, ExitReason, Later
+from actors import SHUTDOWN, ActorRef, ExitReason, Later, NameTaken, Reply
+from actors.lowlevel import ActorPlace, nesting, path_below, refusal, system_of
 from supervisors._backoff import Backoff
-from supervisors._base_supervisor import BaseSupervisor, check_flags
+from supervisors._base_supervisor import BaseSupervisor, check_flags, is_supervisor
 from supervisors._child import Child, Phase
 from supervisors._child_spec import ChildSpec, Shutdown
-from supervisors._exceptions import BadSpec, TooManyChildren
+from supervisors._exceptions import BadSpec, Ignore, TooManyChildren
+from supervisors._reports import ChildStarted, ChildStartFailed
 from supervisors._strategy import Restart, is_restarted
 from supervisors._supervisor import check_child
+
+# Maximum depth of turns on a thread at which an instance is made there: its `__init__` may spawn the next one.
+_MAX_DEPTH: Final = 16
 
 
 class DynamicSupervisor(BaseSupervisor):
@@ -88,6 +93,67 @@ class DynamicSupervisor(BaseSupervisor):
             raise TooManyChildren(f"'{path}' has {len(self._children)} children, as many as it may have (max_children)")
         return self._begin(partial(self._start_first, self._add(spec, static=False)))
 
+    def _start_at_once(self, spec: ChildSpec, here: bool) -> Reply[ActorRef[Any]] | None:
+        """Start a child without a request to this supervisor; on any thread.
+
+        Where the start is over, on whichever thread, that is noted and reported; the child cannot end before. If the
+        calling thread is interrupted, recovery completes or undoes the start.
+
+        Args:
+            spec: of the child.
+            here: whether its instance may be made on the calling thread.
+
+        Returns:
+            the reply of the start; None if only a request can do it, or refuse it: something is not plain.
+        """
+        own, system = self._place, system_of(self._place)
+        if self._max_children is not None or system.guarded or own.suspended or own.drained or refusal():
+            return None
+        actor_class, args, kwargs = spec.actor
+        try:
+            place = ActorPlace(system, path_below(own.path, spec.id), actor_class, args, kwargs, owner=self._exited)
+        except ValueError:
+            return None
+        child = Child(spec, place, False, is_supervisor(spec), None, Phase.STARTING, starting=True)
+        place.goes_with = partial(self._goes_with, child)
+        system.starts.add(place)
+        try:
+            system.enter(place)
+        except NameTaken:
+            system.starts.discard(place)
+            return None
+        if not self._join(child):
+            place.close(SHUTDOWN)
+            system.starts.discard(place)
+            return None
+        reply = place.start(partial(self._start_is_over, child), here=here and nesting(own)[0] < _MAX_DEPTH)
+        system.starts.discard(place)
+        return reply
+
+    def _join(self, child: Child) -> bool:
+        """Add a child to the table; return False if this supervisor is ending, or has yet to note the end of another.
+
+        The one with the same id has ended then, since its path is free.
+        """
+        own = self._place
+        with own.lock:
+            joins = own.runs(self) and own.ending is None and child.spec.id not in self._children
+            if joins:
+                self._children[child.spec.id] = child
+        return joins
+
+    def _start_is_over(self, child: Child, failure: BaseException | None) -> None:
+        """Note and report what has become of a start, on the thread where it is over."""
+        if failure is None:
+            if child.phase is Phase.STARTING:  # reported first: what is interrupted in between is done again
+                self._report(ChildStarted(self._place.path, child.place.path, 0))
+            child.has_started(Phase.STARTING)
+        elif isinstance(failure.__cause__, Ignore):
+            self._declined(child)
+        else:
+            self._forget(child, SHUTDOWN)
+            self._report(ChildStartFailed(self._place.path, child.place.path, failure))
+
     def _retire(self, child: Child, reason: ExitReason) -> None:
         child.phase = Phase.STOPPED
         self._forget(child, reason)
@@ -101,6 +167,22 @@ class DynamicSupervisor(BaseSupervisor):
             for child in reversed(list(self._children.values())):
                 nursery.start_soon(self._stop_for_good, child)
         self._children.clear()
+
+
+def start_at_once(supervisor: ActorRef[Any], spec: ChildSpec, *, here: bool) -> Reply[ActorRef[Any]] | None:
+    """Start a child of a dynamic supervisor without a request to it, if nothing stands in the way.
+
+    Args:
+        supervisor: its ref.
+        spec: of the child.
+        here: whether the instance may be made on the calling thread, if its class has no `on_start`.
+
+    Returns:
+        the reply of the start, which is the child's ref, or `StartFailed`; None if a request must be made
+        (`start_child`).
+    """
+    instance = supervisor._place.instance
+    return instance._start_at_once(spec, here) if isinstance(instance, DynamicSupervisor) else None
 
 
 def _check(

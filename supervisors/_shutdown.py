@@ -34,7 +34,8 @@ async def stop_place(place: ActorPlace, shutdown: Shutdown | None, *, supervisor
 
 def kill(place: ActorPlace, why: str) -> int:
     """Seal what is at a place and at all places below it, and return how many threads were left behind."""
-    place.ending = KILLED  # before those below it end, with it
+    with place.lock:  # a child that joins it now is either below it, or sees this
+        place.ending = KILLED  # before those below it end, with it
     threads = 0
     for child in place.system.below(place):
         threads += kill(child, why)

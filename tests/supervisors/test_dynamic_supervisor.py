@@ -1,4 +1,7 @@
-"""What a dynamic supervisor does: children that come and go at run time."""
+"""What a dynamic supervisor does: children that come and go at run time.
+
+All of it holds for children that are started by a request, and for those that `start_at_once` starts.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,20 @@ from supervisors import (
     Restart,
     RestartScheduled,
     Supervisor,
+    start_at_once,
 )
 
 if TYPE_CHECKING:
     from tests.supervisors.conftest import Tree
 
 PATIENCE = 10.0
+
+AT_ONCE = False  # whether children are started without a request to the supervisor
+
+
+@pytest.fixture(params=[False, True], ids=["request", "at_once"], autouse=True)
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.AT_ONCE", request.param)
 
 
 def fail() -> None:
@@ -38,7 +49,9 @@ def start_pool(tree: Tree, **options: Any) -> None:
 
 def start_child(tree: Tree, spec: ChildSpec) -> ActorRef[Any]:
     """Have the pool start a child."""
-    ref: ActorRef[Any] = tree.ref("pool").proxy().start_child(spec).result(PATIENCE)
+    pool = tree.ref("pool")
+    started: Any = start_at_once(pool, spec, here=True) if AT_ONCE else None
+    ref: ActorRef[Any] = (pool.proxy().start_child(spec) if started is None else started).result(PATIENCE)
     return ref
 
 

@@ -21,6 +21,7 @@ from actors import (
     BaseActor,
     ExitReason,
     ProcessPool,
+    Reply,
     StartFailed,
     Token,
     TokenState,
@@ -39,8 +40,8 @@ from actors.lowlevel import (
     is_cancellation,
     listed,
 )
-from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor
-from tokengate._exceptions import GateState, NeedsTrio, UnknownPlugin
+from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor, start_at_once
+from tokengate._exceptions import AmbiguousGate, GateState, NeedsTrio, UnknownPlugin
 from tokengate.gate import _switch_interval
 from tokengate.gate._mark import Mark
 from tokengate.gate._operation_table import OperationTable
@@ -466,14 +467,14 @@ class Gate:
         if trio.lowlevel.in_trio_run():
             raise WouldBlock("gate.spawn would block the trio loop of this thread; use 'await gate.aspawn(...)'")
         spec = self._spec(actor_class, args, kwargs, name, restart)
-        return _started(spec, self._spawned().proxy().start_child(spec).result())
+        return _started(spec, self._start(spec, here=True).result())
 
     async def aspawn(
         self, actor_class: type[A], *args: Any, name: str | None = None, restart: Restart = "transient", **kwargs: Any
     ) -> ActorRef[A]:
         """Do as `spawn` does, awaiting the start (trio and asyncio)."""
         spec = self._spec(actor_class, args, kwargs, name, restart)
-        return _started(spec, await self._spawned().proxy().start_child(spec))
+        return _started(spec, await self._start(spec, here=False))
 
     def find(self, name: str) -> ActorRef[Any]:
         """Return the ref of the actor with this path, or with this name if only one has it.
@@ -496,8 +497,23 @@ class Gate:
             name = f"{getattr(actor_class, '__name__', 'actor')}-{self._system.next_name()}"
         return ChildSpec(name, actor_class, args=args, kwargs=kwargs, restart=restart)
 
-    def _spawned(self) -> ActorRef[Any]:
-        return self.find(SPAWNED)
+    def _start(self, spec: ChildSpec, *, here: bool) -> Reply[Any]:
+        """Have a child of the gate's own dynamic supervisor started; the reply is its ref, or None if it declines.
+
+        Args:
+            spec: of the child.
+            here: whether its instance may be made on the calling thread.
+        """
+        supervisor = self.find(SPAWNED)
+        started = start_at_once(supervisor, spec, here=here) if self._is_current() else None
+        return supervisor.proxy().start_child(spec) if started is None else started
+
+    def _is_current(self) -> bool:
+        """Return whether it is the current gate of the calling code, and so of an `__init__` that runs here."""
+        try:
+            return _current.current_gate() is self
+        except AmbiguousGate:
+            return False
 
     def executor(self, *, concurrency: int | None = None, capacity: int = DEFAULT_CAPACITY) -> GateExecutor:
         """Return a `concurrent.futures.Executor` whose calls are tokens on the gate's CPU threads.

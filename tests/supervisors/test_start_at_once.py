@@ -1,0 +1,298 @@
+"""Children of a dynamic supervisor that start without a request to it: on their caller's thread, if that may be."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from actors import ActorRef, BaseActor, CpuActor, Down, IoActor, StartFailed, UnknownActor
+from supervisors import (
+    AlreadyStarted,
+    ChildCounts,
+    ChildDeclined,
+    ChildEnded,
+    ChildSpec,
+    ChildStarted,
+    ChildStartFailed,
+    DynamicSupervisor,
+    GaveUp,
+    Ignore,
+    TooManyChildren,
+    start_at_once,
+)
+
+if TYPE_CHECKING:
+    from tests.supervisors.conftest import Tree
+
+PATIENCE = 10.0
+
+
+class Plain(CpuActor):
+    """Has no hooks, so its instance may be made on any thread."""
+
+    def __init__(self, making: Callable[[], object] = bool) -> None:
+        self.made_on = threading.current_thread()
+        making()
+
+    def on_receive(self, message: Any) -> Any:
+        return message
+
+    def crash(self) -> None:
+        raise ValueError("crash")
+
+
+class Pinned(Plain):
+    dispatcher = "pinned"
+
+
+class WithHook(Plain):
+    def on_start(self) -> None:
+        pass
+
+
+class Io(IoActor):
+    def __init__(self) -> None:
+        self.made_on = threading.current_thread()
+
+
+def start_pool(tree: Tree, **options: Any) -> ActorRef[Any]:
+    tree.start(DynamicSupervisor.child_spec("pool", **options))
+    return tree.ref("pool")
+
+
+def start(tree: Tree, actor_class: type[BaseActor] = Plain, *args: Any, id: str = "child", **options: Any) -> Any:
+    """Start a child at once."""
+    started = start_at_once(tree.ref("pool"), ChildSpec(id, actor_class, args=args, **options), here=True)
+    assert started is not None
+    return started.result(PATIENCE)
+
+
+def made_on(ref: ActorRef[Any]) -> threading.Thread:
+    thread: threading.Thread = ref.proxy().made_on.result(PATIENCE)
+    return thread
+
+
+def test_an_instance_without_on_start_is_made_on_the_calling_thread(tree: Tree) -> None:
+    """As `Cls.start()` does it."""
+    start_pool(tree)
+
+    assert made_on(start(tree)) is threading.current_thread()
+
+
+@pytest.mark.parametrize("actor_class", [WithHook, Pinned, Io])
+def test_other_instances_are_made_where_their_code_runs(tree: Tree, actor_class: type[BaseActor]) -> None:
+    """Those with an `on_start`, with a thread of their own, or on a loop."""
+    start_pool(tree)
+
+    assert made_on(start(tree, actor_class)) is not threading.current_thread()
+
+
+def test_an_instance_is_made_elsewhere_if_its_caller_wants_that(tree: Tree) -> None:
+    """A loop must not be held up by an `__init__`."""
+    pool = start_pool(tree)
+    started = start_at_once(pool, ChildSpec("child", Plain), here=False)
+    assert started is not None
+
+    assert made_on(started.result(PATIENCE)) is not threading.current_thread()
+
+
+def test_a_chain_of_actors_that_start_each_other_overflows_no_stack(tree: Tree) -> None:
+    """Each is started by the `__init__` of the one before; from some depth on, on another thread."""
+    start_pool(tree)
+    left = list(range(100))
+
+    def next_one() -> None:
+        if left:
+            start(tree, Plain, next_one, id=f"child-{left.pop()}")
+
+    start(tree, Plain, next_one)
+
+    assert len(tree.children("pool")) == 101
+
+
+def test_the_supervisor_knows_a_child_as_soon_as_it_has_started(tree: Tree) -> None:
+    """Its start is reported, it is found by its path, and `which_children` and `count_children` have it."""
+    pool = start_pool(tree)
+    refs = [start(tree, id=name) for name in "abc"]
+    reports = tree.reports.of(ChildStarted)[-3:]
+
+    assert reports == [ChildStarted("pool", f"pool/{name}", 0) for name in "abc"]
+    assert [tree.ref(f"pool/{name}") for name in "abc"] == refs
+    assert [(info.id, str(info.status)) for info in pool.proxy().which_children().result(PATIENCE)] == [
+        ("c", "running"),
+        ("b", "running"),
+        ("a", "running"),
+    ]
+    assert pool.proxy().count_children().result(PATIENCE) == ChildCounts(3, 3, 0, 0, 3)
+
+
+def test_a_child_that_fails_to_start_is_gone_when_its_caller_knows(tree: Tree) -> None:
+    """It is reported, nothing of it stays, and its name is free; that was no restart."""
+    start_pool(tree, intensity=0)
+    error = ValueError("no")
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(StartFailed, match="pool/child") as raised:
+        start(tree, Plain, fail)
+    (report,) = tree.reports.of(ChildStartFailed)
+
+    assert (raised.value.__cause__, report.error) == (error, raised.value)
+    assert tree.children("pool") == {}
+    with pytest.raises(UnknownActor):
+        tree.ref("pool/child")
+    assert start(tree).is_alive()
+
+
+def test_a_child_that_declines_is_reported_so(tree: Tree) -> None:
+    """The caller gets `StartFailed`, caused by `Ignore`."""
+    start_pool(tree)
+
+    def decline() -> None:
+        raise Ignore
+
+    with pytest.raises(StartFailed) as raised:
+        start(tree, Plain, decline)
+
+    assert isinstance(raised.value.__cause__, Ignore)
+    assert (tree.reports.of(ChildDeclined), tree.reports.of(ChildStartFailed)) == (
+        [ChildDeclined("pool", "pool/child")],
+        [],
+    )
+    assert tree.children("pool") == {}
+
+
+def test_what_is_raised_for_the_callers_code_is_raised_there(tree: Tree) -> None:
+    """Ctrl-C while an `__init__` runs is meant for the program; the child has failed to start."""
+    start_pool(tree)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(tree, Plain, interrupt)
+
+    assert tree.children("pool") == {}
+    assert start(tree).is_alive()
+
+
+def test_what_is_not_plain_is_left_to_a_request(tree: Tree) -> None:
+    """A name that is taken, a limit of children, a supervisor that is suspended: `None`, and nothing is done."""
+    pool = start_pool(tree)
+    start(tree)
+    place = tree.system.find("pool")
+    spec = ChildSpec("child", Plain)
+
+    assert start_at_once(pool, spec, here=True) is None
+    with pytest.raises(AlreadyStarted):
+        pool.proxy().start_child(spec).result(PATIENCE)
+    place.suspend()
+    assert start_at_once(pool, ChildSpec("other", Plain), here=True) is None
+    place.unsuspend()
+    assert start(tree, id="other").is_alive()
+
+
+def test_a_limit_of_children_is_kept(tree: Tree) -> None:
+    """Only the supervisor itself counts them."""
+    pool = start_pool(tree, max_children=1)
+    spec = ChildSpec("child", Plain)
+    assert start_at_once(pool, spec, here=True) is None
+    pool.proxy().start_child(spec).result(PATIENCE)
+
+    assert start_at_once(pool, ChildSpec("other", Plain), here=True) is None
+    with pytest.raises(TooManyChildren):
+        pool.proxy().start_child(ChildSpec("other", Plain)).result(PATIENCE)
+
+
+def test_a_supervisor_that_has_ended_takes_no_child(tree: Tree) -> None:
+    """Nor does one that ends: its children are those that it stops."""
+    pool = start_pool(tree)
+    tree.stop()
+
+    assert start_at_once(pool, ChildSpec("child", Plain), here=True) is None
+
+
+def test_a_crash_is_restarted_and_counted(tree: Tree) -> None:
+    """The restarts of a child that was started at once count for the intensity."""
+    start_pool(tree, intensity=1)
+    ref = start(tree)
+    assert isinstance(ref.proxy().crash().exception(PATIENCE), ValueError)
+    tree.wait_for_restart("pool/child")
+    assert not tree.reports.of(GaveUp)
+    assert isinstance(ref.proxy().crash().exception(PATIENCE), ValueError)
+    tree.reports.wait_for(lambda reports: any(isinstance(report, GaveUp) for report in reports))
+
+
+def test_a_watch_is_told_of_each_end(tree: Tree) -> None:
+    """One `Down` for a crash, and the last one for the end of the place."""
+    start_pool(tree)
+    ref, downs = start(tree), list[Down]()
+    ref.watch(downs.append)
+    ref.proxy().crash().exception(PATIENCE)
+    tree.wait_for_restart("pool/child")
+    ref.stop(timeout=PATIENCE)
+
+    assert [(str(down.reason), down.closed) for down in downs] == [
+        ("error(ValueError('crash'))", False),
+        ("normal", True),
+    ]
+
+
+def test_an_end_that_comes_at_once_is_reported_after_the_start(tree: Tree) -> None:
+    """A child that stops, or crashes, because of what its `__init__` has sent."""
+    start_pool(tree)
+
+    class Ends(Plain):
+        def __init__(self) -> None:
+            self.actor_ref.proxy().crash()
+
+    for number in range(50):
+        start(tree, Ends, id=f"child-{number}", restart="temporary")
+    tree.reports.wait_for(lambda reports: sum(isinstance(report, ChildEnded) for report in reports) == 50)
+    for number in range(50):
+        path = f"pool/child-{number}"
+        kinds = [type(report) for report in tree.reports.of(ChildStarted, ChildEnded) if report.child == path]
+        assert kinds == [ChildStarted, ChildEnded]
+
+
+def test_a_child_that_is_stopped_while_it_starts_goes(tree: Tree) -> None:
+    """Whatever its `__init__` still does: its supervisor has waited for it, and stopped it."""
+    pool, door = start_pool(tree), tree.door()
+    starting = threading.Thread(target=lambda: start(tree, Plain, door.wait_here))
+    starting.start()
+    door.wait_for_entry()
+    assert [str(child.status) for child in tree.children("pool").values()] == ["starting"]
+    stopped = pool.proxy().terminate_child("child")
+    tree.settle()
+    door.open()
+    stopped.result(PATIENCE)
+    starting.join(PATIENCE)
+
+    assert tree.children("pool") == {}
+
+
+def test_a_child_that_does_not_start_is_killed_with_its_supervisor(tree: Tree) -> None:
+    """At its deadline; its caller gets an error, and what its `__init__` does afterwards counts no more."""
+    start_pool(tree)
+    door, failed = tree.door(), list[BaseException]()
+
+    def begin() -> None:
+        try:
+            start(tree, Plain, door.wait_here, shutdown=0)
+        except StartFailed as error:
+            failed.append(error)
+
+    starting = threading.Thread(target=begin, name="starting")
+    starting.start()
+    door.wait_for_entry()
+    tree.stop()
+    with pytest.raises(UnknownActor):
+        tree.ref("pool/child")
+    door.open()
+    starting.join(PATIENCE)
+
+    assert len(failed) == 1
