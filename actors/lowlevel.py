@@ -14,7 +14,7 @@ from actors.kinds._task_actor import TaskActor
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, Put
 from actors.mailboxes._signals import Crash, Signal, Visit
 from actors.mailboxes._throttles import Throttle
-from actors.places._actor_place import ActorPlace, Status
+from actors.places._actor_place import NO_KWARGS, ActorPlace, Status
 from actors.places._drain import Drain
 from actors.places._moves import move
 from actors.places._notice import attach
@@ -41,6 +41,7 @@ __all__ = [
     "DEFAULT_CAPACITY",
     "INSTEAD",
     "MAX_WAITING",
+    "NO_KWARGS",
     "NO_LIMITS",
     "NO_TAGS",
     "ROOT",

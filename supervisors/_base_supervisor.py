@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import attrs
 import trio
@@ -42,6 +42,9 @@ from supervisors._strategy import Strategy, affected, is_restarted
 _logger = logging.getLogger("tokengate.supervisors")
 
 T = TypeVar("T")
+
+# Reports of what is no trouble.
+_ORDINARY: Final = (ChildStarted, ChildEnded, ChildDeclined)
 
 
 @attrs.frozen(eq=False)
@@ -82,6 +85,7 @@ class BaseSupervisor(IoActor):
         self._children = Children(self._place)
         self._restart_times: list[float] = []
         self._abandoned = 0
+        self._keeps, self._owns = self._goes_with, self._exited  # bound once, and not for each child
         self._jobs = Jobs(self._place.system.system_host)
         # If a restart affects siblings, one child at a time is started or restarted; else each child has its own lock.
         self._turn = None if strategy == "one_for_one" else trio.Lock()
@@ -214,11 +218,10 @@ class BaseSupervisor(IoActor):
         path = path_below(own, spec.id)
         actor_class, args, kwargs = spec.actor
         try:
-            place = system_of(self._place).adopt(path, actor_class, args, kwargs, owner=self._exited)
+            place = system_of(self._place).adopt(path, actor_class, args, kwargs, owner=self._owns)
         except ValueError as error:
             raise StartFailed(f"actor '{path}' cannot be started: {error}") from error
-        child = Child(spec, place, static, is_supervisor(spec), self._turn, Phase.STARTING)
-        place.goes_with = partial(self._goes_with, child)
+        place.keeper = child = Child(self._keeps, spec, place, static, is_supervisor(spec), self._turn, Phase.STARTING)
         self._children[spec.id] = child
         return child
 
@@ -461,7 +464,7 @@ class BaseSupervisor(IoActor):
         return reason
 
     def _report(self, report: Report) -> None:
-        level = logging.INFO if isinstance(report, ChildStarted | ChildEnded | ChildDeclined) else logging.WARNING
+        level = logging.INFO if isinstance(report, _ORDINARY) else logging.WARNING
         _logger.log(level, "%r", report)
         system_of(self._place).publish(report)
 

@@ -10,6 +10,7 @@ import attrs
 import pykka
 import trio
 
+from actors import ExitReason
 from actors.lowlevel import ActorPlace
 from supervisors._child_spec import ChildSpec
 from supervisors._strategy import Restart
@@ -45,6 +46,7 @@ class Child:
         delay: the scope of the delay before a restart; cancelling it ends the delay.
     """
 
+    _keeps: Callable[[Child, ExitReason], bool]  # of the supervisor
     spec: ChildSpec
     place: ActorPlace
     static: bool
@@ -59,6 +61,10 @@ class Child:
     instance: int = 0
     started_at: float = 0.0
     delay: trio.CancelScope | None = None
+
+    def goes_with(self, reason: ExitReason) -> bool:
+        """Return whether the place closes with an instance that ends for a reason; on any thread."""
+        return self._keeps(self, reason)
 
     @property
     def turn(self) -> trio.Lock:

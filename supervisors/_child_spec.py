@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
 import pykka
@@ -19,6 +19,8 @@ from supervisors._strategy import Restart
 Shutdown: TypeAlias = float | Literal["infinity", "kill"]
 
 WORKER_SHUTDOWN = 5.0
+
+_RESTARTS: Final = get_args(Restart)
 
 
 @attrs.frozen
@@ -60,8 +62,8 @@ class ChildSpec:
             raise BadSpec(f"child '{self.id}': args is {self.args!r}; it must be a tuple")
         if not isinstance(self.kwargs, Mapping):
             raise BadSpec(f"child '{self.id}': kwargs is {self.kwargs!r}; it must be a mapping")
-        if self.restart not in get_args(Restart):
-            raise BadSpec(f"child '{self.id}': restart is {self.restart!r}; choose one of {get_args(Restart)}")
+        if self.restart not in _RESTARTS:
+            raise BadSpec(f"child '{self.id}': restart is {self.restart!r}; choose one of {_RESTARTS}")
         if self.shutdown not in (None, "infinity", "kill") and not (
             isinstance(self.shutdown, int | float) and 0 <= self.shutdown < math.inf
         ):

@@ -111,11 +111,11 @@ class DynamicSupervisor(BaseSupervisor):
             return None
         actor_class, args, kwargs = spec.actor
         try:
-            place = ActorPlace(system, path_below(own.path, spec.id), actor_class, args, kwargs, owner=self._exited)
+            place = ActorPlace(system, path_below(own.path, spec.id), actor_class, args, kwargs, owner=self._owns)
         except ValueError:
             return None
-        child = Child(spec, place, False, is_supervisor(spec), None, Phase.STARTING, starting=True)
-        place.goes_with = partial(self._goes_with, child)
+        child = Child(self._keeps, spec, place, False, is_supervisor(spec), None, Phase.STARTING, starting=True)
+        place.keeper = child
         system.starts.add(place)
         try:
             system.enter(place)

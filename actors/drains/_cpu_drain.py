@@ -34,7 +34,7 @@ _COMPLETED = TokenState.COMPLETED
 class CpuDrain:
     """Submits slots to a dispatcher: one for each drainer that the mailbox asks for."""
 
-    __slots__ = ("dispatcher", "place", "slots", "throughput", "throughput_deadline")
+    __slots__ = ("dispatcher", "place", "throughput", "throughput_deadline")
 
     listen_for: None = None
 
@@ -49,12 +49,13 @@ class CpuDrain:
         self.dispatcher = dispatcher
         self.throughput = throughput
         self.throughput_deadline = throughput_deadline
-        self.slots: set[CpuSlot] = set()
 
     def new_drainer(self) -> CpuSlot:
-        slot = CpuSlot(self)
-        self.slots.add(slot)
-        return slot
+        return CpuSlot(self)
+
+    def slots(self) -> list[CpuSlot]:
+        """Return the slots that are entered in the mailbox."""
+        return [drainer for drainer in self.place.mailbox.drainers() if isinstance(drainer, CpuSlot)]
 
     def wake(self, slot: CpuSlot) -> None:
         slot.send()
@@ -66,20 +67,18 @@ class CpuDrain:
 
     def control_arrived(self, _signal: Signal, /) -> None:
         """Send all slots: a slot at work checks the control lane between steps, but a parked one does not."""
-        for slot in list(self.slots):
+        for slot in self.slots():
             slot.send()
 
     def handle_here(self, signal: Signal, /) -> bool:
         slot = SlotHere(self, signal)
-        self.slots.add(slot)
         if not self.place.mailbox.enter_idle(slot):
-            self.slots.discard(slot)
             return False
         slot.handle()
         return True
 
     def dismiss_lost(self) -> bool:
-        lost = [slot for slot in list(self.slots) if isinstance(slot, SlotHere) and isinstance(slot.signal, Start)]
+        lost = [slot for slot in self.slots() if isinstance(slot, SlotHere) and isinstance(slot.signal, Start)]
         for slot in lost:
             slot.leave()
         return bool(lost)
@@ -95,20 +94,19 @@ class CpuDrain:
         return True
 
     def running(self) -> list[Token[Any]]:
-        return [token for slot in list(self.slots) if (token := slot.token) is not None]
+        return [token for slot in self.slots() if (token := slot.token) is not None]
 
     def has_taken(self, token: Token[Any]) -> bool:
-        return any(slot.token is token for slot in list(self.slots))
+        return any(slot.token is token for slot in self.slots())
 
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
         threads, tokens = [], []
-        for slot in list(self.slots):
+        for slot in self.slots():
             thread = slot.thread
             if only is not None and slot.token is not only:
                 continue
             if not self.place.mailbox.dismiss(slot):
                 continue
-            self.slots.discard(slot)
             # Read after the dismissal: a slot that takes a token writes it here, then checks whether it was dismissed.
             token = slot.token
             held = token or only  # its step may just be over, with its error not handled yet
@@ -176,7 +174,6 @@ class CpuSlot(Drainer):
             _logger.exception("a drainer of '%s' broke", self._place.path)
             if self.token is not None:
                 self.token._finish(TokenState.FAILED, error=error)
-            self._drain.slots.discard(self)
             self._place.mailbox.dismiss(self)
             return False
         finally:
@@ -220,7 +217,6 @@ class CpuSlot(Drainer):
 
     def _leave(self) -> bool:
         self.thread = None
-        self._drain.slots.discard(self)
         if isinstance(self._place, ActorPlace):
             self._place.stop_if_drained()
         return False
@@ -228,7 +224,6 @@ class CpuSlot(Drainer):
     def _leave_behind(self) -> bool:
         """Leave after a sealed token, as if its code had not returned: what was meant for it must hit no later one."""
         self.thread = None
-        self._drain.slots.discard(self)
         self._place.mailbox.dismiss(self)
         return False
 
@@ -440,5 +435,4 @@ class SlotHere(CpuSlot):
             self._ticket.append(None)
             self.send()  # a token or signal has come in between
         else:
-            self._drain.slots.discard(self)
             self._place.mailbox.dismiss(self)

@@ -15,6 +15,11 @@ _SEARCHES: Final = 8
 _LONG: Final = 64
 
 
+# Shared by all queues with no lane but lane 0; nothing is added to them.
+_NO_LANES: Final[dict[int, OrderedDict[Token[Any], None]]] = {}
+_NO_ORDER: Final[list[int]] = []
+
+
 class Lanes:
     """A queue of tokens with one lane for each priority; the common priority, 0, costs a deque only.
 
@@ -35,8 +40,8 @@ class Lanes:
         self.others = 0
         # {priority: its lane, never empty}; at 0, the tokens ahead of `zero`. An OrderedDict finds its first key in
         # constant time, even after removals; a dict does not.
-        self._lanes: dict[int, OrderedDict[Token[Any], None]] = {}
-        self._order: list[int] = []  # negated keys of _lanes: the highest priority first
+        self._lanes = _NO_LANES
+        self._order = _NO_ORDER  # negated keys of _lanes: the highest priority first
         self._searches = 0  # linear searches in `zero` while it was long
 
     def __len__(self) -> int:
@@ -121,6 +126,7 @@ class Lanes:
         One C call moves them, so that no exception of a signal handler can lose one on the way.
         """
         self._searches = 0
+        self._make_own()
         front = self._lanes.setdefault(0, OrderedDict())
         try:
             front.update(zip(iter(self.zero.popleft, None), repeat(None)))
@@ -134,12 +140,21 @@ class Lanes:
         self.others += 1
         lane = self._lanes.get(priority)
         if lane is None:
+            self._make_own()
             lane = self._lanes[priority] = OrderedDict()
             insort(self._order, -priority)
         return lane
 
+    def _make_own(self) -> None:
+        """Make the table of lanes, before the first one is added."""
+        if self._lanes is _NO_LANES:
+            self._lanes, self._order = {}, []
+
     def recover(self) -> None:
         """Recompute the counts and the order of the lanes: the latest change may have been interrupted."""
+        if not self._lanes:
+            self._lanes, self._order, self.others = _NO_LANES, _NO_ORDER, 0
+            return
         self._lanes = {priority: lane for priority, lane in self._lanes.items() if lane}
         self._order = sorted(-priority for priority in self._lanes)
         self.others = sum(map(len, self._lanes.values()))

@@ -33,7 +33,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
@@ -58,6 +58,11 @@ _ROOM_AT_ONCE = 64
 _THROTTLED_AT_ONCE = 256
 
 _QUEUED, _PAUSED = TokenState.QUEUED, TokenState.PAUSED
+
+_OVERFLOWS: Final = get_args(Overflow)
+
+# Shared by all mailboxes of which no turn has ever been given away; nothing is added to it.
+_NO_TURNS: Final[set[object]] = set()
 
 
 class Put(enum.Enum):
@@ -171,14 +176,14 @@ class Mailbox:
         for name, value in (("capacity", capacity), ("concurrency", concurrency)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} of '{owner}' is {value!r}; it must be an int of at least 1")
-        if overflow not in get_args(Overflow):
-            raise ValueError(f"overflow of '{owner}' is {overflow!r}; choose one of {get_args(Overflow)}")
+        if overflow not in _OVERFLOWS:
+            raise ValueError(f"overflow of '{owner}' is {overflow!r}; choose one of {_OVERFLOWS}")
         self.capacity = capacity
         self.overflow = overflow
         self.concurrency = concurrency
         self.active = 0  # drainers at work, without those that wait for another token; follows from the next two
         self._drainers: set[Drainer] = set()  # those that are at work, or were called
-        self._lent: set[object] = set()  # reasons for which turns of these are given away: waiting tokens, or drainers
+        self._lent = _NO_TURNS  # reasons for which turns of these are given away: waiting tokens, or drainers
         self._owner = owner
         self._new_drainer = new_drainer
         self._wake = wake
@@ -492,6 +497,10 @@ class Mailbox:
                 senders = self._senders_let_in(_ROOM_AT_ONCE)
             _call(senders)
 
+    def drainers(self) -> list[Drainer]:
+        """Return the drainers that are entered: at work, or called."""
+        return list(self._drainers)
+
     def signals(self) -> list[Signal]:
         """Look at the control lane."""
         with self._lock:
@@ -527,6 +536,8 @@ class Mailbox:
             why: the token that waits, or the drainer; lending twice for one reason is once.
         """
         with self._lock:
+            if self._lent is _NO_TURNS:
+                self._lent = set()
             self._lent.add(why)
             drainer = self._missing()
         self._follow_up(drainer=drainer)

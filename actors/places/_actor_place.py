@@ -8,7 +8,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pykka
 import pykka.messages
@@ -46,6 +46,18 @@ class Status(enum.StrEnum):
     CLOSED = "closed"  # for good
 
 
+NO_KWARGS: Final[Mapping[str, Any]] = {}
+"""The keyword arguments of all that is given none."""
+
+
+class Keeper(Protocol):
+    """What decides whether a place outlives its instance."""
+
+    def goes_with(self, reason: ExitReason, /) -> bool:
+        """Tell whether the place goes with an instance that ends for a reason; on any thread, under its lock."""
+        ...
+
+
 class ActorPlace(Place):
     """Where an actor class, with its arguments, has its instances one after the other.
 
@@ -72,8 +84,8 @@ class ActorPlace(Place):
         "attached",
         "draining",
         "ending",
-        "goes_with",
         "instance",
+        "keeper",
         "kwargs",
         "lock",
         "orphaned",
@@ -99,7 +111,7 @@ class ActorPlace(Place):
     ) -> None:
         self.actor_class = actor_class
         self.args = args
-        self.kwargs = dict(kwargs or {})
+        self.kwargs = dict(kwargs) if kwargs else NO_KWARGS
         self.owner = owner
         self.receive = f"{actor_class.__name__}.on_receive"  # what tokens of plain messages are called
         self.status = Status.VACANT
@@ -110,8 +122,7 @@ class ActorPlace(Place):
         self.administrative = False  # the latest end was asked for through the ref: only a new start undoes that
         self.stop_reason = NORMAL
         self.ending: ExitReason | None = None  # why the latest instance ends, or has ended; None while it may run on
-        # Whether the place goes with an instance that ends for a reason; asked on any thread, and under the lock.
-        self.goes_with: Callable[[ExitReason], bool] | None = None
+        self.keeper: Keeper | None = None
         # Guards status and instance against a drainer that is dismissed at the same moment, and what goes with them:
         # a watch or a timer that begins is either seen by the instance's end, or sees that end.
         self.lock = threading.Lock()
@@ -119,7 +130,7 @@ class ActorPlace(Place):
         self.watches: Watches | None = None  # what is called at its end
         self.receive_timer: ReceiveTimer | None = None  # is given each token that is handled
         self._start: Start | None = None  # until it is over
-        self._stop_replies: list[Reply[ExitReason]] = []
+        self._stop_replies: tuple[Reply[ExitReason], ...] = ()
         self._urn: str | None = None
         self._stopped: threading.Event | None = None  # made when it is first asked for
         check_actor_class(actor_class)
@@ -230,7 +241,7 @@ class ActorPlace(Place):
         with self.lock:
             closed = self.closed
             if not closed:
-                self._stop_replies.append(reply)  # a close that comes from now on answers it
+                self._stop_replies += (reply,)  # a close that comes from now on answers it
         if closed:
             reply._set(reason)
             return reply
@@ -285,7 +296,7 @@ class ActorPlace(Place):
         """Tell whether no instance can follow one that ends for a reason."""
         if self.owner is None or self.system.closed or self.system.is_root(self):
             return True
-        return self.goes_with is not None and self.goes_with(reason)
+        return self.keeper is not None and self.keeper.goes_with(reason)
 
     @property
     def watched(self) -> bool:
@@ -334,7 +345,7 @@ class ActorPlace(Place):
 
     def terminate_running(self, why: str) -> int:
         with self.lock:
-            replies, self._stop_replies = self._stop_replies, []
+            replies, self._stop_replies = self._stop_replies, ()
             start, self._start = self._start, None
             attached = self._release_instance()
             if self.status is Status.RUNNING:
@@ -406,7 +417,7 @@ class ActorPlace(Place):
 
     def _answer_stops(self, reason: ExitReason) -> None:
         with self.lock:
-            replies, self._stop_replies = self._stop_replies, []
+            replies, self._stop_replies = self._stop_replies, ()
         for reply in replies:
             reply._set(reason)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -62,7 +63,11 @@ def checked_properties(
     if not isinstance(idempotent, bool):
         raise ValueError(f"idempotent of '{owner}' is {idempotent!r}; it must be True or False")
     exact = _GUARDS[_GUARDS.index(guard)]  # and no text of a subclass, whose `==` would run on the system loop
-    return Properties(exact, _shown(owner, show), idempotent, interruptible)
+    return _shared(exact, _shown(owner, show), idempotent, interruptible)
+
+
+# One object for all places whose properties are equal.
+_shared: Final = lru_cache(maxsize=256)(Properties)
 
 
 def _shown(owner: str, show: object) -> Shown:

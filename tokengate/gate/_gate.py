@@ -32,6 +32,7 @@ from actors import (
 )
 from actors.lowlevel import (
     DEFAULT_CAPACITY,
+    NO_KWARGS,
     ROOT,
     SYSTEM,
     ActorPlace,
@@ -495,7 +496,7 @@ class Gate:
     ) -> ChildSpec:
         if name is None:
             name = f"{getattr(actor_class, '__name__', 'actor')}-{self._system.next_name()}"
-        return ChildSpec(name, actor_class, args=args, kwargs=kwargs, restart=restart)
+        return ChildSpec(name, actor_class, args=args, kwargs=kwargs or NO_KWARGS, restart=restart)
 
     def _start(self, spec: ChildSpec, *, here: bool) -> Reply[Any]:
         """Have a child of the gate's own dynamic supervisor started; the reply is its ref, or None if it declines.

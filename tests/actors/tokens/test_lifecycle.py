@@ -194,7 +194,7 @@ def test_an_end_from_outside_that_races_the_start_is_final(
         drain = place.drain
         assert isinstance(drain, CpuDrain)
         token = place.send(place.token("operation", int, (), {}))
-        (slot,) = drain.slots
+        (slot,) = drain.slots()
 
         def close(place: Any = place) -> None:
             place.terminate_queued("was closed")

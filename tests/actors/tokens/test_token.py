@@ -88,7 +88,7 @@ def test_a_queued_token_that_is_cancelled_never_runs(desk: Any) -> None:
         token.result()
     assert isinstance(caught.value, concurrent.futures.CancelledError)
     assert not token.cancel()
-    (slot,) = desk.place.drain.slots
+    (slot,) = desk.place.drain.slots()
     assert slot.run(threading.current_thread()) is False
 
     assert not ran

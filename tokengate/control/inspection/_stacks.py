@@ -125,7 +125,7 @@ def _code_of(token: Token[Any]) -> object:
     """Return the coroutine or generator of a token that its drain drives, or None."""
     drain = token._place.drain
     if isinstance(drain, CpuDrain):
-        for slot in list(drain.slots):
+        for slot in drain.slots():
             if slot.token is token:
                 return slot.steps
     elif isinstance(drain, IoDrain):
