@@ -94,8 +94,8 @@ class PinnedDispatcher:
 
     @property
     def queued(self) -> Collection[Runnable]:
-        """What waits for the thread."""
-        return self.waiting()
+        """What waits for the thread; nothing if there is none, because a caller was interrupted before it made one."""
+        return () if self._thread is None or self._thread.waits_for_begin else self.waiting()
 
     def recover(self) -> None:
         """Wake the thread for what is queued, since a sender may have been interrupted before it did."""
@@ -125,6 +125,7 @@ class PinnedDispatcher:
             number = next(self._numbers)
             name = self._name if number == 1 else f"{self._name}-{number}"
             self._thread = DaemonThread(self._main, name)
+        if self._thread.waits_for_begin:
             self._threads.begun(self._thread, self)
             self._thread.begin()
 

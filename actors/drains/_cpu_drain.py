@@ -404,7 +404,7 @@ class SlotHere(CpuSlot):
 
     Args:
         drain: of the place.
-        signal: the signal; None once it has been handled.
+        signal: the signal; None once the slot is one of the dispatcher's.
     """
 
     __slots__ = ("signal",)
@@ -430,8 +430,9 @@ class SlotHere(CpuSlot):
 
     def leave(self) -> None:
         """Leave after the signal, or pass on to a thread of the dispatcher what has come in between."""
-        self.thread = self.signal = None
+        self.thread = None
         if cast("ActorPlace", self._place).draining:
+            self.signal = None
             self._ticket.append(None)
             self.send()  # a token or signal has come in between
         else:

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from actors import ActorSystem, CpuActor, Token, TokenState
+from actors.concurrency._pinned_dispatcher import PinnedDispatcher
 from actors.concurrency._run_queue import RunQueue
 from actors.drains._cpu_drain import SlotHere
 from actors.lowlevel import ActorPlace, DaemonThread, Mailbox, OperationPlace
@@ -337,6 +338,7 @@ def begin_start(system: ActorSystem, told: list[Any]) -> ActorPlace:
         (SlotHere, "handle"),
         (SlotHere, "_handle"),
         (SlotHere, "leave"),
+        (Mailbox, "dismiss"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -350,7 +352,7 @@ def test_a_start_that_was_interrupted_is_over(
         place = begin_start(system, told)
     until(lambda: not system.starts)
 
-    if struck == "leave":
+    if struck in ("leave", "dismiss"):
         assert told == [None]
         assert place.ref.ask(1, timeout=LIMIT) == 1
     else:
@@ -401,3 +403,22 @@ def test_a_start_that_takes_long_is_left_alone(system: ActorSystem) -> None:
     caller.join(LIMIT)
 
     assert place.ref.ask(1, timeout=LIMIT) == 1
+
+
+def test_a_start_for_which_no_thread_was_made_is_done(
+    system: ActorSystem, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """Of an actor with a thread of its own: the caller was interrupted before it had made that."""
+
+    class Pinned(Plain):
+        dispatcher = "pinned"
+
+    place = system.place("pinned", Pinned)
+    with monkeypatch.context() as patch:
+        strike(patch, PinnedDispatcher, "_ensure_thread")
+        with pytest.raises(Struck):
+            place.start(here=True)
+    until(lambda: place.starts == 1)
+
+    assert place.ref.ask(1, timeout=LIMIT) == 1
+    assert len(system.pinned) == 1
