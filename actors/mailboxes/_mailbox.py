@@ -904,8 +904,8 @@ class Mailbox:
         return drainer
 
     def _strike(self, drainer: Drainer) -> None:
+        self._drainers.discard(drainer)  # first: one that was interrupted in between is dismissed again, or is gone
         drainer.at_work = False
-        self._drainers.discard(drainer)
         self._lent.discard(drainer)
         self.active = len(self._drainers) - len(self._lent)
 

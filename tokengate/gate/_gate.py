@@ -453,6 +453,8 @@ class Gate:
     ) -> ActorRef[A]:
         """Start an actor under the gate's own dynamic supervisor, and return its ref after `on_start`.
 
+        The instance of a cpu actor without an `on_start` is made on this thread.
+
         Args:
             actor_class: a `CpuActor`, `IoActor` or `ProcessActor`.
             args: positional arguments of the class.
