@@ -346,7 +346,7 @@ def test_the_outbox_has_whole_frames_that_can_be_read_beside_the_stream(child: C
     assert found == [{1: "one", 2: "two"}]
 
 
-def test_results_are_sent_when_no_more_calls_have_been_read(child: Child) -> None:
+def test_results_are_sent_when_no_more_calls_have_been_read(child: Child, patient: None) -> None:
     """Together, and not before the child would wait."""
     key = child.function(give)
     early: list[list[Frame]] = []
