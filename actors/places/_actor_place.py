@@ -434,9 +434,15 @@ class ActorPlace(Place):
     def resolve(self, token: Token[Any]) -> Callable[..., Any]:
         if self.receive_timer is not None:
             self.receive_timer.latest = token
-        if token._call is None:
-            return self.instance.on_receive  # type: ignore[union-attr]
-        return self._resolve_special(token, token._call)
+        try:
+            if token._call is None:
+                return self.instance.on_receive  # type: ignore[union-attr]
+            return self._resolve_special(token, token._call)
+        except AttributeError:
+            if self.instance is not None:
+                raise
+            token._cancel_requested = "its actor was ended"  # just now; the token is about to be ended with it
+            raise TokenInterrupt(token._cancel_requested) from None
 
     def _resolve_special(self, token: Token[Any], call: Any) -> Callable[..., Any]:
         """Do as `resolve` does for all but plain messages; apart, since the closures would slow those down."""

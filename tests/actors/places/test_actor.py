@@ -26,7 +26,9 @@ from actors import (
     DeadLetter,
     ExitReason,
     MailboxFull,
+    Observer,
     StartFailed,
+    Token,
     TokenFailed,
     TokenState,
     TokenTerminated,
@@ -951,6 +953,30 @@ def test_a_sealed_instance_is_replaced_and_its_late_result_dropped(
     assert proxy.note("after").result(LIMIT) == "after"
 
     assert (stuck.state, stuck._value) == (TokenState.TERMINATED, None)
+
+
+def test_a_token_that_begins_as_its_instance_is_sealed_is_terminated(
+    local_base: Any, system: ActorSystem, start: Any, caplog: Any
+) -> None:
+    """Its code never runs; that there is no instance is no error of it, and no crash."""
+
+    class Plain(local_base):  # type: ignore[misc, valid-type]
+        def ping(self) -> str:
+            return "pong"
+
+    ref = start(Plain)
+    place = ref._place
+
+    class Ends(Observer):
+        def token_started(self, _token: Token[Any], /) -> None:
+            place.instance = None  # another thread, in `terminate_running`, has come this far
+
+    system.add_observer(Ends())
+    for token in (ref.ask("message", block=False), ref.proxy().ping()):
+        with pytest.raises(TokenTerminated, match="its actor was ended"):
+            token.result(LIMIT)
+
+    assert caplog.text == ""
 
 
 def test_a_kill_that_follows_a_stop_runs_no_hook_of_the_instance_it_seals(
