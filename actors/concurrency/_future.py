@@ -136,7 +136,8 @@ class Reply(Generic[T]):
         return self._as_pykka().reduce(func, *args)
 
     def __await__(self) -> Generator[Any, Any, T]:
-        yield from self.wait().__await__()
+        if not self._done:
+            yield from self.wait().__await__()
         return self.result()
 
     __iter__ = __await__  # for `yield from`, as in pykka

@@ -37,6 +37,7 @@ class CpuDrain:
     __slots__ = ("dispatcher", "place", "throughput", "throughput_deadline")
 
     listen_for: None = None
+    call_here: None = None
 
     def __init__(
         self,

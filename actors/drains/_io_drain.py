@@ -6,15 +6,17 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextvars import Context, copy_context
+from dis import opmap
 from inspect import isawaitable, iscoroutine
-from types import CoroutineType, GeneratorType, MethodType
-from typing import TYPE_CHECKING, Any, cast
+from types import CodeType, CoroutineType, GeneratorType, MethodType
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
-from actors._exceptions import TokenInterrupt
+from actors._exceptions import ActorDead, TokenInterrupt
+from actors.concurrency._blocking import begin_turn, end_turn
 from actors.concurrency._future import Later
-from actors.mailboxes._mailbox import Drainer
+from actors.mailboxes._mailbox import ACCEPTED, Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
 from actors.places import _life
 from actors.places._actor_place import ActorPlace
@@ -31,7 +33,8 @@ from actors.steps._step import (
 )
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._log_context import drained_place
-from actors.tokens._token import Token
+from actors.tokens._token import Token, _current
+from actors.tokens._waits_for import begin_wait, end_wait
 
 if TYPE_CHECKING:
     from actors.concurrency._trio_host import TrioHost
@@ -40,6 +43,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("tokengate.actors")
 
 _COMPLETED, _TERMINATED = TokenState.COMPLETED, TokenState.TERMINATED
+
+_NO_HANDLERS: Final[frozenset[str]] = frozenset()
+
+_SEND: Final = opmap["SEND"]  # every `await` has one
 
 
 def is_cancellation(error: BaseException) -> bool:
@@ -63,13 +70,36 @@ def _cancel_on_loop(token: Token[Any]) -> None:
         worker.cancel_current()
 
 
+def _awaits(code: CodeType) -> bool:
+    """Tell whether the code of a coroutine contains an `await`."""
+    return _SEND in code.co_code[::2]
+
+
+def _run_through(coroutine: CoroutineType[Any, Any, Any]) -> Any:
+    """Return the value of a coroutine that awaits nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+
+
 class IoDrain:
     """Keeps a task for each drainer that the mailbox asks for; idle ones are parked for reuse.
 
     `waiting` finds the worker of a token in constant time, however many others run.
     """
 
-    __slots__ = ("closed", "host", "parked", "place", "throughput", "throughput_deadline", "waiting", "workers")
+    __slots__ = (
+        "_waiting_handlers",
+        "closed",
+        "host",
+        "parked",
+        "place",
+        "throughput",
+        "throughput_deadline",
+        "waiting",
+        "workers",
+    )
 
     listen_for: None = None
 
@@ -82,6 +112,7 @@ class IoDrain:
         self.parked: dict[IoWorker, None] = {}  # the latest one is reused first
         self.waiting: dict[Token[Any], IoWorker] = {}  # {token that awaits something: the worker that runs it}
         self.closed = False
+        self._waiting_handlers = _NO_HANDLERS  # names of the operations of tokens whose code may wait
 
     def new_drainer(self) -> IoWorker:
         try:
@@ -99,6 +130,64 @@ class IoDrain:
         for worker in drainers:
             if isinstance(worker, IoWorker) and worker.called:
                 self.wake(worker)
+
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is meant for the caller, never for the actor
+    async def call_here(self, token: Token[Any]) -> bool:
+        if not self._may_run_here(token) or not self._run_here(token):
+            return False
+        started_at, finished_at, host = token.started_at, token.finished_at, self.host
+        if started_at is not None and finished_at is not None:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            host.tokens_here += 1
+            host.seconds_here += finished_at - started_at
+            if host.tokens_here >= self.throughput or host.seconds_here >= self.throughput_deadline:
+                host.tokens_here, host.seconds_here = 0, 0.0
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        return True
+
+    def _may_run_here(self, token: Token[Any]) -> bool:
+        """Tell whether it is worth trying to run a token in its caller's task."""
+        if self.place.mailbox.turns() < 1 or not self.host.on_loop() or token.operation in self._waiting_handlers:
+            return False
+        caller, system = _current.get(), self.place.system
+        if caller is not None and caller._hold is not None:  # an operator steers it, so it waits between its steps
+            return False
+        try:
+            if system.guarded:
+                system.check_intake(token)
+        except ActorDead:
+            return False
+        return True
+
+    def _run_here(self, token: Token[Any]) -> bool:
+        """Put a token into the mailbox, and take and run it if it is the next; return whether it was accepted."""
+        place, mailbox = self.place, self.place.mailbox
+        worker = self.new_drainer()
+        worker.called = worker.at_work = False  # it is woken only if something is left for its own task
+        try:
+            if not mailbox.try_enter(worker) or mailbox.put(token) is not ACCEPTED:
+                return False
+            worker.current = item = mailbox.take_more(worker)
+            if item is token and worker.at_work:
+                worker.rest = worker.begin_here(token)
+            elif item is not None:  # another sender was faster, or the place was ended just now
+                place.give_back(item)
+            return True
+        finally:
+            if worker.rest is not None:
+                worker.come()
+                if token._cancel_requested:
+                    worker.cancel_current()
+            else:
+                worker.current = None
+                self.parked[worker] = None
+                mailbox.dismiss(worker)
+                if self.closed:
+                    worker.leave()
+
+    def note_waiting(self, token: Token[Any]) -> None:
+        """Note that what a token calls may wait: from now on, such tokens are left to the tasks of workers."""
+        self._waiting_handlers |= {token.operation}
 
     def control_arrived(self, signal: Signal, /) -> None:
         if isinstance(signal, Stop) and not signal.drain:
@@ -197,7 +286,7 @@ class IoWorker(Drainer):
         self._started = False
         self.called = False  # whether it is entered in the mailbox and has not started to work yet
         self.current: Token[Any] | Signal | None = None  # the item that it handles
-        self.rest: Awaitable[Any] | None = None  # awaited for a token that waits
+        self.rest: Awaitable[Any] | None = None  # awaited for a token that waits, or was begun in its caller's task
 
     def come(self) -> None:
         """Start the task, or wake it where it is parked; only on the loop."""
@@ -213,11 +302,14 @@ class IoWorker(Drainer):
     def leave(self) -> None:
         """End a parked worker, unless it has just been called; only on the loop."""
         if self._drain.parked.pop(self, self) is None:  # any thread may take it out
-            self.come()
+            if self._started:
+                self.come()
+            else:
+                self._drain.workers.discard(self)
 
     def cancel_current(self) -> None:
         """Cancel the current item, and none that comes after it; only on the loop."""
-        if self.current is not None:
+        if self.current is not None and self._task is None:  # else it runs in its caller's task, and waits for nothing
             self._drain.host.progress += 1
             self._scope.cancel()
 
@@ -226,12 +318,13 @@ class IoWorker(Drainer):
         drained_place.set(self._place)
         mailbox = self._place.mailbox
         try:
-            item = mailbox.take(self)
+            item = self.current or mailbox.take(self)
             while True:
                 self._drain.host.progress += 1
-                with trio.CancelScope() as self._scope:
+                with self._scope:
                     if not await self._serve(item):
                         return
+                self._scope = trio.CancelScope()
                 item = mailbox.take(self)
                 if item is None:
                     self._note_drained()
@@ -262,15 +355,15 @@ class IoWorker(Drainer):
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
                 steps, now = 0, clock()
                 deadline = now + drain.throughput_deadline
-                item = take(self)
+                item = self.current or take(self)
                 continue
             self.current = item
             try:
                 if type(item) is Token:
-                    if not self.at_work:  # dismissed just now, by code that may have missed the token
+                    if not self.at_work and self.rest is None:  # dismissed just now, by code that may have missed it
                         self._place.give_back(item)
                         return False
-                    running = self._begin(item, now)
+                    running = self.rest or self._begin(item, now)
                     if running is not None:
                         waiting[item] = self
                         try:
@@ -327,14 +420,56 @@ class IoWorker(Drainer):
         if token._hold is not None:
             after_step(token._hold)
         kind = type(result)
-        if kind is CoroutineType:
-            return self._finish(token, InContext(context, result, token))
-        if kind is GeneratorType and place.steps_of(call, result):
-            return self._finish(token, self._step_through(token, context, result))
-        if kind is Later:
-            result.add_done_callback(token._settle_as)
-            return None
+        if kind is CoroutineType or kind is GeneratorType or kind is Later:
+            return self._go_on(token, context, call, result)
         token._settle(_COMPLETED, result)
+        return None
+
+    def begin_here(self, token: Token[Any]) -> Awaitable[None] | None:
+        """Do as `_begin` does, in the task of the caller: a coroutine that awaits nothing is run to its end there."""
+        context = token._context
+        if context is None:  # it was ended between the lane and here
+            return None
+        token._begin(token.created_at)
+        place, caller = self._place, _current.get()
+        call, over = None, True
+        depth = begin_turn(place, self)
+        if caller is not None:
+            begin_wait(caller, token)
+        try:
+            call = place.resolve(token)
+            result = context.run(enter, token, call)
+            kind = type(result)
+            if kind is CoroutineType and not _awaits(result.cr_code):
+                result = context.run(_run_through, result)
+            elif kind is CoroutineType or kind is GeneratorType or kind is Later:
+                over = False
+        except BaseException as error:
+            return self._failing(token, error)  # in the worker's task: the hook for a crash may wait
+        finally:
+            end_turn(depth)
+            if caller is not None:
+                end_wait(caller, token)
+            if token._hold is not None:
+                after_step(token._hold)
+        if over:
+            token._settle(_COMPLETED, result)
+            return None
+        rest = self._go_on(token, context, call, result)
+        if rest is not None:
+            self._drain.note_waiting(token)
+        return rest
+
+    def _go_on(self, token: Token[Any], context: Context, call: Any, result: Any) -> Awaitable[None] | None:
+        """Return an awaitable of the rest of a token, if what its code has returned has steps to take."""
+        if type(result) is CoroutineType:
+            return self._finish(token, InContext(context, result, token))
+        if type(result) is Later:
+            result.add_done_callback(token._settle_as)
+        elif self._place.steps_of(call, result):
+            return self._finish(token, self._step_through(token, context, result))
+        else:
+            token._settle(_COMPLETED, result)
         return None
 
     async def _finish(self, token: Token[Any], rest: Awaitable[Any]) -> None:
@@ -347,14 +482,21 @@ class IoWorker(Drainer):
                 token._settle(_TERMINATED, error=token.terminated(token._cancel_requested or "its actor was stopped"))
                 raise
             del rest  # the error's traceback references this frame
-            crashing = self._fail(token, error)
-            if crashing is not None:
-                del token
-                await crashing
+            failing = self._failing(token, error)
+            del token
+            await failing
         else:
             token._settle(_COMPLETED, result)
         finally:
             self.rest = None
+
+    async def _failing(self, token: Token[Any], error: BaseException) -> None:
+        """End a token after its code raised, and its actor if that was a crash."""
+        self.rest = None
+        crashing = self._fail(token, error)
+        del token, error
+        if crashing is not None:
+            await crashing
 
     def _fail(self, token: Token[Any], error: BaseException) -> Awaitable[None] | None:
         """End a token after its code raised; if its actor has crashed, return an awaitable that handles the crash."""

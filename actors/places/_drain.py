@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from actors.mailboxes._mailbox import Drainer
@@ -16,6 +16,15 @@ class Drain(Protocol):
     @property
     def listen_for(self) -> Callable[[Token[Any], float | None], None] | None:
         """Have the calling thread, which waits for a token, read from its child process; None for other drains."""
+        ...
+
+    @property
+    def call_here(self) -> Callable[[Token[Any]], Awaitable[bool]] | None:
+        """Put a token into the mailbox and run it in the calling task, if it may begin there; None for other drains.
+
+        Returns:
+            whether the mailbox has it, or had it until it ended; otherwise nothing changed, and it is to be sent.
+        """
         ...
 
     def new_drainer(self) -> Drainer:
@@ -81,6 +90,7 @@ class NoDrain:
     """The drain of a place that accepts no token and never has."""
 
     listen_for: None = None
+    call_here: None = None
 
     def new_drainer(self) -> Drainer:
         return Drainer()

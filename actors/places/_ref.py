@@ -131,8 +131,15 @@ class ActorRef(pykka.ActorRef[A]):
             raise WaitTimeout(f"actor '{self.path}' did not answer {token.operation} within {timeout} s") from None
 
     async def call(self, message: Any) -> Any:
-        """Ask as `ask` does, but await room in the mailbox and the answer (trio and asyncio)."""
-        token = await self._place.send_async(self._token(message))
+        """Ask as `ask` does, but await room in the mailbox and the answer (trio and asyncio).
+
+        In the loop of an idle io actor, a handler that cannot wait runs in the calling task. Cancelling the wait leaves
+        the message as it is.
+        """
+        place, token = self._place, self._token(message)
+        call_here = place.drain.call_here
+        if call_here is None or not await call_here(token):
+            await place.send_async(token)
         try:
             return await token
         except DeadlockError:

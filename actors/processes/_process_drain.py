@@ -42,6 +42,8 @@ class ProcessDrain(abc.ABC):
 
     own: ClassVar[bool]  # whether a worker serves this place only
 
+    call_here: None = None
+
     def __init__(self, place: Place, limits: Limits = NO_LIMITS, context: Sequence[ContextVar[Any]] = ()) -> None:
         self.place = place
         self.limits = limits
