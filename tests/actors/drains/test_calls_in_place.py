@@ -14,6 +14,7 @@ import attrs
 import pykka.messages
 import pytest
 import trio
+import trio.testing
 
 from actors import (
     NORMAL,
@@ -32,7 +33,8 @@ from actors import (
     current_token,
 )
 from actors.concurrency._future import Later
-from actors.lowlevel import Throttle
+from actors.drains._io_drain import IoWorker
+from actors.lowlevel import Mailbox, Throttle
 from actors.tokens._hold import Hold
 
 LIMIT = 10.0
@@ -459,6 +461,81 @@ def test_a_blocking_ask_is_refused_on_the_loop(kind: type[Echo], start: Any, ins
         return ref._place.instance.got
 
     assert inside(ask) == ["other"]
+
+
+def test_a_sender_that_is_faster_is_served_first(
+    kind: type[Echo], start: Any, inside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes when the turn has been taken, and before the caller's own message is there."""
+    ref = start(kind)
+    enter = Mailbox.try_enter
+
+    def enter_late(mailbox: Mailbox, drainer: Any, inside: int = 0) -> bool:
+        entered = enter(mailbox, drainer, inside)
+        ref.tell("theirs")
+        return entered
+
+    async def ask() -> Any:
+        with monkeypatch.context() as patched:
+            patched.setattr(Mailbox, "try_enter", enter_late)
+            await ref.call("mine")
+        return ref._place.instance.got
+
+    assert inside(ask) == ["theirs", "mine"]
+
+
+@pytest.mark.parametrize("kind", IN_PLACE)
+def test_a_message_whose_actor_is_ended_as_it_is_taken_never_runs(
+    kind: type[Echo], start: Any, inside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with the actor."""
+    ref = start(kind)
+    take_more = Mailbox.take_more
+
+    def take_late(mailbox: Mailbox, drainer: Any) -> Any:
+        token = take_more(mailbox, drainer)
+        instances.append(ref._place.instance)
+        ref._place.terminate_running("a test")
+        return token
+
+    instances: list[Any] = []
+    monkeypatch.setattr(Mailbox, "take_more", take_late)
+
+    async def ask() -> None:
+        with pytest.raises((ActorDead, TokenTerminated)):
+            await ref.call("message")
+
+    inside(ask)
+
+    assert instances[0].got == []
+
+
+def test_a_handler_that_is_sealed_before_the_task_of_its_actor_goes_on_is_cancelled(
+    start: Any, system: ActorSystem, inside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code is over, and its token has one end."""
+    ref = start(Passes)
+    come = IoWorker.come
+    sealed: list[Token[Any]] = []
+
+    def come_and_be_sealed(worker: IoWorker) -> None:
+        come(worker)
+        if isinstance(worker.current, Token):
+            sealed.append(worker.current)
+            ref._place.abandon(worker.current, "a test")
+
+    monkeypatch.setattr(IoWorker, "come", come_and_be_sealed)
+    instance = ref._place.instance
+
+    async def ask() -> None:
+        with pytest.raises(TokenTerminated, match="a test"):
+            await ref.call("message")
+        await trio.testing.wait_all_tasks_blocked()
+
+    inside(ask)
+
+    assert ([token.state for token in sealed], instance.got) == ([TokenState.TERMINATED], [])
+    assert system.live == {}
 
 
 def test_nothing_nests(start: Any, inside: Any) -> None:
