@@ -140,6 +140,8 @@ class ActorRef(pykka.ActorRef[A]):
         call_here = place.drain.call_here
         if call_here is None or not await call_here(token):
             await place.send_async(token)
+        if token._done:
+            return token.result()
         try:
             return await token
         except DeadlockError:
