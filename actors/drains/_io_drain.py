@@ -445,7 +445,9 @@ class IoWorker(Drainer):
             elif kind is CoroutineType or kind is GeneratorType or kind is Later:
                 over = False
         except BaseException as error:
-            return self._failing(token, error)  # in the worker's task: the hook for a crash may wait
+            if place.crashes(token, error):
+                return self._failing(token, error)  # in the worker's task: the hook for a crash may wait
+            return self._fail(token, error)
         finally:
             end_turn(depth)
             if caller is not None:

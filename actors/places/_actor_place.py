@@ -463,13 +463,16 @@ class ActorPlace(Place):
     def steps_of(self, call: Callable[..., Any], result: Any, /) -> bool:
         return result.gi_code is getattr(call, "__code__", None)
 
+    def crashes(self, token: Token[Any], error: BaseException) -> bool:
+        # To read an attribute changes nothing, so its error concerns the reader only.
+        harmless = isinstance(token._call, pykka.messages.ProxyGetAttr)
+        return not harmless and self.actor_class._crashes(token, error)
+
     def failed(self, token: Token[Any], error: BaseException) -> BaseException | None:
         if isinstance(error, TokenInterrupt) and token._cancel_requested:
             token._terminate(token._cancel_requested)
             return None
-        # To read an attribute changes nothing, so its error concerns the reader only.
-        harmless = isinstance(token._call, pykka.messages.ProxyGetAttr)
-        crash = not harmless and self.actor_class._crashes(token, error)
+        crash = self.crashes(token, error)
         token._finish(TokenState.FAILED, error=error)
         if crash:
             return error

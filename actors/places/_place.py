@@ -103,6 +103,10 @@ class Place(abc.ABC):
     def failed(self, token: Token[Any], error: BaseException) -> BaseException | None:
         """End a token after its code raised; return the error if it is a crash of the place's instance."""
 
+    def crashes(self, token: Token[Any], error: BaseException) -> bool:  # noqa: ARG002
+        """Tell whether an exception of a token's code is a crash of the place's instance."""
+        return False
+
     @property
     def may_run_hook(self) -> bool:
         """Whether a drainer that has no token may be in user code: a hook."""

@@ -278,9 +278,12 @@ def test_an_expected_error_is_an_answer(kind: type[Echo], start: Any, inside: An
         for _ in range(3):
             with pytest.raises(LookupError, match="asked to"):
                 await ref.call(fail)
-        return await ref.call("still there")
+        here = [task is trio.lowlevel.current_task() for task in ref._place.instance.tasks]
+        return here, await on_loop_of(ref, "still there")
 
-    assert inside(ask) == "still there"
+    here = kind in IN_PLACE
+
+    assert inside(ask) == (3 * [here], (here, "still there"))
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(3), KeyboardInterrupt()])
