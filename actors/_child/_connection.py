@@ -36,6 +36,8 @@ _HEADER_SIZE: Final = _wire.HEADER.size
 _OUTBOX: Final = _shared_page.OUTBOX
 _OUTBOX_SIZE: Final = _shared_page.OUTBOX_SIZE
 
+_RUN_HEAD: Final = _wire.RUN_HEAD
+
 _header_into = _HEADER.pack_into
 
 
@@ -58,6 +60,7 @@ class Connection:
         self._files = files
         self._word = page.word
         self._outbox = page.outbox
+        self._in_run = False  # whether what is in the outbox is a run of plain results
         self._frames = Frames()
         self._sending = threading.Lock()
         self._sender = 0  # the thread that holds `_sending`
@@ -72,7 +75,9 @@ class Connection:
     # Results, on the thread that runs the calls
 
     def put(self, kind: int, number: int, extra: int, payload: bytes) -> None:
-        """Put a frame into the outbox; send the outbox first, if it has no room."""
+        """Put a frame into the outbox; send the outbox first, if it has no room or contains a run."""
+        if self._in_run:
+            self.flush()
         word, outbox = self._word, self._outbox
         used = word[_OUTBOX]
         start = used + _HEADER_SIZE
@@ -84,6 +89,23 @@ class Connection:
         outbox[start:end] = payload
         word[_OUTBOX] = end
 
+    def put_result(self, result: bytes) -> bool:
+        """Add a packed plain result to the run in the outbox; return False if frames are there, and it is none."""
+        word, outbox = self._word, self._outbox
+        start = word[_OUTBOX]
+        end = start + len(result)
+        if not self._in_run or end > _OUTBOX_SIZE:
+            if start and not self._in_run:
+                return False
+            self.flush()
+            start = len(_RUN_HEAD)
+            outbox[:start] = _RUN_HEAD
+            end = start + len(result)
+            self._in_run = True
+        outbox[start:end] = result
+        word[_OUTBOX] = end
+        return True
+
     def put_file(self, kind: int, number: int, extra: int, file: tuple[int, bytes]) -> None:
         """Send the outbox, then a frame whose payload is in a file, with the file's descriptor and its table."""
         self.flush()
@@ -93,8 +115,9 @@ class Connection:
         """Send the outbox, then empty it: a frame that the gate sees twice is known by its number."""
         used = self._word[_OUTBOX]
         if used:
-            self._send(self._outbox[:used])
+            self._send(_wire.complete(bytes(self._outbox[:used])))
             self._word[_OUTBOX] = 0
+            self._in_run = False
         self.due_since = perf_counter_ns()
 
     def flush_if_due(self) -> None:
@@ -159,7 +182,7 @@ class Connection:
         def end(*_args: Any) -> NoReturn:
             leave(0)
 
-        vars(self).update(put=end, put_file=end, flush=end, send=end, ask=_nobody_to_ask)
+        vars(self).update(put=end, put_result=end, put_file=end, flush=end, send=end, ask=_nobody_to_ask)
 
     def close(self) -> None:
         """Close both sockets."""

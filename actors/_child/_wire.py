@@ -6,10 +6,11 @@ the file's descriptor is sent on a second socket (`_payload.py`).
 
 from __future__ import annotations
 
+import pickle
 import signal
 import struct
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 # kind, flags, 2 unused bytes, length of the payload in bytes, number of the call or request, `extra` (see each kind)
 HEADER: Final = struct.Struct("<BBxxIqq")
@@ -23,7 +24,7 @@ _new_tuple = tuple.__new__
 SETUP: Final = 1  # a pickled dict: `path` (sys.path), `argv`, `cwd`, `gate` (its name), `level` (of logging's root)
 FUNCTION: Final = 2  # extra: its key; a pickled (name, function, whether its generator is its steps, context variables)
 # number; extra: the function's key; a pickled (args, kwargs, pairs of context variable and value, level of logging)
-CALL: Final = 3
+CALL: Final = 3  # with the flag `PLAIN`, several calls
 ACTOR: Final = 4  # number; extra: what to do, one of those below; a pickled tuple
 REPLY: Final = 5  # number of the request that it answers; extra: 0 for a value, 1 for an error
 
@@ -44,14 +45,47 @@ ERROR: Final = 34  # the same; a pickled `Failure`
 CANCELLED: Final = 35  # the same; no payload: the call ended at a yield point, as it was asked to
 REQUEST: Final = 36  # number of the request, from 1; a pickled tuple: name of the request, and its arguments
 LOG: Final = 37  # a pickled dict: the attributes of a log record
+RESULTS: Final = 38  # number 0; a run of plain results, see below
 
-FROM_CHILD: Final = frozenset((READY, RESULT, ERROR, CANCELLED, REQUEST, LOG))
+FROM_CHILD: Final = frozenset((READY, RESULT, ERROR, CANCELLED, REQUEST, LOG, RESULTS))
 
 # --- Flags ------------------------------------------------------------------------------------------------------------
 
 LARGE: Final = 1  # the payload is in a file; in the frame is the file's table, see `_payload.py`
 NO_REPLY: Final = 2  # of a request: the answer is not waited for
-PLAIN: Final = 4  # of a call: the payload is the pickled tuple of its positional arguments, which are all it has
+# Of a call: the payload is a pickled list of tuples, the positional arguments of this call and of those that follow it,
+# which have no other arguments. Their numbers follow one another.
+PLAIN: Final = 4
+
+# --- Runs of plain results --------------------------------------------------------------------------------------------
+
+PLAIN_TYPES: Final = {int: False, float: False, bool: False, type(None): False, str: True, bytes: True}
+"""{type of a plain value: whether its objects have a length}. Pickling these calls no user code."""
+
+# A run is the pickle of a tuple, of one tuple for each call: its number, its duration in nanoseconds, its result. It is
+# written call by call, and without its end while it is in the outbox, where a result is as a whole or not at all.
+RUN_HEAD: Final = HEADER.pack(RESULTS, 0, 0, 0, 0) + pickle.MARK
+_RUN_END: Final = pickle.TUPLE + pickle.STOP
+
+# Protocol 3 is the latest one whose pickles can be joined: later ones count what is pickled, and have frames.
+_JOINABLE: Final = 3
+_JOINABLE_HEAD: Final = len(pickle.PROTO) + 1
+
+_dumps = pickle.dumps
+
+
+def pack_result(number: int, nanoseconds: int, value: Any) -> bytes:
+    """Return a plain result as the next part of a run."""
+    return _dumps((number, nanoseconds, value), _JOINABLE)[_JOINABLE_HEAD:-1]
+
+
+def complete(outbox: bytes) -> bytes:
+    """Return what is in an outbox as frames: the frames that it consists of, or its run, ended."""
+    if not outbox.startswith(RUN_HEAD):
+        return outbox
+    run = outbox[_SIZE:] + _RUN_END
+    return HEADER.pack(RESULTS, 0, len(run), 0, 0) + run
+
 
 Failure = tuple[bytes | None, str, str, str, bool]
 """An error: pickled, if it can be unpickled again, else None; the qualified name of its type; its text; its traceback

@@ -12,7 +12,7 @@ import logging
 import os
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import get_ident
 from time import perf_counter_ns, process_time_ns
 from types import CoroutineType, GeneratorType
@@ -40,14 +40,15 @@ _KEPT: Final = _shared_page.KEPT
 # Nanoseconds between two reads of the processor time: one takes as long as all the rest of a short call.
 _CPU_EVERY: Final = 100_000
 
-# Types of results that are pickled without a `Packer`, and their greatest length.
-_PLAIN: Final = frozenset((int, float, bool))
-_PLAIN_SIZED: Final = frozenset((str, bytes))
+# Greatest length of a result that is pickled without a `Packer`.
 _MOST_PLAIN: Final = 4096
 
 _PROTOCOL: Final = pickle.HIGHEST_PROTOCOL
-_NONE: Final = pickle.dumps(None, _PROTOCOL)
 
+_NO_KWARGS: Final[dict[str, Any]] = {}
+
+_sized_types: Final = _wire.PLAIN_TYPES.get
+_pack_result = _wire.pack_result
 _new_context = contextvars.copy_context
 _loads = pickle.loads
 _dumps = pickle.dumps
@@ -108,9 +109,12 @@ class Worker:
                 frame = pending.popleft()
                 kind = frame.kind
                 if kind == _wire.CALL:
-                    self._handle(frame, self._call)
+                    if frame.flags & _wire.PLAIN:
+                        self._call_all(frame)
+                    else:
+                        self._handle(frame.number, self._reply, self._call, frame)
                 elif kind == _wire.ACTOR:
-                    self._handle(frame, self._actor.handle)
+                    self._handle(frame.number, self._reply, self._actor.handle, frame)
                 elif kind == _wire.FUNCTION:
                     self._take_function(frame)
                 elif kind == _wire.SETUP:
@@ -121,9 +125,23 @@ class Worker:
             logging.root.removeHandler(self._log)
             current_worker.connection, current_worker.yield_points = before
 
-    def _handle(self, frame: Frame, work: Callable[[Frame], Any]) -> None:
-        """Run one call, and send its outcome."""
-        number = frame.number
+    def _call_all(self, frame: Frame) -> None:
+        """Run all calls of a frame that have positional arguments only, one after the other."""
+        function, handle, run, reply = self._functions[frame.extra], self._handle, self._run, self._reply_in_run
+        for number, args in enumerate(_loads(frame.payload), frame.number):
+            handle(number, reply, run, function, args)
+
+    def _handle(
+        self, number: int, reply: Callable[[int, int, Any], object], work: Callable[..., Any], *args: Any
+    ) -> None:
+        """Run one call, and send its outcome.
+
+        Args:
+            number: of the call.
+            reply: sends a result: called with the number, the nanoseconds that the call took, and the value.
+            work: returns the result.
+            *args: what it is called with.
+        """
         word, points = self._word, self._yield_points
         started = perf_counter_ns()
         if started - self._cpu_at > _CPU_EVERY:
@@ -136,36 +154,43 @@ class Worker:
         points.number = number
         points.plain = True
         try:
-            value = work(frame)
+            value = work(*args)
             points.number = 0
             word[_ENDED] = number
+            ended = perf_counter_ns()
         except BaseException as error:
             cancelled = isinstance(error, TokenInterrupt) and points.cancelled()
             points.number = 0
             word[_ENDED] = number
+            ended = perf_counter_ns()
             if cancelled:
-                self._connection.put(_wire.CANCELLED, number, perf_counter_ns() - started, b"")
+                self._connection.put(_wire.CANCELLED, number, ended - started, b"")
             else:
-                self._fail(number, started, error, expected=self._actor.expects(error))
+                self._fail(number, ended - started, error, expected=self._actor.expects(error))
         else:
-            self._reply(number, started, value)
+            reply(number, ended - started, value)
         connection = self._connection
-        if perf_counter_ns() - connection.due_since > FLUSH_AFTER:
+        if ended - connection.due_since > FLUSH_AFTER:
             connection.flush()
 
     def _call(self, frame: Frame) -> Any:
         """Call a function that the gate has sent before."""
-        function = self._functions[frame.extra]
-        if frame.flags & _wire.PLAIN:
-            args, kwargs, values, level = _loads(frame.payload), {}, None, None
-        else:
-            args, kwargs, values, level = load(frame)
+        args, kwargs, values, level = load(frame)
         if level is not None and level != self._log.root_level:
             self._log.set_root_level(level)
+        return self._run(self._functions[frame.extra], args, kwargs, values or ())
+
+    def _run(
+        self,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] = _NO_KWARGS,
+        values: Iterable[tuple[contextvars.ContextVar[Any], Any]] = (),
+    ) -> Any:
+        """Run a function in a context of its own, in which variables have these values."""
         context = _new_context()
-        if values:
-            for variable, value in values:
-                context.run(variable.set, value)
+        for variable, value in values:
+            context.run(variable.set, value)
         value = context.run(function.call, *args, **kwargs)
         kind = type(value)
         if kind is GeneratorType:
@@ -178,31 +203,34 @@ class Worker:
 
     # Outcomes
 
-    def _reply(self, number: int, started: int, value: Any) -> None:
-        connection = self._connection
-        if value is None:
-            connection.put(_wire.RESULT, number, perf_counter_ns() - started, _NONE)
-            return
-        kind = type(value)
-        if kind in _PLAIN or (kind in _PLAIN_SIZED and len(value) <= _MOST_PLAIN):
+    def _reply_in_run(self, number: int, nanoseconds: int, value: Any) -> None:
+        """Put a result into the run in the outbox, if it is plain and small; else send it as others are."""
+        if _is_plain(value):
+            result = _pack_result(number, nanoseconds, value)
+            if len(result) <= INLINE and self._connection.put_result(result):  # an int may be of any size
+                return
+        self._reply(number, nanoseconds, value)
+
+    def _reply(self, number: int, nanoseconds: int, value: Any) -> None:
+        if _is_plain(value):
             plain = _dumps(value, _PROTOCOL)
-            if len(plain) <= INLINE:  # an int may be of any size
-                connection.put(_wire.RESULT, number, perf_counter_ns() - started, plain)
+            if len(plain) <= INLINE:
+                self._connection.put(_wire.RESULT, number, nanoseconds, plain)
                 return
         try:
             packed = self._packed(value)
         except BaseException as error:
-            self._fail(number, started, _cannot_return(value, error), expected=True)
+            self._fail(number, nanoseconds, _cannot_return(value, error), expected=True)
         else:
-            self._put(_wire.RESULT, number, started, packed)
+            self._put(_wire.RESULT, number, nanoseconds, packed)
 
-    def _fail(self, number: int, started: int, error: BaseException, *, expected: bool = False) -> None:
+    def _fail(self, number: int, nanoseconds: int, error: BaseException, *, expected: bool = False) -> None:
         try:
             packed = self._packed(failure_of(without_runtime_frames(error), expected=expected))
         except BaseException as problem:  # such as no memory
             text = f"<its text raised {type(problem).__name__}>"
             packed = _dumps((None, type(error).__qualname__, text, "", expected))
-        self._put(_wire.ERROR, number, started, packed)
+        self._put(_wire.ERROR, number, nanoseconds, packed)
 
     def _packed(self, value: Any) -> bytes | tuple[int, bytes]:
         """Pickle an object; return it as bytes, or as a file's descriptor and table."""
@@ -213,9 +241,9 @@ class Worker:
         finally:
             payload.clear()
 
-    def _put(self, kind: int, number: int, started: int, packed: bytes | tuple[int, bytes]) -> None:
+    def _put(self, kind: int, number: int, nanoseconds: int, packed: bytes | tuple[int, bytes]) -> None:
         put: Callable[..., None] = self._connection.put if isinstance(packed, bytes) else self._connection.put_file
-        put(kind, number, perf_counter_ns() - started, packed)
+        put(kind, number, nanoseconds, packed)
 
     # Other frames
 
@@ -239,6 +267,12 @@ class Worker:
             error.add_note(f"It was raised when {name} was unpickled in the child process.")
             function = Function(name, _raising(without_runtime_frames(error)), False)
         self._functions[frame.extra] = function
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a result may be pickled without a `Packer`."""
+    sized = _sized_types(type(value))
+    return sized is not None and (not sized or len(value) <= _MOST_PLAIN)
 
 
 def _raising(problem: BaseException) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ queued, and are taken back as soon as one of them takes long.
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -15,22 +16,25 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from actors._child import _shared_page, _wire
+from actors._child._payload import INLINE
 from actors._exceptions import NotPicklable
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_drain import ProcessDrain, tokens_of
 from actors.processes.pickling import _carrier
 from actors.processes.workers._errors import no_worker_error
+from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import NO_KWARGS, Token
 
 if TYPE_CHECKING:
     from actors.places._place import Place
     from actors.processes.workers._worker import Worker
 
-_RESULT: Final = _wire.RESULT
 _pack_header = _wire.HEADER.pack
 
-_MOST_AT_ONCE: Final = 64  # tokens that a worker is sent at most before it returns one
+_COMPLETED: Final = TokenState.COMPLETED
+
+_MOST_AT_ONCE: Final = 256  # tokens that a worker is sent at most before it returns one
 _SECONDS_AT_ONCE: Final = 0.002  # of work that it is sent at most
 _BYTES_AT_ONCE: Final = 65536
 _TURN_SECONDS: Final = 0.005  # for which a slot keeps its worker, while others wait for one
@@ -133,36 +137,99 @@ class OperationDrain(ProcessDrain):
         longest = self._longest * _DECAY
         self._longest = max(longest, seconds, 1e-6)
 
-    def function_frame(self, token: Token[Any], worker: Worker) -> list[bytes]:
-        """Return the function as a frame, if the worker does not have it yet.
+    def function_frame(self, token: Token[Any]) -> bytes:
+        """Return the function as a frame.
 
         Raises:
             NotPicklable: it cannot be pickled.
         """
-        if self.key in worker.known:
-            return []
         if self._carried is None:
             self._carried = _carrier.function_for(
                 self.host.system, token.operation, token._call, generator=self.generator, context=self.context
             )
-        return [_wire.pack(_wire.FUNCTION, 0, self.key, self._carried)]
+        return _wire.pack(_wire.FUNCTION, 0, self.key, self._carried)
 
-    def call_frame(self, token: Token[Any], worker: Worker, number: int) -> list[bytes]:
+    def call_frame(self, token: Token[Any], worker: Worker, number: int, level: int) -> list[bytes]:
         """Return a call as a frame.
 
         Raises:
             NotPicklable: an argument cannot be pickled.
         """
-        level = _carrier.log_level()
-        if token.kwargs is NO_KWARGS and level == worker.level and not self.context:
-            payload = _carrier.plain_arguments(token.args)
-            if payload is not None:
-                return [_pack_header(_wire.CALL, _wire.PLAIN, len(payload), number, self.key), payload]
         try:
             item = (token.args, dict(token.kwargs), self.context_of(token), level)
             return worker.frame(_wire.CALL, number, self.key, item)
         except Exception as error:
             raise _carrier.not_picklable(self.host.system, token.operation, token.args, token.kwargs, error) from error
+
+    def plain_frames(self, calls: list[tuple[Any, ...]], worker: Worker, number: int) -> list[bytes]:
+        """Return calls that have plain positional arguments only as one frame, or as several if that were too large.
+
+        Args:
+            calls: the arguments of each.
+            worker: that they are for.
+            number: of the first; those of the others follow.
+        """
+        payload = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)
+        if len(payload) <= INLINE:
+            return [_pack_header(_wire.CALL, _wire.PLAIN, len(payload), number, self.key), payload]
+        half = len(calls) // 2
+        if not half:
+            return worker.frame(_wire.CALL, number, self.key, (calls[0], {}, None, None))
+        first, rest = calls[:half], calls[half:]
+        return self.plain_frames(first, worker, number) + self.plain_frames(rest, worker, number + half)
+
+
+class _Batch:
+    """Calls of an operation that are sent to a worker together.
+
+    Args:
+        drain: of the operation.
+        worker: that the calls are for.
+    """
+
+    __slots__ = ("_drain", "_first", "_pieces", "_plain", "_takes_plain", "_worker", "level", "size")
+
+    def __init__(self, drain: OperationDrain, worker: Worker) -> None:
+        self.size = 0  # in bytes, approximately
+        self.level = _carrier.log_level()
+        self._drain = drain
+        self._worker = worker
+        self._pieces: list[bytes] = []
+        self._plain: list[tuple[Any, ...]] = []  # arguments of the latest calls, which are in no frame yet
+        self._first = 0  # number of the first of these
+        self._takes_plain = self.level == worker.level and not drain.context
+
+    def add(self, token: Token[Any], number: int) -> None:
+        """Add a call, and before the first one the function, if the worker does not have it yet.
+
+        Raises:
+            NotPicklable: the function, or an argument, cannot be pickled.
+        """
+        drain, worker, plain = self._drain, self._worker, self._plain
+        if not self.size and drain.key not in worker.known:
+            self._pieces.append(drain.function_frame(token))
+        if self._takes_plain and token.kwargs is NO_KWARGS:
+            size = _carrier.plain_size(token.args)
+            if size is not None:
+                if not plain:
+                    self._first = number
+                plain.append(token.args)
+                self.size += size + 1
+                return
+        self._end_plain()
+        frames = drain.call_frame(token, worker, number, self.level)
+        self._pieces += frames
+        self.size += sum(map(len, frames))
+
+    def pieces(self) -> list[bytes]:
+        """Return all that was added, as frames."""
+        self._end_plain()
+        return self._pieces
+
+    def _end_plain(self) -> None:
+        if self._plain:
+            self._pieces += self._drain.plain_frames(self._plain, self._worker, self._first)
+            self._plain.clear()
 
 
 class OperationSlot(Drainer):
@@ -255,30 +322,26 @@ class OperationSlot(Drainer):
         if not unanswered and self._is_to_yield():
             self._yield_worker()
             return
-        pieces: list[bytes] = []
-        numbers: list[int] = []  # of the calls in `pieces`
-        size = 0
+        calls = _Batch(drain, worker)
+        numbers: list[int] = []  # of the calls
         item: Any = None
         try:
             while True:
-                if len(inflight) >= batch or len(numbers) >= most or size >= _BYTES_AT_ONCE:
+                if len(inflight) >= batch or len(numbers) >= most or calls.size >= _BYTES_AT_ONCE:
                     break
                 item = mailbox.take_more(self) if inflight else mailbox.take(self)
                 if item is None:
                     if not inflight:
                         self._leave_idle()
                     break
-                frames = self._prepare(item, worker, first=not numbers) if type(item) is Token else []
-                if frames:
+                if type(item) is Token and self._add(item, worker, calls):
                     numbers.append(worker.sent)
-                pieces += frames
-                size += sum(map(len, frames))
-            if not pieces:
+            if not numbers:
                 return
-            if worker.stream.send(pieces):
+            if worker.stream.send(calls.pieces()):
                 drain.host.want_room(worker)
             worker.known.add(drain.key)
-            worker.level = _carrier.log_level()
+            worker.level = calls.level
         except BaseException:  # Ctrl-C, on the thread of a sender
             if numbers:  # whether these were sent is not known; `reclaim` finds out which the process has started
                 drain.host.call_soon(lambda: drain.host.reclaim(worker))
@@ -290,32 +353,27 @@ class OperationSlot(Drainer):
         elif len(inflight) > 1:
             drain.host.note_batch(worker)
 
-    def _prepare(self, token: Token[Any], worker: Worker, *, first: bool) -> list[bytes]:
-        """Return a token as frames, and enter it among the worker's calls; return nothing if it is not to run.
-
-        With the first one, the function is sent as well, if the worker does not have it yet.
-        """
+    def _add(self, token: Token[Any], worker: Worker, calls: _Batch) -> bool:
+        """Add a token to a batch, and enter it among the worker's calls; return False if it is not to run."""
         if not self.at_work:  # dismissed just now; the caller may have missed the token
             self._place.give_back(token)
-            return []
+            return False
         if token._context is None:  # it has ended since it left its lane
-            return []
+            return False
         drain, number = self._drain, worker.reserve()
         try:
-            frames = drain.call_frame(token, worker, number)
-            if first:
-                frames = drain.function_frame(token, worker) + frames
+            calls.add(token, number)
         except NotPicklable as error:
             self._fail(token, error)
-            return []
+            return False
         except BaseException as error:  # raised by an object that is pickled, or Ctrl-C
             _carrier.reraise_ctrl_c(error)
             self._fail(token, NotPicklable(f"{token._describe()} cannot be sent: {_carrier.cause(error)}"))
-            return []
+            return False
         if not worker.inflight:
             drain.begin(token, worker, number, self._place.system.clock())
         drain.enter_call(token, worker, number)
-        return frames
+        return True
 
     def _fail(self, token: Token[Any], error: BaseException) -> None:
         token._begin(self._place.system.clock())
@@ -348,16 +406,38 @@ class OperationSlot(Drainer):
     def settle_call(self, worker: Worker, token: Token[Any], frame: _wire.Frame, descriptor: int | None) -> None:
         """End a token with the outcome that the worker has sent."""
         drain = self._drain
-        seconds = frame.extra * 1e-9
-        drain.note_seconds(seconds)
-        if frame.kind == _RESULT and descriptor is None and token._hold is None and not drain.generator:
-            drain.complete(token, worker, frame.payload, seconds)
-            return
+        drain.note_seconds(frame.extra * 1e-9)
         if drain.generator:
             token.steps = worker.page.word[_shared_page.STEPS]
         if worker.lent and worker.begun == frame.number:  # else a later call, which has begun, has lent the turn
             drain.take_turn_back(worker)
         drain.settle(token, worker, frame, descriptor)
+
+    def settle_run(self, worker: Worker, run: Iterable[tuple[int, int, Any]]) -> None:
+        """End tokens with the plain results that the worker has sent: numbers, nanoseconds, and values."""
+        drain, inflight, clock = self._drain, worker.inflight, self._place.system.clock
+        begun: list[tuple[int, Token[Any], Any]] = []
+        with worker.lock:
+            now = clock()
+            for number, nanoseconds, value in run:
+                token = inflight.get(number)
+                if token is None:
+                    continue  # it was found in the outbox before
+                seconds = nanoseconds * 1e-9
+                drain.note_seconds(seconds)
+                if token.started_at is None and not token._done:
+                    token._begin(now - seconds)
+                begun.append((number, token, value))
+        for number, token, value in begun:
+            if drain.generator:
+                token.steps = worker.page.word[_shared_page.STEPS]
+            if token._hold is not None:
+                token._hold.leave()
+            if worker.lent and worker.begun == number:
+                drain.take_turn_back(worker)
+            token._settle(_COMPLETED, value)
+            inflight.pop(number, None)
+        worker.handled += len(begun)
 
     def fail_call(self, worker: Worker, token: Token[Any], error: BaseException) -> None:
         """End a token: its outcome cannot be read."""

@@ -243,20 +243,6 @@ class ProcessDrain(abc.ABC):
         if token._hold is not None:
             self.host.call_soon(lambda: self.hold_changed(token))
 
-    def complete(self, token: Token[Any], worker: Worker, payload: memoryview, seconds: float) -> None:
-        """Do what `settle` does, for a small result of a token that has no hold."""
-        if token._done:
-            return
-        if token.started_at is None:
-            self.note_begun(token, worker, seconds)
-        try:
-            value = _carrier.load(payload)
-        except BaseException as problem:
-            _carrier.reraise_ctrl_c(problem)
-            self.place.failed(token, self._not_rebuilt(token, problem))
-        else:
-            token._settle(_COMPLETED, value)
-
     @staticmethod
     def _not_rebuilt(token: Token[Any], problem: BaseException) -> BaseException:
         error = NotPicklable(f"what {token._describe()} returned cannot be rebuilt here: {_carrier.cause(problem)}")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("tokengate.actors")
 
 _CALLS: Final = frozenset((_wire.RESULT, _wire.ERROR, _wire.CANCELLED))
+_OUTCOMES: Final = _CALLS | {_wire.RESULTS}
 
 # Seconds without a result, after which the calls that a worker has not started are taken back.
 _STUCK_SECONDS: Final = 0.01
@@ -142,7 +143,7 @@ class Results:
         frames, whole = worker.stream.peek()
         size = 0
         for frame in frames:
-            if frame.kind not in _CALLS or frame.flags & _wire.LARGE or not 0 < frame.number <= worker.ended:
+            if frame.kind not in _OUTCOMES or frame.flags & _wire.LARGE or frame.number > worker.ended:
                 break
             self.handle(worker, [frame])
             size += _wire.HEADER.size + len(frame.payload)
@@ -177,6 +178,10 @@ class Results:
                 inflight.pop(frame.number, None)
                 if worker.tokens.changed:
                     worker.tokens.call_over(frame.number, keep=worker.own)
+            elif frame.kind == _wire.RESULTS and not worker.own:
+                returned = True
+                if not self._settle_run(worker, frame, ended):
+                    break
             elif frame.kind == _wire.READY:
                 worker.is_ready = True
                 self._on_ready()
@@ -205,6 +210,21 @@ class Results:
             _logger.exception("what process %s has sent could not be settled", worker.pid)
             error = NotPicklable(f"an answer of process {worker.pid} could not be taken: {_carrier.cause(problem)}")
             worker.holder.fail_call(worker, waits, error)
+        return True
+
+    def _settle_run(self, worker: Worker, frame: _wire.Frame, ended: int) -> bool:
+        """Settle the calls of a run, all of an operation; return False if the runtime cannot have sent it."""
+        try:
+            run: list[tuple[int, int, Any]] = list(_carrier.load(frame.payload))
+            sound = all(0 < number <= ended and nanoseconds >= 0 for number, nanoseconds, _ in run)
+        except Exception:
+            sound = False
+        if not sound:
+            worker.protocol_error = "what is no message of the runtime"
+            return False
+        worker.holder.settle_run(worker, run)
+        if worker.tokens.changed and run:
+            worker.tokens.call_over(run[-1][0], keep=False)
         return True
 
     def _kill_for_protocol_error(self, worker: Worker) -> None:

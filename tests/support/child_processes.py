@@ -131,7 +131,8 @@ class GateEnd:
 
     def outbox(self) -> list[Frame]:
         """Return the frames that are in the child's outbox, not sent yet."""
-        return list(_wire.Frames().feed(bytes(self.page.outbox[: self.page.word[_shared_page.OUTBOX]])))
+        size = self.page.word[_shared_page.OUTBOX]
+        return list(_wire.Frames().feed(_wire.complete(bytes(self.page.outbox[:size]))))
 
     def load(self, frame: Frame) -> Any:
         """Return the item in a frame."""
@@ -141,10 +142,21 @@ class GateEnd:
         stream, buffers = open_payload(descriptors[0], frame.payload)
         return pickle.loads(stream, buffers=buffers)
 
+    def call_plainly(self, key: int, *calls: tuple[Any, ...]) -> None:
+        """Send several calls of a function in one frame: of each its positional arguments."""
+        self.stream.sendall(_wire.pack(_wire.CALL, self.sent + 1, key, pickle.dumps(list(calls)), _wire.PLAIN))
+        self.sent += len(calls)
+
     def results(self, frames: Iterable[Frame]) -> dict[int, Any]:
         """Return {number of a call: its result, `"cancelled"` or `"error"`}."""
         words = {_wire.CANCELLED: "cancelled", _wire.ERROR: "error"}
-        return {one.number: words.get(one.kind) or self.load(one) for one in frames if one.kind in _OUTCOMES}
+        results: dict[int, Any] = {}
+        for one in frames:
+            if one.kind == _wire.RESULTS:
+                results.update((number, value) for number, _, value in self.load(one))
+            elif one.kind in _OUTCOMES:
+                results[one.number] = words.get(one.kind) or self.load(one)
+        return results
 
     def read_stack(self) -> str:
         """Return the content of the pipe for stacks."""

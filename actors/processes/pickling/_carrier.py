@@ -23,7 +23,7 @@ from cloudpickle import cloudpickle as _internals
 
 from actors import _exceptions
 from actors._child import _wire
-from actors._child._payload import INLINE, Payload, open_payload
+from actors._child._payload import Payload, open_payload
 from actors._exceptions import NotPicklable, WorkerError
 from actors._exit_reason import ExitReason, safe_repr
 from actors._in_child import CHILD, counterparts_of
@@ -63,7 +63,7 @@ carried_as: Final[dict[type, Callable[[Any, ProcessSystem], tuple[Any, ...]]]] =
 # {base class: the name of its counterpart}; its subclasses are pickled by value, since they get another base there.
 bases: Final[dict[type, str]] = {}
 
-_PLAIN: Final = frozenset((int, str, float, bool, type(None)))
+_sized_types: Final = _wire.PLAIN_TYPES.get
 
 _NO_FILE: Final = "<dynamic-code>"
 
@@ -255,13 +255,16 @@ def place_of_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
     return "", "", f"{variable.name}-{id(variable)}", *default
 
 
-def plain_arguments(args: tuple[Any, ...]) -> bytes | None:
-    """Return positional arguments, pickled, if all are numbers, strings, bools or None, and small; else None."""
+def plain_size(args: Iterable[Any]) -> int | None:
+    """Return the length of all strings and bytes among positional arguments; None if not all arguments are plain."""
+    size = 0
     for value in args:
-        if type(value) not in _PLAIN:
+        sized = _sized_types(type(value))
+        if sized:
+            size += len(value)
+        elif sized is None:
             return None
-    payload = pickle.dumps(args, pickle.HIGHEST_PROTOCOL)
-    return payload if len(payload) <= INLINE else None
+    return size
 
 
 def function_for(

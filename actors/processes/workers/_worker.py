@@ -195,7 +195,7 @@ class Worker:
     def outbox(self) -> Iterator[_wire.Frame]:
         """Return the frames that the child has not sent yet; only while it is stopped, or dead."""
         size = min(max(self.page.word[_shared_page.OUTBOX], 0), _shared_page.OUTBOX_SIZE)
-        return _wire.Frames().feed(bytes(self.page.outbox[:size]))
+        return _wire.Frames().feed(_wire.complete(bytes(self.page.outbox[:size])))
 
     def receive_file(self) -> int:
         """Return the descriptor of the file with the next large payload; it was sent before the frame.

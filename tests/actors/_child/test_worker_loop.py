@@ -444,12 +444,81 @@ def test_a_call_that_is_over_is_noted_on_the_page(child: Child) -> None:
     assert child.page.word[_shared_page.ENDED] == 2
 
 
-def test_a_call_may_come_as_nothing_but_its_positional_arguments(child: Child) -> None:
+def test_calls_may_come_as_nothing_but_their_positional_arguments(child: Child) -> None:
     """Most calls have no more than that."""
-    key = child.function(divmod)
-    child.stream.sendall(_wire.pack(_wire.CALL, 1, key, pickle.dumps((7, 2)), _wire.PLAIN))
+    child.call_plainly(child.function(divmod), (7, 2), (9, 2))
 
-    assert child.run_results() == {1: (3, 1)}
+    assert child.run_results() == {1: (3, 1), 2: (4, 1)}
+
+
+def test_plain_results_of_such_calls_come_as_one_frame(child: Child, patient: None) -> None:
+    """Of each it has the number, the duration in nanoseconds, and the value as it was."""
+    values = [None, True, 7, -(2**80), 0.1, "text", "\ud800", b"bytes", ""]
+    child.call_plainly(child.function(give), *((value,) for value in values))
+    (frame,) = child.run()
+    run = child.load(frame)
+
+    assert frame.kind == _wire.RESULTS
+    assert [number for number, _, _ in run] == list(range(1, 10))
+    assert all(nanoseconds > 0 for _, nanoseconds, _ in run)
+    assert [(type(value), value) for _, _, value in run] == [(type(value), value) for value in values]
+
+
+def test_a_plain_result_is_in_the_outbox_before_the_next_call_begins(child: Child, patient: None) -> None:
+    """The gate reads the run of results that is there, although it is not ended."""
+    found: list[dict[int, Any]] = []
+    child.worker._functions[99] = loop_module.Function(
+        "look", lambda _: found.append(child.results(child.outbox())), False
+    )
+    child.call_plainly(child.function(give), ("one",), ("two",))
+    child.call_plainly(99, (0,), (0,))
+    child.run()
+
+    assert found == [{1: "one", 2: "two"}, {1: "one", 2: "two", 3: None}]
+    assert child.page.word[_shared_page.OUTBOX] == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [[1], "x" * 5_000, 2**600_000, b"x" * 70_000, ValueError("no")],
+    ids=("a list", "a long string", "a huge number", "many bytes", "an error"),
+)
+def test_what_is_not_plain_or_small_comes_as_it_would_else(child: Child, patient: None, other: Any) -> None:
+    """Runs before it and after it are not affected, nor is the order of the results."""
+    child.worker._functions[98] = loop_module.Function("other", lambda _: other, False)
+    child.worker._functions[99] = loop_module.Function("raise", lambda _: fail(other), False)
+    key = child.function(give)
+    child.call_plainly(key, (1,), (2,))
+    child.call_plainly(99 if isinstance(other, Exception) else 98, (0,), (0,))
+    child.call_plainly(key, (5,), (6,))
+    results = child.run_results()
+    last = "error" if isinstance(other, Exception) else other
+
+    assert list(results.items()) == [(1, 1), (2, 2), (3, last), (4, last), (5, 5), (6, 6)]
+
+
+def test_a_run_is_sent_in_parts_if_the_outbox_has_no_room(child: Child, patient: None) -> None:
+    """Nothing is cut in two."""
+    values = [str(number).ljust(4_000) for number in range(40)]
+    child.call_plainly(child.function(give), *((value,) for value in values))
+    frames = child.run()
+
+    assert [frame.kind for frame in frames] == [_wire.RESULTS] * 3
+    assert child.results(frames) == dict(enumerate(values, 1))
+
+
+def test_such_calls_are_skipped_if_they_were_revoked(child: Child) -> None:
+    """Also those that came in one frame with the one that runs."""
+
+    def revoke(_number: int) -> None:  # as the gate does while the child is stopped
+        if child.page.word[_shared_page.BEGUN] == 1:
+            child.page.word[_shared_page.KEPT] = 1
+            child.page.word[_shared_page.REVOKED] = 3
+
+    child.worker._functions[99] = loop_module.Function("revoke", revoke, False)
+    child.call_plainly(99, (1,), (2,), (3,), (4,))
+
+    assert child.run_results() == {1: None, 4: None}
 
 
 def test_calls_that_were_revoked_are_skipped_without_a_word(child: Child) -> None:
