@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import socket
 import sys
 import threading
@@ -22,7 +23,7 @@ from typing import Any, Final, NoReturn, cast
 from . import _shared_page, _wire
 from ._exceptions import ActorDead, NotPicklable
 from ._failures import error_of
-from ._payload import open_payload, receive_descriptor
+from ._payload import INLINE, open_payload, receive_descriptor
 from ._pickling import Pickler
 from ._shared_page import Page
 from ._wire import LARGE, Frame, Frames
@@ -37,8 +38,11 @@ _OUTBOX: Final = _shared_page.OUTBOX
 _OUTBOX_SIZE: Final = _shared_page.OUTBOX_SIZE
 
 _RUN_HEAD: Final = _wire.RUN_HEAD
+_ITEMS: Final = _wire.RUN_ITEMS
+_JOINABLE: Final = _wire.RUN_PROTOCOL
 
 _header_into = _HEADER.pack_into
+_dumps = pickle.dumps
 
 
 class Connection:
@@ -58,6 +62,8 @@ class Connection:
         self.ended = False  # whether the gate has closed the stream
         self._stream = stream
         self._files = files
+        self._poll = select.poll()
+        self._poll.register(stream, select.POLLIN)
         self._word = page.word
         self._outbox = page.outbox
         self._in_run = False  # whether what is in the outbox is a run of plain results
@@ -89,21 +95,21 @@ class Connection:
         outbox[start:end] = payload
         word[_OUTBOX] = end
 
-    def put_result(self, result: bytes) -> bool:
-        """Add a packed plain result to the run in the outbox; return False if frames are there, and it is none."""
-        word, outbox = self._word, self._outbox
-        start = word[_OUTBOX]
+    def put_result(self, number: int, nanoseconds: int, value: Any) -> bool:
+        """Add a plain result to the run in the outbox; return False if it is too large, or frames are there."""
+        result = _dumps((number, nanoseconds, value), _JOINABLE)[_ITEMS]
+        start = self._word[_OUTBOX]
         end = start + len(result)
         if not self._in_run or end > _OUTBOX_SIZE:
-            if start and not self._in_run:
+            if (start and not self._in_run) or len(result) > INLINE:
                 return False
             self.flush()
-            start = len(_RUN_HEAD)
-            outbox[:start] = _RUN_HEAD
-            end = start + len(result)
             self._in_run = True
-        outbox[start:end] = result
-        word[_OUTBOX] = end
+            start = len(_RUN_HEAD)
+            end = start + len(result)
+            self._outbox[:start] = _RUN_HEAD
+        self._outbox[start:end] = result
+        self._word[_OUTBOX] = end
         return True
 
     def put_file(self, kind: int, number: int, extra: int, file: tuple[int, bytes]) -> None:
@@ -240,9 +246,8 @@ class Connection:
 
     def _receive(self) -> list[Frame]:
         try:
-            data = self._look()
-            if data is None:
-                data = self._stream.recv(_READ)
+            self._look()
+            data = self._stream.recv(_READ)
         except ConnectionError:
             data = b""
         if not data:
@@ -253,14 +258,12 @@ class Connection:
                 frames[index] = frame._replace(payload=cast("Any", self._open(frame.payload)))
         return frames
 
-    def _look(self) -> bytes | None:
-        """Look at the stream a few times; return what has come, or None. Sleeping and waking up would take longer."""
+    def _look(self) -> None:
+        """Look a few times whether something has come on the stream: sleeping and waking up would take longer."""
         for _ in range(_LOOKS):
-            try:
-                return self._stream.recv(_READ, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                os.sched_yield()
-        return None
+            if self._poll.poll(0):
+                return
+            os.sched_yield()
 
     def _open(self, table: memoryview) -> Any:
         """Return a large payload, mapped into memory; or the error, which the call ends with."""

@@ -10,7 +10,7 @@ import pickle
 import signal
 import struct
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 # kind, flags, 2 unused bytes, length of the payload in bytes, number of the call or request, `extra` (see each kind)
 HEADER: Final = struct.Struct("<BBxxIqq")
@@ -62,21 +62,15 @@ PLAIN: Final = 4
 PLAIN_TYPES: Final = {int: False, float: False, bool: False, type(None): False, str: True, bytes: True}
 """{type of a plain value: whether its objects have a length}. Pickling these calls no user code."""
 
-# A run is the pickle of a tuple, of one tuple for each call: its number, its duration in nanoseconds, its result. It is
+# A run is the pickle of a tuple that has three items for each call: number, duration in nanoseconds, result. It is
 # written call by call, and without its end while it is in the outbox, where a result is as a whole or not at all.
 RUN_HEAD: Final = HEADER.pack(RESULTS, 0, 0, 0, 0) + pickle.MARK
 _RUN_END: Final = pickle.TUPLE + pickle.STOP
 
-# Protocol 3 is the latest one whose pickles can be joined: later ones count what is pickled, and have frames.
-_JOINABLE: Final = 3
-_JOINABLE_HEAD: Final = len(pickle.PROTO) + 1
-
-_dumps = pickle.dumps
-
-
-def pack_result(number: int, nanoseconds: int, value: Any) -> bytes:
-    """Return a plain result as the next part of a run."""
-    return _dumps((number, nanoseconds, value), _JOINABLE)[_JOINABLE_HEAD:-1]
+# Protocol 3 is the latest one whose pickles can be joined: later ones count what is pickled, and have frames. In it the
+# pickle of a tuple of three is PROTO and the protocol, the items, TUPLE3, BINPUT and an index, STOP.
+RUN_PROTOCOL: Final = 3
+RUN_ITEMS: Final = slice(2, -4)
 
 
 def complete(outbox: bytes) -> bytes:

@@ -48,7 +48,6 @@ _PROTOCOL: Final = pickle.HIGHEST_PROTOCOL
 _NO_KWARGS: Final[dict[str, Any]] = {}
 
 _sized_types: Final = _wire.PLAIN_TYPES.get
-_pack_result = _wire.pack_result
 _new_context = contextvars.copy_context
 _loads = pickle.loads
 _dumps = pickle.dumps
@@ -205,16 +204,13 @@ class Worker:
 
     def _reply_in_run(self, number: int, nanoseconds: int, value: Any) -> None:
         """Put a result into the run in the outbox, if it is plain and small; else send it as others are."""
-        if _is_plain(value):
-            result = _pack_result(number, nanoseconds, value)
-            if len(result) <= INLINE and self._connection.put_result(result):  # an int may be of any size
-                return
-        self._reply(number, nanoseconds, value)
+        if not (_is_plain(value) and self._connection.put_result(number, nanoseconds, value)):
+            self._reply(number, nanoseconds, value)
 
     def _reply(self, number: int, nanoseconds: int, value: Any) -> None:
         if _is_plain(value):
             plain = _dumps(value, _PROTOCOL)
-            if len(plain) <= INLINE:
+            if len(plain) <= INLINE:  # an int may be of any size
                 self._connection.put(_wire.RESULT, number, nanoseconds, plain)
                 return
         try:

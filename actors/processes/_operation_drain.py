@@ -35,6 +35,7 @@ _pack_header = _wire.HEADER.pack
 _COMPLETED: Final = TokenState.COMPLETED
 
 _MOST_AT_ONCE: Final = 256  # tokens that a worker is sent at most before it returns one
+_TOO_MANY: Final = 8  # times as many as it would be sent now: so many are taken back
 _SECONDS_AT_ONCE: Final = 0.002  # of work that it is sent at most
 _BYTES_AT_ONCE: Final = 65536
 _TURN_SECONDS: Final = 0.005  # for which a slot keeps its worker, while others wait for one
@@ -132,9 +133,9 @@ class OperationDrain(ProcessDrain):
             return 1
         return min(_MOST_AT_ONCE, max(1, int(_SECONDS_AT_ONCE / self._longest)))
 
-    def note_seconds(self, seconds: float) -> None:
-        """Note how many seconds a token took."""
-        longest = self._longest * _DECAY
+    def note_seconds(self, seconds: float, tokens: int = 1) -> None:
+        """Note how many seconds the longest of some tokens took."""
+        longest = self._longest * _DECAY**tokens
         self._longest = max(longest, seconds, 1e-6)
 
     def function_frame(self, token: Token[Any]) -> bytes:
@@ -187,10 +188,11 @@ class _Batch:
         worker: that the calls are for.
     """
 
-    __slots__ = ("_drain", "_first", "_pieces", "_plain", "_takes_plain", "_worker", "level", "size")
+    __slots__ = ("_drain", "_first", "_pieces", "_plain", "_takes_plain", "_worker", "count", "level", "size")
 
     def __init__(self, drain: OperationDrain, worker: Worker) -> None:
-        self.size = 0  # in bytes, approximately
+        self.count = 0  # of the calls
+        self.size = 0  # of their arguments in bytes, approximately
         self.level = _carrier.log_level()
         self._drain = drain
         self._worker = worker
@@ -205,21 +207,19 @@ class _Batch:
         Raises:
             NotPicklable: the function, or an argument, cannot be pickled.
         """
-        drain, worker, plain = self._drain, self._worker, self._plain
-        if not self.size and drain.key not in worker.known:
-            self._pieces.append(drain.function_frame(token))
-        if self._takes_plain and token.kwargs is NO_KWARGS:
-            size = _carrier.plain_size(token.args)
-            if size is not None:
-                if not plain:
-                    self._first = number
-                plain.append(token.args)
-                self.size += size + 1
-                return
-        self._end_plain()
-        frames = drain.call_frame(token, worker, number, self.level)
-        self._pieces += frames
-        self.size += sum(map(len, frames))
+        if not self.count and self._drain.key not in self._worker.known:
+            self._pieces.append(self._drain.function_frame(token))
+        if self._takes_plain and token.kwargs is NO_KWARGS and (size := _carrier.plain_size(token.args)) is not None:
+            if not self._plain:
+                self._first = number
+            self._plain.append(token.args)
+            self.size += size
+        else:
+            self._end_plain()
+            frames = self._drain.call_frame(token, self._worker, number, self.level)
+            self._pieces += frames
+            self.size += sum(map(len, frames))
+        self.count += 1
 
     def pieces(self) -> list[bytes]:
         """Return all that was added, as frames."""
@@ -317,63 +317,65 @@ class OperationSlot(Drainer):
         drain, mailbox, inflight = self._drain, self._place.mailbox, worker.inflight
         batch = drain.batch()
         unanswered = len(inflight)
+        if unanswered > _TOO_MANY * batch:  # they take longer than those before them did
+            drain.host.call_soon(lambda: drain.host.reclaim(worker))
+            return
         if unanswered and (unanswered * 2 > batch or self._is_to_yield()):
             return
         if not unanswered and self._is_to_yield():
             self._yield_worker()
             return
         calls = _Batch(drain, worker)
-        numbers: list[int] = []  # of the calls
+        first = worker.sent + 1
         item: Any = None
         try:
             while True:
-                if len(inflight) >= batch or len(numbers) >= most or calls.size >= _BYTES_AT_ONCE:
+                if len(inflight) >= batch or calls.count >= most or calls.size >= _BYTES_AT_ONCE:
                     break
                 item = mailbox.take_more(self) if inflight else mailbox.take(self)
                 if item is None:
                     if not inflight:
                         self._leave_idle()
                     break
-                if type(item) is Token and self._add(item, worker, calls):
-                    numbers.append(worker.sent)
-            if not numbers:
+                if type(item) is Token:
+                    self._add(item, worker, calls)
+            if not calls.count:
                 return
             if worker.stream.send(calls.pieces()):
                 drain.host.want_room(worker)
             worker.known.add(drain.key)
             worker.level = calls.level
         except BaseException:  # Ctrl-C, on the thread of a sender
-            if numbers:  # whether these were sent is not known; `reclaim` finds out which the process has started
+            if calls.count:  # whether these were sent is not known; `reclaim` finds out which the process has started
                 drain.host.call_soon(lambda: drain.host.reclaim(worker))
-            if type(item) is Token and worker.sent not in numbers and not worker.number_of(item):
+            if type(item) is Token and not worker.number_of(item):
                 drain.take_back([item])
             raise
         if worker.dead:  # the host's thread may have missed these
-            drain.take_back(worker.missed(numbers))
+            drain.take_back(worker.missed(range(first, worker.sent + 1)))
         elif len(inflight) > 1:
             drain.host.note_batch(worker)
 
-    def _add(self, token: Token[Any], worker: Worker, calls: _Batch) -> bool:
-        """Add a token to a batch, and enter it among the worker's calls; return False if it is not to run."""
+    def _add(self, token: Token[Any], worker: Worker, calls: _Batch) -> None:
+        """Add a token to a batch, and enter it among the worker's calls, unless it is not to run."""
         if not self.at_work:  # dismissed just now; the caller may have missed the token
             self._place.give_back(token)
-            return False
+            return
         if token._context is None:  # it has ended since it left its lane
-            return False
+            return
         drain, number = self._drain, worker.reserve()
         try:
             calls.add(token, number)
         except NotPicklable as error:
             self._fail(token, error)
-            return False
+            return
         except BaseException as error:  # raised by an object that is pickled, or Ctrl-C
             _carrier.reraise_ctrl_c(error)
             self._fail(token, NotPicklable(f"{token._describe()} cannot be sent: {_carrier.cause(error)}"))
-            return False
+            return
         if not worker.inflight:
             drain.begin(token, worker, number, self._place.system.clock())
         drain.enter_call(token, worker, number)
-        return True
 
     def _fail(self, token: Token[Any], error: BaseException) -> None:
         token._begin(self._place.system.clock())
@@ -413,31 +415,31 @@ class OperationSlot(Drainer):
             drain.take_turn_back(worker)
         drain.settle(token, worker, frame, descriptor)
 
-    def settle_run(self, worker: Worker, run: Iterable[tuple[int, int, Any]]) -> None:
-        """End tokens with the plain results that the worker has sent: numbers, nanoseconds, and values."""
-        drain, inflight, clock = self._drain, worker.inflight, self._place.system.clock
-        begun: list[tuple[int, Token[Any], Any]] = []
+    def settle_run(self, worker: Worker, run: tuple[Any, ...]) -> None:
+        """End tokens with the plain results that the worker has sent: number, nanoseconds and value of each."""
+        drain, inflight = self._drain, worker.inflight
+        numbers, durations, values = run[::3], run[1::3], run[2::3]
+        drain.note_seconds(max(durations) * 1e-9, len(durations))
         with worker.lock:
-            now = clock()
-            for number, nanoseconds, value in run:
+            now = self._place.system.clock()
+            for number, nanoseconds in zip(numbers, durations, strict=True):
                 token = inflight.get(number)
-                if token is None:
-                    continue  # it was found in the outbox before
-                seconds = nanoseconds * 1e-9
-                drain.note_seconds(seconds)
-                if token.started_at is None and not token._done:
-                    token._begin(now - seconds)
-                begun.append((number, token, value))
-        for number, token, value in begun:
-            if drain.generator:
-                token.steps = worker.page.word[_shared_page.STEPS]
+                if token is not None and token.started_at is None and not token._done:
+                    token._begin(now - nanoseconds * 1e-9)
+        last = numbers[-1]
+        if drain.generator and last in inflight:
+            inflight[last].steps = worker.page.word[_shared_page.STEPS]
+        if worker.lent and worker.begun == last:  # else a later call, which has begun, has lent the turn
+            drain.take_turn_back(worker)
+        for number, value in zip(numbers, values, strict=True):
+            token = inflight.get(number)
+            if token is None:
+                continue  # it was found in the outbox before
             if token._hold is not None:
                 token._hold.leave()
-            if worker.lent and worker.begun == number:
-                drain.take_turn_back(worker)
             token._settle(_COMPLETED, value)
             inflight.pop(number, None)
-        worker.handled += len(begun)
+            worker.handled += 1
 
     def fail_call(self, worker: Worker, token: Token[Any], error: BaseException) -> None:
         """End a token: its outcome cannot be read."""

@@ -26,7 +26,7 @@ _logger = logging.getLogger("tokengate.actors")
 _CALLS: Final = frozenset((_wire.RESULT, _wire.ERROR, _wire.CANCELLED))
 _OUTCOMES: Final = _CALLS | {_wire.RESULTS}
 
-# Seconds without a result, after which the calls that a worker has not started are taken back.
+# Seconds without the begin of a call, after which the calls that a worker has not started are taken back.
 _STUCK_SECONDS: Final = 0.01
 
 # Seconds after which a worker that sleeps must have sent the rest of a message.
@@ -55,7 +55,8 @@ class Results:
         self._host = host
         self._requests = requests
         self._on_ready = on_ready
-        self._batched: dict[Worker, float] = {}  # {worker with several calls: when it returned the latest one}
+        # {worker with several calls: when it was last seen to go on, and the number of the call that it had begun}.
+        self._batched: dict[Worker, tuple[float, int]] = {}
         self._partial: dict[Worker, float] = {}  # {worker that has sent a part of a message: when that was seen}
         self._ended: set[Worker] = set()  # workers whose stream has ended, and whose exit is not reported yet
 
@@ -215,16 +216,16 @@ class Results:
     def _settle_run(self, worker: Worker, frame: _wire.Frame, ended: int) -> bool:
         """Settle the calls of a run, all of an operation; return False if the runtime cannot have sent it."""
         try:
-            run: list[tuple[int, int, Any]] = list(_carrier.load(frame.payload))
-            sound = all(0 < number <= ended and nanoseconds >= 0 for number, nanoseconds, _ in run)
+            run: tuple[Any, ...] = _carrier.load(frame.payload)
+            sound = 0 < min(run[::3]) <= max(run[::3]) <= ended and min(run[1::3]) >= 0 and len(run) % 3 == 0
         except Exception:
             sound = False
         if not sound:
             worker.protocol_error = "what is no message of the runtime"
             return False
         worker.holder.settle_run(worker, run)
-        if worker.tokens.changed and run:
-            worker.tokens.call_over(run[-1][0], keep=False)
+        if worker.tokens.changed:
+            worker.tokens.call_over(run[-3], keep=False)
         return True
 
     def _kill_for_protocol_error(self, worker: Worker) -> None:
@@ -242,9 +243,9 @@ class Results:
     # Calls that a worker has not started
 
     def note_batch(self, worker: Worker) -> None:
-        """Note whether a worker has several calls; if it returns none of them for a while, `reclaim` is called."""
+        """Note whether a worker has several calls; if it begins none of them for a while, `reclaim` is called."""
         if len(worker.inflight) > 1:
-            self._batched[worker] = time.monotonic()
+            self._batched[worker] = time.monotonic(), worker.begun
         else:
             self._batched.pop(worker, None)
 
@@ -275,16 +276,20 @@ class Results:
 
     def due(self) -> Iterator[float]:
         """Return when `check` has something to do, in seconds of time.monotonic."""
-        for since in list(self._batched.values()):  # a copy: `note_batch` is called on other threads, too
+        for since, _ in list(self._batched.values()):  # a copy: `note_batch` is called on other threads, too
             yield since + _STUCK_SECONDS
         for since in list(self._partial.values()):
             yield since + _PARTIAL_SECONDS
 
     def check(self, now: float) -> None:
         """Do what is due."""
-        for worker, since in list(self._batched.items()):
-            if now - since >= _STUCK_SECONDS:
+        for worker, (since, begun) in list(self._batched.items()):
+            if now - since < _STUCK_SECONDS:
+                continue
+            if worker.begun == begun or worker.dead:
                 self._host.guarded(self.reclaim, worker)
+            else:
+                self.note_batch(worker)
         for worker, since in list(self._partial.items()):
             if now - since >= _PARTIAL_SECONDS:
                 self._partial[worker] = now

@@ -153,7 +153,8 @@ class GateEnd:
         results: dict[int, Any] = {}
         for one in frames:
             if one.kind == _wire.RESULTS:
-                results.update((number, value) for number, _, value in self.load(one))
+                run = self.load(one)
+                results.update(zip(run[::3], run[2::3], strict=True))
             elif one.kind in _OUTCOMES:
                 results[one.number] = words.get(one.kind) or self.load(one)
         return results

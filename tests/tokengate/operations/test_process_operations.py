@@ -194,6 +194,23 @@ def test_large_arguments_and_results_cross_whole(gate: Gate, size: int) -> None:
     assert apply(bytearray, sent) == bytearray(sent)
 
 
+def test_small_calls_of_all_kinds_can_be_sent_together(gate: Gate) -> None:
+    """Each gets its own arguments and outcome, whatever those before it were."""
+
+    @token(affinity="process")
+    def give(value: Any, *, loud: bool = False) -> Any:
+        if value == 3:
+            raise ValueError(value)
+        return str(value).upper() if loud else value
+
+    kinds: list[Any] = [1, "two", 3, [4], b"five", None, 2**5_000, "x" * 3_000, {"nine": 9}, 0.5]
+    sent = [give.submit(value) for _ in range(100) for value in kinds]
+    loud = [give.submit(number, loud=True) for number in range(4, 50)]
+
+    assert [str(one.exception(LIMIT) or one.result()) for one in sent] == [str(value) for value in kinds] * 100
+    assert [one.result(LIMIT) for one in loud] == [str(number) for number in range(4, 50)]
+
+
 def test_a_result_of_a_class_of_main_is_of_that_class_here(gate: Gate) -> None:
     """Classes that are carried by value are the same ones when they come back."""
 

@@ -759,10 +759,28 @@ def test_a_token_that_waits_for_another_one_lends_its_turn(
 def test_a_child_that_asks_all_the_time_is_reclaimed_all_the_same(system: ActorSystem, child: Child) -> None:
     """Only a result shows that its other calls do not wait for too long; a request does not."""
     host = ProcessHost(system, ProcessPool(), 2)
-    host.results._batched[child.worker] = 17.0
+    host.results._batched[child.worker] = 17.0, 0
     host.results.handle(child.worker, [Frame(_wire.REQUEST, 0, 1, 0, memoryview(pickle.dumps(("current",))))])
 
-    assert host.results._batched == {child.worker: 17.0}
+    assert host.results._batched == {child.worker: (17.0, 0)}
+
+
+def test_a_child_is_reclaimed_if_it_has_begun_no_other_call_for_a_while(
+    system: ActorSystem, child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that goes on with its calls is not stopped, however late its results come."""
+    host = ProcessHost(system, ProcessPool(), 2)
+    reclaimed: list[Worker] = []
+    monkeypatch.setattr(host.results, "reclaim", reclaimed.append)
+    for _ in range(3):
+        child.worker.next_number(None)
+    host.results.note_batch(child.worker)
+    child.worker.page.word[_shared_page.BEGUN] += 1
+    host.results.check(time.monotonic() + 1)
+
+    assert reclaimed == []
+    host.results.check(time.monotonic() + 1)
+    assert reclaimed == [child.worker]
 
 
 def test_what_a_call_knew_is_let_go_when_it_comes_back(
@@ -789,6 +807,73 @@ def slot(child: Child, running: Token[Any]) -> OperationSlot:
     made.worker = child.worker
     child.worker.holder = made
     return made
+
+
+def test_a_child_with_far_more_calls_than_it_would_be_sent_now_is_reclaimed(
+    child: Child, running: Token[Any], slot: OperationSlot
+) -> None:
+    """They take longer than those before them did, and another process may be idle."""
+    waiting = [running._place.token("crunch", int, ()) for _ in range(10)]
+    for token in waiting:
+        child.worker.next_number(token)
+    slot._drain.note_seconds(1.0)
+    slot.feed()
+    child.host.work()
+
+    assert child.host.reclaimed == [child.worker]
+    for token in waiting:
+        token._terminate("the test is over")
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        (),
+        (1, 5),
+        (1, 5, "one", 2),
+        (0, 5, "none"),
+        (2, 5, "later"),
+        (1, -5, "one"),
+        ("1", 5, "one"),
+        [[1, 5, "one"]],
+        7,
+    ],
+)
+def test_a_run_of_results_that_no_child_sends_ends_the_child(
+    system: ActorSystem, child: Child, running: Token[Any], slot: OperationSlot, run: Any
+) -> None:
+    """Code in it has written to what is the runtime's; no call is settled by that."""
+    host = ProcessHost(system, ProcessPool(), 2)
+    child.worker.page.word[_shared_page.ENDED] = child.worker.page.word[_shared_page.BEGUN] = child.worker.sent
+    host.results.handle(child.worker, [Frame(_wire.RESULTS, 0, 0, 0, memoryview(pickle.dumps(run)))])
+
+    assert child.worker.protocol_error
+    assert not running.done()
+
+
+def test_calls_that_are_too_large_for_one_frame_are_sent_in_several(child: Child, slot: OperationSlot) -> None:
+    """One that is too large for a frame of its own goes into a file, as others do."""
+    sizes = (300_000, 8, 300_000, 8, 900_000)
+    pieces = slot._drain.plain_frames([(2**bits,) for bits in sizes], child.worker, 7)
+    child.worker.stream.send(pieces)
+    frames = [(one.number, one.flags) for one in _wire.Frames().feed(b"".join(pieces))]
+
+    assert frames == [(7, _wire.PLAIN), (9, _wire.PLAIN), (10, _wire.PLAIN), (11, _wire.LARGE)]
+
+
+def test_a_result_that_lies_in_the_outbox_and_was_sent_settles_its_call_once(
+    system: ActorSystem, child: Child, running: Token[Any], slot: OperationSlot
+) -> None:
+    """The gate sees it twice if the child was stopped between sending it and emptying the outbox."""
+    host = ProcessHost(system, ProcessPool(), 2)
+    number = child.worker.begun
+    child.worker.page.word[_shared_page.ENDED] = number
+    frame = Frame(_wire.RESULTS, 0, 0, 0, memoryview(pickle.dumps((number, 5, "done"))))
+    host.results.handle(child.worker, [frame, frame])
+
+    assert running.result() == "done"
+    assert child.worker.handled == 1
+    assert child.worker.protocol_error == ""
 
 
 def test_a_result_that_comes_late_leaves_the_turn_lent(
