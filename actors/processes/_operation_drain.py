@@ -22,6 +22,7 @@ from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_drain import ProcessDrain, tokens_of
 from actors.processes.pickling import _carrier
+from actors.processes.pickling._carrier import plain_size
 from actors.processes.workers._errors import no_worker_error
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import NO_KWARGS, Token
@@ -58,6 +59,7 @@ class OperationDrain(ProcessDrain):
         super().__init__(place, limits, context)
         self.slots: set[OperationSlot] = set()
         self.generator = generator
+        self._one_by_one = generator or bool(limits)
         self.key = place.system.next_name()
         self._carried: bytes | None = None  # the function, pickled for children
         self._lending = threading.Lock()  # guards `lent` of the workers
@@ -129,7 +131,7 @@ class OperationDrain(ProcessDrain):
 
     def batch(self) -> int:
         """Return how many tokens a worker is sent at most before it returns one."""
-        if self.generator or self.limits or self._own_limits:
+        if self._one_by_one or self._own_limits:
             return 1
         return min(_MOST_AT_ONCE, max(1, int(_SECONDS_AT_ONCE / self._longest)))
 
@@ -201,24 +203,34 @@ class _Batch:
         self._first = 0  # number of the first of these
         self._takes_plain = self.level == worker.level and not drain.context
 
-    def add(self, token: Token[Any], number: int) -> None:
-        """Add a call, and before the first one the function, if the worker does not have it yet.
+    def add(self, token: Token[Any]) -> None:
+        """Add the call of a token, and enter the token among the worker's calls.
+
+        Before the first call comes the function, if the worker does not have it yet.
 
         Raises:
             NotPicklable: the function, or an argument, cannot be pickled.
         """
-        if not self.count and self._drain.key not in self._worker.known:
-            self._pieces.append(self._drain.function_frame(token))
-        if self._takes_plain and token.kwargs is NO_KWARGS and (size := _carrier.plain_size(token.args)) is not None:
+        drain, worker, inflight = self._drain, self._worker, self._worker.inflight
+        worker.sent = number = worker.sent + 1
+        if not self.count and not self._pieces and drain.key not in worker.known:
+            self._pieces.append(drain.function_frame(token))
+        size = plain_size(token.args) if self._takes_plain and token.kwargs is NO_KWARGS else None
+        if size is None:
+            self._end_plain()
+            frames = drain.call_frame(token, worker, number, self.level)
+            self._pieces += frames
+            size = sum(map(len, frames))
+        else:
             if not self._plain:
                 self._first = number
             self._plain.append(token.args)
-            self.size += size
-        else:
-            self._end_plain()
-            frames = self._drain.call_frame(token, self._worker, number, self.level)
-            self._pieces += frames
-            self.size += sum(map(len, frames))
+        if not inflight:
+            drain.begin(token, worker, number, drain.place.system.clock())
+        inflight[number] = token
+        if token._cancel_requested or token._hold is not None:
+            drain.repeat_requests(token)
+        self.size += size
         self.count += 1
 
     def pieces(self) -> list[bytes]:
@@ -337,8 +349,10 @@ class OperationSlot(Drainer):
                     if not inflight:
                         self._leave_idle()
                     break
-                if type(item) is Token:
-                    self._add(item, worker, calls)
+                if not self.at_work:  # dismissed just now; the caller may have missed the token
+                    self._place.give_back(item)
+                elif type(item) is Token and item._context is not None:  # None if it has ended since it left its lane
+                    self._add(item, calls)
             if not calls.count:
                 return
             if worker.stream.send(calls.pieces()):
@@ -356,26 +370,15 @@ class OperationSlot(Drainer):
         elif len(inflight) > 1:
             drain.host.note_batch(worker)
 
-    def _add(self, token: Token[Any], worker: Worker, calls: _Batch) -> None:
-        """Add a token to a batch, and enter it among the worker's calls, unless it is not to run."""
-        if not self.at_work:  # dismissed just now; the caller may have missed the token
-            self._place.give_back(token)
-            return
-        if token._context is None:  # it has ended since it left its lane
-            return
-        drain, number = self._drain, worker.reserve()
+    def _add(self, token: Token[Any], calls: _Batch) -> None:
+        """Add a token to a batch; one that cannot be sent fails."""
         try:
-            calls.add(token, number)
+            calls.add(token)
         except NotPicklable as error:
             self._fail(token, error)
-            return
         except BaseException as error:  # raised by an object that is pickled, or Ctrl-C
             _carrier.reraise_ctrl_c(error)
             self._fail(token, NotPicklable(f"{token._describe()} cannot be sent: {_carrier.cause(error)}"))
-            return
-        if not worker.inflight:
-            drain.begin(token, worker, number, self._place.system.clock())
-        drain.enter_call(token, worker, number)
 
     def _fail(self, token: Token[Any], error: BaseException) -> None:
         token._begin(self._place.system.clock())

@@ -233,11 +233,12 @@ class ProcessDrain(abc.ABC):
             self.host.limit_watch.begin(token, worker, number, self)
 
     def enter_call(self, token: Token[Any], worker: Worker, number: int) -> None:
-        """Enter a token that is about to be sent among the worker's calls; it may be taken back from now on.
-
-        A cancel or a hold that came since the token left its mailbox found it nowhere, so it is repeated.
-        """
+        """Enter a token that is about to be sent among the worker's calls; it may be taken back from now on."""
         worker.inflight[number] = token
+        self.repeat_requests(token)
+
+    def repeat_requests(self, token: Token[Any]) -> None:
+        """Repeat a cancel or a hold of a token that was just entered: it was nowhere since it had left its mailbox."""
         if token._cancel_requested:
             self.host.call_soon(lambda: self.cancel(token))
         if token._hold is not None:
