@@ -272,11 +272,12 @@ class OperationSlot(Drainer):
     def begin_again(self) -> None:
         """Get a worker on the host's thread, unless the slot has one or waits for one."""
         if self.at_work and self.worker is None:
-            worker = self._drain.host.pool.assigned_to(self)
+            host = self._drain.host
+            worker = host.pool.acquire_once(self)
             if worker is not None:
                 self.assigned(worker)
-            else:
-                self._drain.host.fill()
+            if worker is None or host.pool.is_short:
+                host.fill()
 
     def _begin(self) -> None:
         host = self._drain.host

@@ -131,10 +131,15 @@ class WorkerPool:
     def acquire(self, holder: Holder) -> Worker | None:
         """Return a worker for a holder; if none is free, put the holder in line, and return None."""
         with self._lock:
-            if self._idle and not self._waiting and self._may_have(holder):
-                return self._taken(holder)
-            self._waiting.append(holder)
-            return None
+            return self._acquire(holder)
+
+    def acquire_once(self, holder: Holder) -> Worker | None:
+        """Do as `acquire` does; a holder that has a worker gets that one, and one that is in line stays where it is."""
+        with self._lock:
+            assigned = next((worker for worker in self.workers if worker.holder is holder), None)
+            if assigned is not None or holder in self._waiting:
+                return assigned
+            return self._acquire(holder)
 
     def next_assignment(self) -> tuple[Holder, Worker] | None:
         """Assign an idle worker to the first holder in line that may have one; return both, or None."""
@@ -244,16 +249,6 @@ class WorkerPool:
         with self._lock:
             self._starting -= 1
 
-    def assigned_to(self, holder: Holder) -> Worker | None:
-        """Return the worker that was assigned to a holder, if any; else make sure that the holder is in line."""
-        with self._lock:
-            assigned = next((worker for worker in self.workers if worker.holder is holder), None)
-            if assigned is not None:
-                return assigned
-            if holder not in self._waiting:
-                self._waiting.append(holder)
-            return None
-
     def superfluous(self) -> list[Worker]:
         """Remove the workers that have been idle for too long from the idle ones, and return them."""
         limit = time.monotonic() - self.config.idle_after
@@ -287,6 +282,12 @@ class WorkerPool:
             )
 
     # Under the lock
+
+    def _acquire(self, holder: Holder) -> Worker | None:
+        if self._idle and not self._waiting and self._may_have(holder):
+            return self._taken(holder)
+        self._waiting.append(holder)
+        return None
 
     def _room(self) -> int:
         return self.size + min(self._lent, _MOST_LENT) - self._busy

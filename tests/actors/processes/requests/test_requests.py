@@ -48,7 +48,7 @@ class Host:
         self.lent = 0
         self.reclaimed: list[Worker] = []
         self.pool = SimpleNamespace(
-            has_waiting=False, forget=lambda _holder: False, assigned_to=lambda _holder: None
+            has_waiting=False, forget=lambda _holder: False, acquire_once=lambda _holder: None, is_short=False
         )  # there is no other worker
 
     def call_soon(self, fn: Callable[[], object]) -> None:
