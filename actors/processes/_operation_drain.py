@@ -140,6 +140,17 @@ class OperationDrain(ProcessDrain):
         longest = self._longest * _DECAY**tokens
         self._longest = max(longest, seconds, 1e-6)
 
+    def fail(self, token: Token[Any], error: BaseException) -> None:
+        """End a token that no worker was sent."""
+        token._begin(self.place.system.clock())
+        self.place.failed(token, error)
+
+    def cannot_send(self, token: Token[Any], error: BaseException) -> None:
+        """End a token that cannot be pickled."""
+        if not isinstance(error, NotPicklable):
+            error = NotPicklable(f"{token._describe()} cannot be sent: {_carrier.cause(error)}")
+        self.fail(token, error)
+
     def function_frame(self, token: Token[Any]) -> bytes:
         """Return the function as a frame.
 
@@ -190,7 +201,7 @@ class _Batch:
         worker: that the calls are for.
     """
 
-    __slots__ = ("_drain", "_first", "_pieces", "_plain", "_takes_plain", "_worker", "count", "level", "size")
+    __slots__ = ("_drain", "_first", "_knows", "_pieces", "_plain", "_takes_plain", "_worker", "count", "level", "size")
 
     def __init__(self, drain: OperationDrain, worker: Worker) -> None:
         self.count = 0  # of the calls
@@ -198,40 +209,45 @@ class _Batch:
         self.level = _carrier.log_level()
         self._drain = drain
         self._worker = worker
+        self._knows = drain.key in worker.known  # whether the worker has the function, or `_pieces`
         self._pieces: list[bytes] = []
         self._plain: list[tuple[Any, ...]] = []  # arguments of the latest calls, which are in no frame yet
         self._first = 0  # number of the first of these
         self._takes_plain = self.level == worker.level and not drain.context
 
     def add(self, token: Token[Any]) -> None:
-        """Add the call of a token, and enter the token among the worker's calls.
-
-        Before the first call comes the function, if the worker does not have it yet.
-
-        Raises:
-            NotPicklable: the function, or an argument, cannot be pickled.
-        """
+        """Enter a token among the worker's calls, and add its call; one that cannot be pickled fails."""
         drain, worker, inflight = self._drain, self._worker, self._worker.inflight
         worker.sent = number = worker.sent + 1
-        if not self.count and not self._pieces and drain.key not in worker.known:
-            self._pieces.append(drain.function_frame(token))
         size = plain_size(token.args) if self._takes_plain and token.kwargs is NO_KWARGS else None
-        if size is None:
-            self._end_plain()
-            frames = drain.call_frame(token, worker, number, self.level)
-            self._pieces += frames
-            size = sum(map(len, frames))
-        else:
-            if not self._plain:
-                self._first = number
-            self._plain.append(token.args)
+        frames: list[bytes] = []
+        if size is None or not self._knows:
+            try:
+                frames = self._frames(token, number, with_call=size is None)
+            except BaseException as error:  # also one of an object that is pickled
+                _carrier.reraise_ctrl_c(error)
+                drain.cannot_send(token, error)
+                return
         if not inflight:
             drain.begin(token, worker, number, drain.place.system.clock())
         inflight[number] = token
         if token._cancel_requested or token._hold is not None:
             drain.repeat_requests(token)
+        if size is None:
+            self._end_plain()
+            size = sum(map(len, frames))
+        else:
+            if not self._plain:
+                self._first = number
+            self._plain.append(token.args)
+        self._pieces += frames
+        self._knows = True
         self.size += size
         self.count += 1
+
+    def _frames(self, token: Token[Any], number: int, *, with_call: bool) -> list[bytes]:
+        function = [] if self._knows else [self._drain.function_frame(token)]
+        return function + (self._drain.call_frame(token, self._worker, number, self.level) if with_call else [])
 
     def pieces(self) -> list[bytes]:
         """Return all that was added, as frames."""
@@ -353,7 +369,7 @@ class OperationSlot(Drainer):
                 if not self.at_work:  # dismissed just now; the caller may have missed the token
                     self._place.give_back(item)
                 elif type(item) is Token and item._context is not None:  # None if it has ended since it left its lane
-                    self._add(item, calls)
+                    calls.add(item)
             if not calls.count:
                 return
             if worker.stream.send(calls.pieces()):
@@ -361,7 +377,7 @@ class OperationSlot(Drainer):
             worker.known.add(drain.key)
             worker.level = calls.level
         except BaseException:  # Ctrl-C, on the thread of a sender
-            if calls.count:  # whether these were sent is not known; `reclaim` finds out which the process has started
+            if inflight:  # whether these were sent is not known; `reclaim` finds out which the process has started
                 drain.host.call_soon(lambda: drain.host.reclaim(worker))
             if type(item) is Token and not worker.number_of(item):
                 drain.take_back([item])
@@ -370,20 +386,6 @@ class OperationSlot(Drainer):
             drain.take_back(worker.missed(range(first, worker.sent + 1)))
         elif len(inflight) > 1:
             drain.host.note_batch(worker)
-
-    def _add(self, token: Token[Any], calls: _Batch) -> None:
-        """Add a token to a batch; one that cannot be sent fails."""
-        try:
-            calls.add(token)
-        except NotPicklable as error:
-            self._fail(token, error)
-        except BaseException as error:  # raised by an object that is pickled, or Ctrl-C
-            _carrier.reraise_ctrl_c(error)
-            self._fail(token, NotPicklable(f"{token._describe()} cannot be sent: {_carrier.cause(error)}"))
-
-    def _fail(self, token: Token[Any], error: BaseException) -> None:
-        token._begin(self._place.system.clock())
-        self._place.failed(token, error)
 
     def _is_to_yield(self) -> bool:
         """Tell whether another slot or an actor waits for a worker, and this one was kept for long enough."""
@@ -473,7 +475,7 @@ class OperationSlot(Drainer):
             if item is None:
                 break
             if type(item) is Token and item._context is not None:  # None if it has ended since it left its lane
-                self._fail(item, no_worker_error(item._describe(), why))
+                self._drain.fail(item, no_worker_error(item._describe(), why))
         if not self.at_work:
             self._drain.slots.discard(self)
             return
