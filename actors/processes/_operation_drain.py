@@ -366,10 +366,7 @@ class OperationSlot(Drainer):
                     if not inflight:
                         self._leave_idle()
                     break
-                if not self.at_work:  # dismissed just now; the caller may have missed the token
-                    self._place.give_back(item)
-                elif type(item) is Token and item._context is not None:  # None if it has ended since it left its lane
-                    calls.add(item)
+                self._add(item, calls)
             if not calls.count:
                 return
             if worker.stream.send(calls.pieces()):
@@ -386,6 +383,12 @@ class OperationSlot(Drainer):
             drain.take_back(worker.missed(range(first, worker.sent + 1)))
         elif len(inflight) > 1:
             drain.host.note_batch(worker)
+
+    def _add(self, token: Token[Any], calls: _Batch) -> None:
+        if not self.at_work:  # dismissed just now; the caller may have missed the token
+            self._place.give_back(token)
+        elif token._context is not None:  # None if it has ended since it left its lane
+            calls.add(token)
 
     def _is_to_yield(self) -> bool:
         """Tell whether another slot or an actor waits for a worker, and this one was kept for long enough."""
@@ -427,11 +430,7 @@ class OperationSlot(Drainer):
         numbers, durations, values = run[::3], run[1::3], run[2::3]
         drain.note_seconds(max(durations) * 1e-9, len(durations))
         with worker.lock:
-            now = self._place.system.clock()
-            for number, nanoseconds in zip(numbers, durations, strict=True):
-                token = inflight.get(number)
-                if token is not None and token.started_at is None and not token._done:
-                    token._begin(now - nanoseconds * 1e-9)
+            self._note_begun(inflight, numbers, durations)
         last = numbers[-1]
         if drain.generator and last in inflight:
             inflight[last].steps = worker.page.word[_shared_page.STEPS]
@@ -446,6 +445,14 @@ class OperationSlot(Drainer):
             token._settle(_COMPLETED, value)
             inflight.pop(number, None)
             worker.handled += 1
+
+    def _note_begun(self, inflight: dict[int, Any], numbers: Iterable[int], durations: Iterable[int]) -> None:
+        """Note that calls have begun so many nanoseconds ago, unless that is noted; under the lock of the worker."""
+        now = self._place.system.clock()
+        for number, nanoseconds in zip(numbers, durations, strict=True):
+            token = inflight.get(number)
+            if token is not None and token.started_at is None and not token._done:
+                token._begin(now - nanoseconds * 1e-9)
 
     def fail_call(self, worker: Worker, token: Token[Any], error: BaseException) -> None:
         """End a token: its outcome cannot be read."""

@@ -219,7 +219,7 @@ class Results:
             run: tuple[Any, ...] = _carrier.load(frame.payload)
             sound = 0 < min(run[::3]) <= max(run[::3]) <= ended and min(run[1::3]) >= 0 and len(run) % 3 == 0
         except Exception:
-            sound = False
+            run, sound = (), False
         if not sound:
             worker.protocol_error = "what is no message of the runtime"
             return False
