@@ -37,8 +37,9 @@ _LOOK_UP = 1.0
 
 _call: Callable[..., object] = operator.call
 
-# Guards the setting of an outcome and the first callback of a reply; tokens that end by `_settle` do not take it.
-_rare = threading.Lock()
+# Guards what is rare for one reply: the setting of its outcome, unless that is a token's; its first callback; what else
+# is made when it is needed.
+rare = threading.Lock()
 
 
 @attrs.define(slots=True, eq=False, repr=False)
@@ -97,7 +98,7 @@ class Reply(Generic[T]):
         """
         callbacks = self._callbacks
         if callbacks is None:
-            with _rare:
+            with rare:
                 if self._callbacks is None:
                     self._callbacks = []
                 callbacks = self._callbacks
@@ -157,7 +158,7 @@ class Reply(Generic[T]):
 
     def _set(self, value: Any = None, error: BaseException | None = None) -> bool:
         """Set the outcome unless there is one; return whether this call did."""
-        with _rare:
+        with rare:
             if self._done:
                 return False
             self._value, self._error = value, error

@@ -85,7 +85,7 @@ class CpuDrain:
         return bool(lost)
 
     def cancel(self, token: Token[Any]) -> None:
-        """Do nothing: the slot that runs the token checks `_cancel_requested` between steps."""
+        """Do nothing: the slot that runs the token checks `cancel_requested` between steps."""
 
     def hold_changed(self, token: Token[Any]) -> None:
         """Do nothing: the slot that runs the token asks its hold before every step."""
@@ -161,11 +161,11 @@ class CpuSlot(Drainer):
             return self._run_quantum()
         except TokenInterrupt as error:  # Python 3.11: raised when its step was just over
             if self.token is not None:
-                if self.token._hold is not None:
+                if self.token._extras.hold is not None:
                     try:
-                        after_step(self.token._hold)
+                        after_step(self.token._extras.hold)
                     except TokenInterrupt:  # another one, which was pending
-                        after_step(self.token._hold)
+                        after_step(self.token._extras.hold)
                 self._drop_steps()
                 self._fail(self.token, error)
             self._ticket.append(None)
@@ -246,14 +246,14 @@ class CpuSlot(Drainer):
         call = None
         try:
             call = place.resolve(token)
-            if token._hold is not None:
-                before_step(token._hold, call)
+            if token._extras.hold is not None:
+                before_step(token._extras.hold, call)
             result = context.run(enter, token, call)
-            if token._hold is not None:
-                after_step(token._hold)
+            if token._extras.hold is not None:
+                after_step(token._extras.hold)
         except BaseException as error:
-            if token._hold is not None:
-                after_step(token._hold)
+            if token._extras.hold is not None:
+                after_step(token._extras.hold)
             self._fail(token, error)
             del token, context, call  # the error's traceback references this frame
             return place.system.clock()
@@ -261,7 +261,7 @@ class CpuSlot(Drainer):
         if kind is GeneratorType and place.steps_of(call, result):
             self._steps = result
             token.steps = 0  # making the generator was no step
-            if token._hold is None:
+            if token._extras.hold is None:
                 self._step()
         elif kind is CoroutineType:
             result.close()
@@ -275,26 +275,26 @@ class CpuSlot(Drainer):
         """Take the token's next step."""
         token, steps = cast("Token[Any]", self.token), cast("Generator[Any, Any, Any]", self._steps)
         context = token._context
-        if token._cancel_requested or context is None:
+        if token._extras.cancel_requested or context is None:
             self._drop_steps()
-            token._terminate(token._cancel_requested or "it was ended")
+            token._terminate(token._extras.cancel_requested or "it was ended")
             self.token = None
             return
         token.steps += 1
         try:
             context.run(next, steps)
-            if token._hold is not None:
-                after_step(token._hold)
-                token._hold.note_step()
+            if token._extras.hold is not None:
+                after_step(token._extras.hold)
+                token._extras.hold.note_step()
         except StopIteration as stop:
             self._steps = None
-            if token._hold is not None:
-                after_step(token._hold)
+            if token._extras.hold is not None:
+                after_step(token._extras.hold)
             token._finish(_COMPLETED, stop.value)
             self.token = None
         except BaseException as error:
-            if token._hold is not None:
-                after_step(token._hold)
+            if token._extras.hold is not None:
+                after_step(token._extras.hold)
                 self._drop_steps()  # Python 3.11: an interrupt may have come just outside of the generator
             self._steps = None
             self._fail(token, error)
@@ -303,8 +303,8 @@ class CpuSlot(Drainer):
     def _may_step(self) -> bool:
         """Tell whether the token may take its next step; if not, the slot is parked and its thread is free."""
         token = cast("Token[Any]", self.token)
-        hold = token._hold
-        if hold is None or token._cancel_requested or hold.may_step():
+        hold = token._extras.hold
+        if hold is None or token._extras.cancel_requested or hold.may_step():
             self._take_turn_back()
             return True
         if not self._lent:

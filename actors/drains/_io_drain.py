@@ -150,7 +150,7 @@ class IoDrain:
         if self.place.mailbox.turns() < 1 or not self.host.on_loop() or token.operation in self._waiting_handlers:
             return False
         caller, system = _current.get(), self.place.system
-        if caller is not None and caller._hold is not None:  # an operator steers it, so it waits between its steps
+        if caller is not None and caller._extras.hold is not None:  # an operator steers it, so it waits between its steps
             return False
         try:
             if system.guarded:
@@ -176,7 +176,7 @@ class IoDrain:
         finally:
             if worker.rest is not None:
                 worker.come()
-                if token._cancel_requested:
+                if token._extras.cancel_requested:
                     worker.cancel_current()
             else:
                 worker.current = None
@@ -215,7 +215,7 @@ class IoDrain:
     def hold_changed(self, token: Token[Any]) -> None:
         def look() -> None:
             """Park the token if it is held: on the loop this runs between two steps of it."""
-            hold = token._hold
+            hold = token._extras.hold
             if hold is not None and self.worker_of(token) is not None:
                 hold.note_step()
                 share_turn(hold)
@@ -414,11 +414,11 @@ class IoWorker(Drainer):
             call = place.resolve(token)
             result = context.run(enter, token, call)
         except BaseException as error:
-            if token._hold is not None:
-                after_step(token._hold)
+            if token._extras.hold is not None:
+                after_step(token._extras.hold)
             return self._fail(token, error)
-        if token._hold is not None:
-            after_step(token._hold)
+        if token._extras.hold is not None:
+            after_step(token._extras.hold)
         kind = type(result)
         if kind is CoroutineType or kind is GeneratorType or kind is Later:
             return self._go_on(token, context, call, result)
@@ -452,8 +452,8 @@ class IoWorker(Drainer):
             end_turn(depth)
             if caller is not None:
                 end_wait(caller, token)
-            if token._hold is not None:
-                after_step(token._hold)
+            if token._extras.hold is not None:
+                after_step(token._extras.hold)
         if over:
             token._settle(_COMPLETED, result)
             return None
@@ -481,7 +481,9 @@ class IoWorker(Drainer):
             result = await rest
         except BaseException as error:
             if is_cancellation(error) and self._is_cancelled():
-                token._settle(_TERMINATED, error=token.terminated(token._cancel_requested or "its actor was stopped"))
+                token._settle(
+                    _TERMINATED, error=token.terminated(token._extras.cancel_requested or "its actor was stopped")
+                )
                 raise
             del rest  # the error's traceback references this frame
             failing = self._failing(token, error)
@@ -507,7 +509,7 @@ class IoWorker(Drainer):
         if token._done and error.__traceback__ is None:  # ended before its code began, without arguments
             return None
         if is_interrupt(error):
-            error = TokenInterrupt(token._cancel_requested)
+            error = TokenInterrupt(token._extras.cancel_requested)
         crash = place.failed(token, error)
         if crash is None or not self.at_work:
             return None
@@ -518,19 +520,19 @@ class IoWorker(Drainer):
         token.steps = 0  # making the generator was no step
         try:
             while True:
-                if token._hold is not None:
-                    await wait_for_leave(token._hold)
+                if token._extras.hold is not None:
+                    await wait_for_leave(token._extras.hold)
                 token.steps += 1
                 context.run(next, steps)
-                if token._hold is not None:
-                    between_steps(token._hold)
+                if token._extras.hold is not None:
+                    between_steps(token._extras.hold)
                 await trio.lowlevel.checkpoint()
         except StopIteration as stop:
             return stop.value
         finally:
             close_steps(token, context, steps)
-            if token._hold is not None:
-                after_step(token._hold)
+            if token._extras.hold is not None:
+                after_step(token._extras.hold)
 
     def _is_cancelled(self) -> bool:
         """Tell whether this worker or the loop is being cancelled; user code may raise a stored cancellation later."""

@@ -90,8 +90,8 @@ class OperationPlace(Place):
         return self.generator
 
     def failed(self, token: Token[Any], error: BaseException) -> None:
-        if isinstance(error, TokenInterrupt) and token._cancel_requested:
-            token._terminate(token._cancel_requested)
+        if isinstance(error, TokenInterrupt) and token._extras.cancel_requested:
+            token._terminate(token._extras.cancel_requested)
         else:
             token._finish(TokenState.FAILED, error=error)
 
@@ -162,14 +162,14 @@ class Turn(Drainer):
         token._begin(token.created_at)
         try:
             value = (token._context or copy_context()).run(self._enter, token, token._call)
-            if token._hold is not None:
-                after_step(token._hold)
+            if token._extras.hold is not None:
+                after_step(token._extras.hold)
         except BaseException as error:
-            if token._hold is not None:
+            if token._extras.hold is not None:
                 try:
-                    after_step(token._hold)
+                    after_step(token._extras.hold)
                 except TokenInterrupt:  # Python 3.11: another one, which came too late
-                    after_step(token._hold)
+                    after_step(token._extras.hold)
             self._place.failed(token, error)
             if isinstance(error, TokenInterrupt) and token.state is TokenState.TERMINATED:
                 raise token.exception() or error from None  # the interrupt is not meant for the caller

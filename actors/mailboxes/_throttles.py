@@ -184,7 +184,7 @@ class Throttles:
     def note_waits(self, token: Token[Any]) -> None:
         """Note that a running token waits for another one, or no longer does; a waiting one does not count."""
         with self._lock:
-            waits = bool(token._waits)
+            waits = bool(token._extras.waits)
             for throttle in self._grants.get(token, ()):
                 (throttle.let.discard if waits else throttle.let.add)(token)
         if waits:
@@ -239,7 +239,7 @@ class Throttles:
         granted = self._grants.get(token, ())
         if throttle not in granted:
             self._grants[token] = (*granted, throttle)
-            if not token._waits:
+            if not token._extras.waits:
                 throttle.let.add(token)
 
     def _end_grants(self, throttle: Throttle) -> None:

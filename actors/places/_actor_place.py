@@ -441,8 +441,8 @@ class ActorPlace(Place):
         except AttributeError:
             if self.instance is not None:
                 raise
-            token._cancel_requested = "its actor was ended"  # just now; the token is about to be ended with it
-            raise TokenInterrupt(token._cancel_requested) from None
+            token._own_extras().cancel_requested = "its actor was ended"  # just now; the token is about to be ended with it
+            raise TokenInterrupt(token._extras.cancel_requested) from None
 
     def _resolve_special(self, token: Token[Any], call: Any) -> Callable[..., Any]:
         """Do as `resolve` does for all but plain messages; apart, since the closures would slow those down."""
@@ -454,8 +454,8 @@ class ActorPlace(Place):
             return lambda: get_attr_directly(self.instance, call.attr_path)
         if isinstance(call, Notice):
             if not call.is_for(self.instance):
-                token._cancel_requested = "its timer or watch has ended"
-                raise TokenInterrupt(token._cancel_requested)
+                token._own_extras().cancel_requested = "its timer or watch has ended"
+                raise TokenInterrupt(token._extras.cancel_requested)
             return self.instance.on_receive  # type: ignore[union-attr]
         *parents, name = call.attr_path
         return lambda: setattr(get_attr_directly(self.instance, tuple(parents)), name, call.value)
@@ -469,8 +469,8 @@ class ActorPlace(Place):
         return not harmless and self.actor_class._crashes(token, error)
 
     def failed(self, token: Token[Any], error: BaseException) -> BaseException | None:
-        if isinstance(error, TokenInterrupt) and token._cancel_requested:
-            token._terminate(token._cancel_requested)
+        if isinstance(error, TokenInterrupt) and token._extras.cancel_requested:
+            token._terminate(token._extras.cancel_requested)
             return None
         crash = self.crashes(token, error)
         token._finish(TokenState.FAILED, error=error)

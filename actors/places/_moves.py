@@ -47,6 +47,6 @@ def move(token: Token[Any], target: Place) -> bool:
         source.mailbox.moved_out()
     finally:
         # `cancel` sets the request, then looks for the token in its mailbox. On its way it was in none, so check here.
-        if token._cancel_requested and not token.done():
-            token._cancel(token._cancel_requested)
+        if token._extras.cancel_requested and not token.done():
+            token._cancel(token._extras.cancel_requested)
     return True

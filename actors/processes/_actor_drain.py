@@ -437,8 +437,8 @@ class ActorSlot(Drainer):
         if type(call) is tuple:
             path = call
         elif isinstance(call, Notice) and not call.is_for(place.instance):
-            token._cancel_requested = "its timer or watch has ended"
-            raise TokenInterrupt(token._cancel_requested)
+            token._own_extras().cancel_requested = "its timer or watch has ended"
+            raise TokenInterrupt(token._extras.cancel_requested)
         context, level = self._drain.context_of(token), _carrier.log_level()
         return _wire.HANDLE, (path, token.args, dict(token.kwargs), context, level)
 

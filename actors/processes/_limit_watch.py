@@ -122,7 +122,7 @@ class LimitWatch:
         left = math.inf
         now = self._system.clock()
         if limits.wall_time is not None:
-            not_counted = token._hold.seconds(now)[1] if token._hold is not None else 0.0
+            not_counted = token._extras.hold.seconds(now)[1] if token._extras.hold is not None else 0.0
             used = now - token.started_at - not_counted
             if used >= limits.wall_time:
                 return self._exceeded(watched, "wall_time", limits.wall_time, used)

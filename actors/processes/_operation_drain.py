@@ -231,7 +231,7 @@ class _Batch:
         if not inflight:
             drain.begin(token, worker, number, drain.place.system.clock())
         inflight[number] = token
-        if token._cancel_requested or token._hold is not None:
+        if token._extras.cancel_requested or token._extras.hold is not None:
             drain.repeat_requests(token)
         if size is None:
             self._end_plain()
@@ -440,8 +440,8 @@ class OperationSlot(Drainer):
             token = inflight.get(number)
             if token is None:
                 continue  # it was found in the outbox before
-            if token._hold is not None:
-                token._hold.leave()
+            if token._extras.hold is not None:
+                token._extras.hold.leave()
             token._settle(_COMPLETED, value)
             inflight.pop(number, None)
             worker.handled += 1

@@ -198,8 +198,8 @@ class ProcessDrain(abc.ABC):
             token.steps = 0
         if token._phase is TokenState.RUNNING:
             token._phase = TokenState.QUEUED
-        if token._cancel_requested:
-            token._terminate(token._cancel_requested)
+        if token._extras.cancel_requested:
+            token._terminate(token._extras.cancel_requested)
         else:
             self.place.give_back(token)
 
@@ -239,9 +239,9 @@ class ProcessDrain(abc.ABC):
 
     def repeat_requests(self, token: Token[Any]) -> None:
         """Repeat a cancel or a hold of a token that was just entered: it was nowhere since it had left its mailbox."""
-        if token._cancel_requested:
+        if token._extras.cancel_requested:
             self.host.call_soon(lambda: self.cancel(token))
-        if token._hold is not None:
+        if token._extras.hold is not None:
             self.host.call_soon(lambda: self.hold_changed(token))
 
     @staticmethod
@@ -260,14 +260,14 @@ class ProcessDrain(abc.ABC):
         place = self.place
         if token.started_at is None:
             self.note_begun(token, worker, frame.extra * 1e-9)
-        if token._hold is not None:
-            token._hold.leave()
+        if token._extras.hold is not None:
+            token._extras.hold.leave()
         try:
             if frame.kind == _wire.RESULT:
                 token._finish(_COMPLETED, _carrier.load(frame.payload, descriptor))
                 return None
             if frame.kind == _wire.CANCELLED:
-                token._terminate(token._cancel_requested or "it was ended")
+                token._terminate(token._extras.cancel_requested or "it was ended")
                 return None
             failure: _wire.Failure = _carrier.load(frame.payload, descriptor)
             error = _carrier.load_failure(failure, worker.pid)
@@ -286,8 +286,8 @@ class ProcessDrain(abc.ABC):
             return None
         if token.started_at is None:
             self.note_begun(token, worker)
-        if token._hold is not None:
-            token._hold.leave()
+        if token._extras.hold is not None:
+            token._extras.hold.leave()
         return self.place.failed(token, died_error(worker, token._describe()))
 
 

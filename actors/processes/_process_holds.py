@@ -59,7 +59,7 @@ class ProcessHolds:
 
     def changed(self, token: Token[Any]) -> None:
         """Stop the process of a token, let it take steps, or let it run, as the token's hold is now."""
-        hold, found = token._hold, self._drain.find(token)
+        hold, found = token._extras.hold, self._drain.find(token)
         if hold is None or found is None:
             return
         worker, number = found

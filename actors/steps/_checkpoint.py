@@ -26,9 +26,9 @@ def checkpoint() -> None:
     token = current_token()
     if token is None:
         return
-    if token._hold is not None:
-        _stop(token._hold, sys._getframe(1))
-    if token._cancel_requested or token._done:
+    if token._extras.hold is not None:
+        _stop(token._extras.hold, sys._getframe(1))
+    if token._extras.cancel_requested or token._done:
         raise TokenInterrupt(f"{token._describe()} was asked to end")
 
 

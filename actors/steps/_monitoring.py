@@ -250,7 +250,7 @@ class Monitor:
             self._hold_here(hold, frames, counted=counted)
         if hold.interrupt_wanted and raising() and not handles_interrupt(sys.exception()) and not in_cleanup(frames):
             self.disarm(hold)
-            raise TokenInterrupt(hold.token._cancel_requested or "it was ended")
+            raise TokenInterrupt(hold.token._extras.cancel_requested or "it was ended")
 
     def _hold_here(self, hold: Hold, frames: list[FrameType], *, counted: bool) -> None:
         """Let a token take its step if it may; else wait here until it may, or is to end."""

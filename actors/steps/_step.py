@@ -130,14 +130,14 @@ class InContext:
         begun = False  # the first step is counted as the token begins
         try:
             while True:
-                if token is not None and token._hold is not None and not isinstance(value, GeneratorExit):
+                if token is not None and token._extras.hold is not None and not isinstance(value, GeneratorExit):
                     # The value or error for the step waits with it.
-                    yield from wait_for_leave(token._hold).__await__()
+                    yield from wait_for_leave(token._extras.hold).__await__()
                 if begun and token is not None:
                     token.steps += 1
                 trap = run(step, value)
-                if token is not None and token._hold is not None:
-                    between_steps(token._hold)
+                if token is not None and token._extras.hold is not None:
+                    between_steps(token._extras.hold)
                 try:
                     value = yield trap
                 except BaseException as error:
@@ -149,5 +149,5 @@ class InContext:
             return stop.value
         finally:
             value = None  # an error references this frame, which must not reference the error
-            if token is not None and token._hold is not None:
-                after_step(token._hold)
+            if token is not None and token._extras.hold is not None:
+                after_step(token._extras.hold)

@@ -32,7 +32,7 @@ def _disown() -> None:
 
     Locks are replaced by new ones, since threads that held them at the fork do not exist here.
     """
-    _future._rare = threading.Lock()
+    _future.rare = threading.Lock()
     while open_systems:
         open_systems.pop().disown()
 

@@ -225,4 +225,4 @@ class Recovery:
             error = TokenRejected(f"{token._describe()} was not sent: its sender was interrupted by a signal handler")
             place_of(token)._reject(token, error)
         else:
-            token._terminate(token._cancel_requested or "its sender was interrupted by a signal handler")
+            token._terminate(token._extras.cancel_requested or "its sender was interrupted by a signal handler")

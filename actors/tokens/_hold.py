@@ -68,10 +68,10 @@ class Hold:
     @classmethod
     def of(cls, token: Token[Any]) -> Hold:
         """Return the token's hold, made if there was none; on the loop of operators only."""
-        hold = token._hold
+        hold = token._extras.hold
         if hold is None:
-            hold = token._hold = cls(token)
-            if token._done or token._cancel_requested:  # the code that did it may have missed the hold
+            hold = token._own_extras().hold = cls(token)
+            if token._done or token._extras.cancel_requested:  # the code that did it may have missed the hold
                 hold.end()
         return hold
 

@@ -78,7 +78,15 @@ class TokenDrain(Protocol):
     def cancel(self, token: Any, /) -> None: ...
 
 
-class Receiver(TurnOwner, Protocol):
+class Awaited(Protocol):
+    """What a step can wait for: a token's end, or room in a place's mailbox."""
+
+    def held_up_by(self) -> Sequence[Any]:
+        """Return the running tokens that must progress before the wait can end."""
+        ...
+
+
+class Receiver(Awaited, TurnOwner, Protocol):
     """The place of a token."""
 
     @property
@@ -98,5 +106,3 @@ class Receiver(TurnOwner, Protocol):
 
     @property
     def drain(self) -> TokenDrain: ...
-
-    def held_up_by(self) -> Sequence[Any]: ...

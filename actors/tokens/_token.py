@@ -6,19 +6,18 @@ import contextvars
 from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 import trio
 
 from actors._exceptions import TokenTerminated
+from actors.concurrency import _future
 from actors.concurrency._future import Reply
+from actors.tokens._extras import NO_EXTRAS, Extras
 from actors.tokens._lifecycle import TokenState, check_transition
 from actors.tokens._ports import Receiver
-from actors.tokens._waits_for import Awaited, waiting_for
-
-if TYPE_CHECKING:
-    from actors.tokens._hold import Hold
+from actors.tokens._waits_for import waiting_for
 
 T = TypeVar("T")
 
@@ -72,7 +71,6 @@ class Token(Reply[T]):
     _call: Any  # resolved by the place to the code to run
     _context: contextvars.Context | None
     _place: Receiver
-    attempt: int
     steps: int
     queued_at: float | None
     started_at: float | None
@@ -81,14 +79,15 @@ class Token(Reply[T]):
     # by the code that ended it. They are apart, so that neither can overwrite the other.
     _phase: TokenState
     _end: TokenState | None
-    _cancel_requested: str  # the reason, once it was asked to end
-    _lent: int  # number of reasons to lend its turn: tasks of its code that await other tokens, a pause
-    _waits: list[Awaited] | None  # what its code waits for now; several, if it has several tasks
-    _hold: Hold | None  # made by the first request of an operator
+    _extras: Extras
 
     @property
     def state(self) -> TokenState:
         return self._end or self._phase
+
+    @property
+    def attempt(self) -> int:
+        return self._extras.attempt
 
     @property
     def actor(self) -> str:
@@ -124,15 +123,25 @@ class Token(Reply[T]):
 
     def lend_turn(self) -> None:
         """Lend the turn to other tokens of the place while one of its tasks waits, or while it is paused."""
-        self._lent += 1
-        if self._lent == 1:
+        extras = self._own_extras()
+        extras.lent += 1
+        if extras.lent == 1:
             self._place.step_waits(self)
 
     def take_turn_back(self) -> None:
         """Undo one `lend_turn`."""
-        self._lent -= 1
-        if not self._lent:
+        extras = self._own_extras()
+        extras.lent -= 1
+        if not extras.lent:
             self._place.step_resumes(self)
+
+    def _own_extras(self) -> Extras:
+        """Return the token's extras, in order to write to them; made if it had none."""
+        if self._extras is NO_EXTRAS:
+            with _future.rare:
+                if self._extras is NO_EXTRAS:
+                    self._extras = Extras()
+        return self._extras
 
     def held_up_by(self) -> Sequence[Token[Any]]:
         """Return the running tokens that must progress before this one can end."""
@@ -163,19 +172,22 @@ class Token(Reply[T]):
     def _cancel(self, why: str) -> bool:
         if self._done:
             return False
-        self._cancel_requested = why
+        self._own_extras().cancel_requested = why
         if self._phase in (_QUEUED, _PAUSED) and self._place.mailbox.withdraw(self):
             return self._finish(TokenState.TERMINATED, error=TokenTerminated(f"{self._describe()} never ran: {why}"))
         self._place.drain.cancel(self)
-        if self._hold is not None:
-            self._hold.end()
+        self._end_hold()
         return False
 
     def ask_to_end(self, why: str) -> None:
         """Ask it to end at its next yield point, since its actor is to stop. A paused token ends where it is."""
-        self._cancel_requested = why
-        if self._hold is not None:
-            self._hold.end()
+        self._own_extras().cancel_requested = why
+        self._end_hold()
+
+    def _end_hold(self) -> None:
+        hold = self._extras.hold
+        if hold is not None:
+            hold.end()
 
     def _begin(self, now: float) -> None:
         """Enter the state `running`; the caller has taken the token out of its mailbox, or never put it there."""
@@ -232,8 +244,8 @@ class Token(Reply[T]):
         self._context = self._call = None
         self._end = state
         self._done = True
-        if self._hold is not None:
-            self._hold.end()
+        if self._extras is not NO_EXTRAS:
+            self._end_hold()
         if state is not _COMPLETED:
             system.note_uncompleted(self)
         if system.on_token_finished is not None:
@@ -295,12 +307,10 @@ def make_token(
     token._call = call
     token._context = copy_context()
     token._place = place
-    token.attempt = 1
     token.steps = 0
     token.queued_at = token.started_at = token.finished_at = None
     token._phase = _CREATED
-    token._end = token._waits = token._hold = None
-    token._cancel_requested = ""
-    token._lent = 0
+    token._end = None
+    token._extras = NO_EXTRAS
     system.live[number] = token
     return token

@@ -7,18 +7,17 @@ its start is a deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
 from actors._exceptions import DeadlockError
-from actors.tokens._ports import Receiver
+from actors.tokens._extras import Extras
+from actors.tokens._ports import Awaited, Receiver
 
 
 class WaitingToken(Protocol):
     """A token, as the search for a cycle sees it."""
-
-    _waits: list[Awaited] | None
 
     @property
     def id(self) -> int: ...
@@ -32,13 +31,10 @@ class WaitingToken(Protocol):
     @property
     def _place(self) -> Receiver: ...
 
+    @property
+    def _extras(self) -> Extras: ...
 
-class Awaited(Protocol):
-    """What a step can wait for: a token's end, or room in a place's mailbox."""
-
-    def held_up_by(self) -> Sequence[WaitingToken]:
-        """Return the running tokens that must progress before the wait can end."""
-        ...
+    def _own_extras(self) -> Extras: ...
 
 
 @contextmanager
@@ -68,17 +64,15 @@ def waiting_for(waiter: WaitingToken | None, awaited: Awaited) -> Generator[None
 
 def begin_wait(waiter: WaitingToken, awaited: Awaited) -> None:
     """Note that a token's step waits for something."""
-    if waiter._waits is None:
-        waiter._waits = [awaited]
-    else:
-        waiter._waits.append(awaited)
+    waiter._own_extras().waits.append(awaited)
     _tell_throttles(waiter)
 
 
 def end_wait(waiter: WaitingToken, awaited: Awaited) -> None:
     """Undo one `begin_wait`."""
-    if waiter._waits is not None:
-        waiter._waits.remove(awaited)
+    waits = waiter._extras.waits
+    if waits:
+        waits.remove(awaited)
     _tell_throttles(waiter)
 
 
@@ -102,5 +96,5 @@ def _find_cycle(waiter: WaitingToken, awaited: Awaited) -> list[WaitingToken]:
                 return cycle[::-1]
             if token not in reached_from:
                 reached_from[token] = source
-                edges.extend((token, further) for further in tuple(token._waits or ()))
+                edges.extend((token, further) for further in tuple(token._extras.waits))
     return []

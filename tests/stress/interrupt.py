@@ -209,11 +209,11 @@ class Stress:
                     _resume(target)
                 else:
                     _ask_to_end(target)
-                    target._hold.end()
+                    target._extras.hold.end()
             self._check(target, number, result, act, counts)
             if bystander is not None:
                 _expect(bystander.result(LIMIT) == result, "a bystander has a wrong result")
-                _expect(bystander._hold is None, "a bystander is held")
+                _expect(bystander._extras.hold is None, "a bystander is held")
                 counts["bystanders"] += 1
             _expect(lock.acquire(timeout=LIMIT), "a lock was not released")
             lock.release()
@@ -275,7 +275,7 @@ class Stress:
             counts["terminated"] += 1
         _expect(begun[number] == ended[number], "its finally did not run once")
         if monitor is not None and target._call is None:
-            _expect(target._hold is not None and not target._hold.word, "it is held after its end")
+            _expect(target._extras.hold is not None and not target._extras.hold.word, "it is held after its end")
 
     def report(self) -> None:
         python = ".".join(map(str, sys.version_info[:3]))
@@ -317,7 +317,7 @@ def _reach(hold: Hold, reached: Reply[None]) -> None:
 
 
 def _ask_to_end(target: Token[Any]) -> None:
-    target._cancel_requested = "stress"
+    target._own_extras().cancel_requested = "stress"
     target._place.drain.cancel(target)
 
 

@@ -324,14 +324,14 @@ def stuck(gate: Gate, until: Callable[..., None]) -> tuple[Any, Any]:
     """The token of a process that waits for an actor, and what lets the actor go on."""
     counter = gate.spawn(Counter)
     waiting = waits.submit(counter.proxy().wait_for_door())
-    until(lambda: bool(waiting._waits))
+    until(lambda: bool(waiting._extras.waits))
     return waiting, counter._place.instance.door  # type: ignore[union-attr]
 
 
 def test_what_a_process_waits_for_is_described(gate: Gate, stuck: tuple[Any, Any]) -> None:
     """As for any other token that waits."""
     waiting, door = stuck
-    (other,) = waiting._waits
+    (other,) = waiting._extras.waits
 
     assert str(other.id) in gate.control.describe(waiting.id).waits_for[0]
     door.set()
@@ -358,7 +358,7 @@ def test_a_process_that_waits_is_paused_and_goes_on(
 def test_a_process_that_waits_is_killed(gate: Gate, stuck: tuple[Any, Any]) -> None:
     """Its place in the pool is free for the next one, and what it has waited for goes on."""
     waiting, door = stuck
-    (other,) = waiting._waits
+    (other,) = waiting._extras.waits
     gate.control.terminate(waiting.id, mode="kill")
 
     with pytest.raises(TokenTerminated):
@@ -390,7 +390,7 @@ def test_a_gate_is_closed_while_processes_wait(until: Callable[..., None]) -> No
     with Gate("short", shutdown=0.05, processes=ProcessPool(size=1)) as gate:
         counter = gate.spawn(Counter)
         waiting = waits.submit(counter.proxy().wait_for_door())
-        until(lambda: bool(waiting._waits))
+        until(lambda: bool(waiting._extras.waits))
         door = counter._place.instance.door  # type: ignore[union-attr]
         threading.Timer(0.01, door.set).start()
 

@@ -88,7 +88,7 @@ def resume(token: Token[Any]) -> None:
 
 def end(token: Token[Any]) -> None:
     """Interrupt running code, again and again, until it has ended."""
-    token._cancel_requested = "enough"
+    token._own_extras().cancel_requested = "enough"
     hold = Hold.of(token)
     for _ in range(int(LIMIT / AGAIN)):
         interrupt(hold)
@@ -285,7 +285,7 @@ def test_paused_code_is_ended(place: OperationPlace, until: Until, rounds: Calla
         token = submit(place, getattr(shape, name))
         until(lambda shape=shape: shape.rounds > 0)  # type: ignore[misc]
         hold = pause(token)
-        token._cancel_requested = "enough"
+        token._own_extras().cancel_requested = "enough"
         hold.end()
         assert isinstance(token.exception(LIMIT), TokenTerminated)
         assert shape.left == 1
@@ -308,7 +308,7 @@ def test_of_two_threads_in_the_same_code_one_is_stopped(place: OperationPlace, u
     other.go[0] = False
 
     assert tokens[1].result(LIMIT) == "done"
-    assert tokens[1]._hold is None
+    assert tokens[1]._extras.hold is None
 
 
 # Every line
@@ -401,7 +401,7 @@ def test_wherever_code_is_ended_what_it_took_is_given_back(system: ActorSystem, 
         if n:
             step(token, n)
         was_done = token.done()
-        token._cancel_requested = "enough"
+        token._own_extras().cancel_requested = "enough"
         hold.end()
         token.exception(LIMIT)
         ended += token.state is TokenState.TERMINATED
@@ -436,7 +436,7 @@ def test_an_interrupt_does_not_cut_cleanup_short(place: OperationPlace, until: U
 
         token = submit(place, work)
         until(lambda notes=notes, raises=raises: "began" in notes and (raises or "cleaning" in notes))  # type: ignore[misc]
-        token._cancel_requested = "enough"
+        token._own_extras().cancel_requested = "enough"
         hold = Hold.of(token)
         for _ in range(100):
             interrupt(hold)
@@ -474,7 +474,7 @@ def test_an_interrupt_does_not_hit_what_handles_one(place: OperationPlace, until
 
     token = submit(place, work)
     until(lambda: bool(notes))
-    token._cancel_requested = "enough"
+    token._own_extras().cancel_requested = "enough"
     hold = Hold.of(token)
     for _ in range(int(LIMIT / AGAIN)):
         interrupt(hold)
@@ -659,7 +659,7 @@ def test_code_is_not_stopped_where_it_may_hold_a_lock(place: OperationPlace, unt
             assert not wait(reached)
         hold.resume()
         monitor.disarm(hold)
-    token._cancel_requested = "enough"
+    token._own_extras().cancel_requested = "enough"
     for _ in range(10):
         interrupt(hold)
         assert not wait(token)
@@ -844,7 +844,7 @@ def test_with_no_tool_id_left_no_interrupt_passes_a_handler_by(
 
     token = submit(place, work)
     assert begun.wait(LIMIT)
-    token._cancel_requested = "enough"
+    token._own_extras().cancel_requested = "enough"
     for _ in range(50):
         interrupt(Hold.of(token))
     go[0] = False
@@ -920,7 +920,7 @@ def test_an_interrupt_never_hits_the_next_token(
             if target.done() or target.started_at is not None:
                 break
             wait(target, 0.0001)
-        target._cancel_requested = "enough"
+        target._own_extras().cancel_requested = "enough"
         hold = Hold.of(target)
         while not target.done():
             interrupt(hold)
@@ -955,7 +955,7 @@ def test_an_interrupt_is_not_meant_for_the_caller_of_a_direct_call(
         token = make(place, work, size := chance.randrange(20_000))
 
         def operate(token: Token[Any] = token) -> None:
-            token._cancel_requested = "enough"
+            token._own_extras().cancel_requested = "enough"
             hold = Hold.of(token)
             while not token.done():
                 interrupt(hold)

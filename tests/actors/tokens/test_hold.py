@@ -127,13 +127,13 @@ def test_one_that_is_to_end_is_never_parked_again(desk: Any) -> None:
 def test_a_hold_made_after_the_token_was_asked_to_end_lets_it_go(desk: Any) -> None:
     """Whoever asked did not see the hold."""
     token = desk.token()
-    token._cancel_requested = "why not"
+    token._own_extras().cancel_requested = "why not"
     assert Hold.of(token).ending
     ended = desk.token()
     ended._terminate("over")
 
     assert Hold.of(ended).ending
-    assert Hold.of(ended) is ended._hold
+    assert Hold.of(ended) is ended._extras.hold
 
 
 def test_what_is_to_be_done_on_parking_is_done_before_anybody_is_told(desk: Any) -> None:
@@ -528,7 +528,7 @@ def test_ctrl_c_ends_a_direct_call_that_is_paused(system: ActorSystem, until: Un
     assert main is not None
 
     def interrupt_when_parked() -> None:
-        until(lambda: token._hold is not None and token._hold.parked)
+        until(lambda: token._extras.hold is not None and token._extras.hold.parked)
         signal.pthread_kill(main, signal.SIGINT)
 
     helper = threading.Thread(target=interrupt_when_parked)
@@ -559,7 +559,7 @@ def test_a_direct_call_that_is_paused_ends_as_terminated(system: ActorSystem, un
         Hold.of(token).pause()
 
         def operate(token: Token[Any] = token, generator: bool = generator) -> None:
-            until(lambda: token._hold is not None and token._hold.parked)
+            until(lambda: token._extras.hold is not None and token._extras.hold.parked)
             if generator:
                 assert step(token, 4) == 4
             token.ask_to_end("enough")

@@ -66,7 +66,7 @@ def test_a_cycle_is_named_from_its_beginning(
     a, b = (placed(name, kind) for name, kind in zip("ab", before, strict=True))
 
     def others_wait() -> None:  # the last to wait is the one that finds the cycle; on the io loop it is the last anyway
-        until(lambda: sum(bool(token._waits) for token in list(system.live.values())) == 2)
+        until(lambda: sum(bool(token._extras.waits) for token in list(system.live.values())) == 2)
 
     c = placed("c", last, *([others_wait] if last is Caller else []))
 

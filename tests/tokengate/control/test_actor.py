@@ -298,7 +298,7 @@ def test_who_waits_for_an_answer_when_it_crashes_gets_an_error(gate: Gate, doors
     sent = block.submit(door)
     door.wait_reached()
     waiting = gate.find(CONTROL).ask(m.Terminate((sent.id,), mode="cancel", wait=LIMIT), block=False)
-    until(lambda: bool(sent._cancel_requested))
+    until(lambda: bool(sent._extras.cancel_requested))
 
     gate._system.find(CONTROL).signal(Crash(RuntimeError("a fault")))
     with pytest.raises(ActorDead, match="stopped before it answered"):

@@ -142,7 +142,7 @@ async def actor_rows(places: list[Place], counts: Counts, sample: float) -> tupl
 
 async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
     """Return everything that is known of a token."""
-    place, hold = token._place, token._hold
+    place, hold = token._place, token._extras.hold
     row = row_of(token, system.clock())
     properties = place.properties
     arguments = arguments_of(token, properties.show)
@@ -179,7 +179,7 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
 
 
 def _waits(token: Token[Any]) -> Iterable[str]:
-    for awaited in tuple(token._waits or ()):
+    for awaited in tuple(token._extras.waits):
         if isinstance(awaited, Token):
             yield f"token {awaited.id} ({awaited.operation} of '{awaited.actor}')"
         elif isinstance(awaited, Place):

@@ -41,7 +41,7 @@ MAX_TERMS: Final = 32  # bounds the time for one token
 
 def held_of(token: Token[Any]) -> str:
     """Return whether a token is held: `paused`, `pause_requested`, `throttled`, or an empty text."""
-    hold = token._hold
+    hold = token._extras.hold
     word = "" if hold is None else hold.word
     return word or ("throttled" if place_of(token).mailbox.is_kept_back(token) else "")
 

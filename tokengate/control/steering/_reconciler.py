@@ -50,7 +50,7 @@ class Kill:
             worker = None if drain is None else drain.worker_of(token)
             if worker is None or place_of(token).abandon(token, self.reason) is None:
                 # A token that a process had not begun, and that was taken back from it, has ended at once.
-                ours = token.state is TokenState.TERMINATED and token._cancel_requested == self.reason
+                ours = token.state is TokenState.TERMINATED and token._extras.cancel_requested == self.reason
                 if token._cancel(self.reason) or (ours and token.started_at is None):
                     self.outcome = outcome(token, "terminated", "it never ran")
             elif token.state is TokenState.TERMINATED:
@@ -131,7 +131,7 @@ def _wants(hold: Hold) -> bool:
         return False
     to_pause = hold.word == "pause_requested"
     if token.started_at is None:
-        return to_pause or bool(token._cancel_requested)
+        return to_pause or bool(token._extras.cancel_requested)
     if process_drain(token) is not None:
         return to_pause
     # A task stops at its next await without help; and so does a thread at its next checkpoint.
@@ -145,12 +145,12 @@ def _apply(hold: Hold) -> None:
     drain = process_drain(token)
     if token.started_at is None and token._phase is TokenState.QUEUED:
         # It was in no queue when the verb came: its sender waited for room, or a worker had just taken it.
-        if token._cancel_requested:
-            token._cancel(token._cancel_requested)
+        if token._extras.cancel_requested:
+            token._cancel(token._extras.cancel_requested)
         elif hold.word == "pause_requested" and not hold.stepping and not hold_in_queue(hold) and drain is not None:
             drain.hold_changed(token)
     elif drain is not None:
-        if token._cancel_requested:
+        if token._extras.cancel_requested:
             drain.cancel(token)
         elif hold.word == "pause_requested":
             drain.hold_changed(token)

@@ -94,7 +94,7 @@ def _where_it_stops(token: Token[Any]) -> str:
 
 def resume(token: Token[Any]) -> Outcome:
     """Resume a token that is held."""
-    hold = token._hold
+    hold = token._extras.hold
     if hold is None or not hold.word:
         return outcome(token, "unchanged", "it is not held")
     place_of(token).mailbox.release(token)

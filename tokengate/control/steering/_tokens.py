@@ -153,4 +153,4 @@ class TokenVerbs:
 
 def _runs_free(token: Token[Any]) -> bool:
     """Tell whether a token runs, without a hold or for some steps."""
-    return token.started_at is not None and (token._hold is None or token._hold.word != "paused")
+    return token.started_at is not None and (token._extras.hold is None or token._extras.hold.word != "paused")

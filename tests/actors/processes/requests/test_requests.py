@@ -636,12 +636,12 @@ def test_a_full_mailbox_is_waited_for(child: Child, running: Token[Any], start: 
     child.host.work_for(1.0)
 
     assert not child.answered(number)
-    assert running._waits == [small._place]
+    assert running._extras.waits == [small._place]
     assert child.host.lent == 1
     assert running._place.mailbox.active == 0
     door.open()
     assert child.reply(number).value is None
-    assert running._waits == []
+    assert running._extras.waits == []
     assert child.host.lent == 0
     assert running._place.mailbox.active == 1
     assert small.proxy().got.get(timeout=LIMIT) == ["first", "second"]
@@ -663,7 +663,7 @@ def test_a_child_that_dies_while_it_waits_for_room_lets_the_next_sender_in(
 
     assert small._place.mailbox.statistics().senders_waiting == 1
     assert unsent.state is TokenState.REJECTED
-    assert running._waits == []
+    assert running._extras.waits == []
     assert child.host.lent == 0
     door.open()
     sender.join(LIMIT)
@@ -748,8 +748,8 @@ def test_a_token_that_waits_for_another_one_lends_its_turn(
     number = child.begin("result", id, None)
     child.host.work_for(1.0)
 
-    assert running._waits is not None
-    assert [token.id for token in running._waits] == [id]
+    assert running._extras.waits is not None
+    assert [token.id for token in running._extras.waits] == [id]
     assert (child.host.lent, running._place.mailbox.active) == (1, 0)
     door.open()
     assert child.reply(number).value is None
@@ -976,12 +976,12 @@ def test_a_wait_that_would_never_end_is_a_deadlock(
 ) -> None:
     """A child that asks an actor that waits for its token gets a DeadlockError, and its message is withdrawn."""
     waiting = counter.proxy().wait_for(running)
-    until(lambda: bool(waiting._waits))
+    until(lambda: bool(waiting._extras.waits))
 
     with pytest.raises(errors.DeadlockError, match="crunch"):
         child.ask("ask", counter.path, "hello", None)
 
-    assert running._waits == []
+    assert running._extras.waits == []
     assert child.host.lent == 0
     running._finish(TokenState.COMPLETED, 5)
     assert waiting.result(LIMIT) == 5
@@ -1013,7 +1013,7 @@ def test_a_wait_is_over_when_its_token_is_ended(child: Child, running: Token[Any
     child.host.work()
 
     assert child.host.lent == 0
-    assert running._waits == []
+    assert running._extras.waits == []
     assert isinstance(child.reply(number).error, errors.ActorDead)
 
 
@@ -1027,7 +1027,7 @@ def test_a_dead_child_waits_for_nothing(child: Child, running: Token[Any], opera
     child._requests.forget(child.worker)
 
     assert child.host.lent == 0
-    assert running._waits == []
+    assert running._extras.waits == []
     assert len(child.host.deadlines) == 0
     assert len(child.worker.tokens) == 0
     door.open()

@@ -60,9 +60,9 @@ def make_token(
     token.created_at = NOW - age
     token.started_at = None if running is None else NOW - running
     if held is not None:
-        token._hold = SimpleNamespace(word=held)  # type: ignore[assignment]
+        token._own_extras().hold = SimpleNamespace(word=held)  # type: ignore[assignment]
     for name, value in fields.items():
-        setattr(token, name, value)
+        setattr(token._own_extras() if name == "attempt" else token, name, value)
     return token
 
 
@@ -368,7 +368,7 @@ def oracle(term: Term, token: Token[Any]) -> bool:
     if term.tag:
         found: Any = dict(token.tags).get(term.field)
     elif term.field == "held":
-        found = getattr(token._hold, "word", "")
+        found = getattr(token._extras.hold, "word", "")
     elif term.field == "age":
         found = NOW - token.created_at
     elif term.field == "running":

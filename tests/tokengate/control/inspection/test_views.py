@@ -64,7 +64,7 @@ def test_a_row_says_for_how_long_it_runs_and_who_holds_it(place: OperationPlace)
     """`running` counts from the beginning; `held` is the word of the hold."""
     one = make(place)
     one.started_at = 90.0
-    one._hold = SimpleNamespace(word="paused")  # type: ignore[assignment]
+    one._own_extras().hold = SimpleNamespace(word="paused")  # type: ignore[assignment]
     row = row_of(one, 120.0)
 
     assert (row.running, row.held) == (30.0, "paused")

@@ -383,7 +383,7 @@ def test_a_restart_keeps_the_queue_and_counts_for_no_intensity(
     door.wait_reached()
     queued = [counter.add() for _ in range(3)]
     asked = gate.find("$system/control").ask(m.Restart("counter"), block=False)
-    until(lambda: bool(busy._cancel_requested))
+    until(lambda: bool(busy._extras.cancel_requested))
     door.open()
     assert asked.get(timeout=LIMIT).outcome == "done"
     assert busy.done()

@@ -461,8 +461,8 @@ def test_asking_again_and_again_for_what_cannot_be_done_yet_leaves_nothing_behin
         gate.control.terminate(sent, "cancel", wait=0)
 
     assert not sent._callbacks
-    assert sent._hold is not None
-    assert sent._hold._reached is None
+    assert sent._extras.hold is not None
+    assert sent._extras.hold._reached is None
 
 
 def test_a_token_whose_sender_waits_for_room_ends_when_it_is_queued(gate: Gate, doors: Doors, until: Until) -> None:

@@ -1,0 +1,34 @@
+"""What few tokens have: a hold, waits, a request to end, further attempts; one object, made when it is needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from actors.tokens._hold import Hold
+    from actors.tokens._ports import Awaited
+
+
+class Extras:
+    """The part of a token that most tokens do without.
+
+    Attributes:
+        hold: made by the first request of an operator.
+        waits: what the token's code waits for now; several, if it has several tasks.
+        lent: number of reasons to lend its turn: tasks of its code that await other tokens, a pause.
+        cancel_requested: the reason, once it was asked to end.
+        attempt: 1 for the first run.
+    """
+
+    __slots__ = ("attempt", "cancel_requested", "hold", "lent", "waits")
+
+    def __init__(self) -> None:
+        self.hold: Hold | None = None
+        self.waits: list[Awaited] = []
+        self.lent = 0
+        self.cancel_requested = ""
+        self.attempt = 1
+
+
+NO_EXTRAS: Final = Extras()
+"""Those of all tokens that have none of their own; read only."""

@@ -1,0 +1,44 @@
+"""Extras: what few tokens have is made when it is needed, and belongs to one token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from actors import ActorSystem
+from actors.tokens._extras import NO_EXTRAS, Extras
+from actors.tokens._hold import Hold
+
+
+def test_a_token_that_ends_as_it_began_has_no_extras(system: ActorSystem) -> None:
+    """A token that nothing was asked of shares the empty extras."""
+    place = system.operation_place("op", "cpu", generator=False, concurrency=1)
+    token = place.send(place.token("op", int, ("7",)))
+
+    assert token.result(5) == 7
+    assert token._extras is NO_EXTRAS
+    assert (token.attempt, token._extras.hold) == (1, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda token: token.cancel(),
+        lambda token: token.ask_to_end("enough"),
+        lambda token: token.lend_turn(),
+        Hold.of,
+    ],
+)
+def test_a_change_is_written_to_extras_of_its_own(system: ActorSystem, change: Callable[[object], object]) -> None:
+    """What is asked of one token changes no other: the extras that tokens share stay empty."""
+    place = system.operation_place("op", "cpu", generator=False, concurrency=1)
+    token = place.token("op", int, ())
+
+    change(token)
+
+    extras = token._extras
+    assert extras is not NO_EXTRAS
+    assert extras is token._own_extras()
+    empty = Extras()
+    assert all(getattr(NO_EXTRAS, name) == getattr(empty, name) for name in Extras.__slots__)
