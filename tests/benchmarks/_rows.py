@@ -98,6 +98,7 @@ ROWS: Final = (
     Row("tell, cpu actor", 100_000, actors("tell_cpu", "tell"), times(2, "pykka", busy=0.85)),
     Row("tell, io actor, from a thread", 100_000, pykka("tell_io", "tell"), times(1.7, "pykka")),
     Row("tell, io actor, in its loop", 50_000, actors("tell_in_loop", "tell"), times(1.2, "pykka")),
+    Row("tell, collector tuned", 100_000, {OURS: "ours.tell_cpu_tuned", "not tuned": "ours.tell_cpu"}),
     Row("tell, with an observer", 50_000, {OURS: "ours.tell_observed", "without": "ours.tell_cpu"}),
     Row("1,000 asks in flight, cpu actor", 20_000, actors("ask_in_flight", "ask_in_flight"), times(3.3, "pykka")),
     Row("1,000 asks in flight, in a loop", 20_000, actors("ask_in_flight_in_loop", "ask_in_flight")),
@@ -109,6 +110,11 @@ ROWS: Final = (
         50_000,
         {OURS: "ours.operations.gather", "ThreadPoolExecutor": "on_executors.threads.gather"},
         times(3.5, "ThreadPoolExecutor"),
+    ),
+    Row(
+        "submit and gather 10,000, collector tuned",
+        50_000,
+        {OURS: "ours.operations_tuned.gather", "not tuned": "ours.operations.gather"},
     ),
     Row(
         "10,000 sleepers",

@@ -9,5 +9,6 @@
 #   _uninterrupted_call.py  a call that no signal handler interrupts: opening and closing
 #   _mark.py                an event that signal handlers may set: the request to stop
 #   _switch_interval.py     how long a thread keeps the interpreter
+#   _collector.py           the garbage collector, tuned for tokens
 #   _fork_and_exit.py       open gates when the process forks or exits
 """The gate, and how it opens and closes."""

@@ -7,14 +7,16 @@ import os
 import threading
 
 from tokengate._exceptions import GateState
-from tokengate.gate import _switch_interval
+from tokengate.gate import _collector, _switch_interval
 from tokengate.operations import _current
 
 
 def _disown() -> None:
     """Leave all gates to the parent, in a forked child, where none is open and new ones may be opened."""
-    _switch_interval._lock = threading.Lock()  # a thread that held it does not exist in the child
+    # Threads that held these locks do not exist in the child.
+    _switch_interval._lock, _collector._lock = threading.Lock(), threading.Lock()
     _switch_interval.forget()
+    _collector.forget()
     while _current.open_gates:
         _current.open_gates.pop()._disown()
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 import trio
 
@@ -43,7 +43,7 @@ from actors.lowlevel import (
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor, start_at_once
 from tokengate._exceptions import AmbiguousGate, GateState, NeedsTrio, UnknownPlugin
-from tokengate.gate import _switch_interval
+from tokengate.gate import _collector, _switch_interval
 from tokengate.gate._mark import Mark
 from tokengate.gate._operation_table import OperationTable
 from tokengate.gate._shutdown import Shutdown
@@ -88,6 +88,8 @@ class Gate:
         threads: CPU threads that run steps at once; None takes the number of cores, at least 2.
         processes: how many child processes it keeps for affinity `process`; they are made when the first is needed.
         switch_interval: seconds; `sys.setswitchinterval` while the gate is open. None leaves the interpreter's alone.
+        gc: `"tuned"` has Python's garbage collector look less often, and only at what is made after the opening;
+            that concerns the whole process. None leaves it alone. See docs/semantics.md.
         control_socket: whether operators of the same user reach it from other processes (`tokengate ls`); see
             docs/control.md. The environment variable `TOKENGATE_CONTROL=0` opens none in any case.
         plugins: its optional parts, each an object of a class of its own; those that they need are added, with their
@@ -108,6 +110,7 @@ class Gate:
         threads: int | None = None,
         processes: ProcessPool | int | None = None,
         switch_interval: float | None = 0.0005,
+        gc: Literal["tuned"] | None = None,
         control_socket: bool = True,
         plugins: Iterable[Plugin] = (),
     ) -> None:
@@ -117,6 +120,8 @@ class Gate:
         ):
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ValueError(f"{argument} of gate '{name}' is {value!r}; it must be a number of seconds")
+        if gc not in (None, "tuned"):
+            raise ValueError(f"gc of gate '{name}' is {gc!r}; it must be 'tuned', or None to leave the collector alone")
         if not isinstance(name, str) or not name or "/" in name:
             raise ValueError(f"name of gate is {name!r}; it must be a string without '/', and not empty")
         self.name = name
@@ -126,6 +131,7 @@ class Gate:
         self._own_spec: ChildSpec  # made when the gate opens
         self._control_socket = control_socket and os.environ.get("TOKENGATE_CONTROL") != "0"
         self._switch_interval = switch_interval
+        self._tunes_collector = gc is not None
         pool = ProcessPool(processes) if isinstance(processes, int) else processes
         if pool is not None and not isinstance(pool, ProcessPool):
             raise ValueError(f"processes of gate '{name}' is {processes!r}; it must be a ProcessPool, or their number")
@@ -363,6 +369,8 @@ class Gate:
             add_observers(self, self._system, self._plugins)
             parts = supervisor_of(self, self._plugins)
         self._own_spec = Supervisor.child_spec(SYSTEM, (*parts, control))
+        if self._tunes_collector:
+            _collector.tune(self)
 
     def _make_own_root(self) -> ActorPlace:
         self._opened_at = self._system.clock()
@@ -436,6 +444,7 @@ class Gate:
             threads = "cut short" if abandoned else "done"
         finally:
             _switch_interval.release(self)
+            _collector.release(self)
             if self in _current.open_gates:
                 _current.open_gates.remove(self)
             now = time.monotonic()

@@ -38,9 +38,9 @@ class WaitingEcho(IoActor):
 
 
 @contextmanager
-def actors(cls: type[BaseActor], number: int = 1) -> Iterator[list[Any]]:
+def actors(cls: type[BaseActor], number: int = 1, **options: Any) -> Iterator[list[Any]]:
     """Start actors of a gate."""
-    with Gate("benchmark", control_socket=False) as gate:
+    with Gate("benchmark", control_socket=False, **options) as gate:
         yield [gate.spawn(cls) for _ in range(number)]
 
 
@@ -54,9 +54,12 @@ def in_loop(function: Callable[[int], Coroutine[Any, Any, None]]) -> Run:
 
 
 @contextmanager
-def tell_cpu() -> Iterator[Run]:
-    with actors(CpuEcho) as (ref,):
+def tell_cpu(**options: Any) -> Iterator[Run]:
+    with actors(CpuEcho, **options) as (ref,):
         yield partial(from_threads.tell, ref)
+
+
+tell_cpu_tuned = partial(tell_cpu, gc="tuned")
 
 
 @contextmanager
@@ -254,12 +257,13 @@ def threads() -> Iterator[Run]:
 
 
 @contextmanager
-def open_operations() -> Iterator[Bind]:
-    with Gate("benchmark", control_socket=False):
+def open_operations(**options: Any) -> Iterator[Bind]:
+    with Gate("benchmark", control_socket=False, **options):
         yield lambda function: token(function).submit
 
 
 operations = Workloads(open_operations)
+operations_tuned = Workloads(partial(open_operations, gc="tuned"))
 
 operation = token(same)
 

@@ -421,6 +421,7 @@ def test_the_environment_can_forbid_the_control_socket(monkeypatch: pytest.Monke
     [
         ({"shutdown": -1}, "shutdown of gate 'bad' is -1"),
         ({"switch_interval": "fast"}, "switch_interval of gate 'bad' is 'fast'"),
+        ({"gc": "fast"}, "gc of gate 'bad' is 'fast'; it must be 'tuned', or None"),
         ({"threads": 0}, "threads of system 'bad' is 0"),
         ({"intensity": -1}, "intensity is -1"),
         ({"period": 0}, "period is 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import platform
 from collections.abc import Callable, Iterable
@@ -265,4 +266,5 @@ async def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Ca
         abandoned=figures.abandoned,
         pauses_running_code=monitor is not None,
         processes=figures.processes,
+        gc_thresholds=gc.get_threshold(),
     )

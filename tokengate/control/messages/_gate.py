@@ -32,6 +32,7 @@ class GateInfo:
         abandoned: names of threads with code that could not be ended.
         pauses_running_code: whether a plain function can be paused while it runs on a thread (Python 3.12 and later).
         processes: its child processes; None if none was needed yet.
+        gc_thresholds: those of Python's garbage collector in that process; a gate with `gc="tuned"` has raised them.
     """
 
     name: str
@@ -48,6 +49,7 @@ class GateInfo:
     abandoned: tuple[str, ...]
     pauses_running_code: bool
     processes: Processes | None = None
+    gc_thresholds: tuple[int, ...] = ()
 
 
 @attrs.frozen
