@@ -48,7 +48,8 @@ from actors.drains._watchdog import LoopBlocked
 from actors.kinds._cpu_actor import CpuActor
 from actors.kinds._io_actor import IoActor
 from actors.kinds._process_actor import ProcessActor
-from actors.mailboxes._mailbox import MailboxStatistics, Overflow
+from actors.mailboxes._mailbox import Overflow
+from actors.mailboxes._statistics import MailboxStatistics
 from actors.places._actor import BaseActor
 from actors.places._proxy import ActorProxy
 from actors.places._ref import ActorRef

@@ -6,4 +6,5 @@
 #   _line.py         tokens that wait, by priority and then by age
 #   _throttles.py    limits of rate and concurrency
 #   _signals.py      messages of the control lane
+#   _statistics.py   the figures of a mailbox
 """Mailboxes, their lanes, and throttles."""

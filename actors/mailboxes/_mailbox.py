@@ -35,12 +35,11 @@ from itertools import count
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
-import attrs
-
 from actors._exceptions import ActorDead
 from actors.mailboxes._held_tokens import HeldTokens
 from actors.mailboxes._lanes import Lanes
 from actors.mailboxes._signals import Signal
+from actors.mailboxes._statistics import MailboxStatistics
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
@@ -74,33 +73,6 @@ class Put(enum.Enum):
 
 
 ACCEPTED = Put.ACCEPTED  # to look up a member of an enum takes as long as a put
-
-
-@attrs.frozen
-class MailboxStatistics:
-    """A mailbox at one moment.
-
-    Attributes:
-        depth: tokens in the user lane, those that are held included.
-        capacity: how many it holds at most.
-        held: of these, tokens that are paused, or kept back by a throttle.
-        control: messages in the control lane.
-        active: drainers at work.
-        accepted: tokens accepted since the mailbox was made.
-        suspended: whether the user lane is held.
-        closed: whether new tokens are refused.
-        senders_waiting: senders that wait for room.
-    """
-
-    depth: int
-    capacity: int
-    held: int
-    control: int
-    active: int
-    accepted: int
-    suspended: bool
-    closed: bool
-    senders_waiting: int
 
 
 class Drainer:
