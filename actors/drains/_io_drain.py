@@ -150,8 +150,8 @@ class IoDrain:
         if self.place.mailbox.turns() < 1 or not self.host.on_loop() or token.operation in self._waiting_handlers:
             return False
         caller, system = _current.get(), self.place.system
-        if caller is not None and caller._extras.hold is not None:  # an operator steers it, so it waits between its steps
-            return False
+        if caller is not None and caller._extras.hold is not None:
+            return False  # an operator steers the caller, which waits between its steps
         try:
             if system.guarded:
                 system.check_intake(token)

@@ -441,8 +441,8 @@ class ActorPlace(Place):
         except AttributeError:
             if self.instance is not None:
                 raise
-            token._own_extras().cancel_requested = "its actor was ended"  # just now; the token is about to be ended with it
-            raise TokenInterrupt(token._extras.cancel_requested) from None
+            why = token._own_extras().cancel_requested = "its actor was ended"  # and the token is about to be
+            raise TokenInterrupt(why) from None
 
     def _resolve_special(self, token: Token[Any], call: Any) -> Callable[..., Any]:
         """Do as `resolve` does for all but plain messages; apart, since the closures would slow those down."""
