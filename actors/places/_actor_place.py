@@ -223,6 +223,7 @@ class ActorPlace(Place):
             return
         self.terminate_running("the thread that started it was interrupted")
         self.close(SHUTDOWN)
+        self._leave_tree(SHUTDOWN, [])  # its caller may have been interrupted in the close
         if self.owner is not None:
             self.owner(self, KILLED, False)
 
@@ -273,6 +274,10 @@ class ActorPlace(Place):
                 return
             self.status = Status.CLOSED
             watches = self._watches_to_tell(closed=True)
+        self._leave_tree(reason, watches)
+
+    def _leave_tree(self, reason: ExitReason, watches: list[Watch]) -> None:
+        """Do what follows from the close; again, if the thread that did it was interrupted."""
         self.system.close_below(self, reason)
         self.system.forget(self)
         self.terminate_queued("has stopped" if reason.orderly else f"has ended ({reason})")

@@ -74,9 +74,9 @@ def start(place: ActorPlace, signal: Start, drainer: Drainer) -> Life:
         if not drainer.at_work:
             return
         if failure is None:
-            place.status = Status.RUNNING
+            place.mailbox.resume()  # first: a start that is interrupted while the status is `running` is complete
             place.starts += 1
-            place.mailbox.resume()
+            place.status = Status.RUNNING
             attached = None
         else:
             attached = place._release_instance()

@@ -6,7 +6,7 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
@@ -14,6 +14,7 @@ import interrupts as it
 from interrupts import Bench, Door
 
 from tokengate import Gate, Token, TokenState
+from tokengate.errors import StartFailed
 from tokengate.operations import _current
 
 
@@ -284,6 +285,20 @@ def _ask_timeout(bench: Bench) -> Iterator[Callable[[], Any]]:
     proxy = bench.notes.proxy()
     with occupied(bench, proxy.note):
         yield lambda: bench.notes.ask(bench.number(), timeout=0.002)
+
+
+class _Failing(it.Notes):
+    def __init__(self) -> None:
+        raise ValueError("no")
+
+
+@case("spawn an actor that does not start")
+def _spawn_failing(bench: Bench) -> Iterator[Callable[[], Any]]:
+    def spawn() -> None:
+        with suppress(StartFailed):
+            bench.gate.spawn(_Failing)
+
+    yield spawn
 
 
 @case("watch an actor that ends")

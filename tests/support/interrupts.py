@@ -587,10 +587,13 @@ class Bench:
                 found[:] = [f"which_children {wrong}"]
                 return False
             children = {info.path: str(info.status) for info in infos}
-            places = [one for one in list(self.gate._system._places) if one.startswith("spawned/")]
+            table = {path: one for path, one in list(self.gate._system._places.items()) if path.startswith("spawned/")}
+            places = list(table)
             found[:] = [f"'{path}' is {status}" for path, status in children.items() if status != "running"]
             found.extend(f"'{path}' is no child of its supervisor" for path in places if path not in children)
             found.extend(f"'{path}' is a child without a place" for path in children if path not in places)
+            suspended = [path for path, one in table.items() if one.mailbox.statistics().suspended]
+            found.extend(f"'{path}' is running, and suspended" for path in suspended if children.get(path) == "running")
             found.extend(f"the start of '{place.path}' is not over" for place in list(self.gate._system.starts))
             return not set(found) - self._odd
 

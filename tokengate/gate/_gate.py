@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 import trio
 
 from actors import (
+    ActorDead,
     ActorRef,
     ActorSystem,
     BaseActor,
@@ -472,8 +473,10 @@ class Gate:
             kwargs: keyword arguments of the class.
 
         Raises:
-            StartFailed: `__init__` or `on_start` raised, `Ignore` included.
-            ChildError: the name is taken.
+            StartFailed: `__init__` or `on_start` raised, `Ignore` included, or was interrupted by the end of the gate.
+            ChildError: the name is taken; NameTaken, if another thread is starting an actor of this name.
+            ActorDead: the gate is closing, or the supervisor of spawned actors has just given up.
+            GateState: the gate is not open.
             WouldBlock: called on the thread of a trio loop; use `await gate.aspawn(...)`.
         """
         if trio.lowlevel.in_trio_run():
@@ -516,7 +519,12 @@ class Gate:
             spec: of the child.
             here: whether its instance may be made on the calling thread.
         """
-        supervisor = self.find(SPAWNED)
+        try:
+            supervisor = self.find(SPAWNED)
+        except UnknownActor as error:
+            raise ActorDead(
+                f"actor '{spec.id}' was not started: the supervisor of spawned actors of gate '{self.name}' has ended"
+            ) from error
         started = start_at_once(supervisor, spec, here=here) if self._is_current() else None
         return supervisor.proxy().start_child(spec) if started is None else started
 
@@ -616,7 +624,7 @@ class Gate:
 
     def _count_restart(self, event: object) -> None:
         if isinstance(event, ChildStarted) and event.restart:
-            self._restarts += 1  # supervisors report from one thread only, the system loop's
+            self._restarts += 1  # restarts are reported on one thread only, the system loop's
 
     def _own_root_ended(self, place: ActorPlace, reason: ExitReason, _administrative: bool) -> None:
         place.close(reason)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors import ActorSystem, CpuActor, Token, TokenState
+from actors import SHUTDOWN, ActorSystem, CpuActor, StartFailed, Token, TokenState
 from actors.concurrency._pinned_dispatcher import PinnedDispatcher
 from actors.concurrency._run_queue import RunQueue
 from actors.drains._cpu_drain import SlotHere
@@ -313,6 +313,11 @@ class Plain(CpuActor):
         return message
 
 
+class Failing(Plain):
+    def __init__(self) -> None:
+        raise ValueError("no")
+
+
 def begin_start(system: ActorSystem, told: list[Any]) -> ActorPlace:
     """Ask for the start of an actor as `start_at_once` does, and be interrupted in the middle of it."""
     ended = partial(told.append, "ended")
@@ -337,6 +342,7 @@ def begin_start(system: ActorSystem, told: list[Any]) -> ActorPlace:
         (Mailbox, "enter_idle"),
         (SlotHere, "handle"),
         (SlotHere, "_handle"),
+        (Mailbox, "resume"),
         (SlotHere, "leave"),
         (Mailbox, "dismiss"),
     ],
@@ -379,6 +385,28 @@ def test_a_start_whose_report_was_interrupted_is_reported_again(system: ActorSys
 
     assert told == [None, None]
     assert place.ref.ask(1, timeout=LIMIT) == 1
+
+
+@pytest.mark.parametrize("struck", ["close_below", "forget"])
+def test_a_place_whose_close_was_interrupted_leaves_the_tree(
+    system: ActorSystem, monkeypatch: pytest.MonkeyPatch, until: Until, struck: str
+) -> None:
+    """The start has failed, and its caller was interrupted as it gave up the place: the path is free again."""
+
+    def over(failure: BaseException | None) -> None:
+        assert isinstance(failure, StartFailed)
+        place.close(SHUTDOWN)
+
+    place = ActorPlace(system, "plain", Failing, owner=lambda *_: None)
+    system.starts.add(place)
+    system.enter(place)
+    with monkeypatch.context() as patch:
+        strike(patch, ActorSystem, struck)
+        with pytest.raises(Struck):
+            place.start(over, here=True)
+    until(lambda: not system.starts)
+
+    assert (place.closed, place.mailbox.closed, system.place_at("plain")) == (True, True, None)
 
 
 def test_a_start_that_takes_long_is_left_alone(system: ActorSystem) -> None:

@@ -79,6 +79,17 @@ def test_a_ref_stays_valid_when_its_actor_crashes_and_is_restarted() -> None:
         assert gate.find("Counter-1").is_alive()
 
 
+def test_spawn_without_its_supervisor_is_refused() -> None:
+    """It has ended, as in a gate that is closing."""
+    with Gate("shop") as gate:
+        gate._root.ref.proxy().terminate_child("spawned").result(WAIT)
+        with pytest.raises(ActorDead):
+            gate.spawn(Counter)
+        gate._root.ref.proxy().delete_child("spawned").result(WAIT)
+        with pytest.raises(ActorDead, match="'c' was not started: the supervisor of spawned actors"):
+            gate.spawn(Counter, name="c")
+
+
 def test_spawn_on_a_trio_thread_says_to_await() -> None:
     """A blocking call on a loop's thread raises instead of deadlocking; the awaiting form works there."""
 
