@@ -241,9 +241,9 @@ class BaseSupervisor(IoActor):
             self._children.discard(child)
             with trio.CancelScope(shield=True):
                 await self._stop_instance(child)
-            self._leave(child)
-            if not isinstance(error, trio.Cancelled):
+            if not isinstance(error, trio.Cancelled):  # reported first, as another child may have the path next
                 self._report(ChildStartFailed(self._place.path, child.place.path, error))
+            self._leave(child)
             raise
         if child.phase is Phase.RUNNING:
             self._report(ChildStarted(self._place.path, child.place.path, 0))
@@ -263,7 +263,10 @@ class BaseSupervisor(IoActor):
             True,
         )  # if this is cancelled, `starting` stays: there may be an instance to stop
         try:
-            await child.place.start()
+            start = child.place.start()
+            if start.done():  # made here; other tasks of the loop go on before the next one is
+                await trio.lowlevel.checkpoint()
+            await start
         except TokenGateError as error:
             child.starting = False
             if isinstance(error, ActorDead):

@@ -150,9 +150,9 @@ class DynamicSupervisor(BaseSupervisor):
             child.has_started(Phase.STARTING)
         elif isinstance(failure.__cause__, Ignore):
             self._declined(child)
-        else:
-            self._forget(child, SHUTDOWN)
+        else:  # reported first: once the path is free, another child of this name may start
             self._report(ChildStartFailed(self._place.path, child.place.path, failure))
+            self._forget(child, SHUTDOWN)
 
     def _retire(self, child: Child, reason: ExitReason) -> None:
         child.phase = Phase.STOPPED

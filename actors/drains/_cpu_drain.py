@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Generator, Iterable
-from inspect import iscoroutine
 from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -71,7 +70,9 @@ class CpuDrain:
         for slot in self.slots():
             slot.send()
 
-    def handle_here(self, signal: Signal, /) -> bool:
+    def handle_here(self, signal: Signal, here: bool, plain: bool, /) -> bool:
+        if not (here or plain):
+            return False
         slot = SlotHere(self, signal)
         if not self.place.mailbox.enter_idle(slot):
             return False
@@ -382,22 +383,7 @@ class CpuSlot(Drainer):
 
     def _live(self, life: Life) -> None:
         """Run the user code of one phase of an instance's life."""
-        try:
-            call = next(life)
-            while True:
-                value = error = None
-                try:
-                    value = call()
-                    if iscoroutine(value):
-                        value.close()
-                        raise TypeError(f"a hook of actor '{self._place.path}' is async; a cpu actor cannot await it")
-                except BaseException as raised:
-                    error = without_runtime_frames(raised)
-                if not self.at_work:
-                    return
-                call = life.send((value, error))
-        except StopIteration:
-            pass
+        _life.run(life, self, self._place.path)
 
 
 class SlotHere(CpuSlot):
@@ -425,9 +411,9 @@ class SlotHere(CpuSlot):
         finally:
             end_turn(turn)
             self.leave()
-        failure = signal.reply._error if isinstance(signal, Start) else None
-        if failure is not None and isinstance(failure.__cause__, KeyboardInterrupt | TokenInterrupt):
-            raise failure.__cause__ from None  # it is meant for the code that runs on this thread
+        interrupt = _life.interrupt_of(signal) if isinstance(signal, Start) else None
+        if interrupt is not None:
+            raise interrupt from None
 
     def leave(self) -> None:
         """Leave after the signal, or pass on to a thread of the dispatcher what has come in between."""

@@ -196,16 +196,28 @@ class IoDrain:
     def _look(self) -> None:
         """End the steps of the running tokens if the actor is to stop now."""
         if any(isinstance(signal, Stop) and not signal.drain for signal in self.place.mailbox.signals()):
-            for worker in self.workers:
+            for worker in list(self.workers):
                 if not isinstance(worker.current, Stop):
                     worker.cancel_current()
 
-    def handle_here(self, _signal: Signal, /) -> bool:
-        """Return False: signals are handled on the loop."""
-        return False
+    def handle_here(self, signal: Signal, _here: bool, plain: bool, /) -> bool:
+        """Start an instance on the calling thread, if it is the loop's, or no code of the actor runs."""
+        if not (isinstance(signal, Start) and (plain or self.host.on_loop())):
+            return False
+        worker = IoWorker(self)
+        worker.current = signal
+        self.workers.add(worker)
+        if not self.place.mailbox.enter_idle(worker):
+            self.workers.discard(worker)
+            return False
+        worker.start_here(signal)
+        return True
 
     def dismiss_lost(self) -> bool:
-        return False
+        lost = [one for one in list(self.workers) if one.is_here]
+        for worker in lost:
+            worker.leave_here()
+        return bool(lost)
 
     def cancel(self, token: Token[Any]) -> None:
         # One small object per call, since very many may be pending, and each object adds to the garbage collector's
@@ -287,6 +299,29 @@ class IoWorker(Drainer):
         self.called = False  # whether it is entered in the mailbox and has not started to work yet
         self.current: Token[Any] | Signal | None = None  # the item that it handles
         self.rest: Awaitable[Any] | None = None  # awaited for a token that waits, or was begun in its caller's task
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is no task: it starts an instance on its caller's thread."""
+        return isinstance(self.current, Start) and not self._started
+
+    def start_here(self, start: Start) -> None:
+        """Handle a start on the calling thread, and leave."""
+        self.current = start
+        try:
+            start.context.run(
+                _life.run, _life.start(cast("ActorPlace", self._place), start, self), self, self._place.path
+            )
+        finally:
+            self.leave_here()
+        interrupt = _life.interrupt_of(start)
+        if interrupt is not None:
+            raise interrupt from None
+
+    def leave_here(self) -> None:
+        """Leave after the start; what has come in between gets a task."""
+        self._place.mailbox.dismiss(self)
+        self._drain.workers.discard(self)  # last: recovery finds a worker that was interrupted in leaving
 
     def come(self) -> None:
         """Start the task, or wake it where it is parked; only on the loop."""

@@ -18,7 +18,7 @@ class PinnedDrain(CpuDrain):
         self._pinned = PinnedDispatcher(f"{system.name}-cpu-{place.path}", system.pinned)
         super().__init__(place, self._pinned, throughput, throughput_deadline)
 
-    def handle_here(self, _signal: Signal, /) -> bool:
+    def handle_here(self, _signal: Signal, _here: bool, _plain: bool, /) -> bool:
         """Return False: signals must be handled on the pinned thread."""
         return False
 

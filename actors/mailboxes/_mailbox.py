@@ -100,6 +100,7 @@ class Mailbox:
         new_drainer: called under the lock; returns a drainer to enter, which nothing else uses.
         wake: called without the lock, with each drainer that was entered and is to come; perhaps more than once.
         on_drop: called without the lock with each token that `drop_oldest` pushed out.
+        suspended: whether the user lane is held until `resume`.
     """
 
     __slots__ = (
@@ -144,6 +145,7 @@ class Mailbox:
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "wait",
         concurrency: int = 1,
+        suspended: bool = False,
     ) -> None:
         for name, value in (("capacity", capacity), ("concurrency", concurrency)):
             if not isinstance(value, int) or value < 1:
@@ -172,14 +174,14 @@ class Mailbox:
         self._why_closed = "has stopped"
         # When so few tokens are left, many senders are let in at once: one by one, each would cost a change of threads.
         self._low_water = capacity - max(1, min(_ROOM_AT_ONCE, capacity // 16))
-        self._suspended = 0
+        self._suspended = int(suspended)
         self._closed = False
         self._emptied = False  # whether it was closed for good: a token that was taken cannot be given back
         self._taken = count()  # advanced for each token that a drainer took: only that is atomic
         self._not_taken = 0  # advances of it for other reasons
         self._removed = 0  # tokens that left otherwise
-        self._idle = True  # a drainer may come: a put looks for one
-        self._plain = True  # a drainer may take from lane 0 without the lock
+        self._idle = not suspended  # a drainer may come: a put looks for one
+        self._plain = not suspended  # a drainer may take from lane 0 without the lock
 
     # For senders
 

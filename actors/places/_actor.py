@@ -7,6 +7,7 @@ import functools
 import threading
 import uuid
 from collections.abc import Collection
+from operator import is_
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import pykka
@@ -78,6 +79,8 @@ class BaseActor(pykka.Actor):
     serves_operators: ClassVar[bool] = False
     """Whether it is an actor of the runtime: it accepts tokens while its system closes, which does not wait for
     them."""
+
+    _checked: ClassVar[tuple[tuple[object, ...], Properties] | None] = None  # what `checked_class` has checked
 
     _default_system: ClassVar[staticmethod[[], Any]]  # set by the module of the system, which stands above actors
 
@@ -225,6 +228,38 @@ class BaseActor(pykka.Actor):
 
     def __str__(self) -> str:
         return str(self.actor_ref) if "_place" in vars(self) else f"{type(self).__name__} ({self.actor_urn})"
+
+
+def checked_class(actor_class: type[BaseActor]) -> Properties:
+    """Check the attributes of an actor class, once for each set of them; return the properties that it declares.
+
+    Raises:
+        ValueError: an attribute is invalid or outdated; the mailbox checks `capacity` and `overflow`.
+    """
+    values = (
+        actor_class.throughput,
+        actor_class.throughput_deadline,
+        actor_class.expected,
+        actor_class.guard,
+        actor_class.show,
+        actor_class.idempotent,
+        actor_class._interruptible,
+    )
+    checked: tuple[tuple[object, ...], Properties] | None = actor_class.__dict__.get("_checked")
+    if checked is None or not all(map(is_, checked[0], values)):
+        check_actor_class(actor_class)
+        actor_class._checked = checked = (values, declared_properties(actor_class))
+    return checked[1]
+
+
+def has_plain_instances(actor_class: type[BaseActor]) -> bool:
+    """Return whether no code of the class runs as an instance is made."""
+    return (
+        actor_class.__init__ is BaseActor.__init__
+        and actor_class.__new__ is object.__new__
+        and actor_class.__setattr__ is object.__setattr__
+        and actor_class.__getattribute__ is object.__getattribute__
+    )
 
 
 def declared_properties(actor_class: type[BaseActor]) -> Properties:

@@ -19,7 +19,7 @@ from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors.concurrency._condition import Event
 from actors.concurrency._future import Reply
 from actors.mailboxes._signals import Signal, Start, Stop
-from actors.places._actor import check_actor_class, declared_properties
+from actors.places._actor import checked_class, has_plain_instances
 from actors.places._drain import Drain
 from actors.places._notice import Attached, Notice, cancel_all
 from actors.places._place import Place
@@ -133,17 +133,16 @@ class ActorPlace(Place):
         self._stop_replies: tuple[Reply[ExitReason], ...] = ()
         self._urn: str | None = None
         self._stopped: threading.Event | None = None  # made when it is first asked for
-        check_actor_class(actor_class)
         super().__init__(
             system,
             path,
             actor_class.affinity,
             capacity=actor_class.capacity,
             overflow=actor_class.overflow,
-            properties=declared_properties(actor_class),
+            properties=checked_class(actor_class),
+            suspended=True,  # as it is whenever no instance runs
             serves_operators=actor_class.serves_operators,
         )
-        self.mailbox.suspend()  # suspended whenever no instance runs
         self.ref: ActorRef[Any] = actor_class._make_ref(self)
 
     def _make_drain(self) -> Drain:
@@ -184,7 +183,7 @@ class ActorPlace(Place):
         Args:
             over: as for `Start`; not called if the place is closed, or its instance sealed, before the start is over.
             here: whether the calling thread makes it, as in pykka, if its class has no `on_start` and its drain allows
-                that.
+                that. Without code of the class to run, the calling thread makes it in any case.
         """
         reply: Reply[ActorRef[Any]] = Reply()
         start = Start(reply, contextvars.copy_context(), over)
@@ -201,7 +200,7 @@ class ActorPlace(Place):
         if self.drained:  # an operator has closed the intake, which was not opened since
             self.drain_off()
         self._note_stopped(False)
-        self._hand_in(start, "on_start", here)
+        self._hand_in(start, "on_start", here, plain=has_plain_instances(self.actor_class))
         if self.system.closed:  # its threads may be gone, so that nothing starts it
             reply._set(error=self._too_late())
         return reply
@@ -256,15 +255,15 @@ class ActorPlace(Place):
                 token.ask_to_end("its actor was stopped")
         # A signal handler may raise in the main thread, in the middle of the end, and nothing would go on from there.
         here = here and threading.current_thread() is not threading.main_thread()
-        self._hand_in(Stop(drain), "on_stop", here)
+        self._hand_in(Stop(drain), "on_stop", here, plain=False)
         if self.system.closed:  # in between; its threads may be gone, so that nothing ends it
             self._answer_stops(reason)
         return reply
 
-    def _hand_in(self, signal: Signal, hook: str, here: bool) -> None:
+    def _hand_in(self, signal: Signal, hook: str, here: bool, *, plain: bool) -> None:
         """Have a signal handled, by the calling thread if no drainer is at work and there is no hook to run."""
         hookless = getattr(self.actor_class, hook) is getattr(pykka.Actor, hook)
-        if not (here and hookless and self.drain.handle_here(signal)):
+        if not (hookless and self.drain.handle_here(signal, here, plain)):
             self.signal(signal)
 
     def close(self, reason: ExitReason) -> None:

@@ -37,8 +37,17 @@ class Drain(Protocol):
     def control_arrived(self, signal: Signal, /) -> None:
         """Check the control lane even while a token runs, if possible."""
 
-    def handle_here(self, signal: Signal, /) -> bool:
-        """Handle a signal on the calling thread, if any thread will do and no drainer works; return whether it did."""
+    def handle_here(self, signal: Signal, here: bool, plain: bool, /) -> bool:
+        """Handle a signal on the calling thread, if that may be and no drainer works.
+
+        Args:
+            signal: the signal.
+            here: whether the caller offers its thread for code of the actor.
+            plain: whether the signal runs no code of the actor, so that any thread will do.
+
+        Returns:
+            whether it was handled.
+        """
         ...
 
     def dismiss_lost(self) -> bool:
@@ -101,7 +110,7 @@ class NoDrain:
     def control_arrived(self, signal: Signal, /) -> None:
         """Do nothing."""
 
-    def handle_here(self, signal: Signal, /) -> bool:  # noqa: ARG002
+    def handle_here(self, signal: Signal, here: bool, plain: bool, /) -> bool:  # noqa: ARG002
         return False
 
     def dismiss_lost(self) -> bool:

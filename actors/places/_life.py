@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from actors._exceptions import ActorDead, StartFailed
+from actors._exceptions import ActorDead, StartFailed, TokenInterrupt
 from actors._exit_reason import ExitReason, safe_repr
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Start, Visit
 from actors.places._actor_place import ActorPlace, Status
 from actors.places._notice import cancel_all
 from actors.places._watch import tell_all
+from actors.steps._step import without_runtime_frames
 
 if TYPE_CHECKING:
     from actors.places._actor import BaseActor
@@ -27,6 +29,38 @@ _logger = logging.getLogger("tokengate.actors")
 
 # Yields code to run; is sent (its value, None) or (None, its error).
 Life: TypeAlias = Generator[Callable[[], Any], tuple[Any, BaseException | None], None]
+
+
+def run(life: Life, drainer: Drainer, path: str) -> None:
+    """Run the user code of one phase of an instance's life on the calling thread.
+
+    Args:
+        life: the phase.
+        drainer: the drainer that runs it.
+        path: of its place, for errors.
+    """
+    try:
+        call = next(life)
+        while True:
+            value = error = None
+            try:
+                value = call()
+                if iscoroutine(value):
+                    value.close()
+                    raise TypeError(f"a hook of actor '{path}' is async; a cpu actor cannot await it")
+            except BaseException as raised:
+                error = without_runtime_frames(raised)
+            if not drainer.at_work:
+                return
+            call = life.send((value, error))
+    except StopIteration:
+        pass
+
+
+def interrupt_of(start: Start) -> BaseException | None:
+    """Return what the start has failed with if it is meant for the code that runs on the calling thread."""
+    cause = None if start.reply._error is None else start.reply._error.__cause__
+    return cause if isinstance(cause, KeyboardInterrupt | TokenInterrupt) else None
 
 
 def visit(place: ActorPlace, signal: Visit) -> None:

@@ -67,6 +67,7 @@ class Place(abc.ABC):
         concurrency: int = 1,
         properties: Properties | None = None,
         serves_operators: bool = False,
+        suspended: bool = False,
     ) -> None:
         self.system = system
         self.properties = properties or Properties()
@@ -84,6 +85,7 @@ class Place(abc.ABC):
             new_drainer=self.drain.new_drainer,
             wake=self.drain.wake,
             on_drop=self._dropped,
+            suspended=suspended,
         )
 
     @abc.abstractmethod

@@ -73,7 +73,7 @@ class ProcessDrain(abc.ABC):
     def control_arrived(self, _signal: Signal, /) -> None:  # noqa: B027
         """Do nothing: operations have no signals."""
 
-    def handle_here(self, _signal: Signal, /) -> bool:
+    def handle_here(self, _signal: Signal, _here: bool, _plain: bool, /) -> bool:
         """Handle nothing on the calling thread: the instance is in a child process."""
         return False
 

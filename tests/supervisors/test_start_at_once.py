@@ -99,6 +99,65 @@ def test_an_instance_is_made_elsewhere_if_its_caller_wants_that(tree: Tree) -> N
     assert made_on(started.result(PATIENCE)) is not threading.current_thread()
 
 
+class PlainIo(IoActor):
+    pass
+
+
+class PlainCpu(CpuActor):
+    pass
+
+
+@pytest.mark.parametrize("actor_class", [PlainCpu, PlainIo])
+def test_an_instance_without_code_of_its_own_is_made_on_any_thread(tree: Tree, actor_class: type[BaseActor]) -> None:
+    """A class without `__init__` and `on_start` holds up no loop; its messages are handled where they always are."""
+    pool = start_pool(tree)
+    started = start_at_once(pool, ChildSpec("child", actor_class), here=False)
+
+    assert started is not None
+    assert started.done()
+    assert started.result().proxy().actor_urn.result(PATIENCE) == started.result().actor_urn
+
+
+def test_an_io_actor_that_is_started_in_its_loop_is_made_at_once(tree: Tree) -> None:
+    """Its `__init__` runs there in any case."""
+    pool = start_pool(tree)
+
+    async def begin() -> tuple[bool, threading.Thread]:
+        started = start_at_once(pool, ChildSpec("child", Io), here=False)
+        assert started is not None
+        return started.done(), threading.current_thread()
+
+    done, loop = tree.system.io_host.run(begin).result(PATIENCE)
+
+    assert done
+    assert made_on(tree.ref("pool/child")) is loop
+
+
+@pytest.mark.parametrize("actor_class", [PlainIo, Io])
+def test_what_came_while_an_io_actor_was_made_at_once_is_handled(tree: Tree, actor_class: type[IoActor]) -> None:
+    """A message that its `__init__` has sent, or one of another thread."""
+    pool = start_pool(tree)
+    answers: list[Any] = []
+
+    class Sends(actor_class):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            answers.append(self.actor_ref.ask("first", block=False))
+            self.actor_ref.stop(block=False)
+
+        def on_receive(self, message: Any) -> Any:
+            return message
+
+    async def begin() -> None:
+        start_at_once(pool, ChildSpec("child", Sends, restart="temporary"), here=False)
+
+    tree.system.io_host.run(begin).result(PATIENCE)
+
+    assert answers[0].result(PATIENCE) == "first"
+    tree.reports.wait_for(lambda reports: any(isinstance(report, ChildEnded) for report in reports))
+    assert tree.children("pool") == {}
+
+
 def test_a_chain_of_actors_that_start_each_other_overflows_no_stack(tree: Tree) -> None:
     """Each is started by the `__init__` of the one before; from some depth on, on another thread."""
     start_pool(tree)
@@ -146,6 +205,28 @@ def test_a_child_that_fails_to_start_is_gone_when_its_caller_knows(tree: Tree) -
     with pytest.raises(UnknownActor):
         tree.ref("pool/child")
     assert start(tree).is_alive()
+
+
+def test_a_start_that_failed_is_reported_before_the_name_is_free(tree: Tree) -> None:
+    """Or the start of the next child of this name could be reported first."""
+    start_pool(tree)
+    taken = list[bool]()
+
+    def note(event: object) -> None:
+        if isinstance(event, ChildStartFailed):
+            taken.append(tree.system.place_at(event.child) is not None)
+
+    tree.system.subscribe(note)
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(StartFailed):
+        start(tree, Plain, fail)
+    with pytest.raises(StartFailed):
+        tree.ref("pool").proxy().start_child(ChildSpec("child", Plain, args=(fail,))).result(PATIENCE)
+
+    assert taken == [True, True]
 
 
 def test_a_child_that_declines_is_reported_so(tree: Tree) -> None:

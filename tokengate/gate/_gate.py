@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import math
@@ -489,7 +490,10 @@ class Gate:
     ) -> ActorRef[A]:
         """Do as `spawn` does, awaiting the start (trio and asyncio)."""
         spec = self._spec(actor_class, args, kwargs, name, restart)
-        return _started(spec, await self._start(spec, here=False))
+        start = self._start(spec, here=False)
+        if start.done():  # made here; another task may go on before the next one is
+            await _yield()
+        return _started(spec, await start)
 
     def find(self, name: str) -> ActorRef[Any]:
         """Return the ref of the actor with this path, or with this name if only one has it.
@@ -642,6 +646,14 @@ class Gate:
 
     def __repr__(self) -> str:
         return f"<Gate '{self.name}' {self._state}>"
+
+
+async def _yield() -> None:
+    """Let other tasks of the loop go on (trio and asyncio)."""
+    if trio.lowlevel.in_trio_task():
+        await trio.lowlevel.cancel_shielded_checkpoint()
+    else:
+        await asyncio.sleep(0)
 
 
 def _started(spec: ChildSpec, ref: ActorRef[Any] | None) -> ActorRef[Any]:

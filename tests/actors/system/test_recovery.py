@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 
-from actors import SHUTDOWN, ActorSystem, CpuActor, StartFailed, Token, TokenState
+from actors import SHUTDOWN, ActorSystem, CpuActor, IoActor, StartFailed, Token, TokenState
 from actors.concurrency._pinned_dispatcher import PinnedDispatcher
 from actors.concurrency._run_queue import RunQueue
 from actors.drains._cpu_drain import SlotHere
+from actors.drains._io_drain import IoDrain, IoWorker
 from actors.lowlevel import ActorPlace, DaemonThread, Mailbox, OperationPlace
 from actors.mailboxes._mailbox import Drainer
 from actors.system._recovery import Recovery, _locals
@@ -318,10 +319,17 @@ class Failing(Plain):
         raise ValueError("no")
 
 
-def begin_start(system: ActorSystem, told: list[Any]) -> ActorPlace:
+class PlainIo(IoActor):
+    def on_receive(self, message: Any) -> Any:
+        return message
+
+
+def begin_start(
+    system: ActorSystem, told: list[Any], actor_class: type[CpuActor] | type[IoActor] = Plain
+) -> ActorPlace:
     """Ask for the start of an actor as `start_at_once` does, and be interrupted in the middle of it."""
     ended = partial(told.append, "ended")
-    place = ActorPlace(system, "plain", Plain, owner=lambda *_: ended())
+    place = ActorPlace(system, "plain", actor_class, owner=lambda *_: ended())
     system.starts.add(place)
 
     def start() -> None:
@@ -365,6 +373,35 @@ def test_a_start_that_was_interrupted_is_over(
         assert (told, place.closed, system.place_at("plain")) == (["ended"], True, None)
     assert place.mailbox.active == 0
     assert system.abandoned() == ()
+
+
+@pytest.mark.parametrize(
+    ("owner", "struck"),
+    [
+        (Mailbox, "enter_idle"),
+        (IoWorker, "start_here"),
+        (Mailbox, "resume"),
+        (IoWorker, "leave_here"),
+        (Mailbox, "dismiss"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_start_of_an_io_actor_that_was_interrupted_is_over(
+    system: ActorSystem, monkeypatch: pytest.MonkeyPatch, until: Until, owner: type[object], struck: str
+) -> None:
+    """Of a class without code of its own, which is started on its caller's thread."""
+    told: list[Any] = []
+    with monkeypatch.context() as patch:
+        strike(patch, owner, struck)
+        place = begin_start(system, told, PlainIo)
+    until(lambda: not system.starts)
+
+    if struck in ("leave_here", "dismiss"):
+        assert told == [None]
+        assert place.ref.ask(1, timeout=LIMIT) == 1
+    else:
+        assert (told, place.closed, system.place_at("plain")) == (["ended"], True, None)
+    assert all(worker._started for worker in cast("IoDrain", place.drain).workers)
 
 
 def test_a_start_whose_report_was_interrupted_is_reported_again(system: ActorSystem, until: Until) -> None:
