@@ -73,3 +73,4 @@ class Mistaken(CpuActor):
 with Gate("shop", children=[ChildSpec("counter", Counter, args=(1,))]) as gate:
     assert_type(gate, Gate)
     assert_type(gate.spawn(Counter, 1, name="c"), ActorRef[Counter])
+    assert_type(gate.spawn_many(Counter, 3, 1), list[ActorRef[Counter]])

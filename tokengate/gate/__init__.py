@@ -1,6 +1,7 @@
 # Gate: it opens and closes everything.
 #
 #   _gate.py                `Gate`: open, close, spawn, find
+#   _spawn_many.py          many actors started at once
 #   _plugins.py             its optional parts: their order, and what they bring
 #   _operation_table.py     the places of its operations
 #   _statistics.py          its figures

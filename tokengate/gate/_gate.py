@@ -24,8 +24,8 @@ from actors import (
     ExitReason,
     ProcessPool,
     Reply,
-    StartFailed,
     Token,
+    TokenGateError,
     TokenState,
     UnknownActor,
     WaitTimeout,
@@ -50,6 +50,7 @@ from tokengate.gate._mark import Mark
 from tokengate.gate._operation_table import OperationTable
 from tokengate.gate._shutdown import Shutdown
 from tokengate.gate._shutdown_report import Outcome, ShutdownReport
+from tokengate.gate._spawn_many import arguments_of_each, in_groups, refs_of, started
 from tokengate.gate._statistics import GateStatistics
 from tokengate.gate._uninterrupted_call import UninterruptedCall
 from tokengate.operations import _current
@@ -483,7 +484,7 @@ class Gate:
         if trio.lowlevel.in_trio_run():
             raise WouldBlock("gate.spawn would block the trio loop of this thread; use 'await gate.aspawn(...)'")
         spec = self._spec(actor_class, args, kwargs, name, restart)
-        return _started(spec, self._start(spec, here=True).result())
+        return started(spec, self._start(spec, here=True).result())
 
     async def aspawn(
         self, actor_class: type[A], *args: Any, name: str | None = None, restart: Restart = "transient", **kwargs: Any
@@ -493,7 +494,63 @@ class Gate:
         start = self._start(spec, here=False)
         if start.done():  # made here; another task may go on before the next one is
             await _yield()
-        return _started(spec, await start)
+        return started(spec, await start)
+
+    def spawn_many(
+        self,
+        actor_class: type[A],
+        each: int | Iterable[Mapping[str, Any]],
+        *args: Any,
+        names: Iterable[str] | None = None,
+        restart: Restart = "transient",
+        **kwargs: Any,
+    ) -> list[ActorRef[A]]:
+        """Start many actors of a class as `spawn` does, up to 64 at once, and return their refs in order.
+
+        Args:
+            actor_class: as for `spawn`.
+            each: how many, or the keyword arguments that each has for itself.
+            args: positional arguments of all of them.
+            names: one for each; None makes them up.
+            restart: as for `spawn`.
+            kwargs: keyword arguments of all of them.
+
+        Raises:
+            TokenGateError: one did not start, for a reason that `spawn` has; a note says how many did, which run on.
+                None is begun after the 64 that it was among.
+            TypeError: `each` has something else.
+            ValueError: there are more names than actors, or fewer.
+        """
+        if trio.lowlevel.in_trio_run():
+            raise WouldBlock("gate.spawn_many would block the trio loop of this thread; use 'await gate.aspawn_many()'")
+        specs = self._specs(actor_class, each, args, names, restart, kwargs)
+        refs: list[ActorRef[A]] = []
+        for group in in_groups(specs):
+            starts = self._start_group(group, here=True)
+            for _, start in starts:
+                start.exception()
+            refs += refs_of(starts, len(refs), len(specs))
+        return refs
+
+    async def aspawn_many(
+        self,
+        actor_class: type[A],
+        each: int | Iterable[Mapping[str, Any]],
+        *args: Any,
+        names: Iterable[str] | None = None,
+        restart: Restart = "transient",
+        **kwargs: Any,
+    ) -> list[ActorRef[A]]:
+        """Do as `spawn_many` does, awaiting the starts (trio and asyncio)."""
+        specs = self._specs(actor_class, each, args, names, restart, kwargs)
+        refs: list[ActorRef[A]] = []
+        for group in in_groups(specs):
+            starts = self._start_group(group, here=False)
+            await _yield()
+            for _, start in starts:
+                await start.wait()
+            refs += refs_of(starts, len(refs), len(specs))
+        return refs
 
     def find(self, name: str) -> ActorRef[Any]:
         """Return the ref of the actor with this path, or with this name if only one has it.
@@ -516,6 +573,33 @@ class Gate:
             name = f"{getattr(actor_class, '__name__', 'actor')}-{self._system.next_name()}"
         return ChildSpec(name, actor_class, args=args, kwargs=kwargs or NO_KWARGS, restart=restart)
 
+    def _specs(
+        self,
+        actor_class: type[A],
+        each: int | Iterable[Mapping[str, Any]],
+        args: tuple[Any, ...],
+        names: Iterable[str] | None,
+        restart: Restart,
+        kwargs: Mapping[str, Any],
+    ) -> list[ChildSpec]:
+        return [
+            self._spec(actor_class, args, {**kwargs, **own}, name, restart)
+            for own, name in arguments_of_each(each, names)
+        ]
+
+    def _start_group(self, specs: Iterable[ChildSpec], *, here: bool) -> list[tuple[ChildSpec, Reply[Any]]]:
+        """Have actors started, up to the first that is refused."""
+        starts: list[tuple[ChildSpec, Reply[Any]]] = []
+        for spec in specs:
+            try:
+                starts.append((spec, self._start(spec, here=here)))
+            except TokenGateError as error:
+                refused: Reply[Any] = Reply()
+                refused._set(error=error)
+                starts.append((spec, refused))
+                break
+        return starts
+
     def _start(self, spec: ChildSpec, *, here: bool) -> Reply[Any]:
         """Have a child of the gate's own dynamic supervisor started; the reply is its ref, or None if it declines.
 
@@ -529,8 +613,8 @@ class Gate:
             raise ActorDead(
                 f"actor '{spec.id}' was not started: the supervisor of spawned actors of gate '{self.name}' has ended"
             ) from error
-        started = start_at_once(supervisor, spec, here=here) if self._is_current() else None
-        return supervisor.proxy().start_child(spec) if started is None else started
+        start = start_at_once(supervisor, spec, here=here) if self._is_current() else None
+        return supervisor.proxy().start_child(spec) if start is None else start
 
     def _is_current(self) -> bool:
         """Return whether it is the current gate of the calling code, and so of an `__init__` that runs here."""
@@ -654,12 +738,6 @@ async def _yield() -> None:
         await trio.lowlevel.cancel_shielded_checkpoint()
     else:
         await asyncio.sleep(0)
-
-
-def _started(spec: ChildSpec, ref: ActorRef[Any] | None) -> ActorRef[Any]:
-    if ref is None:
-        raise StartFailed(f"actor '{spec.id}' did not start: it declined (Ignore)")
-    return ref
 
 
 def current_gate() -> Gate | None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from tokengate import ChildSpec, CpuActor, Gate, IoActor, TokenState, token
+from tokengate import ActorRef, ChildSpec, CpuActor, Gate, IoActor, TokenState, token
 from tokengate.errors import ActorDead, BadSpec, ChildError, GateState, StartFailed, UnknownActor, WouldBlock
 from tokengate.events import DeadLetter, RestartScheduled
 from tokengate.types import current_gate
@@ -88,6 +88,75 @@ def test_spawn_without_its_supervisor_is_refused() -> None:
         gate._root.ref.proxy().delete_child("spawned").result(WAIT)
         with pytest.raises(ActorDead, match="'c' was not started: the supervisor of spawned actors"):
             gate.spawn(Counter, name="c")
+
+
+class Shard(CpuActor):
+    def __init__(self, base: int, number: int = 0, *, factor: int = 1) -> None:
+        super().__init__()
+        if number < 0:
+            raise ValueError(f"number is {number}")
+        self.value = (base + number) * factor
+
+
+class IoShard(IoActor):
+    def __init__(self, base: int, number: int = 0, *, factor: int = 1) -> None:
+        self.value = (base + number) * factor
+
+    async def on_start(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("kind", [Shard, IoShard])
+def test_spawn_many_starts_actors_in_order_with_common_and_own_arguments(kind: type[CpuActor] | type[IoActor]) -> None:
+    """More than start at once; by number or by the arguments of each, with names or without."""
+    with Gate("shop") as gate:
+        refs = gate.spawn_many(kind, [{"number": number} for number in range(100)], 1, factor=2)
+        alike = gate.spawn_many(kind, 3, 5, names="abc", restart="temporary")
+
+        async def in_loop() -> list[ActorRef[Any]]:
+            return await gate.aspawn_many(kind, ({"number": number} for number in range(70)), 0)
+
+        awaited = trio.run(in_loop)
+
+        assert [ref.proxy().value.result(WAIT) for ref in refs] == [2 * (1 + number) for number in range(100)]
+        assert [ref.path for ref in alike] == ["spawned/a", "spawned/b", "spawned/c"]
+        assert [ref.proxy().value.result(WAIT) for ref in alike] == [5, 5, 5]
+        assert [ref.proxy().value.result(WAIT) for ref in awaited] == list(range(70))
+        assert gate.spawn_many(kind, 0) == []
+        with pytest.raises(WouldBlock, match="aspawn_many"):
+            trio.run(_call, gate.spawn_many, kind, 1, 0)
+
+
+async def _call(function: Any, *args: Any) -> Any:
+    return function(*args)
+
+
+def test_spawn_many_raises_the_first_failure_and_what_has_started_runs_on() -> None:
+    """As in a loop of single spawns; the others of its group start, and no later group does."""
+    with Gate("shop") as gate:
+        numbers = [*range(40), -1, -2, *range(150)]
+        with pytest.raises(StartFailed, match="number is -1") as raised:
+            gate.spawn_many(Shard, [{"number": number} for number in numbers], 0)
+        with pytest.raises(ValueError, match="names has 1 names for 2 actors"):
+            gate.spawn_many(Shard, 2, 0, names=["one"])
+        with pytest.raises(TypeError, match="each has 'a'; it must be a number of actors"):
+            gate.spawn_many(Shard, ["a"], 0)  # type: ignore[list-item]
+        with pytest.raises(ChildError, match="'a'"):
+            gate.spawn_many(Shard, 3, 0, names=["a", "a", "b"])
+
+        assert raised.value.__notes__ == ["62 of 192 actors have started, and run on"]
+        assert len(gate.find("spawned").proxy().which_children().result(WAIT)) == 64
+        assert gate.find("a").is_alive()
+
+
+def test_spawn_many_in_a_gate_that_closes_is_refused() -> None:
+    """The error is that of a single spawn."""
+    with Gate("shop") as gate:
+        gate._root.ref.proxy().terminate_child("spawned").result(WAIT)
+        with pytest.raises(ActorDead) as raised:
+            gate.spawn_many(Shard, 10, 0)
+
+    assert raised.value.__notes__ == ["0 of 10 actors have started, and run on"]
 
 
 def test_spawn_on_a_trio_thread_says_to_await() -> None:
