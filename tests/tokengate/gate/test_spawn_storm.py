@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -104,10 +105,9 @@ class Storm:
 
         trio.run(main)
 
-    def act(self) -> None:
+    def act(self, root: Any) -> None:
         """Do to the supervisor and its children what may be done to them."""
         draw = random.Random(self.draw.random())
-        root = self.gate.find("/").proxy()
         while not self.over.is_set():
             with suppress(TokenGateError):
                 what = draw.choices(["renew", "end", "crash", "stop", "terminate", "renew child"], [2, 1, 4, 4, 4, 2])[
@@ -130,8 +130,9 @@ class Storm:
     def run(self) -> None:
         """Let it blow for a moment, close the gate in the midst of it, and check what is left."""
         before = set(threading.enumerate())
-        sides: list[Callable[[], None]] = [self.spawn_in_thread, self.spawn_in_thread, self.spawn_in_loop, self.act]
+        sides: list[Callable[[], None]] = [self.spawn_in_thread, self.spawn_in_thread, self.spawn_in_loop]
         with self.gate:
+            sides.append(partial(self.act, self.gate.find("/").proxy()))
             threads = [threading.Thread(target=side, daemon=True) for side in sides]
             for thread in threads:
                 thread.start()
