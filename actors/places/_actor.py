@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Collection
 from operator import is_
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from weakref import WeakKeyDictionary
 
 import pykka
 
@@ -79,8 +80,6 @@ class BaseActor(pykka.Actor):
     serves_operators: ClassVar[bool] = False
     """Whether it is an actor of the runtime: it accepts tokens while its system closes, which does not wait for
     them."""
-
-    _checked: ClassVar[tuple[tuple[object, ...], Properties] | None] = None  # what `checked_class` has checked
 
     _default_system: ClassVar[staticmethod[[], Any]]  # set by the module of the system, which stands above actors
 
@@ -245,11 +244,15 @@ def checked_class(actor_class: type[BaseActor]) -> Properties:
         actor_class.idempotent,
         actor_class._interruptible,
     )
-    checked: tuple[tuple[object, ...], Properties] | None = actor_class.__dict__.get("_checked")
+    checked = _checked.get(actor_class)
     if checked is None or not all(map(is_, checked[0], values)):
         check_actor_class(actor_class)
-        actor_class._checked = checked = (values, declared_properties(actor_class))
+        _checked[actor_class] = checked = (values, declared_properties(actor_class))
     return checked[1]
+
+
+# {class: the values that were checked, and its properties}. Apart from the class, which may be pickled by value.
+_checked: WeakKeyDictionary[type[BaseActor], tuple[tuple[object, ...], Properties]] = WeakKeyDictionary()
 
 
 def has_plain_instances(actor_class: type[BaseActor]) -> bool:
