@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import assert_type
 
 from tokengate import ActorRef, ChildSpec, CpuActor, Gate, Token, token
-from tokengate.types import AsyncOperation, Operation
+from tokengate.types import AsyncOperation, BoundAsyncOperation, BoundOperation, Operation
 
 
 @token
@@ -30,6 +30,30 @@ def parse(text: str) -> Generator[None, None, int]:
     return len(text)
 
 
+class Shop:
+    @token
+    def total(self, number: int, price: int = 1) -> int:
+        return number * price
+
+    @token(priority=2)
+    async def order(self, name: str) -> bytes:
+        return name.encode()
+
+
+shop = Shop()
+assert_type(shop.total(2, price=3), int)
+assert_type(shop.total.submit(2), Token[int])
+assert_type(shop.total.map([1, 2]), list[Token[int]])
+assert_type(shop.total.with_options(priority=1).submit(2), Token[int])
+assert_type(shop.order.submit("a"), Token[bytes])
+assert_type(Shop.total.submit(shop, 2), Token[int])
+bound: BoundOperation[[str], Token[bytes]] | BoundAsyncOperation[[str], bytes] = shop.order
+
+shop.total.submit("a")  # type: ignore[arg-type]
+shop.total()  # type: ignore[call-arg]
+shop.total.sumbit(2)  # type: ignore[attr-defined]
+resize.sumbit("a.png")  # type: ignore[attr-defined]
+
 assert_type(resize("a.png", scale=2.0), bytes)
 assert_type(resize.submit("a.png"), Token[bytes])
 assert_type(resize.submit("a.png").result(1.0), bytes)
@@ -50,6 +74,8 @@ token(protected=True)  # type: ignore[call-overload]
 
 
 async def awaiting() -> None:
+    assert_type(await shop.order("a"), bytes)
+    assert_type(await shop.total.asubmit(2), Token[int])
     assert_type(await fetch("here"), str)
     assert_type(await resize.submit("a.png"), bytes)
     assert_type(await resize.asubmit("a.png"), Token[bytes])

@@ -98,7 +98,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if found is not None:
             finder, key = found
             return finder, (key(item),)
-        if kind.__module__.startswith(_HERE) and kind not in (_Module, _Finder) and id(kind) not in _same:
+        if kind.__module__.startswith(_HERE) and cast("Any", kind).__reduce__ is object.__reduce__:
             raise pickle.PicklingError(f"a {kind.__name__} cannot leave its process")
         return super().reducer_override(item)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import methodcaller
 from typing import Any, Final
 
 from ._current_worker import current_worker
@@ -216,10 +217,12 @@ class Operation:
 
     Attributes:
         name: as in the gate.
-        key: identifies it in the gate.
+        key: identifies it in the gate; the name of its module and its own, if it is found there by it.
     """
 
-    def __init__(self, key: int, name: str, priority: int | None = None, tags: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, key: int | str, name: str, priority: int | None = None, tags: Mapping[str, str] | None = None
+    ) -> None:
         self.key = key
         self.name = self.__name__ = name
         self._options = priority, None if tags is None else dict(tags)
@@ -244,8 +247,41 @@ class Operation:
         merged = None if tags is None and own_tags is None else {**(own_tags or {}), **(tags or {})}
         return Operation(self.key, self.name, own_priority if priority is None else priority, merged)
 
+    def __get__(self, instance: object, owner: type | None = None) -> Operation | BoundOperation:
+        return self if instance is None else BoundOperation(self, instance)
+
     def __repr__(self) -> str:
         return f"<Operation {self.name}>"
+
+
+class BoundOperation:
+    """An operation that is a method, bound to an instance, which is the first argument of each call."""
+
+    def __init__(self, operation: Operation, instance: object) -> None:
+        self.__func__ = operation
+        self.__self__ = instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it as a token, and wait for its result."""
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def submit(self, *args: Any, **kwargs: Any) -> RemoteToken:
+        """Send a token, and return it at once."""
+        return self.__func__.submit(self.__self__, *args, **kwargs)
+
+    def map(self, *iterables: Iterable[Any]) -> list[RemoteToken]:
+        """Send a token for each item, as the built-in `map` would call it."""
+        return [self.submit(*args) for args in zip(*iterables, strict=False)]
+
+    def with_options(self, *, priority: int | None = None, tags: Mapping[str, str] | None = None) -> BoundOperation:
+        """Return the same operation with another priority, and with more tags."""
+        return BoundOperation(self.__func__.with_options(priority=priority, tags=tags), self.__self__)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return methodcaller("__get__", self.__self__), (self.__func__,)
+
+    def __repr__(self) -> str:
+        return f"<bound {self.__func__!r} of {self.__self__!r}>"
 
 
 exchange_found(RemoteToken, "found_token", lambda token: token.id, RemoteToken)

@@ -136,7 +136,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         # {path: place of an actor that a child process knows}
         self.carried_places: WeakValueDictionary[str, ActorPlace] = WeakValueDictionary()
         self.carried_variables: dict[ContextVar[Any], tuple[Any, ...]] = {}  # {variable: how a child process finds it}
-        self.carried_operations: dict[int, Any] = {}  # {key: operation that a child process holds}
+        self.carried_operations: dict[int | str, Any] = {}  # {key: operation that a child process holds}
         self._abandoned: list[str] = []
         self._waiters: Collection[threading.Thread] = ()  # threads that wait for the end of the system
 

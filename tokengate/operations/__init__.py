@@ -1,6 +1,8 @@
 # Operations: functions whose calls are tokens.
 #
 #   _operation.py  `@token`, and calls
+#   _bound.py      operations that are methods
+#   _functions.py  what is known of a callable
 #   _options.py    checks of its options
 #   _spec.py       what an operation is
 #   _current.py    which gate a call belongs to

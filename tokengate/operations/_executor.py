@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
-import inspect
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar
 
 import trio
@@ -15,6 +13,7 @@ import trio
 from actors import Token, TokenFailed, TokenState, WouldBlock
 from actors.lowlevel import Condition
 from tokengate._exceptions import BadOperation
+from tokengate.operations._functions import is_coroutine_function, name_of
 from tokengate.operations._ports import OpenGate
 
 P = ParamSpec("P")
@@ -186,12 +185,9 @@ class GateExecutor(concurrent.futures.Executor):
 
 def _check(fn: object) -> str:
     """Return the name of a function that can be called on a CPU thread, or raise `BadOperation`."""
-    inner = fn
-    while isinstance(inner, partial):
-        inner = inner.func
-    name = getattr(inner, "__name__", None) or type(inner).__name__
-    if not callable(inner):
-        raise BadOperation(f"an executor runs functions; {inner!r} is none")
-    if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__):
+    if not callable(fn):
+        raise BadOperation(f"an executor runs functions; {fn!r} is none")
+    name = name_of(fn)
+    if is_coroutine_function(fn):
         raise BadOperation(f"'{name}' is a coroutine function; put @token on it and use '{name}.submit(...)' instead")
     return name

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
+import pickle
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Mapping
 from contextvars import ContextVar
-from functools import update_wrapper
-from types import MappingProxyType
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from types import FunctionType, MappingProxyType, MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 import attrs
 import trio
 
-from actors import ActorSystem, Guard, Limits, Overflow, Token, TokenFailed
+from actors import ActorSystem, BaseActor, Guard, Limits, Overflow, Token, TokenFailed
 from actors.lowlevel import (
     DEFAULT_CAPACITY,
     NO_LIMITS,
@@ -22,8 +21,18 @@ from actors.lowlevel import (
     carried_as,
     counterpart_object,
 )
-from tokengate._exceptions import NeedsGate
+from tokengate._exceptions import BadOperation, NeedsGate
+from tokengate.operations._bound import BoundAsyncOperation, BoundOperation
 from tokengate.operations._current import current_gate, open_gates
+from tokengate.operations._functions import (
+    binds,
+    dress,
+    found_at,
+    is_coroutine_function,
+    is_generator_function,
+    name_of,
+    qualified_name_of,
+)
 from tokengate.operations._options import (
     Affinity,
     check_affinity,
@@ -40,11 +49,18 @@ from tokengate.operations._spec import OperationSpec
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Op = TypeVar("Op", bound="_Operation[..., Any]")
+R = ParamSpec("R")
+S = TypeVar("S")
+
+# Attributes of a function that are about its code.
+_OF_CODE = ("__code__", "__closure__", "__globals__", "__defaults__", "__kwdefaults__")
 
 
 class _Operation(Generic[P, T]):
     """Base of operations: makes and sends tokens.
+
+    To code that inspects it, it is the function: it has its name, signature and attributes, binds as a method, and is
+    pickled by its name.
 
     Attributes:
         priority: of its tokens; higher goes first.
@@ -52,13 +68,15 @@ class _Operation(Generic[P, T]):
     """
 
     __wrapped__: Callable[..., Any]
+    __name__: str
+    __qualname__: str
 
     def __init__(self, spec: OperationSpec, priority: int, tags: Mapping[str, str]) -> None:
+        dress(self, spec.function)  # first, since it copies the function's attributes, which may have any name
         self._spec = spec
         self._name, self._function = spec.name, spec.function
         self.priority = priority
         self.tags = tags
-        update_wrapper(cast("Any", self), spec.function)
 
     @property
     def affinity(self) -> Affinity:
@@ -88,7 +106,7 @@ class _Operation(Generic[P, T]):
         submit = cast("Callable[[Any], Token[T]]", self.submit)
         return [submit(item) for item in items]
 
-    def with_options(self: Op, *, priority: int | None = None, tags: Mapping[str, str] | None = None) -> Op:
+    def with_options(self, *, priority: int | None = None, tags: Mapping[str, str] | None = None) -> Self:
         """Return the same operation with other options for its tokens; tags are added to those it has."""
         return type(self)(
             self._spec,
@@ -119,6 +137,48 @@ class _Operation(Generic[P, T]):
             raise NeedsGate(f"no gate is open to submit '{self._spec.name}' to; use 'with Gate():' around it")
         return gate._operations[self._spec]
 
+    # As a function
+
+    if not TYPE_CHECKING:  # checkers are to know the names of this class only
+
+        @property
+        def __class__(self) -> type:
+            # Frameworks ask `isinstance(f, FunctionType)` for what is to be called, inspected or left as a method.
+            return FunctionType if type(self._spec.function) is FunctionType else type(self)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.__dict__["__wrapped__"], name)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if issubclass(owner, BaseActor):
+            raise BadOperation(
+                f"'{owner.__name__}.{name}' is an operation in an actor class, and would not wait for its turn at the "
+                "actor: a method's calls through a proxy are tokens without @token; "
+                "for an operation that is no method, write staticmethod(...) around it"
+            )
+
+    def __copy__(self) -> Self:
+        """Return this very operation, as a copy of a function is that function."""
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        module, name = self.__module__, self.__qualname__
+        found = found_at(module, name)
+        if not self._is_at(found):
+            raise pickle.PicklingError(
+                f"operation '{self._name}' cannot be pickled: it goes by its name, and '{module}.{name}' is "
+                f"{'not there' if found is None else 'something else'}; define it at the top of a module, by this name"
+            )
+        return _operation_at, (module, name, self.priority, dict(self.tags))
+
+    def _is_at(self, found: object) -> bool:
+        """Tell whether an object is this operation, with any options, or has it inside."""
+        operation = operation_in(found)
+        return operation is not None and operation._spec is self._spec
+
     def __repr__(self) -> str:
         return f"<{self.affinity} operation {self._spec.qualified_name}>"
 
@@ -132,11 +192,22 @@ class Operation(_Operation[P, T]):
 
     _plain: Callable[P, T]  # what a call is with no gate open
 
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(
+        self: Operation[Concatenate[S, R], T], instance: S, owner: type | None = None
+    ) -> BoundOperation[R, T]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None or not self._spec.binds else BoundOperation(self, instance)
+
     def __init__(self, spec: OperationSpec, priority: int, tags: Mapping[str, str]) -> None:
         super().__init__(spec, priority, tags)
         self._plain = spec.function
         if spec.generator:
             self._plain = lambda *args, **kwargs: _exhaust(spec.function(*args, **kwargs))
+            # A call returns no generator: code that inspects it, or pickles it by value, is to find the plain call.
+            vars(self).update({name: getattr(self._plain, name) for name in _OF_CODE})
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it like the plain function. The token runs on this thread if it may begin at once, else it is queued.
@@ -158,6 +229,21 @@ class Operation(_Operation[P, T]):
 
 class AsyncOperation(_Operation[P, T]):
     """A coroutine function whose calls are tokens."""
+
+    def __init__(self, spec: OperationSpec, priority: int, tags: Mapping[str, str]) -> None:
+        super().__init__(spec, priority, tags)
+        if not hasattr(spec.function, "__code__"):
+            # `inspect.iscoroutinefunction` reads these.
+            vars(self).update(__code__=type(self).__call__.__code__, __defaults__=None, __kwdefaults__=None)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(
+        self: AsyncOperation[Concatenate[S, R], T], instance: S, owner: type | None = None
+    ) -> BoundAsyncOperation[R, T]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None or not self._spec.binds else BoundAsyncOperation(self, instance)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await it like the plain coroutine function; cancelling that cancels the token.
@@ -295,24 +381,31 @@ class _Decorator:
     @overload
     def __call__(self, function: Callable[P, T], /) -> Operation[P, T]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
-        function = check_function(function)
-        name = function.__name__
-        coroutine = inspect.iscoroutinefunction(function)
+        if isinstance(function, staticmethod):
+            return staticmethod(self(function.__func__))
+        if isinstance(function, classmethod):
+            return _ClassMethod(self(function.__func__))
+        name = name_of(function)
+        if operation_in(function, inside=False) is not None:
+            raise BadOperation(f"'{name}' is an operation already; use with_options for another priority or tags")
+        check_function(name, function)
+        coroutine = is_coroutine_function(function)
         affinity = self.affinity or ("io" if coroutine else "cpu")
         check_affinity(name, affinity, coroutine)
         check_options(name, affinity, self.limits, self.context)
         check_queue(name, self.concurrency, self.capacity, self.overflow)
         spec = OperationSpec(
             name=name,
-            qualified_name=f"{function.__module__}.{function.__qualname__}",
+            qualified_name=qualified_name_of(function),
             function=function,
             affinity=affinity,
-            generator=inspect.isgeneratorfunction(function),
+            binds=binds(function),
+            generator=is_generator_function(function),
             coroutine=coroutine,
             concurrency=self.concurrency,
             capacity=self.capacity,
             overflow=self.overflow,
-            properties=check_properties(function, self.guard, self.show, self.idempotent),
+            properties=check_properties(name, function, self.guard, self.show, self.idempotent),
             limits=self.limits,
             context=self.context,
         )
@@ -320,10 +413,50 @@ class _Decorator:
         return kind(spec, check_priority(name, self.priority), MappingProxyType(dict(check_tags(name, self.tags))))
 
 
+class _ClassMethod(classmethod):  # type: ignore[type-arg]
+    """A class method that is an operation, as Python before 3.13 would bind it: with `submit`."""
+
+    def __get__(self, instance: object, owner: type | None = None, /) -> Any:
+        return cast("Any", self.__func__).__get__(type(instance) if owner is None else owner)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return classmethod, (self.__func__,)  # in a child process, where the operation is a counterpart
+
+
+def operation_in(found: Any, *, inside: bool = True) -> _Operation[..., Any] | None:
+    """Return the operation that an object is, bound or not, or that a decorator has wrapped; None if there is none.
+
+    Args:
+        found: the object.
+        inside: whether to look into what decorators have wrapped.
+    """
+    while found is not None:
+        kind = type(found)
+        if issubclass(kind, _Operation):
+            return cast("_Operation[..., Any]", found)
+        bound = issubclass(kind, BoundOperation | BoundAsyncOperation | MethodType)
+        found = found.__func__ if bound else getattr(found, "__wrapped__", None) if inside else None
+    return None
+
+
+def _operation_at(module: str, name: str, priority: int, tags: Mapping[str, str]) -> _Operation[..., Any]:
+    """Return the operation with this name and these options; called when one is unpickled."""
+    found = operation_in(found_at(module, name))
+    if found is None:
+        raise pickle.UnpicklingError(f"there is no operation '{module}.{name}' in this process")
+    if (found.priority, found.tags) == (priority, tags):
+        return found
+    return type(found)(found._spec, priority, MappingProxyType(tags))
+
+
 def _carry_operation(operation: _Operation[..., Any], system: ProcessSystem) -> tuple[Any, ...]:
-    """Return the pickled form of an operation for a child process."""
+    """Return the pickled form of an operation for a child process, where it goes by its name if it has one."""
     known = system.carried_operations
-    key = next((key for key, one in list(known.items()) if one._spec is operation._spec), 0) or system.next_name()
+    key: int | str | None = next((key for key, one in list(known.items()) if one._spec is operation._spec), None)
+    if key is None:
+        name = f"{operation.__module__}:{operation.__qualname__}"
+        by_name = operation._is_at(found_at(operation.__module__, operation.__qualname__)) and name not in known
+        key = name if by_name else system.next_name()
     known.setdefault(key, operation)  # its options cross with it
     return counterpart_object("Operation", key, operation._spec.name, operation.priority, dict(operation.tags))
 

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from inspect import CO_VARARGS, CO_VARKEYWORDS
-from types import FunctionType
+from types import CodeType
 from typing import Any, Literal, TypeAlias, get_args
 
 from actors import Limits, Overflow
 from actors.lowlevel import AFFINITIES, INSTEAD, Properties, checked_properties
 from tokengate._exceptions import BadOperation
+from tokengate.operations._functions import is_async_generator_function
 
 Affinity: TypeAlias = Literal["io", "cpu", "process"]
 
 
-def check_function(function: object) -> FunctionType:
-    """Return a function that can be an operation, or raise `BadOperation`."""
+def check_function(name: str, function: object) -> None:
+    """Raise `BadOperation` unless this can be an operation."""
     if isinstance(function, type):
-        raise BadOperation(f"@token goes on functions; make the class '{function.__name__}' an actor instead")
-    if not inspect.isfunction(function):
-        raise BadOperation(f"@token goes on functions (def or async def); {function!r} is none")
-    name = function.__name__
-    if inspect.isasyncgenfunction(function):
+        raise BadOperation(f"@token goes on functions; make the class '{name}' an actor instead")
+    if not callable(function):
+        raise BadOperation(f"@token goes on functions and other callables; {function!r} is none")
+    if is_async_generator_function(function):
         raise BadOperation(f"'{name}' is an async generator function; it has no single result")
-    owner = function.__qualname__.rpartition(".")[0]
-    first = next(iter(inspect.signature(function).parameters), None)
-    if owner and not owner.endswith("<locals>") and first in ("self", "cls"):
-        raise BadOperation(f"'{function.__qualname__}' is a method; make its class an actor (CpuActor or IoActor)")
-    return function
 
 
 def check_priority(name: str, priority: object) -> int:
@@ -55,13 +49,15 @@ def check_affinity(name: str, affinity: str, coroutine: bool) -> None:
         raise BadOperation(f"'{name}' is a coroutine function; its affinity can only be 'io'")
 
 
-def check_properties(function: FunctionType, guard: object, show: object, idempotent: object) -> Properties:
+def check_properties(name: str, function: object, guard: object, show: object, idempotent: object) -> Properties:
     """Return the properties of an operation, or raise `ValueError`, also if `show` names no parameter of the function.
 
-    Any name can be one of a keyword that the function takes as `**kwargs`.
+    Any name can be one of a keyword that the function takes as `**kwargs`, or that a callable without code takes.
     """
-    name, code = function.__name__, function.__code__
     properties = checked_properties(name, guard, show, idempotent)
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType):
+        return properties
     variadic = bool(code.co_flags & CO_VARARGS) + bool(code.co_flags & CO_VARKEYWORDS)
     parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + variadic]
     unknown = properties.show - set(parameters) if properties.show != "*" else ()

@@ -24,6 +24,7 @@ class OperationSpec:
     qualified_name: str
     function: Callable[..., Any]
     affinity: Affinity
+    binds: bool  # whether it binds to instances, as an attribute of a class
     generator: bool
     coroutine: bool
     concurrency: int | None

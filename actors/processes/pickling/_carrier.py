@@ -373,7 +373,7 @@ def found_token(id: int) -> Token[Any]:
     return token
 
 
-def found_operation(key: int) -> Any:
+def found_operation(key: int | str) -> Any:
     """Return an operation; called when an operation from a child is unpickled."""
     system: ProcessSystem = _loading.system
     return system.carried_operations[key]

@@ -292,7 +292,7 @@ class Requests:
     def _token_of(
         self,
         request: Request,
-        key: int,
+        key: int | str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         priority: int | None = None,

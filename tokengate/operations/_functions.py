@@ -1,0 +1,86 @@
+"""What is known of a callable: its name, its kind, and how it is found again by its name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial, update_wrapper
+from types import BuiltinFunctionType, MethodType
+from typing import Any
+
+
+def innermost(function: Any) -> Any:
+    """Return what a partial calls in the end; `Context.run` counts as one, as `asyncio.to_thread` makes of it."""
+    while isinstance(function, partial):
+        inner = function.func
+        runs = type(inner) is BuiltinFunctionType and type(inner.__self__) is Context and inner.__name__ == "run"
+        function = function.args[0] if runs and function.args else inner
+    return function
+
+
+def name_of(function: object) -> str:
+    """Return the name of a callable: that of a partial is its function's, that of an object its class's."""
+    return str(_named(function).__name__)
+
+
+def is_coroutine_function(function: object) -> bool:
+    """Tell whether calling it returns a coroutine, as far as that is known before the call."""
+    return _is(inspect.iscoroutinefunction, function)
+
+
+def is_generator_function(function: object) -> bool:
+    """Tell whether calling it returns a generator, as far as that is known before the call."""
+    return _is(inspect.isgeneratorfunction, function)
+
+
+def is_async_generator_function(function: object) -> bool:
+    """Tell whether calling it returns an async generator, as far as that is known before the call."""
+    return _is(inspect.isasyncgenfunction, function)
+
+
+def _is(asks: Callable[[Any], bool], function: object) -> bool:
+    inner = innermost(function)
+    return asks(inner) or asks(type(inner).__call__)
+
+
+def binds(function: object) -> bool:
+    """Tell whether a callable that is an attribute of a class binds to instances, as plain functions do."""
+    return hasattr(type(function), "__get__") and not isinstance(function, MethodType)
+
+
+def qualified_name_of(function: object) -> str:
+    """Return the name of a callable with its module and, if it has one, its class."""
+    named = _named(function)
+    return f"{_module_of(named)}.{getattr(named, '__qualname__', named.__name__)}"
+
+
+def dress(operation: Any, function: Callable[..., Any]) -> None:
+    """Give an operation the names, the text and the annotations of its function."""
+    update_wrapper(operation, function)
+    named = _named(function)
+    operation.__module__ = _module_of(named)
+    if named is not function:
+        operation.__name__, operation.__doc__ = named.__name__, named.__doc__
+        operation.__qualname__ = getattr(named, "__qualname__", named.__name__)
+
+
+def _module_of(named: object) -> str:
+    return getattr(named, "__module__", None) or type(named).__module__
+
+
+def _named(function: object) -> Any:
+    inner = innermost(function)
+    return inner if hasattr(inner, "__name__") else type(inner)
+
+
+def found_at(module: str, name: str) -> Any:
+    """Return what a module has under a dotted name; None if it has nothing, or cannot be imported."""
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return found
