@@ -1,5 +1,6 @@
 """Parts of the runtime for the floors above, which users do not need."""
 
+from actors._child._yields import refuse_yield
 from actors.concurrency._blocking import current_turn, nesting, refusal
 from actors.concurrency._condition import Condition
 from actors.concurrency._daemon_thread import DaemonThread
@@ -91,5 +92,6 @@ __all__ = [
     "path_below",
     "place_of",
     "refusal",
+    "refuse_yield",
     "system_of",
 ]

@@ -11,6 +11,7 @@ from typing import Any, Final
 from . import _shared_page
 from ._connection import Connection
 from ._exceptions import TokenInterrupt
+from ._yields import refuse_yield
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -79,7 +80,9 @@ class YieldPoints:
                     self._close(steps, context)
                     raise TokenInterrupt("the token was asked to end")
                 word[_STEPS] += 1
-                run(next, steps)
+                value = run(next, steps)
+                if value is not None:
+                    run(refuse_yield, steps, value)
         except StopIteration as stop:
             return stop.value
         finally:

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable
 from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
+from actors._child._yields import refuse_yield
 from actors._exceptions import TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn
 from actors.mailboxes._mailbox import Drainer
@@ -283,7 +284,9 @@ class CpuSlot(Drainer):
             return
         token.steps += 1
         try:
-            context.run(next, steps)
+            value = context.run(next, steps)
+            if value is not None:
+                context.run(refuse_yield, steps, value)
             if token._extras.hold is not None:
                 after_step(token._extras.hold)
                 token._extras.hold.note_step()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
+from actors._child._yields import refuse_yield
 from actors._exceptions import ActorDead, TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn
 from actors.concurrency._future import Later
@@ -558,7 +559,9 @@ class IoWorker(Drainer):
                 if token._extras.hold is not None:
                     await wait_for_leave(token._extras.hold)
                 token.steps += 1
-                context.run(next, steps)
+                value = context.run(next, steps)
+                if value is not None:
+                    context.run(refuse_yield, steps, value)
                 if token._extras.hold is not None:
                     between_steps(token._extras.hold)
                 await trio.lowlevel.checkpoint()

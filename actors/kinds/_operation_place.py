@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
+from actors._child._yields import refuse_yield
 from actors._exceptions import TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn, nesting
 from actors.drains._cpu_drain import CpuDrain
@@ -198,7 +199,9 @@ def _enter_generator(token: Token[Any], call: Callable[..., Any]) -> Any:
         while True:
             checkpoint()
             token.steps += 1
-            next(steps)
+            value = next(steps)
+            if value is not None:
+                refuse_yield(steps, value)
     except StopIteration as stop:
         return stop.value
     finally:

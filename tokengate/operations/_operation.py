@@ -20,6 +20,7 @@ from actors.lowlevel import (
     ProcessSystem,
     carried_as,
     counterpart_object,
+    refuse_yield,
 )
 from tokengate._exceptions import BadOperation, NeedsGate
 from tokengate.operations._bound import BoundAsyncOperation, BoundOperation
@@ -468,6 +469,8 @@ def _exhaust(steps: Generator[Any, Any, T]) -> T:
     """Run a generator to its end and return its return value."""
     while True:
         try:
-            next(steps)
+            value = next(steps)
+            if value is not None:
+                refuse_yield(steps, value)
         except StopIteration as stop:
             return cast("T", stop.value)

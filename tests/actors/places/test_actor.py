@@ -828,6 +828,20 @@ def test_sends_that_race_a_stop_are_handled_or_refused(
 # Steps
 
 
+def test_a_generator_handler_that_yields_a_value_fails(base: Any, start: Any) -> None:
+    """Nothing would receive it."""
+
+    class Walker(base):  # type: ignore[misc, valid-type]
+        expected = (TypeError,)
+
+        def walk(self) -> Any:
+            yield
+            yield "a"
+
+    with pytest.raises(TypeError, match="'walk' yielded 'a', which nothing receives"):
+        start(Walker).proxy().walk().result(LIMIT)
+
+
 def test_a_generator_handler_is_run_step_by_step(base: Any, start: Any, door: Any) -> None:
     """Others get in between two steps; its return value is the result; steps are counted."""
 

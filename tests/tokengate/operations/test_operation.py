@@ -7,6 +7,7 @@ import contextvars
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -202,6 +203,50 @@ def test_a_generator_function_runs_step_by_step_and_returns_its_value(gate: Gate
     assert t.result(WAIT) == 10
     assert t.steps == 11
     assert count(4) == 4
+
+
+@pytest.mark.parametrize("affinity", [None, "cpu", "io", "process"])
+@pytest.mark.parametrize("submitted", [False, True])
+def test_a_generator_that_yields_a_value_fails_there(affinity: Any, submitted: bool) -> None:
+    """Nothing would receive it; the error names it and says what to write. (`None` stands for no gate.)"""
+
+    @token(affinity=affinity)
+    def numbers(swallow: bool) -> Generator[int | None, None, int]:
+        yield
+        try:
+            yield 7
+        except TypeError:
+            if not swallow:
+                raise
+        yield
+        return 3
+
+    def call(swallow: bool) -> int:
+        return numbers.submit(swallow).result(WAIT) if submitted and affinity is not None else numbers(swallow)
+
+    with nullcontext() if affinity is None else Gate("test", processes=1, shutdown=5.0):
+        for swallow in (False, True):
+            with pytest.raises(TypeError, match=r"'numbers' yielded 7, .* Write 'yield' alone there, and return"):
+                call(swallow)
+
+
+def test_a_generator_that_yields_a_value_is_cleaned_up_in_its_context(gate: Gate) -> None:
+    """Its `finally` blocks run, and what they raise is the token's error."""
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+
+    @token
+    def numbers() -> Generator[int, None, None]:
+        try:
+            yield 7
+        finally:
+            raise KeyError(user.get())
+
+    user.set("alice")
+    error = numbers.submit().exception(WAIT)
+
+    assert repr(error) == "KeyError('alice')"
+    assert isinstance(error, KeyError)
+    assert "yielded 7" in str(error.__context__)
 
 
 def test_many_long_generators_progress_together_on_two_threads() -> None:

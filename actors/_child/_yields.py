@@ -1,0 +1,27 @@
+"""What a generator that runs step by step may yield: nothing, since each yield only ends a step."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Generator
+from typing import Any, NoReturn, cast
+
+
+def refuse_yield(steps: Generator[Any, Any, Any], value: object) -> NoReturn:
+    """Raise an error where a generator has yielded a value, which nothing would receive; the generator ends.
+
+    Raises:
+        TypeError: always, unless the generator raises another error in its place.
+    """
+    name = cast("Any", steps).__name__
+    error = TypeError(
+        f"'{name}' yielded {reprlib.repr(value)}, which nothing receives: a yield only ends a step. "
+        "Write 'yield' alone there, and return the values in a list, or send each to an actor"
+    )
+    try:
+        steps.throw(error)
+    except StopIteration:
+        pass  # it has caught the error, and returned
+    else:
+        steps.close()  # it has caught the error, and goes on
+    raise error
