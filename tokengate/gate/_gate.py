@@ -44,7 +44,7 @@ from actors.lowlevel import (
     listed,
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Restart, Supervisor, start_at_once
-from tokengate._exceptions import AmbiguousGate, GateState, NeedsTrio, UnknownPlugin
+from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsTrio, UnknownPlugin
 from tokengate.gate import _collector, _switch_interval
 from tokengate.gate._mark import Mark
 from tokengate.gate._operation_table import OperationTable
@@ -55,6 +55,7 @@ from tokengate.gate._statistics import GateStatistics
 from tokengate.gate._uninterrupted_call import UninterruptedCall
 from tokengate.operations import _current
 from tokengate.operations._executor import GateExecutor
+from tokengate.operations._operation import operation_in
 
 if TYPE_CHECKING:
     from tokengate.control._ports import SocketServer
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("tokengate")
 
 A = TypeVar("A", bound=BaseActor)
+F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound="Plugin")
 T = TypeVar("T")
 
@@ -631,6 +633,25 @@ class Gate:
             capacity: calls that may be queued before `submit` waits.
         """
         return GateExecutor(self, concurrency, capacity)
+
+    def register(self, operation: F) -> F:
+        """Make an operation known to operators before its first call: they can list, suspend and drain it.
+
+        Args:
+            operation: what `@token` returned, bound or not, with decorators above it or not.
+
+        Returns:
+            the same object.
+
+        Raises:
+            BadOperation: it is no operation.
+            GateState: the gate is not open.
+        """
+        found = operation_in(operation)
+        if found is None:
+            raise BadOperation(f"{operation!r} is no operation, so gate '{self.name}' cannot register it; use @token")
+        self._operations[found._spec]  # made there if it is missing
+        return operation
 
     def plugin(self, plugin_class: type[P]) -> P:
         """Return the plugin of this class.

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import cloudpickle
 import pytest
 
-from tokengate import CpuActor, Gate, token
-from tokengate.errors import BadOperation
+from tokengate import CpuActor, Gate, TokenState, token
+from tokengate.errors import BadOperation, GateState
 from tokengate.operations._bound import BoundAsyncOperation, BoundOperation
 
 WAIT = 10.0  # seconds; only reached when something is broken
@@ -317,6 +317,33 @@ def test_an_operation_of_an_operation_is_refused() -> None:
     for operation in (add, Shop(1).total, double):
         with pytest.raises(BadOperation, match="is an operation already; use with_options"):
             token(operation)  # type: ignore[call-overload]
+
+
+# Before the first call
+
+
+def test_a_registered_operation_can_be_suspended_before_its_first_call(gate: Gate) -> None:
+    """Operators see it, and its first token waits."""
+    for operation in (add, cached_above, Shop(1).total, Shop.named):
+        assert gate.register(operation) is operation
+    assert gate.register(Shop.total) is Shop.total
+    names = sorted(row.path for row in gate.control.actors() if row.path.startswith("operations/"))
+
+    assert names == ["operations/add", "operations/cached_above", "operations/named", "operations/total"]
+    gate.control.actor("add").suspend()
+    gate.control.throttle("operation=total", concurrency=1)
+    t = add.submit(1)
+    assert t.state is TokenState.QUEUED
+    gate.control.actor("add").unsuspend()
+    assert t.result(WAIT) == 2
+
+
+def test_what_cannot_be_registered_is_an_error(gate: Gate) -> None:
+    """What is no operation, and what comes before the gate is open."""
+    with pytest.raises(BadOperation, match=r"<built-in function len> is no operation, .*; use @token"):
+        gate.register(len)
+    with pytest.raises(GateState, match="not open"):
+        Gate("closed").register(add)
 
 
 # Code that inspects functions
