@@ -30,7 +30,7 @@ from actors.processes.workers._worker import Worker
 from actors.steps._frames import find_step
 from actors.steps._interrupt import interrupt
 from actors.steps._monitoring import monitor
-from actors.steps._step import InContext
+from actors.steps._step import InContext, run_in
 from actors.system._place_table import ROOT, SYSTEM, path_below
 from actors.system._system import cores, listed, system_of
 from actors.tokens._hold import Hold
@@ -93,5 +93,6 @@ __all__ = [
     "place_of",
     "refusal",
     "refuse_yield",
+    "run_in",
     "system_of",
 ]

@@ -45,6 +45,19 @@ def enter(token: Token[Any], call: Callable[..., Any]) -> Any:
         raise
 
 
+def run_in(context: contextvars.Context, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function in another context, in which the token of this code is the current one during the call."""
+    return context.run(_run_as, _current.get(), call, args, kwargs)
+
+
+def _run_as(token: Token[Any] | None, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    before = _current.set(token)
+    try:
+        return call(*args, **kwargs)
+    finally:
+        _current.reset(before)
+
+
 def close_steps(token: Token[Any], context: contextvars.Context | None, steps: Generator[Any, Any, Any]) -> None:
     """Close the generator of a token that does not go on, in its context; its `finally` blocks run."""
     try:

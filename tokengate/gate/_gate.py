@@ -626,7 +626,7 @@ class Gate:
             return False
 
     def executor(self, *, concurrency: int | None = None, capacity: int = DEFAULT_CAPACITY) -> GateExecutor:
-        """Return a `concurrent.futures.Executor` whose calls are tokens on the gate's CPU threads.
+        """Return a `concurrent.futures.ThreadPoolExecutor` whose calls are tokens on the gate's CPU threads.
 
         Args:
             concurrency: calls that run at once, at most; None takes the number of CPU threads.

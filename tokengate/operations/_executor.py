@@ -6,14 +6,16 @@ import concurrent.futures
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar
 
 import trio
 
 from actors import Token, TokenFailed, TokenState, WouldBlock
-from actors.lowlevel import Condition
+from actors.lowlevel import Condition, run_in
 from tokengate._exceptions import BadOperation
-from tokengate.operations._functions import is_coroutine_function, name_of
+from tokengate.operations._functions import context_of, is_coroutine_function, name_of
+from tokengate.operations._options import check_queue
 from tokengate.operations._ports import OpenGate
 
 P = ParamSpec("P")
@@ -101,8 +103,11 @@ class TokenFuture(concurrent.futures.Future[T]):
         return f"<TokenFuture of {self.token!r}>"
 
 
-class GateExecutor(concurrent.futures.Executor):
+class GateExecutor(concurrent.futures.ThreadPoolExecutor):
     """Runs functions on the CPU threads of a gate, each call a token whose operation is the function's name.
+
+    It has no threads of its own; it is a `ThreadPoolExecutor` for those who take nothing else, as asyncio's
+    `loop.set_default_executor`, after which the calls of `asyncio.to_thread` are tokens.
 
     `submit` waits while `capacity` calls are queued (on the thread of a trio loop the call is refused instead).
     It ends with the gate. A shutdown is not needed: it only frees the name.
@@ -115,12 +120,14 @@ class GateExecutor(concurrent.futures.Executor):
 
     def __init__(self, gate: OpenGate, concurrency: int | None, capacity: int) -> None:
         system = gate._open_system
+        check_queue("executor", concurrency, capacity, "wait")
+        super().__init__(system.dispatcher.size if concurrency is None else concurrency)
         self._gate = gate
         self._place = system.operation_place(
             f"executors/{system.next_name()}",
             "cpu",
             generator=False,
-            concurrency=system.dispatcher.size if concurrency is None else concurrency,
+            concurrency=self._max_workers,
             capacity=capacity,
         )
         self._lock = threading.Lock()
@@ -139,7 +146,7 @@ class GateExecutor(concurrent.futures.Executor):
         with self._lock:
             if self._shut:
                 raise RuntimeError(f"the executor is shut down; '{name}' was not accepted, use gate.executor() again")
-            token: Token[T] = self._place.token(name, fn, args, kwargs)
+            token: Token[T] = self._place.token(name, *_call(fn, args, kwargs))
             future = TokenFuture(token)
             self._futures.add(future)
         token.add_done_callback(lambda _token: self._ended(future))
@@ -181,6 +188,15 @@ class GateExecutor(concurrent.futures.Executor):
         # A future whose `submit` was interrupted may have no callback, and is then still in the set.
         if self._shut and all(future.token.done() for future in list(self._futures)):
             self._place.close()
+
+
+def _call(
+    fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]:
+    """Return what a token is to call; if that is `Context.run`, which hides the token, what shows it in the context."""
+    if type(fn) is partial and (context := context_of(fn)) is not None:
+        return run_in, (context, *fn.args, *args), {**fn.keywords, **kwargs}
+    return fn, args, kwargs
 
 
 def _check(fn: object) -> str:

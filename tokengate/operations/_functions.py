@@ -14,10 +14,16 @@ from typing import Any
 def innermost(function: Any) -> Any:
     """Return what a partial calls in the end; `Context.run` counts as one, as `asyncio.to_thread` makes of it."""
     while isinstance(function, partial):
-        inner = function.func
-        runs = type(inner) is BuiltinFunctionType and type(inner.__self__) is Context and inner.__name__ == "run"
-        function = function.args[0] if runs and function.args else inner
+        function = function.func if context_of(function) is None else function.args[0]
     return function
+
+
+def context_of(function: partial[Any]) -> Context | None:
+    """Return the context in which a partial runs what is its first argument; None if it does something else."""
+    inner: Any = function.func
+    if type(inner) is BuiltinFunctionType and type(inner.__self__) is Context and inner.__name__ == "run":
+        return inner.__self__ if function.args else None
+    return None
 
 
 def name_of(function: object) -> str:

@@ -97,6 +97,55 @@ def test_submit_returns_a_future_whose_call_is_a_token(gate: Gate) -> None:
     assert not future.running()
 
 
+def test_it_is_a_thread_pool_executor_without_threads(gate: Gate) -> None:
+    """For those who take nothing else; its bounds are checked."""
+    executor = gate.executor(concurrency=7)
+
+    assert isinstance(executor, concurrent.futures.ThreadPoolExecutor)
+    assert (executor._max_workers, gate.executor()._max_workers) == (7, 2)
+    assert executor.submit(square, 3).result(WAIT) == 9
+    assert not executor._threads
+    with pytest.raises(ValueError, match="concurrency of 'executor' is 0; it must be an int of at least 1"):
+        gate.executor(concurrency=0)
+
+
+def test_it_is_the_default_executor_of_asyncio(gate: Gate) -> None:
+    """The calls of `asyncio.to_thread` are tokens, in a copy of their caller's context, and know that they are."""
+    colour = contextvars.ContextVar("colour", default="none")
+
+    def look(argument: int, *, key: str) -> tuple[str, str, int, str]:
+        inside = current_token()
+        assert inside is not None
+        seen = colour.get()
+        colour.set("blue")
+        return inside.operation, inside.state, argument, seen + key
+
+    def stop() -> None:
+        inside = current_token()
+        assert inside is not None
+        inside.cancel()
+        checkpoint()
+
+    async def main() -> tuple[tuple[str, str, int, str], str]:
+        asyncio.get_running_loop().set_default_executor(gate.executor())
+        colour.set("red")
+        seen = await asyncio.to_thread(look, 3, key="!")
+        with pytest.raises(TokenTerminated):
+            await asyncio.to_thread(stop)
+        return seen, colour.get()
+
+    assert asyncio.run(main()) == (("look", TokenState.RUNNING, 3, "red!"), "red")
+
+
+def test_a_context_that_a_call_runs_in_does_not_keep_the_token(gate: Gate) -> None:
+    """It is as it was, apart from what the function itself has set."""
+    context = contextvars.copy_context()
+    assert gate.executor().submit(partial(context.run, current_token)).result(WAIT) is not None
+
+    assert context.run(current_token) is None
+    assert gate.executor().submit(context.run, current_token).result(WAIT) is None  # as it is written
+
+
 def test_a_copy_of_a_future_is_that_future(gate: Gate) -> None:
     """As a copy of a token is that token."""
     future = gate.executor().submit(square, 3)
