@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import assert_type
 
-from tokengate import ActorRef, ChildSpec, CpuActor, Gate, Token, token
+from tokengate import ActorRef, ChildSpec, CpuActor, Gate, IoActor, Token, token
 from tokengate.types import AsyncOperation, BoundAsyncOperation, BoundOperation, Operation
 
 
@@ -90,6 +90,23 @@ class Counter(CpuActor):
         super().__init__()
         self.value = start
 
+    def add(self, number: int, *, times: int = 1) -> int:
+        self.value += number * times
+        return self.value
+
+    def walk(self) -> Generator[None, None, str]:
+        yield
+        return ""
+
+
+class Loud(Counter):
+    pass
+
+
+class Asker(IoActor):
+    async def ask(self, name: str) -> bytes:
+        return name.encode()
+
 
 class Mistaken(CpuActor):
     guard = "forced"  # type: ignore[assignment]
@@ -98,5 +115,22 @@ class Mistaken(CpuActor):
 
 with Gate("shop", children=[ChildSpec("counter", Counter, args=(1,))]) as gate:
     assert_type(gate, Gate)
-    assert_type(gate.spawn(Counter, 1, name="c"), ActorRef[Counter])
+    counter = gate.spawn(Counter, 1, name="c")
+    assert_type(counter, ActorRef[Counter])
     assert_type(gate.spawn_many(Counter, 3, 1), list[ActorRef[Counter]])
+    assert_type(counter.do(Counter.add, 2, times=3), Token[int])
+    assert_type(counter.do(Counter.walk), Token[str])
+    assert_type(gate.spawn(Loud).do(Counter.add, 2), Token[int])
+    asker = gate.spawn(Asker)
+    assert_type(asker.do(Asker.ask, "a"), Token[bytes])
+    counter.do(Counter.add, "a")  # type: ignore[call-overload]
+    counter.do(Counter.add)  # type: ignore[call-overload]
+    counter.do(Asker.ask, "a")  # type: ignore[call-overload]
+
+
+async def calling() -> None:
+    assert_type(await counter.call(Counter.add, 2), int)
+    assert_type(await asker.call(Asker.ask, "a"), bytes)
+    assert_type(await counter.call(Counter.walk), str)
+    await counter.call("any message")
+    await counter.call(Counter.add, "a")  # type: ignore[call-overload]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import methodcaller
 from typing import Any, Final
 
@@ -110,6 +110,10 @@ class Ref:
         if not block:
             return RemoteToken(current_worker.ask("send", self.path, message))
         return current_worker.ask("ask", self.path, message, timeout)
+
+    def do(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> RemoteToken:
+        """Send a call of a method, given as that of the class, and return its token: `ref.do(Counter.add, 2)`."""
+        return RemoteToken(current_worker.ask("call", self.path, (method.__name__,), args, kwargs))
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> bool:
         """Stop the actor after all that is in its mailbox; return True if it was alive."""

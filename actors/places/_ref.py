@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import attrs
 import pykka
@@ -13,7 +13,7 @@ import trio
 from pykka.messages import _ActorStop
 
 from actors._exceptions import DeadlockError, MailboxFull, WaitTimeout, WouldBlock
-from actors.concurrency._future import Reply
+from actors.concurrency._future import Later, Reply
 from actors.places._proxy import ActorProxy
 from actors.places._watch import Down, Watch
 from actors.tokens._lifecycle import TokenState
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from actors.places._actor_place import ActorPlace
 
 A = TypeVar("A", bound="pykka.Actor")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# What a method returns whose token has another result: the one that it returns in the end.
+Answer: TypeAlias = Coroutine[Any, Any, T] | Generator[Any, Any, T] | Later[T]
 
 _PROXY_MESSAGES = frozenset((pykka.messages.ProxyCall, pykka.messages.ProxyGetAttr, pykka.messages.ProxySetAttr))
 
@@ -130,13 +135,46 @@ class ActorRef(pykka.ActorRef[A]):
                 raise
             raise WaitTimeout(f"actor '{self.path}' did not answer {token.operation} within {timeout} s") from None
 
-    async def call(self, message: Any) -> Any:
+    @overload
+    def do(self, method: Callable[Concatenate[A, P], Answer[T]], /, *args: P.args, **kwargs: P.kwargs) -> Token[T]: ...
+
+    @overload
+    def do(self, method: Callable[Concatenate[A, P], T], /, *args: P.args, **kwargs: P.kwargs) -> Token[T]: ...
+
+    def do(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Token[Any]:
+        """Send a call of a method, given as that of the class, and return its token: `ref.do(Counter.add, 2)`.
+
+        A subclass that overrides the method has its own called, as with `self.add(2)`.
+
+        Raises:
+            TypeError: the actor's class does not have the method.
+        """
+        return self._place.send(self._token_of_call(method, args, kwargs, method=True))
+
+    @overload
+    async def call(self, method: Callable[Concatenate[A, P], Answer[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    @overload
+    async def call(self, method: Callable[Concatenate[A, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    @overload
+    async def call(self, message: Any, /) -> Any: ...
+
+    async def call(self, message: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Ask as `ask` does, but await room in the mailbox and the answer (trio and asyncio).
 
         In the loop of an idle io actor, a handler that cannot wait runs in the calling task. Cancelling the wait leaves
         the message as it is.
+
+        Args:
+            message: a message, or a method as for `do`: `await ref.call(Counter.add, 2)`.
+            args: positional arguments of the method.
+            kwargs: keyword arguments of the method.
+
+        Raises:
+            TypeError: there are arguments, but the actor's class does not have the method.
         """
-        place, token = self._place, self._token(message)
+        place, token = self._place, self._token_of_call(message, args, kwargs, method=bool(args or kwargs))
         call_here = place.drain.call_here
         if call_here is None or not await call_here(token):
             await place.send_async(token)
@@ -221,11 +259,36 @@ class ActorRef(pykka.ActorRef[A]):
 
     _token_of_tell = _token
 
+    def _token_of_call(
+        self, message: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, method: bool
+    ) -> Token[Any]:
+        """Return the token of a call, if the message is a method of the actor's class; else that of a message.
+
+        Raises:
+            TypeError: it has to be a method, and is none.
+        """
+        if method or callable(message):
+            cls = self._place.actor_class
+            name = _name_in(cls, message)
+            if name is not None:
+                return self._place.token(f"{cls.__name__}.{name}", (name,), args, kwargs)
+            if method:
+                raise TypeError(f"{message!r} is no method of {cls.__name__}; write ref.do({cls.__name__}.method, ...)")
+        return self._token(message)
+
     def __repr__(self) -> str:
         return f"<ActorRef for {self}>"
 
     def __str__(self) -> str:
         return f"{self.actor_class.__name__} ({self.path}, {self.actor_urn})"
+
+
+def _name_in(cls: type, method: object) -> str | None:
+    """Return the name under which a class, or one of its bases, has a method; None if none of them has it."""
+    name = getattr(method, "__name__", None)
+    if type(name) is str and getattr(cls, name, None) == method:
+        return name
+    return next((name for base in cls.__mro__ for name, value in vars(base).items() if value is method), None)
 
 
 @attrs.frozen(eq=False)

@@ -194,7 +194,7 @@ def _call(
     fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]:
     """Return what a token is to call; if that is `Context.run`, which hides the token, what shows it in the context."""
-    if type(fn) is partial and (context := context_of(fn)) is not None:
+    if isinstance(fn, partial) and (context := context_of(fn)) is not None:
         return run_in, (context, *fn.args, *args), {**fn.keywords, **kwargs}
     return fn, args, kwargs
 

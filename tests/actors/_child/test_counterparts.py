@@ -273,6 +273,7 @@ def test_a_proxy_calls_reads_and_writes(answers: Answers) -> None:
             return 0
 
     answers["call", "c", ("add",), (1,), Frozen(by=2)] = 5
+    answers["call", "c", ("add",), (2,), Frozen()] = 7
     answers["defer", "c", ("part", "add"), (), Frozen()] = None
     answers["set", "c", ("part", "value"), 3] = None
 
@@ -281,6 +282,7 @@ def test_a_proxy_calls_reads_and_writes(answers: Answers) -> None:
 
     current_worker.connection.ask = look_up  # type: ignore[union-attr, method-assign]
     assert proxy.add(1, by=2) == RemoteToken(5)
+    assert Ref("c").do(set.add, 2) == RemoteToken(7)
     proxy.part.add.defer()
     proxy.part.value = 3
     value = proxy.value

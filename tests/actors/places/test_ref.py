@@ -72,6 +72,56 @@ def test_ask_returns_what_on_receive_returns(base: Any, start: Any) -> None:
     assert ref.ask({"any": "thing"}, timeout=LIMIT) == ("got", {"any": "thing"})
 
 
+def test_a_method_of_the_class_is_called_as_a_token(base: Any, start: Any) -> None:
+    """Static and class methods, too; arguments are those of the method."""
+    cls: Any = make(base)
+    ref = start(cls, 5)
+    t = ref.do(cls.deposit, 2, note="x")
+
+    assert isinstance(t, Token)
+    assert (t.result(LIMIT), t.operation) == ((7, "x"), "Account.deposit")
+    assert [ref.do(cls.plain, 1).result(LIMIT), ref.do(cls.named).result(LIMIT)] == [2, "current"]
+
+
+def test_a_method_is_called_by_its_name(base: Any, start: Any) -> None:
+    """So a subclass has its own called."""
+    cls: Any = make(base)
+
+    class Generous(cls):  # type: ignore[misc]
+        def deposit(self, amount: int, *, note: str = "") -> Any:
+            return super().deposit(2 * amount, note=note)
+
+        other = cls.seen
+
+    ref = start(Generous)
+
+    assert ref.do(cls.deposit, 2).result(LIMIT) == (4, "")
+    assert ref.do(cls.seen).result(LIMIT) == []
+
+
+def test_what_is_no_method_of_the_class_is_refused(base: Any, start: Any) -> None:
+    """Nothing is sent; a message that can be called is a message like any other."""
+    ref = start(make(base))
+    said = r"is no method of Account; write ref.do\(Account.method, ...\)"
+
+    with pytest.raises(TypeError, match=said):
+        ref.do(len, 2)
+    with pytest.raises(TypeError, match=said):
+        trio.run(ref.call, "any", 3)
+    assert trio.run(ref.call, len) == ("got", len)
+
+
+def test_a_method_of_the_class_is_awaited(base: Any, start: Any) -> None:
+    """Beside messages."""
+    cls: Any = make(base)
+    ref = start(cls)
+
+    async def main() -> list[Any]:
+        return [await ref.call(cls.deposit, 2), await ref.call(cls.deposit, amount=2, note="n"), await ref.call("m")]
+
+    assert trio.run(main) == [(2, ""), (4, "n"), ("got", "m")]
+
+
 def test_ask_without_blocking_returns_the_token(base: Any, start: Any) -> None:
     """The token is the future."""
     token = start(make(base)).ask(1, block=False)
