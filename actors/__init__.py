@@ -62,6 +62,7 @@ from actors.steps._checkpoint import checkpoint
 from actors.system._events import DeadLetter, EndedToken
 from actors.system._observer import Observer
 from actors.system._system import ActorSystem, SystemStatistics
+from actors.tokens._as_completed import AsCompleted, Waited, as_completed, wait
 from actors.tokens._lifecycle import TERMINAL, TRANSITIONS, TokenState
 from actors.tokens._log_context import LogContext
 from actors.tokens._properties import Guard
@@ -81,6 +82,7 @@ __all__ = [
     "ActorProxy",
     "ActorRef",
     "ActorSystem",
+    "AsCompleted",
     "BaseActor",
     "CpuActor",
     "DeadLetter",
@@ -124,10 +126,13 @@ __all__ = [
     "TokenTerminated",
     "UnknownActor",
     "WaitTimeout",
+    "Waited",
     "Watch",
     "WorkerDied",
     "WorkerError",
     "WouldBlock",
+    "as_completed",
     "checkpoint",
     "current_token",
+    "wait",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import assert_type
 
-from tokengate import ActorRef, ChildSpec, CpuActor, Gate, IoActor, Token, token
+from tokengate import ActorRef, ChildSpec, CpuActor, Gate, IoActor, Token, as_completed, token, wait
 from tokengate.types import AsyncOperation, BoundAsyncOperation, BoundOperation, Operation
 
 
@@ -126,6 +126,19 @@ with Gate("shop", children=[ChildSpec("counter", Counter, args=(1,))]) as gate:
     counter.do(Counter.add, "a")  # type: ignore[call-overload]
     counter.do(Counter.add)  # type: ignore[call-overload]
     counter.do(Asker.ask, "a")  # type: ignore[call-overload]
+
+
+finished, rest = wait(resize.map(["a.png"]), timeout=1.0)
+assert_type(finished, set[Token[bytes]])
+assert_type([t.result() for t in as_completed(resize.map(["a.png"]))], list[bytes])
+wait([3])  # type: ignore[type-var]
+
+
+async def waiting_for_several() -> None:
+    _, rest = await wait([resize.submit("a.png")], return_when="FIRST_COMPLETED")
+    assert_type(rest, set[Token[bytes]])
+    async for t in as_completed([fetch.submit("here")]):
+        assert_type(t, Token[str])
 
 
 async def calling() -> None:

@@ -31,8 +31,10 @@ from actors import (
     ProcessActor,
     Token,
     TokenState,
+    as_completed,
     checkpoint,
     current_token,
+    wait,
 )
 from supervisors import Backoff, ChildSpec, DynamicSupervisor, Supervisor
 from tokengate.gate import _fork_and_exit  # noqa: F401  # it sees to open gates when the process forks or exits
@@ -57,12 +59,14 @@ __all__ = [
     "Supervisor",
     "Token",
     "TokenState",
+    "as_completed",
     "checkpoint",
     "control",
     "current_token",
     "errors",
     "events",
     "token",
+    "wait",
 ]
 
 

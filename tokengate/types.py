@@ -1,6 +1,6 @@
 """Classes that programs annotate or pass, and what few programs need: `current_gate`, `LogContext`."""
 
-from actors import ActorProxy, LogContext, Observer, ProcessPool, ReceiveTimeout, Timer, Watch
+from actors import ActorProxy, AsCompleted, LogContext, Observer, ProcessPool, ReceiveTimeout, Timer, Waited, Watch
 from supervisors import ChildCounts, ChildInfo
 from tokengate.gate._gate import current_gate
 from tokengate.gate._shutdown_report import ShutdownReport
@@ -11,6 +11,7 @@ from tokengate.operations._operation import AsyncOperation, Operation
 
 __all__ = [
     "ActorProxy",
+    "AsCompleted",
     "AsyncOperation",
     "BoundAsyncOperation",
     "BoundOperation",
@@ -25,6 +26,7 @@ __all__ = [
     "ReceiveTimeout",
     "ShutdownReport",
     "Timer",
+    "Waited",
     "Watch",
     "current_gate",
 ]

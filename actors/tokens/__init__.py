@@ -5,6 +5,7 @@
 #   _extras.py       what few tokens have: a hold, waits, a request to end
 #   _hold.py         whether its code may take another step: pause, step, end
 #   _waits_for.py    which token waits for which; finds deadlocks
+#   _as_completed.py waits for several tokens and futures at once
 #   _ports.py        what a token asks of its place and of its system
 #   _properties.py   what a place declares for its tokens: guard, show, idempotent
 #   _log_context.py  token and actor in each log record
