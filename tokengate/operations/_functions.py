@@ -65,6 +65,9 @@ def qualified_name_of(function: object) -> str:
 def dress(operation: Any, function: Callable[..., Any]) -> None:
     """Give an operation the names, the text and the annotations of its function."""
     update_wrapper(operation, function)
+    for name in ("cache_info", "cache_clear"):  # which a cache has as methods, and so not copied
+        if hasattr(function, name):
+            setattr(operation, name, getattr(function, name))
     named = _named(function)
     operation.__module__ = _module_of(named)
     if named is not function:

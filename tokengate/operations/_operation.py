@@ -53,8 +53,10 @@ T = TypeVar("T")
 R = ParamSpec("R")
 S = TypeVar("S")
 
-# Attributes of a function that are about its code.
-_OF_CODE = ("__code__", "__closure__", "__globals__", "__defaults__", "__kwdefaults__")
+
+def _of_code(name: str) -> property:
+    """Return an attribute of operations that a function has for its code; missing if what is called has no code."""
+    return property(lambda operation: getattr(operation._plainly(), name))
 
 
 class _Operation(Generic[P, T]):
@@ -147,8 +149,16 @@ class _Operation(Generic[P, T]):
             # Frameworks ask `isinstance(f, FunctionType)` for what is to be called, inspected or left as a method.
             return FunctionType if type(self._spec.function) is FunctionType else type(self)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.__dict__["__wrapped__"], name)
+        # No `__getattr__` for these: it would slow down each call.
+        __code__ = _of_code("__code__")
+        __closure__ = _of_code("__closure__")
+        __globals__ = _of_code("__globals__")
+        __defaults__ = _of_code("__defaults__")
+        __kwdefaults__ = _of_code("__kwdefaults__")
+
+    def _plainly(self) -> object:
+        """Return a function that returns what a call of the operation does; code that inspects this sees its code."""
+        raise NotImplementedError
 
     def __set_name__(self, owner: type, name: str) -> None:
         if issubclass(owner, BaseActor):
@@ -207,8 +217,9 @@ class Operation(_Operation[P, T]):
         self._plain = spec.function
         if spec.generator:
             self._plain = lambda *args, **kwargs: _exhaust(spec.function(*args, **kwargs))
-            # A call returns no generator: code that inspects it, or pickles it by value, is to find the plain call.
-            vars(self).update({name: getattr(self._plain, name) for name in _OF_CODE})
+
+    def _plainly(self) -> object:
+        return self._plain
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it like the plain function. The token runs on this thread if it may begin at once, else it is queued.
@@ -231,11 +242,8 @@ class Operation(_Operation[P, T]):
 class AsyncOperation(_Operation[P, T]):
     """A coroutine function whose calls are tokens."""
 
-    def __init__(self, spec: OperationSpec, priority: int, tags: Mapping[str, str]) -> None:
-        super().__init__(spec, priority, tags)
-        if not hasattr(spec.function, "__code__"):
-            # `inspect.iscoroutinefunction` reads these.
-            vars(self).update(__code__=type(self).__call__.__code__, __defaults__=None, __kwdefaults__=None)
+    def _plainly(self) -> object:
+        return self._function if hasattr(self._function, "__code__") else type(self).__call__
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...

@@ -303,11 +303,13 @@ def test_any_callable_can_be_an_operation(gate: Gate, callable_: Any, args: Any,
 
 
 def test_what_the_function_has_the_operation_has() -> None:
-    """The methods of a cache, say; names that neither has are errors."""
+    """Its attributes, and the methods of a cache; names that neither has are errors."""
     cached_below.cache_clear()  # type: ignore[attr-defined]
     cached_below(3)
 
     assert cached_below.cache_info().misses == 1  # type: ignore[attr-defined]
+    assert cached_below.cache_parameters()["maxsize"] == 128  # type: ignore[attr-defined]
+    assert not hasattr(token(len), "__code__")
     with pytest.raises(AttributeError, match="nothing"):
         add.nothing  # type: ignore[attr-defined]  # noqa: B018
 
