@@ -31,6 +31,7 @@ from actors.steps._frames import find_step
 from actors.steps._interrupt import interrupt
 from actors.steps._monitoring import monitor
 from actors.steps._step import InContext, run_in
+from actors.system._outside import homes
 from actors.system._place_table import ROOT, SYSTEM, path_below
 from actors.system._system import cores, listed, system_of
 from actors.tokens._hold import Hold
@@ -83,6 +84,7 @@ __all__ = [
     "cpu_seconds",
     "current_turn",
     "find_step",
+    "homes",
     "interrupt",
     "is_cancellation",
     "listed",

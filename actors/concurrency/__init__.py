@@ -7,6 +7,7 @@
 #   _pinned_dispatcher.py  a dedicated CPU thread for one place
 #   _condition.py          a condition and an event that an interrupted thread does not leave locked
 #   _daemon_thread.py      a thread that starts at most once, even if its start is interrupted
+#   _lifeline.py           a thread that keeps the process alive while something is left to wait for
 #   _stall_watch.py        finds CPU threads that block in calls the runtime cannot see
 #   _blocking.py           the turns on each thread, and their release while a step waits
 #   _trio_host.py          a trio loop that accepts work from other threads

@@ -6,7 +6,7 @@ import abc
 import functools
 import threading
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from operator import is_
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from weakref import WeakKeyDictionary
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from actors.tokens._token import Token
 
 
-class _NoPlace:
-    """Raises an error in the place of `_place`, for an actor that was made without `start` or `spawn`."""
+class _PlaceByHand:
+    """Makes a place for an actor that was made without `start` or `spawn`, when it is first asked for."""
 
-    def __get__(self, actor: BaseActor | None, cls: type[BaseActor]) -> Self:
+    def __get__(self, actor: BaseActor | None, cls: type[BaseActor]) -> Any:
         if actor is None:
             return self
-        name = cls.__name__
-        raise TypeError(f"this {name} was made by hand: start it with gate.spawn({name}, ...) or {name}.start(...)")
+        actor._place = place = BaseActor._place_by_hand(cls)
+        return place
 
 
 class BaseActor(pykka.Actor):
@@ -81,18 +81,24 @@ class BaseActor(pykka.Actor):
     """Whether it is an actor of the runtime: it accepts tokens while its system closes, which does not wait for
     them."""
 
-    _default_system: ClassVar[staticmethod[[], Any]]  # set by the module of the system, which stands above actors
+    # Set by a module of the system, which stands above actors.
+    _start_outside: ClassVar[staticmethod[[type[BaseActor], tuple[Any, ...], Mapping[str, Any]], ActorRef[Any]]]
+    _place_by_hand: ClassVar[staticmethod[[type[BaseActor]], ActorPlace]]
 
-    _place: ActorPlace = cast("ActorPlace", _NoPlace())  # a started actor has its own attribute
+    _place: ActorPlace = cast("ActorPlace", _PlaceByHand())  # a started actor has its own attribute
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> ActorRef[Self]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Start an actor outside of any gate, in a system of the process's own, as pykka does.
+        """Start an actor as pykka does: it is in pykka's registry, and is not started again when it ends.
+
+        Within a gate it is a child of the gate's tree. Outside of any gate it is in a system of the process's own, and
+        the process does not end before it has ended.
 
         Raises:
             StartFailed: `__init__` or `on_start` raised.
+            AmbiguousGate: several gates are open, and the call is within none of them.
         """
-        return cast("ActorRef[Self]", BaseActor._default_system().start_actor(cls, args, kwargs))
+        return cast("ActorRef[Self]", BaseActor._start_outside(cls, args, kwargs))
 
     @classmethod
     @abc.abstractmethod

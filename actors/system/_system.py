@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import count
-from typing import Any, TypeGuard, TypeVar, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import attrs
@@ -20,6 +20,7 @@ import trio
 from actors._exceptions import ActorDead, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
 from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
+from actors.concurrency._lifeline import Lifeline
 from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._stall_watch import StallWatch
 from actors.concurrency._trio_host import TrioHost
@@ -120,7 +121,9 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.guarded = False  # whether a token is only accepted if `check_intake` lets it pass
         self._sealed: set[int] = set()  # ids of tokens that were ended while their code ran on
         self.closed = False
-        self.in_pykka_registry = False  # whether actors without a supervisor are registered there
+        self.keeps_process = False  # whether the process ends only after its actors that have no supervisor
+        self._lifeline = Lifeline(f"{name}-lifeline")
+        self._in_pykka_registry: set[ActorPlace] = set()
         self._draining = False
         self._lock = threading.Lock()
         self._throttling = threading.Lock()  # held while throttles come and go
@@ -216,20 +219,29 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             StartFailed: `__init__` or `on_start` raised.
         """
         place = self.place(f"{actor_class.__name__}-{self.next_name()}", actor_class, args, kwargs)
-        if self.in_pykka_registry:
-            pykka.ActorRegistry.register(place.ref)
         try:
+            if self.keeps_process:
+                self._lifeline.add(place)
+                self.enter_pykka_registry(place.ref)
             place.start(here=not trio.lowlevel.in_trio_run()).result()
         except BaseException:
-            self.leave_pykka_registry(place)
             place.close(ExitReason("shutdown"))
             raise
         return place.ref
 
+    def enter_pykka_registry(self, ref: ActorRef[Any]) -> None:
+        """Have pykka's registry find an actor until it ends for good."""
+        place = ref._place
+        self._in_pykka_registry.add(place)
+        pykka.ActorRegistry.register(ref)
+        if place.closed:
+            self.leave_pykka_registry(place)
+
     def leave_pykka_registry(self, place: ActorPlace) -> None:
-        """Take an actor without a supervisor out of pykka's registry, if those of this system are there."""
-        if self.in_pykka_registry:
+        """Take an actor out of pykka's registry, if it is there."""
+        if place in self._in_pykka_registry:
             pykka.ActorRegistry.unregister(place.ref)
+            self._in_pykka_registry.discard(place)
 
     def next_name(self) -> int:
         """Return a number for the name of an actor that was given no name."""
@@ -244,6 +256,12 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.register(place)
         if self.throttles:  # after it can be found: a throttle that comes now is seen here, or sees the place
             self._govern(place)
+
+    def forget(self, place: Place) -> None:
+        super().forget(place)
+        if isinstance(place, ActorPlace):
+            self.leave_pykka_registry(place)
+            self._lifeline.discard(place)
 
     # Tokens
 
@@ -415,21 +433,3 @@ def listed(names: Sequence[str]) -> str:
 def system_of(place: Place) -> ActorSystem:
     """Return the system of a place, for code that needs more of it than a place does."""
     return cast("ActorSystem", place.system)
-
-
-def default_system() -> ActorSystem:
-    """Return the system of actors that are started outside of any gate; they are in pykka's registry."""
-    with _open_systems.default_lock:
-        system = next(filter(_is_default, _open_systems.open_systems), None)
-        if system is None:
-            system = ActorSystem("default")
-            system.in_pykka_registry = True
-            system.open()
-        return system
-
-
-def _is_default(system: _open_systems.OpenSystem) -> TypeGuard[ActorSystem]:
-    return isinstance(system, ActorSystem) and system.in_pykka_registry
-
-
-BaseActor._default_system = staticmethod(default_system)

@@ -22,7 +22,7 @@ import actors
 from actors import ActorSystem, BaseActor, CpuActor, IoActor, Overflow, ProcessActor, Token
 from actors.lowlevel import Mailbox, OperationPlace
 from actors.mailboxes._mailbox import Drainer
-from actors.system._system import default_system
+from actors.system._outside import default_system
 
 _HOME = os.path.dirname(actors.__file__)
 

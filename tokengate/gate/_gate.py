@@ -40,6 +40,7 @@ from actors.lowlevel import (
     ActorPlace,
     OperationPlace,
     current_turn,
+    homes,
     is_cancellation,
     listed,
 )
@@ -554,6 +555,16 @@ class Gate:
             refs += refs_of(starts, len(refs), len(specs))
         return refs
 
+    def start_actor(self, actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ActorRef[A]:
+        """Start an actor for `Cls.start()`: it is in pykka's registry, and is not started again when it ends."""
+        if trio.lowlevel.in_trio_run():
+            name = actor_class.__name__
+            raise WouldBlock(f"{name}.start would block the trio loop of this thread; use 'await gate.aspawn({name})'")
+        spec = self._spec(actor_class, args, kwargs, None, "temporary")
+        ref = _started(spec, self._start(spec, here=True).result())
+        self._system.enter_pykka_registry(ref)
+        return ref
+
     def find(self, name: str) -> ActorRef[Any]:
         """Return the ref of the actor with this path, or with this name if only one has it.
 
@@ -773,3 +784,6 @@ def current_gate() -> Gate | None:
 async def _in_thread(fn: Callable[[], T]) -> T:
     """Run a blocking function in a thread of trio's, beyond the limit for these threads, and wait for its end."""
     return await trio.to_thread.run_sync(fn, limiter=trio.CapacityLimiter(1))
+
+
+homes.append(current_gate)

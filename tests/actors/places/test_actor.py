@@ -123,17 +123,23 @@ def test_hooks_run_in_order_around_the_messages(base: Any, start: Any, ledger: L
     assert ledger.events == ["init", "on_start", 1, "on_stop"]
 
 
-def test_an_actor_that_was_made_by_hand_is_only_an_object(base: Any, ledger: Ledger) -> None:
-    """Its methods can be tried; what needs a place raises an error that says how to start it."""
+def test_an_actor_that_was_made_by_hand_is_an_object_for_unit_tests(base: Any, ledger: Ledger) -> None:
+    """As in pykka its methods can be tried, it has a ref that takes messages, which nothing runs, and it can stop."""
     actor = make(base, ledger)()
+    ref = actor.actor_ref
+    ref.tell("kept")
+    token = ref.ask("asked", block=False)
+
     assert actor.note(1) == 1
     assert uuid.UUID(actor.actor_urn).version == 4
-    assert actor.actor_urn == actor.actor_urn
-    assert str(actor) == f"{type(actor).__name__} ({actor.actor_urn})"
-
-    for use in (lambda: actor.actor_ref, lambda: actor.actor_inbox, actor.stop):
-        with pytest.raises(TypeError, match=r"made by hand.*start"):
-            use()
+    assert (actor.actor_urn, actor.actor_ref, str(actor)) == (ref.actor_urn, ref, str(ref))
+    assert (ref.is_alive(), token.state, actor.actor_inbox.size) == (True, "queued", 2)
+    actor.stop()
+    assert (ref.is_alive(), actor.actor_stopped.is_set()) == (True, False)
+    assert ref not in pykka.ActorRegistry.get_all()
+    assert ref.stop(timeout=LIMIT)
+    assert (ref.is_alive(), actor.actor_stopped.is_set()) == (False, True)
+    assert isinstance(token.exception(LIMIT), ActorDead)
 
 
 @pytest.mark.parametrize("where", ["__init__", "on_start"])

@@ -24,7 +24,7 @@ from actors import (
     TokenState,
     UnknownActor,
 )
-from actors.system._system import default_system
+from actors.system._outside import default_system
 
 LIMIT = 10.0
 

@@ -178,13 +178,13 @@ def test_a_forked_child_may_open_a_gate_of_its_own() -> None:
             if not pid:
                 with Gate("child") as gate:
                     print("child", gate.spawn(Counter).proxy().add(3).result(10), double.submit(3).result(10))
-                    print("default", Counter.start().proxy().add(4).result(10))
+                    print("started", Counter.start().proxy().add(4).result(10))
             else:
                 status = os.waitpid(pid, 0)[1]
                 print("parent", status, ref.proxy().add(1).result(10))
         sys.exit(0)
         """
-    assert run(code) == (0, "child 3 6\ndefault 4\nstopped\nparent 0 1\nstopped\n", "")
+    assert run(code) == (0, "child 3 6\nstarted 4\nstopped\nstopped\nparent 0 1\nstopped\n", "")
 
 
 def test_a_step_that_forks_ends_with_its_child() -> None:
@@ -295,15 +295,22 @@ def test_code_that_blocks_for_ever_does_not_keep_the_interpreter() -> None:
     assert "Traceback" not in err
 
 
-def test_the_default_system_ends_with_the_interpreter() -> None:
-    """Actors of `Cls.start()` keep no program from ending, whatever is queued there."""
+def test_ctrl_c_ends_a_program_that_its_actors_keep_alive() -> None:
+    """Actors of `Cls.start()` keep it from ending until then, as with pykka, whatever is queued there."""
     code = """
         counter, io = Counter.start().proxy(), Io.start().proxy()
         io.forever()
         for _ in range(10_000): counter.add()
-        print("end", flush=True)
+        main = threading.current_thread()
+        def late():
+            while main.is_alive(): pass
+            print("end", counter.add(0).result(10), flush=True)
+            os.kill(os.getpid(), signal.SIGINT)
+        threading.Thread(target=late, daemon=True).start()
         """
-    assert run(code) == (0, "end\n", "")
+    exit_code, output, errors = run(code)
+    assert (exit_code, output) == (0, "end 10000\n")
+    assert "KeyboardInterrupt" in errors
 
 
 def test_an_open_gate_serves_threads_that_outlive_the_main_one() -> None:
