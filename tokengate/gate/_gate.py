@@ -561,7 +561,7 @@ class Gate:
             name = actor_class.__name__
             raise WouldBlock(f"{name}.start would block the trio loop of this thread; use 'await gate.aspawn({name})'")
         spec = self._spec(actor_class, args, kwargs, None, "temporary")
-        ref = _started(spec, self._start(spec, here=True).result())
+        ref = started(spec, self._start(spec, here=True).result())
         self._system.enter_pykka_registry(ref)
         return ref
 
