@@ -31,7 +31,7 @@ from actors.steps._frames import find_step
 from actors.steps._interrupt import interrupt
 from actors.steps._monitoring import monitor
 from actors.steps._step import InContext, run_in
-from actors.system._outside import homes
+from actors.system._outside import Starter, homes
 from actors.system._place_table import ROOT, SYSTEM, path_below
 from actors.system._system import cores, listed, system_of
 from actors.tokens._hold import Hold
@@ -69,6 +69,7 @@ __all__ = [
     "Properties",
     "Put",
     "Signal",
+    "Starter",
     "Status",
     "TaskActor",
     "Throttle",

@@ -19,22 +19,22 @@ from actors.system._system import ActorSystem
 A = TypeVar("A", bound=BaseActor)
 
 
-class Home(Protocol):
-    """What an actor of `Cls.start()` belongs to."""
+class Starter(Protocol):
+    """What starts an actor that `Cls.start()` is to start."""
 
-    def start_actor(self, actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> ActorRef[A]: ...
+    def __call__(self, actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> ActorRef[A]: ...
 
 
-homes: Final[list[Callable[[], Home | None]]] = []
-"""Functions that find the home of actors that `Cls.start()` starts; if none does, it is the default system."""
+homes: Final[list[Callable[[], Starter | None]]] = []
+"""Functions that find what starts the actors of `Cls.start()` here; if none does, it is the default system."""
 
 _numbers = count(1)
 
 
 def start(actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ActorRef[A]:
-    """Start an actor in the home of the calling code; see `BaseActor.start`."""
-    found = next((home for home_of in homes if (home := home_of()) is not None), None)
-    return (found or default_system()).start_actor(actor_class, args, kwargs)
+    """Start an actor where those of the calling code belong; see `BaseActor.start`."""
+    found = next((starter for home in homes if (starter := home()) is not None), None)
+    return (found or default_system().start_actor)(actor_class, args, kwargs)
 
 
 def default_system() -> ActorSystem:

@@ -1,7 +1,8 @@
 # Gate: it opens and closes everything.
 #
-#   _gate.py                `Gate`: open, close, spawn, find
-#   _spawn_many.py          many actors started at once
+#   _gate.py                `Gate`: open, close, find
+#   _spawning.py            `Gate.spawn` and its like
+#   _spawn_many.py          the arguments and the outcomes of many starts
 #   _plugins.py             its optional parts: their order, and what they bring
 #   _operation_table.py     the places of its operations
 #   _statistics.py          its figures

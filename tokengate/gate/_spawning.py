@@ -1,0 +1,199 @@
+"""Starting actors under a gate's own dynamic supervisor, one or many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import trio
+
+from actors import ActorDead, ActorRef, ActorSystem, BaseActor, Reply, TokenGateError, UnknownActor, WouldBlock
+from actors.lowlevel import NO_KWARGS
+from supervisors import ChildSpec, Restart, start_at_once
+from tokengate._exceptions import AmbiguousGate
+from tokengate.gate._spawn_many import arguments_of_each, in_groups, refs_of, started
+from tokengate.operations import _current
+
+A = TypeVar("A", bound=BaseActor)
+
+SPAWNED = "spawned"  # id of the supervisor of actors that `spawn` starts
+
+
+class Spawning:
+    """The part of a gate that starts actors."""
+
+    name: str
+    _system: ActorSystem
+
+    def find(self, name: str) -> ActorRef[Any]:
+        """Return the ref of an actor; see `Gate.find`."""
+        raise NotImplementedError
+
+    def spawn(
+        self, actor_class: type[A], *args: Any, name: str | None = None, restart: Restart = "transient", **kwargs: Any
+    ) -> ActorRef[A]:
+        """Start an actor under the gate's own dynamic supervisor, and return its ref after `on_start`.
+
+        The instance of a cpu actor without an `on_start` is made on this thread.
+
+        Args:
+            actor_class: a `CpuActor`, `IoActor` or `ProcessActor`.
+            args: positional arguments of the class.
+            name: its name; None makes one up from the class and a number.
+            restart: `permanent`, `transient` or `temporary`.
+            kwargs: keyword arguments of the class.
+
+        Raises:
+            StartFailed: `__init__` or `on_start` raised, `Ignore` included, or was interrupted by the end of the gate.
+            ChildError: the name is taken; NameTaken, if another thread is starting an actor of this name.
+            ActorDead: the gate is closing, or the supervisor of spawned actors has just given up.
+            GateState: the gate is not open.
+            WouldBlock: called on the thread of a trio loop; use `await gate.aspawn(...)`.
+        """
+        if trio.lowlevel.in_trio_run():
+            raise WouldBlock("gate.spawn would block the trio loop of this thread; use 'await gate.aspawn(...)'")
+        spec = self._spec(actor_class, args, kwargs, name, restart)
+        return started(spec, self._start(spec, here=True).result())
+
+    async def aspawn(
+        self, actor_class: type[A], *args: Any, name: str | None = None, restart: Restart = "transient", **kwargs: Any
+    ) -> ActorRef[A]:
+        """Do as `spawn` does, awaiting the start (trio and asyncio)."""
+        spec = self._spec(actor_class, args, kwargs, name, restart)
+        start = self._start(spec, here=False)
+        if start.done():  # made here; another task may go on before the next one is
+            await _yield()
+        return started(spec, await start)
+
+    def spawn_many(
+        self,
+        actor_class: type[A],
+        each: int | Iterable[Mapping[str, Any]],
+        *args: Any,
+        names: Iterable[str] | None = None,
+        restart: Restart = "transient",
+        **kwargs: Any,
+    ) -> list[ActorRef[A]]:
+        """Start many actors of a class as `spawn` does, up to 64 at once, and return their refs in order.
+
+        Args:
+            actor_class: as for `spawn`.
+            each: how many, or the keyword arguments that each has for itself.
+            args: positional arguments of all of them.
+            names: one for each; None makes them up.
+            restart: as for `spawn`.
+            kwargs: keyword arguments of all of them.
+
+        Raises:
+            TokenGateError: one did not start, for a reason that `spawn` has; a note says how many did, which run on.
+                None is begun after the 64 that it was among.
+            TypeError: `each` has something else.
+            ValueError: there are more names than actors, or fewer.
+        """
+        if trio.lowlevel.in_trio_run():
+            raise WouldBlock("gate.spawn_many would block the trio loop of this thread; use 'await gate.aspawn_many()'")
+        specs = self._specs(actor_class, each, args, names, restart, kwargs)
+        refs: list[ActorRef[A]] = []
+        for group in in_groups(specs):
+            starts = self._start_group(group, here=True)
+            for _, start in starts:
+                start.exception()
+            refs += refs_of(starts, len(refs), len(specs))
+        return refs
+
+    async def aspawn_many(
+        self,
+        actor_class: type[A],
+        each: int | Iterable[Mapping[str, Any]],
+        *args: Any,
+        names: Iterable[str] | None = None,
+        restart: Restart = "transient",
+        **kwargs: Any,
+    ) -> list[ActorRef[A]]:
+        """Do as `spawn_many` does, awaiting the starts (trio and asyncio)."""
+        specs = self._specs(actor_class, each, args, names, restart, kwargs)
+        refs: list[ActorRef[A]] = []
+        for group in in_groups(specs):
+            starts = self._start_group(group, here=False)
+            await _yield()
+            for _, start in starts:
+                await start.wait()
+            refs += refs_of(starts, len(refs), len(specs))
+        return refs
+
+    def _start_actor(self, actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ActorRef[A]:
+        """Start an actor for `Cls.start()`: it is in pykka's registry, and is not started again when it ends."""
+        if trio.lowlevel.in_trio_run():
+            name = actor_class.__name__
+            raise WouldBlock(f"{name}.start would block the trio loop of this thread; use 'await gate.aspawn({name})'")
+        spec = self._spec(actor_class, args, kwargs, None, "temporary")
+        ref = started(spec, self._start(spec, here=True).result())
+        self._system.enter_pykka_registry(ref)
+        return ref
+
+    def _spec(
+        self, actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str | None, restart: Restart
+    ) -> ChildSpec:
+        if name is None:
+            name = f"{getattr(actor_class, '__name__', 'actor')}-{self._system.next_name()}"
+        return ChildSpec(name, actor_class, args=args, kwargs=kwargs or NO_KWARGS, restart=restart)
+
+    def _specs(
+        self,
+        actor_class: type[A],
+        each: int | Iterable[Mapping[str, Any]],
+        args: tuple[Any, ...],
+        names: Iterable[str] | None,
+        restart: Restart,
+        kwargs: Mapping[str, Any],
+    ) -> list[ChildSpec]:
+        return [
+            self._spec(actor_class, args, {**kwargs, **own}, name, restart)
+            for own, name in arguments_of_each(each, names)
+        ]
+
+    def _start_group(self, specs: Iterable[ChildSpec], *, here: bool) -> list[tuple[ChildSpec, Reply[Any]]]:
+        """Have actors started, up to the first that is refused."""
+        starts: list[tuple[ChildSpec, Reply[Any]]] = []
+        for spec in specs:
+            try:
+                starts.append((spec, self._start(spec, here=here)))
+            except TokenGateError as error:
+                refused: Reply[Any] = Reply()
+                refused._set(error=error)
+                starts.append((spec, refused))
+                break
+        return starts
+
+    def _start(self, spec: ChildSpec, *, here: bool) -> Reply[Any]:
+        """Have a child of the gate's own dynamic supervisor started; the reply is its ref, or None if it declines.
+
+        Args:
+            spec: of the child.
+            here: whether its instance may be made on the calling thread.
+        """
+        try:
+            supervisor = self.find(SPAWNED)
+        except UnknownActor as error:
+            raise ActorDead(
+                f"actor '{spec.id}' was not started: the supervisor of spawned actors of gate '{self.name}' has ended"
+            ) from error
+        start = start_at_once(supervisor, spec, here=here) if self._is_current() else None
+        return supervisor.proxy().start_child(spec) if start is None else start
+
+    def _is_current(self) -> bool:
+        """Return whether it is the current gate of the calling code, and so of an `__init__` that runs here."""
+        try:
+            current: object = _current.current_gate()
+        except AmbiguousGate:
+            return False
+        return current is self
+
+
+async def _yield() -> None:
+    """Let other tasks of the loop go on (trio and asyncio)."""
+    if trio.lowlevel.in_trio_task():
+        await trio.lowlevel.cancel_shielded_checkpoint()
+    else:
+        await asyncio.sleep(0)
