@@ -50,7 +50,7 @@ def test_each_side_of_each_row_gives_a_figure(label: str, path: str) -> None:
 
 def test_a_row_is_a_line_of_json_for_each_mode() -> None:
     """The time of each side, with that of the processor, how many times as fast we are, and the goal."""
-    lines = lines_of("--rows", "submit and gather", "--scale", "0.001", "--samples", "2")
+    lines = lines_of("--rows", "submit and gather", "--scale", "0.001", "--samples", "2")[:2]
 
     assert [line["mode"] for line in lines] == ["free", "busy"]
     for line in lines:

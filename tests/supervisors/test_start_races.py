@@ -143,6 +143,9 @@ class Pool:
     def settle(self) -> dict[str, str]:
         """Wait until no child is about to change its state; return the states."""
         while True:
+            for name in self.children():
+                with suppress(TokenGateError):  # once it answers, it has handled what it was told before
+                    self.tree.ref(f"pool/{name}").ask("settle", timeout=PATIENCE)
             self.tree.settle()
             children = self.children()
             if set(children.values()) <= {"running"}:
