@@ -86,6 +86,7 @@ ROWS: Final = (
     Row("spawn and first answer, at once", 1_000, actors("spawn_at_once", "spawn_at_once"), at_most(60)),
     Row("spawn and first answer, beside 3,000", 1_000, pykka("spawn_beside_many", "spawn_in_turn")),
     Row("aspawn and first answer, in turn", 1_000, actors("aspawn_in_turn", "spawn_in_turn"), at_most(100)),
+    Row("aspawn and first answer, with an __init__", 1_000, pykka("aspawn_initialized", "spawn_in_turn"), at_most(100)),
     Row("aspawn and first answer, at once", 1_000, actors("aspawn_at_once", "spawn_at_once"), at_most(100)),
     Row("ask in a loop, handler does not wait", 10_000, actors("ask_in_loop", "ask", trio="on_trio.ask"), at_most(5)),
     Row("ask in a loop, handler waits", 10_000, {OURS: "ours.ask_one_that_waits", "trio": "on_trio.ask"}),

@@ -26,6 +26,14 @@ class CpuEcho(CpuActor):
         return message
 
 
+class CountingEcho(CpuEcho):
+    """Has code that runs when an instance is made: not on a loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+
 class IoEcho(IoActor):
     def on_receive(self, message: Any) -> Any:
         return message
@@ -175,18 +183,21 @@ def spawn_at_once() -> Iterator[Run]:
 
 
 @contextmanager
-def aspawn_in_turn() -> Iterator[Run]:
+def aspawn_in_turn(cls: type[BaseActor] = CpuEcho) -> Iterator[Run]:
     """Await the start of an actor and its answer in a trio loop, and then the next; all stay alive."""
     refs: list[Any] = []
 
     async def run(number: int) -> None:
         for _ in range(number):
-            ref = await gate.aspawn(CpuEcho)
+            ref = await gate.aspawn(cls)
             await ref.call(1)
             refs.append(ref)
 
     with Gate("benchmark", control_socket=False) as gate:
         yield partial(trio.run, run)
+
+
+aspawn_initialized = partial(aspawn_in_turn, CountingEcho)
 
 
 @contextmanager
