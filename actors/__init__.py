@@ -59,7 +59,7 @@ from actors.processes._limits import Limits
 from actors.processes.workers._worker import ProcessFigures
 from actors.processes.workers._worker_pool import ProcessPool, ProcessStatistics
 from actors.steps._checkpoint import checkpoint
-from actors.system import _outside  # noqa: F401  # says what `Cls.start()` does
+from actors.system import _outside  # noqa: F401  # defines `Cls.start()`
 from actors.system._events import DeadLetter, EndedToken
 from actors.system._observer import Observer
 from actors.system._system import ActorSystem, SystemStatistics

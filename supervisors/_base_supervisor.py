@@ -43,7 +43,7 @@ _logger = logging.getLogger("tokengate.supervisors")
 
 T = TypeVar("T")
 
-# Reports of what is no trouble.
+# Reports that are logged at level INFO; all others are warnings.
 _ORDINARY: Final = (ChildStarted, ChildEnded, ChildDeclined)
 
 
@@ -85,7 +85,7 @@ class BaseSupervisor(IoActor):
         self._children = Children(self._place)
         self._restart_times: list[float] = []
         self._abandoned = 0
-        self._keeps, self._owns = self._goes_with, self._exited  # bound once, and not for each child
+        self._keeps, self._owns = self._goes_with, self._exited  # bound methods, shared by all children
         self._jobs = Jobs(self._place.system.system_host)
         # If a restart affects siblings, one child at a time is started or restarted; else each child has its own lock.
         self._turn = None if strategy == "one_for_one" else trio.Lock()
@@ -258,13 +258,11 @@ class BaseSupervisor(IoActor):
         Raises:
             StartFailed: there is none.
         """
-        child.phase, child.starting = (
-            phase,
-            True,
-        )  # if this is cancelled, `starting` stays: there may be an instance to stop
+        # If this is cancelled, `starting` stays true: there may be an instance to stop.
+        child.phase, child.starting = phase, True
         try:
             start = child.place.start()
-            if start.done():  # made here; other tasks of the loop go on before the next one is
+            if start.done():  # made on this thread; other tasks of the loop may go on before the next one is
                 await trio.lowlevel.checkpoint()
             await start
         except TokenGateError as error:

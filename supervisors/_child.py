@@ -46,7 +46,7 @@ class Child:
         delay: the scope of the delay before a restart; cancelling it ends the delay.
     """
 
-    _keeps: Callable[[Child, ExitReason], bool]  # of the supervisor
+    _keeps: Callable[[Child, ExitReason], bool]  # the supervisor's `_goes_with`
     spec: ChildSpec
     place: ActorPlace
     static: bool
@@ -77,7 +77,7 @@ class Child:
         """Note that an instance runs, on any thread; return whether it is still wanted.
 
         Args:
-            phase: that in which its start was begun; in another one it is being stopped.
+            phase: the one in which its start was begun; a child in another one is being stopped.
         """
         self.instance = self.place.starts
         self.started_at = self.place.system.clock()

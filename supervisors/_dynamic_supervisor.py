@@ -96,15 +96,15 @@ class DynamicSupervisor(BaseSupervisor):
     def _start_at_once(self, spec: ChildSpec, here: bool) -> Reply[ActorRef[Any]] | None:
         """Start a child without a request to this supervisor; on any thread.
 
-        Where the start is over, on whichever thread, that is noted and reported; the child cannot end before. If the
-        calling thread is interrupted, recovery completes or undoes the start.
+        The thread on which the start is over notes and reports that, before the child can end. If the calling thread is
+        interrupted, recovery completes or undoes the start.
 
         Args:
             spec: of the child.
             here: whether its instance may be made on the calling thread.
 
         Returns:
-            the reply of the start; None if only a request can do it, or refuse it: something is not plain.
+            the reply of the start; None if the start, or its refusal, takes a request to the supervisor.
         """
         own, system = self._place, system_of(self._place)
         if self._max_children is not None or system.guarded or own.suspended or own.drained or refusal():
@@ -131,9 +131,9 @@ class DynamicSupervisor(BaseSupervisor):
         return reply
 
     def _join(self, child: Child) -> bool:
-        """Add a child to the table; return False if this supervisor is ending, or has yet to note the end of another.
+        """Add a child to the table; return False if this supervisor is ending, or if the table has one with this id.
 
-        The one with the same id has ended then, since its path is free.
+        The instance of that one has ended, since its path is free; its end has not been handled yet.
         """
         own = self._place
         with own.lock:
@@ -143,7 +143,7 @@ class DynamicSupervisor(BaseSupervisor):
         return joins
 
     def _start_is_over(self, child: Child, failure: BaseException | None) -> None:
-        """Note and report what has become of a start, on the thread where it is over."""
+        """Note and report the outcome of a start, on the thread where it is over."""
         if failure is None:
             if child.phase is Phase.STARTING:  # reported first: what is interrupted in between is done again
                 self._report(ChildStarted(self._place.path, child.place.path, 0))
@@ -170,7 +170,7 @@ class DynamicSupervisor(BaseSupervisor):
 
 
 def start_at_once(supervisor: ActorRef[Any], spec: ChildSpec, *, here: bool) -> Reply[ActorRef[Any]] | None:
-    """Start a child of a dynamic supervisor without a request to it, if nothing stands in the way.
+    """Start a child of a dynamic supervisor without a request to it, if it takes none.
 
     Args:
         supervisor: its ref.

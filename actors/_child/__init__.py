@@ -6,7 +6,7 @@
 #   how a child starts     _main.py (the program), _fork_server.py (forks children, and kills them when the gate ends),
 #                          _after_fork.py (the first steps of a child)
 #   what a child does      _worker_loop.py (handles one call after the other), _yield_points.py (where a call can be
-#                          stopped and ended), _yields.py (what a generator may yield), _instance.py (the instance of an
+#                          stopped and ended), _yields.py (checks yielded values), _instance.py (the instance of an
 #                          actor), _connection.py (reads and writes frames), _pickling.py (pickles for the gate),
 #                          _failures.py (errors for the gate), _log.py (log records for the gate), _stack.py (writes
 #                          the stack)

@@ -112,7 +112,7 @@ class Ref:
         return current_worker.ask("ask", self.path, message, timeout)
 
     def do(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> RemoteToken:
-        """Send a call of a method, given as that of the class, and return its token: `ref.do(Counter.add, 2)`."""
+        """Send a call of a method of the class, and return its token: `ref.do(Counter.add, 2)`."""
         return RemoteToken(current_worker.ask("call", self.path, (method.__name__,), args, kwargs))
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> bool:
@@ -221,7 +221,7 @@ class Operation:
 
     Attributes:
         name: as in the gate.
-        key: identifies it in the gate; the name of its module and its own, if it is found there by it.
+        key: identifies it in the gate: its module and name if the gate finds it by these, else a number.
     """
 
     def __init__(

@@ -203,7 +203,7 @@ class Worker:
     # Outcomes
 
     def _reply_in_run(self, number: int, nanoseconds: int, value: Any) -> None:
-        """Put a result into the run in the outbox, if it is plain and small; else send it as others are."""
+        """Put a result into the run in the outbox, if it is plain and small; else into a frame of its own."""
         if not (_is_plain(value) and self._connection.put_result(number, nanoseconds, value)):
             self._reply(number, nanoseconds, value)
 

@@ -1,4 +1,4 @@
-"""What a generator that runs step by step may yield: nothing, since each yield only ends a step."""
+"""The check of the values that a generator yields step by step: only None is allowed, since a yield ends a step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NoReturn, cast
 
 
 def refuse_yield(steps: Generator[Any, Any, Any], value: object) -> NoReturn:
-    """Raise an error where a generator has yielded a value, which nothing would receive; the generator ends.
+    """Raise an error within a generator, at the yield of a value that nothing receives, and end the generator.
 
     Raises:
         TypeError: always, unless the generator raises another error in its place.

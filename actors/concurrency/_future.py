@@ -37,8 +37,8 @@ _LOOK_UP = 1.0
 
 _call: Callable[..., object] = operator.call
 
-# Guards what is rare for one reply: the setting of its outcome, unless that is a token's; its first callback; what else
-# is made when it is needed.
+# Guards what happens seldom to one reply: the setting of an outcome that is not a token's, and whatever is made when it
+# is first needed: the list of callbacks, the extras of a token.
 rare = threading.Lock()
 
 

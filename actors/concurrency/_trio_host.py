@@ -49,7 +49,7 @@ class TrioHost:
         self._pending: deque[Callable[[], object]] = deque()
         self._wakeup_pending = False
         self._cancelled = False
-        # Tokens that ran in the tasks of their callers since one of these made room for other tasks, and their seconds.
+        # Number of tokens that ran in their callers' tasks since other tasks last got a turn, and their seconds.
         self.tokens_here, self.seconds_here = 0, 0.0
         self.progress = 0  # grows with each finished call, task and cancellation; written on the loop only
 

@@ -394,7 +394,7 @@ class SlotHere(CpuSlot):
 
     Args:
         drain: of the place.
-        signal: the signal; None once the slot is one of the dispatcher's.
+        signal: the signal; None after the slot was submitted to the dispatcher.
     """
 
     __slots__ = ("signal",)

@@ -113,7 +113,7 @@ class IoDrain:
         self.parked: dict[IoWorker, None] = {}  # the latest one is reused first
         self.waiting: dict[Token[Any], IoWorker] = {}  # {token that awaits something: the worker that runs it}
         self.closed = False
-        self._waiting_handlers = _NO_HANDLERS  # names of the operations of tokens whose code may wait
+        self._waiting_handlers = _NO_HANDLERS  # operations of tokens whose handlers may wait
 
     def new_drainer(self) -> IoWorker:
         try:
@@ -187,7 +187,7 @@ class IoDrain:
                     worker.leave()
 
     def note_waiting(self, token: Token[Any]) -> None:
-        """Note that what a token calls may wait: from now on, such tokens are left to the tasks of workers."""
+        """Note that the handler of a token may wait: from now on its tokens run in the tasks of workers."""
         self._waiting_handlers |= {token.operation}
 
     def control_arrived(self, signal: Signal, /) -> None:
@@ -303,7 +303,7 @@ class IoWorker(Drainer):
 
     @property
     def is_here(self) -> bool:
-        """Whether it is no task: it starts an instance on its caller's thread."""
+        """Whether it starts an instance on the calling thread, without a task of its own."""
         return isinstance(self.current, Start) and not self._started
 
     def start_here(self, start: Start) -> None:

@@ -60,7 +60,7 @@ _QUEUED, _PAUSED = TokenState.QUEUED, TokenState.PAUSED
 
 _OVERFLOWS: Final = get_args(Overflow)
 
-# Shared by all mailboxes of which no turn has ever been given away; nothing is added to it.
+# Shared by all mailboxes that have never given a turn away; nothing is added to it.
 _NO_TURNS: Final[set[object]] = set()
 
 

@@ -23,8 +23,8 @@ class Start(Signal):
     Attributes:
         reply: is set to the actor's ref when `on_start` has returned, or to a `StartFailed`.
         context: what `__init__` and `on_start` run in.
-        over: called with None when the instance runs, or else with the error, before the reply is set: the instance
-            cannot end before it returns.
+        over: called when the start is over, before the reply is set, with the error, or None if the instance runs. The
+            instance cannot end before this call has returned.
     """
 
     reply: Reply[Any]

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from actors.tokens._token import Token
 
 
-class _PlaceByHand:
-    """Makes a place for an actor that was made without `start` or `spawn`, when it is first asked for."""
+class _PlaceOnDemand:
+    """Makes a place for an actor that was made without `start` or `spawn`, at the first access."""
 
     def __get__(self, actor: BaseActor | None, cls: type[BaseActor]) -> Any:
         if actor is None:
@@ -85,7 +85,7 @@ class BaseActor(pykka.Actor):
     _start_outside: ClassVar[staticmethod[[type[BaseActor], tuple[Any, ...], Mapping[str, Any]], ActorRef[Any]]]
     _place_by_hand: ClassVar[staticmethod[[type[BaseActor]], ActorPlace]]
 
-    _place: ActorPlace = cast("ActorPlace", _PlaceByHand())  # a started actor has its own attribute
+    _place: ActorPlace = cast("ActorPlace", _PlaceOnDemand())  # a started actor has its own attribute
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> ActorRef[Self]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -257,7 +257,7 @@ def checked_class(actor_class: type[BaseActor]) -> Properties:
     return checked[1]
 
 
-# {class: the values that were checked, and its properties}. Apart from the class, which may be pickled by value.
+# {class: the values that were checked, and its properties}. No attribute of the class, which may be pickled by value.
 _checked: WeakKeyDictionary[type[BaseActor], tuple[tuple[object, ...], Properties]] = WeakKeyDictionary()
 
 

@@ -47,11 +47,11 @@ class Status(enum.StrEnum):
 
 
 NO_KWARGS: Final[Mapping[str, Any]] = {}
-"""The keyword arguments of all that is given none."""
+"""Keyword arguments of places without any; shared, read only."""
 
 
 class Keeper(Protocol):
-    """What decides whether a place outlives its instance."""
+    """The owner's record of a place, which decides whether the place outlives its instance."""
 
     def goes_with(self, reason: ExitReason, /) -> bool:
         """Tell whether the place goes with an instance that ends for a reason; on any thread, under its lock."""
@@ -182,8 +182,8 @@ class ActorPlace(Place):
 
         Args:
             over: as for `Start`; not called if the place is closed, or its instance sealed, before the start is over.
-            here: whether the calling thread makes it, as in pykka, if its class has no `on_start` and its drain allows
-                that. Without code of the class to run, the calling thread makes it in any case.
+            here: whether the calling thread may run code of the class to make it, as in pykka: done if the class has no
+                `on_start` and the drain allows it. An instance that runs no code needs no such permission.
         """
         reply: Reply[ActorRef[Any]] = Reply()
         start = Start(reply, contextvars.copy_context(), over)
@@ -208,7 +208,7 @@ class ActorPlace(Place):
     def recover_start(self) -> None:
         """Complete a start whose caller was interrupted, or undo it; on the system loop.
 
-        A start that the actor's own thread or loop has, or will take, is left to it.
+        A start that another thread or the loop has taken, or will take from the mailbox, is left alone.
         """
         start = self._start
         lost = self.drain.dismiss_lost()
@@ -276,7 +276,7 @@ class ActorPlace(Place):
         self._leave_tree(reason, watches)
 
     def _leave_tree(self, reason: ExitReason, watches: list[Watch]) -> None:
-        """Do what follows from the close; again, if the thread that did it was interrupted."""
+        """Do what follows a close; recovery repeats it if the closing thread was interrupted."""
         self.system.close_below(self, reason)
         self.system.forget(self)
         self.terminate_queued("has stopped" if reason.orderly else f"has ended ({reason})")
@@ -445,7 +445,7 @@ class ActorPlace(Place):
         except AttributeError:
             if self.instance is not None:
                 raise
-            why = token._own_extras().cancel_requested = "its actor was ended"  # and the token is about to be
+            why = token._own_extras().cancel_requested = "its actor was ended"  # the end of the token follows
             raise TokenInterrupt(why) from None
 
     def _resolve_special(self, token: Token[Any], call: Any) -> Callable[..., Any]:

@@ -23,7 +23,7 @@ class Drain(Protocol):
         """Put a token into the mailbox and run it in the calling task, if it may begin there; None for other drains.
 
         Returns:
-            whether the mailbox has it, or had it until it ended; otherwise nothing changed, and it is to be sent.
+            whether the mailbox has accepted it; if not, nothing has changed, and the caller must send it.
         """
         ...
 
@@ -38,11 +38,11 @@ class Drain(Protocol):
         """Check the control lane even while a token runs, if possible."""
 
     def handle_here(self, signal: Signal, here: bool, plain: bool, /) -> bool:
-        """Handle a signal on the calling thread, if that may be and no drainer works.
+        """Handle a signal on the calling thread, if that is allowed and no drainer is at work.
 
         Args:
             signal: the signal.
-            here: whether the caller offers its thread for code of the actor.
+            here: whether code of the actor may run on the calling thread.
             plain: whether the signal runs no code of the actor, so that any thread will do.
 
         Returns:

@@ -58,7 +58,7 @@ def run(life: Life, drainer: Drainer, path: str) -> None:
 
 
 def interrupt_of(start: Start) -> BaseException | None:
-    """Return what the start has failed with if it is meant for the code that runs on the calling thread."""
+    """Return the cause of a failed start if it is meant for the calling code: Ctrl-C, or a request to end its token."""
     cause = None if start.reply._error is None else start.reply._error.__cause__
     return cause if isinstance(cause, KeyboardInterrupt | TokenInterrupt) else None
 

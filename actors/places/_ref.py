@@ -27,7 +27,7 @@ A = TypeVar("A", bound="pykka.Actor")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What a method returns whose token has another result: the one that it returns in the end.
+# Returned by a method whose token has the final value as its result: a coroutine, a generator, or a `Later`.
 Answer: TypeAlias = Coroutine[Any, Any, T] | Generator[Any, Any, T] | Later[T]
 
 _PROXY_MESSAGES = frozenset((pykka.messages.ProxyCall, pykka.messages.ProxyGetAttr, pykka.messages.ProxySetAttr))
@@ -142,9 +142,9 @@ class ActorRef(pykka.ActorRef[A]):
     def do(self, method: Callable[Concatenate[A, P], T], /, *args: P.args, **kwargs: P.kwargs) -> Token[T]: ...
 
     def do(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Token[Any]:
-        """Send a call of a method, given as that of the class, and return its token: `ref.do(Counter.add, 2)`.
+        """Send a call of a method of the class, and return its token: `ref.do(Counter.add, 2)`.
 
-        A subclass that overrides the method has its own called, as with `self.add(2)`.
+        The method is looked up by its name, so a subclass's own is called. The token of a refused call is `rejected`.
 
         Raises:
             TypeError: the actor's class does not have the method.
@@ -163,8 +163,8 @@ class ActorRef(pykka.ActorRef[A]):
     async def call(self, message: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Ask as `ask` does, but await room in the mailbox and the answer (trio and asyncio).
 
-        In the loop of an idle io actor, a handler that cannot wait runs in the calling task. Cancelling the wait leaves
-        the message as it is.
+        In the loop of an idle io actor, a handler that cannot wait runs in the calling task. Cancelling the wait
+        does not cancel the message.
 
         Args:
             message: a message, or a method as for `do`: `await ref.call(Counter.add, 2)`.
@@ -262,10 +262,10 @@ class ActorRef(pykka.ActorRef[A]):
     def _token_of_call(
         self, message: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, method: bool
     ) -> Token[Any]:
-        """Return the token of a call, if the message is a method of the actor's class; else that of a message.
+        """Return the token of a call if the message is a method of the actor's class, else the token of a message.
 
         Raises:
-            TypeError: it has to be a method, and is none.
+            TypeError: `method` is true, and the class does not have it.
         """
         if method or callable(message):
             cls = self._place.actor_class

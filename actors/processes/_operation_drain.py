@@ -36,7 +36,7 @@ _pack_header = _wire.HEADER.pack
 _COMPLETED: Final = TokenState.COMPLETED
 
 _MOST_AT_ONCE: Final = 256  # tokens that a worker is sent at most before it returns one
-_TOO_MANY: Final = 8  # times as many as it would be sent now: so many are taken back
+_TOO_MANY: Final = 8  # times the present batch: a worker with more tokens has them taken back
 _SECONDS_AT_ONCE: Final = 0.002  # of work that it is sent at most
 _BYTES_AT_ONCE: Final = 65536
 _TURN_SECONDS: Final = 0.005  # for which a slot keeps its worker, while others wait for one
@@ -447,7 +447,7 @@ class OperationSlot(Drainer):
             worker.handled += 1
 
     def _note_begun(self, inflight: dict[int, Any], numbers: Iterable[int], durations: Iterable[int]) -> None:
-        """Note that calls have begun so many nanoseconds ago, unless that is noted; under the lock of the worker."""
+        """Note when calls have begun, from their durations, unless it was noted; under the lock of the worker."""
         now = self._place.system.clock()
         for number, nanoseconds in zip(numbers, durations, strict=True):
             token = inflight.get(number)

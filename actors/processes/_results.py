@@ -26,7 +26,7 @@ _logger = logging.getLogger("tokengate.actors")
 _CALLS: Final = frozenset((_wire.RESULT, _wire.ERROR, _wire.CANCELLED))
 _OUTCOMES: Final = _CALLS | {_wire.RESULTS}
 
-# Seconds without the begin of a call, after which the calls that a worker has not started are taken back.
+# Seconds without the start of another call, after which the calls that a worker has not started are taken back.
 _STUCK_SECONDS: Final = 0.01
 
 # Seconds after which a worker that sleeps must have sent the rest of a message.

@@ -46,7 +46,7 @@ def enter(token: Token[Any], call: Callable[..., Any]) -> Any:
 
 
 def run_in(context: contextvars.Context, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function in another context, in which the token of this code is the current one during the call."""
+    """Call a function in another context, where the current token of the caller is current during the call."""
     return context.run(_run_as, _current.get(), call, args, kwargs)
 
 

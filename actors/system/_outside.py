@@ -20,19 +20,19 @@ A = TypeVar("A", bound=BaseActor)
 
 
 class Starter(Protocol):
-    """What starts an actor that `Cls.start()` is to start."""
+    """A function that starts an actor for `Cls.start()`, and returns its ref."""
 
     def __call__(self, actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> ActorRef[A]: ...
 
 
 homes: Final[list[Callable[[], Starter | None]]] = []
-"""Functions that find what starts the actors of `Cls.start()` here; if none does, it is the default system."""
+"""Functions that return the starter for the calling code, or None; without any, the default system starts the actor."""
 
 _numbers = count(1)
 
 
 def start(actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ActorRef[A]:
-    """Start an actor where those of the calling code belong; see `BaseActor.start`."""
+    """Start an actor in the gate or system of the calling code; see `BaseActor.start`."""
     found = next((starter for home in homes if (starter := home()) is not None), None)
     return (found or default_system().start_actor)(actor_class, args, kwargs)
 
@@ -56,7 +56,7 @@ def _is_default(system: _open_systems.OpenSystem) -> TypeGuard[ActorSystem]:
 
 
 class _PlaceByHand(ActorPlace):
-    """A place that takes messages, which nothing runs."""
+    """A place whose mailbox accepts messages that nothing runs."""
 
     __slots__ = ()
 

@@ -100,7 +100,7 @@ class Recovery:
         self._system = system
         self._unstarted: list[DaemonThread] = []  # threads that had not been started at the latest look
         self._endings: list[Any] = []  # ends that were being written at the latest look
-        self._starts: set[ActorPlace] = set()  # places whose start was being asked for at the latest look
+        self._starts: set[ActorPlace] = set()  # places whose start was being requested at the latest look
         self._suspects: set[Token[Any]] = set()  # tokens that were nowhere at the latest full look
         self._turns: set[Turn] = set()  # turns of direct calls that were seen since the latest full look
         self._overdue: set[Turn] = set()  # turns that no thread was in at the latest full look
@@ -163,7 +163,7 @@ class Recovery:
             system.endings.remove(ending)
 
     def _recover_starts(self) -> None:
-        """Complete or undo the starts that were asked for before the latest look, by code that no longer runs."""
+        """Complete or undo the starts that were being requested at the latest look, by code that no longer runs."""
         starts = self._system.starts
         stuck = [place for place in self._starts if place in starts]
         if stuck:

@@ -121,16 +121,16 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.guarded = False  # whether a token is only accepted if `check_intake` lets it pass
         self._sealed: set[int] = set()  # ids of tokens that were ended while their code ran on
         self.closed = False
-        self.keeps_process = False  # whether the process ends only after its actors that have no supervisor
+        self.keeps_process = False  # whether the process waits for its actors without a supervisor
         self._lifeline = Lifeline(f"{name}-lifeline")
-        self._in_pykka_registry: set[ActorPlace] = set()
+        self._in_pykka_registry: set[ActorPlace] = set()  # places whose refs are there
         self._draining = False
         self._lock = threading.Lock()
         self._throttling = threading.Lock()  # held while throttles come and go
         # (token, state, value, error) of each end that is being written, outside of the loops and drains
         self.endings: list[tuple[Token[Any], TokenState, Any, BaseException | None]] = []
         self.senders: set[Token[Any]] = set()  # tokens that wait, in a task, for room in a mailbox
-        self.starts: set[ActorPlace] = set()  # new places whose start is being asked for, outside of the loops
+        self.starts: set[ActorPlace] = set()  # new places whose start is being requested, outside of the loops
         self.throttles = Throttles(self.system_host, clock)
         pool = processes or ProcessPool()
         self.processes = ProcessHost(self, pool, pool.size or cores())
@@ -230,7 +230,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         return place.ref
 
     def enter_pykka_registry(self, ref: ActorRef[Any]) -> None:
-        """Have pykka's registry find an actor until it ends for good."""
+        """Enter an actor in pykka's registry until it ends for good."""
         place = ref._place
         self._in_pykka_registry.add(place)
         pykka.ActorRegistry.register(ref)

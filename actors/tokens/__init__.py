@@ -2,7 +2,7 @@
 #
 #   _token.py        the token
 #   _lifecycle.py    its states, and which may follow which
-#   _extras.py       what few tokens have: a hold, waits, a request to end
+#   _extras.py       the attributes that few tokens have: a hold, waits, a request to end
 #   _hold.py         whether its code may take another step: pause, step, end
 #   _waits_for.py    which token waits for which; finds deadlocks
 #   _as_completed.py waits for several tokens and futures at once

@@ -24,7 +24,7 @@ _MODES: Final = get_args(ReturnWhen)
 
 
 class Ending(Protocol):
-    """What ends: a token, a reply, a future of `concurrent.futures`, and on its own loop one of asyncio."""
+    """A token, a reply, a future of `concurrent.futures`, or, on its own loop, a future of asyncio."""
 
     def done(self) -> bool: ...
 
@@ -35,7 +35,7 @@ F = TypeVar("F", bound=Ending)
 
 
 class _Arrive(Waiter):
-    """The done callback of an `AsCompleted`; it does not keep that alive."""
+    """The done callback of an `AsCompleted`, to which it has a weak reference."""
 
     __slots__ = ("_waiting",)
 
@@ -50,7 +50,7 @@ class _Arrive(Waiter):
 
 @attrs.define(slots=True, eq=False, repr=False)
 class _Arrival(Reply[None]):
-    """Is set when the next one of several futures has ended."""
+    """A reply that is set when the next of several futures has ended."""
 
     def _describe(self) -> str:
         return "several tokens or futures"
@@ -60,7 +60,7 @@ class AsCompleted(Generic[F]):
     """Tokens and futures in the order in which they end: an iterator, and an async iterator (trio and asyncio)."""
 
     def __init__(self, futures: Iterable[F], timeout: float | None = None, *, every: bool = False) -> None:
-        self._left = dict.fromkeys(futures)  # those that were not returned yet
+        self._left = dict.fromkeys(futures)  # those that were not yet returned
         self._number = len(self._left)
         self._timeout = timeout
         self._end = math.inf if timeout is None else time.monotonic() + max(timeout, 0.0)
@@ -174,7 +174,7 @@ class AsCompleted(Generic[F]):
 
 
 class Waited(Generic[F]):
-    """What `wait` returns: `done, not_done = wait(...)`, or its attributes. In trio and asyncio it is awaited first."""
+    """The outcome of `wait`: two sets, `done, not_done = wait(...)`. In trio and asyncio it is awaited first."""
 
     def __init__(self, futures: Iterable[F], timeout: float | None, return_when: ReturnWhen) -> None:
         self._all = list(dict.fromkeys(futures))
@@ -185,7 +185,7 @@ class Waited(Generic[F]):
 
     @property
     def done(self) -> set[F]:
-        """Those that have ended."""
+        """The tokens and futures that have ended."""
         self._check_over()
         return self._done
 
@@ -250,7 +250,7 @@ class Waited(Generic[F]):
 def as_completed(futures: Iterable[F], timeout: float | None = None) -> AsCompleted[F]:
     """Return tokens and futures in the order in which they end: `for` in a thread, `async for` in trio and asyncio.
 
-    A token whose code waits here makes room for others, as when it waits for one.
+    A step that waits here lends its turn, as when it waits for one token.
 
     Args:
         futures: tokens, replies, futures of `concurrent.futures`, and on their own loop those of asyncio. Each is
@@ -259,7 +259,7 @@ def as_completed(futures: Iterable[F], timeout: float | None = None) -> AsComple
 
     Raises:
         WaitTimeout: some have not ended in time; raised by the iterator, after those that have.
-        WouldBlock: `for` would block the trio loop of this thread; raised by the iterator.
+        WouldBlock: `for` would block the trio or asyncio loop of this thread; raised by the iterator.
         DeadlockError: the last one waits for the step that would wait for it; raised by the iterator.
         TypeError: one of them cannot be waited for here.
     """
@@ -271,17 +271,17 @@ def wait(futures: Iterable[F], timeout: float | None = None, return_when: Return
 
     Args:
         futures: tokens, replies, futures of `concurrent.futures`, and on their own loop those of asyncio.
-        timeout: seconds, after which it returns what has ended; None waits for ever.
-        return_when: `ALL_COMPLETED`, `FIRST_COMPLETED` (one is enough), or `FIRST_EXCEPTION` (one that has failed is
-            enough).
+        timeout: seconds, after which the wait ends in any case; None waits for ever.
+        return_when: `ALL_COMPLETED`, `FIRST_COMPLETED`, or `FIRST_EXCEPTION` (the wait ends with the first failure).
 
     Returns:
-        two sets: `done, not_done = wait(...)`. On a thread with a loop: `done, not_done = await wait(...)`.
+        two sets: `done, not_done = wait(...)`; on a thread with a loop, `done, not_done = await wait(...)`.
 
     Raises:
         DeadlockError: the one that is left, or with `ALL_COMPLETED` any, waits for the step that would wait for it.
         TypeError: one of them cannot be waited for here.
-        ValueError: there is no such `return_when`.
+        ValueError: `return_when` is something else.
+        WouldBlock: on a thread with a loop the sets are read without `await`; raised by what is returned.
     """
     if return_when not in _MODES:
         raise ValueError(f"return_when is {return_when!r}; choose one of {_MODES}")
@@ -295,7 +295,7 @@ def _check(future: Any) -> None:
     """Raise `TypeError` for what cannot be waited for here."""
     if not callable(getattr(future, "done", None)) or not callable(getattr(future, "add_done_callback", None)):
         raise TypeError(
-            f"{future!r} is no token and no future; submit it, or start it as a task, and pass what you get"
+            f"{future!r} is no token and no future; submit it, or start it as a task, and pass the token or task"
         )
     if asyncio.isfuture(future) and future.get_loop() is not _running_loop():
         raise TypeError(f"{future!r} is of another loop: wait for it there, with 'await wait(...)' or 'async for'")

@@ -1,4 +1,4 @@
-"""What few tokens have: a hold, waits, a request to end, further attempts; one object, made when it is needed."""
+"""The attributes that few tokens have: a hold, waits, a request to end, further attempts; made when first needed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 class Extras:
-    """The part of a token that most tokens do without.
+    """The attributes that most tokens do without.
 
     Attributes:
         hold: made by the first request of an operator.
         waits: what the token's code waits for now; several, if it has several tasks.
         lent: number of reasons to lend its turn: tasks of its code that await other tokens, a pause.
-        cancel_requested: the reason, once it was asked to end.
+        cancel_requested: the reason of a request to end; empty if there was none.
         attempt: 1 for the first run.
     """
 
@@ -31,4 +31,4 @@ class Extras:
 
 
 NO_EXTRAS: Final = Extras()
-"""Those of all tokens that have none of their own; read only."""
+"""Shared by all tokens without extras of their own; read only."""

@@ -1,7 +1,7 @@
 # Gate: it opens and closes everything.
 #
 #   _gate.py                `Gate`: open, close, find
-#   _spawning.py            `Gate.spawn` and its like
+#   _spawning.py            `Gate.spawn`, `aspawn`, `spawn_many`, `aspawn_many`
 #   _spawn_many.py          the arguments and the outcomes of many starts
 #   _plugins.py             its optional parts: their order, and what they bring
 #   _operation_table.py     the places of its operations

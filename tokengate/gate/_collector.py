@@ -1,9 +1,10 @@
-"""Python's garbage collector while a gate asks for a tuned one: it looks less often, and at new objects only.
+"""Tuning of Python's garbage collector while a gate is open: fewer collections, over fewer objects.
 
 Each token is a few objects that the collector counts. With Python's thresholds some hundreds of tokens cause a
 collection, and some ten thousands one of the whole heap. What the heap holds when a tuned gate opens is set aside
-(`gc.freeze`), and collections of what is made later come less often. That concerns the process: the last tuned gate to
-close restores the thresholds, unless the program has set others meanwhile, and gives back what was set aside.
+(`gc.freeze`), and collections of the objects that are made later come less often. All of this applies to the process:
+the last tuned gate to close restores the thresholds, unless the program has set others meanwhile, and the objects that
+were set aside are collected again.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from typing import Final
 
 THRESHOLDS: Final = (10_000, 20, 100)
 
-# Python 3.12 itself sets some hundred objects aside as it starts. What is more was set aside by the program.
+# Python 3.12 itself sets some hundred objects aside as it starts. A larger number was set aside by the program.
 _FEW: Final = 1_000
 
 _lock = threading.Lock()
-_tuned: set[object] = set()  # open gates that asked for it
-_before: list[tuple[tuple[int, int, int], int]] = []  # thresholds, objects set aside; empty while no gate asks
+_tuned: set[object] = set()  # open gates with a tuned collector
+_before: list[tuple[tuple[int, int, int], int]] = []  # thresholds, number of objects set aside; empty while untuned
 
 
 def tune(gate: object) -> None:
-    """Tune the collector until the release; takes as long as a collection of the whole heap."""
+    """Tune the collector until `release`; takes as long as a collection of the whole heap."""
     with _lock:
         if not _before:
             thresholds = gc.get_threshold()

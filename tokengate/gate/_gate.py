@@ -89,8 +89,8 @@ class Gate(Spawning):
         threads: CPU threads that run steps at once; None takes the number of cores, at least 2.
         processes: how many child processes it keeps for affinity `process`; they are made when the first is needed.
         switch_interval: seconds; `sys.setswitchinterval` while the gate is open. None leaves the interpreter's alone.
-        gc: `"tuned"` has Python's garbage collector look less often, and only at what is made after the opening;
-            that concerns the whole process. None leaves it alone. See docs/semantics.md.
+        gc: `"tuned"` makes garbage collections rarer, and limits them to objects made after the opening, in the whole
+            process; see docs/semantics.md. None leaves the collector alone.
         control_socket: whether operators of the same user reach it from other processes (`tokengate ls`); see
             docs/control.md. The environment variable `TOKENGATE_CONTROL=0` opens none in any case.
         plugins: its optional parts, each an object of a class of its own; those that they need are added, with their
@@ -485,7 +485,7 @@ class Gate(Spawning):
         """Make an operation known to operators before its first call: they can list, suspend and drain it.
 
         Args:
-            operation: what `@token` returned, bound or not, with decorators above it or not.
+            operation: an operation, also bound to an instance, or below other decorators.
 
         Returns:
             the same object.

@@ -1,4 +1,4 @@
-"""Many actors started at once: their arguments, and what has become of their starts."""
+"""The arguments and the outcomes of many starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def arguments_of_each(
     """Return the own keyword arguments and the name of each actor.
 
     Raises:
-        TypeError: something else was given for the keyword arguments of an actor.
+        TypeError: the keyword arguments of an actor are no mapping.
         ValueError: there are more names than actors, or fewer.
     """
     own: list[Mapping[str, Any]] = [{}] * each if isinstance(each, int) else list(each)
@@ -37,7 +37,7 @@ def arguments_of_each(
 
 
 def in_groups(specs: Sequence[ChildSpec]) -> Iterator[Sequence[ChildSpec]]:
-    """Yield the specs of the actors that start at once."""
+    """Yield the specs in groups, each of which starts at once."""
     for first in range(0, len(specs), AT_ONCE):
         yield specs[first : first + AT_ONCE]
 
@@ -51,7 +51,7 @@ def refs_of(starts: Starts, before: int, number: int) -> list[ActorRef[Any]]:
         number: of all actors.
 
     Raises:
-        TokenGateError: one did not start; a note tells how many did.
+        TokenGateError: an actor did not start; the first such error, with a note of how many did.
     """
     refs: list[ActorRef[Any]] = []
     failed: TokenGateError | None = None

@@ -46,7 +46,8 @@ class Spawning:
 
         Raises:
             StartFailed: `__init__` or `on_start` raised, `Ignore` included, or was interrupted by the end of the gate.
-            ChildError: the name is taken; NameTaken, if another thread is starting an actor of this name.
+            ChildError: the name is taken.
+            NameTaken: another thread is starting an actor of this name.
             ActorDead: the gate is closing, or the supervisor of spawned actors has just given up.
             GateState: the gate is not open.
             WouldBlock: called on the thread of a trio loop; use `await gate.aspawn(...)`.
@@ -62,7 +63,7 @@ class Spawning:
         """Do as `spawn` does, awaiting the start (trio and asyncio)."""
         spec = self._spec(actor_class, args, kwargs, name, restart)
         start = self._start(spec, here=False)
-        if start.done():  # made here; another task may go on before the next one is
+        if start.done():  # made on this thread; other tasks may go on before the next one is
             await _yield()
         return started(spec, await start)
 
@@ -79,17 +80,18 @@ class Spawning:
 
         Args:
             actor_class: as for `spawn`.
-            each: how many, or the keyword arguments that each has for itself.
+            each: the number of actors, or the keyword arguments of each one, which override `kwargs`.
             args: positional arguments of all of them.
-            names: one for each; None makes them up.
+            names: one for each; None makes them up from the class and numbers.
             restart: as for `spawn`.
             kwargs: keyword arguments of all of them.
 
         Raises:
-            TokenGateError: one did not start, for a reason that `spawn` has; a note says how many did, which run on.
-                None is begun after the 64 that it was among.
-            TypeError: `each` has something else.
+            TokenGateError: an actor did not start, for one of the reasons of `spawn`; a note says how many have
+                started, and run on. No further group of 64 is begun.
+            TypeError: `each` contains something that is no mapping.
             ValueError: there are more names than actors, or fewer.
+            WouldBlock: called on the thread of a trio loop; use `await gate.aspawn_many(...)`.
         """
         if trio.lowlevel.in_trio_run():
             raise WouldBlock("gate.spawn_many would block the trio loop of this thread; use 'await gate.aspawn_many()'")
@@ -123,7 +125,7 @@ class Spawning:
         return refs
 
     def _start_actor(self, actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ActorRef[A]:
-        """Start an actor for `Cls.start()`: it is in pykka's registry, and is not started again when it ends."""
+        """Start an actor for `Cls.start()`: a temporary child, which is in pykka's registry until it ends."""
         if trio.lowlevel.in_trio_run():
             name = actor_class.__name__
             raise WouldBlock(f"{name}.start would block the trio loop of this thread; use 'await gate.aspawn({name})'")
@@ -154,7 +156,7 @@ class Spawning:
         ]
 
     def _start_group(self, specs: Iterable[ChildSpec], *, here: bool) -> list[tuple[ChildSpec, Reply[Any]]]:
-        """Have actors started, up to the first that is refused."""
+        """Begin to start actors, up to the first that is refused."""
         starts: list[tuple[ChildSpec, Reply[Any]]] = []
         for spec in specs:
             try:
@@ -172,6 +174,9 @@ class Spawning:
         Args:
             spec: of the child.
             here: whether its instance may be made on the calling thread.
+
+        Raises:
+            ActorDead: the supervisor has ended.
         """
         try:
             supervisor = self.find(SPAWNED)
@@ -183,7 +188,7 @@ class Spawning:
         return supervisor.proxy().start_child(spec) if start is None else start
 
     def _is_current(self) -> bool:
-        """Return whether it is the current gate of the calling code, and so of an `__init__` that runs here."""
+        """Return whether this is the current gate of the calling code, and so of an `__init__` that runs here."""
         try:
             current: object = _current.current_gate()
         except AmbiguousGate:

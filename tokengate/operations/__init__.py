@@ -2,7 +2,7 @@
 #
 #   _operation.py  `@token`, and calls
 #   _bound.py      operations that are methods
-#   _functions.py  what is known of a callable
+#   _functions.py  properties of a callable: its name, its kind
 #   _options.py    checks of its options
 #   _spec.py       what an operation is
 #   _current.py    which gate a call belongs to

@@ -106,7 +106,7 @@ class TokenFuture(concurrent.futures.Future[T]):
 class GateExecutor(concurrent.futures.ThreadPoolExecutor):
     """Runs functions on the CPU threads of a gate, each call a token whose operation is the function's name.
 
-    It has no threads of its own; it is a `ThreadPoolExecutor` for those who take nothing else, as asyncio's
+    It has no threads of its own. It is a `ThreadPoolExecutor` because some code accepts nothing else, such as asyncio's
     `loop.set_default_executor`, after which the calls of `asyncio.to_thread` are tokens.
 
     `submit` waits while `capacity` calls are queued (on the thread of a trio loop the call is refused instead).
@@ -193,7 +193,7 @@ class GateExecutor(concurrent.futures.ThreadPoolExecutor):
 def _call(
     fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]:
-    """Return what a token is to call; if that is `Context.run`, which hides the token, what shows it in the context."""
+    """Return the call of a token. `Context.run`, where code would not see the token, is replaced by `run_in`."""
     if isinstance(fn, partial) and (context := context_of(fn)) is not None:
         return run_in, (context, *fn.args, *args), {**fn.keywords, **kwargs}
     return fn, args, kwargs

@@ -1,4 +1,4 @@
-"""What is known of a callable: its name, its kind, and how it is found again by its name."""
+"""Properties of a callable: its name, its kind, and the look-up by its name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 
 def innermost(function: Any) -> Any:
-    """Return what a partial calls in the end; `Context.run` counts as one, as `asyncio.to_thread` makes of it."""
+    """Return the function inside partials, also inside the partial of `Context.run` that `asyncio.to_thread` makes."""
     while isinstance(function, partial):
         function = function.func if context_of(function) is None else function.args[0]
     return function
 
 
 def context_of(function: partial[Any]) -> Context | None:
-    """Return the context in which a partial runs what is its first argument; None if it does something else."""
+    """Return the context of a partial of `Context.run` with a function as its argument; None for other partials."""
     inner: Any = function.func
     if type(inner) is BuiltinFunctionType and type(inner.__self__) is Context and inner.__name__ == "run":
         return inner.__self__ if function.args else None
@@ -62,10 +62,10 @@ def qualified_name_of(function: object) -> str:
     return f"{_module_of(named)}.{getattr(named, '__qualname__', named.__name__)}"
 
 
-def dress(operation: Any, function: Callable[..., Any]) -> None:
-    """Give an operation the names, the text and the annotations of its function."""
+def copy_metadata(operation: Any, function: Callable[..., Any]) -> None:
+    """Give an operation the names, the docstring and the annotations of its function."""
     update_wrapper(operation, function)
-    for name in ("cache_info", "cache_clear"):  # which a cache has as methods, and so not copied
+    for name in ("cache_info", "cache_clear"):  # methods of a cache, which `update_wrapper` does not copy
         if hasattr(function, name):
             setattr(operation, name, getattr(function, name))
     named = _named(function)
@@ -85,7 +85,7 @@ def _named(function: object) -> Any:
 
 
 def found_at(module: str, name: str) -> Any:
-    """Return what a module has under a dotted name; None if it has nothing, or cannot be imported."""
+    """Return the object at a dotted name of a module; None if there is none, or the module cannot be imported."""
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):

@@ -27,7 +27,7 @@ from tokengate.operations._bound import BoundAsyncOperation, BoundOperation
 from tokengate.operations._current import current_gate, open_gates
 from tokengate.operations._functions import (
     binds,
-    dress,
+    copy_metadata,
     found_at,
     is_coroutine_function,
     is_generator_function,
@@ -55,7 +55,7 @@ S = TypeVar("S")
 
 
 def _of_code(name: str) -> property:
-    """Return an attribute of operations that a function has for its code; missing if what is called has no code."""
+    """Return an attribute of operations that is read from their function; a callable without code does not have it."""
     return property(lambda operation: getattr(operation._plainly(), name))
 
 
@@ -75,7 +75,7 @@ class _Operation(Generic[P, T]):
     __qualname__: str
 
     def __init__(self, spec: OperationSpec, priority: int, tags: Mapping[str, str]) -> None:
-        dress(self, spec.function)  # first, since it copies the function's attributes, which may have any name
+        copy_metadata(self, spec.function)  # first, since it copies the function's attributes, which may have any name
         self._spec = spec
         self._name, self._function = spec.name, spec.function
         self.priority = priority
@@ -146,7 +146,7 @@ class _Operation(Generic[P, T]):
 
         @property
         def __class__(self) -> type:
-            # Frameworks ask `isinstance(f, FunctionType)` for what is to be called, inspected or left as a method.
+            # Frameworks check `isinstance(f, FunctionType)` before they call, inspect or bind something as a function.
             return FunctionType if type(self._spec.function) is FunctionType else type(self)
 
         # No `__getattr__` for these: it would slow down each call.
@@ -157,7 +157,7 @@ class _Operation(Generic[P, T]):
         __kwdefaults__ = _of_code("__kwdefaults__")
 
     def _plainly(self) -> object:
-        """Return a function that returns what a call of the operation does; code that inspects this sees its code."""
+        """Return a function with the result of a call; code that inspects the operation sees the code of this one."""
         raise NotImplementedError
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -180,7 +180,7 @@ class _Operation(Generic[P, T]):
         found = found_at(module, name)
         if not self._is_at(found):
             raise pickle.PicklingError(
-                f"operation '{self._name}' cannot be pickled: it goes by its name, and '{module}.{name}' is "
+                f"operation '{self._name}' cannot be pickled by its name: '{module}.{name}' is "
                 f"{'not there' if found is None else 'something else'}; define it at the top of a module, by this name"
             )
         return _operation_at, (module, name, self.priority, dict(self.tags))
@@ -459,7 +459,7 @@ def _operation_at(module: str, name: str, priority: int, tags: Mapping[str, str]
 
 
 def _carry_operation(operation: _Operation[..., Any], system: ProcessSystem) -> tuple[Any, ...]:
-    """Return the pickled form of an operation for a child process, where it goes by its name if it has one."""
+    """Return the pickled form of an operation for a child process; its key is its name, if it is found by that."""
     known = system.carried_operations
     key: int | str | None = next((key for key, one in list(known.items()) if one._spec is operation._spec), None)
     if key is None:

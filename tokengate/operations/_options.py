@@ -52,7 +52,7 @@ def check_affinity(name: str, affinity: str, coroutine: bool) -> None:
 def check_properties(name: str, function: object, guard: object, show: object, idempotent: object) -> Properties:
     """Return the properties of an operation, or raise `ValueError`, also if `show` names no parameter of the function.
 
-    Any name can be one of a keyword that the function takes as `**kwargs`, or that a callable without code takes.
+    Any name is valid if the function takes `**kwargs`, or if the callable has no code to check.
     """
     properties = checked_properties(name, guard, show, idempotent)
     code = getattr(function, "__code__", None)

@@ -161,7 +161,7 @@ def test_an_operation_that_is_not_found_by_its_name_says_so() -> None:
     def local() -> None: ...
 
     for operation, said in ((local, "local"), (token(partial(add, 1)), "add"), (token(len), "len")):
-        with pytest.raises(pickle.PicklingError, match=rf"operation '{said}' cannot be pickled: it goes by its name"):
+        with pytest.raises(pickle.PicklingError, match=rf"operation '{said}' cannot be pickled by its name"):
             pickle.dumps(operation)
 
 

@@ -32,7 +32,7 @@ class GateInfo:
         abandoned: names of threads with code that could not be ended.
         pauses_running_code: whether a plain function can be paused while it runs on a thread (Python 3.12 and later).
         processes: its child processes; None if none was needed yet.
-        gc_thresholds: those of Python's garbage collector in that process; a gate with `gc="tuned"` has raised them.
+        gc_thresholds: the thresholds of Python's garbage collector in its process; `Gate(gc="tuned")` raises them.
     """
 
     name: str
