@@ -7,7 +7,7 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
 import attrs
 import trio
@@ -312,5 +312,5 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 def _has_failed(future: Any) -> bool:
     """Tell whether something that has ended was not cancelled, and has an exception."""
-    cancelled = cast("Callable[[], bool] | None", getattr(future, "cancelled", None))
+    cancelled = getattr(future, "cancelled", None)  # tokens and replies have none
     return not (cancelled is not None and cancelled()) and future.exception() is not None

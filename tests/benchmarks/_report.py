@@ -1,4 +1,4 @@
-"""What the samples of a row say: as a JSON line, and all lines as one table."""
+"""The figures of a row: from its samples to a JSON line, and from all lines to one table."""
 
 from __future__ import annotations
 

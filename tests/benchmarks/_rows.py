@@ -1,4 +1,4 @@
-"""The rows of the table: what is measured, on which sides, and what is wanted."""
+"""The rows of the table: the workload, the sides, and the goal of each."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ CORES: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") 
 
 @attrs.frozen
 class Goal:
-    """What is wanted of the median.
+    """A goal for the median.
 
     Attributes:
         value: our figure at most; if there is a peer, how many times as fast as that we are at least.
         peer: label of its side.
-        cpu: whether processor time is compared, and not the time that passes.
+        cpu: whether processor time is compared instead of elapsed time.
     """
 
     value: float
@@ -51,7 +51,7 @@ def at_most(value: float) -> Mapping[str, Goal]:
 
 
 def times(value: float, peer: str, busy: float | None = None, cpu: bool = False) -> Mapping[str, Goal]:
-    """Return what is wanted in free mode, and in busy mode, of the speed in multiples of a peer's."""
+    """Return the goals of free mode and of busy mode, as multiples of a peer's speed."""
     free = {"free": Goal(value, peer, cpu)}
     return free if busy is None else {**free, "busy": Goal(busy, peer, cpu)}
 

@@ -1,9 +1,9 @@
 """Measures the paths that users take, beside the libraries that they could take instead, and prints one table.
 
-Each sample is taken in a fresh process. Ours and those of the peers alternate, so that what else the machine does
-meets all of them; a ratio is that of samples taken side by side, and the table has the median of the ratios. Two modes
-change every figure: in the free mode all cores are idle, in the busy mode all but one are kept busy by processes that
-spin. Each time that passes has the processor time of the same operation, of all threads and child processes, beside it.
+Each sample is taken in a fresh process. Ours and those of the peers alternate, so that other work of the machine
+affects all of them; a ratio is that of samples taken side by side, and the table has the median of the ratios. There
+are two modes: in the free mode all cores are idle, in the busy mode all but one are kept busy by processes that spin.
+Beside each elapsed time stands the processor time of the same operation, of all threads and child processes.
 
     python tests/benchmarks/run.py                                        # the whole table; half an hour
     python tests/benchmarks/run.py --rows spawn tell --mode free --samples 3
@@ -140,8 +140,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", default=[], metavar="TEXT", help="rows whose name has one of these texts")
     parser.add_argument("--mode", choices=("free", "busy", "both"), default="both", help="(default: both)")
-    parser.add_argument("--samples", type=int, default=5, help="of each side (default: 5)")
-    parser.add_argument("--scale", type=float, default=1.0, help="this part of the operations (default: 1)")
+    parser.add_argument("--samples", type=int, default=5, help="samples of each side (default: 5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiple of the number of operations (default: 1)")
     parser.add_argument("--json", action="store_true", help="print a JSON line for each row and mode, and no table")
     parser.add_argument(
         "--from", nargs="+", type=Path, dest="files", metavar="FILE", help="measure nothing; read lines"

@@ -1,4 +1,4 @@
-"""The benchmarks run, in a tiny size, and print what they say; nothing here depends on how fast."""
+"""The benchmarks run in a tiny size and print their tables; nothing here depends on speed."""
 
 from __future__ import annotations
 

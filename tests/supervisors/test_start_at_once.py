@@ -1,4 +1,4 @@
-"""Children of a dynamic supervisor that start without a request to it: on their caller's thread, if that may be."""
+"""Children of a dynamic supervisor that start without a request to it: on their caller's thread, if that is allowed."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_other_instances_are_made_where_their_code_runs(tree: Tree, actor_class:
     assert made_on(start(tree, actor_class)) is not threading.current_thread()
 
 
-def test_an_instance_is_made_elsewhere_if_its_caller_wants_that(tree: Tree) -> None:
+def test_an_instance_is_made_elsewhere_if_its_code_must_not_run_on_the_calling_thread(tree: Tree) -> None:
     """A loop must not be held up by an `__init__`."""
     pool = start_pool(tree)
     started = start_at_once(pool, ChildSpec("child", Plain), here=False)

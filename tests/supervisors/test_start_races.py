@@ -155,7 +155,7 @@ class Pool:
         return {place.path for place in self.tree.system.places() if place.path.startswith("pool/")}
 
     def check(self, *refs: ActorRef[Any] | None) -> None:
-        """What the supervisor says is what lives, in the ledger and in the tree; a ref is alive if its child runs."""
+        """The supervisor, the ledger and the tree agree on the live instances; a ref is alive if its child runs."""
         children = self.settle()
 
         assert self.ledger.live() == dict.fromkeys(children, 1)
@@ -221,7 +221,7 @@ def test_a_start_racing_the_kill_of_its_supervisor_is_answered(tree: Tree, race:
         pool.root.restart_child("pool").result(PATIENCE)
 
 
-def test_a_name_is_given_to_one_of_those_that_want_it(tree: Tree, race: Race) -> None:
+def test_one_of_several_starts_under_a_name_succeeds(tree: Tree, race: Race) -> None:
     """Two starts at once, and one by a request."""
     pool = Pool(tree)
     spec = ChildSpec("a", pool.kind, args=("a", pool.ledger))

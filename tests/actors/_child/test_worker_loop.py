@@ -444,7 +444,7 @@ def test_a_call_that_is_over_is_noted_on_the_page(child: Child) -> None:
     assert child.page.word[_shared_page.ENDED] == 2
 
 
-def test_calls_may_come_as_nothing_but_their_positional_arguments(child: Child) -> None:
+def test_calls_may_come_as_their_positional_arguments_only(child: Child) -> None:
     """Most calls have no more than that."""
     child.call_plainly(child.function(divmod), (7, 2), (9, 2))
 
@@ -465,7 +465,7 @@ def test_plain_results_of_such_calls_come_as_one_frame(child: Child, patient: No
 
 
 def test_a_plain_result_is_in_the_outbox_before_the_next_call_begins(child: Child, patient: None) -> None:
-    """The gate reads the run of results that is there, although it is not ended."""
+    """The gate can read a run of results that has no end yet."""
     found: list[dict[int, Any]] = []
     child.worker._functions[99] = loop_module.Function(
         "look", lambda _: found.append(child.results(child.outbox())), False
@@ -483,7 +483,7 @@ def test_a_plain_result_is_in_the_outbox_before_the_next_call_begins(child: Chil
     [[1], "x" * 5_000, 2**600_000, b"x" * 70_000, ValueError("no")],
     ids=("a list", "a long string", "a huge number", "many bytes", "an error"),
 )
-def test_what_is_not_plain_or_small_comes_as_it_would_else(child: Child, patient: None, other: Any) -> None:
+def test_a_result_that_is_not_plain_or_small_has_a_frame_of_its_own(child: Child, patient: None, other: Any) -> None:
     """Runs before it and after it are not affected, nor is the order of the results."""
     child.worker._functions[98] = loop_module.Function("other", lambda _: other, False)
     child.worker._functions[99] = loop_module.Function("raise", lambda _: fail(other), False)

@@ -469,7 +469,7 @@ def test_a_blocking_ask_is_refused_on_the_loop(kind: type[Echo], start: Any, ins
 def test_a_sender_that_is_faster_is_served_first(
     kind: type[Echo], start: Any, inside: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that comes when the turn has been taken, and before the caller's own message is there."""
+    """One whose message comes after the turn was taken, and before the caller's own message."""
     ref = start(kind)
     enter = Mailbox.try_enter
 
@@ -641,7 +641,7 @@ def test_a_plain_handler_that_cancels_its_token_and_then_waits_is_cancelled(star
 
 
 def test_a_place_that_is_closed_under_a_handler_keeps_no_task(system: ActorSystem, start: Any, inside: Any) -> None:
-    """The handler goes on to its end; its answer is lost with its actor."""
+    """The handler runs to its end; its answer is lost with its actor."""
     ref = start(Plain)
 
     async def ask() -> None:
@@ -689,7 +689,7 @@ def test_a_handler_that_cancels_its_caller_has_answered(kind: type[Echo], start:
 
 @pytest.mark.parametrize("kind", IN_PLACE)
 def test_other_tasks_get_on_while_one_asks_ten_thousand_times(kind: Any, start: Any, inside: Any) -> None:
-    """It makes room for them after 64 calls at the latest, whatever actors these are for."""
+    """They get a turn after 64 calls at the latest, whatever actors these are for."""
     refs = [start(kind) for _ in range(3)]
     rounds = 0
 
@@ -784,12 +784,12 @@ def test_ctrl_c_in_a_handler_is_for_the_program_and_never_for_the_actor(kind: An
     assert finished == ["handler", "program"]
 
 
-# Chance
+# Random schedules
 
 
 @attrs.define
 class Race:
-    """Tasks of the loop that call three actors, while threads do to these what operators and other senders do.
+    """Tasks of the loop that call three actors, while threads act on these as operators and other senders.
 
     Attributes:
         handled: messages in the order in which the actors got them: (who sent it, its number).
@@ -835,7 +835,7 @@ class Race:
                 nursery.start_soon(self.call, number)
 
     def repeat(self, act: Callable[[random.Random], object]) -> None:
-        """Be a thread that acts until the calls are over."""
+        """Act until the calls are over; run on a thread."""
         chance = random.Random(f"{self.seed} {act.__name__}")
         while not self.over.is_set():
             act(chance)

@@ -41,7 +41,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("kind", ["Teller", "IoTeller"])
 @pytest.mark.parametrize(("end", "code"), [("", 0), ("sys.exit(3)", 3)], ids=["falls off", "sys.exit"])
 def test_a_program_ends_when_its_actors_have_ended(kind: str, end: str, code: int) -> None:
-    """As with pykka's threads: all that they were told is handled, and so is their last hook."""
+    """As with pykka's threads: all their messages are handled, and their last hook runs."""
     done = run(
         f"""
         ref = {kind}.start()

@@ -126,7 +126,7 @@ def test_those_that_have_ended_come_at_once(run: Any, submit: Any) -> None:
 
 
 def test_what_has_not_ended_in_time_is_an_error_of_as_completed(run: Any) -> None:
-    """After those that have ended; nothing is left at the others."""
+    """It is raised after those that have ended; no callback is left at the others."""
     ended: Reply[int] = Reply()
     ended._set(1)
     never: Reply[int] = Reply()

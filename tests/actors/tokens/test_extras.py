@@ -1,4 +1,4 @@
-"""Extras: what few tokens have is made when it is needed, and belongs to one token."""
+"""Extras: the attributes that few tokens have are made when first needed, and belong to one token."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_token_that_ends_as_it_began_has_no_extras(system: ActorSystem) -> Non
     ],
 )
 def test_a_change_is_written_to_extras_of_its_own(system: ActorSystem, change: Callable[[object], object]) -> None:
-    """What is asked of one token changes no other: the extras that tokens share stay empty."""
+    """A request to one token changes no other: the extras that tokens share stay empty."""
     place = system.operation_place("op", "cpu", generator=False, concurrency=1)
     token = place.token("op", int, ())
 

@@ -1,4 +1,4 @@
-"""What a workload is: a function that returns a context, which yields what is measured."""
+"""A workload: a function that returns a context, which yields the function to measure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is the same for all that take calls by a `submit` which returns a future: our operations, and executors."""
+"""Workloads of all sides whose `submit` returns a future: our operations, and executors."""
 
 from __future__ import annotations
 

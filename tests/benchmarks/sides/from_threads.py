@@ -1,4 +1,4 @@
-"""What the main thread does with actors that take `tell`, `ask` and `stop` from threads: ours and pykka's."""
+"""Workloads of the main thread with actors whose `tell`, `ask` and `stop` are for threads: ours and pykka's."""
 
 from __future__ import annotations
 

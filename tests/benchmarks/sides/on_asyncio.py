@@ -1,4 +1,4 @@
-"""What is the same for all libraries whose actors are tasks of one asyncio loop."""
+"""Workloads of all libraries whose actors are tasks of one asyncio loop."""
 
 from __future__ import annotations
 

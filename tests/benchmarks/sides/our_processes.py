@@ -1,4 +1,4 @@
-"""TokenGate: tokens in child processes, and what becomes of workers and tokens that are ended."""
+"""TokenGate: tokens in child processes, and the end of workers and tokens."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def backtrack(told: str) -> None:
 
 @token(affinity="process")
 def multiply(told: str) -> None:
-    """Be in one call of NumPy's for some ten seconds."""
+    """Spend some ten seconds in one call of NumPy."""
     import numpy as np  # not everybody who measures has it
 
     matrix = np.ones((2_500, 2_500), dtype=np.int64)

@@ -28,7 +28,7 @@ def tuned(name: str) -> Gate:
 
 
 def test_a_gate_leaves_the_collector_alone_unless_asked() -> None:
-    """Since it belongs to the process."""
+    """The collector belongs to the process."""
     before, frozen = gc.get_threshold(), gc.get_freeze_count()
     with Gate("plain", control_socket=False) as gate:
         assert gc.get_threshold() == before
@@ -72,7 +72,7 @@ def test_thresholds_that_the_program_sets_meanwhile_stay() -> None:
 
 
 def test_a_collector_that_the_program_has_switched_off_stays_off() -> None:
-    """Thresholds of 0 mean that it comes when it is called only."""
+    """A threshold of 0 turns automatic collections off."""
     gc.set_threshold(0)
     with tuned("tuned"):
         assert gc.get_threshold()[0] == 0

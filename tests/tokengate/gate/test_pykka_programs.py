@@ -63,7 +63,7 @@ def test_an_actor_of_start_is_a_child_of_the_gate(actor_class: Any) -> None:
 
 
 def test_pykkas_registry_stops_what_start_started_in_a_gate() -> None:
-    """`stop_all` leaves nothing in the tree; actors of `gate.spawn` are none of its concern."""
+    """`stop_all` leaves nothing in the tree, except actors of `gate.spawn`."""
     with Gate("shop") as gate:
         spawned = gate.spawn(Cpu)
         Cpu.start()

@@ -1,7 +1,7 @@
-"""Spawns from threads, a trio loop and actors race all that can end them: a ledger has what was made and ended.
+"""Spawns from threads, a trio loop and actors race everything that can end them; a ledger counts starts and ends.
 
-Each storm is one gate; 8 of them are run, 1,000 with TOKENGATE_TORTURE=1. TOKENGATE_SEED brings the draws of a run
-back, not what the machine made of them.
+Each storm is one gate; 8 of them are run, 1,000 with TOKENGATE_TORTURE=1. TOKENGATE_SEED repeats the random choices
+of a run, not the order of its threads.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ DOCUMENTED = (ActorDead, ChildError, GateState, NameTaken, StartFailed)
 
 
 class Storm:
-    """A gate that a storm goes over, and the ledger.
+    """A gate under random spawns and ends, and its ledger.
 
     Args:
-        seed: of what is drawn.
+        seed: of the random choices.
     """
 
     def __init__(self, seed: int) -> None:
@@ -106,7 +106,7 @@ class Storm:
         trio.run(main)
 
     def act(self, root: Any) -> None:
-        """Do to the supervisor and its children what may be done to them."""
+        """Crash, stop and restart the supervisor and its children at random."""
         draw = random.Random(self.draw.random())
         while not self.over.is_set():
             with suppress(TokenGateError):
@@ -128,7 +128,7 @@ class Storm:
                     change(draw.choice(children).id).result(PATIENCE)
 
     def run(self) -> None:
-        """Let it blow for a moment, close the gate in the midst of it, and check what is left."""
+        """Run the storm for a moment, close the gate meanwhile, and check what is left."""
         before = set(threading.enumerate())
         sides: list[Callable[[], None]] = [self.spawn_in_thread, self.spawn_in_thread, self.spawn_in_loop]
         with self.gate:

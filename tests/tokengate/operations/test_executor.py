@@ -98,7 +98,7 @@ def test_submit_returns_a_future_whose_call_is_a_token(gate: Gate) -> None:
 
 
 def test_it_is_a_thread_pool_executor_without_threads(gate: Gate) -> None:
-    """For those who take nothing else; its bounds are checked."""
+    """Some code accepts nothing else; its bounds are checked."""
     executor = gate.executor(concurrency=7)
 
     assert isinstance(executor, concurrent.futures.ThreadPoolExecutor)

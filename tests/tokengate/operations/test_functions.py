@@ -1,4 +1,4 @@
-"""An operation is as good as its function, wherever other code expects one."""
+"""An operation can stand wherever other code expects its function."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_an_operation_is_a_method_of_its_class(gate: Gate) -> None:
 
 
 def test_a_method_is_a_method_without_a_gate() -> None:
-    """Off means off."""
+    """It is the plain method."""
     assert Shop(3).total(4) == 12
 
 
@@ -351,7 +351,7 @@ def test_what_cannot_be_registered_is_an_error(gate: Gate) -> None:
 # Code that inspects functions
 
 
-def test_it_is_told_what_a_call_returns() -> None:
+def test_inspect_says_what_a_call_returns() -> None:
     """A coroutine for a coroutine operation; never a generator."""
     for is_one in (inspect.iscoroutinefunction, asyncio.iscoroutinefunction):
         for operation in (double, Shop.later, Shop(1).later, token(AsyncAdder(1)), token(partial(AsyncAdder(2), 1))):
@@ -360,7 +360,7 @@ def test_it_is_told_what_a_call_returns() -> None:
     assert not any(map(inspect.isgeneratorfunction, (count, token(partial(count.__wrapped__, 3)), add)))
 
 
-def test_it_is_a_function_or_a_method_to_those_who_ask() -> None:
+def test_isinstance_takes_it_for_a_function_or_a_method() -> None:
     """And an operation all the same."""
     assert isinstance(add, FunctionType)
     assert isinstance(add, type(Shop.total))
