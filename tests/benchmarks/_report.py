@@ -50,13 +50,13 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def _side(samples: Sequence[Sample], ours: Sequence[Sample]) -> dict[str, Any]:
-    """Return the figures of a side; `times` is how many times as fast as it we are, in samples taken side by side."""
+    """Return the figures of a side; `times` is our speed as a multiple of its speed, in samples taken side by side."""
     said: dict[str, Any] = {"python": samples[0]["python"], "version": samples[0]["version"]}
     for figure, times in (("figure", "times"), ("cpu", "cpu_times")):
         if figure in samples[0]:
             said[figure] = _spread([one[figure] for one in samples])
             if ours and ours is not samples and figure in ours[0]:
-                said[times] = _spread([his[figure] / our[figure] for his, our in zip(samples, ours, strict=True)])
+                said[times] = _spread([one[figure] / our[figure] for one, our in zip(samples, ours, strict=True)])
     return said
 
 

@@ -102,7 +102,7 @@ class Workloads:
 
     @contextmanager
     def large_array(self) -> Iterator[Run]:
-        import numpy as np  # not everybody who measures has it
+        import numpy as np  # optional: without it the row is left out
 
         with self._open() as bind:
             yield partial(there_and_back, bind(look_at_array), np.arange(8 * MIB, dtype=np.float64))

@@ -76,7 +76,7 @@ def backtrack(told: str) -> None:
 @token(affinity="process")
 def multiply(told: str) -> None:
     """Spend some ten seconds in one call of NumPy."""
-    import numpy as np  # not everybody who measures has it
+    import numpy as np  # optional: without it the row is left out
 
     matrix = np.ones((2_500, 2_500), dtype=np.int64)
     Path(told).write_text(str(os.getpid()))
