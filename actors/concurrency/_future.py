@@ -98,9 +98,10 @@ class Reply(Generic[T]):
         """
         callbacks = self._callbacks
         if callbacks is None:
+            new: list[Callable[[Any], object]] = []  # not under the lock: a finalizer that runs here may take it, too
             with rare:
                 if self._callbacks is None:
-                    self._callbacks = []
+                    self._callbacks = new
                 callbacks = self._callbacks
         # Append, then check `_done`; the setter sets `_done`, then checks the callbacks. So one of the two sees the
         # other.

@@ -138,9 +138,10 @@ class Token(Reply[T]):
     def _own_extras(self) -> Extras:
         """Return the token's extras, in order to write to them; made if it had none."""
         if self._extras is NO_EXTRAS:
+            extras = Extras()  # not under the lock: a finalizer or a signal handler that runs here may take it, too
             with _future.rare:
                 if self._extras is NO_EXTRAS:
-                    self._extras = Extras()
+                    self._extras = extras
         return self._extras
 
     def held_up_by(self) -> Sequence[Token[Any]]:

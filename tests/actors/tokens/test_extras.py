@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from actors import ActorSystem
+from actors.concurrency import _future
+from actors.tokens import _token
 from actors.tokens._extras import NO_EXTRAS, Extras
 from actors.tokens._hold import Hold
 
@@ -42,3 +44,24 @@ def test_a_change_is_written_to_extras_of_its_own(system: ActorSystem, change: C
     assert extras is token._own_extras()
     empty = Extras()
     assert all(getattr(NO_EXTRAS, name) == getattr(empty, name) for name in Extras.__slots__)
+
+
+def test_what_runs_as_extras_are_made_may_ask_for_others(system: ActorSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer or a signal handler may run as they are made, and cancel another token: no lock is held then."""
+    place = system.operation_place("op", "cpu", generator=False, concurrency=1)
+    token, other = place.token("op", int, ()), place.token("op", int, ())
+    free: list[bool] = []
+
+    class Observed(Extras):
+        def __init__(self) -> None:
+            super().__init__()
+            free.append(not _future.rare.locked())
+            monkeypatch.setattr(_token, "Extras", Extras)
+            if free[-1]:
+                other.cancel()
+
+    monkeypatch.setattr(_token, "Extras", Observed)
+    token.cancel()
+
+    assert free == [True]
+    assert token._extras.cancel_requested == other._extras.cancel_requested == "it was cancelled"
