@@ -116,6 +116,10 @@ class TrioHost:
         """Tell whether this code runs on the loop."""
         return threading.get_ident() == self._ident and trio.lowlevel.in_trio_run()
 
+    def in_task(self) -> bool:
+        """Tell whether this code runs in a task of the loop; code of a loop whose guest it is does not."""
+        return threading.get_ident() == self._ident and trio.lowlevel.in_trio_task()
+
     def call_soon(self, fn: Callable[[], object]) -> None:
         """Call `fn` on the loop: at once when already there, else soon, with one wake-up for a burst of calls.
 

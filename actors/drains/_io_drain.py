@@ -148,7 +148,7 @@ class IoDrain:
 
     def _may_run_here(self, token: Token[Any]) -> bool:
         """Tell whether it is worth trying to run a token in its caller's task."""
-        if self.place.mailbox.turns() < 1 or not self.host.on_loop() or token.operation in self._waiting_handlers:
+        if self.place.mailbox.turns() < 1 or not self.host.in_task() or token.operation in self._waiting_handlers:
             return False
         caller, system = _current.get(), self.place.system
         if caller is not None and caller._extras.hold is not None:

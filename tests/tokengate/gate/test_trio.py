@@ -37,6 +37,11 @@ class Echo(IoActor):
         await trio.sleep_forever()
 
 
+class Twice(IoActor):
+    def on_receive(self, message: int) -> int:
+        return 2 * message
+
+
 class Adder(CpuActor):
     def add(self, a: int, b: int) -> tuple[int, int]:
         return a + b, threading.get_ident()
@@ -279,6 +284,33 @@ async def test_a_token_cannot_close_its_own_gate(gate: Gate) -> None:
 
     with pytest.raises(GateState, match="request_stop"):
         await close()
+
+
+def test_asyncio_code_beside_a_gate_in_a_guest_loop_calls_its_actors() -> None:
+    """Code of the loop whose guest trio is runs on the thread of the gate's loop, but in no task of it."""
+
+    async def host() -> Any:
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[Any] = loop.create_future()
+        over: asyncio.Future[Any] = loop.create_future()
+        enough = trio.Event()
+
+        async def guest() -> None:
+            async with Gate("shop") as gate:
+                opened.set_result(await gate.aspawn(Twice))
+                await enough.wait()
+
+        trio.lowlevel.start_guest_run(
+            guest, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=over.set_result
+        )
+        ref = await opened
+        try:
+            return await asyncio.wait_for(ref.call(4), WAIT)
+        finally:
+            enough.set()
+            (await over).unwrap()
+
+    assert asyncio.run(host()) == 8
 
 
 def test_async_with_under_asyncio_says_what_to_do() -> None:
