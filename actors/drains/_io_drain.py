@@ -174,6 +174,8 @@ class IoDrain:
             elif item is not None:  # another sender was faster, or the place was ended just now
                 place.give_back(item)
             return True
+        except ActorDead:  # closed since it was entered
+            return False
         finally:
             if worker.rest is not None:
                 worker.come()

@@ -424,6 +424,29 @@ def test_a_call_to_an_actor_that_has_ended_is_refused(system: ActorSystem, kind:
     system.io_host.run(ask).result(LIMIT)
 
 
+def test_a_call_to_an_actor_that_is_closed_as_the_call_comes_in_place_is_refused(
+    system: ActorSystem, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may close the mailbox after the call was let in; it is refused as on the long way."""
+    ref = start(Plain)
+    enter = Mailbox.try_enter
+
+    def enter_and_close(mailbox: Mailbox, *args: Any) -> bool:
+        entered = enter(mailbox, *args)
+        mailbox.close(keep=True)
+        return entered
+
+    async def ask() -> None:
+        await ref.call("before")
+        monkeypatch.setattr(Mailbox, "try_enter", enter_and_close)
+        with pytest.raises(ActorDead, match="not found"):
+            await ref.call("after")
+
+    system.io_host.run(ask).result(LIMIT)
+
+    assert not system.live
+
+
 def test_a_call_after_an_abandoned_token_is_still_in_place(system: ActorSystem, start: Any, inside: Any) -> None:
     """Only what the abandoned code sends is refused."""
     ref = start(Plain)
