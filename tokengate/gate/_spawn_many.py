@@ -21,9 +21,13 @@ def arguments_of_each(
     """Return the own keyword arguments and the name of each actor.
 
     Raises:
-        TypeError: the keyword arguments of an actor are no mapping.
-        ValueError: there are more names than actors, or fewer.
+        TypeError: the keyword arguments of an actor are no mapping, or `each` is neither a number nor an iterable.
+        ValueError: the number is below 0, or there are more names than actors, or fewer.
     """
+    if isinstance(each, int) and each < 0:
+        raise ValueError(f"each is {each}; it must be a number of actors of at least 0")
+    if not isinstance(each, int | Iterable):
+        raise TypeError(f"each is {each!r}; it must be a number of actors, or the keyword arguments of each")
     own: list[Mapping[str, Any]] = [{}] * each if isinstance(each, int) else list(each)
     for one in own:
         if not isinstance(one, Mapping):

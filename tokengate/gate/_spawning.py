@@ -89,8 +89,8 @@ class Spawning:
         Raises:
             TokenGateError: an actor did not start, for one of the reasons of `spawn`; a note says how many have
                 started, and run on. No further group of 64 is begun.
-            TypeError: `each` contains something that is no mapping.
-            ValueError: there are more names than actors, or fewer.
+            TypeError: `each` is neither a number nor an iterable, or contains something that is no mapping.
+            ValueError: the number is below 0, or there are more names than actors, or fewer.
             WouldBlock: called on the thread of a trio loop; use `await gate.aspawn_many(...)`.
         """
         if trio.lowlevel.in_trio_run():

@@ -141,6 +141,10 @@ def test_spawn_many_raises_the_first_failure_and_what_has_started_runs_on() -> N
             gate.spawn_many(Shard, 2, 0, names=["one"])
         with pytest.raises(TypeError, match="each has 'a'; it must be a number of actors"):
             gate.spawn_many(Shard, ["a"], 0)  # type: ignore[list-item]
+        with pytest.raises(TypeError, match="each is None; it must be a number of actors"):
+            gate.spawn_many(Shard, None, 0)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="each is -1; it must be a number of actors of at least 0"):
+            gate.spawn_many(Shard, -1, 0)
         with pytest.raises(ChildError, match="'a'"):
             gate.spawn_many(Shard, 3, 0, names=["a", "a", "b"])
 
