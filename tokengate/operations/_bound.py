@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from copy import deepcopy
 from operator import methodcaller
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar
@@ -57,6 +58,10 @@ class _Bound(Generic[P, T]):
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self.__func__, name)  # as a bound method does
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the operation bound to a copy of the instance, as a copy of a bound method is."""
+        return type(self)(self.__func__, deepcopy(self.__self__, memo))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Bound) and self.__self__ is other.__self__ and bool(self.__func__ == other.__func__)

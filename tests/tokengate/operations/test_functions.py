@@ -205,6 +205,17 @@ def test_a_copy_of_an_operation_is_that_operation() -> None:
     assert copy.deepcopy([double])[0] is double
 
 
+def test_a_copy_of_a_bound_operation_is_bound_to_a_copy_of_its_instance() -> None:
+    """As a copy of a bound method is; a class, of which a copy is that class, stays the same."""
+    shop = Shop(3)
+    total, same_shop = copy.deepcopy([shop.total, shop])
+
+    assert (total.__func__, total.__self__) == (Shop.total, same_shop)
+    assert (same_shop.price, same_shop is shop) == (3, False)
+    assert copy.copy(shop.total) == shop.total
+    assert copy.deepcopy(Shop.named) == Shop.named
+
+
 # Methods
 
 
