@@ -60,7 +60,9 @@ class AsCompleted(Generic[F]):
     """Tokens and futures in the order in which they end: an iterator, and an async iterator (trio and asyncio)."""
 
     def __init__(self, futures: Iterable[F], timeout: float | None = None, *, every: bool = False) -> None:
-        self._left = dict.fromkeys(futures)  # those that were not yet returned
+        self._callback = _Arrive(self)
+        self._left: dict[F, None] = {}  # those that were not yet returned
+        self._left |= dict.fromkeys(futures)
         self._number = len(self._left)
         self._timeout = timeout
         self._end = math.inf if timeout is None else time.monotonic() + max(timeout, 0.0)
@@ -69,7 +71,6 @@ class AsCompleted(Generic[F]):
         # read; the waiting code writes the reply first, then looks for a future. So one of the two sees the other.
         self._arrived: dict[F, None] = {}
         self._arrival: _Arrival | None = None
-        self._callback = _Arrive(self)
         for future in self._left:
             _check(future)
         for future in self._left:
@@ -77,6 +78,9 @@ class AsCompleted(Generic[F]):
                 self._arrived[future] = None
             else:
                 future.add_done_callback(self._callback)
+
+    def __del__(self) -> None:
+        self.forget()  # a loop that is left early ends here
 
     def held_up_by(self) -> list[Token[Any]]:
         """Return the running tokens that must progress before the wait can end, as far as that is certain."""

@@ -136,6 +136,22 @@ def test_what_has_not_ended_in_time_is_an_error_of_as_completed(run: Any) -> Non
     assert not never._callbacks
 
 
+def test_a_loop_that_is_left_early_leaves_nothing_at_what_has_not_ended(run: Any) -> None:
+    """A token that runs for long may be in many such loops."""
+    ended: Reply[int] = Reply()
+    ended._set(1)
+    never: Reply[int] = Reply()
+
+    async def first() -> Any:
+        async for future in as_completed([never, ended]):
+            return future
+        return None
+
+    assert (next(as_completed([never, ended])) if run is in_thread else run(first)) is ended
+    gc.collect()
+    assert not never._callbacks
+
+
 @pytest.mark.parametrize(
     ("return_when", "ends", "done"),
     [
