@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
 
@@ -17,6 +20,10 @@ from supervisors import ChildInfo, ChildSpec, ChildStarted, Supervisor
 
 # Seconds until a test that waits in vain fails; a test that passes waits for events, not for time.
 PATIENCE = 10.0
+
+SIDES = 3  # of a race
+
+Race = Callable[..., list[Any]]
 
 
 class Diary:
@@ -252,3 +259,29 @@ def tree(system: ActorSystem, worker: type[BaseActor]) -> Iterator[Tree]:
     tree = Tree(system, worker)
     yield tree
     tree.open_doors()
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Draws of a seed, which is printed, or taken from `TOKENGATE_SEED`."""
+    seed = int(os.environ.get("TOKENGATE_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"TOKENGATE_SEED={seed}")
+    return random.Random(seed)
+
+
+@pytest.fixture
+def race(chance: random.Random) -> Iterator[Race]:
+    """Run what is given on a thread each, all begun at the same moment but for a random delay; return what they do."""
+    start = threading.Barrier(SIDES)
+
+    def side(body: Callable[[], Any], delay: int) -> Any:
+        start.wait(PATIENCE)
+        for _ in range(delay):
+            pass
+        return body()
+
+    with ThreadPoolExecutor(SIDES) as pool:
+        yield lambda *bodies: [
+            future.result(6 * PATIENCE)
+            for future in [pool.submit(side, body, chance.randrange(3_000)) for body in bodies]
+        ]

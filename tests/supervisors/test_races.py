@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +19,10 @@ from actors import ActorDead, CpuActor, IoActor
 from supervisors import AlreadyRestarting, ChildIsRunning, ChildSpec, ChildStarted, Phase
 
 if TYPE_CHECKING:
-    from tests.supervisors.conftest import Tree
+    from tests.supervisors.conftest import Race, Tree
 
 ROUNDS = 10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 100
 PATIENCE = 10.0
-SIDES = 3  # of a race
-
-Race = Callable[..., list[Any]]
 
 
 @attrs.define
@@ -73,31 +68,6 @@ class IoListener(_Listener, IoActor):
 
 
 CRASHING: set[int] = set()  # numbers over which a listener crashes
-
-
-@pytest.fixture
-def chance() -> random.Random:
-    seed = int(os.environ.get("TOKENGATE_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"TOKENGATE_SEED={seed}")
-    return random.Random(seed)
-
-
-@pytest.fixture
-def race(chance: random.Random) -> Iterator[Race]:
-    """Run what is given on a thread each, all begun at the same moment but for a random delay; return what they do."""
-    start = threading.Barrier(SIDES)
-
-    def side(body: Callable[[], Any], delay: int) -> Any:
-        start.wait(PATIENCE)
-        for _ in range(delay):
-            pass
-        return body()
-
-    with ThreadPoolExecutor(SIDES) as pool:
-        yield lambda *bodies: [
-            future.result(6 * PATIENCE)
-            for future in [pool.submit(side, body, chance.randrange(3_000)) for body in bodies]
-        ]
 
 
 def listener(tree: Tree, ledger: Ledger, id: str = "child") -> ChildSpec:

@@ -10,12 +10,9 @@ import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from actors import ActorRef, BaseActor, CpuActor, IoActor, Reply, StartFailed, TokenGateError
 from supervisors import (
@@ -29,13 +26,10 @@ from supervisors import (
 )
 
 if TYPE_CHECKING:
-    from tests.supervisors.conftest import Tree
+    from tests.supervisors.conftest import Race, Tree
 
 ROUNDS = 10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 100
 PATIENCE = 10.0
-SIDES = 3  # of a race
-
-Race = Callable[..., list[Any]]
 
 
 class Ledger:
@@ -87,31 +81,6 @@ class IoMember(_Member, IoActor):
 class WithHook(CpuMember):
     def on_start(self) -> None:
         pass
-
-
-@pytest.fixture
-def chance() -> random.Random:
-    seed = int(os.environ.get("TOKENGATE_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"TOKENGATE_SEED={seed}")
-    return random.Random(seed)
-
-
-@pytest.fixture
-def race(chance: random.Random) -> Iterator[Race]:
-    """Run what is given on a thread each, all begun at the same moment but for a random delay; return what they do."""
-    start = threading.Barrier(SIDES)
-
-    def side(body: Callable[[], Any], delay: int) -> Any:
-        start.wait(PATIENCE)
-        for _ in range(delay):
-            pass
-        return body()
-
-    with ThreadPoolExecutor(SIDES) as pool:
-        yield lambda *bodies: [
-            future.result(6 * PATIENCE)
-            for future in [pool.submit(side, body, chance.randrange(3_000)) for body in bodies]
-        ]
 
 
 class Pool:
