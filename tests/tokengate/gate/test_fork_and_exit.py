@@ -36,7 +36,7 @@ def block(started=None):
 
 class Counter(CpuActor):
     def __init__(self): self.value = 0
-    def on_stop(self): print("stopped", flush=True)
+    def on_stop(self): sys.stdout.write("stopped\\n"); sys.stdout.flush()  # one write: two actors may stop at once
     def add(self, n=1): self.value += n; return self.value
 
 class Io(IoActor):
