@@ -45,6 +45,7 @@ from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors.concurrency._dispatcher import DispatcherStatistics
 from actors.concurrency._future import Future, Later, Reply
 from actors.drains._watchdog import LoopBlocked
+from actors.kinds._asyncio_actor import AsyncioActor
 from actors.kinds._cpu_actor import CpuActor
 from actors.kinds._io_actor import IoActor
 from actors.kinds._process_actor import ProcessActor
@@ -84,6 +85,7 @@ __all__ = [
     "ActorRef",
     "ActorSystem",
     "AsCompleted",
+    "AsyncioActor",
     "BaseActor",
     "CpuActor",
     "DeadLetter",

@@ -117,7 +117,7 @@ class WaitTimeout(TokenGateError, pykka.Timeout, TimeoutError):
 
 
 class WouldBlock(TokenGateError):
-    """A blocking wait was tried on the thread of a trio loop, which it would freeze: await instead."""
+    """A blocking wait was tried on the thread of a loop (trio, asyncio), which it would freeze: await instead."""
 
 
 class DeadlockError(TokenGateError):

@@ -1,7 +1,7 @@
 """Parts of the runtime for the floors above, which users do not need."""
 
 from actors._child._yields import refuse_yield
-from actors.concurrency._blocking import current_turn, nesting, refusal
+from actors.concurrency._blocking import current_turn, loop_here, nesting, refusal
 from actors.concurrency._condition import Condition
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
@@ -19,7 +19,7 @@ from actors.places._actor_place import NO_KWARGS, ActorPlace, Status
 from actors.places._drain import Drain
 from actors.places._moves import move
 from actors.places._notice import attach
-from actors.places._place import AFFINITIES, Place, place_of
+from actors.places._place import AFFINITIES, LOOP_AFFINITIES, Place, place_of
 from actors.places._ref import OneWay
 from actors.processes._limits import NO_LIMITS, UNITS
 from actors.processes._process_drain import ProcessDrain
@@ -42,6 +42,7 @@ __all__ = [
     "AFFINITIES",
     "DEFAULT_CAPACITY",
     "INSTEAD",
+    "LOOP_AFFINITIES",
     "MAX_WAITING",
     "NO_KWARGS",
     "NO_LIMITS",
@@ -89,6 +90,7 @@ __all__ = [
     "interrupt",
     "is_cancellation",
     "listed",
+    "loop_here",
     "monitor",
     "move",
     "nesting",

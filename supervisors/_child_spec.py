@@ -29,8 +29,8 @@ class ChildSpec:
 
     Attributes:
         id: its name under the supervisor; the last part of its path.
-        start: a `CpuActor`, an `IoActor` or a supervisor class; an async function (trio), which runs as a task of
-            the io loop; or an actor class that was written for pykka, which gets a thread of its own.
+        start: a `CpuActor`, an `IoActor`, an `AsyncioActor` or a supervisor class; an async function (trio), which
+            runs as a task of the io loop; or an actor class that was written for pykka, which gets a thread of its own.
         args: positional arguments of the class or function.
         kwargs: keyword arguments of it.
         restart: `permanent` (after every end), `transient` (after an abnormal end), `temporary` (never).

@@ -24,6 +24,7 @@ _installation.check_packages()
 
 from actors import (
     ActorRef,
+    AsyncioActor,
     CpuActor,
     Down,
     IoActor,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ActorRef",
+    "AsyncioActor",
     "Backoff",
     "ChildSpec",
     "CpuActor",

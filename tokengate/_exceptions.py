@@ -17,10 +17,6 @@ class GateState(TokenGateError, RuntimeError):
     """The gate is not open yet, was opened before, or has closed."""
 
 
-class NeedsTrio(TokenGateError, RuntimeError):
-    """This needs a trio loop, and none runs here: under asyncio and in plain threads use `with gate:`."""
-
-
 class BadOperation(TokenGateError, TypeError):
     """`@token` was put on something that it cannot run, or with options that contradict the function."""
 

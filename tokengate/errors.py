@@ -32,7 +32,7 @@ from supervisors import (
     NoSuchChild,
     TooManyChildren,
 )
-from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate, NeedsTrio, UnknownPlugin
+from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate, UnknownPlugin
 from tokengate.control import (
     AmbiguousName,
     BadRequest,
@@ -68,7 +68,6 @@ __all__ = [
     "MailboxFull",
     "NameTaken",
     "NeedsGate",
-    "NeedsTrio",
     "NoSuchChild",
     "NotPicklable",
     "NotSteerable",

@@ -10,6 +10,9 @@
 #   _lifeline.py           a thread that keeps the process alive while something is left to wait for
 #   _stall_watch.py        finds CPU threads that block in calls the runtime cannot see
 #   _blocking.py           the turns on each thread, and their release while a step waits
+#   _loop_host.py          what hosts of loops have in common
 #   _trio_host.py          a trio loop that accepts work from other threads
+#   _asyncio_host.py       an asyncio loop that does so
+#   _cancel_scope.py       a cancel scope for asyncio
 #   _alarm.py              a task that sleeps until a due time
 """Threads, loops, futures and alarms."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
+from weakref import WeakKeyDictionary
+
+import trio
 
 
 class Lender(Protocol):
@@ -60,6 +64,19 @@ def refuse_waits(thread: str) -> None:
 def refusal() -> str:
     """Return what the current thread is, if nothing may wait on it."""
     return _local.refusal
+
+
+# {loop of asyncio: hosts that run tokens there}; code that blocks such a loop blocks these tokens. An entry changes on
+# the thread of its loop only.
+hosted_loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, int]] = WeakKeyDictionary()
+
+
+def loop_here() -> str:
+    """Return `trio` or `asyncio` if the calling thread runs such a loop that tokens may need, else an empty text."""
+    if trio.lowlevel.in_trio_run():
+        return "trio"
+    loop = asyncio._get_running_loop()
+    return "asyncio" if loop is not None and hosted_loops.get(loop) else ""
 
 
 def begin_turn(place: TurnOwner, drainer: TurnHolder) -> int:

@@ -21,7 +21,7 @@ import trio
 
 from actors._exceptions import TokenFailed, WaitTimeout, WouldBlock
 from actors._exit_reason import safe_repr
-from actors.concurrency._blocking import blocking, refusal
+from actors.concurrency._blocking import blocking, loop_here, refusal
 from actors.concurrency._run_queue import look_around
 from actors.concurrency._waiters import AsyncioWaiter, ThreadWaiter, TrioWaiter, Waiter, is_for_the_program
 
@@ -69,7 +69,8 @@ class Reply(Generic[T]):
 
         Raises:
             WaitTimeout: it was not there in time (a `TimeoutError` and a `pykka.Timeout`).
-            WouldBlock: it is not there yet and this is the thread of a trio loop; await it instead.
+            WouldBlock: it is not there yet and this is the thread of a loop with tokens (or of any trio loop); await
+                it instead.
             TokenFailed: the code raised something that is no `Exception`, which is chained as the cause.
             Exception: whatever the code raised.
         """
@@ -199,9 +200,10 @@ class Reply(Generic[T]):
             pass  # it has run, or is about to
 
     def _wait_in_thread(self, timeout: float | None, *, paused: bool = False) -> None:
-        if trio.lowlevel.in_trio_run():
+        loop = loop_here()
+        if loop:
             raise WouldBlock(
-                f"waiting for {self._describe()} would block the trio loop of this thread; "
+                f"waiting for {self._describe()} would block the {loop} loop of this thread; "
                 "use 'await' (or wait from another thread)"
             )
         if refusal():

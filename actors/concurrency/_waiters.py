@@ -58,6 +58,9 @@ class AsyncioWaiter(Waiter):
         self.arrived: asyncio.Future[None] = loop.create_future()
 
     def __call__(self, _reply: object) -> None:
+        if asyncio._get_running_loop() is self._loop:
+            self._finish()
+            return
         try:
             self._loop.call_soon_threadsafe(self._finish)
         except RuntimeError:

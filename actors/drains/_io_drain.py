@@ -17,6 +17,7 @@ from actors._child._yields import refuse_yield
 from actors._exceptions import ActorDead, TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn
 from actors.concurrency._future import Later
+from actors.concurrency._loop_host import CANCELLATIONS, LoopHost
 from actors.mailboxes._mailbox import ACCEPTED, Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
 from actors.places import _life
@@ -38,7 +39,6 @@ from actors.tokens._token import Token, _current
 from actors.tokens._waits_for import begin_wait, end_wait
 
 if TYPE_CHECKING:
-    from actors.concurrency._trio_host import TrioHost
     from actors.places._place import Place
 
 _logger = logging.getLogger("tokengate.actors")
@@ -51,17 +51,17 @@ _SEND: Final = opmap["SEND"]  # every `await` has one
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Tell whether an error is a cancellation by trio and nothing else: nurseries wrap it into groups."""
+    """Tell whether an error is a cancellation by a loop and nothing else: nurseries wrap it into groups."""
     if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1] is None
-    return isinstance(error, trio.Cancelled)
+        return error.split(CANCELLATIONS)[1] is None
+    return isinstance(error, CANCELLATIONS)
 
 
 def is_interrupt(error: BaseException) -> bool:
     """Tell whether an error is a group in which nurseries have wrapped an interrupt, and nothing else."""
     if not isinstance(error, BaseExceptionGroup) or error.split(TokenInterrupt)[0] is None:
         return False
-    return error.split((TokenInterrupt, trio.Cancelled))[1] is None
+    return error.split((TokenInterrupt, *CANCELLATIONS))[1] is None
 
 
 def _cancel_on_loop(token: Token[Any]) -> None:
@@ -102,9 +102,9 @@ class IoDrain:
         "workers",
     )
 
-    listen_for: None = None
+    listen_for: Callable[[Token[Any], float | None], None] | None = None
 
-    def __init__(self, place: Place, host: TrioHost, throughput: int = 64, throughput_deadline: float = 0.005) -> None:
+    def __init__(self, place: Place, host: LoopHost, throughput: int = 64, throughput_deadline: float = 0.005) -> None:
         self.place = place
         self.host = host
         self.throughput = throughput
@@ -119,10 +119,13 @@ class IoDrain:
         try:
             worker, _ = self.parked.popitem()
         except KeyError:
-            worker = IoWorker(self)
+            worker = self._new_worker()
             self.workers.add(worker)
         worker.called = True
         return worker
+
+    def _new_worker(self) -> IoWorker:
+        return IoWorker(self)
 
     def wake(self, worker: IoWorker) -> None:
         self.host.call_soon(worker.come)
@@ -136,14 +139,21 @@ class IoDrain:
     async def call_here(self, token: Token[Any]) -> bool:
         if not self._may_run_here(token) or not self._run_here(token):
             return False
+        if token.finished_at is not None:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self._must_give_way(token):
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        return True
+
+    def _must_give_way(self, token: Token[Any]) -> bool:
+        """Count a token that has ended in its caller's task; tell whether other tasks are to run now."""
         started_at, finished_at, host = token.started_at, token.finished_at, self.host
         if started_at is not None and finished_at is not None:
-            await trio.lowlevel.checkpoint_if_cancelled()
             host.tokens_here += 1
             host.seconds_here += finished_at - started_at
-            if host.tokens_here >= self.throughput or host.seconds_here >= self.throughput_deadline:
-                host.tokens_here, host.seconds_here = 0, 0.0
-                await trio.lowlevel.cancel_shielded_checkpoint()
+        if host.tokens_here < self.throughput and host.seconds_here < self.throughput_deadline:
+            return False
+        host.tokens_here, host.seconds_here = 0, 0.0
         return True
 
     def _may_run_here(self, token: Token[Any]) -> bool:
@@ -207,7 +217,7 @@ class IoDrain:
         """Start an instance on the calling thread, if it is the loop's, or no code of the actor runs."""
         if not (isinstance(signal, Start) and (plain or self.host.on_loop())):
             return False
-        worker = IoWorker(self)
+        worker = self._new_worker()
         worker.current = signal
         self.workers.add(worker)
         if not self.place.mailbox.enter_idle(worker):
@@ -243,6 +253,11 @@ class IoDrain:
         if worker is not None:
             return worker
         return next((worker for worker in list(self.workers) if worker.current is token), None)
+
+    def rest_of(self, token: Token[Any]) -> object:
+        """Return what is awaited for a token that waits, or None."""
+        worker = self.worker_of(token)
+        return None if worker is None else worker.rest
 
     def arrest(self, token: Token[Any]) -> bool:  # noqa: ARG002
         """Return True: tasks cannot be stopped, so the token is ended by force."""
@@ -296,7 +311,7 @@ class IoWorker(Drainer):
         super().__init__()
         self._drain = drain
         self._place = drain.place
-        self._scope = trio.CancelScope()
+        self._scope: Any = self._new_scope()  # a cancel scope of its loop
         self._task: trio.lowlevel.Task | None = None  # while it is parked
         self._started = False
         self.called = False  # whether it is entered in the mailbox and has not started to work yet
@@ -333,9 +348,7 @@ class IoWorker(Drainer):
             self._started = True
             self._drain.host.start_task(self.work, self._place.path)
             return
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
+        self._unpark()
 
     def leave(self) -> None:
         """End a parked worker, unless it has just been called; only on the loop."""
@@ -347,7 +360,7 @@ class IoWorker(Drainer):
 
     def cancel_current(self) -> None:
         """Cancel the current item, and none that comes after it; only on the loop."""
-        if self.current is not None and self._task is None:  # else it runs in its caller's task, and waits for nothing
+        if self.current is not None and not self.is_parked:  # else it runs in its caller's task, and waits for nothing
             self._drain.host.progress += 1
             self._scope.cancel()
 
@@ -362,7 +375,8 @@ class IoWorker(Drainer):
                 with self._scope:
                     if not await self._serve(item):
                         return
-                self._scope = trio.CancelScope()
+                await self._settle()
+                self._scope = self._new_scope()
                 item = mailbox.take(self)
                 if item is None:
                     self._note_drained()
@@ -372,9 +386,7 @@ class IoWorker(Drainer):
             if not is_cancellation(error):
                 _logger.exception("a worker of '%s' broke", self._place.path)
         finally:
-            self._drain.workers.discard(self)
-            if self.at_work:  # only a call sets it again, and only parked workers are called
-                mailbox.dismiss(self)
+            self._end()
 
     async def _serve(self, item: Token[Any] | Signal | None) -> bool:
         """Handle one item after the other, until the scope is cancelled (True) or the worker was dismissed (False)."""
@@ -389,8 +401,7 @@ class IoWorker(Drainer):
                     return False
                 self._note_drained()
                 drain.parked[self] = None
-                self._task = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(self._abort)
+                await self._park()
                 steps, now = 0, clock()
                 deadline = now + drain.throughput_deadline
                 item = self.current or take(self)
@@ -423,7 +434,7 @@ class IoWorker(Drainer):
             steps += 1
             if steps >= drain.throughput or now >= deadline:
                 mailbox.let_senders_in()
-                await trio.lowlevel.cancel_shielded_checkpoint()
+                await self._pass_turn()
                 steps, now = 0, clock()
                 deadline = now + drain.throughput_deadline
             item = take(self)
@@ -432,11 +443,52 @@ class IoWorker(Drainer):
         if isinstance(self._place, ActorPlace):
             self._place.stop_if_drained()
 
+    def _end(self) -> None:
+        self._drain.workers.discard(self)
+        if self.at_work:  # only a call sets it again, and only parked workers are called
+            self._place.mailbox.dismiss(self)
+
+    # What differs between loops
+
+    # What code of another loop raises here, and the remedy.
+    _of_other_loop = (
+        "no running event loop",
+        "This is asyncio code and it ran in trio: use @token(affinity='asyncio'), Gate(coroutines='asyncio') or an "
+        "AsyncioActor.",
+    )
+
+    _pass_turn = staticmethod(trio.lowlevel.cancel_shielded_checkpoint)
+    _checkpoint = staticmethod(trio.lowlevel.checkpoint)
+
+    def _new_scope(self) -> Any:
+        return trio.CancelScope()
+
+    async def _settle(self) -> None:
+        """Get rid of what is left of the scope's cancellation."""
+
+    def _park(self) -> Awaitable[None]:
+        self._task = trio.lowlevel.current_task()
+        return trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether its task waits to be called."""
+        return self._task is not None
+
+    def _unpark(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
         self._drain.host.progress += 1
         self._drain.parked.pop(self, None)
         return trio.lowlevel.Abort.SUCCEEDED
+
+    def _is_cancelled(self) -> bool:
+        """Tell whether this worker or the loop is being cancelled; user code may raise a stored cancellation later."""
+        return cast("bool", self._scope.cancel_called) or trio.current_effective_deadline() == -math.inf
 
     # Tokens
 
@@ -548,6 +600,8 @@ class IoWorker(Drainer):
             return None
         if is_interrupt(error):
             error = TokenInterrupt(token._extras.cancel_requested)
+        elif type(error) is RuntimeError and str(error) == self._of_other_loop[0]:
+            error.add_note(self._of_other_loop[1])
         crash = place.failed(token, error)
         if crash is None or not self.at_work:
             return None
@@ -558,25 +612,22 @@ class IoWorker(Drainer):
         token.steps = 0  # making the generator was no step
         try:
             while True:
-                if token._extras.hold is not None:
-                    await wait_for_leave(token._extras.hold)
+                hold = token._extras.hold
+                if hold is not None and (cancelled := await wait_for_leave(hold)) is not None:
+                    raise cancelled
                 token.steps += 1
                 value = context.run(next, steps)
                 if value is not None:
                     context.run(refuse_yield, steps, value)
                 if token._extras.hold is not None:
                     between_steps(token._extras.hold)
-                await trio.lowlevel.checkpoint()
+                await self._checkpoint()
         except StopIteration as stop:
             return stop.value
         finally:
             close_steps(token, context, steps)
             if token._extras.hold is not None:
                 after_step(token._extras.hold)
-
-    def _is_cancelled(self) -> bool:
-        """Tell whether this worker or the loop is being cancelled; user code may raise a stored cancellation later."""
-        return self._scope.cancel_called or trio.current_effective_deadline() == -math.inf
 
     # Signals
 

@@ -1,7 +1,8 @@
-"""The watchdog of the io loop: names the code that blocks the loop, and with it every other io actor."""
+"""The watchdog of a loop: names the code that blocks the loop, and with it all other tokens there."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any, TypeAlias
 import attrs
 import trio
 
+from actors.concurrency._loop_host import LoopHost
 from actors.concurrency._trio_host import TrioHost
 from actors.steps._frames import tokens_of
 from actors.tokens._token import Token
@@ -23,7 +25,19 @@ _LOOKS = 4
 
 # Top-level modules that call code which may block, and do not block by themselves.
 _RUNTIME = frozenset(
-    ("abc", "actors", "attr", "contextlib", "outcome", "supervisors", "threading", "tokengate", "trio", "weakref")
+    (
+        "abc",
+        "actors",
+        "asyncio",
+        "attr",
+        "contextlib",
+        "outcome",
+        "supervisors",
+        "threading",
+        "tokengate",
+        "trio",
+        "weakref",
+    )
 )
 
 # A step of a token (its id, number of the step), or a call outside of tokens (id of its frame, the code).
@@ -34,18 +48,20 @@ _logger = logging.getLogger("tokengate.actors")
 
 @attrs.frozen
 class LoopBlocked:
-    """Event: the io loop kept other tasks waiting for too long.
+    """Event: the io loop, or the asyncio loop, kept other tasks waiting for too long.
 
     Attributes:
         token: the token with the step that blocked it; None for a hook, for other code outside of tokens, and for many
             short steps in a row.
         seconds: how long the step had lasted when the watchdog looked; of many short ones, the whole row.
         stack: where the step was then, formatted as in a traceback; empty for many short ones.
+        loop: `io` or `asyncio`.
     """
 
     token: Token[Any] | None
     seconds: float
     stack: str
+    loop: str = "io"
 
 
 class Watchdog(trio.abc.Instrument):
@@ -65,9 +81,11 @@ class Watchdog(trio.abc.Instrument):
         is_closing: tells whether the system is closing, so that long rounds are to be expected.
     """
 
+    _loop = "io"
+
     def __init__(
         self,
-        watched: TrioHost,
+        watched: LoopHost,
         watching: TrioHost,
         threshold: float,
         publish: Callable[[object], None],
@@ -149,21 +167,49 @@ class Watchdog(trio.abc.Instrument):
             looks.told.add((0, 0))
             seconds = now - looks.round
             _logger.warning(
-                "the io loop has let other tasks wait for %.2f s, by many short steps in a row; it has more to do than "
+                "the %s loop has let other tasks wait for %.2f s, by many short steps in a row; it has more to do than "
                 "one loop can: move what computes to cpu actors, or let fewer tokens run at once",
+                self._loop,
                 seconds,
             )
-            self._publish(LoopBlocked(None, seconds, ""))
+            self._publish(LoopBlocked(None, seconds, "", self._loop))
 
     def _report(self, token: Token[Any] | None, seconds: float, stack: str) -> None:
         blocker = "code of no token" if token is None else token._describe()
         _logger.warning(
-            "%s has blocked the io loop for %.2f s; code that blocks belongs in a cpu actor. It is here:\n%s",
+            "%s has blocked the %s loop for %.2f s; code that blocks belongs in a cpu actor. It is here:\n%s",
             blocker,
+            self._loop,
             seconds,
             stack,
         )
-        self._publish(LoopBlocked(token, seconds, stack))
+        self._publish(LoopBlocked(token, seconds, stack, self._loop))
+
+
+class AsyncioWatchdog(Watchdog):
+    """Watches a loop of asyncio that waits in a selector, as asyncio's own do on Unix (uvloop's do not)."""
+
+    _loop = "asyncio"
+
+    def _attach(self) -> None:
+        self._thread = threading.get_ident()
+        selector: Any = getattr(asyncio.get_running_loop(), "_selector", None)
+        if selector is None:
+            return
+        plain = selector.select
+
+        def select(timeout: float | None = None) -> Any:
+            if not self._watched.runs:
+                if selector.__dict__.get("select") is select:
+                    del selector.select
+                return plain(timeout)
+            self.before_io_wait(0.0)
+            try:
+                return plain(timeout)
+            finally:
+                self.after_io_wait(0.0)
+
+        selector.select = select
 
 
 class _Looks:

@@ -2,6 +2,7 @@
 #
 #   _cpu_actor.py        actors on CPU threads
 #   _io_actor.py         actors on the trio loop
+#   _asyncio_actor.py    actors on an asyncio loop
 #   _process_actor.py    actors in a child process of their own
 #   _task_actor.py       an async function as an actor
 #   _pykka_actor.py      classes that were written for pykka

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actors._child._yields import refuse_yield
 from actors._exceptions import TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn, nesting
+from actors.drains._asyncio_drain import AsyncioDrain, AtHome, Outside, caller_of
 from actors.drains._cpu_drain import CpuDrain
 from actors.drains._io_drain import IoDrain
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Drainer, Overflow
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 # Maximum depth of nested direct calls on one thread; a deeper one is queued, and so gets another thread's stack.
 _MAX_DEPTH: Final = 100
 
+# The same for calls that are awaited, each of which takes more of the stack of the loop's thread.
+_MAX_DEPTH_IN_TASK: Final = 50
+
 
 class OperationPlace(Place):
     """Where the tokens of one function are queued and run, up to `concurrency` at once.
@@ -36,7 +41,7 @@ class OperationPlace(Place):
     Args:
         system: the owner of the tree.
         path: names from the root down, joined by `/`.
-        affinity: `io`, `cpu` or `process`.
+        affinity: `io`, `asyncio`, `cpu` or `process`.
         generator: whether the function is a generator function, which is run step by step.
         concurrency: maximum number of tokens that run at once.
         capacity: maximum number of tokens in the mailbox.
@@ -115,9 +120,15 @@ class OperationPlace(Place):
             return None
         if affinity == "io" and not self.system.io_host.on_loop():
             return None
+        if affinity == "asyncio" and asyncio._get_running_loop() is None:
+            return None
         depth, inside = nesting(self)
         turn = Turn(self, token)
         return turn if depth < _MAX_DEPTH and self.mailbox.try_enter(turn, inside) else None
+
+    def awaited_turn(self, token: Token[Any]) -> Outside | None:  # noqa: ARG002
+        """Do as `turn_here` does, for a call that is awaited in an asyncio task, and would run in that task."""
+        return None
 
     def close(self) -> None:
         """End all queued tokens and accept no more."""
@@ -131,6 +142,58 @@ class OperationPlace(Place):
         if threads:
             self.system.note_abandoned(self.path, threads)
         return len(threads)
+
+
+class AsyncioOperationPlace(OperationPlace):
+    """Where the tokens of a function run in asyncio loops, each in the one that it comes from."""
+
+    __slots__ = ("_drain",)
+
+    def _make_drain(self) -> Drain:
+        self._drain = AsyncioDrain(self, self.system.asyncio_host)
+        return self._drain
+
+    def send(self, token: Token[Any]) -> Token[Any]:
+        self._note_home(token)
+        return super().send(token)
+
+    async def send_async(self, token: Token[Any]) -> Token[Any]:
+        self._note_home(token)
+        return await super().send_async(token)
+
+    def _wait_for_room(self, token: Token[Any]) -> None:
+        if asyncio._get_running_loop() is not None:
+            raise self._full("an asyncio loop must not wait for its own tokens: use the awaiting form")
+        super()._wait_for_room(token)
+
+    def _note_home(self, token: Token[Any]) -> None:
+        """Remember the loop that calls, unless the token comes there anyway."""
+        loop = asyncio._get_running_loop()
+        if loop is not None and loop is not self.system.asyncio_host.loop and not self.generator:
+            token._call = home = AtHome(token._call)
+            home.loop = loop
+
+    def step_waits(self, why: object) -> None:
+        super().step_waits(why)
+        caller = caller_of(why) if isinstance(why, Token) else None
+        if caller is not None:
+            caller.lend_turn()  # it waits with it
+
+    def step_resumes(self, why: object) -> None:
+        super().step_resumes(why)
+        caller = caller_of(why) if isinstance(why, Token) else None
+        if caller is not None:
+            caller.take_turn_back()
+
+    def awaited_turn(self, token: Token[Any]) -> Outside | None:
+        loop = asyncio._get_running_loop()
+        if loop is None or self.system.intake_closed or asyncio.current_task(loop) is None:
+            return None
+        turn, may_enter = Outside(self._drain, token, loop, _current.get()), self.mailbox.try_enter
+        if turn.depth >= _MAX_DEPTH_IN_TASK or not (may_enter(turn) or may_enter(turn, turn.inside())):
+            return None
+        token._begin(token.created_at)
+        return turn
 
 
 class Turn(Drainer):

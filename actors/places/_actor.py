@@ -39,7 +39,7 @@ class _PlaceOnDemand:
 
 
 class BaseActor(pykka.Actor):
-    """Base of `CpuActor`, `IoActor` and `ProcessActor`: subclass one of those.
+    """Base of `CpuActor`, `IoActor`, `AsyncioActor` and `ProcessActor`: subclass one of those.
 
     Override `on_receive` for messages, add methods for calls through a proxy, and use `on_start`, `on_stop` and
     `on_failure` as in pykka. An exception from a method goes to the caller and ends the instance, since its state can
@@ -47,7 +47,7 @@ class BaseActor(pykka.Actor):
     """
 
     affinity: ClassVar[str]
-    """Where tokens of the actor run: `io` (a trio task), `cpu` (a thread) or `process` (a child process)."""
+    """Where tokens of the actor run: `io` (a trio task), `asyncio`, `cpu` (a thread) or `process` (a child process)."""
 
     capacity: ClassVar[int] = DEFAULT_CAPACITY
     """Maximum number of tokens in the mailbox."""

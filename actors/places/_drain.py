@@ -11,7 +11,7 @@ from actors.tokens._token import Token
 
 
 class Drain(Protocol):
-    """Takes tokens out of a place's mailbox and runs them, on CPU threads or as trio tasks."""
+    """Takes tokens out of a place's mailbox and runs them, on CPU threads or as tasks of loops."""
 
     @property
     def listen_for(self) -> Callable[[Token[Any], float | None], None] | None:

@@ -7,10 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, cast
 
-import trio
-
 from actors._exceptions import ActorDead, MailboxFull, TokenRejected
-from actors.concurrency._blocking import blocking, nesting
+from actors.concurrency._blocking import blocking, loop_here, nesting
 from actors.concurrency._future import Reply
 from actors.mailboxes._mailbox import ACCEPTED, DEFAULT_CAPACITY, Drainer, Mailbox, Overflow, Put
 from actors.mailboxes._signals import Signal
@@ -21,8 +19,11 @@ from actors.tokens._properties import Properties
 from actors.tokens._token import Token, _current, current_token, make_token
 from actors.tokens._waits_for import waiting_for
 
-AFFINITIES: Final = ("io", "cpu", "process")
-"""Where tokens can run: in trio tasks, on threads, in child processes."""
+AFFINITIES: Final = ("io", "asyncio", "cpu", "process")
+"""Where tokens can run: in trio tasks, in asyncio tasks, on threads, in child processes."""
+
+LOOP_AFFINITIES: Final = ("io", "asyncio")
+"""Those whose code may be coroutines."""
 
 # The reason of a mailbox that an operator has closed by `drain_off`.
 _DRAINED = "is being drained"
@@ -37,7 +38,7 @@ class Place(abc.ABC):
     Args:
         system: the owner of the tree.
         path: names from the root down, joined by `/`.
-        affinity: `io`, `cpu` or `process`.
+        affinity: `io`, `asyncio`, `cpu` or `process`.
         properties: what its operation or actor class declares for its tokens.
     """
 
@@ -183,8 +184,8 @@ class Place(abc.ABC):
     def _wait_for_room(self, token: Token[Any]) -> None:
         if self._from_within():
             raise self._full("an actor cannot wait for itself")
-        if trio.lowlevel.in_trio_run():
-            raise self._full("this is the thread of a trio loop: use the awaiting form")
+        if loop := loop_here():
+            raise self._full(f"the {loop} loop of this thread must not wait: use the awaiting form")
         while True:
             room = threading.Lock()
             room.acquire()

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeAlia
 import attrs
 import pykka
 import pykka.messages
-import trio
 from pykka.messages import _ActorStop
 
 from actors._exceptions import DeadlockError, MailboxFull, WaitTimeout, WouldBlock
+from actors.concurrency._blocking import loop_here
 from actors.concurrency._future import Later, Reply
 from actors.places._proxy import ActorProxy
 from actors.places._watch import Down, Watch
@@ -112,15 +112,15 @@ class ActorRef(pykka.ActorRef[A]):
         Raises:
             ActorDead: the actor has stopped, before or after the message came.
             WaitTimeout: no answer in time; the token goes on.
-            WouldBlock: this is the thread of a trio loop; nothing was sent. Use `await ref.call(message)`.
+            WouldBlock: this is the thread of a loop; nothing was sent. Use `await ref.call(message)`.
             DeadlockError: the actor waits, directly or indirectly, for the step that asks; the message is withdrawn.
             Exception: what the actor raised.
         """
         if type(message) is _ActorStop:
             return self.stop(block=block, timeout=timeout)
-        if block and trio.lowlevel.in_trio_run():
+        if block and (loop := loop_here()):
             raise WouldBlock(
-                f"asking '{self.path}' would block the trio loop of this thread; use 'await ref.call(...)'"
+                f"asking '{self.path}' would block the {loop} loop of this thread; use 'await ref.call(...)'"
             )
         token = self._place.send(self._token(message))
         if not block:
@@ -205,10 +205,10 @@ class ActorRef(pykka.ActorRef[A]):
             WaitTimeout: it had not ended in time; it goes on stopping.
         """
         alive = self.is_alive()
-        on_loop = trio.lowlevel.in_trio_run()
-        if block and on_loop and not self._place.runs_this_code():
-            raise WouldBlock(f"stopping '{self.path}' would block the trio loop of this thread; use block=False")
-        reply = self._place.stop(drain=True, administrative=True, here=not on_loop)
+        loop = loop_here()
+        if block and loop and not self._place.runs_this_code():
+            raise WouldBlock(f"stopping '{self.path}' would block the {loop} loop of this thread; use block=False")
+        reply = self._place.stop(drain=True, administrative=True, here=not loop)
         if not block:
             return reply.map(lambda _reason: alive)
         if not self._place.runs_this_code():  # an actor cannot wait for its own end

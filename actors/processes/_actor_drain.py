@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, cast
 
 import psutil
 import pykka.messages
-import trio
 
 from actors._child import _shared_page, _wire
 from actors._exceptions import ActorDead, NotPicklable, PlatformWarning, TokenInterrupt, WorkerError
-from actors.concurrency._blocking import begin_turn, end_turn
+from actors.concurrency._blocking import begin_turn, end_turn, loop_here
 from actors.concurrency._future import Reply
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
@@ -327,7 +326,7 @@ class ActorSlot(Drainer):
         """Handle the first item: on this thread, unless a loop runs here, or signal handlers may raise here."""
         host = self._drain.host
         host.start()
-        if trio.lowlevel.in_trio_run() or threading.current_thread() is threading.main_thread():
+        if loop_here() or threading.current_thread() is threading.main_thread():
             host.call_soon(self.begin_again)
             return
         self.called = False

@@ -13,11 +13,10 @@ from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-import trio
-
 from actors._child import _shared_page, _wire
 from actors._child._payload import INLINE
 from actors._exceptions import NotPicklable
+from actors.concurrency._blocking import loop_here
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_drain import ProcessDrain, tokens_of
@@ -300,7 +299,7 @@ class OperationSlot(Drainer):
         worker = host.acquire(self)
         if worker is None:
             return
-        if trio.lowlevel.in_trio_run():  # no user code may run there, and pickling calls some
+        if loop_here():  # no user code may run there, and pickling calls some
             host.call_soon(lambda: self.assigned(worker))
         else:
             self.assigned(worker, most=1)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from types import FrameType
 
-import trio
-
 from actors._exceptions import TokenInterrupt
-from actors.steps._frames import may_stop, step_frames
+from actors.steps._frames import may_stop, on_event_loop, step_frames
 from actors.steps._monitoring import monitor
 from actors.tokens._hold import Hold
 from actors.tokens._token import current_token
@@ -18,7 +16,7 @@ def checkpoint() -> None:
     """Let a long plain function be paused or ended here, between two pieces of its work.
 
     It is paused only on the thread of its step, and not where it may hold a lock that others need: when it was called
-    by the standard library's `logging` or `threading`, say. On a trio loop it goes on.
+    by the standard library's `logging` or `threading`, say. On a loop it goes on.
 
     Raises:
         TokenInterrupt: the running token was asked to end, or its gate is closing; let it pass.
@@ -35,7 +33,7 @@ def checkpoint() -> None:
 def _stop(hold: Hold, frame: FrameType) -> None:
     """Wait if the token is held."""
     # A token that is stepped by lines stops at lines only, not here.
-    if trio.lowlevel.in_trio_run() or (monitor is not None and hold.stepping and monitor.is_armed(hold)):
+    if on_event_loop(hold.token) or (monitor is not None and hold.stepping and monitor.is_armed(hold)):
         return
     frames = step_frames(hold.token, frame)
     # With no frames the runtime calls this between two steps of a generator, and counts these itself.

@@ -19,6 +19,7 @@ from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any, Final
 
+from actors.concurrency._blocking import loop_here
 from actors.tokens._token import Token
 
 # Modules with the frames at the bottom of a step: they call or continue user code, and hold no lock.
@@ -67,7 +68,7 @@ _BARRIERS: Final = frozenset(
     )
 )
 
-_EVENT_LOOP = "trio._core._run"
+_EVENT_LOOPS = ("trio._core._run", "asyncio.base_events")
 
 # The function of the runtime that closes generators which do not go on.
 _CLOSING = "close_steps"
@@ -131,12 +132,17 @@ def find_step(token: Token[Any]) -> tuple[int, list[FrameType]] | None:
 
 
 def in_event_loop(frame: FrameType | None) -> bool:
-    """Tell whether a frame runs within a trio loop, which must not be stopped."""
+    """Tell whether a frame runs within a loop of trio or asyncio, which must not be stopped."""
     while frame is not None:
-        if frame.f_globals.get("__name__") == _EVENT_LOOP:
+        if frame.f_globals.get("__name__") in _EVENT_LOOPS:
             return True
         frame = frame.f_back
     return False
+
+
+def on_event_loop(token: Token[Any]) -> bool:
+    """Tell whether the calling thread, which runs a token's step, runs a loop that must not be stopped."""
+    return bool(loop_here()) or token.affinity == "asyncio"
 
 
 # Where a step may be stopped

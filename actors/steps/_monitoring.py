@@ -20,8 +20,6 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-import trio
-
 from actors._exceptions import TokenInterrupt
 from actors.steps._frames import (
     find_step,
@@ -31,6 +29,7 @@ from actors.steps._frames import (
     loops_in_a_line,
     may_raise_at,
     may_stop,
+    on_event_loop,
     step_frames,
     stoppable,
 )
@@ -246,7 +245,7 @@ class Monitor:
 
     def _stop_for(self, hold: Hold, frames: list[FrameType], counted: bool, raising: Callable[[], bool]) -> None:
         """Pause, step or interrupt the calling thread for one hold; the frames are those of its token's step."""
-        if not hold.interrupt_wanted and not trio.lowlevel.in_trio_run():
+        if not hold.interrupt_wanted and not on_event_loop(hold.token):
             self._hold_here(hold, frames, counted=counted)
         if hold.interrupt_wanted and raising() and not handles_interrupt(sys.exception()) and not in_cleanup(frames):
             self.disarm(hold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Coroutine, Generator
@@ -90,19 +91,35 @@ def between_steps(hold: Hold) -> None:
     share_turn(hold)
 
 
-async def wait_for_leave(hold: Hold) -> None:
+async def wait_for_leave(hold: Hold) -> asyncio.CancelledError | None:
     """Wait on the loop until a token that is held may take a step.
 
     Only the hold's end cancels the wait, so the value or error that the step is to get is not lost.
+
+    Returns:
+        in asyncio, a cancellation that came meanwhile: it is for the step.
     """
+    cancelled = None
     if not hold.may_step():
         share_turn(hold)
-        with trio.CancelScope(shield=True):
-            while True:
-                await hold.released.wait()
-                if hold.may_step():
-                    break
+        if trio.lowlevel.in_trio_task():
+            with trio.CancelScope(shield=True):
+                await _wait_for_release(hold)
+        else:
+            cancelled = await _wait_for_release(hold)
     share_turn(hold)
+    return cancelled
+
+
+async def _wait_for_release(hold: Hold) -> asyncio.CancelledError | None:
+    cancelled = None
+    while True:
+        try:
+            await hold.released.wait()
+        except asyncio.CancelledError as error:
+            cancelled = error
+        if hold.may_step():
+            return cancelled
 
 
 def share_turn(hold: Hold) -> None:
@@ -145,7 +162,9 @@ class InContext:
             while True:
                 if token is not None and token._extras.hold is not None and not isinstance(value, GeneratorExit):
                     # The value or error for the step waits with it.
-                    yield from wait_for_leave(token._extras.hold).__await__()
+                    cancelled = yield from wait_for_leave(token._extras.hold).__await__()
+                    if cancelled is not None:
+                        step, value, cancelled = coroutine.throw, cancelled, None
                 if begun and token is not None:
                     token.steps += 1
                 trap = run(step, value)

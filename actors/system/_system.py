@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -15,17 +16,18 @@ from weakref import WeakValueDictionary
 
 import attrs
 import pykka
-import trio
 
 from actors._exceptions import ActorDead, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
+from actors.concurrency._asyncio_host import AsyncioHost
+from actors.concurrency._blocking import loop_here
 from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
 from actors.concurrency._lifeline import Lifeline
 from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._stall_watch import StallWatch
 from actors.concurrency._trio_host import TrioHost
-from actors.drains._watchdog import Watchdog
-from actors.kinds._operation_place import OperationPlace
+from actors.drains._watchdog import AsyncioWatchdog, Watchdog
+from actors.kinds._operation_place import AsyncioOperationPlace, OperationPlace
 from actors.mailboxes._throttles import Throttle, Throttles
 from actors.places._actor import BaseActor
 from actors.places._actor_place import ActorPlace
@@ -85,9 +87,10 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         name: prefix of the names of its threads.
         threads: CPU threads that run steps at once; None takes the number of cores, at least 2.
         clock: seconds, monotonic; every time in the system comes from it.
-        blocked_after: seconds for which code may block the io loop before the watchdog names it, in a warning and
-            a `LoopBlocked` event; None keeps no watchdog. These are seconds of real time, whatever `clock` is.
+        blocked_after: seconds for which code may block the io or asyncio loop before a watchdog names it, in a warning
+            and a `LoopBlocked` event; None keeps none. These are seconds of real time, whatever `clock` is.
         processes: how many child processes are kept, once the first is needed.
+        loop_factory: makes the asyncio loop, once it is needed; None makes one of asyncio's own.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         clock: Callable[[], float] = time.monotonic,
         blocked_after: float | None = 0.5,
         processes: ProcessPool | None = None,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     ) -> None:
         size = max(2, cores()) if threads is None else threads
         if not isinstance(size, int) or size < 1:
@@ -114,6 +118,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.pinned = PinnedThreads()
         self.system_host = TrioHost(f"{name}-system")
         self.io_host = TrioHost(f"{name}-io")
+        self.asyncio_host = AsyncioHost(f"{name}-asyncio", loop_factory)
         self.blocked_after = blocked_after
         self.timers = Timers(self.system_host, clock)
         self._names = count(1)
@@ -152,9 +157,8 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.dispatcher.open()
         Recovery(self).open()
         if self.blocked_after is not None:
-            Watchdog(
-                self.io_host, self.system_host, self.blocked_after, self.publish, lambda: self.intake_closed
-            ).open()
+            for kind, host in ((Watchdog, self.io_host), (AsyncioWatchdog, self.asyncio_host)):
+                kind(host, self.system_host, self.blocked_after, self.publish, lambda: self.intake_closed).open()
         _open_systems.open_systems.append(self)
 
     # Places
@@ -208,7 +212,8 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         Raises:
             NameTaken: the path is in use.
         """
-        place = OperationPlace(self, path, affinity, **options)
+        kind = AsyncioOperationPlace if affinity == "asyncio" else OperationPlace
+        place = kind(self, path, affinity, **options)
         self.enter(place)
         return place
 
@@ -223,7 +228,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             if self.keeps_process:
                 self._lifeline.add(place)
                 self.enter_pykka_registry(place.ref)
-            place.start(here=not trio.lowlevel.in_trio_run()).result()
+            place.start(here=not loop_here()).result()
         except BaseException:
             place.close(ExitReason("shutdown"))
             raise
@@ -378,7 +383,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             place.terminate_running("its system was closed")
         for token in list(self.live.values()):
             token._terminate("its system was closed")
-        hosts = (self.io_host, self.system_host)
+        hosts = (self.io_host, self.asyncio_host, self.system_host)
         for host in hosts:
             host.cancel()
         deadline = max(deadline, time.monotonic() + _LAST_SECONDS)
@@ -400,7 +405,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self._observers_lock, self._places_lock, self._counts_lock = (threading.Lock() for _ in range(3))
         self.closed = True
         self.close_intake()
-        for host in (self.io_host, self.system_host):
+        for host in (self.io_host, self.asyncio_host, self.system_host):
             host.disown()
         self.dispatcher.disown()
         self.processes.disown()

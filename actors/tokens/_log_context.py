@@ -6,12 +6,14 @@ that was there before still makes the record, and is put back when the last syst
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -20,8 +22,12 @@ from actors.tokens._token import current_token
 
 _RecordFactory = Callable[..., logging.LogRecord]
 
-# The place that a task drains. It is set in the task's own context, which stays the same whatever contexts it enters.
+# The place that a task of trio drains. It is set in the task's own context, which stays the same whatever contexts it
+# enters.
 drained_place: contextvars.ContextVar[TurnOwner | None] = contextvars.ContextVar("drained_place", default=None)
+
+# {task of asyncio: the place that it drains}; Python 3.11 does not show the context of such a task.
+drained_places: WeakKeyDictionary[asyncio.Task[Any], TurnOwner] = WeakKeyDictionary()
 
 
 class LogContext(logging.Filter):
@@ -45,6 +51,9 @@ def log_fields() -> tuple[int | None, str | None]:
     if place is None and trio.lowlevel.in_trio_task():
         # The runtime's code around a step, and hooks, which may run in the context of another place's token.
         place = trio.lowlevel.current_task().context.get(drained_place)
+    elif place is None and asyncio._get_running_loop() is not None:
+        task = asyncio.current_task()
+        place = None if task is None else drained_places.get(task)
     path = None if place is None else place.path
     if token is None:
         return None, path

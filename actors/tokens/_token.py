@@ -9,10 +9,10 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import attrs
-import trio
 
 from actors._exceptions import TokenTerminated
 from actors.concurrency import _future
+from actors.concurrency._blocking import loop_here
 from actors.concurrency._future import Reply
 from actors.tokens._extras import NO_EXTRAS, Extras
 from actors.tokens._lifecycle import TokenState, check_transition
@@ -51,7 +51,7 @@ class Token(Reply[T]):
         kwargs: keyword arguments; empty again once the token has ended.
         priority: higher goes first; any int.
         tags: labels that selectors match.
-        affinity: `io` (a trio task), `cpu` (a thread) or `process` (a child process).
+        affinity: `io` (a trio task), `asyncio`, `cpu` (a thread) or `process` (a child process).
         actor: path of its place.
         parent: id of the token that was running when this one was made, or None.
         created_at, queued_at, started_at, finished_at: when it entered each state.
@@ -153,7 +153,7 @@ class Token(Reply[T]):
     def _wait_in_thread(self, timeout: float | None, *, paused: bool = False) -> None:
         with waiting_for(_current.get(), self):
             listen_for = self._place.drain.listen_for
-            if listen_for is not None and not trio.lowlevel.in_trio_run():
+            if listen_for is not None and not loop_here():
                 listen_for(self, timeout)
                 if self._done:
                     return

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -19,7 +21,7 @@ from interleave import Grain, Stage
 from shared_lists import SharedList
 
 import actors
-from actors import ActorSystem, BaseActor, CpuActor, IoActor, Overflow, ProcessActor, Token
+from actors import ActorSystem, AsyncioActor, BaseActor, CpuActor, IoActor, Overflow, ProcessActor, Token
 from actors.lowlevel import Mailbox, OperationPlace
 from actors.mailboxes._mailbox import Drainer
 from actors.system._outside import default_system
@@ -31,8 +33,10 @@ Race = Callable[..., list[Any]]
 
 @pytest.fixture(scope="session", autouse=True)
 def _default_system() -> Iterator[None]:
-    """Open the process's default system before the first look for leaks: its threads stay."""
-    default_system()
+    """Open the process's default system, its loops included, before the first look for leaks: its threads stay."""
+    host = default_system().asyncio_host
+    host.open()
+    host.run(partial(asyncio.sleep, 0)).result(LIMIT)
     yield
     pykka.ActorRegistry.stop_all()
 
@@ -54,14 +58,17 @@ class PinnedActor(CpuActor):
     dispatcher = "pinned"
 
 
-@pytest.fixture(params=[CpuActor, PinnedActor, IoActor, ProcessActor], ids=["cpu", "pinned", "io", "process"])
+LOCAL = {"cpu": CpuActor, "pinned": PinnedActor, "io": IoActor, "asyncio": AsyncioActor}
+
+
+@pytest.fixture(params=[*LOCAL.values(), ProcessActor], ids=[*LOCAL, "process"])
 def base(request: pytest.FixtureRequest) -> type[BaseActor]:
     """The base class of an actor of each kind."""
     chosen: type[BaseActor] = request.param
     return chosen
 
 
-@pytest.fixture(params=[CpuActor, PinnedActor, IoActor], ids=["cpu", "pinned", "io"])
+@pytest.fixture(params=LOCAL.values(), ids=LOCAL)
 def local_base(request: pytest.FixtureRequest) -> type[BaseActor]:
     """The base class of an actor of each kind whose instance is in this process."""
     chosen: type[BaseActor] = request.param

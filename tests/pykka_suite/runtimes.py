@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.types import Runtime  # pykka's
 
-from actors import CpuActor, Future, IoActor
+from actors import AsyncioActor, CpuActor, Future, IoActor
 
 
 class PinnedActor(CpuActor):
@@ -43,7 +43,7 @@ REPLACED = {
 # there, so a pass tells nothing.
 RACES = {"tests/proxy/test_static_method_calls.py::test_exception_in_method_reraised_by_future"}
 
-RUNTIMES = {"cpu": CpuActor, "pinned": PinnedActor, "io": IoActor}
+RUNTIMES = {"cpu": CpuActor, "pinned": PinnedActor, "io": IoActor, "asyncio": AsyncioActor}
 
 
 @pytest.fixture(scope="session", params=RUNTIMES)

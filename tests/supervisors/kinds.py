@@ -10,11 +10,11 @@ import pykka
 import trio
 from shared_lists import SharedList
 
-from actors import CpuActor, IoActor, ProcessActor
+from actors import AsyncioActor, CpuActor, IoActor, ProcessActor
 from supervisors import ChildSpec
 
-KINDS = ("io", "cpu", "task", "foreign", "process")
-MESSAGED = ("io", "cpu", "foreign", "process")  # those that take messages
+KINDS = ("io", "asyncio", "cpu", "task", "foreign", "process")
+MESSAGED = ("io", "asyncio", "cpu", "foreign", "process")  # those that take messages
 
 Hook = Callable[[], object]
 
@@ -54,6 +54,10 @@ class _Child:
 
 
 class IoChild(_Child, IoActor):
+    pass
+
+
+class AsyncioChild(_Child, AsyncioActor):
     pass
 
 
@@ -106,6 +110,7 @@ async def task_child(id: str, diary: Any, starting: Hook | None, *, task_status:
 
 STARTS: dict[str, Any] = {
     "io": IoChild,
+    "asyncio": AsyncioChild,
     "cpu": CpuChild,
     "task": task_child,
     "foreign": ForeignChild,

@@ -6,6 +6,7 @@ Cases about places and mailboxes alone are where those are tested (`tests/actors
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from actors import (
     KILLED,
     NORMAL,
     ActorDead,
+    AsyncioActor,
     CpuActor,
     DeadLetter,
     IoActor,
@@ -682,13 +684,18 @@ async def test_a_supervisor_answers_while_a_child_hangs(kind: str) -> None:
         async def on_start(self) -> None:  # type: ignore[override]
             await trio.sleep_forever()
 
+    class HangingInAsyncio(AsyncioActor):
+        async def on_start(self) -> None:  # type: ignore[override]
+            await asyncio.get_running_loop().create_future()
+
     async def hanging(*, task_status: Any) -> None:
         await trio.sleep_forever()
 
+    starts: dict[str, Any] = {"io": Hanging, "asyncio": HangingInAsyncio, "task": hanging}
     spec = (
         child(kind, "slow", starting=hang_for_ever if kind == "process" else hang, shutdown=0.01)
         if blocking
-        else ChildSpec("slow", Hanging if kind == "io" else hanging, shutdown=0.01)
+        else ChildSpec("slow", starts[kind], shutdown=0.01)
     )
     async with running(child(kind, "a")) as tree:
         starting = tree.ref().proxy().start_child(spec)

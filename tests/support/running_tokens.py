@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ import trio
 from gated_code import Door, share
 
 from actors import Token
-from tokengate import CpuActor, Gate, IoActor, ProcessActor, checkpoint, token
+from tokengate import AsyncioActor, CpuActor, Gate, IoActor, ProcessActor, checkpoint, token
 
 # Tokens of every kind, which run until their door is open; each can be stopped at a checkpoint, a yield or an await.
 
@@ -41,9 +42,18 @@ async def turn_and_await(door: Door) -> str:
     return "through"
 
 
+async def turn_and_await_in_asyncio(door: Door) -> str:
+    door.reached.set()
+    while not door.is_open:
+        door.rounds += 1
+        await asyncio.sleep(0)
+    return "through"
+
+
 cpu_operation = token(turn)
 generator_operation = token(turn_in_steps)
 io_operation = token(turn_and_await)
+asyncio_operation = token(affinity="asyncio")(turn_and_await_in_asyncio)
 
 
 class Turner(CpuActor):
@@ -61,6 +71,11 @@ class PinnedTurner(Turner):
 class IoTurner(IoActor):
     async def turn(self, door: Door) -> str:
         return await turn_and_await(door)
+
+
+class AsyncioTurner(AsyncioActor):
+    async def turn(self, door: Door) -> str:
+        return await turn_and_await_in_asyncio(door)
 
 
 # These do not use `turn`: a child would have to import this whole module for it.
@@ -156,7 +171,6 @@ def _declared(operation: Any, properties: dict[str, Any]) -> Any:
 
 def _direct_call(gate: Gate, door: Door, **properties: Any) -> Token[Any]:
     """Call an operation directly on a thread of the test, and return the call's token."""
-    before = set(gate._system.live)
     operation = _declared(cpu_operation, properties)
 
     def call() -> None:
@@ -166,6 +180,28 @@ def _direct_call(gate: Gate, door: Door, **properties: Any) -> Token[Any]:
             except BaseException:
                 pass  # the token has it as well
 
+    return _token_of(gate, door, call)
+
+
+def _asyncio_call(gate: Gate, door: Door, **properties: Any) -> Token[Any]:
+    """Await an operation directly in an asyncio loop on a thread of the test, and return the call's token."""
+    operation = _declared(asyncio_operation, properties)
+
+    async def main() -> None:
+        with gate.entered():
+            await operation(door)
+
+    def call() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException:
+            pass  # the token has it as well
+
+    return _token_of(gate, door, call)
+
+
+def _token_of(gate: Gate, door: Door, call: Callable[[], None]) -> Token[Any]:
+    before = set(gate._system.live)
     threading.Thread(target=call, name="caller", daemon=True).start()
     door.wait_reached()
     [found] = [one for id, one in list(gate._system.live.items()) if id not in before and not one.serves_operators]
@@ -176,14 +212,17 @@ KINDS = [
     Kind("cpu operation", _of_operation(cpu_operation)),
     Kind("generator operation", _of_operation(generator_operation)),
     Kind("io operation", _of_operation(io_operation)),
+    Kind("asyncio operation", _of_operation(asyncio_operation)),
     Kind("cpu actor", _of_actor(Turner, "turn"), actor=True),
     Kind("cpu actor, generator", _of_actor(Turner, "turn_in_steps"), actor=True),
     Kind("pinned actor", _of_actor(PinnedTurner, "turn"), actor=True),
     Kind("io actor", _of_actor(IoTurner, "turn"), actor=True),
+    Kind("asyncio actor", _of_actor(AsyncioTurner, "turn"), actor=True),
     Kind("foreign actor", _of_actor(ForeignTurner, "turn"), actor=True, interruptible=False),
     Kind("process operation", _of_operation(process_operation, share), process=True),
     Kind("process generator", _of_operation(process_generator, share), process=True),
     Kind("process actor", _of_actor(ProcessTurner, "turn", share), actor=True, process=True),
     Kind("process actor, generator", _of_actor(ProcessTurner, "turn_in_steps", share), actor=True, process=True),
     Kind("direct call", _direct_call, queues=False),
+    Kind("asyncio call", _asyncio_call, queues=False),
 ]

@@ -15,7 +15,7 @@ import pykka
 import trio
 from memory import MIB, resident
 
-from tokengate import ChildSpec, CpuActor, DynamicSupervisor, Gate, IoActor, Supervisor, token
+from tokengate import AsyncioActor, ChildSpec, CpuActor, DynamicSupervisor, Gate, IoActor, Supervisor, token
 
 TORTURE = os.environ.get("TOKENGATE_TORTURE") == "1"
 CYCLES = 1_000 if TORTURE else 60
@@ -35,6 +35,10 @@ class PinnedEcho(_Echo, CpuActor):
 
 
 class IoEcho(_Echo, IoActor):
+    pass
+
+
+class AsyncioEcho(_Echo, AsyncioActor):
     pass
 
 
@@ -60,7 +64,7 @@ def tree() -> list[ChildSpec]:
         ),
         Supervisor.child_spec(
             "two",
-            [ChildSpec("pinned", PinnedEcho), ChildSpec("foreign", ForeignEcho)]
+            [ChildSpec("pinned", PinnedEcho), ChildSpec("foreign", ForeignEcho), ChildSpec("asyncio", AsyncioEcho)]
             + [ChildSpec(f"two-{number}", kinds[number % 3]) for number in range(6)],
             strategy="rest_for_one",
         ),
@@ -75,7 +79,7 @@ def threads() -> list[str]:
 
 def cycle() -> None:
     with Gate("cycle", children=tree()) as gate:
-        for name in ("one-0", "one-1", "pinned", "foreign"):
+        for name in ("one-0", "one-1", "pinned", "foreign", "asyncio"):
             assert gate.find(name).ask(name, timeout=10) == name
         assert double(4) == 8
 

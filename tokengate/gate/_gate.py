@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import math
@@ -9,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
@@ -30,6 +31,7 @@ from actors import (
 )
 from actors.lowlevel import (
     DEFAULT_CAPACITY,
+    LOOP_AFFINITIES,
     ROOT,
     SYSTEM,
     ActorPlace,
@@ -39,9 +41,10 @@ from actors.lowlevel import (
     homes,
     is_cancellation,
     listed,
+    loop_here,
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Supervisor
-from tokengate._exceptions import BadOperation, GateState, NeedsTrio, UnknownPlugin
+from tokengate._exceptions import BadOperation, GateState, UnknownPlugin
 from tokengate.gate import _collector, _switch_interval
 from tokengate.gate._mark import Mark
 from tokengate.gate._operation_table import OperationTable
@@ -53,6 +56,7 @@ from tokengate.gate._uninterrupted_call import UninterruptedCall
 from tokengate.operations import _current
 from tokengate.operations._executor import GateExecutor
 from tokengate.operations._operation import operation_in
+from tokengate.operations._options import Affinity
 
 if TYPE_CHECKING:
     from tokengate.control._ports import SocketServer
@@ -64,7 +68,6 @@ _logger = logging.getLogger("tokengate")
 A = TypeVar("A", bound=BaseActor)
 F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound="Plugin")
-T = TypeVar("T")
 
 CONTROL = f"{SYSTEM}/control"  # path of the control actor
 
@@ -95,6 +98,10 @@ class Gate(Spawning):
             docs/control.md. The environment variable `TOKENGATE_CONTROL=0` opens none in any case.
         plugins: its optional parts, each an object of a class of its own; those that they need are added, with their
             defaults. An object serves one gate. See docs/plugins.md.
+        coroutines: the affinity of operations that are coroutine functions and were given none: `io` (they are trio
+            code) or `asyncio`.
+        loop_factory: makes the asyncio loop of its own, in which asyncio tokens run that come from no such loop, and
+            asyncio actors; for `uvloop.new_event_loop`. None makes one of asyncio's. It is made when it is needed.
 
     Raises:
         ValueError: an argument has a value that cannot work (`BadSpec`, for a child).
@@ -114,6 +121,8 @@ class Gate(Spawning):
         gc: Literal["tuned"] | None = None,
         control_socket: bool = True,
         plugins: Iterable[Plugin] = (),
+        coroutines: Literal["io", "asyncio"] = "io",
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     ) -> None:
         for argument, value in (
             ("shutdown", shutdown),
@@ -125,8 +134,15 @@ class Gate(Spawning):
             raise ValueError(f"gc of gate '{name}' is {gc!r}; it must be 'tuned', or None to leave the collector alone")
         if not isinstance(name, str) or not name or "/" in name:
             raise ValueError(f"name of gate is {name!r}; it must be a string without '/', and not empty")
+        if coroutines not in LOOP_AFFINITIES:
+            raise ValueError(f"coroutines of gate '{name}' is {coroutines!r}; choose one of {LOOP_AFFINITIES}")
+        if loop_factory is not None and not callable(loop_factory):
+            raise ValueError(
+                f"loop_factory of gate '{name}' is {loop_factory!r}; give a function: uvloop.new_event_loop, or None"
+            )
         self.name = name
         self.shutdown = float(shutdown)
+        self._coroutines: Affinity = coroutines
         spawned = DynamicSupervisor.child_spec(SPAWNED, intensity=intensity, period=period)
         self._root_spec = Supervisor.child_spec(name, (spawned, *children), intensity=intensity, period=period)
         self._own_spec: ChildSpec  # made when the gate opens
@@ -136,11 +152,11 @@ class Gate(Spawning):
         pool = ProcessPool(processes) if isinstance(processes, int) else processes
         if pool is not None and not isinstance(pool, ProcessPool):
             raise ValueError(f"processes of gate '{name}' is {processes!r}; it must be a ProcessPool, or their number")
-        self._system = ActorSystem(name, threads=threads, processes=pool)
+        self._system = ActorSystem(name, threads=threads, processes=pool, loop_factory=loop_factory)
         self._root: ActorPlace | None = None
         self._own: ActorPlace | None = None  # root of the runtime's own tree
         self._control_server: SocketServer | None = None
-        self._operations = OperationTable(lambda: self._open_system)
+        self._operations = OperationTable(lambda: self._open_system, self._coroutines)
         self._lock = threading.Lock()
         self._opened_at = 0.0
         self._state = "new"  # -> "opening" -> "open" -> "closing" -> "closed"
@@ -206,8 +222,8 @@ class Gate(Spawning):
             timeout: seconds for all stages; None takes the gate's `shutdown`.
             drain: whether to wait for accepted tokens to end by themselves.
         """
-        if trio.lowlevel.in_trio_run():
-            raise WouldBlock(f"closing gate '{self.name}' would block this trio loop; use 'await gate.aclose()'")
+        if loop := loop_here():
+            raise WouldBlock(f"closing gate '{self.name}' would block this {loop} loop; use 'await gate.aclose()'")
         self._check_closable()
         self._closing.wait(self.hurry, lambda: self._close(timeout, drain))
         assert self._report is not None
@@ -215,23 +231,29 @@ class Gate(Spawning):
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C is raised where this waits, and nowhere else
     async def aclose(self, timeout: float | None = None, *, drain: bool = True) -> ShutdownReport:
-        """Do as `close` does, awaiting it (trio). Cancelling the wait changes nothing: closing has its own deadline."""
-        if not trio.lowlevel.in_trio_task():
-            raise NeedsTrio(f"aclose() of gate '{self.name}' is for trio; use close() here")
+        """Do as `close` does, awaiting it (trio and asyncio).
+
+        Closing has its own deadline. In trio, cancelling the wait changes nothing. In asyncio it hurries the closing,
+        as Ctrl-C does there, which cancels the main task; the cancellation is raised when the gate has closed.
+        """
         self._check_closable()
-        interrupted: BaseException | None = None
-        with trio.CancelScope(shield=True):
-            while not self._closing.over.made:
-                try:
-                    if interrupted is not None:
-                        self.hurry()
-                    await self._closing.wait_async(lambda: self._close(timeout, drain))
-                except KeyboardInterrupt as error:
-                    interrupted = error
-        if interrupted is not None:
-            raise interrupted
+        await self._closed(self.hurry, lambda: self._close(timeout, drain))
         assert self._report is not None
         return self._report
+
+    async def _closed(self, interrupted: Callable[[], object], fn: Callable[[], object]) -> None:
+        """Await the closing of the gate by a function; then raise what interrupted the wait last."""
+        error: BaseException | None = None
+        with trio.CancelScope(shield=True) if trio.lowlevel.in_trio_task() else nullcontext():
+            while not self._closing.over.made:
+                try:
+                    if error is not None:
+                        interrupted()
+                    await self._closing.wait_async(fn)
+                except (KeyboardInterrupt, asyncio.CancelledError) as raised:
+                    error = raised
+        if error is not None:
+            raise error
 
     def hurry(self) -> None:
         """Cut a running shutdown short: end now what has not stopped. Safe in a signal handler."""
@@ -251,8 +273,8 @@ class Gate(Spawning):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until `request_stop` is called, or for `timeout` seconds; return whether it was called."""
-        if trio.lowlevel.in_trio_run():
-            raise WouldBlock("gate.wait would block the trio loop of this thread; use 'await gate.wait_stopping()'")
+        if loop := loop_here():
+            raise WouldBlock(f"gate.wait would block the {loop} loop of this thread; use 'await gate.wait_stopping()'")
         return self._stop_request.wait_in_thread(timeout)
 
     async def wait_stopping(self) -> None:
@@ -290,29 +312,24 @@ class Gate(Spawning):
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
-        """Open it in a trio program; io actors and io operations run in the caller's loop."""
-        if not trio.lowlevel.in_trio_task():
-            raise NeedsTrio(
-                f"'async with' of gate '{self.name}' is for trio; under asyncio use 'with', and await tokens"
-            )
+        """Open it in a trio or asyncio program; io or asyncio actors and operations run in the caller's loop."""
         claimed = False
         try:
             self._claim_opening()
             claimed = True
-            await self._system.io_host.attach()
-            await _in_thread(self._load_and_open)
+            system = self._system
+            await (system.io_host if trio.lowlevel.in_trio_task() else system.asyncio_host).attach()
+            await self._opening.wait_async(self._load_and_open)
             await self._make_own_root().start()
             await self._make_root().start()
             self._state = "open"
         except BaseException as error:
             if isinstance(error, GateState) and not claimed:
                 raise
-            with trio.CancelScope(shield=True):
-                while not self._closing.over.made:
-                    try:
-                        await self._closing.wait_async(self._stop_and_end)
-                    except KeyboardInterrupt:
-                        self.hurry()
+            try:
+                await self._closed(self.hurry, self._stop_and_end)
+            except (KeyboardInterrupt, asyncio.CancelledError):
+                pass  # the first error is raised
             raise
         _current.enter(self)
         return self
@@ -339,7 +356,7 @@ class Gate(Spawning):
             self._control_server.disown()
         self._system.disown()
         self._lock = threading.Lock()
-        self._operations = OperationTable(lambda: self._open_system)
+        self._operations = OperationTable(lambda: self._open_system, self._coroutines)
         self._state = "the parent's"
         self._report = ShutdownReport({}, 0, (), self._gave_up, 0.0)
         self._closing.disown()
@@ -612,11 +629,6 @@ def current_gate() -> Gate | None:
 def _current_starter() -> Starter | None:
     gate = current_gate()
     return None if gate is None else gate._start_actor
-
-
-async def _in_thread(fn: Callable[[], T]) -> T:
-    """Run a blocking function in a thread of trio's, beyond the limit for these threads, and wait for its end."""
-    return await trio.to_thread.run_sync(fn, limiter=trio.CapacityLimiter(1))
 
 
 homes.append(_current_starter)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from actors import ActorSystem
 from actors.lowlevel import OperationPlace
 from tokengate._exceptions import BadOperation
+from tokengate.operations._options import Affinity
 from tokengate.operations._spec import OperationSpec
 
 _FOLDER = "operations"  # first part of the paths of operations
@@ -20,11 +21,13 @@ class OperationTable(dict[OperationSpec, OperationPlace]):
 
     Args:
         open_system: returns the system of the gate, or raises `GateState` if the gate is not open.
+        coroutines: the affinity of coroutine functions that were given none.
     """
 
-    def __init__(self, open_system: Callable[[], ActorSystem]) -> None:
+    def __init__(self, open_system: Callable[[], ActorSystem], coroutines: Affinity) -> None:
         super().__init__()
         self._open_system = open_system
+        self._coroutines: Affinity = coroutines
         # {variant with another affinity: the operation as it was decorated}
         self._variants: dict[OperationSpec, OperationSpec] = {}
         self._lock = threading.Lock()
@@ -43,7 +46,7 @@ class OperationTable(dict[OperationSpec, OperationPlace]):
                 unused = system.place_at(path)
                 if unused is not None:
                     system.forget(unused)  # left by a call that was interrupted before it could enter its place here
-                place = self[spec] = spec.make_place(system, path)
+                place = self[spec] = spec.in_gate(self._coroutines).make_place(system, path)
         return place
 
     def with_affinity(self, place: OperationPlace, affinity: str) -> OperationPlace:
@@ -56,7 +59,7 @@ class OperationTable(dict[OperationSpec, OperationPlace]):
         if spec is None:
             raise BadOperation(f"'{place.path}' has one affinity only, '{place.affinity}'")
         base = self._variants.get(spec, spec)
-        if base.affinity == affinity:
+        if self[base].affinity == affinity:
             return self[base]
         variant = next((v for v, known in self._variants.items() if known is base and v.affinity == affinity), None)
         if variant is None:

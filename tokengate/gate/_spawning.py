@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import trio
 
 from actors import ActorDead, ActorRef, ActorSystem, BaseActor, Reply, TokenGateError, UnknownActor, WouldBlock
-from actors.lowlevel import NO_KWARGS
+from actors.lowlevel import NO_KWARGS, loop_here
 from supervisors import ChildSpec, Restart, start_at_once
 from tokengate._exceptions import AmbiguousGate
 from tokengate.gate._spawn_many import arguments_of_each, in_groups, refs_of, started
@@ -38,7 +38,7 @@ class Spawning:
         The instance of a cpu actor without an `on_start` is made on this thread.
 
         Args:
-            actor_class: a `CpuActor`, `IoActor` or `ProcessActor`.
+            actor_class: a `CpuActor`, `IoActor`, `AsyncioActor` or `ProcessActor`.
             args: positional arguments of the class.
             name: its name; None makes one up from the class and a number.
             restart: `permanent`, `transient` or `temporary`.
@@ -50,10 +50,10 @@ class Spawning:
             NameTaken: another thread is starting an actor of this name.
             ActorDead: the gate is closing, or the supervisor of spawned actors has just given up.
             GateState: the gate is not open.
-            WouldBlock: called on the thread of a trio loop; use `await gate.aspawn(...)`.
+            WouldBlock: called on the thread of a loop; use `await gate.aspawn(...)`.
         """
-        if trio.lowlevel.in_trio_run():
-            raise WouldBlock("gate.spawn would block the trio loop of this thread; use 'await gate.aspawn(...)'")
+        if loop := loop_here():
+            raise WouldBlock(f"gate.spawn would block the {loop} loop of this thread; use 'await gate.aspawn(...)'")
         spec = self._spec(actor_class, args, kwargs, name, restart)
         return started(spec, self._start(spec, here=True).result())
 
@@ -91,10 +91,11 @@ class Spawning:
                 started, and run on. No further group of 64 is begun.
             TypeError: `each` is neither a number nor an iterable, or contains something that is no mapping.
             ValueError: the number is below 0, or there are more names than actors, or fewer.
-            WouldBlock: called on the thread of a trio loop; use `await gate.aspawn_many(...)`.
+            WouldBlock: called on the thread of a loop; use `await gate.aspawn_many(...)`.
         """
-        if trio.lowlevel.in_trio_run():
-            raise WouldBlock("gate.spawn_many would block the trio loop of this thread; use 'await gate.aspawn_many()'")
+        if loop := loop_here():
+            why = f"gate.spawn_many would block the {loop} loop of this thread"
+            raise WouldBlock(f"{why}; use 'await gate.aspawn_many()'")
         specs = self._specs(actor_class, each, args, names, restart, kwargs)
         refs: list[ActorRef[A]] = []
         for group in in_groups(specs):
@@ -126,9 +127,10 @@ class Spawning:
 
     def _start_actor(self, actor_class: type[A], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ActorRef[A]:
         """Start an actor for `Cls.start()`: a temporary child, which is in pykka's registry until it ends."""
-        if trio.lowlevel.in_trio_run():
+        if loop := loop_here():
             name = actor_class.__name__
-            raise WouldBlock(f"{name}.start would block the trio loop of this thread; use 'await gate.aspawn({name})'")
+            why = f"{name}.start would block the {loop} loop of this thread"
+            raise WouldBlock(f"{why}; use 'await gate.aspawn({name})'")
         spec = self._spec(actor_class, args, kwargs, None, "temporary")
         ref = started(spec, self._start(spec, here=True).result())
         self._system.enter_pykka_registry(ref)

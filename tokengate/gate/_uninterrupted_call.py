@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -68,10 +69,19 @@ class UninterruptedCall:
             raise error
 
     async def wait_async(self, fn: Callable[[], object]) -> None:
-        """Run a function on the thread, and await its end (trio). After an exception, call this again to wait on."""
+        """Run a function on the thread, and await its end (trio and asyncio).
+
+        After an exception, call this again to wait on.
+        """
         self._begin(fn)
-        with trio.move_on_after(_START_SECONDS):
-            await self.over.wait()
+        if trio.lowlevel.in_trio_task():
+            with trio.move_on_after(_START_SECONDS):
+                await self.over.wait()
+        else:
+            try:
+                await asyncio.wait_for(self.over.wait(), _START_SECONDS)
+            except TimeoutError:
+                pass
         if not self.over.made:
             self._run_here()
             await self.over.wait()

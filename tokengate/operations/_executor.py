@@ -9,10 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar
 
-import trio
-
 from actors import Token, TokenFailed, TokenState, WouldBlock
-from actors.lowlevel import Condition, run_in
+from actors.lowlevel import Condition, loop_here, run_in
 from tokengate._exceptions import BadOperation
 from tokengate.operations._functions import context_of, is_coroutine_function, name_of
 from tokengate.operations._options import check_queue
@@ -26,7 +24,7 @@ class TokenFuture(concurrent.futures.Future[T]):
     """A future that takes its outcome from a token.
 
     Waiting for it is waiting for the token: a step that waits gives its thread away, and on the thread of a
-    trio loop `WouldBlock` is raised. If the token was refused or terminated, that error is the outcome.
+    loop `WouldBlock` is raised. If the token was refused or terminated, that error is the outcome.
 
     A signal handler that raises in the main thread leaves the future usable. The exceptions are `wait` and
     `as_completed` of `concurrent.futures`, which take the locks of all their futures in Python code: interrupted there,
@@ -161,7 +159,7 @@ class GateExecutor(concurrent.futures.ThreadPoolExecutor):
             cancel_futures: whether to cancel those that are queued.
 
         Raises:
-            WouldBlock: calls are left and this is the thread of a trio loop; use `wait=False` there.
+            WouldBlock: calls are left and this is the thread of a loop; use `wait=False` there.
         """
         with self._lock:
             self._shut = True
@@ -171,8 +169,10 @@ class GateExecutor(concurrent.futures.ThreadPoolExecutor):
                 if future.token.state in (TokenState.CREATED, TokenState.QUEUED):
                     future.cancel()
         if wait:
-            if trio.lowlevel.in_trio_run() and not all(future.done() for future in futures):
-                raise WouldBlock("waiting for an executor's calls would block this trio loop; use shutdown(wait=False)")
+            if (loop := loop_here()) and not all(future.done() for future in futures):
+                raise WouldBlock(
+                    f"waiting for an executor's calls would block this {loop} loop; use shutdown(wait=False)"
+                )
             for future in futures:
                 with suppress(concurrent.futures.CancelledError):
                     future.exception()

@@ -257,18 +257,23 @@ class AsyncOperation(_Operation[P, T]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await it like the plain coroutine function; cancelling that cancels the token.
 
-        With no gate open, and in trio, the function is awaited and nothing else happens.
+        An asyncio operation runs in the calling task if it may begin at once, else it is queued. With no gate open the
+        function is awaited and nothing else happens.
 
         Raises:
-            NeedsGate: awaited from asyncio with no gate open; the function is trio code.
+            NeedsGate: awaited from asyncio with no gate open, and the affinity is `io`: the function is trio code.
         """
         gate = current_gate()
         if gate is None:
-            if not trio.lowlevel.in_trio_task():
+            if self._spec.affinity == "io" and not self._spec.inferred and not trio.lowlevel.in_trio_task():
                 raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")
             return cast("T", await self._function(*args, **kwargs))
         place = gate._operations[self._spec]
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
+        turn = place.awaited_turn(token)
+        if turn is not None:
+            value: T = await turn.run()
+            return value
         await place.send_async(token)
         try:
             return await token
@@ -322,10 +327,11 @@ def token(
     """Turn a function into an operation, whose calls are tokens while a gate is open.
 
     Args:
-        function: a plain function, a coroutine function (trio code) or a generator function (one step between
-            two yields).
-        affinity: `io` (a trio task; the default for coroutine functions), `cpu` (a thread; for all others) or `process`
-            (a child process, to which the function, arguments and result are pickled).
+        function: a plain function, a coroutine function (trio code, unless its affinity is `asyncio`) or a generator
+            function (one step between two yields).
+        affinity: `io` (a trio task; the default for coroutine functions, see `Gate(coroutines=...)`), `asyncio` (an
+            asyncio task, in the loop that calls), `cpu` (a thread; for all others) or `process` (a child process, to
+            which the function, arguments and result are pickled).
         priority: of its tokens; higher goes first.
         tags: labels of its tokens.
         concurrency: tokens of it that run at once. None: 1,000 for coroutine and generator functions, which
@@ -417,6 +423,7 @@ class _Decorator:
             properties=check_properties(name, function, self.guard, self.show, self.idempotent),
             limits=self.limits,
             context=self.context,
+            inferred=self.affinity is None,
         )
         kind = AsyncOperation if coroutine else Operation
         return kind(spec, check_priority(name, self.priority), MappingProxyType(dict(check_tags(name, self.tags))))

@@ -9,11 +9,11 @@ from types import CodeType
 from typing import Any, Literal, TypeAlias, get_args
 
 from actors import Limits, Overflow
-from actors.lowlevel import AFFINITIES, INSTEAD, Properties, checked_properties
+from actors.lowlevel import AFFINITIES, INSTEAD, LOOP_AFFINITIES, Properties, checked_properties
 from tokengate._exceptions import BadOperation
 from tokengate.operations._functions import is_async_generator_function
 
-Affinity: TypeAlias = Literal["io", "cpu", "process"]
+Affinity: TypeAlias = Literal["io", "asyncio", "cpu", "process"]
 
 
 def check_function(name: str, function: object) -> None:
@@ -45,8 +45,8 @@ def check_affinity(name: str, affinity: str, coroutine: bool) -> None:
     """Raise `BadOperation` unless a function can have this affinity."""
     if affinity not in AFFINITIES:
         raise BadOperation(f"affinity of '{name}' is {affinity!r}; choose one of {AFFINITIES}")
-    if coroutine and affinity != "io":
-        raise BadOperation(f"'{name}' is a coroutine function; its affinity can only be 'io'")
+    if coroutine and affinity not in LOOP_AFFINITIES:
+        raise BadOperation(f"'{name}' is a coroutine function; its affinity can only be 'io' (trio) or 'asyncio'")
 
 
 def check_properties(name: str, function: object, guard: object, show: object, idempotent: object) -> Properties:

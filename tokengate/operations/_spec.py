@@ -9,7 +9,7 @@ from typing import Any, cast
 import attrs
 
 from actors import ActorSystem, Limits, Overflow
-from actors.lowlevel import OperationPlace, Properties
+from actors.lowlevel import LOOP_AFFINITIES, OperationPlace, Properties
 from tokengate.operations._options import Affinity, check_affinity
 
 # Tokens that run at once by default if a running token does not occupy a thread all the time.
@@ -33,6 +33,7 @@ class OperationSpec:
     properties: Properties
     limits: Limits
     context: tuple[ContextVar[Any], ...]
+    inferred: bool = False  # whether the affinity follows from the function only, so that a gate may choose another
 
     def with_affinity(self, affinity: str) -> OperationSpec:
         """Return the same operation with another affinity.
@@ -43,13 +44,17 @@ class OperationSpec:
         check_affinity(self.name, affinity, self.coroutine)
         return attrs.evolve(self, name=f"{self.name}@{affinity}", affinity=cast("Affinity", affinity))
 
+    def in_gate(self, coroutines: Affinity) -> OperationSpec:
+        """Return the operation as a gate serves it that has an affinity of its own for coroutine functions."""
+        return attrs.evolve(self, affinity=coroutines) if self.inferred and self.coroutine else self
+
     def make_place(self, system: ActorSystem, path: str) -> OperationPlace:
         """Make the place with this path where a system serves the operation."""
         concurrency = self.concurrency
         if concurrency is None and self.affinity == "process":
             concurrency = system.processes.pool.size
         elif concurrency is None:
-            suspendable = self.generator or self.affinity == "io"
+            suspendable = self.generator or self.affinity in LOOP_AFFINITIES
             concurrency = SUSPENDABLE_CONCURRENCY if suspendable else system.dispatcher.size
         return system.operation_place(
             path,

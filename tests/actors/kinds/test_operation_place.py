@@ -22,7 +22,7 @@ def make(system: ActorSystem, affinity: str, concurrency: int = 2, generator: bo
     return system.operation_place("op", affinity, generator=generator, concurrency=concurrency)
 
 
-@pytest.mark.parametrize("affinity", ["cpu", "io"])
+@pytest.mark.parametrize("affinity", ["cpu", "io", "asyncio"])
 def test_an_operation_fails_without_ending_anything(system: ActorSystem, affinity: str) -> None:
     """An exception, `sys.exit()` included, is the token's failure: the place lives on."""
 
@@ -140,7 +140,7 @@ def test_a_direct_call_of_an_io_operation_needs_the_io_loop(system: ActorSystem)
     assert place.send(token).result(LIMIT) is None
 
 
-@pytest.mark.parametrize("affinity", ["cpu", "io"])
+@pytest.mark.parametrize("affinity", ["cpu", "io", "asyncio"])
 def test_a_generator_operation_is_stepped(system: ActorSystem, affinity: str) -> None:
     """Its return value is the result."""
 
@@ -220,7 +220,7 @@ def test_sealing_ends_all_tokens_of_the_operation(system: ActorSystem, doors: An
     assert submit(place, int).result(LIMIT) == 0
 
 
-@pytest.mark.parametrize("affinity", ["cpu", "io"])
+@pytest.mark.parametrize("affinity", ["cpu", "io", "asyncio"])
 def test_a_queued_token_that_was_ended_from_outside_is_skipped(system: ActorSystem, affinity: str) -> None:
     """Whoever ends a queued token takes it out of the queue; sealing the place leaves the others there."""
     place = make(system, affinity, concurrency=1)

@@ -11,7 +11,7 @@ import attrs
 import pytest
 import trio.testing
 
-from actors import ActorSystem, CpuActor, IoActor, Token, TokenState
+from actors import ActorSystem, AsyncioActor, CpuActor, IoActor, Token, TokenState
 from actors.lowlevel import Mailbox, OperationPlace, Throttle
 from actors.mailboxes._line import Line
 from actors.mailboxes._mailbox import Drainer
@@ -784,7 +784,7 @@ def test_closing_a_system_ends_what_a_throttle_keeps_back(clock: Clock) -> None:
     assert (throttle.waiting, throttle.let) == (set(), set())
 
 
-@pytest.mark.parametrize("cls", [CpuActor, IoActor])
+@pytest.mark.parametrize("cls", [CpuActor, IoActor, AsyncioActor])
 def test_an_actor_that_drains_to_stop_waits_for_what_a_throttle_keeps_back(
     timed: ActorSystem, clock: Clock, until: Any, cls: Any
 ) -> None:

@@ -957,7 +957,7 @@ def test_a_sealed_instance_is_replaced_and_its_late_result_dropped(
     base: Any, system: ActorSystem, ledger: Ledger, door: Any
 ) -> None:
     """What can't be ended is left behind: its token ends terminated, its place is served by a new instance."""
-    if base.affinity == "io":
+    if base.affinity in ("io", "asyncio"):
         pytest.skip("code that blocks the io loop holds the loop: see test_io_actor")
     place = open_place(system, make(base, ledger, door), ledger.owner)
     proxy = place.ref.proxy()
@@ -1003,7 +1003,7 @@ def test_a_kill_that_follows_a_stop_runs_no_hook_of_the_instance_it_seals(
     base: Any, system: ActorSystem, doors: Any, rounds: Callable[[int], int], new_list: Any
 ) -> None:
     """A stop that waits in the control lane dies with the instance: its code never runs on two threads at once."""
-    if base.affinity == "io":
+    if base.affinity in ("io", "asyncio"):
         pytest.skip("code that blocks the io loop holds the loop: see test_io_actor")
     for number in range(rounds(5 if base.affinity == "process" else 25)):
         door, ledger = doors(), Ledger(new_list())
@@ -1030,7 +1030,7 @@ def test_a_hook_that_was_sealed_does_not_disturb_the_next_instance(
     start: Any, base: Any, system: ActorSystem, ledger: Ledger, door: Any, hook: str, until: Any, new_list: Any
 ) -> None:
     """When the code of a sealed hook returns at last, nothing comes of it; that of a process never does."""
-    if base.affinity == "io":
+    if base.affinity in ("io", "asyncio"):
         pytest.skip("code that blocks the io loop holds the loop: see test_io_actor")
     waited = new_list()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -17,6 +18,7 @@ from actors import (
     NORMAL,
     SHUTDOWN,
     ActorSystem,
+    AsyncioActor,
     BaseActor,
     CpuActor,
     DeadLetter,
@@ -155,6 +157,8 @@ def test_an_instance_that_is_sealed_in_its_on_stop_is_told_once(
         if issubclass(local_base, CpuActor):
             door.pass_through()
             return None
+        if issubclass(local_base, AsyncioActor):
+            return asyncio.to_thread(door.pass_through)
         return trio.to_thread.run_sync(door.pass_through, abandon_on_cancel=True)
 
     ref = placed(system, "mortal", make(local_base, on_stop=on_stop), keep)

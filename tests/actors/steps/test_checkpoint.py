@@ -12,7 +12,17 @@ import pytest
 import trio
 
 import actors.steps._checkpoint
-from actors import ActorSystem, CpuActor, IoActor, Token, TokenInterrupt, TokenState, TokenTerminated, checkpoint
+from actors import (
+    ActorSystem,
+    AsyncioActor,
+    CpuActor,
+    IoActor,
+    Token,
+    TokenInterrupt,
+    TokenState,
+    TokenTerminated,
+    checkpoint,
+)
 from actors.lowlevel import Hold, OperationPlace
 
 LIMIT = 10.0
@@ -204,7 +214,7 @@ def test_another_thread_of_the_token_does_not_wait_but_ends(place: OperationPlac
     assert outcomes == ["passed", "interrupted"]
 
 
-@pytest.mark.parametrize("base_class", [CpuActor, IoActor])
+@pytest.mark.parametrize("base_class", [CpuActor, IoActor, AsyncioActor])
 def test_an_actor_outlives_its_token_that_is_ended_at_a_checkpoint(start: Any, base_class: Any, until: Until) -> None:
     """That is no crash."""
     began: list[int] = []

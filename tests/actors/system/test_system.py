@@ -15,6 +15,7 @@ import trio
 from actors import (
     ActorDead,
     ActorSystem,
+    AsyncioActor,
     BaseActor,
     CpuActor,
     DeadLetter,
@@ -203,7 +204,7 @@ def test_what_a_listener_raises_is_logged_and_the_others_hear(
     assert "broken listener" in caplog.text
 
 
-@pytest.mark.parametrize("kind", [CpuActor, IoActor])
+@pytest.mark.parametrize("kind", [CpuActor, IoActor, AsyncioActor])
 def test_close_ends_every_token_and_every_thread(own: ActorSystem, kind: type[BaseActor]) -> None:
     """What runs and what is queued ends in a state; whoever waits is answered; later sends are refused."""
     entered, leave = threading.Event(), threading.Event()
@@ -232,7 +233,7 @@ def test_close_ends_every_token_and_every_thread(own: ActorSystem, kind: type[Ba
     assert not own.live
 
 
-@pytest.mark.parametrize("kind", [CpuActor, IoActor])
+@pytest.mark.parametrize("kind", [CpuActor, IoActor, AsyncioActor])
 def test_close_names_only_the_threads_that_are_stuck(own: ActorSystem, kind: type[BaseActor]) -> None:
     """A thread that has nothing to do ends, however late it is asked, and is not called abandoned."""
     entered, leave = threading.Event(), threading.Event()
@@ -288,7 +289,7 @@ def test_a_start_that_is_under_way_is_answered_when_the_system_closes(own: Actor
         leave.set()
 
 
-@pytest.mark.parametrize("kind", [CpuActor, IoActor])
+@pytest.mark.parametrize("kind", [CpuActor, IoActor, AsyncioActor])
 def test_a_start_in_a_closed_system_raises(own: ActorSystem, kind: type[BaseActor]) -> None:
     """There is nobody to run it: the caller is told, and does not hang."""
     place = own.place("late", kind)
@@ -309,7 +310,7 @@ def test_sends_that_race_the_close_all_end(race: Any, seed: int, rounds: Callabl
     for number in range(rounds(25)):
         made = ActorSystem(f"race-{number}", threads=2)
         made.open()
-        refs = [made.start_actor(kind, (), {}) for kind in (Echo, IoActor)]
+        refs = [made.start_actor(kind, (), {}) for kind in (Echo, IoActor, AsyncioActor)]
 
         def send(refs: Any = refs) -> list[Any]:
             return [ref.ask(n, block=False) for n in range(20) for ref in refs]

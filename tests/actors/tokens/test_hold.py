@@ -191,7 +191,7 @@ def test_no_order_of_wishes_loses_a_wake_up(desk: Any, race: Any, seed: int, rou
 # Generators
 
 
-@pytest.mark.parametrize("affinity", ["cpu", "io"])
+@pytest.mark.parametrize("affinity", ["cpu", "io", "asyncio"])
 def test_paused_generators_hold_no_threads_and_no_turns(system: ActorSystem, affinity: str, until: Until) -> None:
     """More of them than there are threads, or turns: others run meanwhile, and afterwards each goes on where it was."""
     place = make(system, affinity, concurrency=3, generator=True)
@@ -314,7 +314,7 @@ def test_an_actor_whose_handler_is_paused_handles_nothing_else(start: Callable[.
         ref.stop()
 
 
-@pytest.mark.parametrize("affinity", ["cpu", "io"])
+@pytest.mark.parametrize("affinity", ["cpu", "io", "asyncio"])
 def test_a_paused_generator_is_abandoned_without_a_thread(system: ActorSystem, affinity: str, until: Until) -> None:
     """There is none that runs it; its `finally` runs all the same."""
     place = make(system, affinity, generator=True)

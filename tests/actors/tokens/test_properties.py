@@ -7,11 +7,11 @@ from typing import Any
 import pykka
 import pytest
 
-from actors import ActorSystem, BaseActor, CpuActor, IoActor, ProcessActor
+from actors import ActorSystem, AsyncioActor, BaseActor, CpuActor, IoActor, ProcessActor
 from actors.lowlevel import Properties, checked_properties, cpu_actor_class
 from actors.places._actor import declared_properties
 
-KINDS = [CpuActor, IoActor, ProcessActor, pykka.ThreadingActor]
+KINDS = [CpuActor, IoActor, AsyncioActor, ProcessActor, pykka.ThreadingActor]
 
 
 def properties_of(cls: type[Any]) -> Properties:

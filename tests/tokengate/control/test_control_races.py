@@ -6,6 +6,7 @@ TOKENGATE_SEED repeats the draws; threads are not repeated, so a race that is fo
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import trio
 from gated_code import LIMIT
 
 from actors import Observer, Token, TokenState
-from tokengate import CpuActor, Gate, IoActor, token
+from tokengate import AsyncioActor, CpuActor, Gate, IoActor, token
 from tokengate.control import messages as m
 
 Rounds = Callable[[int], int]
@@ -62,9 +63,19 @@ async def work_and_await(number: int, spins: int, place: str = "") -> int:
     return number
 
 
+async def work_in_asyncio(number: int, spins: int, place: str = "") -> int:
+    ledger.begun.append(number)
+    ledger.where.append((number, place))
+    for _ in range(spins // 100):
+        await asyncio.sleep(0)
+    ledger.ended.append(number)
+    return number
+
+
 plain = token(concurrency=1)(work)
 steps = token(concurrency=1)(work_in_steps)
 tasks = token(concurrency=1)(work_and_await)
+asyncio_tasks = token(affinity="asyncio", concurrency=1)(work_in_asyncio)
 
 
 class Worker(CpuActor):
@@ -90,6 +101,15 @@ class IoWorker(IoActor):
 
     async def work(self, number: int, spins: int) -> int:
         return await work_and_await(number, spins, self.name)
+
+
+class AsyncioWorker(AsyncioActor):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    async def work(self, number: int, spins: int) -> int:
+        return await work_in_asyncio(number, spins, self.name)
 
 
 class Ends(Observer):
@@ -153,7 +173,8 @@ def floor(seed: int) -> Iterator[Floor]:
     ledger.where.clear()
     with Gate("races", threads=2, control_socket=False, intensity=10**6, switch_interval=0.00005) as gate:
         kinds: dict[str, Send] = {"operation": plain.submit, "steps": steps.submit, "tasks": tasks.submit}
-        for name, cls in (("cpu", Worker), ("pinned", PinnedWorker), ("io", IoWorker)):
+        kinds["asyncio-tasks"] = asyncio_tasks.submit
+        for name, cls in (("cpu", Worker), ("pinned", PinnedWorker), ("io", IoWorker), ("asyncio", AsyncioWorker)):
             for side in ("left", "right"):
                 kinds[f"{name}-{side}"] = gate.spawn(cls, f"{name}-{side}", name=f"{name}-{side}").proxy().work
         kinds["generator"] = gate.find("cpu-left").proxy().work_in_steps
@@ -261,7 +282,7 @@ def test_a_move_that_races_the_start_runs_once_where_it_is_said_to(floor: Floor,
     """`rerouted` runs there; all else has run, or runs, where it was."""
     told: Counter[str] = Counter()
     for _ in range(rounds(500)):
-        family = floor.chance.choice(["cpu", "pinned", "io"])
+        family = floor.chance.choice(["cpu", "pinned", "io", "asyncio"])
         source, target = floor.chance.sample([f"{family}-left", f"{family}-right"], 2)
         sent = [floor.send(source, floor.spins(2_000)) for _ in range(4)]
         others = [floor.send(target, floor.spins(1_000)) for _ in range(2)]

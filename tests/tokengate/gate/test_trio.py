@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 import threading
@@ -15,7 +14,7 @@ import trio
 import trio.testing
 
 from tokengate import ChildSpec, CpuActor, Gate, IoActor, TokenState, token
-from tokengate.errors import GateState, NeedsTrio, StartFailed, WouldBlock
+from tokengate.errors import GateState, StartFailed, WouldBlock
 from tokengate.types import current_gate
 
 WAIT = 10.0  # seconds; only reached when something is broken
@@ -311,20 +310,6 @@ def test_asyncio_code_beside_a_gate_in_a_guest_loop_calls_its_actors() -> None:
             (await over).unwrap()
 
     assert asyncio.run(host()) == 8
-
-
-def test_async_with_under_asyncio_says_what_to_do() -> None:
-    """The error names the remedy, and the gate can still be opened."""
-    gate = Gate("test")
-
-    async def main() -> None:
-        async with gate:
-            pass
-
-    with pytest.raises(NeedsTrio, match="under asyncio use 'with'"):
-        asyncio.run(main())
-    with gate:
-        assert double(2) == 4
 
 
 @pytest.mark.trio

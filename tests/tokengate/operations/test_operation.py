@@ -82,10 +82,12 @@ def test_with_no_gate_a_submit_says_what_is_missing() -> None:
         add.submit(1)
 
 
-def test_with_no_gate_trio_code_cannot_be_awaited_in_asyncio() -> None:
-    """Coroutine functions are trio code; asyncio needs the gate's loop for them."""
+def test_with_no_gate_what_is_declared_as_trio_code_cannot_be_awaited_in_asyncio() -> None:
+    """Asyncio needs the gate's loop for it; a coroutine function without an affinity may be either loop's code."""
+    declared = token(affinity="io")(double.__wrapped__)
+
     with pytest.raises(NeedsGate, match="'double' is trio code"):
-        in_asyncio(lambda: double(4))
+        in_asyncio(lambda: declared(4))
 
 
 def test_an_operation_keeps_name_docstring_and_signature() -> None:
@@ -296,7 +298,7 @@ def test_a_token_knows_its_parent(gate: Gate) -> None:
     assert mine == seen
 
 
-@pytest.mark.parametrize("affinity", ["cpu", "io"])
+@pytest.mark.parametrize("affinity", ["cpu", "io", "asyncio"])
 def test_context_variables_travel_with_the_token(gate: Gate, affinity: Any) -> None:
     """Captured at submit, seen in the step, and what the step sets stays there."""
     user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")

@@ -213,10 +213,10 @@ def _event_item(event: object) -> StreamItem:
 def _blocked_item(kind: str, event: LoopBlocked) -> StreamItem:
     token = event.token
     if not event.stack:
-        text = f"many short steps in a row have let other tasks of the io loop wait for {event.seconds:.2f} s"
+        text = f"many short steps in a row have let other tasks of the {event.loop} loop wait for {event.seconds:.2f} s"
     else:
         code = "code outside of tokens" if token is None else _words(token)
-        text = f"{code} has blocked the io loop for {event.seconds:.2f} s"
+        text = f"{code} has blocked the {event.loop} loop for {event.seconds:.2f} s"
     if token is None:
         return StreamItem(time.time(), kind, "", None, text)
     return StreamItem(time.time(), kind, plain(token.actor), token.id, text)

@@ -129,9 +129,7 @@ def _code_of(token: Token[Any]) -> object:
             if slot.token is token:
                 return slot.steps
     elif isinstance(drain, IoDrain):
-        for worker in list(drain.workers):
-            if worker.current is token:
-                return _driven(worker.rest)
+        return _driven(drain.rest_of(token))
     return None
 
 

@@ -42,7 +42,7 @@ class ActorRow:
     Attributes:
         path: its path in the tree.
         kind: name of its class; `operation` for functions.
-        affinity: `io`, `cpu` or `process`.
+        affinity: `io`, `asyncio`, `cpu` or `process`.
         status: of the instance (`running`, `starting`, `stopping`, `vacant`); `running` for operations.
         depth: number of queued tokens.
         capacity: how many tokens may be queued.

@@ -31,7 +31,7 @@ class TokenStack:
     Attributes:
         token: its id.
         operation: what it runs.
-        where: `thread` (it runs on a thread), `task` (a trio task that waits), `generator` (between two steps),
+        where: `thread` (it runs on a thread), `task` (a task that waits), `generator` (between two steps),
             `process` (it runs in a child process), or `nowhere` (it has not begun).
         thread: name of the thread, if it runs on one.
         frames: the outermost first; none if it has not begun, or if its process does not answer.

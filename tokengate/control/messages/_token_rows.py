@@ -15,7 +15,7 @@ class TokenRow:
         id: its number.
         operation: what it runs.
         actor: path of the place that has it.
-        affinity: `io`, `cpu` or `process`.
+        affinity: `io`, `asyncio`, `cpu` or `process`.
         state: as in its life cycle; a token stays `running` between the request of a pause and the pause.
         priority: higher goes first.
         tags: its labels.

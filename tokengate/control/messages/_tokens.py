@@ -195,7 +195,7 @@ class Reroute(OnTokens):
     affinity: Annotated[
         str,
         Meta(
-            description="`io`, `cpu` or `process`, for tokens of operations. Either this or `actor`.",
+            description="`io`, `asyncio`, `cpu` or `process`, for tokens of operations. Either this or `actor`.",
             extra={"choices": AFFINITIES},
         ),
     ] = attrs.field(default="", kw_only=True)

@@ -67,7 +67,7 @@ _GUARDS = {
 
 _WHERE = {
     "thread": "runs on thread",
-    "task": "is a trio task, which waits",
+    "task": "is a task, which waits",
     "generator": "is between two steps",
     "process": "runs in process",
     "nowhere": "has not begun",

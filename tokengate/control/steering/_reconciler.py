@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 import trio
@@ -82,7 +82,7 @@ class Reconciler:
         start: starts a task on the system loop.
     """
 
-    def __init__(self, start: Callable[[Callable[[], Awaitable[None]], str], None]) -> None:
+    def __init__(self, start: Callable[[Callable[[], Coroutine[Any, Any, None]], str], None]) -> None:
         self._start = start
         self._holds: dict[Hold, None] = {}  # those that want something
         self._kills: dict[Token[Any], Kill] = {}  # {token: its kill, until it has ended}

@@ -13,7 +13,18 @@ from types import FunctionType, MappingProxyType
 from typing import Any
 
 from actors import ActorDead, MailboxFull, Token, TokenState
-from actors.lowlevel import MAX_WAITING, ActorPlace, Hold, OneWay, OperationPlace, Place, monitor, move, place_of
+from actors.lowlevel import (
+    LOOP_AFFINITIES,
+    MAX_WAITING,
+    ActorPlace,
+    Hold,
+    OneWay,
+    OperationPlace,
+    Place,
+    monitor,
+    move,
+    place_of,
+)
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._processes import process_drain
 from tokengate.control.inspection._selector import steps_of
@@ -81,7 +92,7 @@ def _stopped_process(token: Token[Any]) -> str:
 def _where_it_stops(token: Token[Any]) -> str:
     if token.started_at is None:
         return "it is about to begin"
-    if token.affinity == "io":
+    if token.affinity in LOOP_AFFINITIES:
         return "it stops at its next await, as soon as its loop is free"
     if process_drain(token) is not None:
         return "its process was asked to stop, and has not stopped yet"
@@ -169,7 +180,7 @@ def terminate(reconciler: Reconciler, token: Token[Any], mode: Mode, reason: str
             return outcome(token, "cancel_requested", "it has not reached a yield point yet")
         if not interruptible:
             return outcome(token, "cancel_requested", "code of pykka's own actors is never interrupted")
-        if token.affinity == "io":
+        if token.affinity in LOOP_AFFINITIES:
             return outcome(token, "cancel_requested", "it was cancelled, and has not ended yet")
         return outcome(token, "interrupt_requested", "it runs no Python code now, or its code catches the interrupt")
 
@@ -182,7 +193,7 @@ def _abandon(token: Token[Any], reason: str) -> Outcome:
     if token.state is TokenState.TERMINATED:
         if threads:
             return outcome(token, "abandoned", f"its code runs on in {', '.join(threads)}, and its result is dropped")
-        if threads is not None and affinity == "io":
+        if threads is not None and affinity in LOOP_AFFINITIES:
             note = "its task ignored its cancellation, and may run on; its result is dropped"
             return outcome(token, "abandoned", note)
         return outcome(token, "terminated")
@@ -258,7 +269,8 @@ def _misfit(token: Token[Any], target: Place) -> str:
     found = class_attribute(target.actor_class, plain(call[0]))
     if found is None:
         return f"'{target.path}' has no '{plain(call[0])}'"
-    if target.affinity != "io" and type(found) is FunctionType and found.__code__.co_flags & CO_COROUTINE:
+    coroutine = type(found) is FunctionType and found.__code__.co_flags & CO_COROUTINE
+    if coroutine and target.affinity not in LOOP_AFFINITIES:
         kind = f"a {target.affinity} actor"
         return f"'{plain(call[0])}' of '{target.path}' is a coroutine function, which {kind} cannot await"
     return ""

@@ -326,7 +326,7 @@ small = st.integers(-3, 12)
 terms = (
     _terms(["operation", "actor"], equality, words)
     | _terms(["state"], equality, st.sampled_from([*TokenState, "*", "r*"]))
-    | _terms(["affinity"], equality, st.sampled_from(["io", "cpu", "*"]))
+    | _terms(["affinity"], equality, st.sampled_from(["io", "asyncio", "cpu", "*"]))
     | _terms(["held"], equality, st.sampled_from(["", "paused", "p*"]))
     | _terms(["id", "priority", "parent", "attempt", "steps"], all_ops, small.map(str))
     | _terms(["age", "running"], all_ops[2:], st.integers(0, 120).map(lambda n: f"{n}s"))
@@ -336,7 +336,7 @@ tokens = st.builds(
     make_token,
     words,
     path=st.sampled_from(["/a", "/a/b", "operations/resize", "/shop/ab"]),
-    affinity=st.sampled_from(["io", "cpu"]),
+    affinity=st.sampled_from(["io", "asyncio", "cpu"]),
     tags=st.dictionaries(words, words, max_size=3),
     age=st.integers(0, 120),
     running=st.none() | st.integers(0, 120),

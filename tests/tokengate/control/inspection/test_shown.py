@@ -8,7 +8,7 @@ from typing import Any
 import pykka
 import pytest
 
-from tokengate import CpuActor, Gate, IoActor, ProcessActor, token
+from tokengate import AsyncioActor, CpuActor, Gate, IoActor, ProcessActor, token
 from tokengate.control import messages as m
 
 # {what is shown: the values of amount, card, note and pin}
@@ -31,7 +31,14 @@ class Pinned(Till, CpuActor):
     dispatcher = "pinned"
 
 
-BASES = [(Till, CpuActor), (Pinned,), (Till, IoActor), (Till, pykka.ThreadingActor), (Till, ProcessActor)]
+BASES = [
+    (Till, CpuActor),
+    (Pinned,),
+    (Till, IoActor),
+    (Till, AsyncioActor),
+    (Till, pykka.ThreadingActor),
+    (Till, ProcessActor),
+]
 
 
 def pay(amount: int, card: str, *, note: str, **rest: str) -> None: ...
@@ -44,7 +51,13 @@ def pay_in_steps(amount: int, card: str, *, note: str, **rest: str) -> Any:
 async def pay_async(amount: int, card: str, *, note: str, **rest: str) -> None: ...
 
 
-OPERATIONS: list[tuple[Any, Any]] = [(pay, "cpu"), (pay_in_steps, "cpu"), (pay_async, "io"), (pay, "process")]
+OPERATIONS: list[tuple[Any, Any]] = [
+    (pay, "cpu"),
+    (pay_in_steps, "cpu"),
+    (pay_async, "io"),
+    (pay_async, "asyncio"),
+    (pay, "process"),
+]
 
 
 def fields(rows: Sequence[Any]) -> tuple[list[tuple[str, str, int | None]], list[str | None]]:

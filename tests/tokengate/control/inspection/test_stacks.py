@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors import BaseActor, CpuActor, IoActor, Reply, Token, current_token
+from actors import AsyncioActor, BaseActor, CpuActor, IoActor, Reply, Token, current_token
 from actors.steps._step import InContext
 from actors.tokens._hold import Hold
 from tokengate import Gate, token
@@ -278,7 +278,7 @@ def test_a_very_deep_stack_is_shown_from_inside() -> None:
     assert found[-3:] == ["down", "leaf", "suspend"]
 
 
-@pytest.mark.parametrize("base", [CpuActor, IoActor])
+@pytest.mark.parametrize("base", [CpuActor, IoActor, AsyncioActor])
 def test_a_generator_between_two_steps_is_where_it_has_yielded(gate: Gate, base: type[BaseActor]) -> None:
     """On threads and in tasks alike, though nothing of it runs."""
 

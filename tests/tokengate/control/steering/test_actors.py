@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from running_tokens import cpu_operation
 
 from actors import ActorDead, DeadlockError, TokenState, UnknownActor
 from supervisors import ChildError, ChildSpec, Ignore, Supervisor
-from tokengate import CpuActor, Gate, IoActor, checkpoint, token
+from tokengate import AsyncioActor, CpuActor, Gate, IoActor, checkpoint, token
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSteerable
 from tokengate.errors import StartFailed
@@ -76,7 +77,30 @@ class IoCounter(IoActor):
         raise RuntimeError("as told")
 
 
-@pytest.fixture(params=[Counter, PinnedCounter, IoCounter], ids=["cpu", "pinned", "io"])
+class AsyncioCounter(AsyncioActor):
+    show = ("total",)
+
+    def __init__(self, start: int = 0) -> None:
+        super().__init__()
+        self.total = start
+        self._secret = "s"
+
+    async def add(self, n: int = 1) -> int:
+        await asyncio.sleep(0)
+        self.total += n
+        return self.total
+
+    async def wait(self, door: Door) -> int:
+        door.reached.set()
+        while not door.is_open:
+            await asyncio.sleep(0)
+        return self.total
+
+    async def crash(self) -> None:
+        raise RuntimeError("as told")
+
+
+@pytest.fixture(params=[Counter, PinnedCounter, IoCounter, AsyncioCounter], ids=["cpu", "pinned", "io", "asyncio"])
 def counter(request: pytest.FixtureRequest, gate: Gate) -> Any:
     """A proxy of an actor of each kind."""
     return gate.spawn(request.param, name="counter").proxy()

@@ -1,0 +1,124 @@
+"""An asyncio loop that accepts work from other threads: in a thread of its own, or the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+from actors.concurrency._blocking import hosted_loops
+from actors.concurrency._future import Reply
+from actors.concurrency._loop_host import LoopHost
+
+_logger = logging.getLogger("tokengate.actors")
+
+
+class AsyncioHost(LoopHost):
+    """One asyncio loop in one daemon thread, made when it is first needed, or the loop that `attach` was awaited in.
+
+    Args:
+        name: the name of the thread.
+        loop_factory: makes the loop of the thread; None makes one of asyncio's own.
+    """
+
+    _loop: asyncio.AbstractEventLoop | None
+
+    def __init__(self, name: str, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+        super().__init__(name)
+        self._loop_factory = loop_factory
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._over: Reply[None] = Reply()  # set on the loop, when no task is left of one that was cancelled
+        self.ident: int | None = None  # of the thread of the loop
+
+    def open(self) -> None:
+        """Have the thread started, if it has not been; do nothing when attached."""
+        if self._loop is None and not self._attached and not self._cancelled:
+            self._thread.begin()
+
+    async def attach(self) -> None:
+        """Run in the loop of the calling task, in tasks of its own, until `cancel`."""
+        self._attached = True
+        self._begin(asyncio.get_running_loop())
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._loop is not None:
+            self.call_soon(self._cancel_tasks)
+            self.recover()  # an interrupted caller may have queued the call without waking the loop
+        else:
+            self._ended.set()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop, while it runs."""
+        return self._loop
+
+    @property
+    def attached(self) -> bool:
+        """Whether the loop is the program's."""
+        return self._attached
+
+    def on_loop(self) -> bool:
+        loop = self._loop
+        return loop is not None and asyncio._get_running_loop() is loop
+
+    def start_task(self, async_fn: Callable[[], Coroutine[Any, Any, Any]], name: str) -> asyncio.Task[Any] | None:
+        """Start a task on the loop, in a context of its own, unless the loop is about to end; only on its thread."""
+        if self._cancelled or self._loop is None:
+            return None
+        task = self._loop.create_task(async_fn(), name=name, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _wake(self) -> None:
+        loop = self._loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._run_pending, context=Context())
+            except RuntimeError:
+                self._pending.clear()  # it is closed: nothing is called there any more
+
+    def _main(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=self._loop_factory) as runner:
+                runner.run(self._run())
+        except BaseException as error:
+            _logger.exception("loop %s broke", self.name)
+            self._opened._set(error=error)
+        finally:
+            self._note_end()
+
+    async def _run(self) -> None:
+        self._begin(asyncio.get_running_loop())
+        await self._over.wait()
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.ident = threading.get_ident()
+        self._loop = loop
+        hosted_loops[loop] = hosted_loops.get(loop, 0) + 1
+        self._run_pending()
+        self._opened._set()
+        if self._cancelled:
+            self._cancel_tasks()
+
+    def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._end_if_idle()
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self.progress += 1
+        if not task.cancelled() and task.exception() is not None:
+            _logger.error("a task of %s broke", self.name, exc_info=task.exception())
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._cancelled and not self._tasks and self._loop is not None:
+            hosted_loops[self._loop] -= 1
+            self._note_end()
+            self._over._set()
