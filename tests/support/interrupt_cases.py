@@ -104,6 +104,7 @@ def resume_all(bench: Bench) -> None:
 # Submit ---------------------------------------------------------------------------------------------------------------
 
 simple("submit io", lambda b: it.io.submit(b.number()))
+simple("submit asyncio", lambda b: it.asyncio_operation.submit(b.number()))
 simple("submit cpu", lambda b: it.cpu.submit(b.number()))
 simple("submit generator", lambda b: it.generator.submit(b.number()))
 simple("submit process", lambda b: it.process.submit(b.ledger, b.number()), process=True)
@@ -151,6 +152,7 @@ def busy(name: str, operation: Any, *, priority: int = 0) -> None:
 
 
 busy("io", it.io)
+busy("asyncio", it.asyncio_operation)
 busy("cpu", it.cpu)
 busy("generator", it.generator)
 
@@ -253,6 +255,7 @@ def actor(name: str, ref: Callable[[Bench], Any], *, receives: bool = True) -> N
 actor("cpu", lambda b: b.notes)
 actor("pinned", lambda b: b.pinned)
 actor("io", lambda b: b.io_notes)
+actor("asyncio", lambda b: b.asyncio_notes)
 simple("proxy call of a process actor", lambda b: b.process_notes.proxy().note(b.ledger, b.number()), process=True)
 simple(
     "proxy call of a process actor and result",
@@ -346,6 +349,7 @@ def waiting(name: str, operation: Any) -> None:
 
 
 waiting("io", it.io)
+waiting("asyncio", it.asyncio_operation)
 waiting("cpu", it.cpu)
 
 

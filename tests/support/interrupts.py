@@ -7,6 +7,7 @@ faults: tokens that do not end, calls that are not served, counters that do not 
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import dis
 import inspect
@@ -29,7 +30,18 @@ import trio
 import actors
 import supervisors
 import tokengate
-from tokengate import CpuActor, Gate, IoActor, ProcessActor, Token, TokenState, checkpoint, current_token, token
+from tokengate import (
+    AsyncioActor,
+    CpuActor,
+    Gate,
+    IoActor,
+    ProcessActor,
+    Token,
+    TokenState,
+    checkpoint,
+    current_token,
+    token,
+)
 from tokengate.operations import _current
 
 HOMES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (actors, supervisors, tokengate))
@@ -334,7 +346,7 @@ class Door:
     async def apass_through(self) -> None:
         self.reached.set()
         while not self.opened.is_set():
-            await trio.sleep(0.001)
+            await (trio.sleep if trio.lowlevel.in_trio_task() else asyncio.sleep)(0.001)
 
 
 ran: list[int] = []  # numbers of the calls whose code has begun, in this order; but for processes
@@ -384,6 +396,7 @@ def _async_named(name: str) -> Callable[..., Any]:
 
 # One token at a time, so that a turn that is not given back is noticed at once.
 io = token(concurrency=1)(_async_named("io"))
+asyncio_operation = token(affinity="asyncio", concurrency=1)(_async_named("asyncio_operation"))
 cpu = token(concurrency=1)(named("cpu", note))
 generator = token(concurrency=1)(note_in_steps)
 here = token(concurrency=1)(named("here", note))  # for direct calls
@@ -437,6 +450,14 @@ class PinnedNotes(Notes):
 
 
 class IoNotes(IoActor):
+    async def note(self, number: int, door: Door | None = None) -> int:
+        return await anote(number, door)
+
+    async def on_receive(self, message: Any) -> Any:
+        return await anote(message)
+
+
+class AsyncioNotes(AsyncioActor):
     async def note(self, number: int, door: Door | None = None) -> int:
         return await anote(number, door)
 
@@ -515,6 +536,7 @@ class Bench:
             self.notes = self.gate.spawn(Notes, name="cpu")
             self.pinned = self.gate.spawn(PinnedNotes, name="pinned")
             self.io_notes = self.gate.spawn(IoNotes, name="io")
+            self.asyncio_notes = self.gate.spawn(AsyncioNotes, name="asyncio")
             self.narrow = self.gate.spawn(Narrow, name="narrow")
             self.dropping = self.gate.spawn(Dropping, name="dropping")
             self.process_notes = self.gate.spawn(ProcessNotes, name="process") if processes else None
@@ -642,9 +664,10 @@ class Bench:
 
         def send() -> None:
             with self.gate.entered():
-                for one in (io, cpu, generator, here, io_narrow, cpu_narrow, dropping, refusing):
+                for one in (io, asyncio_operation, cpu, generator, here, io_narrow, cpu_narrow, dropping, refusing):
                     sent[f"operation {one._name}"] = one.submit(self.number())
-                for ref in (self.notes, self.pinned, self.io_notes, self.narrow, self.dropping):
+                loops = self.io_notes, self.asyncio_notes
+                for ref in (self.notes, self.pinned, *loops, self.narrow, self.dropping):
                     sent[f"actor {ref.path}"] = ref.proxy().note(self.number())
                 if self.process_notes is not None:
                     sent["operation process"] = process.submit(self.ledger, self.number())
