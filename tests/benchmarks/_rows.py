@@ -68,6 +68,11 @@ def actors(ours: str, theirs: str, **others: str) -> Mapping[str, str]:
     }
 
 
+def on_asyncio(workload: str) -> Mapping[str, str]:
+    """Return our side and that of the actor library whose actors are like ours, in one asyncio loop."""
+    return {OURS: f"ours_on_asyncio.workloads.{workload}", "async-pykka": f"on_async_pykka.workloads.{workload}"}
+
+
 def pykka(ours: str, theirs: str) -> Mapping[str, str]:
     """Return our side and pykka's."""
     return {OURS: f"ours.{ours}", "pykka": f"on_pykka.{theirs}"}
@@ -123,6 +128,21 @@ ROWS: Final = (
         {OURS: "ours.sleepers", "trio": "on_trio.sleepers"},
         times(1 / 1.3, "trio", cpu=True),
     ),
+    Row("tell, asyncio actor, in its loop", 50_000, on_asyncio("tell")),
+    Row("ask in an asyncio loop", 10_000, on_asyncio("ask")),
+    Row("fan-out to 100, asyncio actors", 100, on_asyncio("fan_out")),
+    Row(
+        "10,000 sleepers on asyncio",
+        10_000,
+        {OURS: "ours_on_asyncio.sleepers", "TaskGroup": "ours_on_asyncio.group_of_sleepers"},
+    ),
+    Row(
+        "submit and gather 10,000 coroutines, asyncio",
+        50_000,
+        {OURS: "ours_on_asyncio.operations.gather", "io": "ours_on_asyncio.io_operations.gather"},
+        times(1 / 1.3, "io", cpu=True),
+    ),
+    Row("direct await, beyond the coroutine", 20_000, {OURS: "ours_on_asyncio.direct_await"}, at_most(6)),
     Row(
         "direct call",
         20_000,
