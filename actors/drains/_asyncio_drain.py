@@ -117,6 +117,13 @@ class AsyncioWorker(IoWorker):
             drained_places[task] = self._place
             task.add_done_callback(self._note_end)
 
+    def cancel_current(self) -> None:
+        if self._wakeup is None or not self._wakeup.done():
+            super().cancel_current()
+            return
+        item = self.current  # its task has been called, and must take the item up first: asyncio would cancel the wait
+        asyncio.get_running_loop().call_soon(lambda: self.cancel_current() if self.current is item else None)
+
     def _note_end(self, _task: object) -> None:
         """Leave the mailbox if the task was cancelled before its first step."""
         self._end()
@@ -140,9 +147,12 @@ class AsyncioWorker(IoWorker):
         while task is not None and task.cancelling():
             task.uncancel()  # its code has cancelled itself, and gone on
 
-    def _park(self) -> Awaitable[None]:
+    async def _park(self) -> None:
         self._wakeup = asyncio.get_running_loop().create_future()
-        return self._wakeup
+        try:
+            await self._wakeup
+        finally:
+            self._wakeup = None
 
     @property
     def is_parked(self) -> bool:
