@@ -51,10 +51,11 @@ class CancelScope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         """Take the cancellations back, and swallow the exception that they have caused."""
+        if not self.cancels or self._task is None:
+            return False
         alone = self.cancelled_alone
-        if self._task is not None:
-            for _ in range(self.cancels):
-                self._task.uncancel()
+        for _ in range(self.cancels):
+            self._task.uncancel()
         return alone and isinstance(error, asyncio.CancelledError)
 
     async def settle(self) -> None:
