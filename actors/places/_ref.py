@@ -163,8 +163,8 @@ class ActorRef(pykka.ActorRef[A]):
     async def call(self, message: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Ask as `ask` does, but await room in the mailbox and the answer (trio and asyncio).
 
-        In the loop of an idle io actor, a handler that cannot wait runs in the calling task. Cancelling the wait
-        does not cancel the message.
+        In the loop of an idle io or asyncio actor, a handler that cannot wait runs in the calling task. Cancelling the
+        wait does not cancel the message.
 
         Args:
             message: a message, or a method as for `do`: `await ref.call(Counter.add, 2)`.
