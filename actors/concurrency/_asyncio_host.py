@@ -65,6 +65,9 @@ class AsyncioHost(LoopHost):
         loop = self._loop
         return loop is not None and asyncio._get_running_loop() is loop
 
+    def in_task(self) -> bool:
+        return self.on_loop() and asyncio.current_task() is not None
+
     def start_task(self, async_fn: Callable[[], Coroutine[Any, Any, Any]], name: str) -> asyncio.Task[Any] | None:
         """Start a task on the loop, in a context of its own, unless the loop is about to end; only on its thread."""
         if self._cancelled or self._loop is None:

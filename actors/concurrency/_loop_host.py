@@ -73,6 +73,10 @@ class LoopHost(abc.ABC):
         """Tell whether this code runs on the loop."""
 
     @abc.abstractmethod
+    def in_task(self) -> bool:
+        """Tell whether this code runs in a task of the loop, and in no callback of it or of its host loop."""
+
+    @abc.abstractmethod
     def start_task(self, async_fn: Callable[[], Coroutine[Any, Any, Any]], name: str) -> object:
         """Start a task on the loop, unless that is about to end; only on its thread."""
 

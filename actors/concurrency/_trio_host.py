@@ -53,7 +53,6 @@ class TrioHost(LoopHost):
         return threading.get_ident() == self._ident and trio.lowlevel.in_trio_run()
 
     def in_task(self) -> bool:
-        """Tell whether this code runs in a task of the loop; code of a loop whose guest it is does not."""
         return threading.get_ident() == self._ident and trio.lowlevel.in_trio_task()
 
     def start_task(self, async_fn: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
