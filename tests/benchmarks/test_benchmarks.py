@@ -114,6 +114,7 @@ def test_rows_are_selected_by_a_part_of_their_names() -> None:
     assert run("run.py", "--list", "--rows", "ask from", "SLEEPERS") == [
         "ask from a thread, cpu actor",
         "10,000 sleepers",
+        "10,000 sleepers on asyncio",
     ]
     with pytest.raises(subprocess.CalledProcessError) as caught:
         run("run.py", "--rows", "W99")
