@@ -25,13 +25,8 @@ def without_runtime_frames(error: BaseException) -> BaseException:
 
 def failure_of(error: BaseException, *, expected: bool = False) -> Failure:
     """Return an error in the form in which it is sent, whatever the methods of its class do."""
-    return (
-        _pickled(error),
-        type(error).__qualname__,
-        text_of(error),
-        _traceback_of(error),
-        expected,
-    )
+    pickled = _pickled(error)
+    return pickled, type(error).__qualname__, text_of(error), traceback_of(error, pickled), expected
 
 
 def error_of(failure: Failure) -> BaseException:
@@ -78,8 +73,24 @@ def text_of(error: BaseException) -> str:
         return f"<its text raised {type(problem).__name__}>"
 
 
-def _traceback_of(error: BaseException) -> str:
+def traceback_of(error: BaseException, pickled: bytes | None) -> str:
+    """Return an error with its traceback as text, whatever the methods of its class do.
+
+    Args:
+        error: the error.
+        pickled: what is sent beside the text. Notes that it contains are not repeated in the text: an error that passes
+            through several processes gets such a text as a note in each, and would double in length each time.
+    """
     try:
-        return "".join(traceback.format_exception(error))
+        shown = traceback.TracebackException.from_exception(error, compact=True)
+        if pickled is not None and shown.__notes__ and _keeps_notes(error):
+            shown.__notes__ = None
+        return "".join(shown.format())
     except BaseException as problem:
         return f"<its traceback raised {type(problem).__name__}>\n"
+
+
+def _keeps_notes(error: BaseException) -> bool:
+    """Tell whether the notes of an error are pickled with it, which the `__reduce__` of its class decides."""
+    reduced = error.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    return isinstance(reduced, tuple) and len(reduced) > 2 and "__notes__" in (reduced[2] or ())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import pykka.messages
 
 from actors._child import _wire
+from actors._child._failures import traceback_of
 from actors._exceptions import DeadlockError, MailboxFull, NotPicklable, TokenGateError
 from actors.processes.pickling import _carrier
 from actors.processes.pickling._exports import id_of, place_of, token_of
@@ -181,7 +181,7 @@ class Requests:
                 pickled = b"".join(self._errors.pack(error).pieces)
         except Exception:
             pass  # then only its text is sent
-        return pickled, type(error).__qualname__, _carrier.safe_text(error), _traceback_of(error), False
+        return pickled, type(error).__qualname__, _carrier.safe_text(error), _traceback_in_gate(error, pickled), False
 
     # Calls, messages and tokens
 
@@ -382,12 +382,9 @@ def _wait_or_cancel(
         raise
 
 
-def _traceback_of(error: BaseException) -> str:
+def _traceback_in_gate(error: BaseException, pickled: bytes | None) -> str:
     """Return the traceback of an error in the gate, as text; empty if only code of the runtime is in it."""
     error = without_runtime_frames(error)
     if error.__traceback__ is None and error.__cause__ is None:
         return ""
-    try:
-        return f"In the gate:\n{''.join(traceback.format_exception(error))}"
-    except Exception as problem:
-        return f"In the gate, with a traceback that raised {type(problem).__name__}"
+    return f"In the gate:\n{traceback_of(error, pickled)}"

@@ -125,3 +125,23 @@ def test_an_error_of_the_runtime_is_looked_at_without_the_gate() -> None:
 
     assert pickled is not None
     assert b"actors" in pickled
+
+
+class Forgetful(Exception):
+    """Is pickled without its notes."""
+
+    def __reduce__(self) -> Any:
+        return Forgetful, self.args
+
+
+@pytest.mark.parametrize(("error", "repeated"), [(Fine("fine"), False), (Forgetful("what?"), True)])
+def test_the_text_of_an_error_repeats_its_notes_only_if_they_are_not_pickled(
+    error: BaseException, repeated: bool
+) -> None:
+    """Else the text, which becomes a note, would be twice as long after each process that the error passes through."""
+    error.add_note("noted")
+    pickled, _, _, traceback, _ = failure_of(raised(error))
+
+    assert pickled is not None
+    assert ("noted" in traceback) is repeated
+    assert hasattr(pickle.loads(pickled), "__notes__") is not repeated
