@@ -121,7 +121,10 @@ class WouldBlock(TokenGateError):
 
 
 class DeadlockError(TokenGateError):
-    """A step was about to wait for something that waits for this step; the message names the whole cycle."""
+    """A step was about to wait for something that waits for this step, or beyond the number of steps that may wait.
+
+    The message names the whole cycle; or the limit, and the chain of waits that has reached it.
+    """
 
 
 class TokenInterrupt(BaseException):

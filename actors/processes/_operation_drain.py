@@ -108,13 +108,14 @@ class OperationDrain(ProcessDrain):
         if isinstance(holder, OperationSlot):
             holder.feed()
 
-    def lend_turn(self, worker: Worker, why: object) -> None:
+    def lend_turn(self, worker: Worker, why: object, *, paused: bool = False) -> None:
         with self._lending:
             new = not worker.lent
+            if new:
+                self.host.lend(paused=paused)
             worker.lent.add(why)
         if new:
             self.place.step_waits(worker)
-            self.host.lend(1)
 
     def take_turn_back(self, worker: Worker, why: object = None) -> None:
         with self._lending:
@@ -126,7 +127,7 @@ class OperationDrain(ProcessDrain):
             over = had and not worker.lent
         if over:
             self.place.step_resumes(worker)
-            self.host.lend(-1)
+            self.host.end_lend()
 
     def batch(self) -> int:
         """Return how many tokens a worker is sent at most before it returns one."""

@@ -175,8 +175,14 @@ class ProcessDrain(abc.ABC):
 
     # Hooks of subclasses
 
-    def lend_turn(self, worker: Worker, why: object) -> None:  # noqa: B027  # an actor has nothing to lend
-        """Let another token run while the token of this worker is paused, or waits for another one."""
+    def lend_turn(  # noqa: B027  # an actor has nothing to lend
+        self, worker: Worker, why: object, *, paused: bool = False
+    ) -> None:
+        """Let another token run while the token of this worker waits for another one, or is paused.
+
+        Raises:
+            DeadlockError: it waits, and no further one may.
+        """
 
     def take_turn_back(self, worker: Worker, why: object = None) -> None:  # noqa: B027
         """Undo `lend_turn` for one reason; without a reason, for all."""

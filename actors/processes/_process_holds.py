@@ -38,7 +38,7 @@ class HoldDrain(Protocol):
 
     def note_begun(self, token: Token[Any], worker: Worker, /) -> None: ...
 
-    def lend_turn(self, worker: Worker, why: object, /) -> None: ...
+    def lend_turn(self, worker: Worker, why: object, /, *, paused: bool = False) -> None: ...
 
     def take_turn_back(self, worker: Worker, why: object, /) -> None: ...
 
@@ -106,7 +106,7 @@ class ProcessHolds:
         """Note that the process of a token is stopped."""
         worker.stopped = True
         hold.token.steps = self._drain.steps_of(hold.token)
-        self._drain.lend_turn(worker, _PAUSE)
+        self._drain.lend_turn(worker, _PAUSE, paused=True)
         hold.note_step()
         hold.released.add_done_callback(lambda _: self._drain.host.call_soon(lambda: self._released(hold, number)))
 

@@ -163,10 +163,14 @@ class ProcessHost:
         elif not self.lifecycle.will_tidy and self.pool.has_superfluous:
             self._wake()  # it may sleep without a timeout
 
-    def lend(self, by: int) -> None:
-        """Let one more worker run while the token of another one is paused or waits (1), or undo that (-1)."""
-        self.pool.lend(by)
+    def lend(self, *, paused: bool) -> None:
+        """Let one more worker run, while the token of another one waits or is paused; see `WorkerPool.lend`."""
+        self.pool.lend(paused=paused)
         self.call_soon(self.fill)
+
+    def end_lend(self) -> None:
+        """Undo one `lend`."""
+        self.pool.end_lend()
 
     def want_room(self, worker: Worker) -> None:
         """Write the rest of what was sent to a worker as soon as its stream takes more."""

@@ -7,13 +7,16 @@ its start is a deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from actors._exceptions import DeadlockError
 from actors.tokens._extras import Extras
 from actors.tokens._ports import Awaited, Receiver
+
+# Tokens of a long chain that an error names at each end.
+_SHOWN: Final = 5
 
 
 class WaitingToken(Protocol):
@@ -42,7 +45,8 @@ def waiting_for(waiter: WaitingToken | None, awaited: Awaited) -> Generator[None
     """Mark a block of code in which a token's step waits; outside of a step it does nothing.
 
     Raises:
-        DeadlockError: the wait would close a cycle: `awaited` waits for this step.
+        DeadlockError: the wait would close a cycle: `awaited` waits for this step. Or the code in the block has raised
+            one, since too many steps wait: then it is raised with the tokens that wait for this one.
     """
     if waiter is None:
         yield
@@ -52,12 +56,15 @@ def waiting_for(waiter: WaitingToken | None, awaited: Awaited) -> Generator[None
     try:
         cycle = _find_cycle(waiter, awaited)
         if cycle:
-            names = " -> ".join(f"'{token.actor}' ({token.operation}, token {token.id})" for token in cycle)
+            names = " -> ".join(_names(cycle))
             raise DeadlockError(
                 f"waiting here would never end, since each of these waits for the next: {names} -> '{waiter.actor}'; "
                 "let one of them send without waiting for the answer (tell, or block=False)"
             )
-        yield
+        try:
+            yield
+        except DeadlockError as error:  # so many steps wait that this one may not
+            raise with_chain(error, waiter) from None
     finally:
         end_wait(waiter, awaited)
 
@@ -74,6 +81,25 @@ def end_wait(waiter: WaitingToken, awaited: Awaited) -> None:
     if waits:
         waits.remove(awaited)
     _tell_throttles(waiter)
+
+
+def with_chain(error: DeadlockError, waiter: WaitingToken) -> DeadlockError:
+    """Return an error about too many waits with the tokens that wait for this one, each for the next."""
+    live = list(waiter._place.system.live.values())
+    waited_by = {awaited: token for token in live for awaited in tuple(token._extras.waits)}
+    chain: dict[WaitingToken, None] = {}  # the last of all comes first
+    token: WaitingToken | None = waiter
+    while token is not None and token not in chain:
+        chain[token] = None
+        token = waited_by.get(token)
+    names = _names(chain)[::-1]
+    if len(names) > 2 * _SHOWN:
+        names[_SHOWN:-_SHOWN] = [f"{len(names) - 2 * _SHOWN} more"]
+    return DeadlockError(f"{error}; each of these waits for the next: {' -> '.join(names)}")
+
+
+def _names(tokens: Iterable[WaitingToken]) -> list[str]:
+    return [f"'{token.actor}' ({token.operation}, token {token.id})" for token in tokens]
 
 
 def _tell_throttles(waiter: WaitingToken) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
-from actors._exceptions import ActorDead, MailboxFull, TokenFailed, TokenRejected, WaitTimeout
+from actors._exceptions import ActorDead, DeadlockError, MailboxFull, TokenFailed, TokenRejected, WaitTimeout
 from actors._exit_reason import safe_repr
 from actors.mailboxes._mailbox import Put
 from actors.places._place import Place, place_of
 from actors.tokens._token import Token, _current
-from actors.tokens._waits_for import waiting_for
+from actors.tokens._waits_for import waiting_for, with_chain
 
 if TYPE_CHECKING:
     from actors.concurrency._future import Reply
@@ -257,14 +257,24 @@ class Request:
         if place is not None and place.affinity == "process" and not place.exclusive:  # it needs what this one has
             self._lend()
         else:
-            self._grace = self._requests.host.call_later(_GRACE_SECONDS, self._lend)
+            self._grace = self._requests.host.call_later(_GRACE_SECONDS, self._lend_late)
+
+    def _lend_late(self) -> None:
+        self._requests.guard(self, self._lend)
 
     def _lend(self) -> None:
-        """Lend the turn of the token, and take back the calls that its worker has not started."""
+        """Lend the turn of the token, and take back the calls that its worker has not started.
+
+        Raises:
+            DeadlockError: so many tokens wait already that no process is left for the one that this one waits for.
+        """
         token, worker, host = self.token, self.worker, self._requests.host
         if token is None or token.done():
             return
-        _drain_of(token).lend_turn(worker, self)
+        try:
+            _drain_of(token).lend_turn(worker, self)
+        except DeadlockError as error:
+            raise with_chain(error, token) from None
         if len(worker.inflight) > 1:  # these are not to wait as well
             host.call_soon(lambda: host.reclaim(worker))
 

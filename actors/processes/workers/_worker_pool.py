@@ -11,13 +11,14 @@ from typing import Any, Final, Protocol
 import attrs
 import psutil
 
+from actors._exceptions import DeadlockError
 from actors.processes.workers._worker import Worker
 
 # Seconds between two measurements of the memory of a worker, with `max_memory_growth`.
 _MEMORY_SECONDS: Final = 0.1
 
-# Workers beyond the pool's size, at most, in place of those with a token that is paused, or waits.
-_MOST_LENT: Final = 64
+# Maximum number of workers beyond the pool's size, in place of those with a token that waits, or is paused.
+MAX_WAITING = 500
 
 
 def _positive(_config: ProcessPool, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -268,10 +269,24 @@ class WorkerPool:
         """Whether more workers are idle than there are to be spares."""
         return len(self._idle) > self.config.spares
 
-    def lend(self, by: int) -> None:
-        """Let one more worker be busy while the token of another one is paused or waits (1), or undo that (-1)."""
+    def lend(self, *, paused: bool = False) -> None:
+        """Let one more worker be busy, while the token of another one waits or is paused.
+
+        Raises:
+            DeadlockError: it waits, and the limit is reached: for what it waits for there may be no worker.
+        """
         with self._lock:
-            self._lent += by
+            if self._lent >= MAX_WAITING and not paused:
+                raise DeadlockError(
+                    f"{MAX_WAITING:,} process tokens wait for others or are paused, each in a process of its own, "
+                    "which is the limit; nest less deeply, or in cpu or io operations, which take less memory"
+                )
+            self._lent += 1
+
+    def end_lend(self) -> None:
+        """Undo one `lend`."""
+        with self._lock:
+            self._lent -= 1
 
     def statistics(self) -> ProcessStatistics:
         """Return the figures of this moment."""
@@ -290,7 +305,7 @@ class WorkerPool:
         return None
 
     def _room(self) -> int:
-        return self.size + min(self._lent, _MOST_LENT) - self._busy
+        return self.size + min(self._lent, MAX_WAITING) - self._busy
 
     def _may_have(self, holder: Holder) -> bool:
         return holder.own or self._room() > 0

@@ -12,7 +12,7 @@ import pytest
 from gated_code import LIMIT, Door, opened_at_the_end
 
 import actors.concurrency._dispatcher as dispatcher
-from tokengate import ActorRef, CpuActor, Gate, IoActor, TokenState, checkpoint, current_token, token
+from tokengate import ActorRef, AsyncioActor, CpuActor, Gate, IoActor, TokenState, checkpoint, current_token, token
 from tokengate.errors import DeadlockError, GateState
 
 DEEP = 300
@@ -70,6 +70,31 @@ class Awaiting(IoActor):
         return 0 if self.following is None else 1 + int(await self.following.proxy().depth())
 
 
+class AwaitingInAsyncio(AsyncioActor):
+    def __init__(self, following: ActorRef[Any] | None) -> None:
+        self.following = following
+
+    async def depth(self) -> int:
+        return 0 if self.following is None else 1 + int(await self.following.proxy().depth())
+
+
+def in_turn(executor: Executor, depth: int) -> int:
+    """Call, submit and execute in turn, on a thread and in a task."""
+    if not depth:
+        return 0
+    if depth % 3 == 1:
+        return 1 + executor.submit(in_turn, executor, depth - 1).result()
+    return 1 + (called(executor, depth - 1) if depth % 3 else in_task.submit(executor, depth - 1).result())
+
+
+called = token(in_turn)
+
+
+@token
+async def in_task(executor: Executor, depth: int) -> int:
+    return 0 if not depth else 1 + await called.submit(executor, depth - 1)
+
+
 @token
 def nothing() -> str:
     return "served"
@@ -108,23 +133,38 @@ def test_calls_of_an_executor_wait_for_one_another_hundreds_deep(gate: Gate) -> 
     assert executor.submit(executed, executor, DEEP).result(LIMIT) == DEEP
 
 
-@pytest.mark.parametrize("kind", [Asking, Awaiting])
-def test_actors_ask_one_another_hundreds_deep(gate: Gate, kind: Any) -> None:
+def test_calls_submits_and_executors_nest_in_one_another_hundreds_deep(gate: Gate) -> None:
+    """Whichever comes first."""
+    executor = gate.executor()
+    calls = [called.submit, in_task.submit, lambda *call: executor.submit(in_turn, *call)]
+
+    assert [call(executor, DEEP).result(LIMIT) for call in calls] == [DEEP] * 3
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [[Asking], [Awaiting], [AwaitingInAsyncio], [Asking, Awaiting, AwaitingInAsyncio]],
+    ids=["cpu", "io", "asyncio", "mixed"],
+)
+def test_actors_ask_one_another_hundreds_deep(gate: Gate, kinds: list[Any]) -> None:
     """The steps that wait have threads of their own."""
     ref = None
-    for _ in range(DEEP + 1):
-        ref = gate.spawn(kind, ref)
+    for number in range(DEEP + 1):
+        ref = gate.spawn(kinds[number % len(kinds)], ref)
     assert ref is not None
 
     assert ref.proxy().depth().get(timeout=LIMIT) == DEEP
 
 
 def test_a_wait_beyond_the_limit_names_it(gate: Gate, until: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Instead of a hang the innermost call gets an error, and all of them end; what it had submitted runs on."""
+    """And the chain of waits; all of them end, and what the innermost one had submitted runs on."""
     monkeypatch.setattr(dispatcher, "MAX_WAITING", 20)
-    error = submitted.submit(40).exception(LIMIT)
+    first = submitted.submit(40)
+    error = first.exception(LIMIT)
 
     assert isinstance(error, DeadlockError)
+    assert f"each of these waits for the next: 'operations/submitted' (submitted, token {first.id}) -> " in str(error)
+    assert " -> 11 more -> " in str(error)
     assert "20 steps on the CPU threads of 'deep-cpu' wait" in str(error)
     until(lambda: not any(one.operation == "submitted" for one in list(gate._system.live.values())))
     assert submitted.submit(10).result(LIMIT) == 10

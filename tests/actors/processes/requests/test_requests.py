@@ -57,8 +57,11 @@ class Host:
     def call_later(self, seconds: float, fn: Callable[[], object]) -> Deadline:
         return self.deadlines.add(seconds, fn)
 
-    def lend(self, by: int) -> None:
-        self.lent += by
+    def lend(self, *, paused: bool) -> None:
+        self.lent += 1
+
+    def end_lend(self) -> None:
+        self.lent -= 1
 
     def start(self) -> None:
         """It has begun."""
