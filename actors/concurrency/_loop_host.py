@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final
 
 import trio
@@ -52,6 +52,7 @@ class LoopHost(abc.ABC):
         self._wakeup_pending = False
         self._cancelled = False
         self._recovered_at = -1  # the progress at which `recover` has woken it last
+        self.queued: Collection[Callable[[], object]] = ()  # calls that were pending at the latest look of recovery
         # Number of tokens that ran in their callers' tasks since other tasks last got a turn, and their seconds.
         self.tokens_here, self.seconds_here = 0, 0.0
         self.progress = 0  # grows with each finished call, task and cancellation; written on the loop only
@@ -140,7 +141,8 @@ class LoopHost(abc.ABC):
             self._wake()
 
     def recover(self) -> None:
-        """Wake the loop if calls are pending: the thread that queued them may have been interrupted before it did."""
+        """Wake the loop if calls are pending, since an interrupted sender may not have, and note which these are."""
+        self.queued = set(list(self._pending))
         if self._pending and self._recovered_at != self.progress:  # else it has been woken, and is busy
             self._recovered_at = self.progress
             self._wake()

@@ -220,8 +220,7 @@ class CpuSlot(Drainer):
 
     def _leave(self) -> bool:
         self.thread = None
-        if isinstance(self._place, ActorPlace):
-            self._place.stop_if_drained()
+        self._place.stop_if_drained()
         return False
 
     def _leave_behind(self) -> bool:

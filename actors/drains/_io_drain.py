@@ -132,7 +132,7 @@ class IoDrain:
 
     def recover(self, drainers: Iterable[Drainer]) -> None:
         for worker in drainers:
-            if isinstance(worker, IoWorker) and worker.called:
+            if isinstance(worker, IoWorker) and worker.called and worker.come not in self.host.queued:
                 self.wake(worker)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C is meant for the caller, never for the actor
@@ -379,7 +379,7 @@ class IoWorker(Drainer):
                 self._scope = self._new_scope()
                 item = mailbox.take(self)
                 if item is None:
-                    self._note_drained()
+                    self._place.stop_if_drained()
                     return
         except BaseException as error:
             # Nothing may escape: it would cancel the whole loop. The cancellation of the loop need not be passed on.
@@ -399,7 +399,7 @@ class IoWorker(Drainer):
             if item is None:
                 if drain.closed:
                     return False
-                self._note_drained()
+                self._place.stop_if_drained()
                 drain.parked[self] = None
                 await self._park()
                 steps, now = 0, clock()
@@ -420,6 +420,8 @@ class IoWorker(Drainer):
                         finally:
                             del waiting[item]
                     now = item.finished_at or clock()
+                    if item.steps > 1:  # while it waited, other tasks had their turn
+                        steps, deadline = 0, now + drain.throughput_deadline
                 else:
                     await self._handle(cast("Signal", item))
                     now = clock()
@@ -438,10 +440,6 @@ class IoWorker(Drainer):
                 steps, now = 0, clock()
                 deadline = now + drain.throughput_deadline
             item = take(self)
-
-    def _note_drained(self) -> None:
-        if isinstance(self._place, ActorPlace):
-            self._place.stop_if_drained()
 
     def _end(self) -> None:
         self._drain.workers.discard(self)

@@ -115,6 +115,9 @@ class Place(abc.ABC):
         """Whether a drainer that has no token may be in user code: a hook."""
         return False
 
+    def stop_if_drained(self) -> None:  # noqa: B027  # an operation has nothing to stop
+        """End the instance if it was to end after all that was accepted; each drainer that leaves calls this."""
+
     # A step that waits for another token
 
     def step_waits(self, why: object) -> None:  # noqa: B027  # most places have nothing to do here
