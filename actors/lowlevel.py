@@ -30,7 +30,7 @@ from actors.processes.workers._worker import Worker
 from actors.steps._frames import find_step
 from actors.steps._interrupt import interrupt
 from actors.steps._monitoring import monitor
-from actors.steps._step import InContext, run_in
+from actors.steps._step import in_context, run_in
 from actors.system._outside import Starter, homes
 from actors.system._place_table import ROOT, SYSTEM, path_below
 from actors.system._system import cores, listed, system_of
@@ -58,7 +58,6 @@ __all__ = [
     "DaemonThread",
     "Drain",
     "Hold",
-    "InContext",
     "IoDrain",
     "Jobs",
     "Mailbox",
@@ -87,6 +86,7 @@ __all__ = [
     "current_turn",
     "find_step",
     "homes",
+    "in_context",
     "interrupt",
     "is_cancellation",
     "listed",

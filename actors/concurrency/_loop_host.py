@@ -142,7 +142,7 @@ class LoopHost(abc.ABC):
 
     def recover(self) -> None:
         """Wake the loop if calls are pending, since an interrupted sender may not have, and note which these are."""
-        self.queued = set(list(self._pending))
+        self.queued = set(self._pending.copy())
         if self._pending and self._recovered_at != self.progress:  # else it has been woken, and is busy
             self._recovered_at = self.progress
             self._wake()

@@ -16,7 +16,7 @@ from actors.concurrency._cancel_scope import CancelScope
 from actors.concurrency._future import Reply
 from actors.drains._io_drain import IoDrain, IoWorker
 from actors.mailboxes._mailbox import Drainer
-from actors.steps._step import InContext, after_step, enter, share_turn
+from actors.steps._step import after_step, enter, in_context, share_turn
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._log_context import drained_places
 from actors.tokens._token import Token
@@ -290,7 +290,7 @@ class Outside(Drainer):
                         raise error
                     result = context.run(enter, token, token._call)
                     if type(result) is CoroutineType:
-                        self.rest = rest = InContext(context, result, token)
+                        self.rest = rest = in_context(context, result, token)
                         result = await rest
                 except BaseException as error:
                     if self._fail(error):

@@ -24,11 +24,11 @@ from actors.places import _life
 from actors.places._actor_place import ActorPlace
 from actors.places._life import Life
 from actors.steps._step import (
-    InContext,
     after_step,
     between_steps,
     close_steps,
     enter,
+    in_context,
     share_turn,
     wait_for_leave,
     without_runtime_frames,
@@ -392,7 +392,7 @@ class IoWorker(Drainer):
         """Handle one item after the other, until the scope is cancelled (True) or the worker was dismissed (False)."""
         drain, mailbox, system = self._drain, self._place.mailbox, self._place.system
         clock = system.clock
-        take, scope, waiting = mailbox.take, self._scope, drain.waiting
+        scope, waiting = self._scope, drain.waiting
         steps, now = 0, clock()
         deadline = now + drain.throughput_deadline
         while True:
@@ -404,7 +404,7 @@ class IoWorker(Drainer):
                 await self._park()
                 steps, now = 0, clock()
                 deadline = now + drain.throughput_deadline
-                item = self.current or take(self)
+                item = self.current or mailbox.take(self)
                 continue
             self.current = item
             try:
@@ -439,7 +439,7 @@ class IoWorker(Drainer):
                 await self._pass_turn()
                 steps, now = 0, clock()
                 deadline = now + drain.throughput_deadline
-            item = take(self)
+            item = mailbox.take(self)
 
     def _end(self) -> None:
         self._drain.workers.discard(self)
@@ -553,7 +553,7 @@ class IoWorker(Drainer):
     def _go_on(self, token: Token[Any], context: Context, call: Any, result: Any) -> Awaitable[None] | None:
         """Return an awaitable of the rest of a token, if what its code has returned has steps to take."""
         if type(result) is CoroutineType:
-            return self._finish(token, InContext(context, result, token))
+            return self._finish(token, in_context(context, result, token))
         if type(result) is Later:
             result.add_done_callback(token._settle_as)
         elif self._place.steps_of(call, result):
@@ -662,7 +662,7 @@ class IoWorker(Drainer):
                 try:
                     value = context.run(call)
                     if iscoroutine(value):
-                        value = await InContext(context, value)
+                        value = await in_context(context, value)
                 except BaseException as raised:
                     error = without_runtime_frames(raised)
                 if not self.at_work:

@@ -7,6 +7,7 @@ import contextvars
 import logging
 from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
+from types import coroutine
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -135,51 +136,40 @@ def share_turn(hold: Hold) -> None:
         token.take_turn_back()
 
 
-class InContext:
-    """A coroutine that runs in its own context; awaiting this drives it.
+@coroutine
+def in_context(
+    context: contextvars.Context, code: Coroutine[Any, Any, Any], token: Token[Any] | None = None
+) -> Generator[Any, Any, Any]:
+    """Run a coroutine in its own context; awaiting this drives it.
 
     Args:
         context: of each of its steps.
-        coroutine: the one to drive.
+        code: the coroutine.
         token: the one that it belongs to, if any; its steps are counted.
     """
-
-    __slots__ = ("_context", "_coroutine", "_token")
-
-    def __init__(
-        self, context: contextvars.Context, coroutine: Coroutine[Any, Any, Any], token: Token[Any] | None = None
-    ) -> None:
-        self._context = context
-        self._coroutine = coroutine
-        self._token = token
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        run, coroutine, token = self._context.run, self._coroutine, self._token
-        step: Callable[[Any], Any] = coroutine.send
-        value: Any = None
-        begun = False  # the first step is counted as the token begins
-        try:
-            while True:
-                if token is not None and token._extras.hold is not None and not isinstance(value, GeneratorExit):
-                    # The value or error for the step waits with it.
-                    cancelled = yield from wait_for_leave(token._extras.hold).__await__()
-                    if cancelled is not None:
-                        step, value, cancelled = coroutine.throw, cancelled, None
-                if begun and token is not None:
-                    token.steps += 1
-                trap = run(step, value)
-                if token is not None and token._extras.hold is not None:
-                    between_steps(token._extras.hold)
-                try:
-                    value = yield trap
-                except BaseException as error:
-                    step, value = coroutine.throw, error
-                else:
-                    step = coroutine.send
-                begun = True
-        except StopIteration as stop:
-            return stop.value
-        finally:
-            value = None  # an error references this frame, which must not reference the error
+    # A generator, and no bound methods in variables: of those that wait, there may be very many.
+    value: Any = None
+    error: BaseException | None = None
+    begun = False  # the first step is counted as the token begins
+    try:
+        while True:
+            if token is not None and token._extras.hold is not None and not isinstance(error, GeneratorExit):
+                # The value or error for the step waits with it.
+                error = (yield from wait_for_leave(token._extras.hold).__await__()) or error
+            if begun and token is not None:
+                token.steps += 1
+            trap = context.run(code.send, value) if error is None else context.run(code.throw, error)
             if token is not None and token._extras.hold is not None:
-                after_step(token._extras.hold)
+                between_steps(token._extras.hold)
+            value = error = None
+            try:
+                value = yield trap
+            except BaseException as raised:
+                error = raised
+            begun = True
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        value = error = None  # an error references this frame, which must not reference the error
+        if token is not None and token._extras.hold is not None:
+            after_step(token._extras.hold)

@@ -19,7 +19,7 @@ import trio
 import actors
 import supervisors
 from actors import Token
-from actors.lowlevel import CpuDrain, InContext, IoDrain, ProcessDrain, find_step
+from actors.lowlevel import CpuDrain, IoDrain, ProcessDrain, find_step, in_context
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.inspection._processes import process_drain
@@ -37,7 +37,7 @@ _FOLDERS: Final = (Path(str(actors.__file__)).parent, Path(str(supervisors.__fil
 _OURS: Final = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
 _DEMO: Final = f"{_OURS[-1]}demo{os.sep}"  # which is user code
 
-_IN_CONTEXT: Final[CodeType] = InContext.__await__.__code__
+_IN_CONTEXT: Final[CodeType] = in_context.__code__
 _WRAPPERS: Final = frozenset(
     ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable")
 )
@@ -135,8 +135,8 @@ def _code_of(token: Token[Any]) -> object:
 
 def _driven(rest: object) -> object:
     """Return the user code in what an io worker awaits: a coroutine, or a generator that is run step by step."""
-    if type(rest) is InContext:
-        return rest._coroutine
+    if type(rest) is GeneratorType and rest.gi_frame is not None and rest.gi_code is _IN_CONTEXT:
+        return rest.gi_frame.f_locals.get("code")
     if type(rest) is CoroutineType and rest.cr_frame is not None:
         steps = rest.cr_frame.f_locals.get("steps")
         if type(steps) is GeneratorType:
@@ -157,11 +157,9 @@ def _chain(code: Any) -> Iterator[tuple[FrameType, int]]:
         elif kind is GeneratorType:
             frame, after = code.gi_frame, code.gi_yieldfrom
             if frame is not None and frame.f_code is _IN_CONTEXT:
-                after = frame.f_locals.get("coroutine")  # it sends into the coroutine, and does not await it
+                after = frame.f_locals.get("code")  # it sends into the coroutine, and does not await it
         elif kind is AsyncGeneratorType:
             frame, after = code.ag_frame, code.ag_await
-        elif kind is InContext:
-            after = code._coroutine
         elif _is_wrapper(kind):
             after = _wrapped(code)
         else:

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from actors import AsyncioActor, BaseActor, CpuActor, IoActor, Reply, Token, current_token
-from actors.steps._step import InContext
+from actors.steps._step import in_context
 from actors.tokens._hold import Hold
 from tokengate import Gate, token
 from tokengate.control.inspection import _stacks
@@ -187,7 +187,7 @@ async def over_wrapper() -> None:
 
 
 async def over_context() -> None:
-    await InContext(contextvars.copy_context(), leaf())
+    await in_context(contextvars.copy_context(), leaf())
 
 
 async def over_async_generator() -> None:
