@@ -258,7 +258,7 @@ def test_a_function_that_cannot_be_unpickled_is_the_error_of_each_call_of_it(chi
     assert failure(child, first)[1] == failure(child, second)[1] == "AttributeError"
     pickled = failure(child, second)[0]
     assert pickled is not None
-    assert pickle.loads(pickled).__notes__ == ["when function 3 was unpickled in the child process"]
+    assert pickle.loads(pickled).__notes__ == ["It was raised when function 3 was unpickled in the child process."]
 
 
 def test_an_error_is_reported_even_if_it_cannot_be_described(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
