@@ -21,10 +21,14 @@ class DaemonThread(threading.Thread):
     Args:
         target: what it runs.
         name: its name.
+
+    Attributes:
+        busy: whether it runs a runnable of a dispatcher.
     """
 
     def __init__(self, target: Callable[[], object], name: str) -> None:
         super().__init__(target=target, name=name, daemon=True)
+        self.busy = False
         self._ticket: list[None] = [None]  # the thread that takes it calls `start`
         self._decided = Event()  # set when it has started or never will
 

@@ -29,6 +29,10 @@ class Runnable(Protocol):
         ...
 
 
+# Seconds beyond the deadline of a close for which idle threads are waited for, and between two looks at them.
+_LONGER_AT_MOST = 10.0
+_LOOK_SECONDS = 0.05
+
 # Maximum number of threads beyond the dispatcher's size that stand in for stalled ones.
 _MAX_SPARES = 64
 
@@ -52,14 +56,18 @@ def join_threads(
 ) -> list[str]:
     """Wait for threads to end, but not for the current one; return the names of those that have not by the deadline.
 
+    An idle thread ends as soon as it gets a processor, so it is waited for up to 10 seconds longer.
+
     Args:
         threads: the threads; one that has not been started will not be started any more.
         deadline: in seconds of `time.monotonic`.
         waiters: threads that wait for the caller, and so cannot end before it returns.
     """
-    for thread in threads:
-        if thread is not threading.current_thread() and thread not in waiters:
-            thread.gone(deadline)
+    others = [one for one in threads if one is not threading.current_thread() and one not in waiters]
+    for thread in others:
+        ends = deadline
+        while not thread.gone(ends) and not thread.busy and ends < deadline + _LONGER_AT_MOST:
+            ends = time.monotonic() + _LOOK_SECONDS
     return sorted(thread.name for thread in threads if thread.is_alive())
 
 
@@ -68,13 +76,11 @@ class CpuThread(DaemonThread):
 
     Attributes:
         quantum: number of the quantum it runs, or ran last.
-        busy: whether it runs one.
     """
 
     def __init__(self, target: Callable[[CpuThread], object], name: str) -> None:
         super().__init__(lambda: target(self), name)
         self.quantum = 0
-        self.busy = False
         self._clock: int | None = None  # set by the thread itself: it is unsafe to look up once the thread has ended
 
     def run(self) -> None:

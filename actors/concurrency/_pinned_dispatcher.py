@@ -135,12 +135,14 @@ class PinnedDispatcher:
         while True:
             runnable = self._queue.take()
             if runnable is not None:
+                me.busy = True
                 try:
                     while runnable.run(me):
                         pass  # no other place needs the thread
                 except BaseException:
                     # A bug of the runtime: exceptions of user code end in its token.
                     _logger.exception("%s could not run %r", me.name, runnable)
+                me.busy = False
                 del runnable  # an idle thread keeps nothing alive
             if self._may_go(me):
                 self._threads.ended(me)

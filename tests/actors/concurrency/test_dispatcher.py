@@ -12,10 +12,10 @@ import attrs
 import pytest
 
 from actors import ActorSystem, Reply
-from actors.concurrency._dispatcher import Dispatcher
+from actors.concurrency._dispatcher import CpuThread, Dispatcher
 from actors.concurrency._stall_watch import StallWatch
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 @attrs.define(eq=False)
@@ -138,6 +138,34 @@ def test_close_names_the_threads_that_are_still_at_work() -> None:
     assert late == ["late-0"]
 
 
+class LateThread(CpuThread):
+    """A thread that gets no processor for its end before it has been waited for twice."""
+
+    def __init__(self, target: Callable[[CpuThread], object], name: str) -> None:
+        super().__init__(target, name)
+        self.waits: list[float] = []
+        self.may_end = threading.Event()
+
+    def run(self) -> None:
+        super().run()
+        assert self.may_end.wait(LIMIT)
+
+    def gone(self, deadline: float) -> bool:
+        self.waits.append(deadline)
+        if len(self.waits) == 2:
+            self.may_end.set()
+            deadline += LIMIT
+        return super().gone(deadline)
+
+
+def test_close_waits_for_idle_threads_beyond_its_deadline() -> None:
+    """Nothing keeps them from ending but a machine that has other work."""
+    pool = Dispatcher("idle", 2, LateThread)
+    pool.open()
+
+    assert pool.close(time.monotonic()) == []
+
+
 def test_an_idle_thread_keeps_nothing_alive(
     dispatcher: Dispatcher, until: Callable[[Callable[[], bool]], None]
 ) -> None:
@@ -172,8 +200,11 @@ def test_spares_come_for_threads_that_block_unseen_and_go_again(
     for quanta in (*blocking, last):
         quanta.done.result(LIMIT)
 
-    until(lambda: pool.statistics().threads == pool.size)
-    assert pool.statistics().blocked == 0
+    def back_to_its_size() -> bool:
+        figures = pool.statistics()
+        return (figures.threads, figures.blocked) == (pool.size, 0)
+
+    until(back_to_its_size)
 
 
 @attrs.define(eq=False)
