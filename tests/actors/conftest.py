@@ -21,7 +21,7 @@ from interleave import Grain, Stage
 from shared_lists import SharedList
 
 import actors
-from actors import ActorSystem, AsyncioActor, BaseActor, CpuActor, IoActor, Overflow, ProcessActor, Token
+from actors import ActorSystem, AsyncioActor, BaseActor, CpuActor, IoActor, Overflow, ProcessActor, ProcessPool, Token
 from actors.lowlevel import Mailbox, OperationPlace
 from actors.mailboxes._mailbox import Drainer
 from actors.system._outside import default_system
@@ -44,7 +44,7 @@ def _default_system() -> Iterator[None]:
 @pytest.fixture
 def system() -> Iterator[ActorSystem]:
     """An open system of two CPU threads; every thread of it must have ended after the test."""
-    opened = ActorSystem("test", threads=2)
+    opened = ActorSystem("test", threads=2, processes=ProcessPool(size=1, spares=0))
     opened.open()
     yield opened
     late = opened.close(LIMIT)

@@ -1,6 +1,6 @@
 """Leaving the code of one token behind races with its end: the next token of the same place is never hit.
 
-Each race is run 75 times with each grain, 10,000 times with TOKENGATE_TORTURE=1; TOKENGATE_SEED brings one back.
+Each race is run 30 times with each grain, 10,000 times with TOKENGATE_TORTURE=1; TOKENGATE_SEED brings one back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from interleave import Stage
 from actors import ActorSystem, CpuActor, ExitReason, Token, TokenState
 from actors.lowlevel import ActorPlace
 
-ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 75)
+ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 30)
 
 
 @attrs.define

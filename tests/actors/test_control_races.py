@@ -1,6 +1,6 @@
 """What operators do to queued tokens racing with who takes them, ends them, lets them go and closes: one end each.
 
-Each race is run 75 times with each grain, 10,000 times with TOKENGATE_TORTURE=1; TOKENGATE_SEED brings one back. The
+Each race is run 30 times with each grain, 10,000 times with TOKENGATE_TORTURE=1; TOKENGATE_SEED brings one back. The
 threads of the dispatcher are played, under schedules that a seed draws. In the end every token has ended in one state,
 and those that completed have run once, where they were at last, and the others never.
 """
@@ -21,7 +21,7 @@ from interleave import Stage
 from actors import ActorDead, ActorSystem, CpuActor, ExitReason, MailboxFull, Token, TokenState, current_token
 from actors.lowlevel import OperationPlace, Throttle, move
 
-ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 75)
+ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 30)
 
 
 @attrs.define

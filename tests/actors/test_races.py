@@ -1,6 +1,6 @@
 """Races between two or three threads of the runtime, under schedules that a seed draws, against the test's own ledger.
 
-Each race is run 75 times with each grain, 10,000 times with TOKENGATE_TORTURE=1; TOKENGATE_SEED brings one back.
+Each race is run 30 times with each grain, 10,000 times with TOKENGATE_TORTURE=1; TOKENGATE_SEED brings one back.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from actors.lowlevel import Mailbox, Put, Signal
 from actors.mailboxes import _lanes
 from actors.mailboxes._mailbox import Drainer
 
-ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 75)
+ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 30)
 
 
 @attrs.frozen(eq=False)

@@ -19,7 +19,7 @@ from actors.lowlevel import ROOT, ActorPlace
 from supervisors import ChildInfo, ChildSpec, ChildStarted, Supervisor
 
 # Seconds until a test that waits in vain fails; a test that passes waits for events, not for time.
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 SIDES = 3  # of a race
 
@@ -166,7 +166,11 @@ class Tree:
         system.subscribe(self.reports.write)
 
     def child(self, id: str, *, starting: Hook = do_nothing, ending: Hook = do_nothing, **options: Any) -> ChildSpec:
-        """Return the spec of a worker; `options` are those of `ChildSpec`."""
+        """Return the spec of a worker; `options` are those of `ChildSpec`.
+
+        A stop may take longer than usual: the machine may be busy.
+        """
+        options.setdefault("shutdown", PATIENCE)
         return ChildSpec(id, self.worker, args=(id, self.diary, starting, ending), **options)
 
     def start(self, *children: ChildSpec, **options: Any) -> ActorRef[Any]:

@@ -124,7 +124,11 @@ def diary_for(kind: str) -> Any:
 
 
 def child(kind: str, id: str, diary: Any = None, starting: Hook | None = None, **options: Any) -> ChildSpec:
-    """Return the spec of a child of a kind; `options` are those of `ChildSpec`."""
+    """Return the spec of a child of a kind; `options` are those of `ChildSpec`.
+
+    A stop may take longer than usual: the machine may be busy.
+    """
+    options.setdefault("shutdown", 30.0)
     return ChildSpec(id, STARTS[kind], args=(id, diary_for(kind) if diary is None else diary, starting), **options)
 
 

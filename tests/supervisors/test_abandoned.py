@@ -13,7 +13,7 @@ from supervisors import ChildStopFailed, GaveUp, Supervisor
 if TYPE_CHECKING:
     from tests.supervisors.conftest import Tree
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Stubborn(CpuActor):

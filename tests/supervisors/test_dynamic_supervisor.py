@@ -28,7 +28,7 @@ from supervisors import (
 if TYPE_CHECKING:
     from tests.supervisors.conftest import Tree
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 AT_ONCE = False  # whether children are started without a request to the supervisor
 

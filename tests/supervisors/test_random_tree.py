@@ -28,7 +28,7 @@ pytestmark = pytest.mark.trio
 
 ACTORS = 500
 BREADTH = 6
-ACTIONS = 500_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 10_000
+ACTIONS = 500_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 2_000
 ROUND = 100  # actions between two looks at the whole tree
 
 
@@ -265,7 +265,7 @@ async def test_a_random_tree_under_random_failure_keeps_the_rules() -> None:
             for _ in range(ROUND):
                 await act(tree, plan, oracle, tokens)
             for token in tokens:
-                with trio.fail_after(20):
+                with trio.fail_after(60):
                     await token.wait()
                 ends[token.state] += 1
                 assert token.state in TERMINAL

@@ -27,7 +27,7 @@ from supervisors import (
 if TYPE_CHECKING:
     from tests.supervisors.conftest import Tree
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Plain(CpuActor):
@@ -299,7 +299,7 @@ def test_a_supervisor_that_has_ended_takes_no_child(tree: Tree) -> None:
 
 def test_a_crash_is_restarted_and_counted(tree: Tree) -> None:
     """The restarts of a child that was started at once count for the intensity."""
-    start_pool(tree, intensity=1)
+    start_pool(tree, intensity=1, period=1000.0)
     ref = start(tree)
     assert isinstance(ref.proxy().crash().exception(PATIENCE), ValueError)
     tree.wait_for_restart("pool/child")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.supervisors.conftest import Race, Tree
 
 ROUNDS = 10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 100
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Ledger:

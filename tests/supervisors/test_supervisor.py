@@ -38,7 +38,7 @@ from tokengate import Gate
 if TYPE_CHECKING:
     from tests.supervisors.conftest import Tree
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 RESTARTS: list[Restart] = ["permanent", "transient", "temporary"]
 

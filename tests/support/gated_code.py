@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-LIMIT = 10.0  # seconds; reached only when a test fails
+LIMIT = 30.0  # seconds; reached only when a test fails
 
 
 @attrs.define(eq=False, slots=False)

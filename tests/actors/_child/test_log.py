@@ -114,7 +114,7 @@ def test_outside_of_a_call_the_number_is_0(child: Child) -> None:
     frames: list[Any] = []
 
     def later() -> None:
-        gone.wait(10)
+        gone.wait(30)
         logger.warning("late")
 
     threads: list[threading.Thread] = []

@@ -14,7 +14,7 @@ from actors import ActorSystem
 from actors.concurrency._asyncio_host import AsyncioHost
 from actors.concurrency._loop_host import _CALLS_AT_ONCE
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 async def give_way() -> None:

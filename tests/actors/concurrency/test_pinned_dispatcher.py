@@ -17,7 +17,7 @@ import pytest
 from actors import ActorDead, ActorSystem, CpuActor, ExitReason, TokenState, TokenTerminated
 from actors.concurrency._pinned_dispatcher import PinnedDispatcher, PinnedThreads
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 class Pinned(CpuActor):

@@ -19,7 +19,7 @@ import trio
 from actors import Later, Reply, TokenFailed, WaitTimeout, WouldBlock
 from actors.concurrency._future import Future
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 def test_a_reply_has_the_result_that_was_set() -> None:
@@ -132,7 +132,7 @@ def test_a_callback_that_races_the_outcome_runs_exactly_once(
 ) -> None:
     """Neither lost nor run twice, whoever adds it and whoever sets the outcome."""
     chance = random.Random(seed)
-    for _ in range(rounds(150 if traced else 400)):
+    for _ in range(rounds(100 if traced else 200)):
         reply: Reply[int] = Reply()
         calls: list[int] = []
 
@@ -307,7 +307,7 @@ def test_a_wait_that_races_the_outcome_always_ends(
 ) -> None:
     """No wake-up is lost between the look and the wait."""
     chance = random.Random(seed)
-    for number in range(rounds(150)):
+    for number in range(rounds(60)):
         reply: Reply[int] = Reply()
 
         async def main(reply: Reply[int] = reply) -> int:

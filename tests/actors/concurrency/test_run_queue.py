@@ -11,7 +11,7 @@ from interleave import Grain, Stage, StageLock
 
 from actors.concurrency._run_queue import RunQueue, look_around
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_every_item_is_taken_once_whoever_sleeps_when_it_comes(
 
     Few items for few threads find most: the next item wakes those whom the last one has missed.
     """
-    for _ in range(rounds(500)):
+    for _ in range(rounds(200)):
         queue: RunQueue[int] = RunQueue()
         got: list[int] = []
         batches = [range(10 * n, 10 * n + chance.randint(1, 2)) for n in range(chance.randint(1, 2))]
@@ -112,7 +112,7 @@ def test_a_second_item_finds_a_second_thread_while_the_first_is_worked_on(
     stage: Stage, rounds: Callable[[int], int]
 ) -> None:
     """The two who took must meet before either comes back for more."""
-    for _ in range(rounds(500)):
+    for _ in range(rounds(200)):
         queue: RunQueue[int] = RunQueue()
         met = [stage.lock() for _ in range(2)]
         for lock in met:

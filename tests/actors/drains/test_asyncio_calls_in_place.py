@@ -10,7 +10,7 @@ import pytest
 
 from actors import ActorSystem, AsyncioActor, TokenState, TokenTerminated, current_token
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 class Echo(AsyncioActor):

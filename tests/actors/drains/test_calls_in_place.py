@@ -37,7 +37,7 @@ from actors.drains._io_drain import IoWorker
 from actors.lowlevel import Mailbox, Throttle
 from actors.tokens._hold import Hold
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 _word = contextvars.ContextVar("word", default="unset")
 
@@ -314,11 +314,11 @@ def test_another_error_is_a_crash_of_the_actor(kind: type[Echo], start: Any, ins
 
 def test_a_hook_for_a_crash_may_wait_and_the_caller_does_not(kind: type[Echo], start: Any, inside: Any) -> None:
     """It runs in the actor's own task, out of reach of the caller's cancel scopes."""
-    done = trio.Event()
+    go, done = trio.Event(), trio.Event()
 
     class Crashes(kind):  # type: ignore[misc, valid-type]
         async def on_failure(self, *_: Any) -> None:  # type: ignore[override]
-            await trio.sleep(0.001)
+            await go.wait()
             done.set()
 
     ref = start(Crashes)
@@ -333,6 +333,7 @@ def test_a_hook_for_a_crash_may_wait_and_the_caller_does_not(kind: type[Echo], s
             except ValueError:
                 assert not done.is_set()
                 scope.cancel()
+        go.set()
         with trio.fail_after(LIMIT):
             await done.wait()
 
@@ -711,7 +712,7 @@ def test_a_handler_that_cancels_its_caller_has_answered(kind: type[Echo], start:
 
 
 @pytest.mark.parametrize("kind", IN_PLACE)
-def test_other_tasks_get_on_while_one_asks_ten_thousand_times(kind: Any, start: Any, inside: Any) -> None:
+def test_other_tasks_get_on_while_one_asks_again_and_again(kind: Any, start: Any, inside: Any) -> None:
     """They get a turn after 64 calls at the latest, whatever actors these are for."""
     refs = [start(kind) for _ in range(3)]
     rounds = 0
@@ -725,14 +726,14 @@ def test_other_tasks_get_on_while_one_asks_ten_thousand_times(kind: Any, start: 
     async def ask() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(other)
-            for number in range(10_000):
+            for number in range(2_000):
                 await refs[number % 3].call(number)
             nursery.cancel_scope.cancel()
 
     inside(ask)
 
-    assert rounds >= 10_000 // 64 - 2  # it starts and ends between two of them
-    assert sum(len(ref._place.instance.got) for ref in refs) == 10_000
+    assert rounds >= 2_000 // 64 - 2  # it starts and ends between two of them
+    assert sum(len(ref._place.instance.got) for ref in refs) == 2_000
     assert all(ref._place.drain.place.mailbox.statistics().accepted == len(ref._place.instance.got) for ref in refs)
 
 
@@ -918,7 +919,7 @@ def test_calls_in_place_lose_nothing_while_others_steer_the_actor(
 
     One whose actor was ended is handled once at most.
     """
-    for number in range(rounds(2)):
+    for number in range(rounds(1)):
         race = Race(system, f"{seed} {number}")
         acts = random.Random(race.seed).sample([race.suspend, race.throttle, race.pause, race.question], 2)
         race.run(*([race.suspend, race.end] if end else acts))

@@ -7,10 +7,11 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from tiers import TORTURE
 
 from actors import ActorDead, ActorSystem, CpuActor, TokenState, TokenTerminated
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 class Echo(CpuActor):
@@ -18,13 +19,14 @@ class Echo(CpuActor):
         return message
 
 
-def test_ten_thousand_actors_live_on_few_threads(start: Any, system: ActorSystem) -> None:
-    """An actor costs no thread; each answers, and each ends."""
-    refs = [start(Echo) for _ in range(10_000)]
+def test_thousands_of_actors_live_on_few_threads(start: Any, system: ActorSystem) -> None:
+    """An actor costs no thread; each answers, and each ends. 10,000 of them with TOKENGATE_TORTURE=1."""
+    many = 10_000 if TORTURE else 1_000
+    refs = [start(Echo) for _ in range(many)]
     tokens = [ref.ask(number, block=False) for number, ref in enumerate(refs)]
     assert threading.active_count() < 100  # the dispatcher may add spares where the machine is busy, up to 64
-    assert [token.result(LIMIT) for token in tokens] == list(range(10_000))
-    assert system.statistics().actors == 10_000
+    assert [token.result(LIMIT) for token in tokens] == list(range(many))
+    assert system.statistics().actors == many
     stops = [ref.stop(block=False) for ref in refs]
     assert all(stop.get(timeout=LIMIT) for stop in stops)
 
@@ -104,6 +106,7 @@ def test_a_busy_actor_yields_to_its_neighbour_after_throughput_messages(door: An
 
     with_one = ActorSystem("one", threads=1)
     with_one.open()
+    with_one.dispatcher.watched = True  # no spare stands in for the thread that waits at the door
     try:
         busy, neighbour, blocker = (with_one.start_actor(Named, (), {}) for _ in range(3))
         blocker.tell("block")
@@ -136,6 +139,7 @@ def test_a_slow_message_yields_before_the_second_one(door: Any) -> None:
 
     with_one = ActorSystem("one", threads=1, clock=lambda: now[0])
     with_one.open()
+    with_one.dispatcher.watched = True  # as above
     try:
         slow, neighbour, blocker = (with_one.start_actor(Named, (), {}) for _ in range(3))
         blocker.tell("block")
@@ -182,8 +186,12 @@ def test_sealed_threads_are_named_counted_and_replaced(system: ActorSystem, door
         stuck[number].wait_reached()
         place.terminate_running("the test says so")
     assert [token.state for token in tokens] == [TokenState.TERMINATED] * 4
-    shown = system.dispatcher.statistics()
-    assert (shown.abandoned, shown.threads) == (4, 6)
+
+    def lost_and_replaced() -> bool:
+        shown = system.dispatcher.statistics()
+        return (shown.abandoned, shown.threads) == (4, 6)
+
+    until(lost_and_replaced)  # a look that took a thread for stalled has a spare made, which goes again
     assert len(set(system.statistics().abandoned)) == 4
     assert system.start_actor(Echo, (), {}).ask("served", timeout=LIMIT) == "served"
     for one in stuck:

@@ -12,7 +12,7 @@ import trio
 from actors import KILLED, NORMAL, ActorSystem, CpuActor, IoActor, StartFailed, TokenState, TokenTerminated
 from actors.tokens._hold import Hold
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 def test_methods_may_be_async_or_plain(start: Any) -> None:

@@ -11,7 +11,7 @@ import trio
 from actors import ActorDead, ActorSystem, Token, TokenState, TokenTerminated, current_token
 from actors.lowlevel import OperationPlace
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 def submit(place: OperationPlace, function: Any, *args: Any) -> Token[Any]:
@@ -51,6 +51,7 @@ def test_cpu_tokens_run_up_to_the_concurrency_at_once(system: ActorSystem) -> No
 def test_io_tokens_run_up_to_the_concurrency_at_once(system: ActorSystem) -> None:
     """Never more than `concurrency`, and as many as that."""
     place = make(system, "io", concurrency=3)
+    place.mailbox.suspend()  # until all are there
     inside, most = [0], [0]
 
     async def work() -> None:
@@ -60,7 +61,9 @@ def test_io_tokens_run_up_to_the_concurrency_at_once(system: ActorSystem) -> Non
             await trio.lowlevel.checkpoint()
         inside[0] -= 1
 
-    for token in [submit(place, work) for _ in range(20)]:
+    tokens = [submit(place, work) for _ in range(20)]
+    place.mailbox.resume()
+    for token in tokens:
         token.result(LIMIT)
 
     assert most == [3]
@@ -230,7 +233,7 @@ def test_a_queued_token_that_was_ended_from_outside_is_skipped(system: ActorSyst
     place.terminate_running("the test says so")
     assert place.mailbox.size == 1
     place.mailbox.resume()
-    assert following.result(2) == 7
+    assert following.result(LIMIT) == 7
     assert ended.state is TokenState.TERMINATED
 
     assert place.mailbox.size == 0

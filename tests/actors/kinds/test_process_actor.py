@@ -363,10 +363,10 @@ def test_refs_and_proxies_travel_and_work(start: Any) -> None:
     class Asker(ProcessActor):
         def ask_it(self, ref: Any, message: Any) -> Any:
             ref.tell("first")
-            return ref.ask(message, timeout=10)
+            return ref.ask(message, timeout=30)
 
         def call_it(self, proxy: Any) -> Any:
-            return proxy.note("noted").result(10), proxy.pid().get(timeout=10)
+            return proxy.note("noted").result(30), proxy.pid().get(timeout=30)
 
         def itself(self) -> Any:
             return self.actor_ref
@@ -426,7 +426,7 @@ SCRIPT = textwrap.dedent(
 
     system = ActorSystem("script", threads=1)
     system.open()
-    print(system.start_actor(Mine, (), {}).proxy().times(2).result(20))
+    print(system.start_actor(Mine, (), {}).proxy().times(2).result(30))
     system.close(20)
     """
 )

@@ -53,7 +53,7 @@ def library_program(base: Any) -> list[Any]:
         def on_receive(self, message: dict[str, str]) -> str:
             self._self.note.defer(f"{message['reader']} asks")
             try:
-                count = self._catalogue.lend(message["title"], message["reader"]).get(timeout=10)
+                count = self._catalogue.lend(message["title"], message["reader"]).get(timeout=30)
             except LookupError as error:
                 return f"sorry, {error}"
             return "the last one" if count == self._catalogue.rules.limit.get() else "here you are"
@@ -64,7 +64,7 @@ def library_program(base: Any) -> list[Any]:
     class Reader(base):  # type: ignore[misc]
         def read(self, desk: Any, titles: list[str]) -> list[str]:
             answers = [desk.ask({"title": title, "reader": self.name}, block=False) for title in titles]
-            return list(pykka.get_all(answers, timeout=10))
+            return list(pykka.get_all(answers, timeout=30))
 
         def on_start(self) -> None:
             self.name = f"reader {len(pykka.ActorRegistry.get_by_class(Reader))}"
@@ -74,19 +74,19 @@ def library_program(base: Any) -> list[Any]:
     readers = []
     for _ in range(2):
         readers.append(Reader.start().proxy())
-        seen.append(readers[-1].name.get(timeout=10))
-    seen.append(readers[0].read(desk, ["Emma", "Walden"]).get(timeout=10))
-    seen.append(readers[1].read(desk, ["Emma", "Ulysses"]).map(lambda answers: [*answers, "bye"]).get(timeout=10))
+        seen.append(readers[-1].name.get(timeout=30))
+    seen.append(readers[0].read(desk, ["Emma", "Walden"]).get(timeout=30))
+    seen.append(readers[1].read(desk, ["Emma", "Ulysses"]).map(lambda answers: [*answers, "bye"]).get(timeout=30))
     catalogue.proxy().rules.limit = 9
     seen.append(catalogue.ask(pykka.messages.ProxyGetAttr(attr_path=("rules", "limit"))))
     try:
-        catalogue.proxy().lend("Emma", "a thief").get(timeout=10)
+        catalogue.proxy().lend("Emma", "a thief").get(timeout=30)
     except LookupError as error:
         seen.append((str(error), catalogue.is_alive()))
-    seen.append(desk.proxy().log.get(timeout=10))
+    seen.append(desk.proxy().log.get(timeout=30))
     pykka.ActorRegistry.broadcast("unread", target_class=Reader)
-    seen.append(pykka.ActorRegistry.stop_all(timeout=10))
-    seen.append((desk.is_alive(), catalogue.actor_stopped.wait(10), pykka.ActorRegistry.get_all()))
+    seen.append(pykka.ActorRegistry.stop_all(timeout=30))
+    seen.append((desk.is_alive(), catalogue.actor_stopped.wait(30), pykka.ActorRegistry.get_all()))
     try:
         desk.tell({"title": "Emma", "reader": "nobody"})
     except pykka.ActorDeadError as error:

@@ -18,7 +18,7 @@ from actors.lowlevel import Mailbox, Put, Signal
 from actors.mailboxes import _lanes
 from actors.mailboxes._mailbox import Drainer
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 Yielding = Callable[[random.Random], AbstractContextManager[None]]
 
@@ -678,7 +678,7 @@ def test_any_sequence_of_moves_agrees_with_a_sorted_list(
 ) -> None:
     """Against a model: puts of any priority, takes, withdrawals, closes and reopenings, in any order."""
     chance = random.Random(seed)
-    for _ in range(rounds(60)):
+    for _ in range(rounds(25)):
         mailbox = desk.mailbox(capacity=8, overflow=overflow, concurrency=1000)
         del desk.dropped[:]
         model: list[Token[Any]] = []  # in the order in which they shall come out
@@ -730,7 +730,7 @@ def test_a_put_that_races_close_is_never_stranded(
     """Each token was either refused, and then its sender knows, or handed to whoever closed or took."""
     chance = random.Random(seed)
     refusals = 0
-    for _ in range(rounds(250 if traced else 800)):
+    for _ in range(rounds(100 if traced else 300)):
         mailbox = desk.mailbox(capacity=4)
         accepted: list[Token[Any]] = []  # by the senders' own account
         refused: list[Token[Any]] = []
@@ -772,7 +772,7 @@ def test_takes_and_withdrawals_that_race_get_each_token_once(
 ) -> None:
     """No token is both taken and withdrawn, none is taken twice, none is lost."""
     chance = random.Random(seed)
-    for _ in range(rounds(150)):
+    for _ in range(rounds(60)):
         mailbox = desk.mailbox(concurrency=2)
         tokens = [desk.token(chance.choice([0, 0, 1])) for _ in range(8)]
         for token in tokens:

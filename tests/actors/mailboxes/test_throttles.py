@@ -17,7 +17,7 @@ from actors.mailboxes._line import Line
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._throttles import _CATCH_UP
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 class Clock:

@@ -20,7 +20,7 @@ from actors import (
 )
 from actors.lowlevel import ActorPlace, OperationPlace, Throttle, move
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from actors import ActorDead, ActorProxy, ActorSystem, BaseActor
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 def make(base: type[BaseActor]) -> Any:
@@ -111,7 +111,8 @@ def test_a_proxy_of_itself_is_not_shown(local_base: Any, start: Any, caplog: pyt
             _ = proxy.me
 
     assert proxy.ask_myself().get(timeout=LIMIT).get(timeout=LIMIT) == ["a"]
-    assert [record.getMessage().partition("attribute ")[2] for record in caplog.records] == [
+    warnings = [record.getMessage() for record in caplog.records]  # among them may be one that the machine is slow
+    assert [warning.partition("attribute ")[2] for warning in warnings if "attribute " in warning] == [
         "'me' is a proxy to itself. Consider making it private by renaming it to '_me'."
     ] * 2
 

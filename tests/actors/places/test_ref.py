@@ -12,7 +12,7 @@ import trio
 
 from actors import NORMAL, ActorDead, ActorProxy, ActorSystem, BaseActor, Token, WaitTimeout
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 def make(base: type[BaseActor]) -> type[BaseActor]:

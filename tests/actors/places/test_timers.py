@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from actors import (
 from actors.lowlevel import ActorPlace
 from actors.places._timers import _STALE_LIMIT
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 Start = Callable[..., Any]
 colour: ContextVar[str] = ContextVar("colour", default="none")
@@ -335,26 +336,22 @@ def test_a_message_of_a_timer_carries_the_context_of_the_code_that_set_it(
     assert seen.get(timeout=LIMIT) == ("red", parent)
 
 
-@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, "1", None])
-@pytest.mark.parametrize("method", ["send_after", "send_every"])
-def test_seconds_that_cannot_work_are_refused(
-    base: type[BaseActor], start: Start, method: str, seconds: object
-) -> None:
+def test_seconds_that_cannot_work_are_refused(base: type[BaseActor], start: Start) -> None:
     """The error names the actor, the value and what would be right."""
     ref = start(make(base, expected=(ValueError,)))
 
-    with pytest.raises(ValueError, match=f"{method} of actor 'Sleeper-.*must be a number"):
-        ref.ask(lambda actor: getattr(actor, method)(seconds, "tick"), timeout=LIMIT)
+    for method, seconds in itertools.product(("send_after", "send_every"), (-1, math.nan, math.inf, "1", None)):
+        with pytest.raises(ValueError, match=f"{method} of actor 'Sleeper-.*must be a number"):
+            ref.ask(lambda actor, m=method, s=seconds: getattr(actor, m)(s, "tick"), timeout=LIMIT)
 
 
-@pytest.mark.parametrize("method", ["send_every", "receive_timeout"])
-def test_a_period_is_above_zero(base: type[BaseActor], start: Start, method: str) -> None:
+def test_a_period_is_above_zero(base: type[BaseActor], start: Start) -> None:
     """Else the loop would spin."""
     ref = start(make(base, expected=(ValueError,)))
-    rest = ("tick",) if method == "send_every" else ()
 
-    with pytest.raises(ValueError, match="above 0"):
-        ref.ask(lambda actor: getattr(actor, method)(0, *rest), timeout=LIMIT)
+    for method, rest in (("send_every", ("tick",)), ("receive_timeout", ())):
+        with pytest.raises(ValueError, match="above 0"):
+            ref.ask(lambda actor, m=method, r=rest: getattr(actor, m)(0, *r), timeout=LIMIT)
 
 
 def test_a_timer_outside_of_the_life_of_an_instance_is_an_error(local_base: type[BaseActor], start: Start) -> None:
@@ -461,19 +458,19 @@ def test_a_receive_timeout_dies_with_the_instance(
     assert (got(place.ref), len(system.timers), place.receive_timer) == ([], 0, None)
 
 
-def test_ten_thousand_timers_are_one_heap_that_cancelling_empties(
+def test_thousands_of_timers_are_one_heap_that_cancelling_empties(
     local_base: type[BaseActor], clock: Clock, start: Start, system: ActorSystem
 ) -> None:
     """Cancelled ones leave little behind, and those that are due at once all come."""
     ref = start(make(local_base, capacity=20_000))
-    timers = ref.ask(lambda actor: [actor.send_after(1, number) for number in range(10_000)], timeout=LIMIT)
-    for timer in timers[1_000:]:
+    timers = ref.ask(lambda actor: [actor.send_after(1, number) for number in range(4_000)], timeout=LIMIT)
+    for timer in timers[400:]:
         timer.cancel()
     left, entries = len(system.timers), len(system.timers._heap)
     clock.advance(1)
 
-    assert got(ref) == list(range(1_000))
-    assert (left, entries <= 2 * 1_000 + _STALE_LIMIT) == (1_000, True)
+    assert got(ref) == list(range(400))
+    assert (left, entries <= 2 * 400 + _STALE_LIMIT) == (400, True)
 
 
 def test_a_timer_needs_no_clock_of_a_test(local_base: type[BaseActor]) -> None:

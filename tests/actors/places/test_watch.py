@@ -29,7 +29,7 @@ from actors import (
 )
 from actors.lowlevel import ActorPlace
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 Start = Callable[..., Any]
 Owner = Callable[[ActorPlace, ExitReason, bool], None]

@@ -25,7 +25,7 @@ from actors import (
 )
 from actors.lowlevel import Hold, OperationPlace
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 Until = Callable[[Callable[[], bool]], None]
 

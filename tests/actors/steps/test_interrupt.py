@@ -28,7 +28,7 @@ from actors.lowlevel import Hold, OperationPlace, interrupt, monitor
 from actors.steps._frames import find_step, in_cleanup, may_stop
 from actors.steps._interrupt import _sending, send_interrupt, withdraw_interrupt
 
-LIMIT = 10.0
+LIMIT = 30.0
 AGAIN = 0.002  # seconds between two looks
 
 Until = Callable[[Callable[[], bool]], None]
@@ -208,7 +208,7 @@ def test_running_code_is_paused_stepped_and_resumed(
     codes = (getattr(Shape, name).__code__, Shape.loop.__code__)
     token = submit(place, getattr(shape, name))
     until(lambda: shape.rounds > 0)
-    for _ in range(rounds(10)):
+    for _ in range(rounds(4)):
         pause(token)
         assert token.state is TokenState.PAUSED
         assert monitor is not None
@@ -229,7 +229,7 @@ def test_running_code_is_paused_stepped_and_resumed(
 @pytest.mark.parametrize("name", SHAPES)
 def test_running_code_is_ended(place: OperationPlace, until: Until, rounds: Callable[[int], int], name: str) -> None:
     """Its `finally` runs, once, and its lock is free."""
-    for _ in range(rounds(10)):
+    for _ in range(rounds(4)):
         shape = Shape()
         token = submit(place, getattr(shape, name))
         until(lambda shape=shape: shape.rounds > 0)  # type: ignore[misc]
@@ -280,7 +280,7 @@ def test_a_loop_that_does_nothing_is_ended(place: OperationPlace, until: Until, 
 @pytest.mark.parametrize("name", SHAPES)
 def test_paused_code_is_ended(place: OperationPlace, until: Until, rounds: Callable[[int], int], name: str) -> None:
     """It goes on only as far as is needed for an exception to be harmless."""
-    for _ in range(rounds(5)):
+    for _ in range(rounds(3)):
         shape = Shape()
         token = submit(place, getattr(shape, name))
         until(lambda shape=shape: shape.rounds > 0)  # type: ignore[misc]
@@ -913,7 +913,7 @@ def test_an_interrupt_never_hits_the_next_token(
             total += number
         return total
 
-    for number in range(rounds(500)):
+    for number in range(rounds(250)):
         sizes = [chance.randrange(3_000) for _ in range(3)]
         target, *others = [submit(place, work, size) for size in sizes]
         for _ in range(chance.randrange(30)):

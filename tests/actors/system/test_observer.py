@@ -12,7 +12,7 @@ from actors import ActorRef, ActorSystem, BaseActor, CpuActor, ExitReason, Mailb
 from actors.lowlevel import ActorPlace
 from actors.system._observer import EVENTS
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 Start = Callable[..., Any]
 

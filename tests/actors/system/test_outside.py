@@ -35,7 +35,7 @@ TOLD = "0\n1\n2\nlast\nstopped\n"
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", ACTORS + textwrap.dedent(program)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=2 * LIMIT, check=False)
 
 
 @pytest.mark.parametrize("kind", ["Teller", "IoTeller"])

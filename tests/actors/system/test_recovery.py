@@ -19,7 +19,7 @@ from actors.lowlevel import ActorPlace, DaemonThread, Mailbox, OperationPlace
 from actors.mailboxes._mailbox import Drainer
 from actors.system._recovery import Recovery, _locals
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 Until = Callable[[Callable[[], bool]], None]
 

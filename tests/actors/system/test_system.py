@@ -27,7 +27,7 @@ from actors import (
 )
 from actors.system._outside import default_system
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 class Echo(CpuActor):
@@ -268,7 +268,7 @@ def test_close_gives_a_running_step_time_to_finish(own: ActorSystem) -> None:
     assert entered.wait(LIMIT)
     token.add_done_callback(lambda _token: leave.set())
 
-    assert own.close(0.05) == ()
+    assert own.close(LIMIT) == ()
 
 
 def test_a_start_that_is_under_way_is_answered_when_the_system_closes(own: ActorSystem, race: Any) -> None:
@@ -284,7 +284,7 @@ def test_a_start_that_is_under_way_is_answered_when_the_system_closes(own: Actor
     assert entered.wait(LIMIT)
     own.close(0.05)
     try:
-        assert isinstance(starting.exception(1), StartFailed)
+        assert isinstance(starting.exception(LIMIT), StartFailed)
     finally:
         leave.set()
 
@@ -295,7 +295,7 @@ def test_a_start_in_a_closed_system_raises(own: ActorSystem, kind: type[BaseActo
     place = own.place("late", kind)
     own.close(LIMIT)
 
-    assert isinstance(place.start().exception(1), (StartFailed, ActorDead))
+    assert isinstance(place.start().exception(LIMIT), (StartFailed, ActorDead))
 
 
 def test_closing_twice_is_fine(own: ActorSystem) -> None:

@@ -18,7 +18,7 @@ def test_a_token_that_ends_as_it_began_has_no_extras(system: ActorSystem) -> Non
     place = system.operation_place("op", "cpu", generator=False, concurrency=1)
     token = place.send(place.token("op", int, ("7",)))
 
-    assert token.result(5) == 7
+    assert token.result(30) == 7
     assert token._extras is NO_EXTRAS
     assert (token.attempt, token._extras.hold) == (1, None)
 

@@ -127,7 +127,7 @@ def test_whoever_races_one_end_is_written(desk: Any, race: Any, seed: int, round
     """Of many that end a token at once, one is told that it did, and its outcome is the one that stays."""
     chance = random.Random(seed)
     choices = [TokenState.COMPLETED, TokenState.FAILED, TokenState.TERMINATED, TokenState.EXPIRED]
-    for _ in range(rounds(300)):
+    for _ in range(rounds(150)):
         token = desk.token()
         token._begin(0.0)
         called: list[TokenState] = []
@@ -149,7 +149,7 @@ def test_a_cancel_that_races_start_and_completion_ends_a_token_once(
     """A queued token is either withdrawn, and never runs, or taken, and then completes."""
     chance = random.Random(seed)
     seen = {"cancelled": 0, "completed": 0}
-    for _ in range(rounds(150 if traced else 500)):
+    for _ in range(rounds(100 if traced else 200)):
         mailbox = desk.mailbox()
         token = desk.token()
         mailbox.put(token)
@@ -189,7 +189,7 @@ def test_an_end_from_outside_that_races_the_start_is_final(
 ) -> None:
     """Closing a place while a thread starts one of its tokens leaves the token ended, never `running`."""
     chance = random.Random(seed)
-    for number in range(rounds(400)):
+    for number in range(rounds(120)):
         place = desk.system.operation_place(f"place-{number}", "cpu", generator=False, concurrency=1)
         drain = place.drain
         assert isinstance(drain, CpuDrain)

@@ -13,7 +13,7 @@ from actors import ActorSystem, BaseActor, ExitReason, LogContext
 from actors.lowlevel import ActorPlace
 from actors.tokens._log_context import install, uninstall
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 Start = Callable[..., Any]
 Records = list[logging.LogRecord]

@@ -29,7 +29,7 @@ from actors import (
 )
 from actors.lowlevel import NO_TAGS
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 hung: contextvars.ContextVar[Any] = contextvars.ContextVar("hung")

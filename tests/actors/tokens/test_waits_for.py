@@ -10,7 +10,7 @@ import pytest
 from actors import ActorRef, ActorSystem, CpuActor, DeadlockError, IoActor, TokenState
 from actors.kinds._operation_place import OperationPlace
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 class Caller(CpuActor):

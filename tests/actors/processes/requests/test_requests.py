@@ -503,13 +503,13 @@ def test_an_answer_that_does_not_come_in_time_is_a_wait_timeout(
     """The child has the error, which names the actor, and the token goes on."""
     busy = counter.proxy().through(door)
 
-    number = child.begin("ask", counter.path, "hello", 20.0)
-    child.host.work_for(19.0)
+    number = child.begin("ask", counter.path, "hello", 2000.0)
+    child.host.work_for(1000.0)
     assert not child.answered(number)
-    child.host.work_for(20.0)
+    child.host.work_for(2000.0)
     error = child.reply(number).error
     assert isinstance(error, errors.WaitTimeout)
-    assert f"actor '{counter.path}' did not answer Counter.on_receive within 20.0 s" in str(error)
+    assert f"actor '{counter.path}' did not answer Counter.on_receive within 2000.0 s" in str(error)
     door.open()
 
     assert busy.result(LIMIT) == "through"
@@ -920,9 +920,10 @@ def test_a_worker_that_waits_is_sent_nothing_until_its_token_is_over(
 
 
 def test_a_token_that_waits_for_a_short_time_only_keeps_its_turn(
-    child: Child, running: Token[Any], operation: Any, door: Door
+    child: Child, running: Token[Any], operation: Any, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A turn that is lent may cost a process, which is not made for a question that is answered at once."""
+    monkeypatch.setattr("actors.processes.requests._request._GRACE_SECONDS", 1000.0)
     id = child.ask("submit", operation(door.pass_through), (), {}, None, None)
     number = child.begin("result", id, None)
     child.host.work_for(0.001)

@@ -10,9 +10,9 @@ from actors.processes.workers._deadlines import Deadlines
 def test_calls_are_due_in_the_order_of_their_times() -> None:
     """Those of one time in the order in which they were added."""
     deadlines, made = Deadlines(), list[int]()
-    for seconds, number in ((2.0, 3), (1.0, 1), (1.0, 2), (9.0, 4)):
+    for seconds, number in ((2e3, 3), (1e3, 1), (1e3, 2), (9e3, 4)):
         deadlines.add(seconds, lambda number=number: made.append(number))  # type: ignore[misc]
-    while (call := deadlines.pop_due(time.monotonic() + 5.0)) is not None:
+    while (call := deadlines.pop_due(time.monotonic() + 5e3)) is not None:
         call()
 
     assert made == [1, 2, 3]
