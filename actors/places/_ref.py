@@ -89,8 +89,7 @@ class ActorRef(pykka.ActorRef[A]):
                 return  # dropped by the overflow policy, and reported as a dead letter
             raise error
 
-    # A token is this floor's future, though no subclass of pykka's.
-    @overload  # type: ignore[override]
+    @overload
     def ask(self, message: Any, *, block: Literal[False], timeout: float | None = None) -> Token[Any]: ...
 
     @overload

@@ -6,9 +6,10 @@ import contextvars
 from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import attrs
+import pykka
 
 from actors._exceptions import TokenTerminated
 from actors.concurrency import _future
@@ -37,8 +38,16 @@ def current_token() -> Token[Any] | None:
     return _current.get()
 
 
+if TYPE_CHECKING:
+
+    class _PykkaReply(Reply[T], pykka.Future[T]):
+        """What a token is to checkers, and becomes below."""
+else:
+    _PykkaReply = Reply
+
+
 @attrs.define(slots=True, eq=False, repr=False, init=False)
-class Token(Reply[T]):
+class Token(_PykkaReply[T]):
     """One call: the code to run, its arguments, its place, its state, its times and its outcome.
 
     Times are seconds of the system's clock, None until they are known. A token is given out by `submit`,
@@ -180,6 +189,11 @@ class Token(Reply[T]):
         self._end_hold()
         return False
 
+    def _refuse_outcome(self, *_args: object, **_kwargs: object) -> NoReturn:
+        raise TypeError(f"{self._describe()} gets its outcome from its code; it cannot be set from outside")
+
+    set = set_exception = set_get_hook = _refuse_outcome
+
     def ask_to_end(self, why: str) -> None:
         """Ask it to end at its next yield point, since its actor is to stop. A paused token ends where it is."""
         self._own_extras().cancel_requested = why
@@ -275,6 +289,10 @@ class Token(Reply[T]):
     def __repr__(self) -> str:
         return f"<Token {self.id} {self.operation} {self.state}>"
 
+
+# So a token is a `pykka.Future` to `isinstance`, without the `__dict__` that it would have with that base from the
+# start: 16 bytes on Python 3.12, 32 on 3.11, and the time to make it.
+Token.__bases__ = (Reply, pykka.Future)
 
 _new = object.__new__
 

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import pykka
 import pytest
 
 from actors import (
@@ -41,6 +42,28 @@ def worker(base: type[BaseActor]) -> type[BaseActor]:
             return function(*args)
 
     return Worker
+
+
+def test_a_token_is_a_pykka_future(base: Any, start: Any) -> None:
+    """To `isinstance`, to `pykka.get_all` and to other futures; it has no `__dict__` for that."""
+    proxy = start(worker(base)).proxy()
+    tokens: list[Token[Any]] = [proxy.run(max, 3, 8), proxy.run(min, 3, 8)]
+
+    assert all(isinstance(token, pykka.Future) for token in tokens)
+    assert issubclass(Token, pykka.Future)
+    assert pykka.get_all(tokens, timeout=LIMIT) == [8, 3]
+    assert tokens[0].join(tokens[1]).get(timeout=LIMIT) == [8, 3]
+    assert not any(hasattr(token, "__dict__") for token in tokens)
+
+
+@pytest.mark.parametrize("method", ["set", "set_exception", "set_get_hook"])
+def test_the_outcome_of_a_token_cannot_be_set_from_outside(base: Any, start: Any, method: str) -> None:
+    """Unlike that of other futures of pykka: it comes from the token's code."""
+    token = start(worker(base)).proxy().run(max, 3, 8)
+
+    with pytest.raises(TypeError, match=f"token {token.id} .* gets its outcome from its code"):
+        getattr(token, method)(lambda: 9)
+    assert token.get(timeout=LIMIT) == 8
 
 
 def test_a_token_tells_what_it_is(base: Any, start: Any, system: ActorSystem) -> None:
