@@ -8,7 +8,7 @@
 #
 #   errors.py, events.py, types.py  public names beyond those of everyday use
 #   _exceptions.py                  the errors of the gate
-#   _installation.py                finds a file that hides `actors` or `supervisors`
+#   _installation.py                finds what TokenGate cannot work with: hidden packages, patched programs
 """TokenGate: an actor runtime in which every call is a token that can be seen and steered while it runs.
 
 The names here are those of everyday use. `tokengate.errors` has the errors, `tokengate.events` what a gate publishes,
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from tokengate import _installation
 
 _installation.check_packages()
+_installation.check_patches()
 
 from actors import (
     ActorRef,

@@ -17,6 +17,10 @@ class GateState(TokenGateError, RuntimeError):
     """The gate is not open yet, was opened before, or has closed."""
 
 
+class PatchedProgram(TokenGateError, RuntimeError):
+    """gevent or eventlet has replaced the threads and sockets of this program: start it without them."""
+
+
 class BadOperation(TokenGateError, TypeError):
     """`@token` was put on something that it cannot run, or with options that contradict the function."""
 

@@ -1,4 +1,6 @@
-"""Finds a file that hides a package of TokenGate: `actors` and `supervisors` are names that programs use, too.
+"""Finds what TokenGate cannot work with: files that hide its packages, and programs that are patched.
+
+Programs use the names `actors` and `supervisors`, too.
 
 This runs before anything else of TokenGate is imported, so it needs the standard library only.
 """
@@ -9,6 +11,9 @@ from collections.abc import Sequence
 from importlib.machinery import PathFinder
 
 PACKAGES = ("actors", "supervisors")
+
+# {library: its module that patches programs, the attribute with what it has patched}
+_PATCHING = {"gevent": ("gevent.monkey", "saved"), "eventlet": ("eventlet.patcher", "already_patched")}
 
 _ROOT = os.path.dirname(os.path.dirname(__file__))  # where TokenGate is installed
 
@@ -43,3 +48,21 @@ def check_packages() -> None:
         file = foreign_file(package)
         if file is not None:
             raise ImportError(explain(package, file), name=package, path=file)
+
+
+def patches() -> str | None:
+    """Return what is wrong with a program in which gevent or eventlet has replaced the standard library; else None."""
+    for library, (module, attribute) in _PATCHING.items():
+        if getattr(sys.modules.get(module), attribute, None):
+            return (
+                f"{library} has patched this program: its threads, locks and sockets are not those that TokenGate "
+                f"needs. Start the program without {library}, under gunicorn with the worker class 'gthread', and use "
+                "asyncio or trio where many calls wait at once"
+            )
+    return None
+
+
+def check_patches() -> None:
+    """Raise `ImportError` in a program that eventlet has patched, where trio cannot be imported."""
+    if "trio" not in sys.modules and getattr(sys.modules.get("eventlet.patcher"), "already_patched", None):
+        raise ImportError(f"TokenGate cannot be imported: {patches()}")

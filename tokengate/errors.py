@@ -32,7 +32,7 @@ from supervisors import (
     NoSuchChild,
     TooManyChildren,
 )
-from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate, UnknownPlugin
+from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate, PatchedProgram, UnknownPlugin
 from tokengate.control import (
     AmbiguousName,
     BadRequest,
@@ -71,6 +71,7 @@ __all__ = [
     "NoSuchChild",
     "NotPicklable",
     "NotSteerable",
+    "PatchedProgram",
     "PlatformWarning",
     "RemoteError",
     "StartFailed",

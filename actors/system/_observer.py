@@ -90,6 +90,11 @@ class Observed:
                 self._set_observers(tuple(one for one in self._observers if one is not observer))
         return known
 
+    def take_observers(self, other: Observed) -> None:
+        """Add the observers of another system, which was never opened."""
+        for observer in other._observers:
+            self.add_observer(observer)
+
     def tell(self, listeners: Listeners | None, *args: Any) -> None:
         """Call the observers of one event; one that raises is logged and removed."""
         for observer, method in listeners or ():

@@ -399,10 +399,11 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
     def disown(self) -> None:
         """Be closed in a forked child: end the copied tokens, run nothing, and touch nothing that is the parent's.
 
-        Callbacks of tokens are dropped, since they belong to threads and loops of the parent.
+        Callbacks of tokens are dropped, since they belong to threads and loops of the parent, and so are observers.
         """
         self._lock, self._throttling = threading.Lock(), threading.Lock()
         self._observers_lock, self._places_lock, self._counts_lock = (threading.Lock() for _ in range(3))
+        self._set_observers(())
         self.closed = True
         self.close_intake()
         for host in (self.io_host, self.asyncio_host, self.system_host):

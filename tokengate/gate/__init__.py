@@ -12,5 +12,6 @@
 #   _mark.py                an event that signal handlers may set: the request to stop
 #   _switch_interval.py     how long a thread keeps the interpreter
 #   _collector.py           the garbage collector, tuned for tokens
+#   _first_use.py           the first use of a gate that opens lazily
 #   _fork_and_exit.py       open gates when the process forks or exits
 """The gate, and how it opens and closes."""

@@ -44,8 +44,11 @@ from actors.lowlevel import (
     loop_here,
 )
 from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Supervisor
-from tokengate._exceptions import BadOperation, GateState, UnknownPlugin
+from tokengate._exceptions import BadOperation, GateState, PatchedProgram, UnknownPlugin
+from tokengate._installation import patches
 from tokengate.gate import _collector, _switch_interval
+from tokengate.gate._first_use import FirstUse, runs_in
+from tokengate.gate._fork_and_exit import close_at_exit
 from tokengate.gate._mark import Mark
 from tokengate.gate._operation_table import OperationTable
 from tokengate.gate._shutdown import Shutdown
@@ -69,6 +72,8 @@ A = TypeVar("A", bound=BaseActor)
 F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound="Plugin")
 
+PARENTS = "the parent's"  # the state of a gate that was open when this process was forked
+
 CONTROL = f"{SYSTEM}/control"  # path of the control actor
 
 # Seconds that threads and loops get to end after everything on them has been ended.
@@ -81,7 +86,8 @@ _ANSWER_SECONDS = 1.0
 class Gate(Spawning):
     """The runtime: `with Gate() as gate:` opens it, and closes it in order at the end of the block.
 
-    A gate owns its threads, its loops and its tree of supervisors; two gates share nothing. It opens once.
+    A gate owns its threads, its loops and its tree of supervisors; two gates share nothing. It opens once; with
+    `open="lazily"`, once in each process.
 
     Args:
         name: its name in logs, thread names and commands.
@@ -102,6 +108,8 @@ class Gate(Spawning):
             code) or `asyncio`.
         loop_factory: makes the asyncio loop of its own, in which asyncio tokens run that come from no such loop, and
             asyncio actors; for `uvloop.new_event_loop`. None makes one of asyncio's. It is made when it is needed.
+        open: `"lazily"` opens the gate at its first use, in each process that uses it; for a gate of a module that
+            servers import before they fork their workers. See docs/semantics.md.
 
     Raises:
         ValueError: an argument has a value that cannot work (`BadSpec`, for a child).
@@ -123,6 +131,7 @@ class Gate(Spawning):
         plugins: Iterable[Plugin] = (),
         coroutines: Literal["io", "asyncio"] = "io",
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+        open: Literal["lazily"] | None = None,
     ) -> None:
         for argument, value in (
             ("shutdown", shutdown),
@@ -140,6 +149,8 @@ class Gate(Spawning):
             raise ValueError(
                 f"loop_factory of gate '{name}' is {loop_factory!r}; give a function: uvloop.new_event_loop, or None"
             )
+        if open not in (None, "lazily"):
+            raise ValueError(f"open of gate '{name}' is {open!r}; it must be 'lazily', or None")
         self.name = name
         self.shutdown = float(shutdown)
         self._coroutines: Affinity = coroutines
@@ -152,40 +163,62 @@ class Gate(Spawning):
         pool = ProcessPool(processes) if isinstance(processes, int) else processes
         if pool is not None and not isinstance(pool, ProcessPool):
             raise ValueError(f"processes of gate '{name}' is {processes!r}; it must be a ProcessPool, or their number")
-        self._system = ActorSystem(name, threads=threads, processes=pool, loop_factory=loop_factory)
-        self._root: ActorPlace | None = None
-        self._own: ActorPlace | None = None  # root of the runtime's own tree
-        self._control_server: SocketServer | None = None
+        self._new_system = functools.partial(
+            ActorSystem, name, threads=threads, processes=pool, loop_factory=loop_factory
+        )
+        self._first_use = None if open is None else FirstUse(name, self._open_if_new)
         self._operations = OperationTable(lambda: self._open_system, self._coroutines)
         self._lock = threading.Lock()
-        self._opened_at = 0.0
-        self._state = "new"  # -> "opening" -> "open" -> "closing" -> "closed"
-        self._restarts = 0
-        self._gave_up = False
-        self._stop_request = Mark(self._system.system_host.call_soon)
-        self._shutdown = Shutdown(self._system)
-        self._opening = UninterruptedCall(f"{name}-opening")
-        self._closing = UninterruptedCall(f"{name}-closing")
-        self._report: ShutdownReport | None = None
-        self._terminated_before = 0  # tokens that were terminated before closing began
+        self._renew()
+        if self._first_use is not None:
+            _current.open_gates.append(self)
         self._plugins: tuple[Plugin, ...] = ()
         if plugins:
             from tokengate.gate._plugins import attached  # here, so that `import tokengate` takes less time
 
             self._plugins = attached(self, name, plugins)
 
+    def _renew(self) -> None:
+        """Make what an opening needs."""
+        self._made_by = os.getpid()  # in a fork of this process, Python cannot start the threads that are made here
+        self._system = self._new_system()
+        self._root: ActorPlace | None = None
+        self._own: ActorPlace | None = None  # root of the runtime's own tree
+        self._control_server: SocketServer | None = None
+        self._operations.renew()
+        self._opened_at = 0.0
+        self._state = "new"  # -> "opening" -> "open" -> "closing" -> "closed"
+        self._restarts = 0
+        self._gave_up = False
+        self._stop_request = Mark(self._system.system_host.call_soon)
+        self._shutdown = Shutdown(self._system)
+        self._opening = UninterruptedCall(f"{self.name}-opening")
+        self._closing = UninterruptedCall(f"{self.name}-closing")
+        self._report: ShutdownReport | None = None
+        self._terminated_before = 0  # tokens that were terminated before closing began
+
     # Opening and closing
 
     def open(self) -> Self:
         """Start the threads, the loops and the tree; `with` does this for you.
+
+        A gate that opens lazily is opened now, unless it is open.
 
         Raises:
             StartFailed: a child did not start; those before it were stopped, and nothing is left open.
             GateState: it has been opened before.
             WouldBlock: this is the thread of a trio loop; use `async with` there.
         """
+        if self._first_use is not None and self._state in ("new", "opening", "open"):
+            self._first_use.here()
+        else:
+            self._open()
+        return self
+
+    def _open(self) -> None:
         if trio.lowlevel.in_trio_run():
-            raise WouldBlock(f"opening gate '{self.name}' would block this trio loop; use 'async with'")
+            remedy = "use 'async with'" if self._first_use is None else "await its first use, 'await op.asubmit(...)'"
+            raise WouldBlock(f"opening gate '{self.name}' would block this trio loop; {remedy}")
         claimed = False
         try:
             self._claim_opening()
@@ -195,7 +228,7 @@ class Gate(Spawning):
             self._make_root().start().result()
             self._state = "open"
         except BaseException as error:
-            if isinstance(error, GateState) and not claimed:
+            if isinstance(error, GateState | PatchedProgram) and not claimed:
                 raise
             over = self._closing.over
             # A signal handler may raise before the wait has begun: hence the inner loop. It may raise between two
@@ -211,7 +244,39 @@ class Gate(Spawning):
                 except BaseException:
                     pass
             raise
-        return self
+
+    def _open_if_new(self) -> None:
+        """Open a gate that opens lazily; if that fails, the next use tries again."""
+        if self._state == "new":
+            try:
+                self._open()
+            except BaseException:
+                if self._state == "closed":
+                    self._renew()
+                    _current.open_gates.append(self)
+                raise
+
+    def _close_if_new(self) -> None:
+        """Close a gate that opens lazily and was not used."""
+        if self._state == "new":
+            self._state, self._report = "closed", ShutdownReport({}, 0, (), False, 0.0)
+            self._closing.disown()
+            _current.open_gates.remove(self)
+
+    def _waits_for_first_use(self) -> bool:
+        """Tell whether the calling code has to wait until the gate is open; its own code does not."""
+        if self._first_use is None or self._state not in ("new", "opening"):
+            return False
+        return not (self._opening.runs_here() or runs_in(self._system))
+
+    async def _await_first_use(self) -> None:
+        """Open a gate that opens lazily, or wait for that (trio and asyncio)."""
+        if self._first_use is not None and self._waits_for_first_use():
+            await self._first_use.awaited()
+
+    def _check_usable(self) -> None:
+        if self._state in ("closing", "closed"):
+            raise self._not(f"is {self._state}")
 
     def close(self, timeout: float | None = None, *, drain: bool = True) -> ShutdownReport:
         """Drain, stop the intake, stop the tree in reverse, end the threads; return a report.
@@ -282,7 +347,10 @@ class Gate(Spawning):
         await self._stop_request.wait()
 
     def __enter__(self) -> Self:
-        self.open()
+        if self._first_use is None:
+            self._open()
+        else:
+            self._check_usable()
         _current.enter(self)
         return self
 
@@ -312,7 +380,14 @@ class Gate(Spawning):
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
-        """Open it in a trio or asyncio program; io or asyncio actors and operations run in the caller's loop."""
+        """Open it in a trio or asyncio program; io or asyncio actors and operations run in the caller's loop.
+
+        A gate that opens lazily has loops of its own.
+        """
+        if self._first_use is not None:
+            self._check_usable()
+            _current.enter(self)
+            return self
         claimed = False
         try:
             self._claim_opening()
@@ -324,7 +399,7 @@ class Gate(Spawning):
             await self._make_root().start()
             self._state = "open"
         except BaseException as error:
-            if isinstance(error, GateState) and not claimed:
+            if isinstance(error, GateState | PatchedProgram) and not claimed:
                 raise
             try:
                 await self._closed(self.hurry, self._stop_and_end)
@@ -351,20 +426,47 @@ class Gate(Spawning):
             _current.leave(self)
 
     def _disown(self) -> None:
-        """Leave the gate to the parent process, in a forked child: closing it here does nothing."""
+        """Leave the gate to the parent process, in a forked child: closing it here does nothing.
+
+        One that opens lazily is new there, and opens at its first use.
+        """
+        self._lock = threading.Lock()
+        if self._first_use is not None:
+            self._first_use = FirstUse(self.name, self._open_if_new)
+            _current.open_gates.append(self)
+            if self._state == "new":
+                return
         if self._control_server is not None:
             self._control_server.disown()
         self._system.disown()
-        self._lock = threading.Lock()
-        self._operations = OperationTable(lambda: self._open_system, self._coroutines)
-        self._state = "the parent's"
+        if self._first_use is not None:
+            self._renew()
+            return
+        self._operations.renew()
+        self._state = PARENTS
+        _current.parents.append(str(self._not("is not open")))
         self._report = ShutdownReport({}, 0, (), self._gave_up, 0.0)
         self._closing.disown()
 
+    def _not(self, problem: str) -> GateState:
+        """Return the error of an attempt that needs another state."""
+        if self._state == PARENTS:
+            problem = f"was opened by process {self._made_by}, from which this one was forked, without its threads"
+            remedy = 'open a gate here, after the fork, or make that one with Gate(open="lazily")'
+        else:
+            remedy = "use 'with gate:'" if self._state == "new" else "a gate opens once, make a new one"
+        return GateState(f"gate '{self.name}' {problem}; {remedy}")
+
     def _claim_opening(self) -> None:
+        if problem := patches():
+            raise PatchedProgram(f"gate '{self.name}' cannot open: {problem}")
         with self._lock:
             if self._state != "new":
-                raise GateState(f"gate '{self.name}' is {self._state}; a gate opens once, make a new one")
+                raise self._not(f"is {self._state}")
+            if self._made_by != os.getpid():
+                made = self._system
+                self._renew()
+                self._system.take_observers(made)
             self._state = "opening"
         if self._switch_interval is not None:
             _switch_interval.want(self, self._switch_interval)
@@ -377,6 +479,7 @@ class Gate(Spawning):
         from tokengate.control._actor import ControlActor  # here, so that `import tokengate` takes less time
 
         self._system.open()
+        close_at_exit()
         # Asked for once: when control restarts, the actor of a plugin may have been given up, and `answers` would fail.
         answering = functools.cache(lambda: [plugin.answers(self) for plugin in self._plugins])
         control = ChildSpec("control", ControlActor, args=(self, self._control_socket, self._plugins, answering))
@@ -400,7 +503,8 @@ class Gate(Spawning):
         self._system.subscribe(self._count_restart)
         actor_class, args, kwargs = self._root_spec.actor
         self._root = self._system.place(ROOT, actor_class, args, kwargs, owner=self._root_ended)
-        _current.open_gates.append(self)
+        if self._first_use is None:
+            _current.open_gates.append(self)
         return self._root
 
     def _trees(self) -> list[ActorPlace]:
@@ -429,13 +533,15 @@ class Gate(Spawning):
             pass  # the system loop is hung
 
     def _check_closable(self) -> None:
-        """Raise `GateState` if the gate cannot be closed, or not from here."""
+        """Raise `GateState` if the gate cannot be closed, or not from here; wait for the end of a first use."""
         inside = current_token()
         if self._state in ("open", "closing") and inside is not None and self._owns(inside):
             raise GateState(f"{inside!r} cannot close gate '{self.name}', which waits for it; use gate.request_stop()")
         place = current_turn()
         if isinstance(place, ActorPlace) and place.system is self._system and place.in_hook:
             raise GateState(f"actor '{place.path}' cannot close gate '{self.name}', which waits for its hook to return")
+        if self._first_use is not None:
+            self._first_use.exclude(self._close_if_new)
         if self._state in ("new", "opening"):
             raise GateState(f"gate '{self.name}' is not open ({self._state})")
 
@@ -534,14 +640,15 @@ class Gate(Spawning):
 
     @property
     def _open_system(self) -> ActorSystem:
-        """The runtime of an open gate.
+        """The runtime of an open gate; one that opens lazily is opened here.
 
         Raises:
             GateState: it is not open.
         """
+        if self._first_use is not None and self._waits_for_first_use():
+            self._first_use.here()
         if self._state not in ("opening", "open", "closing"):
-            remedy = "use 'with gate:'" if self._state == "new" else "a gate opens once, make a new one"
-            raise GateState(f"gate '{self.name}' is not open ({self._state}); {remedy}")
+            raise self._not(f"is not open ({self._state})")
         return self._system
 
     @property

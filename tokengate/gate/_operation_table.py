@@ -32,11 +32,17 @@ class OperationTable(dict[OperationSpec, OperationPlace]):
         self._variants: dict[OperationSpec, OperationSpec] = {}
         self._lock = threading.Lock()
 
+    def renew(self) -> None:
+        """Be empty, with a lock that no thread holds."""
+        self.clear()
+        self._variants.clear()
+        self._lock = threading.Lock()
+
     def __missing__(self, spec: OperationSpec) -> OperationPlace:
+        system = self._open_system()  # before the lock: it may open the gate, whose actors use the table
         with self._lock:
             place = self.get(spec)
             if place is None:  # else another thread has made it in the meantime
-                system = self._open_system()
                 taken = {known.path for known in self.values()}
                 path = f"{_FOLDER}/{spec.name}"
                 if path in taken:

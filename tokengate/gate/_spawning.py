@@ -30,6 +30,10 @@ class Spawning:
         """Return the ref of an actor; see `Gate.find`."""
         raise NotImplementedError
 
+    async def _await_first_use(self) -> None:
+        """Open a gate that opens lazily."""
+        raise NotImplementedError
+
     def spawn(
         self, actor_class: type[A], *args: Any, name: str | None = None, restart: Restart = "transient", **kwargs: Any
     ) -> ActorRef[A]:
@@ -61,6 +65,7 @@ class Spawning:
         self, actor_class: type[A], *args: Any, name: str | None = None, restart: Restart = "transient", **kwargs: Any
     ) -> ActorRef[A]:
         """Do as `spawn` does, awaiting the start (trio and asyncio)."""
+        await self._await_first_use()
         spec = self._spec(actor_class, args, kwargs, name, restart)
         start = self._start(spec, here=False)
         if start.done():  # made on this thread; other tasks may go on before the next one is
@@ -115,6 +120,7 @@ class Spawning:
         **kwargs: Any,
     ) -> list[ActorRef[A]]:
         """Do as `spawn_many` does, awaiting the starts (trio and asyncio)."""
+        await self._await_first_use()
         specs = self._specs(actor_class, each, args, names, restart, kwargs)
         refs: list[ActorRef[A]] = []
         for group in in_groups(specs):

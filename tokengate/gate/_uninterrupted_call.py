@@ -88,6 +88,10 @@ class UninterruptedCall:
         if self._error is not None:
             raise self._error
 
+    def runs_here(self) -> bool:
+        """Tell whether the calling thread is the one of the call."""
+        return threading.current_thread() is self._thread
+
     def settle(self, seconds: float) -> None:
         """Prevent the call; if the function runs already, wait for its end, but at most so many seconds."""
         self._thread.gone(time.monotonic() + seconds)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextvars
 
 from actors import current_token
-from tokengate._exceptions import AmbiguousGate
+from tokengate._exceptions import AmbiguousGate, NeedsGate
 from tokengate.operations._ports import OpenGate
 
+# Open gates, and those that open lazily, until they are closed.
 open_gates: list[OpenGate] = []
+
+parents: list[str] = []  # what became of gates that were opened before this process was forked
 
 # The gates that `with` blocks around this code have opened, the innermost last.
 _entered: contextvars.ContextVar[tuple[OpenGate, ...]] = contextvars.ContextVar("entered_gates", default=())
@@ -16,6 +19,8 @@ _entered: contextvars.ContextVar[tuple[OpenGate, ...]] = contextvars.ContextVar(
 
 def current_gate() -> OpenGate | None:
     """Return the gate of the running token; else the innermost one entered here; else the only one; else None.
+
+    One that opens lazily counts as open if there is no other.
 
     Raises:
         AmbiguousGate: several are open and none of these rules chooses one.
@@ -30,6 +35,9 @@ def current_gate() -> OpenGate | None:
     for gate in reversed(_entered.get()):
         if gate in open_gates:
             return gate
+    opened = [gate for gate in open_gates if gate.state != "new"]
+    if len(opened) == 1:
+        return opened[0]
     names = ", ".join(f"'{gate.name}'" for gate in open_gates)
     raise AmbiguousGate(f"several gates are open ({names}) and this call is within none of them; use 'with gate:'")
 
@@ -42,3 +50,13 @@ def enter(gate: OpenGate) -> None:
 def leave(gate: OpenGate) -> None:
     """Undo `enter` in the current context, if it was done there."""
     _entered.set(tuple(known for known in _entered.get() if known is not gate))
+
+
+def needs_gate(purpose: str) -> NeedsGate:
+    """Return the error for a call that needs a gate, when none is open.
+
+    Args:
+        purpose: what the gate is needed for.
+    """
+    remedy = "; ".join(parents) or "use 'with Gate():' around it"
+    return NeedsGate(f"no gate is open {purpose}; {remedy}")

@@ -24,7 +24,7 @@ from actors.lowlevel import (
 )
 from tokengate._exceptions import BadOperation, NeedsGate
 from tokengate.operations._bound import BoundAsyncOperation, BoundOperation
-from tokengate.operations._current import current_gate, open_gates
+from tokengate.operations._current import current_gate, needs_gate, open_gates
 from tokengate.operations._functions import (
     binds,
     copy_metadata,
@@ -46,6 +46,7 @@ from tokengate.operations._options import (
     check_queue,
     check_tags,
 )
+from tokengate.operations._ports import OpenGate
 from tokengate.operations._spec import OperationSpec
 
 P = ParamSpec("P")
@@ -95,12 +96,13 @@ class _Operation(Generic[P, T]):
             NeedsGate: no gate is open.
             AmbiguousGate: several are open, and the call is within none of them.
         """
-        place = self._place()
+        place = self._gate()._operations[self._spec]
         return place.send(place.token(self._name, self._function, args, kwargs, self.priority, self.tags))
 
     async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
         """Do as `submit` does, awaiting room in the mailbox (trio and asyncio)."""
-        place = self._place()
+        gate = self._gate()
+        place = gate._operations.get(self._spec) or await self._place_in(gate)
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         return await place.send_async(token)
 
@@ -133,11 +135,16 @@ class _Operation(Generic[P, T]):
         own = self.with_options(priority=priority, tags=tags)
         return place, place.token(self._name, self._function, args, kwargs, own.priority, own.tags)
 
-    def _place(self) -> OperationPlace:
-        """Return the place that serves the operation in the current gate."""
+    def _gate(self) -> OpenGate:
+        """Return the current gate."""
         gate = current_gate()
         if gate is None:
-            raise NeedsGate(f"no gate is open to submit '{self._spec.name}' to; use 'with Gate():' around it")
+            raise needs_gate(f"to submit '{self._spec.name}' to")
+        return gate
+
+    async def _place_in(self, gate: OpenGate) -> OperationPlace:
+        """Return the place that serves the operation in a gate, which is opened first if it opens lazily."""
+        await gate._await_first_use()
         return gate._operations[self._spec]
 
     # As a function
@@ -228,7 +235,7 @@ class Operation(_Operation[P, T]):
         """
         if not open_gates:
             return self._plain(*args, **kwargs)
-        place = self._place()
+        place = self._gate()._operations[self._spec]
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         turn = place.turn_here(token)
         if turn is not None:
@@ -268,7 +275,7 @@ class AsyncOperation(_Operation[P, T]):
             if self._spec.affinity == "io" and not self._spec.inferred and not trio.lowlevel.in_trio_task():
                 raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")
             return cast("T", await self._function(*args, **kwargs))
-        place = gate._operations[self._spec]
+        place = gate._operations.get(self._spec) or await self._place_in(gate)
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         turn = place.awaited_turn(token)
         if turn is not None:

@@ -164,8 +164,110 @@ def test_a_forked_child_has_no_gate_and_says_so() -> None:
     assert returncode == 0
 
 
-def FORK_CODE(code: str) -> str:  # noqa: N802
-    return textwrap.dedent(FORK) + textwrap.dedent(code)
+def test_the_error_in_a_forked_child_names_the_gate_the_process_that_opened_it_and_the_remedy() -> None:
+    """For a call that needs a gate, and for each use of the gate itself."""
+    code = """
+        def text(fn):
+            try: fn()
+            except Exception as error: return str(error).replace(str(parent), "PARENT")
+        parent = os.getpid()
+        gate = Gate("test").open()
+        def child():
+            for fn in (lambda: double.submit(1), lambda: gate.find("x"), gate.open): print(text(fn))
+        print(in_child(child))
+        gate.close()
+        """
+    problem = "gate 'test' was opened by process PARENT, from which this one was forked, without its threads; "
+    problem += 'open a gate here, after the fork, or make that one with Gate(open="lazily")'
+
+    returncode, out, _ = run(forking(code))
+
+    assert out.splitlines() == [f"no gate is open to submit 'double' to; {problem}", problem, problem, "0"]
+    assert returncode == 0
+
+
+def test_a_gate_that_opens_lazily_is_anew_in_each_process() -> None:
+    """Whether the parent has used it or not; its children, files and observers are of the process that uses it."""
+    code = """
+        from tokengate.control.registry import Plugin
+        from tokengate.types import Observer
+
+        class Journal(Plugin, Observer):
+            def __init__(self): self.ended = []
+            def observer(self, gate): return self
+            def child(self, gate): return ChildSpec("journal", Counter)
+            def token_finished(self, t): self.ended.append((os.getpid(), t.operation))
+
+        journal = Journal()
+        gate = Gate("lazy", open="lazily", children=[ChildSpec("counter", Counter)], plugins=[journal])
+        seen = []
+        gate.subscribe(lambda event: seen.append(os.getpid()))
+
+        def use():
+            assert gate.state == "new", gate
+            del journal.ended[:], seen[:]
+            print(double(2), gate.find("counter").proxy().add(3).result(10))
+            assert gate.find("$system/plugins/journal").is_alive()
+            held = {os.getpid()}
+            assert {pid for pid, _ in journal.ended} == held and "double" in {name for _, name in journal.ended}
+            assert set(seen) in (held, set())  # what was subscribed once the gate was open belongs to the parent
+            assert gate.close().clean and gate.state == "closed"
+
+        print(in_child(use), gate.state)
+        gate.open()
+        parents = spin.submit()
+        print(in_child(use), gate.state, parents.done(), {pid for pid, _ in journal.ended} <= {os.getpid()})
+        gate.close(0)
+        """
+    returncode, out, err = run(forking(code))
+
+    lines = [line for line in out.splitlines() if line != "stopped"]
+    assert lines == ["4 3", "0 new", "4 3", "0 open False True"], err
+    assert returncode == 0
+
+
+def test_a_gate_that_was_made_before_a_fork_opens_after_it() -> None:
+    """A server's hook opens it in each worker; what was subscribed to it holds there."""
+    code = """
+        gate = Gate("test")
+        seen = []
+        gate.subscribe(seen.append)
+        def child():
+            with gate: print(double.submit(2).result(10), gate.spawn(Counter).is_alive())
+            assert seen
+        print(in_child(child), in_child(child), gate.state)
+        """
+    assert run(forking(code)) == (0, "4 True\nstopped\n4 True\nstopped\n0 0 new\n", "")
+
+
+def test_the_observers_of_a_gate_are_not_told_of_the_parents_tokens_in_a_forked_child() -> None:
+    """They are terminated there, but their records are the parent's to write."""
+    code = """
+        from tokengate.types import Observer
+        class Watch(Observer):
+            def token_finished(self, t):
+                if t.operation == "spin": print("ended in", os.getpid() - parent)
+        parent = os.getpid()
+        with Gate("test") as gate:
+            gate._system.add_observer(Watch())
+            t = spin.submit()
+            print(in_child(lambda: print(error_of(t.result))))
+            gate.close(0)
+        """
+    assert run(forking(code)) == (0, "TokenTerminated\n0\nended in 0\n", "")
+
+
+def test_a_child_of_multiprocessing_closes_its_gates_as_it_exits() -> None:
+    """Python does not call there what `atexit` has."""
+    code = """
+        gate = Gate("lazy", open="lazily", children=[ChildSpec("counter", Counter)])
+        context = multiprocessing.get_context("fork")
+        worker = context.Process(target=lambda: print(double(2), flush=True))
+        worker.start()
+        worker.join()
+        print(worker.exitcode, gate.state)
+        """
+    assert run(code) == (0, "4\nstopped\n0 new\n", "")
 
 
 def test_a_forked_child_may_open_a_gate_of_its_own() -> None:
