@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import traceback
-from importlib.metadata import version
 
 import click
 
@@ -18,10 +17,11 @@ from tokengate.cli.commands._run import run
 from tokengate.cli.commands._shell import shell
 from tokengate.cli.doctor._doctor import doctor
 from tokengate.cli.top._top import top
+from tokengate.control.inspection._queries import own_version
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("tokengate-runtime"), prog_name="tokengate")
+@click.version_option(own_version(), prog_name="tokengate")
 @click.option("-v", "--verbose", count=True, help="Log restarts, and tracebacks of crashes; twice: everything.")
 @click.pass_context
 def main(context: click.Context, verbose: int) -> None:

@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from types import FunctionType
 from typing import Any, TypeAlias, cast
 
@@ -240,8 +240,11 @@ def _tree_row(place: ActorPlace, depth: int, info: ChildInfo | None) -> TreeRow:
 
 @functools.cache
 def own_version() -> str:
-    """Return the version of TokenGate."""
-    return version("tokengate-runtime")
+    """Return the version of TokenGate; `unknown` where its files were copied without their metadata."""
+    try:
+        return version("tokengate-runtime")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 async def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Callable[[], int]) -> GateInfo:

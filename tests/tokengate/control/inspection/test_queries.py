@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
@@ -287,3 +288,20 @@ def test_a_gate_tells_how_it_is(gate: Gate, door: Door) -> None:
     assert (info.name, info.state, info.threads >= 2, info.actors) == ("control", "open", True, 2)
     assert (info.tokens["completed"], info.tokens["running"]) == (5, 1)
     assert info.uptime > 0
+
+
+# --- Information on the gate -----------------------------------------------------------------------------------------
+
+
+def test_files_that_were_copied_without_metadata_have_an_unknown_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those in an archive, or on `PYTHONPATH`: information on the gate and its socket need none."""
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(_queries, "version", missing)
+    _queries.own_version.cache_clear()
+    try:
+        assert _queries.own_version() == "unknown"
+    finally:
+        _queries.own_version.cache_clear()
