@@ -14,6 +14,7 @@ import trio
 from actors._child import _shared_page, _wire
 from actors._exceptions import NotPicklable
 from actors.mailboxes._mailbox import Drainer
+from actors.places._place import place_of
 from actors.processes._limit_watch import refused_memory
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_holds import ProcessHolds
@@ -154,6 +155,8 @@ class ProcessDrain(abc.ABC):
             return None
         worker, number = found
         with worker.lock:
+            if worker.inflight.get(number) is not token:
+                return None  # it is over, or was taken back; the worker may serve another place by now
             worker.halt()
             runs = worker.inflight.get(number) is token and worker.is_at(number) and not worker.has_ended(number)
             not_started = worker.revoke()
@@ -207,7 +210,7 @@ class ProcessDrain(abc.ABC):
         if token._extras.cancel_requested:
             token._terminate(token._extras.cancel_requested)
         else:
-            self.place.give_back(token)
+            place_of(token).give_back(token)  # the worker may have passed to another place while it was stopped
 
     def find(self, token: Token[Any]) -> tuple[Worker, int] | None:
         """Return the worker that was sent a token, and the number of the call; None if none was."""

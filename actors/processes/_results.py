@@ -268,6 +268,7 @@ class Results:
                     worker.go_on()
             self.handle(worker, frames)
         self._note_partial(worker)
+        holder = worker.holder or holder  # it may have passed to another one before it was stopped
         holder.take_back(not_started)
         self._batched.pop(worker, None)
         holder.go_on(worker)

@@ -82,6 +82,9 @@ class Host:
     def acquire(self, holder: Any) -> None:
         """None: there is no other worker."""
 
+    def release(self, worker: Worker) -> None:
+        """Do nothing: there is no pool that would have it back."""
+
     def note_batch(self, worker: Worker) -> None:
         """Do nothing: the test knows the calls of the worker."""
 
@@ -826,6 +829,62 @@ def test_a_child_with_far_more_calls_than_it_would_be_sent_now_is_reclaimed(
     assert child.host.reclaimed == [child.worker]
     for token in waiting:
         token._terminate("the test is over")
+
+
+@pytest.fixture
+def others(system: ActorSystem, running: Token[Any]) -> Iterator[tuple[OperationSlot, Token[Any]]]:
+    """The slot of another operation, and a token of it."""
+    place = system.operation_place("other", "process", generator=False, concurrency=1)
+    assert isinstance(place.drain, OperationDrain)
+    token: Token[Any] = place.token("other", int, ())
+    token._phase = TokenState.QUEUED
+    place.mailbox.suspend()
+    yield OperationSlot(place.drain), token
+    token._terminate("the test is over")
+    place.mailbox.resume()
+
+
+def test_a_worker_that_passes_to_another_operation_before_its_calls_are_taken_back(
+    system: ActorSystem,
+    child: Child,
+    slot: OperationSlot,
+    others: tuple[OperationSlot, Token[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its calls go back to the operation that they are of, and never run as another one."""
+    host, worker, (other, token) = ProcessHost(system, ProcessPool(), 2), child.worker, others
+
+    def pass_on(*_seconds: float) -> bool:
+        worker.holder, other.worker = other, worker
+        worker.inflight.clear()
+        worker.next_number(token)
+        return True
+
+    monkeypatch.setattr(worker, "halt", pass_on)
+    monkeypatch.setattr(worker, "go_on", bool)
+    host.results.reclaim(worker)
+
+    assert list(token._place.mailbox.tokens()) == [token]
+    assert slot._drain.place.mailbox.size == 0
+
+
+def test_a_token_that_is_over_when_its_process_is_to_be_stopped_leaves_the_worker_alone(
+    child: Child,
+    running: Token[Any],
+    slot: OperationSlot,
+    others: tuple[OperationSlot, Token[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The worker may have the calls of another operation by then."""
+    worker, (_, token) = child.worker, others
+    number = worker.begun
+    monkeypatch.setattr(slot._drain, "find", lambda _token: (worker, number))
+    monkeypatch.setattr(worker, "halt", lambda: pytest.fail("it was stopped"))
+    worker.inflight.clear()
+    worker.next_number(token)
+
+    assert slot._drain.arrested(running) is None
+    assert list(worker.inflight.values()) == [token]
 
 
 @pytest.mark.parametrize(
