@@ -62,7 +62,11 @@ def test_io_tokens_run_up_to_the_concurrency_at_once(system: ActorSystem) -> Non
         inside[0] -= 1
 
     tokens = [submit(place, work) for _ in range(20)]
-    place.mailbox.resume()
+
+    async def let_begin() -> None:  # on the loop, so that none begins before all drainers have been called
+        place.mailbox.resume()
+
+    system.io_host.run(let_begin).result(LIMIT)
     for token in tokens:
         token.result(LIMIT)
 
