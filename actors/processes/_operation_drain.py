@@ -22,6 +22,7 @@ from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_drain import ProcessDrain, tokens_of
 from actors.processes.pickling import _carrier
 from actors.processes.pickling._carrier import plain_size
+from actors.processes.pickling._definitions import Definitions
 from actors.processes.workers._errors import no_worker_error
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import NO_KWARGS, Token
@@ -59,8 +60,7 @@ class OperationDrain(ProcessDrain):
         self.slots: set[OperationSlot] = set()
         self.generator = generator
         self._one_by_one = generator or bool(limits)
-        self.key = place.system.next_name()
-        self._carried: bytes | None = None  # the function, pickled for children
+        self._function = _Function(self)
         self._lending = threading.Lock()  # guards `lent` of the workers
         self._longest = _SECONDS_AT_ONCE  # seconds that one of the latest tokens took, at most
 
@@ -151,19 +151,13 @@ class OperationDrain(ProcessDrain):
             error = NotPicklable(f"{token._describe()} cannot be sent: {_carrier.cause(error)}")
         self.fail(token, error)
 
-    def function_frame(self, token: Token[Any]) -> bytes:
-        """Return the function as a frame.
+    def current_function(self) -> _Function:
+        """Return the function as it is to be sent now: anew, if what it refers to has been defined again."""
+        if self._function.changed():
+            self._function = _Function(self)
+        return self._function
 
-        Raises:
-            NotPicklable: it cannot be pickled.
-        """
-        if self._carried is None:
-            self._carried = _carrier.function_for(
-                self.host.system, token.operation, token._call, generator=self.generator, context=self.context
-            )
-        return _wire.pack(_wire.FUNCTION, 0, self.key, self._carried)
-
-    def call_frame(self, token: Token[Any], worker: Worker, number: int, level: int) -> list[bytes]:
+    def call_frame(self, key: int, token: Token[Any], worker: Worker, number: int, level: int) -> list[bytes]:
         """Return a call as a frame.
 
         Raises:
@@ -171,26 +165,61 @@ class OperationDrain(ProcessDrain):
         """
         try:
             item = (token.args, dict(token.kwargs), self.context_of(token), level)
-            return worker.frame(_wire.CALL, number, self.key, item)
+            return worker.frame(_wire.CALL, number, key, item)
         except Exception as error:
             raise _carrier.not_picklable(self.host.system, token.operation, token.args, token.kwargs, error) from error
 
-    def plain_frames(self, calls: list[tuple[Any, ...]], worker: Worker, number: int) -> list[bytes]:
+    def plain_frames(self, key: int, calls: list[tuple[Any, ...]], worker: Worker, number: int) -> list[bytes]:
         """Return calls that have plain positional arguments only as one frame, or as several if that were too large.
 
         Args:
+            key: of the function.
             calls: the arguments of each.
             worker: that they are for.
             number: of the first; those of the others follow.
         """
         payload = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)
         if len(payload) <= INLINE:
-            return [_pack_header(_wire.CALL, _wire.PLAIN, len(payload), number, self.key), payload]
+            return [_pack_header(_wire.CALL, _wire.PLAIN, len(payload), number, key), payload]
         half = len(calls) // 2
         if not half:
-            return worker.frame(_wire.CALL, number, self.key, (calls[0], {}, None, None))
+            return worker.frame(_wire.CALL, number, key, (calls[0], {}, None, None))
         first, rest = calls[:half], calls[half:]
-        return self.plain_frames(first, worker, number) + self.plain_frames(rest, worker, number + half)
+        return self.plain_frames(key, first, worker, number) + self.plain_frames(key, rest, worker, number + half)
+
+
+class _Function:
+    """The function of an operation in the form in which children get it, once for each worker.
+
+    Args:
+        drain: of the operation.
+    """
+
+    __slots__ = ("_carried", "_definitions", "_drain", "key")
+
+    def __init__(self, drain: OperationDrain) -> None:
+        self.key = drain.place.system.next_name()  # by which calls refer to it
+        self._drain = drain
+        self._carried: bytes | None = None
+        self._definitions: Definitions | None = None
+
+    def changed(self) -> bool:
+        """Tell whether it was pickled, and what it refers to has been defined again since."""
+        return self._definitions is not None and self._definitions.changed()
+
+    def frame(self, token: Token[Any]) -> bytes:
+        """Return the function of a token as a frame.
+
+        Raises:
+            NotPicklable: it cannot be pickled.
+        """
+        drain = self._drain
+        if self._carried is None:
+            self._definitions = Definitions(token._call)  # before it is pickled: a later change is not missed
+            self._carried = _carrier.function_for(
+                drain.host.system, token.operation, token._call, generator=drain.generator, context=drain.context
+            )
+        return _wire.pack(_wire.FUNCTION, 0, self.key, self._carried)
 
 
 class _Batch:
@@ -201,7 +230,10 @@ class _Batch:
         worker: that the calls are for.
     """
 
-    __slots__ = ("_drain", "_first", "_knows", "_pieces", "_plain", "_takes_plain", "_worker", "count", "level", "size")
+    __slots__ = (
+        "_drain", "_first", "_knows", "_pieces", "_plain", "_takes_plain", "_worker",
+        "count", "function", "level", "size",
+    )  # fmt: skip
 
     def __init__(self, drain: OperationDrain, worker: Worker) -> None:
         self.count = 0  # of the calls
@@ -209,7 +241,8 @@ class _Batch:
         self.level = _carrier.log_level()
         self._drain = drain
         self._worker = worker
-        self._knows = drain.key in worker.known  # whether the worker has the function, or `_pieces`
+        self.function = drain.current_function()
+        self._knows = self.function.key in worker.known  # whether the worker has the function, or `_pieces`
         self._pieces: list[bytes] = []
         self._plain: list[tuple[Any, ...]] = []  # arguments of the latest calls, which are in no frame yet
         self._first = 0  # number of the first of these
@@ -246,8 +279,9 @@ class _Batch:
         self.count += 1
 
     def _frames(self, token: Token[Any], number: int, *, with_call: bool) -> list[bytes]:
-        function = [] if self._knows else [self._drain.function_frame(token)]
-        return function + (self._drain.call_frame(token, self._worker, number, self.level) if with_call else [])
+        drain, function = self._drain, self.function
+        frames = [] if self._knows else [function.frame(token)]
+        return frames + (drain.call_frame(function.key, token, self._worker, number, self.level) if with_call else [])
 
     def pieces(self) -> list[bytes]:
         """Return all that was added, as frames."""
@@ -256,7 +290,7 @@ class _Batch:
 
     def _end_plain(self) -> None:
         if self._plain:
-            self._pieces += self._drain.plain_frames(self._plain, self._worker, self._first)
+            self._pieces += self._drain.plain_frames(self.function.key, self._plain, self._worker, self._first)
             self._plain.clear()
 
 
@@ -371,7 +405,7 @@ class OperationSlot(Drainer):
                 return
             if worker.stream.send(calls.pieces()):
                 drain.host.want_room(worker)
-            worker.known.add(drain.key)
+            worker.known.add(calls.function.key)
             worker.level = calls.level
         except BaseException:  # Ctrl-C, on the thread of a sender
             if inflight:  # whether these were sent is not known; `reclaim` finds out which the process has started

@@ -199,16 +199,23 @@ class Gate(Spawning):
 
     # Opening and closing
 
-    def open(self) -> Self:
+    def open(self, *, replace: bool = False) -> Self:
         """Start the threads, the loops and the tree; `with` does this for you.
 
         A gate that opens lazily is opened now, unless it is open.
+
+        Args:
+            replace: whether to close other gates of this name in this process first, without a drain; for a cell of a
+                notebook that runs twice.
 
         Raises:
             StartFailed: a child did not start; those before it were stopped, and nothing is left open.
             GateState: it has been opened before.
             WouldBlock: this is the thread of a trio loop; use `async with` there.
         """
+        if replace and self._state == "new":
+            for other in [gate for gate in _current.open_gates if gate.name == self.name and gate is not self]:
+                other.close(drain=False)
         if self._first_use is not None and self._state in ("new", "opening", "open"):
             self._first_use.here()
         else:

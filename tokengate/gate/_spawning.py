@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from actors import ActorDead, ActorRef, ActorSystem, BaseActor, Reply, TokenGateError, UnknownActor, WouldBlock
+from actors import ActorDead, ActorRef, ActorSystem, BaseActor, Reply, Token, TokenGateError, UnknownActor, WouldBlock
 from actors.lowlevel import NO_KWARGS, loop_here
 from supervisors import ChildSpec, Restart, start_at_once
 from tokengate._exceptions import AmbiguousGate
@@ -35,7 +35,13 @@ class Spawning:
         raise NotImplementedError
 
     def spawn(
-        self, actor_class: type[A], *args: Any, name: str | None = None, restart: Restart = "transient", **kwargs: Any
+        self,
+        actor_class: type[A],
+        *args: Any,
+        name: str | None = None,
+        restart: Restart = "transient",
+        replace: bool = False,
+        **kwargs: Any,
     ) -> ActorRef[A]:
         """Start an actor under the gate's own dynamic supervisor, and return its ref after `on_start`.
 
@@ -46,9 +52,11 @@ class Spawning:
             args: positional arguments of the class.
             name: its name; None makes one up from the class and a number.
             restart: `permanent`, `transient` or `temporary`.
+            replace: whether to stop the spawned actor that has this name, if there is one; its refs are dead then.
             kwargs: keyword arguments of the class.
 
         Raises:
+            ValueError: it is to replace one, and has no name.
             StartFailed: `__init__` or `on_start` raised, `Ignore` included, or was interrupted by the end of the gate.
             ChildError: the name is taken.
             NameTaken: another thread is starting an actor of this name.
@@ -59,14 +67,24 @@ class Spawning:
         if loop := loop_here():
             raise WouldBlock(f"gate.spawn would block the {loop} loop of this thread; use 'await gate.aspawn(...)'")
         spec = self._spec(actor_class, args, kwargs, name, restart)
+        if replace:
+            self._stop(name).exception()
         return started(spec, self._start(spec, here=True).result())
 
     async def aspawn(
-        self, actor_class: type[A], *args: Any, name: str | None = None, restart: Restart = "transient", **kwargs: Any
+        self,
+        actor_class: type[A],
+        *args: Any,
+        name: str | None = None,
+        restart: Restart = "transient",
+        replace: bool = False,
+        **kwargs: Any,
     ) -> ActorRef[A]:
         """Do as `spawn` does, awaiting the start (trio and asyncio)."""
         await self._await_first_use()
         spec = self._spec(actor_class, args, kwargs, name, restart)
+        if replace:
+            await self._stop(name).wait()
         start = self._start(spec, here=False)
         if start.done():  # made on this thread; other tasks may go on before the next one is
             await _yield()
@@ -176,6 +194,13 @@ class Spawning:
                 break
         return starts
 
+    def _stop(self, name: str | None) -> Token[Any]:
+        """Stop the spawned actor with a name; the token fails if there is none."""
+        if name is None:
+            raise ValueError(f"spawn of gate '{self.name}' with replace=True needs the name of the actor: name=...")
+        stopped: Token[Any] = self._supervisor(name).proxy().terminate_child(name)
+        return stopped
+
     def _start(self, spec: ChildSpec, *, here: bool) -> Reply[Any]:
         """Have a child of the gate's own dynamic supervisor started; the reply is its ref, or None if it declines.
 
@@ -186,14 +211,18 @@ class Spawning:
         Raises:
             ActorDead: the supervisor has ended.
         """
-        try:
-            supervisor = self.find(SPAWNED)
-        except UnknownActor as error:
-            raise ActorDead(
-                f"actor '{spec.id}' was not started: the supervisor of spawned actors of gate '{self.name}' has ended"
-            ) from error
+        supervisor = self._supervisor(spec.id)
         start = start_at_once(supervisor, spec, here=here) if self._is_current() else None
         return supervisor.proxy().start_child(spec) if start is None else start
+
+    def _supervisor(self, name: str) -> ActorRef[Any]:
+        """Return the supervisor of spawned actors, in order to start one of a name."""
+        try:
+            return self.find(SPAWNED)
+        except UnknownActor as error:
+            raise ActorDead(
+                f"actor '{name}' was not started: the supervisor of spawned actors of gate '{self.name}' has ended"
+            ) from error
 
     def _is_current(self) -> bool:
         """Return whether this is the current gate of the calling code, and so of an `__init__` that runs here."""

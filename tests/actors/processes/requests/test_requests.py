@@ -916,7 +916,7 @@ def test_a_run_of_results_that_no_child_sends_ends_the_child(
 def test_calls_that_are_too_large_for_one_frame_are_sent_in_several(child: Child, slot: OperationSlot) -> None:
     """One that is too large for a frame of its own goes into a file, as others do."""
     sizes = (300_000, 8, 300_000, 8, 900_000)
-    pieces = slot._drain.plain_frames([(2**bits,) for bits in sizes], child.worker, 7)
+    pieces = slot._drain.plain_frames(5, [(2**bits,) for bits in sizes], child.worker, 7)
     child.worker.stream.send(pieces)
     frames = [(one.number, one.flags) for one in _wire.Frames().feed(b"".join(pieces))]
 
@@ -964,7 +964,7 @@ def test_a_worker_that_waits_is_sent_nothing_until_its_token_is_over(
     """Queued tokens go to other workers, which have its turn; afterwards it is sent more."""
     drain = slot._drain
     drain._longest = 1e-6  # so that it would be sent several at once
-    child.worker.known.add(drain.key)
+    child.worker.known.add(drain.current_function().key)
     child.begin("result", child.ask("submit", operation(door.pass_through), (), {}, None, None), None)
     child.host.work_for(1.0)
     queued: Token[Any] = running._place.token("crunch", int, ())
