@@ -253,8 +253,9 @@ def test_close_names_only_the_threads_that_are_stuck(own: ActorSystem, kind: typ
     assert late[0].startswith(f"own-{kind.affinity}")
 
 
-def test_close_gives_a_running_step_time_to_finish(own: ActorSystem) -> None:
+def test_close_gives_a_running_step_time_to_finish(own: ActorSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     """The timeout is for the threads to finish what they do: one that does is not called abandoned."""
+    monkeypatch.setattr("actors.system._system._LAST_SECONDS", LIMIT)
     entered, leave = threading.Event(), threading.Event()
 
     class Busy(CpuActor):
@@ -268,7 +269,7 @@ def test_close_gives_a_running_step_time_to_finish(own: ActorSystem) -> None:
     assert entered.wait(LIMIT)
     token.add_done_callback(lambda _token: leave.set())
 
-    assert own.close(LIMIT) == ()
+    assert own.close(0.05) == ()
 
 
 def test_a_start_that_is_under_way_is_answered_when_the_system_closes(own: ActorSystem, race: Any) -> None:
