@@ -208,12 +208,12 @@ def gate_of(storm: Storm, *, children: Sequence[ChildSpec] = (), intensity: int 
             after.update(own())
             return all(after[what] <= before[what] for what in before)
 
-        until(as_before, 5.0)
+        until(as_before)
         for what, number in before.items():
             storm.expect(after[what] <= number, f"{what}: {number} before the gate, {after[what]} after it")
         if after["descriptors"] > before["descriptors"]:
             storm.expect(False, f"these are open now: {sorted((open_files() - files).elements())}")
-        until(lambda: not marked(mark), 2.0)
+        until(lambda: not marked(mark))
         storm.expect(not (left := marked(mark)), f"processes outlive the gate: {sorted(left)}")
         storm.expect(not (left := zombies()), f"zombies outlive the gate: {sorted(left)}")
 

@@ -42,9 +42,10 @@ from actors.tokens._token import _current
 from tokengate import CpuActor, Gate, IoActor, ProcessActor, Token, TokenState, current_token, token
 from tokengate.errors import MailboxFull, TokenRejected
 
-PATIENCE = 10.0  # seconds in which tokens must end
-SERVED = 5.0  # seconds in which a fresh call must be served
-HANG = 30.0  # seconds without progress after which the script ends
+PATIENCE = 30.0  # seconds in which tokens must end
+SERVED = 20.0  # seconds in which a fresh call must be served
+LEAST = 20  # interrupts in the runtime, however long they take
+HANG = 120.0  # seconds without progress after which the script ends
 
 AFFINITIES = ("io", "cpu", "process", "actor-cpu", "actor-io", "actor-process", "direct", "executor")
 
@@ -536,14 +537,14 @@ class Storm:
             self._wrong(f"close raised {type(error).__name__}: {error}")
             return
         took = time.monotonic() - began
-        if took > self.gate.shutdown + 1.0:
+        if took > self.gate.shutdown + SERVED:
             self._wrong(f"close took {took:.1f} s")
         if self.gate.state != "closed" or report.abandoned:
             faulthandler.dump_traceback(all_threads=True)
             self._wrong(f"the gate is {self.gate.state}, abandoned {report.abandoned}")
         if left := [one for one in self.gate.statistics().tokens.items() if one[0] not in TERMINAL and one[1]]:
             self._wrong(f"after the end tokens are left: {left}")
-        if not eventually(lambda: before == Resources(), 5.0):
+        if not eventually(lambda: before == Resources(), PATIENCE):
             self._wrong(f"before the storm: {before}; after it: {Resources()}")
         lines = [line.split() for line in Path(self.ledger).read_text().splitlines()]
         os.unlink(self.ledger)
@@ -633,7 +634,9 @@ def main() -> int:
     before = Resources()
     storm.open()
     looked = 0
-    while signals.raised < options.interrupts and time.monotonic() - began < options.seconds:
+    while signals.raised < options.interrupts and (
+        time.monotonic() - began < options.seconds or signals.raised - signals.outside < LEAST
+    ):
         storm.round(signals)
         if signals.raised - looked >= options.every:
             looked = signals.raised

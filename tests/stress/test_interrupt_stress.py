@@ -22,7 +22,7 @@ TORTURE = os.environ.get("TOKENGATE_TORTURE") == "1"
 def run(script: str, seed: int, *options: str) -> dict[str, Any]:
     """Run a script in a process of its own, whose main thread is struck; return its report."""
     command = [sys.executable, str(HERE / script), "--seed", str(seed), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=7200 if TORTURE else 60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=7200 if TORTURE else 300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["seed"] == seed
@@ -41,9 +41,9 @@ def test_a_program_that_is_interrupted_at_random_and_goes_on_loses_nothing(seed:
 @pytest.mark.parametrize("way", ["close", "trio", "open", "exit"])
 def test_several_signals_close_together_leave_no_gate_half_open(way: str, seed: int) -> None:
     """They strike while gates close and open: each gate is closed in time, nothing is left, and programs end."""
-    count = {"close": (1_000, 20), "trio": (1_000, 20), "open": (1_000, 20), "exit": (50, 1)}[way]
+    count = {"close": (1_000, 10), "trio": (1_000, 10), "open": (1_000, 10), "exit": (50, 1)}[way]
     gates = str(count[0 if TORTURE else 1])
-    report = run("closes.py", seed, "--way", way, "--gates", gates, "--seconds", "3600" if TORTURE else "40")
+    report = run("closes.py", seed, "--way", way, "--gates", gates)
 
     assert report["gates"] == count[0 if TORTURE else 1]
     assert report["failed"] == 0

@@ -19,7 +19,7 @@ def test_stopping_code_at_random_works_for_a_moment() -> None:
     """One line of JSON for each shape of code, with counts and times, and one of the failures: none."""
     seed = random.SystemRandom().randrange(2**32)
     command = [sys.executable, str(HERE / "interrupt.py"), "--minutes", "0.02", "--seed", str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     first, *shapes, last = map(json.loads, done.stdout.splitlines())
 
