@@ -43,8 +43,11 @@ def _default_system() -> Iterator[None]:
 
 @pytest.fixture
 def system() -> Iterator[ActorSystem]:
-    """An open system of two CPU threads; every thread of it must have ended after the test."""
-    opened = ActorSystem("test", threads=2, processes=ProcessPool(size=1, spares=0))
+    """An open system of two CPU threads; every thread of it must have ended after the test.
+
+    It has no watchdog, whose events and warnings would be of what the machine holds up.
+    """
+    opened = ActorSystem("test", threads=2, blocked_after=None, processes=ProcessPool(size=1, spares=0))
     opened.open()
     yield opened
     late = opened.close(LIMIT)

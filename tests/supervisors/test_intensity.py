@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supervisors._intensity import restart_times, too_many
@@ -62,6 +62,7 @@ def test_several_restarts_at_one_moment_count_each() -> None:
     assert crash == 4
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))  # they judge how fast the machine is
 @given(
     gaps=st.lists(st.integers(0, 20), max_size=40),
     intensity=st.integers(0, 5),

@@ -528,7 +528,7 @@ def test_a_child_stops_itself_where_the_gate_wants_it(child: Real, until: Until)
     assert child.page.word[_shared_page.STOPPED] == 0
 
 
-def test_the_server_does_not_grow(server: Server) -> None:
+def test_the_server_does_not_grow(server: Server, until: Until) -> None:
     """Over the life of a gate it makes children without end."""
     process = psutil.Process(server.process.pid)
 
@@ -543,7 +543,7 @@ def test_the_server_does_not_grow(server: Server) -> None:
         return process.num_fds(), process.memory_info().rss
 
     files, memory = make_some(10)
-    files_after, memory_after = make_some(50)
+    _, memory_after = make_some(50)
 
-    assert files_after == files
+    until(lambda: process.num_fds() <= files)  # it may not have come to the latest yet
     assert memory_after - memory < 1_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,14 @@ from interrupts import HOMES, Strike, in_thread
 from actors.concurrency._condition import Condition, Event
 
 LIMIT = 30.0  # seconds; only reached when something is broken
+
+
+@pytest.fixture(autouse=True)
+def _no_finalizers() -> Iterator[None]:
+    """Nothing but the code under test runs: finalizers of other tests' garbage are Python code as well."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def strike_each_point(make: Callable[[], Any], act: Callable[[Any], object], check: Callable[[Any], None]) -> int:
@@ -42,12 +50,10 @@ def test_no_python_code_runs_where_a_block_is_entered_and_left() -> None:
     condition = Condition()
     called: list[str] = []
     before = sys.getprofile()
-    gc.disable()  # finalizers of other tests' garbage are Python code
     sys.setprofile(lambda frame, event, _arg: called.append(frame.f_code.co_name) if event == "call" else None)
     with condition:
         pass
     sys.setprofile(before)
-    gc.enable()
 
     assert called == []
 

@@ -2,7 +2,7 @@
 
 The model is a list of what is queued, one of what a throttle has let go, one of what it keeps back, and one of what is
 paused. The throttle is for tokens of one tag, and lets them go when the machine says so; when it does by itself is for
-`test_throttles.py`. A drainer that was asked for comes when the machine says so, too. 150 examples, 10,000 with
+`test_throttles.py`. A drainer that was asked for comes when the machine says so, too. 100 examples, 10,000 with
 TOKENGATE_TORTURE=1.
 
 Hypothesis makes trio's scheduler deterministic for the whole process; nothing here runs on a trio loop.
@@ -379,7 +379,7 @@ class MailboxMachine(RuleBasedStateMachine):
 
 TestMailbox = MailboxMachine.TestCase
 TestMailbox.settings = settings(
-    max_examples=10_000 if TORTURE else 150,
+    max_examples=10_000 if TORTURE else 100,
     stateful_step_count=STEPS,
     deadline=None,
     database=None,

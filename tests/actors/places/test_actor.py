@@ -814,7 +814,7 @@ def test_sends_that_race_a_stop_are_handled_or_refused(
         def on_receive(self, message: Any) -> Any:
             return message
 
-    for _ in range(rounds(20 if base.affinity == "process" else 80)):
+    for _ in range(rounds(8 if base.affinity == "process" else 30)):
         ref = start(Echo)
 
         def send(ref: Any = ref) -> list[Any]:
@@ -1005,7 +1005,7 @@ def test_a_kill_that_follows_a_stop_runs_no_hook_of_the_instance_it_seals(
     """A stop that waits in the control lane dies with the instance: its code never runs on two threads at once."""
     if base.affinity in ("io", "asyncio"):
         pytest.skip("code that blocks the io loop holds the loop: see test_io_actor")
-    for number in range(rounds(5 if base.affinity == "process" else 25)):
+    for number in range(rounds(3 if base.affinity == "process" else 10)):
         door, ledger = doors(), Ledger(new_list())
         place = system.place(f"worker-{number}", make(base, ledger, door), owner=ledger.owner)
         place.start().result(LIMIT)

@@ -312,7 +312,7 @@ def test_a_second_stop_is_answered(base: Any, start: Any) -> None:
 def test_stops_that_race_are_all_answered(base: Any, start: Any, race: Any, seed: int, rounds: Any) -> None:
     """However many stop at once, each gets its answer and at least one found it alive."""
     cls = make(base)
-    for _ in range(rounds(20 if base.affinity == "process" else 100)):
+    for _ in range(rounds(8 if base.affinity == "process" else 40)):
         ref = start(cls)
         answers = race(*[lambda ref=ref: ref.stop(timeout=LIMIT)] * 4)
 

@@ -64,7 +64,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def system(clock: Clock) -> Iterator[ActorSystem]:
-    opened = ActorSystem("timed", threads=2, clock=clock)
+    opened = ActorSystem("timed", threads=2, clock=clock, blocked_after=None)
     clock.system = opened
     opened.open()
     yield opened
