@@ -61,7 +61,7 @@ class Flag:
         while not self.is_set():
             if time.monotonic() > deadline:
                 return False
-            os.sched_yield()
+            time.sleep(0.0005)
         return True
 
 

@@ -50,6 +50,8 @@ class SharedList(Sequence[Any]):
         found, at = [], 0
         while at < len(content):
             end = at + _LENGTH + int.from_bytes(content[at : at + _LENGTH], "little")
+            if end > len(content):
+                break  # it is just being written
             found.append(cloudpickle.loads(content[at + _LENGTH : end]))
             at = end
         return found
