@@ -70,8 +70,9 @@ class Watchdog(trio.abc.Instrument):
     The watched loop records the start of each of its rounds, which costs some 100 ns a round; the other loop reads
     that, except while the watched one sleeps. A round runs one step of each ready task, so the step that is seen last
     is not the cause of a long round. During a round, the watchdog samples the stack, and names a step that is there in
-    two samples at least `threshold` seconds apart. A round without such a step that lasts twice as long is reported
-    without a name: the loop is overloaded.
+    all samples of `threshold` seconds. A round without such a step that lasts twice as long is reported without a name:
+    the loop is overloaded. Samples are counted, not seconds: nobody is to blame for the time in which the whole process
+    is stopped.
 
     Args:
         watched: the loop on which code may block.
@@ -156,14 +157,14 @@ class Watchdog(trio.abc.Instrument):
         now = time.monotonic()
         tokens = tokens_of(frame)
         steps: list[_Step] = [(token.id, token.steps) for token in tokens] or _call_of_no_token(frame)
-        long = looks.lasting(steps, now - self._threshold)
+        long = looks.lasting(steps)
         if long is not None:
             token = next((token for token in tokens if (token.id, token.steps) == long), None)
             stack = "".join(traceback.format_stack(frame))
             if self._since == looks.round:  # else the round has ended, and the stack may be of another one
-                self._report(token, now - looks.first_seen[long], stack)
+                self._report(token, now - looks.first_seen[long][1], stack)
                 looks.told.add(long)
-        elif not looks.told and now - looks.round >= 2 * self._threshold and not self._is_closing():
+        elif not looks.told and looks.number >= 2 * _LOOKS and not self._is_closing():
             looks.told.add((0, 0))
             seconds = now - looks.round
             _logger.warning(
@@ -217,18 +218,26 @@ class _Looks:
 
     Args:
         round: when it began.
+
+    Attributes:
+        number: of samples so far.
+        first_seen: {step that was in each sample since: number and time of the first one}.
+        told: steps that have been reported.
     """
 
     def __init__(self, round: float) -> None:
         self.round = round
-        self.first_seen: dict[_Step, float] = {}  # {step that was in each sample since: time of the first}
-        self.told: set[_Step] = set()  # steps that have been reported
+        self.number = 0
+        self.first_seen: dict[_Step, tuple[int, float]] = {}
+        self.told: set[_Step] = set()
 
-    def lasting(self, steps: list[_Step], then: float) -> _Step | None:
-        """Add a sample (steps on the stack, the innermost first); return a step that was there since `then`, if any."""
-        now = time.monotonic()
-        self.first_seen = {step: self.first_seen.get(step, now) for step in steps}
-        return next((step for step in steps if self.first_seen[step] <= then and step not in self.told), None)
+    def lasting(self, steps: list[_Step]) -> _Step | None:
+        """Add a sample (steps on the stack, the innermost first); return a step that was in enough of them, if any."""
+        self.number += 1
+        first = self.number, time.monotonic()
+        self.first_seen = {step: self.first_seen.get(step, first) for step in steps}
+        then = self.number - _LOOKS
+        return next((step for step in steps if self.first_seen[step][0] <= then and step not in self.told), None)
 
 
 def _call_of_no_token(frame: FrameType | None) -> list[_Step]:

@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from actors import ActorSystem, AsyncioActor, IoActor, LoopBlocked, Reply
+from actors.drains._watchdog import Watchdog, _Looks
 
 LIMIT = 30.0
 
@@ -184,6 +185,18 @@ def test_code_of_no_token_is_named_as_such(
 
     assert heard[0].token is None
     assert "code of no token has blocked" in caplog.text
+
+
+def test_a_stop_of_the_whole_process_is_nobodys_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """The clock has gone on, but no more than one look has found the round too long."""
+    told: list[object] = []
+    host: Any = None  # neither loop is asked for anything
+    looks = _Looks(time.monotonic() - 1_000)
+
+    Watchdog(host, host, THRESHOLD, told.append)._look(looks)
+
+    assert looks.number == 1
+    assert (told, caplog.text) == ([], "")
 
 
 def test_no_threshold_is_no_watchdog() -> None:
