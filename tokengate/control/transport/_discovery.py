@@ -235,17 +235,17 @@ def _visit(paths: Iterable[Path]) -> list[FoundGate]:
 
 
 def _ask(visits: list[_Visit], selector: selectors.BaseSelector, deadline: float) -> None:
-    """Wait for the answers of gates, until the deadline."""
-    while True:
+    """Wait for the answers of gates, until the deadline; what has come by then is read, however late this runs."""
+    left = 1.0
+    while left > 0:
         for visit in visits:
             if visit.state == "new" and visit.connect():
                 selector.register(visit, selectors.EVENT_READ, visit)
-        left = deadline - time.monotonic()
-        if left <= 0 or all(visit.state == "over" for visit in visits):
+        if all(visit.state == "over" for visit in visits):
             return
-        if any(visit.state == "new" for visit in visits):
-            left = min(left, _AGAIN_SECONDS)
-        for key, _ in selector.select(left):
+        left = max(0.0, deadline - time.monotonic())
+        again = any(visit.state == "new" for visit in visits)
+        for key, _ in selector.select(min(left, _AGAIN_SECONDS) if again else left):
             if key.data.receive():
                 selector.unregister(key.data)
 

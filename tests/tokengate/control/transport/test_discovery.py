@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import select
 import selectors
 import socket
 import stat
@@ -18,6 +20,8 @@ from tokengate.control._exceptions import AmbiguousName, ControlError, Unreachab
 from tokengate.control.transport import _discovery
 from tokengate.control.transport._discovery import FoundGate, find_gate, find_gates, listen, runtime_directory
 from tokengate.control.transport._protocol import PROTOCOL, ServerHello, encode_server_hello
+
+LIMIT = 60.0  # seconds; reached only when a test fails
 
 
 @pytest.fixture
@@ -276,11 +280,15 @@ def _never(monkeypatch: pytest.MonkeyPatch) -> None:
 class _Clock:
     """Time that passes only while somebody waits in vain, and at once then.
 
+    Args:
+        answers: number of gates that answer; these are waited for.
+
     Attributes:
         waits: for how long each has been.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: int) -> None:
+        self.answers = answers
         self.now = 0.0
         self.waits: list[float] = []
         clock = self
@@ -288,7 +296,8 @@ class _Clock:
         class Selector(selectors.DefaultSelector):
             def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
                 assert timeout is not None
-                ready = super().select(0.01)
+                ready = super().select(LIMIT if clock.answers else 0)
+                clock.answers -= len(ready)
                 if not ready:
                     clock.waits.append(timeout)
                     clock.now += timeout
@@ -300,12 +309,29 @@ class _Clock:
 
 def test_gates_that_do_not_answer_are_waited_for_together(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten of them cost the second that one costs."""
-    clock = _Clock(monkeypatch)
+    clock = _Clock(monkeypatch, answers=1)
+    monkeypatch.setattr(_discovery, "_HELLO_SECONDS", 1.0)
     with _mute(*"abcdefghij") as paths, _gate("k") as healthy:
         found = find_gates()
 
     assert [(gate.path, gate.answers) for gate in found] == [*((path, False) for path in paths), (healthy, True)]
     assert sum(clock.waits) == pytest.approx(1.0)
+
+
+def test_what_a_gate_has_said_in_time_is_read_however_late(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks may be stopped meanwhile."""
+    clock = itertools.count(0, 100)
+    connect = socket.socket.connect
+    monkeypatch.setattr(_discovery.time, "monotonic", lambda: next(clock))
+
+    class Socket(socket.socket):
+        def connect(self, address: Any) -> None:
+            connect(self, address)
+            assert select.select([self], [], [], LIMIT)[0]  # it has said hello
+
+    with _gate("gate") as path:
+        monkeypatch.setattr(socket, "socket", Socket)
+        assert find_gates() == [FoundGate("gate", os.getpid(), path)]
 
 
 def test_a_gate_that_trickles_has_no_more_time_than_one_that_is_silent(
@@ -374,7 +400,7 @@ def test_a_gate_whose_backlog_is_full_is_asked_again(directory: Path, monkeypatc
                 raise
 
     def serve() -> None:
-        assert full.wait(10)
+        assert full.wait(LIMIT)
         while True:
             connection, _ = listening.accept()
             with connection:
