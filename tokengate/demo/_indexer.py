@@ -117,6 +117,8 @@ def run_indexer(
         _watch(gate, coordinator, look)
         report: Report = coordinator.ask(Progress(), timeout=_CLOSE)
         finished = report.totals is not None
+        if finished:
+            _await_restarts(gate, plan.struck)
         shutdown = gate.close(drain=finished)
     return Outcome(report, gate.statistics(), shutdown, plan.struck, time.perf_counter() - started, finished)
 
@@ -124,6 +126,13 @@ def run_indexer(
 def _watch(gate: Gate, coordinator: ActorRef[Coordinator], look: Callable[[Report, GateStatistics], None]) -> None:
     while not gate.wait(_LOOK):
         look(coordinator.ask(Progress()), gate.statistics())
+
+
+def _await_restarts(gate: Gate, crashes: int) -> None:
+    """Wait until each actor that crashed is back: another one may have done its work, and the run be over before."""
+    deadline = time.monotonic() + _CLOSE
+    while gate.statistics().restarts < crashes and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 @attrs.frozen

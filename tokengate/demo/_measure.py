@@ -17,6 +17,9 @@ import attrs
 _TOKENS_PER_STEP = 4_000
 _NODES_PER_STEP = 4_000
 
+# Attempts to parse a source before an error of the parser itself is believed.
+_PARSES = 3
+
 # What is wrong with a file, as opposed to what is wrong with this program. LookupError: an unknown encoding.
 _BROKEN_SOURCE = (SyntaxError, ValueError, LookupError, tokenize.TokenError, RecursionError, MemoryError)
 
@@ -82,7 +85,7 @@ def measure_steps(source: bytes) -> Generator[None, None, Measure]:
             if tokens % _TOKENS_PER_STEP == 0:
                 yield
         yield
-        tree = ast.parse(source)  # one call into C: this step is as long as the file makes it
+        tree = _parse(source)  # one call into C: this step is as long as the file makes it
     except _BROKEN_SOURCE as error:
         raise Unmeasurable(f"{type(error).__name__}: {error}") from None
     yield
@@ -108,6 +111,19 @@ def measure(source: bytes) -> Measure:
         except StopIteration as stop:
             result: Measure = stop.value
             return result
+
+
+def _parse(source: bytes) -> ast.Module:
+    """Parse a source, again if CPython has taken the parser's depth in another thread for its depth in this one.
+
+    Its parsers share a count, and a thread that formats a traceback parses, too.
+    """
+    for _ in range(_PARSES):
+        try:
+            return ast.parse(source)
+        except SystemError:
+            continue
+    return ast.parse(source)
 
 
 def _decode(source: bytes) -> str:

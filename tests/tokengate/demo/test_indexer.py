@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 
 from tokengate import Gate, TokenState
-from tokengate.demo import Outcome, differences, find_sources, run_indexer, run_serially
+from tokengate.demo import Outcome, Serial, differences, find_sources, run_indexer, run_serially
 from tokengate.demo._measure import Complexity
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is given the time of a busy machine to close."""
+    monkeypatch.setattr("tokengate.demo._indexer._CLOSE", 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +37,19 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return find_sources(root)
 
 
+@pytest.fixture(scope="module")
+def serial(sources: list[str]) -> Serial:
+    """What the plain loop finds."""
+    return run_serially(sources, lambda _: None)
+
+
 def run(paths: list[str], crashes: int = 0, seed: int = 0) -> Outcome:
     return run_indexer(paths, crashes=crashes, seed=seed, look=lambda *_: None, opened=lambda _: None)
 
 
-def test_a_run_agrees_with_the_plain_loop_file_by_file(sources: list[str]) -> None:
+def test_a_run_agrees_with_the_plain_loop_file_by_file(sources: list[str], serial: Serial) -> None:
     """And each broken file is a failed token, listed with its reason."""
     outcome = run(sources)
-    serial = run_serially(sources, lambda _: None)
 
     assert differences(outcome, serial) == []
     assert outcome.report.stages == {"indexed": 60, "failed": 4}
@@ -48,11 +59,11 @@ def test_a_run_agrees_with_the_plain_loop_file_by_file(sources: list[str]) -> No
 
 
 @pytest.mark.parametrize("seed", [7, 8, 9])
-def test_twenty_crashes_lose_nothing_and_count_nothing_twice(sources: list[str], seed: int) -> None:
+def test_twenty_crashes_lose_nothing_and_count_nothing_twice(sources: list[str], serial: Serial, seed: int) -> None:
     """Each crash is a restart and a failed token; the totals are those of the plain loop."""
     outcome = run(sources, crashes=20, seed=seed)
 
-    assert differences(outcome, run_serially(sources, lambda _: None)) == []
+    assert differences(outcome, serial) == []
     assert (outcome.crashes, outcome.statistics.restarts) == (20, 20)
     assert outcome.statistics.tokens[TokenState.FAILED] == 4 + 20
 
@@ -75,10 +86,9 @@ def test_a_run_that_is_stopped_reports_how_far_it_came(sources: list[str]) -> No
     assert outcome.shutdown.abandoned == ()
 
 
-def test_a_difference_is_found_and_named(sources: list[str]) -> None:
+def test_a_difference_is_found_and_named(sources: list[str], serial: Serial) -> None:
     """The check can fail."""
     outcome = run(sources)
-    serial = run_serially(sources, lambda _: None)
     path = next(iter(serial.measures))
     wrong = {**serial.measures, path: type(serial.measures[path])(1, 1, 1, 1, 1, Complexity("f", 1, 1))}
     found = differences(outcome, type(serial)(wrong, {**serial.failures, "x.py": "odd"}, 1.0))
