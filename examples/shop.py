@@ -40,7 +40,7 @@ from typing import Any
 
 import attrs
 import trio
-from shop_screen import screen
+from shop_screen import say, screen
 
 from tokengate import Backoff, ChildSpec, CpuActor, Gate, IoActor, Supervisor, Token, token
 from tokengate.types import current_gate
@@ -124,7 +124,7 @@ class Inventory(Service, CpuActor):
     def reserve(self, item: str, quantity: int) -> None:
         self._fault.strike()
         if self.stock[item] < quantity:
-            print(f"inventory: a delivery of {item}")
+            say(f"inventory: a delivery of {item}")
             self.stock[item] += 100
         self.stock[item] -= quantity
 
@@ -151,10 +151,10 @@ class Payments(Service, IoActor):
         self._runaway = runaway
 
     def on_start(self) -> None:
-        print("payments: ready")
+        say("payments: ready")
 
     def on_failure(self, *error: object) -> None:
-        print(f"payments: crashed, {error[1]}")
+        say(f"payments: crashed, {error[1]}")
 
     async def charge(self, order: int, customer: str) -> None:
         self._fault.strike()
@@ -191,7 +191,7 @@ class Orders(Service, IoActor):
                     await survives(self._inventory.release(item, quantity))
         finally:  # even when a hurried stop cuts it short, the order is counted
             self.books.outcomes[outcome] += 1
-            print(f"order {order}: {quantity} {item}, {outcome}")
+            say(f"order {order}: {quantity} {item}, {outcome}")
         return outcome
 
     async def _charge(self, order: int, customer: str) -> str:
@@ -205,7 +205,7 @@ class Orders(Service, IoActor):
 
     def on_stop(self) -> None:
         counts = " + ".join(f"{self.books.outcomes[outcome]} {outcome}" for outcome in ("paid", "declined", "failed"))
-        print(f"shop: {self.books.placed} orders placed = {counts}")
+        say(f"shop: {self.books.placed} orders placed = {counts}")
 
 
 async def survives(token: Token[Any]) -> bool:

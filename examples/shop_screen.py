@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 
 import trio
@@ -33,15 +34,20 @@ async def screen() -> None:
         unsubscribe()
 
 
+def say(line: str) -> None:
+    """Print a line in one go: `print` writes its end separately, and several threads of the shop print."""
+    sys.stdout.write(f"{line}\n")
+
+
 async def tell(events: deque[object]) -> None:
     """Print a line for each restart, and for a supervisor that gives up."""
     while True:
         while events:
             event = events.popleft()
             if isinstance(event, RestartScheduled):
-                print(f"{event.supervisor}: restarts {event.child}, {why(event)}")
+                say(f"{event.supervisor}: restarts {event.child}, {why(event)}")
             elif isinstance(event, GaveUp):
-                print(f"{event.supervisor}: gives up, more than {event.intensity} restarts in {event.period:g} s")
+                say(f"{event.supervisor}: gives up, more than {event.intensity} restarts in {event.period:g} s")
         await trio.sleep(PERIOD)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
+from programs import forking
 
 LIMIT = 30.0  # seconds; reached only when a test fails
 
@@ -43,15 +45,23 @@ def _own_threads() -> set[threading.Thread]:
 def _bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Have the programs that tests start compile nothing twice, also where Python is told to write no bytecode.
 
-    It is kept in a directory of its own then, and not beside the sources.
+    It is kept in a directory of its own then, for all processes of a run, and not beside the sources.
     """
     if not sys.dont_write_bytecode:
         yield
         return
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "bytecode"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patched:
         patched.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        patched.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
-        subprocess.run([sys.executable, "-c", "import multiprocessing, tokengate.cli, tokengate.demo"], check=True)
+        patched.setenv("PYTHONPYCACHEPREFIX", str(folder))
+        with (folder / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if lock.tell() == 0:  # no other process has
+                imports = "import multiprocessing, tokengate.cli, tokengate.demo"
+                subprocess.run([sys.executable, "-c", imports], check=True)
+                lock.write("done")
         yield
 
 
@@ -60,6 +70,21 @@ def _runtime_directory() -> Iterator[None]:
     """Control sockets of tests are in a directory of this process: other runs have gates of the same names."""
     with tempfile.TemporaryDirectory(prefix="tg-") as directory, pytest.MonkeyPatch.context() as patched:
         patched.setenv("TOKENGATE_RUNTIME_DIR", directory)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_clients() -> Iterator[None]:
+    """Clients of this process give gates the time of a busy machine to say hello."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tokengate.control.transport._discovery._HELLO_SECONDS", LIMIT)
+        yield
+
+
+@pytest.fixture(scope="session")
+def programs(_bytecode: None) -> Iterator[None]:
+    """Programs of `programs` can be run."""
+    with forking():
         yield
 
 

@@ -12,7 +12,7 @@ column, a row or a line that is different, missing or new is an error, and so is
 
 What only looks is asked again until it says so, or the time is over. What does something is done once. The ids of the
 page are replaced by those of the tokens that stand in the same rows of `ps`. `events` goes along with the next
-command. `kill` is given the time to see the end on a busy machine.
+command. Verbs that wait are given the time of a busy machine, unless the page says that what they do is not done yet.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import attrs
+import programs
 import pytest
 from click.testing import CliRunner
 
@@ -44,11 +45,13 @@ from tokengate.control.messages import OUTCOMES
 from tokengate.control.messages._tokens import MAX_ROWS
 from tokengate.control.transport import _protocol, _server
 
+pytestmark = pytest.mark.usefixtures("programs")
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "control.md").read_text()
 
 # For what is to become true; a whole run takes a few seconds.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 LOOKS = {"ls", "ps", "describe", "stack", "tree", "actors", "state", "info"}
 
@@ -147,7 +150,7 @@ def test_each_part_of_the_output_counts() -> None:
 class Shop:
     """A shop of its own process, with what it has printed so far."""
 
-    process: subprocess.Popen[str]
+    process: programs.Program
     printed: list[str]
     reader: threading.Thread
 
@@ -174,24 +177,15 @@ def _started(command: str, cwd: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     monkeypatch.delenv("TOKENGATE_GATE", raising=False)
-    process = subprocess.Popen(
-        [sys.executable, "-m", *shlex.split(command)],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
     printed: list[str] = []
-    reader = threading.Thread(target=printed.extend, args=(process.stdout,))
-    reader.start()
-    try:
-        yield Shop(process, printed, reader)
-    finally:
-        process.kill()
-        process.wait()
-        reader.join()
-        process.stdout.close()
+    with programs.Program("-m", *shlex.split(command), cwd=cwd, joined=True) as process:
+        reader = threading.Thread(target=printed.extend, args=(process.stdout,))
+        reader.start()
+        try:
+            yield Shop(process, printed, reader)
+        finally:
+            process.kill()
+            reader.join()
 
 
 def eventually(done: Callable[[], bool]) -> bool:
@@ -204,12 +198,21 @@ def eventually(done: Callable[[], bool]) -> bool:
     return True
 
 
-def is_connected(pid: int) -> bool:
-    """Tell whether a process has a socket."""
-    try:
-        return any("socket:" in os.readlink(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir())
-    except FileNotFoundError:
-        return False  # it has just closed a file
+# Runs a command, and makes a file once the gate has opened the stream that it asks for.
+FOLLOW = """
+import sys
+from pathlib import Path
+from tokengate.cli import main
+from tokengate.control.transport._client import ControlClient
+
+file, follow = Path(sys.argv.pop(1)), ControlClient.follow
+def opened(client, stream):
+    followed = follow(client, stream)
+    file.touch()
+    return followed
+ControlClient.follow = opened
+main(prog_name="tokengate")
+"""
 
 
 def _without_size(environment: Mapping[str, str]) -> dict[str, str]:
@@ -287,13 +290,13 @@ class Session:
         self._ids: dict[str, str] = {}  # {id on the page: the id here}
         self._paused = False
         self._at: tuple[int, int] | None = None  # where the paused runaway was on the page, and here
-        self._following: tuple[subprocess.Popen[str], Step] | None = None
+        self._following: tuple[programs.Program, Step] | None = None
 
     def close(self) -> None:
         """End what still follows."""
         if self._following is not None:
-            with self._following[0] as process:
-                process.kill()
+            with self._following[0]:
+                pass
 
     def run(self, step: Step) -> None:
         """Run a command, and compare what it prints with the page."""
@@ -311,7 +314,7 @@ class Session:
     def _compare(self, step: Step, arguments: list[str]) -> None:
         expected, code = self._expected(step), int("Error: " in step.expected)
         printed, ended = "", 0
-        if arguments[0] == "kill":
+        if arguments[0] in {"kill", "pause", "step"} and "requested" not in expected:
             arguments += ["--wait", str(PATIENCE)]
 
         def done() -> bool:
@@ -349,16 +352,16 @@ class Session:
         return normal(printed).replace(normal(self._loop[here]), "") == expected.replace(normal(self._loop[page]), "")
 
     def _follow(self, step: Step) -> None:
-        command = [sys.executable, "-m", *shlex.split(step.command)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        opened = Path(os.environ["XDG_STATE_HOME"]) / "opened"
+        process = programs.Program("-c", FOLLOW, str(opened), *shlex.split(step.command)[1:], joined=True)
         self._following = process, step
-        assert eventually(lambda: is_connected(process.pid))  # so it hears of what the next command does
+        assert eventually(opened.exists)  # so it hears of what the next command does
 
     def _finish_following(self) -> None:
         if self._following is None:
             return
         (process, step), self._following = self._following, None
-        printed, _ = process.communicate(timeout=PATIENCE)
+        printed, _ = process.communicate()
 
         assert sorted(normal(printed).splitlines()) == sorted(normal(step.expected).splitlines())
         assert process.returncode == 0

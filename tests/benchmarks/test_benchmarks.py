@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import programs
 import psutil
 import pytest
 from tiers import in_ci
 
-pytestmark = in_ci
+pytestmark = [in_ci, pytest.mark.usefixtures("programs")]
 
 HERE = Path(__file__).parent
 ROWS = runpy.run_path(str(HERE / "_rows.py"))["ROWS"]
@@ -23,7 +24,7 @@ PEERS = runpy.run_path(str(HERE / "_peers.py"))
 
 def run(script: str, *arguments: str) -> list[str]:
     command = [sys.executable, str(HERE / script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=True).stdout.splitlines()
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.splitlines()
 
 
 def lines_of(*arguments: str) -> list[dict[str, Any]]:
@@ -33,12 +34,15 @@ def lines_of(*arguments: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("label", "path"), sorted({side for row in ROWS for side in row.sides.items()}))
 def test_each_side_of_each_row_gives_a_figure(label: str, path: str) -> None:
     """In a moment, in a process of its own; one that needs a package which is not installed is skipped."""
-    try:
-        python = PEERS["python_for"](label, install=False) if label in PEERS["PACKAGES"] else sys.executable
-    except PEERS["Missing"] as missing:
-        pytest.skip(str(missing))
-    command = [python, str(HERE / "_sample.py"), path, "4"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    command = [str(HERE / "_sample.py"), path, "4"]
+    if label in PEERS["PACKAGES"]:
+        try:
+            command.insert(0, PEERS["python_for"](label, install=False))
+        except PEERS["Missing"] as missing:
+            pytest.skip(str(missing))
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    else:
+        done = programs.run(*command)
     if "ModuleNotFoundError" in done.stderr:
         pytest.skip(done.stderr.splitlines()[-1])
 
@@ -48,9 +52,23 @@ def test_each_side_of_each_row_gives_a_figure(label: str, path: str) -> None:
     assert sample.get("cpu", 0) >= 0
 
 
+TWO_SIDES = f"""
+import sys
+sys.path.insert(0, {str(HERE)!r})
+import _rows
+sides = {{"TokenGate": "ours.direct_call", "ThreadPoolExecutor": "on_executors.threads.round_trips"}}
+_rows.ROWS = (_rows.Row("two sides", 4, sides, _rows.times(3.5, "ThreadPoolExecutor")),)
+import run
+sys.argv = ["run.py", "--json", "--samples", "2"]
+sys.exit(run.main())
+"""
+
+
 def test_a_row_is_a_line_of_json_for_each_mode() -> None:
     """The time of each side, with that of the processor, how many times as fast we are, and the goal."""
-    lines = lines_of("--rows", "submit and gather", "--scale", "0.001", "--samples", "2")[:2]
+    done = programs.run("-c", TWO_SIDES)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
 
     assert [line["mode"] for line in lines] == ["free", "busy"]
     for line in lines:
@@ -100,7 +118,7 @@ sys.exit(run.main())
 
 def test_a_side_that_fails_is_named_and_the_run_fails() -> None:
     """The other sides are measured."""
-    done = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, timeout=50, check=False)
+    done = programs.run("-c", BROKEN)
 
     assert done.returncode == 1
     assert "broken, free: TokenGate failed: AttributeError" in done.stderr
@@ -131,7 +149,7 @@ def test_ctrl_c_ends_all_children_and_prints_what_was_measured() -> None:
             pass
         children = psutil.Process(driver.pid).children(recursive=True)
         driver.send_signal(signal.SIGINT)
-        _, errors = driver.communicate(timeout=50)
+        _, errors = driver.communicate(timeout=120)
 
     assert driver.returncode == 130
     assert errors.splitlines()[-1] == "interrupted"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
+import programs
 import pytest
+
+pytestmark = pytest.mark.usefixtures("programs")
 
 RENDER = Path(__file__).parents[2] / "examples" / "render.py"
 
@@ -47,8 +48,7 @@ def test_a_row_that_never_ends_is_ended_by_its_limit(render: ModuleType, capfd: 
 def test_it_runs_as_a_script_and_writes_a_file(tmp_path: Path) -> None:
     """Three bytes a pixel, after a line that says how many."""
     out = tmp_path / "picture.ppm"
-    command = [sys.executable, str(RENDER), "--size", "30x20", "--depth", "20", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+    done = programs.run(str(RENDER), "--size", "30x20", "--depth", "20", "--out", str(out))
     head, _, pixels = out.read_bytes().partition(b"\n")
 
     assert (head, len(pixels)) == (b"P6 30 20 255", 30 * 20 * 3)

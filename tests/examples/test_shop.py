@@ -6,8 +6,6 @@ import importlib.util
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from itertools import islice
@@ -15,14 +13,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import programs
 import pytest
 
 from tokengate import Gate
 from tokengate.events import ChildStarted, RestartScheduled
 
+pytestmark = pytest.mark.usefixtures("programs")
+
 SHOP = Path(__file__).parents[2] / "examples" / "shop.py"
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 # Enough for several crashes of payments.
 ORDERS = 8
@@ -109,12 +110,14 @@ def test_the_books_outlive_the_actor_that_keeps_them(shop: ModuleType) -> None:
     """Orders itself is told to fail: what it had counted is still counted, and customers come back with it."""
     with shop.make_gate(customers=("customer-1",), faults={"orders": 0.3}, seed=1) as gate:
         orders = gate.find("orders").proxy()
-        errors = [orders.place("tea", 1).exception(PATIENCE) for _ in range(ORDERS)]
+        errors: list[BaseException | None] = []
+        while len(errors) < ORDERS or errors.count(None) == len(errors):  # the customer's order may meet the fault
+            errors.append(orders.place("tea", 1).exception(PATIENCE))
         books = orders.books.result(PATIENCE)
         front = gate.find("front").proxy().which_children().result(PATIENCE)
 
     placed = errors.count(None)
-    assert 0 < placed < ORDERS
+    assert 0 < placed < len(errors)
     assert placed <= books.placed == sum(books.outcomes.values())  # the customer may have ordered, too
     assert {info.id for info in front} == {"orders", "customers"}
 
@@ -150,8 +153,9 @@ def test_the_last_line_adds_up(shop: ModuleType, capfd: pytest.CaptureFixture[st
 
 
 def check_output(lines: list[str]) -> None:
-    """Check that the lines of a run fit together."""
-    summary = re.fullmatch(r"shop: (\d+) orders placed = (\d+) paid \+ (\d+) declined \+ (\d+) failed", lines[-1])
+    """Check that the lines of a run fit together; payments may be started again while the shop closes."""
+    last = [line for line in lines if not line.startswith(("payments: ", "billing: "))][-1]
+    summary = re.fullmatch(r"shop: (\d+) orders placed = (\d+) paid \+ (\d+) declined \+ (\d+) failed", last)
     assert summary is not None
     placed, *parts = (int(number) for number in summary.groups())
     orders = [line.rpartition(", ")[2] for line in lines if line.startswith("order ")]
@@ -166,19 +170,12 @@ def check_output(lines: list[str]) -> None:
 
 def run_shop(number: signal.Signals, *arguments: str, lines: int = 10) -> tuple[int, list[str], str]:
     """Run the shop until it has printed so many lines, then send a signal; return code, output and errors."""
-    command = [sys.executable, "-m", "tokengate", "run", f"{SHOP}:gate", *arguments]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
+    command = ["-m", "tokengate", "run", f"{SHOP}:gate", *arguments]
+    process = programs.Program(*command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     printed = [line.rstrip() for line in islice(process.stdout, lines)]
     process.send_signal(number)
-    out, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, [*printed, *out.splitlines()], err
+    out, err = process.communicate()
+    return process.wait(), [*printed, *out.splitlines()], err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

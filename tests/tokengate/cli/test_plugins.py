@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import programs
 import pytest
 import tallies
 from click.shell_completion import ShellComplete
@@ -16,6 +17,8 @@ from click.testing import CliRunner, Result
 
 from tokengate import Gate, token
 from tokengate.cli import main
+
+pytestmark = pytest.mark.usefixtures("programs")
 
 SUPPORT = Path(tallies.__file__).parent
 
@@ -26,11 +29,12 @@ def resize(size: int) -> float:
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
+def gate(until: Callable[[Callable[[], bool]], None]) -> Iterator[Gate]:
     """A gate whose plugin has counted one call that completed, and one that failed."""
     with Gate("tallied", plugins=[tallies.Tally()]) as opened:
-        resize.submit(1).result(10)
-        resize.submit(0).exception(10)
+        resize.submit(1).result(60)
+        resize.submit(0).exception(60)
+        until(lambda: len(opened.plugin(tallies.Tally)._ended) == 2)
         yield opened
 
 
@@ -104,7 +108,7 @@ def test_a_gate_without_the_plugin_says_which_one_it_needs() -> None:
 def test_the_environment_names_the_modules_of_plugins(where: str) -> None:
     """By name or by file. The gate's process may not have imported it either; the error is the same."""
     with Gate("bare"):
-        done = _program("from tokengate.cli import main; main(['tallies', '-g', 'bare'])", where)
+        done = programs.run("-m", "tokengate", "tallies", "-g", "bare", env=_environment(where))
 
     assert done.stderr == "Error: this gate has no 'tallies'; open it with plugins=[Tally()]\n"
 
@@ -112,10 +116,7 @@ def test_the_environment_names_the_modules_of_plugins(where: str) -> None:
 def test_a_gate_whose_process_does_not_know_the_verb_gives_the_same_error() -> None:
     """The client, which knows it, says which plugin is missing."""
     serve = "from tokengate import Gate\nwith Gate('stranger'):\n    print('open', flush=True)\n    input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", serve], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as gate:
-        assert gate.stdout is not None
+    with programs.Program("-c", serve, piped=True) as gate:
         assert gate.stdout.readline() == "open\n"
         result = run("tallies", "-g", "stranger")
         gate.communicate("\n")
@@ -159,16 +160,19 @@ def test_a_noun_cannot_have_the_name_of_another_command(monkeypatch: pytest.Monk
 
 def test_other_commands_load_nothing_for_plugins() -> None:
     script = "import sys\nfrom tokengate.cli import main\ntry: main(['pause', '--help'])\nfinally: print(*sys.modules)"
-    done = _program(script, "tallies")
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=_environment("tallies"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
     assert "tokengate.cli._derive" in done.stdout
     assert "tokengate.cli._plugins" not in done.stdout
     assert "tallies" not in done.stdout.splitlines()[-1].split()
 
 
-def _program(code: str, plugins: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(SUPPORT), *sys.path])
-    environment = {**os.environ, "TOKENGATE_PLUGINS": plugins, "PYTHONPATH": path}
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False, timeout=60
-    )
+def _environment(plugins: str) -> dict[str, str]:
+    return {**os.environ, "TOKENGATE_PLUGINS": plugins, "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
 
+import programs
 import pytest
 
 from tokengate import Gate
 
-WAIT = 10.0  # seconds; only reached when something is broken
+pytestmark = pytest.mark.usefixtures("programs")
+
+WAIT = 60.0  # seconds; only reached when something is broken
 
 PREAMBLE = """
 import multiprocessing, os, signal, sys, threading, time, warnings
@@ -49,15 +50,9 @@ def error_of(fn, *args):
 """
 
 
-def run(code: str) -> tuple[int, str, str]:
+def run(code: str, *, torn_down: bool = False) -> tuple[int, str, str]:
     """Run a program; return its exit code and what it printed. One that hangs fails the test."""
-    done = subprocess.run(
-        [sys.executable, "-c", PREAMBLE + textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = programs.run("-c", PREAMBLE + textwrap.dedent(code), torn_down=torn_down)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -96,8 +91,8 @@ def test_signals_at_any_moment_end_a_busy_program() -> None:
             shooter.start()
             tokens = []
             while shooter.is_alive(): tokens += double.map(range(3))
-            for t in tokens: assert t.exception(10) is None
-            print(gate.wait(10), gate.stopping)
+            for t in tokens: assert t.exception(60) is None
+            print(gate.wait(60), gate.stopping)
         """
     assert run(code) == (0, "True True\n", "")
 
@@ -147,7 +142,7 @@ def test_a_forked_child_has_no_gate_and_says_so() -> None:
                 print(error_of(future.result), ref.stop(), gate.close().clean, gate.request_stop(), gate.hurry())
                 print(sys.getswitchinterval())
             print(in_child(child))
-            print(ref.proxy().add(5).result(10), double.submit(4).result(10), *[t.done() for t in (stuck, *queued)])
+            print(ref.proxy().add(5).result(60), double.submit(4).result(60), *[t.done() for t in (stuck, *queued)])
             gate.close(0)
         """
     returncode, out, _ = run(forking(code))
@@ -279,11 +274,11 @@ def test_a_forked_child_may_open_a_gate_of_its_own() -> None:
             pid = os.fork()
             if not pid:
                 with Gate("child") as gate:
-                    print("child", gate.spawn(Counter).proxy().add(3).result(10), double.submit(3).result(10))
-                    print("started", Counter.start().proxy().add(4).result(10))
+                    print("child", gate.spawn(Counter).proxy().add(3).result(60), double.submit(3).result(60))
+                    print("started", Counter.start().proxy().add(4).result(60))
             else:
                 status = os.waitpid(pid, 0)[1]
-                print("parent", status, ref.proxy().add(1).result(10))
+                print("parent", status, ref.proxy().add(1).result(60))
         sys.exit(0)
         """
     assert run(code) == (0, "child 3 6\nstarted 4\nstopped\nstopped\nparent 0 1\nstopped\n", "")
@@ -304,7 +299,7 @@ def test_a_step_that_forks_ends_with_its_child() -> None:
         with Gate("test", threads=1) as gate:
             tokens = [fork.submit(writer)]
             tokens += [write.submit(writer) for _ in range(5)]
-            print([t.result(10) for t in tokens][0], len(os.read(reader, 100)))
+            print([t.result(60) for t in tokens][0], len(os.read(reader, 100)))
             if (code := fork(writer)) is not None: print(code)
         """
     assert run(code) == (0, "0 5\n0\n", "")
@@ -317,7 +312,7 @@ def test_children_of_multiprocessing_are_forks_like_any_other() -> None:
             child = multiprocessing.get_context("fork").Process(target=double, args=(2,))
             child.start()
             child.join()
-            print(child.exitcode, double.submit(3).result(10))
+            print(child.exitcode, double.submit(3).result(60))
         """
     assert run(code) == (0, "0 6\n", "")
 
@@ -336,7 +331,7 @@ def test_forks_while_tokens_fly_never_hang() -> None:
             codes = set()
             for _ in range(40):
                 def child():
-                    with Gate("child") as gate: assert double.submit(2).result(10) == 4
+                    with Gate("child") as gate: assert double.submit(2).result(60) == 4
                 codes.add(in_child(child))
             stop.set()
             for sender in senders: sender.join()
@@ -368,7 +363,7 @@ gate.spawn(Counter)
 {work}
 {end}
 """
-    assert run(code) == (0, "stopped\n", "")
+    assert run(code, torn_down=True) == (0, "stopped\n", "")
 
 
 def test_sys_exit_in_a_block_with_queued_work_is_the_programs_end() -> None:
@@ -379,7 +374,7 @@ def test_sys_exit_in_a_block_with_queued_work_is_the_programs_end() -> None:
             double.map(range(10_000)), spin.submit(), spin.submit()
             sys.exit(3)
         """
-    assert run(code) == (3, "stopped\n", "")
+    assert run(code, torn_down=True) == (3, "stopped\n", "")
 
 
 def test_code_that_blocks_for_ever_does_not_keep_the_interpreter() -> None:
@@ -390,7 +385,7 @@ def test_code_that_blocks_for_ever_does_not_keep_the_interpreter() -> None:
         block.submit(started)
         started.wait()
         """
-    returncode, out, err = run(code)
+    returncode, out, err = run(code, torn_down=True)
 
     assert (returncode, out) == (0, "")
     assert "gate 'test' left behind test-cpu" in err
@@ -406,11 +401,11 @@ def test_ctrl_c_ends_a_program_that_its_actors_keep_alive() -> None:
         main = threading.current_thread()
         def late():
             while main.is_alive(): pass
-            print("end", counter.add(0).result(10), flush=True)
+            print("end", counter.add(0).result(60), flush=True)
             os.kill(os.getpid(), signal.SIGINT)
         threading.Thread(target=late, daemon=True).start()
         """
-    exit_code, output, errors = run(code)
+    exit_code, output, errors = run(code, torn_down=True)
     assert (exit_code, output) == (0, "end 10000\n")
     assert "KeyboardInterrupt" in errors
 
@@ -422,10 +417,10 @@ def test_an_open_gate_serves_threads_that_outlive_the_main_one() -> None:
         main = threading.current_thread()
         def late():
             while main.is_alive(): pass
-            print(double.submit(4).result(10), flush=True)
+            print(double.submit(4).result(60), flush=True)
         threading.Thread(target=late).start()
         """
-    assert run(code) == (0, "8\n", "")
+    assert run(code, torn_down=True) == (0, "8\n", "")
 
 
 def test_the_leftovers_of_a_closed_gate_are_nobodys() -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
+import programs
 import pytest
 
-COMMAND = [sys.executable, "-m", "tokengate", "demo"]
+pytestmark = pytest.mark.usefixtures("programs")
+
+COMMAND = ["-m", "tokengate", "demo"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return programs.run(*COMMAND, *arguments)
 
 
 @pytest.fixture
@@ -69,11 +70,11 @@ def test_a_path_without_sources_is_an_error_in_one_line(tmp_path: Path, kind: st
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_demo_with_a_truthful_partial_report(number: signal.Signals) -> None:
     """In order, soon, and with every file in one stage."""
-    child = subprocess.Popen([*COMMAND, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = programs.Program(*COMMAND, "--json")
     assert child.stderr is not None
     child.stderr.readline()  # it is at work
-    os.kill(child.pid, number)
-    stdout, _ = child.communicate(timeout=30)
+    child.send_signal(number)
+    stdout, _ = child.communicate()
     answer = json.loads(stdout)
 
     assert child.returncode == 130

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import programs
 import pytest
 from click.testing import CliRunner
 
 from tokengate.cli import main
 
-COMMAND = [sys.executable, "-m", "tokengate", "run"]
+pytestmark = pytest.mark.usefixtures("programs")
+
+COMMAND = ["-m", "tokengate", "run"]
 
 SERVICE = """
 import threading
@@ -76,24 +76,20 @@ class Running:
     """A child that runs a target, and what it printed so far."""
 
     def __init__(self, target: str, *options: str, cwd: Path | None = None) -> None:
-        self.child = subprocess.Popen(
-            [*COMMAND, *options, target], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd
-        )
-        assert self.child.stdout is not None
+        self.child = programs.Program(*COMMAND, *options, target, cwd=cwd)
         self.out = self.child.stdout
 
     def signal(self, number: int) -> None:
-        os.kill(self.child.pid, number)
+        self.child.send_signal(number)
 
     def end(self) -> tuple[int, str, str]:
-        out, err = self.child.communicate(timeout=30)
-        return self.child.returncode, out, err
+        out, err = self.child.communicate()
+        return self.child.wait(), out, err
 
 
 def test_a_service_finds_its_arguments_where_a_script_does(service: Path) -> None:
     """What follows `--` is in `sys.argv`, after the file, at import and later; options before it are ours."""
-    command = [*COMMAND, "--shutdown", "3", f"{service}:arguments", "--", "--fail", "x", "--", "-v"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    done = programs.run(*COMMAND, "--shutdown", "3", f"{service}:arguments", "--", "--fail", "x", "--", "-v")
 
     assert (done.returncode, done.stdout) == (
         0,
@@ -103,8 +99,7 @@ def test_a_service_finds_its_arguments_where_a_script_does(service: Path) -> Non
 
 def test_a_module_finds_its_file_before_its_arguments(service: Path) -> None:
     """As with `python -m`."""
-    command = [*COMMAND, "service:arguments", "--", "one"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30, cwd=service.parent)
+    done = programs.run(*COMMAND, "service:arguments", "--", "one", cwd=service.parent)
 
     assert (done.returncode, done.stdout) == (0, f"{[str(service), 'one']} ['one']\n")
 
@@ -134,8 +129,7 @@ def test_a_module_is_found_from_the_working_directory(service: Path) -> None:
 @pytest.mark.parametrize("option", [None, "-v"])
 def test_a_crash_is_logged_in_one_line(service: Path, option: str | None) -> None:
     """It names the actor and the exception; `-v` shows the traceback."""
-    command = [sys.executable, "-m", "tokengate", *([option] if option else []), "run", f"{service}:unlucky"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = programs.run("-m", "tokengate", *([option] if option else []), "run", f"{service}:unlucky")
     (line,) = [line for line in done.stderr.splitlines() if "Unhandled exception in Unlucky" in line]
 
     assert line.endswith(": RuntimeError: no luck") == (option is None)
