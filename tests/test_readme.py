@@ -15,7 +15,7 @@ def test_the_ten_lines_run_as_printed(tmp_path: Path) -> None:
     for code, output in re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL):
         path = tmp_path / "ten.py"
         path.write_text(code)
-        done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=120, check=False)
 
         assert (done.stdout, done.stderr) == (output, "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -30,18 +31,37 @@ class Door:
     opened: threading.Event = attrs.field(factory=threading.Event)
     is_open: bool = False
     rounds: int = 0
+    _thread: int | None = None  # ident of the one that came to it last in `pass_through`
+    _bolt: threading.Lock = attrs.field(factory=threading.Lock)  # held until the door is open
+
+    def __attrs_post_init__(self) -> None:
+        self._bolt.acquire()
 
     def pass_through(self) -> None:
-        """Wait here, in code that cannot be stopped."""
+        """Wait here, in one call of C code, which cannot be stopped."""
+        self._thread = threading.get_ident()
         self.reached.set()
-        assert self.opened.wait(LIMIT)
+        assert self._bolt.acquire(timeout=LIMIT)
+        self._bolt.release()
 
     def wait_reached(self) -> None:
+        """Wait until code waits at it; that of `pass_through` is in C code then."""
         assert self.reached.wait(LIMIT)
+        deadline = time.monotonic() + LIMIT
+        while self._thread is not None and not self.is_open and not self._waits_in_c(self._thread):
+            assert time.monotonic() < deadline, "the code that came to the door does not wait there"
+            time.sleep(0.0005)
+
+    def _waits_in_c(self, thread: int) -> bool:
+        """Tell whether a thread that has set `reached` waits for the bolt: that is all that is left in its frame."""
+        frame = sys._current_frames().get(thread)
+        return frame is not None and frame.f_code is Door.pass_through.__code__
 
     def open(self) -> None:
-        self.is_open = True
+        first, self.is_open = not self.is_open, True
         self.opened.set()
+        if first:
+            self._bolt.release()
 
 
 class Flag:

@@ -85,7 +85,7 @@ def insist(bench: Bench, undo: Callable[[], Any], undone: Callable[[], bool]) ->
     """
     live = bench.gate._system.live
     it.eventually(lambda: not any(one.serves_operators for one in list(live.values())), bench.limit)
-    for _ in range(3):
+    for _ in range(int(bench.limit / 0.05)):
         it.in_thread(undo, bench.limit)
         if it.eventually(undone, 0.05):
             return
@@ -125,7 +125,7 @@ def busy(name: str, operation: Any, *, priority: int = 0) -> None:
     @case(f"submit and result of {name} while it gets free")
     def result(bench: Bench) -> Iterator[Callable[[], Any]]:
         with occupied(bench, operation.submit) as door, later(door.opened.set):
-            yield lambda: operation.submit(bench.number()).result(5)
+            yield lambda: operation.submit(bench.number()).result(60)
 
     @case(f"cancel a queued token of {name}")
     def cancel(bench: Bench) -> Iterator[Callable[[], Any]]:
@@ -230,7 +230,7 @@ def _nested_busy(bench: Bench) -> Iterator[Callable[[], Any]]:
 def actor(name: str, ref: Callable[[Bench], Any], *, receives: bool = True) -> None:
     """Register the cases of one kind of actor."""
     simple(f"proxy call of a {name} actor", lambda b: ref(b).proxy().note(b.number()))
-    simple(f"proxy call of a {name} actor and result", lambda b: ref(b).proxy().note(b.number()).result(5))
+    simple(f"proxy call of a {name} actor and result", lambda b: ref(b).proxy().note(b.number()).result(60))
     if receives:
         simple(f"tell a {name} actor", lambda b: ref(b).tell(b.number()))
         simple(f"ask a {name} actor", lambda b: ref(b).ask(b.number()))
@@ -259,11 +259,11 @@ actor("asyncio", lambda b: b.asyncio_notes)
 simple("proxy call of a process actor", lambda b: b.process_notes.proxy().note(b.ledger, b.number()), process=True)
 simple(
     "proxy call of a process actor and result",
-    lambda b: b.process_notes.proxy().note(b.ledger, b.number()).result(5),
+    lambda b: b.process_notes.proxy().note(b.ledger, b.number()).result(60),
     process=True,
 )
 simple("spawn and stop a process actor", lambda b: b.gate.spawn(it.ProcessNotes).stop(), process=True)
-simple("read an attribute of an actor", lambda b: b.notes.proxy().latest.result(5))
+simple("read an attribute of an actor", lambda b: b.notes.proxy().latest.result(60))
 simple("write an attribute of an actor", lambda b: setattr(b.notes.proxy(), "latest", 3))
 
 
@@ -308,7 +308,7 @@ def _spawn_failing(bench: Bench) -> Iterator[Callable[[], Any]]:
 def _watch(bench: Bench) -> Iterator[Callable[[], Any]]:
     ref = bench.gate.spawn(it.Notes)
     with later(lambda: ref.stop(block=False)):
-        yield lambda: ref.watch().result(5)
+        yield lambda: ref.watch().result(60)
 
 
 # Waiting --------------------------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def waiting(name: str, operation: Any) -> None:
         running = operation.submit(bench.number(), door)
         door.reached.wait(bench.limit)
         with later(door.opened.set):
-            yield lambda: running.result(5)
+            yield lambda: running.result(60)
 
     @case(f"result of {name} with a timeout that runs out")
     def timeout(bench: Bench) -> Iterator[Callable[[], Any]]:
@@ -356,7 +356,7 @@ waiting("cpu", it.cpu)
 @case("result of a running token of process", process=True)
 def _result_process(bench: Bench) -> Iterator[Callable[[], Any]]:
     running = it.process.submit(bench.ledger, bench.number(), 0.003)
-    yield lambda: running.result(5)
+    yield lambda: running.result(60)
 
 
 @case("result of process with a timeout that runs out", process=True)
@@ -375,7 +375,7 @@ def _callback_done(bench: Bench) -> Iterator[Callable[[], Any]]:
 # The executor ---------------------------------------------------------------------------------------------------------
 
 simple("executor submit", lambda b: b.executor.submit(it.note, b.number()))
-simple("executor submit and result", lambda b: b.executor.submit(it.note, b.number()).result(5))
+simple("executor submit and result", lambda b: b.executor.submit(it.note, b.number()).result(60))
 simple("executor map", lambda b: list(b.executor.map(it.note, [b.number(), b.number()])))
 
 
@@ -463,7 +463,7 @@ def own_gate(bench: Bench, *, opened: bool) -> Iterator[Gate]:
         it.in_thread(gate.open, bench.limit)
     yield gate
     wrong: list[str] = []
-    seconds = OWN_SHUTDOWN + 2.0
+    seconds = OWN_SHUTDOWN + bench.limit
     it.eventually(lambda: gate.state in ("new", "open", "closed"), seconds)
     if gate.state == "open":  # it was interrupted before it had begun to close
         if raised := it.in_thread(gate.control.actors, seconds)[1]:
@@ -482,7 +482,7 @@ def own_gate(bench: Bench, *, opened: bool) -> Iterator[Gate]:
     def left() -> list[str]:
         return [thread.name for thread in threading.enumerate() if thread.name.startswith(f"{name}-")]
 
-    if not it.eventually(lambda: not left(), 2.0):
+    if not it.eventually(lambda: not left(), bench.limit):
         wrong.append(f"threads are left: {left()}")
     if gate in _current.open_gates:
         wrong.append("the gate is still among the open ones")
@@ -503,8 +503,8 @@ def busy_gate(bench: Bench, gate: Gate) -> list[Token[Any]]:
     return sent
 
 
-def see_done(sent: list[Token[Any]]) -> None:
-    if not it.all_done(sent, OWN_SHUTDOWN + 2.0):
+def see_done(bench: Bench, sent: list[Token[Any]]) -> None:
+    if not it.all_done(sent, OWN_SHUTDOWN + bench.limit):
         raise AssertionError(f"tokens of a closed gate are left: {sent}")
 
 
@@ -525,7 +525,7 @@ def _close_busy(bench: Bench) -> Iterator[Callable[[], Any]]:
     with own_gate(bench, opened=True) as gate:
         sent = busy_gate(bench, gate)
         yield lambda: gate.close(drain=False)
-    see_done(sent)
+    see_done(bench, sent)
 
 
 @case("a block of a gate")
@@ -539,7 +539,7 @@ def _block(bench: Bench) -> Iterator[Callable[[], Any]]:
 
     with own_gate(bench, opened=False) as gate:
         yield block
-    see_done(sent)
+    see_done(bench, sent)
 
 
 @case("leave a block of a gate with an exception")
@@ -552,4 +552,4 @@ def _block_with_error(bench: Bench) -> Iterator[Callable[[], Any]]:
     with own_gate(bench, opened=True) as gate:
         sent += busy_gate(bench, gate)
         yield leave
-    see_done(sent)
+    see_done(bench, sent)

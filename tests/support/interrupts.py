@@ -652,7 +652,7 @@ class Bench:
                     found.append(f"the dispatcher has {name} = {value}")
             return not set(found) - self._odd
 
-        eventually(look, min(self.limit, 1.0))
+        eventually(look, self.limit)
         new = [one for one in found if one not in self._odd]
         self._odd.update(new)
         return new
@@ -711,7 +711,7 @@ class Bench:
 
     def close(self) -> str:
         """Close the gate; return a fault, or an empty string."""
-        wrong = in_thread(lambda: self.gate.close(1.0, drain=False), 6.0)[1]
+        wrong = in_thread(lambda: self.gate.close(1.0, drain=False), 1.0 + self.limit)[1]
         if self.gate in _current.open_gates:  # stuck; the next tests must not see it
             _current.open_gates.remove(self.gate)
         os.unlink(self.ledger)

@@ -15,7 +15,7 @@ from tokengate import CpuActor, Gate, IoActor, TokenState, token
 from tokengate.errors import AmbiguousGate
 from tokengate.types import current_gate
 
-WAIT = 10.0  # seconds; only reached when something is broken
+WAIT = 60.0  # seconds; only reached when something is broken
 
 
 @token
@@ -119,7 +119,7 @@ def test_a_notebook_opens_a_gate_in_one_cell_and_awaits_in_others() -> None:
     cells = [
         "gate = Gate('notebook').open()",
         "t = double.submit(21)",
-        "answer = await t, await add_one(1), double(5), double.submit(4).result(10)",
+        "answer = await t, await add_one(1), double(5), double.submit(4).result(60)",
         "counter = gate.spawn(Counter).proxy(); first = await counter.add()",
         "with gate.entered(): name = await gate_name.submit()",
         "report = gate.close()",

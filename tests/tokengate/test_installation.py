@@ -20,7 +20,7 @@ def python(*args: str, cwd: Path) -> tuple[str, str]:
     """Run Python in a folder; return what it printed, and the last line of what it said of an error."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, *args], capture_output=True, text=True, timeout=60, check=False, cwd=cwd, env=environment
+        [sys.executable, *args], capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=environment
     )
     return done.stdout, done.stderr.strip().rpartition("\n")[2]
 

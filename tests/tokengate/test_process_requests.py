@@ -17,13 +17,13 @@ from tokengate.types import ProcessPool, ReceiveTimeout
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
+def gate(until: Callable[..., None]) -> Iterator[Gate]:
     """A gate with one process for operations: whoever waits there without lending it is found out."""
     with Gate("test", processes=ProcessPool(size=1, spares=1)) as opened:
         yield opened
         pool = opened._system.processes.pool
 
-        assert pool._lent == 0
+        until(lambda: pool._lent == 0)
 
 
 @token

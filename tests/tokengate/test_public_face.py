@@ -15,7 +15,7 @@ from tokengate import errors, events, types
 def python(code: str) -> list[str]:
     """Run a program; return the lines that it prints, and those of its errors."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120, check=False
     )
     return (done.stdout + done.stderr).splitlines()
 

@@ -66,7 +66,7 @@ def test_a_failure_that_shows_only_at_the_end_is_told_too(arguments: list[str]) 
     """What is in the buffer is written by the command itself, and not by the interpreter's exit, which cannot say."""
     with FULL.open("wb") as full:
         command = [sys.executable, "-m", "tokengate", *arguments]
-        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
 
     assert done.returncode == 1
     assert done.stderr.splitlines(keepends=True)[-1] == TOLD

@@ -203,7 +203,7 @@ def test_it_answers_while_the_io_loop_is_blocked(gate: Gate, door: Door) -> None
 
 def test_it_answers_while_a_gate_drains_that_waits_for_a_paused_token(door: Door, until: Until) -> None:
     """Closing waits for the token; control sees it, lets it go, and the gate closes with nothing lost."""
-    gate = Gate("drains", threads=2, control_socket=False, shutdown=LIMIT)
+    gate = Gate("drains", threads=2, control_socket=False, shutdown=10 * LIMIT)
     with gate.open().entered():
         sent = cpu_operation.submit(door)
     door.wait_reached()

@@ -187,7 +187,7 @@ def test_an_end_that_races_completion_ends_one_token_once(floor: Floor, rounds: 
     """It has completed, or it is terminated, as the answer says; those behind it never know."""
     told: Counter[str] = Counter()
     states: Counter[str] = Counter()
-    for _ in range(rounds(500)):
+    for _ in range(rounds(200)):
         kind = floor.chance.choice(list(floor.kinds))
         (number, first), second, third = (floor.send(kind, floor.spins(8_000)) for _ in range(3))
         floor.dawdle()
@@ -223,7 +223,7 @@ def test_an_end_that_races_completion_ends_one_token_once(floor: Floor, rounds: 
 def test_a_pause_that_races_completion_loses_nothing(floor: Floor, rounds: Rounds) -> None:
     """What is said to be paused does nothing until it is resumed; all complete, once each."""
     told: Counter[str] = Counter()
-    for _ in range(rounds(500)):
+    for _ in range(rounds(200)):
         kind = floor.chance.choice(list(floor.kinds))
         sent = [floor.send(kind, floor.spins(8_000)) for _ in range(3)]
         number, first = sent[floor.chance.choice([0, 0, 0, 1])]
@@ -255,7 +255,7 @@ def test_a_pause_that_races_completion_loses_nothing(floor: Floor, rounds: Round
 def test_a_new_priority_that_races_the_dequeue_loses_nothing(floor: Floor, rounds: Rounds) -> None:
     """Each runs once; those that nobody touched, in their order."""
     told: Counter[str] = Counter()
-    for _ in range(rounds(500)):
+    for _ in range(rounds(200)):
         kind = floor.chance.choice(list(floor.kinds))
         sent = [floor.send(kind, floor.spins(1_500)) for _ in range(6)]
         touched = dict(floor.chance.sample(sent, 2))
@@ -281,7 +281,7 @@ def test_a_new_priority_that_races_the_dequeue_loses_nothing(floor: Floor, round
 def test_a_move_that_races_the_start_runs_once_where_it_is_said_to(floor: Floor, rounds: Rounds) -> None:
     """`rerouted` runs there; all else has run, or runs, where it was."""
     told: Counter[str] = Counter()
-    for _ in range(rounds(500)):
+    for _ in range(rounds(200)):
         family = floor.chance.choice(["cpu", "pinned", "io", "asyncio"])
         source, target = floor.chance.sample([f"{family}-left", f"{family}-right"], 2)
         sent = [floor.send(source, floor.spins(2_000)) for _ in range(4)]
@@ -311,7 +311,7 @@ def test_a_move_that_races_the_start_runs_once_where_it_is_said_to(floor: Floor,
 def test_a_move_between_affinities_that_races_the_start_runs_once(floor: Floor, rounds: Rounds) -> None:
     """From threads to the loop and back; the token says where it was."""
     told: Counter[str] = Counter()
-    for _ in range(rounds(500)):
+    for _ in range(rounds(200)):
         sent = [floor.send("steps", floor.spins(2_000)) for _ in range(4)]
         floor.dawdle(3_000)
         one = floor.chance.choice(sent)[1]

@@ -10,10 +10,11 @@ import pytest
 from hostile_values import Loud
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import patient
 
 from tokengate.control._safe_text import MAX_TEXT, class_name, is_shown, look_at, value_in_words
 
-WAIT = 10.0  # seconds; only reached when something is broken
+WAIT = 60.0  # seconds; only reached when something is broken
 
 
 def test_attributes_are_shown_in_their_order() -> None:
@@ -59,6 +60,7 @@ values = st.recursive(
 )
 
 
+@patient
 @given(values)
 def test_a_built_in_value_is_written_as_python_writes_it(value: object) -> None:
     """Unless it is too long or too deep, which is marked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import patient
 
 from tokengate.control._units import bytes_in, in_bytes, in_seconds, seconds_in
 
@@ -50,12 +51,14 @@ def test_a_size_is_written_in_the_largest_unit_in_which_it_is_short(size: int, e
     assert in_bytes(size) == expected
 
 
+@patient
 @given(st.integers(1, 2**62) | st.integers(1, 60).map(lambda power: 2**power))
 def test_a_size_that_was_written_is_read_as_it_was(size: int) -> None:
     """Exactly, whatever its unit."""
     assert bytes_in(in_bytes(size)) == size
 
 
+@patient
 @given(st.integers(1, 10**9) | st.floats(0.001, 1e9).map(lambda seconds: round(seconds, 3)))
 def test_a_time_that_was_written_is_read_as_it_was(seconds: float) -> None:
     """In seconds."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,13 +21,14 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "stress"))
 from lines import Run  # from the directory above
 
 TORTURE = os.environ.get("TOKENGATE_TORTURE") == "1"
-SECONDS = 4.0  # for all cases together, when time is short
+STRIKES = 100  # of all cases together, when time is short
+LIMIT = 60.0  # seconds within which tokens end and calls are served; reached only when something is broken
 
 
 @pytest.fixture
 def run() -> Iterator[Run]:
     """A gate for all cases, which is replaced when something is found."""
-    run = Run(5.0)
+    run = Run(LIMIT)
     yield run
     assert run.drop_bench() == ""
 
@@ -39,15 +39,11 @@ def found(run: Run) -> str:
 
 
 def test_an_interrupt_where_cpython_looks_for_signals_loses_nothing(run: Run, seed: int) -> None:
-    """A few points of each case: all tokens end, none runs twice, and calls of all kinds are served.
-
-    For some seconds, and on a busy machine until there were some interrupts.
-    """
+    """A few points of some cases: all tokens end, none runs twice, and calls of all kinds are served."""
     chance = random.Random(seed)
     run.grain = "signal"
     cases = chance.sample(CASES, len(CASES))
-    began = time.monotonic()
-    while time.monotonic() - began < SECONDS or (run.strikes < 20 and time.monotonic() - began < 5 * SECONDS):
+    while run.strikes < STRIKES:
         case = cases.pop()
         points = run.points(case)
         for at in sorted(chance.sample(range(1, points + 1), min(points, 6))):
@@ -55,7 +51,6 @@ def test_an_interrupt_where_cpython_looks_for_signals_loses_nothing(run: Run, se
         cases.insert(0, case)
 
     assert found(run) == ""
-    assert run.strikes >= 20
 
 
 @pytest.mark.skipif(not TORTURE, reason="the long tier: TOKENGATE_TORTURE=1")

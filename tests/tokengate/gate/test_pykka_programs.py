@@ -12,7 +12,7 @@ from tokengate import CpuActor, Gate, IoActor, ProcessActor
 from tokengate.errors import AmbiguousGate, StartFailed, WouldBlock
 from tokengate.types import current_gate
 
-WAIT = 10.0  # seconds; only reached when something is broken
+WAIT = 60.0  # seconds; only reached when something is broken
 
 
 class Cpu(CpuActor):

@@ -25,7 +25,7 @@ from tokengate import ActorRef, CpuActor, Gate, IoActor
 from tokengate.errors import ActorDead, ChildError, GateState, Ignore, NameTaken, StartFailed, TokenGateError
 
 STORMS = 1_000 if TORTURE else 8
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 # What `spawn` and `aspawn` raise, by their documentation.
 DOCUMENTED = (ActorDead, ChildError, GateState, NameTaken, StartFailed)

@@ -18,7 +18,7 @@ from tokengate import ChildSpec, CpuActor, Gate, IoActor, TokenState, token
 from tokengate.errors import GateState, StartFailed, WouldBlock
 from tokengate.types import current_gate
 
-WAIT = 10.0  # seconds; only reached when something is broken
+WAIT = 60.0  # seconds; only reached when something is broken
 
 
 class Echo(IoActor):

@@ -16,7 +16,7 @@ from actors.concurrency._asyncio_host import AsyncioHost
 from tokengate import AsyncioActor, Gate, IoActor, Token, TokenState, current_token, token
 from tokengate.errors import BadOperation, MailboxFull, TokenTerminated, WouldBlock
 
-WAIT = 10.0  # seconds; only reached when something is broken
+WAIT = 60.0  # seconds; only reached when something is broken
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
 

@@ -19,7 +19,7 @@ from tokengate import Gate, TokenState, checkpoint, current_token, token
 from tokengate.errors import BadOperation, GateState, MailboxFull, TokenFailed, TokenTerminated, WouldBlock
 from tokengate.operations._executor import TokenFuture
 
-WAIT = 10.0  # seconds; only reached when something is broken
+WAIT = 60.0  # seconds; only reached when something is broken
 
 
 @pytest.fixture
@@ -309,6 +309,7 @@ def test_shutdown_can_leave_running_calls_and_cancel_queued_ones(gate: Gate, blo
         pass
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("drain", [True, False])
 def test_a_gate_that_closes_ends_the_futures(drain: bool) -> None:
     """What cannot be finished ends with an error, and a closed gate takes no calls."""

@@ -20,7 +20,7 @@ from tokengate import CpuActor, Gate, TokenState, token
 from tokengate.errors import BadOperation, GateState
 from tokengate.operations._bound import BoundAsyncOperation, BoundOperation
 
-WAIT = 10.0  # seconds; only reached when something is broken
+WAIT = 60.0  # seconds; only reached when something is broken
 
 
 @pytest.fixture

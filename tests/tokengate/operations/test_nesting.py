@@ -223,13 +223,16 @@ def changing(door: Door | None = None) -> tuple[str, int | None]:
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
-def test_a_direct_call_runs_in_a_copy_of_its_callers_context(gate: Gate, door: Door, busy: bool) -> None:
+def test_a_direct_call_runs_in_a_copy_of_its_callers_context(
+    gate: Gate, door: Door, busy: bool, until: Callable[[Callable[[], bool]], None]
+) -> None:
     """It sees the caller's variables and changes none of them, whether it runs in place or is queued."""
     variable.set("the caller's")
     blocker = changing.submit(door) if busy else None
     if blocker is not None:
         door.wait_reached()
-        threading.Timer(0.05, door.open).start()
+        queued = lambda: gate._system.find("operations/changing").mailbox.size == 1  # noqa: E731
+        threading.Thread(target=lambda: (until(queued), door.open())).start()
     before, id = changing()
 
     assert before == "the caller's"

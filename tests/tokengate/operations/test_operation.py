@@ -16,7 +16,7 @@ import trio
 from tokengate import Gate, TokenState, checkpoint, current_token, token
 from tokengate.errors import AmbiguousGate, BadOperation, NeedsGate, TokenFailed, TokenInterrupt, TokenTerminated
 
-WAIT = 10.0  # seconds; only reached when something is broken
+WAIT = 60.0  # seconds; only reached when something is broken
 
 
 @pytest.fixture

@@ -465,7 +465,7 @@ def test_a_token_that_takes_too_long_is_ended(gate: Gate) -> None:
 def test_a_token_that_computes_too_long_is_ended_and_what_ran_before_it_does_not_count(gate: Gate) -> None:
     """Processor time is counted from the token's beginning."""
 
-    @token(affinity="process", limits=Limits(cpu_time=0.15))
+    @token(affinity="process", limits=Limits(cpu_time=0.19))
     def compute(seconds: float) -> None:
         until = time.process_time() + seconds
         while time.process_time() < until:
@@ -574,12 +574,14 @@ def test_idle_processes_are_ended_down_to_the_spares(until: Until) -> None:
 def test_two_operations_share_the_pool_fairly(gate: Gate) -> None:
     """One with many tokens does not keep the only process from another one for long."""
     many = [pid.submit() for _ in range(2000)]
+    left: list[int] = []
     one = apply.submit(abs, -1)
+    one.add_done_callback(lambda _: left.append(sum(not sent.done() for sent in many)))
 
     assert one.result(LIMIT) == 1
-    assert sum(not sent.done() for sent in many) > 0
     for sent in many:
         sent.result(LIMIT)
+    assert left[0] > 0
 
 
 def test_a_process_that_is_paused_does_not_use_up_the_pool(gate: Gate, door: Door) -> None:
@@ -605,13 +607,14 @@ def test_a_pool_that_cannot_work_is_refused(bad: Any) -> None:
 # --- The end ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("impatient")
 def test_closing_a_gate_kills_what_does_not_end_and_leaves_nothing_behind(door: Door, gate: Gate) -> None:
     """A process in C code is really ended; the token says so."""
 
     @token(affinity="process")
     def sleep(door: Door) -> None:
         door.reached.set()
-        time.sleep(60)
+        time.sleep(10 * LIMIT)
 
     sent = sleep.submit(door)
     door.wait_reached()
@@ -658,7 +661,7 @@ def test_it_works_in_scripts_without_a_main_guard(way: str, tmp_path: Path) -> N
     file.write_text(SCRIPT)
     command = {"script": [str(file)], "-c": ["-c", SCRIPT], "stdin": ["-"]}[way]
     done = subprocess.run(
-        [sys.executable, *command], input=SCRIPT, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, *command], input=SCRIPT, capture_output=True, text=True, timeout=120, check=False
     )
 
     assert done.stdout == "40 3\n", done.stderr

@@ -40,7 +40,7 @@ from tokengate.control.messages import (
     Tokens,
 )
 
-LIMIT = 10.0  # seconds; reached only when a test fails
+LIMIT = 60.0  # seconds; reached only when a test fails
 
 INFO = GateInfo("shop", 4711, "0.1", "3.13", "open", 4000.0, {"running": 3, "queued": 0}, 7, 2, 8, 1, ("x",), True)
 
@@ -409,7 +409,7 @@ def test_keys_work_while_the_gate_does_not_answer(monkeypatch: pytest.MonkeyPatc
     state = state_of(row(7), row(8))
     state.stale = True
     typed = TypedAfter(hung, state, 3.0, *keys)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
     with (
         contextlib.nullcontext() if "q" in keys else pytest.raises(KeyboardInterrupt),
@@ -422,7 +422,7 @@ def test_keys_work_while_the_gate_does_not_answer(monkeypatch: pytest.MonkeyPatc
     assert selected(state) == 8
     assert "shop@4711 does not answer (3 s)" in typed.seen[0]
     assert hung.closed.is_set()
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("keys", [["p"], ["t"], ["K", "y"]])

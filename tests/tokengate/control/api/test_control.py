@@ -180,7 +180,7 @@ def test_what_names_tokens_is_an_id_a_token_a_selector_or_several() -> None:
 
     with Gate("control-selected"):
         real: Token[None] = nothing.submit()
-        real.result(10)
+        real.result(60)
     handle = TokenHandle(Control(lambda _: None, FakeGate().follow), row(7))
 
     assert selected(7) == (7,)
@@ -384,10 +384,12 @@ def test_what_happens_after_watch_has_returned_is_not_missed(real_control: Contr
         with real_control.watch("operation=one") as following:
             sent = one.submit()
             first = next(following)
-        sent.result(10)
+        sent.result(60)
 
-        assert (first.kind, first.token) == ("token_queued", sent.id)
-        assert first.text == f"token {sent.id} (one of '{sent.actor}') queued"
+        # A thread that has just ended the token before may tell of its start before this one tells that it is queued.
+        word = first.kind.removeprefix("token_")
+        assert word in {"queued", "started"}
+        assert (first.token, first.text) == (sent.id, f"token {sent.id} (one of '{sent.actor}') {word}")
 
 
 def test_what_happens_after_an_awaited_watch_has_begun_is_not_missed(real_control: Control) -> None:
@@ -425,10 +427,10 @@ def test_a_thread_that_waits_for_what_happens_is_woken_by_close(real_control: Co
 
     thread = threading.Thread(target=read)
     thread.start()
-    one.submit().result(10)
-    assert at_first.wait(10)
+    one.submit().result(60)
+    assert at_first.wait(60)
     following.close()
-    thread.join(10)
+    thread.join(60)
 
     assert not thread.is_alive()
     assert [each.kind for each in seen] == ["token_queued", "token_started", "token_finished"]

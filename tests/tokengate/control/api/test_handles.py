@@ -169,7 +169,7 @@ class Source:
 
     def __next__(self) -> StreamItem:
         self.waits.set()
-        assert self.happens.wait(10)
+        assert self.happens.wait(60)
         return StreamItem(0.0, "kind", "", None, "text")
 
     def close(self) -> None:
@@ -184,9 +184,9 @@ def test_a_stream_that_is_left_gives_nothing_more() -> None:
     found: list[StreamItem] = []
     thread = threading.Thread(target=lambda: found.extend(following))
     thread.start()
-    assert source.waits.wait(10)
+    assert source.waits.wait(60)
     following.close()
-    thread.join(10)
+    thread.join(60)
 
     assert found == []
     assert source.closed == 1

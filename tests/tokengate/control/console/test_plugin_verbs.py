@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tallies import Tally
@@ -23,10 +23,11 @@ def session_of(gate: str) -> Session:
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
+def session(until: Callable[[Callable[[], bool]], None]) -> Iterator[Session]:
     """A session with a gate whose plugin has counted one call."""
-    with Gate("tallied", plugins=[Tally()]):
-        resize.submit(1).result(10)
+    with Gate("tallied", plugins=[Tally()]) as gate:
+        resize.submit(1).result(60)
+        until(lambda: len(gate.plugin(Tally)._ended) == 1)
         found = session_of("tallied")
         yield found
         found.close()

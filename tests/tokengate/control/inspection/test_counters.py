@@ -36,7 +36,20 @@ def figures(gate: Gate, name: str, switch: str = "show") -> m.ActorStatistics | 
     return found
 
 
-def test_what_an_actor_handles_is_counted_from_the_moment_they_are_on(gate: Gate) -> None:
+def counted(gate: Gate, name: str, number: int, until: Until) -> m.ActorStatistics:
+    """Return the figures of a name when so many tokens are counted, each a moment after its result is there."""
+    found: list[m.ActorStatistics | None] = [None]
+
+    def are_counted() -> bool:
+        found[0] = figures(gate, name)
+        return found[0] is not None and found[0].handled >= number
+
+    until(are_counted)
+    assert found[0] is not None
+    return found[0]
+
+
+def test_what_an_actor_handles_is_counted_from_the_moment_they_are_on(gate: Gate, until: Until) -> None:
     """And from nothing again, when they are switched on anew."""
     proxy = gate.spawn(Worker, name="worker").proxy()
     proxy.work().result(LIMIT)
@@ -47,8 +60,7 @@ def test_what_an_actor_handles_is_counted_from_the_moment_they_are_on(gate: Gate
         proxy.work().result(LIMIT)
     proxy.fail().exception(LIMIT)
     nothing.submit().result(LIMIT)
-    found = figures(gate, "worker")
-    assert found is not None
+    found = counted(gate, "worker", 6, until)
     assert (found.handled, found.failed) == (6, 1)
     assert 0 <= found.took <= found.longest <= found.seconds
     assert 0 <= found.busy_share <= 1
@@ -58,7 +70,7 @@ def test_what_an_actor_handles_is_counted_from_the_moment_they_are_on(gate: Gate
     assert again.handled == 0
 
 
-def test_what_runs_while_they_are_asked_for_counts_as_busy(gate: Gate, door: Door) -> None:
+def test_what_runs_while_they_are_asked_for_counts_as_busy(gate: Gate, door: Door, until: Until) -> None:
     """A long token makes its actor busy before it has ended, and since the beginning only."""
     proxy = gate.spawn(Turner, name="turner").proxy()
     sent = proxy.turn(door)
@@ -71,13 +83,12 @@ def test_what_runs_while_they_are_asked_for_counts_as_busy(gate: Gate, door: Doo
     assert first.busy_share == pytest.approx(1.0, abs=0.05)
     door.open()
     sent.result(LIMIT)
-    second = figures(gate, "turner")
-    assert second is not None
+    second = counted(gate, "turner", 1, until)
     assert second.handled == 1
     assert second.busy_share <= 1
 
 
-def test_a_queued_token_has_waited(gate: Gate) -> None:
+def test_a_queued_token_has_waited(gate: Gate, until: Until) -> None:
     """From the queue to its beginning."""
     nothing.submit().result(LIMIT)
     figures(gate, "nothing", "on")
@@ -86,9 +97,8 @@ def test_a_queued_token_has_waited(gate: Gate) -> None:
     gate.control.tokens("*")
     gate.control.unsuspend("nothing")
     sent.result(LIMIT)
-    found = figures(gate, "nothing")
+    found = counted(gate, "nothing", 1, until)
 
-    assert found is not None
     assert sent.started_at is not None
     assert sent.queued_at is not None
     assert found.waited == pytest.approx(sent.started_at - sent.queued_at)

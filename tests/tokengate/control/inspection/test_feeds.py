@@ -51,21 +51,22 @@ def observed(gate: Gate) -> bool:
 
 
 def test_a_trace_has_each_token_of_its_actor_in_order(gate: Gate) -> None:
-    """Queued, started, finished; nothing of others."""
+    """Queued, started, finished, as each thread tells it; nothing of others."""
     proxy = gate.spawn(Moody, name="moody").proxy()
     feed = feed_of(gate, m.Trace("moody"))
     nothing.submit().result(LIMIT)
     sent = [proxy.add() for _ in range(3)]
     for one in sent:
         one.result(LIMIT)
+    items = [next(feed) for _ in range(3 * len(sent))]
     feed.close()
-    items = list(feed)
 
+    assert list(feed) == []
     assert {item.actor for item in items} == {"spawned/moody"}
     for one in sent:
         kinds = [item.kind for item in items if item.token == one.id]
         assert sorted(kinds) == ["token_finished", "token_queued", "token_started"]
-        assert kinds[-1] == "token_finished"
+        assert kinds.index("token_started") < kinds.index("token_finished")  # one thread tells both
     finished = [item.token for item in items if item.kind == "token_finished"]
     assert finished == [one.id for one in sent]
 
@@ -77,7 +78,7 @@ def test_a_watch_follows_what_its_selector_matches(gate: Gate) -> None:
         fail.submit().exception(LIMIT)
         items = [next(feed) for _ in range(3)]
 
-    assert [item.kind for item in items if item.kind == "token_finished"] == ["token_finished"]
+    assert [item.kind for item in items] == ["token_queued", "token_started", "token_finished"]
     assert "failed" in items[-1].text
     assert "LookupError" in items[-1].text
     assert "mine" not in items[-1].text
@@ -103,7 +104,8 @@ def test_events_are_reports_and_dead_letters(gate: Gate, until: Until) -> None:
     ]
     assert "dead_letter" in kinds
     assert "RuntimeError('as told')" in items[0].text
-    assert items == sorted(items, key=lambda item: item.at)
+    times = [item.at for item in items if item.kind in {"ChildEnded", "RestartScheduled", "ChildStarted"}][:3]
+    assert times == sorted(times)  # of one thread
 
 
 def test_what_anybody_publishes_is_shown_by_its_class(gate: Gate) -> None:
@@ -137,42 +139,47 @@ def test_a_reader_that_is_too_slow_is_told_how_much_is_lost(gate: Gate) -> None:
     assert [item.lost for item in items] == [0] * (_KEPT - 1) + [7]
 
 
-def test_a_closed_feed_costs_nothing_and_comes_to_its_end(gate: Gate) -> None:
+def test_a_closed_feed_costs_nothing_and_comes_to_its_end(gate: Gate, until: Until) -> None:
     """The observer goes with it; whoever still reads gets what there was, and then the end."""
     assert not observed(gate)
     feeds = [feed_of(gate, stream) for stream in (m.Events(), m.Watch(), m.Trace("spawned"))]
     assert observed(gate)
     nothing.submit().result(LIMIT)
+    first = next(feeds[1])
+    until(lambda: len(feeds[1]._items) == 2)
 
     for feed in feeds:
         feed.close()
         feed.close()
     assert not observed(gate)
-    assert len(list(feeds[1])) == 3
+    assert [item.kind for item in (first, *feeds[1])] == ["token_queued", "token_started", "token_finished"]
     assert list(feeds[1]) == []
 
 
-def test_a_feed_that_everybody_forgot_ends_with_the_next_item(gate: Gate) -> None:
+def test_a_feed_that_everybody_forgot_ends_with_the_next_item(gate: Gate, until: Until) -> None:
     """Whoever asked for it may have gone before he got it."""
     feed_of(gate, m.Watch())
-    gc.collect()
-    nothing.submit().result(LIMIT)
-    nothing.submit().result(LIMIT)
 
-    assert not observed(gate)
+    def ends() -> bool:
+        gc.collect()  # the loop that made the feed may refer to it for a moment
+        nothing.submit().result(LIMIT)
+        return not observed(gate)
+
+    until(ends)
 
 
-def test_a_reader_in_a_thread_is_woken_by_an_item_and_by_the_end(gate: Gate) -> None:
+def test_a_reader_in_a_thread_is_woken_by_an_item_and_by_the_end(gate: Gate, until: Until) -> None:
     """Nobody waits for ever."""
     feed = feed_of(gate, m.Watch("operation=nothing"))
     got: list[str] = []
     reader = threading.Thread(target=lambda: got.extend(item.kind for item in feed))
     reader.start()
     nothing.submit().result(LIMIT)
+    until(lambda: len(got) + len(feed._items) == 3)
     feed.close()
     reader.join(LIMIT)
 
-    assert sorted(got) == ["token_finished", "token_queued", "token_started"]
+    assert got == ["token_queued", "token_started", "token_finished"]
 
 
 def test_feeds_are_followed_in_trio_and_a_wait_can_be_cancelled(gate: Gate) -> None:
@@ -187,7 +194,7 @@ def test_feeds_are_followed_in_trio_and_a_wait_can_be_cancelled(gate: Gate) -> N
             await nothing.submit()
             return [(await anext(feed)).kind for _ in range(3)]
 
-    assert sorted(trio.run(main)) == ["token_finished", "token_queued", "token_started"]
+    assert trio.run(main) == ["token_queued", "token_started", "token_finished"]
 
 
 def test_feeds_end_with_the_gate() -> None:
@@ -212,7 +219,7 @@ def test_what_cannot_be_followed_is_refused_at_once(gate: Gate) -> None:
 def test_a_watch_by_state_sees_the_state_at_each_step(gate: Gate, door: Door) -> None:
     """The selector is asked anew each time."""
     feed = feed_of(gate, m.Watch("state=running"))
-    sent = cpu_operation.submit(door)
+    sent = cpu_operation.submit(door)  # the first one: no thread takes it before it is told that it is queued
     door.wait_reached()
     door.open()
     sent.result(LIMIT)
@@ -230,4 +237,4 @@ def test_a_trace_by_pattern_follows_all_that_fit(gate: Gate, door: Door) -> None
         proxy.turn(door).result(LIMIT)
     feed.close()
 
-    assert {item.actor for item in feed} == {"spawned/left", "spawned/right"}
+    assert {item.actor for item in feed} == {"spawned/left", "spawned/right"}  # each was queued and has started

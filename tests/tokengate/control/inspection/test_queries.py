@@ -64,7 +64,7 @@ def test_arguments_are_types_and_sizes_unless_the_operation_shows_them(gate: Gat
     )
 
 
-def test_a_token_is_described_with_what_it_made_and_what_it_waits_for(gate: Gate, door: Door) -> None:
+def test_a_token_is_described_with_what_it_made_and_what_it_waits_for(gate: Gate, door: Door, until: Until) -> None:
     """Children by their ids, waits in words; a child knows its parent."""
 
     @token
@@ -74,6 +74,7 @@ def test_a_token_is_described_with_what_it_made_and_what_it_waits_for(gate: Gate
     made = parent.submit(door)
     door.wait_reached()
     [child] = gate.control.tokens("operation=turn")
+    until(lambda: bool(gate.control.describe(made).waits_for))
 
     described = gate.control.describe(made)
     assert described.children == (child.id,)
@@ -199,7 +200,7 @@ def test_actors_are_found_by_path_by_name_and_by_pattern(gate: Gate) -> None:
             gate.control.actors(name)
 
 
-def test_an_actor_is_shown_with_what_it_has_in_hand(gate: Gate, door: Door) -> None:
+def test_an_actor_is_shown_with_what_it_has_in_hand(gate: Gate, door: Door, until: Until) -> None:
     """Depth, tokens in hand, and how busy it was while it was looked at."""
     proxy = gate.spawn(Turner, name="turner").proxy()
     busy = proxy.turn(door)
@@ -212,6 +213,7 @@ def test_an_actor_is_shown_with_what_it_has_in_hand(gate: Gate, door: Door) -> N
     [sampled] = gate.control.actors("turner", sample=0.02)
     assert sampled.row.busy_share == 1.0
     nothing.submit().result(LIMIT)
+    until(lambda: not gate._system.find("operations/nothing").drain.running())
     [idle] = gate.control.actors("nothing", sample=0.02)
     assert idle.row.busy_share == 0.0
     assert idle.row.kind == "operation"
@@ -229,7 +231,7 @@ class Moody(CpuActor):
 
 def test_the_tree_is_what_supervisors_know(until: Until) -> None:
     """Each node below its supervisor, in the order of the start; one that waits for its restart is there, too."""
-    backoff = Backoff(min=LIMIT, max=LIMIT)
+    backoff = Backoff(min=10 * LIMIT, max=10 * LIMIT)
     shop = Supervisor.child_spec("shop", (ChildSpec("one", Turner), ChildSpec("two", Moody)), backoff=backoff)
     with Gate("tree", control_socket=False, children=[shop]) as gate:
         gate.spawn(Turner, name="spawn")

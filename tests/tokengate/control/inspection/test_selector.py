@@ -12,6 +12,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import patient
 
 from actors import ActorSystem, Token, TokenState
 from actors.lowlevel import NO_TAGS, OperationPlace
@@ -387,6 +388,7 @@ def oracle(term: Term, token: Token[Any]) -> bool:
     return {**compare, "<": found < wanted, "<=": found <= wanted}[term.op]
 
 
+@patient
 @given(st.lists(terms, min_size=1, max_size=4), st.sampled_from(["", " ", "\t "]), st.sampled_from("'\""), tokens)
 def test_a_selector_means_what_its_terms_say(chosen: list[Term], space: str, quote: str, token: Token[Any]) -> None:
     """Whatever it is made of, however it is written; and its normal form means the same."""
@@ -398,6 +400,7 @@ def test_a_selector_means_what_its_terms_say(chosen: list[Term], space: str, quo
     assert again.matches(token, NOW) is selector.matches(token, NOW)
 
 
+@patient
 @given(st.text(max_size=30) | st.text(alphabet="ab=!<>,'\"*. tgid1", max_size=20))
 def test_any_text_is_a_selector_or_is_refused(text: str) -> None:
     """Nothing else is raised, and what is read is read again from its normal form."""

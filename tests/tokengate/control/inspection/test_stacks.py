@@ -22,7 +22,7 @@ from tokengate.control.inspection import _stacks
 from tokengate.control.inspection._stacks import frames_of, spot_of, stack_of, with_source
 from tokengate.control.messages import Frame, TokenStack
 
-WAIT = 10.0  # seconds; only reached when something is broken
+WAIT = 60.0  # seconds; only reached when something is broken
 
 
 @pytest.fixture
@@ -67,6 +67,7 @@ def test_code_on_a_thread_is_shown_from_the_tokens_own_function_on(gate: Gate) -
 
     one = outer.submit()
     assert started.wait(WAIT)
+    until(lambda: "go.wait(WAIT)  # here" in [frame.source for frame in stack(one).frames])
     found = stack(one)
     go.set()
     one.result(WAIT)
@@ -320,7 +321,7 @@ def test_a_coroutine_in_a_task_is_where_it_waits(gate: Gate) -> None:
         await inner()
 
     one = outer.submit()
-    until(lambda: spot_of(one).where == "task")
+    until(lambda: bool(ready) and spot_of(one).where == "task")
     found = stack(one)
     gate._system.io_host.call_soon(ready[0].set)
     one.result(WAIT)

@@ -13,6 +13,7 @@ import trio
 from hostile_values import Loud, LoudKey, LoudList, never
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import patient
 
 from actors import ActorSystem, CpuActor, Token
 from actors.lowlevel import OperationPlace
@@ -23,7 +24,7 @@ from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._views import arguments_of, order_of, page_of, row_of
 from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
 
-WAIT = 10.0  # seconds; only reached when something is broken
+WAIT = 60.0  # seconds; only reached when something is broken
 NONE: frozenset[str] = frozenset()
 
 
@@ -200,6 +201,7 @@ def test_every_column_of_the_vocabulary_is_an_order(column: str) -> None:
     assert set(_views._KEYS) == set(COLUMNS)
 
 
+@patient
 @given(
     st.lists(st.integers(0, 3), max_size=40),
     st.sampled_from(["id", "-id", "priority", "-priority"]),

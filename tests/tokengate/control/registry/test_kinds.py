@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import attrs
@@ -28,12 +28,16 @@ def resize(size: int) -> float:
     return 1 / size
 
 
+Until = Callable[[Callable[[], bool]], None]
+
+
 @pytest.fixture
-def gate() -> Iterator[Gate]:
+def gate(until: Until) -> Iterator[Gate]:
     """A gate whose plugin has counted one call that completed, and one that failed."""
     with Gate("tallied", plugins=[Tally()]) as opened:
-        resize.submit(1).result(10)
-        resize.submit(0).exception(10)
+        resize.submit(1).result(60)
+        resize.submit(0).exception(60)
+        until(lambda: len(opened.plugin(Tally)._ended) == 2)
         yield opened
 
 
@@ -54,15 +58,15 @@ def test_the_text_and_the_signature_of_a_method_are_those_of_its_message(gate: G
     )
 
 
-def test_an_actor_of_a_plugin_that_crashes_answers_again(gate: Gate) -> None:
+def test_an_actor_of_a_plugin_that_crashes_answers_again(gate: Gate, until: Until) -> None:
     """Its ref, and what answers its verbs, outlive the instance."""
     assert len(gate.plugin(Tally).verbs.all()) == 1
     with pytest.raises(TypeError, match="'nonsense' is no message"):
         gate.find("$system/plugins/tallies").ask("nonsense")
 
     assert gate.plugin(Tally).verbs.all() == ()
-    resize.submit(2).result(10)
-    assert gate.plugin(Tally).verbs.all() == (TallyRow("resize", completed=1),)
+    resize.submit(2).result(60)
+    until(lambda: gate.plugin(Tally).verbs.all() == (TallyRow("resize", completed=1),))
 
 
 def test_verbs_of_a_plugin_go_through_the_socket(gate: Gate) -> None:

@@ -236,8 +236,12 @@ def test_an_actor_that_is_at_work_is_busy_and_the_token_is_named(gate: Gate, cou
 
 def test_a_visit_that_has_begun_is_not_said_to_have_had_no_time(gate: Gate, counter: Any, door: Door) -> None:
     """The error says that it goes on: it may have an effect."""
-    with pytest.raises(Busy, match="has begun"):
-        gate.find("$system/control").ask(m.Visit("counter", lambda _: door.pass_through(), wait=0.1))
+    for wait in (0.1, 1.0, LIMIT):  # the actor may not come to it so soon; then it is never done
+        with pytest.raises(Busy) as busy:
+            gate.find("$system/control").ask(m.Visit("counter", lambda _: door.pass_through(), wait=wait))
+        if "has begun" in str(busy.value):
+            break
+    assert "has begun" in str(busy.value)
     door.open()
 
 

@@ -1,0 +1,20 @@
+"""What the tests of gates share: time for a busy machine to end threads, and little for those that do not end."""
+
+from __future__ import annotations
+
+import pytest
+from gated_code import LIMIT
+
+
+@pytest.fixture(autouse=True)
+def _patient_gates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate that closes waits for its threads as long as they need, so that none is named that was only late."""
+    monkeypatch.setattr("tokengate.gate._gate._ANSWER_SECONDS", LIMIT)
+    monkeypatch.setattr("tokengate.gate._gate._THREADS_SECONDS", LIMIT)
+    monkeypatch.setattr("actors.processes._process_host._STILL_SECONDS", LIMIT)
+
+
+@pytest.fixture
+def impatient(_patient_gates: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate that closes gives up soon; on a busy machine it may end or leave behind what is only late, too."""
+    monkeypatch.setattr("tokengate.gate._gate._THREADS_SECONDS", 0.05)
