@@ -12,7 +12,7 @@
 #   _blocking.py           the turns on each thread, and their release while a step waits
 #   _loop_host.py          what hosts of loops have in common
 #   _trio_host.py          a trio loop that accepts work from other threads
-#   _asyncio_host.py       an asyncio loop that does so
+#   _asyncio_host.py       asyncio loops that do so
 #   _cancel_scope.py       a cancel scope for asyncio
 #   _alarm.py              a task that sleeps until a due time
 """Threads, loops, futures and alarms."""

@@ -1,4 +1,4 @@
-"""An asyncio loop that accepts work from other threads: in a thread of its own, or the caller's."""
+"""Asyncio loops that accept work from other threads: one in a thread of its own, and those of the program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _logger = logging.getLogger("tokengate.actors")
 
 
 class AsyncioHost(LoopHost):
-    """One asyncio loop in one daemon thread, made when it is first needed, or the loop that `attach` was awaited in.
+    """One asyncio loop in one daemon thread, made when it is first needed, or a loop of the program.
 
     Args:
         name: the name of the thread.
@@ -29,9 +29,9 @@ class AsyncioHost(LoopHost):
     def __init__(self, name: str, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
         super().__init__(name)
         self._loop_factory = loop_factory
+        self._visiting = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._over: Reply[None] = Reply()  # set on the loop, when no task is left of one that was cancelled
-        self.ident: int | None = None  # of the thread of the loop
 
     def open(self) -> None:
         """Have the thread started, if it has not been; do nothing when attached."""
@@ -41,20 +41,34 @@ class AsyncioHost(LoopHost):
     async def attach(self) -> None:
         """Run in the loop of the calling task, in tasks of its own, until `cancel`."""
         self._attached = True
-        self._begin(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        hosted_loops[loop] = hosted_loops.get(loop, 0) + 1
+        self._begin(loop)
+
+    def visit(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do as `attach` does, in a running loop that may end before, and whose thread may block."""
+        self._attached = self._visiting = True
+        self._begin(loop)
+
+    def join(self, deadline: float) -> list[str]:
+        if self._visiting and (self._loop is None or not self._loop.is_running()):
+            return []
+        return super().join(deadline)
+
+    @property
+    def over(self) -> bool:
+        """Whether the loop has ended, and calls nothing any more."""
+        if self._loop is not None and self._loop.is_closed():
+            self._note_end()
+        return self._ended.is_set()
 
     def cancel(self) -> None:
         self._cancelled = True
-        if self._loop is not None:
+        if not self.over and self._loop is not None:
             self.call_soon(self._cancel_tasks)
             self.recover()  # an interrupted caller may have queued the call without waking the loop
         else:
             self._ended.set()
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop, while it runs."""
-        return self._loop
 
     @property
     def attached(self) -> bool:
@@ -73,6 +87,7 @@ class AsyncioHost(LoopHost):
         if self._cancelled or self._loop is None:
             return None
         task = self._loop.create_task(async_fn(), name=name, context=Context())
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # recovery ends what a closed loop leaves behind
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return task
@@ -96,13 +111,14 @@ class AsyncioHost(LoopHost):
             self._note_end()
 
     async def _run(self) -> None:
-        self._begin(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        hosted_loops[loop] = 1
+        self._begin(loop)
         await self._over.wait()
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self.ident = threading.get_ident()
         self._loop = loop
-        hosted_loops[loop] = hosted_loops.get(loop, 0) + 1
         self._run_pending()
         self._opened._set()
         if self._cancelled:
@@ -122,6 +138,40 @@ class AsyncioHost(LoopHost):
 
     def _end_if_idle(self) -> None:
         if self._cancelled and not self._tasks and self._loop is not None:
-            hosted_loops[self._loop] -= 1
+            if not self._visiting:
+                hosted_loops[self._loop] -= 1
             self._note_end()
             self._over._set()
+
+
+class AsyncioHosts:
+    """The hosts of a system's asyncio loops: of its own, and of those in which the program calls it.
+
+    Attributes:
+        own: the host of its own loop.
+    """
+
+    def __init__(self, own: AsyncioHost) -> None:
+        self.own = own
+        self._visits: dict[asyncio.AbstractEventLoop, AsyncioHost] = {}
+
+    def here(self) -> AsyncioHost:
+        """Return the host of the loop that runs this code, made for the first call; of its own, if none runs."""
+        loop = asyncio._get_running_loop()
+        if loop is None or loop is self.own._loop:
+            return self.own
+        host = self._visits.get(loop)
+        return self._visit(loop) if host is None else host
+
+    def all(self) -> list[AsyncioHost]:
+        """Return all hosts."""
+        return [self.own, *list(self._visits.values())]
+
+    def _visit(self, loop: asyncio.AbstractEventLoop) -> AsyncioHost:
+        for other in list(self._visits):
+            if other.is_closed():
+                self._visits.pop(other, None)
+        host = AsyncioHost(f"{self.own.name} in {threading.current_thread().name}")
+        host.visit(loop)
+        self._visits[loop] = host
+        return host

@@ -51,6 +51,7 @@ class LoopHost(abc.ABC):
         self._pending: deque[Callable[[], object]] = deque()
         self._wakeup_pending = False
         self._cancelled = False
+        self.ident: int | None = None  # of the thread of the loop
         self._recovered_at = -1  # the progress at which `recover` has woken it last
         self.queued: Collection[Callable[[], object]] = ()  # calls that were pending at the latest look of recovery
         # Number of tokens that ran in their callers' tasks since other tasks last got a turn, and their seconds.

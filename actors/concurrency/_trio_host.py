@@ -21,7 +21,6 @@ class TrioHost(LoopHost):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self._ident: int | None = None
         self._nursery: trio.Nursery | None = None
 
     def open(self) -> None:
@@ -47,13 +46,13 @@ class TrioHost(LoopHost):
 
     def disown(self) -> None:
         super().disown()
-        self._ident = None
+        self.ident = None
 
     def on_loop(self) -> bool:
-        return threading.get_ident() == self._ident and trio.lowlevel.in_trio_run()
+        return threading.get_ident() == self.ident and trio.lowlevel.in_trio_run()
 
     def in_task(self) -> bool:
-        return threading.get_ident() == self._ident and trio.lowlevel.in_trio_task()
+        return threading.get_ident() == self.ident and trio.lowlevel.in_trio_task()
 
     def start_task(self, async_fn: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
         assert self._nursery is not None
@@ -76,7 +75,7 @@ class TrioHost(LoopHost):
             self._opened._set(error=error)
 
     async def _run(self) -> None:
-        self._ident = threading.get_ident()
+        self.ident = threading.get_ident()
         self._loop = trio.lowlevel.current_trio_token()
         try:
             async with trio.open_nursery() as nursery:
@@ -87,7 +86,7 @@ class TrioHost(LoopHost):
                     return
                 await trio.sleep_forever()
         finally:
-            self._ident = None
+            self.ident = None
             self._note_end()
 
     @trio.lowlevel.enable_ki_protection

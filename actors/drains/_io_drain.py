@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextvars import Context, copy_context
 from dis import opmap
+from functools import partial
 from inspect import isawaitable, iscoroutine
 from types import CodeType, CoroutineType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -65,10 +66,14 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 def _cancel_on_loop(token: Token[Any]) -> None:
-    """Cancel the worker that runs an io token, if one does; only on the loop."""
-    worker = None if token._done else cast("IoDrain", token._place.drain).worker_of(token)
-    if worker is not None:
-        worker.cancel_current()
+    """Cancel what runs a token, if something does, on its loop."""
+    runner = None if token._done else cast("IoDrain", token._place.drain).runner_of(token)
+    if runner is None:
+        return
+    if runner.host.on_loop():
+        runner.cancel_current()
+    else:  # it has come to another loop in the meantime
+        runner.host.call_soon(MethodType(_cancel_on_loop, token))
 
 
 def _awaits(code: CodeType) -> bool:
@@ -87,7 +92,7 @@ def _run_through(coroutine: CoroutineType[Any, Any, Any]) -> Any:
 class IoDrain:
     """Keeps a task for each drainer that the mailbox asks for; idle ones are parked for reuse.
 
-    `waiting` finds the worker of a token in constant time, however many others run.
+    `waiting` finds what runs a token in constant time, however many others run.
     """
 
     __slots__ = (
@@ -111,7 +116,7 @@ class IoDrain:
         self.throughput_deadline = throughput_deadline
         self.workers: set[IoWorker] = set()
         self.parked: dict[IoWorker, None] = {}  # the latest one is reused first
-        self.waiting: dict[Token[Any], IoWorker] = {}  # {token that awaits something: the worker that runs it}
+        self.waiting: dict[Token[Any], Runner] = {}  # {token that awaits something: what runs it}
         self.closed = False
         self._waiting_handlers = _NO_HANDLERS  # operations of tokens whose handlers may wait
 
@@ -120,19 +125,24 @@ class IoDrain:
             worker, _ = self.parked.popitem()
         except KeyError:
             worker = self._new_worker()
-            self.workers.add(worker)
         worker.called = True
         return worker
 
     def _new_worker(self) -> IoWorker:
-        return IoWorker(self)
+        worker = IoWorker(self, self.host, self.parked)
+        self.workers.add(worker)
+        return worker
+
+    def host_of(self, token: Token[Any]) -> LoopHost:  # noqa: ARG002
+        """Return the host of the loop in which a token runs, or is to run."""
+        return self.host
 
     def wake(self, worker: IoWorker) -> None:
-        self.host.call_soon(worker.come)
+        worker.host.call_soon(worker.come)
 
     def recover(self, drainers: Iterable[Drainer]) -> None:
         for worker in drainers:
-            if isinstance(worker, IoWorker) and worker.called and worker.come not in self.host.queued:
+            if isinstance(worker, IoWorker) and worker.called and worker.come not in worker.host.queued:
                 self.wake(worker)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C is meant for the caller, never for the actor
@@ -193,7 +203,7 @@ class IoDrain:
                     worker.cancel_current()
             else:
                 worker.current = None
-                self.parked[worker] = None
+                worker.lot[worker] = None
                 mailbox.dismiss(worker)
                 if self.closed:
                     worker.leave()
@@ -219,7 +229,6 @@ class IoDrain:
             return False
         worker = self._new_worker()
         worker.current = signal
-        self.workers.add(worker)
         if not self.place.mailbox.enter_idle(worker):
             self.workers.discard(worker)
             return False
@@ -235,29 +244,33 @@ class IoDrain:
     def cancel(self, token: Token[Any]) -> None:
         # One small object per call, since very many may be pending, and each object adds to the garbage collector's
         # work.
-        self.host.call_soon(MethodType(_cancel_on_loop, token))
+        self.host_of(token).call_soon(MethodType(_cancel_on_loop, token))
 
     def hold_changed(self, token: Token[Any]) -> None:
         def look() -> None:
             """Park the token if it is held: on the loop this runs between two steps of it."""
-            hold = token._extras.hold
-            if hold is not None and self.worker_of(token) is not None:
+            hold, runner = token._extras.hold, self.runner_of(token)
+            if hold is None or runner is None:
+                return
+            if runner.host.on_loop():
                 hold.note_step()
                 share_turn(hold)
+            else:  # it has come to another loop in the meantime
+                runner.host.call_soon(look)
 
-        self.host.call_soon(look)
+        self.host_of(token).call_soon(look)
 
-    def worker_of(self, token: Token[Any]) -> IoWorker | None:
-        """Return the worker that runs a token; for a token that awaits nothing, by a search."""
-        worker = self.waiting.get(token)
-        if worker is not None:
-            return worker
+    def runner_of(self, token: Token[Any]) -> Runner | None:
+        """Return what runs a token; for a token that awaits nothing, by a search."""
+        runner = self.waiting.get(token)
+        if runner is not None:
+            return runner
         return next((worker for worker in list(self.workers) if worker.current is token), None)
 
     def rest_of(self, token: Token[Any]) -> object:
         """Return what is awaited for a token that waits, or None."""
-        worker = self.worker_of(token)
-        return None if worker is None else worker.rest
+        runner = self.runner_of(token)
+        return None if runner is None else runner.rest
 
     def arrest(self, token: Token[Any]) -> bool:  # noqa: ARG002
         """Return True: tasks cannot be stopped, so the token is ended by force."""
@@ -267,56 +280,79 @@ class IoDrain:
         return [item for worker in list(self.workers) if isinstance(item := worker.current, Token)]
 
     def has_taken(self, token: Token[Any]) -> bool:
-        return self.worker_of(token) is not None
+        return self.runner_of(token) is not None
 
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
-        if only is None:
-            workers = list(self.workers)
-        else:
-            worker = self.worker_of(only)
-            workers = [] if worker is None else [worker]
-        for worker in workers:
-            self.place.mailbox.dismiss(worker)
+        runners: list[Runner] = list(self.workers)
+        if only is not None:
+            runner = self.runner_of(only)
+            runners = [] if runner is None else [runner]
+        for runner in runners:
+            self.place.mailbox.dismiss(runner)
         # Read after the dismissals: a worker writes what it takes, then checks whether it was dismissed.
-        items = [(worker, worker.current) for worker in workers]
-        tokens = [item for _, item in items if isinstance(item, Token)]
-
-        def cancel() -> None:
-            for worker, item in items:
-                if worker.current is item:  # else it is over
-                    worker.cancel_current()
-
-        self.host.call_soon(cancel)
-        return [], tokens
+        items = [(runner, runner.current) for runner in runners]
+        for runner, item in items:
+            runner.host.call_soon(partial(runner.cancel_if, item))
+        return [], [item for _, item in items if isinstance(item, Token)]
 
     def close(self) -> None:
-        self.host.call_soon(self._close)
+        self.host.call_soon(partial(self._close, self.parked))
 
-    def _close(self) -> None:
+    def _close(self, lot: dict[IoWorker, None]) -> None:
+        """Let the parked workers of a loop end, and the others when they have nothing to do; only on the loop."""
         self.closed = True
-        for worker in list(self.parked):
+        for worker in list(lot):
             worker.leave()
 
 
-class IoWorker(Drainer):
+class Runner(Drainer):
+    """Base of what runs a token in a task of a loop.
+
+    Args:
+        host: of the loop.
+    """
+
+    __slots__ = ("current", "host", "rest")
+
+    def __init__(self, host: LoopHost) -> None:
+        super().__init__()
+        self.host = host
+        self.current: Token[Any] | Signal | None = None  # the item that it handles
+        self.rest: Awaitable[Any] | None = None  # awaited for a token that waits, or was begun in its caller's task
+
+    def cancel_current(self) -> None:
+        """Cancel the current item, and none that comes after it; only on the loop."""
+        raise NotImplementedError
+
+    def cancel_if(self, item: Token[Any] | Signal | None) -> None:
+        """Cancel an item unless it is over; only on the loop."""
+        if self.current is item:
+            self.cancel_current()
+
+
+class IoWorker(Runner):
     """A task that handles tokens one after the other, and parks when there are none.
 
     It keeps one cancel scope over many tokens. After the scope was cancelled, it opens another one for the next token,
     or ends if there is none: of many workers that are cancelled at once, none is left parked.
+
+    Args:
+        drain: of its place.
+        host: of its loop.
+        lot: where it is while it is parked.
     """
 
-    __slots__ = ("_drain", "_place", "_scope", "_started", "_task", "called", "current", "rest")
+    __slots__ = ("_drain", "_place", "_scope", "_started", "_task", "called", "lot")
 
-    def __init__(self, drain: IoDrain) -> None:
-        super().__init__()
+    def __init__(self, drain: IoDrain, host: LoopHost, lot: dict[IoWorker, None]) -> None:
+        super().__init__(host)
+        self.lot = lot
         self._drain = drain
         self._place = drain.place
         self._scope: Any = self._new_scope()  # a cancel scope of its loop
         self._task: trio.lowlevel.Task | None = None  # while it is parked
         self._started = False
         self.called = False  # whether it is entered in the mailbox and has not started to work yet
-        self.current: Token[Any] | Signal | None = None  # the item that it handles
-        self.rest: Awaitable[Any] | None = None  # awaited for a token that waits, or was begun in its caller's task
 
     @property
     def is_here(self) -> bool:
@@ -346,22 +382,21 @@ class IoWorker(Drainer):
         self.called = False
         if not self._started:
             self._started = True
-            self._drain.host.start_task(self.work, self._place.path)
+            self.host.start_task(self.work, self._place.path)
             return
         self._unpark()
 
     def leave(self) -> None:
         """End a parked worker, unless it has just been called; only on the loop."""
-        if self._drain.parked.pop(self, self) is None:  # any thread may take it out
+        if self.lot.pop(self, self) is None:  # any thread may take it out
             if self._started:
                 self.come()
             else:
                 self._drain.workers.discard(self)
 
     def cancel_current(self) -> None:
-        """Cancel the current item, and none that comes after it; only on the loop."""
         if self.current is not None and not self.is_parked:  # else it runs in its caller's task, and waits for nothing
-            self._drain.host.progress += 1
+            self.host.progress += 1
             self._scope.cancel()
 
     async def work(self) -> None:
@@ -371,7 +406,7 @@ class IoWorker(Drainer):
         try:
             item = self.current or mailbox.take(self)
             while True:
-                self._drain.host.progress += 1
+                self.host.progress += 1
                 with self._scope:
                     if not await self._serve(item):
                         return
@@ -400,7 +435,7 @@ class IoWorker(Drainer):
                 if drain.closed:
                     return False
                 self._place.stop_if_drained()
-                drain.parked[self] = None
+                self.lot[self] = None
                 await self._park()
                 steps, now = 0, clock()
                 deadline = now + drain.throughput_deadline
@@ -455,6 +490,8 @@ class IoWorker(Drainer):
         "AsyncioActor.",
     )
 
+    _why_cancelled = "its actor was stopped"  # if nobody has asked for its end
+
     _pass_turn = staticmethod(trio.lowlevel.cancel_shielded_checkpoint)
     _checkpoint = staticmethod(trio.lowlevel.checkpoint)
 
@@ -480,8 +517,8 @@ class IoWorker(Drainer):
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
-        self._drain.host.progress += 1
-        self._drain.parked.pop(self, None)
+        self.host.progress += 1
+        self.lot.pop(self, None)
         return trio.lowlevel.Abort.SUCCEEDED
 
     def _is_cancelled(self) -> bool:
@@ -570,7 +607,7 @@ class IoWorker(Drainer):
         except BaseException as error:
             if is_cancellation(error) and self._is_cancelled():
                 token._settle(
-                    _TERMINATED, error=token.terminated(token._extras.cancel_requested or "its actor was stopped")
+                    _TERMINATED, error=token.terminated(token._extras.cancel_requested or self._why_cancelled)
                 )
                 raise
             del rest  # the error's traceback references this frame

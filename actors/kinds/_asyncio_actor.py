@@ -24,4 +24,4 @@ class AsyncioActor(BaseActor):
 
     @classmethod
     def _make_drain(cls, place: ActorPlace) -> Drain:
-        return AsyncioDrain(place, place.system.asyncio_host, cls.throughput, cls.throughput_deadline)
+        return AsyncioDrain(place, place.system.asyncio_hosts.own, cls.throughput, cls.throughput_deadline)

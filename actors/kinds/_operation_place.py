@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actors._child._yields import refuse_yield
 from actors._exceptions import TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn, nesting
-from actors.drains._asyncio_drain import AsyncioDrain, AtHome, Outside, caller_of
+from actors.drains._asyncio_operation_drain import AsyncioOperationDrain, AtHome, TokenCall, caller_of
 from actors.drains._cpu_drain import CpuDrain
 from actors.drains._io_drain import IoDrain
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Drainer, Overflow
@@ -126,7 +126,7 @@ class OperationPlace(Place):
         turn = Turn(self, token)
         return turn if depth < _MAX_DEPTH and self.mailbox.try_enter(turn, inside) else None
 
-    def awaited_turn(self, token: Token[Any]) -> Outside | None:  # noqa: ARG002
+    def awaited_turn(self, token: Token[Any]) -> TokenCall | None:  # noqa: ARG002
         """Do as `turn_here` does, for a call that is awaited in an asyncio task, and would run in that task."""
         return None
 
@@ -150,7 +150,7 @@ class AsyncioOperationPlace(OperationPlace):
     __slots__ = ("_drain",)
 
     def _make_drain(self) -> Drain:
-        self._drain = AsyncioDrain(self, self.system.asyncio_host)
+        self._drain = AsyncioOperationDrain(self, self.system.asyncio_hosts)
         return self._drain
 
     def send(self, token: Token[Any]) -> Token[Any]:
@@ -167,11 +167,12 @@ class AsyncioOperationPlace(OperationPlace):
         super()._wait_for_room(token)
 
     def _note_home(self, token: Token[Any]) -> None:
-        """Remember the loop that calls, unless the token comes there anyway."""
-        loop = asyncio._get_running_loop()
-        if loop is not None and loop is not self.system.asyncio_host.loop and not self.generator:
+        """Remember the loop that calls, unless it is the gate's own."""
+        hosts = self.system.asyncio_hosts
+        host = hosts.here()
+        if host is not hosts.own:
             token._call = home = AtHome(token._call)
-            home.loop = loop
+            home.host = host
 
     def step_waits(self, why: object) -> None:
         super().step_waits(why)
@@ -185,11 +186,12 @@ class AsyncioOperationPlace(OperationPlace):
         if caller is not None:
             caller.take_turn_back()
 
-    def awaited_turn(self, token: Token[Any]) -> Outside | None:
+    def awaited_turn(self, token: Token[Any]) -> TokenCall | None:
         loop = asyncio._get_running_loop()
         if loop is None or self.system.intake_closed or asyncio.current_task(loop) is None:
             return None
-        turn, may_enter = Outside(self._drain, token, loop, _current.get()), self.mailbox.try_enter
+        turn = TokenCall(self._drain, token, self.system.asyncio_hosts.here(), _current.get())
+        may_enter = self.mailbox.try_enter
         if turn.depth >= _MAX_DEPTH_IN_TASK or not (may_enter(turn) or may_enter(turn, turn.inside())):
             return None
         token._begin(token.created_at)

@@ -532,6 +532,15 @@ class Mailbox:
         self._follow_up(drainer=successor)
         return True
 
+    def replace(self, drainer: Drainer, successor: Drainer) -> bool:
+        """Let another drainer have the turn of one that leaves; return False, with no effect, if it was dismissed."""
+        with self._lock:
+            if not drainer.at_work:
+                return False
+            self._strike(drainer)
+            self._enter(successor)
+            return True
+
     # For the place
 
     def suspend(self) -> None:

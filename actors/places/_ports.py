@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from actors._exit_reason import ExitReason
-from actors.concurrency._asyncio_host import AsyncioHost
+from actors.concurrency._asyncio_host import AsyncioHosts
 from actors.concurrency._dispatcher import Dispatcher
 from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._trio_host import TrioHost
@@ -49,7 +49,7 @@ class PlaceSystem(TokenSystem, Protocol):
     def io_host(self) -> TrioHost: ...
 
     @property
-    def asyncio_host(self) -> AsyncioHost: ...
+    def asyncio_hosts(self) -> AsyncioHosts: ...
 
     @property
     def system_host(self) -> TrioHost: ...

@@ -128,7 +128,7 @@ class Recovery:
     def look(self) -> None:
         """Look once at the loops, the threads and some of the places."""
         system = self._system
-        for host in (system.system_host, system.io_host, system.asyncio_host):
+        for host in (system.system_host, system.io_host, *system.asyncio_hosts.all()):
             host.recover()
         dispatchers: list[Dispatcher | PinnedDispatcher] = [system.dispatcher, *system.pinned.dispatchers()]
         for dispatcher in dispatchers:

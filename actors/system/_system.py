@@ -19,7 +19,7 @@ import pykka
 
 from actors._exceptions import ActorDead, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
-from actors.concurrency._asyncio_host import AsyncioHost
+from actors.concurrency._asyncio_host import AsyncioHost, AsyncioHosts
 from actors.concurrency._blocking import loop_here
 from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
 from actors.concurrency._lifeline import Lifeline
@@ -118,7 +118,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.pinned = PinnedThreads()
         self.system_host = TrioHost(f"{name}-system")
         self.io_host = TrioHost(f"{name}-io")
-        self.asyncio_host = AsyncioHost(f"{name}-asyncio", loop_factory)
+        self.asyncio_hosts = AsyncioHosts(AsyncioHost(f"{name}-asyncio", loop_factory))
         self.blocked_after = blocked_after
         self.timers = Timers(self.system_host, clock)
         self._names = count(1)
@@ -157,7 +157,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.dispatcher.open()
         Recovery(self).open()
         if self.blocked_after is not None:
-            for kind, host in ((Watchdog, self.io_host), (AsyncioWatchdog, self.asyncio_host)):
+            for kind, host in ((Watchdog, self.io_host), (AsyncioWatchdog, self.asyncio_hosts.own)):
                 kind(host, self.system_host, self.blocked_after, self.publish, lambda: self.intake_closed).open()
         _open_systems.open_systems.append(self)
 
@@ -383,14 +383,15 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             place.terminate_running("its system was closed")
         for token in list(self.live.values()):
             token._terminate("its system was closed")
-        hosts = (self.io_host, self.asyncio_host, self.system_host)
+        hosts = (self.io_host, *self.asyncio_hosts.all(), self.system_host)
         for host in hosts:
             host.cancel()
         deadline = max(deadline, time.monotonic() + _LAST_SECONDS)
         late = self.dispatcher.close(deadline, waiters) + self.pinned.close(deadline, waiters)
         late += self.processes.close(deadline)
+        held_up = {thread.ident for thread in waiters}  # a loop of the program whose thread waits for this call
         for host in hosts:
-            late += host.join(deadline)
+            late += host.join(deadline) if host.ident not in held_up else []
         _log_context.uninstall(self)
         with self._lock:
             self._abandoned = sorted({*late} - {thread.name for thread in waiters})
@@ -406,7 +407,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self._set_observers(())
         self.closed = True
         self.close_intake()
-        for host in (self.io_host, self.asyncio_host, self.system_host):
+        for host in (self.io_host, *self.asyncio_hosts.all(), self.system_host):
             host.disown()
         self.dispatcher.disown()
         self.processes.disown()

@@ -34,7 +34,7 @@ Race = Callable[..., list[Any]]
 @pytest.fixture(scope="session", autouse=True)
 def _default_system() -> Iterator[None]:
     """Open the process's default system, its loops included, before the first look for leaks: its threads stay."""
-    host = default_system().asyncio_host
+    host = default_system().asyncio_hosts.own
     host.open()
     host.run(partial(asyncio.sleep, 0)).result(LIMIT)
     yield

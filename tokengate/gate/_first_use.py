@@ -55,6 +55,6 @@ class FirstUse:
 def runs_in(system: ActorSystem) -> bool:
     """Tell whether the calling code is run by a system, so that the end of its opening may depend on this code."""
     place = current_turn()
-    hosts = (system.system_host, system.io_host, system.asyncio_host)
+    hosts = (system.system_host, system.io_host, system.asyncio_hosts.own)
     own = isinstance(place, Place) and place.system is system
     return own or bool(refusal()) or any(host.on_loop() for host in hosts)

@@ -400,7 +400,7 @@ class Gate(Spawning):
             self._claim_opening()
             claimed = True
             system = self._system
-            await (system.io_host if trio.lowlevel.in_trio_task() else system.asyncio_host).attach()
+            await (system.io_host if trio.lowlevel.in_trio_task() else system.asyncio_hosts.own).attach()
             await self._opening.wait_async(self._load_and_open)
             await self._make_own_root().start()
             await self._make_root().start()

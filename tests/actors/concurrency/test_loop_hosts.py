@@ -22,9 +22,9 @@ async def give_way() -> None:
     await (trio.lowlevel.checkpoint() if trio.lowlevel.in_trio_task() else asyncio.sleep(0))
 
 
-@pytest.fixture(params=["io_host", "asyncio_host"])
+@pytest.fixture(params=["io", "asyncio"])
 def host(system: ActorSystem, request: pytest.FixtureRequest) -> Any:
-    chosen: Any = getattr(system, request.param)
+    chosen = system.io_host if request.param == "io" else system.asyncio_hosts.own
     chosen.open()
     return chosen
 

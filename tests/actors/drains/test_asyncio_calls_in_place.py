@@ -65,8 +65,8 @@ def kind(request: pytest.FixtureRequest) -> type[Echo]:
 @pytest.fixture
 def inside(system: ActorSystem) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
     """Run an async function on the system's asyncio loop."""
-    system.asyncio_host.open()
-    return lambda function: system.asyncio_host.run(function).result(LIMIT)
+    system.asyncio_hosts.own.open()
+    return lambda function: system.asyncio_hosts.own.run(function).result(LIMIT)
 
 
 def test_each_handler_answers_and_only_one_that_cannot_wait_runs_in_its_callers_task(

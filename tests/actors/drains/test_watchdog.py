@@ -38,7 +38,7 @@ class Loop:
     event: Any
 
     def host(self, system: ActorSystem) -> Any:
-        return system.io_host if self.affinity == "io" else system.asyncio_host
+        return system.io_host if self.affinity == "io" else system.asyncio_hosts.own
 
     def blocker(self) -> Any:
         class Blocker(self.base):  # type: ignore[misc, name-defined]

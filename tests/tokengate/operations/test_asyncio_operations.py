@@ -95,7 +95,7 @@ def test_a_direct_call_runs_in_its_callers_task(gate: Gate) -> None:
 
     run(main)
 
-    assert not gate._system.asyncio_host.runs
+    assert not gate._system.asyncio_hosts.own.runs
 
 
 def test_a_submitted_call_runs_in_the_loop_that_submits_it(gate: Gate) -> None:
@@ -115,7 +115,7 @@ def test_a_submitted_call_runs_in_the_loop_that_submits_it(gate: Gate) -> None:
 
 def test_a_call_from_elsewhere_runs_in_the_gates_own_loop(gate: Gate) -> None:
     """From threads, trio and cpu tokens: always the same one, in a thread that is made for the first."""
-    assert not gate._system.asyncio_host.runs
+    assert not gate._system.asyncio_hosts.own.runs
     cpu = token(lambda: where.submit().result(WAIT))
 
     async def in_trio() -> Any:
@@ -546,9 +546,9 @@ def test_an_exception_of_an_actor_that_is_a_cancellation_of_its_own_task_restart
 
 def test_the_host_is_one_loop_however_often_it_is_asked_for(gate: Gate) -> None:
     """Opening it twice starts one thread."""
-    host = gate._system.asyncio_host
+    host = gate._system.asyncio_hosts.own
     assert isinstance(host, AsyncioHost)
     host.open()
     host.open()
 
-    assert where.submit().result(WAIT)[0] is host.loop
+    assert where.submit().result(WAIT)[0] is host._loop
