@@ -158,7 +158,11 @@ class AsyncioHosts:
     def here(self) -> AsyncioHost:
         """Return the host of the loop that runs this code, made for the first call; of its own, if none runs."""
         loop = asyncio._get_running_loop()
-        if loop is None or loop is self.own._loop:
+        return self.own if loop is None else self.of(loop)
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> AsyncioHost:
+        """Return the host of a loop, which runs this code."""
+        if loop is self.own._loop:
             return self.own
         host = self._visits.get(loop)
         return self._visit(loop) if host is None else host

@@ -9,6 +9,10 @@ from types import TracebackType
 class CancelScope:
     """Cancels what a task does within a block, and nothing that it does after the block.
 
+    Args:
+        task: the one that is in the block already; None for the one that enters the `with` block.
+        before: its cancellations before the block.
+
     Cancelling is an edge, as everywhere in asyncio: each call of `cancel` raises one `CancelledError`, at the start of
     the block if it came before. After a block that was cancelled, await `settle`.
 
@@ -18,9 +22,9 @@ class CancelScope:
 
     __slots__ = ("_before", "_task", "cancels")
 
-    def __init__(self) -> None:
-        self._task: asyncio.Task[object] | None = None  # of the block
-        self._before = 0  # cancellations of the task before the block
+    def __init__(self, task: asyncio.Task[object] | None = None, before: int = 0) -> None:
+        self._task = task  # of the block
+        self._before = before  # cancellations of the task before the block
         self.cancels = 0
 
     def cancel(self) -> None:
@@ -54,9 +58,14 @@ class CancelScope:
         if not self.cancels or self._task is None:
             return False
         alone = self.cancelled_alone
-        for _ in range(self.cancels):
-            self._task.uncancel()
+        self.take_back()
         return alone and isinstance(error, asyncio.CancelledError)
+
+    def take_back(self) -> None:
+        """End the block: take its cancellations back."""
+        if self._task is not None:
+            for _ in range(self.cancels):
+                self._task.uncancel()
 
     async def settle(self) -> None:
         """Absorb a cancellation that came in the last step of the block, and so has not been raised.

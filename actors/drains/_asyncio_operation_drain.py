@@ -141,20 +141,30 @@ class TokenCall(Runner):
         drain: of the token's place.
         token: the token.
         host: of the loop that calls.
+        task: the one that calls.
         waiter: the token with the step that makes the call, if any.
     """
 
-    __slots__ = ("_drain", "_scope", "_waiter", "depth", "token")
+    __slots__ = ("_before", "_drain", "_scope", "_task", "_waiter", "depth", "token")
 
     def __init__(
-        self, drain: AsyncioOperationDrain, token: Token[Any], host: LoopHost, waiter: Token[Any] | None
+        self,
+        drain: AsyncioOperationDrain,
+        token: Token[Any],
+        host: LoopHost,
+        task: asyncio.Task[Any],
+        waiter: Token[Any] | None,
     ) -> None:
-        super().__init__(host)
+        # The bases are not called, since this happens for each direct call.
         self.at_work = False  # until it is entered, if it is
-        self._drain = drain
+        self.host = host
+        self.current = self.rest = None
         self.token = token
+        self._drain = drain
         self._waiter = waiter
-        self._scope = CancelScope()
+        self._task = task
+        self._before = task.cancelling()
+        self._scope: CancelScope | None = None  # made when it is needed
         outer = None if waiter is None else _call_of(waiter)
         self.depth: int = 0 if outer is None else outer.depth + 1  # of nested direct calls
 
@@ -179,26 +189,26 @@ class TokenCall(Runner):
         if waiter is not None:
             begin_wait(waiter, token)
         try:
-            with self._scope:
-                try:
-                    why = token._extras.cancel_requested
-                    if why or context is None:  # it was ended just now
-                        error = token.terminated(why or "it was ended")
-                        token._finish(TokenState.TERMINATED, error=error)
-                        raise error
-                    result = context.run(enter, token, token._call)
-                    if type(result) is CoroutineType:
-                        self.rest = rest = in_context(context, result, token)
-                        result = await rest
-                except BaseException as error:
-                    if self._fail(error):
-                        raise token._error or error from None
-                    raise
-                # An operator may have abandoned it.
-                return result if token._finish(TokenState.COMPLETED, result) else token.result()
+            why = token._extras.cancel_requested
+            if why or context is None:  # it was ended just now
+                error = token.terminated(why or "it was ended")
+                token._finish(TokenState.TERMINATED, error=error)
+                raise error
+            result = context.run(enter, token, token._call)
+            if type(result) is CoroutineType:
+                self.rest = rest = in_context(context, result, token)
+                result = await rest
+            # An operator may have abandoned it.
+            return result if token._finish(TokenState.COMPLETED, result) else token.result()
+        except BaseException as error:
+            if self._fail(error):
+                raise token._error or error from None
+            raise
         finally:
             self.current = self.rest = None
             del self._drain.waiting[token]
+            if self._scope is not None:
+                self._scope.take_back()
             if token._extras.hold is not None:
                 after_step(token._extras.hold)
             if waiter is not None:
@@ -207,21 +217,26 @@ class TokenCall(Runner):
                     waiter.take_turn_back()
             if self.at_work:
                 self._drain.place.mailbox.dismiss(self)
-            if self._scope.cancels:
+            if self._scope is not None and self._scope.cancels:
                 await self._scope.settle()
 
     def _fail(self, error: BaseException) -> bool:
         """End the token after its code raised; return whether that was meant for the token only."""
-        token, scope = self.token, self._scope
-        if isinstance(error, asyncio.CancelledError) and scope.cancel_called:
+        token = self.token
+        if isinstance(error, asyncio.CancelledError) and self._own_scope().cancel_called:
             token._terminate(token._extras.cancel_requested or "its task was cancelled")
-            return scope.cancelled_alone
+            return self._own_scope().cancelled_alone
         self._drain.place.failed(token, error)
         return token._end is TokenState.TERMINATED
 
     def cancel_current(self) -> None:
         if self.current is not None:
-            self._scope.cancel()
+            self._own_scope().cancel()
+
+    def _own_scope(self) -> CancelScope:
+        if self._scope is None:
+            self._scope = CancelScope(self._task, self._before)
+        return self._scope
 
 
 def _call_of(token: Token[Any]) -> TokenCall | None:

@@ -283,10 +283,8 @@ class IoDrain:
         return self.runner_of(token) is not None
 
     def seal(self, only: Token[Any] | None = None) -> tuple[list[str], list[Token[Any]]]:
-        runners: list[Runner] = list(self.workers)
-        if only is not None:
-            runner = self.runner_of(only)
-            runners = [] if runner is None else [runner]
+        found = list(self.workers) if only is None else [self.runner_of(only)]
+        runners = [runner for runner in found if runner is not None]
         for runner in runners:
             self.place.mailbox.dismiss(runner)
         # Read after the dismissals: a worker writes what it takes, then checks whether it was dismissed.

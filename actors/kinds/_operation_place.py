@@ -187,10 +187,11 @@ class AsyncioOperationPlace(OperationPlace):
             caller.take_turn_back()
 
     def awaited_turn(self, token: Token[Any]) -> TokenCall | None:
-        loop = asyncio._get_running_loop()
-        if loop is None or self.system.intake_closed or asyncio.current_task(loop) is None:
+        loop, system = asyncio._get_running_loop(), self.system
+        task = None if loop is None or system.intake_closed else asyncio.current_task(loop)
+        if loop is None or task is None:
             return None
-        turn = TokenCall(self._drain, token, self.system.asyncio_hosts.here(), _current.get())
+        turn = TokenCall(self._drain, token, system.asyncio_hosts.of(loop), task, _current.get())
         may_enter = self.mailbox.try_enter
         if turn.depth >= _MAX_DEPTH_IN_TASK or not (may_enter(turn) or may_enter(turn, turn.inside())):
             return None

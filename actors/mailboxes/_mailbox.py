@@ -488,6 +488,12 @@ class Mailbox:
             inside: drainers at work here that wait for this very call, and so do not count.
         """
         with self._lock:
+            if self._plain and self._idle and not self._zero and not self._closed:  # nothing is out of the ordinary
+                drainer.at_work = True
+                self._drainers.add(drainer)
+                self.active = active = len(self._drainers) - len(self._lent)
+                self._idle = active < self.concurrency
+                return True
             if self.active - inside >= self.concurrency or self._control or self._suspended or self._closed:
                 return False
             if self._throttles or (self._lanes and not inside) or (self._held is not None and self._held.released):
@@ -528,6 +534,9 @@ class Mailbox:
             if not drainer.at_work:
                 return False
             self._strike(drainer)
+            self._idle = True  # before the look: a put that comes after the look calls a drainer itself
+            if self._plain and not self._zero:  # nothing is left to do, and nothing is out of the ordinary
+                return True
             successor = self._missing()
         self._follow_up(drainer=successor)
         return True

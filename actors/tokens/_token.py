@@ -206,7 +206,7 @@ class Token(_PykkaReply[T]):
 
     def _begin(self, now: float) -> None:
         """Enter the state `running`; the caller has taken the token out of its mailbox, or never put it there."""
-        if self._phase is not _QUEUED:
+        if self._phase is not _QUEUED and self._phase is not _CREATED:
             check_transition(self._phase, _RUNNING)
         self._phase = _RUNNING
         self.started_at = now
