@@ -2,6 +2,7 @@
 
     python tests/stress/closes.py --gates 1000 --seed 7
     python tests/stress/closes.py --gates 200 --way trio          # `async with Gate()` in the main task
+    python tests/stress/closes.py --gates 200 --way asyncio       # the same in asyncio
     python tests/stress/closes.py --gates 200 --way open          # signals from the moment the gate begins to open
     python tests/stress/closes.py --gates 20 --way exit           # programs that end after such a storm
 
@@ -14,6 +15,7 @@ one JSON line, with where the signals struck the gates that failed; exits 1 if a
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextvars
 import faulthandler
 import json
@@ -26,6 +28,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -35,7 +38,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 import trio
 from interrupts import HOMES, Place, eventually, in_thread
 
-from tokengate import CpuActor, Gate, IoActor, Token, checkpoint, current_token, token
+from actors.lowlevel import loop_here
+from tokengate import AsyncioActor, CpuActor, Gate, IoActor, Token, checkpoint, current_token, token
 
 SHUTDOWN = 5.0  # seconds that the gates have; no token needs them
 MARGIN = 20.0  # seconds beyond, on a machine that is busy
@@ -45,6 +49,11 @@ HANG = 120.0  # seconds without progress after which the script ends
 @token(affinity="io", concurrency=5, capacity=100_000)
 async def sleep(seconds: float = 1e9) -> None:
     await trio.sleep(seconds)
+
+
+@token(affinity="asyncio", concurrency=5, capacity=100_000)
+async def sleep_in_asyncio() -> None:
+    await asyncio.sleep(1e9)
 
 
 @token(concurrency=2, capacity=100_000)
@@ -69,6 +78,11 @@ class Worker(CpuActor):
 class Sleeper(IoActor):
     async def sleep(self) -> None:
         await trio.sleep_forever()
+
+
+class AsyncioSleeper(AsyncioActor):
+    async def sleep(self) -> None:
+        await asyncio.sleep(1e9)
 
 
 class Signals:
@@ -221,6 +235,13 @@ class Closes:
 
     def trio(self, number: int) -> None:
         """Strike a gate of a trio program, where trio raises Ctrl-C in the main task."""
+        self._struck_in_loop(number, trio.run, trio.sleep)
+
+    def asyncio(self, number: int) -> None:
+        """Strike a gate of an asyncio program, where the first Ctrl-C cancels the main task, and the second raises."""
+        self._struck_in_loop(number, lambda program: asyncio.run(program()), asyncio.sleep)
+
+    def _struck_in_loop(self, number: int, run: Callable[..., object], nap: Callable[[float], Awaitable[None]]) -> None:
         before = _threads()
         gate = self._gate(number)
         caught: BaseException | None = None
@@ -241,27 +262,27 @@ class Closes:
 
         async def program() -> None:
             nonlocal over
-            trios: Any = signal.getsignal(signal.SIGINT)
+            loops: Any = signal.getsignal(signal.SIGINT)
 
             def strike(number: int, frame: FrameType | None) -> None:
                 self.signals.note(frame)
-                trios(number, frame)
+                loops(number, frame)
 
             try:
                 async with gate:
                     self._fill(gate, number)
                     signal.signal(signal.SIGINT, strike)
                     shooter.start()
-                    await trio.sleep(1.0)
+                    await nap(1.0)
             finally:
                 with lock:
                     over = True
-                signal.signal(signal.SIGINT, trios)
+                signal.signal(signal.SIGINT, loops)
 
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # trio replaces this one, and no other
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # trio and asyncio replace this one, and no other
         self.signals.places, self.signals.raised = [], 0
         try:
-            trio.run(program)
+            run(program)
         except BaseException as error:
             caught = error
         shooter.join()
@@ -276,13 +297,14 @@ class Closes:
     def _fill(self, gate: Gate, number: int) -> None:
         sent = self._sent
         for _ in range(self.chance.choice((0, 10, self._tokens))):
-            sent.append(sleep.submit())
+            sent.append(self.chance.choice((sleep, sleep_in_asyncio)).submit())
         for _ in range(self.chance.randrange(4)):
             sent.append(spin.submit(0.02))
         if self._processes and number % self._processes == 0:
             sent.extend(nap.map([0.0, 0.01, 0.01, 5.0]))
-        if self.chance.random() < 0.3 and not trio.lowlevel.in_trio_run():
-            worker, sleeper = gate.spawn(Worker).proxy(), gate.spawn(Sleeper).proxy()
+        if self.chance.random() < 0.3 and not loop_here():
+            worker = gate.spawn(Worker).proxy()
+            sleeper = gate.spawn(self.chance.choice((Sleeper, AsyncioSleeper))).proxy()
             sent.extend((worker.work(0.01), worker.work(0.01), sleeper.sleep(), sleeper.sleep()))
 
     def _check(
@@ -351,11 +373,14 @@ import faulthandler, logging, random, signal, sys, time
 logging.disable(logging.CRITICAL)
 faulthandler.dump_traceback_later(80, exit=False)
 sys.unraisablehook = lambda *_: None
-from tokengate import CpuActor, Gate, IoActor, token
+from tokengate import AsyncioActor, CpuActor, Gate, IoActor, token
 
 chance = random.Random({seed})
 @token(affinity="io", concurrency=2)
 async def io(n):
+    return n
+@token(affinity="asyncio", concurrency=2)
+async def aio(n):
     return n
 @token(concurrency=2)
 def cpu(n):
@@ -369,14 +394,17 @@ class Cpu(CpuActor):
 class Io(IoActor):
     async def add(self, n):
         return n
+class Aio(AsyncioActor):
+    async def add(self, n):
+        return n
 
 gate = Gate("exit", shutdown=1.0, processes=1, control_socket=False).open()
-actors = [gate.spawn(Cpu).proxy(), gate.spawn(Io).proxy()]
+actors = [gate.spawn(Cpu).proxy(), gate.spawn(Io).proxy(), gate.spawn(Aio).proxy()]
 process.submit(1).result(60)
 
 def act():
     for _ in range(1000):
-        one = chance.choice((io.submit, cpu.submit, process.submit, actors[0].add, actors[1].add))(1)
+        one = chance.choice((io.submit, aio.submit, cpu.submit, process.submit, *(actor.add for actor in actors)))(1)
         if chance.random() < 0.3:
             one.result(0.5)
         if chance.random() < 0.3:
@@ -443,7 +471,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gates", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=1e9, help="end earlier, after so long")
-    parser.add_argument("--way", choices=("close", "open", "trio", "exit"), default="close")
+    parser.add_argument("--way", choices=("close", "open", "trio", "asyncio", "exit"), default="close")
     parser.add_argument("--tokens", type=int, default=400, help="io tokens of a gate, at most")
     parser.add_argument("--processes", type=int, default=25, help="of how many gates one has child processes; 0: none")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))

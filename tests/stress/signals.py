@@ -13,6 +13,7 @@ and leaves nothing behind. Prints one JSON line; exits 1 on any failure and 3 on
 from __future__ import annotations
 
 import argparse
+import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
@@ -39,7 +40,7 @@ import psutil
 from interrupts import HOMES, TERMINAL, Place, eventually, in_thread
 
 from actors.tokens._token import _current
-from tokengate import CpuActor, Gate, IoActor, ProcessActor, Token, TokenState, current_token, token
+from tokengate import AsyncioActor, CpuActor, Gate, IoActor, ProcessActor, Token, TokenState, current_token, token
 from tokengate.errors import MailboxFull, TokenRejected
 
 PATIENCE = 30.0  # seconds in which tokens must end
@@ -47,7 +48,18 @@ SERVED = 20.0  # seconds in which a fresh call must be served
 LEAST = 20  # interrupts in the runtime, however long they take
 HANG = 120.0  # seconds without progress after which the script ends
 
-AFFINITIES = ("io", "cpu", "process", "actor-cpu", "actor-io", "actor-process", "direct", "executor")
+AFFINITIES = (
+    "io",
+    "asyncio",
+    "cpu",
+    "process",
+    "actor-cpu",
+    "actor-io",
+    "actor-asyncio",
+    "actor-process",
+    "direct",
+    "executor",
+)
 
 
 class Alarm(TimeoutError):
@@ -65,7 +77,8 @@ INTERRUPTS = (KeyboardInterrupt, Alarm, Abort)
 # ----------------------------------------------------------------------------------------------------------------------
 
 ran: list[int] = []
-in_order: dict[str, list[int]] = {"actor-cpu": [], "actor-io": [], "narrow": [], "dropping": [], "pinned": []}
+ORDERED = ("actor-cpu", "actor-io", "actor-asyncio", "narrow", "dropping", "pinned")
+in_order: dict[str, list[int]] = {name: [] for name in ORDERED}
 
 
 @token(concurrency=20)
@@ -80,6 +93,25 @@ async def io_slow(number: int) -> int:
 
     ran.append(number)
     await trio.sleep(0.0005)
+    return number
+
+
+@token(affinity="asyncio", concurrency=20)
+async def aio(number: int) -> int:
+    ran.append(number)
+    return number
+
+
+@token(affinity="asyncio", concurrency=2)
+async def aio_slow(number: int) -> int:
+    ran.append(number)
+    await asyncio.sleep(0.0005)
+    return number
+
+
+@token(affinity="asyncio", concurrency=1, capacity=2)
+async def aio_narrow(number: int) -> int:
+    ran.append(number)
     return number
 
 
@@ -165,13 +197,20 @@ class Pinned(Cpu):
 
 
 class Io(IoActor):
+    name = "actor-io"
+
     async def note(self, number: int) -> int:
         ran.append(number)
-        in_order["actor-io"].append(number)
+        in_order[self.name].append(number)
         return number
 
     async def on_receive(self, message: Any) -> Any:
         return await self.note(message)
+
+
+class Asyncio(AsyncioActor):
+    name = "actor-asyncio"
+    note, on_receive = Io.note, Io.on_receive
 
 
 def _process_actor() -> type[ProcessActor]:
@@ -319,7 +358,11 @@ class Storm:
         gate = self.gate.open()
         kinds = self._kinds
         self.actors: dict[str, Any] = {}
-        for kind, classes in (("actor-cpu", (Cpu, Narrow, Dropping, Pinned)), ("actor-io", (Io,))):
+        for kind, classes in (
+            ("actor-cpu", (Cpu, Narrow, Dropping, Pinned)),
+            ("actor-io", (Io,)),
+            ("actor-asyncio", (Asyncio,)),
+        ):
             for cls in classes if kind in kinds else ():
                 self.actors[getattr(cls, "name", kind)] = gate.spawn(cls)
         if "actor-process" in kinds:
@@ -330,6 +373,11 @@ class Storm:
                 ("io", lambda: self.submit("io", io)),
                 ("io_slow", lambda: self.submit("io_slow", io_slow)),
                 ("io_narrow", lambda: self.submit("io_narrow", io_narrow)),
+            ],
+            "asyncio": [
+                ("aio", lambda: self.submit("aio", aio)),
+                ("aio_slow", lambda: self.submit("aio_slow", aio_slow)),
+                ("aio_narrow", lambda: self.submit("aio_narrow", aio_narrow)),
             ],
             "cpu": [
                 ("cpu", lambda: self.submit("cpu", cpu)),
@@ -490,6 +538,7 @@ class Storm:
         kinds = self._kinds
         for kind, operations in (
             ("io", (io, io_slow, io_narrow)),
+            ("asyncio", (aio, aio_slow, aio_narrow)),
             ("cpu", (cpu, steps, narrow, dropping)),
             ("direct", (direct, nested)),
         ):
