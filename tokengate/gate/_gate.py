@@ -211,7 +211,7 @@ class Gate(Spawning):
         Raises:
             StartFailed: a child did not start; those before it were stopped, and nothing is left open.
             GateState: it has been opened before.
-            WouldBlock: this is the thread of a trio loop; use `async with` there.
+            WouldBlock: this is the thread of a trio loop, or of an asyncio loop of another gate; use `async with`.
         """
         if replace and self._state == "new":
             for other in [gate for gate in _current.open_gates if gate.name == self.name and gate is not self]:
@@ -223,9 +223,9 @@ class Gate(Spawning):
         return self
 
     def _open(self) -> None:
-        if trio.lowlevel.in_trio_run():
+        if loop := loop_here():
             remedy = "use 'async with'" if self._first_use is None else "await its first use, 'await op.asubmit(...)'"
-            raise WouldBlock(f"opening gate '{self.name}' would block this trio loop; {remedy}")
+            raise WouldBlock(f"opening gate '{self.name}' would block this {loop} loop; {remedy}")
         claimed = False
         try:
             self._claim_opening()
@@ -374,11 +374,11 @@ class Gate(Spawning):
                     try:
                         _current.leave(self)
                         self.close(drain=exc_type is None)
-                    except GateState:
+                    except (GateState, WouldBlock):
                         raise
                     except BaseException as error:
                         interrupted = error
-            except GateState:
+            except (GateState, WouldBlock):
                 raise
             except BaseException as error:
                 interrupted = error
@@ -420,6 +420,10 @@ class Gate(Spawning):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if exc_type is GeneratorExit:  # the loop has been interrupted and has ended: nothing can be awaited any more
+            self.hurry()
+            self.__exit__(exc_type, exc, traceback)
+            return
         _current.leave(self)
         await self.aclose(drain=exc is None or is_cancellation(exc))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import threading
 from collections.abc import Callable, Coroutine
@@ -337,6 +338,46 @@ def test_waiting_on_the_loops_thread_is_refused() -> None:
                 await echo.proxy().blocking(echo)
 
     run(main)
+
+
+def test_a_gate_in_a_loop_of_another_is_opened_and_closed_by_awaiting() -> None:
+    """Opening it by `with`, or leaving it so, would hold up the other gate's tokens; the errors name the remedy."""
+
+    async def main() -> None:
+        other = await asyncio.to_thread(Gate("other").open)
+        async with Gate("test"):
+            with pytest.raises(WouldBlock, match="use 'async with'"), Gate("inner"):
+                pass
+            with pytest.raises(WouldBlock, match="aclose"):
+                other.__exit__(None, None, None)
+            await other.aclose()
+
+    run(main)
+
+
+def test_a_gate_whose_loop_ends_within_its_block_is_closed() -> None:
+    """Several interrupts do that to `asyncio.run`: the main coroutine is dropped where it waits."""
+    log: list[str] = []
+    gate = Gate("test", shutdown=1_000, children=[ChildSpec("echo", Echo, args=(log,))])
+    loop = asyncio.new_event_loop()
+    inside: asyncio.Future[None] = loop.create_future()
+    sent: list[Any] = []
+
+    async def main() -> None:
+        async with gate:
+            sent.append(forever.submit())
+            inside.set_result(None)
+            await loop.create_future()
+
+    task: Any = loop.create_task(main())
+    task._log_destroy_pending = False
+    loop.run_until_complete(inside)
+    loop.close()
+    del task
+    gc.collect()
+
+    assert gate.state == "closed"
+    assert sent[0].state is TokenState.TERMINATED
 
 
 def test_aclose_returns_the_report() -> None:
