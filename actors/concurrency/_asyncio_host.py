@@ -149,10 +149,12 @@ class AsyncioHosts:
 
     Attributes:
         own: the host of its own loop.
+        on_visit: called with each host of a loop of the program, in that loop.
     """
 
     def __init__(self, own: AsyncioHost) -> None:
         self.own = own
+        self.on_visit: Callable[[AsyncioHost], object] = bool
         self._visits: dict[asyncio.AbstractEventLoop, AsyncioHost] = {}
 
     def here(self) -> AsyncioHost:
@@ -178,4 +180,5 @@ class AsyncioHosts:
         host = AsyncioHost(f"{self.own.name} in {threading.current_thread().name}")
         host.visit(loop)
         self._visits[loop] = host
+        self.on_visit(host)
         return host

@@ -23,6 +23,7 @@ from actors.concurrency._asyncio_host import AsyncioHost, AsyncioHosts
 from actors.concurrency._blocking import loop_here
 from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
 from actors.concurrency._lifeline import Lifeline
+from actors.concurrency._loop_host import LoopHost
 from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._stall_watch import StallWatch
 from actors.concurrency._trio_host import TrioHost
@@ -157,9 +158,15 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.dispatcher.open()
         Recovery(self).open()
         if self.blocked_after is not None:
-            for kind, host in ((Watchdog, self.io_host), (AsyncioWatchdog, self.asyncio_hosts.own)):
-                kind(host, self.system_host, self.blocked_after, self.publish, lambda: self.intake_closed).open()
+            self._watch(self.io_host)
+            self._watch(self.asyncio_hosts.own)
+            self.asyncio_hosts.on_visit = self._watch
         _open_systems.open_systems.append(self)
+
+    def _watch(self, host: LoopHost) -> None:
+        """Report code that blocks a loop for `blocked_after` seconds."""
+        kind = AsyncioWatchdog if isinstance(host, AsyncioHost) else Watchdog
+        kind(host, self.system_host, self.blocked_after or math.inf, self.publish, lambda: self.intake_closed).open()
 
     # Places
 

@@ -265,8 +265,12 @@ class Closes:
             loops: Any = signal.getsignal(signal.SIGINT)
 
             def strike(number: int, frame: FrameType | None) -> None:
-                self.signals.note(frame)
-                loops(number, frame)
+                outer = frame
+                while outer is not None and outer.f_code is not run_program.__code__:
+                    outer = outer.f_back
+                if outer is not None:  # else the loop was interrupted to death, and this comes after it
+                    self.signals.note(frame)
+                    loops(number, frame)
 
             try:
                 async with gate:
@@ -279,13 +283,17 @@ class Closes:
                     over = True
                 signal.signal(signal.SIGINT, loops)
 
+        def run_program() -> None:
+            run(program)
+
         signal.signal(signal.SIGINT, signal.default_int_handler)  # trio and asyncio replace this one, and no other
         self.signals.places, self.signals.raised = [], 0
         try:
-            run(program)
+            run_program()
         except BaseException as error:
             caught = error
         shooter.join()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         told = {"distances_ms": [round(1000 * one, 3) for one in distances]}
         self._check(gate, number, caught, before, told)
 

@@ -118,6 +118,29 @@ def test_a_token_that_blocks_the_loop_is_named_with_its_stack(
     assert f"token {token.id} (Blocker.on_receive of actor '{ref.path}') has blocked" in caplog.text
 
 
+def test_a_loop_of_the_program_is_watched_while_the_runtime_runs_tokens_there(
+    system: ActorSystem, events: SimpleQueue[LoopBlocked]
+) -> None:
+    """As the runtime's own loops are."""
+    place = system.operation_place("op", "asyncio", generator=False, concurrency=1)
+    heard: list[LoopBlocked] = []
+
+    async def block_until_named() -> None:
+        await asyncio.sleep(0)
+        while not heard or heard[-1].token is not sent[0]:
+            heard.append(events.get(timeout=LIMIT))
+
+    async def main() -> None:
+        sent.append(place.send(place.token("op", block_until_named, ())))
+        await sent[0]
+
+    sent: list[Any] = []
+    asyncio.run(main())
+
+    assert heard[-1].loop == "asyncio"
+    assert "block_until_named" in heard[-1].stack
+
+
 def test_one_blockage_is_named_once(loop: Loop, system: ActorSystem, events: SimpleQueue[LoopBlocked]) -> None:
     """However long it lasts, in looks of the watchdog."""
     ref = system.start_actor(loop.blocker(), (), {})
