@@ -281,7 +281,6 @@ class Closes:
             finally:
                 with lock:
                     over = True
-                signal.signal(signal.SIGINT, loops)
 
         def run_program() -> None:
             run(program)
