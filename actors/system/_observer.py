@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from actors.concurrency._waiters import is_for_the_program
 from actors.system._events import DeadLetter
 from actors.tokens._ports import Listeners
 
@@ -96,14 +97,26 @@ class Observed:
             self.add_observer(observer)
 
     def tell(self, listeners: Listeners | None, *args: Any) -> None:
-        """Call the observers of one event; one that raises is logged and removed."""
+        """Call the observers of one event; one that raises is logged and removed.
+
+        Raises:
+            BaseException: what a signal handler raised meanwhile, after all observers were called.
+        """
+        interrupt: BaseException | None = None
         for observer, method in listeners or ():
             try:
                 method(*args)
-            except BaseException:
-                if self.remove_observer(observer):
+            except BaseException as error:
+                if is_for_the_program(error, method):
+                    interrupt = error
+                elif self.remove_observer(observer):
                     kind = type(observer).__name__
                     _logger.exception("observer %s was removed, because %s raised", kind, method.__name__)
+        if interrupt is not None:
+            try:
+                raise interrupt
+            finally:
+                interrupt = None  # its traceback references this frame
 
     def subscribe(self, listener: Callable[[object], None]) -> Callable[[], None]:
         """Call `listener` with each event, on the thread where it happens; calling the return value ends that.
@@ -147,7 +160,9 @@ class _Subscription(Observer):
     def event(self, event: object, /) -> None:
         try:
             self._listener(event)
-        except BaseException:
+        except BaseException as error:
+            if is_for_the_program(error, self._listener):
+                raise
             _logger.exception("a listener raised on an event of type %s", type(event).__name__)
 
     def dead_letter(self, token: Token[Any], reason: BaseException, /) -> None:

@@ -217,3 +217,25 @@ def test_an_observer_may_look_at_the_mailbox_that_it_is_told_of(start: Start, sy
     start(make(CpuActor)).ask(int, timeout=LIMIT)
 
     assert len(depths) == 3
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_a_signal_handler_raises_in_a_listener_arrives_in_the_main_program(
+    system: ActorSystem, recorder: Recorder, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the other listeners were told; all of them stay."""
+    seen: list[object] = []
+
+    def interrupted(event: object) -> None:
+        seen.append(event)
+        raise error
+
+    system.subscribe(interrupted)
+    system.add_observer(recorder)
+    for event in ("first", "second"):
+        with pytest.raises(error):
+            system.publish(event)
+
+    assert seen == ["first", "second"]
+    assert recorder.seen == [("event", "first"), ("event", "second")]
+    assert not caplog.records
