@@ -84,13 +84,15 @@ class ChildSpec:
         start = self.start
         if not isinstance(start, type):
             return TaskActor, (start, self.args, self.kwargs), {}
-        if issubclass(start, BaseActor):
+        if type.__subclasscheck__(
+            BaseActor, start
+        ):  # `issubclass` would hash the class, which not every metaclass allows
             return start, self.args, self.kwargs
         return cpu_actor_class(cast("type[pykka.Actor]", start)), self.args, self.kwargs
 
 
 def _is_actor_class(start: object) -> bool:
-    return isinstance(start, type) and issubclass(start, pykka.Actor)
+    return isinstance(start, type) and type.__subclasscheck__(pykka.Actor, start)
 
 
 def _is_async(start: object) -> bool:

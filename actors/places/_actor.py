@@ -6,10 +6,10 @@ import abc
 import functools
 import threading
 import uuid
+import weakref
 from collections.abc import Collection, Mapping
 from operator import is_
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
-from weakref import WeakKeyDictionary
 
 import pykka
 
@@ -250,15 +250,18 @@ def checked_class(actor_class: type[BaseActor]) -> Properties:
         actor_class.idempotent,
         actor_class._interruptible,
     )
-    checked = _checked.get(actor_class)
-    if checked is None or not all(map(is_, checked[0], values)):
+    key = id(actor_class)  # not the class, which its metaclass may have made unhashable
+    checked = _checked.get(key)
+    if checked is None or not all(map(is_, checked[1], values)):
         check_actor_class(actor_class)
-        _checked[actor_class] = checked = (values, declared_properties(actor_class))
-    return checked[1]
+        alive = weakref.ref(actor_class, functools.partial(_checked.pop, key))
+        _checked[key] = checked = (alive, values, declared_properties(actor_class))
+    return checked[2]
 
 
-# {class: the values that were checked, and its properties}. No attribute of the class, which may be pickled by value.
-_checked: WeakKeyDictionary[type[BaseActor], tuple[tuple[object, ...], Properties]] = WeakKeyDictionary()
+# {id of a class: what removes the entry with the class, the values that were checked, and the properties of the class}.
+# No attribute of the class, which may be pickled by value.
+_checked: dict[int, tuple[weakref.ref[type[BaseActor]], tuple[object, ...], Properties]] = {}
 
 
 def has_plain_instances(actor_class: type[BaseActor]) -> bool:

@@ -168,7 +168,7 @@ class _Operation(Generic[P, T]):
         raise NotImplementedError
 
     def __set_name__(self, owner: type, name: str) -> None:
-        if issubclass(owner, BaseActor):
+        if type.__subclasscheck__(BaseActor, owner):
             raise BadOperation(
                 f"'{owner.__name__}.{name}' is an operation in an actor class, and would not wait for its turn at the "
                 "actor: a method's calls through a proxy are tokens without @token; "

@@ -154,7 +154,7 @@ class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
             name = bases.get(obj)
             if name is not None:
                 return counterpart(name)
-            if any(issubclass(obj, base) for base in bases):
+            if any(type.__subclasscheck__(base, obj) for base in bases):
                 self._by_value.update(map(id, _functions_of(obj)))
                 return _internals._dynamic_class_reduce(obj)
             return super().reducer_override(obj)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
+import weakref
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Any
 import pytest
 import trio
 
-from tokengate import ActorRef, ChildSpec, CpuActor, Gate, IoActor, TokenState, token
+from actors.places import _actor
+from tokengate import ActorRef, AsyncioActor, ChildSpec, CpuActor, Gate, IoActor, TokenState, token
 from tokengate.errors import ActorDead, BadSpec, ChildError, GateState, StartFailed, UnknownActor, WouldBlock
 from tokengate.events import DeadLetter, RestartScheduled
 from tokengate.types import current_gate
@@ -629,10 +632,10 @@ def test_a_bad_class_attribute_fails_that_spawn_alone(name: str, value: object) 
 
 
 def test_a_listener_that_raises_anything_is_logged_and_harms_nobody() -> None:
-    """Whoever listens is not the runtime's problem."""
+    """On the main thread that is any `Exception`: what is none may come from a signal handler there."""
 
     def listener(_event: object) -> None:
-        raise SystemExit
+        raise ValueError if threading.current_thread() is threading.main_thread() else SystemExit
 
     with Gate("shop") as gate:
         gate.subscribe(listener)
@@ -775,3 +778,44 @@ def test_closing_runs_once_however_many_close() -> None:
 
     assert stops == ["stopped"]
     assert all(report is reports[0] for report in reports)
+
+
+class Unhashable(type(CpuActor)):  # type: ignore[misc]
+    """A metaclass that compares, and so has no hash, unless it defines one."""
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("base", [CpuActor, IoActor, AsyncioActor])
+def test_a_class_whose_metaclass_has_no_hash_is_a_class_like_others(base: Any) -> None:
+    """`issubclass` of an abstract class, such as those of actors, raises for it."""
+
+    class Clerk(base, metaclass=Unhashable):  # type: ignore[misc]
+        def answer(self) -> int:
+            return 42
+
+    with Gate("shop", children=[ChildSpec("clerk", Clerk)], control_socket=False) as gate:
+        refs = [gate.find("clerk"), gate.spawn(Clerk), Clerk.start()]
+
+        assert [ref.proxy().answer().get(timeout=10) for ref in refs] == [42, 42, 42]
+
+
+def test_a_class_that_was_spawned_can_be_forgotten() -> None:
+    """What was checked of it does not keep it alive."""
+
+    def spawn_once() -> weakref.ref[type]:
+        class Clerk(CpuActor):
+            pass
+
+        with Gate("shop", control_socket=False) as gate:
+            gate.spawn(Clerk).stop()
+        return weakref.ref(Clerk)
+
+    clerk = spawn_once()
+    gc.collect()
+
+    assert clerk() is None
+    assert all(alive() is not None for alive, _, _ in _actor._checked.values())
