@@ -84,14 +84,13 @@ class ChildSpec:
         start = self.start
         if not isinstance(start, type):
             return TaskActor, (start, self.args, self.kwargs), {}
-        if type.__subclasscheck__(
-            BaseActor, start
-        ):  # `issubclass` would hash the class, which not every metaclass allows
+        if type.__subclasscheck__(BaseActor, start):
             return start, self.args, self.kwargs
         return cpu_actor_class(cast("type[pykka.Actor]", start)), self.args, self.kwargs
 
 
 def _is_actor_class(start: object) -> bool:
+    # `issubclass` would hash the class, which its metaclass may not allow.
     return isinstance(start, type) and type.__subclasscheck__(pykka.Actor, start)
 
 
