@@ -122,7 +122,8 @@ class Observed:
         """Call `listener` with each event, on the thread where it happens; calling the return value ends that.
 
         Events are the published ones, and a `DeadLetter` for each dead letter. An exception of a listener is logged,
-        and the listener stays. On the main thread one that is no `Exception` is passed on: it comes from a signal handler.
+        and the listener stays. On the main thread one that is no `Exception` is passed on, since
+        it comes from a signal handler.
         """
         subscription = _Subscription(listener)
         self.add_observer(subscription)
