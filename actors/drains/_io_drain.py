@@ -68,7 +68,7 @@ def is_interrupt(error: BaseException) -> bool:
 def _cancel_on_loop(token: Token[Any]) -> None:
     """Cancel what runs a token, if something does, on its loop."""
     runner = None if token._done else cast("IoDrain", token._place.drain).runner_of(token)
-    if runner is None:
+    if runner is None or runner.crashed:
         return
     if runner.host.on_loop():
         runner.cancel_current()
@@ -199,7 +199,7 @@ class IoDrain:
         finally:
             if worker.rest is not None:
                 worker.come()
-                if token._extras.cancel_requested:
+                if token._extras.cancel_requested and not worker.crashed:
                     worker.cancel_current()
             else:
                 worker.current = None
@@ -310,13 +310,14 @@ class Runner(Drainer):
         host: of the loop.
     """
 
-    __slots__ = ("current", "host", "rest")
+    __slots__ = ("crashed", "current", "host", "rest")
 
     def __init__(self, host: LoopHost) -> None:
         super().__init__()
         self.host = host
         self.current: Token[Any] | Signal | None = None  # the item that it handles
         self.rest: Awaitable[Any] | None = None  # awaited for a token that waits, or was begun in its caller's task
+        self.crashed = False  # whether the code of the token is over, and only the hook for its crash is left to run
 
     def cancel_current(self) -> None:
         """Cancel the current item, and none that comes after it; only on the loop."""
@@ -568,7 +569,8 @@ class IoWorker(Runner):
             elif kind is CoroutineType or kind is GeneratorType or kind is Later:
                 over = False
         except BaseException as error:
-            if place.crashes(token, error):
+            self.crashed = place.crashes(token, error)
+            if self.crashed:
                 return self._failing(token, error)  # in the worker's task: the hook for a crash may wait
             return self._fail(token, error)
         finally:
@@ -619,7 +621,7 @@ class IoWorker(Runner):
 
     async def _failing(self, token: Token[Any], error: BaseException) -> None:
         """End a token after its code raised, and its actor if that was a crash."""
-        self.rest = None
+        self.rest, self.crashed = None, False
         crashing = self._fail(token, error)
         del token, error
         if crashing is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -106,6 +107,34 @@ def test_expected_errors_are_answers_and_others_are_crashes(kind: type[Echo], st
 
     assert len(hooks) == 1
     assert hooks[0] is not task
+
+
+def test_the_hook_for_a_crash_is_not_cancelled_with_the_token(kind: type[Echo], start: Any, inside: Any) -> None:
+    """A cancel that comes from a thread while the handler runs, and crashes, is for the handler."""
+    done = asyncio.Event()
+
+    class Crashes(kind):  # type: ignore[misc, valid-type]
+        async def on_failure(self, *_: Any) -> None:  # type: ignore[override]
+            for _ in range(3):
+                await asyncio.sleep(0)
+            done.set()
+
+    ref = start(Crashes)
+
+    def fail() -> None:
+        token = current_token()
+        assert token is not None
+        canceller = threading.Thread(target=token.cancel)
+        canceller.start()
+        canceller.join()
+        raise ValueError("crashed")
+
+    async def ask() -> None:
+        with pytest.raises(ValueError, match="crashed"):
+            await ref.call(fail)
+        await asyncio.wait_for(done.wait(), LIMIT)
+
+    inside(ask)
 
 
 def test_a_call_does_not_overtake_what_its_sender_sent_before(kind: type[Echo], start: Any, inside: Any) -> None:

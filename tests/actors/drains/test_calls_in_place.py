@@ -340,6 +340,35 @@ def test_a_hook_for_a_crash_may_wait_and_the_caller_does_not(kind: type[Echo], s
     inside(ask)
 
 
+def test_the_hook_for_a_crash_is_not_cancelled_with_the_token(kind: type[Echo], start: Any, inside: Any) -> None:
+    """A cancel that comes from a thread while the handler runs, and crashes, is for the handler."""
+    done = trio.Event()
+
+    class Crashes(kind):  # type: ignore[misc, valid-type]
+        async def on_failure(self, *_: Any) -> None:  # type: ignore[override]
+            for _ in range(3):
+                await trio.lowlevel.checkpoint()
+            done.set()
+
+    ref = start(Crashes)
+
+    def fail() -> None:
+        token = current_token()
+        assert token is not None
+        canceller = threading.Thread(target=token.cancel)
+        canceller.start()
+        canceller.join()
+        raise ValueError("crashed")
+
+    async def ask() -> None:
+        with pytest.raises(ValueError, match="crashed"):
+            await ref.call(fail)
+        with trio.fail_after(LIMIT):
+            await done.wait()
+
+    inside(ask)
+
+
 # What a call does not overtake
 
 
