@@ -93,6 +93,38 @@ def test_a_drainer_that_is_called_twice_comes_once(place: OperationPlace, until:
     assert set(together) == {1}
 
 
+@pytest.mark.parametrize("affinity", ["io", "asyncio"])
+def test_a_drainer_whose_call_is_pending_is_not_called_again(affinity: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often recovery looks while the loop is busy."""
+    monkeypatch.setattr(Recovery, "open", lambda _self: None)  # it looks here only
+    system = ActorSystem("test", blocked_after=None)
+    system.open()
+    busy, leave = threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        busy.set()
+        leave.wait(LIMIT)
+
+    try:
+        place = system.operation_place("operation", affinity, generator=False, concurrency=1)
+        host = cast("IoDrain", place.drain).host
+        submit(place).result(LIMIT)
+        host.call_soon(hold_up)
+        assert busy.wait(LIMIT)
+        token = submit(place)
+        recovery = Recovery(system)
+        for _ in range(3):
+            recovery.look()
+        pending = list(host._pending)
+        leave.set()
+
+        assert len(pending) == 1
+        assert token.result(LIMIT) == 0
+    finally:
+        leave.set()
+        system.close(LIMIT)
+
+
 def test_a_loop_that_was_not_woken_calls_what_is_pending(system: ActorSystem, until: Until) -> None:
     """The note that it is about to be woken is no promise."""
     called: list[int] = []
