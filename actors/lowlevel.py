@@ -15,7 +15,7 @@ from actors.kinds._task_actor import TaskActor
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, Put
 from actors.mailboxes._signals import Crash, Signal, Visit
 from actors.mailboxes._throttles import Throttle
-from actors.places._actor_place import NO_KWARGS, ActorPlace, Status
+from actors.places._actor_place import ActorPlace, Status
 from actors.places._drain import Drain
 from actors.places._moves import move
 from actors.places._notice import attach
@@ -36,7 +36,7 @@ from actors.system._place_table import ROOT, SYSTEM, path_below
 from actors.system._system import cores, listed, system_of
 from actors.tokens._hold import Hold
 from actors.tokens._properties import INSTEAD, Properties, checked_properties
-from actors.tokens._token import NO_TAGS
+from actors.tokens._token import NO_KWARGS, NO_TAGS
 
 __all__ = [
     "AFFINITIES",

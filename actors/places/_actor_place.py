@@ -8,7 +8,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pykka
 import pykka.messages
@@ -26,7 +26,7 @@ from actors.places._place import Place
 from actors.places._ref import ActorRef, OneWay
 from actors.places._watch import Watch, Watches, tell_all
 from actors.tokens._lifecycle import TokenState
-from actors.tokens._token import Token
+from actors.tokens._token import NO_KWARGS, Token
 
 if TYPE_CHECKING:
     from actors.places._actor import BaseActor
@@ -44,10 +44,6 @@ class Status(enum.StrEnum):
     RUNNING = "running"
     STOPPING = "stopping"
     CLOSED = "closed"  # for good
-
-
-NO_KWARGS: Final[Mapping[str, Any]] = {}
-"""Keyword arguments of places without any; shared, read only."""
 
 
 class Keeper(Protocol):

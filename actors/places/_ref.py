@@ -248,7 +248,7 @@ class ActorRef(pykka.ActorRef[A]):
     def _token(self, message: Any) -> Token[Any]:
         place = self._place
         if type(message) not in _PROXY_MESSAGES:
-            return place.token(place.receive, None, (message,))
+            return place.token(place.receive, None, message)
         name = place.actor_class.__name__
         path = message.attr_path
         operation = f"{name}.{path[0] if len(path) == 1 else '.'.join(path)}"
@@ -306,5 +306,5 @@ class ForeignRef(ActorRef[A]):
 
     def _token_of_tell(self, message: Any) -> Token[Any]:
         token = self._token(message)
-        token._call = OneWay(token._call)
+        token._args, token._call = token.args, OneWay(token._call)
         return token

@@ -133,7 +133,7 @@ class ActorDrain(ProcessDrain):
         self.worker = worker
         place = self.place
         self._set_niceness_and_cores(worker)
-        item = (place.actor_class, place.args, place.kwargs, place.path, {"_urn": place.urn})
+        item = (place.actor_class, place.args, dict(place.kwargs), place.path, {"_urn": place.urn})
         self._ask(worker, _wire.MAKE, item, reply)
 
     def _set_niceness_and_cores(self, worker: Worker) -> None:

@@ -39,11 +39,13 @@ def without_runtime_frames(error: BaseException) -> BaseException:
 def enter(token: Token[Any], call: Callable[..., Any]) -> Any:
     """Make the first step of a token; runs in the token's context."""
     _set_current(token)
-    kwargs = token.kwargs
+    args, kwargs = token._args, token.kwargs
     try:
-        return call(*token.args) if kwargs is NO_KWARGS else call(*token.args, **kwargs)
+        if token._call is None:
+            return call(args) if token._context is not None else None  # else it was ended just now
+        return call(*args) if kwargs is NO_KWARGS else call(*args, **kwargs)
     except BaseException:
-        del token, call, kwargs  # the error references this frame, which must not reference the error's owner
+        del token, call, args, kwargs  # the error references this frame, which must not reference the error's owner
         raise
 
 

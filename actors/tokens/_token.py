@@ -71,7 +71,7 @@ class Token(_PykkaReply[T]):
 
     id: int
     operation: str
-    args: tuple[Any, ...]
+    _args: Any  # the tuple of arguments; where `_call` is None, the only one itself: a message needs no tuple
     kwargs: Mapping[str, Any]
     priority: int
     tags: Mapping[str, str]
@@ -93,6 +93,13 @@ class Token(_PykkaReply[T]):
     @property
     def state(self) -> TokenState:
         return self._end or self._phase
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        args = self._args
+        if self._call is not None:
+            return args  # type: ignore[no-any-return]
+        return () if self._context is None else (args,)  # the end removes the context first
 
     @property
     def attempt(self) -> int:
@@ -254,9 +261,9 @@ class Token(_PykkaReply[T]):
         self._error = error
         self.finished_at = system.clock()
         # Drop the arguments and the context, so that a chain of tokens keeps no history alive.
-        self.args = ()
-        self.kwargs = NO_KWARGS
         self._context = self._call = None
+        self._args = ()
+        self.kwargs = NO_KWARGS
         self._end = state
         self._done = True
         if self._extras is not NO_EXTRAS:
@@ -301,7 +308,7 @@ def make_token(
     place: Receiver,
     operation: str,
     call: Any,
-    args: tuple[Any, ...],
+    args: Any,
     kwargs: Mapping[str, Any] = NO_KWARGS,
     priority: int = 0,
     tags: Mapping[str, str] = NO_TAGS,
@@ -309,6 +316,15 @@ def make_token(
     """Make a token for a place, in the state `created`.
 
     It bypasses the constructor, since every token is made here, and calling a class would take half as long again.
+
+    Args:
+        place: where it is to run.
+        operation: its name.
+        call: what the place makes the code to run of; None for a message.
+        args: positional arguments; of a message, the message itself.
+        kwargs: keyword arguments; none of a message.
+        priority: higher goes first.
+        tags: labels.
     """
     system = place.system
     parent = _current.get()
@@ -317,7 +333,7 @@ def make_token(
     token._value = token._error = token._callbacks = None
     token.id = number = next(system.ids)
     token.operation = operation
-    token.args = args
+    token._args = args
     token.kwargs = kwargs or NO_KWARGS
     token.priority = priority
     token.tags = tags

@@ -29,6 +29,7 @@ from actors import (
     current_token,
 )
 from actors.lowlevel import NO_TAGS
+from actors.steps._step import enter
 
 LIMIT = 30.0
 
@@ -385,3 +386,30 @@ def test_a_token_that_is_pickled_by_hand_says_what_to_do(desk: Any) -> None:
 
     with pytest.raises(TypeError, match=rf"token {token.id} .* cannot be pickled.*; send the outcome, or the id"):
         pickle.dumps(token)
+
+
+@pytest.fixture
+def message(system: ActorSystem) -> Callable[[object], Token[Any]]:
+    """Return what makes the unsent token of a message."""
+    place = system.place("receiver", CpuActor)
+    return lambda content: place.token(place.receive, None, content)
+
+
+@pytest.mark.parametrize("content", ["text", (), (1, 2), None])
+def test_a_message_is_the_only_argument_of_its_token(message: Callable[[object], Token[Any]], content: object) -> None:
+    """Until the token ends, though the token keeps no tuple of it."""
+    token = message(content)
+    before = token.args, token.kwargs
+    token._terminate("the test is over")
+
+    assert before == ((content,), {})
+    assert (token.args, token.kwargs) == ((), {})
+
+
+def test_a_message_whose_token_has_just_ended_is_not_handled(message: Callable[[object], Token[Any]]) -> None:
+    """Between its taking and its first step it may be ended by force, and has no message any more."""
+    token, handled = message("text"), list[object]()
+    token._terminate("it was ended")
+    contextvars.Context().run(enter, token, handled.append)
+
+    assert handled == []
