@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
@@ -38,6 +38,10 @@ class TurnOwner(Protocol):
     def step_waits(self, why: object, /) -> None: ...
 
     def step_resumes(self, why: object, /) -> None: ...
+
+
+NO_CONTEXT: Final = nullcontext()
+"""The context manager of waits that hold nothing up."""
 
 
 class _Local(threading.local):
@@ -106,8 +110,7 @@ def nesting(place: TurnOwner) -> tuple[int, int]:
     return len(turns), sum(its is place and drainer.at_work for its, drainer in turns)
 
 
-@contextmanager
-def blocking(*, paused: bool = False) -> Generator[None]:
+def blocking(*, paused: bool = False) -> AbstractContextManager[None]:
     """Mark a block of code in which the current thread waits for others; all turns on the thread wait with it.
 
     Args:
@@ -117,6 +120,11 @@ def blocking(*, paused: bool = False) -> Generator[None]:
         DeadlockError: so many steps wait already that no thread is left for the token that this step would wait for.
     """
     lender, turns = _local.lender, [turn for turn in _local.turns if turn[1].at_work]
+    return _lending(lender, turns, paused) if lender is not None or turns else NO_CONTEXT
+
+
+@contextmanager
+def _lending(lender: Lender | None, turns: list[tuple[TurnOwner, TurnHolder]], paused: bool) -> Generator[None]:
     try:
         if lender is not None:
             lender.step_waits(paused=paused)

@@ -8,10 +8,11 @@ its start is a deadlock.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
 from actors._exceptions import DeadlockError
+from actors.concurrency._blocking import NO_CONTEXT
 from actors.tokens._extras import Extras
 from actors.tokens._ports import Awaited, Receiver
 
@@ -40,17 +41,18 @@ class WaitingToken(Protocol):
     def _own_extras(self) -> Extras: ...
 
 
-@contextmanager
-def waiting_for(waiter: WaitingToken | None, awaited: Awaited) -> Generator[None]:
+def waiting_for(waiter: WaitingToken | None, awaited: Awaited) -> AbstractContextManager[None]:
     """Mark a block of code in which a token's step waits; outside of a step it does nothing.
 
     Raises:
         DeadlockError: the wait would close a cycle: `awaited` waits for this step. Or the code in the block has raised
             one, since too many steps wait: then it is raised with the tokens that wait for this one.
     """
-    if waiter is None:
-        yield
-        return
+    return NO_CONTEXT if waiter is None else _waiting_for(waiter, awaited)
+
+
+@contextmanager
+def _waiting_for(waiter: WaitingToken, awaited: Awaited) -> Generator[None]:
     # The edge is there before the search: of two steps that close a cycle at once, the later one sees it.
     begin_wait(waiter, awaited)
     try:
