@@ -22,7 +22,7 @@ from actors import KILLED, SHUTDOWN, ActorDead, ActorRef, ExitReason, Guard, IoA
 from actors.lowlevel import ActorPlace, Crash, Drain, IoDrain, Jobs, Signal, attach, path_below, system_of
 from supervisors._backoff import Backoff
 from supervisors._child import Child, ChildCounts, ChildInfo, Phase
-from supervisors._child_spec import ChildSpec
+from supervisors._child_spec import ChildSpec, is_subclass
 from supervisors._children import Children
 from supervisors._exceptions import AlreadyPresent, AlreadyStarted, BadSpec, Ignore
 from supervisors._intensity import restart_times, too_many
@@ -246,7 +246,7 @@ class BaseSupervisor(IoActor):
             self._leave(child)
             raise
         if child.phase is Phase.RUNNING:
-            self._report(ChildStarted(self._place.path, child.place.path, 0))
+            self._report_start(child)
         return child.place.ref
 
     async def _start(self, child: Child, phase: Phase) -> bool:
@@ -406,7 +406,8 @@ class BaseSupervisor(IoActor):
                 else:
                     if wanted:  # else it was stopped meanwhile
                         child.restarts += 1
-                        self._report(ChildStarted(self._place.path, child.place.path, child.restarts))
+                        system_of(self._place).restarts += 1
+                        self._report_start(child)
         return None
 
     # Stopping
@@ -464,6 +465,11 @@ class BaseSupervisor(IoActor):
             self._report(ChildStopFailed(self._place.path, place.path, seconds))
         return reason
 
+    def _report_start(self, child: Child) -> None:
+        """Report that an instance of a child runs, if the report is logged or observed."""
+        if system_of(self._place).on_event is not None or _logger.isEnabledFor(logging.INFO):
+            self._report(ChildStarted(self._place.path, child.place.path, child.restarts))
+
     def _report(self, report: Report) -> None:
         level = logging.INFO if isinstance(report, _ORDINARY) else logging.WARNING
         _logger.log(level, "%r", report)
@@ -472,8 +478,7 @@ class BaseSupervisor(IoActor):
 
 def is_supervisor(spec: ChildSpec) -> bool:
     """Return whether a spec is that of a supervisor."""
-    # `issubclass` would call the metaclass of the class, which may be a user's.
-    return isinstance(spec.start, type) and type.__subclasscheck__(BaseSupervisor, spec.start)
+    return is_subclass(spec.start, BaseSupervisor)
 
 
 def check_flags(name: str, intensity: object, period: object, backoff: object, max_abandoned: object) -> None:

@@ -22,6 +22,8 @@ WORKER_SHUTDOWN = 5.0
 
 _RESTARTS: Final = get_args(Restart)
 
+_MAPPINGS: Final = (dict, Mapping)  # the common one first: an abstract class looks at each object by a Python function
+
 
 @attrs.frozen
 class ChildSpec:
@@ -54,13 +56,13 @@ class ChildSpec:
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id or "/" in self.id:
             raise BadSpec(f"child {self.id!r}: id must be a name without '/'")
-        if not (_is_actor_class(self.start) or _is_async(self.start)):
+        if not (is_subclass(self.start, pykka.Actor) or _is_async(self.start)):
             raise BadSpec(
                 f"child '{self.id}': start is {self.start!r}; it must be an actor class, or an async function (trio)"
             )
         if not isinstance(self.args, tuple):
             raise BadSpec(f"child '{self.id}': args is {self.args!r}; it must be a tuple")
-        if not isinstance(self.kwargs, Mapping):
+        if not isinstance(self.kwargs, _MAPPINGS):
             raise BadSpec(f"child '{self.id}': kwargs is {self.kwargs!r}; it must be a mapping")
         if self.restart not in _RESTARTS:
             raise BadSpec(f"child '{self.id}': restart is {self.restart!r}; choose one of {_RESTARTS}")
@@ -84,14 +86,14 @@ class ChildSpec:
         start = self.start
         if not isinstance(start, type):
             return TaskActor, (start, self.args, self.kwargs), {}
-        if type.__subclasscheck__(BaseActor, start):
-            return start, self.args, self.kwargs
+        if is_subclass(start, BaseActor):
+            return cast("type[BaseActor]", start), self.args, self.kwargs
         return cpu_actor_class(cast("type[pykka.Actor]", start)), self.args, self.kwargs
 
 
-def _is_actor_class(start: object) -> bool:
-    # `issubclass` would hash the class, which its metaclass may not allow.
-    return isinstance(start, type) and type.__subclasscheck__(pykka.Actor, start)
+def is_subclass(start: object, base: type) -> bool:
+    """Return whether a value is a class with this base, without a call of its metaclass, which may be a user's."""
+    return isinstance(start, type) and type.__subclasscheck__(base, start)
 
 
 def _is_async(start: object) -> bool:

@@ -14,7 +14,7 @@ from supervisors._base_supervisor import BaseSupervisor, check_flags, is_supervi
 from supervisors._child import Child, Phase
 from supervisors._child_spec import ChildSpec, Shutdown
 from supervisors._exceptions import BadSpec, Ignore, TooManyChildren
-from supervisors._reports import ChildStarted, ChildStartFailed
+from supervisors._reports import ChildStartFailed
 from supervisors._strategy import Restart, is_restarted
 from supervisors._supervisor import check_child
 
@@ -146,7 +146,7 @@ class DynamicSupervisor(BaseSupervisor):
         """Note and report the outcome of a start, on the thread where it is over."""
         if failure is None:
             if child.phase is Phase.STARTING:  # reported first: what is interrupted in between is done again
-                self._report(ChildStarted(self._place.path, child.place.path, 0))
+                self._report_start(child)
             child.has_started(Phase.STARTING)
         elif isinstance(failure.__cause__, Ignore):
             self._declined(child)

@@ -159,6 +159,7 @@ class TokenCall(Runner):
         self.at_work = False  # until it is entered, if it is
         self.host = host
         self.current = self.rest = None
+        self.crashed = False
         self.token = token
         self._drain = drain
         self._waiter = waiter

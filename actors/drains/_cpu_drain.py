@@ -77,7 +77,7 @@ class CpuDrain:
         slot = SlotHere(self, signal)
         if not self.place.mailbox.enter_idle(slot):
             return False
-        slot.handle()
+        slot.handle(plain)
         return True
 
     def dismiss_lost(self) -> bool:
@@ -403,19 +403,27 @@ class SlotHere(CpuSlot):
         self.signal: Signal | None = signal
         self._ticket.clear()  # no other thread is to run it
 
-    def handle(self) -> None:
-        """Handle the signal on the calling thread, and leave."""
+    def handle(self, plain: bool) -> None:
+        """Handle the signal on the calling thread, and leave; with `plain` it is a start that runs no code."""
         signal = self.signal
-        self.thread = threading.current_thread()
-        turn = begin_turn(self._place, self)
         try:
-            self._handle(cast("Signal", signal))
+            if plain:
+                _life.start_plain(cast("ActorPlace", self._place), cast("Start", signal), self)
+            else:
+                self._handle_in_turn(cast("Signal", signal))
         finally:
-            end_turn(turn)
             self.leave()
         interrupt = _life.interrupt_of(signal) if isinstance(signal, Start) else None
         if interrupt is not None:
             raise interrupt from None
+
+    def _handle_in_turn(self, signal: Signal) -> None:
+        self.thread = threading.current_thread()
+        turn = begin_turn(self._place, self)
+        try:
+            self._handle(signal)
+        finally:
+            end_turn(turn)
 
     def leave(self) -> None:
         """Leave after the signal, or pass on to a thread of the dispatcher what has come in between."""

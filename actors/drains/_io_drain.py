@@ -232,7 +232,7 @@ class IoDrain:
         if not self.place.mailbox.enter_idle(worker):
             self.workers.discard(worker)
             return False
-        worker.start_here(signal)
+        worker.start_here(signal, plain)
         return True
 
     def dismiss_lost(self) -> bool:
@@ -358,13 +358,15 @@ class IoWorker(Runner):
         """Whether it starts an instance on the calling thread, without a task of its own."""
         return isinstance(self.current, Start) and not self._started
 
-    def start_here(self, start: Start) -> None:
-        """Handle a start on the calling thread, and leave."""
+    def start_here(self, start: Start, plain: bool) -> None:
+        """Handle a start on the calling thread, and leave; with `plain` the instance runs no code."""
+        place = cast("ActorPlace", self._place)
         self.current = start
         try:
-            start.context.run(
-                _life.run, _life.start(cast("ActorPlace", self._place), start, self), self, self._place.path
-            )
+            if plain:
+                _life.start_plain(place, start, self)
+            else:
+                start.context.run(_life.run, _life.start(place, start, self), self, place.path)
         finally:
             self.leave_here()
         interrupt = _life.interrupt_of(start)

@@ -566,7 +566,7 @@ class Mailbox:
             self._suspended -= 1
             self._set_flags()
             called: list[Drainer] = []
-            if not self._suspended:
+            if not self._suspended and self.active < self.concurrency:
                 # A closed one is visited even when it is empty: a stop may wait for its last drainer.
                 wakes = min(max(self._size(), int(self._closed)), self.concurrency - self.active)
                 called.extend(self._enter(self._new_drainer()) for _ in range(wakes))

@@ -82,8 +82,33 @@ def visit(place: ActorPlace, signal: Visit) -> None:
 
 def start(place: ActorPlace, signal: Start, drainer: Drainer) -> Life:
     """Make an instance and start it."""
-    if signal.reply.done():
-        return  # it was ended before it began
+    if not _begin_start(place, signal):
+        return
+    instance, error = yield lambda: place.actor_class._make_instance(place)
+    if error is None:
+        place.instance = instance
+        _, error = yield lambda: instance.on_start()  # noqa: PLW0108  # even the look-up is user code
+    _end_start(place, signal, drainer, error)
+
+
+def start_plain(place: ActorPlace, signal: Start, drainer: Drainer) -> None:
+    """Do as `start` does, for an instance that runs no code of its own until it gets a token."""
+    if not _begin_start(place, signal):
+        return
+    error: BaseException | None = None
+    try:
+        instance = place.actor_class._make_instance(place)
+        if drainer.at_work:
+            place.instance = instance
+    except BaseException as raised:  # its class is abstract, or a signal handler has raised
+        error = without_runtime_frames(raised)
+    _end_start(place, signal, drainer, error)
+
+
+def _begin_start(place: ActorPlace, signal: Start) -> bool:
+    """Enter the status `starting`; if that cannot be, answer the start and return False."""
+    if signal.reply._done:
+        return False  # it was ended before it began
     with place.lock:
         status = place.status
         if status is Status.VACANT and not place.system.closed:
@@ -91,14 +116,15 @@ def start(place: ActorPlace, signal: Start, drainer: Drainer) -> Life:
             place.ending = None
     if place.system.closed:
         signal.reply._set(error=place._too_late())
-        return
+        return False
     if status is not Status.VACANT:
         signal.reply._set(error=StartFailed(f"actor '{place.path}' is {status}; it cannot be started"))
-        return
-    instance, error = yield lambda: place.actor_class._make_instance(place)
-    if error is None:
-        place.instance = instance
-        _, error = yield lambda: instance.on_start()  # noqa: PLW0108  # even the look-up is user code
+        return False
+    return True
+
+
+def _end_start(place: ActorPlace, signal: Start, drainer: Drainer, error: BaseException | None) -> None:
+    """Enter the status `running`, or `vacant` after an error; report and answer the start."""
     failure: BaseException | None = None
     if error is not None:
         cause = str(error) if isinstance(error, StartFailed) else safe_repr(error)
@@ -115,8 +141,9 @@ def start(place: ActorPlace, signal: Start, drainer: Drainer) -> Life:
         else:
             attached = place._release_instance()
             place.status = Status.VACANT
-    cancel_all(attached)
-    if failure is None:
+    if attached:
+        cancel_all(attached)
+    if failure is None and place.system.on_actor_started is not None:
         place.system.tell(place.system.on_actor_started, place.ref)
     signal.over(failure)
     if place._start is signal:

@@ -130,6 +130,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.keeps_process = False  # whether the process waits for its actors without a supervisor
         self._lifeline = Lifeline(f"{name}-lifeline")
         self._in_pykka_registry: set[ActorPlace] = set()  # places whose refs are there
+        self.restarts = 0  # of children, counted by their supervisors, on the system loop only
         self._draining = False
         self._lock = threading.Lock()
         self._throttling = threading.Lock()  # held while throttles come and go

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +228,29 @@ def test_a_start_that_failed_is_reported_before_the_name_is_free(tree: Tree) -> 
         tree.ref("pool").proxy().start_child(ChildSpec("child", Plain, args=(fail,))).result(PATIENCE)
 
     assert taken == [True, True]
+
+
+class UnfinishedCpu(CpuActor):
+    @abstractmethod
+    def finish(self) -> None: ...
+
+
+class UnfinishedIo(IoActor):
+    @abstractmethod
+    def finish(self) -> None: ...
+
+
+@pytest.mark.parametrize("actor_class", [UnfinishedCpu, UnfinishedIo])
+def test_an_abstract_class_does_not_start(tree: Tree, actor_class: type[BaseActor]) -> None:
+    """No code of it runs as an instance is made, and yet that fails; nothing of the child stays."""
+    start_pool(tree)
+
+    with pytest.raises(StartFailed, match="abstract") as raised:
+        start(tree, actor_class)
+
+    assert isinstance(raised.value.__cause__, TypeError)
+    assert tree.children("pool") == {}
+    assert start(tree).is_alive()
 
 
 def test_a_child_that_declines_is_reported_so(tree: Tree) -> None:

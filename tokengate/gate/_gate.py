@@ -43,7 +43,7 @@ from actors.lowlevel import (
     listed,
     loop_here,
 )
-from supervisors import ChildSpec, ChildStarted, DynamicSupervisor, Supervisor
+from supervisors import ChildSpec, DynamicSupervisor, Supervisor
 from tokengate._exceptions import BadOperation, GateState, PatchedProgram, UnknownPlugin
 from tokengate._installation import patches
 from tokengate.gate import _collector, _switch_interval
@@ -188,7 +188,6 @@ class Gate(Spawning):
         self._operations.renew()
         self._opened_at = 0.0
         self._state = "new"  # -> "opening" -> "open" -> "closing" -> "closed"
-        self._restarts = 0
         self._gave_up = False
         self._stop_request = Mark(self._system.system_host.call_soon)
         self._shutdown = Shutdown(self._system)
@@ -511,7 +510,6 @@ class Gate(Spawning):
         return self._own
 
     def _make_root(self) -> ActorPlace:
-        self._system.subscribe(self._count_restart)
         actor_class, args, kwargs = self._root_spec.actor
         self._root = self._system.place(ROOT, actor_class, args, kwargs, owner=self._root_ended)
         if self._first_use is None:
@@ -686,7 +684,7 @@ class Gate(Spawning):
     @property
     def restarts(self) -> int:
         """Restarts of actors since it was opened."""
-        return self._restarts
+        return self._system.restarts
 
     def _owns(self, token: Token[Any]) -> bool:
         """Return whether a token belongs to this gate."""
@@ -700,7 +698,7 @@ class Gate(Spawning):
     def statistics(self) -> GateStatistics:
         """Return the figures of this moment; they stay readable after the gate has closed."""
         system = self._system.statistics()
-        return GateStatistics(system.tokens, self._restarts, system)
+        return GateStatistics(system.tokens, self.restarts, system)
 
     def subscribe(self, listener: Callable[[object], None]) -> Callable[[], None]:
         """Call `listener` with every event (supervisors' reports, dead letters); the return value ends that.
@@ -712,10 +710,6 @@ class Gate(Spawning):
     def _place_with(self, place: OperationPlace, affinity: str) -> OperationPlace:
         """Return the place of the same operation with another affinity; see `OperationTable.with_affinity`."""
         return self._operations.with_affinity(place, affinity)
-
-    def _count_restart(self, event: object) -> None:
-        if isinstance(event, ChildStarted) and event.restart:
-            self._restarts += 1  # restarts are reported on one thread only, the system loop's
 
     def _own_root_ended(self, place: ActorPlace, reason: ExitReason, _administrative: bool) -> None:
         place.close(reason)

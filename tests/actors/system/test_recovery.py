@@ -17,6 +17,7 @@ from actors.drains._cpu_drain import SlotHere
 from actors.drains._io_drain import IoDrain, IoWorker
 from actors.lowlevel import ActorPlace, DaemonThread, Mailbox, OperationPlace
 from actors.mailboxes._mailbox import Drainer
+from actors.places import _life
 from actors.system._recovery import Recovery, _locals
 
 LIMIT = 30.0
@@ -344,6 +345,13 @@ class Plain(CpuActor):
         return message
 
 
+class Initialized(Plain):
+    """Runs code when its instance is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
 class Failing(Plain):
     def __init__(self) -> None:
         raise ValueError("no")
@@ -373,27 +381,35 @@ def begin_start(
 
 
 @pytest.mark.parametrize(
-    ("owner", "struck"),
+    ("owner", "struck", "actor_class"),
     [
-        (ActorSystem, "enter"),
-        (ActorPlace, "_hand_in"),
-        (Mailbox, "enter_idle"),
-        (SlotHere, "handle"),
-        (SlotHere, "_handle"),
-        (Mailbox, "resume"),
-        (SlotHere, "leave"),
-        (Mailbox, "dismiss"),
+        (ActorSystem, "enter", Plain),
+        (ActorPlace, "_hand_in", Plain),
+        (Mailbox, "enter_idle", Plain),
+        (SlotHere, "handle", Plain),
+        (SlotHere, "_handle", Initialized),
+        (_life, "start", Initialized),
+        (_life, "start_plain", Plain),
+        (_life, "_end_start", Plain),
+        (Mailbox, "resume", Plain),
+        (SlotHere, "leave", Plain),
+        (Mailbox, "dismiss", Plain),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_start_that_was_interrupted_is_over(
-    system: ActorSystem, monkeypatch: pytest.MonkeyPatch, until: Until, owner: type[object], struck: str
+    system: ActorSystem,
+    monkeypatch: pytest.MonkeyPatch,
+    until: Until,
+    owner: object,
+    struck: str,
+    actor_class: type[CpuActor],
 ) -> None:
     """Wherever its caller was: the actor runs and serves, or its place is closed, and its owner told of that."""
     told: list[Any] = []
     with monkeypatch.context() as patch:
         strike(patch, owner, struck)
-        place = begin_start(system, told)
+        place = begin_start(system, told, actor_class)
     until(lambda: not system.starts)
 
     if struck in ("leave", "dismiss"):
