@@ -52,3 +52,14 @@ def unite(
 def counterparts_of(same: Mapping[int, str]) -> dict[int, str]:
     """Return the counterparts in the child's package: {id of the counterpart: name}; empty outside of a child."""
     return {} if child is None else {id(getattr(child, name)): name for name in same.values() if hasattr(child, name)}
+
+
+def submits_to_gate() -> bool:
+    """Tell whether this is a child process that can submit calls to the gate that has made it."""
+    return child is not None and sys.modules[f"{CHILD}._current_worker"].current_worker.connection is not None
+
+
+def gates_operation(key: str, name: str, priority: int, tags: Mapping[str, str]) -> Any:
+    """Return the counterpart of an operation that the gate of this child process finds by its module and name."""
+    assert child is not None
+    return child.Operation(key, name, priority, tags)

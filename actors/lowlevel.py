@@ -1,6 +1,7 @@
 """Parts of the runtime for the floors above, which users do not need."""
 
 from actors._child._yields import refuse_yield
+from actors._in_child import gates_operation, submits_to_gate
 from actors.concurrency._blocking import current_turn, loop_here, nesting, refusal
 from actors.concurrency._condition import Condition
 from actors.concurrency._daemon_thread import DaemonThread
@@ -23,7 +24,7 @@ from actors.places._place import AFFINITIES, LOOP_AFFINITIES, Place, place_of
 from actors.places._ref import OneWay
 from actors.processes._limits import NO_LIMITS, UNITS
 from actors.processes._process_drain import ProcessDrain
-from actors.processes.pickling._carrier import carried_as, counterpart_object
+from actors.processes.pickling._carrier import carried_as, counterpart_object, operation_finders
 from actors.processes.pickling._ports import ProcessSystem
 from actors.processes.workers._process_state import cpu_seconds
 from actors.processes.workers._worker import Worker
@@ -85,6 +86,7 @@ __all__ = [
     "cpu_seconds",
     "current_turn",
     "find_step",
+    "gates_operation",
     "homes",
     "in_context",
     "interrupt",
@@ -94,10 +96,12 @@ __all__ = [
     "monitor",
     "move",
     "nesting",
+    "operation_finders",
     "path_below",
     "place_of",
     "refusal",
     "refuse_yield",
     "run_in",
+    "submits_to_gate",
     "system_of",
 ]

@@ -42,6 +42,7 @@ from actors.lowlevel import (
     is_cancellation,
     listed,
     loop_here,
+    submits_to_gate,
 )
 from supervisors import ChildSpec, DynamicSupervisor, Supervisor
 from tokengate._exceptions import BadOperation, GateState, PatchedProgram, UnknownPlugin
@@ -171,7 +172,7 @@ class Gate(Spawning):
         self._lock = threading.Lock()
         self._renew()
         if self._first_use is not None:
-            _current.open_gates.append(self)
+            self._offer()
         self._plugins: tuple[Plugin, ...] = ()
         if plugins:
             from tokengate.gate._plugins import attached  # here, so that `import tokengate` takes less time
@@ -259,15 +260,24 @@ class Gate(Spawning):
             except BaseException:
                 if self._state == "closed":
                     self._renew()
-                    _current.open_gates.append(self)
+                    self._offer()
                 raise
+
+    def _offer(self) -> None:
+        """Take calls before the gate is open, except in a child process, where these are for the gate that made it."""
+        if not submits_to_gate():
+            _current.open_gates.append(self)
+
+    def _withdraw(self) -> None:
+        if self in _current.open_gates:
+            _current.open_gates.remove(self)
 
     def _close_if_new(self) -> None:
         """Close a gate that opens lazily and was not used."""
         if self._state == "new":
             self._state, self._report = "closed", ShutdownReport({}, 0, (), False, 0.0)
             self._closing.disown()
-            _current.open_gates.remove(self)
+            self._withdraw()
 
     def _waits_for_first_use(self) -> bool:
         """Tell whether the calling code has to wait until the gate is open; its own code does not."""
@@ -443,7 +453,7 @@ class Gate(Spawning):
         self._lock = threading.Lock()
         if self._first_use is not None:
             self._first_use = FirstUse(self.name, self._open_if_new)
-            _current.open_gates.append(self)
+            self._offer()
             if self._state == "new":
                 return
         if self._control_server is not None:
@@ -512,7 +522,7 @@ class Gate(Spawning):
     def _make_root(self) -> ActorPlace:
         actor_class, args, kwargs = self._root_spec.actor
         self._root = self._system.place(ROOT, actor_class, args, kwargs, owner=self._root_ended)
-        if self._first_use is None:
+        if self not in _current.open_gates:
             _current.open_gates.append(self)
         return self._root
 
@@ -578,8 +588,7 @@ class Gate(Spawning):
         finally:
             _switch_interval.release(self)
             _collector.release(self)
-            if self in _current.open_gates:
-                _current.open_gates.remove(self)
+            self._withdraw()
             now = time.monotonic()
             terminated = self._system.statistics().tokens[TokenState.TERMINATED] - self._terminated_before
             stages: dict[str, Outcome] = {**self._shutdown.stages, "threads": threads}

@@ -7,5 +7,6 @@
 #   _spec.py       what an operation is
 #   _current.py    which gate a call belongs to
 #   _executor.py   a gate as an executor of `concurrent.futures`
+#   _in_child.py   operations of modules that a child process imports
 #   _ports.py      what they ask of a gate
 """`@token`, the current gate, and the executor."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from types import FunctionType, MappingProxyType, MethodType
@@ -20,7 +21,9 @@ from actors.lowlevel import (
     ProcessSystem,
     carried_as,
     counterpart_object,
+    operation_finders,
     refuse_yield,
+    submits_to_gate,
 )
 from tokengate._exceptions import BadOperation, NeedsGate
 from tokengate.operations._bound import BoundAsyncOperation, BoundOperation
@@ -34,6 +37,7 @@ from tokengate.operations._functions import (
     name_of,
     qualified_name_of,
 )
+from tokengate.operations._in_child import PlaceInParent
 from tokengate.operations._options import (
     Affinity,
     check_affinity,
@@ -96,13 +100,13 @@ class _Operation(Generic[P, T]):
             NeedsGate: no gate is open.
             AmbiguousGate: several are open, and the call is within none of them.
         """
-        place = self._gate()._operations[self._spec]
+        place = self._place()
         return place.send(place.token(self._name, self._function, args, kwargs, self.priority, self.tags))
 
     async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
         """Do as `submit` does, awaiting room in the mailbox (trio and asyncio)."""
-        gate = self._gate()
-        place = gate._operations.get(self._spec) or await self._place_in(gate)
+        gate = current_gate()
+        place = self._place() if gate is None else gate._operations.get(self._spec) or await self._place_in(gate)
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         return await place.send_async(token)
 
@@ -135,12 +139,14 @@ class _Operation(Generic[P, T]):
         own = self.with_options(priority=priority, tags=tags)
         return place, place.token(self._name, self._function, args, kwargs, own.priority, own.tags)
 
-    def _gate(self) -> OpenGate:
-        """Return the current gate."""
+    def _place(self) -> OperationPlace:
+        """Return the place that serves the operation in the current gate."""
         gate = current_gate()
-        if gate is None:
+        if gate is not None:
+            return gate._operations[self._spec]
+        if not submits_to_gate():
             raise needs_gate(f"to submit '{self._spec.name}' to")
-        return gate
+        return cast("OperationPlace", PlaceInParent(f"{self.__module__}:{self.__qualname__}"))
 
     async def _place_in(self, gate: OpenGate) -> OperationPlace:
         """Return the place that serves the operation in a gate, which is opened first if it opens lazily."""
@@ -235,7 +241,7 @@ class Operation(_Operation[P, T]):
         """
         if not open_gates:
             return self._plain(*args, **kwargs)
-        place = self._gate()._operations[self._spec]
+        place = self._place()
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         turn = place.turn_here(token)
         if turn is not None:
@@ -484,7 +490,14 @@ def _carry_operation(operation: _Operation[..., Any], system: ProcessSystem) -> 
     return counterpart_object("Operation", key, operation._spec.name, operation.priority, dict(operation.tags))
 
 
+def _imported_operation(name: str) -> _Operation[..., Any] | None:
+    """Return the operation with a name, `module:qualified name`, if this process has imported the module."""
+    module, _, qualified = name.partition(":")
+    return operation_in(found_at(module, qualified)) if module in sys.modules else None
+
+
 carried_as[_Operation] = _carry_operation
+operation_finders.append(_imported_operation)
 
 
 def _exhaust(steps: Generator[Any, Any, T]) -> T:

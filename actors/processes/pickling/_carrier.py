@@ -60,6 +60,9 @@ _COUNTERPARTS.update(counterparts_of(_COUNTERPARTS))
 # {class: how its objects are reduced}; higher floors add theirs.
 carried_as: Final[dict[type, Callable[[Any, ProcessSystem], tuple[Any, ...]]]] = {}
 
+# Functions that return the operation with a name, `module:qualified name`, or None; higher floors add theirs.
+operation_finders: Final[list[Callable[[str], Any]]] = []
+
 # {base class: the name of its counterpart}; its subclasses are pickled by value, since they get another base there.
 bases: Final[dict[type, str]] = {}
 
@@ -375,8 +378,21 @@ def found_token(id: int) -> Token[Any]:
 
 def found_operation(key: int | str) -> Any:
     """Return an operation; called when an operation from a child is unpickled."""
-    system: ProcessSystem = _loading.system
-    return system.carried_operations[key]
+    return operation_with(key, _loading.system)
+
+
+def operation_with(key: int | str, system: ProcessSystem) -> Any:
+    """Return the operation with a key: one that was carried to a child, or one of a module that is imported here.
+
+    Raises:
+        LookupError: there is none.
+    """
+    known = system.carried_operations.get(key)
+    if known is None and isinstance(key, str):
+        known = next((found for find in operation_finders if (found := find(key)) is not None), None)
+    if known is None:
+        raise LookupError(f"the process of gate '{system.name}' has no operation '{key}'; import its module there")
+    return known
 
 
 def log_level() -> int:

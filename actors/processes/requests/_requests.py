@@ -298,7 +298,7 @@ class Requests:
         priority: int | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> Token[Any]:
-        operation = self.system.carried_operations[key]
+        operation = _carrier.operation_with(key, self.system)
         _, token = request.run(operation._token_for, self.system, args, kwargs, priority, tags)
         return cast("Token[Any]", token)
 
