@@ -4,6 +4,7 @@ from actors._child._yields import refuse_yield
 from actors._in_child import gates_operation, submits_to_gate
 from actors.concurrency._blocking import current_turn, loop_here, nesting, refusal
 from actors.concurrency._condition import Condition
+from actors.concurrency._container import Share, cores, memory
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
 from actors.concurrency._trio_host import TrioHost
@@ -34,7 +35,7 @@ from actors.steps._monitoring import monitor
 from actors.steps._step import in_context, run_in
 from actors.system._outside import Starter, homes
 from actors.system._place_table import ROOT, SYSTEM, path_below
-from actors.system._system import cores, listed, system_of
+from actors.system._system import listed, system_of
 from actors.tokens._hold import Hold
 from actors.tokens._properties import INSTEAD, Properties, checked_properties
 from actors.tokens._token import NO_KWARGS, NO_TAGS
@@ -69,6 +70,7 @@ __all__ = [
     "ProcessSystem",
     "Properties",
     "Put",
+    "Share",
     "Signal",
     "Starter",
     "Status",
@@ -93,6 +95,7 @@ __all__ = [
     "is_cancellation",
     "listed",
     "loop_here",
+    "memory",
     "monitor",
     "move",
     "nesting",

@@ -14,5 +14,6 @@
 #   _trio_host.py          a trio loop that accepts work from other threads
 #   _asyncio_host.py       asyncio loops that do so
 #   _cancel_scope.py       a cancel scope for asyncio
+#   _container.py          the cores and the memory that this process may use
 #   _alarm.py              a task that sleeps until a due time
 """Threads, loops, futures and alarms."""

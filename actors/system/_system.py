@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -21,6 +20,7 @@ from actors._exceptions import ActorDead, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
 from actors.concurrency._asyncio_host import AsyncioHost, AsyncioHosts
 from actors.concurrency._blocking import loop_here
+from actors.concurrency._container import cores
 from actors.concurrency._dispatcher import Dispatcher, DispatcherStatistics
 from actors.concurrency._lifeline import Lifeline
 from actors.concurrency._loop_host import LoopHost
@@ -52,11 +52,6 @@ A = TypeVar("A", bound=BaseActor)
 
 # Seconds that threads get to end, when all on them has been ended, even if there is no time left.
 _LAST_SECONDS = 0.25
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @attrs.frozen
@@ -104,7 +99,8 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         processes: ProcessPool | None = None,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     ) -> None:
-        size = max(2, cores()) if threads is None else threads
+        self.cores = cores()
+        size = max(2, self.cores.amount) if threads is None else threads
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"threads of system '{name}' is {threads!r}; it must be an int of at least 1")
         if blocked_after is not None and not (isinstance(blocked_after, int | float) and 0 < blocked_after < math.inf):
@@ -140,7 +136,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.starts: set[ActorPlace] = set()  # new places whose start is being requested, outside of the loops
         self.throttles = Throttles(self.system_host, clock)
         pool = processes or ProcessPool()
-        self.processes = ProcessHost(self, pool, pool.size or cores())
+        self.processes = ProcessHost(self, pool, pool.size or self.cores.amount)
         # {id: token that a child process knows}; the child's `KnownTokens` keep it
         self.carried_tokens: WeakValueDictionary[int, Token[Any]] = WeakValueDictionary()
         # {path: place of an actor that a child process knows}

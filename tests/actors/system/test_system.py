@@ -25,6 +25,8 @@ from actors import (
     TokenState,
     UnknownActor,
 )
+from actors.concurrency._container import Share
+from actors.system import _system
 from actors.system._outside import default_system
 
 LIMIT = 30.0
@@ -58,6 +60,17 @@ def test_a_bad_number_of_threads_is_refused(threads: Any) -> None:
 def test_by_default_there_are_as_many_threads_as_cores_at_least_two() -> None:
     """Two, so that one that blocks does not stop all."""
     assert ActorSystem("s").dispatcher.size >= 2
+
+
+@pytest.mark.parametrize(("amount", "threads"), [(1, 2), (5, 5)])
+def test_the_pools_are_as_large_as_what_the_process_may_use(
+    amount: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container that may use one core of 64: two threads and one process."""
+    monkeypatch.setattr(_system, "cores", lambda: Share(amount, "cpu.max"))
+    own = ActorSystem("s")
+
+    assert (own.dispatcher.size, own.processes.pool.size, own.cores.source) == (threads, amount, "cpu.max")
 
 
 def test_a_name_already_taken_is_an_error(system: ActorSystem) -> None:

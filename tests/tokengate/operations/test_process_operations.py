@@ -367,6 +367,7 @@ def test_a_process_that_dies_fails_its_token_and_is_replaced(
         sent.result(LIMIT)
     assert (raised.value.pid, raised.value.exit_code) == (before, code)
     assert f"token {sent.id}" in str(raised.value)
+    assert ("memory runs out; it allows" in "".join(getattr(raised.value, "__notes__", ()))) is (code == -9)
     assert after.result(LIMIT) not in (before, os.getpid())
 
 

@@ -12,7 +12,13 @@ from tokengate.cli.doctor._child import check_child_process
 from tokengate.cli.doctor._gates import check_control_directory, check_gates
 from tokengate.cli.doctor._installation import check_dependencies, check_packages, check_python
 from tokengate.cli.doctor._result import Result
-from tokengate.cli.doctor._system import check_encoding, check_limits, check_platform, check_switch_interval
+from tokengate.cli.doctor._system import (
+    check_encoding,
+    check_limits,
+    check_platform,
+    check_resources,
+    check_switch_interval,
+)
 
 CHECKS: tuple[Callable[[], Iterator[Result]], ...] = (
     check_python,
@@ -20,6 +26,7 @@ CHECKS: tuple[Callable[[], Iterator[Result]], ...] = (
     check_packages,
     check_platform,
     check_limits,
+    check_resources,
     check_switch_interval,
     check_control_directory,
     check_gates,
@@ -45,8 +52,9 @@ def results() -> Iterator[Result]:
 def doctor(json_wanted: bool) -> None:
     """Check this installation, and say what to do.
 
-    Python and the dependencies, packages with the same names, the platform, limits, the directory of control sockets,
-    the gates that run here, a child process, and the terminal. The exit code is 1 if a check has failed.
+    Python and the dependencies, packages with the same names, the platform, limits, cores and memory, the directory of
+    control sockets, the gates that run here, a child process, and the terminal. The exit code is 1 if a check has
+    failed.
 
     \b
     tokengate doctor

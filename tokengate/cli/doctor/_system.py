@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from actors.lowlevel import cores, memory
 from tokengate.cli.doctor._result import Result
+from tokengate.control.rendering._cells import size
 
 _FILES: Final = 1024  # open files: a gate with 100 child processes needs some 500
 _PROCESSES: Final = 256  # processes and threads of a user
@@ -45,6 +47,14 @@ def check_limits() -> Iterator[Result]:
             yield Result(name, "warning", f"{text}, few for many child processes", f"run: ulimit -{option} {least}")
         else:
             yield Result(name, "ok", text)
+
+
+def check_resources() -> Iterator[Result]:
+    """Tell how many cores and how much memory a gate finds here, and which limit says so; a container may set them."""
+    found = cores()
+    yield Result("cores", "ok", f"{found.amount} ({found.source})")
+    found = memory()
+    yield Result("memory", "ok", f"{size(found.amount)} ({found.source})")
 
 
 def check_switch_interval() -> Iterator[Result]:

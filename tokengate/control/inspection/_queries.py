@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, cast
 import trio
 
 from actors import ActorSystem, Token, UnknownActor
-from actors.lowlevel import ROOT, SYSTEM, ActorPlace, CpuThread, OperationPlace, Place, find_step, monitor
+from actors.lowlevel import ROOT, SYSTEM, ActorPlace, CpuThread, OperationPlace, Place, find_step, memory, monitor
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._safe_text import class_name, plain
@@ -270,4 +270,6 @@ async def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Ca
         pauses_running_code=monitor is not None,
         processes=figures.processes,
         gc_thresholds=gc.get_threshold(),
+        cores=system.cores,
+        memory=memory(),
     )

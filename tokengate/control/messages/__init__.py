@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from actors.lowlevel import Share
 from tokengate.control.messages._actors import (
     ActorRow,
     Actors,
@@ -148,6 +149,7 @@ __all__ = [
     "Seconds",
     "SetState",
     "SetThrottle",
+    "Share",
     "Stack",
     "Statistics",
     "Step",

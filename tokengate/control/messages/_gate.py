@@ -7,6 +7,7 @@ from typing import ClassVar, TypeAlias
 import attrs
 
 from actors import ProcessStatistics
+from actors.lowlevel import Share
 from tokengate.control.messages._bases import Message
 
 Processes: TypeAlias = ProcessStatistics
@@ -32,6 +33,8 @@ class GateInfo:
         abandoned: names of threads with code that could not be ended.
         pauses_running_code: whether a plain function can be paused while it runs on a thread (Python 3.12 and later).
         processes: its child processes; None if none was needed yet.
+        cores: that it may use, by which its pools are sized, and where the number is from.
+        memory: bytes that it may use, and where the number is from.
         gc_thresholds: the thresholds of Python's garbage collector in its process; `Gate(gc="tuned")` raises them.
     """
 
@@ -50,6 +53,8 @@ class GateInfo:
     pauses_running_code: bool
     processes: Processes | None = None
     gc_thresholds: tuple[int, ...] = ()
+    cores: Share | None = None
+    memory: Share | None = None
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import tokengate
+from actors.lowlevel import Share
 from tokengate import Gate
 from tokengate.cli import main
 from tokengate.cli.doctor import _doctor, _gates, _installation, _system
@@ -24,7 +25,13 @@ from tokengate.cli.doctor._child import check_child_process
 from tokengate.cli.doctor._gates import check_control_directory, check_gates
 from tokengate.cli.doctor._installation import check_dependencies, check_packages, check_python, fits
 from tokengate.cli.doctor._result import Result
-from tokengate.cli.doctor._system import check_encoding, check_limits, check_platform, check_switch_interval
+from tokengate.cli.doctor._system import (
+    check_encoding,
+    check_limits,
+    check_platform,
+    check_resources,
+    check_switch_interval,
+)
 from tokengate.control.transport._discovery import FoundGate
 
 
@@ -57,7 +64,7 @@ def test_a_good_installation_passes_every_check(sockets: Path, monkeypatch: pyte
     result = CliRunner().invoke(main, ["doctor"])
 
     assert result.exit_code == 0, result.stdout
-    assert result.stdout.splitlines()[-1].startswith("12 checks: ")
+    assert result.stdout.splitlines()[-1].startswith("14 checks: ")
     assert "failed" not in result.stdout
     assert "ok       child process         process" in result.stdout
 
@@ -244,6 +251,17 @@ def test_low_limits_are_warnings(monkeypatch: pytest.MonkeyPatch, limit: int, st
     assert [result.remedy for result in results] == [
         f"run: ulimit -{option} {least}" if result.status == "warning" else ""
         for result, option, least in zip(results, "nu", (1024, 256), strict=True)
+    ]
+
+
+def test_cores_and_memory_are_told_with_the_limit_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may have set them."""
+    monkeypatch.setattr(_system, "cores", lambda: Share(1, "/sys/fs/cgroup/cpu.max"))
+    monkeypatch.setattr(_system, "memory", lambda: Share(5 * 10**8, "/sys/fs/cgroup/memory.max"))
+
+    assert [(result.name, result.status, result.text) for result in check_resources()] == [
+        ("cores", "ok", "1 (/sys/fs/cgroup/cpu.max)"),
+        ("memory", "ok", "500.0 MB (/sys/fs/cgroup/memory.max)"),
     ]
 
 
