@@ -133,13 +133,17 @@ class DynamicSupervisor(BaseSupervisor):
     def _join(self, child: Child) -> bool:
         """Add a child to the table; return False if this supervisor is ending, or if the table has one with this id.
 
-        The instance of that one has ended, since its path is free; its end has not been handled yet.
+        The instance of that one has ended, since its path is free; its end has not been handled yet. It is False also
+        for a child that was stopped, by its name in the tree, before it was added: no start of it would ever be over.
         """
         own = self._place
         with own.lock:
             joins = own.runs(self) and own.ending is None and child.spec.id not in self._children
             if joins:
                 self._children[child.spec.id] = child
+        if joins and child.place.closed:
+            self._children.discard(child)
+            return False
         return joins
 
     def _start_is_over(self, child: Child, failure: BaseException | None) -> None:

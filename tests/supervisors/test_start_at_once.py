@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from actors import ActorRef, BaseActor, CpuActor, Down, IoActor, StartFailed, UnknownActor
+from actors import ActorRef, ActorSystem, BaseActor, CpuActor, Down, IoActor, StartFailed, UnknownActor
+from actors.lowlevel import ActorPlace
 from supervisors import (
     AlreadyStarted,
     ChildCounts,
@@ -378,6 +379,37 @@ def test_a_child_that_is_stopped_while_it_starts_goes(tree: Tree) -> None:
     starting.join(PATIENCE)
 
     assert tree.children("pool") == {}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "first"), [(ActorSystem, "enter", True), (ActorPlace, "start", False)], ids=["entered", "joined"]
+)
+def test_a_child_that_is_stopped_before_its_start_leaves_nothing(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, first: bool
+) -> None:
+    """Another thread may find it by its name, before its supervisor knows it or after that; its name is free again."""
+    pool = start_pool(tree)
+    method = getattr(owner, name)
+
+    def stop(place: Any) -> None:
+        stopping = threading.Thread(target=lambda: place.ref.stop(timeout=PATIENCE))
+        stopping.start()
+        stopping.join(PATIENCE)
+
+    def act_and_stop(*args: Any, **kwargs: Any) -> Any:
+        if first:
+            method(*args)
+        stop(tree.system.find("pool/child"))
+        return None if first else method(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, act_and_stop)
+        started = start_at_once(pool, ChildSpec("child", Plain), here=True)
+
+    assert started is None or started.exception(PATIENCE) is not None
+    tree.settle()
+    assert tree.children("pool") == {}
+    assert start(tree).is_alive()
 
 
 def test_a_child_that_does_not_start_is_killed_with_its_supervisor(tree: Tree) -> None:

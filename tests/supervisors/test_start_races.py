@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -111,6 +112,7 @@ class Pool:
 
     def settle(self) -> dict[str, str]:
         """Wait until no child is about to change its state; return the states."""
+        ends = time.monotonic() + PATIENCE
         while True:
             for name in self.children():
                 with suppress(TokenGateError):  # once it answers, it has handled what it was told before
@@ -119,6 +121,7 @@ class Pool:
             children = self.children()
             if set(children.values()) <= {"running"}:
                 return children
+            assert time.monotonic() < ends, (children, self.tree.reports.entries[-8:], self.tree.system.places())
 
     def places(self) -> set[str]:
         return {place.path for place in self.tree.system.places() if place.path.startswith("pool/")}
