@@ -315,10 +315,11 @@ def check_order(reports: list[Any]) -> None:
     """Between two starts of a child there is an end, unless the child is another one, after a request for its end."""
     running = False
     for number, report in enumerate(reports):
+        latest = "\n".join(map(repr, reports[max(0, number - 8) : number + 2]))
         if isinstance(report, ChildStarted):
-            assert not running, "\n".join(map(repr, reports[max(0, number - 8) : number + 2]))
+            assert not running, latest
             running = True
         elif isinstance(report, ChildEnded):
             running = False
         elif isinstance(report, ChildStartFailed):
-            assert not running, reports
+            assert not running, latest
