@@ -115,16 +115,20 @@ class BaseSupervisor(IoActor):
             child = self._children.at(signal.place)
             if child is None:
                 return
+            starts_at_once = child.phase is Phase.STARTING and not child.turn.locked()
+            if starts_at_once and not child.place.closed:
+                return  # it is the end of a stop that came before the start, which goes on
             if signal.administrative and child.phase is not Phase.STOPPING:
                 child.hold()
                 if child.phase is Phase.RESTARTING:
                     self._retire(child, signal.reason)
             if child.turn.locked():
                 self._begin(partial(self._after_exit, child, signal))
-            elif child.phase is Phase.STARTING:  # the thread that started it was interrupted, and it was undone
+            elif starts_at_once:  # and was undone
+                path = child.place.path
+                why = f"actor '{path}' did not start: it was stopped, or the thread that started it was interrupted"
+                self._report(ChildStartFailed(self._place.path, path, StartFailed(why)))
                 self._children.discard(child)
-                why = f"actor '{child.place.path}' did not start: the thread that started it was interrupted"
-                self._report(ChildStartFailed(self._place.path, child.place.path, StartFailed(why)))
             elif self._is_to_restart(child, signal):  # decided here, so that the next request sees it
                 self._begin(partial(self._restart_in_turn, child, signal.reason))
 
@@ -238,11 +242,11 @@ class BaseSupervisor(IoActor):
             if isinstance(error, StartFailed) and isinstance(error.__cause__, Ignore):
                 self._declined(child)
                 return None
+            if not isinstance(error, trio.Cancelled):  # reported first, as another child may have id and path next
+                self._report(ChildStartFailed(self._place.path, child.place.path, error))
             self._children.discard(child)
             with trio.CancelScope(shield=True):
                 await self._stop_instance(child)
-            if not isinstance(error, trio.Cancelled):  # reported first, as another child may have the path next
-                self._report(ChildStartFailed(self._place.path, child.place.path, error))
             self._leave(child)
             raise
         if child.phase is Phase.RUNNING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from actors import ActorRef, ActorSystem, BaseActor, CpuActor, Down, IoActor, StartFailed, UnknownActor
+from actors import NORMAL, ActorRef, ActorSystem, BaseActor, CpuActor, Down, IoActor, StartFailed, UnknownActor
 from actors.lowlevel import ActorPlace
 from supervisors import (
     AlreadyStarted,
@@ -211,12 +211,12 @@ def test_a_child_that_fails_to_start_is_gone_when_its_caller_knows(tree: Tree) -
 
 def test_a_start_that_failed_is_reported_before_the_name_is_free(tree: Tree) -> None:
     """Or the start of the next child of this name could be reported first."""
-    start_pool(tree)
+    children = start_pool(tree)._place.instance._children
     taken = list[bool]()
 
     def note(event: object) -> None:
         if isinstance(event, ChildStartFailed):
-            taken.append(tree.system.place_at(event.child) is not None)
+            taken.append(tree.system.place_at(event.child) is not None and "child" in children)
 
     tree.system.subscribe(note)
 
@@ -410,6 +410,26 @@ def test_a_child_that_is_stopped_before_its_start_leaves_nothing(
     tree.settle()
     assert tree.children("pool") == {}
     assert start(tree).is_alive()
+
+
+def test_a_stop_that_came_before_a_start_does_not_undo_it(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor hears of the end of the stop while the child starts, which goes on, and is restarted as ever."""
+    start_pool(tree)
+    begin = ActorPlace.start
+
+    def hear_and_begin(place: ActorPlace, *args: Any, **kwargs: Any) -> Any:
+        assert place.owner is not None
+        place.owner(place, NORMAL, True)
+        tree.settle()
+        return begin(place, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ActorPlace, "start", hear_and_begin)
+        ref = start(tree)
+    ref.proxy().crash().exception(PATIENCE)
+    tree.wait_for_restart("pool/child")
+
+    assert tree.reports.of(ChildStartFailed) == []
 
 
 def test_a_child_that_does_not_start_is_killed_with_its_supervisor(tree: Tree) -> None:
