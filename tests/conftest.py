@@ -140,11 +140,11 @@ def until() -> Callable[[Callable[[], bool]], None]:
     """Wait for a condition that nobody announces."""
 
     def wait(condition: Callable[[], bool]) -> None:
-        pause = threading.Event()
-        for _ in range(int(LIMIT / 0.001)):
-            if condition():
-                return
+        pause, ends, looks = threading.Event(), time.monotonic() + LIMIT, 0
+        while not condition():
+            looks += 1
+            if looks > 1_000 and time.monotonic() > ends:  # one that was stopped meanwhile goes on looking
+                pytest.fail("the condition never came true")
             pause.wait(0.001)
-        pytest.fail("the condition never came true")
 
     return wait

@@ -609,7 +609,6 @@ def test_a_system_closes_with_paused_tokens_of_every_kind(until: Until) -> None:
     def place(name: str, affinity: str, *, generator: bool = False) -> OperationPlace:
         return system.operation_place(name, affinity, generator=generator, concurrency=2)
 
-    direct = place("direct", "cpu").token("op", plain, (), {})
     tokens = [
         submit(place("plain", "cpu"), plain),
         submit(place("cpu", "cpu", generator=True), generator, "cpu"),
@@ -622,7 +621,9 @@ def test_a_system_closes_with_paused_tokens_of_every_kind(until: Until) -> None:
 
     def call() -> None:
         try:
-            turn = direct._place.turn_here(direct)
+            called = place("direct", "cpu")
+            tokens.append(called.token("op", plain, (), {}))
+            turn = called.turn_here(tokens[-1])
             assert turn is not None
             turn.run()
         except TokenTerminated as error:
@@ -630,7 +631,6 @@ def test_a_system_closes_with_paused_tokens_of_every_kind(until: Until) -> None:
 
     caller = threading.Thread(target=call)
     caller.start()
-    tokens.append(direct)
     until(lambda: sum("began" in note for note in notes) == 7)
     for token in tokens:
         pause(token)

@@ -348,12 +348,11 @@ def test_waiting_for_a_token_inside_an_io_actor_raises(start: Any) -> None:
 
     slow = start(worker(CpuActor)).proxy()
     waiter = start(Waiter).proxy()
+    slow.actor_ref.actor_inbox.suspend()
     gate = slow.run(_wait_for_nothing)
-    never = slow.actor_ref._place.token("never", (), (), {})
     with pytest.raises(WouldBlock):
-        waiter.wait_for(never).result(LIMIT)
-    never.cancel()
-    never._terminate("the test is over")
+        waiter.wait_for(gate).result(LIMIT)
+    slow.actor_ref.actor_inbox.resume()
 
     assert waiter.await_for(gate).result(LIMIT) == "nothing"
 
