@@ -51,9 +51,13 @@ class AsyncioHost(LoopHost):
         self._begin(loop)
 
     def join(self, deadline: float) -> list[str]:
-        if self._visiting and (self._loop is None or not self._loop.is_running()):
+        if self._visiting and not self.runs:
             return []
         return super().join(deadline)
+
+    @property
+    def runs(self) -> bool:
+        return self._loop is not None and self._loop.is_running()
 
     @property
     def over(self) -> bool:

@@ -135,6 +135,8 @@ class Watchdog(trio.abc.Instrument):
         looks = _Looks(0.0)
         rounds = -1
         while True:
+            if not self._watched.runs:
+                self._since = None  # it has stopped in the middle of a round
             since = self._since
             if since is None and self._rounds == rounds:
                 self._awake = False

@@ -96,6 +96,18 @@ def system(events: SimpleQueue[LoopBlocked]) -> Iterator[ActorSystem]:
     assert opened.close(LIMIT) == ()
 
 
+def is_watching(system: ActorSystem) -> bool:
+    """Tell whether a task watches a loop."""
+
+    async def count() -> int:
+        task = trio.lowlevel.current_task()
+        assert task.parent_nursery is not None
+        return sum(child.name == "watchdog" for child in task.parent_nursery.child_tasks)
+
+    number: int = system.system_host.run(count).result(LIMIT)
+    return number > 0
+
+
 def test_a_token_that_blocks_the_loop_is_named_with_its_stack(
     loop: Loop, system: ActorSystem, events: SimpleQueue[LoopBlocked], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,6 +153,21 @@ def test_a_loop_of_the_program_is_watched_while_the_runtime_runs_tokens_there(
     assert "block_until_named" in heard[-1].stack
 
 
+def test_a_loop_that_has_stopped_blocks_nothing(
+    system: ActorSystem, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """It stops in the middle of a round, and may go on later; it is not watched meanwhile."""
+    place = system.operation_place("op", "asyncio", generator=False, concurrency=1)
+    loop = asyncio.new_event_loop()
+
+    async def send() -> None:
+        await place.send(place.token("op", asyncio.sleep, (0,)))
+
+    loop.run_until_complete(send())
+    until(lambda: not is_watching(system))
+    loop.close()
+
+
 def test_one_blockage_is_named_once(loop: Loop, system: ActorSystem, events: SimpleQueue[LoopBlocked]) -> None:
     """However long it lasts, in looks of the watchdog."""
     ref = system.start_actor(loop.blocker(), (), {})
@@ -174,21 +201,12 @@ def test_a_loop_that_sleeps_is_not_watched(
     ref = system.start_actor(loop.blocker(), (), {})
     sleeping = ref.proxy().wait(loop.event())
 
-    def watching() -> bool:
-        async def count() -> int:
-            task = trio.lowlevel.current_task()
-            assert task.parent_nursery is not None
-            return sum(child.name == "watchdog" for child in task.parent_nursery.child_tasks)
-
-        number: int = system.system_host.run(count).result(LIMIT)
-        return number > 0
-
-    until(lambda: not watching())
+    until(lambda: not is_watching(system))
     started = threading.Event()
     stays: Any = ref._place.instance
     loop.host(system).call_soon(lambda: (started.set(), stays.stays.wait(LIMIT)))
     assert started.wait(LIMIT)
-    until(watching)
+    until(lambda: is_watching(system))
     stays.stays.set()
     sleeping.cancel()
 
