@@ -51,9 +51,9 @@ class AsyncioHost(LoopHost):
         self._begin(loop)
 
     def join(self, deadline: float) -> list[str]:
-        if self._visiting and not self.runs:
-            return []
-        return super().join(deadline)
+        # A loop of the program may have stopped, or stop meanwhile: then nothing of it is to be waited for.
+        late = super().join(deadline) if self.runs or not self._attached else []
+        return late if self.runs or not self._attached else []
 
     @property
     def runs(self) -> bool:
