@@ -4,7 +4,7 @@
 #   both sides             _wire.py (frames), _shared_page.py (shared memory), _payload.py (pickles; large ones are in
 #                          files)
 #   how a child starts     _main.py (the program), _fork_server.py (forks children, and kills them when the gate ends),
-#                          _after_fork.py (the first steps of a child)
+#                          _orphans.py (reaps what workers leave behind), _after_fork.py (the first steps of a child)
 #   what a child does      _worker_loop.py (handles one call after the other), _yield_points.py (where a call can be
 #                          stopped and ended), _yields.py (checks yielded values), _instance.py (the instance of an
 #                          actor), _connection.py (reads and writes frames), _pickling.py (pickles for the gate),

@@ -17,7 +17,7 @@ import traceback
 from types import FrameType
 from typing import Final
 
-from . import _wire
+from . import _orphans, _wire
 from ._after_fork import Inherited, run_child
 
 # Seconds between two checks whether the gate lives, where the system cannot report its end.
@@ -58,6 +58,7 @@ class ForkServer:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, _ignore_signal)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        _orphans.adopt()
         gc.collect()
         gc.freeze()  # so garbage collection in a child does not write to pages shared with the server
         gc.disable()
@@ -143,6 +144,7 @@ class ForkServer:
         return own if self._parent_pidfd is None else [*own, self._parent_pidfd]
 
     def _report_exits(self) -> None:
+        _orphans.reap(self._children | self._zombies)
         for pid in list(self._children):
             code = _exit_code(pid)
             if code is not None:
@@ -167,12 +169,15 @@ class ForkServer:
             pass  # the gate has ended, which `_wait` sees next
 
     def _kill_all(self) -> None:
-        for pid in self._children | self._zombies:
+        workers = self._children | self._zombies
+        for pid in workers:
             _kill_group(pid)
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 pass
+        _orphans.reap_groups(workers)
+        _orphans.reap(())
 
 
 def serve(descriptor: int) -> None:

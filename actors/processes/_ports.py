@@ -34,5 +34,8 @@ class HostThread(Protocol):
     def call_soon(self, fn: Callable[[], object], /) -> None:
         """Have the thread call a function; any thread may ask."""
 
+    def call_later(self, seconds: float, fn: Callable[[], object], /) -> object:
+        """Call a function after some seconds; only on the thread."""
+
     def guarded(self, fn: Callable[..., object], /, *args: Any) -> None:
         """Call a function; log what it raises."""

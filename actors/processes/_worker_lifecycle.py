@@ -9,6 +9,7 @@ import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from actors._child import _wire
@@ -39,6 +40,8 @@ _FAILING_SECONDS: Final = 2.0
 _RETIRE_SECONDS: Final = 1.0
 
 _TIDY_SECONDS: Final = 1.0  # between two looks for workers that are not needed
+
+_REAP_SECONDS: Final = 1.0  # after which a worker that was killed has ended
 
 
 class WorkerLifecycle:
@@ -257,6 +260,8 @@ class WorkerLifecycle:
         for worker in list(self._by_pid.values()):
             worker.kill(worker.kill_reason)
             self._on_exited(worker, None)
+            if os.getpid() == 1:  # else process 1 reaps it
+                self._host.call_later(_REAP_SECONDS, partial(_reap, worker.pid))
         self.fill()
 
     def end(self, note_progress: Callable[[], object]) -> None:
@@ -310,3 +315,11 @@ class WorkerLifecycle:
             self._tidy_at = now + min(_TIDY_SECONDS, max(0.01, self._pool.config.idle_after))
             for worker in self._pool.superfluous():
                 self.retire(worker)
+
+
+def _reap(pid: int) -> None:
+    """Reap a worker that this process has got as a child, when the fork server died."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass  # it was not among the children, or has been reaped

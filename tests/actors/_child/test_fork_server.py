@@ -466,6 +466,25 @@ def test_a_process_that_user_code_forks_says_nothing_to_the_gate(server: Server,
     assert child.read_now() == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt")
+def test_the_server_adopts_and_reaps_what_a_token_has_left_behind(server: Server, child: Real, until: Until) -> None:
+    """Also a process with a session of its own; as a zombie it would still be there."""
+
+    def leave_behind() -> list[int]:
+        import subprocess
+
+        command = "sleep 100 >&- 2>&- & echo $!; setsid sleep 100 >&- 2>&- & echo $!"
+        done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, check=True)
+        return [int(pid) for pid in done.stdout.split()]
+
+    for pid in child.result(leave_behind):
+        until(lambda pid=pid: psutil.Process(pid).ppid() == server.process.pid)  # type: ignore[misc]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: not psutil.pid_exists(pid))  # type: ignore[misc]
+
+    assert child.result(lambda: "as before") == "as before"
+
+
 # Being looked at and stopped
 
 

@@ -340,6 +340,30 @@ def test_forks_while_tokens_fly_never_hang() -> None:
     assert run(forking(code)) == (0, "{0}\nstopped\n", "")
 
 
+# Process 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt")
+def test_a_closed_gate_leaves_no_child_to_a_process_that_adopts_them() -> None:
+    """As process 1 does in a container: neither workers, killed ones included, nor what their tokens have started."""
+    code = """
+        import ctypes, subprocess
+        from tokengate.errors import WorkerDied
+
+        @token(affinity="process")
+        def leave_behind(end):
+            subprocess.run(["sh", "-c", "sleep 100 >&- 2>&- &"], check=True)
+            subprocess.Popen(["sleep", "100"])
+            if end: os.kill(os.getpid(), signal.SIGKILL)
+
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+        with Gate("test"):
+            for end in (True, False): print(error_of(leave_behind, end))
+        print(error_of(os.waitpid, -1, os.WNOHANG))
+        """
+    assert run(code) == (0, "WorkerDied\nno error\nChildProcessError\n", "")
+
+
 # The interpreter's exit
 
 
