@@ -242,7 +242,8 @@ class BaseSupervisor(IoActor):
             if isinstance(error, StartFailed) and isinstance(error.__cause__, Ignore):
                 self._declined(child)
                 return None
-            if not isinstance(error, trio.Cancelled):  # reported first, as another child may have id and path next
+            stopped = child.phase is not Phase.STARTING  # by another job, which reports its end
+            if not (stopped or isinstance(error, trio.Cancelled)):  # reported first: others may have id and path next
                 self._report(ChildStartFailed(self._place.path, child.place.path, error))
             self._children.discard(child)
             with trio.CancelScope(shield=True):
