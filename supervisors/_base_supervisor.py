@@ -242,8 +242,9 @@ class BaseSupervisor(IoActor):
             if isinstance(error, StartFailed) and isinstance(error.__cause__, Ignore):
                 self._declined(child)
                 return None
-            stopped = child.phase is not Phase.STARTING  # by another job, which reports its end
-            if not (stopped or isinstance(error, trio.Cancelled)):  # reported first: others may have id and path next
+            # Else another job has stopped it, and reports its end; or it was undone before this, which is reported.
+            failed = child.phase is Phase.STARTING and self._children.holds(child)
+            if failed and not isinstance(error, trio.Cancelled):  # reported first: others may have id and path next
                 self._report(ChildStartFailed(self._place.path, child.place.path, error))
             self._children.discard(child)
             with trio.CancelScope(shield=True):

@@ -155,7 +155,8 @@ class DynamicSupervisor(BaseSupervisor):
         elif isinstance(failure.__cause__, Ignore):
             self._declined(child)
         else:  # reported first: once the path is free, another child of this name may start
-            self._report(ChildStartFailed(self._place.path, child.place.path, failure))
+            if self._children.holds(child):  # else it was undone before this, which is reported
+                self._report(ChildStartFailed(self._place.path, child.place.path, failure))
             self._forget(child, SHUTDOWN)
 
     def _retire(self, child: Child, reason: ExitReason) -> None:

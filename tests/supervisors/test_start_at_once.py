@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 from actors import NORMAL, ActorRef, ActorSystem, BaseActor, CpuActor, Down, IoActor, StartFailed, UnknownActor
 from actors.lowlevel import ActorPlace
@@ -25,6 +26,7 @@ from supervisors import (
     TooManyChildren,
     start_at_once,
 )
+from supervisors._child import Child
 
 if TYPE_CHECKING:
     from tests.supervisors.conftest import Tree
@@ -430,6 +432,28 @@ def test_a_stop_that_came_before_a_start_does_not_undo_it(tree: Tree, monkeypatc
     tree.wait_for_restart("pool/child")
 
     assert tree.reports.of(ChildStartFailed) == []
+
+
+def test_a_start_by_request_that_was_undone_is_reported_as_failed_once(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its supervisor hears of a stop by name before it begins; a second report could come after the next child's."""
+    pool = start_pool(tree, max_children=1)
+    begin = DynamicSupervisor._start_first
+
+    async def hear_and_begin(supervisor: DynamicSupervisor, child: Child) -> Any:
+        assert child.place.owner is not None
+        child.place.close(NORMAL)
+        child.place.owner(child.place, NORMAL, True)
+        while supervisor._children.holds(child):
+            await trio.sleep(0.001)
+        return await begin(supervisor, child)
+
+    monkeypatch.setattr(DynamicSupervisor, "_start_first", hear_and_begin)
+    failure = pool.proxy().start_child(ChildSpec("child", Plain)).exception(PATIENCE)
+
+    assert isinstance(failure, StartFailed)
+    assert len(tree.reports.of(ChildStartFailed)) == 1
 
 
 def test_a_child_that_does_not_start_is_killed_with_its_supervisor(tree: Tree) -> None:
