@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import contextvars
 import faulthandler
+import gc
 import json
 import logging
 import os
@@ -290,7 +291,8 @@ class Closes:
         try:
             run_program()
         except BaseException as error:
-            caught = error
+            caught = error.with_traceback(None)  # it has the frames of the loop, and these the program's tasks
+        gc.collect()
         shooter.join()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         told = {"distances_ms": [round(1000 * one, 3) for one in distances]}

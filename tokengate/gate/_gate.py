@@ -429,12 +429,30 @@ class Gate(Spawning):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if exc_type is GeneratorExit:  # the loop has been interrupted and has ended: nothing can be awaited any more
-            self.hurry()
-            self.__exit__(exc_type, exc, traceback)
-            return
-        _current.leave(self)
-        await self.aclose(drain=exc is None or is_cancellation(exc))
+        # As in `__exit__`, since asyncio does not keep signal handlers from raising here.
+        interrupted: BaseException | None = None
+        over = self._closing.over
+        while not over.made:
+            try:
+                while not over.made:
+                    try:
+                        _current.leave(self)
+                        if GeneratorExit in (exc_type, type(interrupted)):
+                            # The loop was interrupted and has ended: nothing can be awaited any more.
+                            self.hurry()
+                            self.__exit__(exc_type, exc, traceback)
+                        else:
+                            await self.aclose(drain=exc is None or is_cancellation(exc))
+                    except (GateState, WouldBlock):
+                        raise
+                    except BaseException as error:
+                        interrupted = error
+            except (GateState, WouldBlock):
+                raise
+            except BaseException as error:
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
     @contextmanager
     def entered(self) -> Generator[Self]:
