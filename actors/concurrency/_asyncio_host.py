@@ -29,7 +29,7 @@ class AsyncioHost(LoopHost):
     def __init__(self, name: str, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
         super().__init__(name)
         self._loop_factory = loop_factory
-        self._visiting = False
+        self._hosted = True  # whether code that blocks the loop is refused
         self._tasks: set[asyncio.Task[Any]] = set()
         self._over: Reply[None] = Reply()  # set on the loop, when no task is left of one that was cancelled
 
@@ -41,13 +41,11 @@ class AsyncioHost(LoopHost):
     async def attach(self) -> None:
         """Run in the loop of the calling task, in tasks of its own, until `cancel`."""
         self._attached = True
-        loop = asyncio.get_running_loop()
-        hosted_loops[loop] = hosted_loops.get(loop, 0) + 1
-        self._begin(loop)
+        self._begin(asyncio.get_running_loop())
 
     def visit(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do as `attach` does, in a running loop that may end before, and whose thread may block."""
-        self._attached = self._visiting = True
+        self._attached, self._hosted = True, False
         self._begin(loop)
 
     def join(self, deadline: float) -> list[str]:
@@ -68,11 +66,11 @@ class AsyncioHost(LoopHost):
 
     def cancel(self) -> None:
         self._cancelled = True
-        if not self.over and self._loop is not None:
+        if self.over or self._loop is None:
+            self._ended.set()
+        else:
             self.call_soon(self._cancel_tasks)
             self.recover()  # an interrupted caller may have queued the call without waking the loop
-        else:
-            self._ended.set()
 
     @property
     def attached(self) -> bool:
@@ -115,14 +113,14 @@ class AsyncioHost(LoopHost):
             self._note_end()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        hosted_loops[loop] = 1
-        self._begin(loop)
+        self._begin(asyncio.get_running_loop())
         await self._over.wait()
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self.ident = threading.get_ident()
         self._loop = loop
+        if self._hosted:
+            hosted_loops[loop] = hosted_loops.get(loop, 0) + 1
         self._run_pending()
         self._opened._set()
         if self._cancelled:
@@ -142,7 +140,7 @@ class AsyncioHost(LoopHost):
 
     def _end_if_idle(self) -> None:
         if self._cancelled and not self._tasks and self._loop is not None:
-            if not self._visiting:
+            if self._hosted:
                 hosted_loops[self._loop] -= 1
             self._note_end()
             self._over._set()
