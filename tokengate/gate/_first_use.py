@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import cast
 
 from actors import ActorSystem, Reply
-from actors.lowlevel import DaemonThread, Place, current_turn, refusal
+from actors.lowlevel import DaemonThread, Place, current_turn, refusal, submits_to_gate
+from tokengate.gate._shutdown_report import ShutdownReport
+from tokengate.gate._uninterrupted_call import UninterruptedCall
+from tokengate.operations import _current
+from tokengate.operations._ports import OpenGate
 
 
 class FirstUse:
@@ -50,6 +55,67 @@ class FirstUse:
 
         DaemonThread(run, f"{self._name}-first-use").begin()
         await reply
+
+
+class LazyOpening:
+    """The part of a gate that opens it at its first use, if it opens lazily.
+
+    Attributes:
+        name: of the gate.
+    """
+
+    name: str
+    _state: str
+    _first_use: FirstUse | None
+    _system: ActorSystem
+    _opening: UninterruptedCall
+    _closing: UninterruptedCall
+    _report: ShutdownReport | None
+
+    def _open(self) -> None:
+        raise NotImplementedError
+
+    def _renew(self) -> None:
+        raise NotImplementedError
+
+    def _open_if_new(self) -> None:
+        """Open a gate that opens lazily; if that fails, the next use tries again."""
+        if self._state == "new":
+            try:
+                self._open()
+            except BaseException:
+                if self._state == "closed":
+                    self._renew()
+                    self._offer()
+                raise
+
+    def _offer(self) -> None:
+        """Take calls before the gate is open, except in a child process, where these are for the gate that made it."""
+        if not submits_to_gate():
+            _current.open_gates.append(cast("OpenGate", self))
+
+    def _withdraw(self) -> None:
+        own = cast("OpenGate", self)
+        if own in _current.open_gates:
+            _current.open_gates.remove(own)
+
+    def _close_if_new(self) -> None:
+        """Close a gate that opens lazily and was not used."""
+        if self._state == "new":
+            self._state, self._report = "closed", ShutdownReport({}, 0, (), False, 0.0)
+            self._closing.disown()
+            self._withdraw()
+
+    def _waits_for_first_use(self) -> bool:
+        """Tell whether the calling code has to wait until the gate is open; its own code does not."""
+        if self._first_use is None or self._state not in ("new", "opening"):
+            return False
+        return not (self._opening.runs_here() or runs_in(self._system))
+
+    async def _await_first_use(self) -> None:
+        """Open a gate that opens lazily, or wait for that (trio and asyncio)."""
+        if self._first_use is not None and self._waits_for_first_use():
+            await self._first_use.awaited()
 
 
 def runs_in(system: ActorSystem) -> bool:

@@ -42,13 +42,12 @@ from actors.lowlevel import (
     is_cancellation,
     listed,
     loop_here,
-    submits_to_gate,
 )
 from supervisors import ChildSpec, DynamicSupervisor, Supervisor
 from tokengate._exceptions import BadOperation, GateState, PatchedProgram, UnknownPlugin
 from tokengate._installation import patches
 from tokengate.gate import _collector, _switch_interval
-from tokengate.gate._first_use import FirstUse, runs_in
+from tokengate.gate._first_use import FirstUse, LazyOpening
 from tokengate.gate._fork_and_exit import close_at_exit
 from tokengate.gate._mark import Mark
 from tokengate.gate._operation_table import OperationTable
@@ -84,7 +83,7 @@ _THREADS_SECONDS = 1.0
 _ANSWER_SECONDS = 1.0
 
 
-class Gate(Spawning):
+class Gate(LazyOpening, Spawning):
     """The runtime: `with Gate() as gate:` opens it, and closes it in order at the end of the block.
 
     A gate owns its threads, its loops and its tree of supervisors; two gates share nothing. It opens once; with
@@ -251,48 +250,6 @@ class Gate(Spawning):
                 except BaseException:
                     pass
             raise
-
-    def _open_if_new(self) -> None:
-        """Open a gate that opens lazily; if that fails, the next use tries again."""
-        if self._state == "new":
-            try:
-                self._open()
-            except BaseException:
-                if self._state == "closed":
-                    self._renew()
-                    self._offer()
-                raise
-
-    def _offer(self) -> None:
-        """Take calls before the gate is open, except in a child process, where these are for the gate that made it."""
-        if not submits_to_gate():
-            _current.open_gates.append(self)
-
-    def _withdraw(self) -> None:
-        if self in _current.open_gates:
-            _current.open_gates.remove(self)
-
-    def _close_if_new(self) -> None:
-        """Close a gate that opens lazily and was not used."""
-        if self._state == "new":
-            self._state, self._report = "closed", ShutdownReport({}, 0, (), False, 0.0)
-            self._closing.disown()
-            self._withdraw()
-
-    def _waits_for_first_use(self) -> bool:
-        """Tell whether the calling code has to wait until the gate is open; its own code does not."""
-        if self._first_use is None or self._state not in ("new", "opening"):
-            return False
-        return not (self._opening.runs_here() or runs_in(self._system))
-
-    async def _await_first_use(self) -> None:
-        """Open a gate that opens lazily, or wait for that (trio and asyncio)."""
-        if self._first_use is not None and self._waits_for_first_use():
-            await self._first_use.awaited()
-
-    def _check_usable(self) -> None:
-        if self._state in ("closing", "closed"):
-            raise self._not(f"is {self._state}")
 
     def close(self, timeout: float | None = None, *, drain: bool = True) -> ShutdownReport:
         """Drain, stop the intake, stop the tree in reverse, end the threads; return a report.
@@ -485,6 +442,10 @@ class Gate(Spawning):
         _current.parents.append(str(self._not("is not open")))
         self._report = ShutdownReport({}, 0, (), self._gave_up, 0.0)
         self._closing.disown()
+
+    def _check_usable(self) -> None:
+        if self._state in ("closing", "closed"):
+            raise self._not(f"is {self._state}")
 
     def _not(self, problem: str) -> GateState:
         """Return the error of an attempt that needs another state."""
