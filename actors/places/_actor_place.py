@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import enum
 import logging
+import os
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -406,9 +407,16 @@ class ActorPlace(Place):
     def _reject(self, token: Token[Any], error: BaseException) -> None:
         if isinstance(error, ActorDead) and self.mailbox.closed:
             why = str(error)
-            error = ActorDead(f"{self.ref} not found")
+            error = self.not_found()
             error.add_note(why)
         super()._reject(token, error)
+
+    def not_found(self) -> ActorDead:
+        """Return the error of an actor that has ended for good, or was left to the process that forked this one."""
+        opened_by, why = self.system.opened_by, ""
+        if opened_by not in (None, os.getpid()):
+            why = f": it is in process {opened_by}, from which this one was forked; start it here, after the fork"
+        return ActorDead(f"{self.ref} not found{why}")
 
     # For the life of an instance
 

@@ -35,6 +35,9 @@ class PlaceSystem(TokenSystem, Protocol):
     def closed(self) -> bool: ...
 
     @property
+    def opened_by(self) -> int | None: ...  # pid
+
+    @property
     def intake_closed(self) -> bool: ...
 
     # Threads, loops, processes

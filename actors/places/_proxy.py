@@ -32,7 +32,8 @@ class ActorProxy(pykka.ActorProxy[A]):
 
     def __init__(self, *, actor_ref: pykka.ActorRef[A], attr_path: tuple[str, ...] | None = None) -> None:
         if not actor_ref.is_alive():
-            raise ActorDead(f"{actor_ref} not found")
+            place = getattr(actor_ref, "_place", None)
+            raise ActorDead(f"{actor_ref} not found") if place is None else place.not_found()
         self.actor_ref = actor_ref
         self._attr_path = attr_path or ()
         if not attr_path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -123,6 +124,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.guarded = False  # whether a token is only accepted if `check_intake` lets it pass
         self._sealed: set[int] = set()  # ids of tokens that were ended while their code ran on
         self.closed = False
+        self.opened_by: int | None = None  # pid
         self.keeps_process = False  # whether the process waits for its actors without a supervisor
         self._lifeline = Lifeline(f"{name}-lifeline")
         self._in_pykka_registry: set[ActorPlace] = set()  # places whose refs are there
@@ -148,6 +150,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
 
     def open(self) -> None:
         """Start the threads and the loops."""
+        self.opened_by = os.getpid()
         _log_context.install(self)
         self.system_host.open()
         self.io_host.open()

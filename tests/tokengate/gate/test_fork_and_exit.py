@@ -161,24 +161,29 @@ def test_a_forked_child_has_no_gate_and_says_so() -> None:
 
 
 def test_the_error_in_a_forked_child_names_the_gate_the_process_that_opened_it_and_the_remedy() -> None:
-    """For a call that needs a gate, and for each use of the gate itself."""
+    """For a call that needs a gate, for each use of the gate itself, and of an actor."""
     code = """
         def text(fn):
             try: fn()
             except Exception as error: return str(error).replace(str(parent), "PARENT")
         parent = os.getpid()
         gate = Gate("test").open()
+        ref = gate.spawn(Counter)
         def child():
             for fn in (lambda: double.submit(1), lambda: gate.find("x"), gate.open): print(text(fn))
+            for fn in (lambda: ref.tell(1), ref.proxy): print(text(fn).partition("not found: ")[2])
         print(in_child(child))
         gate.close()
         """
     problem = "gate 'test' was opened by process PARENT, from which this one was forked, without its threads; "
     problem += 'open a gate here, after the fork, or make that one with Gate(open="lazily")'
 
+    left = "it is in process PARENT, from which this one was forked; start it here, after the fork"
+
     returncode, out, _ = run(forking(code))
 
-    assert out.splitlines() == [f"no gate is open to submit 'double' to; {problem}", problem, problem, "0"]
+    lines = [f"no gate is open to submit 'double' to; {problem}", problem, problem, left, left, "0", "stopped"]
+    assert out.splitlines() == lines
     assert returncode == 0
 
 
