@@ -73,10 +73,11 @@ class RunQueue(Generic[T]):
 
     def wake(self) -> None:
         """Wake a sleeping thread, if there is one."""
-        try:
-            self._wake_one()
-        except IndexError:
-            pass  # all are awake
+        if self._sleepers:
+            try:
+                self._wake_one()
+            except IndexError:
+                pass  # another thread was faster
 
     def take(self, timeout: float | None = None) -> T | None:
         """Take the next item; wait until there may be one, for `timeout` seconds at most.
