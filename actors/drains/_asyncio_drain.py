@@ -82,6 +82,10 @@ class AsyncioWorker(IoWorker):
     def _new_scope(self) -> CancelScope:
         return CancelScope()
 
+    @property
+    def _was_cancelled(self) -> bool:
+        return cast("bool", self._scope.cancel_called)
+
     async def _settle(self) -> None:
         self.host.progress += 1
         await self._scope.settle()
@@ -110,7 +114,7 @@ class AsyncioWorker(IoWorker):
         super()._end()
 
     def _is_cancelled(self) -> bool:
-        return cast("bool", self._scope.cancel_called)
+        return self._was_cancelled
 
     # Tokens
 

@@ -341,7 +341,7 @@ class IoWorker(Runner):
         lot: where it is while it is parked.
     """
 
-    __slots__ = ("_drain", "_place", "_scope", "_started", "_task", "called", "lot")
+    __slots__ = ("_cancelled", "_drain", "_place", "_scope", "_started", "_task", "called", "lot")
 
     def __init__(self, drain: IoDrain, host: LoopHost, lot: dict[IoWorker, None]) -> None:
         super().__init__(host)
@@ -398,6 +398,7 @@ class IoWorker(Runner):
     def cancel_current(self) -> None:
         if self.current is not None and not self.is_parked:  # else it runs in its caller's task, and waits for nothing
             self.host.progress += 1
+            self._cancelled = True
             self._scope.cancel()
 
     async def work(self) -> None:
@@ -428,7 +429,7 @@ class IoWorker(Runner):
         """Handle one item after the other, until the scope is cancelled (True) or the worker was dismissed (False)."""
         drain, mailbox, system = self._drain, self._place.mailbox, self._place.system
         clock = system.clock
-        scope, waiting = self._scope, drain.waiting
+        waiting = drain.waiting
         steps, now = 0, clock()
         deadline = now + drain.throughput_deadline
         while True:
@@ -465,7 +466,7 @@ class IoWorker(Runner):
                 self.current = None
                 if system.guarded and type(item) is Token and system.is_sealed(item):
                     mailbox.dismiss(self)  # what was meant for this token must hit no later one
-            if scope.cancel_called:
+            if self._was_cancelled:
                 return True
             if not self.at_work:
                 return False
@@ -497,7 +498,13 @@ class IoWorker(Runner):
     _checkpoint = staticmethod(trio.lowlevel.checkpoint)
 
     def _new_scope(self) -> Any:
+        self._cancelled = False
         return trio.CancelScope()
+
+    @property
+    def _was_cancelled(self) -> bool:
+        """Whether its scope was cancelled; that of trio would look at the time to tell."""
+        return self._cancelled
 
     async def _settle(self) -> None:
         """Get rid of what is left of the scope's cancellation."""
@@ -524,7 +531,7 @@ class IoWorker(Runner):
 
     def _is_cancelled(self) -> bool:
         """Tell whether this worker or the loop is being cancelled; user code may raise a stored cancellation later."""
-        return cast("bool", self._scope.cancel_called) or trio.current_effective_deadline() == -math.inf
+        return self._was_cancelled or trio.current_effective_deadline() == -math.inf
 
     # Tokens
 
