@@ -8,10 +8,14 @@ from gated_code import LIMIT
 
 @pytest.fixture(autouse=True)
 def _patient_gates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A gate that closes waits for its threads as long as they need, so that none is named that was only late."""
+    """A gate that closes waits for its threads as long as they need, so that none is named that was only late.
+
+    It looks at a process as long, too.
+    """
     monkeypatch.setattr("tokengate.gate._gate._ANSWER_SECONDS", LIMIT)
     monkeypatch.setattr("tokengate.gate._gate._THREADS_SECONDS", LIMIT)
     monkeypatch.setattr("actors.processes._process_host._STILL_SECONDS", LIMIT)
+    monkeypatch.setattr("tokengate.control.inspection._processes._LOOK_SECONDS", LIMIT)
 
 
 @pytest.fixture

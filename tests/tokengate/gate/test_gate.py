@@ -6,7 +6,7 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -800,10 +800,10 @@ def test_a_class_whose_metaclass_has_no_hash_is_a_class_like_others(base: Any) -
     with Gate("shop", children=[ChildSpec("clerk", Clerk)], control_socket=False) as gate:
         refs = [gate.find("clerk"), gate.spawn(Clerk), Clerk.start()]
 
-        assert [ref.proxy().answer().get(timeout=10) for ref in refs] == [42, 42, 42]
+        assert [ref.proxy().answer().get(timeout=60) for ref in refs] == [42, 42, 42]
 
 
-def test_a_class_that_was_spawned_can_be_forgotten() -> None:
+def test_a_class_that_was_spawned_can_be_forgotten(until: Callable[[Callable[[], bool]], None]) -> None:
     """What was checked of it does not keep it alive."""
 
     def spawn_once() -> weakref.ref[type]:
@@ -815,7 +815,10 @@ def test_a_class_that_was_spawned_can_be_forgotten() -> None:
         return weakref.ref(Clerk)
 
     clerk = spawn_once()
-    gc.collect()
 
-    assert clerk() is None
+    def is_gone() -> bool:
+        gc.collect()
+        return clerk() is None
+
+    until(is_gone)  # a thread that has just ended may hold it for a moment
     assert all(alive() is not None for alive, _, _ in _actor._checked.values())

@@ -15,7 +15,7 @@ from tokengate import CpuActor, Gate, token
 from tokengate.errors import ActorDead, GateState, TokenTerminated
 from tokengate.types import ProcessPool, current_gate
 
-WAIT = 30.0  # seconds; only reached when something is broken
+WAIT = 60.0  # seconds; only reached when something is broken
 
 
 @token(affinity="asyncio")
@@ -60,12 +60,15 @@ def test_a_gate_is_replaced_within_a_running_loop_that_its_tokens_run_in() -> No
     async def cells() -> None:
         first = Gate("notebook", control_socket=False, shutdown=0.2).open(replace=True)
         waiting = forever.submit()
+        while waiting.started_at is None:
+            await asyncio.sleep(0)
         second = Gate("notebook", control_socket=False).open(replace=True)
-
-        assert (first.state, current_gate()) == ("closed", second)
-        with pytest.raises(TokenTerminated):
-            await waiting
-        second.close()
+        try:
+            assert (first.state, current_gate()) == ("closed", second)
+            with pytest.raises(TokenTerminated):
+                await waiting
+        finally:
+            second.close()
         while any(thread.name == "notebook-asyncio" for thread in threading.enumerate()):
             await asyncio.sleep(0.001)
 

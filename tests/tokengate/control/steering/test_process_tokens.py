@@ -138,9 +138,13 @@ def one(outcomes: Any) -> Outcome:
 
 
 def begin(operation: Any, door: Door) -> Token[Any]:
-    """Send a token, and return it when it runs."""
+    """Send a token, and return it when it runs, and its process has told so."""
     sent: Token[Any] = operation.submit(door.reached, door.opened)
     door.wait_reached()
+    deadline = time.monotonic() + LIMIT
+    while sent.started_at is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
     return sent
 
 
