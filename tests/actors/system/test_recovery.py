@@ -295,7 +295,7 @@ def test_a_thread_whose_start_was_interrupted_is_started(system: ActorSystem, mo
         strike(patch, DaemonThread, "begin")
         with pytest.raises(Struck):
             place.start()
-    token = place.send(place.token("op", None, (7,)))
+    token = place.send(place.token("op", None, 7))
 
     assert token.result(LIMIT) == 7
 
@@ -326,7 +326,7 @@ def test_a_start_that_is_under_way_is_left_alone(
         go_on.set()
         starter.join(LIMIT)
         looker.join(LIMIT)
-    token = place.send(place.token("op", None, (7,)))
+    token = place.send(place.token("op", None, 7))
 
     assert token.result(LIMIT) == 7
     assert len(starts) == 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tokengate import CpuActor, Gate, token
+from tokengate import CpuActor, Gate, TokenState, token
 from tokengate.errors import ActorDead, GateState, TokenTerminated
 from tokengate.types import ProcessPool, current_gate
 
@@ -54,14 +54,15 @@ def test_a_gate_replaces_the_open_one_of_its_name(options: dict[str, Any]) -> No
             second.close()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_gate_is_replaced_within_a_running_loop_that_its_tokens_run_in() -> None:
     """As in a kernel of Jupyter; a token that waits there is terminated. Its task ends when the loop goes on."""
 
     async def cells() -> None:
         first = Gate("notebook", control_socket=False, shutdown=0.2).open(replace=True)
         waiting = forever.submit()
-        while waiting.started_at is None:
-            await asyncio.sleep(0)
+        while waiting.state is not TokenState.RUNNING:
+            await asyncio.sleep(0.001)
         second = Gate("notebook", control_socket=False).open(replace=True)
         try:
             assert (first.state, current_gate()) == ("closed", second)
