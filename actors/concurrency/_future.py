@@ -79,9 +79,9 @@ class Reply(Generic[T]):
         error = self._error
         if error is None:
             return self._value  # type: ignore[no-any-return]
-        if not isinstance(error, Exception):
-            raise TokenFailed(f"{self._describe()} raised {safe_repr(error)}") from error
         try:
+            if not isinstance(error, Exception):
+                raise TokenFailed(f"{self._describe()} raised {safe_repr(error)}") from error
             raise error
         finally:
             del error, self  # a traceback that holds the frame that holds the exception is a cycle
@@ -120,7 +120,10 @@ class Reply(Generic[T]):
 
     def get(self, *, timeout: float | None = None) -> T:
         """Do as `result` does, under the name that `pykka.Future` has for it."""
-        return self.result(timeout)
+        try:
+            return self.result(timeout)
+        finally:
+            del self  # as in `result`
 
     def map(self, func: Callable[[T], Any]) -> pykka.Future[Any]:
         """Return a future of `func(outcome)`, which runs when that future is asked (`pykka.Future.map`)."""
@@ -139,9 +142,12 @@ class Reply(Generic[T]):
         return self._as_pykka().reduce(func, *args)
 
     def __await__(self) -> Generator[Any, Any, T]:
-        if not self._done:
-            yield from self.wait().__await__()
-        return self.result()
+        try:
+            if not self._done:
+                yield from self.wait().__await__()
+            return self.result()
+        finally:
+            del self  # as in `result`
 
     __iter__ = __await__  # for `yield from`, as in pykka
 
@@ -303,9 +309,12 @@ class Future(Reply[T], pykka.Future[T]):
         self._get_hook = func
 
     def result(self, timeout: float | None = None) -> T:
-        if self._get_hook is not None and not self._done:
-            self._set(self._get_hook(timeout))
-        return Reply.result(self, timeout)
+        try:
+            if self._get_hook is not None and not self._done:
+                self._set(self._get_hook(timeout))
+            return Reply.result(self, timeout)
+        finally:
+            del self  # as in `Reply.result`
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         if self._get_hook is None or self._done:
@@ -314,6 +323,8 @@ class Future(Reply[T], pykka.Future[T]):
             self.result(timeout)
         except Exception as error:
             return error
+        finally:
+            del self  # as in `Reply.result`
         return None
 
     async def wait(self) -> None:
@@ -325,17 +336,25 @@ class Future(Reply[T], pykka.Future[T]):
                 await source.wait()
 
     def map(self, func: Callable[[Any], Any]) -> pykka.Future[Any]:
-        return Future.made_of((self,), lambda timeout: func(self.result(timeout)))
+        return Future.made_of((self,), partial(_call_with, (self,), func))
 
     def filter(self: Future[Any], func: Callable[[Any], bool]) -> pykka.Future[Iterable[Any]]:
-        return Future.made_of((self,), lambda timeout: list(filter(func, self.get(timeout=timeout))))
+        return Future.made_of((self,), partial(_call_with, (self,), lambda items: list(filter(func, items))))
 
     def join(self, *futures: Any) -> pykka.Future[Iterable[Any]]:
         every = (self, *futures)
-        return Future.made_of(every, lambda timeout: [future.get(timeout=timeout) for future in every])
+        return Future.made_of(every, partial(_call_with, every, lambda *values: list(values)))
 
     def reduce(self: Future[Any], func: Callable[[Any, Any], Any], *args: Any) -> pykka.Future[Any]:
-        return Future.made_of((self,), lambda timeout: functools.reduce(func, self.get(timeout=timeout), *args))
+        return Future.made_of((self,), partial(_call_with, (self,), lambda items: functools.reduce(func, items, *args)))
 
     def _describe(self) -> str:
         return "a future"
+
+
+def _call_with(sources: tuple[Any, ...], func: Callable[..., Any], timeout: float | None) -> Any:
+    """Call a function with the outcomes of futures, each of which may be waited for."""
+    try:
+        return func(*map(operator.methodcaller("get", timeout=timeout), sources))
+    finally:
+        del sources  # as in `Reply.result`

@@ -27,11 +27,14 @@ class AsyncioDrain(IoDrain):
         return worker
 
     async def call_here(self, token: Token[Any]) -> bool:
-        if not self._may_run_here(token) or not self._run_here(token):
-            return False
-        if token.finished_at is not None and self._must_give_way(token):
-            await asyncio.sleep(0)
-        return True
+        try:
+            if not self._may_run_here(token) or not self._run_here(token):
+                return False
+            if token.finished_at is not None and self._must_give_way(token):
+                await asyncio.sleep(0)
+            return True
+        finally:
+            del token  # as in `IoWorker._begin`
 
     def wake(self, worker: IoWorker) -> None:
         worker.host.open()

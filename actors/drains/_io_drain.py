@@ -147,13 +147,16 @@ class IoDrain:
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C is meant for the caller, never for the actor
     async def call_here(self, token: Token[Any]) -> bool:
-        if not self._may_run_here(token) or not self._run_here(token):
-            return False
-        if token.finished_at is not None:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if self._must_give_way(token):
-                await trio.lowlevel.cancel_shielded_checkpoint()
-        return True
+        try:
+            if not self._may_run_here(token) or not self._run_here(token):
+                return False
+            if token.finished_at is not None:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                if self._must_give_way(token):
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+            return True
+        finally:
+            del token  # as in `IoWorker._begin`
 
     def _must_give_way(self, token: Token[Any]) -> bool:
         """Count a token that has ended in its caller's task; tell whether other tasks are to run now."""
@@ -183,7 +186,7 @@ class IoDrain:
     def _run_here(self, token: Token[Any]) -> bool:
         """Put a token into the mailbox, and take and run it if it is the next; return whether it was accepted."""
         place, mailbox = self.place, self.place.mailbox
-        worker = self.new_drainer()
+        worker, item = self.new_drainer(), None
         worker.called = worker.at_work = False  # it is woken only if something is left for its own task
         try:
             if not mailbox.try_enter(worker) or mailbox.put(token) is not ACCEPTED:
@@ -207,6 +210,7 @@ class IoDrain:
                 mailbox.dismiss(worker)
                 if self.closed:
                     worker.leave()
+            del token, item  # as in `IoWorker._begin`
 
     def note_waiting(self, token: Token[Any]) -> None:
         """Note that the handler of a token may wait: from now on its tokens run in the tasks of workers."""
@@ -404,18 +408,16 @@ class IoWorker(Runner):
     async def work(self) -> None:
         """Run as the task."""
         drained_place.set(self._place)
-        mailbox = self._place.mailbox
         try:
-            item = self.current or mailbox.take(self)
             while True:
                 self.host.progress += 1
                 with self._scope:
-                    if not await self._serve(item):
+                    if not await self._serve():
                         return
                 await self._settle()
                 self._scope = self._new_scope()
-                item = mailbox.take(self)
-                if item is None:
+                self.current = self._place.mailbox.take(self)  # no variable: that would keep it until the task ends
+                if self.current is None:
                     self._place.stop_if_drained()
                     return
         except BaseException as error:
@@ -425,13 +427,14 @@ class IoWorker(Runner):
         finally:
             self._end()
 
-    async def _serve(self, item: Token[Any] | Signal | None) -> bool:
+    async def _serve(self) -> bool:
         """Handle one item after the other, until the scope is cancelled (True) or the worker was dismissed (False)."""
         drain, mailbox, system = self._drain, self._place.mailbox, self._place.system
         clock = system.clock
         waiting = drain.waiting
         steps, now = 0, clock()
         deadline = now + drain.throughput_deadline
+        item = self.current or mailbox.take(self)
         while True:
             if item is None:
                 if drain.closed:
@@ -549,7 +552,9 @@ class IoWorker(Runner):
         except BaseException as error:
             if token._extras.hold is not None:
                 after_step(token._extras.hold)
-            return self._fail(token, error)
+            failing = self._fail(token, error)
+            del token, context, call  # the error references this frame, which must not reference the error's owner
+            return failing
         if token._extras.hold is not None:
             after_step(token._extras.hold)
         kind = type(result)
@@ -566,6 +571,7 @@ class IoWorker(Runner):
         token._begin(token.created_at)
         place, caller = self._place, _current.get()
         call, over = None, True
+        failed, failing = False, None
         depth = begin_turn(place, self)
         if caller is not None:
             begin_wait(caller, token)
@@ -579,15 +585,17 @@ class IoWorker(Runner):
                 over = False
         except BaseException as error:
             self.crashed = place.crashes(token, error)
-            if self.crashed:
-                return self._failing(token, error)  # in the worker's task: the hook for a crash may wait
-            return self._fail(token, error)
+            # A crash is handled in the worker's task, where the hook for it may wait.
+            failed, failing = True, (self._failing if self.crashed else self._fail)(token, error)
         finally:
             end_turn(depth)
             if caller is not None:
                 end_wait(caller, token)
             if token._extras.hold is not None:
                 after_step(token._extras.hold)
+        if failed:
+            del token, context, call, caller  # as in `_begin`
+            return failing
         if over:
             token._settle(_COMPLETED, result)
             return None

@@ -250,6 +250,7 @@ class Turn(Drainer):
                 end_wait(waiter, token)
             if token._done:  # else this was interrupted, and recovery does the rest
                 self._place.mailbox.dismiss(self)
+            del self, token, waiter  # an error references this frame, which must not reference the error's owner
 
     def give_up(self) -> None:
         """End the turn, and its token, after the call was interrupted and is gone; on any thread."""
@@ -272,3 +273,4 @@ def _enter_generator(token: Token[Any], call: Callable[..., Any]) -> Any:
         return stop.value
     finally:
         steps.close()
+        del token  # as in `Turn.run`

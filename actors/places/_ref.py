@@ -87,7 +87,10 @@ class ActorRef(pykka.ActorRef[A]):
         if error is not None and token._end is TokenState.REJECTED:
             if isinstance(error, MailboxFull) and self._place.mailbox.overflow == "drop_newest":
                 return  # dropped by the overflow policy, and reported as a dead letter
-            raise error
+            try:
+                raise error
+            finally:
+                del error, token  # the error references this frame, which must not reference the error
 
     @overload
     def ask(self, message: Any, *, block: Literal[False], timeout: float | None = None) -> Token[Any]: ...
@@ -133,6 +136,8 @@ class ActorRef(pykka.ActorRef[A]):
             if token.done():
                 raise
             raise WaitTimeout(f"actor '{self.path}' did not answer {token.operation} within {timeout} s") from None
+        finally:
+            del token  # as in `tell`
 
     @overload
     def do(self, method: Callable[Concatenate[A, P], Answer[T]], /, *args: P.args, **kwargs: P.kwargs) -> Token[T]: ...
@@ -177,13 +182,13 @@ class ActorRef(pykka.ActorRef[A]):
         call_here = place.drain.call_here
         if call_here is None or not await call_here(token):
             await place.send_async(token)
-        if token._done:
-            return token.result()
         try:
-            return await token
+            return token.result() if token._done else await token
         except DeadlockError:
             token.cancel()
             raise
+        finally:
+            del token  # as in `tell`
 
     @overload
     def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...

@@ -172,6 +172,6 @@ def in_context(
     except StopIteration as stop:
         return stop.value
     finally:
-        value = error = None  # an error references this frame, which must not reference the error
         if token is not None and token._extras.hold is not None:
             after_step(token._extras.hold)
+        del value, error, token, context  # an error references this frame, which must not reference the error

@@ -66,7 +66,10 @@ class TokenFuture(concurrent.futures.Future[T]):
         """Wait for the outcome and return it, or raise it; see `concurrent.futures.Future.result`."""
         self.token.exception(timeout)
         self.settle()
-        return super().result()
+        try:
+            return super().result()
+        finally:
+            del self  # as in `concurrent.futures`: the error references this frame
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the outcome and return its exception, or None; see `concurrent.futures.Future.exception`."""

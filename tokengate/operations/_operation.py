@@ -244,12 +244,10 @@ class Operation(_Operation[P, T]):
         place = self._place()
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         turn = place.turn_here(token)
-        if turn is not None:
-            return cast("T", turn.run())
         try:
-            return cast("T", place.send(token).result())
-        except TokenFailed as error:
-            raise error.__cause__ or error from None
+            return cast("T", turn.run() if turn is not None else _result_of(place.send(token)))
+        finally:
+            del token, turn  # an error references this frame, which must not reference the error's owner
 
 
 class AsyncOperation(_Operation[P, T]):
@@ -284,16 +282,28 @@ class AsyncOperation(_Operation[P, T]):
         place = gate._operations.get(self._spec) or await self._place_in(gate)
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         turn = place.awaited_turn(token)
-        if turn is not None:
-            value: T = await turn.run()
-            return value
-        await place.send_async(token)
         try:
-            return await token
-        except TokenFailed as error:
-            raise error.__cause__ or error from None
+            if turn is not None:
+                return cast("T", await turn.run())
+            await place.send_async(token)
+            try:
+                return await token
+            except TokenFailed as error:
+                raise error.__cause__ or error from None
+            finally:
+                token.cancel()  # only if the wait was cancelled: it does nothing to a token that has ended
         finally:
-            token.cancel()  # only if the wait was cancelled: it does nothing to a token that has ended
+            del token, turn  # as in `Operation.__call__`
+
+
+def _result_of(token: Token[T]) -> T:
+    """Wait for a token, and return its result as its function would, or raise what that raised."""
+    try:
+        return token.result()
+    except TokenFailed as error:
+        raise error.__cause__ or error from None
+    finally:
+        del token  # as in `Operation.__call__`
 
 
 # The overloads go from the special to the general on purpose: a coroutine function is a plain one to the last.
