@@ -20,7 +20,7 @@ def strikes(grain: Grain, again: int = 0) -> list[Strike]:
     for at in range(1, 2_000):
         strike = Strike(at, again=again, grain=grain)
         _, error = strike.run(mailbox.statistics)
-        assert not mailbox._lock.locked()
+        assert not mailbox.changes_here
         if not strike.places:
             assert error is None
             return done

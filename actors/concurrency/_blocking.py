@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 import trio
+
+from actors._exceptions import WouldBlock
 
 
 class Lender(Protocol):
@@ -54,6 +56,11 @@ class _Local(threading.local):
 
 _local = _Local()
 
+_interrupts: Final[list[Callable[[], bool]]] = []  # tell whether the calling code has interrupted a change
+
+# Seconds after which a wait takes long.
+LONG_WAIT: Final = 0.05
+
 
 def lend_this_thread(lender: Lender) -> None:
     """Have `lender` called whenever code on the current thread waits for another token."""
@@ -63,6 +70,24 @@ def lend_this_thread(lender: Lender) -> None:
 def refuse_waits(thread: str) -> None:
     """Refuse every wait on the current thread from now on: other threads depend on it."""
     _local.refusal = thread
+
+
+def refuse_waits_if(interrupts: Callable[[], bool]) -> None:
+    """Refuse long waits of code that has interrupted a change, as the function tells: others may need its end."""
+    _interrupts.append(interrupts)
+
+
+def check_interrupted(what: str) -> None:
+    """Raise `WouldBlock` if the calling code has interrupted a change; to be called when a wait takes long.
+
+    Args:
+        what: that is waited for.
+    """
+    if any(interrupts() for interrupts in _interrupts):
+        raise WouldBlock(
+            f"waiting for {what} here might never end: this code, a finalizer or a signal handler, has interrupted a "
+            "change of the runtime, which is complete only afterwards; send without waiting (tell, submit)"
+        )
 
 
 def refusal() -> str:

@@ -21,7 +21,7 @@ import trio
 
 from actors._exceptions import TokenFailed, WaitTimeout, WouldBlock
 from actors._exit_reason import safe_repr
-from actors.concurrency._blocking import blocking, loop_here, refusal
+from actors.concurrency._blocking import LONG_WAIT, blocking, check_interrupted, loop_here, refusal
 from actors.concurrency._run_queue import look_around
 from actors.concurrency._waiters import AsyncioWaiter, ThreadWaiter, TrioWaiter, Waiter, is_for_the_program
 
@@ -229,9 +229,12 @@ class Reply(Generic[T]):
 
     def _wait_for(self, arrive: ThreadWaiter, end: float) -> None:
         # Check now and then: the thread that had to wake this one may have been interrupted.
-        while not self._done and not arrive.wait(max(0.0, min(end - time.monotonic(), _LOOK_UP))):
+        look = LONG_WAIT
+        while not self._done and not arrive.wait(max(0.0, min(end - time.monotonic(), look))):
             if time.monotonic() >= end:
                 return
+            check_interrupted(self._describe())
+            look = _LOOK_UP
 
     async def _wait_in_asyncio(self) -> None:
         arrive = AsyncioWaiter(asyncio.get_running_loop())

@@ -135,7 +135,14 @@ class LoopHost(abc.ABC):
         """
         if self.on_loop():
             fn()
-            return
+        else:
+            self.later(fn)
+
+    def later(self, fn: Callable[[], object]) -> None:
+        """Call `fn` on the loop, on its own thread not before this code has returned.
+
+        Any code may call this: a finalizer or a signal handler that has interrupted other code, too.
+        """
         self._pending.append(fn)
         if not self._wakeup_pending:
             self._wakeup_pending = True

@@ -132,6 +132,9 @@ class OperationPlace(Place):
 
     def close(self) -> None:
         """End all queued tokens and accept no more."""
+        if self.mailbox.changes_here:
+            self.system.later(self.close)
+            return
         self.system.forget(self)
         self.terminate_queued("has stopped")
         self.drain.close()

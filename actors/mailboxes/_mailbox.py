@@ -22,6 +22,9 @@ them enters another one, and calls `wake` with it, outside of the lock; a draine
 A signal handler may raise in any thread that calls these methods, between any two instructions. So what is entered or
 struck is an object in a set, where twice is once; `wake` may be called again with a drainer that has not come; and
 `recover` completes what an interrupted sender has left undone.
+
+A signal handler or a finalizer may also send to the very mailbox whose lock its thread holds, in the middle of a
+change. So the lock is reentrant, and what would change more than lane 0 is done a moment later, on the system loop.
 """
 
 from __future__ import annotations
@@ -33,9 +36,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast, get_args
 
 from actors._exceptions import ActorDead
+from actors.concurrency._blocking import refuse_waits_if
 from actors.mailboxes._held_tokens import HeldTokens
 from actors.mailboxes._lanes import Lanes
 from actors.mailboxes._signals import Signal
@@ -70,9 +74,20 @@ class Put(enum.Enum):
     ACCEPTED = enum.auto()
     FULL = enum.auto()  # nothing changed; the sender may wait for room
     DROPPED = enum.auto()  # refused for good by the overflow policy
+    LATER = enum.auto()  # nothing changed; the sender has interrupted a change, and is to send it when that is over
 
 
 ACCEPTED = Put.ACCEPTED  # to look up a member of an enum takes as long as a put
+
+
+class _Lock(Protocol):
+    """A reentrant lock."""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def _is_owned(self) -> bool: ...
 
 
 class Drainer:
@@ -162,7 +177,7 @@ class Mailbox:
         self._new_drainer = new_drainer
         self._wake = wake
         self._on_drop = on_drop
-        self._lock = threading.Lock()
+        self._lock = cast("_Lock", threading.RLock())
         self._lanes = Lanes()
         self._zero = self._lanes.zero
         self._control: deque[Signal] | None = None
@@ -207,8 +222,16 @@ class Mailbox:
         if system.on_token_queued is not None:
             system.tell(system.on_token_queued, token)
         if self._idle:
-            self._call_drainer()
+            if self._lock._is_owned():
+                system.later(self._call_drainer)
+            else:
+                self._call_drainer()
         return ACCEPTED
+
+    @property
+    def changes_here(self) -> bool:
+        """Whether the calling code has interrupted a change of this mailbox: it is a finalizer or a signal handler."""
+        return self._lock._is_owned()
 
     def forget_sender(self, room: Callable[[], object]) -> None:
         """Take back the `room` of a sender that no longer waits."""
@@ -487,6 +510,8 @@ class Mailbox:
             drainer: at work from now on, if it may.
             inside: drainers at work here that wait for this very call, and so do not count.
         """
+        if self._lock._is_owned():
+            return False
         with self._lock:
             if self._plain and self._idle and not self._zero and not self._closed:  # nothing is out of the ordinary
                 drainer.at_work = True
@@ -642,7 +667,7 @@ class Mailbox:
 
     def disown(self) -> None:
         """Be closed and empty in a forked child, where a thread that held the lock is gone."""
-        self._lock = threading.Lock()
+        self._lock = cast("_Lock", threading.RLock())
         self._lanes = Lanes()
         self._zero = self._lanes.zero
         self._closed, self._suspended, self._control, self._senders = True, 1, None, None
@@ -681,9 +706,12 @@ class Mailbox:
     # The long ways
 
     def _put_slowly(self, token: Token[Any], room: Callable[[], object] | None) -> Put:
+        later = self._lock._is_owned()
         with self._lock:
             if self._closed:
                 raise self._dead(token)
+            if later:
+                return Put.LATER
             victim = None
             if self._size() >= self.capacity:
                 refusal, victim = self._make_room(token.priority, room)
@@ -934,6 +962,23 @@ def _takes_from_lane_0(frame: FrameType | None) -> bool:
 
 # The code of the long way, and that of the short ones.
 _TAKING = (Mailbox._take_slowly.__code__, Mailbox.take.__code__, Mailbox.take_more.__code__)
+
+
+def _interrupts_change() -> bool:
+    """Tell whether the calling code has interrupted a change of whatever mailbox."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename == _FILE:
+            mailbox = frame.f_locals.get("self")
+            if isinstance(mailbox, Mailbox) and mailbox.changes_here:
+                return True
+        frame = frame.f_back
+    return False
+
+
+_FILE = Mailbox.put.__code__.co_filename
+
+refuse_waits_if(_interrupts_change)
 
 
 def _call(wakers: Iterable[Callable[[], object]]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import abc
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Final, cast
 
 from actors._exceptions import ActorDead, MailboxFull, TokenRejected
-from actors.concurrency._blocking import blocking, loop_here, nesting
+from actors.concurrency._blocking import LONG_WAIT, blocking, check_interrupted, loop_here, nesting
 from actors.concurrency._future import Reply
 from actors.mailboxes._mailbox import ACCEPTED, DEFAULT_CAPACITY, Drainer, Mailbox, Overflow, Put
 from actors.mailboxes._signals import Signal
@@ -145,12 +146,23 @@ class Place(abc.ABC):
                 self.system.check_intake(token)
             put = self.mailbox.put(token)
             if put is not ACCEPTED:
-                if put is not Put.FULL:
+                if put is Put.LATER:
+                    self.system.senders.add(token)
+                    self.system.later(partial(self._send_late, token))
+                elif put is Put.FULL:
+                    self._wait_for_room(token)
+                else:
                     raise self._full()
-                self._wait_for_room(token)
         except (ActorDead, MailboxFull) as error:
             self._reject(token, error)
         return token
+
+    def _send_late(self, token: Token[Any]) -> None:
+        """Send a token of code that has interrupted a change of the mailbox; on the system loop."""
+        try:
+            self.send(token)
+        finally:
+            self.system.senders.discard(token)
 
     async def send_async(self, token: Token[Any]) -> Token[Any]:
         """Send as `send` does, but await room (trio and asyncio); a cancelled wait rejects the token."""
@@ -205,7 +217,10 @@ class Place(abc.ABC):
 
     def _wait_until_woken(self, room: threading.Lock) -> None:
         # Check now and then: the thread that had to wake this one may have been interrupted.
-        while not room.acquire(timeout=_LOOK_FOR_ROOM):
+        look = LONG_WAIT
+        while not room.acquire(timeout=look):
+            check_interrupted(f"room in the mailbox of '{self.path}'")
+            look = _LOOK_FOR_ROOM
             if self.mailbox.size < self.mailbox.capacity:
                 self.mailbox.forget_sender(room.release)
                 return
@@ -282,6 +297,9 @@ class Place(abc.ABC):
 
     def signal(self, signal: Signal) -> None:
         """Put a signal into the control lane, and notify the drain."""
+        if self.mailbox.changes_here:
+            self.system.later(partial(self.signal, signal))
+            return
         self.mailbox.put_control(signal)
         self.drain.control_arrived(signal)
 

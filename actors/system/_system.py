@@ -115,6 +115,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.dispatcher = Dispatcher(f"{name}-cpu", size)
         self.pinned = PinnedThreads()
         self.system_host = TrioHost(f"{name}-system")
+        self.later = self.system_host.later  # for code that has interrupted a change
         self.io_host = TrioHost(f"{name}-io")
         self.asyncio_hosts = AsyncioHosts(AsyncioHost(f"{name}-asyncio", loop_factory))
         self.blocked_after = blocked_after

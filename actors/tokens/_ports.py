@@ -58,11 +58,17 @@ class TokenSystem(Protocol):
 
     def note_uncompleted(self, token: Any, /) -> None: ...
 
+    @property
+    def later(self) -> Callable[[Callable[[], object]], None]: ...
+
     def remembers(self, token: Any, /) -> bool: ...
 
 
 class TokenMailbox(Protocol):
     """The mailbox that a token is queued in."""
+
+    @property
+    def changes_here(self) -> bool: ...
 
     def withdraw(self, token: Any, /) -> bool: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Mapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -190,7 +191,11 @@ class Token(_PykkaReply[T]):
         if self._done:
             return False
         self._own_extras().cancel_requested = why
-        if self._phase in (_QUEUED, _PAUSED) and self._place.mailbox.withdraw(self):
+        mailbox = self._place.mailbox
+        if mailbox.changes_here:
+            self._place.system.later(partial(self._cancel, why))
+            return False
+        if self._phase in (_QUEUED, _PAUSED) and mailbox.withdraw(self):
             return self._finish(TokenState.TERMINATED, error=TokenTerminated(f"{self._describe()} never ran: {why}"))
         self._place.drain.cancel(self)
         self._end_hold()

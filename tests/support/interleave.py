@@ -99,12 +99,41 @@ class StageLock:
         self.release()
 
 
+class StageRLock(StageLock):
+    """Replaces `threading.RLock`."""
+
+    __slots__ = ("_depth", "_owner")
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(stage)
+        self._owner = self._depth = 0
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if not self._is_owned() and not super().acquire(blocking, timeout):
+            return False
+        self._owner = threading.get_ident()
+        self._depth += 1
+        return True
+
+    def release(self) -> None:
+        if not self._is_owned():
+            raise RuntimeError("cannot release un-acquired lock")
+        self._depth -= 1
+        if not self._depth:
+            self._owner = 0
+            super().release()
+
+    def _is_owned(self) -> bool:
+        return self.held and self._owner == threading.get_ident()
+
+
 class _Threading(ModuleType):
     """`threading` with replaced locks."""
 
-    def __init__(self, lock: Callable[[], StageLock]) -> None:
+    def __init__(self, lock: Callable[[], StageLock], reentrant_lock: Callable[[], StageRLock]) -> None:
         super().__init__("threading")
         self.Lock = lock
+        self.RLock = reentrant_lock
 
     def __getattr__(self, name: str) -> Any:
         return getattr(threading, name)
@@ -153,7 +182,7 @@ class Stage:
             if name == self._package or name.startswith(self._package + "."):
                 for attribute, value in list(vars(module).items()):
                     if value is threading:
-                        self._replace(module, attribute, _Threading(self.lock))
+                        self._replace(module, attribute, _Threading(self.lock, lambda: StageRLock(self)))
                     elif value is threading.Lock or value is _thread.allocate_lock:
                         self._replace(module, attribute, self.lock)
                     elif isinstance(value, _thread.LockType):

@@ -131,7 +131,7 @@ class GateExecutor(concurrent.futures.ThreadPoolExecutor):
             concurrency=self._max_workers,
             capacity=capacity,
         )
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer or a signal handler may submit while it is held
         self._futures: set[TokenFuture[Any]] = set()  # of calls that have not ended
         self._shut = False
 
