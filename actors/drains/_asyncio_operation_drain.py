@@ -220,6 +220,7 @@ class TokenCall(Runner):
                 self._drain.place.mailbox.dismiss(self)
             if self._scope is not None and self._scope.cancels:
                 await self._scope.settle()
+            del self, token, waiter, context  # an error references this frame, which must not reference its owner
 
     def _fail(self, error: BaseException) -> bool:
         """End the token after its code raised; return whether that was meant for the token only."""

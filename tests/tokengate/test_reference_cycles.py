@@ -219,8 +219,8 @@ def run_in_io_loop(gate: Gate, function: Callable[[Gate], Any]) -> Any:
 
 
 def run_in_asyncio_loop(gate: Gate, function: Callable[[Gate], Any]) -> Any:
-    gate._system.asyncio_host.open()
-    return gate._system.asyncio_host.run(lambda: function(gate)).result(LIMIT)
+    gate._system.asyncio_hosts.own.open()
+    return gate._system.asyncio_hosts.own.run(lambda: function(gate)).result(LIMIT)
 
 
 @pytest.mark.parametrize(
