@@ -521,9 +521,7 @@ class Mailbox:
                 return True
             if self.active - inside >= self.concurrency or self._control or self._suspended or self._closed:
                 return False
-            if (self._zero or self._lanes.others) and not inside:
-                return False
-            if self._throttles or (self._held is not None and self._held.released):
+            if self._throttles or (self._lanes and not inside) or (self._held is not None and self._held.released):
                 return False
             self._enter(drainer)
             return True
@@ -789,8 +787,7 @@ class Mailbox:
 
     def _follow_up(self, senders: Iterable[Callable[[], object]] = (), drainer: Drainer | None = None) -> None:
         """Do, without the lock, what follows from a change: wake senders and a drainer, and ask the throttles."""
-        if senders:
-            _call(senders)
+        _call(senders)
         if drainer is not None:
             self._wake(drainer)
         throttles = self._throttles
@@ -930,6 +927,7 @@ class Mailbox:
         self._drainers.discard(drainer)  # first: one that was interrupted in between is dismissed again, or is gone
         drainer.at_work = False
         self._lent.discard(drainer)
+        self.active = len(self._drainers) - len(self._lent)
 
     def _missing(self) -> Drainer | None:
         """Return one more drainer, which was entered just now and is to be woken, if one is missing."""

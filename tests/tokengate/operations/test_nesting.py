@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -164,7 +165,8 @@ def test_a_wait_beyond_the_limit_names_it(gate: Gate, until: Any, monkeypatch: p
 
     assert isinstance(error, DeadlockError)
     assert f"each of these waits for the next: 'operations/submitted' (submitted, token {first.id}) -> " in str(error)
-    assert " -> 11 more -> " in str(error)
+    # A step that runs on the second thread may wait before the one that has submitted it, which is then one too many.
+    assert re.search(" -> 1[01] more -> ", str(error))
     assert "20 steps on the CPU threads of 'deep-cpu' wait" in str(error)
     until(lambda: not any(one.operation == "submitted" for one in list(gate._system.live.values())))
     assert submitted.submit(10).result(LIMIT) == 10

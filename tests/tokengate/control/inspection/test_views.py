@@ -365,6 +365,6 @@ def test_no_code_of_an_argument_runs(place: OperationPlace) -> None:
 def test_odd_arguments_of_a_message_made_by_hand_are_not_looked_at(place: OperationPlace) -> None:
     """They need not be tuples and dicts."""
     one = make(place)
-    one.args = one.kwargs = Loud()  # type: ignore[assignment]
+    one._args = one.kwargs = Loud()  # type: ignore[assignment]
 
     assert arguments_of(one, "*") == ()
