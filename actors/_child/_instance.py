@@ -125,10 +125,22 @@ class ActorInstance:
             raise TypeError(f"{name} of {type(self._instance).__name__} is async; a process actor cannot await it")
 
 
+def initialize(instance: Any, args: Any, kwargs: Any) -> None:
+    """Call `__init__`; refuse what it returns, as Python does for an instance that is made by a call of its class."""
+    result = instance.__init__(*args, **kwargs)
+    if result is not None:
+        remedy = ""
+        if type(result) is CoroutineType:
+            result.close()
+            remedy = ": await in on_start"
+        name, kind = type(instance).__name__, type(result).__name__
+        raise TypeError(f"__init__() of {name} should return None, not '{kind}'{remedy}")
+
+
 def _build(cls: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any], path: str, attributes: dict[str, Any]) -> Any:
     instance = cls.__new__(cls, *args, **kwargs)
     instance._path = path
     for name, value in attributes.items():
         setattr(instance, name, value)
-    instance.__init__(*args, **kwargs)
+    initialize(instance, args, kwargs)
     return instance

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import pykka
 
+from actors._child._instance import initialize
 from actors.concurrency._future import Future
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow
 from actors.places._notice import attach
@@ -109,7 +110,7 @@ class BaseActor(pykka.Actor):
         """Make the instance for a place."""
         instance = cls.__new__(cls, *place.args, **place.kwargs)
         instance._place = place
-        instance.__init__(*place.args, **place.kwargs)  # type: ignore[misc]
+        initialize(instance, place.args, place.kwargs)
         return instance
 
     @classmethod

@@ -274,7 +274,7 @@ class ActorRef(pykka.ActorRef[A]):
         if method or callable(message):
             cls = self._place.actor_class
             name = _name_in(cls, message)
-            if name is not None:
+            if name is not None and callable(message):
                 return self._place.token(f"{cls.__name__}.{name}", (name,), args, kwargs)
             if method:
                 raise TypeError(f"{message!r} is no method of {cls.__name__}; write ref.do({cls.__name__}.method, ...)")

@@ -62,7 +62,7 @@ class AsCompleted(Generic[F]):
     def __init__(self, futures: Iterable[F], timeout: float | None = None, *, every: bool = False) -> None:
         self._callback = _Arrive(self)
         self._left: dict[F, None] = {}  # those that were not yet returned
-        self._left |= dict.fromkeys(futures)
+        self._left |= _once(futures)
         self._number = len(self._left)
         self._timeout = timeout
         self._end = math.inf if timeout is None else time.monotonic() + max(timeout, 0.0)
@@ -181,7 +181,7 @@ class Waited(Generic[F]):
     """The outcome of `wait`: two sets, `done, not_done = wait(...)`. In trio and asyncio it is awaited first."""
 
     def __init__(self, futures: Iterable[F], timeout: float | None, return_when: ReturnWhen) -> None:
-        self._all = list(dict.fromkeys(futures))
+        self._all = list(_once(futures))
         self._waiting = AsCompleted(self._all, timeout, every=return_when == "ALL_COMPLETED")
         self._return_when = return_when
         self._done: set[F] = set()
@@ -293,6 +293,13 @@ def wait(futures: Iterable[F], timeout: float | None = None, return_when: Return
     if not trio.lowlevel.in_trio_run() and _running_loop() is None:
         waited.block()
     return waited
+
+
+def _once(futures: Iterable[F]) -> dict[F, None]:
+    """Return each of the futures once, in order; raise `TypeError` if it is one, since that iterates when awaited."""
+    if isinstance(futures, Reply):
+        raise TypeError(f"{futures!r} is one future, where several may be waited for; pass a list: [{futures!r}]")
+    return dict.fromkeys(futures)
 
 
 def _check(future: Any) -> None:

@@ -38,8 +38,11 @@ def current_gate() -> OpenGate | None:
     opened = [gate for gate in open_gates if gate.state != "new"]
     if len(opened) == 1:
         return opened[0]
-    names = ", ".join(f"'{gate.name}'" for gate in open_gates)
-    raise AmbiguousGate(f"several gates are open ({names}) and this call is within none of them; use 'with gate:'")
+    names = [f"'{gate.name}'" for gate in opened or open_gates]
+    are, remedy = "are open" if opened else "open at their first use", "use 'with gate:'"
+    if len(set(names)) < len(names):
+        remedy += ", or in a cell that runs twice 'gate.open(replace=True)'"
+    raise AmbiguousGate(f"several gates {are} ({', '.join(names)}) and this call is within none of them; {remedy}")
 
 
 def enter(gate: OpenGate) -> None:

@@ -168,6 +168,24 @@ def test_a_start_that_fails_raises_and_leaves_nothing(base: Any, start: Any, sys
     assert start(base).is_alive()
 
 
+def test_an_init_that_returns_something_fails(base: Any, start: Any) -> None:
+    """As in Python; one that is async would never run."""
+
+    class Broken(base):  # type: ignore[misc, valid-type]
+        def __init__(self, result: int) -> None:
+            return result  # type: ignore[return-value]  # noqa: PLE0101
+
+    class Async(base):  # type: ignore[misc, valid-type]
+        async def __init__(self) -> None: ...  # type: ignore[misc]
+
+    with pytest.raises(StartFailed, match=r"__init__\(\) of Broken should return None, not 'int'"):
+        start(Broken, 5)
+    with pytest.raises(
+        StartFailed, match=r"__init__\(\) of Async should return None, not 'coroutine': await in on_start"
+    ):
+        start(Async)
+
+
 def test_a_ref_taken_in_init_works(base: Any, start: Any) -> None:
     """Mailbox, ref and name are the place's, and there before the user's `__init__` runs, super() or not."""
 

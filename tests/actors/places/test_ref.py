@@ -108,6 +108,8 @@ def test_what_is_no_method_of_the_class_is_refused(base: Any, start: Any) -> Non
         ref.do(len, 2)
     with pytest.raises(TypeError, match=said):
         trio.run(ref.call, "any", 3)
+    with pytest.raises(TypeError, match=said):
+        ref.do(property(len))  # type: ignore[arg-type]
     assert trio.run(ref.call, len) == ("got", len)
 
 

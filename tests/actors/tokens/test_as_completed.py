@@ -265,6 +265,9 @@ def test_what_cannot_be_waited_for_is_named() -> None:
     with pytest.raises(TypeError, match="start it as a task"):
         as_completed([made])  # type: ignore[type-var]
     made.close()
+    for function in (wait, as_completed):
+        with pytest.raises(TypeError, match=r"is one future, where several may be waited for; pass a list: \["):
+            function(Reply())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"return_when is 'SOME'; choose one of \('ALL_COMPLETED', "):
         wait([], return_when="SOME")  # type: ignore[arg-type]
 

@@ -154,7 +154,7 @@ def test_it_is_the_current_gate_where_no_other_is_open(gate: Gate) -> None:
         gate.open()
 
         assert current_gate() is other
-        with pytest.raises(AmbiguousGate, match="'lazy', 'other'"):
+        with pytest.raises(AmbiguousGate, match=r"several gates are open \('lazy', 'other'\)"):
             outside.run(double.submit, 2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tokengate import CpuActor, Gate, TokenState, token
-from tokengate.errors import ActorDead, GateState, TokenTerminated
+from tokengate.errors import ActorDead, AmbiguousGate, GateState, TokenTerminated
 from tokengate.types import ProcessPool, current_gate
 
 WAIT = 60.0  # seconds; only reached when something is broken
@@ -52,6 +53,16 @@ def test_a_gate_replaces_the_open_one_of_its_name(options: dict[str, Any]) -> No
             assert second.state == "open"
         finally:
             second.close()
+
+
+def test_two_gates_of_one_name_are_told_apart_by_the_remedy() -> None:
+    """A cell that runs twice has opened them."""
+    with Gate("notebook", control_socket=False), Gate("notebook", control_socket=False):
+        said = (
+            r"\('notebook', 'notebook'\) .* use 'with gate:', or in a cell that runs twice 'gate.open\(replace=True\)'"
+        )
+        with pytest.raises(AmbiguousGate, match=said):
+            contextvars.Context().run(forever.submit)
 
 
 @pytest.mark.usefixtures("impatient")
