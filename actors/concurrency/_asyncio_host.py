@@ -88,7 +88,8 @@ class AsyncioHost(LoopHost):
         """Start a task on the loop, in a context of its own, unless the loop is about to end; only on its thread."""
         if self._cancelled or self._loop is None:
             return None
-        task = self._loop.create_task(async_fn(), name=name, context=Context())
+        # No factory of the loop makes it: an eager one would run tokens within the code that submits them.
+        task = asyncio.Task(async_fn(), loop=self._loop, name=name, context=Context())
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # recovery ends what a closed loop leaves behind
         self._tasks.add(task)
         task.add_done_callback(self._forget)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -257,3 +258,24 @@ def test_a_gate_that_closes_after_the_loop_waits_for_nothing(gate: Gate) -> None
     run(_submit_and_wait)
 
     assert gate.close().abandoned == ()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has no eager tasks before Python 3.12")
+def test_a_loop_with_eager_tasks_begins_no_token_within_the_code_that_submits_it(gate: Gate) -> None:
+    """Tokens that submit each other do not nest on the stack of the first one."""
+    begun: list[int] = []
+
+    @token(affinity="asyncio")
+    async def descend(depth: int) -> int:
+        begun.append(depth)
+        if not depth:
+            return 0
+        below = await descend.asubmit(depth - 1)
+        assert begun[-1] == depth
+        return await below + 1
+
+    async def main() -> int:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+        return await (await descend.asubmit(20))
+
+    assert run(main) == 20
