@@ -175,7 +175,9 @@ class Place(abc.ABC):
         except (ActorDead, MailboxFull) as error:
             self._reject(token, error)
         except BaseException:
-            self._reject(token, TokenRejected(f"{token._describe()} was given up by its sender, which waited for room"))
+            if token._phase is TokenState.CREATED:  # else a signal handler has raised after it was put
+                why = f"{token._describe()} was given up by its sender, which waited for room"
+                self._reject(token, TokenRejected(why))
             raise
         finally:
             self.system.senders.discard(token)

@@ -552,3 +552,28 @@ def test_the_host_is_one_loop_however_often_it_is_asked_for(gate: Gate) -> None:
     host.open()
 
     assert where.submit().result(WAIT)[0] is host._loop
+
+
+def test_what_a_signal_handler_raises_after_a_put_is_raised_to_the_sender(gate: Gate, monkeypatch: Any) -> None:
+    """The token is in the mailbox by then, so it is not rejected."""
+
+    class Interrupted(BaseException):
+        pass
+
+    async def main() -> None:
+        first = await call.asubmit(where)
+        await first
+        mailbox: Any = first._place.mailbox
+        put = type(mailbox).put
+
+        def interrupted_put(self: Any, token: Any, room: Any = None) -> None:
+            put(self, token, room)
+            monkeypatch.undo()
+            raise Interrupted
+
+        monkeypatch.setattr(type(mailbox), "put", interrupted_put)
+        with pytest.raises(Interrupted):
+            await call.asubmit(where)
+        assert (await call(where))[0] is asyncio.get_running_loop()
+
+    asyncio.run(main())
