@@ -172,6 +172,8 @@ class Gate(LazyOpening, Spawning):
         self._renew()
         if self._first_use is not None:
             self._offer()
+            # A fork while a thread imports this would leave its lock held in the child, whose first use would hang.
+            import tokengate.control._actor  # noqa: F401
         self._plugins: tuple[Plugin, ...] = ()
         if plugins:
             from tokengate.gate._plugins import attached  # here, so that `import tokengate` takes less time

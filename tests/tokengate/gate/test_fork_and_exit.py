@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -461,3 +462,23 @@ def test_the_leftovers_of_a_closed_gate_are_nobodys() -> None:
 
     assert gate._system not in open_systems
     assert not any(thread.name.startswith("test-") for thread in threading.enumerate())
+
+
+def test_the_first_use_of_a_gate_that_opens_lazily_imports_nothing_of_the_runtime() -> None:
+    """A fork meanwhile would leave the lock of the module held in the child, whose first use would wait for ever."""
+    code = """if True:
+        import sys
+        from tokengate import Gate, token
+        rooms = ("actors", "supervisors", "tokengate")
+        def loaded(): return {name for name in sys.modules if name.partition(".")[0] in rooms}
+        @token(affinity="cpu")
+        def double(n): return 2 * n
+        gate = Gate("lazy", open="lazily", control_socket=False)
+        before = loaded()
+        assert double.submit(4).result(60) == 8
+        print(sorted(loaded() - before))
+        gate.close()
+        """
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (child.stdout, child.stderr) == ("[]\n", "")
