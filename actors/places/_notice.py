@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors._exceptions import ActorDead
@@ -111,5 +112,7 @@ class Notice:
         except ActorDead as error:
             place._reject(token, error)
             return
-        if put is Put.DROPPED or (put is Put.FULL and room is None):
+        if put is Put.LATER:
+            place.system.later(partial(self._put, token, room))
+        elif put is Put.DROPPED or (put is Put.FULL and room is None):
             place._reject(token, place._full())

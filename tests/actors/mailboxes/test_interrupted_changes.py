@@ -14,6 +14,7 @@ import pytest
 from actors import ActorSystem, CpuActor, Token, TokenTerminated, WouldBlock
 from actors.kinds._operation_place import OperationPlace
 from actors.mailboxes import _held_tokens, _lanes, _mailbox
+from actors.places._notice import Notice
 
 LIMIT = 10.0
 
@@ -220,3 +221,31 @@ def test_a_finalizer_tells_and_stops_the_actor_whose_mailbox_its_thread_changes(
     ref._place.stopped.wait(LIMIT)
 
     assert got == ["first", "second", "from a finalizer"]
+
+
+def test_a_patient_notice_arrives_at_a_full_mailbox_that_its_thread_changes(start: Any, until: Until) -> None:
+    """It is offered again when the change is over, and then waits for room."""
+    got: list[Any] = []
+    notices: list[Any] = []
+
+    class Receiver(CpuActor):
+        def on_receive(self, message: Any) -> None:
+            got.append(message)
+
+    ref = start(Receiver)
+    ref.ask("first", timeout=LIMIT)
+    place = ref._place
+    mailbox, new_drainer = place.mailbox, place.mailbox._new_drainer
+
+    def noticing() -> Any:
+        mailbox._new_drainer = new_drainer
+        notices.append(Notice(place, place.instance).send("notice", patient=True))
+        return new_drainer()
+
+    until(lambda: not mailbox.drainers())
+    mailbox.capacity = mailbox._limit = 1
+    mailbox._new_drainer = noticing
+    ref.tell("second")
+
+    assert notices[0].exception(LIMIT) is None
+    assert got == ["first", "second", "notice"]
