@@ -254,7 +254,8 @@ def test_the_observers_of_a_gate_are_not_told_of_the_parents_tokens_in_a_forked_
             gate._system.add_observer(Watch())
             t = spin.submit()
             print(in_child(lambda: print(error_of(t.result))))
-            gate.close(0)
+            t.cancel()
+            t.exception(60)
         """
     assert run(forking(code)) == (0, "TokenTerminated\n0\nended in 0\n", "")
 
