@@ -571,6 +571,7 @@ class IoWorker(Runner):
         token._begin(token.created_at)
         place, caller = self._place, _current.get()
         call, over = None, True
+        result: Any = None
         failed, failing = False, None
         depth = begin_turn(place, self)
         if caller is not None:

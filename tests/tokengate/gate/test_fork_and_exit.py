@@ -219,7 +219,9 @@ def test_a_gate_that_opens_lazily_is_anew_in_each_process() -> None:
         gate.open()
         parents = spin.submit()
         print(in_child(use), gate.state, parents.done(), {pid for pid, _ in journal.ended} <= {os.getpid()})
-        gate.close(0)
+        parents.cancel()
+        parents.exception(60)
+        gate.close()
         """
     returncode, out, err = run(forking(code))
 
