@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -266,10 +265,8 @@ def tree(system: ActorSystem, worker: type[BaseActor]) -> Iterator[Tree]:
 
 
 @pytest.fixture
-def chance() -> random.Random:
-    """Draws of a seed, which is printed, or taken from `TOKENGATE_SEED`."""
-    seed = int(os.environ.get("TOKENGATE_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"TOKENGATE_SEED={seed}")
+def chance(seed: int) -> random.Random:
+    """Draws of the seed."""
     return random.Random(seed)
 
 

@@ -70,9 +70,7 @@ _ITEMS = tuple(StreamItem(0.0, "token_queued", "/a", n, "text") for n in range(2
 
 
 @pytest.fixture
-def chance() -> random.Random:
-    seed = int(os.environ.get("TOKENGATE_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"TOKENGATE_SEED={seed}")
+def chance(seed: int) -> random.Random:
     return random.Random(seed)
 
 
