@@ -760,7 +760,7 @@ class Mailbox:
                 too_many = self.active > self.concurrency
                 self._idle = True  # before the look: a put that comes after the look calls a drainer
                 more = False  # whether so many were kept back that others are to have the lock for a moment
-                if self._suspended or too_many:
+                if self._suspended or too_many or not (self._zero or self._lanes.others or self._held):
                     token = None
                 elif throttles is None and (self._held is None or not self._held.released):
                     token = self._lanes.pop()

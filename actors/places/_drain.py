@@ -31,8 +31,10 @@ class Drain(Protocol):
         """Return a drainer to be entered in the mailbox; the caller holds the mailbox's lock."""
         ...
 
-    def wake(self, drainer: Any, /) -> None:
-        """Have an entered drainer begin its work; one that is at work already is not disturbed."""
+    @property
+    def wake(self) -> Callable[[Any], None]:
+        """Have an entered drainer, the argument, begin its work; one that is at work already is not disturbed."""
+        ...
 
     def control_arrived(self, signal: Signal, /) -> None:
         """Check the control lane even while a token runs, if possible."""

@@ -73,6 +73,29 @@ def test_looking_around_ends_with_the_first_yes_and_after_a_moment_without_one(m
     assert look_around(lambda: next(answers))
 
 
+def test_a_thread_that_runs_out_of_work_spins_only_after_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a single item it lets others run once."""
+    queue: RunQueue[int] = RunQueue()
+    passes: list[None] = []
+
+    def pass_to_others() -> None:
+        passes.append(None)
+        if len(passes) == 4:
+            queue.put(9)
+
+    monkeypatch.setattr("actors.concurrency._run_queue._pass", pass_to_others)
+    monkeypatch.setattr("actors.concurrency._run_queue._LOOKING", 60.0)  # the machine may be busy
+
+    queue.put(1)
+    assert [queue.take(), queue.take(0.0)] == [1, None]
+    assert len(passes) == 1
+
+    queue.put(2)
+    queue.put(3)
+    assert [queue.take(), queue.take(), queue.take(0.0)] == [2, 3, 9]
+    assert len(passes) == 4
+
+
 def test_every_item_is_taken_once_whoever_sleeps_when_it_comes(
     stage: Stage, chance: random.Random, rounds: Callable[[int], int]
 ) -> None:
