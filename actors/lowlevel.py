@@ -9,7 +9,8 @@ from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
 from actors.concurrency._trio_host import TrioHost
 from actors.drains._cpu_drain import CpuDrain
-from actors.drains._io_drain import IoDrain, is_cancellation
+from actors.drains._io_drain import IoDrain
+from actors.drains._io_worker import is_cancellation
 from actors.kinds._jobs import Jobs
 from actors.kinds._operation_place import OperationPlace
 from actors.kinds._pykka_actor import cpu_actor_class

@@ -11,7 +11,8 @@ from typing import Any, cast
 from actors.concurrency._asyncio_host import AsyncioHost
 from actors.concurrency._cancel_scope import CancelScope
 from actors.concurrency._loop_host import LoopHost
-from actors.drains._io_drain import IoDrain, IoWorker
+from actors.drains._io_drain import IoDrain
+from actors.drains._io_worker import IoWorker
 from actors.tokens._log_context import drained_places
 from actors.tokens._token import Token
 

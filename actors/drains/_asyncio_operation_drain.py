@@ -13,7 +13,7 @@ from actors.concurrency._asyncio_host import AsyncioHost, AsyncioHosts
 from actors.concurrency._cancel_scope import CancelScope
 from actors.concurrency._loop_host import LoopHost
 from actors.drains._asyncio_drain import AsyncioDrain, AsyncioWorker
-from actors.drains._io_drain import IoWorker, Runner
+from actors.drains._io_worker import IoWorker, Runner
 from actors.mailboxes._mailbox import Drainer
 from actors.steps._step import after_step, enter, in_context
 from actors.tokens._lifecycle import TokenState

@@ -12,7 +12,7 @@ import trio
 
 from actors._exit_reason import NORMAL
 from actors.concurrency._future import Reply
-from actors.drains._io_drain import is_cancellation
+from actors.drains._io_worker import is_cancellation
 from actors.kinds._io_actor import IoActor
 from actors.mailboxes._signals import Crash
 from actors.places._notice import attach

@@ -24,7 +24,7 @@ from actors.tokens._token import Token
 
 # Modules with the frames at the bottom of a step: they call or continue user code, and hold no lock.
 _STEPS = frozenset(
-    ("actors.steps._step", "actors.drains._cpu_drain", "actors.drains._io_drain", "actors.kinds._operation_place")
+    ("actors.steps._step", "actors.drains._cpu_drain", "actors.drains._io_worker", "actors.kinds._operation_place")
 )
 
 # Further modules that may be below user code on the stack; a step does not stop in their own frames.

@@ -33,7 +33,7 @@ from actors import (
     current_token,
 )
 from actors.concurrency._future import Later
-from actors.drains._io_drain import IoWorker
+from actors.drains._io_worker import IoWorker
 from actors.lowlevel import Mailbox, Throttle
 from actors.tokens._hold import Hold
 

@@ -10,7 +10,7 @@ import pytest
 from actors import ActorSystem
 from actors.concurrency._future import Reply
 from actors.drains._asyncio_drain import AsyncioWorker
-from actors.drains._io_drain import IoWorker
+from actors.drains._io_worker import IoWorker
 
 LIMIT = 10.0
 

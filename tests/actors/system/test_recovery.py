@@ -14,7 +14,8 @@ from actors import SHUTDOWN, ActorSystem, CpuActor, IoActor, StartFailed, Token,
 from actors.concurrency._pinned_dispatcher import PinnedDispatcher
 from actors.concurrency._run_queue import RunQueue
 from actors.drains._cpu_drain import SlotHere
-from actors.drains._io_drain import IoDrain, IoWorker
+from actors.drains._io_drain import IoDrain
+from actors.drains._io_worker import IoWorker
 from actors.lowlevel import ActorPlace, DaemonThread, Mailbox, OperationPlace
 from actors.mailboxes._mailbox import Drainer
 from actors.places import _life
