@@ -64,6 +64,8 @@ class AsCompleted(Generic[F]):
         self._left: dict[F, None] = {}  # those that were not yet returned
         self._left |= _once(futures)
         self._number = len(self._left)
+        if timeout is not None and not isinstance(timeout, int | float):
+            raise TypeError(f"timeout is {timeout!r}; it must be a number of seconds, or None to wait for ever")
         self._timeout = timeout
         self._end = math.inf if timeout is None else time.monotonic() + max(timeout, 0.0)
         self._every = every  # whether the code that waits goes on only when all have ended
@@ -245,6 +247,11 @@ class Waited(Generic[F]):
         """Note all that have ended at this moment."""
         self._done.update(future for future in self._all if future.done())
         self._over = True
+
+    def __repr__(self) -> str:
+        if not self._over:
+            return f"<Waited for {len(self._all)}: to be awaited>"
+        return f"<Waited: {len(self._done)} done, {len(self._all) - len(self._done)} not done>"
 
     def _check_over(self) -> None:
         if not self._over:

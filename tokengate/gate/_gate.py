@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, cast
 
 import trio
 
@@ -717,6 +717,12 @@ class Gate(LazyOpening, Spawning):
 
     def __repr__(self) -> str:
         return f"<Gate '{self.name}' {self._state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"gate '{self.name}' cannot be pickled, since its threads and loops are in this process; send what the "
+            "other process needs of it, or call operations there, which find this gate"
+        )
 
 
 def current_gate() -> Gate | None:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import trio
 
-from actors import ActorDead, ActorRef, ActorSystem, BaseActor, Reply, Token, TokenGateError, UnknownActor, WouldBlock
+from actors import (
+    ActorDead,
+    ActorRef,
+    ActorSystem,
+    BaseActor,
+    Reply,
+    StartFailed,
+    Token,
+    TokenGateError,
+    UnknownActor,
+    WouldBlock,
+)
 from actors.lowlevel import NO_KWARGS, loop_here
 from supervisors import ChildSpec, Restart, start_at_once
 from tokengate._exceptions import AmbiguousGate
@@ -68,7 +80,7 @@ class Spawning:
             raise WouldBlock(f"gate.spawn would block the {loop} loop of this thread; use 'await gate.aspawn(...)'")
         spec = self._spec(actor_class, args, kwargs, name, restart)
         if replace:
-            self._stop(name).exception()
+            self._stop(spec, name).exception()
         return started(spec, self._start(spec, here=True).result())
 
     async def aspawn(
@@ -84,7 +96,7 @@ class Spawning:
         await self._await_first_use()
         spec = self._spec(actor_class, args, kwargs, name, restart)
         if replace:
-            await self._stop(name).wait()
+            await self._stop(spec, name).wait()
         start = self._start(spec, here=False)
         if start.done():  # made on this thread; other tasks may go on before the next one is
             await _yield()
@@ -194,10 +206,25 @@ class Spawning:
                 break
         return starts
 
-    def _stop(self, name: str | None) -> Token[Any]:
-        """Stop the spawned actor with a name; the token fails if there is none."""
+    def _stop(self, spec: ChildSpec, name: str | None) -> Token[Any]:
+        """Stop the spawned actor that another one replaces; the token fails if there is none.
+
+        Args:
+            spec: of the other one.
+            name: as the caller has given it.
+
+        Raises:
+            ValueError: there is no name.
+            StartFailed: the class cannot be called with its arguments; nothing was stopped.
+        """
         if name is None:
             raise ValueError(f"spawn of gate '{self.name}' with replace=True needs the name of the actor: name=...")
+        try:
+            inspect.signature(spec.start).bind(*spec.args, **spec.kwargs)
+        except ValueError:
+            pass  # a class without a signature
+        except TypeError as error:
+            raise StartFailed(f"actor '{name}' was not started, and none was stopped for it: {error}") from error
         stopped: Token[Any] = self._supervisor(name).proxy().terminate_child(name)
         return stopped
 

@@ -346,3 +346,18 @@ def test_a_callback_that_is_called_twice_gives_it_once(submit: Any) -> None:
     assert next(waiting) is one
     waiting._callback(one)
     assert list(waiting) == [other]
+
+
+def test_what_was_waited_for_is_told_by_its_repr(run: Any) -> None:
+    """How many have ended, and how many have not."""
+    done: Reply[int] = Reply()
+    done._set(1)
+
+    assert repr(waited_in(run, [done, Reply()], return_when="FIRST_COMPLETED")) == "<Waited: 1 done, 1 not done>"
+
+
+def test_a_timeout_that_is_no_number_is_refused_before_anything_waits() -> None:
+    """The error names the value and the remedy."""
+    for waits in (wait, as_completed):
+        with pytest.raises(TypeError, match=r"timeout is '1'; it must be a number of seconds, or None"):
+            waits([Reply()], "1")  # type: ignore[arg-type, operator]

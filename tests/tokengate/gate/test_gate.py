@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import sys
 import threading
 import weakref
@@ -351,6 +352,15 @@ def test_an_operation_whose_first_call_was_interrupted_can_be_called(monkeypatch
 
         assert first() == "served"
         assert first.submit().result(WAIT) == "served"
+
+
+def test_a_gate_is_not_pickled() -> None:
+    """The error names it and says what to send instead."""
+    with (
+        Gate("shop", control_socket=False) as gate,
+        pytest.raises(TypeError, match=r"gate 'shop' cannot be pickled, .*; send what the other process needs"),
+    ):
+        pickle.dumps(gate)
 
 
 def test_request_stop_lets_wait_return() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tokengate import CpuActor, Gate, TokenState, token
-from tokengate.errors import ActorDead, AmbiguousGate, GateState, TokenTerminated
+from tokengate.errors import ActorDead, AmbiguousGate, GateState, StartFailed, TokenTerminated
 from tokengate.types import ProcessPool, current_gate
 
 WAIT = 60.0  # seconds; only reached when something is broken
@@ -103,6 +103,16 @@ def test_spawn_replaces_the_actor_of_its_name() -> None:
         assert asyncio.run(replaced()) == 101
         with pytest.raises(ValueError, match="gate 'notebook' with replace=True needs the name of the actor"):
             gate.spawn(Counter, replace=True)
+
+
+def test_an_actor_is_not_stopped_for_one_whose_arguments_do_not_fit() -> None:
+    """The error says so, and the one that runs keeps its state."""
+    with Gate("notebook", control_socket=False) as gate:
+        counter = gate.spawn(Counter, 1, name="counter", replace=True)
+
+        with pytest.raises(StartFailed, match="'counter' was not started, and none was stopped for it: too many"):
+            gate.spawn(Counter, 1, 2, 3, name="counter", replace=True)
+        assert counter.proxy().add(1).result(WAIT) == 2
 
 
 # Helpers that are defined again
