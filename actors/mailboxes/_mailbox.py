@@ -558,7 +558,10 @@ class Mailbox:
         with self._lock:
             if not drainer.at_work:
                 return False
-            self._strike(drainer)
+            self._drainers.discard(drainer)  # as in `_strike`, which would cost a call
+            drainer.at_work = False
+            self._lent.discard(drainer)
+            self.active = len(self._drainers) - len(self._lent)
             self._idle = True  # before the look: a put that comes after the look calls a drainer itself
             if self._plain and not self._zero:  # nothing is left to do, and nothing is out of the ordinary
                 return True

@@ -24,7 +24,7 @@ from actors.tokens._waits_for import waiting_for
 T = TypeVar("T")
 
 _CREATED, _QUEUED, _PAUSED = TokenState.CREATED, TokenState.QUEUED, TokenState.PAUSED
-_RUNNING, _COMPLETED = TokenState.RUNNING, TokenState.COMPLETED
+_RUNNING, _COMPLETED, _REJECTED = TokenState.RUNNING, TokenState.COMPLETED, TokenState.REJECTED
 
 NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 NO_KWARGS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -234,7 +234,8 @@ class Token(_PykkaReply[T]):
         """
         if self._end is not None:
             return False
-        check_transition(self._phase, state)
+        if self._phase is not _RUNNING or state is _REJECTED:
+            check_transition(self._phase, state)
         endings = self._place.system.endings
         ending = (self, state, value, error)
         endings.append(ending)  # if a signal handler raises from here on, recovery does the rest

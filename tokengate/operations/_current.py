@@ -25,20 +25,21 @@ def current_gate() -> OpenGate | None:
     Raises:
         AmbiguousGate: several are open and none of these rules chooses one.
     """
-    if len(open_gates) < 2:  # no choice
-        return open_gates[0] if open_gates else None
+    gates = tuple(open_gates)  # another thread may close one
+    if len(gates) < 2:  # no choice
+        return gates[0] if gates else None
     token = current_token()
     if token is not None:
-        for gate in open_gates:
+        for gate in gates:
             if gate._owns(token):
                 return gate
     for gate in reversed(_entered.get()):
-        if gate in open_gates:
+        if gate in gates:
             return gate
-    opened = [gate for gate in open_gates if gate.state != "new"]
+    opened = [gate for gate in gates if gate.state != "new"]
     if len(opened) == 1:
         return opened[0]
-    names = [f"'{gate.name}'" for gate in opened or open_gates]
+    names = [f"'{gate.name}'" for gate in opened or gates]
     are, remedy = "are open" if opened else "open at their first use", "use 'with gate:'"
     if len(set(names)) < len(names):
         remedy += ", or in a cell that runs twice 'gate.open(replace=True)'"
