@@ -212,9 +212,11 @@ class CpuSlot(Drainer):
                     return False
                 else:
                     self._handle(cast("Signal", item))
+            sealed = system.guarded and self.token is None and type(item) is Token and system.is_sealed(item)
+            item = None  # an error may reference this frame, which must not reference the error's owner
             if not self.at_work:
                 return False
-            if system.guarded and self.token is None and type(item) is Token and system.is_sealed(item):
+            if sealed:
                 return self._leave_behind()
             if now >= deadline:
                 mailbox.let_senders_in()
