@@ -8,6 +8,7 @@ from actors.concurrency._container import Share, cores, memory
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
 from actors.concurrency._trio_host import TrioHost
+from actors.concurrency._waiters import Waiter
 from actors.drains._cpu_drain import CpuDrain
 from actors.drains._io_drain import IoDrain
 from actors.drains._io_worker import is_cancellation
@@ -79,6 +80,7 @@ __all__ = [
     "Throttle",
     "TrioHost",
     "Visit",
+    "Waiter",
     "Worker",
     "attach",
     "carried_as",

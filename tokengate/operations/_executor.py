@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
+import operator
 import threading
 from collections.abc import Callable
+from concurrent.futures import _base
 from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar
 
 from actors import Token, TokenFailed, TokenState, WouldBlock
-from actors.lowlevel import Condition, loop_here, run_in
+from actors.lowlevel import Condition, Waiter, loop_here, run_in
 from tokengate._exceptions import BadOperation
 from tokengate.operations._functions import context_of, is_coroutine_function, name_of
 from tokengate.operations._options import check_queue
@@ -18,6 +20,8 @@ from tokengate.operations._ports import OpenGate
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_invoke: Callable[..., object] = operator.call
 
 
 class TokenFuture(concurrent.futures.Future[T]):
@@ -40,6 +44,7 @@ class TokenFuture(concurrent.futures.Future[T]):
         self.token = token
         self._cancel_wanted = False
         self._settling = threading.RLock()  # callbacks may ask for the outcome
+        self._interrupted = False  # whether a signal handler has raised while it took over the outcome
 
     def __copy__(self) -> Self:
         """Return this very future, as a copy of a token is that token."""
@@ -79,11 +84,38 @@ class TokenFuture(concurrent.futures.Future[T]):
 
     def settle(self) -> None:
         """Take over the outcome of the token, which has ended; can be repeated after an interrupt."""
-        if self.done():
+        if self.done() and not self._interrupted:
             return
         with self._settling:
-            if not self.done():
-                self._take_over()
+            try:
+                if not self.done():
+                    self._take_over()
+                elif self._interrupted:
+                    self._tell_again()
+                self._interrupted = False
+            except BaseException:
+                self._interrupted = True
+                raise
+
+    def _tell_again(self) -> None:
+        """Tell those that wait of the outcome, as far as an interrupt has kept them from being told."""
+        if self._state == _base.CANCELLED:
+            self.set_running_or_notify_cancel()
+        with self._condition:
+            for waiter in self._waiters:
+                if self not in waiter.finished_futures:
+                    (waiter.add_cancelled if self.cancelled() else waiter.add_result)(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()
+
+    def _invoke_callbacks(self) -> None:
+        callbacks: list[Callable[[Self], object]] = vars(self)["_done_callbacks"]  # typeshed does not know it
+        while callbacks:
+            try:
+                # Popped and called within one C call: after an interrupt the others are left, and none runs twice.
+                next(map(_invoke, iter(partial(callbacks.pop, 0), None), (self,)))
+            except Exception:
+                _base.LOGGER.exception("exception calling callback for %r", self)
 
     def _take_over(self) -> None:
         token = self.token
@@ -102,6 +134,19 @@ class TokenFuture(concurrent.futures.Future[T]):
 
     def __repr__(self) -> str:
         return f"<TokenFuture of {self.token!r}>"
+
+
+class _Settler(Waiter):
+    """The done callback of a token that settles its future; it is called again if a signal handler raises in it."""
+
+    __slots__ = ("_executor", "_future")
+
+    def __init__(self, executor: GateExecutor, future: TokenFuture[Any]) -> None:
+        self._executor = executor
+        self._future = future
+
+    def __call__(self, _token: object) -> None:
+        self._executor._ended(self._future)
 
 
 class GateExecutor(concurrent.futures.ThreadPoolExecutor):
@@ -150,7 +195,7 @@ class GateExecutor(concurrent.futures.ThreadPoolExecutor):
             token: Token[T] = self._place.token(name, *_call(fn, args, kwargs))
             future = TokenFuture(token)
             self._futures.add(future)
-        token.add_done_callback(lambda _token: self._ended(future))
+        token.add_done_callback(_Settler(self, future))
         self._place.send(token)
         return future
 

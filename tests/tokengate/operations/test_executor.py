@@ -73,6 +73,39 @@ def test_a_future_that_is_interrupted_gets_its_outcome(gate: Gate, act: str) -> 
     assert at > 1
 
 
+def test_a_future_of_a_queued_call_that_is_cancelled_is_settled_wherever_that_is_interrupted(gate: Gate) -> None:
+    """By the call of `cancel`, which ends the token on its thread: `wait` and each callback see the outcome once."""
+    executor = gate.executor(concurrency=1)
+    homes = (*HOMES, concurrent.futures._base.__file__, threading.__file__)
+    for at in range(1, 1_000):
+        blocker = Blocker()
+        blocked = executor.submit(blocker)
+        future = executor.submit(square, 3)
+        called: list[int] = []
+        for number in range(2):
+            future.add_done_callback(partial(_note, called, number))
+        strike = Strike(at, grain="signal", homes=homes)
+        strike.run(future.cancel)
+        blocker.release.set()
+        settled, wrong = in_thread(lambda future=future: concurrent.futures.wait([future], WAIT).done, 2 * WAIT)
+        assert wrong == "", strike.places
+        assert settled == {future}, strike.places
+        assert future.cancelled() or future.result() == 9
+        assert blocked.result(WAIT) == "released"
+        assert called == [0, 1], strike.places
+        if not strike.places:
+            break
+    else:
+        raise AssertionError("it never comes to its end")
+
+    assert future.cancelled()
+    assert at > 20
+
+
+def _note(called: list[int], number: int, _future: object) -> None:
+    called.append(number)
+
+
 def token_of(future: concurrent.futures.Future[Any]) -> Any:
     assert isinstance(future, TokenFuture)
     return future.token
