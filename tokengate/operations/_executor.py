@@ -102,11 +102,14 @@ class TokenFuture(concurrent.futures.Future[T]):
         if self._state == _base.CANCELLED:
             self.set_running_or_notify_cancel()
         with self._condition:
-            for waiter in self._waiters:
-                if self not in waiter.finished_futures:
-                    (waiter.add_cancelled if self.cancelled() else waiter.add_result)(self)
+            self._tell_waiters()
             self._condition.notify_all()
         self._invoke_callbacks()
+
+    def _tell_waiters(self) -> None:
+        for waiter in self._waiters:
+            if self not in waiter.finished_futures:
+                (waiter.add_cancelled if self.cancelled() else waiter.add_result)(self)
 
     def _invoke_callbacks(self) -> None:
         callbacks: list[Callable[[Self], object]] = vars(self)["_done_callbacks"]  # typeshed does not know it
