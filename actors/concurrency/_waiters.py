@@ -19,12 +19,12 @@ class Outcome(Protocol):
 
 
 class Waiter:
-    """A done callback of the runtime that wakes a waiting thread or task; calling it twice does no harm."""
+    """A done callback of the runtime, such as one that wakes a thread or a task; calling it twice does no harm."""
 
     __slots__ = ()
 
     def __call__(self, reply: Any, /) -> None:
-        """Wake it."""
+        """Do what follows from the outcome: wake what waits for it."""
         raise NotImplementedError
 
 

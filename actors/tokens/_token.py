@@ -234,7 +234,7 @@ class Token(_PykkaReply[T]):
         """
         if self._end is not None:
             return False
-        if self._phase is not _RUNNING or state is _REJECTED:
+        if self._phase is not _RUNNING or state is _REJECTED:  # a running token may end in each of the other states
             check_transition(self._phase, state)
         endings = self._place.system.endings
         ending = (self, state, value, error)

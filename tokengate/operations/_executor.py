@@ -108,8 +108,14 @@ class TokenFuture(concurrent.futures.Future[T]):
 
     def _tell_waiters(self) -> None:
         for waiter in self._waiters:
-            if self not in waiter.finished_futures:
-                (waiter.add_cancelled if self.cancelled() else waiter.add_result)(self)
+            if self in waiter.finished_futures:
+                continue
+            if self.cancelled():
+                waiter.add_cancelled(self)
+            elif self._exception is not None:
+                waiter.add_exception(self)  # it may be what the waiter waits for
+            else:
+                waiter.add_result(self)
 
     def _invoke_callbacks(self) -> None:
         callbacks: list[Callable[[Self], object]] = vars(self)["_done_callbacks"]  # typeshed does not know it

@@ -21,6 +21,8 @@ from tokengate.operations._executor import TokenFuture
 
 WAIT = 60.0  # seconds; only reached when something is broken
 
+HOMES_OF_FUTURES = (*HOMES, concurrent.futures._base.__file__, threading.__file__)
+
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
@@ -55,10 +57,9 @@ def blocker(gate: Gate) -> Iterator[Blocker]:
 def test_a_future_that_is_interrupted_gets_its_outcome(gate: Gate, act: str) -> None:
     """Wherever in its code a signal handler raises, in that of `concurrent.futures` as well."""
     executor = gate.executor()
-    homes = (*HOMES, concurrent.futures._base.__file__, threading.__file__)
     for at in range(1, 1_000):
         future = executor.submit(square, 3)
-        strike = Strike(at, grain="signal", homes=homes)
+        strike = Strike(at, grain="signal", homes=HOMES_OF_FUTURES)
         _, error = strike.run(getattr(future, act))
         settled, wrong = in_thread(lambda future=future: concurrent.futures.wait([future], WAIT).done, 2 * WAIT)
         assert wrong == "", strike.places
@@ -76,7 +77,6 @@ def test_a_future_that_is_interrupted_gets_its_outcome(gate: Gate, act: str) -> 
 def test_a_future_of_a_queued_call_that_is_cancelled_is_settled_wherever_that_is_interrupted(gate: Gate) -> None:
     """By the call of `cancel`, which ends the token on its thread: `wait` and each callback see the outcome once."""
     executor = gate.executor(concurrency=1)
-    homes = (*HOMES, concurrent.futures._base.__file__, threading.__file__)
     for at in range(1, 1_000):
         blocker = Blocker()
         blocked = executor.submit(blocker)
@@ -84,7 +84,7 @@ def test_a_future_of_a_queued_call_that_is_cancelled_is_settled_wherever_that_is
         called: list[int] = []
         for number in range(2):
             future.add_done_callback(partial(_note, called, number))
-        strike = Strike(at, grain="signal", homes=homes)
+        strike = Strike(at, grain="signal", homes=HOMES_OF_FUTURES)
         strike.run(future.cancel)
         blocker.release.set()
         settled, wrong = in_thread(lambda future=future: concurrent.futures.wait([future], WAIT).done, 2 * WAIT)
@@ -100,6 +100,40 @@ def test_a_future_of_a_queued_call_that_is_cancelled_is_settled_wherever_that_is
 
     assert future.cancelled()
     assert at > 20
+
+
+def test_a_failure_that_was_interrupted_ends_a_wait_for_the_first_one(
+    gate: Gate, blocker: Blocker, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as a failure, not as a result, when the future is settled again."""
+    executor = gate.executor(concurrency=2)
+    go = threading.Event()
+
+    def fail() -> None:
+        assert go.wait(WAIT)
+        raise ValueError("it failed")
+
+    failing, other = executor.submit(fail), executor.submit(blocker)
+    ended: list[Any] = []
+    waits = partial(concurrent.futures.wait, [failing, other], WAIT, concurrent.futures.FIRST_EXCEPTION)
+    waiting = threading.Thread(target=lambda: ended.append(waits()))
+    waiting.start()
+    until(lambda: bool(other._waiters))  # type: ignore[attr-defined]
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupted(*_: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(concurrent.futures._base._AllCompletedWaiter, "add_exception", interrupted)
+        go.set()
+        until(lambda: getattr(failing, "_interrupted", False))
+    assert isinstance(failing.exception(WAIT), ValueError)
+    waiting.join(WAIT)
+
+    assert ended == [({failing}, {other})]
 
 
 def _note(called: list[int], number: int, _future: object) -> None:
