@@ -27,3 +27,29 @@ class BadOperation(TokenGateError, TypeError):
 
 class UnknownPlugin(TokenGateError, LookupError):
     """The gate has no plugin of this class: give it one with `Gate(plugins=[...])`."""
+
+
+class BadPolicy(TokenGateError, ValueError):
+    """A value of a policy cannot work; the message names it and the remedy.
+
+    Attributes:
+        place: what has the field: the class, the operation, or the file and line.
+        field: such as `attempts`, or `policy[0].retry.attempts`.
+        value: what was given.
+        remedy: what to write instead.
+    """
+
+    def __init__(self, place: str, field: str, value: object, remedy: str) -> None:
+        super().__init__(f"{field} of {place} is {_short(value)}; {remedy}")
+        self.place = place
+        self.field = field
+        self.value = value
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.place, self.field, self.value, self.remedy)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
