@@ -748,7 +748,7 @@ class Mailbox:
 
     def _take_slowly(self, drainer: Drainer) -> Token[Any] | Signal | None:
         if self._throttles is not None and self._held is not None and self._held.throttled:
-            self._throttles.let_go(self)
+            self._throttles.let_go(self, 1)
         while True:
             senders: Sequence[Callable[[], object]] = ()
             with self._lock:
@@ -785,7 +785,7 @@ class Mailbox:
             if token is not None:
                 throttles.watch(token)
             # One that was kept back just now may be due, and others may be since this drainer has left.
-            throttles.let_go()
+            throttles.let_go(self)
         return token
 
     def _follow_up(self, senders: Iterable[Callable[[], object]] = (), drainer: Drainer | None = None) -> None:
@@ -795,7 +795,7 @@ class Mailbox:
             self._wake(drainer)
         throttles = self._throttles
         if throttles is not None:
-            throttles.let_go()
+            throttles.let_go(self)
 
     def _dead(self, token: Token[Any]) -> ActorDead:
         return ActorDead(f"actor '{self._owner}' {self._why_closed}; {token!r} was not accepted")

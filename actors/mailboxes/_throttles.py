@@ -4,7 +4,11 @@ A mailbox calls `admit` when a drainer takes a token. A token that may not begin
 waits here, in a queue for its mailbox and its set of matching throttles. It gets the grants of all of these at once or
 none, so that a token that one throttle keeps back uses up no other. Of the waiting tokens the highest priority goes
 first, and within it the longest wait. Tokens of a mailbox without a free drainer are passed over, so that a busy or
-suspended actor holds up no other. `let_go` must be called whenever that may change.
+suspended actor holds up no other. A mailbox calls `let_go` whenever that may change.
+
+A queue stands in one place at a time: at the throttle that keeps it back longest, among those that may go, or at its
+mailbox, if that has no free drainer. So a change looks at the queues that it concerns only. An entry of a heap is out of
+date once its queue has another version.
 
 A token's grants end when it ends (`watch`), or when it leaves its mailbox without being taken (`forget`). A
 mailbox calls `admit` and `forget` under its lock, so no mailbox is called with the lock held here.
@@ -15,8 +19,9 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 
@@ -49,10 +54,23 @@ class Throttle:
     Attributes:
         is_open: whether it lets tokens go; False while the tokens that began before it are counted.
         waiting: matching tokens that are kept back, by this throttle or by another one.
+        blocked: heap of the queues that stand here.
+        alarm_at: when they are looked at next; `inf` when a token has to end first.
         let: tokens that have its grant and have not ended, except those that wait for another token.
     """
 
-    __slots__ = ("_next_at", "concurrency", "is_open", "let", "matches", "name", "rate", "waiting")
+    __slots__ = (
+        "_next_at",
+        "alarm_at",
+        "blocked",
+        "concurrency",
+        "is_open",
+        "let",
+        "matches",
+        "name",
+        "rate",
+        "waiting",
+    )
 
     def __init__(
         self, name: str, matches: Callable[[Token[Any]], bool], rate: float | None, concurrency: int | None
@@ -64,6 +82,8 @@ class Throttle:
         self.is_open = True
         self.waiting: set[Token[Any]] = set()
         self.let: set[Token[Any]] = set()
+        self.blocked: list[_Entry] = []
+        self.alarm_at = math.inf
         self._next_at = -math.inf  # when the next token may begin, by the rate
 
     def due_at(self) -> float:
@@ -92,10 +112,26 @@ class _Queue:
     mailbox: ThrottledMailbox
     throttles: tuple[Throttle, ...]
     line: Line = attrs.field(factory=Line)
+    version: int = 0  # of its entry in a heap
 
-    def due_at(self) -> float:
-        """Return when its throttles allow the first token to begin."""
-        return max(throttle.due_at() for throttle in self.throttles)
+    def entry(self) -> _Entry:
+        """Return a new entry for a heap; all entries made before are out of date."""
+        self.version += 1
+        return (*self.line.first()[:2], self.version, self)
+
+
+_Entry: TypeAlias = tuple[int, int, int, _Queue]
+"""An entry of a heap: the negated priority and the number of the first token; the queue's version; the queue."""
+
+
+def _first_of(heap: list[_Entry]) -> _Queue | None:
+    """Return the first queue of a heap, and remove entries that are out of date before it."""
+    while heap:
+        _, _, version, queue = heap[0]
+        if version == queue.version and queue.line:
+            return queue
+        heappop(heap)
+    return None
 
 
 class Throttles:
@@ -115,6 +151,10 @@ class Throttles:
         self._waiting: dict[Token[Any], _Queue] = {}  # {token that is kept back: its queue}
         self._grants: dict[Token[Any], tuple[Throttle, ...]] = {}
         self._numbers = count()  # serial numbers of waiting tokens
+        self._changed: set[Throttle] = set()  # those at which queues stand that may go now, or sooner than before
+        self._timed: list[tuple[float, int, Throttle]] = []  # heap: when a throttle is to be looked at
+        self._ready: list[_Entry] = []  # heap of queues that may go
+        self._parked: dict[ThrottledMailbox, set[_Queue]] = {}  # those that may go, of mailboxes without free drainers
         self._handed: dict[ThrottledMailbox, int] = {}  # {mailbox: tokens chosen and not let go yet}
         self._alarm = Alarm("throttles", host, clock, self._due, self.let_go)
         self._sleeps_until = math.inf  # in seconds of the clock; never later than the next token is due
@@ -141,6 +181,7 @@ class Throttles:
             for token in began:
                 self._count(token, throttle)
             throttle.is_open = True
+            self._changed.add(throttle)
         for token in began:
             token.add_done_callback(self._ended)
         self.let_go()
@@ -187,6 +228,7 @@ class Throttles:
             waits = bool(token._extras.waits)
             for throttle in self._grants.get(token, ()):
                 (throttle.let.discard if waits else throttle.let.add)(token)
+                self._changed.add(throttle)
         if waits:
             self.let_go()
 
@@ -196,11 +238,12 @@ class Throttles:
             for token in tokens:
                 self._forget(token)
 
-    def let_go(self, at_hand: ThrottledMailbox | None = None) -> None:
+    def let_go(self, mailbox: ThrottledMailbox | None = None, at_hand: int = 0) -> None:
         """Let all waiting tokens go that may begin, as far as their mailboxes have free drainers.
 
         Args:
-            at_hand: the mailbox of a drainer that is about to take a token.
+            mailbox: the one that may have a free drainer since the latest call.
+            at_hand: the number of drainers that are about to take a token there, and count as free.
         """
         if not self._waiting:
             return
@@ -208,13 +251,15 @@ class Throttles:
         while True:
             with self._lock:
                 self._note_handed(let)
-                let = self._choose(at_hand)
+                if mailbox is not None:
+                    self._unpark(mailbox)
+                let = self._choose(mailbox, at_hand)
                 look = not let and self._next_due() < self._sleeps_until
             if not let:
                 break
-            for mailbox, tokens in let.items():
-                mailbox.let_begin(tokens)
-            at_hand = None  # it has its token, or there was none for it
+            for receiver, tokens in let.items():
+                receiver.let_begin(tokens)
+            at_hand = 0  # it has its token, or there was none for it
         if look:
             self._host.call_soon(self._alarm.look)
 
@@ -222,6 +267,7 @@ class Throttles:
         with self._lock:
             for throttle in self._grants.pop(token, ()):
                 throttle.let.discard(token)
+                self._changed.add(throttle)
         self.let_go()
 
     # All below, up to the loop, runs under the lock
@@ -259,12 +305,14 @@ class Throttles:
             self._handed[mailbox] -= len(tokens)
             if not self._handed[mailbox]:
                 del self._handed[mailbox]
+            self._unpark(mailbox)
 
     def _take_back(self, token: Token[Any]) -> bool:
         """Take back the grants of a token that has not begun; return whether it had any."""
         granted = self._grants.pop(token, None)
         for throttle in granted or ():
             throttle.take_back(token)
+            self._changed.add(throttle)
         return granted is not None
 
     def _wait(self, token: Token[Any], mailbox: ThrottledMailbox, throttles: tuple[Throttle, ...], number: int) -> None:
@@ -275,17 +323,24 @@ class Throttles:
         self._waiting[token] = queue
         for throttle in throttles:
             throttle.waiting.add(token)
+        if queue.line.first()[2] is token:
+            self._stand(queue, self._clock())
 
     def _leave(self, token: Token[Any]) -> None:
         """Remove a token from its queue, if it waits."""
         queue = self._waiting.pop(token, None)
         if queue is None:
             return
+        was_first = queue.line.first()[2] is token
         queue.line.remove(token)
-        if not queue.line:
-            del self._queues[queue.mailbox, queue.throttles]
         for throttle in queue.throttles:
             throttle.waiting.discard(token)
+        if not queue.line:
+            del self._queues[queue.mailbox, queue.throttles]
+            if queue.mailbox in self._parked:
+                self._parked[queue.mailbox].discard(queue)
+        elif was_first:
+            self._stand(queue, self._clock())
 
     def _line_up_again(self) -> list[tuple[Token[Any], ThrottledMailbox]]:
         """Queue all waiting tokens again for the present throttles; return those that match none, in order."""
@@ -295,6 +350,12 @@ class Throttles:
                 lower, number, token = queue.line.first()
                 waiting.append((number, lower, token, queue.mailbox))
                 self._leave(token)
+        self._ready.clear()
+        self._timed.clear()
+        self._parked.clear()
+        for throttle in self._all:
+            throttle.blocked.clear()
+            throttle.alarm_at = math.inf
         waiting.sort(key=lambda entry: entry[0])
         free = []
         for number, lower, token, mailbox in waiting:
@@ -306,31 +367,78 @@ class Throttles:
         free.sort(key=lambda entry: entry[0])
         return [(token, mailbox) for _, token, mailbox in free]
 
-    def _choose(self, at_hand: ThrottledMailbox | None) -> dict[ThrottledMailbox, list[Token[Any]]]:
-        """Give grants to the waiting tokens that may begin, and return these."""
+    def _stand(self, queue: _Queue, now: float) -> bool:
+        """Put a queue, of which the first token or a throttle has changed, where it belongs; return whether it may go."""
+        last = max(queue.throttles, key=Throttle.due_at)
+        if last.due_at() > now:
+            heappush(last.blocked, queue.entry())
+            self._changed.add(last)
+            return False
+        heappush(self._ready, queue.entry())
+        return True
+
+    def _unpark(self, mailbox: ThrottledMailbox) -> None:
+        """Have the queues of a mailbox chosen again, which may have a free drainer."""
+        for queue in self._parked.pop(mailbox, ()):
+            heappush(self._ready, queue.entry())
+
+    def _note_due(self, now: float) -> None:
+        """Have one queue of each throttle chosen again that lets tokens go by now; when it has gone, this looks again."""
+        while self._timed and self._timed[0][0] <= now:
+            throttle = heappop(self._timed)[2]
+            throttle.alarm_at = math.inf
+            self._changed.add(throttle)
+        more = set()
+        while self._changed:
+            throttle = self._changed.pop()
+            due = throttle.due_at()
+            while (queue := _first_of(throttle.blocked)) is not None and due <= now:
+                heappop(throttle.blocked)
+                if self._stand(queue, now):
+                    more.add(throttle)
+                    break
+            else:
+                if queue is not None and due < throttle.alarm_at:
+                    throttle.alarm_at = due
+                    heappush(self._timed, (due, next(self._numbers), throttle))
+        self._changed = more
+
+    def _choose(self, mailbox: ThrottledMailbox | None, at_hand: int) -> dict[ThrottledMailbox, list[Token[Any]]]:
+        """Give grants to the waiting tokens that may begin, and return these.
+
+        Args:
+            mailbox: one with drainers that are about to take a token.
+            at_hand: how many.
+        """
         let: dict[ThrottledMailbox, list[Token[Any]]] = {}
         now = self._clock()
         while True:
-            ready = [q for q in self._queues.values() if q.due_at() <= now and self._turns(q.mailbox, at_hand) > 0]
-            if not ready:
+            self._note_due(now)
+            queue = _first_of(self._ready)
+            if queue is None:
                 return let
-            queue = min(ready, key=lambda one: one.line.first()[:2])
-            token = queue.line.first()[2]
-            self._leave(token)
-            self._grant(token, queue.throttles, now)
-            let.setdefault(queue.mailbox, []).append(token)
-            self._handed[queue.mailbox] = self._handed.get(queue.mailbox, 0) + 1
+            heappop(self._ready)
+            if max(throttle.due_at() for throttle in queue.throttles) > now:
+                self._stand(queue, now)
+            elif self._turns(queue.mailbox) + (at_hand if queue.mailbox is mailbox else 0) <= 0:
+                self._parked.setdefault(queue.mailbox, set()).add(queue)
+            else:
+                token = queue.line.first()[2]
+                self._grant(token, queue.throttles, now)
+                self._leave(token)
+                let.setdefault(queue.mailbox, []).append(token)
+                self._handed[queue.mailbox] = self._handed.get(queue.mailbox, 0) + 1
 
-    def _turns(self, mailbox: ThrottledMailbox, at_hand: ThrottledMailbox | None = None) -> int:
+    def _turns(self, mailbox: ThrottledMailbox) -> int:
         """Return how many more tokens a mailbox has drainers for.
 
         It is read without the mailbox's lock. A drainer that gets free afterwards calls `let_go`, which sees that.
         """
-        return mailbox.turns() - self._handed.get(mailbox, 0) + (mailbox is at_hand)
+        return mailbox.turns() - self._handed.get(mailbox, 0)
 
     def _next_due(self) -> float:
-        """Return when the next waiting token with a free drainer is due; `inf` if time alone lets none go."""
-        return min((q.due_at() for q in self._queues.values() if self._turns(q.mailbox) > 0), default=math.inf)
+        """Return when the next waiting token is due; `inf` if time alone lets none go."""
+        return self._timed[0][0] if self._timed else math.inf
 
     # For the alarm, without the lock
 
