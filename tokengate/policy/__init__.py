@@ -2,5 +2,8 @@
 #
 #   _policy.py      the parts that users write: Policy, Retry, Breaker, Throttle, Budget, Batch
 #   _values.py      checks of their values, with errors that name the field and the remedy
+#   _attempt.py     how an attempt ended, as far as retries and breakers ask for it
+#   _window.py      a count of the events of the last seconds
+#   _retry.py       whether another attempt follows, after which delay; the share of retries
 #   _times.py       which limit of a token is over first: queue timeout, timeout, deadline, inherited deadline
 """`Policy` and its parts: times, retries, breakers, throttles, budgets, batches."""

@@ -42,9 +42,11 @@ def number(
     Raises:
         BadPolicy: it is no such number.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-    if is_number:
-        found = float(value)  # type: ignore[arg-type]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            found = float(value)
+        except OverflowError:  # an int beyond all floats
+            found = math.nan  # no comparison holds for it
         if (above is None or found > above) and (least is None or found >= least) and found <= most:
             return found
     low = f"above {above:g}" if above is not None else f"of at least {least:g}" if least is not None else ""
