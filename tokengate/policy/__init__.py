@@ -6,5 +6,6 @@
 #   _window.py      a count of the events of the last seconds
 #   _retry.py       whether another attempt follows, after which delay; the share of retries
 #   _breaker.py     whether attempts may begin, by how those before them ended
+#   _shedding.py    which tokens are rejected at their turn, since all have waited too long
 #   _times.py       which limit of a token is over first: queue timeout, timeout, deadline, inherited deadline
 """`Policy` and its parts: times, retries, breakers, throttles, budgets, batches."""

@@ -1,0 +1,50 @@
+"""Shedding: which tokens are rejected at their turn, since all have waited too long for some time."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+FORGET: Final = 20  # times `shed` without a token end a run, too; that is the deadline, if `shed` is its twentieth part
+RUNS: Final = 1_000  # at most; of more, the one whose last token is the oldest is forgotten
+
+
+class Shedding:
+    """The judge of the waits of an operation's tokens, for each priority.
+
+    When the shortest wait of the last `2 * shed` seconds was over `shed`, each token that waited longer than `shed` is
+    shed at its turn, until one comes that did not. That is so when a run of long waits has lasted for `2 * shed`, and
+    only such runs are kept. Source: CoDel (RFC 8289), with an interval of twice the target.
+
+    Args:
+        shed: seconds; 0: nothing is shed.
+    """
+
+    __slots__ = ("_runs", "shed")
+
+    def __init__(self, shed: float) -> None:
+        self.shed = shed
+        self._runs: dict[int, tuple[float, float]] = {}  # {priority: (first token, last one)}, by their last ones
+
+    def judge(self, priority: int, wait: float, now: float) -> bool:
+        """Return whether to shed a token at its turn.
+
+        Args:
+            priority: the token's.
+            wait: seconds that it waited for its turn.
+            now: seconds of the clock.
+        """
+        first, last = self._runs.pop(priority, (now, now))
+        if wait <= self.shed or not self.shed:
+            return False
+        if now - last > FORGET * self.shed:
+            first = now
+        self._runs[priority] = first, now
+        if len(self._runs) > RUNS:
+            del self._runs[next(iter(self._runs))]
+        return now - first >= 2 * self.shed
+
+    def is_overloaded(self, priority: int) -> bool:
+        """Return whether the last token of a priority was shed."""
+        first, last = self._runs.get(priority, (math.inf, 0.0))
+        return last - first >= 2 * self.shed
