@@ -51,5 +51,8 @@ class BadPolicy(TokenGateError, ValueError):
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # of a foreign class, or of an int with too many digits
+        text = object.__repr__(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

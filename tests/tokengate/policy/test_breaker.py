@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from random import Random
 from typing import Literal
 
@@ -453,11 +454,11 @@ class Model:
         self.held = state is not None
 
 
-def test_any_schedule_is_decided_as_by_all_of_its_past(seed: int) -> None:
+def test_any_schedule_is_decided_as_by_all_of_its_past(seed: int, rounds: Callable[[int], int]) -> None:
     """Cases 21 to 26. Refusals, states, counts and times are those of a model that forgets nothing."""
     random = Random(seed)
     seen = set()
-    for _ in range(60):
+    for _ in range(rounds(60)):
         policy = Breaker(
             window=random.choice([5, 20, 1_000]),
             minimum=random.choice([1, 3, 8]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -154,7 +155,17 @@ def test_a_function_decides_by_the_error() -> None:
     assert decide(retry, error=asked) == 3
 
 
-@pytest.mark.parametrize("nonsense", [-1, math.nan, "5", True, [], 10**400, object()])
+class Unprintable:
+    """A value that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+NONSENSE = [-1, math.nan, "5", True, [], 10**400, -(10**5_000), object(), Unprintable()]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=range(len(NONSENSE)))
 def test_a_function_that_returns_nonsense_is_named(nonsense: object) -> None:
     """The error has the value and the remedy."""
     retry = Retry(on=(ConnectionError,), wait=lambda error: nonsense)  # type: ignore[arg-type, return-value]
@@ -252,13 +263,13 @@ class Ledger:
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.5])
-def test_no_retry_begins_beyond_ten_and_a_share(seed: int, share: float) -> None:
+def test_no_retry_begins_beyond_ten_and_a_share(seed: int, rounds: Callable[[int], int], share: float) -> None:
     """Case 14. As each retry begins, it is within the limit of the ten seconds that end then.
 
     What is refused would be beyond the limit if retries counted for a second more, and attempts for one less.
     """
     random = Random(seed)
-    for _ in range(10):
+    for _ in range(rounds(10)):
         retries, ledger, now = RetryShare(share), Ledger(share), 0.0
         due: list[float] = []  # when the delays of reserved retries end
         for _ in range(400):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -78,10 +79,10 @@ def long_for(tokens: list[tuple[int, int]], shed: int) -> int:
     return now - came
 
 
-def test_drawn_waits_are_judged_as_the_whole_past_says(seed: int) -> None:
+def test_drawn_waits_are_judged_as_the_whole_past_says(seed: int, rounds: Callable[[int], int]) -> None:
     """A token is shed if it waited too long, and all of the last `2 * shed` seconds did that came to their turn."""
     random = Random(seed)
-    for _ in range(100):
+    for _ in range(rounds(100)):
         shed, now = random.randint(1, 9), 0
         shedding = Shedding(shed)
         past: dict[int, list[tuple[int, int]]] = {0: [], 7: [], -3: []}

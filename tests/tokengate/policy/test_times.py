@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -162,10 +163,10 @@ def drawn_limit(random: Random) -> int | None:
     return random.choice([None, random.randint(1, 60)])
 
 
-def test_any_schedule_of_phases_stops_and_extensions_counts_as_seconds_do(seed: int) -> None:
+def test_any_schedule_of_phases_and_stops_counts_as_seconds_do(seed: int, rounds: Callable[[int], int]) -> None:
     """What is due, and when, is what is left of a countdown that stands while the clock does."""
     random = Random(seed)
-    for _ in range(200):
+    for _ in range(rounds(200)):
         policy = Policy(
             queue_timeout=drawn_limit(random),
             timeout=drawn_limit(random),
