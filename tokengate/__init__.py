@@ -4,7 +4,9 @@
 #   demo/        the first example: an indexer as a service hierarchy
 #   gate/        `Gate`: open, close, spawn
 #   control/     the control actor, and the ways to it
+#   config/      the file `tokengate.toml`
 #   operations/  `@token`, the current gate, the executor
+#   policy/      what tokens are held to: times, retries, breakers, throttles, budgets, batches
 #
 #   errors.py, events.py, types.py  public names beyond those of everyday use
 #   _exceptions.py                  the errors of the gate

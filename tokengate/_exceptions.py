@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+import attrs
+
 from actors import TokenGateError
 
 
@@ -48,6 +52,49 @@ class BadPolicy(TokenGateError, ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.place, self.field, self.value, self.remedy)
+
+
+@attrs.frozen
+class Problem:
+    """An error in a file.
+
+    Attributes:
+        line: where it is, from 1; 0: the file cannot be read.
+        field: such as `policy[0].retry.attempts`; empty if the file cannot be parsed.
+        value: what is there; None: nothing.
+        remedy: what to write instead.
+    """
+
+    line: int
+    field: str
+    value: object
+    remedy: str
+
+    def __str__(self) -> str:
+        found = "missing" if self.value is None else _short(self.value)
+        return f"{self.field} is {found}; {self.remedy}" if self.field else self.remedy
+
+
+class BadConfig(BadPolicy):
+    """The file cannot be used, and nothing has changed; the message has each of its errors, with the line.
+
+    Attributes:
+        path: of the file.
+        problems: its errors, in the order of the lines; the attributes of `BadPolicy` are those of the first.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], problems: tuple[Problem, ...]) -> None:
+        self.path = os.fspath(path)
+        self.problems = problems
+        first = problems[0]
+        super().__init__(self._where(first), first.field, first.value, first.remedy)
+        self.args = ("\n".join(f"{self._where(one)}: {one}" for one in problems),)
+
+    def _where(self, problem: Problem) -> str:
+        return f"{self.path}:{problem.line}" if problem.line else self.path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.problems)
 
 
 def _short(value: object) -> str:

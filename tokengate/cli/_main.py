@@ -10,6 +10,7 @@ import click
 from tokengate.cli._group import Commands
 from tokengate.cli._output import replace_what_cannot_be_encoded
 from tokengate.cli.commands import _actors, _follow, _inspect, _steer
+from tokengate.cli.commands._check import check
 from tokengate.cli.commands._completion import completion
 from tokengate.cli.commands._demo import demo
 from tokengate.cli.commands._help import help_
@@ -80,6 +81,7 @@ main.add(
         ),
         "Supervisors": (_inspect.tree, _inspect.children, _actors.child),
         "Streams": (_follow.events, _follow.trace, _follow.watch),
+        "Policies": (check,),
         "Tools": (shell, completion, doctor, help_),
     },
     most_used=(

@@ -8,4 +8,5 @@
 #   _breaker.py     whether attempts may begin, by how those before them ended
 #   _shedding.py    which tokens are rejected at their turn, since all have waited too long
 #   _times.py       which limit of a token is over first: queue timeout, timeout, deadline, inherited deadline
+#   _file.py        the sections of a file: policies, throttles, flags
 """`Policy` and its parts: times, retries, breakers, throttles, budgets, batches."""

@@ -14,10 +14,11 @@ Key: TypeAlias = str | Callable[..., Any]
 """Name of a tag or of a parameter, or a function of the arguments, which returns a text, an int or None."""
 
 _PERIODS: Final[Mapping[str, Decimal]] = {
-    "s": Decimal(1), "m": Decimal(60), "h": Decimal(3_600), "d": Decimal(86_400), "w": Decimal(604_800),
+    "ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3_600), "d": Decimal(86_400),
+    "w": Decimal(604_800),
 }  # fmt: skip
 _RATE: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*/\s*([smhd])\s*")
-_PERIOD: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([smhdw])\s*")
+_PERIOD: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(ms|[smhdw])\s*")
 
 
 def number(
@@ -42,13 +43,12 @@ def number(
     Raises:
         BadPolicy: it is no such number.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            found = float(value)
-        except OverflowError:  # an int beyond all floats
-            found = math.nan  # no comparison holds for it
-        if (above is None or found > above) and (least is None or found >= least) and found <= most:
-            return found
+    try:
+        found = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # an int that no float can be
+        found = math.nan
+    if (above is None or found > above) and (least is None or found >= least) and found <= most:  # not so for nan
+        return found
     low = f"above {above:g}" if above is not None else f"of at least {least:g}" if least is not None else ""
     high = "" if math.isinf(most) else f"{' and' if low else ''} at most {most:g}"
     raise BadPolicy(place, field, value, f"use a number{' ' if low or high else ''}{low}{high}")

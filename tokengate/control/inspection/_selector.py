@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -150,22 +150,27 @@ class Selector:
         return True
 
 
-def parse(text: str) -> Selector:
+def parse(text: str, fields: Collection[str] | None = None) -> Selector:
     """Parse a selector.
+
+    Args:
+        text: the selector.
+        fields: those that it may use, and no tags; None: all fields, and tags.
 
     Raises:
         BadSelector: it cannot be parsed; the message points at the part.
     """
     if not issubclass(type(text), str):
         raise BadSelector("a selector is text, such as 'operation=resize,state=running'")
-    return _Parser(plain(text)).selector()
+    return _Parser(plain(text), fields).selector()
 
 
 class _Parser:
     """Reads the text of a selector once, from left to right."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, fields: Collection[str] | None) -> None:
         self._text = text
+        self._fields = fields
         self._at = 0
 
     def selector(self) -> Selector:
@@ -195,6 +200,8 @@ class _Parser:
         if is_tag:
             name = _unquoted(name.removeprefix("tag."))
         is_tag = is_tag or name not in FIELDS
+        if self._fields is not None and (is_tag or name not in self._fields):
+            raise self._bad(start, f"'{name}' is not possible here", f"use {', '.join(self._fields)}")
         remedy = f"use =, !=, >, >=, < or <=; write operation={name}, actor={name}, or the token's id"
         op = self._expect(_OP, f"a comparison was expected after '{name}'", remedy)
         value_at = self._at

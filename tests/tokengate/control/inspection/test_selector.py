@@ -288,6 +288,20 @@ def test_a_selector_that_cannot_be_read_is_refused_at_the_part(text: str, part: 
     assert remedy in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("operation=a,tenant=b", "tenant"), ("tag.actor=a", "actor"), ("affinity=cpu, age>5", "age"), ("id=5", "id")],
+)
+def test_a_selector_may_be_held_to_some_fields(text: str, name: str) -> None:
+    """As those of policies are, which belong to operations and actors."""
+    fields = ("operation", "actor", "affinity")
+
+    assert parse("operation=a*, affinity!=cpu", fields) == parse("operation=a*, affinity!=cpu")
+    assert parse("*", fields) == parse("*")
+    with pytest.raises(BadSelector, match=f"'{name}' is not possible here .* use operation, actor, affinity"):
+        parse(text, fields)
+
+
 def test_a_selector_of_boundless_length_is_refused() -> None:
     """Looking at one token must stay short."""
     with pytest.raises(BadSelector, match=f"has {MAX_LENGTH + 1} characters; {MAX_LENGTH} are allowed"):

@@ -1,0 +1,112 @@
+"""Finds the file, and reads it as a whole: all its errors, or the rows of all its sections."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from tokengate._exceptions import BadConfig, Problem
+from tokengate.config._lines import KeyPath
+from tokengate.config._report import ParseSelector, Report, name_of
+from tokengate.config._sections import SECTIONS, Section
+
+R = TypeVar("R")
+
+VARIABLE: Final = "TOKENGATE_CONFIG"
+"""The environment variable that names the file."""
+
+
+@attrs.frozen
+class Config:
+    """What a file says.
+
+    Attributes:
+        path: of the file.
+        tables: its content as it was parsed: {section: its tables}.
+        rows: {section: what its parser made of them}.
+    """
+
+    path: Path
+    tables: Mapping[str, Any]
+    rows: Mapping[str, tuple[Any, ...]]
+    _report: Report
+
+    def of(self, section: Section[R]) -> tuple[R, ...]:
+        """Return the rows of a section, in the order of the file."""
+        return self.rows[section.name]
+
+    def values(self) -> list[tuple[int, str, object]]:
+        """Return each value with its line and name, in the order of the lines: `(4, "policy[0].retry.attempts", 3)`."""
+        found = ((self._report.line(path), name_of(path), value) for path, value in _leaves(self.tables))
+        return sorted(found, key=lambda one: one[0])
+
+
+def find_file(given: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return the path of the file: the given one, or that which `TOKENGATE_CONFIG` names; None: there is none."""
+    named = os.fspath(given) if given is not None else os.environ.get(VARIABLE, "")
+    return Path(named) if named else None
+
+
+def read_file(path: Path, parse_selector: ParseSelector) -> Config:
+    """Read and check a file.
+
+    Args:
+        path: of the file.
+        parse_selector: `parse` of `tokengate.control.inspection._selector`.
+
+    Raises:
+        BadConfig: it has errors, all of which it names, or it cannot be read.
+    """
+    text, tables = _parse(path)
+    report = Report(text, parse_selector)
+    for name in tables.keys() - SECTIONS.keys():
+        remedy = f"there is no such section; use one of {', '.join(SECTIONS)}, or import the plugin that has it"
+        report.wrong((name,), tables[name], remedy)
+    rows = {}
+    for name, section in SECTIONS.items():
+        found = tables.get(name, [])
+        if isinstance(found, list) and all(isinstance(table, dict) for table in found):
+            rows[name] = section.parse(found, report)
+        else:
+            report.wrong((name,), found, f"write it as [[{name}]]")
+    if report.problems:
+        raise BadConfig(path, tuple(sorted(report.problems, key=lambda problem: problem.line)))
+    return Config(path, tables, rows, report)
+
+
+def _parse(path: Path) -> tuple[str, Mapping[str, Any]]:
+    data, text = b"", ""
+    try:
+        data = path.read_bytes()
+        text = data.decode()
+        return text, tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        problem = Problem(line, "", data[error.start : error.end], "this is no UTF-8; save the file as UTF-8")
+    except OSError as error:
+        problem = Problem(0, "", None, f"cannot be read: {error.strerror or error}; name another file")
+    except RecursionError:
+        problem = Problem(1, "", None, "its brackets are nested too deeply; use fewer")
+    except ValueError as error:  # which has the line in its text, or none: some numbers are too long
+        found = re.search(r"line (\d+)", str(error))
+        line = int(found[1]) if found else text.count("\n") + 1
+        problem = Problem(line, "", None, f"this is no TOML: {error}; mend it, or quote the text")
+    raise BadConfig(path, (problem,))
+
+
+def _leaves(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, object]]:
+    """Yield the values that are no tables, with their paths; a list of plain values is one."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    elif isinstance(value, list) and value and all(isinstance(inner, dict) for inner in value):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, (*path, number))
+    else:
+        yield path, value
