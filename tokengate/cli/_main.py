@@ -14,6 +14,7 @@ from tokengate.cli.commands._check import check
 from tokengate.cli.commands._completion import completion
 from tokengate.cli.commands._demo import demo
 from tokengate.cli.commands._help import help_
+from tokengate.cli.commands._inventory import inventory
 from tokengate.cli.commands._run import run
 from tokengate.cli.commands._shell import shell
 from tokengate.cli.doctor._doctor import doctor
@@ -81,7 +82,7 @@ main.add(
         ),
         "Supervisors": (_inspect.tree, _inspect.children, _actors.child),
         "Streams": (_follow.events, _follow.trace, _follow.watch),
-        "Policies": (check,),
+        "Policies": (check, inventory),
         "Tools": (shell, completion, doctor, help_),
     },
     most_used=(

@@ -9,4 +9,5 @@
 #   _shedding.py    which tokens are rejected at their turn, since all have waited too long
 #   _times.py       which limit of a token is over first: queue timeout, timeout, deadline, inherited deadline
 #   _file.py        the sections of a file: policies, throttles, flags
+#   _inventory.py   functions that are worth a policy, found in sources
 """`Policy` and its parts: times, retries, breakers, throttles, budgets, batches."""

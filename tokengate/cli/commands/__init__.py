@@ -6,6 +6,7 @@
 #   _completion.py  `completion`
 #   _help.py        `help`
 #   _check.py       `check`
+#   _inventory.py   `inventory`
 #   _inspect.py     commands that show gates, tokens, actors and the tree
 #   _steer.py       commands that change tokens
 #   _actors.py      commands that change actors, and children of supervisors
