@@ -10,6 +10,7 @@
 #   _times.py       which limit of a token is over first: queue timeout, timeout, deadline, inherited deadline
 #   _file.py        the sections of a file: policies, throttles, flags
 #   _inventory.py   functions that are worth a policy, found in sources
+#   _keys.py        keys of calls, read from tags, arguments, or by a function
 #   _states.py      a table of the states of a rule, by key, of bounded size
 #   _throttle.py    what is used of a throttle: a rate, a number that runs, or one that adapts
 #   _rate.py        the rate: attempts that begin in a time, with a burst
