@@ -157,7 +157,7 @@ class Budget:
         limit: what may be spent in a period.
         per: the period: seconds, or a text such as `1d`; it begins at the first use.
         key: what has a budget of its own: each value of a tag or parameter. None: all share one.
-        estimate: what an attempt reserves when it begins: a number, or a function of the arguments.
+        estimate: what an attempt reserves when it begins: a number up to the limit, or a function of the arguments.
 
     Raises:
         BadPolicy: a value cannot work.
@@ -174,7 +174,7 @@ class Budget:
             raise BadPolicy("Budget", "name", self.name, "use a text, such as 'usd'")
         _values.number("Budget", "limit", self.limit, least=0)
         if not callable(self.estimate):
-            _values.number("Budget", "estimate", self.estimate, least=0)
+            _values.number("Budget", "estimate", self.estimate, least=0, most=self.limit)
 
 
 @attrs.frozen(kw_only=True)
