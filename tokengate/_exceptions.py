@@ -95,6 +95,8 @@ class BadConfig(BadPolicy):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.path, self.problems)
+
+
 class BudgetExceeded(TokenGateError, RuntimeError):
     """A cost is beyond the limit of a budget. It is booked: stop what costs more, or raise or reset the budget.
 

@@ -7,8 +7,8 @@ first, and within it the longest wait. Tokens of a mailbox without a free draine
 suspended actor holds up no other. A mailbox calls `let_go` whenever that may change.
 
 A queue stands in one place at a time: at the throttle that keeps it back longest, among those that may go, or at its
-mailbox, if that has no free drainer. So a change looks at the queues that it concerns only. An entry of a heap is out of
-date once its queue has another version.
+mailbox, if that has no free drainer. So a change looks at the queues that it concerns only. An entry of a heap is out
+of date once its queue has another version.
 
 A token's grants end when it ends (`watch`), or when it leaves its mailbox without being taken (`forget`). A
 mailbox calls `admit` and `forget` under its lock, so no mailbox is called with the lock held here.
@@ -368,7 +368,7 @@ class Throttles:
         return [(token, mailbox) for _, token, mailbox in free]
 
     def _stand(self, queue: _Queue, now: float) -> bool:
-        """Put a queue, of which the first token or a throttle has changed, where it belongs; return whether it may go."""
+        """Put a queue where it belongs, since its first token or a throttle has changed; return whether it may go."""
         last = max(queue.throttles, key=Throttle.due_at)
         if last.due_at() > now:
             heappush(last.blocked, queue.entry())
@@ -383,7 +383,7 @@ class Throttles:
             heappush(self._ready, queue.entry())
 
     def _note_due(self, now: float) -> None:
-        """Have one queue of each throttle chosen again that lets tokens go by now; when it has gone, this looks again."""
+        """Have one queue of each throttle that lets tokens go by now chosen again; when it has gone, this looks again."""
         while self._timed and self._timed[0][0] <= now:
             throttle = heappop(self._timed)[2]
             throttle.alarm_at = math.inf
