@@ -383,7 +383,7 @@ class Throttles:
             heappush(self._ready, queue.entry())
 
     def _note_due(self, now: float) -> None:
-        """Have one queue of each throttle that lets tokens go by now chosen again; when it has gone, this looks again."""
+        """Have one queue of each throttle that lets tokens go by now chosen again; once it has gone, look again."""
         while self._timed and self._timed[0][0] <= now:
             throttle = heappop(self._timed)[2]
             throttle.alarm_at = math.inf
