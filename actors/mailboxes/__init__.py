@@ -5,6 +5,7 @@
 #   _held_tokens.py  tokens beside the lanes: paused, kept back, released
 #   _line.py         tokens that wait, by priority and then by age
 #   _throttles.py    limits of rate and concurrency
+#   _rule.py         one of them: what each attempt needs a grant of
 #   _signals.py      messages of the control lane
 #   _statistics.py   the figures of a mailbox
 """Mailboxes, their lanes, and throttles."""

@@ -28,6 +28,7 @@ import attrs
 from actors.concurrency._alarm import Alarm
 from actors.concurrency._trio_host import TrioHost
 from actors.mailboxes._line import Line
+from actors.mailboxes._rule import Rule
 from actors.tokens._token import Token
 
 # Seconds by which a rate may lag and catch up: the alarm that lets tokens go wakes a little late each time.
@@ -42,7 +43,7 @@ class ThrottledMailbox(Protocol):
     def let_begin(self, tokens: list[Token[Any]], /) -> object: ...
 
 
-class Throttle:
+class Throttle(Rule):
     """A limit for the tokens that `matches` selects.
 
     Args:
@@ -53,64 +54,51 @@ class Throttle:
 
     Attributes:
         is_open: whether it lets tokens go; False while the tokens that began before it are counted.
-        waiting: matching tokens that are kept back, by this throttle or by another one.
-        blocked: heap of the queues that stand here.
-        alarm_at: when they are looked at next; `inf` when a token has to end first.
         let: tokens that have its grant and have not ended, except those that wait for another token.
     """
 
-    __slots__ = (
-        "_next_at",
-        "alarm_at",
-        "blocked",
-        "concurrency",
-        "is_open",
-        "let",
-        "matches",
-        "name",
-        "rate",
-        "waiting",
-    )
+    __slots__ = ("_next_at", "concurrency", "is_open", "let", "matches", "name", "rate")
 
     def __init__(
         self, name: str, matches: Callable[[Token[Any]], bool], rate: float | None, concurrency: int | None
     ) -> None:
+        super().__init__()
         self.name = name
         self.matches = matches
         self.rate = rate
         self.concurrency = concurrency
         self.is_open = True
-        self.waiting: set[Token[Any]] = set()
         self.let: set[Token[Any]] = set()
-        self.blocked: list[_Entry] = []
-        self.alarm_at = math.inf
         self._next_at = -math.inf  # when the next token may begin, by the rate
 
-    def due_at(self) -> float:
-        """Return when the next token may begin; `inf` when another one has to end first."""
+    def due_at(self, _token: Token[Any], _now: float) -> float:
         if not self.is_open or (self.concurrency is not None and len(self.let) >= self.concurrency):
             return math.inf
         return self._next_at
 
     def grant(self, token: Token[Any], now: float) -> None:
-        """Let a token begin; it is due."""
         self.let.add(token)
         if self.rate is not None:
             self._next_at = max(self._next_at, now - _CATCH_UP) + 1 / self.rate
 
-    def take_back(self, token: Token[Any]) -> None:
-        """Take back the grant of a token that has not begun."""
+    def give_back(self, token: Token[Any], _now: float) -> None:
         self.let.discard(token)
         if self.rate is not None:
             self._next_at -= 1 / self.rate
 
+    def note_waits(self, token: Token[Any], waits: bool) -> None:
+        (self.let.discard if waits else self.let.add)(token)
+
+    def end(self, token: Token[Any], _now: float) -> None:
+        self.let.discard(token)
+
 
 @attrs.define(eq=False)
 class _Queue:
-    """The waiting tokens of one mailbox that match the same throttles, in a line."""
+    """The waiting tokens of one mailbox that the same rules are for, in a line."""
 
     mailbox: ThrottledMailbox
-    throttles: tuple[Throttle, ...]
+    rules: tuple[Rule, ...]
     line: Line = attrs.field(factory=Line)
     version: int = 0  # of its entry in a heap
 
@@ -147,12 +135,12 @@ class Throttles:
         self._clock = clock
         self._lock = threading.Lock()
         self._all: tuple[Throttle, ...] = ()
-        self._queues: dict[tuple[ThrottledMailbox, tuple[Throttle, ...]], _Queue] = {}  # none is empty
+        self._queues: dict[tuple[ThrottledMailbox, tuple[Rule, ...]], _Queue] = {}  # none is empty
         self._waiting: dict[Token[Any], _Queue] = {}  # {token that is kept back: its queue}
-        self._grants: dict[Token[Any], tuple[Throttle, ...]] = {}
+        self._grants: dict[Token[Any], tuple[Rule, ...]] = {}
         self._numbers = count()  # serial numbers of waiting tokens
-        self._changed: set[Throttle] = set()  # those at which queues stand that may go now, or sooner than before
-        self._timed: list[tuple[float, int, Throttle]] = []  # heap: when a throttle is to be looked at
+        self._changed: set[Rule] = set()  # those at which queues stand that may go now, or sooner than before
+        self._timed: list[tuple[float, int, Rule]] = []  # heap: when a rule is to be looked at
         self._ready: list[_Entry] = []  # heap of queues that may go
         self._parked: dict[ThrottledMailbox, set[_Queue]] = {}  # those that may go, of mailboxes without free drainers
         self._handed: dict[ThrottledMailbox, int] = {}  # {mailbox: tokens chosen and not let go yet}
@@ -208,10 +196,10 @@ class Throttles:
                 return True
             now = self._clock()
             # Waiting tokens go first; if they do not use up the grants, `let_go` will find this token, too.
-            if all(not one.waiting and one.due_at() <= now for one in lacking):
+            if all(not one.waiting and one.due_at(token, now) <= now for one in lacking):
                 self._grant(token, lacking, now)
                 return True
-            self._take_back(token)
+            self._give_back(token, now)
             self._wait(token, mailbox, matching, next(self._numbers))
             return False
 
@@ -226,9 +214,9 @@ class Throttles:
         """Note that a running token waits for another one, or no longer does; a waiting one does not count."""
         with self._lock:
             waits = bool(token._extras.waits)
-            for throttle in self._grants.get(token, ()):
-                (throttle.let.discard if waits else throttle.let.add)(token)
-                self._changed.add(throttle)
+            for rule in self._grants.get(token, ()):
+                rule.note_waits(token, waits)
+                self._changed.add(rule)
         if waits:
             self.let_go()
 
@@ -265,20 +253,21 @@ class Throttles:
 
     def _ended(self, token: Token[Any]) -> None:
         with self._lock:
-            for throttle in self._grants.pop(token, ()):
-                throttle.let.discard(token)
-                self._changed.add(throttle)
+            now = self._clock()
+            for rule in self._grants.pop(token, ()):
+                rule.end(token, now)
+                self._changed.add(rule)
         self.let_go()
 
     # All below, up to the loop, runs under the lock
 
-    def _matching(self, token: Token[Any]) -> tuple[Throttle, ...]:
+    def _matching(self, token: Token[Any]) -> tuple[Rule, ...]:
         return tuple(throttle for throttle in self._all if throttle.matches(token))
 
-    def _grant(self, token: Token[Any], throttles: tuple[Throttle, ...], now: float) -> None:
-        for throttle in throttles:
-            throttle.grant(token, now)
-        self._grants[token] = self._grants.get(token, ()) + throttles
+    def _grant(self, token: Token[Any], rules: tuple[Rule, ...], now: float) -> None:
+        for rule in rules:
+            rule.grant(token, now)
+        self._grants[token] = self._grants.get(token, ()) + rules
 
     def _count(self, token: Token[Any], throttle: Throttle) -> None:
         """Give a running token the grant of a new throttle."""
@@ -296,7 +285,7 @@ class Throttles:
                     self._grants[token] = others
 
     def _forget(self, token: Token[Any]) -> None:
-        if not self._take_back(token):
+        if not self._give_back(token, self._clock()):
             self._leave(token)
 
     def _note_handed(self, let: dict[ThrottledMailbox, list[Token[Any]]]) -> None:
@@ -307,22 +296,22 @@ class Throttles:
                 del self._handed[mailbox]
             self._unpark(mailbox)
 
-    def _take_back(self, token: Token[Any]) -> bool:
+    def _give_back(self, token: Token[Any], now: float) -> bool:
         """Take back the grants of a token that has not begun; return whether it had any."""
         granted = self._grants.pop(token, None)
-        for throttle in granted or ():
-            throttle.take_back(token)
-            self._changed.add(throttle)
+        for rule in granted or ():
+            rule.give_back(token, now)
+            self._changed.add(rule)
         return granted is not None
 
-    def _wait(self, token: Token[Any], mailbox: ThrottledMailbox, throttles: tuple[Throttle, ...], number: int) -> None:
-        queue = self._queues.get((mailbox, throttles))
+    def _wait(self, token: Token[Any], mailbox: ThrottledMailbox, rules: tuple[Rule, ...], number: int) -> None:
+        queue = self._queues.get((mailbox, rules))
         if queue is None:
-            queue = self._queues[mailbox, throttles] = _Queue(mailbox, throttles)
+            queue = self._queues[mailbox, rules] = _Queue(mailbox, rules)
         queue.line.append(token, number)
         self._waiting[token] = queue
-        for throttle in throttles:
-            throttle.waiting.add(token)
+        for rule in rules:
+            rule.waiting.add(token)
         if queue.line.first()[2] is token:
             self._stand(queue, self._clock())
 
@@ -333,10 +322,10 @@ class Throttles:
             return
         was_first = queue.line.first()[2] is token
         queue.line.remove(token)
-        for throttle in queue.throttles:
-            throttle.waiting.discard(token)
+        for rule in queue.rules:
+            rule.waiting.discard(token)
         if not queue.line:
-            del self._queues[queue.mailbox, queue.throttles]
+            del self._queues[queue.mailbox, queue.rules]
             if queue.mailbox in self._parked:
                 self._parked[queue.mailbox].discard(queue)
         elif was_first:
@@ -359,18 +348,23 @@ class Throttles:
         waiting.sort(key=lambda entry: entry[0])
         free = []
         for number, lower, token, mailbox in waiting:
-            throttles = self._matching(token)
-            if throttles:
-                self._wait(token, mailbox, throttles, number)
+            rules = self._matching(token)
+            if rules:
+                self._wait(token, mailbox, rules, number)
             else:
                 free.append((lower, token, mailbox))
         free.sort(key=lambda entry: entry[0])
         return [(token, mailbox) for _, token, mailbox in free]
 
     def _stand(self, queue: _Queue, now: float) -> bool:
-        """Put a queue where it belongs, since its first token or a throttle has changed; return whether it may go."""
-        last = max(queue.throttles, key=Throttle.due_at)
-        if last.due_at() > now:
+        """Put a queue where it belongs, since its first token or a rule has changed; return whether it may go."""
+        token = queue.line.first()[2]
+        due, last = -math.inf, None
+        for rule in queue.rules:
+            at = rule.due_at(token, now)
+            if at > due:
+                due, last = at, rule
+        if last is not None and due > now:
             heappush(last.blocked, queue.entry())
             self._changed.add(last)
             return False
@@ -383,24 +377,25 @@ class Throttles:
             heappush(self._ready, queue.entry())
 
     def _note_due(self, now: float) -> None:
-        """Have one queue of each throttle that lets tokens go by now chosen again; once it has gone, look again."""
+        """Have one queue of each rule that lets tokens go by now chosen again; once it has gone, look again."""
         while self._timed and self._timed[0][0] <= now:
-            throttle = heappop(self._timed)[2]
-            throttle.alarm_at = math.inf
-            self._changed.add(throttle)
+            rule = heappop(self._timed)[2]
+            rule.alarm_at = math.inf
+            self._changed.add(rule)
         more = set()
         while self._changed:
-            throttle = self._changed.pop()
-            due = throttle.due_at()
-            while (queue := _first_of(throttle.blocked)) is not None and due <= now:
-                heappop(throttle.blocked)
-                if self._stand(queue, now):
-                    more.add(throttle)
+            rule = self._changed.pop()
+            while (queue := _first_of(rule.blocked)) is not None:
+                due = rule.due_at(queue.line.first()[2], now)
+                if due > now:
+                    if due < rule.alarm_at:
+                        rule.alarm_at = due
+                        heappush(self._timed, (due, next(self._numbers), rule))
                     break
-            else:
-                if queue is not None and due < throttle.alarm_at:
-                    throttle.alarm_at = due
-                    heappush(self._timed, (due, next(self._numbers), throttle))
+                heappop(rule.blocked)
+                if self._stand(queue, now):
+                    more.add(rule)
+                    break
         self._changed = more
 
     def _choose(self, mailbox: ThrottledMailbox | None, at_hand: int) -> dict[ThrottledMailbox, list[Token[Any]]]:
@@ -418,13 +413,13 @@ class Throttles:
             if queue is None:
                 return let
             heappop(self._ready)
-            if max(throttle.due_at() for throttle in queue.throttles) > now:
+            token = queue.line.first()[2]
+            if max(rule.due_at(token, now) for rule in queue.rules) > now:
                 self._stand(queue, now)
             elif self._turns(queue.mailbox) + (at_hand if queue.mailbox is mailbox else 0) <= 0:
                 self._parked.setdefault(queue.mailbox, set()).add(queue)
             else:
-                token = queue.line.first()[2]
-                self._grant(token, queue.throttles, now)
+                self._grant(token, queue.rules, now)
                 self._leave(token)
                 let.setdefault(queue.mailbox, []).append(token)
                 self._handed[queue.mailbox] = self._handed.get(queue.mailbox, 0) + 1
