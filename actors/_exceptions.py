@@ -42,11 +42,33 @@ class TokenTerminated(TokenGateError, concurrent.futures.CancelledError):
 
 
 class TokenExpired(TokenGateError, TimeoutError):
-    """The token missed its deadline."""
+    """A time of the token was over; the message says which.
+
+    Attributes:
+        which: `queue_timeout`, `timeout`, `deadline`, or `inherited`: the deadline of the code that sent it.
+        seconds: how long the token had.
+        left_running: whether its code could not be ended, and runs on.
+    """
+
+    def __init__(self, message: str, which: str = "", seconds: float = 0.0, left_running: bool = False) -> None:
+        super().__init__(message)
+        self.which = which
+        self.seconds = seconds
+        self.left_running = left_running
 
 
 class TokenRejected(TokenGateError):
-    """The token was refused at the door and never ran."""
+    """The token was refused and none of its code ran.
+
+    Attributes:
+        reason: the rule that refused it: `deadline`, `key`, `breaker`, `throttle`, `overload`; empty: none of a policy.
+        retry_after: seconds after which a new call may be accepted; None: unknown.
+    """
+
+    def __init__(self, message: str, reason: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = retry_after
 
 
 class TokenFailed(TokenGateError):

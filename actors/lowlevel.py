@@ -2,6 +2,7 @@
 
 from actors._child._yields import refuse_yield
 from actors._in_child import gates_operation, submits_to_gate
+from actors.concurrency._alarm import Alarm
 from actors.concurrency._blocking import current_turn, loop_here, nesting, refusal
 from actors.concurrency._condition import Condition
 from actors.concurrency._container import Share, cores, memory
@@ -16,7 +17,9 @@ from actors.kinds._jobs import Jobs
 from actors.kinds._operation_place import OperationPlace
 from actors.kinds._pykka_actor import cpu_actor_class
 from actors.kinds._task_actor import TaskActor
+from actors.mailboxes._fair_line import FairLine
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, Put
+from actors.mailboxes._rule import Rule
 from actors.mailboxes._signals import Crash, Signal, Visit
 from actors.mailboxes._throttles import Throttle
 from actors.places._actor_place import ActorPlace, Status
@@ -55,12 +58,14 @@ __all__ = [
     "SYSTEM",
     "UNITS",
     "ActorPlace",
+    "Alarm",
     "Condition",
     "CpuDrain",
     "CpuThread",
     "Crash",
     "DaemonThread",
     "Drain",
+    "FairLine",
     "Hold",
     "IoDrain",
     "Jobs",
@@ -72,6 +77,7 @@ __all__ = [
     "ProcessSystem",
     "Properties",
     "Put",
+    "Rule",
     "Share",
     "Signal",
     "Starter",

@@ -64,11 +64,22 @@ class TokenTerminated(TokenGateError, concurrent.futures.CancelledError):
 
 
 class TokenExpired(TokenGateError, TimeoutError):
-    """The token missed its deadline."""
+    """A time of the token was over; `which`, of so many `seconds`, and whether its code was `left_running`."""
+
+    def __init__(self, message: str, which: str = "", seconds: float = 0.0, left_running: bool = False) -> None:
+        super().__init__(message)
+        self.which = which
+        self.seconds = seconds
+        self.left_running = left_running
 
 
 class TokenRejected(TokenGateError):
-    """The token was not accepted, and never ran."""
+    """The token was not accepted, and never ran; the `reason` is a rule, `retry_after` is in seconds."""
+
+    def __init__(self, message: str, reason: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = retry_after
 
 
 class TokenFailed(TokenGateError):

@@ -42,6 +42,7 @@ from actors._exceptions import ActorDead
 from actors.concurrency._blocking import refuse_waits_if
 from actors.mailboxes._held_tokens import HeldTokens
 from actors.mailboxes._lanes import Lanes
+from actors.mailboxes._rule import Rule, Verdict
 from actors.mailboxes._signals import Signal
 from actors.mailboxes._statistics import MailboxStatistics
 from actors.tokens._lifecycle import TokenState
@@ -301,6 +302,24 @@ class Mailbox:
             self._lanes.append(token)
             drainer = self._missing()
         self._follow_up(drainer=drainer)
+        return True
+
+    def put_again(self, token: Token[Any], delay: Rule) -> bool:
+        """Queue a token again after an attempt, in a mailbox with throttles; a rule keeps it back until it is due.
+
+        Returns:
+            False when the mailbox has closed for good: then the caller is to end the token.
+        """
+        with self._lock:
+            throttles = self._throttles
+            if self._emptied or throttles is None:
+                return False
+            token._phase = _QUEUED
+            self._holding().throttled.append(token)
+            self._set_limit()
+            throttles.keep_back(token, self, delay)
+            self._not_taken += 1
+        self._follow_up()
         return True
 
     def ask_again(self, token: Token[Any]) -> bool:
@@ -751,6 +770,7 @@ class Mailbox:
             self._throttles.let_go(self, 1)
         while True:
             senders: Sequence[Callable[[], object]] = ()
+            refused: list[Token[Any]] = []
             with self._lock:
                 if not drainer.at_work:
                     return None
@@ -768,7 +788,7 @@ class Mailbox:
                 elif throttles is None and (self._held is None or not self._held.released):
                     token = self._lanes.pop()
                 else:
-                    token, more = self._first_that_may_begin(throttles)
+                    token, more = self._first_that_may_begin(throttles, refused)
                 if token is not None:
                     next(self._taken)
                 elif not more:
@@ -779,6 +799,7 @@ class Mailbox:
                 self._set_flags()
             if senders:
                 _call(senders)
+            _refuse(refused)
             if not more:
                 break
         if throttles is not None:
@@ -910,14 +931,28 @@ class Mailbox:
         self._set_limit()
         return token
 
-    def _first_that_may_begin(self, throttles: Throttles | None) -> tuple[Token[Any] | None, bool]:
-        """Take the first token that may begin; tell, if there is none, whether there may be one further on."""
+    def _first_that_may_begin(
+        self, throttles: Throttles | None, refused: list[Token[Any]]
+    ) -> tuple[Token[Any] | None, bool]:
+        """Take the first token that may begin; tell, if there is none, whether there may be one further on.
+
+        Args:
+            throttles: those of the mailbox.
+            refused: to which tokens are added that left the mailbox, since they are refused at their turn.
+        """
         for _ in range(_THROTTLED_AT_ONCE):
             token = self._pop()
-            if token is None or throttles is None or throttles.admit(token, self):
+            if token is None or throttles is None:
                 return token, False
-            self._holding().throttled.append(token)
-            self._set_limit()
+            verdict = throttles.admit(token, self)
+            if verdict is Verdict.BEGINS:
+                return token, False
+            if verdict is Verdict.WAITS:
+                self._holding().throttled.append(token)
+                self._set_limit()
+            else:
+                self._removed += 1
+                refused.append(token)
         return None, True
 
     def _enter(self, drainer: Drainer) -> Drainer:
@@ -980,6 +1015,13 @@ def _interrupts_change() -> bool:
 _FILE = Mailbox.put.__code__.co_filename
 
 refuse_waits_if(_interrupts_change)
+
+
+def _refuse(tokens: Iterable[Token[Any]]) -> None:
+    for token in tokens:
+        policy = token._extras.policy
+        if policy is not None:
+            policy.refuse(token)
 
 
 def _call(wakers: Iterable[Callable[[], object]]) -> None:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import abc
+import enum
 import math
 from typing import Any
 
 from actors.tokens._token import Token
+
+
+class Verdict(enum.Enum):
+    """What is decided about a token at its turn."""
+
+    BEGINS = enum.auto()
+    WAITS = enum.auto()  # until its rules let it go
+    REFUSED = enum.auto()
 
 
 class Rule(abc.ABC):

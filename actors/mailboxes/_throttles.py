@@ -28,7 +28,7 @@ import attrs
 from actors.concurrency._alarm import Alarm
 from actors.concurrency._trio_host import TrioHost
 from actors.mailboxes._line import Line
-from actors.mailboxes._rule import Rule
+from actors.mailboxes._rule import Rule, Verdict
 from actors.tokens._token import Token
 
 # Seconds by which a rate may lag and catch up: the alarm that lets tokens go wakes a little late each time.
@@ -134,6 +134,8 @@ class Throttles:
         self._host = host
         self._clock = clock
         self._lock = threading.Lock()
+        self.lock = self._lock  # for the states of policies
+        self.has_policies = False
         self._all: tuple[Throttle, ...] = ()
         self._queues: dict[tuple[ThrottledMailbox, tuple[Rule, ...]], _Queue] = {}  # none is empty
         self._waiting: dict[Token[Any], _Queue] = {}  # {token that is kept back: its queue}
@@ -148,8 +150,8 @@ class Throttles:
         self._sleeps_until = math.inf  # in seconds of the clock; never later than the next token is due
 
     def __bool__(self) -> bool:
-        """Tell whether there are throttles."""
-        return bool(self._all)
+        """Tell whether there are throttles, or places with policies."""
+        return bool(self._all) or self.has_policies
 
     def all(self) -> tuple[Throttle, ...]:
         """Return the throttles, in the order in which they were added."""
@@ -171,7 +173,7 @@ class Throttles:
             throttle.is_open = True
             self._changed.add(throttle)
         for token in began:
-            token.add_done_callback(self._ended)
+            token.add_done_callback(self.end)
         self.let_go()
 
     def remove(self, throttle: Throttle) -> None:
@@ -186,29 +188,38 @@ class Throttles:
 
     # For mailboxes
 
-    def admit(self, token: Token[Any], mailbox: ThrottledMailbox) -> bool:
-        """Decide whether a token may begin; else it waits here, and its mailbox, with its lock held, sets it aside."""
+    def admit(self, token: Token[Any], mailbox: ThrottledMailbox) -> Verdict:
+        """Decide about a token at its turn; one that waits, waits here, and its mailbox, with its lock held, has it."""
         with self._lock:
             matching = self._matching(token)
             granted = self._grants.get(token, ())
-            lacking = tuple(one for one in matching if one not in granted)
-            if not lacking:
-                return True
+            lacking = tuple(one for one in matching if one not in granted) if granted else matching
+            policy = token._extras.policy
+            if not lacking and policy is None:
+                return Verdict.BEGINS
             now = self._clock()
             # Waiting tokens go first; if they do not use up the grants, `let_go` will find this token, too.
-            if all(not one.waiting and one.due_at(token, now) <= now for one in lacking):
+            for one in lacking:
+                if one.waiting or one.due_at(token, now) > now:
+                    self._give_back(token, now)
+                    self._wait(token, mailbox, matching, next(self._numbers))
+                    return Verdict.WAITS
+            if policy is not None and not policy.may_begin(token, now):
+                self._give_back(token, now)
+                return Verdict.REFUSED
+            if lacking:
                 self._grant(token, lacking, now)
-                return True
-            self._give_back(token, now)
-            self._wait(token, mailbox, matching, next(self._numbers))
-            return False
+            return Verdict.BEGINS
+
+    def keep_back(self, token: Token[Any], mailbox: ThrottledMailbox, delay: Rule) -> None:
+        """Keep a token back by a rule of its own, before it is asked about; its mailbox, with its lock held, has it."""
+        with self._lock:
+            self._wait(token, mailbox, (delay,), next(self._numbers))
 
     def watch(self, token: Token[Any]) -> None:
-        """Have the grants of a taken token end with it; not under its mailbox's lock."""
-        with self._lock:
-            granted = token in self._grants
-        if granted:
-            token.add_done_callback(self._ended)
+        """Have the grants of a taken token without a policy end with it; not under its mailbox's lock."""
+        if token._extras.policy is None and token in self._grants:
+            token.add_done_callback(self.end)
 
     def note_waits(self, token: Token[Any]) -> None:
         """Note that a running token waits for another one, or no longer does; a waiting one does not count."""
@@ -251,18 +262,26 @@ class Throttles:
         if look:
             self._host.call_soon(self._alarm.look)
 
-    def _ended(self, token: Token[Any]) -> None:
+    def end(self, token: Token[Any]) -> None:
+        """End the grants of an attempt that has ended."""
         with self._lock:
-            now = self._clock()
-            for rule in self._grants.pop(token, ()):
-                rule.end(token, now)
-                self._changed.add(rule)
+            self.end_locked(token)
         self.let_go()
+
+    def end_locked(self, token: Token[Any]) -> None:
+        """Do so under the lock; the caller calls `let_go` without it."""
+        now = self._clock()
+        for rule in self._grants.pop(token, ()):
+            rule.end(token, now)
+            if rule.blocked:
+                self._changed.add(rule)
 
     # All below, up to the loop, runs under the lock
 
     def _matching(self, token: Token[Any]) -> tuple[Rule, ...]:
-        return tuple(throttle for throttle in self._all if throttle.matches(token))
+        found = tuple(throttle for throttle in self._all if throttle.matches(token)) if self._all else ()
+        policy = token._extras.policy
+        return found if policy is None else (*policy.rules, *found)
 
     def _grant(self, token: Token[Any], rules: tuple[Rule, ...], now: float) -> None:
         for rule in rules:

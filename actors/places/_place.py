@@ -14,7 +14,7 @@ from actors.concurrency._future import Reply
 from actors.mailboxes._mailbox import ACCEPTED, DEFAULT_CAPACITY, Drainer, Mailbox, Overflow, Put
 from actors.mailboxes._signals import Signal
 from actors.places._drain import Drain
-from actors.places._ports import PlaceSystem
+from actors.places._ports import Governor, PlaceSystem
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._properties import Properties
 from actors.tokens._token import Token, _current, current_token, make_token
@@ -48,6 +48,7 @@ class Place(abc.ABC):
         "affinity",
         "drain",
         "drained",
+        "governor",
         "mailbox",
         "path",
         "properties",
@@ -72,6 +73,7 @@ class Place(abc.ABC):
         suspended: bool = False,
     ) -> None:
         self.system = system
+        self.governor: Governor | None = None  # what its tokens are held to
         self.properties = properties or Properties()
         self.serves_operators = serves_operators
         self.suspended = False  # by an operator; this and `drained` are written on the system loop only
@@ -144,6 +146,8 @@ class Place(abc.ABC):
         try:
             if self.system.guarded:
                 self.system.check_intake(token)
+            if self.governor is not None:
+                self.governor.at_door(token)
             put = self.mailbox.put(token)
             if put is not ACCEPTED:
                 if put is Put.LATER:
@@ -153,7 +157,7 @@ class Place(abc.ABC):
                     self._wait_for_room(token)
                 else:
                     raise self._full()
-        except (ActorDead, MailboxFull) as error:
+        except (ActorDead, MailboxFull, TokenRejected) as error:
             self._reject(token, error)
         return token
 
@@ -169,10 +173,12 @@ class Place(abc.ABC):
         try:
             if self.system.guarded:
                 self.system.check_intake(token)
+            if self.governor is not None:
+                self.governor.at_door(token)
             put = self.mailbox.put(token)
             if put is not ACCEPTED:
                 await self._await_room(token, put)
-        except (ActorDead, MailboxFull) as error:
+        except (ActorDead, MailboxFull, TokenRejected) as error:
             self._reject(token, error)
         except BaseException:
             if token._phase is TokenState.CREATED:  # else a signal handler has raised after it was put

@@ -25,6 +25,22 @@ class PlaceTimers(Protocol):
     def disarm(self, timer: Any, /) -> bool: ...
 
 
+class Governor(Protocol):
+    """What the tokens of a place are held to."""
+
+    def at_door(self, token: Token[Any], /) -> None:
+        """Hold a token that is about to be sent to its policy; each is asked about once.
+
+        Raises:
+            TokenRejected: it is refused.
+        """
+        ...
+
+    def may_run_here(self, token: Token[Any], /) -> bool:
+        """Tell whether a direct call may run on its caller's thread: no limit of its own ends it."""
+        ...
+
+
 class PlaceSystem(TokenSystem, Protocol):
     """The system of a place."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from actors.tokens._hold import Hold
-    from actors.tokens._ports import Awaited
+    from actors.tokens._ports import Awaited, TokenPolicy
 
 
 class Extras:
@@ -18,9 +18,10 @@ class Extras:
         lent: number of reasons to lend its turn: tasks of its code that await other tokens, a pause.
         cancel_requested: the reason of a request to end; empty if there was none.
         attempt: 1 for the first run.
+        policy: what the token is held to, with what it uses of that; None for a token without limits.
     """
 
-    __slots__ = ("attempt", "cancel_requested", "hold", "lent", "waits")
+    __slots__ = ("attempt", "cancel_requested", "hold", "lent", "policy", "waits")
 
     def __init__(self) -> None:
         self.hold: Hold | None = None
@@ -28,6 +29,7 @@ class Extras:
         self.lent = 0
         self.cancel_requested = ""
         self.attempt = 1
+        self.policy: TokenPolicy | None = None
 
 
 NO_EXTRAS: Final = Extras()

@@ -29,10 +29,10 @@ _S = TokenState
 # {state: the states that may follow it}. A state that nothing follows is terminal.
 TRANSITIONS: Final[Mapping[TokenState, tuple[TokenState, ...]]] = MappingProxyType(
     {
-        # A direct call runs at once; everything else is queued, or refused at the door.
+        # A direct call runs at once; everything else is queued, or refused: at the door, or at its turn by a policy.
         _S.CREATED: (_S.QUEUED, _S.RUNNING, _S.REJECTED, _S.TERMINATED),
-        _S.QUEUED: (_S.RUNNING, _S.PAUSED, _S.TERMINATED, _S.EXPIRED),
-        # Back to queued only for a retry.
+        _S.QUEUED: (_S.RUNNING, _S.PAUSED, _S.TERMINATED, _S.EXPIRED, _S.REJECTED, _S.FAILED),
+        # Back to queued only for a retry. One that is not begun after all leaves the token failed.
         _S.RUNNING: (_S.COMPLETED, _S.FAILED, _S.TERMINATED, _S.EXPIRED, _S.PAUSED, _S.QUEUED),
         _S.PAUSED: (_S.RUNNING, _S.QUEUED, _S.TERMINATED, _S.EXPIRED),
         _S.COMPLETED: (),

@@ -27,6 +27,52 @@ class TokenThrottles(Protocol):
     def note_waits(self, token: Any, /) -> None: ...
 
 
+class TokenPolicy(Protocol):
+    """What one token is held to, and what it uses of that.
+
+    A token that waits to begin is asked about by `Throttles`, under the lock there (`rules`, `may_begin`).
+    """
+
+    @property
+    def rules(self) -> tuple[Any, ...]:
+        """The `Rule`s of which each attempt of the token needs a grant."""
+        ...
+
+    @property
+    def fair_key(self) -> str | int | None: ...
+
+    @property
+    def is_fair(self) -> bool:
+        """Whether keys take turns, by `fair_key`."""
+        ...
+
+    def may_begin(self, token: Any, now: float, /) -> bool:
+        """Decide at the token's turn whether it may begin; if not, `refused` ends it, without the lock."""
+        ...
+
+    def unbegun(self, token: Any, now: float, /) -> None:
+        """Undo `may_begin`: the attempt has not begun after all; under the lock of `Throttles`."""
+        ...
+
+    def refuse(self, token: Any, /) -> None:
+        """End a token that was refused at its turn; the mailbox has let go of it."""
+        ...
+
+    def begin(self, token: Any, now: float, /) -> None:
+        """Note that an attempt begins."""
+        ...
+
+    def end(
+        self, token: Any, state: TokenState, value: Any, error: BaseException | None, /
+    ) -> tuple[TokenState, Any, BaseException | None] | None:
+        """Note that an attempt has ended; return the end of the token, or None if it is queued for another attempt."""
+        ...
+
+    def inherit(self, token: Any, /) -> None:
+        """Have a token that the code of this one makes end at the deadline of this one."""
+        ...
+
+
 class TokenSystem(Protocol):
     """The system of a token."""
 

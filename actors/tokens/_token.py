@@ -223,6 +223,9 @@ class Token(_PykkaReply[T]):
         self._phase = _RUNNING
         self.started_at = now
         self.steps += 1
+        policy = self._extras.policy
+        if policy is not None:
+            policy.begin(self, now)
         system = self._place.system
         if system.on_token_started is not None:
             system.tell(system.on_token_started, self)
@@ -258,9 +261,15 @@ class Token(_PykkaReply[T]):
         """Do as `_finish` does, for a token that runs.
 
         The claim is the removal from the system's table of live tokens, which is atomic: only the thread that removes
-        it writes the outcome.
+        it writes the outcome. One that is queued for another attempt does not end.
         """
         system = self._place.system
+        policy = self._extras.policy
+        if policy is not None:
+            end = policy.end(self, state, value, error)
+            if end is None:
+                return False
+            state, value, error = end
         if system.live.pop(self.id, None) is None:
             return False
         self._value = value
@@ -343,7 +352,7 @@ def make_token(
     token.kwargs = kwargs or NO_KWARGS
     token.priority = priority
     token.tags = tags
-    token.parent = None if parent is None else parent.id
+    token.parent = None
     token.created_at = system.clock()
     token._call = call
     token._context = copy_context()
@@ -354,4 +363,9 @@ def make_token(
     token._end = None
     token._extras = NO_EXTRAS
     system.live[number] = token
+    if parent is not None:
+        token.parent = parent.id
+        policy = parent._extras.policy
+        if policy is not None:
+            policy.inherit(token)
     return token

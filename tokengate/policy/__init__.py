@@ -15,5 +15,4 @@
 #   _throttle.py    what is used of a throttle: a rate, a number that runs, or one that adapts
 #   _rate.py        the rate: attempts that begin in a time, with a burst
 #   _budget.py      what is spent of a budget: reservations, costs, periods
-#   _fair.py        a line of waiting tokens in which keys take turns
 """`Policy` and its parts: times, retries, breakers, throttles, budgets, batches."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.mailboxes._line import Line
-from tokengate.policy._fair import FairLine
+from actors.lowlevel import FairLine
 
 
 class Waiting:

@@ -1,0 +1,88 @@
+"""The times at which limits of tokens are over: one heap, and an alarm on the system loop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Final, Protocol
+
+from actors.lowlevel import Alarm, TrioHost
+
+_logger = logging.getLogger("tokengate.policy")
+
+_BATCH: Final = 64  # tokens whose time is over before other tasks of the loop run
+_STALE: Final = 1_000  # entries that are out of date before the heap is rebuilt, if they are most of it
+
+
+class Timed(Protocol):
+    """What has a time; `Deadlines` writes `due_at`, in seconds of the clock, inf while it has none."""
+
+    due_at: float
+
+    def time_is_over(self, now: float, /) -> None:
+        """Do what follows; on the system loop, without a lock."""
+
+
+class Deadlines:
+    """The times of the tokens of a gate.
+
+    Args:
+        host: the system loop.
+        clock: the system's.
+    """
+
+    def __init__(self, host: TrioHost, clock: Callable[[], float]) -> None:
+        self._host, self._clock = host, clock
+        self._alarm = Alarm("deadlines", host, clock, self._next, self._ring)
+        self._lock = threading.RLock()  # a finalizer that runs here may end a token
+        self._heap: list[tuple[float, int, Timed]] = []  # (time, serial number, what has it); current if `due_at` is it
+        self._serials = count()
+        self._live = 0  # entries that are current
+
+    def set(self, timed: Timed, at: float) -> None:
+        """Set the time of something in the place of the one it had; inf: it has none any more."""
+        before = timed.due_at
+        if at == before:
+            return
+        with self._lock:
+            timed.due_at = at
+            self._live += (at < math.inf) - (before < math.inf)
+            if at == math.inf:
+                if len(self._heap) > 2 * self._live + _STALE:
+                    self._heap = [entry for entry in self._heap if entry[2].due_at == entry[0]]
+                    heapify(self._heap)
+                return
+            entry = (at, next(self._serials), timed)
+            heappush(self._heap, entry)
+            is_first = self._heap[0] is entry
+        if is_first:
+            self._host.call_soon(self._alarm.look)
+
+    def _next(self) -> float:
+        with self._lock:
+            return self._heap[0][0] if self._heap else math.inf
+
+    def _ring(self) -> None:
+        now = self._clock()
+        for _ in range(_BATCH):
+            timed = self._pop(now)
+            if timed is None:
+                return
+            try:
+                timed.time_is_over(now)
+            except Exception:  # nothing may escape: it would cancel the whole loop
+                _logger.exception("the time of %r is over, and it could not be ended", timed)
+
+    def _pop(self, now: float) -> Timed | None:
+        with self._lock:
+            while self._heap and (self._heap[0][0] <= now or self._heap[0][2].due_at != self._heap[0][0]):
+                at, _, timed = heappop(self._heap)
+                if timed.due_at == at:
+                    timed.due_at = math.inf
+                    self._live -= 1
+                    return timed
+        return None

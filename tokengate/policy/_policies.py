@@ -1,0 +1,58 @@
+"""The policies of a gate: one governor for each place that needs one, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from actors import ActorSystem, Token
+from actors.lowlevel import ActorPlace, Notice, OneWay, Place, place_of
+from tokengate.policy._deadlines import Deadlines
+from tokengate.policy._governed import Governed
+from tokengate.policy._governor import PlaceGovernor
+from tokengate.policy._keys import CallKeys
+from tokengate.policy._policy import Policy
+
+_NO_POLICY = Policy()
+
+
+class Policies:
+    """The policies of a gate.
+
+    Args:
+        system: of the gate.
+    """
+
+    def __init__(self, system: ActorSystem) -> None:
+        self.system = system
+        self.clock = system.clock
+        self.throttles = system.throttles
+        self.reconciler = system.reconciler
+        self.deadlines = Deadlines(system.system_host, system.clock)
+
+    def govern(self, place: Place, policy: Policy, function: Callable[..., object], *, method: bool = False) -> None:
+        """Hold the tokens of a place to a policy.
+
+        Args:
+            place: the place.
+            policy: what they are held to.
+            function: what they call, for the names of keys.
+            method: whether their arguments lack the first parameter of it.
+        """
+        place.governor = PlaceGovernor(self, place, policy, CallKeys(place.path, function, is_method=method))
+
+    def inherit(self, token: Token[Any], deadline: float) -> None:
+        """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""
+        if isinstance(token._call, OneWay | Notice):
+            return
+        governed = token._extras.policy
+        if governed is None:
+            place = place_of(token)
+            if place.governor is None:
+                self.govern(place, _NO_POLICY, _nothing)
+            governed = token._own_extras().policy = Governed(token, place.governor)
+        governed.inherited = deadline
+
+
+def _nothing() -> None:
+    """The function of calls that have no keys."""

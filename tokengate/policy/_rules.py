@@ -1,0 +1,100 @@
+"""What keeps tokens from beginning, as the engine of throttles asks it: delays, throttles, budgets."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from actors.lowlevel import Rule, place_of
+from tokengate.policy._throttle import ThrottleState
+
+if TYPE_CHECKING:
+    from actors import Token
+    from tokengate.policy._budget import BudgetState, Reservation
+
+# Seconds until a look whether the code of the attempt before has let go of its token: a moment after its end.
+_LETS_GO: Final = 0.001
+
+
+class Delay(Rule):
+    """The time before which one token does not begin: its next attempt, or what it was put off to.
+
+    Args:
+        at: in seconds of the clock.
+    """
+
+    __slots__ = ("at",)
+
+    def __init__(self, at: float) -> None:
+        super().__init__()
+        self.at = at
+
+    def due_at(self, token: Token[Any], now: float) -> float:
+        if now < self.at:
+            return self.at
+        return now + _LETS_GO if place_of(token).drain.has_taken(token) else -math.inf
+
+    def grant(self, token: Token[Any], now: float) -> None:
+        """Do nothing: it is over."""
+
+    def give_back(self, token: Token[Any], now: float) -> None:
+        """Do nothing."""
+
+    def note_waits(self, token: Token[Any], waits: bool) -> None:
+        """Do nothing."""
+
+    def end(self, token: Token[Any], now: float) -> None:
+        """Do nothing."""
+
+
+class ThrottleRule(Rule):
+    """What one key may use of a throttle.
+
+    Args:
+        state: of the key.
+        source: where the throttle was set: `code`, `file`, `operator`.
+        key: None for a throttle without keys.
+    """
+
+    __slots__ = ("begun", "key", "source", "state")
+
+    def __init__(self, state: ThrottleState, source: str = "code", key: str | int | None = None) -> None:
+        super().__init__()
+        self.state, self.source, self.key = state, source, key
+        self.begun: set[Token[Any]] = set()  # tokens with a grant whose code has begun
+
+    def due_at(self, _token: Token[Any], now: float) -> float:
+        return self.state.due_at(now)
+
+    def grant(self, _token: Token[Any], _now: float) -> None:
+        self.state.grant()
+
+    def begin(self, _token: Token[Any], now: float) -> None:
+        """Note that the code of a token with a grant begins."""
+        self.state.begin(now)
+
+    def give_back(self, _token: Token[Any], _now: float) -> None:
+        self.state.give_back()
+
+    def note_waits(self, _token: Token[Any], waits: bool) -> None:
+        self.state.note_wait(waits)
+
+    def end(self, token: Token[Any], now: float) -> None:
+        policy = token._extras.policy
+        seconds, good = (0.0, None) if policy is None else policy.attempt(now)
+        self.state.end(seconds, good, now)
+
+    def is_new(self, now: float) -> bool:
+        """Tell whether it may be forgotten."""
+        return not self.waiting and self.state.is_new(now)
+
+
+class BudgetRule(Rule):
+    """What one key may spend of a budget."""
+
+    __slots__ = ("key", "reservations", "state")
+
+    def __init__(self, state: BudgetState, key: str | int | None) -> None:
+        super().__init__()
+        self.state, self.key = state, key
+        self.reservations: dict[Token[Any], Reservation] = {}
