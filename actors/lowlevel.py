@@ -25,11 +25,11 @@ from actors.mailboxes._throttles import Throttle
 from actors.places._actor_place import ActorPlace, Status
 from actors.places._drain import Drain
 from actors.places._moves import move
-from actors.places._notice import attach
+from actors.places._notice import Notice, attach
 from actors.places._place import AFFINITIES, LOOP_AFFINITIES, Place, place_of
 from actors.places._ref import OneWay
 from actors.processes._limits import NO_LIMITS, UNITS
-from actors.processes._process_drain import ProcessDrain
+from actors.processes._process_drain import ProcessDrain, process_drain
 from actors.processes.pickling._carrier import carried_as, counterpart_object, operation_finders
 from actors.processes.pickling._ports import ProcessSystem
 from actors.processes.workers._process_state import cpu_seconds
@@ -40,6 +40,7 @@ from actors.steps._monitoring import monitor
 from actors.steps._step import in_context, run_in
 from actors.system._outside import Starter, homes
 from actors.system._place_table import ROOT, SYSTEM, path_below
+from actors.system._reconciler import Kill, Reconciler, hold_in_queue
 from actors.system._system import listed, system_of
 from actors.tokens._hold import Hold
 from actors.tokens._properties import INSTEAD, Properties, checked_properties
@@ -69,7 +70,9 @@ __all__ = [
     "Hold",
     "IoDrain",
     "Jobs",
+    "Kill",
     "Mailbox",
+    "Notice",
     "OneWay",
     "OperationPlace",
     "Place",
@@ -77,6 +80,7 @@ __all__ = [
     "ProcessSystem",
     "Properties",
     "Put",
+    "Reconciler",
     "Rule",
     "Share",
     "Signal",
@@ -98,6 +102,7 @@ __all__ = [
     "current_turn",
     "find_step",
     "gates_operation",
+    "hold_in_queue",
     "homes",
     "in_context",
     "interrupt",
@@ -111,6 +116,7 @@ __all__ = [
     "operation_finders",
     "path_below",
     "place_of",
+    "process_drain",
     "refusal",
     "refuse_yield",
     "run_in",

@@ -45,7 +45,7 @@ ALLOWED = {
     "Turns._give": CONTROL,
     "ActorVerbs.drain": CONTROL,
     "settle": CONTROL,
-    "_reconcile": CONTROL,
+    "_reconcile": "coroutine of the system loop's thread",
     "_Connection._write": CONTROL,
 }
 

@@ -300,6 +300,12 @@ class ProcessDrain(abc.ABC):
         return self.place.failed(token, died_error(worker, token._describe()))
 
 
+def process_drain(token: Token[Any]) -> ProcessDrain | None:
+    """Return the drain that runs a token in child processes; None if its affinity is another one."""
+    drain = token._place.drain
+    return drain if isinstance(drain, ProcessDrain) else None
+
+
 def tokens_of(worker: Worker) -> list[Token[Any]]:
     """Return the tokens among the calls that a worker was sent."""
     return [waits for waits in list(worker.inflight.values()) if isinstance(waits, Token)]

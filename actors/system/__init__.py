@@ -7,5 +7,6 @@
 #   _open_systems.py  closes or disowns open systems at fork and exit
 #   _observer.py      observers and listeners
 #   _events.py        events for listeners
+#   _reconciler.py    pauses and ends tokens, again and again until they have stopped
 #   _recovery.py      completes what interrupted senders left undone
 """The actor system, its observers, and recovery."""

@@ -41,6 +41,7 @@ from actors.processes.workers._worker_pool import ProcessPool, ProcessStatistics
 from actors.system import _open_systems
 from actors.system._observer import Observed
 from actors.system._place_table import SYSTEM, PlaceTable
+from actors.system._reconciler import Reconciler
 from actors.system._recovery import Recovery
 from actors.system._token_counts import TokenCounts
 from actors.tokens import _log_context
@@ -120,6 +121,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.asyncio_hosts = AsyncioHosts(AsyncioHost(f"{name}-asyncio", loop_factory))
         self.blocked_after = blocked_after
         self.timers = Timers(self.system_host, clock)
+        self.reconciler = Reconciler(self.system_host.start_task)
         self._names = count(1)
         self.intake_closed = False
         self.guarded = False  # whether a token is only accepted if `check_intake` lets it pass

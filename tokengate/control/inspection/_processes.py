@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from actors import Token
-from actors.lowlevel import UNITS, Place, ProcessDrain, cpu_seconds
+from actors.lowlevel import UNITS, Place, ProcessDrain, cpu_seconds, process_drain
 from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.messages import TokenProcess
 
@@ -19,12 +19,6 @@ _CPU_LOOK: Final = 0.01
 _LOOK_SECONDS: Final = 1.0
 
 _lookers = OffLoop("figures of child processes", 4)
-
-
-def process_drain(token: Token[Any]) -> ProcessDrain | None:
-    """Return the drain that runs a token in child processes; None if its affinity is another one."""
-    drain = token._place.drain
-    return drain if isinstance(drain, ProcessDrain) else None
 
 
 def limits_of(token: Token[Any]) -> dict[str, float]:

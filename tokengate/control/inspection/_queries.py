@@ -15,13 +15,24 @@ from typing import Any, TypeAlias, cast
 import trio
 
 from actors import ActorSystem, Token, UnknownActor
-from actors.lowlevel import ROOT, SYSTEM, ActorPlace, CpuThread, OperationPlace, Place, find_step, memory, monitor
+from actors.lowlevel import (
+    ROOT,
+    SYSTEM,
+    ActorPlace,
+    CpuThread,
+    OperationPlace,
+    Place,
+    find_step,
+    memory,
+    monitor,
+    process_drain,
+)
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._past_tokens import ended_lately, not_live
-from tokengate.control.inspection._processes import cpu_share, limits_of, own_pid, process_drain, process_of
+from tokengate.control.inspection._processes import cpu_share, limits_of, own_pid, process_of
 from tokengate.control.inspection._stacks import thread_of
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import arguments_of, chunks, row_of

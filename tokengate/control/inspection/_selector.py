@@ -26,10 +26,9 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from actors import Token, TokenState
-from actors.lowlevel import AFFINITIES, place_of
+from actors.lowlevel import AFFINITIES, place_of, process_drain
 from tokengate.control._exceptions import BadSelector
 from tokengate.control._safe_text import plain
-from tokengate.control.inspection._processes import process_drain
 
 Test: TypeAlias = Callable[[Token[Any], float], bool]
 _Read: TypeAlias = Callable[[Token[Any], float], Any]  # returns a value of a token, None if it does not have it

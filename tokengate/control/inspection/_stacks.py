@@ -19,10 +19,9 @@ import trio
 import actors
 import supervisors
 from actors import Token
-from actors.lowlevel import CpuDrain, IoDrain, ProcessDrain, find_step, in_context
+from actors.lowlevel import CpuDrain, IoDrain, ProcessDrain, find_step, in_context, process_drain
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._off_loop import OffLoop
-from tokengate.control.inspection._processes import process_drain
 from tokengate.control.inspection._selector import held_of
 from tokengate.control.messages import Frame, TokenStack
 

@@ -2,7 +2,6 @@
 #
 #   _tokens.py       the verbs for tokens
 #   _steering.py     pause, step, end and move a token
-#   _reconciler.py   tries again until a token has stopped or ended
 #   _outcomes.py     what came of a verb, token by token
 #   _actors.py       the verbs for actors and operations
 #   _supervisors.py  the verbs for supervisors

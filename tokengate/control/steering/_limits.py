@@ -9,11 +9,10 @@ from typing import Any, Final
 import attrs
 
 from actors import Limits, Token
-from actors.lowlevel import UNITS
+from actors.lowlevel import UNITS, process_drain
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._safe_text import value_in_words
 from tokengate.control._units import bytes_in, in_bytes, in_seconds, seconds_in
-from tokengate.control.inspection._processes import process_drain
 from tokengate.control.messages import KEEP, NO_LIMIT, Limit, Outcome
 from tokengate.control.steering._outcomes import ended, outcome
 

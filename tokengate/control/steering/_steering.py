@@ -2,7 +2,7 @@
 
 All of it runs on the system loop. A verb first does to all its tokens what is possible at once; then it waits, for at
 most the given time, until its effect on the others is complete (`_outcomes.py`), and answers how far each one is. An
-effect that is not complete is still pursued after the answer (`_reconciler.py`).
+effect that is not complete is still pursued after the answer (`Reconciler`).
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from actors.lowlevel import (
     MAX_WAITING,
     ActorPlace,
     Hold,
+    Kill,
     OneWay,
     OperationPlace,
     Place,
+    Reconciler,
+    hold_in_queue,
     monitor,
     move,
     place_of,
+    process_drain,
 )
 from tokengate.control._safe_text import plain
-from tokengate.control.inspection._processes import process_drain
 from tokengate.control.inspection._selector import steps_of
 from tokengate.control.inspection._views import class_attribute
 from tokengate.control.messages import Mode, Outcome
 from tokengate.control.steering._outcomes import NOT_BEGUN, Pending, ended, outcome
-from tokengate.control.steering._reconciler import Reconciler, hold_in_queue
 
 
 def forbidden(token: Token[Any], guarded: str, *, force: bool) -> Outcome | None:
@@ -156,16 +158,12 @@ def _paused_first(token: Token[Any], hold: Hold) -> Outcome:
 
 def terminate(reconciler: Reconciler, token: Token[Any], mode: Mode, reason: str) -> Outcome | Pending:
     """End a token, as far as `mode` allows; for a child process `interrupt` and `kill` are the same, without grace."""
-    in_process = process_drain(token) is not None
-    if in_process and mode != "cancel":
-        return Pending(token, reconciler.kill(token, reason).conclude)
-    if token._cancel(reason):
+    if process_drain(token) is not None and mode != "cancel":
+        kill = reconciler.kill(token, reason)
+        return Pending(token, lambda: killed(kill))
+    if reconciler.ask_to_end(token, reason, interrupt=mode != "cancel"):
         return outcome(token, "terminated", "it never ran")
     interruptible = token._place.properties.interruptible
-    hold = Hold.of(token)
-    if mode != "cancel" and interruptible:
-        hold.interrupt_wanted = True
-    reconciler.begin(hold)
 
     def conclude() -> Outcome:
         if not token.done() and mode == "kill":
@@ -185,6 +183,21 @@ def terminate(reconciler: Reconciler, token: Token[Any], mode: Mode, reason: str
         return outcome(token, "interrupt_requested", "it runs no Python code now, or its code catches the interrupt")
 
     return Pending(token, conclude)
+
+
+def killed(kill: Kill) -> Outcome:
+    """Return the outcome of a kill so far."""
+    token = kill.token
+    if kill.pid is not None:
+        drain = process_drain(token)
+        actor = drain is not None and drain.own
+        after = "its supervisor decides whether to restart" if actor else "another one replaces it"
+        return outcome(token, "killed", f"process {kill.pid} was killed; {after}")
+    if kill.over:
+        return outcome(token, "terminated", "it never ran" if kill.never_ran else "")
+    if token.done():
+        return ended(token)
+    return outcome(token, "cancel_requested", NOT_BEGUN)
 
 
 def _abandon(token: Token[Any], reason: str) -> Outcome:

@@ -19,7 +19,6 @@ from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import chunks
 from tokengate.control.steering import _limits, _outcomes, _steering
 from tokengate.control.steering._outcomes import Pending
-from tokengate.control.steering._reconciler import Reconciler
 
 # Tokens that are changed in one turn: less than a millisecond for every verb.
 _AT_ONCE = 100
@@ -37,7 +36,7 @@ class TokenVerbs:
     def __init__(self, gate: ControlledGate) -> None:
         self._gate = gate
         self._system = gate._open_system
-        self._reconciler = Reconciler(self._system.system_host.start_task)
+        self._reconciler = self._system.reconciler
 
     async def pause(self, message: m.Pause) -> tuple[m.Outcome, ...]:
         pause = partial(_steering.pause, self._reconciler, stop_clock=message.stop_clock)

@@ -21,7 +21,7 @@ import trio
 from gated_code import LIMIT
 
 from actors import ActorSystem, Guard, Limits, Token, TokenState
-from actors.lowlevel import OperationPlace, ProcessDrain
+from actors.lowlevel import Kill, OperationPlace, ProcessDrain, Reconciler
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import UNITS
 from tokengate import CpuActor, Gate, ProcessActor, checkpoint, token
@@ -29,7 +29,7 @@ from tokengate.control import KEEP, BadRequest, NotSent
 from tokengate.control import messages as m
 from tokengate.control.inspection._actor_state import looked_at, replace_attributes_and_send, sent_attributes
 from tokengate.control.messages import Limit, Outcome
-from tokengate.control.steering._reconciler import Kill, Reconciler
+from tokengate.control.steering._steering import killed as outcome_of
 from tokengate.control.transport._client import ControlClient
 from tokengate.control.transport._discovery import find_gate
 from tokengate.errors import LimitExceeded, TokenTerminated
@@ -496,7 +496,7 @@ def test_a_token_that_completes_as_it_is_to_be_killed_has_ended(place: FakePlace
     place.abandoning = [completed_meanwhile]
 
     assert kill.attempt()
-    assert (kill.conclude().outcome, kill.token.result()) == ("ended", 5)
+    assert (outcome_of(kill).outcome, kill.token.result()) == ("ended", 5)
 
 
 def test_a_token_that_its_process_had_not_begun_is_not_said_to_be_killed(place: FakePlace) -> None:
@@ -506,14 +506,14 @@ def test_a_token_that_its_process_had_not_begun_is_not_said_to_be_killed(place: 
     place.abandoning = [taken_out_of_the_hand]
 
     assert kill.attempt()
-    assert (kill.conclude().outcome, kill.conclude().note) == ("terminated", "it never ran")
+    assert (outcome_of(kill).outcome, outcome_of(kill).note) == ("terminated", "it never ran")
 
 
 def test_a_token_between_its_queue_and_a_process_is_pursued(place: FakePlace) -> None:
     """Until it is in one of them."""
     kill, drain = kill_of(place)
     assert not kill.attempt()
-    assert kill.conclude().outcome == "cancel_requested"
+    assert outcome_of(kill).outcome == "cancel_requested"
     drain.worker = FakeWorker()
     place.abandoning = [lambda _token, _why: None, killed]
 
@@ -526,7 +526,7 @@ def test_a_token_between_its_queue_and_a_process_is_pursued(place: FakePlace) ->
         return pursued
 
     place.abandoning = [lambda _token, _why: None, lambda _token, _why: None, killed]
-    found = trio.run(main).conclude()
+    found = outcome_of(trio.run(main))
     assert (found.outcome, found.note) == ("killed", "process 4711 was killed; another one replaces it")
 
 
@@ -537,7 +537,7 @@ def test_a_token_that_goes_back_to_its_queue_is_ended_there(place: FakePlace) ->
     place.mailbox.put(kill.token)
 
     assert kill.attempt()
-    assert kill.conclude().outcome == "terminated"
+    assert outcome_of(kill).outcome == "terminated"
     assert kill.token.started_at is None
 
 

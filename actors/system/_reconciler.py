@@ -1,4 +1,7 @@
-"""Tries again and again to pause or end tokens whose code runs on meanwhile, for as long as that takes."""
+"""Tries again and again to pause or end tokens whose code runs on meanwhile, for as long as that takes.
+
+All of it runs on the system loop.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ from typing import Any, Final, TypeVar
 
 import trio
 
-from actors import Token, TokenState
-from actors.lowlevel import Hold, Worker, interrupt, monitor, place_of
-from tokengate.control.inspection._processes import process_drain
-from tokengate.control.messages import Outcome
-from tokengate.control.steering._outcomes import NOT_BEGUN, ended, outcome
+from actors.places._place import place_of
+from actors.processes._process_drain import process_drain
+from actors.steps._interrupt import interrupt
+from actors.steps._monitoring import monitor
+from actors.tokens._hold import Hold
+from actors.tokens._lifecycle import TokenState
+from actors.tokens._token import Token
 
 T = TypeVar("T")
 
-_logger = logging.getLogger("tokengate.control")
+_logger = logging.getLogger("tokengate.actors")
 
 # Seconds between two attempts, at first and later.
 _LOOK_FIRST: Final = 0.0005
@@ -31,13 +36,17 @@ class Kill:
         reason: the text of the token's error.
 
     Attributes:
-        outcome: None until it is known.
+        over: whether it has ended the token.
+        never_ran: whether none of the token's code had run.
+        pid: of the process that was killed for it; None if none was.
     """
 
     def __init__(self, token: Token[Any], reason: str) -> None:
         self.token = token
         self.reason = reason
-        self.outcome: Outcome | None = None
+        self.over = False
+        self.never_ran = False
+        self.pid: int | None = None
 
     def attempt(self) -> bool:
         """End the token where it is, in a process or in a queue; return whether it has ended.
@@ -45,34 +54,20 @@ class Kill:
         For a moment in between it is in neither: it was sent to a process, which has not begun it.
         """
         token = self.token
-        if self.outcome is None and not token.done():
+        if not self.over and not token.done():
             drain = process_drain(token)
             worker = None if drain is None else drain.worker_of(token)
             if worker is None or place_of(token).abandon(token, self.reason) is None:
                 # A token that a process had not begun, and that was taken back from it, has ended at once.
                 ours = token.state is TokenState.TERMINATED and token._extras.cancel_requested == self.reason
                 if token._cancel(self.reason) or (ours and token.started_at is None):
-                    self.outcome = outcome(token, "terminated", "it never ran")
+                    self.over = self.never_ran = True
             elif token.state is TokenState.TERMINATED:
                 # The process lives on if it had not begun the token, which was only taken back, or if the token had
                 # just ended there.
-                never = "it never ran" if token.started_at is None else ""
-                self.outcome = self._killed(worker) if worker.doomed else outcome(token, "terminated", never)
-        return self.outcome is not None or token.done()
-
-    def _killed(self, worker: Worker) -> Outcome:
-        drain = process_drain(self.token)
-        actor = drain is not None and drain.own
-        after = "its supervisor decides whether to restart" if actor else "another one replaces it"
-        return outcome(self.token, "killed", f"process {worker.pid} was killed; {after}")
-
-    def conclude(self) -> Outcome:
-        """Return the outcome so far."""
-        if self.outcome is not None:
-            return self.outcome
-        if self.token.done():
-            return ended(self.token)
-        return outcome(self.token, "cancel_requested", NOT_BEGUN)
+                self.over, self.never_ran = True, token.started_at is None
+                self.pid = worker.pid if worker.doomed else None
+        return self.over or token.done()
 
 
 class Reconciler:
@@ -94,8 +89,25 @@ class Reconciler:
             self._holds[hold] = None
             self._start(lambda: _reconcile(lambda: _satisfy(hold), self._holds, hold), f"hold of token {hold.token.id}")
 
+    def ask_to_end(self, token: Token[Any], reason: str, *, interrupt: bool = True) -> bool:
+        """Ask a token to end, and ask again until it has; return whether it has ended at once, as it had not begun.
+
+        Args:
+            token: the token.
+            reason: the text of its error.
+            interrupt: whether its Python code is interrupted, unless its place forbids that; else it ends at its next
+                yield point only.
+        """
+        if token._cancel(reason):
+            return True
+        hold = Hold.of(token)
+        if interrupt and token._place.properties.interruptible:
+            hold.interrupt_wanted = True
+        self.begin(hold)
+        return False
+
     def kill(self, token: Token[Any], reason: str) -> Kill:
-        """End a token in a child process, and try again until it has ended; return the kill, which has the outcome."""
+        """End a token in a child process, and try again until it has ended; return the kill, which has the facts."""
         kill = self._kills.get(token) or Kill(token, reason)
         if not kill.attempt() and token not in self._kills:
             self._kills[token] = kill
