@@ -21,8 +21,8 @@ class Verdict(enum.Enum):
 class Rule(abc.ABC):
     """Base of limits. All methods are quick, run no user code, and are called under the lock of `Throttles`.
 
-    For each attempt: `due_at`, until that time has come; `grant`; then `end` when its code has ended, or `give_back` if
-    it has never begun.
+    For each attempt: `due_at`, until that time has come; `grant`; `begin`; then `end` when its code has ended; or
+    `give_back` in the place of the last two, if it has never begun.
 
     Attributes:
         waiting: tokens that are kept back, by this rule or by another one.
@@ -44,6 +44,9 @@ class Rule(abc.ABC):
     @abc.abstractmethod
     def grant(self, token: Token[Any], now: float) -> None:
         """Let a token begin; it is due."""
+
+    def begin(self, token: Token[Any], now: float) -> None:  # noqa: B027  # most count a token by its grant
+        """Note that the code of a token with a grant begins."""
 
     @abc.abstractmethod
     def give_back(self, token: Token[Any], now: float) -> None:

@@ -27,6 +27,7 @@ import attrs
 
 from actors.concurrency._alarm import Alarm
 from actors.concurrency._trio_host import TrioHost
+from actors.mailboxes._fair_line import FairLine
 from actors.mailboxes._line import Line
 from actors.mailboxes._rule import Rule, Verdict
 from actors.tokens._token import Token
@@ -99,7 +100,8 @@ class _Queue:
 
     mailbox: ThrottledMailbox
     rules: tuple[Rule, ...]
-    line: Line = attrs.field(factory=Line)
+    fair: bool
+    line: Line | FairLine[Token[Any]]  # the latter if keys take turns
     version: int = 0  # of its entry in a heap
 
     def entry(self) -> _Entry:
@@ -137,7 +139,7 @@ class Throttles:
         self.lock = self._lock  # for the states of policies
         self.has_policies = False
         self._all: tuple[Throttle, ...] = ()
-        self._queues: dict[tuple[ThrottledMailbox, tuple[Rule, ...]], _Queue] = {}  # none is empty
+        self._queues: dict[tuple[ThrottledMailbox, tuple[Rule, ...], bool], _Queue] = {}  # none is empty
         self._waiting: dict[Token[Any], _Queue] = {}  # {token that is kept back: its queue}
         self._grants: dict[Token[Any], tuple[Rule, ...]] = {}
         self._numbers = count()  # serial numbers of waiting tokens
@@ -235,7 +237,7 @@ class Throttles:
         """Note that tokens have left a mailbox untaken; the mailbox then calls `let_go` without its lock."""
         with self._lock:
             for token in tokens:
-                self._forget(token)
+                self.forget_locked(token)
 
     def let_go(self, mailbox: ThrottledMailbox | None = None, at_hand: int = 0) -> None:
         """Let all waiting tokens go that may begin, as far as their mailboxes have free drainers.
@@ -262,6 +264,11 @@ class Throttles:
         if look:
             self._host.call_soon(self._alarm.look)
 
+    def begin(self, token: Token[Any], now: float) -> None:
+        """Note that the code of a token begins; under the lock."""
+        for rule in self._grants.get(token, ()):
+            rule.begin(token, now)
+
     def end(self, token: Token[Any]) -> None:
         """End the grants of an attempt that has ended."""
         with self._lock:
@@ -281,7 +288,7 @@ class Throttles:
     def _matching(self, token: Token[Any]) -> tuple[Rule, ...]:
         found = tuple(throttle for throttle in self._all if throttle.matches(token)) if self._all else ()
         policy = token._extras.policy
-        return found if policy is None else (*policy.rules, *found)
+        return found if policy is None else (*policy.rules(self._clock()), *found)
 
     def _grant(self, token: Token[Any], rules: tuple[Rule, ...], now: float) -> None:
         for rule in rules:
@@ -303,7 +310,11 @@ class Throttles:
                 if others := tuple(one for one in granted if one is not throttle):
                     self._grants[token] = others
 
-    def _forget(self, token: Token[Any]) -> None:
+    def forget_locked(self, token: Token[Any]) -> None:
+        """Note that a token has left its mailbox unbegun; under the lock."""
+        policy = token._extras.policy
+        if policy is not None:
+            policy.unbegun(token, self._clock())
         if not self._give_back(token, self._clock()):
             self._leave(token)
 
@@ -324,9 +335,12 @@ class Throttles:
         return granted is not None
 
     def _wait(self, token: Token[Any], mailbox: ThrottledMailbox, rules: tuple[Rule, ...], number: int) -> None:
-        queue = self._queues.get((mailbox, rules))
+        policy = token._extras.policy
+        fair = policy is not None and policy.is_fair
+        queue = self._queues.get((mailbox, rules, fair))
         if queue is None:
-            queue = self._queues[mailbox, rules] = _Queue(mailbox, rules)
+            queue = _Queue(mailbox, rules, fair, FairLine(_fair_key) if fair else Line())
+            self._queues[mailbox, rules, fair] = queue
         queue.line.append(token, number)
         self._waiting[token] = queue
         for rule in rules:
@@ -334,17 +348,20 @@ class Throttles:
         if queue.line.first()[2] is token:
             self._stand(queue, self._clock())
 
-    def _leave(self, token: Token[Any]) -> None:
-        """Remove a token from its queue, if it waits."""
+    def _leave(self, token: Token[Any], begins: bool = False) -> None:
+        """Remove a token from its queue, if it waits; with `begins` its key has had its turn."""
         queue = self._waiting.pop(token, None)
         if queue is None:
             return
         was_first = queue.line.first()[2] is token
-        queue.line.remove(token)
+        if begins and isinstance(queue.line, FairLine):
+            queue.line.pop(next(self._numbers))
+        else:
+            queue.line.remove(token)
         for rule in queue.rules:
             rule.waiting.discard(token)
         if not queue.line:
-            del self._queues[queue.mailbox, queue.rules]
+            del self._queues[queue.mailbox, queue.rules, queue.fair]
             if queue.mailbox in self._parked:
                 self._parked[queue.mailbox].discard(queue)
         elif was_first:
@@ -439,7 +456,7 @@ class Throttles:
                 self._parked.setdefault(queue.mailbox, set()).add(queue)
             else:
                 self._grant(token, queue.rules, now)
-                self._leave(token)
+                self._leave(token, begins=True)
                 let.setdefault(queue.mailbox, []).append(token)
                 self._handed[queue.mailbox] = self._handed.get(queue.mailbox, 0) + 1
 
@@ -460,6 +477,11 @@ class Throttles:
         with self._lock:
             self._sleeps_until = self._next_due()
             return self._sleeps_until
+
+
+def _fair_key(token: Token[Any]) -> str | int | None:
+    policy = token._extras.policy
+    return None if policy is None else policy.fair_key
 
 
 def _let_begin(tokens: Iterable[tuple[Token[Any], ThrottledMailbox]]) -> None:

@@ -404,12 +404,12 @@ class ActorPlace(Place):
         self._answer_stops(KILLED)
         return threads
 
-    def _reject(self, token: Token[Any], error: BaseException) -> None:
+    def reject(self, token: Token[Any], error: BaseException) -> None:
         if isinstance(error, ActorDead) and self.mailbox.closed:
             why = str(error)
             error = self.not_found()
             error.add_note(why)
-        super()._reject(token, error)
+        super().reject(token, error)
 
     def not_found(self) -> ActorDead:
         """Return the error of an actor that has ended for good, or was left to the process that forked this one."""

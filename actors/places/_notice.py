@@ -110,9 +110,9 @@ class Notice:
         try:
             put = place.mailbox.put(token, room)
         except ActorDead as error:
-            place._reject(token, error)
+            place.reject(token, error)
             return
         if put is Put.LATER:
             place.system.later(partial(self._put, token, room))
         elif put is Put.DROPPED or (put is Put.FULL and room is None):
-            place._reject(token, place._full())
+            place.reject(token, place._full())

@@ -158,7 +158,7 @@ class Place(abc.ABC):
                 else:
                     raise self._full()
         except (ActorDead, MailboxFull, TokenRejected) as error:
-            self._reject(token, error)
+            self.reject(token, error)
         return token
 
     def _send_late(self, token: Token[Any]) -> None:
@@ -179,11 +179,11 @@ class Place(abc.ABC):
             if put is not ACCEPTED:
                 await self._await_room(token, put)
         except (ActorDead, MailboxFull, TokenRejected) as error:
-            self._reject(token, error)
+            self.reject(token, error)
         except BaseException:
             if token._phase is TokenState.CREATED:  # else a signal handler has raised after it was put
                 why = f"{token._describe()} was given up by its sender, which waited for room"
-                self._reject(token, TokenRejected(why))
+                self.reject(token, TokenRejected(why))
             raise
         finally:
             self.system.senders.discard(token)
@@ -220,7 +220,7 @@ class Place(abc.ABC):
                     self._wait_until_woken(room)
             except BaseException:
                 self.mailbox.forget_sender(wake)
-                self._reject(token, TokenRejected(f"{token._describe()} was given up by its sender"))
+                self.reject(token, TokenRejected(f"{token._describe()} was given up by its sender"))
                 raise
 
     def _wait_until_woken(self, room: threading.Lock) -> None:
@@ -250,7 +250,8 @@ class Place(abc.ABC):
         remedy = f"; {why}" if why else "; send less, or give it more capacity"
         return MailboxFull(f"mailbox of '{self.path}' is full ({box.capacity} tokens, {box.overflow}){remedy}")
 
-    def _reject(self, token: Token[Any], error: BaseException) -> None:
+    def reject(self, token: Token[Any], error: BaseException) -> None:
+        """End a token that is refused."""
         error.__traceback__ = None  # it would hold the sender's frames
         token._finish(TokenState.REJECTED, error=error)
         self.system.dead_letter(token, error)

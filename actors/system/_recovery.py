@@ -223,6 +223,6 @@ class Recovery:
         """End a token that an interrupted call has left nowhere: running it now might be too late."""
         if token._phase is _CREATED:
             error = TokenRejected(f"{token._describe()} was not sent: its sender was interrupted by a signal handler")
-            place_of(token)._reject(token, error)
+            place_of(token).reject(token, error)
         else:
             token._terminate(token._extras.cancel_requested or "its sender was interrupted by a signal handler")

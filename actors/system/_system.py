@@ -140,6 +140,8 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.senders: set[Token[Any]] = set()  # tokens that wait, in a task, for room in a mailbox
         self.starts: set[ActorPlace] = set()  # new places whose start is being requested, outside of the loops
         self.throttles = Throttles(self.system_host, clock)
+        self.policies: object | None = None  # what the floor above holds tokens to; made when it is first needed
+        self.making_policies = threading.Lock()
         pool = processes or ProcessPool()
         self.processes = ProcessHost(self, pool, pool.size or self.cores.amount)
         # {id: token that a child process knows}; the child's `KnownTokens` keep it

@@ -104,6 +104,11 @@ class Hold:
             reached = self._take_reached()
         reached._set()
 
+    def renew(self) -> None:
+        """Hold another attempt of the token, whose code was asked to end, as if it had not been asked."""
+        with self._lock:
+            self._ending = self.interrupt_wanted = False
+
     @property
     def parked(self) -> bool:
         """Whether none of the token's code runs until the hold is released."""

@@ -33,9 +33,8 @@ class TokenPolicy(Protocol):
     A token that waits to begin is asked about by `Throttles`, under the lock there (`rules`, `may_begin`).
     """
 
-    @property
-    def rules(self) -> tuple[Any, ...]:
-        """The `Rule`s of which each attempt of the token needs a grant."""
+    def rules(self, now: float, /) -> tuple[Any, ...]:
+        """Return the `Rule`s of which each attempt of the token needs a grant."""
         ...
 
     @property

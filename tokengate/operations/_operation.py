@@ -44,6 +44,7 @@ from tokengate.operations._options import (
     check_function,
     check_no_others,
     check_options,
+    check_policy,
     check_priority,
     check_process_options,
     check_properties,
@@ -52,6 +53,7 @@ from tokengate.operations._options import (
 )
 from tokengate.operations._ports import OpenGate
 from tokengate.operations._spec import OperationSpec
+from tokengate.policy._policy import Policy
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -330,6 +332,7 @@ def token(
     guard: Guard = "none",
     show: Collection[str] = (),
     idempotent: bool = False,
+    policy: Policy | None = None,
     limits: Limits = NO_LIMITS,
     context: Iterable[ContextVar[Any]] = (),
 ) -> _Decorator: ...
@@ -346,6 +349,7 @@ def token(
     guard: Guard = "none",
     show: Collection[str] = (),
     idempotent: bool = False,
+    policy: Policy | None = None,
     limits: Limits = NO_LIMITS,
     context: Iterable[ContextVar[Any]] = (),
     **others: object,
@@ -371,6 +375,7 @@ def token(
         show: names of parameters whose values operators see if they are of built-in types, or `*` for all; of others
             they see types and sizes.
         idempotent: whether it does no harm to run one of its tokens twice.
+        policy: what its tokens are held to: times, retries, breaker, throttles, budget.
         limits: what each of its tokens may use of its process; with affinity `process`.
         context: the context variables whose values cross to the process; with affinity `process`.
         others: none; a name that is no option is an error that says what to write instead.
@@ -391,6 +396,7 @@ def token(
         guard,
         show,
         idempotent,
+        check_policy(policy),
         limits,
         check_process_options(limits, context),
     )
@@ -410,6 +416,7 @@ class _Decorator:
     guard: Guard
     show: Collection[str]
     idempotent: bool
+    policy: Policy | None
     limits: Limits
     context: tuple[ContextVar[Any], ...]
 
@@ -447,6 +454,7 @@ class _Decorator:
             capacity=self.capacity,
             overflow=self.overflow,
             properties=check_properties(name, function, self.guard, self.show, self.idempotent),
+            policy=self.policy,
             limits=self.limits,
             context=self.context,
             inferred=self.affinity is None,

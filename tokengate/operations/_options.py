@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from actors import Limits, Overflow
 from actors.lowlevel import AFFINITIES, INSTEAD, LOOP_AFFINITIES, Properties, checked_properties
-from tokengate._exceptions import BadOperation
+from tokengate._exceptions import BadOperation, BadPolicy
+from tokengate.policy._policy import Policy
 from tokengate.operations._functions import is_async_generator_function
 
 Affinity: TypeAlias = Literal["io", "asyncio", "cpu", "process"]
@@ -65,6 +66,13 @@ def check_properties(name: str, function: object, guard: object, show: object, i
         known = ", ".join(parameters) or "none"
         raise ValueError(f"show of '{name}' has {min(unknown)!r}, which is no parameter of it; choose from: {known}")
     return properties
+
+
+def check_policy(policy: object) -> Policy | None:
+    """Return a policy, or raise `BadPolicy` if it is none."""
+    if policy is None or isinstance(policy, Policy):
+        return policy
+    raise BadPolicy("@token", "policy", policy, "use a Policy")
 
 
 def check_no_others(others: Mapping[str, object]) -> None:

@@ -11,6 +11,7 @@ import attrs
 from actors import ActorSystem, Limits, Overflow
 from actors.lowlevel import LOOP_AFFINITIES, OperationPlace, Properties
 from tokengate.operations._options import Affinity, check_affinity
+from tokengate.policy._policy import Policy
 
 # Tokens that run at once by default if a running token does not occupy a thread all the time.
 SUSPENDABLE_CONCURRENCY = 1_000
@@ -31,6 +32,7 @@ class OperationSpec:
     capacity: int
     overflow: Overflow
     properties: Properties
+    policy: Policy | None
     limits: Limits
     context: tuple[ContextVar[Any], ...]
     inferred: bool = False  # whether the affinity follows from the function only, so that a gate may choose another
@@ -56,7 +58,7 @@ class OperationSpec:
         elif concurrency is None:
             suspendable = self.generator or self.affinity in LOOP_AFFINITIES
             concurrency = SUSPENDABLE_CONCURRENCY if suspendable else system.dispatcher.size
-        return system.operation_place(
+        place = system.operation_place(
             path,
             self.affinity,
             generator=self.generator,
@@ -67,3 +69,6 @@ class OperationSpec:
             limits=self.limits,
             context=self.context,
         )
+        if self.policy is not None:
+            self.policy.govern(place, self.function)
+        return place

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from actors import ActorSystem, Token
-from actors.lowlevel import ActorPlace, Notice, OneWay, Place, place_of
+from actors.lowlevel import ActorPlace, Notice, OneWay, Place, place_of, system_of
 from tokengate.policy._deadlines import Deadlines
 from tokengate.policy._governed import Governed
 from tokengate.policy._governor import PlaceGovernor
@@ -52,6 +52,15 @@ class Policies:
                 self.govern(place, _NO_POLICY, _nothing)
             governed = token._own_extras().policy = Governed(token, place.governor)
         governed.inherited = deadline
+
+
+def policies_of(place: Place) -> Policies:
+    """Return the policies of the gate that a place belongs to; made when they are first needed."""
+    system = system_of(place)
+    with system.making_policies:
+        if system.policies is None:
+            system.policies = Policies(system)
+        return cast("Policies", system.policies)
 
 
 def _nothing() -> None:

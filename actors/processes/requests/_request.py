@@ -163,7 +163,7 @@ class Request:
             if put is not Put.ACCEPTED:
                 raise place._full("an actor cannot wait for itself" if put is Put.FULL else "")
         except (ActorDead, MailboxFull) as error:
-            place._reject(token, error)
+            place.reject(token, error)
         self._unsent = None
         self._continue()
 
@@ -177,7 +177,7 @@ class Request:
         token, self._unsent = self._unsent, None
         if token is not None:
             place_of(token).mailbox.forget_sender(self._on_room)
-            place_of(token)._reject(token, TokenRejected(f"{token._describe()} was given up by its sender"))
+            place_of(token).reject(token, TokenRejected(f"{token._describe()} was given up by its sender"))
 
     # Waiting
 
