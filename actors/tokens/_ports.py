@@ -31,7 +31,16 @@ class TokenPolicy(Protocol):
     """What one token is held to, and what it uses of that.
 
     A token that waits to begin is asked about by `Throttles`, under the lock there (`rules`, `may_begin`).
+
+    Attributes:
+        seconds: how long the latest attempt ran.
+        good: whether it was good, as for a breaker; None: it does not count.
+        estimate: what an attempt costs, as far as that is known before.
     """
+
+    seconds: float
+    good: bool | None
+    estimate: float
 
     def rules(self, now: float, /) -> tuple[Any, ...]:
         """Return the `Rule`s of which each attempt of the token needs a grant."""

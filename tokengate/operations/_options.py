@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias, get_args
 from actors import Limits, Overflow
 from actors.lowlevel import AFFINITIES, INSTEAD, LOOP_AFFINITIES, Properties, checked_properties
 from tokengate._exceptions import BadOperation, BadPolicy
-from tokengate.policy._policy import Policy
 from tokengate.operations._functions import is_async_generator_function
+from tokengate.policy._policy import Policy
 
 Affinity: TypeAlias = Literal["io", "asyncio", "cpu", "process"]
 

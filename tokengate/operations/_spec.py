@@ -70,5 +70,7 @@ class OperationSpec:
             context=self.context,
         )
         if self.policy is not None:
-            self.policy.govern(place, self.function)
+            from tokengate.policy._policies import policies_of  # here, so that `import tokengate` takes less time
+
+            policies_of(place).govern(place, self.policy, self.function)
         return place

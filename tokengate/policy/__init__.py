@@ -14,5 +14,12 @@
 #   _states.py      a table of the states of a rule, by key, of bounded size
 #   _throttle.py    what is used of a throttle: a rate, a number that runs, or one that adapts
 #   _rate.py        the rate: attempts that begin in a time, with a burst
+#   _deadlines.py   when the times of tokens are over: one heap for a gate
+#   _rules.py       delays, throttles and budgets, as what gives grants to tokens asks them
+#   _place_rules.py the rules of one place, with their states
+#   _governed.py    what one token is held to, and what it uses of that
+#   _governor.py    the governor of a place, which asks these at its door
+#   _policies.py    the policies of a gate
+#   _ports.py       the protocol of it, for the files above
 #   _budget.py      what is spent of a budget: reservations, costs, periods
 """`Policy` and its parts: times, retries, breakers, throttles, budgets, batches."""

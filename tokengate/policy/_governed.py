@@ -6,7 +6,7 @@ import math
 import random
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
@@ -14,13 +14,11 @@ from actors import LimitExceeded, Token, TokenExpired, TokenRejected, TokenState
 from actors.lowlevel import ActorPlace, Rule, place_of
 from tokengate.policy._attempt import End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
+from tokengate.policy._place_rules import Keys, PlaceRules
 from tokengate.policy._policy import Breaker, Policy
 from tokengate.policy._retry import next_attempt
 from tokengate.policy._rules import Delay
 from tokengate.policy._times import Due, Times, grace
-
-if TYPE_CHECKING:
-    from tokengate.policy._governor import PlaceGovernor
 
 _COMPLETED, _FAILED, _EXPIRED = TokenState.COMPLETED, TokenState.FAILED, TokenState.EXPIRED
 _TERMINATED, _REJECTED = TokenState.TERMINATED, TokenState.REJECTED
@@ -73,6 +71,9 @@ class Governed:
         reason: the rule that decided its end; empty if none did.
         attempts: records of the attempts that have ended.
         left_running: whether its code could not be ended, and runs on.
+        seconds: how long the latest attempt ran.
+        good: whether it was good; None: it does not count.
+        estimate: what an attempt reserves of its budget.
     """
 
     __slots__ = (
@@ -94,6 +95,7 @@ class Governed:
         "_token",
         "attempts",
         "due_at",
+        "estimate",
         "good",
         "governor",
         "inherited",
@@ -106,19 +108,20 @@ class Governed:
         "times",
     )
 
-    def __init__(self, token: Token[Any], governor: PlaceGovernor) -> None:
+    def __init__(self, token: Token[Any], governor: PlaceRules) -> None:
         self._token = token
         self.governor = governor
         self.policy: Policy = governor.policy
         self.times: Times | None = None
         self.inherited = math.inf  # the deadline of the code that made it
         self.due_at = math.inf
-        self.keys: tuple[str | int | None, ...] = ()
+        self.keys: Keys = ()
         self.reason = ""
         self.attempts: tuple[Attempt, ...] = ()
         self.left_running = False
         self.passed_door = False
-        self.seconds, self.good = 0.0, None  # how long the latest attempt ran, and whether it was good
+        self.seconds, self.estimate = 0.0, 0.0
+        self.good: bool | None = None
         self._breaker: BreakerState | None = None
         self._permit: Permit | None = None  # while an attempt counts for the breaker
         self._admitted = False  # whether an attempt may begin, or runs
@@ -168,17 +171,16 @@ class Governed:
         if self.times is not None and self.times.deadline <= now:
             raise self._refused("deadline", "its deadline has passed")
         self.keys = governor.keys_of(token)
+        self.estimate = governor.estimate_of(token)
         if policy.retry is not None or policy.fallback is not None:
             context = token._context
             self._context = None if context is None else context.copy()
         self.passed_door = True
-        try:
-            governor.judge_at_door(self, token, now)
-        except TokenRejected as refusal:
+        refusal = governor.judge_at_door(token, self.keys, now)
+        if refusal is not None:
             self.reason = refusal.reason
-            if policy.fallback is None:
-                raise
-            self._answer_by_fallback(token, refusal)
+            if not self._use_fallback(token, refusal):
+                raise refusal
         if self.times is not None:
             self._set_alarm()
 
@@ -189,30 +191,33 @@ class Governed:
 
     def rules(self, now: float) -> tuple[Rule, ...]:
         """Return the throttles and budgets of which an attempt needs a grant."""
-        return () if self._falls_back else self.governor.rules_of(self, now)
+        return () if self._falls_back else self.governor.rules_of(self.keys, now)
 
     def may_begin(self, token: Token[Any], now: float) -> bool:
         """Decide at the token's turn whether it may begin; if not, `refuse` is called without the lock."""
         if self._ended:
             return False
         if not self._admitted and not self._falls_back:
-            self._refusal = self.governor.judge_at_turn(self, token, now)
+            self._refusal = self._judge(token, now)
             if self._refusal is not None:
                 return False
         self._admitted = True
         return True
 
-    def take_retry(self, now: float) -> bool:
-        """Take the retry that is reserved for this attempt, if it is one; return whether it may begin."""
-        if not self._reserved:
-            return True
-        self._reserved = False
-        return self.governor.share.begin_retry(now)
-
-    def take_permit(self, breaker: BreakerState, now: float) -> bool:
-        """Take a permit of a breaker for this attempt; return whether there was one."""
-        self._breaker, self._permit = breaker, breaker.begin(now)
-        return self._permit is not None
+    def _judge(self, token: Token[Any], now: float) -> TokenRejected | None:
+        governor = self.governor
+        if self._reserved:
+            self._reserved = False
+            if not governor.share.begin_retry(now):
+                return self._refused("overload", "the share of retries among the attempts of the operation is used up")
+        refusal = governor.sheds(token, now)
+        if refusal is None and self.policy.breaker is not None:
+            self._breaker = breaker = governor.breaker_of(self.keys, now)
+            if breaker is not None:
+                self._permit = breaker.begin(now)
+                if self._permit is None:
+                    refusal = governor.refused_by(breaker, token, now)
+        return refusal
 
     def unbegun(self, _token: Token[Any], now: float) -> None:
         """Undo `may_begin`: the attempt has not begun after all."""
@@ -340,9 +345,7 @@ class Governed:
 
     # What follows an attempt
 
-    def _try_again(
-        self, token: Token[Any], how: End, error: BaseException, began: float | None, now: float
-    ) -> bool:
+    def _try_again(self, token: Token[Any], how: End, error: BaseException, began: float | None, now: float) -> bool:
         """Queue a token for another attempt, if one follows; it may have ended then."""
         retry, governor = self.policy.retry, self.governor
         delay: float | None = None
@@ -368,15 +371,18 @@ class Governed:
 
     def _fall_back(self, token: Token[Any], error: BaseException) -> bool:
         """Queue a token once more, with its fallback as its code; return whether it has one."""
-        if self.policy.fallback is None or self._falls_back or self.is_stopped:
+        if self._falls_back or self.is_stopped or not self._use_fallback(token, error):
             return False
-        self._answer_by_fallback(token, error)
         self.reason = self.reason or type(error).__name__
         return self._queue_again(token, self.governor.clock(), 0.0)
 
-    def _answer_by_fallback(self, token: Token[Any], error: BaseException) -> None:
-        self._falls_back = True
-        token._call = partial(self.policy.fallback, error)  # type: ignore[arg-type]
+    def _use_fallback(self, token: Token[Any], error: BaseException) -> bool:
+        """Make the fallback the token's code; return whether it has one."""
+        fallback = self.policy.fallback
+        if fallback is not None:
+            self._falls_back = True
+            token._call = partial(fallback, error)
+        return fallback is not None
 
     def _queue_again(self, token: Token[Any], now: float, delay: float) -> bool:
         """Queue a token again; return False if its mailbox has closed for good."""

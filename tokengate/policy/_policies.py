@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from actors import ActorSystem, Token
-from actors.lowlevel import ActorPlace, Notice, OneWay, Place, place_of, system_of
+from actors.lowlevel import Notice, OneWay, Place, place_of, system_of
 from tokengate.policy._deadlines import Deadlines
-from tokengate.policy._governed import Governed
 from tokengate.policy._governor import PlaceGovernor
 from tokengate.policy._keys import CallKeys
 from tokengate.policy._policy import Policy
@@ -39,19 +38,19 @@ class Policies:
             function: what they call, for the names of keys.
             method: whether their arguments lack the first parameter of it.
         """
-        place.governor = PlaceGovernor(self, place, policy, CallKeys(place.path, function, is_method=method))
+        keys = CallKeys(place.path.rpartition("/")[2], function, is_method=method)
+        place.governor = PlaceGovernor(self, place, policy, keys)
 
     def inherit(self, token: Token[Any], deadline: float) -> None:
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""
-        if isinstance(token._call, OneWay | Notice):
-            return
-        governed = token._extras.policy
-        if governed is None:
-            place = place_of(token)
-            if place.governor is None:
-                self.govern(place, _NO_POLICY, _nothing)
-            governed = token._own_extras().policy = Governed(token, place.governor)
-        governed.inherited = deadline
+        if not isinstance(token._call, OneWay | Notice):
+            self.governor_of(place_of(token)).governed(token).inherited = deadline
+
+    def governor_of(self, place: Place) -> PlaceGovernor:
+        """Return the governor of a place; made if it has none."""
+        if place.governor is None:
+            self.govern(place, _NO_POLICY, _nothing)
+        return cast("PlaceGovernor", place.governor)
 
 
 def policies_of(place: Place) -> Policies:

@@ -8,7 +8,6 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from actors.lowlevel import Place
 from tokengate._exceptions import BadPolicy
 from tokengate.policy import _values
 from tokengate.policy._values import Errors, Key, Over
@@ -261,9 +260,3 @@ class Policy:
     def __attrs_post_init__(self) -> None:
         if self.fallback is not None and not callable(self.fallback):
             raise BadPolicy("Policy", "fallback", self.fallback, "use a function of the error and the arguments")
-
-    def govern(self, place: Place, function: Callable[..., object]) -> None:
-        """Hold the tokens of a place to this; the function is what they call, for the names of keys."""
-        from tokengate.policy._policies import policies_of  # here, so that `import tokengate` takes less time
-
-        policies_of(place).govern(place, self, function)

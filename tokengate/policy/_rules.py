@@ -52,16 +52,14 @@ class ThrottleRule(Rule):
 
     Args:
         state: of the key.
-        source: where the throttle was set: `code`, `file`, `operator`.
         key: None for a throttle without keys.
     """
 
-    __slots__ = ("begun", "key", "source", "state")
+    __slots__ = ("key", "state")
 
-    def __init__(self, state: ThrottleState, source: str = "code", key: str | int | None = None) -> None:
+    def __init__(self, state: ThrottleState, key: str | int | None) -> None:
         super().__init__()
-        self.state, self.source, self.key = state, source, key
-        self.begun: set[Token[Any]] = set()  # tokens with a grant whose code has begun
+        self.state, self.key = state, key
 
     def due_at(self, _token: Token[Any], now: float) -> float:
         return self.state.due_at(now)
@@ -70,7 +68,6 @@ class ThrottleRule(Rule):
         self.state.grant()
 
     def begin(self, _token: Token[Any], now: float) -> None:
-        """Note that the code of a token with a grant begins."""
         self.state.begin(now)
 
     def give_back(self, _token: Token[Any], _now: float) -> None:
@@ -81,8 +78,7 @@ class ThrottleRule(Rule):
 
     def end(self, token: Token[Any], now: float) -> None:
         policy = token._extras.policy
-        seconds, good = (0.0, None) if policy is None else policy.attempt(now)
-        self.state.end(seconds, good, now)
+        self.state.end(*(0.0, None) if policy is None else (policy.seconds, policy.good), now)
 
     def is_new(self, now: float) -> bool:
         """Tell whether it may be forgotten."""
@@ -90,11 +86,42 @@ class ThrottleRule(Rule):
 
 
 class BudgetRule(Rule):
-    """What one key may spend of a budget."""
+    """What one key may spend of a budget.
 
-    __slots__ = ("key", "reservations", "state")
+    Args:
+        state: of the key.
 
-    def __init__(self, state: BudgetState, key: str | int | None) -> None:
+    Attributes:
+        reservations: {token whose attempt has a grant: what it has reserved}.
+    """
+
+    __slots__ = ("reservations", "state")
+
+    def __init__(self, state: BudgetState) -> None:
         super().__init__()
-        self.state, self.key = state, key
+        self.state = state
         self.reservations: dict[Token[Any], Reservation] = {}
+
+    def due_at(self, token: Token[Any], now: float) -> float:
+        return self.state.due_at(_estimate(token), now)
+
+    def grant(self, token: Token[Any], now: float) -> None:
+        self.reservations[token] = self.state.reserve(_estimate(token), now)
+
+    def give_back(self, token: Token[Any], _now: float) -> None:
+        self.reservations.pop(token).settle()
+
+    def note_waits(self, token: Token[Any], waits: bool) -> None:
+        """Do nothing: what it has reserved remains reserved."""
+
+    def end(self, token: Token[Any], now: float) -> None:
+        self.give_back(token, now)
+
+    def is_new(self, now: float) -> bool:
+        """Tell whether it may be forgotten."""
+        return not self.waiting and self.state.is_new(now)
+
+
+def _estimate(token: Token[Any]) -> float:
+    policy = token._extras.policy
+    return 0.0 if policy is None else policy.estimate

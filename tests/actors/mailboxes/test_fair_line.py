@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from actors.mailboxes._line import Line
 from actors.lowlevel import FairLine
+from actors.mailboxes._line import Line
 
 
 class Waiting:

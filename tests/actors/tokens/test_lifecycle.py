@@ -17,10 +17,11 @@ from actors.mailboxes._mailbox import Drainer
 from actors.tokens._lifecycle import check_transition
 
 # Written from the design, not from the code: created, queued, running, paused, then a terminal one; back edges are
-# pause and resume, and running to queued for a retry.
+# pause and resume, and running to queued for a retry. A queued one is rejected by a policy at its turn, or failed if a
+# later attempt of it is refused then.
 ALLOWED = {
     "created": {"queued", "running", "rejected", "terminated"},
-    "queued": {"running", "paused", "terminated", "expired"},
+    "queued": {"running", "paused", "terminated", "expired", "rejected", "failed"},
     "running": {"completed", "failed", "terminated", "expired", "paused", "queued"},
     "paused": {"running", "queued", "terminated", "expired"},
     "completed": set(),

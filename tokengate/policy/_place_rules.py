@@ -1,0 +1,187 @@
+"""What the tokens of a place are held to: its policy, with the states of its rules."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar
+
+from actors import Token, TokenRejected
+from actors.lowlevel import Place, Rule
+from tokengate.policy._breaker import BreakerState
+from tokengate.policy._budget import BudgetState, estimate_of
+from tokengate.policy._keys import CallKeys
+from tokengate.policy._policy import Breaker, Budget, Policy, Throttle
+from tokengate.policy._ports import GatePolicies
+from tokengate.policy._retry import RetryShare
+from tokengate.policy._rules import BudgetRule, ThrottleRule
+from tokengate.policy._shedding import Shedding
+from tokengate.policy._states import States
+from tokengate.policy._throttle import ThrottleState
+
+S = TypeVar("S", BreakerState, ThrottleRule, BudgetRule)
+
+Keys: TypeAlias = tuple[str | int | None, ...]
+"""Keys of a call: of the breaker, of each throttle, of the budget, of fair turns; empty if no rule has keys."""
+
+_SHARE_OF_DEADLINE: Final = 1 / 20  # after which tokens are shed, if nothing else is set
+_MOST_LEFT_BEHIND: Final = 64  # attempts whose code runs on, before new tokens are refused
+
+
+class PlaceRules:
+    """The rules of one place, and their states.
+
+    Args:
+        policies: those of the gate.
+        place: the place.
+        policy: what its tokens are held to; an empty one if they only inherit deadlines.
+        keys: reads the keys of its calls.
+
+    Attributes:
+        left: attempts whose code could not be ended, and runs on.
+        grace: seconds that code has to end when its time is over; None: a tenth of the time it had.
+    """
+
+    def __init__(self, policies: GatePolicies, place: Place, policy: Policy, keys: CallKeys) -> None:
+        self.policies = policies
+        self.place = place
+        self.throttles = policies.throttles
+        self.lock = policies.throttles.lock
+        self.clock = policies.clock
+        self.let_go = policies.throttles.let_go
+        self.left = 0
+        self.grace: float | None = None
+        self.share = RetryShare()
+        self.shedding = Shedding(0.0)
+        self._keys = keys
+        self._breakers: States[BreakerState] | None = None
+        self._throttles: tuple[States[ThrottleRule], ...] = ()
+        self._budget: States[BudgetRule] | None = None
+        self.policy = policy
+        self.set_policy(policy)
+
+    def set_policy(self, policy: Policy) -> None:
+        """Hold tokens to another policy."""
+        self.policy = policy
+        reader = self._keys.reader
+        keys = (
+            ("breaker.key", None if policy.breaker is None else policy.breaker.key),
+            *(("throttle.key", one.key) for one in policy.throttle),
+            ("budget.key", None if policy.budget is None else policy.budget.key),
+            ("fair", policy.fair),
+        )
+        # What reads the keys of a call, in the order of `Governed.keys`: breaker, throttles, budget, fair turns.
+        self._readers = tuple(None if key is None else reader(rule, key) for rule, key in keys)
+        self.has_keys = any(self._readers)
+        self.shedding.shed = (policy.deadline or 0.0) * _SHARE_OF_DEADLINE
+        if policy.breaker is not None:
+            self._breakers = States(partial(_breaker_state, policy.breaker))
+        self._throttles = tuple(States(partial(_throttle_rule, one)) for one in policy.throttle)
+        if policy.budget is not None:
+            self._budget = States(partial(_budget_rule, policy.budget))
+        self.has_rules = bool(
+            policy.breaker or policy.throttle or policy.budget or policy.retry or self.shedding.shed or policy.fair
+        )
+        if self.has_rules:
+            self.throttles.has_policies = True
+            self.place.mailbox.set_throttles(self.throttles)
+
+    # For tokens
+
+    def keys_of(self, token: Token[Any]) -> Keys:
+        """Read the keys of a call, on its sender's thread.
+
+        Raises:
+            TokenRejected: one cannot be read.
+        """
+        if not self.has_keys:
+            return ()
+        args, kwargs, tags = token.args, token.kwargs, token.tags
+        try:
+            return tuple(None if read is None else read(args, kwargs, tags) for read in self._readers)
+        except Exception as error:
+            raise _unreadable(token, "a key of its policy", error) from error
+
+    def estimate_of(self, token: Token[Any]) -> float:
+        """Return what an attempt of a call reserves of the budget, on its sender's thread.
+
+        Raises:
+            TokenRejected: it cannot be told.
+        """
+        budget = self.policy.budget
+        try:
+            return 0.0 if budget is None else estimate_of(token.operation, budget, token.args, token.kwargs)
+        except Exception as error:
+            raise _unreadable(token, "what it reserves of its budget", error) from error
+
+    def judge_at_door(self, token: Token[Any], keys: Keys, now: float) -> TokenRejected | None:
+        """Return why a token is refused at the door; None if no rule refuses it."""
+        if self.left >= _MOST_LEFT_BEHIND:
+            why = f"the code of {self.left} attempts could not be ended, and runs on"
+            return TokenRejected(f"{token._describe()} was refused: {why}", "overload")
+        if self._breakers is not None:
+            with self.lock:
+                breaker = self.breaker_of(keys, now)
+                if breaker is not None and breaker.refuses(now):
+                    return self.refused_by(breaker, token, now)
+        return None
+
+    # Under the lock of the throttles
+
+    def sheds(self, token: Token[Any], now: float) -> TokenRejected | None:
+        """Return why a token is shed at its turn; None if it is not."""
+        waited = now - (token.queued_at or now)
+        if not self.shedding.shed or not self.shedding.judge(token.priority, waited, now):
+            return None
+        why = f"it had waited {waited:.3g} s, and others of its priority have waited long for some time"
+        return TokenRejected(f"{token._describe()} was refused at its turn: {why}", "overload")
+
+    def breaker_of(self, keys: Keys, now: float) -> BreakerState | None:
+        """Return the breaker of a token, by its keys; None if it is not held to one."""
+        states, policy = self._breakers, self.policy.breaker
+        if states is None or policy is None:
+            return None
+        return _state(states, policy.key is not None, keys[0] if keys else None, now)
+
+    def rules_of(self, keys: Keys, now: float) -> tuple[Rule, ...]:
+        """Return the throttles and budgets of which an attempt of a token needs a grant, by its keys."""
+        found: list[Rule] = []
+        for number, (throttle, states) in enumerate(zip(self.policy.throttle, self._throttles, strict=True), 1):
+            rule = _state(states, throttle.key is not None, keys[number] if keys else None, now)
+            if rule is not None:
+                found.append(rule)
+        if self._budget is not None and self.policy.budget is not None:
+            budget = _state(self._budget, self.policy.budget.key is not None, keys[-2] if keys else None, now)
+            if budget is not None:
+                found.append(budget)
+        return tuple(found)
+
+    def refused_by(self, breaker: BreakerState, token: Token[Any], now: float) -> TokenRejected:
+        """Return the error of a token that a breaker refuses."""
+        after = breaker.retry_after(now)
+        until = "" if after is None else f" for {after:.3g} s more"
+        return TokenRejected(f"{token._describe()} was refused: its breaker is open{until}", "breaker", after)
+
+
+def _state(states: States[S], has_keys: bool, key: str | int | None, now: float) -> S | None:
+    """Return the state of a key, or None for a token without the key of a rule that has keys."""
+    if key is None and has_keys:
+        states.no_key += 1
+        return None
+    return states.get(key, now)
+
+
+def _unreadable(token: Token[Any], what: str, error: Exception) -> TokenRejected:
+    why = f"{what} could not be told: {type(error).__name__}: {error}"
+    return TokenRejected(f"{token._describe()} was refused: {why}", "key")
+
+
+def _throttle_rule(throttle: Throttle, key: str | int | None) -> ThrottleRule:
+    return ThrottleRule(ThrottleState(throttle), key)
+
+
+def _breaker_state(breaker: Breaker, _key: str | int | None) -> BreakerState:
+    return BreakerState(breaker)
+
+
+def _budget_rule(budget: Budget, key: str | int | None) -> BudgetRule:
+    return BudgetRule(BudgetState(budget, key))
