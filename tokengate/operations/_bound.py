@@ -9,6 +9,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from actors import Token
+from tokengate.policy._policy import Policy
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,7 +21,9 @@ class _Unbound(Protocol):
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def submit(self, *args: Any, **kwargs: Any) -> Token[Any]: ...
     async def asubmit(self, *args: Any, **kwargs: Any) -> Token[Any]: ...
-    def with_options(self, *, priority: int | None = None, tags: Mapping[str, str] | None = None) -> _Unbound: ...
+    def with_options(
+        self, *, priority: int | None = None, tags: Mapping[str, str] | None = None, policy: Policy | None = None
+    ) -> _Unbound: ...
 
 
 class _Bound(Generic[P, T]):
@@ -46,9 +49,11 @@ class _Bound(Generic[P, T]):
         """Submit one call for each item, as the argument after the instance, and return the tokens in that order."""
         return [self.__func__.submit(self.__self__, item) for item in items]
 
-    def with_options(self, *, priority: int | None = None, tags: Mapping[str, str] | None = None) -> Self:
+    def with_options(
+        self, *, priority: int | None = None, tags: Mapping[str, str] | None = None, policy: Policy | None = None
+    ) -> Self:
         """Do as `Operation.with_options` does."""
-        return type(self)(self.__func__.with_options(priority=priority, tags=tags), self.__self__)
+        return type(self)(self.__func__.with_options(priority=priority, tags=tags, policy=policy), self.__self__)
 
     if not TYPE_CHECKING:  # checkers are to know the names above only
 

@@ -41,6 +41,7 @@ from tokengate.operations._in_child import PlaceInParent
 from tokengate.operations._options import (
     Affinity,
     check_affinity,
+    check_call_policy,
     check_function,
     check_no_others,
     check_options,
@@ -53,7 +54,7 @@ from tokengate.operations._options import (
 )
 from tokengate.operations._ports import OpenGate
 from tokengate.operations._spec import OperationSpec
-from tokengate.policy._policy import Policy
+from tokengate.policy._policy import Policy, with_parts
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,12 +82,15 @@ class _Operation(Generic[P, T]):
     __name__: str
     __qualname__: str
 
-    def __init__(self, spec: OperationSpec, priority: int, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self, spec: OperationSpec, priority: int, tags: Mapping[str, str], policy: Policy | None = None
+    ) -> None:
         copy_metadata(self, spec.function)  # first, since it copies the function's attributes, which may have any name
         self._spec = spec
         self._name, self._function = spec.name, spec.function
         self.priority = priority
         self.tags = tags
+        self._policy = policy  # what the tokens of these options are held to, beside what the operation's are
 
     @property
     def affinity(self) -> Affinity:
@@ -103,26 +107,53 @@ class _Operation(Generic[P, T]):
             AmbiguousGate: several are open, and the call is within none of them.
         """
         place = self._place()
+        if self._policy is not None:
+            return place.send(self._held_token(place, args, kwargs))
         return place.send(place.token(self._name, self._function, args, kwargs, self.priority, self.tags))
 
     async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
         """Do as `submit` does, awaiting room in the mailbox (trio and asyncio)."""
         gate = current_gate()
         place = self._place() if gate is None else gate._operations.get(self._spec) or await self._place_in(gate)
+        if self._policy is not None:
+            return await place.send_async(self._held_token(place, args, kwargs))
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         return await place.send_async(token)
+
+    def _held_token(self, place: OperationPlace, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Token[T]:
+        """Return a token that is held to the policy of these options."""
+        if isinstance(place, PlaceInParent):
+            raise BadOperation(f"'{self._name}' was given a policy in a child process; set it where the gate is")
+        token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
+        if self._policy is not None:
+            from tokengate.policy._policies import policies_of  # here, so that `import tokengate` takes less time
+
+            policies_of(place).hold(token, self._policy)
+        return token
 
     def map(self, items: Iterable[Any]) -> list[Token[T]]:
         """Submit one call for each item, as its only argument, and return the tokens in that order."""
         submit = cast("Callable[[Any], Token[T]]", self.submit)
         return [submit(item) for item in items]
 
-    def with_options(self, *, priority: int | None = None, tags: Mapping[str, str] | None = None) -> Self:
-        """Return the same operation with other options for its tokens; tags are added to those it has."""
+    def with_options(
+        self, *, priority: int | None = None, tags: Mapping[str, str] | None = None, policy: Policy | None = None
+    ) -> Self:
+        """Return the same operation with other options for its tokens.
+
+        Args:
+            priority: in the place of the one it has.
+            tags: in addition to those it has.
+            policy: its times, retry and fallback, where they are set, in the place of those that it has.
+
+        Raises:
+            BadPolicy: the policy has other parts, whose states belong to the operation.
+        """
         return type(self)(
             self._spec,
             self.priority if priority is None else check_priority(self._spec.name, priority),
             self.tags if tags is None else MappingProxyType({**self.tags, **check_tags(self._spec.name, tags)}),
+            self._policy if policy is None else with_parts(self._policy, check_call_policy(self._spec.name, policy)),
         )
 
     def _token_for(
@@ -139,7 +170,7 @@ class _Operation(Generic[P, T]):
             raise NeedsGate(f"the gate is closed to which '{self._spec.name}' was to be submitted")
         place = gate._operations[self._spec]
         own = self.with_options(priority=priority, tags=tags)
-        return place, place.token(self._name, self._function, args, kwargs, own.priority, own.tags)
+        return place, own._held_token(place, args, kwargs)
 
     def _place(self) -> OperationPlace:
         """Return the place that serves the operation in the current gate."""
@@ -198,7 +229,7 @@ class _Operation(Generic[P, T]):
                 f"operation '{self._name}' cannot be pickled by its name: '{module}.{name}' is "
                 f"{'not there' if found is None else 'something else'}; define it at the top of a module, by this name"
             )
-        return _operation_at, (module, name, self.priority, dict(self.tags))
+        return _operation_at, (module, name, self.priority, dict(self.tags), self._policy)
 
     def _is_at(self, found: object) -> bool:
         """Tell whether an object is this operation, with any options, or has it inside."""
@@ -244,7 +275,11 @@ class Operation(_Operation[P, T]):
         if not open_gates:
             return self._plain(*args, **kwargs)
         place = self._place()
-        token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
+        token: Token[T]
+        if self._policy is None:
+            token = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
+        else:
+            token = self._held_token(place, args, kwargs)
         turn = place.turn_here(token)
         try:
             if turn is None:
@@ -285,7 +320,11 @@ class AsyncOperation(_Operation[P, T]):
                 raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")
             return cast("T", await self._function(*args, **kwargs))
         place = gate._operations.get(self._spec) or await self._place_in(gate)
-        token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
+        token: Token[T]
+        if self._policy is None:
+            token = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
+        else:
+            token = self._held_token(place, args, kwargs)
         turn = place.awaited_turn(token)
         try:
             if turn is not None:
@@ -489,26 +528,35 @@ def operation_in(found: Any, *, inside: bool = True) -> _Operation[..., Any] | N
     return None
 
 
-def _operation_at(module: str, name: str, priority: int, tags: Mapping[str, str]) -> _Operation[..., Any]:
+def _operation_at(
+    module: str, name: str, priority: int, tags: Mapping[str, str], policy: Policy | None = None
+) -> _Operation[..., Any]:
     """Return the operation with this name and these options; called when one is unpickled."""
     found = operation_in(found_at(module, name))
     if found is None:
         raise pickle.UnpicklingError(f"there is no operation '{module}.{name}' in this process")
-    if (found.priority, found.tags) == (priority, tags):
+    if (found.priority, found.tags, found._policy) == (priority, tags, policy):
         return found
-    return type(found)(found._spec, priority, MappingProxyType(tags))
+    return type(found)(found._spec, priority, MappingProxyType(tags), policy)
 
 
 def _carry_operation(operation: _Operation[..., Any], system: ProcessSystem) -> tuple[Any, ...]:
     """Return the pickled form of an operation for a child process; its key is its name, if it is found by that."""
     known = system.carried_operations
-    key: int | str | None = next((key for key, one in list(known.items()) if one._spec is operation._spec), None)
+    is_known = (key for key, one in list(known.items()) if _serves(one, operation))
+    key: int | str | None = next(is_known, None)
     if key is None:
         name = f"{operation.__module__}:{operation.__qualname__}"
-        by_name = operation._is_at(found_at(operation.__module__, operation.__qualname__)) and name not in known
+        at_name = operation_in(found_at(operation.__module__, operation.__qualname__))
+        by_name = at_name is not None and _serves(at_name, operation) and name not in known
         key = name if by_name else system.next_name()
     known.setdefault(key, operation)  # its options cross with it
     return counterpart_object("Operation", key, operation._spec.name, operation.priority, dict(operation.tags))
+
+
+def _serves(one: _Operation[..., Any], operation: _Operation[..., Any]) -> bool:
+    """Tell whether an operation makes the tokens of another one, but for priority and tags, which cross each time."""
+    return one._spec is operation._spec and one._policy == operation._policy
 
 
 def _imported_operation(name: str) -> _Operation[..., Any] | None:

@@ -12,7 +12,7 @@ from actors import Limits, Overflow
 from actors.lowlevel import AFFINITIES, INSTEAD, LOOP_AFFINITIES, Properties, checked_properties
 from tokengate._exceptions import BadOperation, BadPolicy
 from tokengate.operations._functions import is_async_generator_function
-from tokengate.policy._policy import Policy
+from tokengate.policy._policy import OF_CALLS, Policy, parts_of
 
 Affinity: TypeAlias = Literal["io", "asyncio", "cpu", "process"]
 
@@ -73,6 +73,19 @@ def check_policy(policy: object) -> Policy | None:
     if policy is None or isinstance(policy, Policy):
         return policy
     raise BadPolicy("@token", "policy", policy, "use a Policy")
+
+
+def check_call_policy(name: str, policy: object) -> Policy:
+    """Return a policy for single calls, or raise `BadPolicy` if it has parts whose states belong to the operation."""
+    if not isinstance(policy, Policy):
+        raise BadPolicy(f"with_options of '{name}'", "policy", policy, "use a Policy")
+    for part, value in parts_of(policy).items():
+        if part not in OF_CALLS:
+            remedy = (
+                f"it belongs to the operation: write it at @token(policy=...); here {', '.join(OF_CALLS)} can be set"
+            )
+            raise BadPolicy(f"with_options of '{name}'", f"policy.{part}", value, remedy)
+    return policy
 
 
 def check_no_others(others: Mapping[str, object]) -> None:

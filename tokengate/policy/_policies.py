@@ -10,7 +10,7 @@ from actors.lowlevel import Notice, OneWay, Place, place_of, system_of
 from tokengate.policy._deadlines import Deadlines
 from tokengate.policy._governor import PlaceGovernor
 from tokengate.policy._keys import CallKeys
-from tokengate.policy._policy import Policy
+from tokengate.policy._policy import Policy, with_parts
 
 _NO_POLICY = Policy()
 
@@ -40,6 +40,11 @@ class Policies:
         """
         keys = CallKeys(place.path.rpartition("/")[2], function, is_method=method)
         place.governor = PlaceGovernor(self, place, policy, keys)
+
+    def hold(self, token: Token[Any], policy: Policy) -> None:
+        """Hold a new token to a policy of its own, where that has parts, beside that of its place."""
+        governed = self.governor_of(place_of(token)).governed(token)
+        governed.policy = with_parts(governed.policy, policy)
 
     def inherit(self, token: Token[Any], deadline: float) -> None:
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""

@@ -260,3 +260,18 @@ class Policy:
     def __attrs_post_init__(self) -> None:
         if self.fallback is not None and not callable(self.fallback):
             raise BadPolicy("Policy", "fallback", self.fallback, "use a function of the error and the arguments")
+
+
+OF_CALLS: Final = ("queue_timeout", "timeout", "deadline", "retry", "fallback")
+"""Parts of a policy that a single call may have; the others have states, which belong to the operation."""
+
+
+def parts_of(policy: Policy) -> dict[str, Any]:
+    """Return {name: value} of the parts of a policy that are set."""
+    values = ((field.name, getattr(policy, field.name)) for field in attrs.fields(Policy))
+    return {name: value for name, value in values if value not in (None, ())}
+
+
+def with_parts(policy: Policy | None, other: Policy) -> Policy:
+    """Return a policy with the parts that are set in another one in the place of its own."""
+    return other if policy is None else attrs.evolve(policy, **parts_of(other))
