@@ -118,6 +118,8 @@ class IoDrain:
         """Tell whether it is worth trying to run a token in its caller's task."""
         if self.place.mailbox.turns() < 1 or not self.host.in_task() or token.operation in self._waiting_handlers:
             return False
+        if self.place.governor is not None:
+            return False
         caller, system = _current.get(), self.place.system
         if caller is not None and caller._extras.hold is not None:
             return False  # an operator steers the caller, which waits between its steps

@@ -8,7 +8,7 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from actors._child._yields import refuse_yield
-from actors._exceptions import TokenInterrupt
+from actors._exceptions import TokenFailed, TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn, nesting
 from actors.drains._asyncio_operation_drain import AsyncioOperationDrain, AtHome, TokenCall, caller_of
 from actors.drains._cpu_drain import CpuDrain
@@ -124,7 +124,20 @@ class OperationPlace(Place):
             return None
         depth, inside = nesting(self)
         turn = Turn(self, token)
+        if self.governor is not None:
+            return turn if depth < _MAX_DEPTH and self._may_begin_here(turn, inside) else None
         return turn if depth < _MAX_DEPTH and self.mailbox.try_enter(turn, inside) else None
+
+    def _may_begin_here(self, turn: Turn, inside: int) -> bool:
+        """Enter the turn of a call that is held to a policy, if it may begin now."""
+        token, governor = turn.token, self.governor
+        if governor is None or not governor.may_run_here(token):
+            return False
+        if self.mailbox.try_enter(turn, inside, admitted=True):
+            return True
+        self.system.throttles.forget((token,))
+        self.system.throttles.let_go()
+        return False
 
     def awaited_turn(self, token: Token[Any]) -> TokenCall | None:  # noqa: ARG002
         """Do as `turn_here` does, for a call that is awaited in an asyncio task, and would run in that task."""
@@ -241,6 +254,9 @@ class Turn(Drainer):
                 except TokenInterrupt:  # Python 3.11: another one, which came too late
                     after_step(token._extras.hold)
             self._place.failed(token, error)
+            if not token._done:  # it is queued for another attempt, off this thread
+                self._place.mailbox.dismiss(self)
+                return _outcome_of(token)
             if isinstance(error, TokenInterrupt) and token.state is TokenState.TERMINATED:
                 raise token.exception() or error from None  # the interrupt is not meant for the caller
             raise
@@ -259,6 +275,16 @@ class Turn(Drainer):
         """End the turn, and its token, after the call was interrupted and is gone; on any thread."""
         self.token._terminate("its caller was interrupted by an exception of a signal handler")
         self._place.mailbox.dismiss(self)
+
+
+def _outcome_of(token: Token[Any]) -> Any:
+    """Wait for a token, and return its result as its function would, or raise what that raised."""
+    try:
+        return token.result()
+    except TokenFailed as error:
+        raise error.__cause__ or error from None
+    finally:
+        del token  # as in `Turn.run`
 
 
 def _enter_generator(token: Token[Any], call: Callable[..., Any]) -> Any:

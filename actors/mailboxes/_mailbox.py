@@ -522,12 +522,13 @@ class Mailbox:
         with self._lock:
             return list(self._control or ())
 
-    def try_enter(self, drainer: Drainer, inside: int = 0) -> bool:
+    def try_enter(self, drainer: Drainer, inside: int = 0, *, admitted: bool = False) -> bool:
         """Enter a drainer for a call that runs on its caller's thread, if a turn is free for it.
 
         Args:
             drainer: at work from now on, if it may.
             inside: drainers at work here that wait for this very call, and so do not count.
+            admitted: whether the throttles have admitted the call.
         """
         if self._lock._is_owned():
             return False
@@ -540,7 +541,11 @@ class Mailbox:
                 return True
             if self.active - inside >= self.concurrency or self._control or self._suspended or self._closed:
                 return False
-            if self._throttles or (self._lanes and not inside) or (self._held is not None and self._held.released):
+            if (
+                (self._throttles and not admitted)
+                or (self._lanes and not inside)
+                or (self._held is not None and self._held.released)
+            ):
                 return False
             self._enter(drainer)
             return True

@@ -213,6 +213,19 @@ class Throttles:
                 self._grant(token, lacking, now)
             return Verdict.BEGINS
 
+    def admit_here(self, token: Token[Any]) -> bool:
+        """Tell whether a token that is in no mailbox may begin now; then it has its grants."""
+        with self._lock:
+            rules, now = self._matching(token), self._clock()
+            if any(one.waiting or one.due_at(token, now) > now for one in rules):
+                return False
+            policy = token._extras.policy
+            if policy is not None and not policy.may_begin(token, now):
+                return False
+            if rules:
+                self._grant(token, rules, now)
+            return True
+
     def keep_back(self, token: Token[Any], mailbox: ThrottledMailbox, delay: Rule) -> None:
         """Keep a token back by a rule of its own, before it is asked about; its mailbox, with its lock held, has it."""
         with self._lock:

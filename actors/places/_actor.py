@@ -76,6 +76,9 @@ class BaseActor(pykka.Actor):
     idempotent: ClassVar[bool] = False
     """Whether it does no harm to run a token of the actor twice."""
 
+    policy: ClassVar[Any] = None
+    """The `Policy` that its messages are held to, in a gate."""
+
     _interruptible: ClassVar[bool] = True  # whether `TokenInterrupt`, a BaseException, may be raised in its code
 
     serves_operators: ClassVar[bool] = False

@@ -9,6 +9,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pykka
@@ -141,6 +142,8 @@ class ActorPlace(Place):
             serves_operators=actor_class.serves_operators,
         )
         self.ref: ActorRef[Any] = actor_class._make_ref(self)
+        if actor_class.policy is not None and system.govern is not None:
+            system.govern(self)
 
     def _make_drain(self) -> Drain:
         return self.actor_class._make_drain(self)
@@ -454,6 +457,8 @@ class ActorPlace(Place):
 
     def _resolve_special(self, token: Token[Any], call: Any) -> Callable[..., Any]:
         """Do as `resolve` does for all but plain messages; apart, since the closures would slow those down."""
+        if type(call) is partial:  # the fallback of its policy
+            return call
         if type(call) is tuple:
             return get_attr_directly(self.instance, call)  # type: ignore[no-any-return]
         if type(call) is OneWay:

@@ -5,7 +5,7 @@ They let places stand below the system. Properties here are attributes of the cl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from actors._exit_reason import ExitReason
@@ -55,6 +55,11 @@ class PlaceSystem(TokenSystem, Protocol):
 
     @property
     def intake_closed(self) -> bool: ...
+
+    @property
+    def govern(self) -> Callable[[Any], object] | None:
+        """Hold the messages of an actor's place to the policy of its class; None without the floor that can."""
+        ...
 
     # Threads, loops, processes
 

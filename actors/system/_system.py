@@ -140,6 +140,8 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.senders: set[Token[Any]] = set()  # tokens that wait, in a task, for room in a mailbox
         self.starts: set[ActorPlace] = set()  # new places whose start is being requested, outside of the loops
         self.throttles = Throttles(self.system_host, clock)
+        # Holds the messages of an actor to the policy of its class; set by the floor above.
+        self.govern: Callable[[ActorPlace], object] | None = None
         self.policies: object | None = None  # what the floor above holds tokens to; made when it is first needed
         self.making_policies = threading.Lock()
         pool = processes or ProcessPool()

@@ -26,6 +26,10 @@ class TokenThrottles(Protocol):
 
     def note_waits(self, token: Any, /) -> None: ...
 
+    def forget(self, tokens: Sequence[Any], /) -> None: ...
+
+    def let_go(self) -> None: ...
+
 
 class TokenPolicy(Protocol):
     """What one token is held to, and what it uses of that.
@@ -33,14 +37,26 @@ class TokenPolicy(Protocol):
     A token that waits to begin is asked about by `Throttles`, under the lock there (`rules`, `may_begin`).
 
     Attributes:
+        policy: the data that the token is held to.
+        deadline: when its time is over for good, in seconds of the system's clock; None: never.
+        due_at: the time before which it does not begin, while it waits for that; else None.
+        attempts: records of the attempts that have ended.
+        reason: the rule that decided its end; empty if none did.
         seconds: how long the latest attempt ran.
         good: whether it was good, as for a breaker; None: it does not count.
         estimate: what an attempt costs, as far as that is known before.
     """
 
+    policy: Any
+    due_at: float | None
+    attempts: tuple[Any, ...]
+    reason: str
     seconds: float
     good: bool | None
     estimate: float
+
+    @property
+    def deadline(self) -> float | None: ...
 
     def rules(self, now: float, /) -> tuple[Any, ...]:
         """Return the `Rule`s of which each attempt of the token needs a grant."""

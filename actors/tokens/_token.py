@@ -67,6 +67,11 @@ class Token(_PykkaReply[T]):
         created_at, queued_at, started_at, finished_at: when it entered each state.
         state: where it is in its life cycle; the result is there as soon as the state is terminal.
         attempt: 1 for the first run.
+        attempts: a record of each attempt that has ended, if it is held to a policy.
+        policy: what it is held to; None if that is nothing.
+        deadline: when its time is over for good, as a policy says or the code that made it; None: never.
+        due_at: the time before which it does not begin, while it waits for that; else None.
+        reason: the rule of its policy that decided its end; empty if none did.
         steps: how many steps of it have begun.
     """
 
@@ -105,6 +110,31 @@ class Token(_PykkaReply[T]):
     @property
     def attempt(self) -> int:
         return self._extras.attempt
+
+    @property
+    def deadline(self) -> float | None:
+        policy = self._extras.policy
+        return None if policy is None else policy.deadline
+
+    @property
+    def due_at(self) -> float | None:
+        policy = self._extras.policy
+        return None if policy is None else policy.due_at
+
+    @property
+    def attempts(self) -> tuple[Any, ...]:
+        policy = self._extras.policy
+        return () if policy is None else policy.attempts
+
+    @property
+    def policy(self) -> Any:
+        policy = self._extras.policy
+        return None if policy is None else policy.policy
+
+    @property
+    def reason(self) -> str:
+        policy = self._extras.policy
+        return "" if policy is None else policy.reason
 
     @property
     def actor(self) -> str:

@@ -83,6 +83,12 @@ _THREADS_SECONDS = 1.0
 _ANSWER_SECONDS = 1.0
 
 
+def _govern_actor(place: ActorPlace) -> None:
+    from tokengate.policy._policies import govern_actor  # here, so that `import tokengate` takes less time
+
+    govern_actor(place)
+
+
 class Gate(LazyOpening, Spawning):
     """The runtime: `with Gate() as gate:` opens it, and closes it in order at the end of the block.
 
@@ -184,6 +190,7 @@ class Gate(LazyOpening, Spawning):
         """Make what an opening needs."""
         self._made_by = os.getpid()  # in a fork of this process, Python cannot start the threads that are made here
         self._system = self._new_system()
+        self._system.govern = _govern_actor
         self._root: ActorPlace | None = None
         self._own: ActorPlace | None = None  # root of the runtime's own tree
         self._control_server: SocketServer | None = None

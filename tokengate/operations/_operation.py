@@ -258,8 +258,10 @@ class Operation(_Operation[P, T]):
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None or not self._spec.binds else BoundOperation(self, instance)
 
-    def __init__(self, spec: OperationSpec, priority: int, tags: Mapping[str, str]) -> None:
-        super().__init__(spec, priority, tags)
+    def __init__(
+        self, spec: OperationSpec, priority: int, tags: Mapping[str, str], policy: Policy | None = None
+    ) -> None:
+        super().__init__(spec, priority, tags, policy)
         self._plain = spec.function
         if spec.generator:
             self._plain = lambda *args, **kwargs: _exhaust(spec.function(*args, **kwargs))

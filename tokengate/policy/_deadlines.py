@@ -19,9 +19,9 @@ _STALE: Final = 1_000  # entries that are out of date before the heap is rebuilt
 
 
 class Timed(Protocol):
-    """What has a time; `Deadlines` writes `due_at`, in seconds of the clock, inf while it has none."""
+    """What has a time; `Deadlines` writes `alarm_at`, in seconds of the clock, inf while it has none."""
 
-    due_at: float
+    alarm_at: float
 
     def time_is_over(self, now: float, /) -> None:
         """Do what follows; on the system loop, without a lock."""
@@ -39,21 +39,23 @@ class Deadlines:
         self._host, self._clock = host, clock
         self._alarm = Alarm("deadlines", host, clock, self._next, self._ring)
         self._lock = threading.RLock()  # a finalizer that runs here may end a token
-        self._heap: list[tuple[float, int, Timed]] = []  # (time, serial number, what has it); current if `due_at` is it
+        self._heap: list[
+            tuple[float, int, Timed]
+        ] = []  # (time, serial number, what has it); current if `alarm_at` is it
         self._serials = count()
         self._live = 0  # entries that are current
 
     def set(self, timed: Timed, at: float) -> None:
         """Set the time of something in the place of the one it had; inf: it has none any more."""
-        before = timed.due_at
+        before = timed.alarm_at
         if at == before:
             return
         with self._lock:
-            timed.due_at = at
+            timed.alarm_at = at
             self._live += (at < math.inf) - (before < math.inf)
             if at == math.inf:
                 if len(self._heap) > 2 * self._live + _STALE:
-                    self._heap = [entry for entry in self._heap if entry[2].due_at == entry[0]]
+                    self._heap = [entry for entry in self._heap if entry[2].alarm_at == entry[0]]
                     heapify(self._heap)
                 return
             entry = (at, next(self._serials), timed)
@@ -79,10 +81,10 @@ class Deadlines:
 
     def _pop(self, now: float) -> Timed | None:
         with self._lock:
-            while self._heap and (self._heap[0][0] <= now or self._heap[0][2].due_at != self._heap[0][0]):
+            while self._heap and (self._heap[0][0] <= now or self._heap[0][2].alarm_at != self._heap[0][0]):
                 at, _, timed = heappop(self._heap)
-                if timed.due_at == at:
-                    timed.due_at = math.inf
+                if timed.alarm_at == at:
+                    timed.alarm_at = math.inf
                     self._live -= 1
                     return timed
         return None

@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 
 from actors import LimitExceeded, Token, TokenExpired, TokenRejected, TokenState, WorkerDied
-from actors.lowlevel import ActorPlace, Rule, place_of
+from actors.lowlevel import ActorPlace, Rule, loop_here, place_of
 from tokengate.policy._attempt import End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
 from tokengate.policy._place_rules import Keys, PlaceRules
@@ -66,7 +66,8 @@ class Governed:
     Attributes:
         policy: what it is held to.
         times: its limits of time; None without any.
-        due_at: when the first of its times is over, in seconds of the clock; kept by `Deadlines`.
+        alarm_at: when the first of its times is over, in seconds of the clock; kept by `Deadlines`.
+        due_at: the time before which it does not begin, while it waits for that; else None.
         keys: what it is counted for: {name of a rule: its key}, for those that have keys.
         reason: the rule that decided its end; empty if none did.
         attempts: records of the attempts that have ended.
@@ -93,6 +94,7 @@ class Governed:
         "_returned",
         "_stopped",
         "_token",
+        "alarm_at",
         "attempts",
         "due_at",
         "estimate",
@@ -104,6 +106,8 @@ class Governed:
         "passed_door",
         "policy",
         "reason",
+        "refusal_at_door",
+        "runs_here",
         "seconds",
         "times",
     )
@@ -114,12 +118,15 @@ class Governed:
         self.policy: Policy = governor.policy
         self.times: Times | None = None
         self.inherited = math.inf  # the deadline of the code that made it
-        self.due_at = math.inf
+        self.alarm_at = math.inf
+        self.due_at: float | None = None
         self.keys: Keys = ()
         self.reason = ""
         self.attempts: tuple[Attempt, ...] = ()
         self.left_running = False
         self.passed_door = False
+        self.refusal_at_door: TokenRejected | None = None  # of a direct call, until it is sent
+        self.runs_here = False  # whether the attempt runs on its caller's thread
         self.seconds, self.estimate = 0.0, 0.0
         self.good: bool | None = None
         self._breaker: BreakerState | None = None
@@ -245,6 +252,7 @@ class Governed:
     def begin(self, token: Token[Any], now: float) -> None:
         """Note that an attempt begins."""
         self._began_at = now
+        self.due_at = None
         governor = self.governor
         if self.times is not None:
             self.times.enter("running", now)
@@ -304,7 +312,7 @@ class Governed:
 
     def _may_go_on(self, how: End) -> bool:
         """Tell whether another attempt or the fallback may follow."""
-        if self._is_last or self._falls_back:
+        if self._is_last or self._falls_back or (self.runs_here and loop_here()):
             return False
         return self.policy.retry is not None or (self.policy.fallback is not None and how in _ANSWERED)
 
@@ -381,12 +389,15 @@ class Governed:
         fallback = self.policy.fallback
         if fallback is not None:
             self._falls_back = True
+            if token._call is None:  # a message is its only argument
+                token._args = (token._args,)
             token._call = partial(fallback, error)
         return fallback is not None
 
     def _queue_again(self, token: Token[Any], now: float, delay: float) -> bool:
         """Queue a token again; return False if its mailbox has closed for good."""
         extras = token._own_extras()
+        self.runs_here = False
         if self._over is not None and extras.cancel_requested == self._why(self._over):
             extras.cancel_requested = ""
         self._over, self._refusal = None, None
@@ -397,6 +408,7 @@ class Governed:
         if self._context is not None:
             token._context = self._context.copy()
         token.steps, token.started_at, token.queued_at = 0, None, now + delay
+        self.due_at = now + delay if delay else None
         if self.times is not None:
             self.times.enter("queued", now + delay)
             self._set_alarm()
@@ -466,7 +478,7 @@ class Governed:
         self.governor.policies.deadlines.set(self, math.inf if due is None else due.at)
 
     def _clear_alarm(self) -> None:
-        if self.due_at < math.inf:
+        if self.alarm_at < math.inf:
             self.governor.policies.deadlines.set(self, math.inf)
 
 

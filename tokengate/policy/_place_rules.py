@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from actors import Token, TokenRejected
-from actors.lowlevel import Place, Rule
+from actors.lowlevel import ActorPlace, Place, Rule
 from tokengate.policy._breaker import BreakerState
 from tokengate.policy._budget import BudgetState, estimate_of
-from tokengate.policy._keys import CallKeys
+from tokengate.policy._keys import CallKeys, KeyReader
 from tokengate.policy._policy import Breaker, Budget, Policy, Throttle
 from tokengate.policy._ports import GatePolicies
 from tokengate.policy._retry import RetryShare
@@ -34,14 +35,20 @@ class PlaceRules:
         policies: those of the gate.
         place: the place.
         policy: what its tokens are held to; an empty one if they only inherit deadlines.
-        keys: reads the keys of its calls.
+        called: returns the function or method that a token calls, for the names of keys.
 
     Attributes:
         left: attempts whose code could not be ended, and runs on.
         grace: seconds that code has to end when its time is over; None: a tenth of the time it had.
     """
 
-    def __init__(self, policies: GatePolicies, place: Place, policy: Policy, keys: CallKeys) -> None:
+    def __init__(
+        self,
+        policies: GatePolicies,
+        place: Place,
+        policy: Policy,
+        called: Callable[[Token[Any]], Callable[..., object]],
+    ) -> None:
         self.policies = policies
         self.place = place
         self.throttles = policies.throttles
@@ -52,7 +59,7 @@ class PlaceRules:
         self.grace: float | None = None
         self.share = RetryShare()
         self.shedding = Shedding(0.0)
-        self._keys = keys
+        self._called = called
         self._breakers: States[BreakerState] | None = None
         self._throttles: tuple[States[ThrottleRule], ...] = ()
         self._budget: States[BudgetRule] | None = None
@@ -62,16 +69,15 @@ class PlaceRules:
     def set_policy(self, policy: Policy) -> None:
         """Hold tokens to another policy."""
         self.policy = policy
-        reader = self._keys.reader
-        keys = (
+        # The keys of the rules, in the order of `Keys`.
+        self._keys = (
             ("breaker.key", None if policy.breaker is None else policy.breaker.key),
             *(("throttle.key", one.key) for one in policy.throttle),
             ("budget.key", None if policy.budget is None else policy.budget.key),
             ("fair", policy.fair),
         )
-        # What reads the keys of a call, in the order of `Governed.keys`: breaker, throttles, budget, fair turns.
-        self._readers = tuple(None if key is None else reader(rule, key) for rule, key in keys)
-        self.has_keys = any(self._readers)
+        self.has_keys = any(key is not None for _, key in self._keys)
+        self._readers: dict[str, tuple[KeyReader | None, ...]] = {}  # {operation: what reads the keys of its calls}
         self.shedding.shed = (policy.deadline or 0.0) * _SHARE_OF_DEADLINE
         if policy.breaker is not None:
             self._breakers = States(partial(_breaker_state, policy.breaker))
@@ -97,9 +103,17 @@ class PlaceRules:
             return ()
         args, kwargs, tags = token.args, token.kwargs, token.tags
         try:
-            return tuple(None if read is None else read(args, kwargs, tags) for read in self._readers)
+            readers = self._readers.get(token.operation) or self._make_readers(token)
+            return tuple(None if read is None else read(args, kwargs, tags) for read in readers)
         except Exception as error:
             raise _unreadable(token, "a key of its policy", error) from error
+
+    def _make_readers(self, token: Token[Any]) -> tuple[KeyReader | None, ...]:
+        method = isinstance(self.place, ActorPlace)
+        reader = CallKeys(token.operation, self._called(token), is_method=method).reader
+        readers = tuple(None if key is None else reader(rule, key) for rule, key in self._keys)
+        self._readers[token.operation] = readers
+        return readers
 
     def estimate_of(self, token: Token[Any]) -> float:
         """Return what an attempt of a call reserves of the budget, on its sender's thread.

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from actors import ActorSystem, Token
-from actors.lowlevel import Notice, OneWay, Place, place_of, system_of
+from actors.lowlevel import ActorPlace, Notice, OneWay, Place, place_of, system_of
+from tokengate._exceptions import BadPolicy
 from tokengate.policy._deadlines import Deadlines
 from tokengate.policy._governor import PlaceGovernor
-from tokengate.policy._keys import CallKeys
 from tokengate.policy._policy import Policy, with_parts
 
 _NO_POLICY = Policy()
@@ -29,17 +29,15 @@ class Policies:
         self.reconciler = system.reconciler
         self.deadlines = Deadlines(system.system_host, system.clock)
 
-    def govern(self, place: Place, policy: Policy, function: Callable[..., object], *, method: bool = False) -> None:
+    def govern(self, place: Place, policy: Policy, function: Callable[..., object] | None = None) -> None:
         """Hold the tokens of a place to a policy.
 
         Args:
             place: the place.
             policy: what they are held to.
-            function: what they call, for the names of keys.
-            method: whether their arguments lack the first parameter of it.
+            function: what they call; None for an actor, whose messages call its methods.
         """
-        keys = CallKeys(place.path.rpartition("/")[2], function, is_method=method)
-        place.governor = PlaceGovernor(self, place, policy, keys)
+        place.governor = PlaceGovernor(self, place, policy, _called if function is None else lambda _: function)
 
     def hold(self, token: Token[Any], policy: Policy) -> None:
         """Hold a new token to a policy of its own, where that has parts, beside that of its place."""
@@ -54,7 +52,7 @@ class Policies:
     def governor_of(self, place: Place) -> PlaceGovernor:
         """Return the governor of a place; made if it has none."""
         if place.governor is None:
-            self.govern(place, _NO_POLICY, _nothing)
+            self.govern(place, _NO_POLICY)
         return cast("PlaceGovernor", place.governor)
 
 
@@ -65,6 +63,33 @@ def policies_of(place: Place) -> Policies:
         if system.policies is None:
             system.policies = Policies(system)
         return cast("Policies", system.policies)
+
+
+def govern_actor(place: ActorPlace) -> None:
+    """Hold the messages of an actor to the policy of its class.
+
+    Raises:
+        BadPolicy: it is none, or has a part that actors cannot have.
+    """
+    actor_class, policy = place.actor_class, place.actor_class.policy
+    if not isinstance(policy, Policy):
+        if not hasattr(policy, "__get__"):  # a method or property of that name declares nothing
+            raise BadPolicy(f"class {actor_class.__name__}", "policy", policy, "use a Policy")
+        return
+    if policy.batch is not None:
+        remedy = "batches are for operations; write one around the actor"
+        raise BadPolicy(f"class {actor_class.__name__}", "policy.batch", policy.batch, remedy)
+    policies_of(place).govern(place, policy)
+
+
+def _called(token: Token[Any]) -> Callable[..., object]:
+    """Return the method of an actor that a message calls; `on_receive` where that is not known."""
+    place, call = token._place, token._call
+    if not isinstance(place, ActorPlace):
+        return _nothing
+    name = call[0] if isinstance(call, tuple) and len(call) == 1 else "on_receive"
+    method = getattr(place.actor_class, name, None)
+    return method if callable(method) else _nothing
 
 
 def _nothing() -> None:

@@ -154,6 +154,8 @@ class Request:
         try:
             if place.system.guarded:
                 place.system.check_intake(token)
+            if place.governor is not None:
+                place.governor.at_door(token)
             put = place.mailbox.put(token)
             if put is Put.FULL and not self._cannot_wait_for(place):
                 put = place.mailbox.put(token, self._on_room)
@@ -162,7 +164,7 @@ class Request:
                     return
             if put is not Put.ACCEPTED:
                 raise place._full("an actor cannot wait for itself" if put is Put.FULL else "")
-        except (ActorDead, MailboxFull) as error:
+        except (ActorDead, MailboxFull, TokenRejected) as error:
             place.reject(token, error)
         self._unsent = None
         self._continue()
