@@ -254,7 +254,7 @@ class Turn(Drainer):
                 except TokenInterrupt:  # Python 3.11: another one, which came too late
                     after_step(token._extras.hold)
             self._place.failed(token, error)
-            if not token._done:  # it is queued for another attempt, off this thread
+            if token.started_at != token.created_at:  # another attempt has been queued, or has begun elsewhere
                 self._place.mailbox.dismiss(self)
                 return _outcome_of(token)
             if isinstance(error, TokenInterrupt) and token.state is TokenState.TERMINATED:

@@ -20,6 +20,7 @@
 #   _governed.py    what one token is held to, and what it uses of that
 #   _governor.py    the governor of a place, which asks these at its door
 #   _policies.py    the policies of a gate
+#   _spending.py    what code spends of the budget of its token
 #   _remaining.py   the time that is left to the code that asks
 #   _ports.py       the protocol of it, for the files above
 #   _budget.py      what is spent of a budget: reservations, costs, periods

@@ -82,6 +82,7 @@ class Governed:
         "_began_at",
         "_breaker",
         "_context",
+        "_delay",
         "_ended",
         "_error",
         "_falls_back",
@@ -133,6 +134,7 @@ class Governed:
         self._permit: Permit | None = None  # while an attempt counts for the breaker
         self._admitted = False  # whether an attempt may begin, or runs
         self._began_at: float | None = None  # when the attempt began that runs
+        self._delay: Delay | None = None  # before an attempt that is not the first one
         self._over: Due | None = None  # the time that is over, for which the code is asked to end
         self._stopped = 0.0  # seconds for which its clock was stopped, as far as `times` knows
         self._error: BaseException | None = None  # that of the attempt before
@@ -198,7 +200,9 @@ class Governed:
 
     def rules(self, now: float) -> tuple[Rule, ...]:
         """Return the throttles and budgets of which an attempt needs a grant."""
-        return () if self._falls_back else self.governor.rules_of(self.keys, now)
+        rules = () if self._falls_back else self.governor.rules_of(self.keys, now)
+        delay = self._delay
+        return rules if delay is None or delay.due_at(self._token, now) <= now else (delay, *rules)
 
     def may_begin(self, token: Token[Any], now: float) -> bool:
         """Decide at the token's turn whether it may begin; if not, `refuse` is called without the lock."""
@@ -252,7 +256,7 @@ class Governed:
     def begin(self, token: Token[Any], now: float) -> None:
         """Note that an attempt begins."""
         self._began_at = now
-        self.due_at = None
+        self.due_at = self._delay = None
         governor = self.governor
         if self.times is not None:
             self.times.enter("running", now)
@@ -273,6 +277,8 @@ class Governed:
             return state, value, error
         if self._over is not None and state is _TERMINATED:
             state, error = _EXPIRED, self._expired(token, self._over)
+        elif state is _TERMINATED and self._error is not None and place_of(token).system.intake_closed:
+            state, error, self._is_last = _FAILED, self._error, True  # the gate closes before its next attempt
         how = self._how(token, state, error)
         governor, now = self.governor, self.governor.clock()
         with governor.lock:
@@ -408,12 +414,13 @@ class Governed:
         if self._context is not None:
             token._context = self._context.copy()
         token.steps, token.started_at, token.queued_at = 0, None, now + delay
-        self.due_at = now + delay if delay else None
+        self._delay = Delay(now + delay)
+        self.due_at = self._delay.at if delay else None
         if self.times is not None:
             self.times.enter("queued", now + delay)
             self._set_alarm()
         place = place_of(token)
-        if not place.mailbox.put_again(token, Delay(now + delay)):
+        if not place.mailbox.put_again(token, self._delay):
             return False
         # Code that ended the token meanwhile, or asked for that, has found it nowhere.
         if self._ended:
@@ -423,6 +430,14 @@ class Governed:
         elif extras.hold is not None:
             place.drain.hold_changed(token)
         return True
+
+    def spend(self, cost: float) -> None:
+        """Book a cost of the attempt that runs; see `spend`."""
+        governor = self.governor
+        with governor.lock:
+            budget, now = governor.budget_of(self.keys, governor.clock()), governor.clock()
+            if budget is not None:
+                budget.spend(self._token, cost, now)
 
     # Times, on the system loop
 

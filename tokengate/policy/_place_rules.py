@@ -9,9 +9,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 from actors import Token, TokenRejected
 from actors.lowlevel import ActorPlace, Place, Rule
 from tokengate.policy._breaker import BreakerState
-from tokengate.policy._budget import BudgetState, estimate_of
+from tokengate.policy._budget import estimate_of
 from tokengate.policy._keys import CallKeys, KeyReader
-from tokengate.policy._policy import Breaker, Budget, Policy, Throttle
+from tokengate.policy._policy import Breaker, Policy, Throttle, parts_of
 from tokengate.policy._ports import GatePolicies
 from tokengate.policy._retry import RetryShare
 from tokengate.policy._rules import BudgetRule, ThrottleRule
@@ -23,6 +23,8 @@ S = TypeVar("S", BreakerState, ThrottleRule, BudgetRule)
 
 Keys: TypeAlias = tuple[str | int | None, ...]
 """Keys of a call: of the breaker, of each throttle, of the budget, of fair turns; empty if no rule has keys."""
+
+_TIMES: Final = ("queue_timeout", "timeout", "deadline")
 
 _SHARE_OF_DEADLINE: Final = 1 / 20  # after which tokens are shed, if nothing else is set
 _MOST_LEFT_BEHIND: Final = 64  # attempts whose code runs on, before new tokens are refused
@@ -82,13 +84,15 @@ class PlaceRules:
         if policy.breaker is not None:
             self._breakers = States(partial(_breaker_state, policy.breaker))
         self._throttles = tuple(States(partial(_throttle_rule, one)) for one in policy.throttle)
-        if policy.budget is not None:
-            self._budget = States(partial(_budget_rule, policy.budget))
-        self.has_rules = bool(
-            policy.breaker or policy.throttle or policy.budget or policy.retry or self.shedding.shed or policy.fair
-        )
-        if self.has_rules:
-            self.throttles.has_policies = True
+        self._budget = None if policy.budget is None else self.policies.budget(policy.budget)
+        self.has_rules = False
+        if self.shedding.shed or any(name not in _TIMES for name in parts_of(policy)):
+            self.engage()
+
+    def engage(self) -> None:
+        """Have the throttles asked about each token at its turn, from now on."""
+        if not self.has_rules:
+            self.has_rules = self.throttles.has_policies = True
             self.place.mailbox.set_throttles(self.throttles)
 
     # For tokens
@@ -163,11 +167,15 @@ class PlaceRules:
             rule = _state(states, throttle.key is not None, keys[number] if keys else None, now)
             if rule is not None:
                 found.append(rule)
-        if self._budget is not None and self.policy.budget is not None:
-            budget = _state(self._budget, self.policy.budget.key is not None, keys[-2] if keys else None, now)
-            if budget is not None:
-                found.append(budget)
-        return tuple(found)
+        budget = self.budget_of(keys, now)
+        return tuple(found) if budget is None else (*found, budget)
+
+    def budget_of(self, keys: Keys, now: float) -> BudgetRule | None:
+        """Return what a token may spend, by its keys; None if it is held to no budget."""
+        budget, states = self.policy.budget, self._budget
+        if budget is None or states is None:
+            return None
+        return _state(states, budget.key is not None, keys[-2] if keys else None, now)
 
     def refused_by(self, breaker: BreakerState, token: Token[Any], now: float) -> TokenRejected:
         """Return the error of a token that a breaker refuses."""
@@ -195,7 +203,3 @@ def _throttle_rule(throttle: Throttle, key: str | int | None) -> ThrottleRule:
 
 def _breaker_state(breaker: Breaker, _key: str | int | None) -> BreakerState:
     return BreakerState(breaker)
-
-
-def _budget_rule(budget: Budget, key: str | int | None) -> BudgetRule:
-    return BudgetRule(BudgetState(budget, key))

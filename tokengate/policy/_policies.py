@@ -8,9 +8,12 @@ from typing import Any, cast
 from actors import ActorSystem, Token
 from actors.lowlevel import ActorPlace, Notice, OneWay, Place, place_of, system_of
 from tokengate._exceptions import BadPolicy
+from tokengate.policy._budget import BudgetState
 from tokengate.policy._deadlines import Deadlines
 from tokengate.policy._governor import PlaceGovernor
-from tokengate.policy._policy import Policy, with_parts
+from tokengate.policy._policy import Budget, Policy, with_parts
+from tokengate.policy._rules import BudgetRule
+from tokengate.policy._states import States
 
 _NO_POLICY = Policy()
 
@@ -28,6 +31,7 @@ class Policies:
         self.throttles = system.throttles
         self.reconciler = system.reconciler
         self.deadlines = Deadlines(system.system_host, system.clock)
+        self._budgets: dict[tuple[str, float, float], States[BudgetRule]] = {}  # {name, limit, period: what is used}
 
     def govern(self, place: Place, policy: Policy, function: Callable[..., object] | None = None) -> None:
         """Hold the tokens of a place to a policy.
@@ -39,9 +43,17 @@ class Policies:
         """
         place.governor = PlaceGovernor(self, place, policy, _called if function is None else lambda _: function)
 
+    def budget(self, budget: Budget) -> States[BudgetRule]:
+        """Return what is used of a budget, by key; budgets of one name, limit and period share it."""
+        states: States[BudgetRule] = States(lambda key: BudgetRule(BudgetState(budget, key)))
+        return self._budgets.setdefault((budget.name, budget.limit, budget.per), states)
+
     def hold(self, token: Token[Any], policy: Policy) -> None:
         """Hold a new token to a policy of its own, where that has parts, beside that of its place."""
-        governed = self.governor_of(place_of(token)).governed(token)
+        governor = self.governor_of(place_of(token))
+        if policy.retry is not None or policy.fallback is not None:
+            governor.engage()
+        governed = governor.governed(token)
         governed.policy = with_parts(governed.policy, policy)
 
     def inherit(self, token: Token[Any], deadline: float) -> None:

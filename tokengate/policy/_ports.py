@@ -8,6 +8,9 @@ from typing import Any, Protocol
 from actors import Token
 from actors.lowlevel import Reconciler, Throttles
 from tokengate.policy._deadlines import Deadlines
+from tokengate.policy._policy import Budget
+from tokengate.policy._rules import BudgetRule
+from tokengate.policy._states import States
 
 
 class GatePolicies(Protocol):
@@ -24,6 +27,10 @@ class GatePolicies(Protocol):
 
     @property
     def reconciler(self) -> Reconciler: ...
+
+    def budget(self, budget: Budget, /) -> States[BudgetRule]:
+        """Return what is used of a budget, by key; budgets of one name, limit and period share it."""
+        ...
 
     def inherit(self, token: Token[Any], deadline: float, /) -> None:
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""

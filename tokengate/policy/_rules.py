@@ -6,11 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from actors.lowlevel import Rule, place_of
+from tokengate.policy._budget import Reservation
 from tokengate.policy._throttle import ThrottleState
 
 if TYPE_CHECKING:
     from actors import Token
-    from tokengate.policy._budget import BudgetState, Reservation
+    from tokengate.policy._budget import BudgetState
 
 # Seconds until a look whether the code of the attempt before has let go of its token: a moment after its end.
 _LETS_GO: Final = 0.001
@@ -116,6 +117,10 @@ class BudgetRule(Rule):
 
     def end(self, token: Token[Any], now: float) -> None:
         self.give_back(token, now)
+
+    def spend(self, token: Token[Any], cost: float, now: float) -> None:
+        """Book a cost of a token, first on what its attempt has reserved, if that runs."""
+        (self.reservations.get(token) or Reservation(self.state, 0.0)).spend(cost, now)
 
     def is_new(self, now: float) -> bool:
         """Tell whether it may be forgotten."""

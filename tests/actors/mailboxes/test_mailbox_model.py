@@ -369,7 +369,7 @@ class MailboxMachine(RuleBasedStateMachine):
         throttles = SYSTEM.throttles
 
         assert set(throttles._waiting) == set(self.kept)
-        assert set(throttles._queues) == {(self.box, (self.throttle,)) for _ in self.kept[:1]}
+        assert set(throttles._queues) == {(self.box, (self.throttle,), False) for _ in self.kept[:1]}
         if self.throttle is not None:
             assert self.throttle.waiting == set(self.kept)
             assert self.throttle.let == set(throttles._grants)

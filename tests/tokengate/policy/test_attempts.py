@@ -1,0 +1,537 @@
+"""Times and retries of tokens: an operation of each affinity, and actors."""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tokengate import CpuActor, Gate, TokenState, checkpoint, current_token, token
+from tokengate.errors import TokenExpired, TokenRejected, TokenTerminated, WorkerDied
+from tokengate.policy._attempt import End
+from tokengate.policy._policy import Policy, Retry, Throttle
+from tokengate.policy._remaining import remaining
+
+LIMIT = 60.0  # seconds; only reached when something is broken
+Until = Callable[[Callable[[], bool]], None]
+
+AFFINITIES = ("cpu", "io", "asyncio", "process")
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    with Gate("attempts", threads=3, processes=1, shutdown=5.0, control_socket=False) as opened:
+        yield opened
+
+
+class Blocker:
+    """A function that tells when it runs, and runs until the test lets it end."""
+
+    def __init__(self) -> None:
+        self.started, self.release = threading.Event(), threading.Event()
+
+    def __call__(self) -> str:
+        self.started.set()
+        assert self.release.wait(LIMIT)
+        return "released"
+
+
+@pytest.fixture
+def blocker() -> Iterator[Blocker]:
+    made = Blocker()
+    yield made
+    made.release.set()
+
+
+def spin() -> None:
+    while True:
+        checkpoint()
+
+
+async def sleep_in_trio() -> None:
+    await trio.sleep_forever()
+
+
+async def sleep_in_asyncio() -> None:
+    import asyncio
+
+    await asyncio.Event().wait()
+
+
+ENDLESS = {"cpu": spin, "io": sleep_in_trio, "asyncio": sleep_in_asyncio, "process": spin}
+
+
+def fail_twice(folder: str) -> int:
+    """Fail in the first two attempts, whose number it keeps in files, since a process keeps no memory."""
+    number = 1 + sum(1 for _ in Path(folder).iterdir())
+    Path(folder, str(number)).touch()
+    if number < 3:
+        raise ConnectionError(f"attempt {number}")
+    return number
+
+
+async def fail_twice_in_a_task(folder: str) -> int:
+    return fail_twice(folder)
+
+
+FAILING = {"cpu": fail_twice, "io": fail_twice_in_a_task, "asyncio": fail_twice_in_a_task, "process": fail_twice}
+
+
+def outcome_of(one: Any) -> BaseException:
+    error = one.exception(LIMIT)
+    assert error is not None
+    return error  # type: ignore[no-any-return]
+
+
+# Times
+
+
+def test_a_token_that_waits_too_long_to_begin_never_runs(gate: Gate, blocker: Blocker) -> None:
+    """Case 1: it ends while it is queued, not only at its turn."""
+    ran: list[int] = []
+
+    def run(what: Callable[[], object] | None) -> None:
+        if what is None:
+            ran.append(1)
+        else:
+            what()
+
+    operation = token(policy=Policy(queue_timeout=0.05), concurrency=1)(run)
+    first = operation.submit(blocker)
+    second = operation.submit(None)
+
+    error = outcome_of(second)
+
+    assert isinstance(error, TokenExpired)
+    assert (error.which, error.seconds, error.left_running) == ("queue_timeout", 0.05, False)
+    assert second.state is TokenState.EXPIRED
+    assert second.started_at is None
+    assert not first.done()
+    blocker.release.set()
+    assert first.exception(LIMIT) is None
+    assert ran == []
+
+
+@pytest.mark.parametrize("affinity", AFFINITIES)
+def test_a_time_that_is_over_ends_the_code(gate: Gate, affinity: Any) -> None:
+    """Case 2: a Python loop, a task, a process."""
+    endless: Any = token(affinity=affinity, policy=Policy(timeout=0.05))(ENDLESS[affinity])
+
+    one = endless.submit()
+    error = outcome_of(one)
+
+    assert isinstance(error, TokenExpired)
+    assert isinstance(error, TimeoutError)
+    assert (error.which, error.seconds, error.left_running) == ("timeout", 0.05, False)
+    assert one.state is TokenState.EXPIRED
+
+
+def test_code_that_cannot_be_ended_is_left_behind_and_named(gate: Gate, until: Until) -> None:
+    """Case 3: its thread is named and replaced, and what it returns later is dropped."""
+    lock = threading.Lock()
+    lock.acquire()
+
+    def hang() -> None:
+        lock.acquire()
+
+    operation = token(policy=Policy(timeout=0.05, throttle=Throttle(concurrency=1)))(hang)
+    try:
+        one = operation.submit()
+        error = outcome_of(one)
+        assert isinstance(error, TokenExpired)
+        assert error.left_running
+        assert len(gate._system.abandoned()) == 1
+        waiting = operation.submit()  # the code that was left behind counts until it returns
+        until(lambda: waiting.state is TokenState.QUEUED)
+    finally:
+        lock.release()
+    until(lambda: waiting.started_at is not None)
+    lock.release()
+    assert waiting.exception(LIMIT) is None
+
+
+def test_the_deadline_holds_over_all_attempts(gate: Gate) -> None:
+    """Case 4: no attempt begins that it comes before, and the one that runs is ended by it."""
+    began: list[float] = []
+
+    def fail() -> None:
+        began.append(time.monotonic())
+        raise ConnectionError("down")
+
+    retry = Retry(on=ConnectionError, attempts=1_000, wait=lambda _: 0.01)
+    one = token(policy=Policy(deadline=0.2, retry=retry))(fail).submit()
+
+    assert isinstance(outcome_of(one), ConnectionError)
+    assert one.state is TokenState.FAILED
+    assert one.deadline is not None
+    assert all(started < one.deadline for started in began)
+    assert one.attempt == len(began) == len(one.attempts)
+
+
+@token
+def endless() -> None:
+    spin()
+
+
+@token(affinity="process")
+def endless_in_a_process() -> None:
+    spin()
+
+
+@token
+def remaining_seconds() -> float | None:
+    return remaining()
+
+
+@pytest.mark.parametrize("inner", [endless, endless_in_a_process], ids=["cpu", "process"])
+def test_what_a_step_submits_inherits_its_deadline(gate: Gate, inner: Any) -> None:
+    """Case 5: in processes, too; a deadline of inf inherits none."""
+    sent: list[Any] = []
+
+    def outer() -> None:
+        sent.append(inner.submit())
+        free = inner.with_options(policy=Policy(deadline=math.inf)).submit()
+        sent.append(free)
+        spin()
+
+    one = token(policy=Policy(deadline=0.1))(outer).submit()
+
+    assert isinstance(outcome_of(one), TokenExpired)
+    error = outcome_of(sent[0])
+    assert isinstance(error, TokenExpired)
+    assert error.which == "inherited"
+    assert sent[0].deadline == one.deadline
+    assert sent[1].deadline is None
+    assert not sent[1].done()
+    sent[1].cancel()
+    assert isinstance(outcome_of(sent[1]), TokenTerminated)
+
+
+class Counter(CpuActor):
+    """An actor that notes what it was told, and the deadline that the message had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[float | None] = []
+        self.noted = threading.Event()
+
+    def on_receive(self, message: Any) -> float | None:
+        self.told.append(remaining())
+        self.noted.set()
+        return remaining()
+
+
+def test_what_nobody_waits_for_inherits_no_deadline(gate: Gate) -> None:
+    """Case 5: `tell` and timers do not; `ask` and calls do."""
+    ref = gate.spawn(Counter)
+
+    def outer() -> tuple[float | None, float | None, float | None]:
+        ref.tell("one")
+        return ref.ask("two"), remaining_seconds(), remaining()
+
+    asked, called, own = token(policy=Policy(deadline=LIMIT))(outer).submit().result(LIMIT)
+
+    assert asked is not None
+    assert called is not None
+    assert own is not None
+    assert 0.0 < own <= called <= LIMIT
+    assert 0.0 < asked <= LIMIT
+    proxy: Any = ref.proxy()
+    assert proxy.told.get()[0] is None
+
+
+def test_a_pause_counts_unless_the_clock_is_stopped(gate: Gate, blocker: Blocker) -> None:
+    """Case 6: a paused token ends when its time is over; with its clock stopped it does not."""
+    operation = token(policy=Policy(queue_timeout=0.2), concurrency=1)(lambda run: run())
+    busy = operation.with_options(policy=Policy(queue_timeout=LIMIT)).submit(blocker)
+    assert blocker.started.wait(LIMIT)
+
+    def paused(stop_clock: bool) -> Any:
+        while True:  # a machine that stands still may let its time be over before
+            one = operation.submit(print)
+            (outcome,) = gate.control.pause(one.id, stop_clock=stop_clock)
+            if outcome.outcome == "paused":
+                return one
+
+    stopped, going = paused(stop_clock=True), paused(stop_clock=False)
+
+    assert isinstance(outcome_of(going), TokenExpired)
+    assert stopped.state is TokenState.PAUSED
+    gate.control.resume(stopped.id)
+    assert isinstance(outcome_of(stopped), TokenExpired)
+    blocker.release.set()
+    assert busy.result(LIMIT) == "released"
+
+
+def test_a_message_to_an_actor_is_not_interrupted(gate: Gate, blocker: Blocker) -> None:
+    """Case 8: its caller is told at once, its code runs to its end, and the next message waits."""
+
+    class Worker(CpuActor):
+        policy = Policy(timeout=0.05)
+
+        def work(self, what: Callable[[], str]) -> str:
+            return what()
+
+    proxy: Any = gate.spawn(Worker).proxy()
+    first = proxy.work(blocker)
+
+    error = outcome_of(first)
+    second = proxy.work(str)
+
+    assert isinstance(error, TokenExpired)
+    assert error.left_running
+    assert not second.done()
+    assert blocker.started.is_set()
+    blocker.release.set()
+    assert second.result(LIMIT) == ""
+
+
+# Retry
+
+
+@pytest.mark.parametrize("affinity", AFFINITIES)
+def test_a_call_that_fails_twice_succeeds_in_its_third_attempt(gate: Gate, tmp_path: Path, affinity: Any) -> None:
+    """Case 10: one id, one outcome, callbacks once."""
+    retry = Retry(on=ConnectionError, attempts=3, wait=0.001)
+    operation: Any = token(affinity=affinity, policy=Policy(retry=retry))(FAILING[affinity])
+    called: list[Any] = []
+
+    one = operation.submit(str(tmp_path))
+    one.add_done_callback(called.append)
+
+    assert one.result(LIMIT) == 3
+    assert one.attempt == 3
+    assert [(record.number, type(record.error)) for record in one.attempts] == [
+        (1, ConnectionError), (2, ConnectionError), (3, type(None)),
+    ]  # fmt: skip
+    assert [record.delay is None for record in one.attempts] == [False, False, True]
+    assert one.state is TokenState.COMPLETED
+    assert called == [one]
+
+
+def test_an_error_that_is_not_named_and_a_cancel_are_final(gate: Gate, blocker: Blocker, until: Until) -> None:
+    """Case 11."""
+
+    def fail(what: Any) -> None:
+        if isinstance(what, BaseException):
+            raise what
+        what()
+        spin()
+
+    operation = token(policy=Policy(retry=Retry(on=ConnectionError, attempts=5, wait=0.0)))(fail)
+
+    failed = operation.submit(ValueError("no"))
+    assert isinstance(outcome_of(failed), ValueError)
+    assert failed.attempt == 1
+    cancelled = operation.submit(blocker)
+    assert blocker.started.wait(LIMIT)
+    cancelled.cancel()
+    blocker.release.set()
+    assert isinstance(outcome_of(cancelled), TokenTerminated)
+    assert cancelled.attempt == 1
+
+
+def die_once(folder: str) -> str:
+    """End the process in the first attempt."""
+    import os
+
+    if not list(Path(folder).iterdir()):
+        Path(folder, "1").touch()
+        os._exit(3)
+    return "alive"
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_an_unknown_outcome_is_retried_only_if_that_does_no_harm(gate: Gate, tmp_path: Path, idempotent: bool) -> None:
+    """Case 12: `WorkerDied`."""
+    policy = Policy(retry=Retry(on=ConnectionError, attempts=2, wait=0.0))
+    operation = token(affinity="process", idempotent=idempotent, policy=policy)(die_once)
+
+    one = operation.submit(str(tmp_path))
+
+    if idempotent:
+        assert one.result(LIMIT) == "alive"
+    else:
+        assert isinstance(outcome_of(one), WorkerDied)
+    assert one.attempt == 1 + idempotent
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_a_timeout_is_retried_only_if_that_does_no_harm(gate: Gate, idempotent: bool) -> None:
+    """Case 12: a `timeout` whose code has ended is an unknown outcome."""
+    began: list[int] = []
+
+    def hang_once() -> str:
+        began.append(1)
+        if len(began) == 1:
+            spin()
+        return "done"
+
+    policy = Policy(timeout=0.1, retry=Retry(on=ConnectionError, attempts=2, wait=0.0))
+    one = token(idempotent=idempotent, policy=policy)(hang_once).submit()
+
+    if idempotent:
+        assert one.result(LIMIT) == "done"
+        assert isinstance(one.attempts[0].error, TokenExpired)
+    else:
+        assert isinstance(outcome_of(one), TokenExpired)
+    assert one.attempt == 1 + idempotent
+
+
+def test_a_thousand_failures_cause_a_tenth_more_attempts(gate: Gate) -> None:
+    """Case 14: beyond the share, tokens fail at once."""
+    began: list[int] = []
+
+    def fail() -> None:
+        began.append(1)
+        raise ConnectionError("down")
+
+    operation = token(policy=Policy(retry=Retry(on=ConnectionError, attempts=3, wait=0.0)))(fail)
+
+    tokens = [operation.submit() for _ in range(1_000)]
+    errors = [one.exception(LIMIT) for one in tokens]
+
+    assert all(isinstance(error, ConnectionError) for error in errors)
+    assert 1_000 <= len(began) <= 1_000 + 10 + 112  # a tenth of all attempts, the retries among them
+
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+
+
+def test_each_attempt_has_a_fresh_context_and_no_grant_while_it_is_delayed(gate: Gate) -> None:
+    """Case 15."""
+    seen: list[str] = []
+    retry = Retry(on=ConnectionError, attempts=2, wait=lambda _: LIMIT, max_wait=LIMIT)
+
+    def work(fails: bool) -> str:
+        seen.append(variable.get())
+        variable.set("changed")
+        if fails and len(seen) == 1:
+            raise ConnectionError("down")
+        return "done"
+
+    policy = Policy(retry=retry, throttle=Throttle(concurrency=1))
+    operation = token(policy=policy)(work)
+    variable.set("captured")
+    delayed = operation.submit(True)
+    other = operation.submit(False)
+
+    assert other.result(LIMIT) == "done"
+    assert delayed.state is TokenState.QUEUED
+    assert delayed.due_at is not None
+    delayed.cancel()
+    assert isinstance(outcome_of(delayed), TokenTerminated)
+    assert seen == ["captured", "captured"]
+
+
+def test_a_delayed_token_is_steered_at_once(gate: Gate, until: Until) -> None:
+    """Case 16: cancel, pause, renice, terminate."""
+
+    def fail() -> None:
+        raise ConnectionError("down")
+
+    retry = Retry(on=ConnectionError, attempts=2, wait=lambda _: LIMIT, max_wait=LIMIT)
+    operation = token(policy=Policy(retry=retry))(fail)
+    one, two, three = (operation.submit() for _ in range(3))
+    until(lambda: all(each.state is TokenState.QUEUED and each.attempt == 2 for each in (one, two, three)))
+
+    assert one.cancel()
+    assert isinstance(outcome_of(one), TokenTerminated)
+    (outcome,) = gate.control.renice(two.id, 5)
+    assert outcome.outcome == "reniced"
+    assert two.priority == 5
+    (outcome,) = gate.control.pause(three.id)
+    assert outcome.outcome == "paused"
+    assert three.state is TokenState.PAUSED
+    gate.control.terminate([two.id, three.id])
+    assert isinstance(outcome_of(two), TokenTerminated)
+    assert isinstance(outcome_of(three), TokenTerminated)
+
+
+def test_a_crash_of_an_actor_is_final_and_an_expected_error_is_not(gate: Gate) -> None:
+    """Case 18."""
+    tried: list[str] = []
+
+    class Worker(CpuActor):
+        expected = (ConnectionError,)
+        policy = Policy(retry=Retry(on=(ConnectionError, KeyError), attempts=3, wait=0.0))
+
+        def work(self, what: str) -> str:
+            tried.append(what)
+            if what == "crash":
+                raise KeyError(what)
+            if tried.count(what) < 3:
+                raise ConnectionError(what)
+            return what
+
+    proxy: Any = gate.spawn(Worker).proxy()
+
+    assert proxy.work("again").result(LIMIT) == "again"
+    assert isinstance(outcome_of(proxy.work("crash")), KeyError)
+    assert tried == ["again"] * 3 + ["crash"]
+
+
+def test_closing_leaves_no_caller_hanging(until: Until) -> None:
+    """Case 19: a retry that is not due in time ends with the gate."""
+
+    def fail() -> None:
+        raise ConnectionError("down")
+
+    retry = Retry(on=ConnectionError, attempts=2, wait=lambda _: LIMIT, max_wait=LIMIT)
+    operation = token(policy=Policy(retry=retry))(fail)
+    with Gate("closing", shutdown=0.5, control_socket=False):
+        one = operation.submit()
+        until(lambda: one.state is TokenState.QUEUED and one.attempt == 2)
+
+    assert one.done()
+    assert isinstance(one.exception(), ConnectionError)
+
+
+def test_a_direct_call_begins_on_its_thread_and_is_tried_again_elsewhere(gate: Gate) -> None:
+    """Case 20."""
+    threads: list[threading.Thread] = []
+
+    def fail_once() -> str:
+        threads.append(threading.current_thread())
+        if len(threads) == 1:
+            raise ConnectionError("down")
+        one = current_token()
+        assert one is not None
+        return f"attempt {one.attempt}"
+
+    operation = token(policy=Policy(retry=Retry(on=ConnectionError, attempts=2, wait=0.0)))(fail_once)
+
+    assert operation() == "attempt 2"
+    assert threads[0] is threading.current_thread()
+    assert threads[1] is not threads[0]
+
+
+def test_a_deadline_that_has_passed_refuses_at_the_door(gate: Gate, blocker: Blocker) -> None:
+    """Rule 2: `rejected`, with its reason; none of the code ran."""
+    sent: list[Any] = []
+
+    def outer() -> None:
+        try:
+            spin()
+        finally:
+            sent.append(endless.submit())
+
+    one = token(policy=Policy(deadline=0.05))(outer).submit()
+    assert isinstance(outcome_of(one), TokenExpired)
+
+    error = outcome_of(sent[0])
+    assert isinstance(error, TokenRejected)
+    assert error.reason == "deadline"
+    assert sent[0].state is TokenState.REJECTED
+
+
+def test_ends_have_texts_for_operators() -> None:
+    """Each says how the attempt ended."""
+    assert all(end.value for end in End)
