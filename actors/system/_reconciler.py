@@ -1,6 +1,6 @@
 """Tries again and again to pause or end tokens whose code runs on meanwhile, for as long as that takes.
 
-All of it runs on the system loop.
+Operators' verbs and time limits end tokens by the same steps. All of it runs on the system loop.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar
 
 import trio
 
+from actors.concurrency._future import Reply
+from actors.drains._cpu_drain import CpuDrain
 from actors.places._place import place_of
 from actors.processes._process_drain import process_drain
 from actors.steps._interrupt import interrupt
@@ -81,6 +83,7 @@ class Reconciler:
         self._start = start
         self._holds: dict[Hold, None] = {}  # those that want something
         self._kills: dict[Token[Any], Kill] = {}  # {token: its kill, until it has ended}
+        self._ends: dict[Token[Any], None] = {}  # those that `end` pursues
 
     def begin(self, hold: Hold) -> None:
         """Do to a token what its hold wants, and try again until it is done."""
@@ -113,6 +116,69 @@ class Reconciler:
             self._kills[token] = kill
             self._start(lambda: _reconcile(kill.attempt, self._kills, token), f"end of token {token.id}")
         return kill
+
+    def end(
+        self,
+        token: Token[Any],
+        why: str,
+        grace: float,
+        left: Callable[[Token[Any], list[str]], object] | None = None,
+    ) -> None:
+        """Ask a token to end; if it has not after the grace, kill its process, or leave its thread or task behind.
+
+        Only the first call for a token counts. Code on the thread of its caller cannot be left behind: its token ends
+        when the code does.
+
+        Args:
+            token: the token.
+            why: the text of its error.
+            grace: seconds of the system's clock.
+            left: called just before a token is ended whose code is left behind, with the token and the names of the
+                threads that the code is in; none for a task of a loop. Code that ends by itself in that moment gives
+                the token its own outcome all the same.
+        """
+        if token.done() or token in self._ends or self.ask_to_end(token, why):
+            return
+        due = place_of(token).system.clock() + grace
+        self._ends[token] = None
+
+        async def pursue() -> None:
+            await _wait_for_end(token, due)
+            await _reconcile(lambda: self._force(token, why, left), self._ends, token)
+
+        self._start(pursue, f"end of token {token.id}")
+
+    def _force(self, token: Token[Any], why: str, left: Callable[[Token[Any], list[str]], object] | None) -> bool:
+        """Kill the process of a token, or leave its code behind; return False if its code is not to be found now."""
+        if token.done():
+            return True
+        if process_drain(token) is not None:
+            self.kill(token, why)
+            return True
+        try:
+            threads = _threads_of(token)
+            if left is not None and threads is not None:
+                left(token, threads)
+        finally:
+            place_of(token).abandon(token, why)
+        return token.done()
+
+
+async def _wait_for_end(token: Token[Any], due: float) -> None:
+    """Wait until a token has ended, or until a time of its system's clock."""
+    clock = place_of(token).system.clock
+    while not token.done() and (seconds := due - clock()) > 0:
+        with trio.move_on_after(seconds):
+            await Reply.wait(token)
+
+
+def _threads_of(token: Token[Any]) -> list[str] | None:
+    """Return the threads, none for a task, in which a token's code can be left behind; None if it cannot."""
+    drain = place_of(token).drain
+    if isinstance(drain, CpuDrain):
+        names = [thread.name for slot in drain.slots() if slot.token is token and (thread := slot.thread)]
+        return names or None
+    return [] if drain.has_taken(token) else None
 
 
 async def _reconcile(attempt: Callable[[], bool], pursued: dict[T, Any], one: T) -> None:
