@@ -5,6 +5,7 @@
 #   _held_tokens.py  tokens beside the lanes: paused, kept back, released
 #   _line.py         tokens that wait, by priority and then by age
 #   _fair_line.py    the same, where keys take turns
+#   _fair_lanes.py   the user lane's order where keys take turns
 #   _throttles.py    limits of rate and concurrency
 #   _rule.py         one of them: what each attempt needs a grant of
 #   _signals.py      messages of the control lane

@@ -28,6 +28,9 @@ class Lanes:
     which many tokens are removed is indexed: all its tokens go to another lane of the same priority, which is ahead of
     it. Each token is moved at most once; so the time to remove many tokens is proportional to their number.
 
+    Args:
+        zero: the lane of priority 0, if there is one already.
+
     Attributes:
         zero: the lane of priority 0.
         others: number of tokens in all other lanes.
@@ -35,8 +38,8 @@ class Lanes:
 
     __slots__ = ("_lanes", "_order", "_searches", "others", "zero")
 
-    def __init__(self) -> None:
-        self.zero: deque[Token[Any]] = deque()
+    def __init__(self, zero: deque[Token[Any]] | None = None) -> None:
+        self.zero: deque[Token[Any]] = deque() if zero is None else zero
         self.others = 0
         # {priority: its lane, never empty}; at 0, the tokens ahead of `zero`. An OrderedDict finds its first key in
         # constant time, even after removals; a dict does not.
@@ -54,12 +57,20 @@ class Lanes:
         for lane in self._lanes.values():
             yield from lane
 
+    def others_in_order(self) -> list[Token[Any]]:
+        """Return the tokens that are not in lane 0, in order."""
+        return [token for order in self._order for token in self._lanes[-order]]
+
     def append(self, token: Token[Any]) -> None:
         """Add a token at the end of its priority's lane."""
         if token.priority:
-            self._lane(token.priority)[token] = None
+            self.append_other(token)
         else:
             self.zero.append(token)
+
+    def append_other(self, token: Token[Any]) -> None:
+        """Add a token at the end of its priority's lane, or, if that is lane 0, ahead of it."""
+        self._lane(token.priority)[token] = None
 
     def append_first(self, token: Token[Any]) -> None:
         """Add a token at the start of its priority's lane."""

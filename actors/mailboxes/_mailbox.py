@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 
 from actors._exceptions import ActorDead
 from actors.concurrency._blocking import refuse_waits_if
+from actors.mailboxes._fair_lanes import FairLanes
 from actors.mailboxes._held_tokens import HeldTokens
 from actors.mailboxes._lanes import Lanes
 from actors.mailboxes._rule import Rule, Verdict
@@ -631,6 +632,17 @@ class Mailbox:
             self._throttles = throttles
             self._set_flags()
 
+    def set_fair(self, fair: bool) -> None:
+        """Let tokens take turns by their keys, or no longer; those that are queued, too."""
+        with self._lock:
+            if fair is not isinstance(self._lanes, FairLanes):
+                lanes = FairLanes(self._zero) if fair else Lanes(self._zero)
+                self._lanes.recover()  # moves what takes turns out of lane 0
+                for token in self._lanes.others_in_order():
+                    lanes.append_other(token)
+                self._lanes = lanes
+                self._set_flags()
+
     def close(self, *, keep: bool = False, why: str = "has stopped") -> list[Token[Any]]:
         """Refuse all further tokens.
 
@@ -841,6 +853,7 @@ class Mailbox:
             or self._lanes.others
             or active > self.concurrency
             or self._throttles is not None
+            or type(self._lanes) is FairLanes
             or (self._held is not None and self._held.released)
         )
 

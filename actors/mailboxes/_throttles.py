@@ -27,6 +27,7 @@ import attrs
 
 from actors.concurrency._alarm import Alarm
 from actors.concurrency._trio_host import TrioHost
+from actors.mailboxes._fair_lanes import fair_key
 from actors.mailboxes._fair_line import FairLine
 from actors.mailboxes._line import Line
 from actors.mailboxes._rule import Rule, Verdict
@@ -352,7 +353,7 @@ class Throttles:
         fair = policy is not None and policy.is_fair
         queue = self._queues.get((mailbox, rules, fair))
         if queue is None:
-            queue = _Queue(mailbox, rules, fair, FairLine(_fair_key) if fair else Line())
+            queue = _Queue(mailbox, rules, fair, FairLine(fair_key) if fair else Line())
             self._queues[mailbox, rules, fair] = queue
         queue.line.append(token, number)
         self._waiting[token] = queue
@@ -490,11 +491,6 @@ class Throttles:
         with self._lock:
             self._sleeps_until = self._next_due()
             return self._sleeps_until
-
-
-def _fair_key(token: Token[Any]) -> str | int | None:
-    policy = token._extras.policy
-    return None if policy is None else policy.fair_key
 
 
 def _let_begin(tokens: Iterable[tuple[Token[Any], ThrottledMailbox]]) -> None:

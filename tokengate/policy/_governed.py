@@ -157,7 +157,7 @@ class Governed:
 
     @property
     def fair_key(self) -> str | int | None:
-        return self.keys[-1]
+        return self.keys[-1] if self.keys else None
 
     def inherit(self, token: Token[Any]) -> None:
         """Have a token that the code of this one makes end at the deadline of this one, if somebody waits for it."""

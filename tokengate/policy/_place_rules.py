@@ -94,6 +94,7 @@ class PlaceRules:
         if not self.has_rules:
             self.has_rules = self.throttles.has_policies = True
             self.place.mailbox.set_throttles(self.throttles)
+        self.place.mailbox.set_fair(policy.fair is not None)
 
     # For tokens
 

@@ -271,6 +271,11 @@ class MailboxMachine(RuleBasedStateMachine):
         elif self.box.overflow != "drop_oldest":
             assert self.box.put_moved(token) is not Put.ACCEPTED
 
+    @rule(fair=st.booleans())
+    def let_keys_take_turns(self, fair: bool) -> None:
+        """That is the same order for tokens of one key, and for those that are queued already."""
+        self.box.set_fair(fair)
+
     @precondition(lambda self: self.throttle is None)
     @rule()
     def throttle_the_slow_ones(self) -> None:
