@@ -225,6 +225,8 @@ class TokenCall(Runner):
     def _fail(self, error: BaseException) -> bool:
         """End the token after its code raised; return whether that was meant for the token only."""
         token = self.token
+        if token._done:
+            token.note_return()
         if isinstance(error, asyncio.CancelledError) and self._own_scope().cancel_called:
             token._terminate(token._extras.cancel_requested or "its task was cancelled")
             return self._own_scope().cancelled_alone

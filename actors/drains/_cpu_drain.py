@@ -343,6 +343,8 @@ class CpuSlot(Drainer):
     def _fail(self, token: Token[Any], error: BaseException) -> None:
         """End a token after its code raised; it is no crash if the token was ended, and lost its arguments, before."""
         error = without_runtime_frames(error)
+        if token._done:
+            token.note_return()
         crash = None if token._done and error.__traceback__ is None else self._place.failed(token, error)
         self.token = None
         if crash is not None and self.at_work:

@@ -430,8 +430,10 @@ class IoWorker(Runner):
         """End a token after its code raised; if its actor has crashed, return an awaitable that handles the crash."""
         place = self._place
         error = without_runtime_frames(error)
-        if token._done and error.__traceback__ is None:  # ended before its code began, without arguments
-            return None
+        if token._done:
+            token.note_return()
+            if error.__traceback__ is None:  # ended before its code began, without arguments
+                return None
         if is_interrupt(error):
             error = TokenInterrupt(token._extras.cancel_requested)
         elif type(error) is RuntimeError and str(error) == self._of_other_loop[0]:

@@ -82,7 +82,11 @@ class ActorRef(pykka.ActorRef[A]):
         if type(message) is _ActorStop:
             self._place.stop(drain=True, administrative=False)
             return
-        token = self._place.send(self._token_of_tell(message))
+        token = self._token_of_tell(message)
+        policy = token._extras.policy
+        if policy is not None:
+            policy.outlive_sender()
+        self._place.send(token)
         error = token._error
         if error is not None and token._end is TokenState.REJECTED:
             if isinstance(error, MailboxFull) and self._place.mailbox.overflow == "drop_newest":

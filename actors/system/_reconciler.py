@@ -49,6 +49,7 @@ class Kill:
         self.over = False
         self.never_ran = False
         self.pid: int | None = None
+        self._attempt = token.attempt
 
     def attempt(self) -> bool:
         """End the token where it is, in a process or in a queue; return whether it has ended.
@@ -56,7 +57,7 @@ class Kill:
         For a moment in between it is in neither: it was sent to a process, which has not begun it.
         """
         token = self.token
-        if not self.over and not token.done():
+        if not self.over and not token.done() and token.attempt == self._attempt:
             drain = process_drain(token)
             worker = None if drain is None else drain.worker_of(token)
             if worker is None or place_of(token).abandon(token, self.reason) is None:
@@ -69,7 +70,7 @@ class Kill:
                 # just ended there.
                 self.over, self.never_ran = True, token.started_at is None
                 self.pid = worker.pid if worker.doomed else None
-        return self.over or token.done()
+        return self.over or token.done() or token.attempt != self._attempt
 
 
 class Reconciler:
@@ -83,7 +84,7 @@ class Reconciler:
         self._start = start
         self._holds: dict[Hold, None] = {}  # those that want something
         self._kills: dict[Token[Any], Kill] = {}  # {token: its kill, until it has ended}
-        self._ends: dict[Token[Any], None] = {}  # those that `end` pursues
+        self._ends: dict[tuple[Token[Any], int], None] = {}  # (token, attempt) that `end` pursues
 
     def begin(self, hold: Hold) -> None:
         """Do to a token what its hold wants, and try again until it is done."""
@@ -124,10 +125,10 @@ class Reconciler:
         grace: float,
         left: Callable[[Token[Any], list[str]], object] | None = None,
     ) -> None:
-        """Ask a token to end; if it has not after the grace, kill its process, or leave its thread or task behind.
+        """Ask an attempt of a token to end; after a grace, kill its process, or leave its thread or task behind.
 
-        Only the first call for a token counts. Code on the thread of its caller cannot be left behind: its token ends
-        when the code does.
+        Only the first call for an attempt counts. Code on the thread of its caller cannot be left behind: its token
+        ends when the code does.
 
         Args:
             token: the token.
@@ -137,14 +138,18 @@ class Reconciler:
                 threads that the code is in; none for a task of a loop. Code that ends by itself in that moment gives
                 the token its own outcome all the same.
         """
-        if token.done() or token in self._ends or self.ask_to_end(token, why):
+        attempt = token.attempt
+        if token.done() or (token, attempt) in self._ends or self.ask_to_end(token, why):
             return
         due = place_of(token).system.clock() + grace
-        self._ends[token] = None
+        self._ends[token, attempt] = None
+
+        def force() -> bool:
+            return token.attempt != attempt or self._force(token, why, left)
 
         async def pursue() -> None:
             await _wait_for_end(token, due)
-            await _reconcile(lambda: self._force(token, why, left), self._ends, token)
+            await _reconcile(force, self._ends, (token, attempt))
 
         self._start(pursue, f"end of token {token.id}")
 

@@ -92,8 +92,16 @@ class TokenPolicy(Protocol):
         """Note that an attempt has ended; return the end of the token, or None if it is queued for another attempt."""
         ...
 
+    def note_return(self, token: Any, /) -> None:
+        """Note that code has returned or raised whose token had ended before."""
+        ...
+
     def inherit(self, token: Any, /) -> None:
         """Have a token that the code of this one makes end at the deadline of this one."""
+        ...
+
+    def outlive_sender(self) -> None:
+        """Undo that: nobody waits for this token."""
         ...
 
 

@@ -266,6 +266,8 @@ class Token(_PykkaReply[T]):
         A queued token must be taken out of its mailbox before this.
         """
         if self._end is not None:
+            if state is _COMPLETED:
+                self.note_return()
             return False
         if self._phase is not _RUNNING or state is _REJECTED:  # a running token may end in each of the other states
             check_transition(self._phase, state)
@@ -275,6 +277,12 @@ class Token(_PykkaReply[T]):
         ended = self._settle(state, value, error)
         endings.remove(ending)
         return ended
+
+    def note_return(self) -> None:
+        """Note that code has returned or raised whose token had ended before."""
+        policy = self._extras.policy
+        if policy is not None:
+            policy.note_return(self)
 
     def _finish_after_all(self, state: TokenState, value: Any, error: BaseException | None) -> None:
         """Complete a `_finish` that was interrupted somewhere; on the loop of recovery only."""

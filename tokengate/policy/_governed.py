@@ -165,6 +165,10 @@ class Governed:
         if deadline is not None:
             self.governor.policies.inherit(token, deadline)
 
+    def outlive_sender(self) -> None:
+        """Have the token not end at the deadline of the code that made it."""
+        self.inherited = math.inf
+
     # At the door
 
     def pass_door(self) -> None:
@@ -273,12 +277,14 @@ class Governed:
     ) -> tuple[TokenState, Any, BaseException | None] | None:
         """Note the end of an attempt; return the end of the token, or None if it is queued for another attempt."""
         if self._ended:
-            self._note_return(token)
+            self.note_return(token)
             return state, value, error
         if self._over is not None and state is _TERMINATED:
             state, error = _EXPIRED, self._expired(token, self._over)
         elif state is _TERMINATED and self._error is not None and place_of(token).system.intake_closed:
             state, error, self._is_last = _FAILED, self._error, True  # the gate closes before its next attempt
+        if state is _COMPLETED or state is _FAILED:
+            self.left_running = False  # it was about to be left behind, and has ended by itself
         how = self._how(token, state, error)
         governor, now = self.governor, self.governor.clock()
         with governor.lock:
@@ -346,7 +352,7 @@ class Governed:
         if permit is not None and breaker is not None:
             breaker.end(permit, good, now)
 
-    def _note_return(self, token: Token[Any]) -> None:
+    def note_return(self, token: Token[Any]) -> None:
         """Note that code has returned that was left behind."""
         governor = self.governor
         with governor.lock:

@@ -88,13 +88,13 @@ class PlaceRules:
         self.has_rules = False
         if self.shedding.shed or any(name not in _TIMES for name in parts_of(policy)):
             self.engage()
+        self.place.mailbox.set_fair(policy.fair is not None)
 
     def engage(self) -> None:
         """Have the throttles asked about each token at its turn, from now on."""
         if not self.has_rules:
             self.has_rules = self.throttles.has_policies = True
             self.place.mailbox.set_throttles(self.throttles)
-        self.place.mailbox.set_fair(policy.fair is not None)
 
     # For tokens
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from actors import ActorSystem, Token
-from actors.lowlevel import ActorPlace, Notice, OneWay, Place, place_of, system_of
+from actors.lowlevel import ActorPlace, Notice, Place, place_of, system_of
 from tokengate._exceptions import BadPolicy
 from tokengate.policy._budget import BudgetState
 from tokengate.policy._deadlines import Deadlines
@@ -58,7 +58,7 @@ class Policies:
 
     def inherit(self, token: Token[Any], deadline: float) -> None:
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""
-        if not isinstance(token._call, OneWay | Notice):
+        if not isinstance(token._call, Notice):
             self.governor_of(place_of(token)).governed(token).inherited = deadline
 
     def governor_of(self, place: Place) -> PlaceGovernor:
