@@ -28,6 +28,7 @@ MODULES = (
     "tokengate.control.registry",
     "tokengate.errors",
     "tokengate.events",
+    "tokengate.policy",
     "tokengate.types",
 )
 

@@ -44,6 +44,7 @@ from supervisors import Backoff, ChildSpec, DynamicSupervisor, Supervisor
 from tokengate.gate import _fork_and_exit  # noqa: F401  # it sees to open gates when the process forks or exits
 from tokengate.gate._gate import Gate
 from tokengate.operations._operation import token
+from tokengate.policy import Batch, Breaker, Policy, Retry, Throttle, remaining
 
 if TYPE_CHECKING:
     from tokengate import control, errors, events
@@ -53,6 +54,8 @@ __all__ = [
     "ActorRef",
     "AsyncioActor",
     "Backoff",
+    "Batch",
+    "Breaker",
     "ChildSpec",
     "CpuActor",
     "Down",
@@ -60,8 +63,11 @@ __all__ = [
     "Gate",
     "IoActor",
     "Limits",
+    "Policy",
     "ProcessActor",
+    "Retry",
     "Supervisor",
+    "Throttle",
     "Token",
     "TokenState",
     "as_completed",
@@ -70,6 +76,7 @@ __all__ = [
     "current_token",
     "errors",
     "events",
+    "remaining",
     "token",
     "wait",
 ]

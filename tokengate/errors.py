@@ -32,7 +32,17 @@ from supervisors import (
     NoSuchChild,
     TooManyChildren,
 )
-from tokengate._exceptions import AmbiguousGate, BadOperation, GateState, NeedsGate, PatchedProgram, UnknownPlugin
+from tokengate._exceptions import (
+    AmbiguousGate,
+    BadConfig,
+    BadOperation,
+    BadPolicy,
+    BudgetExceeded,
+    GateState,
+    NeedsGate,
+    PatchedProgram,
+    UnknownPlugin,
+)
 from tokengate.control import (
     AmbiguousName,
     BadRequest,
@@ -53,10 +63,13 @@ __all__ = [
     "AlreadyStarted",
     "AmbiguousGate",
     "AmbiguousName",
+    "BadConfig",
     "BadOperation",
+    "BadPolicy",
     "BadRequest",
     "BadSelector",
     "BadSpec",
+    "BudgetExceeded",
     "Busy",
     "ChildError",
     "ChildIsRunning",

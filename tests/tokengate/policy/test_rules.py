@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from tokengate import Gate, TokenState, token
-from tokengate._exceptions import BudgetExceeded
-from tokengate.errors import TokenRejected
-from tokengate.policy._policy import Breaker, Budget, Policy, Retry, Throttle
-from tokengate.policy._spending import spend
+from tokengate import Breaker, Gate, Policy, Retry, Throttle, TokenState, token
+from tokengate.errors import BudgetExceeded, TokenRejected
+from tokengate.policy import Budget, spend
 
 LIMIT = 60.0  # seconds; only reached when something is broken
 Until = Callable[[Callable[[], bool]], None]
