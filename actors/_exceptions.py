@@ -71,6 +71,13 @@ class TokenRejected(TokenGateError):
         self.retry_after = retry_after
 
 
+class KeyReused(TokenRejected):
+    """A live token of the operation has the same key and other arguments: give each piece of work its own key."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "key")
+
+
 class TokenFailed(TokenGateError):
     """The token's code raised something that is no `Exception` (`sys.exit()`, say); it is the cause."""
 

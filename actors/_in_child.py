@@ -59,7 +59,9 @@ def submits_to_gate() -> bool:
     return child is not None and sys.modules[f"{CHILD}._current_worker"].current_worker.connection is not None
 
 
-def gates_operation(key: str, name: str, priority: int, tags: Mapping[str, str]) -> Any:
+def gates_operation(
+    key: str, name: str, priority: int, tags: Mapping[str, str], identity: str | int | None = None
+) -> Any:
     """Return the counterpart of an operation that the gate of this child process finds by its module and name."""
     assert child is not None
-    return child.Operation(key, name, priority, tags)
+    return child.Operation(key, name, priority, tags, identity)

@@ -3,6 +3,7 @@
 from actors import (
     ActorDead,
     DeadlockError,
+    KeyReused,
     LimitExceeded,
     MailboxFull,
     NameTaken,
@@ -77,6 +78,7 @@ __all__ = [
     "DeadlockError",
     "GateState",
     "Ignore",
+    "KeyReused",
     "LimitExceeded",
     "MailboxFull",
     "NameTaken",

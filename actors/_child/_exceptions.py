@@ -11,6 +11,7 @@ __all__ = [
     "ActorDead",
     "DeadlockError",
     "IllegalTransition",
+    "KeyReused",
     "LimitExceeded",
     "MailboxFull",
     "NameTaken",
@@ -80,6 +81,13 @@ class TokenRejected(TokenGateError):
         super().__init__(message)
         self.reason = reason
         self.retry_after = retry_after
+
+
+class KeyReused(TokenRejected):
+    """A live token of the operation has the same key and other arguments."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "key")
 
 
 class TokenFailed(TokenGateError):

@@ -225,11 +225,16 @@ class Operation:
     """
 
     def __init__(
-        self, key: int | str, name: str, priority: int | None = None, tags: Mapping[str, str] | None = None
+        self,
+        key: int | str,
+        name: str,
+        priority: int | None = None,
+        tags: Mapping[str, str] | None = None,
+        identity: str | int | None = None,
     ) -> None:
         self.key = key
         self.name = self.__name__ = name
-        self._options = priority, None if tags is None else dict(tags)
+        self._options = priority, None if tags is None else dict(tags), identity
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it as a token, and wait for its result."""
@@ -245,11 +250,18 @@ class Operation:
         """Send a token for each item, as the built-in `map` would call it."""
         return [self.submit(*args) for args in zip(*iterables, strict=False)]
 
-    def with_options(self, *, priority: int | None = None, tags: Mapping[str, str] | None = None) -> Operation:
-        """Return the same operation with another priority, and with more tags."""
-        own_priority, own_tags = self._options
+    def with_options(
+        self,
+        *,
+        priority: int | None = None,
+        tags: Mapping[str, str] | None = None,
+        key: str | int | None = None,
+    ) -> Operation:
+        """Return the same operation with another priority, more tags, another key that its calls share a run by."""
+        own_priority, own_tags, own_key = self._options
         merged = None if tags is None and own_tags is None else {**(own_tags or {}), **(tags or {})}
-        return Operation(self.key, self.name, own_priority if priority is None else priority, merged)
+        priority = own_priority if priority is None else priority
+        return Operation(self.key, self.name, priority, merged, own_key if key is None else key)
 
     def __get__(self, instance: object, owner: type | None = None) -> Operation | BoundOperation:
         return self if instance is None else BoundOperation(self, instance)
@@ -277,9 +289,15 @@ class BoundOperation:
         """Send a token for each item, as the built-in `map` would call it."""
         return [self.submit(*args) for args in zip(*iterables, strict=False)]
 
-    def with_options(self, *, priority: int | None = None, tags: Mapping[str, str] | None = None) -> BoundOperation:
-        """Return the same operation with another priority, and with more tags."""
-        return BoundOperation(self.__func__.with_options(priority=priority, tags=tags), self.__self__)
+    def with_options(
+        self,
+        *,
+        priority: int | None = None,
+        tags: Mapping[str, str] | None = None,
+        key: str | int | None = None,
+    ) -> BoundOperation:
+        """Return the same operation with another priority, more tags, another key that its calls share a run by."""
+        return BoundOperation(self.__func__.with_options(priority=priority, tags=tags, key=key), self.__self__)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return methodcaller("__get__", self.__self__), (self.__func__,)

@@ -205,7 +205,7 @@ class AsyncioOperationPlace(OperationPlace):
     def awaited_turn(self, token: Token[Any]) -> TokenCall | None:
         loop, system = asyncio._get_running_loop(), self.system
         task = None if loop is None or system.intake_closed else asyncio.current_task(loop)
-        if loop is None or task is None:
+        if loop is None or task is None or self.governor is not None:
             return None
         turn = TokenCall(self._drain, token, system.asyncio_hosts.of(loop), task, _current.get())
         may_enter = self.mailbox.try_enter

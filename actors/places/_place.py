@@ -138,27 +138,31 @@ class Place(abc.ABC):
     token = make_token  # a method, by its first argument
 
     def send(self, token: Token[Any]) -> Token[Any]:
-        """Put a token into the mailbox; wait while it is full.
+        """Put a token into the mailbox, or the one that runs for it; wait while it is full.
 
         Returns:
             the token: `queued`, or `rejected` with an error that says why.
         """
+        run = token
         try:
             if self.system.guarded:
                 self.system.check_intake(token)
             if self.governor is not None:
-                self.governor.at_door(token)
-            put = self.mailbox.put(token)
+                sent = self.governor.at_door(token)
+                if sent is None:
+                    return token
+                run = sent
+            put = self.mailbox.put(run)
             if put is not ACCEPTED:
                 if put is Put.LATER:
-                    self.system.senders.add(token)
-                    self.system.later(partial(self._send_late, token))
+                    self.system.senders.add(run)
+                    self.system.later(partial(self._send_late, run))
                 elif put is Put.FULL:
-                    self._wait_for_room(token)
+                    self._wait_for_room(run)
                 else:
                     raise self._full()
         except (ActorDead, MailboxFull, TokenRejected) as error:
-            self.reject(token, error)
+            self.reject(run, error)
         return token
 
     def _send_late(self, token: Token[Any]) -> None:
@@ -170,23 +174,27 @@ class Place(abc.ABC):
 
     async def send_async(self, token: Token[Any]) -> Token[Any]:
         """Send as `send` does, but await room (trio and asyncio); a cancelled wait rejects the token."""
+        run = token
         try:
             if self.system.guarded:
                 self.system.check_intake(token)
             if self.governor is not None:
-                self.governor.at_door(token)
-            put = self.mailbox.put(token)
+                sent = self.governor.at_door(token)
+                if sent is None:
+                    return token
+                run = sent
+            put = self.mailbox.put(run)
             if put is not ACCEPTED:
-                await self._await_room(token, put)
+                await self._await_room(run, put)
         except (ActorDead, MailboxFull, TokenRejected) as error:
-            self.reject(token, error)
+            self.reject(run, error)
         except BaseException:
-            if token._phase is TokenState.CREATED:  # else a signal handler has raised after it was put
-                why = f"{token._describe()} was given up by its sender, which waited for room"
-                self.reject(token, TokenRejected(why))
+            if run._phase is TokenState.CREATED:  # else a signal handler has raised after it was put
+                why = f"{run._describe()} was given up by its sender, which waited for room"
+                self.reject(run, TokenRejected(why))
             raise
         finally:
-            self.system.senders.discard(token)
+            self.system.senders.discard(run)
         return token
 
     async def _await_room(self, token: Token[Any], put: Put) -> None:

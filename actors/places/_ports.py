@@ -28,8 +28,12 @@ class PlaceTimers(Protocol):
 class Governor(Protocol):
     """What the tokens of a place are held to."""
 
-    def at_door(self, token: Token[Any], /) -> None:
-        """Hold a token that is about to be sent to its policy; each is asked about once.
+    def at_door(self, token: Token[Any], /) -> Token[Any] | None:
+        """Hold a token that is about to be sent to its policy.
+
+        Returns:
+            the token to put into the mailbox: this one, or one that runs for it; None if one that is sent already
+            runs for it.
 
         Raises:
             TokenRejected: it is refused.

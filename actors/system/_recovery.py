@@ -50,7 +50,7 @@ _TOKENS_AT_ONCE: Final = 1_000
 _SHARE: Final = 0.01
 
 # Prefixes of the names of modules that make and send tokens.
-_SENDERS: Final = ("actors.", "supervisors.", "tokengate.gate.", "tokengate.operations.")
+_SENDERS: Final = ("actors.", "supervisors.", "tokengate.gate.", "tokengate.operations.", "tokengate.policy.")
 
 # Functions in which a thread waits for an outcome: they have the token in a local variable, but do not change it.
 _WAITING: Final = (Reply._wait_in_thread.__code__, Reply._wait_for.__code__)
@@ -204,7 +204,11 @@ class Recovery:
         suspects: list[Token[Any]] = []
         queued: dict[Place, list[Token[Any]]] = {}
         for number, token in enumerate(list(system.live.values())):
-            if token._phase is _QUEUED or (token._phase is _PAUSED and token.started_at is None):
+            run = token._run
+            if run is not None:
+                if run._done:  # an end of the others that was interrupted goes on
+                    run._run_callbacks()
+            elif token._phase is _QUEUED or (token._phase is _PAUSED and token.started_at is None):
                 queued.setdefault(place_of(token), []).append(token)
             elif token._phase is _CREATED and token not in system.senders:
                 suspects.append(token)

@@ -31,7 +31,8 @@ TRANSITIONS: Final[Mapping[TokenState, tuple[TokenState, ...]]] = MappingProxyTy
     {
         # A direct call runs at once; everything else is queued, or refused: at the door, or at its turn by a policy.
         _S.CREATED: (_S.QUEUED, _S.RUNNING, _S.REJECTED, _S.TERMINATED),
-        _S.QUEUED: (_S.RUNNING, _S.PAUSED, _S.TERMINATED, _S.EXPIRED, _S.REJECTED, _S.FAILED),
+        # One that another token runs for stays queued until that has ended, and ends as it does.
+        _S.QUEUED: (_S.RUNNING, _S.PAUSED, _S.COMPLETED, _S.FAILED, _S.TERMINATED, _S.EXPIRED, _S.REJECTED),
         # Back to queued only for a retry. One that is not begun after all leaves the token failed.
         _S.RUNNING: (_S.COMPLETED, _S.FAILED, _S.TERMINATED, _S.EXPIRED, _S.PAUSED, _S.QUEUED),
         _S.PAUSED: (_S.RUNNING, _S.QUEUED, _S.TERMINATED, _S.EXPIRED),

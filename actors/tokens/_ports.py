@@ -58,6 +58,15 @@ class TokenPolicy(Protocol):
     @property
     def deadline(self) -> float | None: ...
 
+    @property
+    def run(self) -> Any:
+        """The token that runs for it, if another one does; else None."""
+        ...
+
+    def leave(self) -> bool:
+        """Take the token from those that another one runs for; if it was among them, the caller is to end it."""
+        ...
+
     def rules(self, now: float, /) -> tuple[Any, ...]:
         """Return the `Rule`s of which each attempt of the token needs a grant."""
         ...

@@ -56,6 +56,7 @@ class Token(_PykkaReply[T]):
 
     Attributes:
         id: a small integer, unique in its system.
+        uid: the id of the token that runs for it, if another one does; else its own.
         operation: what runs: a function's name, or `Class.method`, or `Class.on_receive`.
         args: positional arguments; empty again once the token has ended.
         kwargs: keyword arguments; empty again once the token has ended.
@@ -110,6 +111,17 @@ class Token(_PykkaReply[T]):
     @property
     def attempt(self) -> int:
         return self._extras.attempt
+
+    @property
+    def uid(self) -> int:
+        run = self._run
+        return self.id if run is None else run.id
+
+    @property
+    def _run(self) -> Token[Any] | None:
+        """The token that runs for this one, if another one does: this one is in no mailbox."""
+        policy = self._extras.policy
+        return None if policy is None else policy.run
 
     @property
     def deadline(self) -> float | None:
@@ -195,6 +207,9 @@ class Token(_PykkaReply[T]):
         """Return the running tokens that must progress before this one can end."""
         if self._done:
             return []
+        run = self._run
+        if run is not None:
+            return run.held_up_by()
         return [self] if self.started_at is not None else self._place.held_up_by()
 
     def _wait_in_thread(self, timeout: float | None, *, paused: bool = False) -> None:
@@ -225,11 +240,18 @@ class Token(_PykkaReply[T]):
         if mailbox.changes_here:
             self._place.system.later(partial(self._cancel, why))
             return False
-        if self._phase in (_QUEUED, _PAUSED) and mailbox.withdraw(self):
+        if self._phase in (_QUEUED, _PAUSED) and self._withdraw():
             return self._finish(TokenState.TERMINATED, error=TokenTerminated(f"{self._describe()} never ran: {why}"))
         self._place.drain.cancel(self)
         self._end_hold()
         return False
+
+    def _withdraw(self) -> bool:
+        """Take it out of its mailbox, or from the token that runs for it; if it was there, the caller is to end it."""
+        policy = self._extras.policy
+        if policy is None or policy.run is None:
+            return self._place.mailbox.withdraw(self)
+        return policy.leave()
 
     def _refuse_outcome(self, *_args: object, **_kwargs: object) -> NoReturn:
         raise TypeError(f"{self._describe()} gets its outcome from its code; it cannot be set from outside")

@@ -22,7 +22,12 @@ class _Unbound(Protocol):
     def submit(self, *args: Any, **kwargs: Any) -> Token[Any]: ...
     async def asubmit(self, *args: Any, **kwargs: Any) -> Token[Any]: ...
     def with_options(
-        self, *, priority: int | None = None, tags: Mapping[str, str] | None = None, policy: Policy | None = None
+        self,
+        *,
+        priority: int | None = None,
+        tags: Mapping[str, str] | None = None,
+        policy: Policy | None = None,
+        key: str | int | None = None,
     ) -> _Unbound: ...
 
 
@@ -50,10 +55,16 @@ class _Bound(Generic[P, T]):
         return [self.__func__.submit(self.__self__, item) for item in items]
 
     def with_options(
-        self, *, priority: int | None = None, tags: Mapping[str, str] | None = None, policy: Policy | None = None
+        self,
+        *,
+        priority: int | None = None,
+        tags: Mapping[str, str] | None = None,
+        policy: Policy | None = None,
+        key: str | int | None = None,
     ) -> Self:
         """Do as `Operation.with_options` does."""
-        return type(self)(self.__func__.with_options(priority=priority, tags=tags, policy=policy), self.__self__)
+        operation = self.__func__.with_options(priority=priority, tags=tags, policy=policy, key=key)
+        return type(self)(operation, self.__self__)
 
     if not TYPE_CHECKING:  # checkers are to know the names above only
 

@@ -14,10 +14,14 @@ class PlaceInParent:
 
     Args:
         key: by which the gate finds the operation, `module:qualified name`.
+
+    Attributes:
+        identity: the key that its tokens share one run by.
     """
 
     def __init__(self, key: str) -> None:
         self._key = key
+        self.identity: str | int | None = None
 
     def token(
         self,
@@ -29,7 +33,7 @@ class PlaceInParent:
         tags: Mapping[str, str],
     ) -> Callable[[], Any]:
         """Return a function that submits the call, and returns its token."""
-        return partial(gates_operation(self._key, name, priority, tags).submit, *args, **kwargs)
+        return partial(gates_operation(self._key, name, priority, tags, self.identity).submit, *args, **kwargs)
 
     def send(self, submit: Callable[[], Any]) -> Any:
         """Submit a call."""

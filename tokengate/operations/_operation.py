@@ -43,6 +43,7 @@ from tokengate.operations._options import (
     check_affinity,
     check_call_policy,
     check_function,
+    check_key,
     check_no_others,
     check_options,
     check_policy,
@@ -83,7 +84,12 @@ class _Operation(Generic[P, T]):
     __qualname__: str
 
     def __init__(
-        self, spec: OperationSpec, priority: int, tags: Mapping[str, str], policy: Policy | None = None
+        self,
+        spec: OperationSpec,
+        priority: int,
+        tags: Mapping[str, str],
+        policy: Policy | None = None,
+        key: str | int | None = None,
     ) -> None:
         copy_metadata(self, spec.function)  # first, since it copies the function's attributes, which may have any name
         self._spec = spec
@@ -91,6 +97,8 @@ class _Operation(Generic[P, T]):
         self.priority = priority
         self.tags = tags
         self._policy = policy  # what the tokens of these options are held to, beside what the operation's are
+        self._key = key  # what they share one run by
+        self._is_held = policy is not None or key is not None
 
     @property
     def affinity(self) -> Affinity:
@@ -107,7 +115,7 @@ class _Operation(Generic[P, T]):
             AmbiguousGate: several are open, and the call is within none of them.
         """
         place = self._place()
-        if self._policy is not None:
+        if self._is_held:
             return place.send(self._held_token(place, args, kwargs))
         return place.send(place.token(self._name, self._function, args, kwargs, self.priority, self.tags))
 
@@ -115,20 +123,26 @@ class _Operation(Generic[P, T]):
         """Do as `submit` does, awaiting room in the mailbox (trio and asyncio)."""
         gate = current_gate()
         place = self._place() if gate is None else gate._operations.get(self._spec) or await self._place_in(gate)
-        if self._policy is not None:
+        if self._is_held:
             return await place.send_async(self._held_token(place, args, kwargs))
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         return await place.send_async(token)
 
     def _held_token(self, place: OperationPlace, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Token[T]:
-        """Return a token that is held to the policy of these options."""
+        """Return a token that is held to the policy of these options, and to their key."""
         if isinstance(place, PlaceInParent):
-            raise BadOperation(f"'{self._name}' was given a policy in a child process; set it where the gate is")
+            if self._policy is not None:
+                raise BadOperation(f"'{self._name}' was given a policy in a child process; set it where the gate is")
+            place.identity = self._key
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
-        if self._policy is not None:
+        if self._is_held and not isinstance(place, PlaceInParent):
             from tokengate.policy._policies import policies_of  # here, so that `import tokengate` takes less time
 
-            policies_of(place).hold(token, self._policy)
+            policies = policies_of(place)
+            if self._policy is not None:
+                policies.hold(token, self._policy)
+            if self._key is not None:
+                policies.identify(token, self._key)
         return token
 
     def map(self, items: Iterable[Any]) -> list[Token[T]]:
@@ -137,7 +151,12 @@ class _Operation(Generic[P, T]):
         return [submit(item) for item in items]
 
     def with_options(
-        self, *, priority: int | None = None, tags: Mapping[str, str] | None = None, policy: Policy | None = None
+        self,
+        *,
+        priority: int | None = None,
+        tags: Mapping[str, str] | None = None,
+        policy: Policy | None = None,
+        key: str | int | None = None,
     ) -> Self:
         """Return the same operation with other options for its tokens.
 
@@ -145,16 +164,24 @@ class _Operation(Generic[P, T]):
             priority: in the place of the one it has.
             tags: in addition to those it has.
             policy: its times, retry and fallback, where they are set, in the place of those that it has.
+            key: what names the work: while a call with this key has not ended, all others with it share its run and
+                its outcome. Their arguments must be equal.
 
         Raises:
             BadPolicy: the policy has other parts, whose states belong to the operation.
+            ValueError: an option has a value that cannot work.
         """
         return type(self)(
             self._spec,
             self.priority if priority is None else check_priority(self._spec.name, priority),
             self.tags if tags is None else MappingProxyType({**self.tags, **check_tags(self._spec.name, tags)}),
             self._policy if policy is None else with_parts(self._policy, check_call_policy(self._spec.name, policy)),
+            self._key if key is None else check_key(self._spec.name, key),
         )
+
+    def _with_key(self, key: str | int | None) -> Self:
+        """Return the same operation with this key, or without one."""
+        return type(self)(self._spec, self.priority, self.tags, self._policy, key)
 
     def _token_for(
         self,
@@ -163,13 +190,14 @@ class _Operation(Generic[P, T]):
         kwargs: Mapping[str, Any],
         priority: int | None,
         tags: Mapping[str, str] | None,
+        key: str | int | None = None,
     ) -> tuple[OperationPlace, Token[T]]:
         """Return a token of a call that comes from a child process of a system, unsent, and its place."""
         gate = next((gate for gate in list(open_gates) if gate._owns_system(system)), None)
         if gate is None:
             raise NeedsGate(f"the gate is closed to which '{self._spec.name}' was to be submitted")
         place = gate._operations[self._spec]
-        own = self.with_options(priority=priority, tags=tags)
+        own = self.with_options(priority=priority, tags=tags)._with_key(key)
         return place, own._held_token(place, args, kwargs)
 
     def _place(self) -> OperationPlace:
@@ -229,7 +257,7 @@ class _Operation(Generic[P, T]):
                 f"operation '{self._name}' cannot be pickled by its name: '{module}.{name}' is "
                 f"{'not there' if found is None else 'something else'}; define it at the top of a module, by this name"
             )
-        return _operation_at, (module, name, self.priority, dict(self.tags), self._policy)
+        return _operation_at, (module, name, self.priority, dict(self.tags), self._policy, self._key)
 
     def _is_at(self, found: object) -> bool:
         """Tell whether an object is this operation, with any options, or has it inside."""
@@ -259,9 +287,14 @@ class Operation(_Operation[P, T]):
         return self if instance is None or not self._spec.binds else BoundOperation(self, instance)
 
     def __init__(
-        self, spec: OperationSpec, priority: int, tags: Mapping[str, str], policy: Policy | None = None
+        self,
+        spec: OperationSpec,
+        priority: int,
+        tags: Mapping[str, str],
+        policy: Policy | None = None,
+        key: str | int | None = None,
     ) -> None:
-        super().__init__(spec, priority, tags, policy)
+        super().__init__(spec, priority, tags, policy, key)
         self._plain = spec.function
         if spec.generator:
             self._plain = lambda *args, **kwargs: _exhaust(spec.function(*args, **kwargs))
@@ -275,10 +308,12 @@ class Operation(_Operation[P, T]):
         With no gate open the function is called and nothing else happens.
         """
         if not open_gates:
+            if self._key is not None and submits_to_gate():  # in a child process
+                return self.submit(*args, **kwargs).result()
             return self._plain(*args, **kwargs)
         place = self._place()
         token: Token[T]
-        if self._policy is None:
+        if not self._is_held:
             token = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         else:
             token = self._held_token(place, args, kwargs)
@@ -318,12 +353,14 @@ class AsyncOperation(_Operation[P, T]):
         """
         gate = current_gate()
         if gate is None:
+            if self._key is not None and submits_to_gate():  # in a child process, whose loop waits
+                return self.submit(*args, **kwargs).result()
             if self._spec.affinity == "io" and not self._spec.inferred and not trio.lowlevel.in_trio_task():
                 raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")
             return cast("T", await self._function(*args, **kwargs))
         place = gate._operations.get(self._spec) or await self._place_in(gate)
         token: Token[T]
-        if self._policy is None:
+        if not self._is_held:
             token = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         else:
             token = self._held_token(place, args, kwargs)
@@ -531,15 +568,20 @@ def operation_in(found: Any, *, inside: bool = True) -> _Operation[..., Any] | N
 
 
 def _operation_at(
-    module: str, name: str, priority: int, tags: Mapping[str, str], policy: Policy | None = None
+    module: str,
+    name: str,
+    priority: int,
+    tags: Mapping[str, str],
+    policy: Policy | None = None,
+    key: str | int | None = None,
 ) -> _Operation[..., Any]:
     """Return the operation with this name and these options; called when one is unpickled."""
     found = operation_in(found_at(module, name))
     if found is None:
         raise pickle.UnpicklingError(f"there is no operation '{module}.{name}' in this process")
-    if (found.priority, found.tags, found._policy) == (priority, tags, policy):
+    if (found.priority, found.tags, found._policy, found._key) == (priority, tags, policy, key):
         return found
-    return type(found)(found._spec, priority, MappingProxyType(tags), policy)
+    return type(found)(found._spec, priority, MappingProxyType(tags), policy, key)
 
 
 def _carry_operation(operation: _Operation[..., Any], system: ProcessSystem) -> tuple[Any, ...]:
@@ -553,11 +595,12 @@ def _carry_operation(operation: _Operation[..., Any], system: ProcessSystem) -> 
         by_name = at_name is not None and _serves(at_name, operation) and name not in known
         key = name if by_name else system.next_name()
     known.setdefault(key, operation)  # its options cross with it
-    return counterpart_object("Operation", key, operation._spec.name, operation.priority, dict(operation.tags))
+    options = operation.priority, dict(operation.tags), operation._key
+    return counterpart_object("Operation", key, operation._spec.name, *options)
 
 
 def _serves(one: _Operation[..., Any], operation: _Operation[..., Any]) -> bool:
-    """Tell whether an operation makes the tokens of another one, but for priority and tags, which cross each time."""
+    """Tell whether an operation makes the tokens of another one; priority, tags and key cross each time."""
     return one._spec is operation._spec and one._policy == operation._policy
 
 

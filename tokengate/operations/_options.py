@@ -75,6 +75,15 @@ def check_policy(policy: object) -> Policy | None:
     raise BadPolicy("@token", "policy", policy, "use a Policy")
 
 
+def check_key(name: str, key: object) -> str | int:
+    """Return a key as a plain text or int, or raise `ValueError`."""
+    if isinstance(key, str):
+        return str.__str__(key)  # no method of a class derived from it is called later
+    if isinstance(key, int) and not isinstance(key, bool):
+        return int.__int__(key)
+    raise ValueError(f"key of '{name}' is {key!r}; it must be a text or an int that names the work")
+
+
 def check_call_policy(name: str, policy: object) -> Policy:
     """Return a policy for single calls, or raise `BadPolicy` if it has parts whose states belong to the operation."""
     if not isinstance(policy, Policy):

@@ -18,6 +18,9 @@
 #   _rules.py       delays, throttles and budgets, as what gives grants to tokens asks them
 #   _place_rules.py the rules of one place, with their states
 #   _governed.py    what one token is held to, and what it uses of that
+#   _joint.py       the tokens that another token runs for
+#   _identity.py    whether two calls have equal arguments
+#   _joined.py      what such tokens, and those that run for others, are held to; keys of calls
 #   _governor.py    the governor of a place, which asks these at its door
 #   _policies.py    the policies of a gate
 #   _spending.py    what code spends of the budget of its token

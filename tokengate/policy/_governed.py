@@ -168,8 +168,26 @@ class Governed:
     def outlive_sender(self) -> None:
         """Have the token not end at the deadline of the code that made it."""
         self.inherited = math.inf
+    @property
+    def run(self) -> Token[Any] | None:
+        return None
+
+    def leave(self) -> bool:
+        return False
 
     # At the door
+
+    def enter(self) -> Token[Any] | None:
+        """Hold the token to its policy, as it is about to be sent; return the one to put into the mailbox.
+
+        Raises:
+            TokenRejected: it is refused.
+        """
+        if self.refusal_at_door is not None:
+            raise self.refusal_at_door
+        if not self.passed_door:
+            self.pass_door()
+        return self._token
 
     def pass_door(self) -> None:
         """Hold the token to its policy, as it is about to be sent.
@@ -478,7 +496,7 @@ class Governed:
         return True
 
     def _expire_unbegun(self, token: Token[Any], due: Due, now: float) -> None:
-        if place_of(token).mailbox.withdraw(token):
+        if token._withdraw():
             token._finish(_EXPIRED, error=self._expired(token, due))
         elif not token._done:  # it is on its way: to its mailbox, to another one, or to the code that runs it
             self.governor.policies.deadlines.set(self, now + _SOON)

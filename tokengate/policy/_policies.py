@@ -56,6 +56,10 @@ class Policies:
         governed = governor.governed(token)
         governed.policy = with_parts(governed.policy, policy)
 
+    def identify(self, token: Token[Any], key: str | int) -> None:
+        """Have a new token of an operation share one run with those that have the same key."""
+        self.governor_of(place_of(token)).identify(token, key)
+
     def inherit(self, token: Token[Any], deadline: float) -> None:
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""
         if not isinstance(token._call, Notice):
@@ -64,7 +68,9 @@ class Policies:
     def governor_of(self, place: Place) -> PlaceGovernor:
         """Return the governor of a place; made if it has none."""
         if place.governor is None:
-            self.govern(place, _NO_POLICY)
+            with self.system.making_policies:
+                if place.governor is None:
+                    self.govern(place, _NO_POLICY)
         return cast("PlaceGovernor", place.governor)
 
 

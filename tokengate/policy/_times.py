@@ -83,5 +83,9 @@ class Times:
         self._since += seconds
         self._inherited += seconds
 
+    def inherit(self, deadline: float) -> None:
+        """End all no later than at this time, in seconds of the clock."""
+        self._inherited = min(self._inherited, deadline)
+
     def _earlier(self, due: Due, which: Which, seconds: float | None) -> Due:
         return due if seconds is None or due.at <= self._since + seconds else Due(self._since + seconds, which, seconds)

@@ -155,7 +155,12 @@ class Request:
             if place.system.guarded:
                 place.system.check_intake(token)
             if place.governor is not None:
-                place.governor.at_door(token)
+                run = place.governor.at_door(token)
+                if run is None:
+                    self._unsent = None
+                    self._continue()
+                    return
+                token = self._unsent = run
             put = place.mailbox.put(token)
             if put is Put.FULL and not self._cannot_wait_for(place):
                 put = place.mailbox.put(token, self._on_room)

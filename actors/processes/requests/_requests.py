@@ -297,9 +297,10 @@ class Requests:
         kwargs: dict[str, Any],
         priority: int | None = None,
         tags: Mapping[str, str] | None = None,
+        identity: str | int | None = None,
     ) -> Token[Any]:
         operation = _carrier.operation_with(key, self.system)
-        _, token = request.run(operation._token_for, self.system, args, kwargs, priority, tags)
+        _, token = request.run(operation._token_for, self.system, args, kwargs, priority, tags, identity)
         return cast("Token[Any]", token)
 
     def _result(self, request: Request, id: int, timeout: float | None = None) -> None:

@@ -191,6 +191,9 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
 
 
 def _waits(token: Token[Any]) -> Iterable[str]:
+    run = token._run
+    if run is not None and not token.done():
+        yield f"token {run.id}, which runs for it"
     for awaited in tuple(token._extras.waits):
         if isinstance(awaited, Token):
             yield f"token {awaited.id} ({awaited.operation} of '{awaited.actor}')"

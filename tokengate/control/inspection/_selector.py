@@ -39,9 +39,11 @@ MAX_TERMS: Final = 32  # bounds the time for one token
 
 
 def held_of(token: Token[Any]) -> str:
-    """Return whether a token is held: `paused`, `pause_requested`, `throttled`, or an empty text."""
+    """Return whether a token is held: `paused`, `pause_requested`, `throttled`, `joined`, or an empty text."""
     hold = token._extras.hold
     word = "" if hold is None else hold.word
+    if token._run is not None and not token._done:
+        return "joined"
     return word or ("throttled" if place_of(token).mailbox.is_kept_back(token) else "")
 
 
@@ -93,7 +95,7 @@ FIELDS: Final = tuple(_READ)
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "affinity": AFFINITIES,
     "state": tuple(state.value for state in TokenState),
-    "held": ("", "paused", "pause_requested", "throttled"),
+    "held": ("", "paused", "pause_requested", "throttled", "joined"),
 }
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}

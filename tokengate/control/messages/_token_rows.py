@@ -24,7 +24,8 @@ class TokenRow:
         steps: how many of its steps have begun.
         age: seconds since it was made.
         running: seconds since it began to run, or None.
-        held: `pause_requested` or `paused` if an operator holds it, `throttled` if a throttle does; else empty.
+        held: `pause_requested` or `paused` if an operator holds it, `throttled` if a throttle does, `joined` if another
+            token runs for it; else empty.
     """
 
     id: int
@@ -110,7 +111,7 @@ class TokenDescription:
         created_at, queued_at, started_at: seconds of the system's clock; None until then.
         paused_for: seconds for which it has been paused so far.
         stopped_clock: of these, seconds that do not count for its time limits.
-        waits_for: what its code waits for now, as text.
+        waits_for: what its code waits for now, as text; or the token that runs for it.
         thread: name of the thread that runs it now, or None; always None in a child process.
         cpu_share: share of the last 10 ms that this thread has computed, from 0 to 1, or its process, on all cores
             together, from 0 up; None where unknown.

@@ -52,6 +52,14 @@ def forbidden(token: Token[Any], guarded: str, *, force: bool) -> Outcome | None
     return None
 
 
+def joined(token: Token[Any]) -> Outcome | None:
+    """Return the refusal of a verb for a token that another one runs for; None for others."""
+    run = token._run
+    if run is None or token.done():
+        return None
+    return outcome(token, "refused", f"token {run.id} runs for it: do that to token {run.id}")
+
+
 def pause(reconciler: Reconciler, token: Token[Any], *, stop_clock: bool) -> Outcome | Pending:
     """Pause a token, queued or running."""
     hold = Hold.of(token)

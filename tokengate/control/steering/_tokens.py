@@ -62,7 +62,7 @@ class TokenVerbs:
         """Answer `Terminate`; `kill` waits for the grace before it leaves code behind."""
         end = partial(_steering.terminate, self._reconciler, mode=message.mode, reason=message.reason)
         wait = max(message.wait, message.grace) if message.mode == "kill" else message.wait
-        return await self._do(message, end, wait=wait, guarded="end")
+        return await self._do(message, end, wait=wait, guarded="end", of_runs=False)
 
     async def renice(self, message: m.Renice) -> tuple[m.Outcome, ...]:
         return await self._do(message, lambda token: _steering.renice(token, message.priority))
@@ -70,7 +70,7 @@ class TokenVerbs:
     async def retag(self, message: m.Retag) -> tuple[m.Outcome, ...]:
         if not message.set and not message.remove:
             raise BadRequest("retag needs tags to set or to remove")
-        return await self._do(message, lambda token: _steering.retag(token, message.set, message.remove))
+        return await self._do(message, lambda token: _steering.retag(token, message.set, message.remove), of_runs=False)
 
     async def reroute(self, message: m.Reroute) -> tuple[m.Outcome, ...]:
         if bool(message.affinity) == bool(message.actor):
@@ -125,6 +125,7 @@ class TokenVerbs:
         *,
         wait: float = 0.0,
         guarded: str = "",
+        of_runs: bool = True,
     ) -> tuple[m.Outcome, ...]:
         """Do a verb to each token, and return the outcomes.
 
@@ -134,12 +135,15 @@ class TokenVerbs:
             tokens: in which an outcome is returned as it is; None for those that the message names.
             wait: seconds to wait for pending outcomes.
             guarded: what refusals call a verb that needs `force` for tokens with a guard; empty for other verbs.
+            of_runs: whether the verb is for tokens that run or are queued, and for none that another one runs for.
         """
 
         def begun(token: Token[Any] | m.Outcome) -> m.Outcome | Pending:
             if isinstance(token, m.Outcome):
                 return token
             refusal = _steering.forbidden(token, guarded, force=message.force)
+            if refusal is None and of_runs:
+                refusal = _steering.joined(token)
             if refusal is not None:
                 return refusal
             if message.dry_run:

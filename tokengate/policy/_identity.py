@@ -1,0 +1,46 @@
+"""What two calls of the same work share: the key, and arguments that are equal."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def same_arguments(
+    function: Callable[..., Any],
+    one: tuple[tuple[Any, ...], Mapping[str, Any]],
+    other: tuple[tuple[Any, ...], Mapping[str, Any]],
+) -> bool:
+    """Tell whether two calls of a function have equal arguments, however they are passed; runs users' `==`.
+
+    Args:
+        function: the function.
+        one: positional and keyword arguments of a call.
+        other: those of the other one.
+    """
+    if len(one[0]) == len(other[0]) and one[1].keys() == other[1].keys():
+        pairs = [*zip(one[0], other[0], strict=True), *((one[1][name], other[1][name]) for name in one[1])]
+        return all(_is_equal(*pair) for pair in pairs)
+    first, second = _bound(function, *one), _bound(function, *other)
+    if first is None or second is None or first.keys() != second.keys():
+        return False
+    return all(_is_equal(first[name], second[name]) for name in first)
+
+
+def _is_equal(one: object, other: object) -> bool:
+    """Tell whether two values are equal; what raises, or is no plain bool, is other."""
+    try:
+        return (one == other) is True
+    except Exception:
+        return False
+
+
+def _bound(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return {parameter: its value, or its default}; None if they do not fit the function."""
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return None
+    bound.apply_defaults()
+    return dict(bound.arguments)
