@@ -168,6 +168,7 @@ class Governed:
     def outlive_sender(self) -> None:
         """Have the token not end at the deadline of the code that made it."""
         self.inherited = math.inf
+
     @property
     def run(self) -> Token[Any] | None:
         return None

@@ -21,7 +21,7 @@ from actors.tokens._lifecycle import check_transition
 # later attempt of it is refused then.
 ALLOWED = {
     "created": {"queued", "running", "rejected", "terminated"},
-    "queued": {"running", "paused", "terminated", "expired", "rejected", "failed"},
+    "queued": {"running", "paused", "completed", "failed", "terminated", "expired", "rejected"},
     "running": {"completed", "failed", "terminated", "expired", "paused", "queued"},
     "paused": {"running", "queued", "terminated", "expired"},
     "completed": set(),
