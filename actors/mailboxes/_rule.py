@@ -38,24 +38,24 @@ class Rule(abc.ABC):
         self.alarm_at = math.inf
 
     @abc.abstractmethod
-    def due_at(self, token: Token[Any], now: float) -> float:
+    def due_at(self, token: Token[Any], now: float, /) -> float:
         """Return when a token may begin, in seconds of the clock; `inf` when another one has to end first."""
 
     @abc.abstractmethod
-    def grant(self, token: Token[Any], now: float) -> None:
+    def grant(self, token: Token[Any], now: float, /) -> None:
         """Let a token begin; it is due."""
 
-    def begin(self, token: Token[Any], now: float) -> None:  # noqa: B027  # most count a token by its grant
+    def begin(self, token: Token[Any], now: float, /) -> None:  # noqa: B027  # most count a token by its grant
         """Note that the code of a token with a grant begins."""
 
     @abc.abstractmethod
-    def give_back(self, token: Token[Any], now: float) -> None:
+    def give_back(self, token: Token[Any], now: float, /) -> None:
         """Take back the grant of a token that has not begun."""
 
     @abc.abstractmethod
-    def note_waits(self, token: Token[Any], waits: bool) -> None:
+    def note_waits(self, token: Token[Any], waits: bool, /) -> None:
         """Note that a token with a grant waits for another token, and so does not count; or that it goes on."""
 
     @abc.abstractmethod
-    def end(self, token: Token[Any], now: float) -> None:
+    def end(self, token: Token[Any], now: float, /) -> None:
         """End the grant of a token that had begun."""

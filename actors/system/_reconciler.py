@@ -83,7 +83,7 @@ class Reconciler:
     def __init__(self, start: Callable[[Callable[[], Coroutine[Any, Any, None]], str], None]) -> None:
         self._start = start
         self._holds: dict[Hold, None] = {}  # those that want something
-        self._kills: dict[Token[Any], Kill] = {}  # {token: its kill, until it has ended}
+        self._kills: dict[tuple[Token[Any], int], Kill] = {}  # {(token, attempt): its kill, until it has ended}
         self._ends: dict[tuple[Token[Any], int], None] = {}  # (token, attempt) that `end` pursues
 
     def begin(self, hold: Hold) -> None:
@@ -112,10 +112,11 @@ class Reconciler:
 
     def kill(self, token: Token[Any], reason: str) -> Kill:
         """End a token in a child process, and try again until it has ended; return the kill, which has the facts."""
-        kill = self._kills.get(token) or Kill(token, reason)
-        if not kill.attempt() and token not in self._kills:
-            self._kills[token] = kill
-            self._start(lambda: _reconcile(kill.attempt, self._kills, token), f"end of token {token.id}")
+        key = (token, token.attempt)
+        kill = self._kills.get(key) or Kill(token, reason)
+        if not kill.attempt() and key not in self._kills:
+            self._kills[key] = kill
+            self._start(lambda: _reconcile(kill.attempt, self._kills, key), f"end of token {token.id}")
         return kill
 
     def end(

@@ -134,8 +134,10 @@ class _Operation(Generic[P, T]):
             if self._policy is not None:
                 raise BadOperation(f"'{self._name}' was given a policy in a child process; set it where the gate is")
             place.identity = self._key
+            call = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
+            return cast("Token[T]", call)
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
-        if self._is_held and not isinstance(place, PlaceInParent):
+        if self._is_held:
             from tokengate.policy._policies import policies_of  # here, so that `import tokengate` takes less time
 
             policies = policies_of(place)
