@@ -37,6 +37,11 @@ class Rule(abc.ABC):
         self.blocked: list[Any] = []
         self.alarm_at = math.inf
 
+    @property
+    def at_once(self) -> bool:
+        """Whether no token waits for it: tokens have its grant from the door until their attempt ends."""
+        return False
+
     @abc.abstractmethod
     def due_at(self, token: Token[Any], now: float, /) -> float:
         """Return when a token may begin, in seconds of the clock; `inf` when another one has to end first."""

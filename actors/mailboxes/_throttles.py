@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
 
@@ -32,6 +32,8 @@ from actors.mailboxes._fair_line import FairLine
 from actors.mailboxes._line import Line
 from actors.mailboxes._rule import Rule, Verdict
 from actors.tokens._token import Token
+
+R = TypeVar("R", bound=Rule)
 
 # Seconds by which a rate may lag and catch up: the alarm that lets tokens go wakes a little late each time.
 _CATCH_UP = 0.1
@@ -195,8 +197,7 @@ class Throttles:
         """Decide about a token at its turn; one that waits, waits here, and its mailbox, with its lock held, has it."""
         with self._lock:
             matching = self._matching(token)
-            granted = self._grants.get(token, ())
-            lacking = tuple(one for one in matching if one not in granted) if granted else matching
+            lacking = self.lacking(token, matching)
             policy = token._extras.policy
             if not lacking and policy is None:
                 return Verdict.BEGINS
@@ -204,14 +205,14 @@ class Throttles:
             # Waiting tokens go first; if they do not use up the grants, `let_go` will find this token, too.
             for one in lacking:
                 if one.waiting or one.due_at(token, now) > now:
-                    self._give_back(token, now)
+                    self._give_back(token, now, keep=True)
                     self._wait(token, mailbox, matching, next(self._numbers))
                     return Verdict.WAITS
             if policy is not None and not policy.may_begin(token, now):
                 self._give_back(token, now)
                 return Verdict.REFUSED
             if lacking:
-                self._grant(token, lacking, now)
+                self.grant(token, lacking, now)
             return Verdict.BEGINS
 
     def admit_here(self, token: Token[Any]) -> bool:
@@ -224,7 +225,7 @@ class Throttles:
             if policy is not None and not policy.may_begin(token, now):
                 return False
             if rules:
-                self._grant(token, rules, now)
+                self.grant(token, rules, now)
             return True
 
     def keep_back(self, token: Token[Any], mailbox: ThrottledMailbox, delay: Rule) -> None:
@@ -251,7 +252,7 @@ class Throttles:
         """Note that tokens have left a mailbox untaken; the mailbox then calls `let_go` without its lock."""
         with self._lock:
             for token in tokens:
-                self.forget_locked(token)
+                self.forget_locked(token, keep=True)
 
     def let_go(self, mailbox: ThrottledMailbox | None = None, at_hand: int = 0) -> None:
         """Let all waiting tokens go that may begin, as far as their mailboxes have free drainers.
@@ -304,11 +305,6 @@ class Throttles:
         policy = token._extras.policy
         return found if policy is None else (*policy.rules(self._clock()), *found)
 
-    def _grant(self, token: Token[Any], rules: tuple[Rule, ...], now: float) -> None:
-        for rule in rules:
-            rule.grant(token, now)
-        self._grants[token] = self._grants.get(token, ()) + rules
-
     def _count(self, token: Token[Any], throttle: Throttle) -> None:
         """Give a running token the grant of a new throttle."""
         granted = self._grants.get(token, ())
@@ -324,13 +320,29 @@ class Throttles:
                 if others := tuple(one for one in granted if one is not throttle):
                     self._grants[token] = others
 
-    def forget_locked(self, token: Token[Any]) -> None:
-        """Note that a token has left its mailbox unbegun; under the lock."""
+    def lacking(self, token: Token[Any], rules: tuple[R, ...]) -> tuple[R, ...]:
+        """Return those of some rules of which a token has no grant."""
+        granted = self._grants.get(token)
+        return tuple(rule for rule in rules if rule not in granted) if granted else rules
+
+    def grant(self, token: Token[Any], rules: tuple[Rule, ...], now: float) -> None:
+        """Give a token the grants of some rules that are due, or for which it does not wait."""
+        for rule in rules:
+            rule.grant(token, now)
+        self._grants[token] = self._grants.get(token, ()) + rules
+
+    def forget_locked(self, token: Token[Any], *, keep: bool = False) -> None:
+        """Note that a token has left its mailbox unbegun, or has been refused; under the lock.
+
+        Args:
+            token: the token.
+            keep: whether it keeps the grants that it had before its turn: it may be queued again.
+        """
         policy = token._extras.policy
         if policy is not None:
             policy.unbegun(token, self._clock())
-        if not self._give_back(token, self._clock()):
-            self._leave(token)
+        self._give_back(token, self._clock(), keep=keep)
+        self._leave(token)
 
     def _note_handed(self, let: dict[ThrottledMailbox, list[Token[Any]]]) -> None:
         """Note that mailboxes have queued the tokens that were chosen."""
@@ -340,13 +352,16 @@ class Throttles:
                 del self._handed[mailbox]
             self._unpark(mailbox)
 
-    def _give_back(self, token: Token[Any], now: float) -> bool:
-        """Take back the grants of a token that has not begun; return whether it had any."""
-        granted = self._grants.pop(token, None)
-        for rule in granted or ():
-            rule.give_back(token, now)
-            self._changed.add(rule)
-        return granted is not None
+    def _give_back(self, token: Token[Any], now: float, *, keep: bool = False) -> None:
+        """Take back the grants of a token that has not begun; with `keep`, except those that it had before its turn."""
+        granted = self._grants.pop(token, ())
+        kept = tuple(rule for rule in granted if rule.at_once) if keep else ()
+        if kept:
+            self._grants[token] = kept
+        for rule in granted:
+            if rule not in kept:
+                rule.give_back(token, now)
+                self._changed.add(rule)
 
     def _wait(self, token: Token[Any], mailbox: ThrottledMailbox, rules: tuple[Rule, ...], number: int) -> None:
         policy = token._extras.policy
@@ -469,7 +484,7 @@ class Throttles:
             elif self._turns(queue.mailbox) + (at_hand if queue.mailbox is mailbox else 0) <= 0:
                 self._parked.setdefault(queue.mailbox, set()).add(queue)
             else:
-                self._grant(token, queue.rules, now)
+                self.grant(token, queue.rules, now)
                 self._leave(token, begins=True)
                 let.setdefault(queue.mailbox, []).append(token)
                 self._handed[queue.mailbox] = self._handed.get(queue.mailbox, 0) + 1

@@ -16,6 +16,7 @@
 #   _rate.py        the rate: attempts that begin in a time, with a burst
 #   _deadlines.py   when the times of tokens are over: one heap for a gate
 #   _rules.py       delays, throttles and budgets, as what gives grants to tokens asks them
+#   _over.py        what becomes of tokens that exceed a throttle that does not keep them back
 #   _place_rules.py the rules of one place, with their states
 #   _governed.py    what one token is held to, and what it uses of that
 #   _joint.py       the tokens that another token runs for

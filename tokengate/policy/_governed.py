@@ -208,7 +208,7 @@ class Governed:
             context = token._context
             self._context = None if context is None else context.copy()
         self.passed_door = True
-        refusal = governor.judge_at_door(token, self.keys, now)
+        refusal = governor.judge_at_door(token, self.keys, now) or governor.pass_throttles(token, self.keys, now)
         if refusal is not None:
             self.reason = refusal.reason
             if not self._use_fallback(token, refusal):
@@ -245,6 +245,8 @@ class Governed:
             if not governor.share.begin_retry(now):
                 return self._refused("overload", "the share of retries among the attempts of the operation is used up")
         refusal = governor.sheds(token, now)
+        if refusal is None and governor.has_at_once:
+            refusal, _ = governor.take_at_once(token, self.keys, now)
         if refusal is None and self.policy.breaker is not None:
             self._breaker = breaker = governor.breaker_of(self.keys, now)
             if breaker is not None:

@@ -11,6 +11,7 @@ from actors.lowlevel import ActorPlace, Place, Rule
 from tokengate.policy._breaker import BreakerState
 from tokengate.policy._budget import estimate_of
 from tokengate.policy._keys import CallKeys, KeyReader
+from tokengate.policy._over import pass_exceeded, take_at_once
 from tokengate.policy._policy import Breaker, Policy, Throttle, parts_of
 from tokengate.policy._ports import GatePolicies
 from tokengate.policy._retry import RetryShare
@@ -88,6 +89,7 @@ class PlaceRules:
         self.has_rules = False
         if self.shedding.shed or any(name not in _TIMES for name in parts_of(policy)):
             self.engage()
+        self.has_at_once = any(one.over != "wait" for one in policy.throttle)
         self.place.mailbox.set_fair(policy.fair is not None)
 
     def engage(self) -> None:
@@ -144,7 +146,25 @@ class PlaceRules:
                     return self.refused_by(breaker, token, now)
         return None
 
+    def pass_throttles(self, token: Token[Any], keys: Keys, now: float) -> TokenRejected | None:
+        """Give a token, at the door, the grants for which none waits; return why it is refused, if it is."""
+        if not self.has_at_once:
+            return None
+        with self.lock:
+            refusal, exceeded = self.take_at_once(token, keys, now)
+            events = pass_exceeded(token, self.place.path, exceeded, now)
+        for event in events:
+            self.policies.publish(event)
+        return refusal
+
     # Under the lock of the throttles
+
+    def take_at_once(
+        self, token: Token[Any], keys: Keys, now: float
+    ) -> tuple[TokenRejected | None, list[ThrottleRule]]:
+        """Do so; return also the throttles that it exceeds."""
+        rules = tuple(rule for rule in self._throttles_of(keys, now) if rule.at_once)
+        return take_at_once(self.throttles, token, rules, now)
 
     def sheds(self, token: Token[Any], now: float) -> TokenRejected | None:
         """Return why a token is shed at its turn; None if it is not."""
@@ -162,14 +182,18 @@ class PlaceRules:
         return _state(states, policy.key is not None, keys[0] if keys else None, now)
 
     def rules_of(self, keys: Keys, now: float) -> tuple[Rule, ...]:
-        """Return the throttles and budgets of which an attempt of a token needs a grant, by its keys."""
-        found: list[Rule] = []
+        """Return the throttles and budgets for whose grants an attempt of a token waits, by its keys."""
+        found: list[Rule] = [rule for rule in self._throttles_of(keys, now) if not rule.at_once]
+        budget = self.budget_of(keys, now)
+        return tuple(found) if budget is None else (*found, budget)
+
+    def _throttles_of(self, keys: Keys, now: float) -> list[ThrottleRule]:
+        found = []
         for number, (throttle, states) in enumerate(zip(self.policy.throttle, self._throttles, strict=True), 1):
             rule = _state(states, throttle.key is not None, keys[number] if keys else None, now)
             if rule is not None:
                 found.append(rule)
-        budget = self.budget_of(keys, now)
-        return tuple(found) if budget is None else (*found, budget)
+        return found
 
     def budget_of(self, keys: Keys, now: float) -> BudgetRule | None:
         """Return what a token may spend, by its keys; None if it is held to no budget."""

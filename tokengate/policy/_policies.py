@@ -60,6 +60,11 @@ class Policies:
         """Have a new token of an operation share one run with those that have the same key."""
         self.governor_of(place_of(token)).identify(token, key)
 
+    def publish(self, event: object) -> None:
+        """Publish an event; without locks."""
+        if self.system.on_event is not None:
+            self.system.publish(event)
+
     def inherit(self, token: Token[Any], deadline: float) -> None:
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""
         if not isinstance(token._call, Notice):

@@ -35,3 +35,7 @@ class GatePolicies(Protocol):
     def inherit(self, token: Token[Any], deadline: float, /) -> None:
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""
         ...
+
+    def publish(self, event: object, /) -> None:
+        """Publish an event; without locks."""
+        ...

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actors.lowlevel import Rule, place_of
 from tokengate.policy._budget import Reservation
 from tokengate.policy._throttle import ThrottleState
+from tokengate.policy._values import Over
 
 if TYPE_CHECKING:
     from actors import Token
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 # Seconds until a look whether the code of the attempt before has let go of its token: a moment after its end.
 _LETS_GO: Final = 0.001
+
+# Seconds between two events of one throttle and key.
+_QUIET: Final = 1.0
 
 
 class Delay(Rule):
@@ -56,11 +60,28 @@ class ThrottleRule(Rule):
         key: None for a throttle without keys.
     """
 
-    __slots__ = ("key", "state")
+    __slots__ = ("_told_at", "key", "state")
 
     def __init__(self, state: ThrottleState, key: str | int | None) -> None:
         super().__init__()
         self.state, self.key = state, key
+        self._told_at = -math.inf  # when an event was last published
+
+    @property
+    def over(self) -> Over:
+        """What happens to a token that cannot begin at once."""
+        return self.state.throttle.over
+
+    @property
+    def at_once(self) -> bool:
+        return self.state.throttle.over != "wait"
+
+    def is_news(self, now: float) -> bool:
+        """Tell whether an event is to be published that it is exceeded: the last one was a second ago."""
+        if now - self._told_at < _QUIET:
+            return False
+        self._told_at = now
+        return True
 
     def due_at(self, _token: Token[Any], now: float) -> float:
         return self.state.due_at(now)

@@ -294,7 +294,7 @@ class MailboxMachine(RuleBasedStateMachine):
         if self.throttle is not None:
             for token in let:
                 SYSTEM.throttles._leave(token)
-                SYSTEM.throttles._grant(token, (self.throttle,), 0.0)
+                SYSTEM.throttles.grant(token, (self.throttle,), 0.0)
         others = [token for token in self.latest if token not in self.kept]
         assert self.box.let_begin([*others, *let]) == let
         del self.kept[:how_many]

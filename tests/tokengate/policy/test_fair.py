@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from gated_code import Door
 
-from tokengate import Gate, Token, TokenState, token
-from tokengate.policy._policy import Policy
+from tokengate import Gate, Policy, Token, TokenState, token
 
 LIMIT = 30.0
 
