@@ -3,13 +3,14 @@
 from actors._child._yields import refuse_yield
 from actors._in_child import gates_operation, submits_to_gate
 from actors.concurrency._alarm import Alarm
-from actors.concurrency._blocking import current_turn, loop_here, nesting, refusal
+from actors.concurrency._blocking import blocking, current_turn, loop_here, nesting, refusal
 from actors.concurrency._condition import Condition
 from actors.concurrency._container import Share, cores, memory
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
 from actors.concurrency._trio_host import TrioHost
 from actors.concurrency._waiters import Waiter
+from actors.drains._asyncio_operation_drain import at_home
 from actors.drains._cpu_drain import CpuDrain
 from actors.drains._io_drain import IoDrain
 from actors.drains._io_worker import is_cancellation
@@ -93,7 +94,9 @@ __all__ = [
     "Visit",
     "Waiter",
     "Worker",
+    "at_home",
     "attach",
+    "blocking",
     "carried_as",
     "checked_properties",
     "cores",

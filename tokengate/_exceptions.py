@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -123,6 +125,17 @@ class BudgetExceeded(TokenGateError, RuntimeError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.name, self.key, self.limit, self.spent, self.reserved)
+
+
+class CompensationFailed(TokenGateError, ExceptionGroup[Exception]):
+    """A rollback could not undo everything: the transaction is stuck until an operator repeats or skips what is left.
+
+    Its exceptions are the error of the block, if there was one, and those of the compensations.
+    """
+
+    def derive(self, excs: Sequence[Any], /) -> Any:  # narrower than its overloads in the base
+        """Return a group of some of the exceptions."""
+        return CompensationFailed(self.message, excs)
 
 
 def _short(value: object) -> str:

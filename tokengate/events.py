@@ -16,6 +16,7 @@ from supervisors import (
     Report,
     RestartScheduled,
 )
+from tokengate.policy._undo import TransactionStuck
 
 __all__ = [
     "AutoShutdown",
@@ -31,4 +32,5 @@ __all__ = [
     "Phase",
     "Report",
     "RestartScheduled",
+    "TransactionStuck",
 ]

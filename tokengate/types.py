@@ -5,9 +5,11 @@ from supervisors import ChildCounts, ChildInfo
 from tokengate.gate._gate import current_gate
 from tokengate.gate._shutdown_report import ShutdownReport
 from tokengate.gate._statistics import GateStatistics
+from tokengate.gate._transaction import TransactionBlock
 from tokengate.operations._bound import BoundAsyncOperation, BoundOperation
 from tokengate.operations._executor import GateExecutor
 from tokengate.operations._operation import AsyncOperation, Operation
+from tokengate.policy._undo import Done
 
 __all__ = [
     "ActorProxy",
@@ -17,6 +19,7 @@ __all__ = [
     "BoundOperation",
     "ChildCounts",
     "ChildInfo",
+    "Done",
     "GateExecutor",
     "GateStatistics",
     "LogContext",
@@ -26,6 +29,7 @@ __all__ = [
     "ReceiveTimeout",
     "ShutdownReport",
     "Timer",
+    "TransactionBlock",
     "Waited",
     "Watch",
     "current_gate",

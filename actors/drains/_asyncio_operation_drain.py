@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,13 @@ class AtHome(partial[Any]):
     """The function of a token that was submitted from a loop of the program, in which it is to run."""
 
     host: AsyncioHost
+
+
+def at_home(call: Callable[..., Any], host: AsyncioHost) -> AtHome:
+    """Return the call of a token that is to run in a loop of the program."""
+    home = AtHome(call)
+    home.host = host
+    return home
 
 
 def _refuse_wait_at_home(token: Token[Any], _timeout: float | None) -> None:

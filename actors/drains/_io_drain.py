@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
-from actors._exceptions import ActorDead
+from actors._exceptions import ActorDead, TokenRejected
 from actors.concurrency._loop_host import LoopHost
 from actors.drains._io_worker import IoWorker, Runner
 from actors.mailboxes._mailbox import ACCEPTED, Drainer
@@ -126,7 +126,7 @@ class IoDrain:
         try:
             if system.guarded:
                 system.check_intake(token)
-        except ActorDead:
+        except (ActorDead, TokenRejected):
             return False
         return True
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actors._child._yields import refuse_yield
 from actors._exceptions import TokenFailed, TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn, nesting
-from actors.drains._asyncio_operation_drain import AsyncioOperationDrain, AtHome, TokenCall, caller_of
+from actors.drains._asyncio_operation_drain import AsyncioOperationDrain, TokenCall, at_home, caller_of
 from actors.drains._cpu_drain import CpuDrain
 from actors.drains._io_drain import IoDrain
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Drainer, Overflow
@@ -53,7 +53,7 @@ class OperationPlace(Place):
 
     exclusive = False
 
-    __slots__ = ("_context", "_limits", "generator")
+    __slots__ = ("_context", "_limits", "generator", "undo")
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class OperationPlace(Place):
         context: Sequence[ContextVar[Any]] = (),
     ) -> None:
         self.generator = generator
+        self.undo: object | None = None  # how its tokens are undone, as the floor above knows
         self._limits = limits
         self._context = context
         super().__init__(
@@ -116,7 +117,7 @@ class OperationPlace(Place):
             the turn, which the caller runs at once; None when the token is to be queued.
         """
         affinity = self.affinity
-        if self.system.intake_closed or affinity == "process":
+        if affinity == "process" or (self.system.guarded and not self.system.accepts_here(token)):
             return None
         if affinity == "io" and not self.system.io_host.on_loop():
             return None
@@ -187,8 +188,7 @@ class AsyncioOperationPlace(OperationPlace):
         hosts = self.system.asyncio_hosts
         host = hosts.here()
         if host is not hosts.own:
-            token._call = home = AtHome(token._call)
-            home.host = host
+            token._call = at_home(token._call, host)
 
     def step_waits(self, why: object) -> None:
         super().step_waits(why)
@@ -204,8 +204,8 @@ class AsyncioOperationPlace(OperationPlace):
 
     def awaited_turn(self, token: Token[Any]) -> TokenCall | None:
         loop, system = asyncio._get_running_loop(), self.system
-        task = None if loop is None or system.intake_closed else asyncio.current_task(loop)
-        if loop is None or task is None or self.governor is not None:
+        task = None if loop is None or self.governor is not None else asyncio.current_task(loop)
+        if loop is None or task is None or (system.guarded and not system.accepts_here(token)):
             return None
         turn = TokenCall(self._drain, token, system.asyncio_hosts.of(loop), task, _current.get())
         may_enter = self.mailbox.try_enter

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 import attrs
 import pykka
 
-from actors._exceptions import ActorDead, WaitTimeout, WouldBlock
+from actors._exceptions import ActorDead, TokenRejected, WaitTimeout, WouldBlock
 from actors._exit_reason import ExitReason
 from actors.concurrency._asyncio_host import AsyncioHost, AsyncioHosts
 from actors.concurrency._blocking import loop_here
@@ -125,6 +125,9 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self._names = count(1)
         self.intake_closed = False
         self.guarded = False  # whether a token is only accepted if `check_intake` lets it pass
+        # Notes each new token, or refuses it, before it is sent or runs on its caller's thread; set by the floor above.
+        self.on_intake: Callable[[Token[Any]], object] | None = None
+        self.admitted: set[int] = set()  # ids of tokens that are accepted while the system closes
         self._sealed: set[int] = set()  # ids of tokens that were ended while their code ran on
         self.closed = False
         self.opened_by: int | None = None  # pid
@@ -301,13 +304,26 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         return token.id in self._sealed
 
     def check_intake(self, token: Token[Any]) -> None:
-        """Let a token pass, or raise `ActorDead`."""
+        """Let a token pass, or raise `ActorDead` or `TokenRejected`."""
         if token.parent in self._sealed:
             raise ActorDead(f"{token!r} was not accepted: its sender, token {token.parent}, was ended while it ran")
         if token._place.serves_operators and not self.closed:
             return
-        if self.intake_closed and not (self._draining and token.parent in self.live):
+        if self.intake_closed and not (self._draining and token.parent in self.live) and token.id not in self.admitted:
             raise ActorDead(f"system '{self.name}' is closing; {token!r} was not accepted")
+        if self.on_intake is not None:
+            self.on_intake(token)
+
+    def accepts_here(self, token: Token[Any]) -> bool:
+        """Tell whether a direct call may begin on its caller's thread; one that may not is sent, and told why."""
+        if self.intake_closed:
+            return False
+        try:
+            if self.on_intake is not None:
+                self.on_intake(token)
+        except TokenRejected:
+            return False
+        return True
 
     def abandoned(self) -> tuple[str, ...]:
         """Return the names of the threads that were abandoned to their code."""

@@ -105,8 +105,8 @@ class TokenPolicy(Protocol):
         """Book a cost of the attempt that runs."""
         ...
 
-    def note_return(self, token: Any, /) -> None:
-        """Note that code has returned or raised whose token had ended before."""
+    def note_return(self, token: Any, state: TokenState, value: Any, /) -> None:
+        """Note that code has returned or raised whose token had ended before, with the outcome if it completed."""
         ...
 
     def inherit(self, token: Any, /) -> None:

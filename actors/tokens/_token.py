@@ -289,7 +289,7 @@ class Token(_PykkaReply[T]):
         """
         if self._end is not None:
             if state is _COMPLETED:
-                self.note_return()
+                self.note_return(state, value)
             return False
         if self._phase is not _RUNNING or state is _REJECTED:  # a running token may end in each of the other states
             check_transition(self._phase, state)
@@ -300,11 +300,11 @@ class Token(_PykkaReply[T]):
         endings.remove(ending)
         return ended
 
-    def note_return(self) -> None:
-        """Note that code has returned or raised whose token had ended before."""
+    def note_return(self, state: TokenState = TokenState.TERMINATED, value: Any = None) -> None:
+        """Note that code has returned or raised whose token had ended before; with the outcome, if it completed."""
         policy = self._extras.policy
         if policy is not None:
-            policy.note_return(self)
+            policy.note_return(self, state, value)
 
     def _finish_after_all(self, state: TokenState, value: Any, error: BaseException | None) -> None:
         """Complete a `_finish` that was interrupted somewhere; on the loop of recovery only."""

@@ -6,6 +6,7 @@
 #   _plugins.py             its optional parts: their order, and what they bring
 #   _operation_table.py     the places of its operations
 #   _statistics.py          its figures
+#   _transaction.py         the block of a transaction
 #   _shutdown.py            the stages of closing
 #   _shutdown_report.py     the report of that
 #   _uninterrupted_call.py  a call that no signal handler interrupts: opening and closing

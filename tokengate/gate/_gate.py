@@ -9,9 +9,9 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, cast
 
 import trio
@@ -37,11 +37,13 @@ from actors.lowlevel import (
     ActorPlace,
     OperationPlace,
     Starter,
+    at_home,
     current_turn,
     homes,
     is_cancellation,
     listed,
     loop_here,
+    run_in,
 )
 from supervisors import ChildSpec, DynamicSupervisor, Supervisor
 from tokengate._exceptions import BadOperation, GateState, PatchedProgram, UnknownPlugin
@@ -51,20 +53,22 @@ from tokengate.gate._first_use import FirstUse, LazyOpening
 from tokengate.gate._fork_and_exit import close_at_exit
 from tokengate.gate._mark import Mark
 from tokengate.gate._operation_table import OperationTable
-from tokengate.gate._shutdown import Shutdown
+from tokengate.gate._shutdown import Shutdown, Undoing
 from tokengate.gate._shutdown_report import Outcome, ShutdownReport
 from tokengate.gate._spawning import SPAWNED, Spawning
 from tokengate.gate._statistics import GateStatistics
 from tokengate.gate._uninterrupted_call import UninterruptedCall
 from tokengate.operations import _current
 from tokengate.operations._executor import GateExecutor
-from tokengate.operations._operation import operation_in
+from tokengate.operations._operation import AsyncOperation, Operation, operation_in
 from tokengate.operations._options import Affinity
 
 if TYPE_CHECKING:
     from tokengate.control._ports import SocketServer
     from tokengate.control.api._control import Control
     from tokengate.control.registry._plugin import Plugin
+    from tokengate.gate._transaction import TransactionBlock
+    from tokengate.policy._transaction import Transaction, Transactions
 
 _logger = logging.getLogger("tokengate")
 
@@ -195,6 +199,7 @@ class Gate(LazyOpening, Spawning):
         self._own: ActorPlace | None = None  # root of the runtime's own tree
         self._control_server: SocketServer | None = None
         self._operations.renew()
+        self._transactions: Transactions | None = None
         self._opened_at = 0.0
         self._state = "new"  # -> "opening" -> "open" -> "closing" -> "closed"
         self._gave_up = False
@@ -533,9 +538,11 @@ class Gate(LazyOpening, Spawning):
         finally:
             self._end(0.0)
 
-    def _stop_trees(self, trees: list[ActorPlace], seconds: float, drain: bool) -> None:
+    def _stop_trees(
+        self, trees: list[ActorPlace], seconds: float, drain: bool, undo: Callable[[], Sequence[Undoing]] | None = None
+    ) -> None:
         try:
-            self._shutdown.begin(trees, seconds, drain).exception(seconds + _ANSWER_SECONDS)
+            self._shutdown.begin(trees, seconds, drain, undo).exception(seconds + _ANSWER_SECONDS)
         except WaitTimeout:
             pass  # the system loop is hung
 
@@ -561,18 +568,22 @@ class Gate(LazyOpening, Spawning):
             self.request_stop()
             self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]
             seconds = self.shutdown if timeout is None else timeout
-            self._stop_trees(self._trees(), seconds, drain)
+            ledger = self._transactions
+            self._stop_trees(self._trees(), seconds, drain, None if ledger is None else ledger.close)
         finally:
             self._end(_THREADS_SECONDS, began_at)
 
     def _end(self, seconds: float, began_at: float | None = None) -> None:
         """Close the system with all that is left in it, and write the report."""
         abandoned: tuple[str, ...] = ()
+        uncompensated: tuple[str, ...] = ()
         threads: Outcome = "failed"
         try:
             self._opening.settle(_THREADS_SECONDS)
             abandoned = self._system.close(seconds, self._closing.waiters)
             threads = "cut short" if abandoned else "done"
+            if self._transactions is not None:
+                uncompensated = self._transactions.left(seconds)
         finally:
             _switch_interval.release(self)
             _collector.release(self)
@@ -580,10 +591,14 @@ class Gate(LazyOpening, Spawning):
             now = time.monotonic()
             terminated = self._system.statistics().tokens[TokenState.TERMINATED] - self._terminated_before
             stages: dict[str, Outcome] = {**self._shutdown.stages, "threads": threads}
-            self._report = ShutdownReport(stages, terminated, abandoned, self._gave_up, now - (began_at or now))
+            self._report = ShutdownReport(
+                stages, terminated, abandoned, self._gave_up, now - (began_at or now), uncompensated
+            )
             self._state = "closed"
         if abandoned:
             _logger.warning("gate '%s' left behind %s", self.name, listed(abandoned))
+        if uncompensated:
+            _logger.error("gate '%s' has closed, and this is not undone: %s", self.name, listed(uncompensated))
 
     # Actors
 
@@ -641,6 +656,55 @@ class Gate(LazyOpening, Spawning):
         raise UnknownPlugin(
             f"gate '{self.name}' has no {plugin_class.__name__}; open it with plugins=[{plugin_class.__name__}(...)]"
         )
+
+    def transaction(self, name: str) -> TransactionBlock:
+        """Return a block whose tokens are undone together, by the compensations of their operations.
+
+        `with gate.transaction("order 7") as tx:`, and `async with` on a loop. An error that leaves the block, and
+        `tx.roll_back()`, undo it. See docs/policies.md.
+
+        Args:
+            name: for operators.
+
+        Raises:
+            ValueError: it is no text, or empty.
+        """
+        from tokengate.gate._transaction import TransactionBlock  # here, so that `import tokengate` takes less time
+
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"name of a transaction is {name!r}; it must be a text, such as 'order 7'")
+        return TransactionBlock(self._ledger, name)
+
+    def _ledger(self) -> Transactions:
+        """Return the transactions of the open gate; made for the first one."""
+        from tokengate.policy._transaction import Transactions
+
+        system = self._open_system
+        with self._lock:
+            if self._transactions is None:
+                self._transactions = Transactions(system, self._submit_compensation, UninterruptedCall)
+        return self._transactions
+
+    def _submit_compensation(
+        self,
+        transaction: Transaction,
+        operation: Operation[..., Any] | AsyncOperation[..., Any],
+        done: object,
+        tags: Mapping[str, str],
+    ) -> Token[Any]:
+        place = self._operations[operation._spec]
+        token: Token[Any] = run_in(
+            transaction.context, place.token, operation._name, operation._function, (done,), {}, operation.priority,
+            MappingProxyType({**operation.tags, **tags}),
+        )  # fmt: skip
+        if transaction.home is not None and place.affinity == "asyncio":
+            token._call = at_home(token._call, transaction.home)
+        admitted = self._system.admitted
+        admitted.add(token.id)
+        try:
+            return place.send(token)
+        finally:
+            admitted.discard(token.id)
 
     # Looking
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import trio
 
@@ -16,6 +17,16 @@ _logger = logging.getLogger("tokengate")
 
 # The part of the time for shutdown that may be spent on waiting for tokens; the rest is for stopping the tree.
 _DRAIN_SHARE = 0.5
+
+# The part that may be over when open transactions are rolled back.
+_UNDO_SHARE = 0.75
+
+
+class Undoing(Protocol):
+    """A rollback."""
+
+    async def wait(self) -> None:
+        """Await its end."""
 
 
 class Shutdown:
@@ -34,24 +45,42 @@ class Shutdown:
         self._hurried = False
         self._running: trio.CancelScope | None = None
 
-    def begin(self, roots: Sequence[ActorPlace], seconds: float, drain: bool) -> Reply[None]:
+    def begin(
+        self,
+        roots: Sequence[ActorPlace],
+        seconds: float,
+        drain: bool,
+        undo: Callable[[], Sequence[Undoing]] | None = None,
+    ) -> Reply[None]:
         """Start the stages; the reply is set after the last one.
 
         Args:
             roots: of the trees, in the order in which they are stopped.
             seconds: for all stages together.
             drain: whether to wait for accepted tokens first.
+            undo: begins to roll back the open transactions, and returns what to wait for; None if there never was one.
         """
-        self.stages = {"drain": "cut short" if drain else "skipped", "intake": "cut short", "tree": "cut short"}
-        return self._system.system_host.run(lambda: self._run(roots, seconds, drain))
+        self.stages = {"drain": "cut short" if drain else "skipped"}
+        self.stages |= dict.fromkeys((*(("undo",) if undo is not None else ()), "intake", "tree"), "cut short")
+        return self._system.system_host.run(lambda: self._run(roots, seconds, drain, undo))
 
     def hurry(self) -> None:
         """Cut short the stage that runs and those that follow; safe in a signal handler."""
         self._hurried = True
         self._system.system_host.call_soon(self._cut)
 
-    async def _run(self, roots: Sequence[ActorPlace], seconds: float, drain: bool) -> None:
+    async def _run(
+        self,
+        roots: Sequence[ActorPlace],
+        seconds: float,
+        drain: bool,
+        undo: Callable[[], Sequence[Undoing]] | None,
+    ) -> None:
         start = trio.current_time()
+
+        async def roll_back() -> None:
+            for rollback in undo() if undo is not None else ():
+                await rollback.wait()
 
         async def stop_tree() -> None:
             for root in roots:
@@ -59,6 +88,8 @@ class Shutdown:
 
         if drain:
             await self._stage("drain", start + seconds * _DRAIN_SHARE, self._drain)
+        if undo is not None:
+            await self._stage("undo", start + seconds * _UNDO_SHARE, roll_back)
         await self._stage("intake", math.inf, self._close_intake)
         await self._stage("tree", start + seconds, stop_tree)
 

@@ -16,11 +16,13 @@ class ShutdownReport:
     """How a gate closed.
 
     Attributes:
-        stages: {`drain`, `intake`, `tree` or `threads`: its outcome}, in their order.
+        stages: {`drain`, `undo`, `intake`, `tree` or `threads`: its outcome}, in their order; `undo` only if there were
+            transactions.
         terminated: tokens that were ended before they could complete.
         abandoned: names of threads whose code did not end; their results are dropped.
         gave_up: whether the root supervisor had given up before.
         seconds: how long it took.
+        uncompensated: what open transactions have done that was not undone: names of transactions and tokens.
     """
 
     stages: Mapping[str, Outcome]
@@ -28,6 +30,7 @@ class ShutdownReport:
     abandoned: tuple[str, ...]
     gave_up: bool
     seconds: float
+    uncompensated: tuple[str, ...] = ()
 
     @property
     def drained(self) -> bool:
@@ -37,4 +40,4 @@ class ShutdownReport:
     @property
     def clean(self) -> bool:
         """Whether nothing was cut short and nothing was left behind."""
-        return set(self.stages.values()) == {"done"} and not self.abandoned and not self.gave_up
+        return set(self.stages.values()) == {"done"} and not (self.abandoned or self.uncompensated or self.gave_up)

@@ -55,7 +55,7 @@ class UninterruptedCall:
                     try:
                         if error is not None:
                             interrupted()
-                        self._begin(fn)
+                        self.begin(fn)
                         if not self.over.wait_in_thread(_START_SECONDS):
                             self._run_here()
                         self.over.wait_in_thread()
@@ -73,7 +73,7 @@ class UninterruptedCall:
 
         After an exception, call this again to wait on.
         """
-        self._begin(fn)
+        self.begin(fn)
         if trio.lowlevel.in_trio_task():
             with trio.move_on_after(_START_SECONDS):
                 await self.over.wait()
@@ -100,7 +100,8 @@ class UninterruptedCall:
         """Count as over, in a forked child."""
         self.over.make()
 
-    def _begin(self, fn: Callable[[], object]) -> None:
+    def begin(self, fn: Callable[[], object]) -> None:
+        """Run a function on the thread, and do not wait for it."""
         self._fn = fn
         try:
             self._thread.begin()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from types import FunctionType, MappingProxyType, MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 import attrs
 import trio
@@ -59,6 +59,7 @@ from tokengate.policy._policy import Policy, with_parts
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C = TypeVar("C", bound=Callable[..., Any])
 R = ParamSpec("R")
 S = TypeVar("S")
 
@@ -184,6 +185,48 @@ class _Operation(Generic[P, T]):
     def _with_key(self, key: str | int | None) -> Self:
         """Return the same operation with this key, or without one."""
         return type(self)(self._spec, self.priority, self.tags, self._policy, key)
+
+    @overload
+    def compensate(self, function: C, /) -> C: ...
+    @overload
+    def compensate(self, /, *, on: Literal["any"] | None = None, policy: Policy | None = None) -> Callable[[C], C]: ...
+    def compensate(self, function: Any = None, /, *, on: str | None = None, policy: Policy | None = None) -> Any:
+        """Declare how its tokens are undone if the transaction is rolled back that they are members of.
+
+        ```python
+        @charge.compensate
+        def refund(done):
+            bank.refund(done.result)
+        ```
+
+        Args:
+            function: is called with a `Done`: the arguments, result and state of the call; itself an operation, or made
+                one. A later one takes the place of an earlier one.
+            on: `"any"` has it called after an error, too; else after a call that has completed, or of which it is
+                unknown whether it has.
+            policy: what its own tokens are held to.
+
+        Returns:
+            the same function.
+
+        Raises:
+            BadOperation: it cannot be an operation, or is one and is given a policy here.
+            ValueError: `on` has a value that cannot work.
+        """
+        if on not in (None, "any"):
+            raise ValueError(f"on of the compensation of '{self._name}' is {on!r}; it must be 'any' or None")
+
+        def declare(function: Any) -> Any:
+            operation = operation_in(function)
+            if operation is None:
+                operation = token(policy=policy)(function)
+            elif policy is not None:
+                raise BadOperation(f"'{operation._name}' is an operation already; give the policy to its @token")
+            self._spec.undo.operation, self._spec.undo.on_any = operation, on == "any"
+            return function
+
+        check_policy(policy)
+        return declare if function is None else declare(function)
 
     def _token_for(
         self,

@@ -12,6 +12,7 @@ from actors import ActorSystem, Limits, Overflow
 from actors.lowlevel import LOOP_AFFINITIES, OperationPlace, Properties
 from tokengate.operations._options import Affinity, check_affinity
 from tokengate.policy._policy import Policy
+from tokengate.policy._undo import Undo
 
 # Tokens that run at once by default if a running token does not occupy a thread all the time.
 SUSPENDABLE_CONCURRENCY = 1_000
@@ -35,6 +36,7 @@ class OperationSpec:
     policy: Policy | None
     limits: Limits
     context: tuple[ContextVar[Any], ...]
+    undo: Undo = attrs.field(factory=Undo)
     inferred: bool = False  # whether the affinity follows from the function only, so that a gate may choose another
 
     def with_affinity(self, affinity: str) -> OperationSpec:
@@ -69,6 +71,7 @@ class OperationSpec:
             limits=self.limits,
             context=self.context,
         )
+        place.undo = self.undo
         if self.policy is not None:
             from tokengate.policy._policies import policies_of  # here, so that `import tokengate` takes less time
 

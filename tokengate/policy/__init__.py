@@ -27,6 +27,8 @@
 #   _spending.py    what code spends of the budget of its token
 #   _remaining.py   the time that is left to the code that asks
 #   _ports.py       the protocol of it, for the files above
+#   _undo.py        what a rollback undoes, in which order, and what compensations are given
+#   _transaction.py the transactions of a gate: members, rollbacks
 #   _budget.py      what is spent of a budget: reservations, costs, periods
 """What tokens are held to: `Policy` and its parts, and what code asks or tells about that while it runs."""
 

@@ -16,6 +16,7 @@ from tokengate.policy._attempt import End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
 from tokengate.policy._place_rules import Keys, PlaceRules
 from tokengate.policy._policy import Breaker, Policy
+from tokengate.policy._ports import TransactionMember
 from tokengate.policy._retry import next_attempt
 from tokengate.policy._rules import Delay
 from tokengate.policy._times import Due, Times, grace
@@ -72,6 +73,7 @@ class Governed:
         reason: the rule that decided its end; empty if none did.
         attempts: records of the attempts that have ended.
         left_running: whether its code could not be ended, and runs on.
+        member: what a transaction keeps of it; None if none does.
         seconds: how long the latest attempt ran.
         good: whether it was good; None: it does not count.
         estimate: what an attempt reserves of its budget.
@@ -104,6 +106,7 @@ class Governed:
         "inherited",
         "keys",
         "left_running",
+        "member",
         "passed_door",
         "policy",
         "reason",
@@ -125,6 +128,7 @@ class Governed:
         self.reason = ""
         self.attempts: tuple[Attempt, ...] = ()
         self.left_running = False
+        self.member: TransactionMember | None = None
         self.passed_door = False
         self.refusal_at_door: TokenRejected | None = None  # of a direct call, until it is sent
         self.runs_here = False  # whether the attempt runs on its caller's thread
@@ -282,6 +286,8 @@ class Governed:
         """Note that an attempt begins."""
         self._began_at = now
         self.due_at = self._delay = None
+        if self.member is not None and not self._falls_back:
+            self.member.begin()
         governor = self.governor
         if self.times is not None:
             self.times.enter("running", now)
@@ -298,7 +304,7 @@ class Governed:
     ) -> tuple[TokenState, Any, BaseException | None] | None:
         """Note the end of an attempt; return the end of the token, or None if it is queued for another attempt."""
         if self._ended:
-            self.note_return(token)
+            self.note_return(token, state, value)
             return state, value, error
         if self._over is not None and state is _TERMINATED:
             state, error = _EXPIRED, self._expired(token, self._over)
@@ -309,14 +315,19 @@ class Governed:
         how = self._how(token, state, error)
         governor, now = self.governor, self.governor.clock()
         with governor.lock:
-            if self._ended:  # another thread was faster
-                return state, value, error
+            is_late = self._ended  # another thread was faster
             began = self._began_at
-            if began is None and self._error is not None and how in _BY_CODE and not self._is_last:
+            if began is None and self._error is not None and how in _BY_CODE and not self._is_last and not is_late:
                 return None  # the end of an attempt that is noted already
-            self._note_end(token, how, error, now)
-            goes_on = began is not None and error is not None and self._may_go_on(how)
-            self._ended = not goes_on
+            goes_on = began is not None and error is not None and not is_late and self._may_go_on(how)
+            if not is_late:
+                self._note_end(token, how, error, now)
+                self._ended = not goes_on
+                if self.member is not None and began is not None and not self._falls_back:
+                    self.member.end(how)
+        if is_late:
+            self.note_return(token, state, value)
+            return state, value, error
         governor.let_go()
         if goes_on and error is not None:
             self._error = error
@@ -373,8 +384,10 @@ class Governed:
         if permit is not None and breaker is not None:
             breaker.end(permit, good, now)
 
-    def note_return(self, token: Token[Any]) -> None:
+    def note_return(self, token: Token[Any], state: TokenState = _TERMINATED, value: Any = None) -> None:
         """Note that code has returned that was left behind."""
+        if self.member is not None:
+            self.member.note_return(state, value)
         governor = self.governor
         with governor.lock:
             if not self.left_running or self._returned:
@@ -488,7 +501,7 @@ class Governed:
         else:
             self._over = due
             seconds = grace(due.seconds) if self.governor.grace is None else self.governor.grace
-            self.governor.policies.reconciler.end(token, self._why(due), seconds, self._leave_behind)
+            self.governor.policies.reconciler.end(token, self._why(due), seconds, self.leave_behind)
 
     def extend(self, seconds: float) -> bool:
         """Have each time end later; return whether the token has times, and none is over."""
@@ -504,7 +517,8 @@ class Governed:
         elif not token._done:  # it is on its way: to its mailbox, to another one, or to the code that runs it
             self.governor.policies.deadlines.set(self, now + _SOON)
 
-    def _leave_behind(self, _token: Token[Any], _threads: list[str]) -> None:
+    def leave_behind(self, _token: Token[Any], _threads: list[str]) -> None:
+        """Note that its code could not be ended, and runs on."""
         self.left_running = True
 
     def _why(self, due: Due) -> str:

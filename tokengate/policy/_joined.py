@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from actors import KeyReused, Token, TokenRejected, TokenState
+from actors import ActorDead, KeyReused, Token, TokenRejected, TokenState
 from actors.lowlevel import place_of, system_of
 from tokengate.policy._governed import Governed
 from tokengate.policy._identity import same_arguments
@@ -162,10 +162,12 @@ class Joined(Governed):
 
     def _sent(self, run: Token[Any]) -> Token[Any] | None:
         """Return a new run, which is to be put into the mailbox, or None if it is refused."""
-        governed = run._extras.policy
+        governed, system = run._extras.policy, system_of(place_of(run))
         try:
+            if system.guarded:
+                system.check_intake(run)
             return governed.enter() if isinstance(governed, Joined) else run
-        except TokenRejected as refusal:
+        except (ActorDead, TokenRejected) as refusal:
             place_of(run).reject(run, refusal)
             return None
 

@@ -10,6 +10,7 @@ from actors.lowlevel import ActorPlace, Notice, Place, place_of, system_of
 from tokengate._exceptions import BadPolicy
 from tokengate.policy._budget import BudgetState
 from tokengate.policy._deadlines import Deadlines
+from tokengate.policy._governed import Governed
 from tokengate.policy._governor import PlaceGovernor
 from tokengate.policy._policy import Budget, Policy, with_parts
 from tokengate.policy._rules import BudgetRule
@@ -32,6 +33,7 @@ class Policies:
         self.reconciler = system.reconciler
         self.deadlines = Deadlines(system.system_host, system.clock)
         self._budgets: dict[tuple[str, float, float], States[BudgetRule]] = {}  # {name, limit, period: what is used}
+        self._apart: dict[Place, PlaceGovernor] = {}  # governors of single tokens of places that have none
 
     def govern(self, place: Place, policy: Policy, function: Callable[..., object] | None = None) -> None:
         """Hold the tokens of a place to a policy.
@@ -70,6 +72,14 @@ class Policies:
         if not isinstance(token._call, Notice):
             self.governor_of(place_of(token)).governed(token).inherited = deadline
 
+    def governed(self, token: Token[Any]) -> Governed:
+        """Return what a token is held to, which may be nothing; other tokens of its place are not concerned."""
+        place = place_of(token)
+        governor = cast("PlaceGovernor | None", place.governor) or self._apart.get(place)
+        if governor is None:
+            governor = self._apart.setdefault(place, PlaceGovernor(self, place, _NO_POLICY, _called))
+        return governor.governed(token)
+
     def governor_of(self, place: Place) -> PlaceGovernor:
         """Return the governor of a place; made if it has none."""
         if place.governor is None:
@@ -81,7 +91,11 @@ class Policies:
 
 def policies_of(place: Place) -> Policies:
     """Return the policies of the gate that a place belongs to; made when they are first needed."""
-    system = system_of(place)
+    return policies_in(system_of(place))
+
+
+def policies_in(system: ActorSystem) -> Policies:
+    """Return the policies of the gate of a system; made when they are first needed."""
     with system.making_policies:
         if system.policies is None:
             system.policies = Policies(system)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from actors import Token
+from actors import Token, TokenState
 from actors.lowlevel import Reconciler, Throttles
+from tokengate.policy._attempt import End
 from tokengate.policy._deadlines import Deadlines
 from tokengate.policy._policy import Budget
 from tokengate.policy._rules import BudgetRule
@@ -36,6 +37,23 @@ class GatePolicies(Protocol):
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""
         ...
 
+<<<<<<< HEAD
     def publish(self, event: object, /) -> None:
         """Publish an event; without locks."""
+=======
+
+class TransactionMember(Protocol):
+    """What a transaction keeps of a token; it is told what the token's code does, but not of a fallback."""
+
+    def begin(self) -> None:
+        """Note that an attempt begins."""
+        ...
+
+    def end(self, how: End, /) -> None:
+        """Note that an attempt has ended; under the lock of `Throttles`."""
+        ...
+
+    def note_return(self, state: TokenState, value: Any, /) -> None:
+        """Note that code has returned whose token had ended before, with the outcome if it completed."""
+>>>>>>> f7fa8ef (Transactions: what a block's tokens have done is undone in reverse, by the compensations of their operations)
         ...

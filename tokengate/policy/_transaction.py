@@ -1,0 +1,577 @@
+"""Transactions: which tokens are members of one, how they ended, and their rollback."""
+
+from __future__ import annotations
+
+import contextvars
+import enum
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import count
+from typing import Any, Final, Protocol, cast
+
+from actors import ActorSystem, Token, TokenFailed, TokenRejected, TokenState, wait
+from actors.lowlevel import ActorPlace, OperationPlace, place_of
+from tokengate._exceptions import CompensationFailed
+from tokengate.policy._attempt import End
+from tokengate.policy._governed import Governed
+from tokengate.policy._joined import Joined
+from tokengate.policy._policies import policies_in
+from tokengate.policy._times import grace
+from tokengate.policy._undo import Done, Ended, TransactionStuck, Undo, effect_of, is_undone, steps_of
+
+_logger = logging.getLogger("tokengate.policy")
+
+# The innermost transaction of the blocks around this code.
+entered: Final[contextvars.ContextVar[Transaction | None]] = contextvars.ContextVar("transaction", default=None)
+
+_STATES: Final = {End.COMPLETED: TokenState.COMPLETED, End.STOPPED: TokenState.TERMINATED} | dict.fromkeys(
+    (End.FAILED, End.CRASHED, End.LOST), TokenState.FAILED
+)
+
+
+class State(enum.StrEnum):
+    """The state of a transaction; operators read these values."""
+
+    OPEN = "open"
+    COMMITTED = "committed"
+    ROLLING_BACK = "rolling_back"
+    ROLLED_BACK = "rolled_back"
+    STUCK = "stuck"  # something could not be undone, or not yet
+
+
+class Mark(Protocol):
+    """An event that threads and tasks wait for."""
+
+    made: bool
+
+    async def wait(self) -> None:
+        """Await it (trio and asyncio)."""
+
+
+class Run(Protocol):
+    """A call of a function on a thread of its own.
+
+    Attributes:
+        over: made when the function has returned.
+    """
+
+    @property
+    def over(self) -> Mark: ...
+    def begin(self, fn: Callable[[], object], /) -> None: ...
+    def wait(self, interrupted: Callable[[], object], fn: Callable[[], object], /) -> None: ...
+    async def wait_async(self, fn: Callable[[], object], /) -> None: ...
+    def settle(self, seconds: float, /) -> None: ...
+
+
+class Submit(Protocol):
+    """Sends the token of a compensation."""
+
+    def __call__(
+        self, transaction: Transaction, operation: Any, done: Done[Any], tags: Mapping[str, str]
+    ) -> Token[Any]:
+        """Send it, from any thread; closing systems accept it."""
+        ...
+
+
+class Member:
+    """What a transaction keeps of a token that it may have to undo, or only to end.
+
+    Args:
+        transaction: that it is a member of; a block that ends well gives it to the one around it.
+        token: the token.
+        undo: how it is undone; None if it is not.
+    """
+
+    __slots__ = ("_ends", "_orders", "_returned", "args", "kwargs", "order", "token", "transaction", "undo")
+
+    def __init__(self, transaction: Transaction, token: Token[Any], undo: Undo | None) -> None:
+        self.transaction = transaction
+        self.token = token
+        self.undo = undo
+        # The token drops them at its end.
+        self.args: tuple[Any, ...] = () if undo is None else token.args
+        self.kwargs: Mapping[str, Any] = {} if undo is None else token.kwargs
+        self.order = 0  # of the beginning of its latest attempt, among all members of the gate; 0: none has begun
+        self._orders = transaction.ledger.orders
+        self._ends: tuple[End, ...] = ()
+        self._returned: tuple[TokenState, Any] | None = None  # the outcome of code that was left behind
+
+    def begin(self) -> None:
+        self.order = next(self._orders)
+
+    def end(self, how: End) -> None:
+        self._ends = (*self._ends, how)
+
+    def note_return(self, state: TokenState, value: Any) -> None:
+        if self._returned is None:
+            self._returned = state, value
+            self.transaction.ledger.note_return(self)
+
+    @property
+    def ends(self) -> tuple[End, ...]:
+        """How its attempts have ended; the last one is `LEFT_BEHIND` as long as the code runs on."""
+        *before, last = self._ends or ((End.STOPPED,) if self.order else (None,))
+        token = self.token
+        if last is None:
+            return ()
+        if last not in _BY_ITSELF and self._returned is not None:
+            last = End.COMPLETED if self._returned[0] is TokenState.COMPLETED else End.STOPPED
+        elif last not in _BY_ITSELF and token.affinity != "process":
+            last = End.LEFT_BEHIND if self.transaction.ledger.system.is_sealed(token) else last
+        return (*before, last)
+
+    @property
+    def ended(self) -> Ended:
+        """What is known of it, once its token has ended."""
+        undo = self.undo
+        effect = effect_of(self.ends)
+        return Ended(self.token.id, self.order, effect, undo is not None and undo.on_any)
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether a rollback may have to undo it."""
+        return self.undo is not None and is_undone(self.ended.effect, on_any=self.undo.on_any)
+
+    @property
+    def done(self) -> Done[Any]:
+        """The call, as its compensation is given it."""
+        last = self.ends[-1]
+        state = _STATES.get(last, TokenState.EXPIRED)
+        value = self.token._value if self._returned is None else self._returned[1]
+        held = self.token._extras.policy
+        key = getattr(held.runs_for, "key", None) if isinstance(held, Joined) else None
+        return Done(self.args, dict(self.kwargs), value if last is End.COMPLETED else None, state, key)
+
+    @property
+    def name(self) -> str:
+        return f"{self.token.operation} (token {self.token.id})"
+
+
+_BY_ITSELF: Final = (End.COMPLETED, End.FAILED, End.CRASHED, End.LOST)
+
+
+class Transaction:
+    """The tokens of a block, until all of them have ended and the block with them, or until they are undone.
+
+    All but `state`, `undone` and `failed` is used under the lock of the ledger.
+
+    Args:
+        ledger: the transactions of the gate.
+        name: unique among those.
+        outer: the one around it, in this gate or another one.
+        home: host of the asyncio loop that it is entered in; None if it is none of the program's.
+
+    Attributes:
+        size: number of its members, including those that are not kept any more.
+        undone: {id of a token that was undone: its name}.
+        failed: {id of a token: the error of its compensation}.
+        skipped: ids of the tokens that an operator has decided not to undo.
+        running: ids of the tokens whose code was left behind, until it has returned.
+        why: why it was rolled back.
+        by: the transaction whose rollback undoes this one, if that is another one.
+        run: of the rollback.
+        is_left: whether the code of its block has ended.
+        context: in which its compensations are made: that around the block, without its token.
+    """
+
+    def __init__(self, ledger: Transactions, name: str, outer: Transaction | None, home: Any = None) -> None:
+        self.ledger = ledger
+        self.name = name
+        self.outer = outer
+        self.home = home
+        self.state = State.OPEN
+        self.size = 0
+        self.undone: dict[int, str] = {}
+        self.failed: dict[int, BaseException] = {}
+        self.skipped: list[int] = []
+        self.running: set[int] = set()
+        self.why = ""
+        self.by: Transaction | None = None
+        self.run: Run | None = None
+        self.is_left = False
+        self.context = contextvars.copy_context()
+        self.context.run(entered.set, None)
+        self._members: dict[int, Member] = {}  # {id of the token: the member}
+        self._steps: dict[int, Member] = {}  # {id: the member} of what is to be undone, and was not yet
+        self._todo: list[int] = []  # ids of the steps that follow, in this order
+        self._is_planned = False
+
+    # Members
+
+    def take(self, token: Token[Any]) -> None:
+        """Note a new member; its door may ask again."""
+        if token.id in self._members:
+            return
+        place = place_of(token)
+        undo = place.undo if isinstance(place, OperationPlace) else None
+        member = Member(self, token, undo if isinstance(undo, Undo) and undo.operation is not None else None)
+        if member.undo is not None:
+            policies_in(self.ledger.system).governed(token).member = member
+        self._members[token.id] = member
+        self.size += 1
+        token.add_done_callback(partial(self.ledger.forget, member))
+
+    def forget(self, member: Member) -> None:
+        """Keep nothing of a member that has ended, if it will not be undone."""
+        if not member.is_of_use:
+            self._members.pop(member.token.id, None)
+
+    @property
+    def holds_its_code(self) -> bool:
+        """Whether tokens of its block are members, or refused: until its block has ended, or its rollback."""
+        return not self.is_left or (self.by or self).state is State.ROLLING_BACK
+
+    def has(self, token: Token[Any]) -> bool:
+        """Tell whether a token is a member."""
+        return token.id in self._members
+
+    def live(self) -> list[Token[Any]]:
+        """Return the members that have not ended."""
+        return [member.token for member in list(self._members.values()) if not member.token.done()]
+
+    def _give_to(self, other: Transaction) -> None:
+        for member in self._members.values():
+            member.transaction = other
+        other._members.update(self._members)
+        other.size += self.size
+        self._members.clear()
+
+    # The end of the block
+
+    def commit(self) -> bool:
+        """End well, and give the members to the transaction around it; return False if some have not ended."""
+        with self.ledger.lock:
+            if self.state is State.OPEN:
+                if self.live():
+                    return False
+                self.state, self.is_left = State.COMMITTED, True
+                outer = self.ledger.innermost(self.outer)
+                if outer is not None:
+                    self._give_to(outer)
+                self._members.clear()
+                self.ledger.remove(self)
+            return True
+
+    # Rollback
+
+    def roll_back(self, why: str) -> None:
+        """Begin to end and undo the members, if it is open; `run` tells when that is over.
+
+        Args:
+            why: it is rolled back: a part of a sentence.
+        """
+        with self.ledger.lock:
+            if self.state is not State.OPEN:
+                return
+            for inner in self.ledger.inside(self):
+                inner.state, inner.by, inner.why = State.ROLLING_BACK, self, why
+                inner._give_to(self)
+                self.ledger.remove(inner)
+            self.why = why
+            run = self._new_run()
+        run.begin(self.go_on)
+
+    def repeat(self) -> bool:
+        """Begin the compensations again that have failed; return whether there are any."""
+        with self.ledger.lock:
+            if self.state is not State.STUCK or not self.failed:
+                return False
+            self._todo = self._in_order(self.failed)
+            self.failed.clear()
+            run = self._new_run()
+        run.begin(self.go_on)
+        return True
+
+    def skip(self, step: int) -> bool:
+        """Leave a step undone that is stuck; return whether there was one.
+
+        Args:
+            step: id of the token.
+        """
+        with self.ledger.lock:
+            if self.state is not State.STUCK or step not in self._steps:
+                return False
+            self._drop(step)
+            self.skipped.append(step)
+            self._settle()
+        return True
+
+    def note_return(self, member: Member) -> None:
+        """Undo a member whose code was left behind, and has returned."""
+        step, run = member.token.id, None
+        with self.ledger.lock:
+            if step not in self.running:
+                return
+            self.running.discard(step)
+            if member.is_of_use:
+                self._todo.append(step)
+            else:
+                self._drop(step)
+            if self.state is State.STUCK and not self._todo:
+                self._settle()
+            elif self.state is State.STUCK:
+                run = self._new_run()
+        if run is not None:
+            run.begin(self.go_on)
+
+    def go_on(self) -> None:
+        """End the members, and undo what is to be undone; on the thread of the run."""
+        try:
+            self._end_members()
+            self._plan()
+            while (member := self._next()) is not None:
+                self._undo(member)
+        except Exception as error:
+            _logger.exception("the rollback of transaction '%s' has broken off", self.name)
+            self._plan()
+            with self.ledger.lock:
+                self.failed |= dict.fromkeys(self._steps.keys() - self.running, error)
+                self._settle()
+        with self.ledger.lock:
+            stuck = TransactionStuck(self.name, {step: str(one) for step, one in self.failed.items()}, (*self.running,))
+        if stuck.failed or stuck.running:
+            self.ledger.system.publish(stuck)
+
+    def _new_run(self) -> Run:
+        self.state = State.ROLLING_BACK
+        self.run = self.ledger.new_run(f"{self.ledger.system.name}-rollback")
+        return self.run
+
+    def _end_members(self) -> None:
+        live, host = self.live(), self.ledger.system.system_host
+        for token in live:
+            host.call_soon(partial(self._end, token))
+        wait([token for token in live if not isinstance(token._place, ActorPlace)])
+        messages = [token for token in live if isinstance(token._place, ActorPlace)]
+        wait(messages, max(map(self._grace, messages), default=0.0))
+        for token in messages:
+            token._terminate(self.reason)  # its code is not interrupted, and goes on
+
+    def _end(self, token: Token[Any]) -> None:
+        reconciler = self.ledger.system.reconciler
+        governed = cast("Governed | None", token._extras.policy)
+        if isinstance(governed, Joined) and governed.runs_for is not None:
+            return  # it ends with the last of the tokens that it runs for
+        if isinstance(token._place, ActorPlace):
+            reconciler.ask_to_end(token, self.reason, interrupt=False)
+        else:
+            left = None if governed is None else governed.leave_behind
+            reconciler.end(token, self.reason, self._grace(token), left)
+
+    def _grace(self, token: Token[Any]) -> float:
+        ran = 0.0 if token.started_at is None else self.ledger.system.clock() - token.started_at
+        return grace(ran) if self.ledger.grace is None else self.ledger.grace
+
+    def _plan(self) -> None:
+        """Note the steps, once all members have ended."""
+        with self.ledger.lock:
+            if self._is_planned:
+                return
+            self._is_planned = True
+            members = {step: member for step, member in self._members.items() if member.undo is not None}
+            self._todo, running = steps_of(member.ended for member in members.values())
+            self._steps = {step: members[step] for step in (*self._todo, *running)}
+            self.running.update(running)
+            self._members.clear()
+
+    def _next(self) -> Member | None:
+        """Return the member to undo next; if there is none, the rollback is over for now."""
+        with self.ledger.lock:
+            if self._todo:
+                return self._steps[self._todo.pop(0)]
+            self._settle()
+            return None
+
+    def _settle(self) -> None:
+        self.state = State.STUCK if self._steps else State.ROLLED_BACK
+        if not self._steps:
+            self.ledger.remove(self)
+
+    def _undo(self, member: Member) -> None:
+        step, undo = member.token.id, member.undo
+        tags = {"transaction": self.name, "undoes": str(step)}
+        problem: BaseException | None = None
+        try:
+            if undo is not None:
+                token = self.ledger.submit(self, undo.operation, member.done, tags)
+                wait([token])
+                problem = token.exception()
+        except Exception as error:  # such as that of a gate that has closed
+            problem = error.with_traceback(None)
+        with self.ledger.lock:
+            if problem is None:
+                self.undone[step] = member.name
+                self._drop(step)
+            else:
+                self.failed[step] = problem
+
+    def _drop(self, step: int) -> None:
+        self._steps.pop(step, None)
+        self.failed.pop(step, None)
+        self.running.discard(step)
+
+    def _in_order(self, steps: Mapping[int, object]) -> list[int]:
+        return sorted(steps, key=lambda step: self._steps[step].order, reverse=True)
+
+    # What became of it
+
+    @property
+    def reason(self) -> str:
+        """Why members are ended."""
+        return f"transaction '{self.name}' was rolled back{self.why and f', since {self.why}'}"
+
+    @property
+    def note(self) -> str:
+        """What became of the rollback, in a sentence."""
+        undone = f"undone: {', '.join(self.undone.values())}" if self.undone else "nothing was undone"
+        left = ", ".join(self.left())
+        return f"transaction '{self.name}' was rolled back; {undone}{left and f'; not undone: {left}'}"
+
+    def left(self) -> list[str]:
+        """Return what is not undone."""
+        members = self._steps if self._is_planned else self._members
+        return [member.name for member in list(members.values()) if member.is_of_use]
+
+    def failure(self, error: Exception | None = None) -> CompensationFailed | None:
+        """Return the error of a rollback that is stuck; None if it is not.
+
+        Args:
+            error: that of the block, if there is one.
+        """
+        with self.ledger.lock:
+            errors = [
+                self.failed.get(step) or member.token._error or RuntimeError(f"{member.name} could not be undone")
+                for step, member in self._steps.items()
+            ]
+        if not errors:
+            return None
+        found = [one if isinstance(one, Exception) else TokenFailed(repr(one)) for one in errors]
+        return CompensationFailed(self.note, [error, *found] if error else found)
+
+
+class Transactions:
+    """The transactions of a gate that are not over.
+
+    Args:
+        system: of the gate.
+        submit: sends the token of a compensation.
+        new_run: makes a call on a thread of its own, with this name.
+
+    Attributes:
+        grace: seconds that code of members has to end; None: a tenth of the time it had.
+    """
+
+    def __init__(self, system: ActorSystem, submit: Submit, new_run: Callable[[str], Run]) -> None:
+        self.system = system
+        self.submit = submit
+        self.new_run = new_run
+        self.lock = threading.RLock()  # a finalizer that runs here may end a token
+        self.orders = count(1)
+        self.grace: float | None = None
+        self._all: dict[str, Transaction] = {}
+        self._is_closing = False
+        system.on_intake = self.note
+        system.guarded = True
+
+    def begin(self, name: str, home: Any = None) -> Transaction:
+        """Return a new transaction, within the one that this code is in.
+
+        Raises:
+            TokenRejected: that one accepts no members any more, or the gate closes.
+        """
+        with self.lock:
+            outer = self.innermost(entered.get())
+            problem = "its gate is closing" if self._is_closing else ""
+            if outer is not None and outer.state is not State.OPEN:
+                problem = f"transaction '{outer.name}' around it was rolled back"
+            if problem:
+                raise TokenRejected(f"transaction '{name}' cannot begin: {problem}", "transaction")
+            names = (name, *(f"{name}~{number}" for number in range(2, len(self._all) + 2)))
+            unique = next(one for one in names if one not in self._all)
+            transaction = self._all[unique] = Transaction(self, unique, entered.get(), home)
+        return transaction
+
+    def remove(self, transaction: Transaction) -> None:
+        """Forget a transaction that is over."""
+        self._all.pop(transaction.name, None)
+
+    def all(self) -> list[Transaction]:
+        """Return those that are not over, the oldest first."""
+        return list(self._all.values())
+
+    def named(self, name: str) -> Transaction | None:
+        """Return the one with a name."""
+        return self._all.get(name)
+
+    def of(self, token: Token[Any]) -> Transaction | None:
+        """Return the one that a token is a member of."""
+        return next((one for one in self.all() if one.has(token)), None)
+
+    def inside(self, transaction: Transaction) -> list[Transaction]:
+        """Return the open ones that are within another one."""
+        found = []
+        for one in self.all():
+            outer = one.outer
+            while outer is not None and outer is not transaction:
+                outer = outer.outer
+            if outer is not None and one.state is State.OPEN:
+                found.append(one)
+        return found
+
+    def innermost(self, transaction: Transaction | None) -> Transaction | None:
+        """Return a transaction, or else the nearest one around it, of this gate whose tokens are its members."""
+        while transaction is not None and not (transaction.ledger is self and transaction.holds_its_code):
+            transaction = transaction.outer
+        return transaction
+
+    # For tokens
+
+    def note(self, token: Token[Any]) -> None:
+        """Make a new token a member of the transaction whose block it is made in.
+
+        Raises:
+            TokenRejected: it was rolled back.
+        """
+        context = token._context
+        inside = None if context is None else context.get(entered)
+        if inside is None:
+            return
+        with self.lock:
+            transaction = self.innermost(inside)
+            if transaction is None or transaction.state is State.OPEN:
+                if transaction is not None:
+                    transaction.take(token)
+                return
+        raise TokenRejected(f"{token._describe()} was refused: {transaction.reason}", "transaction")
+
+    def forget(self, member: Member, _token: object = None) -> None:
+        """Keep nothing of a member that has ended, if it will not be undone."""
+        with self.lock:
+            member.transaction.forget(member)
+
+    def note_return(self, member: Member) -> None:
+        """Note that code of a member has returned that was left behind."""
+        member.transaction.note_return(member)
+
+    # For the gate
+
+    def close(self) -> list[Mark]:
+        """Let no transaction begin, and roll back those that are open; return what tells that this is over."""
+        with self.lock:
+            self._is_closing = True
+        for one in self.all():
+            one.roll_back("its gate was closed")
+        return [one.run.over for one in self.all() if one.run is not None]
+
+    def left(self, seconds: float) -> tuple[str, ...]:
+        """Wait for the end of rollbacks in a system that is closed; return what was not undone.
+
+        Args:
+            seconds: to wait for each.
+        """
+        for one in self.all():
+            if one.run is not None:
+                one.run.settle(seconds)
+        return tuple(f"{one.name}: {name}" for one in self.all() for name in one.left())
