@@ -37,10 +37,10 @@ class GatePolicies(Protocol):
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""
         ...
 
-<<<<<<< HEAD
     def publish(self, event: object, /) -> None:
         """Publish an event; without locks."""
-=======
+        ...
+
 
 class TransactionMember(Protocol):
     """What a transaction keeps of a token; it is told what the token's code does, but not of a fallback."""
@@ -55,5 +55,4 @@ class TransactionMember(Protocol):
 
     def note_return(self, state: TokenState, value: Any, /) -> None:
         """Note that code has returned whose token had ended before, with the outcome if it completed."""
->>>>>>> f7fa8ef (Transactions: what a block's tokens have done is undone in reverse, by the compensations of their operations)
         ...
