@@ -536,7 +536,11 @@ def test_what_runs_is_ended_first(gate: Gate, ledger: Ledger) -> None:
 
 @pytest.mark.parametrize(
     ("way", "undone"),
-    [("is interrupted", ["undone, terminated, None"]), ("returns", ["undone, completed, after all"]), ("raises", [])],
+    [
+        ("is interrupted", ["undone, terminated, None"]),
+        ("returns", ["undone, completed, after all"]),
+        ("raises", ["undone, terminated, None"]),
+    ],
 )
 def test_code_left_behind_is_undone_when_it_has_returned(
     gate: Gate, ledger: Ledger, until: Until, way: str, undone: list[str]
