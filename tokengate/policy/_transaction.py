@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from actors import ActorSystem, Token, TokenFailed, TokenRejected, TokenState, wait
 from actors.lowlevel import ActorPlace, OperationPlace, place_of
@@ -164,9 +164,11 @@ class Transaction:
         home: host of the asyncio loop that it is entered in; None if it is none of the program's.
 
     Attributes:
+        members: {id of a token: the member}, until the rollback has ended all of them.
         size: number of its members, including those that are not kept any more.
         undone: {id of a token that was undone: its name}.
         failed: {id of a token: the error of its compensation}.
+        error: the latest of these as text.
         skipped: ids of the tokens that an operator has decided not to undo.
         running: ids of the tokens whose code was left behind, until it has returned.
         why: why it was rolled back.
@@ -185,6 +187,7 @@ class Transaction:
         self.size = 0
         self.undone: dict[int, str] = {}
         self.failed: dict[int, BaseException] = {}
+        self.error = ""
         self.skipped: list[int] = []
         self.running: set[int] = set()
         self.why = ""
@@ -193,7 +196,7 @@ class Transaction:
         self.is_left = False
         self.context = contextvars.copy_context()
         self.context.run(entered.set, None)
-        self._members: dict[int, Member] = {}  # {id of the token: the member}
+        self.members: dict[int, Member] = {}
         self._steps: dict[int, Member] = {}  # {id: the member} of what is to be undone, and was not yet
         self._todo: list[int] = []  # ids of the steps that follow, in this order
         self._is_planned = False
@@ -202,41 +205,37 @@ class Transaction:
 
     def take(self, token: Token[Any]) -> None:
         """Note a new member; its door may ask again."""
-        if token.id in self._members:
+        if token.id in self.members:
             return
         place = place_of(token)
         undo = place.undo if isinstance(place, OperationPlace) else None
         member = Member(self, token, undo if isinstance(undo, Undo) and undo.operation is not None else None)
         if member.undo is not None:
             policies_in(self.ledger.system).governed(token).member = member
-        self._members[token.id] = member
+        self.members[token.id] = member
         self.size += 1
         token.add_done_callback(partial(self.ledger.forget, member))
 
     def forget(self, member: Member) -> None:
         """Keep nothing of a member that has ended, if it will not be undone."""
         if not member.is_of_use:
-            self._members.pop(member.token.id, None)
+            self.members.pop(member.token.id, None)
 
     @property
     def holds_its_code(self) -> bool:
         """Whether tokens of its block are members, or refused: until its block has ended, or its rollback."""
         return not self.is_left or (self.by or self).state is State.ROLLING_BACK
 
-    def has(self, token: Token[Any]) -> bool:
-        """Tell whether a token is a member."""
-        return token.id in self._members
-
     def live(self) -> list[Token[Any]]:
         """Return the members that have not ended."""
-        return [member.token for member in list(self._members.values()) if not member.token.done()]
+        return [member.token for member in list(self.members.values()) if not member.token.done()]
 
     def _give_to(self, other: Transaction) -> None:
-        for member in self._members.values():
+        for member in self.members.values():
             member.transaction = other
-        other._members.update(self._members)
+        other.members.update(self.members)
         other.size += self.size
-        self._members.clear()
+        self.members.clear()
 
     # The end of the block
 
@@ -250,7 +249,7 @@ class Transaction:
                 outer = self.ledger.innermost(self.outer)
                 if outer is not None:
                     self._give_to(outer)
-                self._members.clear()
+                self.members.clear()
                 self.ledger.remove(self)
             return True
 
@@ -330,7 +329,9 @@ class Transaction:
                 self.failed |= dict.fromkeys(self._steps.keys() - self.running, error)
                 self._settle()
         with self.ledger.lock:
-            stuck = TransactionStuck(self.name, {step: str(one) for step, one in self.failed.items()}, (*self.running,))
+            stuck = TransactionStuck(
+                self.name, {step: _text_of(one) for step, one in self.failed.items()}, (*self.running,)
+            )
         if stuck.failed or stuck.running:
             self.ledger.system.publish(stuck)
 
@@ -350,14 +351,13 @@ class Transaction:
             token._terminate(self.reason)  # its code is not interrupted, and goes on
 
     def _end(self, token: Token[Any]) -> None:
-        reconciler = self.ledger.system.reconciler
-        governed = cast("Governed | None", token._extras.policy)
-        if isinstance(governed, Joined) and governed.runs_for is not None:
+        reconciler, held = self.ledger.system.reconciler, token._extras.policy
+        if isinstance(held, Joined) and held.runs_for is not None:
             return  # it ends with the last of the tokens that it runs for
         if isinstance(token._place, ActorPlace):
             reconciler.ask_to_end(token, self.reason, interrupt=False)
         else:
-            left = None if governed is None else governed.leave_behind
+            left = held.leave_behind if isinstance(held, Governed) else None
             reconciler.end(token, self.reason, self._grace(token), left)
 
     def _grace(self, token: Token[Any]) -> float:
@@ -370,11 +370,11 @@ class Transaction:
             if self._is_planned:
                 return
             self._is_planned = True
-            members = {step: member for step, member in self._members.items() if member.undo is not None}
+            members = {step: member for step, member in self.members.items() if member.undo is not None}
             self._todo, running = steps_of(member.ended for member in members.values())
             self._steps = {step: members[step] for step in (*self._todo, *running)}
             self.running.update(running)
-            self._members.clear()
+            self.members.clear()
 
     def _next(self) -> Member | None:
         """Return the member to undo next; if there is none, the rollback is over for now."""
@@ -405,7 +405,7 @@ class Transaction:
                 self.undone[step] = member.name
                 self._drop(step)
             else:
-                self.failed[step] = problem
+                self.failed[step], self.error = problem, _text_of(problem)
 
     def _drop(self, step: int) -> None:
         self._steps.pop(step, None)
@@ -431,7 +431,7 @@ class Transaction:
 
     def left(self) -> list[str]:
         """Return what is not undone."""
-        members = self._steps if self._is_planned else self._members
+        members = self._steps if self._is_planned else self.members
         return [member.name for member in list(members.values()) if member.is_of_use]
 
     def failure(self, error: Exception | None = None) -> CompensationFailed | None:
@@ -505,9 +505,13 @@ class Transactions:
         """Return the one with a name."""
         return self._all.get(name)
 
-    def of(self, token: Token[Any]) -> Transaction | None:
-        """Return the one that a token is a member of."""
-        return next((one for one in self.all() if one.has(token)), None)
+    def of(self, id: int) -> Transaction | None:
+        """Return the one that a token is a member of, by its id."""
+        return next((one for one in self.all() if id in one.members), None)
+
+    def members(self) -> dict[int, Token[Any]]:
+        """Return {id: token} of the members that may have to be undone, also those that have ended."""
+        return {id: member.token for one in self.all() for id, member in list(one.members.items())}
 
     def inside(self, transaction: Transaction) -> list[Transaction]:
         """Return the open ones that are within another one."""
@@ -575,3 +579,10 @@ class Transactions:
             if one.run is not None:
                 one.run.settle(seconds)
         return tuple(f"{one.name}: {name}" for one in self.all() for name in one.left())
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # of a class of users
+        return type(error).__name__

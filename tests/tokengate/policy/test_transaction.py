@@ -345,7 +345,7 @@ def test_the_others_are_undone_and_an_operator_repeats_the_step(gate: Gate, ledg
     assert stuck is not None
     step = next(iter(stuck.failed))
     assert [event for event in events if isinstance(event, TransactionStuck)] == [
-        TransactionStuck("order", {step: "no bank"})
+        TransactionStuck("order", {step: "Boom: no bank"})
     ]
     assert stuck.repeat()
     until(lambda: tx.state == "stuck")
@@ -378,7 +378,7 @@ def test_an_operator_rolls_back_an_open_block(gate: Gate, ledger: Ledger) -> Non
     with pytest.raises(TokenTerminated, match="an operator") as raised, gate.transaction("order"):
         member = op.submit(1)
         member.result()
-        found = gate._ledger().of(member)
+        found = gate._ledger().of(member.id)
         assert found is not None
         found.roll_back("an operator asked for it")
     assert ledger.lines == ["undo 1"]
