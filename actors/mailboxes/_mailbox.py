@@ -62,6 +62,9 @@ _ROOM_AT_ONCE = 64
 # Tokens that throttles keep back at most before the lock is given to others for a moment.
 _THROTTLED_AT_ONCE = 256
 
+# Tokens that a drainer refuses in a row at most before other tasks of its loop may run.
+_REFUSED_AT_ONCE = 64
+
 _QUEUED, _PAUSED = TokenState.QUEUED, TokenState.PAUSED
 
 _OVERFLOWS: Final = get_args(Overflow)
@@ -783,9 +786,10 @@ class Mailbox:
             self._wake(drainer)
 
     def _take_slowly(self, drainer: Drainer) -> Token[Any] | Signal | None:
-        if self._throttles is not None and self._held is not None and self._held.throttled:
-            self._throttles.let_go(self, 1)
+        rounds = 0
         while True:
+            if self._throttles is not None and self._held is not None and self._held.throttled:
+                self._throttles.let_go(self, 1)
             senders: Sequence[Callable[[], object]] = ()
             refused: list[Token[Any]] = []
             with self._lock:
@@ -806,6 +810,9 @@ class Mailbox:
                     token = self._lanes.pop()
                 else:
                     token, more = self._first_that_may_begin(throttles, refused)
+                    if refused and token is None:  # what was for them is for others now, which it takes itself
+                        rounds += 1
+                        more = more or rounds < _REFUSED_AT_ONCE
                 if token is not None:
                     next(self._taken)
                 elif not more:

@@ -328,7 +328,8 @@ class Governed:
         if is_late:
             self.note_return(token, state, value)
             return state, value, error
-        governor.let_go()
+        if self._refusal is None:  # else its mailbox asks for those that wait
+            governor.let_go()
         if goes_on and error is not None:
             self._error = error
             if self._try_again(token, how, error, began, now) or (how in _ANSWERED and self._fall_back(token, error)):
