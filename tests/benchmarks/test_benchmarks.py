@@ -184,3 +184,19 @@ def test_the_benchmark_of_affinities_prints_a_line_for_each_size_and_the_crossov
             assert line["per_second"].keys() == {"plain", "io", "cpu", "process"}
         else:
             assert line["work_us"].keys() == {"plain", "io", "cpu"}
+
+
+def test_the_benchmark_of_overload_prints_a_line_for_each_experiment() -> None:
+    """In a fifth of its time: what was answered in time, and whether that is what is wanted."""
+    command = ("overload.py", "--here", "--slower", "0.2", "--seconds", "0.5", "--after", "0.5")
+    lines = {line["workload"]: line for line in map(json.loads, run(*command))}
+
+    assert {f"load {times}, {way}" for times in (1, 2, 4, 8) for way in ("policy", "deadline only", "none")} < {*lines}
+    for line in lines.values():
+        assert line["python"] == sys.version.split()[0]
+        assert ("met" in line) is ("target" in line)
+    for name in ("load 2, policy", "load 2, none"):
+        assert sum(lines[name]["ends"].values()) > 0
+        assert len(lines[name]["by_half_second"]) >= 1
+    assert lines["retries, policy"]["attempts"] >= 1
+    assert lines["rate"]["most_beyond"] <= 1
