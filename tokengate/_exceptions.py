@@ -99,6 +99,23 @@ class BadConfig(BadPolicy):
         return type(self), (self.path, self.problems)
 
 
+class BatchMismatch(TokenGateError, ValueError):
+    """The function of a batch has not returned one result for each of its tokens: all of these have failed.
+
+    Attributes:
+        given: how many it was given.
+        returned: how many it has returned; None: no series of values.
+    """
+
+    def __init__(self, message: str, given: int = 0, returned: int | None = None) -> None:
+        super().__init__(f"{message}; return a list with one result, or one exception object, for each")
+        self.given = given
+        self.returned = returned
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0].rpartition("; ")[0], self.given, self.returned)
+
+
 class BudgetExceeded(TokenGateError, RuntimeError):
     """A cost is beyond the limit of a budget. It is booked: stop what costs more, or raise or reset the budget.
 

@@ -42,6 +42,7 @@ class TokenPolicy(Protocol):
         due_at: the time before which it does not begin, while it waits for that; else None.
         attempts: records of the attempts that have ended.
         reason: the rule that decided its end; empty if none did.
+        uid: id of the token that runs for it, or that has run for it; 0: none.
         seconds: how long the latest attempt ran.
         good: whether it was good, as for a breaker; None: it does not count.
         estimate: what an attempt costs, as far as that is known before.
@@ -51,6 +52,7 @@ class TokenPolicy(Protocol):
     due_at: float | None
     attempts: tuple[Any, ...]
     reason: str
+    uid: int
     seconds: float
     good: bool | None
     estimate: float

@@ -114,8 +114,8 @@ class Token(_PykkaReply[T]):
 
     @property
     def uid(self) -> int:
-        run = self._run
-        return self.id if run is None else run.id
+        policy = self._extras.policy
+        return self.id if policy is None else policy.uid or self.id
 
     @property
     def _run(self) -> Token[Any] | None:

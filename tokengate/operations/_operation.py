@@ -6,6 +6,7 @@ import pickle
 import sys
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
 
@@ -55,6 +56,8 @@ from tokengate.operations._options import (
 )
 from tokengate.operations._ports import OpenGate
 from tokengate.operations._spec import OperationSpec
+from tokengate.policy._batch import await_alone, call_alone
+from tokengate.policy._batch import check_function as check_batch
 from tokengate.policy._policy import Policy, with_parts
 
 P = ParamSpec("P")
@@ -341,11 +344,13 @@ class Operation(_Operation[P, T]):
     ) -> None:
         super().__init__(spec, priority, tags, policy, key)
         self._plain = spec.function
-        if spec.generator:
+        if spec.batch is not None:
+            self._plain = partial(call_alone, spec.name, spec.function)
+        elif spec.generator:
             self._plain = lambda *args, **kwargs: _exhaust(spec.function(*args, **kwargs))
 
     def _plainly(self) -> object:
-        return self._plain
+        return self._plain if self._spec.generator else self._function
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it like the plain function. The token runs on this thread if it may begin at once, else it is queued.
@@ -402,6 +407,8 @@ class AsyncOperation(_Operation[P, T]):
                 return self.submit(*args, **kwargs).result()
             if self._spec.affinity == "io" and not self._spec.inferred and not trio.lowlevel.in_trio_task():
                 raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")
+            if self._spec.batch is not None:
+                return cast("T", await await_alone(self._name, self._function, *args, **kwargs))
             return cast("T", await self._function(*args, **kwargs))
         place = gate._operations.get(self._spec) or await self._place_in(gate)
         token: Token[T]
@@ -565,13 +572,16 @@ class _Decorator:
         check_affinity(name, affinity, coroutine)
         check_options(name, affinity, self.limits, self.context)
         check_queue(name, self.concurrency, self.capacity, self.overflow)
+        generator = is_generator_function(function)
+        if self.policy is not None and self.policy.batch is not None:
+            check_batch(name, function, self.policy.batch, generator=generator)
         spec = OperationSpec(
             name=name,
             qualified_name=qualified_name_of(function),
             function=function,
             affinity=affinity,
             binds=binds(function),
-            generator=is_generator_function(function),
+            generator=generator,
             coroutine=coroutine,
             concurrency=self.concurrency,
             capacity=self.capacity,

@@ -11,7 +11,7 @@ import attrs
 from actors import ActorSystem, Limits, Overflow
 from actors.lowlevel import LOOP_AFFINITIES, OperationPlace, Properties
 from tokengate.operations._options import Affinity, check_affinity
-from tokengate.policy._policy import Policy
+from tokengate.policy._policy import Batch, Policy
 from tokengate.policy._undo import Undo
 
 # Tokens that run at once by default if a running token does not occupy a thread all the time.
@@ -38,6 +38,11 @@ class OperationSpec:
     context: tuple[ContextVar[Any], ...]
     undo: Undo = attrs.field(factory=Undo)
     inferred: bool = False  # whether the affinity follows from the function only, so that a gate may choose another
+
+    @property
+    def batch(self) -> Batch | None:
+        """What its tokens are put together by; None: each runs by itself."""
+        return None if self.policy is None else self.policy.batch
 
     def with_affinity(self, affinity: str) -> OperationSpec:
         """Return the same operation with another affinity.

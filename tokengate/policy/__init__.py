@@ -20,8 +20,11 @@
 #   _place_rules.py the rules of one place, with their states
 #   _governed.py    what one token is held to, and what it uses of that
 #   _joint.py       the tokens that another token runs for
+#   _batch.py       when a batch is sent, what its function takes and returns
+#   _batch_rule.py  throttles of batches, whose tokens count for the rate
+#   _together.py    the tokens of one batch
 #   _identity.py    whether two calls have equal arguments
-#   _joined.py      what such tokens, and those that run for others, are held to; keys of calls
+#   _joined.py      what such tokens, and those that run for others, are held to; keys of calls, open batches
 #   _governor.py    the governor of a place, which asks these at its door
 #   _policies.py    the policies of a gate
 #   _spending.py    what code spends of the budget of its token

@@ -74,6 +74,7 @@ class Governed:
         attempts: records of the attempts that have ended.
         left_running: whether its code could not be ended, and runs on.
         member: what a transaction keeps of it; None if none does.
+        uid: id of the token that runs for it, or that has run for it; 0: none.
         seconds: how long the latest attempt ran.
         good: whether it was good; None: it does not count.
         estimate: what an attempt reserves of its budget.
@@ -114,6 +115,7 @@ class Governed:
         "runs_here",
         "seconds",
         "times",
+        "uid",
     )
 
     def __init__(self, token: Token[Any], governor: PlaceRules) -> None:
@@ -128,6 +130,7 @@ class Governed:
         self.reason = ""
         self.attempts: tuple[Attempt, ...] = ()
         self.left_running = False
+        self.uid = 0
         self.member: TransactionMember | None = None
         self.passed_door = False
         self.refusal_at_door: TokenRejected | None = None  # of a direct call, until it is sent
@@ -206,8 +209,7 @@ class Governed:
             self.times = Times(policy, now, self.inherited)
         if self.times is not None and self.times.deadline <= now:
             raise self._refused("deadline", "its deadline has passed")
-        self.keys = governor.keys_of(token)
-        self.estimate = governor.estimate_of(token)
+        self.read_keys()
         if policy.retry is not None or policy.fallback is not None:
             context = token._context
             self._context = None if context is None else context.copy()
@@ -219,6 +221,15 @@ class Governed:
                 raise refusal
         if self.times is not None:
             self._set_alarm()
+
+    def read_keys(self) -> None:
+        """Read what the rules count the token for, on its sender's thread.
+
+        Raises:
+            TokenRejected: that cannot be told.
+        """
+        self.keys = self.governor.keys_of(self._token)
+        self.estimate = self.governor.estimate_of(self._token)
 
     def _refused(self, reason: str, why: str, retry_after: float | None = None) -> TokenRejected:
         return TokenRejected(f"{self._token._describe()} was refused: {why}", reason, retry_after)

@@ -38,7 +38,8 @@ class PlaceGovernor(PlaceRules):
         """Return what a token of the place is held to."""
         extras = token._own_extras()
         if extras.policy is None:
-            extras.policy = Governed(token, self)
+            batched = self.policy.batch is not None
+            extras.policy = Joined(token, self, self._joints) if batched else Governed(token, self)
         return cast("Governed", extras.policy)
 
     def identify(self, token: Token[Any], key: str | int) -> None:

@@ -11,13 +11,16 @@ from typing import Any
 import attrs
 
 from actors import ActorDead, KeyReused, Token, TokenRejected, TokenState
-from actors.lowlevel import place_of, system_of
+from actors.lowlevel import Rule, place_of, system_of
+from tokengate.policy._batch import argument_of, cost_of
 from tokengate.policy._governed import Governed
 from tokengate.policy._identity import same_arguments
 from tokengate.policy._joint import Joint
-from tokengate.policy._place_rules import PlaceRules
+from tokengate.policy._place_rules import PlaceRules, unreadable
 from tokengate.policy._policy import Policy
-from tokengate.policy._times import Times
+from tokengate.policy._rules import Delay
+from tokengate.policy._times import Times, grace
+from tokengate.policy._together import Together
 
 
 class SameCall(Joint):
@@ -45,6 +48,7 @@ class Joints:
         self.lock = threading.RLock()
         self._governor = governor
         self._by_key: dict[Hashable, SameCall] = {}
+        self._open: dict[Hashable, Together] = {}  # batches that a token may join
         self._policies: tuple[Policy, Policy] | None = None  # the latest policy of a first token, and its run's
 
     def join(self, joined: Joined, key: str | int) -> tuple[Joint, bool]:
@@ -71,6 +75,45 @@ class Joints:
                     joined.join(joint)
                     return joint, False
 
+    def fill(self, joined: Joined, cost: float) -> tuple[Joint, bool]:
+        """Have a token join the batch that is open for its key, or a new one; return whether that was made.
+
+        Args:
+            joined: the token, whose keys are known.
+            cost: how much of the size of a batch it takes.
+        """
+        governor, token, before = self._governor, joined.token, None
+        batch, call, keys = governor.policy.batch, token._call, joined.keys
+        assert batch is not None
+        # What keeps tokens apart: the key, the priority, the loop of the program that they are to run in.
+        slot = keys[-3] if keys else None, token.priority, getattr(call, "host", None)
+        now = governor.clock()
+        with self.lock:
+            together = self._open.get(slot)
+            if together is not None and (together.given_up or not together.filling.takes(cost)):
+                before, together = together, None
+                before.filling.close()
+            is_new = together is None
+            if together is None:
+                together = self._open[slot] = Together(self, slot, token, batch, now)
+            joined.join(together)
+            joined.give_estimate(together.run)
+            together.calls[token] = keys, argument_of(token.operation, token.args, token.kwargs)
+            together.filling.add(cost, now, joined.deadline)
+            if together.filling.is_full:
+                del self._open[slot]
+            due_sooner = [one for one in (before, together) if one is not None and self._put_off(one)]
+        for one in due_sooner:
+            if not (is_new and one is together):
+                place_of(token).mailbox.ask_again(one.run)
+        return together, is_new
+
+    @staticmethod
+    def _put_off(together: Together) -> bool:
+        """Have a run wait until its batch is due; return whether that is another time than before."""
+        governed, due_at = together.run._extras.policy, together.filling.due_at
+        return isinstance(governed, Joined) and governed.put_off(due_at)
+
     # For joints
 
     def make_run(self, joint: Joint, first: Token[Any]) -> Token[Any]:
@@ -82,6 +125,8 @@ class Joints:
         run._own_extras().policy = governed = Joined(run, self._governor, self)
         governed.policy = self._policy_of_run(governed.policy if own is None else own.policy)
         governed.runs_for = joint
+        if isinstance(own, Joined):
+            governed.keys = own.keys
         run.add_done_callback(joint)
         return run
 
@@ -101,16 +146,24 @@ class Joints:
 
     def end_run(self, joint: Joint, state: TokenState) -> None:
         run = joint.run
-        if state is TokenState.EXPIRED:
-            governed = run._extras.policy
-            if isinstance(governed, Joined):
-                governed.expire()
-        elif not run._cancel(why := "all tokens that it ran for have ended") and not run._done:
-            system = system_of(place_of(run))
+        governed, system, why = run._extras.policy, system_of(place_of(run)), "all tokens that it ran for have ended"
+        if not isinstance(governed, Joined):
+            return
+        if isinstance(joint, Together):
+            with self.lock:
+                self.forget(joint)
+            if not run._cancel(why):
+                seconds = self._governor.grace or grace(0.0)
+                system.later(partial(system.reconciler.end, run, why, seconds, governed.leave_behind))
+        elif state is TokenState.EXPIRED:
+            governed.expire()
+        elif not run._cancel(why):
             system.later(partial(system.reconciler.ask_to_end, run, why, interrupt=False))
 
     def forget(self, joint: Joint) -> None:
-        if isinstance(joint, SameCall) and self._by_key.get(key := joint.key) is joint:
+        if self._open.get(joint.key) is joint:
+            del self._open[joint.key]
+        elif isinstance(joint, SameCall) and self._by_key.get(key := joint.key) is joint:
             del self._by_key[key]
             joint.arguments = (), {}  # the tokens keep the joint, and are to keep no arguments
 
@@ -153,12 +206,77 @@ class Joined(Governed):
         return None if self.runs_for.until == math.inf else self.runs_for.until
 
     def enter(self) -> Token[Any] | None:
-        if self.key is None or self.passed_door:
+        batch = self.governor.policy.batch
+        if self.passed_door or (self.key is None and (batch is None or self._batch is not None)):
             return super().enter()
         self._check_deadline()
-        joint, is_new = self._joints.join(self, self.key)
+        if self.key is not None:
+            joint, is_new = self._joints.join(self, self.key)
+        else:
+            joint, is_new = self._joints.fill(self, self._read_cost())
         self._follow()
         return self._sent(joint.run) if is_new else None
+
+    @property
+    def _batch(self) -> Together | None:
+        """The batch that the token runs for, if it does."""
+        return self.runs_for if isinstance(self.runs_for, Together) else None
+
+    def _read_cost(self) -> float:
+        """Read the keys of a token that is to join a batch, and return how much of its size it takes.
+
+        Raises:
+            TokenRejected: that cannot be told, or the call does not have one argument.
+        """
+        token, batch = self._token, self.governor.policy.batch
+        self.read_keys()
+        try:
+            argument_of(token.operation, token.args, token.kwargs)
+            return 1.0 if batch is None else cost_of(batch, token.args, token.kwargs)
+        except Exception as error:
+            raise unreadable(token, "what it takes of a batch", error) from error
+
+    def read_keys(self) -> None:
+        if self._batch is None:  # else they are those of its first token
+            super().read_keys()
+
+    def give_estimate(self, run: Token[Any]) -> None:
+        """Have the run of a batch reserve what this one would."""
+        policy = run._extras.policy
+        if policy is not None:
+            policy.estimate += self.estimate
+
+    # As a run of a batch
+
+    def put_off(self, due_at: float) -> bool:
+        """Have it wait until a time, before its first attempt; return whether that is another one than before."""
+        delay = self._delay
+        if due_at == (-math.inf if delay is None else delay.at):
+            return False
+        self._delay = Delay(due_at)
+        self.due_at = due_at if due_at > -math.inf else None
+        return True
+
+    def count(self, throttle: int, key: str | int | None) -> int:
+        """Return how many tokens it runs for that have a key of a throttle, which has this number in the policy."""
+        batch = self._batch
+        if batch is None:
+            return 1
+        return sum(not keys or keys[throttle] == key for keys in batch.keys)
+
+    def rules(self, now: float) -> tuple[Rule, ...]:
+        rules, batch = super().rules(now), self._batch
+        if batch is None or self._falls_back:
+            return rules
+        others = dict.fromkeys(keys for keys in batch.keys if keys != self.keys)
+        return tuple(dict.fromkeys((*rules, *(rule for keys in others for rule in self.governor.rules_of(keys, now)))))
+
+    def may_begin(self, token: Token[Any], now: float) -> bool:
+        batch = self._batch
+        if batch is not None and not batch.send():
+            self._refusal = self._refused("", "all tokens of its batch have ended")
+            return False
+        return super().may_begin(token, now)
 
     def _sent(self, run: Token[Any]) -> Token[Any] | None:
         """Return a new run, which is to be put into the mailbox, or None if it is refused."""
@@ -187,7 +305,7 @@ class Joined(Governed):
     def join(self, joint: Joint) -> None:
         """Join others; under the lock of the joints."""
         self.passed_door = True
-        self.joint = joint
+        self.joint, self.uid = joint, joint.run.id
         joint.add(self._token, self.deadline)
 
     def _follow(self) -> None:
@@ -202,17 +320,25 @@ class Joined(Governed):
             token._cancel(token._extras.cancel_requested)
 
     def leave(self) -> bool:
-        return self.joint is not None and self.joint.remove(self._token)
+        joint = self.joint
+        return joint is not None and joint.remove(self._token)
 
     def end(
         self, token: Token[Any], state: TokenState, value: Any, error: BaseException | None
     ) -> tuple[TokenState, Any, BaseException | None] | None:
-        if self.joint is None:
-            return super().end(token, state, value, error)
-        self._ended = True
-        self.joint.note_end(token, state)
-        self._clear_alarm()
-        return state, value, error
+        joint, batch = self.joint, self._batch
+        if joint is not None:
+            self._ended = True
+            joint.note_end(token, state)
+            self.joint = None  # which keeps what the others have been given
+            self._clear_alarm()
+            return state, value, error
+        if batch is not None and state is TokenState.COMPLETED:
+            try:
+                batch.take_results(value)
+            except Exception as mismatch:
+                state, value, error = TokenState.FAILED, None, mismatch
+        return super().end(token, state, value, error)
 
     def expire(self) -> None:
         """End the token, which runs for others, as at a deadline: that of the last one of them is over."""

@@ -111,7 +111,7 @@ class Joint(Waiter):
         state, value, error = self.outcome_of(token)
         policy, own = run._extras.policy, token._extras.policy
         if policy is not None and own is not None:
-            own.reason, own.attempts = policy.reason, policy.attempts
+            own.reason, own.attempts, own.uid = policy.reason, policy.attempts, run.id
         if state is TokenState.REJECTED and error is not None:
             place_of(token).reject(token, error)
         else:

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from actors import Token, TokenRejected
 from actors.lowlevel import ActorPlace, Place, Rule
+from tokengate.policy._batch_rule import BatchRule
 from tokengate.policy._breaker import BreakerState
 from tokengate.policy._budget import estimate_of
 from tokengate.policy._keys import CallKeys, KeyReader
@@ -23,7 +24,7 @@ from tokengate.policy._throttle import ThrottleState
 S = TypeVar("S", BreakerState, ThrottleRule, BudgetRule)
 
 Keys: TypeAlias = tuple[str | int | None, ...]
-"""Keys of a call: of the breaker, of each throttle, of the budget, of fair turns; empty if no rule has keys."""
+"""Keys of a call: of the breaker, of each throttle, of the batch, of the budget, of fair turns; empty without keys."""
 
 _TIMES: Final = ("queue_timeout", "timeout", "deadline")
 
@@ -76,6 +77,7 @@ class PlaceRules:
         self._keys = (
             ("breaker.key", None if policy.breaker is None else policy.breaker.key),
             *(("throttle.key", one.key) for one in policy.throttle),
+            ("batch.by", None if policy.batch is None else policy.batch.by),
             ("budget.key", None if policy.budget is None else policy.budget.key),
             ("fair", policy.fair),
         )
@@ -84,7 +86,8 @@ class PlaceRules:
         self.shedding.shed = (policy.deadline or 0.0) * _SHARE_OF_DEADLINE
         if policy.breaker is not None:
             self._breakers = States(partial(_breaker_state, policy.breaker))
-        self._throttles = tuple(States(partial(_throttle_rule, one)) for one in policy.throttle)
+        make_rule = _throttle_rule if policy.batch is None else _batch_rule
+        self._throttles = tuple(States(partial(make_rule, *one)) for one in enumerate(policy.throttle, 1))
         self._budget = None if policy.budget is None else self.policies.budget(policy.budget)
         self.has_rules = False
         if self.shedding.shed or any(name not in _TIMES for name in parts_of(policy)):
@@ -113,7 +116,7 @@ class PlaceRules:
             readers = self._readers.get(token.operation) or self._make_readers(token)
             return tuple(None if read is None else read(args, kwargs, tags) for read in readers)
         except Exception as error:
-            raise _unreadable(token, "a key of its policy", error) from error
+            raise unreadable(token, "a key of its policy", error) from error
 
     def _make_readers(self, token: Token[Any]) -> tuple[KeyReader | None, ...]:
         method = isinstance(self.place, ActorPlace)
@@ -132,7 +135,7 @@ class PlaceRules:
         try:
             return 0.0 if budget is None else estimate_of(token.operation, budget, token.args, token.kwargs)
         except Exception as error:
-            raise _unreadable(token, "what it reserves of its budget", error) from error
+            raise unreadable(token, "what it reserves of its budget", error) from error
 
     def judge_at_door(self, token: Token[Any], keys: Keys, now: float) -> TokenRejected | None:
         """Return why a token is refused at the door; None if no rule refuses it."""
@@ -217,13 +220,17 @@ def _state(states: States[S], has_keys: bool, key: str | int | None, now: float)
     return states.get(key, now)
 
 
-def _unreadable(token: Token[Any], what: str, error: Exception) -> TokenRejected:
+def unreadable(token: Token[Any], what: str, error: Exception) -> TokenRejected:
     why = f"{what} could not be told: {type(error).__name__}: {error}"
     return TokenRejected(f"{token._describe()} was refused: {why}", "key")
 
 
-def _throttle_rule(throttle: Throttle, key: str | int | None) -> ThrottleRule:
+def _throttle_rule(_number: int, throttle: Throttle, key: str | int | None) -> ThrottleRule:
     return ThrottleRule(ThrottleState(throttle), key)
+
+
+def _batch_rule(number: int, throttle: Throttle, key: str | int | None) -> ThrottleRule:
+    return BatchRule(ThrottleState(throttle), key, number)
 
 
 def _breaker_state(breaker: Breaker, _key: str | int | None) -> BreakerState:

@@ -30,10 +30,15 @@ class RateLimit:
         due = self._since + (self._taken + lacking) / self._rate
         return due if lacking <= 0 else max(due, now + lacking / self._rate)
 
-    def take(self, now: float) -> None:
-        """Count an attempt that begins; one that was not due leaves the bucket full."""
+    def take(self, now: float, count: int = 1) -> None:
+        """Count an attempt that begins; one that was not due leaves the bucket full.
+
+        A batch counts as its tokens: where these are more than fit, the bucket has to drain the longer.
+        """
         if self._since + self._taken / self._rate < now:
-            self._since, self._taken = now, 1
+            self._since, self._taken = now, count
+        elif count > 1:
+            self._taken += count
         elif self._since + (self._taken + 1 - self._burst) / self._rate > now:
             self._since, self._taken = now, self._burst
         else:

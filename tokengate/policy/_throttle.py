@@ -45,27 +45,40 @@ class ThrottleState:
         self._unbegun = 0  # attempts with a grant whose code has not begun
         self._lowered_at = -math.inf
 
-    def due_at(self, now: float) -> float:
-        """Return when one more attempt may begin; `inf` when another one has to end first."""
+    def due_at(self, now: float, count: int = 1) -> float:
+        """Return when one more attempt may begin; `inf` when another one has to end first.
+
+        Args:
+            now: the time.
+            count: how often the rate counts it, as far as that fits into the burst; a batch counts as its tokens.
+        """
         if self.running + 1 > self.limit:
             return math.inf
-        return -math.inf if self._rate is None else self._rate.due_at(now, self._unbegun)
+        if self._rate is None:
+            return -math.inf
+        return self._rate.due_at(now, self._unbegun + min(count, self.throttle.burst_size) - 1)
 
-    def grant(self) -> None:
+    def grant(self, count: int = 1) -> None:
         """Let an attempt begin."""
         self.running += 1
-        self._unbegun += 1
+        self._unbegun += count
 
-    def give_back(self) -> None:
+    def give_back(self, count: int = 1) -> None:
         """Take back the grant of an attempt that never began."""
         self.running -= 1
-        self._unbegun -= 1
+        self._unbegun -= count
 
-    def begin(self, now: float) -> None:
-        """Note that the code of a granted attempt begins."""
-        self._unbegun -= 1
+    def begin(self, now: float, granted: int = 1, count: int = 1) -> None:
+        """Note that the code of a granted attempt begins.
+
+        Args:
+            now: the time.
+            granted: how often the rate was to count it.
+            count: how often it does.
+        """
+        self._unbegun -= granted
         if self._rate is not None:
-            self._rate.take(now)
+            self._rate.take(now, count)
 
     def note_wait(self, waits: bool) -> None:
         """Note that a running attempt waits for another token and does not count, or that its wait is over."""

@@ -22,6 +22,7 @@ from tokengate.policy._policy import Policy, Throttle
 LIMIT = 60.0  # seconds; only reached when something is broken
 
 AFFINITIES = ("cpu", "io", "asyncio", "process")
+IN_PROCESS = AFFINITIES[:3]
 
 
 def turn(door: Door, number: int = 1) -> int:
@@ -153,7 +154,7 @@ def test_a_cancel_ends_that_caller_only_and_the_last_one_ends_the_run(
     assert isinstance(run.exception(LIMIT), TokenTerminated)
 
 
-@pytest.mark.parametrize("affinity", AFFINITIES)
+@pytest.mark.parametrize("affinity", IN_PROCESS)
 def test_errors_are_not_handed_out_again(gate: Gate, make_door: Callable[[], Door], affinity: str) -> None:
     """Case 45. All callers of a run get its error, and the call after its end has a run of its own."""
     door = make_door()
@@ -265,7 +266,7 @@ def test_direct_calls_share_a_run(gate: Gate, make_door: Callable[[], Door], aff
     assert door.rounds == 1
 
 
-@pytest.mark.parametrize("affinity", AFFINITIES)
+@pytest.mark.parametrize("affinity", IN_PROCESS)
 def test_awaited_calls_share_a_run(gate: Gate, make_door: Callable[[], Door], affinity: str) -> None:
     """Case 43. So do calls that are awaited, and `asubmit`; a cancelled wait ends that caller's token only."""
     door = make_door()
