@@ -102,17 +102,21 @@ class Joints:
             together.filling.add(cost, now, joined.deadline)
             if together.filling.is_full:
                 del self._open[slot]
-            due_sooner = [one for one in (before, together) if one is not None and self._put_off(one)]
-        for one in due_sooner:
-            if not (is_new and one is together):
-                place_of(token).mailbox.ask_again(one.run)
+            due_sooner = self._put_off(before), self._put_off(together) and not is_new
+        mailbox = place_of(token).mailbox
+        if before is not None and due_sooner[0]:
+            mailbox.ask_again(before.run)
+        if due_sooner[1]:
+            mailbox.ask_again(together.run)
         return together, is_new
 
     @staticmethod
-    def _put_off(together: Together) -> bool:
+    def _put_off(together: Together | None) -> bool:
         """Have a run wait until its batch is due; return whether that is another time than before."""
-        governed, due_at = together.run._extras.policy, together.filling.due_at
-        return isinstance(governed, Joined) and governed.put_off(due_at)
+        if together is None:
+            return False
+        governed = together.run._extras.policy
+        return isinstance(governed, Joined) and governed.put_off(together.filling.due_at)
 
     # For joints
 
