@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import assert_type
 
-from tokengate import ActorRef, ChildSpec, CpuActor, Gate, IoActor, Token, as_completed, token, wait
-from tokengate.types import AsyncOperation, BoundAsyncOperation, BoundOperation, Operation
+from tokengate import ActorRef, ChildSpec, CpuActor, Gate, IoActor, Route, Token, as_completed, token, wait
+from tokengate.types import AsyncOperation, AsyncRoute, BoundAsyncOperation, BoundOperation, Operation
 
 
 @token
@@ -66,6 +66,17 @@ assert_type(parse("x"), int)
 plain: Operation[[str], int] = parse
 waiting: AsyncOperation[[str], str] = fetch
 
+resizing = Route("resize", [resize, resize.with_options(priority=1)], strategy="failover")
+assert_type(resizing("a.png", scale=2.0), bytes)
+assert_type(resizing.submit("a.png"), Token[bytes])
+assert_type(resizing.map(["a.png"]), list[Token[bytes]])
+assert_type(resizing.with_options(priority=1).submit("a.png"), Token[bytes])
+fetching: AsyncRoute[[str], str] = Route("fetch", [fetch], "least_busy")
+
+resizing(3)  # type: ignore[arg-type]
+resizing.submit()  # type: ignore[call-arg]
+Route("resize", [resize, charge])  # type: ignore[arg-type]
+Route("resize", [resize], "random")  # type: ignore[call-overload]
 resize(3)  # type: ignore[arg-type]
 resize.submit()  # type: ignore[call-arg]
 fetch.submit(url=3)  # type: ignore[arg-type]
@@ -77,6 +88,8 @@ async def awaiting() -> None:
     assert_type(await shop.order("a"), bytes)
     assert_type(await shop.total.asubmit(2), Token[int])
     assert_type(await fetch("here"), str)
+    assert_type(await fetching("here"), str)
+    assert_type(await fetching.asubmit("here"), Token[str])
     assert_type(await resize.submit("a.png"), bytes)
     assert_type(await resize.asubmit("a.png"), Token[bytes])
 

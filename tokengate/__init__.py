@@ -44,6 +44,7 @@ from supervisors import Backoff, ChildSpec, DynamicSupervisor, Supervisor
 from tokengate.gate import _fork_and_exit  # noqa: F401  # it sees to open gates when the process forks or exits
 from tokengate.gate._gate import Gate
 from tokengate.operations._operation import token
+from tokengate.operations._route import Route
 from tokengate.policy import Batch, Breaker, Policy, Retry, Throttle, remaining
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ __all__ = [
     "Policy",
     "ProcessActor",
     "Retry",
+    "Route",
     "Supervisor",
     "Throttle",
     "Token",

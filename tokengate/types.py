@@ -9,12 +9,14 @@ from tokengate.gate._transaction import TransactionBlock
 from tokengate.operations._bound import BoundAsyncOperation, BoundOperation
 from tokengate.operations._executor import GateExecutor
 from tokengate.operations._operation import AsyncOperation, Operation
+from tokengate.operations._route import AsyncRoute
 from tokengate.policy._undo import Done
 
 __all__ = [
     "ActorProxy",
     "AsCompleted",
     "AsyncOperation",
+    "AsyncRoute",
     "BoundAsyncOperation",
     "BoundOperation",
     "ChildCounts",

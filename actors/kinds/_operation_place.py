@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actors._child._yields import refuse_yield
 from actors._exceptions import TokenFailed, TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn, nesting
-from actors.drains._asyncio_operation_drain import AsyncioOperationDrain, TokenCall, at_home, caller_of
+from actors.drains._asyncio_operation_drain import AsyncioOperationDrain, AtHome, TokenCall, at_home, caller_of
 from actors.drains._cpu_drain import CpuDrain
 from actors.drains._io_drain import IoDrain
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Drainer, Overflow
@@ -140,6 +140,10 @@ class OperationPlace(Place):
         self.system.throttles.let_go()
         return False
 
+    def at_home(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function as it is to run for the calling code: in the loop of that, if there may be several."""
+        return call
+
     def awaited_turn(self, token: Token[Any]) -> TokenCall | None:  # noqa: ARG002
         """Do as `turn_here` does, for a call that is awaited in an asyncio task, and would run in that task."""
         return None
@@ -171,11 +175,11 @@ class AsyncioOperationPlace(OperationPlace):
         return self._drain
 
     def send(self, token: Token[Any]) -> Token[Any]:
-        self._note_home(token)
+        token._call = self.at_home(token._call)
         return super().send(token)
 
     async def send_async(self, token: Token[Any]) -> Token[Any]:
-        self._note_home(token)
+        token._call = self.at_home(token._call)
         return await super().send_async(token)
 
     def _wait_for_room(self, token: Token[Any]) -> None:
@@ -183,12 +187,10 @@ class AsyncioOperationPlace(OperationPlace):
             raise self._full("an asyncio loop must not wait for its own tokens: use the awaiting form")
         super()._wait_for_room(token)
 
-    def _note_home(self, token: Token[Any]) -> None:
-        """Remember the loop that calls, unless it is the gate's own."""
+    def at_home(self, call: Callable[..., Any]) -> Callable[..., Any]:
         hosts = self.system.asyncio_hosts
         host = hosts.here()
-        if host is not hosts.own:
-            token._call = at_home(token._call, host)
+        return call if host is hosts.own or type(call) is AtHome else at_home(call, host)
 
     def step_waits(self, why: object) -> None:
         super().step_waits(why)

@@ -308,22 +308,34 @@ class Mailbox:
         self._follow_up(drainer=drainer)
         return True
 
-    def put_again(self, token: Token[Any], delay: Rule) -> bool:
+    def put_again(self, token: Token[Any], delay: Rule, *, comes: bool = False) -> bool:
         """Queue a token again after an attempt, in a mailbox with throttles; a rule keeps it back until it is due.
 
+        Args:
+            token: the token.
+            delay: the rule.
+            comes: whether it was in another mailbox before: then a full one refuses it, unless senders wait for room.
+
         Returns:
-            False when the mailbox has closed for good: then the caller is to end the token.
+            False when the mailbox refuses it, or has closed for good: then the caller is to end the token.
         """
+        victim = None
         with self._lock:
             throttles = self._throttles
-            if self._emptied or throttles is None:
+            if self._emptied or throttles is None or (comes and self._closed):
                 return False
+            if comes and self.overflow != "wait" and self._size() >= self.capacity:
+                refusal, victim = self._make_room(token.priority)
+                if refusal is not None:
+                    return False
             token._phase = _QUEUED
             self._holding().throttled.append(token)
             self._set_limit()
             throttles.keep_back(token, self, delay)
-            self._not_taken += 1
+            self._not_taken += not comes
         self._follow_up()
+        if victim is not None:
+            self._on_drop(victim)
         return True
 
     def ask_again(self, token: Token[Any]) -> bool:

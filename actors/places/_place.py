@@ -162,8 +162,17 @@ class Place(abc.ABC):
                 else:
                     raise self._full()
         except (ActorDead, MailboxFull, TokenRejected) as error:
-            self.reject(run, error)
+            other = self._refuse(run, error)
+            if other is not None:
+                other.send(run)
         return token
+
+    def _refuse(self, token: Token[Any], error: BaseException) -> Place | None:
+        """End a token that is refused at the door, unless it is tried elsewhere; then return the place where."""
+        other: Place | None = None if self.governor is None else self.governor.elsewhere(token, error)
+        if other is None:
+            self.reject(token, error)
+        return other
 
     def _send_late(self, token: Token[Any]) -> None:
         """Send a token of code that has interrupted a change of the mailbox; on the system loop."""
@@ -187,7 +196,9 @@ class Place(abc.ABC):
             if put is not ACCEPTED:
                 await self._await_room(run, put)
         except (ActorDead, MailboxFull, TokenRejected) as error:
-            self.reject(run, error)
+            other = self._refuse(run, error)
+            if other is not None:
+                await other.send_async(run)
         except BaseException:
             if run._phase is TokenState.CREATED:  # else a signal handler has raised after it was put
                 why = f"{run._describe()} was given up by its sender, which waited for room"

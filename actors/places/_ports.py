@@ -40,6 +40,10 @@ class Governor(Protocol):
         """
         ...
 
+    def elsewhere(self, token: Token[Any], error: BaseException, /) -> Any:
+        """Have a token that was refused at the door belong to another place; return that, or None if there is none."""
+        ...
+
     def may_run_here(self, token: Token[Any], /) -> bool:
         """Tell whether a direct call may run on its caller's thread: no limit of its own ends it."""
         ...

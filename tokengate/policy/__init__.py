@@ -25,6 +25,7 @@
 #   _together.py    the tokens of one batch
 #   _identity.py    whether two calls have equal arguments
 #   _joined.py      what such tokens, and those that run for others, are held to; keys of calls, open batches
+#   _failover.py    which of several operations a call is tried at
 #   _governor.py    the governor of a place, which asks these at its door
 #   _policies.py    the policies of a gate
 #   _spending.py    what code spends of the budget of its token

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import attrs
 
-from actors import LimitExceeded, Token, TokenExpired, TokenRejected, TokenState, WorkerDied
-from actors.lowlevel import ActorPlace, Rule, loop_here, place_of
+from actors import LimitExceeded, MailboxFull, Token, TokenExpired, TokenRejected, TokenState, WorkerDied
+from actors.lowlevel import ActorPlace, Drain, Place, Rule, loop_here, place_of
 from tokengate.policy._attempt import End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
+from tokengate.policy._failover import REFUSALS, Alternatives, fails_over
 from tokengate.policy._place_rules import Keys, PlaceRules
 from tokengate.policy._policy import Breaker, Policy
 from tokengate.policy._ports import TransactionMember
@@ -44,6 +45,7 @@ class Attempt:
         ended_at: when the code ended, or was left behind.
         error: what it ended with; None if it completed.
         delay: seconds until the next one was due; None if none follows.
+        operation: at which it was.
     """
 
     number: int
@@ -52,6 +54,14 @@ class Attempt:
     ended_at: float
     error: BaseException | None = None
     delay: float | None = None
+    operation: str = ""
+
+
+def refusal_of(error: BaseException) -> str:
+    """Return the rule that has refused a token, if it may be tried elsewhere; else an empty text."""
+    if isinstance(error, MailboxFull):
+        return "overload"
+    return error.reason if isinstance(error, TokenRejected) and error.reason in REFUSALS else ""
 
 
 class Governed:
@@ -75,6 +85,7 @@ class Governed:
         left_running: whether its code could not be ended, and runs on.
         member: what a transaction keeps of it; None if none does.
         uid: id of the token that runs for it, or that has run for it; 0: none.
+        alternatives: where it is tried next, if it is refused or its retries are used up; None: nowhere.
         seconds: how long the latest attempt ran.
         good: whether it was good; None: it does not count.
         estimate: what an attempt reserves of its budget.
@@ -86,6 +97,7 @@ class Governed:
         "_breaker",
         "_context",
         "_delay",
+        "_drain",
         "_ended",
         "_error",
         "_falls_back",
@@ -99,6 +111,7 @@ class Governed:
         "_stopped",
         "_token",
         "alarm_at",
+        "alternatives",
         "attempts",
         "due_at",
         "estimate",
@@ -132,6 +145,7 @@ class Governed:
         self.left_running = False
         self.uid = 0
         self.member: TransactionMember | None = None
+        self.alternatives: Alternatives | None = None
         self.passed_door = False
         self.refusal_at_door: TokenRejected | None = None  # of a direct call, until it is sent
         self.runs_here = False  # whether the attempt runs on its caller's thread
@@ -142,6 +156,7 @@ class Governed:
         self._admitted = False  # whether an attempt may begin, or runs
         self._began_at: float | None = None  # when the attempt began that runs
         self._delay: Delay | None = None  # before an attempt that is not the first one
+        self._drain: Drain | None = None  # in which the attempt before was
         self._over: Due | None = None  # the time that is over, for which the code is asked to end
         self._stopped = 0.0  # seconds for which its clock was stopped, as far as `times` knows
         self._error: BaseException | None = None  # that of the attempt before
@@ -203,21 +218,20 @@ class Governed:
         Raises:
             TokenRejected: it is refused.
         """
-        token, policy, governor = self._token, self.policy, self.governor
+        token, policy = self._token, self.policy
         now = token.created_at
         if policy.has_times or self.inherited < math.inf:
             self.times = Times(policy, now, self.inherited)
         if self.times is not None and self.times.deadline <= now:
             raise self._refused("deadline", "its deadline has passed")
-        self.read_keys()
-        if policy.retry is not None or policy.fallback is not None:
+        if policy.retry is not None or policy.fallback is not None or self.alternatives is not None:
             context = token._context
             self._context = None if context is None else context.copy()
+        refusal = self._judge_at_door(token, now)
         self.passed_door = True
-        refusal = governor.judge_at_door(token, self.keys, now) or governor.pass_throttles(token, self.keys, now)
         if refusal is not None:
             self.reason = refusal.reason
-            if not self._use_fallback(token, refusal):
+            if self.alternatives or not self._use_fallback(token, refusal):
                 raise refusal
         if self.times is not None:
             self._set_alarm()
@@ -230,6 +244,16 @@ class Governed:
         """
         self.keys = self.governor.keys_of(self._token)
         self.estimate = self.governor.estimate_of(self._token)
+
+    def _judge_at_door(self, token: Token[Any], now: float) -> TokenRejected | None:
+        """Return why the token is refused at the door of its place; None if it is not.
+
+        Raises:
+            TokenRejected: a key of it cannot be read.
+        """
+        governor = self.governor
+        self.read_keys()
+        return governor.judge_at_door(token, self.keys, now) or governor.pass_throttles(token, self.keys, now)
 
     def _refused(self, reason: str, why: str, retry_after: float | None = None) -> TokenRejected:
         return TokenRejected(f"{self._token._describe()} was refused: {why}", reason, retry_after)
@@ -283,13 +307,14 @@ class Governed:
         refusal, error = self._refusal, self._error
         if refusal is None or self._ended:
             return
+        self._note_refusal(token, refusal)
+        last = self._move_on(token, refusal, refusal_of(refusal))
+        if last is None:
+            return
         self._is_last = True
-        self.reason = refusal.reason
-        if error is not None:
-            error.add_note(f"Attempt {token.attempt} was refused: {refusal}")
-        if not self._fall_back(token, error or refusal):
+        if not self._fall_back(token, error or last):
             if error is None:
-                place_of(token).reject(token, refusal)
+                place_of(token).reject(token, last)
             else:
                 token._finish(_FAILED, error=error)
 
@@ -342,13 +367,15 @@ class Governed:
         if self._refusal is None:  # else its mailbox asks for those that wait
             governor.let_go()
         if goes_on and error is not None:
-            self._error = error
-            if self._try_again(token, how, error, began, now) or (how in _ANSWERED and self._fall_back(token, error)):
+            self._error, self._drain = error, place_of(token).drain
+            if self._try_again(token, how, error, began, now) or self._fail_over(token, how, error):
+                return None
+            if how in _ANSWERED and self._fall_back(token, error):
                 return None
             with governor.lock:
                 self._ended = True
         elif began is not None:
-            self.attempts = (*self.attempts, Attempt(token.attempt, token.queued_at, began, now, error))
+            self._record(token, began, now, error)
         self._clear_alarm()
         return state, value, error
 
@@ -370,7 +397,9 @@ class Governed:
         """Tell whether another attempt or the fallback may follow."""
         if self._is_last or self._falls_back or (self.runs_here and loop_here()):
             return False
-        return self.policy.retry is not None or (self.policy.fallback is not None and how in _ANSWERED)
+        if self.policy.retry is not None or self.alternatives:
+            return True
+        return self.policy.fallback is not None and how in _ANSWERED
 
     def _note_end(self, token: Token[Any], how: End, error: BaseException | None, now: float) -> None:
         """Note that the attempt no longer runs, under the lock."""
@@ -418,7 +447,7 @@ class Governed:
         if retry is not None and not self.is_stopped:
             deadline = math.inf if self.times is None else self.times.deadline
             decided = next_attempt(
-                retry, token.attempt, how, error,
+                retry, self._number(token), how, error,
                 idempotent=token._place.properties.idempotent, now=now, deadline=deadline, draw=random.random(),
             )  # fmt: skip
             if not isinstance(decided, str):
@@ -426,14 +455,99 @@ class Governed:
                     if governor.share.reserve(now):
                         self._is_retry = self._reserved = True
                         delay = decided
-        self.attempts = (*self.attempts, Attempt(token.attempt, token.queued_at, began, now, error, delay))
+        self._record(token, began, now, error, delay)
         return delay is not None and self._queue_again(token, now, delay)
+
+    def _record(
+        self,
+        token: Token[Any],
+        began: float | None,
+        now: float,
+        error: BaseException | None,
+        delay: float | None = None,
+    ) -> None:
+        record = Attempt(token.attempt, token.queued_at, began, now, error, delay, token.operation)
+        self.attempts = (*self.attempts, record)
 
     @property
     def is_stopped(self) -> bool:
         """Whether an operator or its caller has asked the token to end."""
         why = self._token._extras.cancel_requested
         return bool(why) and (self._over is None or why != self._why(self._over))
+
+    # Alternatives
+
+    def _number(self, token: Token[Any]) -> int:
+        """Return the number of the latest attempt among those at the alternative that the token is at."""
+        return token.attempt - (0 if self.alternatives is None else self.alternatives.attempts_before)
+
+    def elsewhere(self, refusal: BaseException) -> Place | None:
+        """Have the token, which was refused at the door, belong to its next alternative; return the place of that."""
+        token = self._token
+        if self.alternatives is not None:
+            self._note_refusal(token, refusal)
+        if not self.alternatives or not refusal_of(refusal):
+            return None
+        self._switch(token, self.alternatives)
+        return self.governor.place
+
+    def _fail_over(self, token: Token[Any], how: End, error: BaseException) -> bool:
+        """Queue a token at its next alternative, after its last attempt where it was; return whether one accepts it."""
+        if self.is_stopped or not fails_over(self.policy.retry, how, error, token._place.properties.idempotent):
+            return False
+        return self._move_on(token, error, type(error).__name__) is None
+
+    def _move_on(self, token: Token[Any], error: BaseException, reason: str) -> BaseException | None:
+        """Queue a token at its next alternative that accepts it.
+
+        Args:
+            token: the token.
+            error: what it was refused or has failed with.
+            reason: why it leaves; empty if that is no reason to.
+
+        Returns:
+            None; or, if there is none, what it was refused with last.
+        """
+        while reason and self.alternatives and not self.alternatives.at_door_only:
+            now, self.reason = self.governor.clock(), reason
+            self._switch(token, self.alternatives)
+            refusal: TokenRejected | None
+            try:
+                refusal = self._judge_at_door(token, now)
+            except TokenRejected as unreadable:
+                refusal = unreadable
+            if refusal is None:
+                if self._queue_again(token, now, 0.0, comes=True):
+                    return None
+                refusal = self._refused("overload", "its mailbox is full, or has closed")
+            self._note_refusal(token, refusal)
+            error, reason = refusal, refusal_of(refusal)
+        return error
+
+    def _note_refusal(self, token: Token[Any], refusal: BaseException) -> None:
+        """Note that an attempt was refused; the error of the one before tells that, too."""
+        self.reason = refusal.reason if isinstance(refusal, TokenRejected) else refusal_of(refusal)
+        if self._error is not None:
+            self._error.add_note(f"Attempt {token.attempt} was refused: {refusal}")
+        if self.alternatives is not None:
+            refusal.__traceback__ = None  # it would hold the sender's frames
+            self._record(token, None, self.governor.clock(), refusal)
+
+    def _switch(self, token: Token[Any], alternatives: Alternatives) -> None:
+        """Have a token, which is in no mailbox, belong to its next alternative."""
+        chosen, policy = alternatives.next(token.attempt)
+        with self.governor.lock:
+            self.governor.throttles.forget_locked(token)  # it gives back what it was given at the door
+            self.governor, self.policy = chosen.rules, policy
+            self._breaker = self._refusal = self.refusal_at_door = None
+            self._is_retry = self.passed_door = False
+        self.governor.let_go()
+        token._place, token.operation, token._call = chosen.rules.place, chosen.operation, chosen.call
+        token._own_extras().attempt += 1
+        if self.times is not None:
+            self.times.set_policy(policy)
+        elif policy.has_times:
+            self.times = Times(policy, token.created_at)
 
     def _fall_back(self, token: Token[Any], error: BaseException) -> bool:
         """Queue a token once more, with its fallback as its code; return whether it has one."""
@@ -452,8 +566,8 @@ class Governed:
             token._call = partial(fallback, error)
         return fallback is not None
 
-    def _queue_again(self, token: Token[Any], now: float, delay: float) -> bool:
-        """Queue a token again; return False if its mailbox has closed for good."""
+    def _queue_again(self, token: Token[Any], now: float, delay: float, *, comes: bool = False) -> bool:
+        """Queue a token again; return False if its mailbox has closed for good, or refuses one that comes there."""
         extras = token._own_extras()
         self.runs_here = False
         if self._over is not None and extras.cancel_requested == self._why(self._over):
@@ -461,18 +575,20 @@ class Governed:
         self._over, self._refusal = None, None
         if extras.hold is not None:
             extras.hold.renew()
-        if not self._falls_back:
+        if not self._falls_back and not comes:
             extras.attempt += 1
         if self._context is not None:
             token._context = self._context.copy()
+        before = token.steps, token.started_at, token.queued_at
         token.steps, token.started_at, token.queued_at = 0, None, now + delay
-        self._delay = Delay(now + delay)
+        self._delay = Delay(now + delay, self._drain)
         self.due_at = self._delay.at if delay else None
         if self.times is not None:
             self.times.enter("queued", now + delay)
             self._set_alarm()
         place = place_of(token)
-        if not place.mailbox.put_again(token, self._delay):
+        if not place.mailbox.put_again(token, self._delay, comes=comes):
+            token.steps, token.started_at, token.queued_at = before
             return False
         # Code that ended the token meanwhile, or asked for that, has found it nowhere.
         if self._ended:

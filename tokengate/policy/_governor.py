@@ -61,6 +61,11 @@ class PlaceGovernor(PlaceRules):
         """
         return self.governed(token).enter()
 
+    def elsewhere(self, token: Token[Any], error: BaseException) -> Place | None:
+        """Have a token that was refused at the door belong to its next alternative; return the place of that."""
+        policy = token._extras.policy
+        return policy.elsewhere(error) if isinstance(policy, Governed) else None
+
     def may_run_here(self, token: Token[Any]) -> bool:
         """Tell whether a direct call may begin now, on its caller's thread; then it has what it needs for that.
 

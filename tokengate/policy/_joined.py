@@ -257,7 +257,7 @@ class Joined(Governed):
         delay = self._delay
         if due_at == (-math.inf if delay is None else delay.at):
             return False
-        self._delay = Delay(due_at)
+        self._delay = Delay(due_at, None)
         self.due_at = due_at if due_at > -math.inf else None
         return True
 

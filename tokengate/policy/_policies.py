@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from actors import ActorSystem, Token
-from actors.lowlevel import ActorPlace, Notice, Place, place_of, system_of
+from actors.lowlevel import ActorPlace, Notice, OperationPlace, Place, place_of, system_of
 from tokengate._exceptions import BadPolicy
 from tokengate.policy._budget import BudgetState
 from tokengate.policy._deadlines import Deadlines
+from tokengate.policy._failover import Alternative, Alternatives, with_deadline
 from tokengate.policy._governed import Governed
 from tokengate.policy._governor import PlaceGovernor
 from tokengate.policy._policy import Budget, Policy, with_parts
@@ -66,6 +67,22 @@ class Policies:
         """Publish an event; without locks."""
         if self.system.on_event is not None:
             self.system.publish(event)
+
+    def alternative(
+        self, place: OperationPlace, operation: str, function: Callable[..., Any], own: Policy | None
+    ) -> Alternative:
+        """Return an operation as an alternative of a call that is made here; arguments: those of `Alternative`."""
+        governor = self.governor_of(place)
+        governor.engage()  # a token that comes after an attempt elsewhere is kept back until that is over
+        return Alternative(governor, operation, place.at_home(function), own)
+
+    def route(
+        self, token: Token[Any], others: Iterable[Alternative], deadline: float | None, *, at_door_only: bool
+    ) -> None:
+        """Have a new token, which is at one of several alternatives, be tried at the others; see `Alternatives`."""
+        governed = self.governor_of(place_of(token)).governed(token)
+        governed.policy = with_deadline(governed.policy, deadline)
+        governed.alternatives = Alternatives(others, deadline, at_door_only)
 
     def inherit(self, token: Token[Any], deadline: float) -> None:
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from actors.lowlevel import Rule, place_of
+from actors.lowlevel import Rule
 from tokengate.policy._budget import Reservation
 from tokengate.policy._throttle import ThrottleState
 from tokengate.policy._values import Over
 
 if TYPE_CHECKING:
     from actors import Token
+    from actors.lowlevel import Drain
     from tokengate.policy._budget import BudgetState
 
 # Seconds until a look whether the code of the attempt before has let go of its token: a moment after its end.
@@ -26,18 +27,20 @@ class Delay(Rule):
 
     Args:
         at: in seconds of the clock.
+        drain: in which the attempt before was, which is to let go of the token first; None: none was.
     """
 
-    __slots__ = ("at",)
+    __slots__ = ("_drain", "at")
 
-    def __init__(self, at: float) -> None:
+    def __init__(self, at: float, drain: Drain | None) -> None:
         super().__init__()
         self.at = at
+        self._drain = drain
 
     def due_at(self, token: Token[Any], now: float) -> float:
         if now < self.at:
             return self.at
-        return now + _LETS_GO if place_of(token).drain.has_taken(token) else -math.inf
+        return now + _LETS_GO if self._drain is not None and self._drain.has_taken(token) else -math.inf
 
     def grant(self, token: Token[Any], now: float) -> None:
         """Do nothing: it is over."""

@@ -49,6 +49,10 @@ class Times:
         """When the token's time is over for good, in seconds of the clock; its code's calls inherit it. inf: never."""
         return min(self._inherited, self._start + (self._policy.deadline or math.inf))
 
+    def set_policy(self, policy: Policy) -> None:
+        """Go by the times of another policy from now on, for the phase that begins."""
+        self._policy = policy
+
     def due(self) -> Due | None:
         """Return which limit is over first, and when; None: none is, or the clock is stopped."""
         first = Due(self._inherited, "inherited", self._inherited - self._start)
