@@ -231,7 +231,7 @@ class Governed:
         self.passed_door = True
         if refusal is not None:
             self.reason = refusal.reason
-            if self.alternatives or not self._use_fallback(token, refusal):
+            if self.alternatives or token.affinity == "process" or not self._use_fallback(token, refusal):
                 raise refusal
         if self.times is not None:
             self._set_alarm()
@@ -486,10 +486,16 @@ class Governed:
         token = self._token
         if self.alternatives is not None:
             self._note_refusal(token, refusal)
-        if not self.alternatives or not refusal_of(refusal):
+        if not refusal_of(refusal):
             return None
-        self._switch(token, self.alternatives)
-        return self.governor.place
+        if self.alternatives:
+            self._switch(token, self.alternatives)
+        elif token.affinity == "process" and self._use_fallback(token, refusal):
+            self.refusal_at_door = None
+            self._set_alarm()
+        else:
+            return None
+        return place_of(token)
 
     def _fail_over(self, token: Token[Any], how: End, error: BaseException) -> bool:
         """Queue a token at its next alternative, after its last attempt where it was; return whether one accepts it."""
@@ -564,6 +570,8 @@ class Governed:
             if token._call is None:  # a message is its only argument
                 token._args = (token._args,)
             token._call = partial(fallback, error)
+            if token.affinity == "process":  # where only the operation's own function is known
+                token._place = self.governor.policies.beside(place_of(token))
         return fallback is not None
 
     def _queue_again(self, token: Token[Any], now: float, delay: float, *, comes: bool = False) -> bool:

@@ -33,6 +33,7 @@ class Policies:
         self.throttles = system.throttles
         self.reconciler = system.reconciler
         self.deadlines = Deadlines(system.system_host, system.clock)
+        self._beside: dict[Place, Place] = {}  # {place of a process operation: that of its fallbacks}
         self._budgets: dict[tuple[str, float, float], States[BudgetRule]] = {}  # {name, limit, period: what is used}
         self._apart: dict[Place, PlaceGovernor] = {}  # governors of single tokens of places that have none
 
@@ -45,6 +46,18 @@ class Policies:
             function: what they call; None for an actor, whose messages call its methods.
         """
         place.governor = PlaceGovernor(self, place, policy, _called if function is None else lambda _: function)
+
+    def beside(self, place: Place) -> Place:
+        """Return the place where fallbacks for the tokens of a process operation run: on threads; made if needed."""
+        with self.system.making_policies:
+            beside = self._beside.get(place)
+            if beside is None:
+                size = self.system.dispatcher.size
+                path = f"{place.path}-fallback"
+                beside = self.system.operation_place(path, "cpu", generator=False, concurrency=size)
+                beside.mailbox.set_throttles(self.throttles)  # one of which keeps a token back until it comes
+                self._beside[place] = beside
+        return beside
 
     def budget(self, budget: Budget) -> States[BudgetRule]:
         """Return what is used of a budget, by key; budgets of one name, limit and period share it."""

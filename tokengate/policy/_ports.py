@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from actors import Token, TokenState
-from actors.lowlevel import Reconciler, Throttles
+from actors.lowlevel import Place, Reconciler, Throttles
 from tokengate.policy._attempt import End
 from tokengate.policy._deadlines import Deadlines
 from tokengate.policy._policy import Budget
@@ -28,6 +28,10 @@ class GatePolicies(Protocol):
 
     @property
     def reconciler(self) -> Reconciler: ...
+
+    def beside(self, place: Place, /) -> Place:
+        """Return the place where fallbacks for the tokens of a process operation run."""
+        ...
 
     def budget(self, budget: Budget, /) -> States[BudgetRule]:
         """Return what is used of a budget, by key; budgets of one name, limit and period share it."""

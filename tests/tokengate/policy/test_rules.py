@@ -128,6 +128,31 @@ def test_a_fallback_answers_for_a_refusal_and_for_the_last_failure(gate: Gate) -
     assert refused.reason == "breaker"
 
 
+def answer(error: BaseException, what: object) -> str:
+    return f"{type(error).__name__} {what!r}"
+
+
+def fail(what: object) -> object:
+    raise KeyError(what)
+
+
+async def fail_in_a_task(what: object) -> object:
+    raise KeyError(what)
+
+
+@pytest.mark.parametrize("affinity", ["cpu", "io", "asyncio", "process"])
+def test_the_fallback_of_each_affinity_answers(gate: Gate, affinity: Any) -> None:
+    """For the code that has failed, and at the door of an open breaker; that of a process runs on a thread here."""
+    failing: Any = fail_in_a_task if affinity in ("io", "asyncio") else fail
+    policy = Policy(breaker=Breaker(minimum=1, open_for=LIMIT), fallback=answer)
+    operation = token(affinity=affinity, policy=policy)(failing)
+
+    failed, refused = (operation.submit(1).result(LIMIT) for _ in range(2))
+
+    assert failed == "KeyError 1"
+    assert refused == "TokenRejected 1"
+
+
 def test_a_fallback_that_raises_is_the_error_of_its_token(gate: Gate) -> None:
     """Case 27."""
 
