@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import assert_type
 
-from tokengate import ActorRef, ChildSpec, CpuActor, Gate, IoActor, Route, Token, as_completed, token, wait
+from tokengate import (
+    ActorRef,
+    Batch,
+    ChildSpec,
+    CpuActor,
+    Gate,
+    IoActor,
+    Policy,
+    Retry,
+    Route,
+    Token,
+    as_completed,
+    token,
+    wait,
+)
 from tokengate.types import AsyncOperation, AsyncRoute, BoundAsyncOperation, BoundOperation, Operation
 
 
@@ -28,6 +42,21 @@ def charge(order: int) -> str:
 def parse(text: str) -> Generator[None, None, int]:
     yield
     return len(text)
+
+
+@token(policy=Policy(batch=Batch(size=64, wait=0.005), timeout=3))
+def embed(texts: list[str]) -> list[float]:
+    return [len(text) / 2 for text in texts]
+
+
+@token(policy=Policy(batch=Batch(size=8)), affinity="asyncio")
+async def look_up(names: Sequence[str]) -> list[int | Exception]:
+    return [len(name) or ValueError(name) for name in names]
+
+
+@token(policy=Policy(timeout=3, retry=Retry(ConnectionError)))
+def join(texts: list[str]) -> str:
+    return "".join(texts)
 
 
 class Shop:
@@ -80,6 +109,21 @@ Route("resize", [resize], "random")  # type: ignore[call-overload]
 resize(3)  # type: ignore[arg-type]
 resize.submit()  # type: ignore[call-arg]
 fetch.submit(url=3)  # type: ignore[arg-type]
+# An operation with a batch is called with one, and run with a list.
+assert_type(embed("a"), float)
+assert_type(embed.submit("a"), Token[float])
+assert_type(embed.map(["a", "b"]), list[Token[float]])
+assert_type(embed.with_options(key="a", policy=Policy(deadline=3)).submit("a"), Token[float])
+assert_type(look_up.submit("a"), Token[int])
+assert_type(join.with_options(key=7).submit(["a", "b"]), Token[str])
+one_by_one: Operation[[str], float] = embed
+some_policy: Policy = Policy(batch=Batch(size=2))
+embed(["a"])  # type: ignore[arg-type]
+embed.submit(3)  # type: ignore[arg-type]
+look_up.submit(["a"])  # type: ignore[arg-type]
+Policy(batch=3)  # type: ignore[call-overload]
+join.with_options(key=1.5)  # type: ignore[arg-type]
+token(policy=Policy(batch=Batch(size=2)))(charge)  # type: ignore[arg-type]
 token(guard="forced")  # type: ignore[call-overload]
 token(protected=True)  # type: ignore[call-overload]
 
@@ -90,6 +134,7 @@ async def awaiting() -> None:
     assert_type(await fetch("here"), str)
     assert_type(await fetching("here"), str)
     assert_type(await fetching.asubmit("here"), Token[str])
+    assert_type(await look_up("here"), int)
     assert_type(await resize.submit("a.png"), bytes)
     assert_type(await resize.asubmit("a.png"), Token[bytes])
 

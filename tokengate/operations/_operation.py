@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Coroutine, Generator, Iterable
 from contextvars import ContextVar
 from functools import partial
 from types import FunctionType, MappingProxyType, MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 import attrs
 import trio
@@ -58,10 +58,11 @@ from tokengate.operations._ports import OpenGate
 from tokengate.operations._spec import OperationSpec
 from tokengate.policy._batch import await_alone, call_alone
 from tokengate.policy._batch import check_function as check_batch
-from tokengate.policy._policy import Policy, with_parts
+from tokengate.policy._policy import BatchPolicy, Policy, with_parts
 
 P = ParamSpec("P")
 T = TypeVar("T")
+A = TypeVar("A")
 C = TypeVar("C", bound=Callable[..., Any])
 R = ParamSpec("R")
 S = TypeVar("S")
@@ -451,6 +452,22 @@ def token(function: Callable[P, Generator[Any, Any, T]], /) -> Operation[P, T]: 
 @overload
 def token(function: Callable[P, T], /) -> Operation[P, T]: ...
 @overload
+def token(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    *,
+    affinity: Affinity | None = None,
+    priority: int = 0,
+    tags: Mapping[str, str] | None = None,
+    concurrency: int | None = None,
+    capacity: int = DEFAULT_CAPACITY,
+    overflow: Overflow = "wait",
+    guard: Guard = "none",
+    show: Collection[str] = (),
+    idempotent: bool = False,
+    policy: BatchPolicy,
+    limits: Limits = NO_LIMITS,
+    context: Iterable[ContextVar[Any]] = (),
+) -> _BatchDecorator: ...
+@overload
 def token(
     *,
     affinity: Affinity | None = None,
@@ -594,6 +611,17 @@ class _Decorator:
         )
         kind = AsyncOperation if coroutine else Operation
         return kind(spec, check_priority(name, self.priority), MappingProxyType(dict(check_tags(name, self.tags))))
+
+
+class _BatchDecorator(Protocol):
+    """What type checkers take `@token(policy=Policy(batch=...))` for: the operation is called with one."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[A]], Coroutine[Any, Any, Iterable[T | Exception]]], /
+    ) -> AsyncOperation[[A], T]: ...
+    @overload
+    def __call__(self, function: Callable[[list[A]], Iterable[T | Exception]], /) -> Operation[[A], T]: ...
 
 
 class _ClassMethod(classmethod):  # type: ignore[type-arg]

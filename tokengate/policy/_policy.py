@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 import attrs
 
@@ -221,25 +221,8 @@ def _instance(expected: type) -> Callable[[object, attrs.Attribute[Any], object]
 
 
 @attrs.frozen(kw_only=True)
-class Policy:
-    """What the tokens of an operation or of an actor are held to. Times are in seconds; None sets no limit.
-
-    Attributes:
-        queue_timeout: how long an attempt may wait to begin.
-        timeout: how long one attempt may run.
-        deadline: how long all may take together, from the making of the token.
-        retry: further attempts after an error.
-        breaker: a stop of new attempts while too many fail.
-        throttle: limits of rates and of concurrency; one or several.
-        budget: a limit of costs.
-        fair: tokens of one priority take turns by this tag or parameter.
-        fallback: a function of the error and the arguments, whose result replaces that of a token that was refused or
-            has failed.
-        batch: one call serves many tokens.
-
-    Raises:
-        BadPolicy: a value cannot work.
-    """
+class _Parts:
+    """The parts of a policy; apart from it, since type checkers are to look at its `__new__`."""
 
     queue_timeout: float | None = attrs.field(default=None, validator=_optional_seconds)
     timeout: float | None = attrs.field(default=None, validator=_optional_seconds)
@@ -260,6 +243,71 @@ class Policy:
     def __attrs_post_init__(self) -> None:
         if self.fallback is not None and not callable(self.fallback):
             raise BadPolicy("Policy", "fallback", self.fallback, "use a function of the error and the arguments")
+
+
+class Policy(_Parts):
+    """What the tokens of an operation or of an actor are held to. Times are in seconds; None sets no limit.
+
+    Attributes:
+        queue_timeout: how long an attempt may wait to begin.
+        timeout: how long one attempt may run.
+        deadline: how long all may take together, from the making of the token.
+        retry: further attempts after an error.
+        breaker: a stop of new attempts while too many fail.
+        throttle: limits of rates and of concurrency; one or several.
+        budget: a limit of costs.
+        fair: tokens of one priority take turns by this tag or parameter.
+        fallback: a function of the error and the arguments, whose result replaces that of a token that was refused or
+            has failed.
+        batch: one call serves many tokens.
+
+    Raises:
+        BadPolicy: a value cannot work.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:  # a policy with a batch changes the type of the operation: it is called with one
+
+        @overload
+        def __new__(
+            cls,
+            *,
+            queue_timeout: float | None = None,
+            timeout: float | None = None,
+            deadline: float | None = None,
+            retry: Retry | None = None,
+            breaker: Breaker | None = None,
+            throttle: Throttle | Iterable[Throttle] | None = None,
+            budget: Budget | None = None,
+            fair: Key | None = None,
+            fallback: Callable[..., Any] | None = None,
+            batch: None = None,
+        ) -> Policy: ...
+        @overload
+        def __new__(
+            cls,
+            *,
+            queue_timeout: float | None = None,
+            timeout: float | None = None,
+            deadline: float | None = None,
+            retry: Retry | None = None,
+            breaker: Breaker | None = None,
+            throttle: Throttle | Iterable[Throttle] | None = None,
+            budget: Budget | None = None,
+            fair: Key | None = None,
+            fallback: Callable[..., Any] | None = None,
+            batch: Batch,
+        ) -> BatchPolicy: ...
+        def __new__(cls, **parts: Any) -> Any: ...
+
+
+class BatchPolicy(Policy):
+    """What type checkers take a policy with a batch for; there is no object of this class."""
+
+    __slots__ = ()
+
+    _batch: Batch  # makes it another class to them
 
 
 OF_CALLS: Final = ("queue_timeout", "timeout", "deadline", "retry", "fallback")

@@ -339,7 +339,7 @@ def test_a_retry_runs_with_those_that_are_left(gate: Gate, new_door: Callable[[]
             raise ConnectionError
         return [item.upper() for item in items]
 
-    tokens = [embed.submit(letter) for letter in "abc"]  # type: ignore[arg-type]
+    tokens = [embed.submit(letter) for letter in "abc"]
     assert door.reached.wait(LIMIT)
     tokens[1].cancel()
     door.open()
@@ -356,7 +356,7 @@ def test_the_fallback_of_a_batch_is_given_its_list(gate: Gate) -> None:
     def embed(_items: list[str]) -> list[str]:
         raise ConnectionError
 
-    tokens: list[Any] = [embed.submit("a"), embed.submit("b")]  # type: ignore[arg-type]
+    tokens: list[Any] = [embed.submit("a"), embed.submit("b")]
     assert [one.result(LIMIT) for one in tokens] == ["ConnectionError"] * 2
     assert tokens[0].reason == "ConnectionError"
 
