@@ -96,9 +96,10 @@ class Joints:
             is_new = together is None
             if together is None:
                 together = self._open[slot] = Together(self, slot, token, batch, now)
+            # Before it joins: its run may be asked for its rules at any moment.
+            together.calls[token] = keys, argument_of(token.operation, token.args, token.kwargs)
             joined.join(together)
             joined.give_estimate(together.run)
-            together.calls[token] = keys, argument_of(token.operation, token.args, token.kwargs)
             together.filling.add(cost, now, joined.deadline)
             if together.filling.is_full:
                 del self._open[slot]
