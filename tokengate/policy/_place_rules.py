@@ -172,7 +172,9 @@ class PlaceRules:
     def sheds(self, token: Token[Any], now: float) -> TokenRejected | None:
         """Return why a token is shed at its turn; None if it is not."""
         waited = now - (token.queued_at or now)
-        if not self.shedding.shed or not self.shedding.judge(token.priority, waited, now):
+        policy = token._extras.policy
+        key = None if policy is None else policy.fair_key
+        if not self.shedding.shed or not self.shedding.judge(token.priority, waited, now, key):
             return None
         why = f"it had waited {waited:.3g} s, and others of its priority have waited long for some time"
         return TokenRejected(f"{token._describe()} was refused at its turn: {why}", "overload")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, TypeAlias
+
+_Lane: TypeAlias = tuple[int, str | int | None]  # priority, key
 
 FORGET: Final = 20  # times `shed` without a token end a run, too; that is the deadline, if `shed` is its twentieth part
 RUNS: Final = 1_000  # at most; of more, the one whose last token is the oldest is forgotten
@@ -16,6 +18,9 @@ class Shedding:
     shed at its turn, until one comes that did not. That is so when a run of long waits has lasted for `2 * shed`, and
     only such runs are kept. Source: CoDel (RFC 8289), with an interval of twice the target.
 
+    Where keys take turns, each key is judged by itself, too: the short waits of others say nothing of one that has sent
+    too much.
+
     Args:
         shed: seconds; 0: nothing is shed.
     """
@@ -24,27 +29,32 @@ class Shedding:
 
     def __init__(self, shed: float) -> None:
         self.shed = shed
-        self._runs: dict[int, tuple[float, float]] = {}  # {priority: (first token, last one)}, by their last ones
+        self._runs: dict[_Lane, tuple[float, float]] = {}  # {lane: (first token, last one)}, by their last ones
 
-    def judge(self, priority: int, wait: float, now: float) -> bool:
+    def judge(self, priority: int, wait: float, now: float, key: str | int | None = None) -> bool:
         """Return whether to shed a token at its turn.
 
         Args:
             priority: the token's.
             wait: seconds that it waited for its turn.
             now: seconds of the clock.
+            key: of its turns; None: it has none.
         """
-        first, last = self._runs.pop(priority, (now, now))
+        shed = self._judge((priority, None), wait, now)
+        return shed if key is None else self._judge((priority, key), wait, now) or shed
+
+    def _judge(self, lane: _Lane, wait: float, now: float) -> bool:
+        first, last = self._runs.pop(lane, (now, now))
         if wait <= self.shed or not self.shed:
             return False
         if now - last > FORGET * self.shed:
             first = now
-        self._runs[priority] = first, now
+        self._runs[lane] = first, now
         if len(self._runs) > RUNS:
             del self._runs[next(iter(self._runs))]
         return now - first >= 2 * self.shed
 
     def is_overloaded(self, priority: int) -> bool:
         """Return whether the last token of a priority was shed."""
-        first, last = self._runs.get(priority, (math.inf, 0.0))
+        first, last = self._runs.get((priority, None), (math.inf, 0.0))
         return last - first >= 2 * self.shed

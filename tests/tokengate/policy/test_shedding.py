@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable
 from random import Random
 
@@ -132,3 +133,34 @@ def test_the_lowest_priority_is_shed_first_and_the_rest_is_on_time(seed: int) ->
     assert with_it[0] >= 0.99
     assert with_it[1] >= 0.75
     assert without[1] < 0.6
+
+
+def test_a_key_that_takes_turns_is_shed_by_its_own_waits(seed: int) -> None:
+    """Tokens of others that hardly wait do not keep a key that sends too much from being shed, and so from being late."""
+    random, slots = Random(seed), [0.0] * 10
+    shedding = Shedding(SHED)
+    queues: tuple[deque[float], deque[float]] = deque(), deque()
+    good, turn, following = [0, 0], 0, 0
+    arrivals = [(number / 4_000, int(random.random() < 0.9)) for number in range(8_000)]
+    while following < len(arrivals) or any(queues):
+        now = slots[0] if any(queues) else max(slots[0], arrivals[following][0])
+        while following < len(arrivals) and arrivals[following][0] <= now:
+            came, key = arrivals[following]
+            queues[key].append(came)
+            following += 1
+        turn = 1 - turn if queues[1 - turn] else turn
+        came = queues[turn].popleft()
+        if now - came < 1 and not shedding.judge(0, now - came, now, turn):
+            heapq.heapreplace(slots, now + 0.01)
+            good[turn] += now + 0.01 - came <= 1
+
+    assert good[0] == sum(not key for _, key in arrivals)
+    assert sum(good) >= 0.9 * 2_000
+
+
+def test_many_keys_that_send_little_are_shed_together() -> None:
+    """None of them has waited for long with two tokens, but all of them have."""
+    shedding = Shedding(SHED)
+    judged = [shedding.judge(0, 0.2, number / 1_000, number) for number in range(200)]
+
+    assert judged == [number >= 2 * SHED * 1_000 for number in range(200)]
