@@ -136,7 +136,7 @@ def test_the_lowest_priority_is_shed_first_and_the_rest_is_on_time(seed: int) ->
 
 
 def test_a_key_that_takes_turns_is_shed_by_its_own_waits(seed: int) -> None:
-    """Tokens of others that hardly wait do not keep a key that sends too much from being shed, and so from being late."""
+    """Tokens of others that hardly wait do not keep a key that sends too much from being shed: it would be late."""
     random, slots = Random(seed), [0.0] * 10
     shedding = Shedding(SHED)
     queues: tuple[deque[float], deque[float]] = deque(), deque()
