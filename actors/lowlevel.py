@@ -22,7 +22,7 @@ from actors.mailboxes._fair_line import FairLine
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, Put
 from actors.mailboxes._rule import Rule
 from actors.mailboxes._signals import Crash, Signal, Visit
-from actors.mailboxes._throttles import Throttle, Throttles
+from actors.mailboxes._throttles import Throttles
 from actors.places._actor_place import ActorPlace, Status
 from actors.places._drain import Drain
 from actors.places._moves import move
@@ -88,7 +88,6 @@ __all__ = [
     "Starter",
     "Status",
     "TaskActor",
-    "Throttle",
     "Throttles",
     "TrioHost",
     "Visit",

@@ -839,8 +839,6 @@ class Mailbox:
             if not more:
                 break
         if throttles is not None:
-            if token is not None:
-                throttles.watch(token)
             # One that was kept back just now may be due, and others may be since this drainer has left.
             throttles.let_go(self)
         return token

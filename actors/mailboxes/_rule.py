@@ -50,6 +50,10 @@ class Rule(abc.ABC):
     def grant(self, token: Token[Any], now: float, /) -> None:
         """Let a token begin; it is due."""
 
+    def count(self, token: Token[Any], now: float, /) -> None:
+        """Count a token that has begun, or is about to, as the rule comes."""
+        self.grant(token, now)
+
     def begin(self, token: Token[Any], now: float, /) -> None:  # noqa: B027  # most count a token by its grant
         """Note that the code of a token with a grant begins."""
 

@@ -1,16 +1,16 @@
-"""Throttles: limits of the rate and the concurrency of the tokens that they match.
+"""Throttles: what lets tokens begin by the rules that they are held to: limits of rate and concurrency, delays, costs.
 
 A mailbox calls `admit` when a drainer takes a token. A token that may not begin yet is set aside in its mailbox and
-waits here, in a queue for its mailbox and its set of matching throttles. It gets the grants of all of these at once or
-none, so that a token that one throttle keeps back uses up no other. Of the waiting tokens the highest priority goes
+waits here, in a queue for its mailbox and its set of rules. It gets the grants of all of these at once or none, so that
+a token that one rule keeps back uses up no other. Of the waiting tokens the highest priority goes
 first, and within it the longest wait. Tokens of a mailbox without a free drainer are passed over, so that a busy or
 suspended actor holds up no other. A mailbox calls `let_go` whenever that may change.
 
-A queue stands in one place at a time: at the throttle that keeps it back longest, among those that may go, or at its
+A queue stands in one place at a time: at the rule that keeps it back longest, among those that may go, or at its
 mailbox, if that has no free drainer. So a change looks at the queues that it concerns only. An entry of a heap is out
 of date once its queue has another version.
 
-A token's grants end when it ends (`watch`), or when it leaves its mailbox without being taken (`forget`). A
+A token's grants end with its attempt (`end_locked`), or when it leaves its mailbox without being taken (`forget`). A
 mailbox calls `admit` and `forget` under its lock, so no mailbox is called with the lock held here.
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -31,70 +31,21 @@ from actors.mailboxes._fair_lanes import fair_key
 from actors.mailboxes._fair_line import FairLine
 from actors.mailboxes._line import Line
 from actors.mailboxes._rule import Rule, Verdict
+from actors.tokens._ports import TokenPolicy
 from actors.tokens._token import Token
 
 R = TypeVar("R", bound=Rule)
 
-# Seconds by which a rate may lag and catch up: the alarm that lets tokens go wakes a little late each time.
-_CATCH_UP = 0.1
-
 
 class ThrottledMailbox(Protocol):
-    """A mailbox, as far as throttles let go what it has set aside."""
+    """A mailbox, as far as what it has set aside is let go."""
 
     def turns(self) -> int: ...
 
     def let_begin(self, tokens: list[Token[Any]], /) -> object: ...
 
 
-class Throttle(Rule):
-    """A limit for the tokens that `matches` selects.
-
-    Args:
-        name: for operators.
-        matches: tells whether the throttle is for a token; it must be quick and run no user code.
-        rate: tokens that may begin in a second; None sets no limit.
-        concurrency: tokens that may run at once; None sets no limit.
-
-    Attributes:
-        is_open: whether it lets tokens go; False while the tokens that began before it are counted.
-        let: tokens that have its grant and have not ended, except those that wait for another token.
-    """
-
-    __slots__ = ("_next_at", "concurrency", "is_open", "let", "matches", "name", "rate")
-
-    def __init__(
-        self, name: str, matches: Callable[[Token[Any]], bool], rate: float | None, concurrency: int | None
-    ) -> None:
-        super().__init__()
-        self.name = name
-        self.matches = matches
-        self.rate = rate
-        self.concurrency = concurrency
-        self.is_open = True
-        self.let: set[Token[Any]] = set()
-        self._next_at = -math.inf  # when the next token may begin, by the rate
-
-    def due_at(self, _token: Token[Any], _now: float) -> float:
-        if not self.is_open or (self.concurrency is not None and len(self.let) >= self.concurrency):
-            return math.inf
-        return self._next_at
-
-    def grant(self, token: Token[Any], now: float) -> None:
-        self.let.add(token)
-        if self.rate is not None:
-            self._next_at = max(self._next_at, now - _CATCH_UP) + 1 / self.rate
-
-    def give_back(self, token: Token[Any], _now: float) -> None:
-        self.let.discard(token)
-        if self.rate is not None:
-            self._next_at -= 1 / self.rate
-
-    def note_waits(self, token: Token[Any], waits: bool) -> None:
-        (self.let.discard if waits else self.let.add)(token)
-
-    def end(self, token: Token[Any], _now: float) -> None:
-        self.let.discard(token)
+_versions = count()
 
 
 @attrs.define(eq=False)
@@ -105,11 +56,11 @@ class _Queue:
     rules: tuple[Rule, ...]
     fair: bool
     line: Line | FairLine[Token[Any]]  # the latter if keys take turns
-    version: int = 0  # of its entry in a heap
+    version: int = -1  # of its entry in a heap
 
     def entry(self) -> _Entry:
         """Return a new entry for a heap; all entries made before are out of date."""
-        self.version += 1
+        self.version = next(_versions)
         return (*self.line.first()[:2], self.version, self)
 
 
@@ -128,7 +79,7 @@ def _first_of(heap: list[_Entry]) -> _Queue | None:
 
 
 class Throttles:
-    """All throttles of a system.
+    """The grants of a system, and the tokens that wait for some.
 
     Args:
         host: the loop on which tokens are let go when their time has come.
@@ -141,10 +92,10 @@ class Throttles:
         self._lock = threading.Lock()
         self.lock = self._lock  # for the states of policies
         self.has_policies = False
-        self._all: tuple[Throttle, ...] = ()
         self._queues: dict[tuple[ThrottledMailbox, tuple[Rule, ...], bool], _Queue] = {}  # none is empty
         self._waiting: dict[Token[Any], _Queue] = {}  # {token that is kept back: its queue}
         self._grants: dict[Token[Any], tuple[Rule, ...]] = {}
+        self._suspended: set[Token[Any]] = set()  # those with grants that wait for other tokens
         self._numbers = count()  # serial numbers of waiting tokens
         self._changed: set[Rule] = set()  # those at which queues stand that may go now, or sooner than before
         self._timed: list[tuple[float, int, Rule]] = []  # heap: when a rule is to be looked at
@@ -155,60 +106,57 @@ class Throttles:
         self._sleeps_until = math.inf  # in seconds of the clock; never later than the next token is due
 
     def __bool__(self) -> bool:
-        """Tell whether there are throttles, or places with policies."""
-        return bool(self._all) or self.has_policies
+        """Tell whether there are places whose tokens are held to rules."""
+        return self.has_policies
 
-    def all(self) -> tuple[Throttle, ...]:
-        """Return the throttles, in the order in which they were added."""
-        return self._all
+    # For what makes rules
 
-    def add_closed(self, throttle: Throttle) -> None:
-        """Add a throttle that keeps all matching tokens back until `open`."""
+    def rules_changed(self) -> None:
+        """Ask about all waiting tokens anew, since rules have come or gone; those that none concerns go on."""
         with self._lock:
-            throttle.is_open = False
-            self._all = (*self._all, throttle)
-            self._line_up_again()
-
-    def open(self, throttle: Throttle, running: Iterable[Token[Any]]) -> None:
-        """Open a throttle; `running` are the tokens that have begun, or are about to, and count for its limits."""
-        began = [token for token in running if throttle.matches(token)]
-        with self._lock:
-            for token in began:
-                self._count(token, throttle)
-            throttle.is_open = True
-            self._changed.add(throttle)
-        for token in began:
-            token.add_done_callback(self.end)
-        self.let_go()
-
-    def remove(self, throttle: Throttle) -> None:
-        """Remove a throttle, and let the tokens go that wait for no other."""
-        with self._lock:
-            self._all = tuple(one for one in self._all if one is not throttle)
-            self._end_grants(throttle)
-            throttle.let.clear()
             free = self._line_up_again()
         _let_begin(free)
         self.let_go()
+
+    def limits_changed(self, rules: Iterable[Rule]) -> None:
+        """Look again at what some rules keep back: they may let more go, or later."""
+        with self._lock:
+            self._changed.update(rules)
+        self.let_go()
+
+    def count(self, token: Token[Any], rule: Rule, now: float) -> None:
+        """Have a token that has begun, or is about to, count for a new rule; under the lock.
+
+        The caller has `end` called once the token is done.
+        """
+        if self.lacking(token, (rule,)):
+            self._grants[token] = (*self._grants.get(token, ()), rule)
+            rule.count(token, now)
+            if token in self._suspended:
+                rule.note_waits(token, True)
+        self._note_waits(token)
+
+    def remove(self, rules: Set[Rule]) -> None:
+        """End all grants of some rules, which are no more; `rules_changed` follows."""
+        with self._lock:
+            self._end_grants(rules)
 
     # For mailboxes
 
     def admit(self, token: Token[Any], mailbox: ThrottledMailbox) -> Verdict:
         """Decide about a token at its turn; one that waits, waits here, and its mailbox, with its lock held, has it."""
         with self._lock:
-            matching = self._matching(token)
-            lacking = self.lacking(token, matching)
-            policy = token._extras.policy
-            if not lacking and policy is None:
+            policy = token._extras.policy or _found(token)
+            if policy is None:
                 return Verdict.BEGINS
             now = self._clock()
-            # Waiting tokens go first; if they do not use up the grants, `let_go` will find this token, too.
-            for one in lacking:
-                if one.waiting or one.due_at(token, now) > now:
-                    self._give_back(token, now, keep=True)
-                    self._wait(token, mailbox, matching, next(self._numbers))
-                    return Verdict.WAITS
-            if policy is not None and not policy.may_begin(token, now):
+            rules = policy.rules(now)
+            lacking = self.lacking(token, rules)
+            if lacking and not _are_due(lacking, token, now):
+                self._give_back(token, now, keep=True)
+                self._wait(token, mailbox, rules, next(self._numbers))
+                return Verdict.WAITS
+            if not policy.may_begin(token, now):
                 self._give_back(token, now)
                 return Verdict.REFUSED
             if lacking:
@@ -218,11 +166,12 @@ class Throttles:
     def admit_here(self, token: Token[Any]) -> bool:
         """Tell whether a token that is in no mailbox may begin now; then it has its grants."""
         with self._lock:
-            rules, now = self._matching(token), self._clock()
-            if any(one.waiting or one.due_at(token, now) > now for one in rules):
-                return False
-            policy = token._extras.policy
-            if policy is not None and not policy.may_begin(token, now):
+            policy = token._extras.policy or _found(token)
+            if policy is None:
+                return True
+            now = self._clock()
+            rules = self.lacking(token, policy.rules(now))
+            if not (_are_due(rules, token, now) and policy.may_begin(token, now)):
                 return False
             if rules:
                 self.grant(token, rules, now)
@@ -233,20 +182,22 @@ class Throttles:
         with self._lock:
             self._wait(token, mailbox, (delay,), next(self._numbers))
 
-    def watch(self, token: Token[Any]) -> None:
-        """Have the grants of a taken token without a policy end with it; not under its mailbox's lock."""
-        if token._extras.policy is None and token in self._grants:
-            token.add_done_callback(self.end)
-
     def note_waits(self, token: Token[Any]) -> None:
         """Note that a running token waits for another one, or no longer does; a waiting one does not count."""
         with self._lock:
-            waits = bool(token._extras.waits)
-            for rule in self._grants.get(token, ()):
-                rule.note_waits(token, waits)
-                self._changed.add(rule)
+            waits = self._note_waits(token)
         if waits:
             self.let_go()
+
+    def _note_waits(self, token: Token[Any]) -> bool:
+        granted, waits = self._grants.get(token), bool(token._extras.waits)
+        if not granted or waits is (token in self._suspended):
+            return False
+        (self._suspended.add if waits else self._suspended.discard)(token)
+        for rule in granted:
+            rule.note_waits(token, waits)
+            self._changed.add(rule)
+        return waits
 
     def forget(self, tokens: Iterable[Token[Any]]) -> None:
         """Note that tokens have left a mailbox untaken; the mailbox then calls `let_go` without its lock."""
@@ -285,40 +236,26 @@ class Throttles:
             rule.begin(token, now)
 
     def end(self, token: Token[Any]) -> None:
-        """End the grants of an attempt that has ended."""
+        """End the grants of a token that has ended."""
         with self._lock:
-            self.end_locked(token)
+            (self.forget_locked if token.started_at is None else self.end_locked)(token)
         self.let_go()
 
     def end_locked(self, token: Token[Any]) -> None:
-        """Do so under the lock; the caller calls `let_go` without it."""
-        now = self._clock()
-        for rule in self._grants.pop(token, ()):
+        """End the grants of an attempt that has ended, under the lock; the caller calls `let_go` without it."""
+        granted = self._grants.pop(token, None)
+        if granted is None:
+            return
+        now, waits = self._clock(), token in self._suspended
+        self._suspended.discard(token)
+        for rule in granted:
+            if waits:
+                rule.note_waits(token, False)
             rule.end(token, now)
             if rule.blocked:
                 self._changed.add(rule)
 
     # All below, up to the loop, runs under the lock
-
-    def _matching(self, token: Token[Any]) -> tuple[Rule, ...]:
-        found = tuple(throttle for throttle in self._all if throttle.matches(token)) if self._all else ()
-        policy = token._extras.policy
-        return found if policy is None else (*policy.rules(self._clock()), *found)
-
-    def _count(self, token: Token[Any], throttle: Throttle) -> None:
-        """Give a running token the grant of a new throttle."""
-        granted = self._grants.get(token, ())
-        if throttle not in granted:
-            self._grants[token] = (*granted, throttle)
-            if not token._extras.waits:
-                throttle.let.add(token)
-
-    def _end_grants(self, throttle: Throttle) -> None:
-        for token, granted in list(self._grants.items()):
-            if throttle in granted:
-                del self._grants[token]
-                if others := tuple(one for one in granted if one is not throttle):
-                    self._grants[token] = others
 
     def lacking(self, token: Token[Any], rules: tuple[R, ...]) -> tuple[R, ...]:
         """Return those of some rules of which a token has no grant."""
@@ -330,6 +267,13 @@ class Throttles:
         for rule in rules:
             rule.grant(token, now)
         self._grants[token] = self._grants.get(token, ()) + rules
+
+    def _end_grants(self, rules: Set[Rule]) -> None:
+        for token, granted in list(self._grants.items()):
+            if not rules.isdisjoint(granted):
+                del self._grants[token]
+                if others := tuple(rule for rule in granted if rule not in rules):
+                    self._grants[token] = others
 
     def forget_locked(self, token: Token[Any], *, keep: bool = False) -> None:
         """Note that a token has left its mailbox unbegun, or has been refused; under the lock.
@@ -404,16 +348,11 @@ class Throttles:
                 lower, number, token = queue.line.first()
                 waiting.append((number, lower, token, queue.mailbox))
                 self._leave(token)
-        self._ready.clear()
-        self._timed.clear()
-        self._parked.clear()
-        for throttle in self._all:
-            throttle.blocked.clear()
-            throttle.alarm_at = math.inf
         waiting.sort(key=lambda entry: entry[0])
         free = []
         for number, lower, token, mailbox in waiting:
-            rules = self._matching(token)
+            policy = token._extras.policy
+            rules = () if policy is None else policy.rules(self._clock())
             if rules:
                 self._wait(token, mailbox, rules, number)
             else:
@@ -506,6 +445,23 @@ class Throttles:
         with self._lock:
             self._sleeps_until = self._next_due()
             return self._sleeps_until
+
+
+def _found(token: Token[Any]) -> TokenPolicy | None:
+    """Return what a token is held to of which nothing was said at the door; None if no rule concerns it."""
+    governor = token._place.governor
+    return None if governor is None else governor.found(token)
+
+
+def _are_due(rules: tuple[Rule, ...], token: Token[Any], now: float) -> bool:
+    """Tell whether a token may have the grants of some rules now.
+
+    Tokens that wait for one go first; if they do not use it up, `let_go` will find this token, too.
+    """
+    for rule in rules:  # noqa: SIM110  # `all` over a generator takes twice as long
+        if rule.waiting or rule.due_at(token, now) > now:
+            return False
+    return True
 
 
 def _let_begin(tokens: Iterable[tuple[Token[Any], ThrottledMailbox]]) -> None:

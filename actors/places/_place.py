@@ -147,8 +147,9 @@ class Place(abc.ABC):
         try:
             if self.system.guarded:
                 self.system.check_intake(token)
-            if self.governor is not None:
-                sent = self.governor.at_door(token)
+            governor = self.governor  # once: it may be taken away at any moment
+            if governor is not None:
+                sent = governor.at_door(token)
                 if sent is None:
                     return token
                 run = sent
@@ -187,8 +188,9 @@ class Place(abc.ABC):
         try:
             if self.system.guarded:
                 self.system.check_intake(token)
-            if self.governor is not None:
-                sent = self.governor.at_door(token)
+            governor = self.governor  # once: it may be taken away at any moment
+            if governor is not None:
+                sent = governor.at_door(token)
                 if sent is None:
                     return token
                 run = sent

@@ -13,7 +13,7 @@ from actors.concurrency._asyncio_host import AsyncioHosts
 from actors.concurrency._dispatcher import Dispatcher
 from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._trio_host import TrioHost
-from actors.tokens._ports import Listeners, TokenSystem
+from actors.tokens._ports import Listeners, TokenGovernor, TokenSystem
 from actors.tokens._token import Token
 
 
@@ -25,7 +25,7 @@ class PlaceTimers(Protocol):
     def disarm(self, timer: Any, /) -> bool: ...
 
 
-class Governor(Protocol):
+class Governor(TokenGovernor, Protocol):
     """What the tokens of a place are held to."""
 
     def at_door(self, token: Token[Any], /) -> Token[Any] | None:
@@ -46,6 +46,14 @@ class Governor(Protocol):
 
     def may_run_here(self, token: Token[Any], /) -> bool:
         """Tell whether a direct call may run on its caller's thread: no limit of its own ends it."""
+        ...
+
+
+class SystemPolicies(Protocol):
+    """What the tokens of a system are held to."""
+
+    def entered(self, place: Any, /) -> None:
+        """Note that a place was entered into the table of the system."""
         ...
 
 

@@ -30,10 +30,11 @@ from actors.concurrency._stall_watch import StallWatch
 from actors.concurrency._trio_host import TrioHost
 from actors.drains._watchdog import AsyncioWatchdog, Watchdog
 from actors.kinds._operation_place import AsyncioOperationPlace, OperationPlace
-from actors.mailboxes._throttles import Throttle, Throttles
+from actors.mailboxes._throttles import Throttles
 from actors.places._actor import BaseActor
 from actors.places._actor_place import ActorPlace
 from actors.places._place import Place
+from actors.places._ports import SystemPolicies
 from actors.places._ref import ActorRef
 from actors.places._timers import Timers
 from actors.processes._process_host import ProcessHost
@@ -137,7 +138,6 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.restarts = 0  # of children, counted by their supervisors, on the system loop only
         self._draining = False
         self._lock = threading.Lock()
-        self._throttling = threading.Lock()  # held while throttles come and go
         # (token, state, value, error) of each end that is being written, outside of the loops and drains
         self.endings: list[tuple[Token[Any], TokenState, Any, BaseException | None]] = []
         self.senders: set[Token[Any]] = set()  # tokens that wait, in a task, for room in a mailbox
@@ -145,8 +145,10 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.throttles = Throttles(self.system_host, clock)
         # Holds the messages of an actor to the policy of its class; set by the floor above.
         self.govern: Callable[[ActorPlace], object] | None = None
-        self.policies: object | None = None  # what the floor above holds tokens to; made when it is first needed
-        self.making_policies = threading.Lock()
+        self.policies: SystemPolicies | None = (
+            None  # what the floor above holds tokens to; made when it is first needed
+        )
+        self.making_policies = threading.RLock()
         pool = processes or ProcessPool()
         self.processes = ProcessHost(self, pool, pool.size or self.cores.amount)
         # {id: token that a child process knows}; the child's `KnownTokens` keep it
@@ -276,8 +278,8 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             NameTaken: the path is in use.
         """
         self.register(place)
-        if self.throttles:  # after it can be found: a throttle that comes now is seen here, or sees the place
-            self._govern(place)
+        if self.policies is not None:  # after it can be found: what comes now is seen here, or sees the place
+            self.policies.entered(place)
 
     def forget(self, place: Place) -> None:
         super().forget(place)
@@ -329,31 +331,6 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         """Return the names of the threads that were abandoned to their code."""
         with self._lock:
             return tuple(self._abandoned)
-
-    # Throttles
-
-    def throttle(self, throttle: Throttle) -> None:
-        """Let a throttle hold from now on, for tokens of all places that operators may control."""
-        with self._throttling:
-            self.throttles.add_closed(throttle)
-            places = self.places()
-            for place in places:
-                self._govern(place)
-            # Tokens that begin from now on ask; those that have begun, or were taken in order to begin, count.
-            began = frozenset(token for token in list(self.live.values()) if token.started_at is not None)
-            began = began.union(token for place in places for token in place.drain.running())
-            self.throttles.open(throttle, tuple(token for token in began if token._place.properties.guard != "never"))
-
-    def unthrottle(self, throttle: Throttle) -> None:
-        """End a throttle; tokens that it keeps back go on."""
-        with self._throttling:
-            self.throttles.remove(throttle)
-            for place in self.places():
-                self._govern(place)
-
-    def _govern(self, place: Place) -> None:
-        if place.properties.guard != "never":
-            place.mailbox.set_throttles(self.throttles if self.throttles else None)
 
     def note_abandoned(self, path: str, threads: list[str]) -> None:
         """Remember threads that were abandoned to their code, except those that wait for the end of the system."""
@@ -432,7 +409,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
 
         Callbacks of tokens are dropped, since they belong to threads and loops of the parent, and so are observers.
         """
-        self._lock, self._throttling = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._observers_lock, self._places_lock, self._counts_lock = (threading.Lock() for _ in range(3))
         self._set_observers(())
         self.closed = True

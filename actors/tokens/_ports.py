@@ -120,6 +120,14 @@ class TokenPolicy(Protocol):
         ...
 
 
+class TokenGovernor(Protocol):
+    """What the tokens of a place are held to."""
+
+    def found(self, token: Any, /) -> TokenPolicy | None:
+        """Return what a token is held to that has passed the door as if it were held to nothing; under the lock."""
+        ...
+
+
 class TokenSystem(Protocol):
     """The system of a token."""
 
@@ -205,3 +213,6 @@ class Receiver(Awaited, TurnOwner, Protocol):
 
     @property
     def drain(self) -> TokenDrain: ...
+
+    @property
+    def governor(self) -> TokenGovernor | None: ...

@@ -17,9 +17,10 @@ from typing import Any
 import attrs
 import pytest
 from interleave import Stage
+from limits import Throttle, hold, let_loose, limits_of
 
 from actors import ActorDead, ActorSystem, CpuActor, ExitReason, MailboxFull, Token, TokenState, current_token
-from actors.lowlevel import OperationPlace, Throttle, move
+from actors.lowlevel import OperationPlace, move
 
 ROUNDS = range(10_000 if os.environ.get("TOKENGATE_TORTURE") == "1" else 30)
 
@@ -93,7 +94,7 @@ class World:
 
     def throttled(self, **limits: Any) -> Throttle:
         self.throttle = Throttle("it", bool, limits.get("rate"), limits.get("concurrency"))
-        self.system.throttle(self.throttle)
+        hold(self.system, self.throttle)
         return self.throttle
 
     def finish(self) -> None:
@@ -101,8 +102,8 @@ class World:
         for _ in range(3):
             for token in self.tokens:
                 self.release(token)
-            for throttle in self.system.throttles.all():
-                self.system.unthrottle(throttle)
+            for throttle in limits_of(self.system):
+                let_loose(self.system, throttle)
             self.work()
         ran = [token for token, _ in self.ran]
         for token in self.tokens:
@@ -291,7 +292,7 @@ def test_lifting_a_throttle_racing_takes_lets_all_go(stage: Stage, world: Any, c
         def change(w: World = w, first: Throttle = first) -> None:
             if chance.random() < 0.5:
                 w.throttled(concurrency=1)
-            w.system.unthrottle(first)
+            let_loose(w.system, first)
 
         stage.run(change, w.work, w.send)
         w.work()
@@ -339,8 +340,8 @@ def test_any_moves_of_operators_that_race_lose_nothing(stage: Stage, world: Any,
                     elif verb == "throttle":
                         w.throttled(**chance.choice([{"rate": 0.001}, {"concurrency": 1}]))
                     else:
-                        for throttle in w.system.throttles.all():
-                            w.system.unthrottle(throttle)
+                        for throttle in limits_of(w.system):
+                            let_loose(w.system, throttle)
 
             return play
 

@@ -26,6 +26,20 @@ class Number(click.FloatRange):
         return number
 
 
+class Rate(Number):
+    """A number per second, or a text such as `100/s`, which the gate checks."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if "/" in str(value) else super().convert(value, param, ctx)
+
+
+class AtOnce(click.IntRange):
+    """A whole number within bounds, or `adaptive`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "adaptive" else super().convert(value, param, ctx)
+
+
 class Whole(click.ParamType):  # type: ignore[type-arg]  # older ones of click are not generic
     """A whole number.
 

@@ -17,6 +17,9 @@
 #   _deadlines.py   when the times of tokens are over: one heap for a gate
 #   _rules.py       delays, throttles and budgets, as what gives grants to tokens asks them
 #   _over.py        what becomes of tokens that exceed a throttle that does not keep them back
+#   _selected.py    throttles with a selector, and how they are found
+#   _throttled.py   what a token is held to that is held to these only
+#   _shared.py      those of a gate: which hold, and which places ask for them
 #   _place_rules.py the rules of one place, with their states
 #   _governed.py    what one token is held to, and what it uses of that
 #   _joint.py       the tokens that another token runs for

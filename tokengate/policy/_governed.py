@@ -20,6 +20,7 @@ from tokengate.policy._policy import Breaker, Policy
 from tokengate.policy._ports import TransactionMember
 from tokengate.policy._retry import next_attempt
 from tokengate.policy._rules import Delay
+from tokengate.policy._throttled import selected_rules
 from tokengate.policy._times import Due, Times, grace
 
 _COMPLETED, _FAILED, _EXPIRED = TokenState.COMPLETED, TokenState.FAILED, TokenState.EXPIRED
@@ -262,7 +263,9 @@ class Governed:
 
     def rules(self, now: float) -> tuple[Rule, ...]:
         """Return the throttles and budgets of which an attempt needs a grant."""
-        rules = () if self._falls_back else self.governor.rules_of(self.keys, now)
+        rules: tuple[Rule, ...] = ()
+        if not self._falls_back:
+            rules = self.governor.rules_of(self.keys, now) + selected_rules(self._token, now)
         delay = self._delay
         return rules if delay is None or delay.due_at(self._token, now) <= now else (delay, *rules)
 
@@ -284,7 +287,7 @@ class Governed:
             if not governor.share.begin_retry(now):
                 return self._refused("overload", "the share of retries among the attempts of the operation is used up")
         refusal = governor.sheds(token, now)
-        if refusal is None and governor.has_at_once:
+        if refusal is None and (governor.has_at_once or governor.shared):
             refusal, _ = governor.take_at_once(token, self.keys, now)
         if refusal is None and self.policy.breaker is not None:
             self._breaker = breaker = governor.breaker_of(self.keys, now)

@@ -12,6 +12,7 @@ from tokengate.policy._joined import Joined, Joints
 from tokengate.policy._place_rules import PlaceRules
 from tokengate.policy._policy import Policy
 from tokengate.policy._ports import GatePolicies
+from tokengate.policy._throttled import Throttled
 
 
 class PlaceGovernor(PlaceRules):
@@ -37,7 +38,7 @@ class PlaceGovernor(PlaceRules):
     def governed(self, token: Token[Any]) -> Governed:
         """Return what a token of the place is held to."""
         extras = token._own_extras()
-        if extras.policy is None:
+        if extras.policy is None or isinstance(extras.policy, Throttled):
             batched = self.policy.batch is not None
             extras.policy = Joined(token, self, self._joints) if batched else Governed(token, self)
         return cast("Governed", extras.policy)
@@ -59,7 +60,42 @@ class PlaceGovernor(PlaceRules):
         Raises:
             TokenRejected: it is refused.
         """
-        return self.governed(token).enter()
+        if not self._holds_to_throttles_only(token):
+            return self.governed(token).enter()
+        self._pass_throttles_only(token)
+        return token
+
+    def _holds_to_throttles_only(self, token: Token[Any]) -> bool:
+        policy = token._extras.policy
+        return self.is_empty and (policy is None or isinstance(policy, Throttled))
+
+    def _pass_throttles_only(self, token: Token[Any]) -> None:
+        """Hold a token to the throttles for which it does not wait.
+
+        Raises:
+            TokenRejected: one refuses it.
+        """
+        if not (self.shared and self.policies.has_shared_at_once):
+            return
+        with self.lock:
+            policy = token._extras.policy or self.found(token)
+        refusal = None if policy is None else self.pass_throttles(token, (), self.clock())
+        if policy is not None and refusal is not None:
+            policy.reason = refusal.reason
+            raise refusal
+
+    def found(self, token: Token[Any]) -> Throttled | None:
+        """Return what a token is held to that is held to nothing but throttles; None if none is for it."""
+        return self.throttled(token) if self.shared and self.shared_for(token) else None
+
+    def throttled(self, token: Token[Any]) -> Throttled:
+        """Hold a token to throttles."""
+        policy = token._own_extras().policy = Throttled(token)
+        return policy
+
+    @property
+    def is_idle(self) -> bool:
+        return super().is_idle and not self._joints
 
     def elsewhere(self, token: Token[Any], error: BaseException) -> Place | None:
         """Have a token that was refused at the door belong to its next alternative; return the place of that."""
@@ -71,6 +107,12 @@ class PlaceGovernor(PlaceRules):
 
         One with times of its own is queued: code on the thread of its caller could not be ended without that.
         """
+        if self._holds_to_throttles_only(token):
+            try:
+                self._pass_throttles_only(token)
+            except TokenRejected:
+                return False  # it is refused as it is sent
+            return self.throttles.admit_here(token)
         governed = self.governed(token)
         if governed.policy.has_times or isinstance(governed, Joined):
             return False

@@ -51,6 +51,10 @@ class Joints:
         self._open: dict[Hashable, Together] = {}  # batches that a token may join
         self._policies: tuple[Policy, Policy] | None = None  # the latest policy of a first token, and its run's
 
+    def __bool__(self) -> bool:
+        """Tell whether there are any."""
+        return bool(self._by_key)
+
     def join(self, joined: Joined, key: str | int) -> tuple[Joint, bool]:
         """Have a token join the run of its key, which is made if there is none; return whether it was made.
 

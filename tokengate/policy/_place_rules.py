@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from actors import Token, TokenRejected
 from actors.lowlevel import ActorPlace, Place, Rule
+from tokengate._exceptions import BadPolicy
 from tokengate.policy._batch_rule import BatchRule
 from tokengate.policy._breaker import BreakerState
 from tokengate.policy._budget import estimate_of
@@ -17,14 +18,18 @@ from tokengate.policy._policy import Breaker, Policy, Throttle, parts_of
 from tokengate.policy._ports import GatePolicies
 from tokengate.policy._retry import RetryShare
 from tokengate.policy._rules import BudgetRule, ThrottleRule
+from tokengate.policy._selected import SelectedThrottle, ThrottleIndex
 from tokengate.policy._shedding import Shedding
 from tokengate.policy._states import States
 from tokengate.policy._throttle import ThrottleState
+from tokengate.policy._values import Key
 
 S = TypeVar("S", BreakerState, ThrottleRule, BudgetRule)
 
 Keys: TypeAlias = tuple[str | int | None, ...]
 """Keys of a call: of the breaker, of each throttle, of the batch, of the budget, of fair turns; empty without keys."""
+
+_NO_POLICY: Final = Policy()
 
 _TIMES: Final = ("queue_timeout", "timeout", "deadline")
 
@@ -67,6 +72,10 @@ class PlaceRules:
         self._breakers: States[BreakerState] | None = None
         self._throttles: tuple[States[ThrottleRule], ...] = ()
         self._budget: States[BudgetRule] | None = None
+        self.shared: tuple[ThrottleIndex, ...] = ()  # where the throttles are that have selectors
+        self.own_index = ThrottleIndex(of_actor=isinstance(place, ActorPlace))
+        self._by_name: dict[tuple[str, str], KeyReader] = {}  # {operation and name: what reads its value}
+        self.needs_rules = self.has_rules = False
         self.policy = policy
         self.set_policy(policy)
 
@@ -89,17 +98,29 @@ class PlaceRules:
         make_rule = _throttle_rule if policy.batch is None else _batch_rule
         self._throttles = tuple(States(partial(make_rule, *one)) for one in enumerate(policy.throttle, 1))
         self._budget = None if policy.budget is None else self.policies.budget(policy.budget)
-        self.has_rules = False
-        if self.shedding.shed or any(name not in _TIMES for name in parts_of(policy)):
-            self.engage()
+        self.is_empty = policy == _NO_POLICY
+        self.needs_rules = bool(self.shedding.shed) or any(name not in _TIMES for name in parts_of(policy))
+        self.hold_to(self.shared)
         self.has_at_once = any(one.over != "wait" for one in policy.throttle)
         self.place.mailbox.set_fair(policy.fair is not None)
 
     def engage(self) -> None:
         """Have the throttles asked about each token at its turn, from now on."""
-        if not self.has_rules:
-            self.has_rules = self.throttles.has_policies = True
-            self.place.mailbox.set_throttles(self.throttles)
+        self.needs_rules = True
+        self.hold_to(self.shared)
+
+    def hold_to(self, indexes: tuple[ThrottleIndex, ...]) -> None:
+        """Have tokens held to the throttles in some indexes, too; the lock is not held."""
+        self.shared = indexes
+        before, self.has_rules = self.has_rules, self.needs_rules or bool(indexes)
+        if self.has_rules is not before:
+            self.throttles.has_policies |= self.has_rules
+            self.place.mailbox.set_throttles(self.throttles if self.has_rules else None)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing holds tokens here, so that the place needs no governor."""
+        return self.is_empty and not (self.has_rules or self.left)
 
     # For tokens
 
@@ -151,7 +172,7 @@ class PlaceRules:
 
     def pass_throttles(self, token: Token[Any], keys: Keys, now: float) -> TokenRejected | None:
         """Give a token, at the door, the grants for which none waits; return why it is refused, if it is."""
-        if not self.has_at_once:
+        if not (self.has_at_once or (self.shared and self.policies.has_shared_at_once)):
             return None
         with self.lock:
             refusal, exceeded = self.take_at_once(token, keys, now)
@@ -166,7 +187,8 @@ class PlaceRules:
         self, token: Token[Any], keys: Keys, now: float
     ) -> tuple[TokenRejected | None, list[ThrottleRule]]:
         """Do so; return also the throttles that it exceeds."""
-        rules = tuple(rule for rule in self._throttles_of(keys, now) if rule.at_once)
+        rules = (*self._throttles_of(keys, now), *(self.shared_rules(token, now) if self.shared else ()))
+        rules = tuple(rule for rule in rules if rule.at_once)
         return take_at_once(self.throttles, token, rules, now)
 
     def sheds(self, token: Token[Any], now: float) -> TokenRejected | None:
@@ -192,6 +214,31 @@ class PlaceRules:
         budget = self.budget_of(keys, now)
         return tuple(found) if budget is None else (*found, budget)
 
+    def shared_for(self, token: Token[Any]) -> list[SelectedThrottle]:
+        """Return the throttles with selectors that are for a token."""
+        found: list[SelectedThrottle] = []
+        for index in self.shared:
+            found += index.find(token)
+        return found
+
+    def shared_rules(self, token: Token[Any], now: float) -> tuple[ThrottleRule, ...]:
+        """Return the throttles with selectors that hold a token."""
+        rules = [throttle.rule_of(token, self, now) for throttle in self.shared_for(token)]
+        return tuple(rule for rule in rules if rule is not None)
+
+    def value_of(self, token: Token[Any], name: Key) -> str | int | None:
+        """Return the value of a tag or parameter of a token, if it can be a key; no code of users is run."""
+        if callable(name):
+            return None
+        read = self._by_name.get((token.operation, name))
+        if read is None:
+            keys = CallKeys(token.operation, self._called(token), is_method=isinstance(self.place, ActorPlace))
+            read = self._by_name[token.operation, name] = keys.reader("throttle.key", name)
+        try:
+            return read(token.args, token.kwargs, token.tags)
+        except BadPolicy:
+            return None
+
     def _throttles_of(self, keys: Keys, now: float) -> list[ThrottleRule]:
         found = []
         for number, (throttle, states) in enumerate(zip(self.policy.throttle, self._throttles, strict=True), 1):
@@ -206,6 +253,11 @@ class PlaceRules:
         if budget is None or states is None:
             return None
         return _state(states, budget.key is not None, keys[-2] if keys else None, now)
+
+    def throttles_of_policy(self) -> list[tuple[Throttle, list[ThrottleRule]]]:
+        """Return the throttles of the policy, each with its states by key."""
+        pairs = zip(self.policy.throttle, self._throttles, strict=True)
+        return [(throttle, [rule for _, rule in states.items()]) for throttle, states in pairs]
 
     def refused_by(self, breaker: BreakerState, token: Token[Any], now: float) -> TokenRejected:
         """Return the error of a token that a breaker refuses."""

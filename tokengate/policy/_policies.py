@@ -15,6 +15,7 @@ from tokengate.policy._governed import Governed
 from tokengate.policy._governor import PlaceGovernor
 from tokengate.policy._policy import Budget, Policy, with_parts
 from tokengate.policy._rules import BudgetRule
+from tokengate.policy._shared import SelectedThrottles
 from tokengate.policy._states import States
 
 _NO_POLICY = Policy()
@@ -34,6 +35,7 @@ class Policies:
         self.reconciler = system.reconciler
         self.deadlines = Deadlines(system.system_host, system.clock)
         self._beside: dict[Place, Place] = {}  # {place of a process operation: that of its fallbacks}
+        self.selected = SelectedThrottles(self)
         self._budgets: dict[tuple[str, float, float], States[BudgetRule]] = {}  # {name, limit, period: what is used}
         self._apart: dict[Place, PlaceGovernor] = {}  # governors of single tokens of places that have none
 
@@ -46,6 +48,16 @@ class Policies:
             function: what they call; None for an actor, whose messages call its methods.
         """
         place.governor = PlaceGovernor(self, place, policy, _called if function is None else lambda _: function)
+        self.entered(place)
+
+    def entered(self, place: Place) -> None:
+        """Hold the tokens of a new place, or of one with a new governor, to the throttles that concern it."""
+        self.selected.entered(place)
+
+    @property
+    def has_shared_at_once(self) -> bool:
+        """Whether there are throttles with selectors for which tokens do not wait."""
+        return self.selected.has_at_once
 
     def beside(self, place: Place) -> Place:
         """Return the place where fallbacks for the tokens of a process operation run: on threads; made if needed."""
@@ -55,7 +67,7 @@ class Policies:
                 size = self.system.dispatcher.size
                 path = f"{place.path}-fallback"
                 beside = self.system.operation_place(path, "cpu", generator=False, concurrency=size)
-                beside.mailbox.set_throttles(self.throttles)  # one of which keeps a token back until it comes
+                self.governor_of(beside).engage()  # a rule keeps a token back until it comes
                 self._beside[place] = beside
         return beside
 
@@ -115,7 +127,7 @@ class Policies:
         if place.governor is None:
             with self.system.making_policies:
                 if place.governor is None:
-                    self.govern(place, _NO_POLICY)
+                    place.governor = PlaceGovernor(self, place, _NO_POLICY, _called)
         return cast("PlaceGovernor", place.governor)
 
 
@@ -150,10 +162,10 @@ def govern_actor(place: ActorPlace) -> None:
 
 
 def _called(token: Token[Any]) -> Callable[..., object]:
-    """Return the method of an actor that a message calls; `on_receive` where that is not known."""
+    """Return the function of an operation, or the method of an actor that a message calls; else `on_receive`."""
     place, call = token._place, token._call
     if not isinstance(place, ActorPlace):
-        return _nothing
+        return call if callable(call) else _nothing
     name = call[0] if isinstance(call, tuple) and len(call) == 1 else "on_receive"
     method = getattr(place.actor_class, name, None)
     return method if callable(method) else _nothing

@@ -37,6 +37,11 @@ class GatePolicies(Protocol):
         """Return what is used of a budget, by key; budgets of one name, limit and period share it."""
         ...
 
+    @property
+    def has_shared_at_once(self) -> bool:
+        """Whether there are throttles with selectors for which tokens do not wait."""
+        ...
+
     def inherit(self, token: Token[Any], deadline: float, /) -> None:
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""
         ...

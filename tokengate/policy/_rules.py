@@ -61,13 +61,18 @@ class ThrottleRule(Rule):
     Args:
         state: of the key.
         key: None for a throttle without keys.
+
+    Attributes:
+        is_open: whether it lets tokens go; False while those that began before it are counted.
     """
 
-    __slots__ = ("_told_at", "key", "state")
+    __slots__ = ("_counted", "_told_at", "is_open", "key", "state")
 
     def __init__(self, state: ThrottleState, key: str | int | None) -> None:
         super().__init__()
         self.state, self.key = state, key
+        self.is_open = True
+        self._counted: set[Token[Any]] | None = None  # tokens that began before it
         self._told_at = -math.inf  # when an event was last published
 
     @property
@@ -87,21 +92,33 @@ class ThrottleRule(Rule):
         return True
 
     def due_at(self, _token: Token[Any], now: float) -> float:
-        return self.state.due_at(now)
+        return self.state.due_at(now) if self.is_open else math.inf
 
     def grant(self, _token: Token[Any], _now: float) -> None:
         self.state.grant()
 
-    def begin(self, _token: Token[Any], now: float) -> None:
-        self.state.begin(now)
+    def count(self, token: Token[Any], _now: float) -> None:
+        self.state.count()
+        if self._counted is None:
+            self._counted = set()
+        self._counted.add(token)
 
-    def give_back(self, _token: Token[Any], _now: float) -> None:
-        self.state.give_back()
+    def begin(self, token: Token[Any], now: float) -> None:
+        if not self._counted or token not in self._counted:
+            self.state.begin(now)
+
+    def give_back(self, token: Token[Any], now: float) -> None:
+        if self._counted and token in self._counted:
+            self.end(token, now)
+        else:
+            self.state.give_back()
 
     def note_waits(self, _token: Token[Any], waits: bool) -> None:
         self.state.note_wait(waits)
 
     def end(self, token: Token[Any], now: float) -> None:
+        if self._counted:
+            self._counted.discard(token)
         policy = token._extras.policy
         self.state.end(*(0.0, None) if policy is None else (policy.seconds, policy.good), now)
 

@@ -63,6 +63,10 @@ class ThrottleState:
         self.running += 1
         self._unbegun += count
 
+    def count(self) -> None:
+        """Count an attempt that had begun before there was a limit."""
+        self.running += 1
+
     def give_back(self, count: int = 1) -> None:
         """Take back the grant of an attempt that never began."""
         self.running -= 1
@@ -110,6 +114,12 @@ class ThrottleState:
             self._rate = None if throttle.rate is None else RateLimit(throttle.rate, throttle.burst_size)
         else:
             self._rate.change(throttle.rate, throttle.burst_size, now)
+
+    def reset(self) -> None:
+        """Forget what was learned and refused, and when attempts began; those that run count on."""
+        self.limit, self.refused = _first_limit(self.throttle), 0
+        if self.throttle.rate is not None:
+            self._rate = RateLimit(self.throttle.rate, self.throttle.burst_size)
 
     def is_new(self, now: float) -> bool:
         """Tell whether a new state would decide alike; `refused` does not matter for that."""

@@ -154,8 +154,9 @@ class Request:
         try:
             if place.system.guarded:
                 place.system.check_intake(token)
-            if place.governor is not None:
-                run = place.governor.at_door(token)
+            governor = place.governor
+            if governor is not None:
+                run = governor.at_door(token)
                 if run is None:
                     self._unsent = None
                     self._continue()

@@ -15,6 +15,7 @@ import pykka.messages
 import pytest
 import trio
 import trio.testing
+from limits import Throttle, hold, let_loose
 
 from actors import (
     NORMAL,
@@ -34,7 +35,7 @@ from actors import (
 )
 from actors.concurrency._future import Later
 from actors.drains._io_worker import IoWorker
-from actors.lowlevel import Mailbox, Throttle
+from actors.lowlevel import Mailbox
 from actors.tokens._hold import Hold
 
 LIMIT = 30.0
@@ -406,14 +407,14 @@ def test_a_call_waits_for_a_throttle(system: ActorSystem, kind: type[Echo], star
     """It is kept back like any other message."""
     ref = start(kind)
     throttle = Throttle("none", lambda token: token.actor == ref.path, None, 0)
-    system.throttle(throttle)
+    hold(system, throttle)
 
     async def ask() -> Any:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ref.call, "first")
             await trio.testing.wait_all_tasks_blocked()
             got = list(ref._place.instance.got)
-            await trio.to_thread.run_sync(system.unthrottle, throttle)
+            await trio.to_thread.run_sync(let_loose, system, throttle)
         return got, ref._place.instance.got
 
     assert inside(ask) == ([], ["first"])
@@ -900,8 +901,8 @@ class Race:
 
     def throttle(self, _chance: random.Random) -> None:
         throttle = Throttle("one", bool, None, 1)
-        self.system.throttle(throttle)
-        self.system.unthrottle(throttle)
+        hold(self.system, throttle)
+        let_loose(self.system, throttle)
 
     def pause(self, _chance: random.Random) -> None:
         for token in list(self.system.live.values()):

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from limits import Throttle, hold, let_loose, limits_of
 
 from actors import ActorDead, ActorSystem, Token, TokenState
-from actors.lowlevel import Mailbox, Put, Throttle
+from actors.lowlevel import Mailbox, Put
 from actors.mailboxes import _lanes
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._throttles import Throttles
@@ -43,6 +44,8 @@ class MailboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         SYSTEM.live.clear()
+        for one in limits_of(SYSTEM):
+            let_loose(SYSTEM, one)
         SYSTEM.throttles = Throttles(SYSTEM.system_host, SYSTEM.clock)
         self.throttle: Throttle | None = None
         self.lane: list[Token[Any]] = []  # these four in the order in which they shall come out
@@ -282,8 +285,7 @@ class MailboxMachine(RuleBasedStateMachine):
         """None of them may begin, unless it is told so."""
         self.throttle = Throttle("slow", lambda token: "slow" in token.tags, None, 1)
         runs = PLACE.token("operation", int, (), {}, 0, {"slow": ""})
-        SYSTEM.throttles.add_closed(self.throttle)
-        SYSTEM.throttles.open(self.throttle, [runs])
+        hold(SYSTEM, self.throttle, [runs])
         self.box.set_throttles(SYSTEM.throttles)
 
     @precondition(lambda self: self.throttle is not None and self.latest)
@@ -307,7 +309,7 @@ class MailboxMachine(RuleBasedStateMachine):
     def lift(self) -> None:
         """All go, in order."""
         assert self.throttle is not None
-        SYSTEM.throttles.remove(self.throttle)
+        let_loose(SYSTEM, self.throttle)
         self.box.set_throttles(None)
         self.throttle = None
         self.granted.clear()

@@ -10,12 +10,12 @@ from typing import Any
 import attrs
 import pytest
 import trio.testing
+from limits import CATCH_UP, Throttle, hold, let_loose, limits_of
 
 from actors import ActorSystem, AsyncioActor, CpuActor, IoActor, Token, TokenState
-from actors.lowlevel import Mailbox, OperationPlace, Throttle
+from actors.lowlevel import Mailbox, OperationPlace
 from actors.mailboxes._line import Line
 from actors.mailboxes._mailbox import Drainer
-from actors.mailboxes._throttles import _CATCH_UP
 
 LIMIT = 30.0
 
@@ -65,13 +65,12 @@ class Bench:
     def throttle(self, matches: Callable[[Token[Any]], bool] = bool, **limits: Any) -> Throttle:
         """Add a throttle, for all tokens by default."""
         throttle = Throttle("it", matches, limits.get("rate"), limits.get("concurrency"))
-        self.system.throttles.add_closed(throttle)
-        self.system.throttles.open(throttle, list(self.running))
+        hold(self.system, throttle, list(self.running))
         self.govern()
         return throttle
 
     def lift(self, throttle: Throttle) -> None:
-        self.system.throttles.remove(throttle)
+        let_loose(self.system, throttle)
         self.govern()
 
     def govern(self) -> None:
@@ -135,7 +134,7 @@ class Bench:
         assert not throttles._queues
         assert not throttles._handed
         assert set(throttles._grants) <= set(self.running)
-        for throttle in throttles.all():
+        for throttle in limits_of(self.system):
             assert not throttle.waiting
             assert throttle.let <= set(self.running)
 
@@ -188,7 +187,7 @@ def test_a_rate_is_kept_over_every_stretch_of_time(bench: Bench, rate: float, se
 
     for first, start in enumerate(times):
         for number, end in enumerate(times[first:], start=1):
-            assert number <= (end - start + _CATCH_UP) * rate + 1.001
+            assert number <= (end - start + CATCH_UP) * rate + 1.001
 
 
 def test_a_rate_lets_as_many_begin_as_it_says(bench: Bench) -> None:
@@ -214,7 +213,7 @@ def test_a_rate_that_was_not_used_is_not_saved_up(bench: Bench) -> None:
     for _ in range(50):
         bench.put(box)
 
-    assert len(bench.settle()) == 1 + int(16 * _CATCH_UP)
+    assert len(bench.settle()) == 1 + int(16 * CATCH_UP)
 
 
 @pytest.mark.parametrize("why", ["busy", "suspended"])
@@ -506,7 +505,7 @@ def test_a_token_that_is_ended_while_it_waits_makes_room_for_none_and_is_forgott
     token = bench.place.token("operation", int, (), {})
     box = bench.place.mailbox
     throttle = Throttle("it", bool, None, 1)
-    bench.system.throttle(throttle)
+    hold(bench.system, throttle)
     blocker = bench.place.token("operation", int, (), {})
     throttle.let.add(blocker)
     bench.place.send(token)
@@ -656,7 +655,7 @@ def test_a_concurrency_holds_over_operations_and_actors_of_both_kinds(system: Ac
     cpu = system.operation_place("compute", "cpu", generator=False, concurrency=2)
     io = system.operation_place("fetch", "io", generator=False, concurrency=50)
     throttle = Throttle("three", bool, None, 3)
-    system.throttle(throttle)
+    hold(system, throttle)
     tokens: list[Token[Any]] = []
     for _ in range(50):
         tokens.extend(ref.ask("go", block=False) for ref in refs)
@@ -668,7 +667,7 @@ def test_a_concurrency_holds_over_operations_and_actors_of_both_kinds(system: Ac
     assert oracle.all == 300
     assert 1 <= oracle.most <= 3
     assert (throttle.let, throttle.waiting) == (set(), set())
-    system.unthrottle(throttle)
+    let_loose(system, throttle)
     assert all(place.mailbox.statistics().held == 0 for place in system.places())
 
 
@@ -679,11 +678,11 @@ def test_a_direct_call_queues_while_there_are_throttles(system: ActorSystem) -> 
     turn = place.turn_here(place.token("call", int, (), {}))
     assert turn is not None
     assert turn.run() == 0
-    system.throttle(throttle)
+    hold(system, throttle)
     queued = place.token("call", int, (), {})
     assert place.turn_here(queued) is None
     assert place.send(queued).result(LIMIT) == 0
-    system.unthrottle(throttle)
+    let_loose(system, throttle)
     turn = place.turn_here(place.token("call", int, (), {}))
     assert turn is not None
     assert turn.run() == 0
@@ -698,7 +697,7 @@ def test_a_token_that_waits_for_another_one_does_not_count(system: ActorSystem) 
         return int(inner.send(inner.token("inner", int, (number,), {})).result(LIMIT))
 
     throttle = Throttle("all", lambda _: True, None, 1)
-    system.throttle(throttle)
+    hold(system, throttle)
     tokens = [outer.send(outer.token("outer", call, (number,), {})) for number in range(10)]
 
     assert [token.result(LIMIT) for token in tokens] == list(range(10))
@@ -708,7 +707,7 @@ def test_a_token_that_waits_for_another_one_does_not_count(system: ActorSystem) 
 
 def test_a_place_that_comes_later_is_governed(system: ActorSystem, door: Any) -> None:
     """A throttle is for the system, not for the places that it had."""
-    system.throttle(Throttle("one", bool, None, 1))
+    hold(system, Throttle("one", bool, None, 1))
     place = system.operation_place("late", "cpu", generator=False, concurrency=2)
     first = place.send(place.token("late", door.pass_through, (), {}))
     door.wait_reached()
@@ -732,7 +731,7 @@ def test_what_waits_for_its_time_is_let_go_by_the_loop(timed: ActorSystem, clock
         for host in (timed.io_host, timed.system_host, timed.io_host, timed.system_host):
             host.run(trio.testing.wait_all_tasks_blocked).result(LIMIT)
 
-    timed.throttle(Throttle("rate", bool, 0.1, None))
+    hold(timed, Throttle("rate", bool, 0.1, None))
     for number in range(3):
         place.send(place.token("slow", ended.append, (number,), {}))
     settle()
@@ -753,7 +752,7 @@ async def test_a_rate_holds_on_the_clock_of_the_loop(autojump_clock: Any) -> Non
     place = system.operation_place("slow", "io", generator=False, concurrency=5)
     began: list[float] = []
     throttle = Throttle("rate", bool, 4.0, None)
-    system.throttle(throttle)
+    hold(system, throttle)
     start = trio.current_time()
     tokens = [
         place.send(place.token("slow", lambda: began.append(trio.current_time() - start), (), {})) for _ in range(9)
@@ -762,7 +761,7 @@ async def test_a_rate_holds_on_the_clock_of_the_loop(autojump_clock: Any) -> Non
         for token in tokens:
             await token
 
-    assert began == pytest.approx([0.0] + [number / 4 - _CATCH_UP for number in range(1, 9)])
+    assert began == pytest.approx([0.0] + [number / 4 - CATCH_UP for number in range(1, 9)])
     place.close()
     for host in (system.io_host, system.system_host):
         host.cancel()
@@ -775,7 +774,7 @@ def test_closing_a_system_ends_what_a_throttle_keeps_back(clock: Clock) -> None:
     system.open()
     place = system.operation_place("slow", "cpu", generator=False, concurrency=5)
     throttle = Throttle("rate", bool, 0.001, None)
-    system.throttle(throttle)
+    hold(system, throttle)
     tokens = [place.send(place.token("slow", int, (), {})) for _ in range(100)]
     tokens[0].result(LIMIT)
     assert system.close(LIMIT) == ()
@@ -797,7 +796,7 @@ def test_an_actor_that_drains_to_stop_waits_for_what_a_throttle_keeps_back(
 
     ref = timed.start_actor(Slow, (), {})
     throttle = Throttle("rate", bool, 0.001, None)
-    timed.throttle(throttle)
+    hold(timed, throttle)
     for number in range(5):
         ref.tell(number)
     until(lambda: len(throttle.waiting) == 4)
@@ -806,7 +805,7 @@ def test_an_actor_that_drains_to_stop_waits_for_what_a_throttle_keeps_back(
     timed.throttles.let_go()
     until(lambda: len(handled) == 2)
     assert ref._place.draining
-    timed.unthrottle(throttle)
+    let_loose(timed, throttle)
     stopped.get(timeout=LIMIT)
 
     assert handled == [0, 1, 2, 3, 4]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from limits import Throttle, hold
 
 from actors import (
     ActorDead,
@@ -18,7 +19,7 @@ from actors import (
     TokenTerminated,
     current_token,
 )
-from actors.lowlevel import ActorPlace, OperationPlace, Throttle, move
+from actors.lowlevel import ActorPlace, OperationPlace, move
 
 LIMIT = 30.0
 
@@ -214,7 +215,7 @@ def test_a_token_that_a_throttle_keeps_back_leaves_nothing_there(place: Any, sys
     """Where it comes to, it asks as any other."""
     source, target = place("source", suspended=False), place("target")
     throttle = Throttle("source", lambda token: token.actor == "source", 0.001, None)
-    system.throttle(throttle)
+    hold(system, throttle)
     first = send(source)
     first.result(LIMIT)
     second, third = send(source), send(source)

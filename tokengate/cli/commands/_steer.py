@@ -12,7 +12,7 @@ from tokengate.cli._completers import complete_destination
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._derive import command_of, parameters_of
 from tokengate.cli._errors import Failure, UsageProblem
-from tokengate.cli._parameters import Number
+from tokengate.cli._parameters import AtOnce, Number, Rate
 from tokengate.cli._token_targets import SELECTOR_HELP, TARGET_HELP
 from tokengate.control.messages import (
     Lift,
@@ -22,6 +22,7 @@ from tokengate.control.messages import (
     Pause,
     Renice,
     Reroute,
+    ResetThrottle,
     Resume,
     Retag,
     SetThrottle,
@@ -84,25 +85,33 @@ def reroute(connection: Connection, /, to: str, **which: Any) -> None:
 
 
 @click.command(epilog=SELECTOR_HELP)
-@click.argument("selector", default="", metavar="[SELECTOR]")
-@click.option("--rate", type=Number(min=0, min_open=True), help="Tokens that may begin per second.")
-@click.option("--concurrency", type=click.IntRange(min=1), help="Tokens that may run at once.")
+@click.argument("selectors", nargs=-1, metavar="[SELECTOR]")
+@click.option("--rate", type=Rate(min=0, min_open=True), help="Tokens that may begin per second; or 100/s, 5/m.")
+@click.option("--burst", type=click.IntRange(min=1), help="Tokens that may begin at once after a rest.")
+@click.option("--concurrency", type=AtOnce(min=1), help="Tokens that may run at once; adaptive: it learns how many.")
+@click.option("--slow", type=Number(min=0, min_open=True), help="Seconds above which a token is slow, for adaptive.")
+@click.option("--key", help="A tag or parameter, each value of which has its own limit.")
+@click.option("--over", type=click.Choice(["wait", "reject", "lower", "warn"]), help="What tokens beyond it do.")
 @click.option("--lift", is_flag=True, help="End the throttle of SELECTOR ('*': all of them).")
 @click.option("--list", "listing", is_flag=True, help="List the throttles.")
 @connected
-def throttle(
-    connection: Connection, selector: str, rate: float | None, concurrency: int | None, lift: bool, listing: bool
-) -> None:
+def throttle(connection: Connection, /, selectors: tuple[str, ...], lift: bool, listing: bool, **limits: Any) -> None:
     """Limit how many tokens begin per second, or run at once.
 
     \b
     tokengate throttle operation=fetch --rate 10
     tokengate throttle tenant=acme --concurrency 2
+    tokengate throttle operation=pay --rate 100/s --key tenant --over reject
     tokengate throttle --list
     tokengate throttle operation=fetch --lift
+    tokengate throttle reset operation=fetch
     """  # noqa: D301
-    limits = rate is not None or concurrency is not None
-    if limits + lift + listing != 1:
+    limits = {option: value for option, value in limits.items() if value is not None}
+    resets = selectors[:1] == ("reset",)
+    selector = "".join(selectors[resets:][:1])
+    if len(selectors) > 1 + resets:
+        raise UsageProblem(f"throttle takes one SELECTOR; quote it, or leave '{selectors[-1]}' out")
+    if bool(limits) + lift + listing + resets != 1:
         raise UsageProblem("throttle takes --rate and --concurrency, or --lift, or --list; give one of the three")
     if listing:
         if selector:
@@ -112,7 +121,10 @@ def throttle(
     if not selector:
         raise UsageProblem("throttle needs a SELECTOR; '*' selects all tokens")
     if limits:
-        connection.show(connection.ask(SetThrottle(selector, rate=rate, concurrency=concurrency)))
+        connection.show(connection.ask(SetThrottle(selector, **limits)))
+        return
+    if resets:
+        connection.show(connection.ask(ResetThrottle(selector)))
         return
     lifted = connection.ask(Lift(selector))
     connection.show(lifted)

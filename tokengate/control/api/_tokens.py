@@ -30,4 +30,5 @@ class TokenVerbs(Asker):
     limit = asks(m.Limit, outcomes)
     throttle = asks(m.SetThrottle)
     lift = asks(m.Lift)
+    reset_throttle = asks(m.ResetThrottle)
     throttles = asks(m.Throttles)

@@ -118,14 +118,36 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)")
 
 
 @attrs.frozen
+class Term:
+    """A term of a selector, with its test."""
+
+    name: str
+    op: str
+    value: str
+    is_tag: bool
+    test: Test = attrs.field(eq=False, repr=False)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it fixes one value."""
+        return self.op == "=" and "*" not in self.value
+
+    def fits(self, value: str) -> bool:
+        """Tell whether a term about a text fits the value that a token would have."""
+        return _fits_text(self.name, self.op, self.value)(value) is (self.op == "=")
+
+
+@attrs.frozen
 class Selector:
     """A choice of tokens; made by `parse`.
 
     Attributes:
         text: the selector in its normal form, which `parse` reads as an equal one.
+        parts: its terms.
     """
 
     text: str
+    parts: tuple[Term, ...] = attrs.field(eq=False, repr=False)
     _tests: tuple[Test, ...] = attrs.field(eq=False, repr=False)
 
     @property
@@ -180,21 +202,21 @@ class _Parser:
                 f"the selector has {len(self._text)} characters; {MAX_LENGTH} are allowed, use fewer terms"
             )
         if self._text.strip() in ("", "*"):
-            return Selector("*", ())
-        texts, tests = [], []
+            return Selector("*", (), ())
+        texts, parts = [], []
         while True:
-            text, test = self._term()
+            text, part = self._term()
             texts.append(text)
-            tests.append(test)
+            parts.append(part)
             if self._at == len(self._text):
-                return Selector(",".join(texts), tuple(tests))
+                return Selector(",".join(texts), tuple(parts), tuple(part.test for part in parts))
             if self._text[self._at] != ",":
                 raise self._bad(self._at, "a comma was expected", "quote values that have spaces or quotes")
-            if len(tests) == MAX_TERMS:
+            if len(parts) == MAX_TERMS:
                 raise self._bad(self._at, f"a selector has at most {MAX_TERMS} terms", "use fewer")
             self._at += 1
 
-    def _term(self) -> tuple[str, Test]:
+    def _term(self) -> tuple[str, Term]:
         start = self._skip(0)
         name = self._expect(_NAME, "a field or a tag was expected", f"fields are {', '.join(FIELDS)}")
         is_tag = name.startswith("tag.") and len(name) > len("tag.")
@@ -215,7 +237,7 @@ class _Parser:
             test = _test(name, op, value, is_tag)
         except _Wrong as error:
             raise self._bad(value_at if error.value else start, error.what, error.remedy) from None
-        return f"{_written_name(name, is_tag)}{op}{_written(value)}", test
+        return f"{_written_name(name, is_tag)}{op}{_written(value)}", Term(name, op, value, is_tag, test)
 
     def _expect(self, pattern: re.Pattern[str], what: str, remedy: str) -> str:
         """Read the text that matches a pattern, and the spaces after it."""

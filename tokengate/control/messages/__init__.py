@@ -76,7 +76,7 @@ from tokengate.control.messages._supervisors import (
     WhichChildren,
 )
 from tokengate.control.messages._targets import Identified, OneToken, Target, id_of, selected
-from tokengate.control.messages._throttles import Lift, SetThrottle, ThrottleRow, Throttles
+from tokengate.control.messages._throttles import Lift, ResetThrottle, SetThrottle, ThrottleRow, Throttles
 from tokengate.control.messages._token_rows import (
     Argument,
     TokenDescription,
@@ -142,6 +142,7 @@ __all__ = [
     "Processes",
     "Renice",
     "Reroute",
+    "ResetThrottle",
     "Restart",
     "RestartChild",
     "Resume",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import attrs
 from msgspec import Meta
@@ -12,21 +12,37 @@ from tokengate.control.messages._bases import Message
 
 @attrs.frozen
 class ThrottleRow:
-    """A throttle.
+    """A throttle, or what one of its keys uses of it.
 
     Attributes:
         selector: which tokens it is for.
         rate: tokens that may begin per second; None for no limit.
         concurrency: tokens that may run at once; None for no limit.
-        running: number of tokens that it has let begin and that have not ended.
+        running: number of tokens that it has let begin and that have not ended; those that wait for others left out.
         waiting: number of tokens that it holds back now.
+        burst: tokens that may begin at once after a rest.
+        slow: seconds above which a token is slow, for an adaptive concurrency.
+        by: the tag or parameter of which each value has its own limit; None if there is one for all.
+        over: what happens to tokens that could not begin at once.
+        source: who says so: `code`, `operator`, or the file.
+        key: the value of `by` that the row is about; None for all of them together.
+        refused: number of tokens that it has refused.
+        limit: tokens that may run at once now, as an adaptive one has learned.
     """
 
     selector: str
     rate: float | None
-    concurrency: int | None
+    concurrency: int | Literal["adaptive"] | None
     running: int
     waiting: int
+    burst: int | None = None
+    slow: float | None = None
+    by: str | None = None
+    over: str = "wait"
+    source: str = "operator"
+    key: str | int | None = None
+    refused: int = 0
+    limit: float | None = None
 
 
 @attrs.frozen
@@ -42,15 +58,47 @@ class SetThrottle(Message[ThrottleRow]):
 
     right: ClassVar = "operate"
     verb: ClassVar = "throttle"
-    examples: ClassVar = ("throttle operation=fetch --rate 10", "throttle tenant=acme --concurrency 2")
+    examples: ClassVar = (
+        "throttle operation=fetch --rate 10",
+        "throttle operation=pay --concurrency 2 --key tenant",
+    )
     select: Annotated[str, Meta(description="Which tokens: a selector; `*` for all.")]
     rate: Annotated[
-        Annotated[float, Meta(gt=0)] | None,
-        Meta(description="Tokens that may begin per second; `suspend` holds an actor altogether."),
+        Annotated[float, Meta(gt=0)] | str | None,
+        Meta(description="Tokens that may begin per second, or `100/s`, `5/m`; `suspend` holds an actor altogether."),
     ] = attrs.field(default=None, kw_only=True)
-    concurrency: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Tokens that may run at once.")] = (
+    concurrency: Annotated[
+        Annotated[int, Meta(ge=1)] | Literal["adaptive"] | None,
+        Meta(description="Tokens that may run at once; `adaptive`: as many as the durations allow."),
+    ] = attrs.field(default=None, kw_only=True)
+    burst: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Tokens that may begin at once after a rest.")
+    ] = attrs.field(default=None, kw_only=True)
+    slow: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="Seconds above which a token is slow; `adaptive` needs it."),
+    ] = attrs.field(default=None, kw_only=True)
+    key: Annotated[str | None, Meta(description="A tag or parameter, each value of which has its own limit.")] = (
         attrs.field(default=None, kw_only=True)
     )
+    over: Annotated[
+        Literal["wait", "reject", "lower", "warn"],
+        Meta(description="What happens to tokens that could not begin at once."),
+    ] = attrs.field(default="wait", kw_only=True)
+
+
+@attrs.frozen
+class ResetThrottle(Message[tuple[ThrottleRow, ...]]):
+    """Forget what a throttle has learned and counted, and when tokens began; those that run count on.
+
+    Raises:
+        BadSelector: the name cannot be read.
+        BadRequest: there is no such throttle.
+    """
+
+    right: ClassVar = "operate"
+    examples: ClassVar = ("throttle reset operation=fetch",)
+    select: Annotated[str, Meta(description="Its selector, as `throttles` lists it.")]
 
 
 @attrs.frozen

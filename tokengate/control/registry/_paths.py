@@ -19,6 +19,7 @@ from tokengate.control.messages import (
     OnActor,
     OnChild,
     OnTokens,
+    ResetThrottle,
     SetState,
     SetThrottle,
     Stack,
@@ -33,7 +34,7 @@ from tokengate.control.registry._verbs import help_of
 
 _COLLECTIONS: Final[Mapping[str, tuple[type[Message[Any]], ...]]] = {
     "tokens": (OnTokens, Describe, Stack),
-    "throttles": (SetThrottle, Lift),
+    "throttles": (SetThrottle, Lift, ResetThrottle),
     "actors": (OnActor, Statistics, GetState, SetState),
     "supervisors": (OnChild, WhichChildren, CountChildren),
 }

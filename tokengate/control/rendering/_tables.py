@@ -189,12 +189,23 @@ _STATISTICS: tuple[Column[tuple[str, ActorStatistics]], ...] = (
     Column("BUSY", lambda row: share(row[1].busy_share), right=True),
 )
 
+
+def _at_once(row: ThrottleRow) -> str:
+    if row.concurrency != "adaptive":
+        return number(row.concurrency)
+    return "adaptive" if row.limit is None else f"{row.limit:.0f} adaptive"
+
+
 _THROTTLES: tuple[Column[ThrottleRow], ...] = (
     Column("SELECTOR", lambda row: row.selector, shrinks=True),
+    Column("KEY", lambda row: row.by or "" if row.key is None else f"{row.by}={row.key}"),
     Column("PER SECOND", lambda row: number(row.rate), right=True),
-    Column("AT ONCE", lambda row: number(row.concurrency), right=True),
+    Column("AT ONCE", _at_once, right=True),
     Column("RUNNING", lambda row: row.running, right=True),
     Column("WAITING", lambda row: row.waiting, right=True),
+    Column("REFUSED", lambda row: row.refused, right=True),
+    Column("OVER", lambda row: row.over),
+    Column("SOURCE", lambda row: row.source),
 )
 
 _CHILDREN: tuple[Column[ChildRow], ...] = (

@@ -64,7 +64,7 @@ def test_a_gate_without_the_plugin_says_which_one_it_needs(capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("reset_t", ["reset_tally("]),
+        ("reset_ta", ["reset_tally("]),
         ("reset_tally(", ['"resize"']),
         ('reset_tally("re', ['"resize']),
         ('reset_tally("resize", at="', []),

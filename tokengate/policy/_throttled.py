@@ -1,0 +1,104 @@
+"""What a token is held to that is held to throttles with a selector only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from actors import Token, TokenState
+from actors.lowlevel import Rule, place_of, system_of
+from tokengate.policy._attempt import End
+from tokengate.policy._breaker import is_good
+from tokengate.policy._policy import Breaker
+
+if TYPE_CHECKING:
+    from tokengate.policy._place_rules import PlaceRules
+
+_ENDS = {TokenState.COMPLETED: End.COMPLETED, TokenState.FAILED: End.FAILED}
+_BAD_BY_DEFAULT = Breaker()
+
+
+def selected_rules(token: Token[Any], now: float) -> tuple[Rule, ...]:
+    """Return the throttles with a selector for whose grants a token waits where it is now."""
+    governor = cast("PlaceRules | None", token._place.governor)
+    if governor is None or not governor.shared:
+        return ()
+    return tuple(rule for rule in governor.shared_rules(token, now) if not rule.at_once)
+
+
+class Throttled:
+    """The `policy` among the extras of such a token.
+
+    Args:
+        token: the token.
+    """
+
+    __slots__ = ("_began_at", "_token", "good", "reason", "seconds")
+
+    policy: Any = None
+    deadline: float | None = None
+    due_at: float | None = None
+    attempts: tuple[Any, ...] = ()
+    estimate: float = 0.0
+    uid: int = 0
+    is_fair: bool = False
+    fair_key: str | int | None = None
+    run: Token[Any] | None = None
+
+    def __init__(self, token: Token[Any]) -> None:
+        self._token = token
+        self._began_at: float | None = None
+        self.seconds, self.reason = 0.0, ""
+        self.good: bool | None = None
+
+    def inherit(self, token: Token[Any]) -> None:
+        """Do nothing: it has no deadline."""
+
+    def outlive_sender(self) -> None:
+        """Do nothing: it has no deadline."""
+
+    def leave(self) -> bool:
+        """Return False: its run is its own."""
+        return False
+
+    def spend(self, cost: float) -> None:
+        """Do nothing: it has no budget."""
+
+    def note_return(self, token: Token[Any], state: TokenState, value: Any) -> None:
+        """Do nothing: it has ended."""
+
+    def rules(self, now: float) -> tuple[Rule, ...]:
+        """Return the throttles for whose grants it waits."""
+        return selected_rules(self._token, now)
+
+    def may_begin(self, _token: Token[Any], _now: float) -> bool:
+        """Return True: it is refused at the door, if at all."""
+        return True
+
+    def unbegun(self, token: Token[Any], now: float) -> None:
+        """Do nothing."""
+
+    def refuse(self, token: Token[Any]) -> None:
+        """Do nothing."""
+
+    def begin(self, token: Token[Any], now: float) -> None:
+        """Note that its code begins."""
+        self._began_at = now
+        throttles = system_of(place_of(token)).throttles
+        with throttles.lock:
+            throttles.begin(token, now)
+
+    def end(
+        self, token: Token[Any], state: TokenState, value: Any, error: BaseException | None
+    ) -> tuple[TokenState, Any, BaseException | None]:
+        """Note its end."""
+        system, began = system_of(place_of(token)), self._began_at
+        throttles = system.throttles
+        with throttles.lock:
+            if began is None:
+                throttles.forget_locked(token)
+            else:
+                self.seconds = system.clock() - began
+                self.good = is_good(_BAD_BY_DEFAULT, None, _ENDS.get(state, End.STOPPED), error, self.seconds)
+                throttles.end_locked(token)
+        throttles.let_go()
+        return state, value, error
