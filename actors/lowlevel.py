@@ -43,6 +43,7 @@ from actors.system._outside import Starter, homes
 from actors.system._place_table import ROOT, SYSTEM, path_below
 from actors.system._reconciler import Kill, Reconciler, hold_in_queue
 from actors.system._system import listed, system_of
+from actors.tokens._extras import NO_EXTRAS
 from actors.tokens._hold import Hold
 from actors.tokens._properties import INSTEAD, Properties, checked_properties
 from actors.tokens._token import NO_KWARGS, NO_TAGS
@@ -53,6 +54,7 @@ __all__ = [
     "INSTEAD",
     "LOOP_AFFINITIES",
     "MAX_WAITING",
+    "NO_EXTRAS",
     "NO_KWARGS",
     "NO_LIMITS",
     "NO_TAGS",

@@ -241,6 +241,17 @@ class Throttles:
             (self.forget_locked if token.started_at is None else self.end_locked)(token)
         self.let_go()
 
+    def keeper(self, token: Token[Any], now: float) -> tuple[Rule, float] | None:
+        """Return the rule that keeps a token back longest, and when it lets the token go; None if none does."""
+        with self._lock:
+            queue = self._waiting.get(token)
+            found = [(rule, rule.due_at(token, now)) for rule in (() if queue is None else queue.rules)]
+            return max(found, key=lambda one: one[1], default=None)
+
+    def changed_locked(self, rule: Rule) -> None:
+        """Note, under the lock, that a rule may let tokens go sooner; the caller calls `let_go` without it."""
+        self._changed.add(rule)
+
     def end_locked(self, token: Token[Any]) -> None:
         """End the grants of an attempt that has ended, under the lock; the caller calls `let_go` without it."""
         granted = self._grants.pop(token, None)

@@ -142,7 +142,7 @@ class ActorPlace(Place):
             serves_operators=actor_class.serves_operators,
         )
         self.ref: ActorRef[Any] = actor_class._make_ref(self)
-        if actor_class.policy is not None and system.govern is not None:
+        if system.govern is not None and (actor_class.policy is not None or system.policies is not None):
             system.govern(self)
 
     def _make_drain(self) -> Drain:

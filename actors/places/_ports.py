@@ -5,7 +5,7 @@ They let places stand below the system. Properties here are attributes of the cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from actors._exit_reason import ExitReason
@@ -48,6 +48,12 @@ class Governor(TokenGovernor, Protocol):
         """Tell whether a direct call may run on its caller's thread: no limit of its own ends it."""
         ...
 
+    def is_off(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], priority: int, tags: Mapping[str, str], /
+    ) -> bool:
+        """Tell whether a direct call is to be a call of the plain function."""
+        ...
+
 
 class SystemPolicies(Protocol):
     """What the tokens of a system are held to."""
@@ -71,6 +77,9 @@ class PlaceSystem(TokenSystem, Protocol):
 
     @property
     def intake_closed(self) -> bool: ...
+
+    @property
+    def policies(self) -> object | None: ...
 
     @property
     def govern(self) -> Callable[[Any], object] | None:

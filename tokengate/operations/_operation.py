@@ -363,6 +363,9 @@ class Operation(_Operation[P, T]):
                 return self.submit(*args, **kwargs).result()
             return self._plain(*args, **kwargs)
         place = self._place()
+        governor = place.governor
+        if governor is not None and governor.is_off(self._name, args, kwargs, self.priority, self.tags):
+            return self._plain(*args, **kwargs)
         token: Token[T]
         if not self._is_held:
             token = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
@@ -380,6 +383,10 @@ class Operation(_Operation[P, T]):
 
 class AsyncOperation(_Operation[P, T]):
     """A coroutine function whose calls are tokens."""
+
+    def _runs_here(self, place: OperationPlace) -> bool:
+        """Tell whether the running loop is one of the kind that the function is for."""
+        return (place.affinity == "io") == trio.lowlevel.in_trio_task()
 
     def _plainly(self) -> object:
         return self._function if hasattr(self._function, "__code__") else type(self).__call__
@@ -412,6 +419,13 @@ class AsyncOperation(_Operation[P, T]):
                 return cast("T", await await_alone(self._name, self._function, *args, **kwargs))
             return cast("T", await self._function(*args, **kwargs))
         place = gate._operations.get(self._spec) or await self._place_in(gate)
+        governor = place.governor
+        if (
+            governor is not None
+            and self._runs_here(place)
+            and governor.is_off(self._name, args, kwargs, self.priority, self.tags)
+        ):
+            return cast("T", await self._function(*args, **kwargs))
         token: Token[T]
         if not self._is_held:
             token = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)

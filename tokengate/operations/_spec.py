@@ -77,8 +77,8 @@ class OperationSpec:
             context=self.context,
         )
         place.undo = self.undo
-        if self.policy is not None:
+        if self.policy is not None or system.policies is not None:
             from tokengate.policy._policies import policies_of  # here, so that `import tokengate` takes less time
 
-            policies_of(place).govern(place, self.policy, self.function)
+            policies_of(place).govern(place, self.policy, self.function, self.name.partition("@")[0])
         return place

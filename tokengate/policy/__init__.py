@@ -29,6 +29,10 @@
 #   _identity.py    whether two calls have equal arguments
 #   _joined.py      what such tokens, and those that run for others, are held to; keys of calls, open batches
 #   _failover.py    which of several operations a call is tried at
+#   _sources.py     the fields of a policy by code, file and operators, and which of them win
+#   _flags.py       for which tokens the rules are left out, only counted, or hold
+#   _observed.py    what the rules would do to one token, counted
+#   _events.py      what policies publish
 #   _governor.py    the governor of a place, which asks these at its door
 #   _policies.py    the policies of a gate
 #   _spending.py    what code spends of the budget of its token

@@ -9,13 +9,14 @@ from tokengate.policy._throttle import ThrottleState
 
 if TYPE_CHECKING:
     from actors import Token
+    from tokengate.policy._values import Key
 
 
 class Counted(Protocol):
     """What a token is held to that runs for a batch."""
 
-    def count(self, throttle: int, key: str | int | None, /) -> int:
-        """Return how many tokens it runs for that have a key of a throttle, which has this number in the policy."""
+    def count(self, name: Key | None, key: str | int | None, /) -> int:
+        """Return how many tokens it runs for that have this value of a key; None: the throttle has no keys."""
         ...
 
 
@@ -25,18 +26,16 @@ class BatchRule(ThrottleRule):
     Args:
         state: of the key.
         key: None for a throttle without keys.
-        throttle: number of the throttle in the policy.
     """
 
-    __slots__ = ("_reserved", "_throttle")
+    __slots__ = ("_reserved",)
 
-    def __init__(self, state: ThrottleState, key: str | int | None, throttle: int) -> None:
+    def __init__(self, state: ThrottleState, key: str | int | None) -> None:
         super().__init__(state, key)
-        self._throttle = throttle
         self._reserved: dict[Token[Any], int] = {}  # {run with a grant that has not begun: tokens it had then}
 
     def _count(self, token: Token[Any]) -> int:
-        return max(1, cast("Counted", token._extras.policy).count(self._throttle, self.key))
+        return max(1, cast("Counted", token._extras.policy).count(self.state.throttle.key, self.key))
 
     def due_at(self, token: Token[Any], now: float) -> float:
         return self.state.due_at(now, self._count(token))

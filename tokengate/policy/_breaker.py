@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 from tokengate.policy._attempt import End
@@ -49,18 +50,36 @@ class BreakerState:
 
     Args:
         policy: the breaker of the policy.
+        key: whose state it is.
+        note: called with it after each change of its state; it must be quick.
 
     Attributes:
         state: as of the last call; time alone may have changed it since (`look`).
         until: when an open one becomes half open, in seconds of the clock; inf: when an operator lets it.
         held: whether an operator holds it open or closed.
-        changes: the number of changes; if a call has made it a different one, there is an event to publish.
+        changes: the number of changes.
         running: attempts that have begun and not ended.
     """
 
-    __slots__ = ("_good", "_probes", "_times", "_window", "changes", "held", "policy", "running", "state", "until")
+    __slots__ = (
+        "_good",
+        "_note",
+        "_probes",
+        "_times",
+        "_window",
+        "changes",
+        "held",
+        "key",
+        "policy",
+        "running",
+        "state",
+        "until",
+    )
 
-    def __init__(self, policy: Breaker) -> None:
+    def __init__(
+        self, policy: Breaker, key: str | int | None = None, note: Callable[[BreakerState], object] | None = None
+    ) -> None:
+        self.key, self._note = key, note
         self.state: Literal["closed", "open", "half_open"] = "closed"
         self.until = math.inf
         self.held = False
@@ -72,7 +91,7 @@ class BreakerState:
         self._window = Window(policy.window, policy.window / BUCKETS)
         self.policy = policy
 
-    def set_policy(self, policy: Breaker) -> None:
+    def change(self, policy: Breaker, _now: float) -> None:
         """Decide by another policy from now on; state and counts stay."""
         self.policy = policy
         self._window.length = policy.window
@@ -129,8 +148,7 @@ class BreakerState:
 
     def hold(self, state: Literal["open", "closed"]) -> None:
         """Hold it open or closed until `release` or `reset`."""
-        self._set(state)
-        self.held = True
+        self._set(state, held=True)
 
     def release(self) -> None:
         """Let it change by itself again; one that was held open becomes half open."""
@@ -154,13 +172,15 @@ class BreakerState:
         self._times = min(LONGEST, 2 * self._times) or 1
         self.until = now + self._times * self.policy.open_for
 
-    def _set(self, state: Literal["closed", "open", "half_open"]) -> None:
+    def _set(self, state: Literal["closed", "open", "half_open"], *, held: bool = False) -> None:
         self.state = state
         self.until = math.inf
-        self.held = False
+        self.held = held
         self.changes += 1
         self._good = 0
         self._probes.clear()
         self._window.clear()
         if state == "closed":
             self._times = 0
+        if self._note is not None:
+            self._note(self)

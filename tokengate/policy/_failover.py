@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from tokengate.policy._attempt import End
-from tokengate.policy._policy import Policy, Retry, with_parts
+from tokengate.policy._policy import Policy, Retry
 from tokengate.policy._retry import why_final
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Alternative:
     @property
     def policy(self) -> Policy:
         """What the call is held to there, as long as it is at its first alternative."""
-        return self.rules.policy if self.own is None else with_parts(self.rules.policy, self.own)
+        return self.rules.policy if self.own is None else self.rules.policy_with(self.own)
 
 
 def with_deadline(policy: Policy, deadline: float | None) -> Policy:

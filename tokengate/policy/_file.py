@@ -106,9 +106,13 @@ _SAMPLES: Final[Mapping[str, Any]] = {
     "budget": Budget("usd", 1),
     "flag": FlagRow(0, "", "off"),
 }
-_PARTS: Final = ("retry", "breaker", "throttle", "budget")
+PARTS: Final = ("retry", "breaker", "throttle", "budget")
+"""The fields of a policy that have fields themselves."""
+
+FROM_CODE: Final = ("fallback", "batch", "idempotent")
+"""What only the code can set, and the file can take away."""
+
 _AMOUNTS: Final = ("grace", "shed", "share")
-_FROM_CODE: Final = ("fallback", "batch", "idempotent")
 _TIMES: Final = re.compile("queue_timeout|timeout|deadline|grace|shed|wait|max_wait|slow|window|open_for")
 
 # {part: keys that its class does not have}
@@ -159,6 +163,11 @@ def flags(tables: Tables, report: Report) -> tuple[FlagRow, ...]:
     return tuple(rows)
 
 
+def read_policy(table: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Return the fields of a policy, as in a `PolicyRow`; errors are added to the report."""
+    return _read("policy", table, _KEYS["policy"], (), report)
+
+
 def _blocks(
     section: str, tables: Tables, report: Report, allowed: Collection[str] | None = None
 ) -> list[tuple[Path, str, dict[str, Any]]]:
@@ -183,7 +192,7 @@ def _read(part: str, table: Mapping[str, Any], keys: Sequence[str], path: Path, 
             report.wrong(at, value, f"there is no such key; use one of {', '.join(keys)}")
         elif key == "keys" and _are_tables(value, dict):
             found[key] = {name: _read(part, own, _PER_KEY[part], (*at, name), report) for name, own in value.items()}
-        elif key in _PARTS and isinstance(value, dict):
+        elif key in PARTS and isinstance(value, dict):
             found |= _below(key, _read(key, value, _KEYS[key], at, report))
         elif key == "throttle" and value and _are_tables(value, list):
             for number, one in enumerate(value):
@@ -212,11 +221,11 @@ def _value(sample: Any, key: str, value: Any) -> Any:
     Raises:
         BadPolicy: it cannot work.
     """
-    if key == "keys" or (key in _PARTS and value != NONE):
+    if key == "keys" or (key in PARTS and value != NONE):
         raise BadPolicy("", key, value, "use a table" if key == "keys" else f"use a table, or '{NONE}'")
-    if key in _FROM_CODE and value != NONE:
+    if key in FROM_CODE and value != NONE:
         raise BadPolicy("", key, value, f"write it in the code; a file can only take it away, with '{NONE}'")
-    if key in _PARTS or key in _FROM_CODE:
+    if key in PARTS or key in FROM_CODE:
         return None
     if _TIMES.fullmatch(key) and isinstance(value, str) and value != NONE:
         value = _values.period("", key, value)

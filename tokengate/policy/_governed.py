@@ -14,6 +14,7 @@ from actors import LimitExceeded, MailboxFull, Token, TokenExpired, TokenRejecte
 from actors.lowlevel import ActorPlace, Drain, Place, Rule, loop_here, place_of
 from tokengate.policy._attempt import End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
+from tokengate.policy._events import TokenRetried
 from tokengate.policy._failover import REFUSALS, Alternatives, fails_over
 from tokengate.policy._place_rules import Keys, PlaceRules
 from tokengate.policy._policy import Breaker, Policy
@@ -76,11 +77,15 @@ class Governed:
         governor: that of its place.
 
     Attributes:
-        policy: what it is held to.
+        policy: what it is held to, as of its making.
+        options: those of its own; they win over the policy of the code.
+        no_retry: whether an operator has said that no further attempt follows.
         times: its limits of time; None without any.
         alarm_at: when the first of its times is over, in seconds of the clock; kept by `Deadlines`.
         due_at: the time before which it does not begin, while it waits for that; else None.
-        keys: what it is counted for: {name of a rule: its key}, for those that have keys.
+        keys: what it is counted for.
+        is_fair, fair_key: whether it takes turns, and by which key; the same as long as it lives, since lines are
+            kept by it.
         reason: the rule that decided its end; empty if none did.
         attempts: records of the attempts that have ended.
         left_running: whether its code could not be ended, and runs on.
@@ -104,6 +109,8 @@ class Governed:
         "_falls_back",
         "_is_last",
         "_is_retry",
+        "_merged",
+        "_merged_for",
         "_over",
         "_permit",
         "_refusal",
@@ -116,12 +123,16 @@ class Governed:
         "attempts",
         "due_at",
         "estimate",
+        "fair_key",
         "good",
         "governor",
         "inherited",
+        "is_fair",
         "keys",
         "left_running",
         "member",
+        "no_retry",
+        "options",
         "passed_door",
         "policy",
         "reason",
@@ -136,11 +147,17 @@ class Governed:
         self._token = token
         self.governor = governor
         self.policy: Policy = governor.policy
+        self.options: Policy | None = None
+        self._merged = self.policy  # with the options
+        self._merged_for: object = None  # the settings that it was merged for
+        self.no_retry = False
+        self.is_fair = False
+        self.fair_key: str | int | None = None
         self.times: Times | None = None
         self.inherited = math.inf  # the deadline of the code that made it
         self.alarm_at = math.inf
         self.due_at: float | None = None
-        self.keys: Keys = ()
+        self.keys: Keys = {}
         self.reason = ""
         self.attempts: tuple[Attempt, ...] = ()
         self.left_running = False
@@ -175,12 +192,14 @@ class Governed:
         return None if at == math.inf else at
 
     @property
-    def is_fair(self) -> bool:
-        return self.policy.fair is not None
-
-    @property
-    def fair_key(self) -> str | int | None:
-        return self.keys[-1] if self.keys else None
+    def _rules(self) -> Policy:
+        """What holds at the next decision: operators may have changed it since the token was made; not the times."""
+        governor = self.governor
+        if self.options is None:
+            return governor.policy
+        if self._merged_for is not governor.settings:
+            self._merged, self._merged_for = governor.policy_with(self.options), governor.settings
+        return self._merged
 
     def inherit(self, token: Token[Any]) -> None:
         """Have a token that the code of this one makes end at the deadline of this one, if somebody waits for it."""
@@ -244,6 +263,8 @@ class Governed:
             TokenRejected: that cannot be told.
         """
         self.keys = self.governor.keys_of(self._token)
+        fair = self.governor.policy.fair
+        self.is_fair, self.fair_key = fair is not None, None if fair is None else self.keys.get(fair)
         self.estimate = self.governor.estimate_of(self._token)
 
     def _judge_at_door(self, token: Token[Any], now: float) -> TokenRejected | None:
@@ -289,7 +310,7 @@ class Governed:
         refusal = governor.sheds(token, now)
         if refusal is None and (governor.has_at_once or governor.shared):
             refusal, _ = governor.take_at_once(token, self.keys, now)
-        if refusal is None and self.policy.breaker is not None:
+        if refusal is None:
             self._breaker = breaker = governor.breaker_of(self.keys, now)
             if breaker is not None:
                 self._permit = breaker.begin(now)
@@ -314,6 +335,8 @@ class Governed:
         last = self._move_on(token, refusal, refusal_of(refusal))
         if last is None:
             return
+        if self.governor.events:
+            self.governor.publish()
         self._is_last = True
         if not self._fall_back(token, error or last):
             if error is None:
@@ -337,6 +360,8 @@ class Governed:
                 if not self._is_retry:
                     governor.share.begin(now)
                 governor.throttles.begin(token, now)
+            if governor.events:
+                governor.publish()
 
     def end(
         self, token: Token[Any], state: TokenState, value: Any, error: BaseException | None
@@ -369,6 +394,8 @@ class Governed:
             return state, value, error
         if self._refusal is None:  # else its mailbox asks for those that wait
             governor.let_go()
+        if governor.events:
+            governor.publish()
         if goes_on and error is not None:
             self._error, self._drain = error, place_of(token).drain
             if self._try_again(token, how, error, began, now) or self._fail_over(token, how, error):
@@ -400,9 +427,10 @@ class Governed:
         """Tell whether another attempt or the fallback may follow."""
         if self._is_last or self._falls_back or (self.runs_here and loop_here()):
             return False
-        if self.policy.retry is not None or self.alternatives:
+        policy = self._rules
+        if policy.retry is not None or self.alternatives:
             return True
-        return self.policy.fallback is not None and how in _ANSWERED
+        return policy.fallback is not None and how in _ANSWERED
 
     def _note_end(self, token: Token[Any], how: End, error: BaseException | None, now: float) -> None:
         """Note that the attempt no longer runs, under the lock."""
@@ -414,8 +442,8 @@ class Governed:
             return
         if governor.has_rules:
             self.seconds = now - began
-            breaker = self.policy.breaker or _BAD_BY_DEFAULT
-            self.good = is_good(breaker, self.policy.retry, how, error, self.seconds)
+            policy = self._rules
+            self.good = is_good(policy.breaker or _BAD_BY_DEFAULT, policy.retry, how, error, self.seconds)
             self._end_permit(self.good, now)
         if self.left_running:
             governor.left += 1
@@ -445,13 +473,13 @@ class Governed:
 
     def _try_again(self, token: Token[Any], how: End, error: BaseException, began: float | None, now: float) -> bool:
         """Queue a token for another attempt, if one follows; it may have ended then."""
-        retry, governor = self.policy.retry, self.governor
+        retry, governor = self._rules.retry, self.governor
         delay: float | None = None
-        if retry is not None and not self.is_stopped:
+        if retry is not None and not self.is_stopped and not self.no_retry:
             deadline = math.inf if self.times is None else self.times.deadline
             decided = next_attempt(
                 retry, self._number(token), how, error,
-                idempotent=token._place.properties.idempotent, now=now, deadline=deadline, draw=random.random(),
+                idempotent=governor.idempotent, now=now, deadline=deadline, draw=random.random(),
             )  # fmt: skip
             if not isinstance(decided, str):
                 with governor.lock:
@@ -459,6 +487,9 @@ class Governed:
                         self._is_retry = self._reserved = True
                         delay = decided
         self._record(token, began, now, error, delay)
+        if delay is not None:
+            what = TokenRetried(governor.name, token.id, token.attempt, delay, type(error).__name__)
+            governor.policies.publish(what)
         return delay is not None and self._queue_again(token, now, delay)
 
     def _record(
@@ -502,7 +533,7 @@ class Governed:
 
     def _fail_over(self, token: Token[Any], how: End, error: BaseException) -> bool:
         """Queue a token at its next alternative, after its last attempt where it was; return whether one accepts it."""
-        if self.is_stopped or not fails_over(self.policy.retry, how, error, token._place.properties.idempotent):
+        if self.is_stopped or not fails_over(self._rules.retry, how, error, self.governor.idempotent):
             return False
         return self._move_on(token, error, type(error).__name__) is None
 
@@ -548,6 +579,7 @@ class Governed:
         with self.governor.lock:
             self.governor.throttles.forget_locked(token)  # it gives back what it was given at the door
             self.governor, self.policy = chosen.rules, policy
+            self.options, self._merged_for = chosen.own, None
             self._breaker = self._refusal = self.refusal_at_door = None
             self._is_retry = self.passed_door = False
         self.governor.let_go()
@@ -567,7 +599,7 @@ class Governed:
 
     def _use_fallback(self, token: Token[Any], error: BaseException) -> bool:
         """Make the fallback the token's code; return whether it has one."""
-        fallback = self.policy.fallback
+        fallback = self._rules.fallback
         if fallback is not None:
             self._falls_back = True
             if token._call is None:  # a message is its only argument
@@ -648,6 +680,38 @@ class Governed:
             return False
         self.times.extend(seconds)
         self._set_alarm()
+        return True
+
+    # For operators, on the system loop
+
+    def retry_now(self) -> bool:
+        """Have the next attempt begin as soon as it may, if its time has not come; return whether that is so."""
+        token, governor = self._token, self.governor
+        with governor.lock:
+            delay, now = self._delay, governor.clock()
+            if delay is None or delay.at <= now or self._error is None or self._began_at is not None or self._ended:
+                return False
+            delay.at, self.due_at, token.queued_at = now, None, now
+            if self.times is not None:
+                self.times.enter("queued", now)
+            governor.throttles.changed_locked(delay)
+        if self.times is not None:
+            self._set_alarm()
+        governor.let_go()
+        return True
+
+    def stop_retries(self) -> bool:
+        """Have no further attempt follow; return whether one waited to begin, which ends the token."""
+        token, error, mailbox = self._token, self._error, place_of(self._token).mailbox
+        self.no_retry = True
+        if error is None or self._began_at is not None or self._ended:
+            return False
+        mailbox.release(token)  # if it is paused
+        if not mailbox.withdraw(token):
+            return False
+        self._is_last = True
+        if not self._fall_back(token, error):
+            token._finish(_FAILED, error=error)
         return True
 
     def _expire_unbegun(self, token: Token[Any], due: Due, now: float) -> None:

@@ -21,6 +21,7 @@ from tokengate.policy._policy import Policy
 from tokengate.policy._rules import Delay
 from tokengate.policy._times import Times, grace
 from tokengate.policy._together import Together
+from tokengate.policy._values import Key
 
 
 class SameCall(Joint):
@@ -90,7 +91,7 @@ class Joints:
         batch, call, keys = governor.policy.batch, token._call, joined.keys
         assert batch is not None
         # What keeps tokens apart: the key, the priority, the loop of the program that they are to run in.
-        slot = keys[-3] if keys else None, token.priority, getattr(call, "host", None)
+        slot = None if batch.by is None else keys.get(batch.by), token.priority, getattr(call, "host", None)
         now = governor.clock()
         with self.lock:
             together = self._open.get(slot)
@@ -132,10 +133,11 @@ class Joints:
         run.parent = first.parent
         own = first._extras.policy
         run._own_extras().policy = governed = Joined(run, self._governor, self)
+        governed.options = own.options if isinstance(own, Governed) else None
         governed.policy = self._policy_of_run(governed.policy if own is None else own.policy)
         governed.runs_for = joint
         if isinstance(own, Joined):
-            governed.keys = own.keys
+            governed.keys, governed.is_fair, governed.fair_key = own.keys, own.is_fair, own.fair_key
         run.add_done_callback(joint)
         return run
 
@@ -266,18 +268,18 @@ class Joined(Governed):
         self.due_at = due_at if due_at > -math.inf else None
         return True
 
-    def count(self, throttle: int, key: str | int | None) -> int:
-        """Return how many tokens it runs for that have a key of a throttle, which has this number in the policy."""
+    def count(self, name: Key | None, key: str | int | None) -> int:
+        """Return how many tokens it runs for that have this value of a key; None: the throttle has no keys."""
         batch = self._batch
         if batch is None:
             return 1
-        return sum(not keys or keys[throttle] == key for keys in batch.keys)
+        return sum(name is None or keys.get(name) == key for keys in batch.keys)
 
     def rules(self, now: float) -> tuple[Rule, ...]:
         rules, batch = super().rules(now), self._batch
         if batch is None or self._falls_back:
             return rules
-        others = dict.fromkeys(keys for keys in batch.keys if keys != self.keys)
+        others = {tuple(keys.items()): keys for keys in batch.keys if keys != self.keys}.values()
         return tuple(dict.fromkeys((*rules, *(rule for keys in others for rule in self.governor.rules_of(keys, now)))))
 
     def may_begin(self, token: Token[Any], now: float) -> bool:

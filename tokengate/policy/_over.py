@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from actors import Token, TokenRejected
+from tokengate.policy._events import PolicyEvent
 from tokengate.policy._rules import ThrottleRule
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class ThrottleExceeded:
+class ThrottleExceeded(PolicyEvent):
     """A token has begun beyond a throttle that only warns; published once a second for each key.
 
     Attributes:
@@ -26,7 +27,6 @@ class ThrottleExceeded:
         running: attempts that do.
     """
 
-    place: str
     key: str | int | None
     rate: float | None
     concurrency: float | None
@@ -34,7 +34,6 @@ class ThrottleExceeded:
 
     @property
     def text(self) -> str:
-        """What has happened."""
         key = "" if self.key is None else f" of {self.key!r}"
         return f"a throttle{key} is exceeded by tokens of '{self.place}': {self.running} run"
 

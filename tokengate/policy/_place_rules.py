@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 from actors import Token, TokenRejected
 from actors.lowlevel import ActorPlace, Place, Rule
 from tokengate._exceptions import BadPolicy
 from tokengate.policy._batch_rule import BatchRule
 from tokengate.policy._breaker import BreakerState
-from tokengate.policy._budget import estimate_of
+from tokengate.policy._budget import BudgetState, estimate_of
+from tokengate.policy._events import BreakerChanged, OverloadChanged, PolicyEvent
+from tokengate.policy._flags import Call
 from tokengate.policy._keys import CallKeys, KeyReader
 from tokengate.policy._over import pass_exceeded, take_at_once
-from tokengate.policy._policy import Breaker, Policy, Throttle, parts_of
+from tokengate.policy._policy import Breaker, Budget, Policy, Throttle, parts_of, with_parts
 from tokengate.policy._ports import GatePolicies
-from tokengate.policy._retry import RetryShare
+from tokengate.policy._retry import SHARE, RetryShare
 from tokengate.policy._rules import BudgetRule, ThrottleRule
 from tokengate.policy._selected import SelectedThrottle, ThrottleIndex
 from tokengate.policy._shedding import Shedding
+from tokengate.policy._sources import Settings, applied, own_limits, throttle_name
 from tokengate.policy._states import States
 from tokengate.policy._throttle import ThrottleState
 from tokengate.policy._values import Key
 
 S = TypeVar("S", BreakerState, ThrottleRule, BudgetRule)
 
-Keys: TypeAlias = tuple[str | int | None, ...]
-"""Keys of a call: of the breaker, of each throttle, of the batch, of the budget, of fair turns; empty without keys."""
+Keys: TypeAlias = dict[Key, str | int | None]
+"""{name of a tag or parameter, or function: the value for a call}, for the keys of the breaker, throttles and so on."""
 
 _NO_POLICY: Final = Policy()
 
@@ -43,10 +47,18 @@ class PlaceRules:
     Args:
         policies: those of the gate.
         place: the place.
-        policy: what its tokens are held to; an empty one if they only inherit deadlines.
+        policy: what the code holds its tokens to; an empty one if they only inherit deadlines.
         called: returns the function or method that a token calls, for the names of keys.
+        settings: the fields of the file and of operators, which win over the code.
+        operation: its name, if the path does not have it.
 
     Attributes:
+        code: the policy of the code.
+        name: of the operation, or path of the actor.
+        policy: what tokens are held to: the code's policy with the settings.
+        errors: of the parts of the settings that do not fit the code's policy, and are left out.
+        held_breakers: what an operator holds all breakers at; None if they change by themselves.
+        events: to be published as soon as no lock is held.
         left: attempts whose code could not be ended, and runs on.
         grace: seconds that code has to end when its time is over; None: a tenth of the time it had.
     """
@@ -57,6 +69,8 @@ class PlaceRules:
         place: Place,
         policy: Policy,
         called: Callable[[Token[Any]], Callable[..., object]],
+        settings: Settings,
+        operation: str = "",
     ) -> None:
         self.policies = policies
         self.place = place
@@ -64,45 +78,49 @@ class PlaceRules:
         self.lock = policies.throttles.lock
         self.clock = policies.clock
         self.let_go = policies.throttles.let_go
+        is_actor = isinstance(place, ActorPlace)
+        self.name = place.path if is_actor else place.path.rpartition("/")[2]
+        self.operation = operation
         self.left = 0
-        self.grace: float | None = None
+        self.held_breakers: Literal["open", "closed"] | None = None
+        self.has_rules = False
+        self.events: deque[PolicyEvent] = deque()
         self.share = RetryShare()
         self.shedding = Shedding(0.0)
         self._called = called
-        self._breakers: States[BreakerState] | None = None
-        self._throttles: tuple[States[ThrottleRule], ...] = ()
-        self._budget: States[BudgetRule] | None = None
         self.shared: tuple[ThrottleIndex, ...] = ()  # where the throttles are that have selectors
         self.own_index = ThrottleIndex(of_actor=isinstance(place, ActorPlace))
         self._by_name: dict[tuple[str, str], KeyReader] = {}  # {operation and name: what reads its value}
-        self.needs_rules = self.has_rules = False
-        self.policy = policy
-        self.set_policy(policy)
+        self.needs_rules = False
+        self._parts: dict[str, tuple[Key | None, States[Any]]] = {}  # {part of the policy: its key, its states}
+        self.code = self.policy = policy
+        self.change(settings)
 
-    def set_policy(self, policy: Policy) -> None:
-        """Hold tokens to another policy."""
-        self.policy = policy
-        # The keys of the rules, in the order of `Keys`.
-        self._keys = (
-            ("breaker.key", None if policy.breaker is None else policy.breaker.key),
-            *(("throttle.key", one.key) for one in policy.throttle),
-            ("batch.by", None if policy.batch is None else policy.batch.by),
-            ("budget.key", None if policy.budget is None else policy.budget.key),
-            ("fair", policy.fair),
-        )
-        self.has_keys = any(key is not None for _, key in self._keys)
-        self._readers: dict[str, tuple[KeyReader | None, ...]] = {}  # {operation: what reads the keys of its calls}
-        self.shedding.shed = (policy.deadline or 0.0) * _SHARE_OF_DEADLINE
-        if policy.breaker is not None:
-            self._breakers = States(partial(_breaker_state, policy.breaker))
-        make_rule = _throttle_rule if policy.batch is None else _batch_rule
-        self._throttles = tuple(States(partial(make_rule, *one)) for one in enumerate(policy.throttle, 1))
-        self._budget = None if policy.budget is None else self.policies.budget(policy.budget)
+    def change(self, settings: Settings) -> None:
+        """Hold tokens to the policy of the code with other settings; levels, windows and states stay."""
+        policy, self.errors = applied(self.code, settings)
+        now = self.clock()
+        shed = _setting(settings, "shed", (policy.deadline or 0.0) * _SHARE_OF_DEADLINE)
         self.is_empty = policy == _NO_POLICY
-        self.needs_rules = bool(self.shedding.shed) or any(name not in _TIMES for name in parts_of(policy))
+        # Once True it stays so: attempts that have begun are to end as they began.
+        self.needs_rules |= bool(shed) or any(name not in _TIMES for name in parts_of(policy))
         self.hold_to(self.shared)
         self.has_at_once = any(one.over != "wait" for one in policy.throttle)
         self.place.mailbox.set_fair(policy.fair is not None)
+        with self.lock:
+            self.policy, self.settings = policy, settings
+            self._keys = _keys_of(policy)
+            self._readers: dict[str, dict[Key, KeyReader]] = {}  # {operation: what reads the keys of its calls}
+            self.shedding.shed = shed
+            self.share.share = _setting(settings, "retry.share", SHARE)
+            self.grace = _setting(settings, "grace", None)
+            self.idempotent = self.place.properties.idempotent and "idempotent" not in settings
+            self._breakers = self._states_of("breaker", policy.breaker, self._new_breaker, now)
+            throttles = enumerate(policy.throttle)
+            make = _throttle_rule if policy.batch is None else _batch_rule
+            found = (self._states_of(throttle_name(number), one, make, now) for number, one in throttles)
+            self._throttles = tuple(states for states in found if states is not None)
+            self._budget = self._budgets(policy.budget, now)
 
     def engage(self) -> None:
         """Have the throttles asked about each token at its turn, from now on."""
@@ -120,7 +138,69 @@ class PlaceRules:
     @property
     def is_idle(self) -> bool:
         """Whether nothing holds tokens here, so that the place needs no governor."""
-        return self.is_empty and not (self.has_rules or self.left)
+        return self.code == _NO_POLICY and not (self.settings or self.has_rules or self.left)
+
+    def _states_of(
+        self, name: str, part: Any, make: Callable[[Any, str | int | None], S], now: float
+    ) -> States[S] | None:
+        """Return the states of a part of the policy, which decide by that part from now on; None without one.
+
+        Args:
+            name: of the part.
+            part: the part.
+            make: makes the state of a key.
+            now: seconds of the clock.
+        """
+        if part is None:
+            return None  # its states stay here: it may come back
+        before, states = self._parts.get(name, (None, None))
+        own = partial(own_limits, part, name, self.settings)
+        if states is None or before != part.key:
+            states = States(lambda key: make(own(key), key))
+        else:
+            for key, state in states.items():
+                state.change(own(key), now)
+            states.make = lambda key: make(own(key), key)
+        self._parts[name] = part.key, states
+        return cast("States[S]", states)
+
+    def _budgets(self, budget: Budget | None, now: float) -> States[BudgetRule] | None:
+        """Return the states of the budget; None without one."""
+        return self._states_of("budget", budget, _budget_rule, now)
+
+    def policy_with(self, options: Policy) -> Policy:
+        """Return the policy of tokens with options of their own, over which settings win, too."""
+        return applied(with_parts(self.code, options), self.settings)[0]
+
+    def publish(self) -> None:
+        """Publish what has changed; without locks."""
+        while self.events:
+            try:
+                event = self.events.popleft()
+            except IndexError:  # another thread was faster
+                return
+            self.policies.publish(event)
+
+    # Under the lock of the throttles
+
+    def _new_breaker(self, breaker: Breaker, key: str | int | None) -> BreakerState:
+        state = BreakerState(breaker, key, self._note_breaker)
+        if self.held_breakers is not None:
+            state.hold(self.held_breakers)
+        return state
+
+    def _note_breaker(self, state: BreakerState) -> None:
+        self.events.append(BreakerChanged(self.name, state.key, state.state, state.held))
+
+    def states(self, part: str, key: str | None = None) -> list[tuple[str | int | None, Any]]:
+        """Return the keys of a part of the policy with their states; under the lock.
+
+        Args:
+            part: its name.
+            key: the only one, as text; None for all.
+        """
+        found = self._parts.get(part)
+        return [one for one in found[1].items() if key is None or str(one[0]) == key] if found else []
 
     # For tokens
 
@@ -130,21 +210,24 @@ class PlaceRules:
         Raises:
             TokenRejected: one cannot be read.
         """
-        if not self.has_keys:
-            return ()
+        if not self._keys:
+            return {}
         args, kwargs, tags = token.args, token.kwargs, token.tags
         try:
             readers = self._readers.get(token.operation) or self._make_readers(token)
-            return tuple(None if read is None else read(args, kwargs, tags) for read in readers)
+            return {key: read(args, kwargs, tags) for key, read in readers.items()}
         except Exception as error:
             raise unreadable(token, "a key of its policy", error) from error
 
-    def _make_readers(self, token: Token[Any]) -> tuple[KeyReader | None, ...]:
-        method = isinstance(self.place, ActorPlace)
-        reader = CallKeys(token.operation, self._called(token), is_method=method).reader
-        readers = tuple(None if key is None else reader(rule, key) for rule, key in self._keys)
+    def _make_readers(self, token: Token[Any]) -> dict[Key, KeyReader]:
+        keys = self.keys_in(token)
+        readers = {key: keys.reader(rule, key) for key, rule in list(self._keys.items())}
         self._readers[token.operation] = readers
         return readers
+
+    def keys_in(self, call: Any) -> CallKeys:
+        """Return what reads the keys of a token, or of a direct call."""
+        return CallKeys(call.operation, self._called(call), is_method=isinstance(self.place, ActorPlace))
 
     def estimate_of(self, token: Token[Any]) -> float:
         """Return what an attempt of a call reserves of the budget, on its sender's thread.
@@ -166,8 +249,10 @@ class PlaceRules:
         if self._breakers is not None:
             with self.lock:
                 breaker = self.breaker_of(keys, now)
-                if breaker is not None and breaker.refuses(now):
-                    return self.refused_by(breaker, token, now)
+                refuses = breaker is not None and breaker.refuses(now)
+            self.publish()
+            if breaker is not None and refuses:
+                return self.refused_by(breaker, token, now)
         return None
 
     def pass_throttles(self, token: Token[Any], keys: Keys, now: float) -> TokenRejected | None:
@@ -187,16 +272,20 @@ class PlaceRules:
         self, token: Token[Any], keys: Keys, now: float
     ) -> tuple[TokenRejected | None, list[ThrottleRule]]:
         """Do so; return also the throttles that it exceeds."""
-        rules = (*self._throttles_of(keys, now), *(self.shared_rules(token, now) if self.shared else ()))
+        rules = (*self.throttles_of(keys, now), *(self.shared_rules(token, now) if self.shared else ()))
         rules = tuple(rule for rule in rules if rule.at_once)
         return take_at_once(self.throttles, token, rules, now)
 
     def sheds(self, token: Token[Any], now: float) -> TokenRejected | None:
         """Return why a token is shed at its turn; None if it is not."""
-        waited = now - (token.queued_at or now)
-        policy = token._extras.policy
-        key = None if policy is None else policy.fair_key
-        if not self.shedding.shed or not self.shedding.judge(token.priority, waited, now, key):
+        shedding, waited, priority = self.shedding, now - (token.queued_at or now), token.priority
+        if not shedding.shed:
+            return None
+        policy, before = token._extras.policy, shedding.is_overloaded(priority)
+        sheds = shedding.judge(priority, waited, now, None if policy is None else policy.fair_key)
+        if (after := shedding.is_overloaded(priority)) is not before:
+            self.events.append(OverloadChanged(self.name, priority, after))
+        if not sheds:
             return None
         why = f"it had waited {waited:.3g} s, and others of its priority have waited long for some time"
         return TokenRejected(f"{token._describe()} was refused at its turn: {why}", "overload")
@@ -204,13 +293,11 @@ class PlaceRules:
     def breaker_of(self, keys: Keys, now: float) -> BreakerState | None:
         """Return the breaker of a token, by its keys; None if it is not held to one."""
         states, policy = self._breakers, self.policy.breaker
-        if states is None or policy is None:
-            return None
-        return _state(states, policy.key is not None, keys[0] if keys else None, now)
+        return None if states is None or policy is None else _state(states, policy.key, keys, now)
 
     def rules_of(self, keys: Keys, now: float) -> tuple[Rule, ...]:
         """Return the throttles and budgets for whose grants an attempt of a token waits, by its keys."""
-        found: list[Rule] = [rule for rule in self._throttles_of(keys, now) if not rule.at_once]
+        found: list[Rule] = [rule for rule in self.throttles_of(keys, now) if not rule.at_once]
         budget = self.budget_of(keys, now)
         return tuple(found) if budget is None else (*found, budget)
 
@@ -226,23 +313,22 @@ class PlaceRules:
         rules = [throttle.rule_of(token, self, now) for throttle in self.shared_for(token)]
         return tuple(rule for rule in rules if rule is not None)
 
-    def value_of(self, token: Token[Any], name: Key) -> str | int | None:
-        """Return the value of a tag or parameter of a token, if it can be a key; no code of users is run."""
+    def value_of(self, token: Token[Any] | Call, name: Key) -> str | int | None:
+        """Return the value of a tag or parameter of a token or call, if it can be a key; no code of users is run."""
         if callable(name):
             return None
         read = self._by_name.get((token.operation, name))
         if read is None:
-            keys = CallKeys(token.operation, self._called(token), is_method=isinstance(self.place, ActorPlace))
-            read = self._by_name[token.operation, name] = keys.reader("throttle.key", name)
+            read = self._by_name[token.operation, name] = self.keys_in(token).reader("throttle.key", name)
         try:
             return read(token.args, token.kwargs, token.tags)
         except BadPolicy:
             return None
 
-    def _throttles_of(self, keys: Keys, now: float) -> list[ThrottleRule]:
+    def throttles_of(self, keys: Keys, now: float) -> list[ThrottleRule]:
         found = []
-        for number, (throttle, states) in enumerate(zip(self.policy.throttle, self._throttles, strict=True), 1):
-            rule = _state(states, throttle.key is not None, keys[number] if keys else None, now)
+        for throttle, states in zip(self.policy.throttle, self._throttles, strict=True):
+            rule = _state(states, throttle.key, keys, now)
             if rule is not None:
                 found.append(rule)
         return found
@@ -252,7 +338,7 @@ class PlaceRules:
         budget, states = self.policy.budget, self._budget
         if budget is None or states is None:
             return None
-        return _state(states, budget.key is not None, keys[-2] if keys else None, now)
+        return _state(states, budget.key, keys, now)
 
     def throttles_of_policy(self) -> list[tuple[Throttle, list[ThrottleRule]]]:
         """Return the throttles of the policy, each with its states by key."""
@@ -266,12 +352,31 @@ class PlaceRules:
         return TokenRejected(f"{token._describe()} was refused: its breaker is open{until}", "breaker", after)
 
 
-def _state(states: States[S], has_keys: bool, key: str | int | None, now: float) -> S | None:
-    """Return the state of a key, or None for a token without the key of a rule that has keys."""
-    if key is None and has_keys:
+def _keys_of(policy: Policy) -> dict[Key, str]:
+    """Return {key: a rule that has it}."""
+    found = {
+        "breaker.key": None if policy.breaker is None else policy.breaker.key,
+        **{f"{throttle_name(number)}.key": one.key for number, one in enumerate(policy.throttle)},
+        "budget.key": None if policy.budget is None else policy.budget.key,
+        "batch.by": None if policy.batch is None else policy.batch.by,
+        "fair": policy.fair,
+    }
+    return {key: rule for rule, key in found.items() if key is not None}
+
+
+def _setting(settings: Settings, name: str, default: Any) -> Any:
+    return settings[name][0] if name in settings else default
+
+
+def _state(states: States[S], key: Key | None, keys: Keys, now: float) -> S | None:
+    """Return the state of a call's key, or None for a token without the key of a rule that has keys."""
+    if key is None:
+        return states.get(None, now)
+    value = keys.get(key)
+    if value is None:
         states.no_key += 1
         return None
-    return states.get(key, now)
+    return states.get(value, now)
 
 
 def unreadable(token: Token[Any], what: str, error: Exception) -> TokenRejected:
@@ -279,13 +384,13 @@ def unreadable(token: Token[Any], what: str, error: Exception) -> TokenRejected:
     return TokenRejected(f"{token._describe()} was refused: {why}", "key")
 
 
-def _throttle_rule(_number: int, throttle: Throttle, key: str | int | None) -> ThrottleRule:
+def _throttle_rule(throttle: Throttle, key: str | int | None) -> ThrottleRule:
     return ThrottleRule(ThrottleState(throttle), key)
 
 
-def _batch_rule(number: int, throttle: Throttle, key: str | int | None) -> ThrottleRule:
-    return BatchRule(ThrottleState(throttle), key, number)
+def _batch_rule(throttle: Throttle, key: str | int | None) -> ThrottleRule:
+    return BatchRule(ThrottleState(throttle), key)
 
 
-def _breaker_state(breaker: Breaker, _key: str | int | None) -> BreakerState:
-    return BreakerState(breaker)
+def _budget_rule(budget: Budget, key: str | int | None) -> BudgetRule:
+    return BudgetRule(BudgetState(budget, key))

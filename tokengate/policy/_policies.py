@@ -2,23 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, cast
+
+import attrs
 
 from actors import ActorSystem, Token
-from actors.lowlevel import ActorPlace, Notice, OperationPlace, Place, place_of, system_of
+from actors.lowlevel import SYSTEM, ActorPlace, Notice, OperationPlace, Place, place_of, system_of
+from supervisors import DynamicSupervisor, Supervisor
 from tokengate._exceptions import BadPolicy
-from tokengate.policy._budget import BudgetState
 from tokengate.policy._deadlines import Deadlines
 from tokengate.policy._failover import Alternative, Alternatives, with_deadline
+from tokengate.policy._flags import Flag
 from tokengate.policy._governed import Governed
 from tokengate.policy._governor import PlaceGovernor
-from tokengate.policy._policy import Budget, Policy, with_parts
-from tokengate.policy._rules import BudgetRule
+from tokengate.policy._policy import Policy
+from tokengate.policy._ports import SharedBudgets
 from tokengate.policy._shared import SelectedThrottles
-from tokengate.policy._states import States
+from tokengate.policy._sources import LIVE, Settings, applied, over, part_of
 
-_NO_POLICY = Policy()
+_NO_POLICY: Final = Policy()
+
+_logger = logging.getLogger("tokengate.policy")
+
+
+@attrs.frozen
+class PlaceName:
+    """A place, as selectors see one in the place of a token.
+
+    Attributes:
+        operation: name of the operation; empty for an actor.
+        actor: path of the place.
+        affinity: where its tokens run.
+    """
+
+    operation: str
+    actor: str
+    affinity: str
+
+
+@attrs.frozen
+class Block:
+    """A `[[policy]]` of the file.
+
+    Attributes:
+        matches: its selector.
+        fields: as in a `PolicyRow`.
+        source: where it stands.
+    """
+
+    matches: Callable[[PlaceName], bool]
+    fields: Mapping[str, Any]
+    source: str
 
 
 class Policies:
@@ -26,6 +62,11 @@ class Policies:
 
     Args:
         system: of the gate.
+
+    Attributes:
+        budgets: those of its places.
+        blocks: of the file; of those that match a place, the last one wins.
+        flags: of the file, and then those that operators have set; of those that match a token, the last one decides.
     """
 
     def __init__(self, system: ActorSystem) -> None:
@@ -36,18 +77,37 @@ class Policies:
         self.deadlines = Deadlines(system.system_host, system.clock)
         self._beside: dict[Place, Place] = {}  # {place of a process operation: that of its fallbacks}
         self.selected = SelectedThrottles(self)
-        self._budgets: dict[tuple[str, float, float], States[BudgetRule]] = {}  # {name, limit, period: what is used}
         self._apart: dict[Place, PlaceGovernor] = {}  # governors of single tokens of places that have none
+        self.budgets: SharedBudgets = {}
+        self.blocks: tuple[Block, ...] = ()
+        self.flags: tuple[Flag, ...] = ()
+        self._edits: dict[str, Mapping[str, Any]] = {}  # {path of a place: {field: value}}, set by operators
 
-    def govern(self, place: Place, policy: Policy, function: Callable[..., object] | None = None) -> None:
-        """Hold the tokens of a place to a policy.
+    def govern(
+        self,
+        place: Place,
+        policy: Policy | None,
+        function: Callable[..., object] | None = None,
+        operation: str = "",
+    ) -> None:
+        """Hold the tokens of a place to a policy, with what the file and operators say, if there is anything.
 
         Args:
             place: the place.
-            policy: what they are held to.
-            function: what they call; None for an actor, whose messages call its methods.
+            policy: that of the code; None without one.
+            function: what its tokens call; None for an actor, whose messages call its methods.
+            operation: the name of the operation; that of the path without it.
         """
-        place.governor = PlaceGovernor(self, place, policy, _called if function is None else lambda _: function)
+        before: object = None
+        while before is not self.blocks:  # a file that comes now concerns it, too
+            before = self.blocks
+            settings = self.settings_of(place, operation)
+            if policy is not None or settings:
+                called = _called if function is None else lambda _: function
+                governor = PlaceGovernor(self, place, policy or _NO_POLICY, called, settings, operation)
+                for error in governor.errors:
+                    _logger.warning("the policy of '%s' is without a part: %s", governor.name, error)
+                place.governor = governor
         self.entered(place)
 
     def entered(self, place: Place) -> None:
@@ -71,10 +131,60 @@ class Policies:
                 self._beside[place] = beside
         return beside
 
-    def budget(self, budget: Budget) -> States[BudgetRule]:
-        """Return what is used of a budget, by key; budgets of one name, limit and period share it."""
-        states: States[BudgetRule] = States(lambda key: BudgetRule(BudgetState(budget, key)))
-        return self._budgets.setdefault((budget.name, budget.limit, budget.per), states)
+    def settings_of(self, place: Place, operation: str = "") -> Settings:
+        """Return the fields of the file and of operators for a place."""
+        settings: Settings = {}
+        if not _is_ours(place) and place not in list(self._beside.values()):
+            name = PlaceName(operation or operation_of(place), place.path, place.affinity)
+            for block in self.blocks:
+                if block.matches(name):
+                    settings = over(settings, block.fields, block.source)
+        return over(settings, self._edits.get(place.path, {}), LIVE)
+
+    # For operators, on the system loop
+
+    def edit(self, place: Place, fields: Mapping[str, Any]) -> None:
+        """Set fields of the policy of a place, until `reset`; `update` has it act.
+
+        Raises:
+            BadPolicy: they do not fit what it has otherwise; nothing has changed.
+        """
+        code, operation = _NO_POLICY, ""
+        if place.governor is not None:
+            governor = self.governor_of(place)
+            code, operation = governor.code, governor.operation
+        parts = {part_of(name) for name in fields}
+        settings = over(self.settings_of(place, operation), fields, LIVE)
+        own = {name: setting for name, setting in settings.items() if part_of(name) in parts}
+        for error in applied(code, own)[1]:
+            raise error
+        edits = over({name: (value, LIVE) for name, value in self._edits.get(place.path, {}).items()}, fields, LIVE)
+        self._edits[place.path] = {name: value for name, (value, _) in edits.items()}
+
+    def reset(self, place: Place, field: str) -> bool:
+        """Forget what operators have set of a field or part, or of all (an empty text); return whether that was any."""
+        edits = self._edits.get(place.path, {})
+        left = {name: value for name, value in edits.items() if field and field not in (name, part_of(name))}
+        self._edits[place.path] = left
+        return len(left) < len(edits)
+
+    def update(self, place: Place, function: Callable[..., object] | None = None, operation: str = "") -> None:
+        """Have the tokens of a place held to what the file and operators say by now; levels and states stay.
+
+        Tokens that wait to begin are held to new rules, too, but for new times. Arguments: those of `govern`.
+        """
+        if place.governor is None:
+            self.govern(place, None, function, operation)
+        else:
+            governor = self.governor_of(place)
+            governor.change(self.settings_of(place, governor.operation))
+        if place.governor is not None:
+            self.governor_of(place).adopt()
+
+    def publish(self, event: object) -> None:
+        """Publish an event; without locks."""
+        if self.system.on_event is not None:
+            self.system.publish(event)
 
     def hold(self, token: Token[Any], policy: Policy) -> None:
         """Hold a new token to a policy of its own, where that has parts, beside that of its place."""
@@ -82,16 +192,11 @@ class Policies:
         if policy.retry is not None or policy.fallback is not None:
             governor.engage()
         governed = governor.governed(token)
-        governed.policy = with_parts(governed.policy, policy)
+        governed.options, governed.policy = policy, governor.policy_with(policy)
 
     def identify(self, token: Token[Any], key: str | int) -> None:
         """Have a new token of an operation share one run with those that have the same key."""
         self.governor_of(place_of(token)).identify(token, key)
-
-    def publish(self, event: object) -> None:
-        """Publish an event; without locks."""
-        if self.system.on_event is not None:
-            self.system.publish(event)
 
     def alternative(
         self, place: OperationPlace, operation: str, function: Callable[..., Any], own: Policy | None
@@ -119,7 +224,7 @@ class Policies:
         place = place_of(token)
         governor = cast("PlaceGovernor | None", place.governor) or self._apart.get(place)
         if governor is None:
-            governor = self._apart.setdefault(place, PlaceGovernor(self, place, _NO_POLICY, _called))
+            governor = self._apart.setdefault(place, PlaceGovernor(self, place, _NO_POLICY, _called, {}))
         return governor.governed(token)
 
     def governor_of(self, place: Place) -> PlaceGovernor:
@@ -127,7 +232,7 @@ class Policies:
         if place.governor is None:
             with self.system.making_policies:
                 if place.governor is None:
-                    place.governor = PlaceGovernor(self, place, _NO_POLICY, _called)
+                    place.governor = PlaceGovernor(self, place, _NO_POLICY, _called, self.settings_of(place))
         return cast("PlaceGovernor", place.governor)
 
 
@@ -152,13 +257,25 @@ def govern_actor(place: ActorPlace) -> None:
     """
     actor_class, policy = place.actor_class, place.actor_class.policy
     if not isinstance(policy, Policy):
-        if not hasattr(policy, "__get__"):  # a method or property of that name declares nothing
+        if policy is not None and not hasattr(policy, "__get__"):  # a method or property of that name declares nothing
             raise BadPolicy(f"class {actor_class.__name__}", "policy", policy, "use a Policy")
-        return
-    if policy.batch is not None:
+        policy = None
+    elif policy.batch is not None:
         remedy = "batches are for operations; write one around the actor"
         raise BadPolicy(f"class {actor_class.__name__}", "policy.batch", policy.batch, remedy)
     policies_of(place).govern(place, policy)
+
+
+def operation_of(place: Place) -> str:
+    """Return the name of an operation; empty for an actor."""
+    return "" if isinstance(place, ActorPlace) else place.path.rpartition("/")[2].partition("@")[0]
+
+
+def _is_ours(place: Place) -> bool:
+    """Tell whether a place is of the runtime, or a supervisor, whose messages the file holds to nothing."""
+    if isinstance(place, ActorPlace) and issubclass(place.actor_class, Supervisor | DynamicSupervisor):
+        return True
+    return place.path.startswith(SYSTEM)
 
 
 def _called(token: Token[Any]) -> Callable[..., object]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from actors import Token, TokenState
 from actors.lowlevel import Place, Reconciler, Throttles
 from tokengate.policy._attempt import End
 from tokengate.policy._deadlines import Deadlines
-from tokengate.policy._policy import Budget
+from tokengate.policy._flags import Flag
 from tokengate.policy._rules import BudgetRule
 from tokengate.policy._states import States
+from tokengate.policy._values import Key
+
+SharedBudgets: TypeAlias = dict[tuple[str, float, float, Key | None], States[BudgetRule]]
+"""{name, limit, period and key of a budget: what is used of it}."""
 
 
 class GatePolicies(Protocol):
@@ -33,8 +37,14 @@ class GatePolicies(Protocol):
         """Return the place where fallbacks for the tokens of a process operation run."""
         ...
 
-    def budget(self, budget: Budget, /) -> States[BudgetRule]:
-        """Return what is used of a budget, by key; budgets of one name, limit and period share it."""
+    @property
+    def budgets(self) -> SharedBudgets: ...
+
+    @property
+    def flags(self) -> Sequence[Flag]: ...
+
+    def publish(self, event: object, /) -> None:
+        """Publish an event; without locks."""
         ...
 
     @property
@@ -44,10 +54,6 @@ class GatePolicies(Protocol):
 
     def inherit(self, token: Token[Any], deadline: float, /) -> None:
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""
-        ...
-
-    def publish(self, event: object, /) -> None:
-        """Publish an event; without locks."""
         ...
 
 

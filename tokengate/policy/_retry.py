@@ -14,6 +14,7 @@ from tokengate.policy._window import Window
 PERIOD: Final = 10.0  # seconds in which retries are at most `FREE` and a share of all attempts
 BUCKET: Final = 1.0  # seconds
 FREE: Final = 10
+SHARE: Final = 0.1  # of all attempts, unless another one is set
 
 
 def why_final(retry: Retry, end: End, error: BaseException | None, idempotent: bool) -> str | None:
@@ -98,7 +99,7 @@ class RetryShare:
 
     __slots__ = ("_attempts", "_retries", "reserved", "share")
 
-    def __init__(self, share: float = 0.1) -> None:
+    def __init__(self, share: float = SHARE) -> None:
         self.share = share
         self.reserved = 0
         self._attempts = Window(PERIOD, BUCKET)

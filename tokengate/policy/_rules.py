@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from actors import Token
     from actors.lowlevel import Drain
     from tokengate.policy._budget import BudgetState
+    from tokengate.policy._policy import Budget, Throttle
 
 # Seconds until a look whether the code of the attempt before has let go of its token: a moment after its end.
 _LETS_GO: Final = 0.001
@@ -122,6 +123,10 @@ class ThrottleRule(Rule):
         policy = token._extras.policy
         self.state.end(*(0.0, None) if policy is None else (policy.seconds, policy.good), now)
 
+    def change(self, throttle: Throttle, now: float) -> None:
+        """Set other limits; what is used of them stays."""
+        self.state.change(throttle, now)
+
     def is_new(self, now: float) -> bool:
         """Tell whether it may be forgotten."""
         return not self.waiting and self.state.is_new(now)
@@ -162,6 +167,10 @@ class BudgetRule(Rule):
     def spend(self, token: Token[Any], cost: float, now: float) -> None:
         """Book a cost of a token, first on what its attempt has reserved, if that runs."""
         (self.reservations.get(token) or Reservation(self.state, 0.0)).spend(cost, now)
+
+    def change(self, budget: Budget, _now: float) -> None:
+        """Set another limit; what is spent and reserved stays."""
+        self.state.budget = budget
 
     def is_new(self, now: float) -> bool:
         """Tell whether it may be forgotten."""

@@ -29,19 +29,19 @@ class States(Generic[S]):
         most: states at most; as many keys more are known to share one.
 
     Attributes:
+        make: as it was given; may be replaced.
         no_key: tokens without the key, which the rule does not hold.
-        would: tokens that the rule would have kept back or refused, had it not only observed.
     """
 
-    __slots__ = ("_make", "_most", "_shared", "_sharing", "_states", "no_key", "would")
+    __slots__ = ("_most", "_shared", "_sharing", "_states", "make", "no_key")
 
     def __init__(self, make: Callable[[str | int | None], S], most: int = _MOST_KEYS) -> None:
-        self._make, self._most = make, most
+        self.make, self._most = make, most
         # An OrderedDict finds its first key in constant time, even after removals; a dict does not.
         self._states: OrderedDict[str | int | None, S] = OrderedDict()
         self._shared: S | None = None
         self._sharing: set[str | int | None] = set()  # the keys that were given it
-        self.no_key = self.would = 0
+        self.no_key = 0
 
     def items(self) -> Iterator[tuple[str | int | None, S]]:
         """Iterate over keys and states; the key of the shared one is None."""
@@ -64,10 +64,10 @@ class States(Generic[S]):
             self._sharing.clear()
         known = self._shared is not None and (key in self._sharing or len(self._sharing) >= self._most)
         if not known and len(self._states) < self._most:
-            self._states[key] = self._make(key)
+            self._states[key] = self.make(key)
             return self._states[key]
         if len(self._sharing) < self._most:
             self._sharing.add(key)
         if self._shared is None:
-            self._shared = self._make(None)
+            self._shared = self.make(None)
         return self._shared

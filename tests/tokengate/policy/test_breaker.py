@@ -347,11 +347,11 @@ def test_another_policy_keeps_state_and_counts() -> None:
     state = BreakerState(POLICY)
     for _ in range(10):
         attempt(state, 0, False)
-    state.set_policy(attrs.evolve(POLICY, window=5, minimum=11))
+    state.change(attrs.evolve(POLICY, window=5, minimum=11), 0.0)
     kept = state.counts(4)
     attempt(state, 4, True)
     opened_state = opened()
-    opened_state.set_policy(attrs.evolve(POLICY, open_for=1))
+    opened_state.change(attrs.evolve(POLICY, open_for=1), 0.0)
 
     assert kept == (10, 10)
     assert state.state == "open"

@@ -1,0 +1,104 @@
+"""What policies publish to the subscribers of a gate."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+
+@attrs.frozen
+class PolicyEvent:
+    """Base of the events of policies.
+
+    Attributes:
+        place: name of the operation, or path of the actor.
+    """
+
+    place: str
+
+    @property
+    def text(self) -> str:
+        """What has happened."""
+        raise NotImplementedError
+
+
+@attrs.frozen
+class BreakerChanged(PolicyEvent):
+    """A breaker has opened, has closed, or lets attempts probe.
+
+    Attributes:
+        place: name of the operation, or path of the actor.
+        key: whose breaker it is; None if the breaker has no keys.
+        state: its new state.
+        held: whether an operator holds it there.
+    """
+
+    key: str | int | None
+    state: Literal["closed", "open", "half_open"]
+    held: bool
+
+    @property
+    def text(self) -> str:
+        key = "" if self.key is None else f" of {self.key!r}"
+        held = ", held by an operator" if self.held else ""
+        return f"the breaker{key} of '{self.place}' is {self.state.replace('_', ' ')}{held}"
+
+
+@attrs.frozen
+class OverloadChanged(PolicyEvent):
+    """Tokens of a priority wait too long, and those that have are rejected at their turn; or this is over.
+
+    Attributes:
+        place: name of the operation, or path of the actor.
+        priority: of the tokens.
+        overloaded: whether they are rejected.
+    """
+
+    priority: int
+    overloaded: bool
+
+    @property
+    def text(self) -> str:
+        what = "waits too long, and is rejected at its turn" if self.overloaded else "no longer waits too long"
+        return f"what has priority {self.priority} in '{self.place}' {what}"
+
+
+@attrs.frozen
+class PolicyChanged(PolicyEvent):
+    """Fields of a policy have other values: an operator has set them, or a file was read again.
+
+    Attributes:
+        place: name of the operation, or path of the actor.
+        fields: {field: its new value}; None for one that is as the file or the code says again.
+    """
+
+    fields: dict[str, str | None]
+
+    @property
+    def text(self) -> str:
+        named = ", ".join(name if value is None else f"{name}={value}" for name, value in self.fields.items())
+        return f"the policy of '{self.place}' has changed: {named}"
+
+
+@attrs.frozen
+class TokenRetried(PolicyEvent):
+    """An attempt has failed, and another one follows.
+
+    Attributes:
+        place: name of the operation, or path of the actor.
+        token: id of the token.
+        attempt: number of the attempt that has failed.
+        delay: seconds until the next one is due.
+        error: name of the error's class.
+    """
+
+    token: int
+    attempt: int
+    delay: float
+    error: str
+
+    @property
+    def text(self) -> str:
+        failed = f"attempt {self.attempt} of token {self.token} ({self.place}) has failed: {self.error}"
+        return f"{failed}; the next one is due in {self.delay:.3g} s"
