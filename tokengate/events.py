@@ -1,6 +1,7 @@
 """What a gate publishes to its subscribers (`gate.subscribe`), and the values that its events have.
 
-The reports of supervisors say what became of a child; a `DeadLetter` is a message that no actor handled.
+The reports of supervisors say what became of a child; a `DeadLetter` is a message that no actor handled. Breakers,
+overload, changes of policies and further attempts are told of as they happen, on the thread where they do.
 """
 
 from actors import DeadLetter, ExitReason, LoopBlocked
@@ -16,10 +17,12 @@ from supervisors import (
     Report,
     RestartScheduled,
 )
+from tokengate.policy._events import BreakerChanged, OverloadChanged, PolicyChanged, TokenRetried
 from tokengate.policy._undo import TransactionStuck
 
 __all__ = [
     "AutoShutdown",
+    "BreakerChanged",
     "ChildDeclined",
     "ChildEnded",
     "ChildStartFailed",
@@ -29,8 +32,11 @@ __all__ = [
     "ExitReason",
     "GaveUp",
     "LoopBlocked",
+    "OverloadChanged",
     "Phase",
+    "PolicyChanged",
     "Report",
     "RestartScheduled",
+    "TokenRetried",
     "TransactionStuck",
 ]

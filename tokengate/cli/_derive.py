@@ -16,6 +16,7 @@ from tokengate.cli._parameters import Number, Whole
 from tokengate.cli._token_targets import TARGET_HELP, target_of
 from tokengate.control import BadSelector, parse
 from tokengate.control.messages import KEEP, PATIENT_WAIT, Message, OnTokens, Waiting, verb_of
+from tokengate.control.registry._kinds import Kind
 from tokengate.control.registry._verbs import help_of, metas_of
 
 M = TypeVar("M", bound=Message[Any])
@@ -58,6 +59,19 @@ def command_of(
     )(call)
 
 
+def commands_of(kind: Kind) -> list[click.Command]:
+    """Return the commands of a noun: one lists them, and a group has those for one of them."""
+    listing = command_of(kind.rows, show_answer, name=kind.plural)
+    if not kind.verbs:
+        return [listing]
+    examples = [example for verb in kind.verbs for example in verb.examples]
+    text = f"Steer one of the {kind.plural}.", f"'tokengate {kind.plural}' lists them."
+    group = click.Group(kind.noun, help=help_text(*text, examples=examples))
+    for verb in kind.verbs:
+        group.add_command(command_of(verb, show_answer, name=kind.action(verb)))
+    return [listing, group]
+
+
 def help_text(*paragraphs: str, examples: Sequence[str]) -> str:
     """Return the help of a command, with lines of examples, if there are any, that are not wrapped."""
     shown = "\n".join(["\b", *(f"tokengate {line}" for line in examples)])
@@ -73,20 +87,25 @@ def parameters_of(message: type[Message[Any]]) -> list[click.Parameter]:
     """Return the arguments and options of a verb; its own options come before those of its base.
 
     A field without a default is an argument, and so is `select`; the others are options. The `Meta` of a field may have
-    a `metavar`, and a `flag`, which is a short name of the option.
+    a `metavar`; a `flag`, which is a short name of the option; `argument`, for an argument that may be left out;
+    `last`, for one that follows TARGET.
     """
     metas = metas_of(message)  # which resolves the types of the fields
     found = [
         _select(message) if field.name == "select" else _parameter(message, field, metas[field.name])
         for field in sorted(attrs.fields(message), key=lambda field: field.inherited)
     ]
-    # Arguments come first; of these, the name is the first, and TARGET the last.
-    return sorted(found, key=lambda one: (isinstance(one, click.Option), one.nargs < 0, one.name != "name"))
+    # Arguments come first; of these, the name is the first, and TARGET is the last but for what says so itself.
+    last = {name for name, meta in metas.items() if "last" in meta}
+    return sorted(
+        found, key=lambda one: (isinstance(one, click.Option), one.name in last, one.nargs < 0, one.name != "name")
+    )
 
 
 def _select(message: type[Message[Any]]) -> click.Argument:
     if not issubclass(message, OnTokens):
-        return click.Argument(["select"], default="", metavar="[SELECTOR]")
+        required = attrs.fields_dict(message)["select"].default is attrs.NOTHING
+        return click.Argument(["select"], required=required, metavar="SELECTOR" if required else "[SELECTOR]")
     order = _order(message)
 
     def convert(_context: click.Context, _parameter: click.Parameter, targets: Sequence[str]) -> str | tuple[int, ...]:
@@ -107,7 +126,9 @@ def _select(message: type[Message[Any]]) -> click.Argument:
 def _order(message: type[Message[Any]]) -> str:
     """Return what errors say of the argument before TARGET, since the order is easily mistaken; empty without one."""
     required = [field.name for field in attrs.fields(message) if field.default is attrs.NOTHING]
-    before = [name for name in required if name != "select"] if "select" in required else []
+    metas = metas_of(message)
+    last = [name for name in required if name == "select" or "last" in metas[name]]
+    before = [name for name in required if name not in last] if "select" in required else []
     example = "".join(f": tokengate {line}" for line in message.examples[:1])
     return f"the {before[0]} comes first{example}" if before else ""
 
@@ -117,15 +138,15 @@ def _parameter(message: type[Message[Any]], field: attrs.Attribute[Any], meta: M
     while (origin := get_origin(hint)) in (Annotated, types.UnionType, Union):
         args = get_args(hint)  # of a union, the other one is None, or a number
         hint = str if origin is not Annotated and str in args else args[0]
-    pairs = hint == dict[str, str]
+    pairs = get_origin(hint) is dict
     several = pairs or get_origin(hint) is tuple
     kind = _type(message, get_args(hint)[0] if several else hint, meta)
-    if field.default is attrs.NOTHING:
+    if field.default is attrs.NOTHING or "argument" in meta:
         return click.Argument(
             [field.name],
             type=kind,
             nargs=-1 if several else 1,
-            required=True,
+            required=field.default is attrs.NOTHING,
             callback=_to_dict if pairs else None,
             metavar=meta.get("metavar"),
             shell_complete=complete_name(message) if field.name == "name" else None,
@@ -161,8 +182,8 @@ def _to_dict(_context: click.Context, option: click.Parameter, pairs: Sequence[s
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            name = f"--{option.name}"
-            raise UsageProblem(f"{name} '{pair}' is not {option.metavar}; write {name} {option.metavar}")
+            name = "" if isinstance(option, click.Argument) else f"--{option.name} "
+            raise UsageProblem(f"{name}'{pair}' is not {option.metavar}; write {name}{option.metavar}")
         found[key] = value
     return found
 

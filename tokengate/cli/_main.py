@@ -7,6 +7,7 @@ import traceback
 
 import click
 
+from tokengate.cli._derive import commands_of
 from tokengate.cli._group import Commands
 from tokengate.cli._output import replace_what_cannot_be_encoded
 from tokengate.cli.commands import _actors, _follow, _inspect, _steer
@@ -20,6 +21,7 @@ from tokengate.cli.commands._shell import shell
 from tokengate.cli.doctor._doctor import doctor
 from tokengate.cli.top._top import top
 from tokengate.control.inspection._queries import own_version
+from tokengate.control.registry._landed import BREAKER, BUDGET, FLAG, POLICY
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,7 +84,14 @@ main.add(
         ),
         "Supervisors": (_inspect.tree, _inspect.children, _actors.child),
         "Streams": (_follow.events, _follow.trace, _follow.watch),
-        "Policies": (check, inventory),
+        "Policies": (
+            *(command for kind in (POLICY, BREAKER, BUDGET, FLAG) for command in commands_of(kind)),
+            _steer.retry,
+            _steer.extend,
+            _steer.reload_,
+            check,
+            inventory,
+        ),
         "Tools": (shell, completion, doctor, help_),
     },
     most_used=(

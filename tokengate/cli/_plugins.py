@@ -14,10 +14,10 @@ from typing import Final
 
 import click
 
-from tokengate.cli._derive import command_of, help_text, show_answer
+from tokengate.cli._derive import commands_of
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._run_target import command_line, load_module
-from tokengate.control.registry._kinds import Kind, kinds
+from tokengate.control.registry._kinds import kinds
 
 _VARIABLE: Final = "TOKENGATE_PLUGINS"
 
@@ -57,21 +57,8 @@ def plugin_commands(taken: Container[str]) -> list[click.Command]:
         UsageProblem: a module cannot be imported, or a noun has the name of another command.
     """
     import_plugins()
-    found = [command for kind in kinds() for command in commands_of(kind)]
+    found = [command for kind in kinds() if kind.plugin for command in commands_of(kind)]
     for command in found:
         if (command.name or "") in taken:
             raise UsageProblem(f"'{command.name}' is a command of TokenGate and a noun of a plugin; rename the noun")
     return found
-
-
-def commands_of(kind: Kind) -> list[click.Command]:
-    """Return the commands of a noun: one lists them, and a group has those for one of them."""
-    listing = command_of(kind.rows, show_answer, name=kind.plural)
-    if not kind.verbs:
-        return [listing]
-    examples = [example for verb in kind.verbs for example in verb.examples]
-    text = f"Steer one of the {kind.plural}.", f"'tokengate {kind.plural}' lists them."
-    group = click.Group(kind.noun, help=help_text(*text, examples=examples))
-    for verb in kind.verbs:
-        group.add_command(command_of(verb, show_answer, name=kind.action(verb)))
-    return [listing, group]

@@ -29,6 +29,7 @@ from tokengate.control.inspection._verbs import QueryVerbs
 from tokengate.control.registry._kinds import answers_of, unanswered
 from tokengate.control.registry._plugin import Plugin
 from tokengate.control.steering._actors import ActorVerbs
+from tokengate.control.steering._policies import PolicyVerbs
 from tokengate.control.steering._supervisors import SupervisorVerbs
 from tokengate.control.steering._throttles import ThrottleVerbs
 from tokengate.control.steering._tokens import TokenVerbs
@@ -78,6 +79,7 @@ class ControlActor(IoActor):
             QueryVerbs(gate, self._counts, self._feeds),
             TokenVerbs(gate),
             ThrottleVerbs(self._system),
+            PolicyVerbs(gate),
             ActorVerbs(self._system),
             SupervisorVerbs(self._system),
             *answering(),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from actors import ActorSystem
 from actors.lowlevel import OperationPlace
 from tokengate.control.messages import StreamItem
+from tokengate.operations._spec import OperationSpec
 
 
 class Source(Protocol):
@@ -36,6 +37,10 @@ class ControlledGate(Protocol):
 
     @property
     def _open_system(self) -> ActorSystem: ...
+    @property
+    def _config_file(self) -> Path | None: ...
+    @property
+    def _operations(self) -> Mapping[OperationSpec, OperationPlace]: ...
     @property
     def state(self) -> str: ...
     @property

@@ -3,6 +3,7 @@
 #   _gate.py                `Gate`: open, close, find
 #   _spawning.py            `Gate.spawn`, `aspawn`, `spawn_many`, `aspawn_many`
 #   _spawn_many.py          the arguments and the outcomes of many starts
+#   _config.py              its file
 #   _plugins.py             its optional parts: their order, and what they bring
 #   _operation_table.py     the places of its operations
 #   _statistics.py          its figures

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, cast
 
@@ -78,6 +79,8 @@ P = TypeVar("P", bound="Plugin")
 
 PARENTS = "the parent's"  # the state of a gate that was open when this process was forked
 
+CONFIG_VARIABLE = "TOKENGATE_CONFIG"  # names the file of a gate that was given none
+
 CONTROL = f"{SYSTEM}/control"  # path of the control actor
 
 # Seconds that threads and loops get to end after everything on them has been ended.
@@ -114,6 +117,8 @@ class Gate(LazyOpening, Spawning):
             docs/control.md. The environment variable `TOKENGATE_CONTROL=0` opens none in any case.
         plugins: its optional parts, each an object of a class of its own; those that they need are added, with their
             defaults. An object serves one gate. See docs/plugins.md.
+        config: path of a `tokengate.toml`: policies, throttles, flags; see docs/policies.md. None takes the one that
+            the environment variable `TOKENGATE_CONFIG` names, if it names one. It is read when the gate opens.
         coroutines: the affinity of operations that are coroutine functions and were given none: `io` (they are trio
             code) or `asyncio`.
         loop_factory: makes the asyncio loop of its own, in which asyncio tokens run that come from no such loop, and
@@ -139,6 +144,7 @@ class Gate(LazyOpening, Spawning):
         gc: Literal["tuned"] | None = None,
         control_socket: bool = True,
         plugins: Iterable[Plugin] = (),
+        config: str | os.PathLike[str] | None = None,
         coroutines: Literal["io", "asyncio"] = "io",
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
         open: Literal["lazily"] | None = None,
@@ -170,6 +176,8 @@ class Gate(LazyOpening, Spawning):
         self._control_socket = control_socket and os.environ.get("TOKENGATE_CONTROL") != "0"
         self._switch_interval = switch_interval
         self._tunes_collector = gc is not None
+        self._config = config
+        self._config_file: Path | None = None  # the one that it was opened with
         pool = ProcessPool(processes) if isinstance(processes, int) else processes
         if pool is not None and not isinstance(pool, ProcessPool):
             raise ValueError(f"processes of gate '{name}' is {processes!r}; it must be a ProcessPool, or their number")
@@ -223,6 +231,7 @@ class Gate(LazyOpening, Spawning):
 
         Raises:
             StartFailed: a child did not start; those before it were stopped, and nothing is left open.
+            BadConfig: its file has errors; nothing was opened.
             GateState: it has been opened before.
             WouldBlock: this is the thread of a trio loop, or of an asyncio loop of another gate; use `async with`.
         """
@@ -491,6 +500,10 @@ class Gate(LazyOpening, Spawning):
         """
         from tokengate.control._actor import ControlActor  # here, so that `import tokengate` takes less time
 
+        if self._config is not None or os.environ.get(CONFIG_VARIABLE):
+            from tokengate.gate._config import take_config
+
+            self._config_file = take_config(self._system, self._config)
         self._system.open()
         close_at_exit()
         # Asked for once: when control restarts, the actor of a plugin may have been given up, and `answers` would fail.

@@ -17,12 +17,11 @@ from tokengate.policy._policy import Breaker
 from tokengate.policy._ports import TransactionMember
 from tokengate.policy._retry import next_attempt
 from tokengate.policy._rules import BudgetRule
+from tokengate.policy._throttled import ENDS, Throttled
 
-_ENDS = {TokenState.COMPLETED: End.COMPLETED, TokenState.FAILED: End.FAILED}
 
-
-class Observed:
-    """The `policy` among the extras of a token whose flag observes: nothing is refused, kept back, ended or repeated.
+class Observed(Throttled):
+    """The `policy` among the extras of a token whose flag observes: the rules of its policy neither refuse nor end it.
 
     Args:
         token: the token.
@@ -31,44 +30,15 @@ class Observed:
         member: what a transaction keeps of it; None if none does.
     """
 
-    __slots__ = (
-        "_breaker",
-        "_flag",
-        "_granted",
-        "_keys",
-        "_member",
-        "_permit",
-        "_rules",
-        "_token",
-        "attempts",
-        "deadline",
-        "due_at",
-        "estimate",
-        "fair_key",
-        "good",
-        "is_fair",
-        "policy",
-        "reason",
-        "run",
-        "seconds",
-        "uid",
-    )
+    __slots__ = ("_breaker", "_flag", "_granted", "_keys", "_member", "_permit", "_rules", "estimate", "policy")
 
     def __init__(
         self, token: Token[Any], rules: PlaceRules, flag: Flag, member: TransactionMember | None = None
     ) -> None:
+        super().__init__(token)
         self._rules, self._flag, self._member = rules, flag, member
-        self._token = token
-        self.run: Token[Any] | None = None
-        self.uid = 0
         self.policy = rules.policy
-        self.deadline: float | None = None
-        self.due_at: float | None = None
-        self.attempts: tuple[Any, ...] = ()
-        self.reason = ""
-        self.seconds, self.estimate = 0.0, 0.0
-        self.good: bool | None = None
-        self.is_fair, self.fair_key = False, None
+        self.estimate = 0.0
         self._breaker: BreakerState | None = None
         self._permit: Permit | None = None
         self._granted: tuple[Rule, ...] = ()
@@ -82,25 +52,9 @@ class Observed:
     def _count(self, rule: str) -> None:
         self._flag.would[rule] += 1
 
-    def rules(self, _now: float) -> tuple[Rule, ...]:
-        """Return nothing: it needs no grant."""
-        return ()
-
-    def may_begin(self, _token: Token[Any], _now: float) -> bool:
-        """Return True."""
-        return True
-
-    def unbegun(self, token: Token[Any], now: float) -> None:
-        """Do nothing: it is asked about as it begins."""
-
-    def refuse(self, token: Token[Any]) -> None:
-        """Do nothing: it is never refused."""
-
-    def inherit(self, token: Token[Any]) -> None:
-        """Do nothing: its deadline is only counted."""
-
-    def note_return(self, _token: Token[Any], state: TokenState, value: Any) -> None:
+    def note_return(self, token: Token[Any], state: TokenState, value: Any) -> None:
         """Tell the transaction: what it uses ended with it."""
+        super().note_return(token, state, value)
         if self._member is not None:
             self._member.note_return(state, value)
 
@@ -116,15 +70,9 @@ class Observed:
             except BudgetExceeded:
                 self._count("budget")
 
-    def leave(self) -> bool:
-        """Return False: no other token runs for it."""
-        return False
-
-    def outlive_sender(self) -> None:
-        """Do nothing."""
-
     def begin(self, token: Token[Any], now: float) -> None:
         """Count what would have kept it from beginning; it uses what it would have used."""
+        super().begin(token, now)
         rules, limit = self._rules, self.policy.queue_timeout
         if self._member is not None:
             self._member.begin()
@@ -152,17 +100,16 @@ class Observed:
         self, token: Token[Any], state: TokenState, value: Any, error: BaseException | None
     ) -> tuple[TokenState, Any, BaseException | None]:
         """Count what would have ended it, and whether another attempt would have followed."""
-        rules, policy, began = self._rules, self.policy, token.started_at
+        super().end(token, state, value, error)
+        rules, policy, began = self._rules, self.policy, self._began_at
+        how = ENDS.get(state, End.STOPPED)
         with rules.lock:
             granted, self._granted = self._granted, ()
-            if self._member is not None and began is not None:
-                self._member.end(_ENDS.get(state, End.STOPPED))
             permit, self._permit = self._permit, None
             now = rules.clock()
-            self.seconds = 0.0 if began is None else now - began
-            how = _ENDS.get(state, End.STOPPED)
-            breaker = policy.breaker or Breaker()
-            self.good = is_good(breaker, policy.retry, how, error, self.seconds)
+            if self._member is not None and began is not None:
+                self._member.end(how)
+            self.good = is_good(policy.breaker or Breaker(), policy.retry, how, error, self.seconds)
             for rule in granted:
                 rule.end(token, now)
             if permit is not None and self._breaker is not None:

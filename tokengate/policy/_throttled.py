@@ -13,7 +13,9 @@ from tokengate.policy._policy import Breaker
 if TYPE_CHECKING:
     from tokengate.policy._place_rules import PlaceRules
 
-_ENDS = {TokenState.COMPLETED: End.COMPLETED, TokenState.FAILED: End.FAILED}
+ENDS = {TokenState.COMPLETED: End.COMPLETED, TokenState.FAILED: End.FAILED}
+"""{state: how the attempt has ended}; all others were stopped."""
+
 _BAD_BY_DEFAULT = Breaker()
 
 
@@ -98,7 +100,7 @@ class Throttled:
                 throttles.forget_locked(token)
             else:
                 self.seconds = system.clock() - began
-                self.good = is_good(_BAD_BY_DEFAULT, None, _ENDS.get(state, End.STOPPED), error, self.seconds)
+                self.good = is_good(_BAD_BY_DEFAULT, None, ENDS.get(state, End.STOPPED), error, self.seconds)
                 throttles.end_locked(token)
         throttles.let_go()
         return state, value, error

@@ -10,21 +10,24 @@ import click
 from actors.lowlevel import AFFINITIES
 from tokengate.cli._completers import complete_destination
 from tokengate.cli._connection import Connection, connected
-from tokengate.cli._derive import command_of, parameters_of
+from tokengate.cli._derive import command_of, parameters_of, show_answer
 from tokengate.cli._errors import Failure, UsageProblem
 from tokengate.cli._parameters import AtOnce, Number, Rate
 from tokengate.cli._token_targets import SELECTOR_HELP, TARGET_HELP
 from tokengate.control.messages import (
+    Extend,
     Lift,
     Limit,
     OnTokens,
     Outcome,
     Pause,
+    Reload,
     Renice,
     Reroute,
     ResetThrottle,
     Resume,
     Retag,
+    RetryNow,
     SetThrottle,
     Step,
     Terminate,
@@ -58,6 +61,9 @@ pause = command_of(Pause, _steer)
 resume = command_of(Resume, _steer)
 step = command_of(Step, _steer)
 kill = command_of(Terminate, _steer)
+retry = command_of(RetryNow, _steer)
+extend = command_of(Extend, _steer)
+reload_ = command_of(Reload, show_answer)
 renice = command_of(Renice, _steer)
 retag = command_of(Retag, _steer, one_of=("set", "remove"))
 limit = command_of(Limit, _steer, one_of=("memory", "address_space", "cpu_time", "wall_time"))

@@ -57,6 +57,8 @@ class _Steerable(Shown, Blocking):
     retag = bound(TokenVerbs.retag)
     reroute = bound(TokenVerbs.reroute)
     limit = bound(TokenVerbs.limit)
+    retry = bound(TokenVerbs.retry)
+    extend = bound(TokenVerbs.extend)
 
     def kill(
         self,

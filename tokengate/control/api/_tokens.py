@@ -28,6 +28,8 @@ class TokenVerbs(Asker):
     retag = asks(m.Retag, outcomes)
     reroute = asks(m.Reroute, outcomes)
     limit = asks(m.Limit, outcomes)
+    retry = asks(m.RetryNow, outcomes)
+    extend = asks(m.Extend, outcomes)
     throttle = asks(m.SetThrottle)
     lift = asks(m.Lift)
     reset_throttle = asks(m.ResetThrottle)

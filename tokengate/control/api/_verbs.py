@@ -9,6 +9,7 @@ from tokengate.control import messages as m
 from tokengate.control.api._actors import ActorVerbs
 from tokengate.control.api._following import follows
 from tokengate.control.api._handles import ActorHandle, HasHandles, TokenHandle, TokenList, actor_list
+from tokengate.control.api._policies import PolicyVerbs
 from tokengate.control.api._tokens import TokenVerbs
 from tokengate.control.messages import ActorRow, OneToken, TokenPage
 from tokengate.control.registry._verbs import asks, by_hand
@@ -18,7 +19,7 @@ def _token_list(owner: HasHandles, page: TokenPage) -> TokenList:
     return TokenList(owner._blocking, page)
 
 
-class Verbs(TokenVerbs, ActorVerbs, HasHandles):
+class Verbs(TokenVerbs, ActorVerbs, PolicyVerbs, HasHandles):
     """Each verb once: the message that it sends, and what it makes of the answer."""
 
     info = asks(m.Info)

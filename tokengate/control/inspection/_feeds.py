@@ -28,6 +28,7 @@ from supervisors import (
 )
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.messages import StreamItem
+from tokengate.policy._events import PolicyEvent
 
 # Items that a feed keeps for its reader.
 _KEPT = 1_000
@@ -207,6 +208,9 @@ def _event_item(event: object) -> StreamItem:
     if type.__subclasscheck__(Report, type(event)):
         report = cast("Report", event)
         return StreamItem(time.time(), kind, plain(report.child), None, _report_text(report))
+    if type.__subclasscheck__(PolicyEvent, type(event)):
+        said = cast("PolicyEvent", event)
+        return StreamItem(time.time(), kind, plain(said.place), getattr(said, "token", None), said.text)
     return StreamItem(time.time(), kind, "", None, kind)
 
 

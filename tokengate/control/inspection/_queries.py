@@ -32,6 +32,7 @@ from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._past_tokens import ended_lately, not_live
+from tokengate.control.inspection._policies import attempts_of, held_to
 from tokengate.control.inspection._processes import cpu_share, limits_of, own_pid, process_of
 from tokengate.control.inspection._stacks import thread_of
 from tokengate.control.inspection._turns import in_turns, next_turn
@@ -184,9 +185,11 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
         memory=None if process is None else process.memory,
         guard=properties.guard,
         idempotent=properties.idempotent,
-        policy={},
+        policy=dict(held_to(token)),
         process=process,
         limits=limits_of(token),
+        deadline=None if token.deadline is None else token.deadline - system.clock(),
+        attempts=tuple(attempts_of(token)),
     )
 
 

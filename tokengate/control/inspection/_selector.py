@@ -21,7 +21,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
@@ -29,6 +29,8 @@ from actors import Token, TokenState
 from actors.lowlevel import AFFINITIES, place_of, process_drain
 from tokengate.control._exceptions import BadSelector
 from tokengate.control._safe_text import plain
+from tokengate.control.messages import HELD
+from tokengate.policy._policies import PlaceName
 
 Test: TypeAlias = Callable[[Token[Any], float], bool]
 _Read: TypeAlias = Callable[[Token[Any], float], Any]  # returns a value of a token, None if it does not have it
@@ -39,12 +41,15 @@ MAX_TERMS: Final = 32  # bounds the time for one token
 
 
 def held_of(token: Token[Any]) -> str:
-    """Return whether a token is held: `paused`, `pause_requested`, `throttled`, `joined`, or an empty text."""
+    """Return how a token is held, as one of `HELD`, or an empty text."""
     hold = token._extras.hold
     word = "" if hold is None else hold.word
     if token._run is not None and not token._done:
         return "joined"
-    return word or ("throttled" if place_of(token).mailbox.is_kept_back(token) else "")
+    if word or not place_of(token).mailbox.is_kept_back(token):
+        return word
+    due_at = token.due_at
+    return "delayed" if due_at is not None and due_at > token._place.system.clock() else "throttled"
 
 
 def steps_of(token: Token[Any]) -> int:
@@ -69,7 +74,7 @@ def _tag_of(token: Token[Any], name: str) -> str | None:
 
 
 _TEXTS: Final[Mapping[str, _Read]] = {
-    "operation": lambda token, _now: plain(token.operation),
+    "operation": lambda token, _now: plain(token.operation) or None,  # a place of an actor has none
     "actor": lambda token, _now: plain(token.actor),
     "affinity": lambda token, _now: plain(token.affinity),
     "state": lambda token, _now: state_of(token),
@@ -95,7 +100,7 @@ FIELDS: Final = tuple(_READ)
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "affinity": AFFINITIES,
     "state": tuple(state.value for state in TokenState),
-    "held": ("", "paused", "pause_requested", "throttled", "joined"),
+    "held": ("", *HELD),
 }
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -171,6 +176,10 @@ class Selector:
             if not test(token, now):
                 return False
         return True
+
+    def matches_place(self, place: PlaceName) -> bool:
+        """Tell whether a place matches, if it uses the fields of places only."""
+        return self.matches(cast("Token[Any]", place), 0.0)
 
 
 def parse(text: str, fields: Collection[str] | None = None) -> Selector:

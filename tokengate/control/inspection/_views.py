@@ -15,6 +15,7 @@ from actors import Token
 from actors.lowlevel import NO_TAGS, ActorPlace, OneWay, place_of
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._safe_text import class_name, is_shown, name_in_words, plain, size_if_known, value_if_shown
+from tokengate.control.inspection._policies import held_by
 from tokengate.control.inspection._selector import Selector, held_of, state_of, steps_of
 from tokengate.control.inspection._turns import in_turns, next_turn, take_long
 from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
@@ -35,7 +36,8 @@ def row_of(token: Token[Any], now: float) -> TokenRow:
         token: the token; it may end meanwhile, in another thread.
         now: seconds of the system's clock.
     """
-    tags, started = token.tags, token.started_at
+    tags, started, held = token.tags, token.started_at, held_of(token)
+    by, until = held_by(token, held, now) if held else ("", None)
     return TokenRow(
         token.id,
         plain(token.operation),
@@ -49,7 +51,9 @@ def row_of(token: Token[Any], now: float) -> TokenRow:
         steps_of(token),
         now - token.created_at,
         None if started is None else now - started,
-        held_of(token),
+        held,
+        by,
+        until,
     )
 
 

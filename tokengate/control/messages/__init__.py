@@ -7,6 +7,7 @@
 #   _tokens.py       the verbs for tokens
 #   _limits.py       limits of child processes
 #   _throttles.py    throttles
+#   _policies.py     policies, breakers, budgets, flags
 #   _actors.py       actors, operations and their state
 #   _supervisors.py  the tree, and children of supervisors
 #   _gate.py         the gate's figures
@@ -61,6 +62,29 @@ from tokengate.control.messages._bases import (
 )
 from tokengate.control.messages._gate import GateInfo, Info, Processes
 from tokengate.control.messages._limits import KEEP, NO_LIMIT, Limit
+from tokengate.control.messages._policies import (
+    AutoBreaker,
+    BreakerRow,
+    Breakers,
+    BudgetRow,
+    Budgets,
+    CloseBreaker,
+    Extend,
+    FlagRow,
+    Flags,
+    OpenBreaker,
+    Policies,
+    PolicyRow,
+    Reload,
+    Reloaded,
+    ResetBreaker,
+    ResetBudget,
+    ResetFlag,
+    ResetPolicy,
+    RetryNow,
+    SetFlag,
+    SetPolicy,
+)
 from tokengate.control.messages._stacks import Frame, TokenStack
 from tokengate.control.messages._streams import Events, Stream, StreamItem, Trace, Watch
 from tokengate.control.messages._supervisors import (
@@ -78,6 +102,7 @@ from tokengate.control.messages._supervisors import (
 from tokengate.control.messages._targets import Identified, OneToken, Target, id_of, selected
 from tokengate.control.messages._throttles import Lift, ResetThrottle, SetThrottle, ThrottleRow, Throttles
 from tokengate.control.messages._token_rows import (
+    HELD,
     Argument,
     TokenDescription,
     TokenPage,
@@ -101,6 +126,7 @@ from tokengate.control.messages._tokens import (
 
 __all__ = [
     "COLUMNS",
+    "HELD",
     "KEEP",
     "NO_LIMIT",
     "OUTCOMES",
@@ -115,13 +141,22 @@ __all__ = [
     "Actors",
     "Argument",
     "Attribute",
+    "AutoBreaker",
+    "BreakerRow",
+    "Breakers",
+    "BudgetRow",
+    "Budgets",
     "ChildCountsRow",
     "ChildRow",
+    "CloseBreaker",
     "CountChildren",
     "DeleteChild",
     "Describe",
     "Drain",
     "Events",
+    "Extend",
+    "FlagRow",
+    "Flags",
     "Frame",
     "GateInfo",
     "GetState",
@@ -137,17 +172,29 @@ __all__ = [
     "OnOne",
     "OnTokens",
     "OneToken",
+    "OpenBreaker",
     "Outcome",
     "Pause",
+    "Policies",
+    "PolicyRow",
     "Processes",
+    "Reload",
+    "Reloaded",
     "Renice",
     "Reroute",
+    "ResetBreaker",
+    "ResetBudget",
+    "ResetFlag",
+    "ResetPolicy",
     "ResetThrottle",
     "Restart",
     "RestartChild",
     "Resume",
     "Retag",
+    "RetryNow",
     "Seconds",
+    "SetFlag",
+    "SetPolicy",
     "SetState",
     "SetThrottle",
     "Share",

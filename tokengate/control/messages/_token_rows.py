@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
 from actors import Guard
+
+HELD: Final = ("paused", "pause_requested", "throttled", "delayed", "joined", "consent", "recording")
+"""What may hold a token: an operator; a throttle or a budget; the time of its next attempt; the token that runs for it;
+another operator, who has not agreed yet; the journal."""
 
 
 @attrs.frozen
@@ -24,8 +30,9 @@ class TokenRow:
         steps: how many of its steps have begun.
         age: seconds since it was made.
         running: seconds since it began to run, or None.
-        held: `pause_requested` or `paused` if an operator holds it, `throttled` if a throttle does, `joined` if another
-            token runs for it; else empty.
+        held: what keeps it from beginning, or from going on: one of `HELD`; else empty.
+        held_by: the rule that does, where there are several, as text.
+        until: seconds until that ends; None if it is not known, or nothing holds it.
     """
 
     id: int
@@ -41,6 +48,8 @@ class TokenRow:
     age: float
     running: float | None
     held: str = ""
+    held_by: str = ""
+    until: float | None = None
 
 
 @attrs.frozen
@@ -119,7 +128,9 @@ class TokenDescription:
         guard: what ending, pausing and lower limits need: nothing (`none`), or `force`, which `approval` needs, too;
             with `never`, no verb changes it.
         idempotent: whether it does no harm to run it twice.
-        policy: its policy, {name: value as text}.
+        policy: what it is held to, {field: value as text}, and the source of each that is not the code.
+        deadline: seconds until its time is over for good; None: never.
+        attempts: the attempts that have ended, as text.
         process: the child process that runs it now, or None.
         limits: {name of a limit, as in `Limit`: bytes or seconds}, for the limits that are set.
     """
@@ -141,3 +152,5 @@ class TokenDescription:
     policy: dict[str, str]
     process: TokenProcess | None = None
     limits: dict[str, float] = attrs.field(factory=dict)
+    deadline: float | None = None
+    attempts: tuple[str, ...] = ()

@@ -2,10 +2,12 @@
 #
 #   _paths.py   the verbs over HTTP, and their schema
 #   _kinds.py   nouns with their verbs, and what answers these
+#   _landed.py  the nouns of every gate
 #   _plugin.py  the optional parts of a gate
 #   _verbs.py   typed methods, their text and signature
 """Declarations: verbs, nouns, and the optional parts of a gate; and what follows from them."""
 
+from tokengate.control.registry import _landed as _landed  # which registers them
 from tokengate.control.registry._kinds import Facade, Kind, register
 from tokengate.control.registry._plugin import Plugin
 from tokengate.control.registry._verbs import asks

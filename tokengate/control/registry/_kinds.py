@@ -1,4 +1,4 @@
-"""Kinds: the nouns of plugins, each declared once. The wire, its checks, commands, tables and paths follow from it."""
+"""Kinds: nouns, each declared once. The wire, its checks, commands, tables and paths follow from it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ class Kind:
         row: class of the row of one; its first field is the name of that one.
         rows: the message that lists them; its class has the name of the plural, `DeadLetters`.
         verbs: messages to one; the names of their classes end with the noun, `RetryDeadLetter`.
-        plugin: how to make the plugin that answers, such as `Journal(directory)`, for the error of a gate without it.
+        plugin: how to make the plugin that answers, such as `Journal(directory)`, for the error of a gate without it;
+            empty for a noun of every gate, whose messages are among `VERBS`.
     """
 
     noun: str
     row: type[Any]
     rows: type[Message[Any]]
     verbs: tuple[type[Message[Any]], ...] = ()
-    plugin: str = attrs.field(kw_only=True)
+    plugin: str = attrs.field(default="", kw_only=True)
 
     @property
     def messages(self) -> tuple[type[Message[Any]], ...]:
@@ -75,7 +76,12 @@ def register(kind: Kind) -> Kind:
     Raises:
         ValueError: the declaration cannot work, or a name is taken.
     """
-    _check(kind)
+    check_kind(kind)
+    return declare(kind)
+
+
+def declare(kind: Kind) -> Kind:
+    """Do so for a noun of ours, which tests check: that takes a while, and each command line would wait for it."""
     _kinds[kind.noun] = kind
     _verbs.update((verb_of(message), message) for message in kind.messages)
     _declared.update((id(message), message) for message in kind.messages)
@@ -83,12 +89,12 @@ def register(kind: Kind) -> Kind:
 
 
 def kinds() -> tuple[Kind, ...]:
-    """Return the nouns of all plugins that this process has imported."""
+    """Return the nouns of every gate, and those of the plugins that this process has imported."""
     return tuple(_kinds.values())
 
 
 def kind_of(message: type[Message[Any]]) -> Kind | None:
-    """Return the noun that a verb of a plugin is for; None for the verbs of every gate."""
+    """Return the noun that a verb is for, if that is declared as a kind."""
     return next((kind for kind in kinds() if message in kind.messages), None)
 
 
@@ -159,7 +165,8 @@ class Facade(Asker, Blocking):
 
 def verbs_of_plugins(control: Asking) -> dict[str, Callable[..., Any]]:
     """Return {verb: a function that sends it}, for all nouns that this process knows."""
-    verbs: dict[str, Any] = {verb_of(message): asks(message) for kind in kinds() for message in kind.messages}
+    messages = (message for kind in kinds() if kind.plugin for message in kind.messages)
+    verbs: dict[str, Any] = {verb_of(message): asks(message) for message in messages}
     facade = type("Plugins", (Facade,), verbs)(control)
     return {verb: getattr(facade, verb) for verb in verbs}
 
@@ -175,7 +182,7 @@ def check_verb(message: type[Message[Any]]) -> None:
             raise ValueError(f"field '{field.name}' of {message.__name__} has {unchecked}")
 
 
-def _check(kind: Kind) -> None:
+def check_kind(kind: Kind) -> None:
     """Raise `ValueError` for a declaration from which something cannot follow."""
     where = f"noun '{kind.noun}'"
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", kind.noun):

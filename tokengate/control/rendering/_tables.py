@@ -26,6 +26,7 @@ from tokengate.control.messages import (
     GateInfo,
     Outcome,
     Processes,
+    Reloaded,
     StreamItem,
     ThrottleRow,
     TokenDescription,
@@ -122,7 +123,10 @@ def as_text(answer: object, width: int | None = None, *, wide: bool = False, enc
 
 def state_of(row: TokenRow) -> str:
     """Return a token's state, and whether it is held."""
-    return row.state if row.held in ("", row.state) else f"{row.state} ({row.held.replace('_', ' ')})"
+    if row.held in ("", row.state):
+        return row.state
+    until = "" if row.until is None else f", {duration(row.until)}"
+    return f"{row.state} ({row.held.replace('_', ' ')}{until})"
 
 
 def token_table(rows: Sequence[TokenRow], *, wide: bool = False, selected: int | None = None) -> Table:
@@ -145,6 +149,7 @@ _TOKENS: tuple[Column[TokenRow], ...] = (
     Column("ATTEMPT", lambda row: row.attempt, right=True, wide=True),
     Column("STEPS", lambda row: row.steps, right=True, wide=True),
     Column("TAGS", lambda row: tags_in_words(row.tags), shrinks=True),
+    Column("HELD BY", lambda row: row.held_by or "-", wide=True, shrinks=True),
 )
 
 _OUTCOMES: tuple[Column[Outcome], ...] = (
@@ -319,6 +324,12 @@ def _description(token: TokenDescription, _wide: bool) -> RenderableType:
         ("attempt", f"{row.attempt}; steps begun: {row.steps}"),
         ("age", duration(row.age)),
     ]
+    if row.held:
+        until = "" if row.until is None else f" for {duration(row.until)} more"
+        pairs.append(("held", f"{row.held.replace('_', ' ')}{until}" + (f": {row.held_by}" if row.held_by else "")))
+    if token.deadline is not None:
+        pairs.append(("deadline", f"in {duration(token.deadline)}"))
+    pairs += [("attempt before", attempt) for attempt in token.attempts]
     if token.queued_at is not None and token.started_at is not None:
         pairs.append(("was queued", f"for {duration(token.started_at - token.queued_at)}"))
     if row.running is not None:
@@ -417,6 +428,11 @@ def _item(item: StreamItem, _wide: bool) -> RenderableType:
     return line
 
 
+def _reloaded(found: Reloaded, _wide: bool) -> RenderableType:
+    pairs = [("file", found.file), *(("changed", one) for one in found.changed or ("nothing",))]
+    return pairs_of([*pairs, *(("left out", one) for one in found.left_out)])
+
+
 def _list(columns: Iterable[Column[Any]]) -> _Many:
     return lambda rows, wide: table_of(columns, rows, wide)
 
@@ -434,6 +450,8 @@ def _column(field: str, hint: object) -> Column[Any]:
         value = getattr(row, field)
         if isinstance(value, bool):
             return yes_or_no(value)
+        if isinstance(value, dict):
+            return tags_in_words(value)
         return number(value) if value is None or isinstance(value, int | float) else value
 
     numeric = bool({int, float} & {hint, *get_args(hint)})
@@ -460,5 +478,6 @@ _ONE: dict[type[Any], Callable[[Any, bool], RenderableType]] = {
     ChildCountsRow: _counts,
     GateInfo: _info,
     StreamItem: _item,
+    Reloaded: _reloaded,
 }
 """{class of an answer: renders it}."""

@@ -5,6 +5,8 @@
 #   _outcomes.py     what came of a verb, token by token
 #   _actors.py       the verbs for actors and operations
 #   _supervisors.py  the verbs for supervisors
+#   _attempts.py     further attempts of a token, and more time for it
+#   _policies.py     policies, the states of their rules, flags, the file
 #   _throttles.py    the verbs for throttles
 #   _limits.py       limits of live process tokens
 """The verbs that change something, by the same nouns as the messages."""

@@ -17,7 +17,7 @@ from tokengate.control.inspection import _past_tokens, _queries
 from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import chunks
-from tokengate.control.steering import _limits, _outcomes, _steering
+from tokengate.control.steering import _attempts, _limits, _outcomes, _steering
 from tokengate.control.steering._outcomes import Pending
 
 # Tokens that are changed in one turn: less than a millisecond for every verb.
@@ -95,6 +95,13 @@ class TokenVerbs:
     async def limit(self, message: m.Limit) -> tuple[m.Outcome, ...]:
         changes = _limits.changes_of(message)
         return await self._do(message, lambda token: _limits.limit(token, changes, force=message.force))
+
+    async def retry(self, message: m.RetryNow) -> tuple[m.Outcome, ...]:
+        return await self._do(message, partial(_attempts.retry, stop=message.stop))
+
+    async def extend(self, message: m.Extend) -> tuple[m.Outcome, ...]:
+        seconds = _attempts.seconds_of(message.seconds)
+        return await self._do(message, lambda token: _attempts.extend(token, seconds))
 
     # The target of a message
 

@@ -41,7 +41,9 @@ _VALUES: dict[str, Any] = {
     "priority": 2,
     "select": "*",
     "id": "b",
-    "values": {"n": [1, None]},
+    "values": {"n": "1"},
+    "mode": "observe",
+    "seconds": "30s",
 }
 
 

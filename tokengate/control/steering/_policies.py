@@ -1,0 +1,243 @@
+"""The verbs for policies: what places are held to, the states of that, and flags."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from actors.lowlevel import SYSTEM, Place
+from tokengate._exceptions import BadConfig, BadPolicy
+from tokengate.config._file import Config, read_file
+from tokengate.config._sections import FLAGS, POLICIES, THROTTLES
+from tokengate.control import messages as m
+from tokengate.control._exceptions import BadRequest, NotSteerable
+from tokengate.control._ports import ControlledGate
+from tokengate.control.inspection._policies import breaker_rows, budget_rows, flag_row, rows_of
+from tokengate.control.inspection._selector import parse
+from tokengate.control.steering._throttles import selection_of
+from tokengate.policy._events import PolicyChanged
+from tokengate.policy._file import PLACE_FIELDS, FlagRow, PolicyRow
+from tokengate.policy._flags import Flag
+from tokengate.policy._governor import PlaceGovernor
+from tokengate.policy._policies import Block, PlaceName, Policies, operation_of, policies_in
+from tokengate.policy._selected import OPERATOR
+from tokengate.policy._sources import LIVE, live_fields
+
+
+class PolicyVerbs:
+    """The verbs for the policies of a gate.
+
+    Args:
+        gate: the gate.
+    """
+
+    def __init__(self, gate: ControlledGate) -> None:
+        self._gate = gate
+        self._system = gate._open_system
+
+    @property
+    def _policies(self) -> Policies:
+        return policies_in(self._system)
+
+    # What places are held to
+
+    async def policies(self, message: m.Policies) -> tuple[m.PolicyRow, ...]:
+        return tuple(row for one in self._governed(message.select) for row in rows_of(one))
+
+    async def set_policy(self, message: m.SetPolicy) -> tuple[m.PolicyRow, ...]:
+        place = self._system.find(message.name)
+        _check_ours(place)
+        try:
+            fields = live_fields(f"'{place.path}'", {name: _value(text) for name, text in message.values.items()})
+            self._policies.edit(place, fields)
+        except BadPolicy as error:
+            raise BadRequest(str(error)) from None
+        return self._changed(place)
+
+    async def reset_policy(self, message: m.ResetPolicy) -> tuple[m.PolicyRow, ...]:
+        place = self._system.find(message.name)
+        if not self._policies.reset(place, message.field):
+            what = f"'{message.field}' of " if message.field else ""
+            raise BadRequest(f"no operator has set {what}the policy of '{place.path}'; 'tokengate policies' shows it")
+        return self._changed(place)
+
+    def _changed(self, place: Place) -> tuple[m.PolicyRow, ...]:
+        """Have a changed policy act; return its rows."""
+        self._update(place)
+        return tuple(rows_of(place.governor)) if isinstance(place.governor, PlaceGovernor) else ()
+
+    def _update(self, place: Place) -> dict[str, str | None]:
+        """Have a place held to what the file and operators say by now; return what has changed, as it is published."""
+        before = {row.field: row.value for row in rows_of(place.governor)}
+        spec = next((spec for spec, known in list(self._gate._operations.items()) if known is place), None)
+        if spec is None:
+            self._policies.update(place)
+        else:
+            self._policies.update(place, spec.function, spec.name.partition("@")[0])
+        after = {row.field: row.value for row in rows_of(place.governor)}
+        changed: dict[str, str | None] = {name: value for name, value in after.items() if before.get(name) != value}
+        changed |= dict.fromkeys(before.keys() - after.keys())
+        if changed and isinstance(place.governor, PlaceGovernor):
+            self._policies.publish(PolicyChanged(place.governor.name, changed))
+        return changed
+
+    def _governed(self, select: str) -> Iterable[PlaceGovernor]:
+        """Return the governors that a selector of places matches; a text without a comparison is a name with `*`."""
+        if "=" in select:
+            selector = parse(select, PLACE_FIELDS)
+            wanted: Callable[[PlaceGovernor], bool] = lambda one: selector.matches_place(_name_of(one))  # noqa: E731
+        else:
+            name = select.replace('"', '""') or "*"
+            names = parse(f'actor="{name}"')
+            wanted = lambda one: names.matches_place(_name_of(one))  # noqa: E731
+        governors = [place.governor for place in self._system.places() if not place.path.startswith(SYSTEM)]
+        return [one for one in governors if isinstance(one, PlaceGovernor) and wanted(one)]
+
+    # States
+
+    async def breakers(self, message: m.Breakers) -> tuple[m.BreakerRow, ...]:
+        return tuple(row for one in self._governed(message.select) for row in breaker_rows(one, None))
+
+    async def open_breaker(self, message: m.OpenBreaker) -> tuple[m.BreakerRow, ...]:
+        return self._steer_breakers(message.name, message.key, "open", lambda state: state.hold("open"))
+
+    async def close_breaker(self, message: m.CloseBreaker) -> tuple[m.BreakerRow, ...]:
+        return self._steer_breakers(message.name, message.key, "closed", lambda state: state.hold("closed"))
+
+    async def auto_breaker(self, message: m.AutoBreaker) -> tuple[m.BreakerRow, ...]:
+        return self._steer_breakers(message.name, message.key, None, lambda state: state.release())
+
+    async def reset_breaker(self, message: m.ResetBreaker) -> tuple[m.BreakerRow, ...]:
+        return self._steer_breakers(message.name, message.key, None, lambda state: state.reset())
+
+    def _steer_breakers(
+        self, name: str, key: str | None, held: Any, change: Callable[[Any], object]
+    ) -> tuple[m.BreakerRow, ...]:
+        governor = self._governor_at(name, "breaker")
+        with governor.lock:
+            if key is None:
+                governor.held_breakers = held
+            for _, state in governor.states("breaker", key):
+                change(state)
+        governor.publish()
+        rows = tuple(breaker_rows(governor, key))
+        if key is not None and not rows:
+            raise BadRequest(f"'{governor.name}' has no breaker of '{key}'; 'tokengate breakers' lists them")
+        return rows
+
+    async def budgets(self, message: m.Budgets) -> tuple[m.BudgetRow, ...]:
+        return tuple(row for one in self._governed(message.select) for row in budget_rows(one, None))
+
+    async def reset_budget(self, message: m.ResetBudget) -> tuple[m.BudgetRow, ...]:
+        governor = self._governor_at(message.name, "budget")
+        with governor.lock:
+            for _, rule in governor.states("budget", message.key):
+                rule.state.reset()
+                governor.throttles.changed_locked(rule)
+        governor.let_go()
+        rows = tuple(budget_rows(governor, message.key))
+        if message.key is not None and not rows:
+            raise BadRequest(f"'{governor.name}' has no budget of '{message.key}'; 'tokengate budgets' lists them")
+        return rows
+
+    def _governor_at(self, name: str, part: str) -> PlaceGovernor:
+        place = self._system.find(name)
+        if not isinstance(place.governor, PlaceGovernor) or getattr(place.governor.policy, part) is None:
+            raise BadRequest(f"'{place.path}' has no {part}; 'tokengate policies' shows what it is held to")
+        return place.governor
+
+    # Flags
+
+    async def flags(self, message: m.Flags) -> tuple[m.FlagRow, ...]:
+        wanted = message.select.strip() and parse(message.select).text
+        return tuple(flag_row(one) for one in self._policies.flags if wanted in ("", one.row.select))
+
+    async def set_flag(self, message: m.SetFlag) -> m.FlagRow:
+        if not message.select.strip():
+            raise BadRequest("a flag needs a selector; '*' selects all tokens")
+        selector = parse(message.select)
+        row = FlagRow(0, selector.text, message.mode, message.percent, message.by or None)
+        flag = _flag(row, LIVE, self._system.clock)
+        others = tuple(one for one in self._policies.flags if not _is_live(one, selector.text))
+        self._policies.flags = (*others, flag)
+        return flag_row(flag)
+
+    async def reset_flag(self, message: m.ResetFlag) -> m.FlagRow:
+        text, flags = parse(message.select).text, self._policies.flags
+        flag = next((one for one in flags if _is_live(one, text)), None)
+        if flag is None:
+            raise BadRequest(f"no operator has set a flag for '{text}'; 'tokengate flags' lists them")
+        self._policies.flags = tuple(one for one in flags if one is not flag)
+        return flag_row(flag)
+
+    # The file
+
+    async def reload(self, _message: m.Reload) -> m.Reloaded:
+        file = self._gate._config_file
+        if file is None:
+            raise BadRequest("the gate was opened without a file: Gate(config=...), or the variable TOKENGATE_CONFIG")
+        try:
+            config = read_file(file, parse)
+        except BadConfig as error:
+            raise BadRequest(str(error)) from None
+        take_file(self._policies, config)
+        places = [place for place in self._system.places() if not place.path.startswith(SYSTEM)]
+        changed, left_out = [], []
+        for place in places:
+            for name, value in self._update(place).items():
+                changed.append(f"{place.path}: {name}" + ("" if value is None else f"={value}"))
+            if isinstance(place.governor, PlaceGovernor):
+                left_out += [f"{place.path}: {error}" for error in place.governor.errors]
+        return m.Reloaded(str(file), tuple(changed), tuple(left_out))
+
+
+def take_file(policies: Policies, config: Config) -> None:
+    """Have a file decide; places are held to it when they are made, or updated. Flags of operators win over its own."""
+    where = config.path.name
+    policies.blocks = tuple(_block(row, f"{where}:{row.line}") for row in config.of(POLICIES))
+    flags = (_flag(row, f"{where}:{row.line}", policies.clock) for row in config.of(FLAGS))
+    policies.flags = (*flags, *(flag for flag in policies.flags if flag.source == LIVE))
+    throttles = {row.select: row for row in config.of(THROTTLES)}
+    for row in throttles.values():
+        selection = selection_of(parse(row.select), policies.clock)
+        policies.selected.set(selection, row.throttle, f"{where}:{row.line}", row.keys)
+    kept = {(name, f"{where}:{row.line}") for name, row in throttles.items()}
+    for one in policies.selected.all():
+        for source in one.limits.keys() - {OPERATOR}:
+            if (one.name, source) not in kept:
+                policies.selected.lift(one.name, source)
+
+
+def _block(row: PolicyRow, source: str) -> Block:
+    selector = parse(row.select, PLACE_FIELDS)
+    return Block(selector.matches_place, row.fields, source)
+
+
+def _flag(row: FlagRow, source: str, clock: Callable[[], float]) -> Flag:
+    selector = parse(row.select)
+    return Flag(row, lambda token: selector.matches(token, clock()), source)
+
+
+def _is_live(flag: Flag, select: str) -> bool:
+    return flag.source == LIVE and flag.row.select == select
+
+
+def _name_of(governor: PlaceGovernor) -> PlaceName:
+    place = governor.place
+    return PlaceName(governor.operation or operation_of(place), place.path, place.affinity)
+
+
+def _value(given: str | float) -> Any:
+    """Return a value as it would stand in the file, where texts have quotes."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return tomllib.loads(f"value = {given}")["value"]
+    except ValueError:
+        return given
+
+
+def _check_ours(place: Place) -> None:
+    if place.path.startswith(SYSTEM):
+        raise NotSteerable(f"'{place.path}' belongs to the runtime, and is held to no policy")

@@ -1,0 +1,28 @@
+"""The file of a gate, read when that opens."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from actors import ActorSystem
+from tokengate.config._file import find_file, read_file
+from tokengate.control.inspection._selector import parse
+from tokengate.control.steering._policies import take_file
+from tokengate.policy._policies import policies_in
+
+
+def take_config(system: ActorSystem, given: str | os.PathLike[str] | None) -> Path | None:
+    """Have the file of a gate decide about its places, and return its path; None without one.
+
+    Args:
+        system: of the gate, which has no places yet.
+        given: path of the file; None for the one that the environment variable names.
+
+    Raises:
+        BadConfig: it has errors, or cannot be read.
+    """
+    file = find_file(given)
+    if file is not None:
+        take_file(policies_in(system), read_file(file, parse))
+    return file
