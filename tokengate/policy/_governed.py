@@ -437,6 +437,9 @@ class Governed:
         governor, began = self.governor, self._began_at
         self._admitted, self._began_at = False, None
         if began is None:
+            if self._reserved:
+                self._reserved = False
+                governor.share.give_back()
             self._end_permit(None, now)
             governor.throttles.forget_locked(token)
             return

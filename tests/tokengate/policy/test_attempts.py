@@ -400,6 +400,26 @@ def test_a_thousand_failures_cause_a_tenth_more_attempts(gate: Gate) -> None:
     assert 1_000 <= len(began) <= 1_000 + 10 + 112  # a tenth of all attempts, the retries among them
 
 
+def test_a_retry_that_never_begins_takes_up_no_share(gate: Gate, until: Until) -> None:
+    """Case 14: tokens that are cancelled in their delay leave the retries to others."""
+
+    def fail(delay: float) -> None:
+        raise ConnectionError(delay)
+
+    retry = Retry(on=ConnectionError, attempts=2, wait=lambda error: float(error.args[0]), max_wait=LIMIT)
+    operation = token(policy=Policy(retry=retry))(fail)
+
+    delayed = [operation.submit(LIMIT) for _ in range(10)]
+    for one in delayed:
+        until(lambda one=one: one.due_at is not None)  # type: ignore[misc]
+        one.cancel()
+    others = [operation.submit(0) for _ in range(10)]
+
+    assert all(isinstance(one.exception(LIMIT), TokenTerminated) for one in delayed)
+    assert all(isinstance(one.exception(LIMIT), ConnectionError) for one in others)
+    assert [one.attempt for one in others] == [2] * 10
+
+
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
 
 
