@@ -445,12 +445,28 @@ class Mailbox:
             self._wake(drainer)
         return released
 
+    def refuse(self, tokens: Iterable[Token[Any]]) -> None:
+        """Refuse tokens that throttles have kept back until their turn; some may have been taken out otherwise."""
+        with self._lock:
+            refused = self._no_longer_throttled(tokens)
+            self._set_limit()
+            gone = [self._note_gone() for _ in refused]
+        for drainer, senders in gone:
+            _call(senders)
+            if drainer is not None:
+                self._wake(drainer)
+        _refuse(refused)
+
     def _release(self, tokens: Iterable[Token[Any]]) -> list[Token[Any]]:
-        held = self._held
-        released = [] if held is None else [token for token in tokens if held.throttled.remove(token)]
+        released = self._no_longer_throttled(tokens)
         for token in released:
             self._holding().released.append(token)
         return released
+
+    def _no_longer_throttled(self, tokens: Iterable[Token[Any]]) -> list[Token[Any]]:
+        """Remove tokens from those that throttles keep back, and return those that were there."""
+        held = self._held
+        return [] if held is None else [token for token in tokens if held.throttled.remove(token)]
 
     def _enter_missing(self, most: int) -> list[Drainer]:
         called: list[Drainer] = []

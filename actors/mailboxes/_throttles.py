@@ -36,6 +36,9 @@ from actors.tokens._token import Token
 
 R = TypeVar("R", bound=Rule)
 
+# Tokens that are refused in a row at most before other tasks, or other threads, have their turn.
+_REFUSED_AT_ONCE = 64
+
 
 class ThrottledMailbox(Protocol):
     """A mailbox, as far as what it has set aside is let go."""
@@ -43,6 +46,8 @@ class ThrottledMailbox(Protocol):
     def turns(self) -> int: ...
 
     def let_begin(self, tokens: list[Token[Any]], /) -> object: ...
+
+    def refuse(self, tokens: list[Token[Any]], /) -> object: ...
 
 
 _versions = count()
@@ -63,6 +68,9 @@ class _Queue:
         self.version = next(_versions)
         return (*self.line.first()[:2], self.version, self)
 
+
+_Chosen: TypeAlias = dict[ThrottledMailbox, list[Token[Any]]]
+"""Waiting tokens whose turn has come, by mailbox."""
 
 _Entry: TypeAlias = tuple[int, int, int, _Queue]
 """An entry of a heap: the negated priority and the number of the first token; the queue's version; the queue."""
@@ -214,19 +222,27 @@ class Throttles:
         """
         if not self._waiting:
             return
-        let: dict[ThrottledMailbox, list[Token[Any]]] = {}
+        let: _Chosen = {}
+        refusals = 0
         while True:
             with self._lock:
                 self._note_handed(let)
                 if mailbox is not None:
                     self._unpark(mailbox)
-                let = self._choose(mailbox, at_hand)
-                look = not let and self._next_due() < self._sleeps_until
-            if not let:
-                break
+                let, refused = self._choose(mailbox, at_hand)
+                look = not (let or refused) and self._next_due() < self._sleeps_until
+            for receiver, tokens in refused.items():
+                receiver.refuse(tokens)
+                refusals += len(tokens)
             for receiver, tokens in let.items():
                 receiver.let_begin(tokens)
-            at_hand = 0  # it has its token, or there was none for it
+            if let:
+                at_hand = 0  # it has its token
+            elif not refused:
+                break
+            elif refusals >= _REFUSED_AT_ONCE:
+                self._host.call_soon(self.let_go)
+                break
         if look:
             self._host.call_soon(self._alarm.look)
 
@@ -299,7 +315,7 @@ class Throttles:
         self._give_back(token, self._clock(), keep=keep)
         self._leave(token)
 
-    def _note_handed(self, let: dict[ThrottledMailbox, list[Token[Any]]]) -> None:
+    def _note_handed(self, let: _Chosen) -> None:
         """Note that mailboxes have queued the tokens that were chosen."""
         for mailbox, tokens in let.items():
             self._handed[mailbox] -= len(tokens)
@@ -413,31 +429,38 @@ class Throttles:
                     break
         self._changed = more
 
-    def _choose(self, mailbox: ThrottledMailbox | None, at_hand: int) -> dict[ThrottledMailbox, list[Token[Any]]]:
-        """Give grants to the waiting tokens that may begin, and return these.
+    def _choose(self, mailbox: ThrottledMailbox | None, at_hand: int) -> tuple[_Chosen, _Chosen]:
+        """Give grants to the waiting tokens that may begin; return these, and some that are refused at their turn.
 
         Args:
             mailbox: one with drainers that are about to take a token.
             at_hand: how many.
         """
-        let: dict[ThrottledMailbox, list[Token[Any]]] = {}
-        now = self._clock()
-        while True:
+        let: _Chosen = {}
+        refused: _Chosen = {}
+        now, left = self._clock(), _REFUSED_AT_ONCE
+        while left:
             self._note_due(now)
             queue = _first_of(self._ready)
             if queue is None:
-                return let
+                break
             heappop(self._ready)
             token = queue.line.first()[2]
+            policy = token._extras.policy
             if max(rule.due_at(token, now) for rule in queue.rules) > now:
                 self._stand(queue, now)
             elif self._turns(queue.mailbox) + (at_hand if queue.mailbox is mailbox else 0) <= 0:
                 self._parked.setdefault(queue.mailbox, set()).add(queue)
+            elif policy is not None and policy.is_shed(token, now):
+                self._leave(token, begins=True)
+                refused.setdefault(queue.mailbox, []).append(token)
+                left -= 1
             else:
                 self.grant(token, queue.rules, now)
                 self._leave(token, begins=True)
                 let.setdefault(queue.mailbox, []).append(token)
                 self._handed[queue.mailbox] = self._handed.get(queue.mailbox, 0) + 1
+        return let, refused
 
     def _turns(self, mailbox: ThrottledMailbox) -> int:
         """Return how many more tokens a mailbox has drainers for.

@@ -85,6 +85,10 @@ class TokenPolicy(Protocol):
         """Decide at the token's turn whether it may begin; if not, `refused` ends it, without the lock."""
         ...
 
+    def is_shed(self, token: Any, now: float, /) -> bool:
+        """Decide whether a token that was kept back is refused now, without a grant; then `refuse` ends it."""
+        ...
+
     def unbegun(self, token: Any, now: float, /) -> None:
         """Undo `may_begin`: the attempt has not begun after all; under the lock of `Throttles`."""
         ...

@@ -301,6 +301,13 @@ class Governed:
         self._admitted = True
         return True
 
+    def is_shed(self, token: Token[Any], now: float) -> bool:
+        """Decide whether a token that was kept back is refused now, without a grant; then `refuse` is called."""
+        if self._ended or self._admitted or self._falls_back:
+            return False
+        self._refusal = self.governor.sheds(token, now)
+        return self._refusal is not None
+
     def _judge(self, token: Token[Any], now: float) -> TokenRejected | None:
         governor = self.governor
         if self._reserved:

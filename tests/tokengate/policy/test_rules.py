@@ -295,3 +295,55 @@ def test_a_key_that_cannot_be_read_rejects_the_token_and_names_the_rule(gate: Ga
     assert "ZeroDivisionError" in str(error)
     assert "throttle.key" in str(other)
     assert not gate._system.live or all(one.operation != "fail_or" for one in gate._system.live.values())
+
+
+# Shedding
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_tokens_that_throttles_keep_back_are_shed_at_their_turn(gate: Gate, blocker: Blocker, answers: bool) -> None:
+    """Case 40. When all have waited too long for some time, those that still do are refused, or their fallback answers.
+
+    None of their code runs, and they leave their room to others.
+    """
+    late = [0.0]  # seconds by which the throttles see a later time
+    throttles = gate._system.throttles
+    throttles._clock = lambda: gate._system.clock() + late[0]
+    ran: list[int] = []
+
+    def work(what: Callable[[], str] | int) -> str:
+        if isinstance(what, int):
+            ran.append(what)
+            return "done"
+        return what()
+
+    policy = Policy(
+        deadline=1_000,  # so a wait of 50 s is too long
+        throttle=Throttle(concurrency=1),
+        fallback=(lambda error, what: error.reason) if answers else None,
+    )
+    operation = token(policy=policy)(work)
+    first, second = Blocker(), blocker
+    running = [operation.submit(first), operation.submit(second)]
+    assert first.started.wait(LIMIT)
+    waiting = [operation.submit(number) for number in range(100)]
+
+    late[0] = 60.0
+    first.release.set()
+    assert second.started.wait(LIMIT)  # the first one that has waited too long begins
+    late[0] = 170.0
+    second.release.set()
+    errors = [one.exception(LIMIT) for one in waiting]
+
+    assert [one.result(LIMIT) for one in running] == ["released"] * 2
+    assert ran == []
+    assert {one.reason for one in waiting} == {"overload"}
+    if answers:
+        assert [one.result(LIMIT) for one in waiting] == ["overload"] * 100
+    else:
+        assert all(isinstance(error, TokenRejected) and error.reason == "overload" for error in errors)
+        assert {one.state for one in waiting} == {TokenState.REJECTED}
+    place = gate._operations[operation._spec]
+    figures = place.mailbox.statistics()
+    assert (figures.depth, figures.held) == (0, 0)
+    assert throttles._waiting == {}
