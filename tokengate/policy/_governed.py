@@ -413,6 +413,8 @@ class Governed:
                 self._ended = True
         elif began is not None:
             self._record(token, began, now, error)
+        elif self._drain is not None:  # an attempt that was over was left behind, and the next one may be queued
+            place_of(token).mailbox.withdraw(token)
         self._clear_alarm()
         return state, value, error
 
