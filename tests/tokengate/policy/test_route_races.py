@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 import pytest
 from interleave import Grain, Stage
+from tiers import TORTURE
 
 import tokengate.policy
 from actors import ActorDead, ActorSystem, MailboxFull, Token, TokenState, current_token
