@@ -22,6 +22,7 @@ from actors.lowlevel import OperationPlace, place_of, submits_to_gate
 from tokengate._exceptions import BadOperation
 from tokengate.operations._current import current_gate, open_gates
 from tokengate.operations._operation import AsyncOperation, Operation, _Operation, _result_of
+from tokengate.operations._options import check_key
 from tokengate.policy._failover import by_load
 from tokengate.policy._policy import Policy
 
@@ -62,6 +63,7 @@ class Route(Generic[P, T]):
     name: str
     alternatives: tuple[_Operation[P, T], ...]
     strategy: Strategy
+    _key: str | int | None  # what its tokens share one run by
 
     @overload
     def __new__(
@@ -78,7 +80,7 @@ class Route(Generic[P, T]):
             raise ValueError(f"strategy of Route {name!r} is {strategy!r}; choose one of {get_args(Strategy)}")
         operations = _checked(name, alternatives)
         route: Route[P, T] = object.__new__(AsyncRoute if operations[0]._spec.coroutine else Route)
-        route.name, route.strategy = name, strategy
+        route.name, route.strategy, route._key = name, strategy, None
         route.alternatives = tuple(
             operation if TAG in operation.tags else operation.with_options(tags={TAG: name}) for operation in operations
         )
@@ -117,11 +119,28 @@ class Route(Generic[P, T]):
             del token, turn  # an error references this frame, which must not reference the error's owner
 
     def with_options(
-        self, *, priority: int | None = None, tags: Mapping[str, str] | None = None, policy: Policy | None = None
+        self,
+        *,
+        priority: int | None = None,
+        tags: Mapping[str, str] | None = None,
+        policy: Policy | None = None,
+        key: str | int | None = None,
     ) -> Self:
-        """Return the same route with other options for its tokens; see `Operation.with_options`."""
+        """Return the same route with other options for its tokens; see `Operation.with_options`.
+
+        Raises:
+            BadPolicy: the policy has parts whose states belong to an operation.
+            ValueError: an option has a value that cannot work; or a key is for `least_busy`.
+        """
         alternatives = [one.with_options(priority=priority, tags=tags, policy=policy) for one in self.alternatives]
-        return cast("Self", Route(self.name, cast("list[Operation[P, T]]", alternatives), self.strategy))
+        route = cast("Self", Route(self.name, cast("list[Operation[P, T]]", alternatives), self.strategy))
+        route._key = self._key if key is None else check_key(self.name, key)
+        if route._key is not None and self.strategy != "failover":
+            raise ValueError(
+                f"key of Route {self.name!r} is {key!r}, but its strategy is {self.strategy!r}, "
+                "which would spread the calls with that key; use 'failover'"
+            )
+        return route
 
     def _token(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Token[T]:
         """Return a new token at the first alternative where it is to be tried, unsent."""
@@ -138,6 +157,8 @@ class Route(Generic[P, T]):
         order = range(len(places)) if self.strategy == "failover" else by_load([_load(place) for place in places])
         first, *others = order
         token = self.alternatives[first]._held_token(places[first], args, kwargs)
+        if self._key is not None:
+            policies.identify(token, self._key)
         policies.route(
             token,
             [alternatives[other] for other in others],
@@ -147,7 +168,7 @@ class Route(Generic[P, T]):
         return token
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Route, (self.name, self.alternatives, self.strategy)
+        return _route_of, (self.name, self.alternatives, self.strategy, self._key)
 
     def __repr__(self) -> str:
         return f"<Route {self.name!r}, {self.strategy} of {', '.join(one._name for one in self.alternatives)}>"
@@ -174,6 +195,13 @@ class AsyncRoute(Route[P, T]):
             del token  # as in `Route.__call__`
 
 
+def _route_of(
+    name: str, alternatives: Iterable[Operation[..., Any]], strategy: Strategy, key: str | int | None
+) -> Route[..., Any]:
+    """Return a route; called when one is unpickled."""
+    return Route(name, alternatives, strategy).with_options(key=key)
+
+
 def _checked(name: str, alternatives: Iterable[Any]) -> list[Any]:
     """Return the alternatives of a route, or raise `BadOperation`."""
     operations = list(alternatives) if isinstance(alternatives, Iterable) else [alternatives]
@@ -184,7 +212,11 @@ def _checked(name: str, alternatives: Iterable[Any]) -> list[Any]:
             remedy = "put @token on a function, and take that (a bound method or another Route is none)"
             raise BadOperation(f"Route {name!r} has {one!r} among its alternatives, which is no operation; {remedy}")
         if one._key is not None:
-            raise BadOperation(f"'{one._name}' of Route {name!r} has a key; a route shares no runs")
+            raise BadOperation(f"'{one._name}' of Route {name!r} has a key; give it to with_options of the route")
+        if one._spec.batch is not None:
+            raise BadOperation(
+                f"'{one._name}' of Route {name!r} has a batch, which several tokens share; take one without"
+            )
         if one._spec.coroutine is not operations[0]._spec.coroutine:
             kinds = f"'{operations[0]._name}' and '{one._name}', of which one is a coroutine function"
             raise BadOperation(f"Route {name!r} has {kinds}, and one is not; take functions of one kind")

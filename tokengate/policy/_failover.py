@@ -93,6 +93,10 @@ class Alternatives:
     def __bool__(self) -> bool:
         return bool(self._left)
 
+    def for_run(self) -> Alternatives:
+        """Return those of a token that runs for tokens like this one, whose deadlines are theirs."""
+        return Alternatives(self._left, None, self.at_door_only)
+
     def next(self, attempts: int) -> tuple[Alternative, Policy]:
         """Return the next alternative, and what the token is held to there.
 

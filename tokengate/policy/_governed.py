@@ -597,6 +597,8 @@ class Governed:
         self.governor.let_go()
         token._place, token.operation, token._call = chosen.rules.place, chosen.operation, chosen.call
         token._own_extras().attempt += 1
+        if self.member is not None:
+            self.member.move(chosen.rules.place)
         if self.times is not None:
             self.times.set_policy(policy)
         elif policy.has_times:

@@ -138,6 +138,8 @@ class Joints:
         governed.runs_for = joint
         if isinstance(own, Joined):
             governed.keys, governed.is_fair, governed.fair_key = own.keys, own.is_fair, own.fair_key
+            if own.alternatives is not None:
+                governed.alternatives = own.alternatives.for_run()
         run.add_done_callback(joint)
         return run
 
@@ -297,7 +299,9 @@ class Joined(Governed):
                 system.check_intake(run)
             return governed.enter() if isinstance(governed, Joined) else run
         except (ActorDead, TokenRejected) as refusal:
-            place_of(run).reject(run, refusal)
+            other = place_of(run)._refuse(run, refusal)
+            if other is not None:
+                other.send(run)
             return None
 
     def _check_deadline(self) -> None:

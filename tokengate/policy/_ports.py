@@ -60,6 +60,10 @@ class GatePolicies(Protocol):
 class TransactionMember(Protocol):
     """What a transaction keeps of a token; it is told what the token's code does, but not of a fallback."""
 
+    def move(self, place: Place, /) -> None:
+        """Note that the token is at another place from now on."""
+        ...
+
     def begin(self) -> None:
         """Note that an attempt begins."""
         ...

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from actors import ActorSystem, Token, TokenFailed, TokenRejected, TokenState, wait
-from actors.lowlevel import ActorPlace, OperationPlace, place_of
+from actors.lowlevel import ActorPlace, OperationPlace, Place, place_of
 from tokengate._exceptions import CompensationFailed
 from tokengate.policy._attempt import End
 from tokengate.policy._governed import Governed
@@ -91,12 +91,15 @@ class Member:
         self.token = token
         self.undo = undo
         # The token drops them at its end.
-        self.args: tuple[Any, ...] = () if undo is None else token.args
-        self.kwargs: Mapping[str, Any] = {} if undo is None else token.kwargs
+        self.args: tuple[Any, ...] = token.args
+        self.kwargs: Mapping[str, Any] = token.kwargs
         self.order = 0  # of the beginning of its latest attempt, among all members of the gate; 0: none has begun
         self._orders = transaction.ledger.orders
         self._ends: tuple[End, ...] = ()
         self._returned: tuple[TokenState, Any] | None = None  # the outcome of code that was left behind
+
+    def move(self, place: Place) -> None:
+        self.undo = undo_at(place)
 
     def begin(self) -> None:
         self.order = next(self._orders)
@@ -147,6 +150,12 @@ class Member:
     @property
     def name(self) -> str:
         return f"{self.token.operation} (token {self.token.id})"
+
+
+def undo_at(place: Place) -> Undo | None:
+    """Return how tokens of a place are undone; None if they are not."""
+    undo = place.undo if isinstance(place, OperationPlace) else None
+    return undo if isinstance(undo, Undo) and undo.operation is not None else None
 
 
 _BY_ITSELF: Final = (End.COMPLETED, End.FAILED, End.CRASHED, End.LOST)
@@ -207,10 +216,8 @@ class Transaction:
         """Note a new member; its door may ask again."""
         if token.id in self.members:
             return
-        place = place_of(token)
-        undo = place.undo if isinstance(place, OperationPlace) else None
-        member = Member(self, token, undo if isinstance(undo, Undo) and undo.operation is not None else None)
-        if member.undo is not None:
+        member, held = Member(self, token, undo_at(place_of(token))), token._extras.policy
+        if member.undo is not None or (isinstance(held, Governed) and held.alternatives):
             policies_in(self.ledger.system).governed(token).member = member
         self.members[token.id] = member
         self.size += 1

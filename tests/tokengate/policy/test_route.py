@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from tokengate import Breaker, Gate, Policy, Retry, Route, Token, TokenState, checkpoint, token
+from tokengate import Batch, Breaker, Gate, Policy, Retry, Route, Throttle, Token, TokenState, checkpoint, token
 from tokengate.errors import (
     BadOperation,
     BadPolicy,
@@ -392,6 +392,70 @@ def test_other_errors_and_a_cancel_are_final(gate: Gate, blocker: Blocker) -> No
     assert {one.operation, other.operation} == {"fail_otherwise", "block_and_fail"}
 
 
+def test_a_throttle_that_rejects_passes_tokens_on(gate: Gate, blocker: Blocker, until: Until) -> None:
+    """Case 56: at the door, and between two attempts; what it let begin elsewhere is given back there."""
+
+    def block(number: int) -> str:
+        return blocker()
+
+    limited = operation(block, policy=Policy(throttle=Throttle(concurrency=1, over="reject")))
+    failing = operation(fail, policy=Policy(retry=ONCE, throttle=Throttle(concurrency=1, over="reject")))
+    running = limited.submit(0)
+    assert blocker.started.wait(LIMIT)
+
+    at_door = Route("a", [limited, operation(answer)]).submit(1)
+    between = Route("b", [failing, limited, operation(answer)]).submit(2)
+
+    assert (at_door.result(LIMIT), between.result(LIMIT)) == ("answer to 1", "answer to 2")
+    assert tried(at_door) == [("block", "TokenRejected"), ("answer", "")]
+    assert tried(between) == [("fail", "ConnectionError"), ("block", "TokenRejected"), ("answer", "")]
+    assert at_door.reason == between.reason == "throttle"
+    blocker.release.set()
+    assert running.result(LIMIT) == "released"
+    assert isinstance(outcome_of(failing.submit(3)), ConnectionError)
+    assert_nothing_is_left(gate, until)
+
+
+def test_calls_with_one_key_share_a_run_that_fails_over(gate: Gate, blocker: Blocker, until: Until) -> None:
+    """The run is tried at each alternative once; at the door, too."""
+    runs: list[int] = []
+
+    def block_and_fail(number: int) -> str:
+        runs.append(number)
+        blocker()
+        return fail(number)
+
+    failing = operation(block_and_fail, policy=Policy(deadline=60, retry=ONCE, breaker=BREAKS))
+    render = Route("render", [failing, operation(answer)]).with_options(key="order 7")
+    calls = [render.submit(7) for _ in range(3)]
+    blocker.release.set()
+
+    assert [one.result(LIMIT) for one in calls] == ["answer to 7"] * 3
+    assert len({one.uid for one in calls}) == len(runs) == 1
+    assert tried(calls[2]) == [("block_and_fail", "ConnectionError"), ("answer", "")]
+    assert render.submit(7).result(LIMIT) == "answer to 7"  # past the breaker
+    assert render(7) == "answer to 7"
+    assert len(runs) == 1
+    assert_nothing_is_left(gate, until)
+    with pytest.raises(ValueError, match="'least_busy', which would spread the calls"):
+        Route("busy", [failing], "least_busy").with_options(key=1)
+
+
+def test_a_rollback_undoes_what_the_last_alternative_has_done(gate: Gate) -> None:
+    """Each operation has a compensation of its own: that of the one that has completed is called."""
+    undone: list[tuple[str, tuple[object, ...], object]] = []
+    failing, answering = operation(fail, policy=Policy(retry=ONCE)), operation(answer)
+    failing.compensate(lambda done: undone.append(("fail", done.args, done.result)))
+    answering.compensate(lambda done: undone.append(("answer", done.args, done.result)))
+    routes = Route("a", [failing, answering]), Route("b", [operation(fail, policy=Policy(retry=ONCE)), answering])
+
+    with gate.transaction("two") as transaction:
+        assert [route(number) for number, route in enumerate(routes)] == ["answer to 0", "answer to 1"]
+        transaction.roll_back()
+
+    assert undone == [("answer", (1,), "answer to 1"), ("answer", (0,), "answer to 0")]
+
+
 # The least busy
 
 
@@ -464,6 +528,10 @@ def test_a_route_has_options_for_single_calls(gate: Gate) -> None:
         render.with_options(policy=Policy(fair="tenant"))
 
 
+def answer_all(numbers: list[int]) -> list[str]:
+    return [answer(number) for number in numbers]
+
+
 @token
 def first(number: int) -> str:
     return answer(number)
@@ -472,11 +540,13 @@ def first(number: int) -> str:
 def test_a_route_is_pickled_with_its_alternatives() -> None:
     """As operations are, by their names."""
     render = Route("render", [first], "least_busy")
+    keyed = pickle.loads(pickle.dumps(Route("render", [first]).with_options(key=3, priority=2)))
     other = pickle.loads(pickle.dumps(render))
 
     assert repr(render) == repr(other) == "<Route 'render', least_busy of first>"
     assert other.alternatives[0]._spec is first._spec
     assert type(other) is Route
+    assert (keyed._key, keyed.alternatives[0].priority) == (3, 2)
 
 
 @pytest.mark.parametrize(
@@ -487,7 +557,8 @@ def test_a_route_is_pickled_with_its_alternatives() -> None:
         (lambda: Route("r", 3), "has 3 among its alternatives"),  # type: ignore[call-overload]
         (lambda: Route("r", [Route("s", [first])]), "another Route is none"),  # type: ignore[list-item]
         (lambda: Route("r", [first, token(answer_in_a_task)]), "one is a coroutine function, and one"),  # type: ignore[list-item]
-        (lambda: Route("r", [first.with_options(key=1)]), "'first' of Route 'r' has a key"),
+        (lambda: Route("r", [first.with_options(key=1)]), "'first' of Route 'r' has a key; give it"),
+        (lambda: Route("r", [token(policy=Policy(batch=Batch(size=2)))(answer_all)]), "has a batch"),
     ],
 )
 def test_what_cannot_be_an_alternative_is_refused(make: Callable[[], object], message: str) -> None:
