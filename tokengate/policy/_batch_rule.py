@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tokengate.policy._rules import ThrottleRule
@@ -38,14 +39,20 @@ class BatchRule(ThrottleRule):
         return max(1, cast("Counted", token._extras.policy).count(self.state.throttle.key, self.key))
 
     def due_at(self, token: Token[Any], now: float) -> float:
-        return self.state.due_at(now, self._count(token))
+        return self.state.due_at(now, self._count(token)) if self.is_open else math.inf
 
     def grant(self, token: Token[Any], _now: float) -> None:
         self._reserved[token] = count = self._count(token)
         self.state.grant(count)
 
     def begin(self, token: Token[Any], now: float) -> None:
-        self.state.begin(now, self._reserved.pop(token, 1), self._count(token))
+        granted = self._reserved.pop(token, 0)
+        if granted:  # else it began before there was a limit
+            self.state.begin(now, granted, self._count(token))
 
-    def give_back(self, token: Token[Any], _now: float) -> None:
-        self.state.give_back(self._reserved.pop(token, 1))
+    def give_back(self, token: Token[Any], now: float) -> None:
+        granted = self._reserved.pop(token, 0)
+        if granted:
+            self.state.give_back(granted)
+        else:
+            super().give_back(token, now)

@@ -76,6 +76,10 @@ class Throttled:
         """Return True: it is refused at the door, if at all."""
         return True
 
+    def is_shed(self, _token: Token[Any], _now: float) -> bool:
+        """Return False: it is not refused while it waits."""
+        return False
+
     def unbegun(self, token: Token[Any], now: float) -> None:
         """Do nothing."""
 

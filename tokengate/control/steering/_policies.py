@@ -183,7 +183,8 @@ class PolicyVerbs:
             raise BadRequest(str(error)) from None
         take_file(self._policies, config)
         places = [place for place in self._system.places() if not place.path.startswith(SYSTEM)]
-        changed, left_out = [], []
+        changed: list[str] = []
+        left_out: list[str] = []
         for place in places:
             for name, value in self._update(place).items():
                 changed.append(f"{place.path}: {name}" + ("" if value is None else f"={value}"))
