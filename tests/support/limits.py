@@ -74,6 +74,10 @@ class Governor:
         self._system = system
         self.all: tuple[Throttle, ...] = ()
 
+    @property
+    def shared(self) -> tuple[Throttle, ...]:
+        return self.all
+
     def entered(self, place: Place) -> None:
         if self.all and place.properties.guard != "never":
             place.governor = self  # type: ignore[assignment]  # no flags
