@@ -78,6 +78,12 @@ def pykka(ours: str, theirs: str) -> Mapping[str, str]:
     return {OURS: f"ours.{ours}", "pykka": f"on_pykka.{theirs}"}
 
 
+def with_policies(name: str, most: float) -> Row:
+    """Return the row of a token that is held to something, which takes so many times the processor time of a bare one."""
+    sides = {OURS: f"ours_with_policies.{name}", "bare": "ours_with_policies.bare"}
+    return Row(f"a token, {name.replace('_', ' ')}", 20_000, sides, times(1 / most, "bare", cpu=True))
+
+
 def executor(workload: str) -> Mapping[str, str]:
     """Return our side and that of the executor with processes."""
     return {
@@ -150,6 +156,18 @@ ROWS: Final = (
         at_most(3),
     ),
     Row("off: a decorated call, no gate open", 500_000, {OURS: "ours.off"}, at_most(0.15)),
+    with_policies("beside_policies", 1.05),
+    with_policies("beside_1", 3),
+    with_policies("beside_10", 3),
+    with_policies("beside_100", 3),
+    with_policies("beside_1000", 3),
+    with_policies("under_1000_keys", 3),
+    with_policies("deadline", 1.5),
+    with_policies("rate", 1.5),
+    with_policies("breaker", 1.5),
+    with_policies("all_three", 2.2),
+    with_policies("fair_1", 2.2),
+    with_policies("fair_1000", 2.2),
     Row("memory of an idle actor", 10_000, {OURS: "ours.bytes_per_actor"}, at_most(3 * 1_024), "bytes"),
     Row("memory of a token in flight", 10_000, {OURS: "ours.bytes_per_token"}, at_most(480), "bytes"),
     Row("threads of 10,000 actors", 10_000, {OURS: "ours.threads"}, at_most(CORES + 4), "threads"),
