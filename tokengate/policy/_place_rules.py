@@ -202,6 +202,11 @@ class PlaceRules:
         found = self._parts.get(part)
         return [one for one in found[1].items() if key is None or str(one[0]) == key] if found else []
 
+    def no_key(self, part: str) -> int:
+        """Return how many tokens were without the key of a part of the policy."""
+        found = self._parts.get(part)
+        return found[1].no_key if found else 0
+
     # For tokens
 
     def keys_of(self, token: Token[Any]) -> Keys:

@@ -144,7 +144,8 @@ def breaker_rows(governor: PlaceGovernor, key: str | None) -> Iterable[m.Breaker
             state.look(now)
             after = None if state.held else state.retry_after(now)
             (counted, bad), shown = state.counts(now), state.state.replace("_", " ")
-            yield m.BreakerRow(governor.name, _key(of), shown, state.held, counted, bad, state.running, after)
+            figures = (counted, bad, state.running, after, governor.no_key("breaker"))
+            yield m.BreakerRow(governor.name, _key(of), shown, state.held, *figures)
 
 
 def budget_rows(governor: PlaceGovernor, key: str | None) -> Iterable[m.BudgetRow]:
@@ -153,7 +154,7 @@ def budget_rows(governor: PlaceGovernor, key: str | None) -> Iterable[m.BudgetRo
         for of, rule in governor.states("budget", key) if governor.policy.budget is not None else ():
             state, budget = rule.state, rule.state.budget
             per = None if math.isinf(budget.per) else budget.per
-            figures = (state.reserved, state.spent, len(rule.waiting))
+            figures = (state.reserved, state.spent, len(rule.waiting), governor.no_key("budget"))
             yield m.BudgetRow(governor.name, budget.name, _key(of), budget.limit, per, *figures)
 
 

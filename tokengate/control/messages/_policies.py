@@ -88,6 +88,7 @@ class BreakerRow:
         bad: of these, those that are bad.
         running: attempts that have begun and not ended.
         probes_in: seconds until attempts may probe; None if it is not open, or held.
+        no_key: tokens of the operation without the key, which no breaker holds.
     """
 
     operation: str
@@ -98,6 +99,7 @@ class BreakerRow:
     bad: int
     running: int
     probes_in: float | None
+    no_key: int = 0
 
 
 @attrs.frozen
@@ -159,6 +161,7 @@ class BudgetRow:
         reserved: what attempts that run have reserved and not spent.
         spent: what was spent in the period.
         waiting: number of tokens that it keeps back.
+        no_key: tokens of the operation without the key, which no budget holds.
     """
 
     operation: str
@@ -169,6 +172,7 @@ class BudgetRow:
     reserved: float
     spent: float
     waiting: int
+    no_key: int = 0
 
 
 @attrs.frozen

@@ -96,12 +96,12 @@ def test_policies_are_shown_and_changed(till: None) -> None:
 def test_states_are_shown_and_steered(till: None) -> None:
     """Breakers and budgets, by key."""
     assert told("breakers") == [
-        "OPERATION KEY STATE HELD COUNTED BAD RUNNING PROBES IN", "charge acme closed no 1 1 0 -"
+        "OPERATION KEY STATE HELD COUNTED BAD RUNNING PROBES IN NO KEY", "charge acme closed no 1 1 0 - 0"
     ]  # fmt: skip
     assert rows("breaker", "open", "charge", "--key", "acme")[0]["state"] == "open"
     assert rows("breaker", "auto", "charge")[0]["state"] == "half open"
-    assert told("breaker", "close", "charge")[1] == "charge acme closed yes 0 0 0 -"
-    assert told("breaker", "reset", "charge")[1] == "charge acme closed no 0 0 0 -"
+    assert told("breaker", "close", "charge")[1] == "charge acme closed yes 0 0 0 - 0"
+    assert told("breaker", "reset", "charge")[1] == "charge acme closed no 0 0 0 - 0"
     assert rows("budgets", "charge")[0]["budget"] == "usd"
     assert rows("budget", "reset", "charge")[0]["spent"] == 0
     assert "has no breaker of 'x'" in run("breaker", "open", "charge", "--key", "x").stderr

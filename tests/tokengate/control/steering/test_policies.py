@@ -13,7 +13,7 @@ from gated_code import LIMIT, Door
 
 from tokengate import Breaker, Gate, IoActor, Policy, Retry, Throttle, current_token, token
 from tokengate.control import BadRequest
-from tokengate.errors import TokenFailed, TokenRejected, UnknownActor
+from tokengate.errors import BadConfig, TokenFailed, TokenRejected, UnknownActor
 from tokengate.events import BreakerChanged, PolicyChanged, TokenRetried
 from tokengate.policy import Budget, spend
 
@@ -502,10 +502,9 @@ def test_a_bad_file_opens_no_gate(tmp_path: Path) -> None:
     """Case 59: all its errors, with their lines; the gate is closed, and another one can be opened."""
     file = write(tmp_path, FILE.replace("attempts = 2", "attempts = 0").replace('"observe"', '"watch"'))
     gate = Gate("filed", config=file, control_socket=False)
-    with pytest.raises(Exception, match=r"^") as caught, gate:
+    with pytest.raises(BadConfig, match=r"^") as caught, gate:
         pass
 
-    assert type(caught.value).__name__ == "BadConfig"
     assert f"{file}:4: policy[0].retry.attempts is 0; use a whole number of at least 1" in str(caught.value)
     assert f"{file}:13: flag[0].mode is 'watch'; use one of 'off', 'observe', 'enforce'" in str(caught.value)
     assert gate.state == "closed"
@@ -550,3 +549,52 @@ def test_what_does_not_fit_the_code_is_left_out_and_told(tmp_path: Path) -> None
         assert fields(gate.control.policies()) == {"timeout": ("3", "tokengate.toml:1")}
         [problem] = gate.control.reload().left_out
         assert problem == "operations/fail_or: on of Retry is None; set it: the code has no such part"
+
+
+def test_throttles_of_the_file_come_and_go_with_it(tmp_path: Path) -> None:
+    """Those of operators stay, and win over one of the file with the same selector."""
+    file = write(tmp_path, '[[throttle]]\nselect = "tenant=free"\nrate = "10/s"\n')
+    with Gate("filed", config=file, control_socket=False) as gate:
+        assert [(row.selector, row.rate, row.source) for row in gate.control.throttles()] == [
+            ("tenant=free", 10, "tokengate.toml:1")
+        ]
+        gate.control.throttle("tenant=free", rate=5)
+        gate.control.throttle("tenant=acme", rate=5)
+        write(tmp_path, '\n[[throttle]]\nselect = "tenant=free"\nrate = "20/s"\n')
+        gate.control.reload()
+        gate.control.lift("tenant=free")
+        assert [(row.selector, row.rate) for row in gate.control.throttles()] == [
+            ("tenant=free", 20),
+            ("tenant=acme", 5),
+        ]
+        write(tmp_path, "")
+        gate.control.reload()
+        assert [row.selector for row in gate.control.throttles()] == ["tenant=acme"]
+
+
+def test_the_file_wins_over_the_options_of_single_calls(tmp_path: Path) -> None:
+    """Case 60: and these over the decorator; a live edit wins over all."""
+    file = write(tmp_path, '[[policy]]\nselect = "operation=look"\ntimeout = 50\nretry.attempts = 7\n')
+    with Gate("filed", config=file, control_socket=False) as gate:
+        operation = token(policy=Policy(deadline=900, timeout=900, retry=Retry(OSError)))(look)
+        called = operation.with_options(policy=Policy(deadline=800, timeout=800, retry=Retry(KeyError, attempts=2)))
+        policy = called.submit().result(LIMIT).policy
+        gate.control.set_policy("look", {"deadline": 700})
+        edited = called.submit().result(LIMIT).policy
+
+    assert (policy.deadline, policy.timeout, policy.retry) == (800, 50, Retry(KeyError, attempts=7))
+    assert (edited.deadline, edited.timeout) == (700, 50)
+
+
+def test_a_rule_of_an_operator_that_keeps_back_is_named_by_its_selector(gate: Gate, door: Door, until: Until) -> None:
+    """It is not of the operation."""
+    operation = token(door.pass_through)
+    gate.control.throttle("tenant=acme", concurrency=1)
+    acme = operation.with_options(tags={"tenant": "acme"})
+    acme.submit()
+    door.wait_reached()
+    waiting = acme.submit()
+    until(lambda: gate.control.token(waiting).row.held == "throttled")
+
+    assert gate.control.token(waiting).row.held_by == "throttle tenant=acme: concurrency 1"
+    gate.control.lift("*")
