@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from contextvars import ContextVar
 from typing import Any, Final, cast
 
@@ -73,6 +74,15 @@ class CurrentToken(RemoteToken):
         self.parent: int | None = facts["parent"]
         self.attempt: int = facts["attempt"]
         self.affinity: str = facts["affinity"]
+        left: float | None = facts["seconds_left"]
+        self._due = None if left is None else time.monotonic() + left
+
+    def _seconds_left(self) -> float | None:
+        """Return the seconds until its deadline, as that was when the code first asked for its token."""
+        return None if self._due is None else max(0.0, self._due - time.monotonic())
+
+    def _spend(self, cost: float) -> None:
+        current_worker.ask("spend", cost)
 
 
 exchange_found(CurrentToken, "found_token", lambda token: token.id, RemoteToken)

@@ -143,6 +143,17 @@ class Token(_PykkaReply[T]):
         policy = self._extras.policy
         return None if policy is None else policy.policy
 
+    def _seconds_left(self) -> float | None:
+        """Return the seconds until its deadline, at least 0; None without one."""
+        deadline = self.deadline
+        return None if deadline is None else max(0.0, deadline - self._place.system.clock())
+
+    def _spend(self, cost: float) -> None:
+        """Book a cost on its budget, if it has one."""
+        policy = self._extras.policy
+        if policy is not None:
+            policy.spend(cost)
+
     @property
     def reason(self) -> str:
         policy = self._extras.policy

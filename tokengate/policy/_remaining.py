@@ -11,7 +11,4 @@ def remaining() -> float | None:
     Outside of a token it is None.
     """
     token = current_token()
-    deadline = None if token is None else token.deadline
-    if token is None or deadline is None:
-        return None
-    return max(0.0, deadline - token._place.system.clock())
+    return None if token is None else token._seconds_left()

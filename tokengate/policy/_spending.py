@@ -18,6 +18,5 @@ def spend(cost: float) -> None:
         BadPolicy: it is no such number; nothing is booked.
     """
     token = current_token()
-    policy = None if token is None else token._extras.policy
-    if policy is not None:
-        policy.spend(cost)
+    if token is not None:
+        token._spend(cost)

@@ -65,6 +65,7 @@ class Requests:
             "done": self._done,
             "cancel": self._cancel,
             "self_stop": self._self_stop,
+            "spend": self._spend,
             "send_after": self._send_after,
             "send_every": self._send_every,
             "cancel_timer": self._cancel_timer_or_watch,
@@ -218,8 +219,14 @@ class Requests:
                 "parent": token.parent,
                 "attempt": token.attempt,
                 "affinity": token.affinity,
+                "seconds_left": token._seconds_left(),
             }
         )
+
+    def _spend(self, request: Request, cost: float) -> None:
+        if request.token is not None:
+            request.token._spend(cost)
+        request.answer()
 
     def _tell(self, request: Request, path: str, message: Any) -> None:
         self._tell_ref(request, self._ref(path), message)

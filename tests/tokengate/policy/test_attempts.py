@@ -212,6 +212,23 @@ def test_what_a_step_submits_inherits_its_deadline(gate: Gate, inner: Any) -> No
     assert isinstance(outcome_of(sent[1]), TokenTerminated)
 
 
+def test_code_in_a_process_is_told_what_time_it_has_left(gate: Gate) -> None:
+    """Case 5: that of its own policy, or what it inherits; None without a deadline."""
+
+    @token(affinity="process")
+    def left() -> float | None:
+        return remaining()
+
+    own = left.with_options(policy=Policy(deadline=LIMIT)).submit().result(LIMIT)
+    inherited = token(policy=Policy(deadline=LIMIT))(lambda: left.submit().result()).submit().result(LIMIT)
+
+    assert own is not None
+    assert inherited is not None
+    assert 0 < own < LIMIT
+    assert 0 < inherited < LIMIT
+    assert left.submit().result(LIMIT) is None
+
+
 class Counter(CpuActor):
     """An actor that notes what it was told, and the deadline that the message had."""
 

@@ -297,6 +297,20 @@ def test_a_key_that_cannot_be_read_rejects_the_token_and_names_the_rule(gate: Ga
     assert not gate._system.live or all(one.operation != "fail_or" for one in gate._system.live.values())
 
 
+def test_code_in_a_process_spends_of_its_budget(gate: Gate) -> None:
+    """Case 42: what is beyond the limit is booked, and raised there, by its text: the class is one of the gate's."""
+
+    @token(affinity="process", policy=Policy(budget=Budget("gbp", 10, key="tenant")))
+    def work(tenant: str, cost: float) -> str:
+        spend(cost)
+        return "done"
+
+    assert work.submit("acme", 9).result(LIMIT) == "done"
+    error = work.submit("acme", 2).exception(LIMIT)
+    assert "BudgetExceeded: budget 'gbp' of 'acme': 11 of 10 spent" in str(error)
+    assert work.submit("other", 2).result(LIMIT) == "done"
+
+
 # Shedding
 
 
