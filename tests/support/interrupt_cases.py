@@ -204,6 +204,87 @@ def _refuse(bench: Bench) -> Iterator[Callable[[], Any]]:
         yield lambda: it.refusing.submit(bench.number())
 
 
+# Tokens that another token runs for -----------------------------------------------------------------------------------
+
+
+def keyed(bench: Bench, operation: Any) -> tuple[Any, int]:
+    """Return an operation with a new key, and the argument of its calls."""
+    number = bench.number()
+    return operation.with_options(key=number), number
+
+
+@case("submit with a new key")
+def _submit_with_new_key(bench: Bench) -> Iterator[Callable[[], Any]]:
+    operation, number = keyed(bench, it.cpu)
+    yield lambda: operation.submit(number)
+
+
+@case("direct call with a new key")
+def _call_with_new_key(bench: Bench) -> Iterator[Callable[[], Any]]:
+    operation, number = keyed(bench, it.here)
+    yield lambda: operation(number)
+
+
+def with_live_key(name: str, operation: Any) -> None:
+    """Register cases in which a token with the key runs, and two are joined to it."""
+
+    def around(bench: Bench, act: Callable[[Any, int, Door, list[Any]], Any]) -> Iterator[Callable[[], Any]]:
+        door = Door()
+        same, number = keyed(bench, operation)
+        joined = [same.submit(number, door) for _ in range(2)]
+        door.reached.wait(bench.limit)
+        try:
+            yield lambda: act(same, number, door, joined)
+        finally:
+            door.opened.set()
+
+    @case(f"submit {name} with a live key")
+    def submit(bench: Bench) -> Iterator[Callable[[], Any]]:
+        yield from around(bench, lambda same, number, door, _joined: same.submit(number, door))
+
+    @case(f"submit {name} with a live key and other arguments")
+    def reuse(bench: Bench) -> Iterator[Callable[[], Any]]:
+        yield from around(bench, lambda same, number, _door, _joined: same.submit(number))
+
+    @case(f"cancel a joined token of {name}")
+    def cancel(bench: Bench) -> Iterator[Callable[[], Any]]:
+        yield from around(bench, lambda _same, _number, _door, joined: joined[0].cancel())
+
+    @case(f"cancel all joined tokens of {name}")
+    def cancel_all(bench: Bench) -> Iterator[Callable[[], Any]]:
+        yield from around(bench, lambda _same, _number, _door, joined: [one.cancel() for one in joined])
+
+
+with_live_key("io", it.io)
+with_live_key("cpu", it.cpu)
+simple("submit one of a batch", lambda b: it.batched.submit(b.number()))
+simple("direct call that is one of a batch", lambda b: it.batched(b.number()))
+
+
+@case("submit the one that fills a batch")
+def _fill_batch(bench: Bench) -> Iterator[Callable[[], Any]]:
+    door = Door()
+    it.batched.submit((bench.number(), door))
+    it.batched.submit(bench.number())
+    it.batched.submit(bench.number())
+    try:
+        yield lambda: it.batched.submit(bench.number())
+    finally:
+        door.opened.set()
+
+
+@case("cancel the last one of a batch")
+def _cancel_batch(bench: Bench) -> Iterator[Callable[[], Any]]:
+    door = Door()
+    it.batched.submit((bench.number(), door))
+    it.batched.submit(bench.number())
+    queued = it.batched.submit(bench.number())
+    try:
+        yield queued.cancel
+    finally:
+        door.opened.set()
+
+
 # Direct calls ---------------------------------------------------------------------------------------------------------
 
 simple("direct call", lambda b: it.here(b.number()))

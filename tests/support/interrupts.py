@@ -32,9 +32,11 @@ import supervisors
 import tokengate
 from tokengate import (
     AsyncioActor,
+    Batch,
     CpuActor,
     Gate,
     IoActor,
+    Policy,
     ProcessActor,
     Token,
     TokenState,
@@ -404,6 +406,13 @@ io_narrow = token(concurrency=1, capacity=1)(_async_named("io_narrow"))
 cpu_narrow = token(concurrency=1, capacity=1)(named("cpu_narrow", note))
 dropping = token(concurrency=1, capacity=1, overflow="drop_oldest")(named("dropping", note))
 refusing = token(concurrency=1, capacity=1, overflow="reject")(named("refusing", note))
+
+
+def note_all(numbers: list[int | tuple[int, Door]]) -> list[int]:
+    return [note(*one) if isinstance(one, tuple) else note(one) for one in numbers]
+
+
+batched: Any = token(concurrency=1, policy=Policy(batch=Batch(size=2, wait=0.001)))(note_all)
 
 
 @token(concurrency=1)

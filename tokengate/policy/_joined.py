@@ -210,7 +210,8 @@ class Joined(Governed):
 
     @property
     def run(self) -> Token[Any] | None:
-        return None if self.joint is None else self.joint.run
+        joint = self.joint
+        return joint.run if joint is not None and self._token in joint.members else None
 
     @property
     def deadline(self) -> float | None:
