@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -36,6 +37,7 @@ class TransactionBlock:
         self._ledger = ledger
         self._transaction: Transaction | None = None
         self._pid = os.getpid()
+        self._has_ended = False  # an attribute: reading it enters no function, where signal handlers run
 
     @property
     def state(self) -> str:
@@ -58,28 +60,18 @@ class TransactionBlock:
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._pid != os.getpid():
-            return  # a fork of the process that it is in
-        transaction = self._begun
-        try:
-            while error is None and not transaction.commit():
-                wait(transaction.live())
-        except BaseException as raised:
-            error = raised
+        # A signal handler may raise at any point here; hence two loops, as in `Gate.__exit__`.
         interrupted: BaseException | None = None
-        # A signal handler may raise at any point here, as in `Gate.__exit__`.
-        while not self._is_over:
+        while not self._has_ended:
             try:
-                while not self._is_over:
+                while not self._has_ended:
                     try:
-                        transaction.roll_back("")
-                        self._wait_here()
+                        self._end(interrupted or error)
                     except BaseException as raised:
                         interrupted = raised
             except BaseException as raised:
                 interrupted = raised
-        self._leave()
-        self._tell(error, interrupted, exc_type is not None)
+        self._tell(error, interrupted)
 
     async def __aenter__(self) -> Self:
         here = asyncio._get_running_loop()
@@ -90,32 +82,23 @@ class TransactionBlock:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._pid != os.getpid():
-            return
-        transaction = self._begun
-        try:
-            while error is None and not transaction.commit():
-                await wait(transaction.live())
-        except BaseException as raised:
-            error = raised
         interrupted: BaseException | None = None
-        waiter = current_token()
-        while not self._is_over:
-            transaction.roll_back("")
-            if isinstance(error, GeneratorExit) or isinstance(interrupted, GeneratorExit):
-                break  # nothing can be awaited any more
-            if waiter is not None:
-                waiter.lend_turn()
+        while not self._has_ended:
             try:
-                with trio.CancelScope(shield=True) if trio.lowlevel.in_trio_task() else nullcontext():
-                    await self._run.wait_async(self._root.go_on)
+                while not self._has_ended:
+                    try:
+                        await self._end_async(interrupted or error)
+                    except BaseException as raised:
+                        interrupted = raised
             except BaseException as raised:
                 interrupted = raised
-            finally:
-                if waiter is not None:
-                    waiter.take_turn_back()
-        self._leave()
-        self._tell(error, interrupted, exc_type is not None)
+        self._tell(error, interrupted)
+
+    def __del__(self) -> None:
+        # A signal handler has raised at the very entry of `__exit__`; or the block was entered by hand, and dropped.
+        if self._transaction is not None and not self._has_ended and self._pid == os.getpid():
+            self._transaction.is_left = True
+            self._transaction.ledger.system.later(partial(self._transaction.roll_back, "its block was given up"))
 
     @property
     def _begun(self) -> Transaction:
@@ -134,55 +117,79 @@ class TransactionBlock:
         assert run is not None
         return run
 
-    @property
-    def _is_over(self) -> bool:
-        transaction = self._begun
-        return transaction.state is State.COMMITTED or (self._root.run is not None and self._run.over.made)
+    def _end(self, error: BaseException | None) -> None:
+        """Commit, or roll back and wait for that, unless this process is a fork."""
+        transaction, mine = self._begun, self._pid == os.getpid()
+        while mine and error is None and not transaction.commit():
+            wait(transaction.live())
+        if mine and transaction.state is not State.COMMITTED:
+            transaction.roll_back("")
+            try:
+                with blocking():  # meanwhile others have the turn and the thread of the step
+                    self._run.wait(bool, self._root.go_on)
+            except DeadlockError:  # so many steps wait that none is left that could have the thread
+                self._run.wait(bool, self._root.go_on)
+        self._leave()
+
+    async def _end_async(self, error: BaseException | None) -> None:
+        transaction, mine = self._begun, self._pid == os.getpid()
+        while mine and error is None and not transaction.commit():
+            await wait(transaction.live())
+        if mine and transaction.state is not State.COMMITTED:
+            transaction.roll_back("")
+            if not isinstance(error, GeneratorExit):  # else nothing can be awaited any more
+                with trio.CancelScope(shield=True) if trio.lowlevel.in_trio_task() else nullcontext():
+                    await self._wait()
+        self._leave()
+
+    async def _wait(self) -> None:
+        """Await the end of the rollback; meanwhile others have the turn of the step."""
+        waiter = current_token()
+        if waiter is not None:
+            waiter.lend_turn()
+        try:
+            await self._run.wait_async(self._root.go_on)
+        finally:
+            if waiter is not None:
+                waiter.take_turn_back()
 
     def _enter(self, *, visits: bool = False) -> None:
         if self._transaction is not None:
             raise GateState(f"transaction '{self.name}' has begun already; make a new one")
         ledger = self._ledger()
         hosts = ledger.system.asyncio_hosts
-        self._transaction = transaction = ledger.begin(self.name, hosts.here() if visits else None)
-        self.name = transaction.name
-        entered.set(transaction)
+        transaction = Transaction(ledger, self.name, entered.get(), hosts.here() if visits else None)
+        try:
+            ledger.begin(transaction)
+            self.name, self._transaction = transaction.name, transaction
+            entered.set(transaction)
+        except BaseException:  # of a signal handler, too: then the block does not begin
+            ledger.remove(transaction)
+            entered.set(transaction.outer)
+            raise
 
     def _leave(self) -> None:
         transaction = self._begun
         transaction.is_left = True
         if entered.get() is transaction:
             entered.set(transaction.outer)
+        self._has_ended = True
 
-    def _wait_here(self) -> None:
-        """Wait for the end of the rollback; meanwhile others have the turn and the thread of the step."""
-        try:
-            with blocking():
-                self._run.wait(bool, self._root.go_on)
-        except DeadlockError:  # so many steps wait that none is left that could have the thread
-            self._run.wait(bool, self._root.go_on)
-
-    def _tell(self, error: BaseException | None, interrupted: BaseException | None, raised: bool) -> None:
+    def _tell(self, error: BaseException | None, interrupted: BaseException | None) -> None:
         """Raise what is to leave the block, if that is not the error that leaves it anyway.
 
         Args:
-            error: that of the block, or of the wait for its tokens.
-            interrupted: what was raised while the rollback was waited for.
-            raised: whether the error leaves the block anyway.
+            error: that of the block; it leaves the block anyway.
+            interrupted: what was raised while the tokens or the rollback were waited for.
         """
-        root = self._root
-        if root.state is State.COMMITTED:
-            return
-        first = interrupted or error
-        if first is not None and not isinstance(first, Exception):
-            first.add_note(root.note)
-        else:
-            failure = root.failure(first)
-            if failure is not None:
+        root, first = self._root, interrupted or error
+        if root.state is State.ROLLED_BACK or root.state is State.STUCK:
+            failure = root.failure(first if isinstance(first, Exception) else None)
+            if failure is not None and (first is None or isinstance(first, Exception)):
                 raise failure from first
             if first is not None:
                 first.add_note(root.note)
             elif root.why:
                 raise TokenTerminated(f"{root.reason}; {root.note}")
-        if first is not None and (first is not error or not raised):
-            raise first
+        if interrupted is not None:
+            raise interrupted

@@ -168,7 +168,7 @@ class Transaction:
 
     Args:
         ledger: the transactions of the gate.
-        name: unique among those.
+        name: which gets a number if another one has it.
         outer: the one around it, in this gate or another one.
         home: host of the asyncio loop that it is entered in; None if it is none of the program's.
 
@@ -248,16 +248,17 @@ class Transaction:
 
     def commit(self) -> bool:
         """End well, and give the members to the transaction around it; return False if some have not ended."""
-        with self.ledger.lock:
+        with self.ledger.lock:  # code that a signal handler interrupts here is called again
             if self.state is State.OPEN:
                 if self.live():
                     return False
-                self.state, self.is_left = State.COMMITTED, True
                 outer = self.ledger.innermost(self.outer)
                 if outer is not None:
                     self._give_to(outer)
                 self.members.clear()
                 self.ledger.remove(self)
+                self.is_left = True
+                self.state = State.COMMITTED
             return True
 
     # Rollback
@@ -272,9 +273,10 @@ class Transaction:
             if self.state is not State.OPEN:
                 return
             for inner in self.ledger.inside(self):
-                inner.state, inner.by, inner.why = State.ROLLING_BACK, self, why
                 inner._give_to(self)
+                inner.by, inner.why = self, why
                 self.ledger.remove(inner)
+                inner.state = State.ROLLING_BACK
             self.why = why
             run = self._new_run()
         run.begin(self.go_on)
@@ -343,9 +345,9 @@ class Transaction:
             self.ledger.system.publish(stuck)
 
     def _new_run(self) -> Run:
+        self.run = run = self.ledger.new_run(f"{self.ledger.system.name}-rollback")
         self.state = State.ROLLING_BACK
-        self.run = self.ledger.new_run(f"{self.ledger.system.name}-rollback")
-        return self.run
+        return run
 
     def _end_members(self) -> None:
         live, host = self.live(), self.ledger.system.system_host
@@ -482,27 +484,28 @@ class Transactions:
         system.on_intake = self.note
         system.guarded = True
 
-    def begin(self, name: str, home: Any = None) -> Transaction:
-        """Return a new transaction, within the one that this code is in.
+    def begin(self, transaction: Transaction) -> None:
+        """Add a new transaction, under a name that no other one has.
 
         Raises:
-            TokenRejected: that one accepts no members any more, or the gate closes.
+            TokenRejected: the one around it accepts no members any more, or the gate closes.
         """
+        name = transaction.name
         with self.lock:
-            outer = self.innermost(entered.get())
+            outer = self.innermost(transaction.outer)
             problem = "its gate is closing" if self._is_closing else ""
             if outer is not None and outer.state is not State.OPEN:
                 problem = f"transaction '{outer.name}' around it was rolled back"
             if problem:
                 raise TokenRejected(f"transaction '{name}' cannot begin: {problem}", "transaction")
             names = (name, *(f"{name}~{number}" for number in range(2, len(self._all) + 2)))
-            unique = next(one for one in names if one not in self._all)
-            transaction = self._all[unique] = Transaction(self, unique, entered.get(), home)
-        return transaction
+            transaction.name = next(one for one in names if one not in self._all)
+            self._all[transaction.name] = transaction
 
     def remove(self, transaction: Transaction) -> None:
-        """Forget a transaction that is over."""
-        self._all.pop(transaction.name, None)
+        """Forget a transaction that is over, or has not begun after all."""
+        if self._all.get(transaction.name) is transaction:
+            del self._all[transaction.name]
 
     def all(self) -> list[Transaction]:
         """Return those that are not over, the oldest first."""
