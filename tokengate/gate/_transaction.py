@@ -120,7 +120,7 @@ class TransactionBlock:
     def _end(self, error: BaseException | None) -> None:
         """Commit, or roll back and wait for that, unless this process is a fork."""
         transaction, mine = self._begun, self._pid == os.getpid()
-        while mine and error is None and not transaction.commit():
+        while mine and (error is None or transaction.state is State.COMMITTED) and not transaction.commit():
             wait(transaction.live())
         if mine and transaction.state is not State.COMMITTED:
             transaction.roll_back("")
@@ -133,7 +133,7 @@ class TransactionBlock:
 
     async def _end_async(self, error: BaseException | None) -> None:
         transaction, mine = self._begun, self._pid == os.getpid()
-        while mine and error is None and not transaction.commit():
+        while mine and (error is None or transaction.state is State.COMMITTED) and not transaction.commit():
             await wait(transaction.live())
         if mine and transaction.state is not State.COMMITTED:
             transaction.roll_back("")

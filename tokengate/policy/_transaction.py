@@ -248,17 +248,17 @@ class Transaction:
 
     def commit(self) -> bool:
         """End well, and give the members to the transaction around it; return False if some have not ended."""
-        with self.ledger.lock:  # code that a signal handler interrupts here is called again
+        with self.ledger.lock:  # what a signal handler interrupts here is called again
             if self.state is State.OPEN:
                 if self.live():
                     return False
+                self.state = State.COMMITTED
+            if self.state is State.COMMITTED:
                 outer = self.ledger.innermost(self.outer)
                 if outer is not None:
                     self._give_to(outer)
                 self.members.clear()
                 self.ledger.remove(self)
-                self.is_left = True
-                self.state = State.COMMITTED
             return True
 
     # Rollback
