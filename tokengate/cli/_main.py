@@ -21,7 +21,7 @@ from tokengate.cli.commands._shell import shell
 from tokengate.cli.doctor._doctor import doctor
 from tokengate.cli.top._top import top
 from tokengate.control.inspection._queries import own_version
-from tokengate.control.registry._landed import BREAKER, BUDGET, FLAG, POLICY
+from tokengate.control.registry._landed import BREAKER, BUDGET, FLAG, POLICY, TRANSACTION
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -85,9 +85,10 @@ main.add(
         "Supervisors": (_inspect.tree, _inspect.children, _actors.child),
         "Streams": (_follow.events, _follow.trace, _follow.watch),
         "Policies": (
-            *(command for kind in (POLICY, BREAKER, BUDGET, FLAG) for command in commands_of(kind)),
+            *(command for kind in (POLICY, BREAKER, BUDGET, FLAG, TRANSACTION) for command in commands_of(kind)),
             _steer.retry,
             _steer.extend,
+            _steer.compensate,
             _steer.reload_,
             check,
             inventory,

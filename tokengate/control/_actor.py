@@ -33,6 +33,7 @@ from tokengate.control.steering._policies import PolicyVerbs
 from tokengate.control.steering._supervisors import SupervisorVerbs
 from tokengate.control.steering._throttles import ThrottleVerbs
 from tokengate.control.steering._tokens import TokenVerbs
+from tokengate.control.steering._transactions import TransactionVerbs
 from tokengate.control.transport._server import ControlServer
 
 _logger = logging.getLogger("tokengate.control")
@@ -80,6 +81,7 @@ class ControlActor(IoActor):
             TokenVerbs(gate),
             ThrottleVerbs(self._system),
             PolicyVerbs(gate),
+            TransactionVerbs(gate),
             ActorVerbs(self._system),
             SupervisorVerbs(self._system),
             *answering(),

@@ -10,6 +10,7 @@ from actors import ActorSystem
 from actors.lowlevel import OperationPlace
 from tokengate.control.messages import StreamItem
 from tokengate.operations._spec import OperationSpec
+from tokengate.policy._transaction import Transactions
 
 
 class Source(Protocol):
@@ -34,6 +35,7 @@ class ControlledGate(Protocol):
 
     name: str
     _control_server: SocketServer | None
+    _transactions: Transactions | None  # None before the first one
 
     @property
     def _open_system(self) -> ActorSystem: ...

@@ -31,6 +31,7 @@ from tokengate.control.steering._policies import PolicyVerbs
 from tokengate.control.steering._supervisors import SupervisorVerbs
 from tokengate.control.steering._throttles import ThrottleVerbs
 from tokengate.control.steering._tokens import TokenVerbs
+from tokengate.control.steering._transactions import TransactionVerbs
 from tokengate.errors import TokenGateError
 
 Doors = Callable[[], Door]
@@ -608,7 +609,7 @@ def test_no_code_of_users_runs_on_its_loop(gate: Gate, doors: Doors, until: Unti
 @pytest.mark.parametrize("message", m.VERBS.values(), ids=m.verb_of)
 def test_the_answer_to_a_verb_takes_its_message_and_returns_what_the_message_names(message: type[Any]) -> None:
     """It is a method of the verb's name; a stream is answered with its feed."""
-    rooms = QueryVerbs, TokenVerbs, ThrottleVerbs, PolicyVerbs, ActorVerbs, SupervisorVerbs
+    rooms = QueryVerbs, TokenVerbs, ThrottleVerbs, PolicyVerbs, TransactionVerbs, ActorVerbs, SupervisorVerbs
     [answer] = [found for room in rooms if (found := vars(room).get(m.verb_of(message)))]
     taken, returned = get_type_hints(answer).values()
 

@@ -15,6 +15,7 @@ from tokengate.cli._errors import Failure, UsageProblem
 from tokengate.cli._parameters import AtOnce, Number, Rate
 from tokengate.cli._token_targets import SELECTOR_HELP, TARGET_HELP
 from tokengate.control.messages import (
+    Compensate,
     Extend,
     Lift,
     Limit,
@@ -63,6 +64,7 @@ step = command_of(Step, _steer)
 kill = command_of(Terminate, _steer)
 retry = command_of(RetryNow, _steer)
 extend = command_of(Extend, _steer)
+compensate = command_of(Compensate, _steer)
 reload_ = command_of(Reload, show_answer)
 renice = command_of(Renice, _steer)
 retag = command_of(Retag, _steer, one_of=("set", "remove"))

@@ -59,6 +59,7 @@ class _Steerable(Shown, Blocking):
     limit = bound(TokenVerbs.limit)
     retry = bound(TokenVerbs.retry)
     extend = bound(TokenVerbs.extend)
+    compensate = bound(TokenVerbs.compensate)
 
     def kill(
         self,

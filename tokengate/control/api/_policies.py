@@ -1,4 +1,4 @@
-"""The verbs for policies, breakers, budgets and flags."""
+"""The verbs for policies, breakers, budgets, flags and transactions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tokengate.control.registry._verbs import Asker, asks
 
 
 class PolicyVerbs(Asker):
-    """The verbs for policies, breakers, budgets and flags."""
+    """The verbs for policies, breakers, budgets, flags and transactions."""
 
     policies = asks(m.Policies)
     set_policy = asks(m.SetPolicy)
@@ -23,3 +23,6 @@ class PolicyVerbs(Asker):
     set_flag = asks(m.SetFlag)
     reset_flag = asks(m.ResetFlag)
     reload = asks(m.Reload)
+    transactions = asks(m.Transactions)
+    compensate_transaction = asks(m.CompensateTransaction)
+    skip_transaction = asks(m.SkipTransaction)

@@ -30,6 +30,7 @@ class TokenVerbs(Asker):
     limit = asks(m.Limit, outcomes)
     retry = asks(m.RetryNow, outcomes)
     extend = asks(m.Extend, outcomes)
+    compensate = asks(m.Compensate, outcomes)
     throttle = asks(m.SetThrottle)
     lift = asks(m.Lift)
     reset_throttle = asks(m.ResetThrottle)

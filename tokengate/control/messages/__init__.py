@@ -8,6 +8,7 @@
 #   _limits.py       limits of child processes
 #   _throttles.py    throttles
 #   _policies.py     policies, breakers, budgets, flags
+#   _transactions.py transactions
 #   _actors.py       actors, operations and their state
 #   _supervisors.py  the tree, and children of supervisors
 #   _gate.py         the gate's figures
@@ -123,6 +124,13 @@ from tokengate.control.messages._tokens import (
     Terminate,
     Tokens,
 )
+from tokengate.control.messages._transactions import (
+    Compensate,
+    CompensateTransaction,
+    SkipTransaction,
+    TransactionRow,
+    Transactions,
+)
 
 __all__ = [
     "COLUMNS",
@@ -149,6 +157,8 @@ __all__ = [
     "ChildCountsRow",
     "ChildRow",
     "CloseBreaker",
+    "Compensate",
+    "CompensateTransaction",
     "CountChildren",
     "DeleteChild",
     "Describe",
@@ -198,6 +208,7 @@ __all__ = [
     "SetState",
     "SetThrottle",
     "Share",
+    "SkipTransaction",
     "Stack",
     "Statistics",
     "Step",
@@ -217,6 +228,8 @@ __all__ = [
     "TokenStack",
     "Tokens",
     "Trace",
+    "TransactionRow",
+    "Transactions",
     "Tree",
     "TreeRow",
     "Unsuspend",

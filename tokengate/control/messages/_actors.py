@@ -119,7 +119,7 @@ class Suspend(OnActor):
 
 @attrs.frozen
 class Unsuspend(OnActor):
-    """Undo `suspend`: let an actor or operation begin tokens again."""
+    """Undo `suspend`: an actor or operation begins tokens again."""
 
     examples: ClassVar = ("unsuspend mailer", "unsuspend office/mailer")
 

@@ -78,6 +78,7 @@ OUTCOMES: Mapping[str, str] = {
     "not_retried": "no further attempt of it follows",
     "extended": "it has more time",
     "noted": "nothing changes now; the next attempt, if there is one, will use it",
+    "rolling_back": "the transaction that it is a member of is being rolled back",
     "unchanged": "it was so already, and nothing was done",
     "refused": "nothing was done, for the reason in the note",
     "ended": "it had ended before, and nothing was done",

@@ -14,3 +14,6 @@ BREAKER: Final = declare(
 )
 BUDGET: Final = declare(Kind("budget", m.BudgetRow, m.Budgets, (m.ResetBudget,)))
 FLAG: Final = declare(Kind("flag", m.FlagRow, m.Flags, (m.SetFlag, m.ResetFlag)))
+TRANSACTION: Final = declare(
+    Kind("transaction", m.TransactionRow, m.Transactions, (m.CompensateTransaction, m.SkipTransaction))
+)

@@ -7,6 +7,7 @@
 #   _supervisors.py  the verbs for supervisors
 #   _attempts.py     further attempts of a token, and more time for it
 #   _policies.py     policies, the states of their rules, flags, the file
+#   _transactions.py transactions: rolled back, repeated, skipped
 #   _throttles.py    the verbs for throttles
 #   _limits.py       limits of live process tokens
 """The verbs that change something, by the same nouns as the messages."""

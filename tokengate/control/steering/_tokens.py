@@ -17,7 +17,7 @@ from tokengate.control.inspection import _past_tokens, _queries
 from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import chunks
-from tokengate.control.steering import _attempts, _limits, _outcomes, _steering
+from tokengate.control.steering import _attempts, _limits, _outcomes, _steering, _transactions
 from tokengate.control.steering._outcomes import Pending
 
 # Tokens that are changed in one turn: less than a millisecond for every verb.
@@ -103,6 +103,22 @@ class TokenVerbs:
         seconds = _attempts.seconds_of(message.seconds)
         return await self._do(message, lambda token: _attempts.extend(token, seconds))
 
+    async def compensate(self, message: m.Compensate) -> tuple[m.Outcome, ...]:
+        """Answer `Compensate`; tokens that have ended may be members, too."""
+
+        def act(token: Token[Any]) -> m.Outcome:
+            name = _transactions.compensate(self._gate, token.id)
+            if name:
+                return _outcomes.outcome(token, "rolling_back", f"transaction '{name}'")
+            return _outcomes.outcome(token, "refused", "it is a member of no open transaction")
+
+        ledger = self._gate._transactions
+        members = {} if ledger is None else ledger.members()
+        found = [
+            members.get(one.token, one) if isinstance(one, m.Outcome) else one for one in await self._select(message)
+        ]
+        return await self._do(message, act, found, guarded="compensate", of_runs=False, of_ended=True)
+
     # The target of a message
 
     async def _select(self, message: m.OnTokens) -> list[Token[Any] | m.Outcome]:
@@ -133,6 +149,7 @@ class TokenVerbs:
         wait: float = 0.0,
         guarded: str = "",
         of_runs: bool = True,
+        of_ended: bool = False,
     ) -> tuple[m.Outcome, ...]:
         """Do a verb to each token, and return the outcomes.
 
@@ -143,6 +160,7 @@ class TokenVerbs:
             wait: seconds to wait for pending outcomes.
             guarded: what refusals call a verb that needs `force` for tokens with a guard; empty for other verbs.
             of_runs: whether the verb is for tokens that run or are queued, and for none that another one runs for.
+            of_ended: whether it is for tokens that have ended, too.
         """
 
         def begun(token: Token[Any] | m.Outcome) -> m.Outcome | Pending:
@@ -155,7 +173,7 @@ class TokenVerbs:
                 return refusal
             if message.dry_run:
                 return _outcomes.outcome(token, "would")
-            return _outcomes.ended(token) if token.done() else act(token)
+            return _outcomes.ended(token) if token.done() and not of_ended else act(token)
 
         found = await self._select(message) if tokens is None else tokens
         return await _outcomes.settle([begun(token) async for token in in_turns(found, _AT_ONCE)], wait)

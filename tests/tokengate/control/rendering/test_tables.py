@@ -37,6 +37,7 @@ from tokengate.control.messages import (
     TokenPage,
     TokenProcess,
     TokenStack,
+    TransactionRow,
     TreeRow,
     answer_of,
 )
@@ -112,6 +113,7 @@ SHOWN: list[tuple[Any, list[str]]] = [
     ([FoundGate("shop", 4711, Path("/run/x.sock"), answers=False)], ["shop", "4711", "no", "/run/x.sock"]),
     ((PolicyRow("charge", "retry.attempts", "5", "live"),), ["OPERATION", "retry.attempts", "live"]),
     ((BreakerRow("charge", "acme", "half open", False, 20, 3, 1, None),), ["KEY", "half open", "no", "20"]),
+    ((TransactionRow("order 7", "stuck", 5, 3, (12, 9), "OSError: x"),), ["FAILED", "stuck", "12", "OSError"]),
     ((BudgetRow("charge", "usd", "acme", 100.0, 86_400.0, 0.5, 42.0, 3),), ["86400", "0.5", "42"]),
     ((FlagRow("tenant=acme", "observe", 10.0, "user", "live", {"breaker": 3}),), ["observe", "breaker=3"]),
     (Reloaded("/x/tokengate.toml", ("a: timeout=5",), ("a: no retry",)), ["/x/tokengate.toml", "a: timeout=5", "left"]),

@@ -815,7 +815,7 @@ def test_a_throttle_that_cannot_be_meant_is_refused(gate: Gate, selector: str, l
 
 def test_every_word_is_told_in_some_test() -> None:
     """`OUTCOMES` promises nothing that does not come about; others are in the files beside this one."""
-    files = ("test_steering.py", "test_process_tokens.py", "test_policies.py")
+    files = ("test_steering.py", "test_process_tokens.py", "test_policies.py", "test_transactions.py")
     sources = "".join(Path(__file__).with_name(name).read_text() for name in files)
     lines = [line for line in sources.splitlines() if line.lstrip().startswith("assert ") and " in {" not in line]
 

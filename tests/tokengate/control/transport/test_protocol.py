@@ -44,6 +44,7 @@ _VALUES: dict[str, Any] = {
     "values": {"n": "1"},
     "mode": "observe",
     "seconds": "30s",
+    "step": 3,
 }
 
 

@@ -1,0 +1,78 @@
+"""The verbs for transactions: list them, roll them back, repeat or skip the steps in which they are stuck."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from tokengate.control import messages as m
+from tokengate.control._exceptions import BadRequest
+from tokengate.control._ports import ControlledGate
+from tokengate.control._safe_text import plain
+from tokengate.policy._transaction import State, Transaction
+
+_WHY = "an operator asked for it"
+
+
+class TransactionVerbs:
+    """The verbs for the transactions of a gate.
+
+    Args:
+        gate: the gate.
+    """
+
+    def __init__(self, gate: ControlledGate) -> None:
+        self._gate = gate
+
+    async def transactions(self, message: m.Transactions) -> tuple[m.TransactionRow, ...]:
+        ledger = self._gate._transactions
+        found = [] if ledger is None else ledger.all()
+        return tuple(_row(one) for one in found if fnmatchcase(one.name, message.select.strip() or "*"))
+
+    async def compensate_transaction(self, message: m.CompensateTransaction) -> m.TransactionRow:
+        transaction = self._named(message.name)
+        if transaction.state is State.OPEN:
+            transaction.roll_back(_WHY)
+        elif not transaction.repeat():
+            why = (
+                "its code was left behind, and is undone when it returns" if transaction.running else "it is on its way"
+            )
+            raise BadRequest(f"transaction '{message.name}' is {transaction.state}, and nothing can be repeated: {why}")
+        return _row(transaction)
+
+    async def skip_transaction(self, message: m.SkipTransaction) -> m.TransactionRow:
+        transaction = self._named(message.name)
+        if not transaction.skip(message.step):
+            steps = ", ".join(map(str, _row(transaction).failed)) or "none"
+            raise BadRequest(
+                f"transaction '{message.name}' is {transaction.state}, and not stuck in step {message.step}; "
+                f"its steps: {steps}"
+            )
+        return _row(transaction)
+
+    def _named(self, name: str) -> Transaction:
+        ledger = self._gate._transactions
+        found = None if ledger is None else ledger.named(name)
+        if found is None:
+            raise BadRequest(f"no transaction is called '{name}', or it is over; 'transactions' lists them")
+        return found
+
+
+def compensate(gate: ControlledGate, id: int) -> str:
+    """Roll back the open transaction that a token is a member of; return its name, empty if there is none."""
+    ledger = gate._transactions
+    found = None if ledger is None else ledger.of(id)
+    if found is None or found.state is not State.OPEN:
+        return ""
+    found.roll_back(_WHY)
+    return found.name
+
+
+def _row(transaction: Transaction) -> m.TransactionRow:
+    return m.TransactionRow(
+        transaction.name,
+        str(transaction.state),
+        transaction.size,
+        len(transaction.undone),
+        (*transaction.failed, *transaction.running),
+        plain(transaction.error),
+    )
