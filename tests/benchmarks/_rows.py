@@ -79,7 +79,7 @@ def pykka(ours: str, theirs: str) -> Mapping[str, str]:
 
 
 def with_policies(name: str, most: float) -> Row:
-    """Return the row of a token that is held to something, which takes so many times the processor time of a bare one."""
+    """Return the row of a token that is held to something, at so many times the processor time of a bare one."""
     sides = {OURS: f"ours_with_policies.{name}", "bare": "ours_with_policies.bare"}
     return Row(f"a token, {name.replace('_', ' ')}", 20_000, sides, times(1 / most, "bare", cpu=True))
 
