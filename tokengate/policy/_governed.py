@@ -364,7 +364,7 @@ class Governed:
                 self._set_alarm()
         if governor.has_rules:
             with governor.lock:
-                if not self._is_retry:
+                if self.policy.retry is not None and not self._is_retry:
                     governor.share.begin(now)
                 governor.throttles.begin(token, now)
             if governor.events:

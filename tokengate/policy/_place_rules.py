@@ -121,6 +121,7 @@ class PlaceRules:
             found = (self._states_of(throttle_name(number), one, make, now) for number, one in throttles)
             self._throttles = tuple(states for states in found if states is not None)
             self._budget = self._budgets(policy.budget, now)
+            self._keyless: tuple[Rule, ...] | None = None  # those of each token, if no rule has keys; once needed
 
     def engage(self) -> None:
         """Have the throttles asked about each token at its turn, from now on."""
@@ -302,9 +303,14 @@ class PlaceRules:
 
     def rules_of(self, keys: Keys, now: float) -> tuple[Rule, ...]:
         """Return the throttles and budgets for whose grants an attempt of a token waits, by its keys."""
+        if self._keyless is not None:
+            return self._keyless
         found: list[Rule] = [rule for rule in self.throttles_of(keys, now) if not rule.at_once]
         budget = self.budget_of(keys, now)
-        return tuple(found) if budget is None else (*found, budget)
+        rules = tuple(found) if budget is None else (*found, budget)
+        if not self._keys:
+            self._keyless = rules
+        return rules
 
     def shared_for(self, token: Token[Any]) -> list[SelectedThrottle]:
         """Return the throttles with selectors that are for a token."""
