@@ -60,8 +60,8 @@ class AsCompleted(Generic[F]):
     """Tokens and futures in the order in which they end: an iterator, and an async iterator (trio and asyncio)."""
 
     def __init__(self, futures: Iterable[F], timeout: float | None = None, *, every: bool = False) -> None:
+        self._left: dict[F, None] = {}  # those that were not yet returned; first, since `__del__` reads it
         self._callback = _Arrive(self)
-        self._left: dict[F, None] = {}  # those that were not yet returned
         self._left |= _once(futures)
         self._number = len(self._left)
         if timeout is not None and not isinstance(timeout, int | float):

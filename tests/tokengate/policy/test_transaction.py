@@ -265,6 +265,17 @@ def test_what_a_fallback_has_answered_for_is_not_undone(gate: Gate, ledger: Ledg
     assert ledger.lines == []
 
 
+def test_calls_that_share_a_run_are_undone_once_with_their_key(gate: Gate, ledger: Ledger) -> None:
+    """Case 47. The run is what is undone: it is a member of the transaction of its first caller."""
+    op = operation_of("cpu", ledger).with_options(key="order 7")
+    with gate.transaction("order") as tx:
+        first, second = op.submit(1), op.submit(1)
+        assert (first.result(), second.result()) == (2, 2)
+        tx.roll_back()
+    assert len(ledger.seen) in (1, 2)  # the second call has a run of its own if the first one had ended before
+    assert {(done.args, done.result, done.key) for done in ledger.seen} == {((1,), 2, "order 7")}
+
+
 def test_messages_of_actors_are_waited_for_and_ended(gate: Gate, ledger: Ledger) -> None:
     """Case 47. They have no compensation; the calls that they make have."""
     op = operation_of("cpu", ledger)
