@@ -329,8 +329,7 @@ class Transaction:
         try:
             self._end_members()
             self._plan()
-            while (member := self._next()) is not None:
-                self._undo(member)
+            self._undo_all()
         except Exception as error:
             _logger.exception("the rollback of transaction '%s' has broken off", self.name)
             self._plan()
@@ -378,12 +377,14 @@ class Transaction:
         with self.ledger.lock:
             if self._is_planned:
                 return
-            self._is_planned = True
-            members = {step: member for step, member in self.members.items() if member.undo is not None}
-            self._todo, running = steps_of(member.ended for member in members.values())
-            self._steps = {step: members[step] for step in (*self._todo, *running)}
+            self._todo, running = steps_of(self._ended())
+            self._steps = {step: self.members[step] for step in (*self._todo, *running)}
             self.running.update(running)
             self.members.clear()
+            self._is_planned = True
+
+    def _ended(self) -> list[Ended]:
+        return [member.ended for member in self.members.values() if member.undo is not None]
 
     def _next(self) -> Member | None:
         """Return the member to undo next; if there is none, the rollback is over for now."""
@@ -397,6 +398,10 @@ class Transaction:
         self.state = State.STUCK if self._steps else State.ROLLED_BACK
         if not self._steps:
             self.ledger.remove(self)
+
+    def _undo_all(self) -> None:
+        while (member := self._next()) is not None:
+            self._undo(member)
 
     def _undo(self, member: Member) -> None:
         step, undo = member.token.id, member.undo
