@@ -584,17 +584,18 @@ class Governed:
         if self.alternatives is not None:
             refusal.__traceback__ = None  # it would hold the sender's frames
             self._record(token, None, self.governor.clock(), refusal)
+            with self.governor.lock:
+                self.governor.throttles.forget_locked(token)  # it gives back what it was given at the door
+            self.governor.let_go()
 
     def _switch(self, token: Token[Any], alternatives: Alternatives) -> None:
         """Have a token, which is in no mailbox, belong to its next alternative."""
         chosen, policy = alternatives.next(token.attempt)
         with self.governor.lock:
-            self.governor.throttles.forget_locked(token)  # it gives back what it was given at the door
             self.governor, self.policy = chosen.rules, policy
             self.options, self._merged_for = chosen.own, None
             self._breaker = self._refusal = self.refusal_at_door = None
             self._is_retry = self.passed_door = False
-        self.governor.let_go()
         token._place, token.operation, token._call = chosen.rules.place, chosen.operation, chosen.call
         token._own_extras().attempt += 1
         if self.member is not None:

@@ -416,6 +416,26 @@ def test_a_throttle_that_rejects_passes_tokens_on(gate: Gate, blocker: Blocker, 
     assert_nothing_is_left(gate, until)
 
 
+def test_a_grant_of_the_door_is_given_back_where_the_mailbox_is_full(gate: Gate, until: Until) -> None:
+    """Whether another alternative follows, or none."""
+    failing = operation(fail, policy=Policy(retry=ONCE))
+    rejects = Policy(throttle=Throttle(concurrency=9, over="reject"))
+    full = operation(answer, capacity=1, overflow="reject", policy=rejects)
+    mailbox = gate._operations[full._spec].mailbox
+    mailbox.suspend()
+    queued = full.submit(0)
+    routes = [Route("a", [failing, full]), Route("b", [failing, full, operation(answer)]), Route("c", [full])]
+
+    ended = [route.submit(1) for route in routes]
+
+    assert isinstance(outcome_of(ended[0]), ConnectionError)
+    assert ended[1].result(LIMIT) == "answer to 1"
+    assert (ended[2].state, ended[2].reason) == (TokenState.REJECTED, "overload")
+    until(lambda: list(gate._system.throttles._grants) == [queued])
+    mailbox.resume()
+    assert queued.result(LIMIT) == "answer to 0"
+
+
 def test_calls_with_one_key_share_a_run_that_fails_over(gate: Gate, blocker: Blocker, until: Until) -> None:
     """The run is tried at each alternative once; at the door, too."""
     runs: list[int] = []

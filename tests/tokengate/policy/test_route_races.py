@@ -13,17 +13,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import count
 from typing import Any
 
 import attrs
 import pytest
 from interleave import Grain, Stage
-from tiers import TORTURE
+from tiers import TORTURE, in_ci
 
 import tokengate.policy
 from actors import ActorDead, ActorSystem, MailboxFull, Token, TokenState, current_token
 from actors.lowlevel import OperationPlace, move, place_of
-from tokengate.policy import Breaker, Policy, Retry
+from tokengate import Gate, Route, checkpoint
+from tokengate.errors import TokenGateError
+from tokengate.policy import Breaker, Policy, Retry, Throttle
 from tokengate.policy._policies import policies_of
 
 ROUNDS = range(10_000 if TORTURE else 6)
@@ -259,3 +263,98 @@ def test_any_moves_that_race_lose_no_token(stage: Stage, world: Any, chance: ran
 
         stage.run(moves(), moves(), moves())
         w.finish()
+
+
+# At a gate
+
+BREAKS = Breaker(on=ConnectionError, failure_rate=0.9, minimum=10, open_for=0.01)
+TWICE = Retry(on=ConnectionError, attempts=2, wait=0.001)
+AFFINITIES = {
+    "cpu": Policy(retry=TWICE, breaker=BREAKS),
+    "io": Policy(retry=TWICE, throttle=Throttle(concurrency=3)),
+    "asyncio": Policy(breaker=BREAKS, throttle=Throttle(rate=2_000, over="reject")),
+}
+
+
+def operation(affinity: Any, answered: list[int]) -> Any:
+    """Return an operation that notes the calls which it answers, and fails for the others."""
+
+    def work(number: int, fails: frozenset[str]) -> str:
+        checkpoint()
+        if affinity in fails:
+            raise ConnectionError(affinity)
+        answered.append(number)
+        return str(affinity)
+
+    policy = AFFINITIES[affinity]
+    return tokengate.token(affinity=affinity, policy=policy, capacity=20, overflow="reject", concurrency=2)(work)
+
+
+def steer(gate: Gate, one: Token[Any], drawn: random.Random) -> None:
+    verb = drawn.choice(["cancel", "terminate", "kill", "pause", "renice", "reroute"])
+    if verb == "cancel":
+        one.cancel()
+    elif verb == "terminate":
+        gate.control.terminate(one.id)
+    elif verb == "kill":
+        gate.control.terminate(one.id, mode="kill", grace=0.01)
+    elif verb == "pause":
+        gate.control.pause(one.id, wait=0.01)
+        gate.control.resume(one.id)
+    elif verb == "renice":
+        gate.control.renice(one.id, drawn.choice([0, 5]))
+    else:
+        gate.control.reroute(one.id, affinity=drawn.choice(["cpu", "io", "asyncio"]))
+
+
+@in_ci
+@pytest.mark.parametrize("closes", [False, True], ids=["to the end", "closed"])
+def test_a_storm_of_verbs_on_routes_of_all_affinities_loses_no_token(
+    seed: int, rounds: Callable[[int], int], until: Callable[[Callable[[], bool]], None], closes: bool
+) -> None:
+    """Case 56: each token ends once, whatever is done to it meanwhile; also when its gate closes."""
+    chance = random.Random(seed)
+    answered, ended, tokens = list[int](), list[int](), list[Token[Any]]()
+    numbers, over = count(), threading.Event()
+    operations = [operation(affinity, answered) for affinity in AFFINITIES]
+
+    def send(drawn: random.Random) -> None:
+        for number in range(rounds(200)):
+            route = Route("storm", drawn.sample(operations, 3), drawn.choice(["failover", "failover", "least_busy"]))
+            fails = frozenset(drawn.sample(list(AFFINITIES), drawn.choice([0, 1, 2, 2, 3])))
+            one = route.submit(next(numbers), fails)
+            one.add_done_callback(lambda one: ended.append(one.id))
+            tokens.append(one)
+            if number % 20 == 0:
+                until(lambda: sum(not one.done() for one in tokens) < 40)
+
+    def steer_some(drawn: random.Random) -> None:
+        while not over.is_set():
+            live = [one for one in tokens[-40:] if not one.done()]
+            if live:
+                with suppress(TokenGateError):  # the gate has closed
+                    steer(gate, drawn.choice(live), drawn)
+            else:
+                over.wait(0.001)
+
+    with Gate("storm", threads=3, shutdown=5.0, control_socket=False) as gate:
+        threads = [threading.Thread(target=send, args=(random.Random(chance.random()),)) for _ in range(2)]
+        steering = threading.Thread(target=steer_some, args=(random.Random(chance.random()),))
+        for thread in (*threads, steering):
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if not closes:
+            over.set()
+            steering.join()
+            gate.control.resume([one.id for one in tokens if not one.done()])
+            until(lambda: all(one.done() for one in tokens))
+            throttles, places = gate._system.throttles, list(gate._operations.values())
+            until(lambda: not throttles._grants and not throttles._waiting)
+            until(lambda: not any(place.mailbox.size or place.mailbox.active for place in places))
+    over.set()
+    steering.join()
+
+    until(lambda: len(ended) == len(tokens))
+    assert sorted(ended) == sorted(one.id for one in tokens)
+    assert len(answered) == len(set(answered))
