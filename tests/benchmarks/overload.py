@@ -253,27 +253,42 @@ def tenants(fair: bool, backend: Backend) -> Figures:
 
 def rate(backend: Backend) -> Figures:
     """Ask for ten times a rate of 100/s with a burst of 20."""
-    begun: list[float] = []
+    noted: list[float] = []  # times after the beginnings, in their order
 
     async def note(_number: int) -> None:
-        begun.append(time.perf_counter())
+        noted.append(time.monotonic())
 
     per_second, burst = 100 / backend.slower, 20
     policy = Policy(throttle=Throttle(rate=per_second, burst=burst))
-    began = time.perf_counter()
-    offer(operation(note, policy=policy).submit, 10 * per_second, backend.overload)
-    times, allowed = list(begun), burst + per_second * (time.perf_counter() - began)
-    # From one beginning to a later one there are at most the burst, and what the rate adds meanwhile.
+    tokens = offer(operation(note, policy=policy).submit, 10 * per_second, backend.overload)
+    allowed = burst + per_second * (time.monotonic() - tokens[0].created_at)
+    last_times = list(noted)
+    first_times = sorted(one.started_at for one in tokens if one.started_at is not None)[: len(last_times)]
+    # In each time at most the burst may begin, and what the rate adds meanwhile. A token begins after its `started_at`,
+    # and before its code notes the time.
     beyond = max(
-        last - first + 1 - burst - per_second * (times[last] - times[first])
-        for last in range(len(times))
+        last - first + 1 - burst - per_second * (last_times[last] - first_times[first])
+        for last in range(len(last_times))
         for first in range(last + 1)
     )
-    return {"of_allowed": round(len(times) / allowed, 4), "most_beyond": round(beyond, 2)}
+    return {"of_allowed": round(len(last_times) / allowed, 4), "most_beyond": round(beyond, 2)}
+
+
+SLEEPS: Final = """
+import sys, time
+late, end = [], time.perf_counter() + float(sys.argv[1])
+while (began := time.perf_counter()) < end:
+    time.sleep(0.01)
+    late.append(time.perf_counter() - began - 0.01)
+print(sorted(late)[int(0.99 * (len(late) - 1))])
+"""
 
 
 def lateness(spinning: int, backend: Backend) -> Figures:
-    """Tell how late deadlines act of tokens that run, and of queued ones, beside threads that spin."""
+    """Tell how late deadlines act of tokens that run, and of queued ones, beside threads that spin.
+
+    `machine_p99_ms` is how late a sleep of another process ends meanwhile.
+    """
     over = threading.Event()
 
     def spin() -> None:
@@ -290,13 +305,14 @@ def lateness(spinning: int, backend: Backend) -> Figures:
     spinner = token(concurrency=2)(spin)
     for _ in range(spinning):
         spinner.submit()
+    sleeps = subprocess.Popen([sys.executable, "-c", SLEEPS, str(backend.overload)], stdout=subprocess.PIPE, text=True)
     tokens = offer(
         lambda number: (queued if number % 2 else running).submit(number), 200 / backend.slower, backend.overload
     )
     for one in tokens:
         one.exception(60)
     over.set()
-    figures = {}
+    figures = {"machine_p99_ms": round(float(sleeps.communicate()[0]) * 1000, 2)}
     for name, those in (("running", tokens[::2]), ("queued", tokens[1::2])):
         late = [seconds_of(one) - limit for one in those]
         figures.update({f"{name}_p{n}_ms": round(percentile(late, n) * 1000, 2) for n in (50, 99)})

@@ -12,7 +12,8 @@ import pytest
 
 from tokengate import Breaker, Gate, Policy, Retry, Throttle, TokenState, token
 from tokengate.errors import BudgetExceeded, TokenRejected
-from tokengate.policy import Budget, spend
+from tokengate.policy import Budget, _place_rules, spend
+from tokengate.policy._throttle import ThrottleState
 
 LIMIT = 60.0  # seconds; only reached when something is broken
 Until = Callable[[Callable[[], bool]], None]
@@ -309,6 +310,36 @@ def test_code_in_a_process_spends_of_its_budget(gate: Gate) -> None:
     error = work.submit("acme", 2).exception(LIMIT)
     assert "BudgetExceeded: budget 'gbp' of 'acme': 11 of 10 spent" in str(error)
     assert work.submit("other", 2).result(LIMIT) == "done"
+
+
+# Rates
+
+
+@pytest.mark.parametrize("affinity", ["cpu", "io"])
+def test_a_beginning_counts_from_after_its_grant(gate: Gate, affinity: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 32: a drainer reads the clock before it takes a token; counted from then, more than the rate would begin."""
+    looks: list[float] = []
+    begun: list[tuple[float, float]] = []  # (the latest look at what is due, the time that counts)
+
+    class State(ThrottleState):
+        __slots__ = ()
+
+        def due_at(self, now: float) -> float:
+            looks.append(now)
+            return super().due_at(now)
+
+        def begin(self, now: float) -> None:
+            begun.append((looks[-1], now))
+            super().begin(now)
+
+    monkeypatch.setattr(_place_rules, "ThrottleState", State)
+    operation = token(affinity=affinity, policy=Policy(throttle=Throttle(rate=1e6, burst=100)))(lambda: None)
+
+    for _ in range(20):
+        operation.submit().result(LIMIT)
+
+    assert len(begun) == 20
+    assert all(counted >= looked for looked, counted in begun)
 
 
 # Shedding
