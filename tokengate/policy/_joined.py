@@ -70,7 +70,8 @@ class Joints:
                     joint = self._by_key[key] = SameCall(self, key, token)
                     joined.join(joint)
                     return joint, True
-            if not same_arguments(token._call, joint.arguments, (token.args, token.kwargs)):
+                arguments = joint.arguments
+            if not same_arguments(token._call, arguments, (token.args, token.kwargs)):
                 raise KeyReused(
                     f"{token._describe()} was refused: token {joint.run.id} has the same key, {key!r}, "
                     "and other arguments; give each piece of work a key of its own"
