@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import random
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -538,3 +540,34 @@ def test_a_storm_of_tokens_loses_nothing(gate: Gate, seed: int, affinity: str) -
     while gate._open_system.live and time.monotonic() < deadline:
         time.sleep(0.001)
     assert not [one for one in gate._open_system.live.values() if one.operation.startswith("work")]
+
+
+class Big:
+    """A value that can be watched."""
+
+
+@pytest.mark.parametrize("by_key", [False, True])
+def test_a_token_that_has_ended_keeps_nothing_of_the_others(gate: Gate, by_key: bool) -> None:
+    """Neither arguments, nor, in a batch, the results of other tokens, however long one is held."""
+
+    @token(policy=Policy(batch=Batch(size=2, wait=LONG)))
+    def embed(items: list[Big]) -> list[Big]:
+        return [Big() for _ in items]
+
+    @token
+    def plain(_item: Big) -> Big:
+        return Big()
+
+    items = [Big(), Big()]
+    if by_key:
+        tokens = [plain.with_options(key=number).submit(item) for number, item in enumerate(items)]
+    else:
+        tokens = [embed.submit(item) for item in items]
+    gone = [weakref.ref(item) for item in (*items, tokens[1].result(LIMIT))]
+    tokens[0].result(LIMIT)
+    del items[:], tokens[1]
+    deadline = time.monotonic() + LIMIT
+    while any(one() is not None for one in gone) and time.monotonic() < deadline:
+        gc.collect()  # the thread that has run it lets go of it in a moment
+        time.sleep(0.001)
+    assert [one() for one in gone] == [None] * 3
