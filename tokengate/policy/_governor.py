@@ -58,10 +58,12 @@ class PlaceGovernor(PlaceRules):
 
     def identify(self, token: Token[Any], key: str | int) -> None:
         """Have a new token share the run of its key."""
-        before = self.governed(token)
-        token._own_extras().policy = joined = Joined(token, self, self._joints)
-        joined.inherited, joined.options, joined.policy = before.inherited, before.options, before.policy
+        extras = token._own_extras()
+        before, joined = extras.policy, Joined(token, self, self._joints)
+        if isinstance(before, Governed):
+            joined.inherited, joined.options, joined.policy = before.inherited, before.options, before.policy
         joined.key = key
+        extras.policy = joined
 
     def at_door(self, token: Token[Any]) -> Token[Any] | None:
         """Hold a token that is about to be sent to the policy.
