@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from actors.lowlevel import Alarm, TrioHost
 
@@ -25,6 +25,10 @@ class Timed(Protocol):
 
     def time_is_over(self, now: float, /) -> None:
         """Do what follows; on the system loop, without a lock."""
+
+
+_Entry: TypeAlias = tuple[float, int, Timed]
+"""An entry of the heap: the time, a serial number, and what has it."""
 
 
 class Deadlines:
@@ -55,7 +59,7 @@ class Deadlines:
             self._live += (at < math.inf) - (before < math.inf)
             if at == math.inf:
                 if len(self._heap) > 2 * self._live + _STALE:
-                    self._heap = [entry for entry in self._heap if entry[2].alarm_at == entry[0]]
+                    self._heap = list(filter(_is_current, self._heap))
                     heapify(self._heap)
                 return
             entry = (at, next(self._serials), timed)
@@ -80,11 +84,22 @@ class Deadlines:
                 _logger.exception("the time of %r is over, and it could not be ended", timed)
 
     def _pop(self, now: float) -> Timed | None:
+        """Take out what is first, if its time is over."""
         with self._lock:
-            while self._heap and (self._heap[0][0] <= now or self._heap[0][2].alarm_at != self._heap[0][0]):
-                at, _, timed = heappop(self._heap)
-                if timed.alarm_at == at:
-                    timed.alarm_at = math.inf
-                    self._live -= 1
-                    return timed
-        return None
+            entry = self._first()
+            if entry is None or entry[0] > now:
+                return None
+            heappop(self._heap)
+            entry[2].alarm_at = math.inf
+            self._live -= 1
+            return entry[2]
+
+    def _first(self) -> _Entry | None:
+        """Return the first entry that is current, and remove those before it; under the lock."""
+        while self._heap and not _is_current(self._heap[0]):
+            heappop(self._heap)
+        return self._heap[0] if self._heap else None
+
+
+def _is_current(entry: _Entry) -> bool:
+    return entry[2].alarm_at == entry[0]
