@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -11,6 +12,7 @@ import pytest
 
 from tokengate import Gate, token
 from tokengate._exceptions import BadPolicy
+from tokengate.policy._events import OverloadChanged
 from tokengate.policy._governor import PlaceGovernor
 from tokengate.policy._policies import Policies, policies_of
 from tokengate.policy._policy import Breaker, Budget, Policy, Retry, Throttle
@@ -229,3 +231,24 @@ def test_a_budget_keeps_what_is_spent_when_its_limit_changes(gate: Gate) -> None
 
     assert parts_of(gate, one)[1].rules_of({}, 0.0)[0] is rules[0]
     assert (rules[0].state.budget.limit, rules[0].state.spent) == (20, 5.0)  # type: ignore[attr-defined]
+
+
+def test_overload_is_told_of_when_it_begins_and_when_it_ends(gate: Gate) -> None:
+    """By priority; no lock is held while it is told."""
+    operation = token(policy=Policy(deadline=20))(print)  # it sheds what waits for a second
+    _, governor, _ = parts_of(gate, operation)
+    told: list[object] = []
+    gate.subscribe(lambda event: told.append((event, governor.lock.locked())))
+
+    def taken(queued_at: float, now: float) -> bool:
+        one: Any = SimpleNamespace(
+            queued_at=queued_at, priority=3, _extras=SimpleNamespace(policy=None), _describe=lambda: "token 1"
+        )
+        with governor.lock:
+            shed = governor.sheds(one, now) is not None
+        governor.publish()
+        return shed
+
+    found = [taken(5, 10), taken(5, 11), taken(5, 12.5), taken(5, 13), taken(13, 13.5)]
+    assert found == [False, False, True, True, False]
+    assert told == [(OverloadChanged("print", 3, True), False), (OverloadChanged("print", 3, False), False)]
