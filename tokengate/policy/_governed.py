@@ -365,7 +365,7 @@ class Governed:
         if governor.has_rules:
             with governor.lock:
                 now = governor.clock()  # that of a drainer is from before the grant, and a rate would let too many go
-                if self.policy.retry is not None and not self._is_retry:
+                if governor.has_retries and not self._is_retry:
                     governor.share.begin(now)
                 governor.throttles.begin(token, now)
             if governor.events:

@@ -92,6 +92,7 @@ class PlaceRules:
         self.own_index = ThrottleIndex(of_actor=isinstance(place, ActorPlace))
         self._by_name: dict[tuple[str, str], KeyReader] = {}  # {operation and name: what reads its value}
         self.needs_rules = False
+        self.has_retries = False  # whether attempts of tokens here may be retries
         self._parts: dict[str, tuple[Key | None, States[Any]]] = {}  # {part of the policy: its key, its states}
         self.code = self.policy = policy
         self.change(settings)
@@ -104,6 +105,7 @@ class PlaceRules:
         self.is_empty = policy == _NO_POLICY
         # Once True it stays so: attempts that have begun are to end as they began.
         self.needs_rules |= bool(shed) or any(name not in _TIMES for name in parts_of(policy))
+        self.has_retries |= policy.retry is not None
         self.hold_to(self.shared)
         self.has_at_once = any(one.over != "wait" for one in policy.throttle)
         self.place.mailbox.set_fair(policy.fair is not None)
@@ -125,7 +127,7 @@ class PlaceRules:
 
     def engage(self) -> None:
         """Have the throttles asked about each token at its turn, from now on."""
-        self.needs_rules = True
+        self.needs_rules = self.has_retries = True
         self.hold_to(self.shared)
 
     def hold_to(self, indexes: tuple[ThrottleIndex, ...]) -> None:

@@ -329,7 +329,9 @@ class Spec:
     place: Any
     function: Callable[..., Any]
 
-    def _token_for(self, system: ActorSystem, args: Any, kwargs: Any, priority: Any, tags: Any) -> tuple[Any, Any]:
+    def _token_for(
+        self, system: ActorSystem, args: Any, kwargs: Any, priority: Any, tags: Any, key: Any
+    ) -> tuple[Any, Any]:
         token = self.place.token("double", self.function, args, kwargs, priority or 0, tags or {})
         return self.place, token
 
