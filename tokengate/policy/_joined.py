@@ -297,7 +297,7 @@ class Joined(Governed):
         """Return a new run, which is to be put into the mailbox, or None if it is refused."""
         governed, system = run._extras.policy, system_of(place_of(run))
         try:
-            if system.guarded:
+            if system.guarded and isinstance(getattr(governed, "runs_for", None), SameCall):
                 system.check_intake(run)
             return governed.enter() if isinstance(governed, Joined) else run
         except (ActorDead, TokenRejected) as refusal:
@@ -324,6 +324,8 @@ class Joined(Governed):
         self.passed_door = True
         self.joint, self.uid = joint, joint.run.id
         joint.add(self._token, self.deadline)
+        if self.member is not None:
+            self.member.join(joint)
 
     def _follow(self) -> None:
         """Do what follows from having joined, without the lock."""

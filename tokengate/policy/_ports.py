@@ -64,6 +64,10 @@ class TransactionMember(Protocol):
         """Note that the token is at another place from now on."""
         ...
 
+    def join(self, joint: Any, /) -> None:
+        """Note that another token runs for it and others."""
+        ...
+
     def begin(self) -> None:
         """Note that an attempt begins."""
         ...

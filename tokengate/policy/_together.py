@@ -41,6 +41,10 @@ class Together(Joint):
         """The keys of each token that has not ended."""
         return [self.calls[one][0] for one in tuple(self.members)]
 
+    def was_sent(self, token: Token[Any]) -> bool:
+        """Tell whether the run was given the argument of a token."""
+        return token in self._sent
+
     def send(self) -> bool:
         """Give the run its list, at its turn: no further token joins; return whether there is any."""
         with self._host.lock:

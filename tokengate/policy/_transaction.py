@@ -11,14 +11,16 @@ from functools import partial
 from itertools import count
 from typing import Any, Final, Protocol
 
-from actors import ActorSystem, Token, TokenFailed, TokenRejected, TokenState, wait
+from actors import ActorSystem, LimitExceeded, Token, TokenFailed, TokenRejected, TokenState, WorkerDied, wait
 from actors.lowlevel import ActorPlace, OperationPlace, Place, place_of
 from tokengate._exceptions import CompensationFailed
 from tokengate.policy._attempt import End
 from tokengate.policy._governed import Governed
 from tokengate.policy._joined import Joined
+from tokengate.policy._joint import Joint
 from tokengate.policy._policies import policies_in
 from tokengate.policy._times import grace
+from tokengate.policy._together import Together
 from tokengate.policy._undo import Done, Ended, TransactionStuck, Undo, effect_of, is_undone, steps_of
 
 _logger = logging.getLogger("tokengate.policy")
@@ -84,7 +86,19 @@ class Member:
         undo: how it is undone; None if it is not.
     """
 
-    __slots__ = ("_ends", "_orders", "_returned", "args", "kwargs", "order", "token", "transaction", "undo")
+    __slots__ = (
+        "_batch_run",
+        "_ends",
+        "_orders",
+        "_returned",
+        "_together",
+        "args",
+        "kwargs",
+        "order",
+        "token",
+        "transaction",
+        "undo",
+    )
 
     def __init__(self, transaction: Transaction, token: Token[Any], undo: Undo | None) -> None:
         self.transaction = transaction
@@ -96,10 +110,16 @@ class Member:
         self.order = 0  # of the beginning of its latest attempt, among all members of the gate; 0: none has begun
         self._orders = transaction.ledger.orders
         self._ends: tuple[End, ...] = ()
+        self._together: Together | None = None  # the batch that it is in, until it has ended
+        self._batch_run: Token[Any] | None = None  # what ran for it there
         self._returned: tuple[TokenState, Any] | None = None  # the outcome of code that was left behind
 
     def move(self, place: Place) -> None:
         self.undo = undo_at(place)
+
+    def join(self, joint: Joint) -> None:
+        if isinstance(joint, Together):
+            self._together = joint
 
     def begin(self) -> None:
         self.order = next(self._orders)
@@ -115,6 +135,8 @@ class Member:
     @property
     def ends(self) -> tuple[End, ...]:
         """How its attempts have ended; the last one is `LEFT_BEHIND` as long as the code runs on."""
+        if self._batch_run is not None:
+            return self._ends_in(self._batch_run)
         *before, last = self._ends or ((End.STOPPED,) if self.order else (None,))
         token = self.token
         if last is None:
@@ -124,6 +146,24 @@ class Member:
         elif last not in _BY_ITSELF and token.affinity != "process":
             last = End.LEFT_BEHIND if self.transaction.ledger.system.is_sealed(token) else last
         return (*before, last)
+
+    def _ends_in(self, run: Token[Any]) -> tuple[End, ...]:
+        """How its part of a batch has ended, which the run has begun."""
+        token = self.token
+        if token.state is TokenState.COMPLETED:
+            return (End.COMPLETED,)
+        if token.state is TokenState.FAILED:
+            return (End.LOST if isinstance(token._error, WorkerDied | LimitExceeded) else End.FAILED,)
+        return (End.STOPPED if run.done() else End.LEFT_BEHIND,)
+
+    def note_leaving(self) -> None:
+        """Note, as it has ended, what became of it in a batch, and the end of the code there if that runs on."""
+        together, self._together = self._together, None
+        if together is not None and together.was_sent(self.token):
+            self.order = next(self._orders)
+            self._batch_run = run = together.run
+            if not run.done():
+                run.add_done_callback(lambda _: self.note_return(TokenState.TERMINATED, None))
 
     @property
     def ended(self) -> Ended:
@@ -225,6 +265,7 @@ class Transaction:
 
     def forget(self, member: Member) -> None:
         """Keep nothing of a member that has ended, if it will not be undone."""
+        member.note_leaving()
         if not member.is_of_use:
             self.members.pop(member.token.id, None)
 

@@ -20,7 +20,7 @@ from tiers import in_ci
 from tokengate import CpuActor, Gate, TokenState, current_token, token
 from tokengate._exceptions import BadOperation, CompensationFailed, GateState
 from tokengate.errors import TokenInterrupt, TokenRejected, TokenTerminated, WorkerDied, WouldBlock
-from tokengate.policy._policy import Policy, Retry
+from tokengate.policy._policy import Batch, Policy, Retry
 from tokengate.policy._undo import Done, TransactionStuck
 from tokengate.types import ProcessPool
 
@@ -274,6 +274,21 @@ def test_calls_that_share_a_run_are_undone_once_with_their_key(gate: Gate, ledge
         tx.roll_back()
     assert len(ledger.seen) in (1, 2)  # the second call has a run of its own if the first one had ended before
     assert {(done.args, done.result, done.key) for done in ledger.seen} == {((1,), 2, "order 7")}
+
+
+def test_tokens_of_a_batch_are_undone_one_by_one(gate: Gate, ledger: Ledger) -> None:
+    """Case 47. Each with its own argument and result; one whose result is an error is not undone."""
+
+    @token(policy=Policy(batch=Batch(size=3, wait=LIMIT)))
+    def embed(numbers: list[int]) -> list[Any]:
+        return [2 * number if number > 0 else Boom(number) for number in numbers]
+
+    embed.compensate(ledger.undo)
+    with gate.transaction("order") as tx:
+        sent: list[Any] = [embed.submit(number) for number in (1, -2, 3)]  # type: ignore[arg-type]
+        assert [one.exception() is None for one in sent] == [True, False, True]
+        tx.roll_back()
+    assert sorted((done.args[0], done.result) for done in ledger.seen) == [(1, 2), (3, 6)]
 
 
 def test_messages_of_actors_are_waited_for_and_ended(gate: Gate, ledger: Ledger) -> None:
