@@ -365,6 +365,7 @@ def test_the_running_token_is_described(child: Child, running: Token[Any]) -> No
         "parent": None,
         "attempt": 1,
         "affinity": "process",
+        "seconds_left": None,
     }
 
 
