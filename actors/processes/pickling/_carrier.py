@@ -401,8 +401,11 @@ def log_level() -> int:
     if level is None:
         # `logging` empties the cache of every logger after a level has changed anywhere, under this lock.
         with logging._lock:  # type: ignore[attr-defined]
-            loggers = [one for one in list(logging.root.manager.loggerDict.values()) if isinstance(one, logging.Logger)]
-            level = min([logging.root.level, *(one.level for one in loggers if one.level)])
-            level = max(level, logging.root.manager.disable + 1)
-            _logger._cache[_LEVEL] = level  # type: ignore[attr-defined]
+            level = _logger._cache[_LEVEL] = _lowest_level()  # type: ignore[attr-defined]
     return level
+
+
+def _lowest_level() -> int:
+    loggers = [one for one in list(logging.root.manager.loggerDict.values()) if isinstance(one, logging.Logger)]
+    level = min([logging.root.level, *(one.level for one in loggers if one.level)])
+    return max(level, logging.root.manager.disable + 1)
