@@ -229,9 +229,7 @@ class WorkerLifecycle:
                 causes = [f"{worker.describe_end()} before it was ready", worker.crash_report()]
                 self._put_off(": ".join(filter(None, causes)))
             not_started = worker.revoke() if sound else []
-            begun = [
-                waits for number in list(worker.inflight) if (waits := worker.inflight.pop(number, None)) is not None
-            ]
+            begun = worker.take_calls(list(worker.inflight))
             try:
                 if holder is not None:
                     holder.worker_lost(worker, begun, not_started)
