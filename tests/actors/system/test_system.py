@@ -172,7 +172,7 @@ def test_statistics_of_a_load_from_many_threads_add_up(system: ActorSystem, race
     assert (tokens[TokenState.COMPLETED], tokens[TokenState.FAILED]) == (800, 200)
 
 
-def test_dead_letters_are_published(base: Any, system: ActorSystem, doors: Any) -> None:
+def test_dead_letters_are_published(base: Any, system: ActorSystem, doors: Any, until: Any) -> None:
     """Refused, and queued when the actor ended: each is reported once, with the reason; until unsubscribed."""
     door = doors()
 
@@ -191,6 +191,7 @@ def test_dead_letters_are_published(base: Any, system: ActorSystem, doors: Any) 
     door.open()
     for token in queued:
         token.exception(LIMIT)
+    until(lambda: len(letters) == 2)  # each comes after the end of its token
     ref.stop(timeout=LIMIT)
     late = ref.ask("late", block=False)
     unsubscribe()

@@ -282,9 +282,10 @@ def test_an_actor_stops_whose_handler_is_paused(start: Callable[..., Any], until
     for cls in (Counting, CountingOnTheLoop):
         notes: list[str] = []
         ref, token = _paused_handler(start, until, cls, notes)
-        ref._place.stop(drain=False, administrative=True)
+        stopped = ref._place.stop(drain=False, administrative=True)
 
         assert isinstance(token.exception(LIMIT), TokenTerminated)
+        assert stopped.result(LIMIT).orderly
         assert notes == ["began", "closed", "stopped"]
 
 
