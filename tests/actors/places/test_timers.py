@@ -474,17 +474,17 @@ def test_a_timer_needs_no_clock_of_a_test(local_base: type[BaseActor]) -> None:
     """With the default clock, the loop wakes up by itself, in the order of the deadlines."""
     opened = ActorSystem("real", threads=1)
     opened.open()
-    done: Reply[tuple[list[str], list[str]]] = Reply()
+    done: Reply[tuple[list[str], bool]] = Reply()
 
     def begin(actor: Any) -> None:
         began = opened.clock()
-        actor.send_after(0.02, lambda actor: done._set((list(actor.got), expected)))
+        actor.send_after(0.02, lambda actor: done._set((list(actor.got), in_time)))
         actor.send_after(0.001, "earlier")
-        expected = ["earlier"] if opened.clock() < began + 0.019 else actor.got  # else this thread was held up
+        in_time = opened.clock() < began + 0.019  # else this thread was held up
 
     opened.start_actor(make(local_base), (begin,), {})
     try:
-        got, expected = done.result(LIMIT)
-        assert got == expected
+        got, in_time = done.result(LIMIT)
+        assert got == ["earlier"] or not in_time
     finally:
         assert opened.close(LIMIT) == ()
