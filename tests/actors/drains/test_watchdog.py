@@ -342,7 +342,8 @@ def test_a_step_that_calls_many_others_is_named_itself(
             assert turn is not None
             turn.run()
 
-    token = place.send(place.token("op", outer, ()))
+    token = place.token("op", outer, ())
+    place.send(token)
 
     assert token.exception(LIMIT) is None  # it has been named
 
