@@ -218,7 +218,7 @@ class WorkerLifecycle:
             with worker.read_lock:
                 self._results.unwatch(worker)
                 frames, _ = worker.read()
-            if worker.holder is not None:
+            if worker.holder is not None and not worker.protocol_error:  # else nothing more can be believed
                 self._results.handle(worker, frames)
                 if sound:
                     self._results.handle(worker, list(worker.outbox()))

@@ -18,6 +18,7 @@ import pytest
 from gated_code import LIMIT
 
 from actors.processes import _process_host, _results, _worker_lifecycle
+from actors.processes.workers._worker import Worker
 from actors.system import _recovery
 from tokengate import Gate, ProcessActor, TokenState, token
 from tokengate.errors import NotPicklable, StartFailed, WorkerDied, WorkerError
@@ -258,6 +259,24 @@ def test_a_process_that_has_sent_garbage_is_replaced_and_its_token_says_so(
     assert isinstance(error, WorkerDied)
     assert f"process {pid} was killed since it had sent" in str(error)
     assert apply.submit(os.getpid).result(LIMIT) != pid
+
+
+def test_a_result_that_comes_after_garbage_is_not_believed(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """Even if the process had left it on the page that it shares when it was killed."""
+    kill = _results.Results._kill_for_protocol_error
+
+    def kill_late(results: _results.Results, worker: Worker) -> None:
+        until(lambda: worker.ended >= worker.begun)
+        worker.stream.wait_readable(time.monotonic() + 0.2)  # if the result was not read with the garbage
+        left, _ = worker.stream.peek()
+        monkeypatch.setattr(Worker, "outbox", lambda _: left)
+        kill(results, worker)
+
+    monkeypatch.setattr(_results.Results, "_kill_for_protocol_error", kill_late)
+
+    assert isinstance(apply.submit(child_functions.spoil, 5, "others", "return").exception(LIMIT), WorkerDied)
 
 
 # --- The end ---------------------------------------------------------------------------------------------------------
