@@ -524,10 +524,13 @@ class OperationSlot(Drainer):
     def no_worker(self, why: str) -> None:
         """Fail the queued tokens: no worker can be started. Those that come meanwhile wait for one again."""
         mailbox = self._place.mailbox
+        items: list[Any] = []  # all are taken before any fails: whoever is told may send more at once
         for _ in range(mailbox.size + 1):  # the last look finds nothing, and leaves
             item = mailbox.take(self)
             if item is None:
                 break
+            items.append(item)
+        for item in items:
             if type(item) is Token and item._context is not None:  # None if it has ended since it left its lane
                 self._drain.fail(item, no_worker_error(item._describe(), why))
         if not self.at_work:

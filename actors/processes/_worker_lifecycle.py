@@ -87,7 +87,7 @@ class WorkerLifecycle:
             self.give_up()
         if self._given_up and self._pool.has_waiting:
             self._given_up = False
-        if self._given_up or self._no_start_before or not self._host.is_started():
+        if self._given_up or self._no_start_before or not self._host.on_thread():
             return
         for _ in range(self._pool.missing()):
             if self._no_start_before:

@@ -20,7 +20,7 @@ from gated_code import LIMIT
 from actors.processes import _process_host, _results, _worker_lifecycle
 from actors.processes.workers._worker import Worker
 from actors.system import _recovery
-from tokengate import Gate, ProcessActor, TokenState, token
+from tokengate import Gate, ProcessActor, Token, TokenState, token
 from tokengate.errors import NotPicklable, StartFailed, WorkerDied, WorkerError
 from tokengate.types import ProcessPool
 
@@ -185,6 +185,36 @@ def test_without_descriptors_what_waits_fails_in_the_end(gate: Gate) -> None:
     assert isinstance(error, WorkerDied)
     assert "Too many open files" in str(error)
     assert apply.submit(abs, -1).result(LIMIT) == 1
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("lacking", ["process", "thread"])
+def test_a_token_that_is_sent_when_another_one_has_failed_without_a_process_does_not_fail_with_it(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """It is tried anew, also if it is sent by what is told of the failure."""
+    sent: list[Token[int]] = []
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "failing-processes":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def mend(_: object) -> None:
+        patched.undo()
+        sent.append(apply.submit(abs, -1))
+
+    with monkeypatch.context() as patched:
+        if lacking == "process":
+            patched.setattr(_worker_lifecycle, "Worker", lambda *_: os.open("/none", 0))
+        else:
+            patched.setattr(threading.Thread, "start", refuse)
+        failed = apply.submit(abs, -1)
+        failed.add_done_callback(mend)
+
+        assert isinstance(failed.exception(LIMIT), WorkerDied)
+    assert sent[0].result(LIMIT) == 1
 
 
 @pytest.mark.usefixtures("soon")
