@@ -23,6 +23,9 @@ LIMIT = 30.0  # seconds; reached only when a test fails
 # trio keeps idle worker threads of `trio.to_thread` for ten seconds; they are its own, and daemons.
 _TRIO_CACHE = "Trio thread"
 
+# CPU threads of the default system, which lives as long as the process: a spare may take the place of one that ends.
+_DEFAULT = "default-cpu-"
+
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return the number of processes that share the tests: one a core, but none beside this one for single files."""
@@ -39,6 +42,12 @@ def pytest_configure() -> None:
 
 def _own_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if not thread.name.startswith(_TRIO_CACHE)}
+
+
+def _replacements(before: set[threading.Thread]) -> set[threading.Thread]:
+    """Return the CPU threads of the default system, if there are no more of them than there were before."""
+    default = {thread for thread in threading.enumerate() if thread.name.startswith(_DEFAULT)}
+    return default if len(default) <= sum(thread.name.startswith(_DEFAULT) for thread in before) else set()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -105,7 +114,7 @@ def _no_leaks() -> Iterator[None]:
     yield
     deadline = time.monotonic() + LIMIT
     while True:
-        left = {thread for thread in _own_threads() - threads if thread.is_alive()}
+        left = {thread for thread in _own_threads() - threads if thread.is_alive()} - _replacements(threads)
         if not left and process.num_fds() <= files and not _has_children():
             return
         if time.monotonic() > deadline:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors._exceptions import ActorDead
-from actors.mailboxes._mailbox import Put
+from actors.mailboxes._mailbox import ACCEPTED, Put
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
@@ -106,13 +106,20 @@ class Notice:
         return token
 
     def _put(self, token: Token[Any], room: Callable[[], None] | None) -> None:
-        place = self._place
+        place, senders = self._place, self._place.system.senders
+        waits = False
+        if room is not None:
+            senders.add(token)  # one that is nowhere recovery would take for that of an interrupted sender
         try:
             put = place.mailbox.put(token, room)
+            waits = put is Put.FULL and room is not None
         except ActorDead as error:
             place.reject(token, error)
             return
+        finally:
+            if not waits:
+                senders.discard(token)
         if put is Put.LATER:
             place.system.later(partial(self._put, token, room))
-        elif put is Put.DROPPED or (put is Put.FULL and room is None):
+        elif put is not ACCEPTED and not waits:
             place.reject(token, place._full())

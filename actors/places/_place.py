@@ -335,7 +335,8 @@ class Place(abc.ABC):
 
     def terminate_queued(self, why: str) -> None:
         """Close the mailbox and end all tokens in it."""
-        for token in self.mailbox.close():
+        tokens = self.mailbox.close()  # a variable: recovery finds those in it that are still to be ended
+        for token in tokens:
             self._never_handled(token, why)
 
     def give_back(self, token: Token[Any]) -> None:

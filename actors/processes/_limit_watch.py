@@ -143,7 +143,6 @@ class LimitWatch:
 
     def _exceeded(self, watched: _Watched, name: str, most: float, used: float) -> float:
         token, worker = watched.token, watched.worker
-        self._watched.pop(token, None)
         amount = f"{used:,.0f}" if UNITS[name] == "bytes" else f"{used:.3f}"
         error = LimitExceeded(
             f"{token._describe()} used {amount} {UNITS[name]}, and its limit {name} is {most:,} {UNITS[name]}; "
@@ -152,6 +151,7 @@ class LimitWatch:
             most,
         )
         running = watched.drain.arrested(token)
-        if running is not None:
+        if running is not None:  # else it is over, or its thread has not come to sending it: the next look tells
+            self._watched.pop(token, None)
             running.kill(error)
         return _LOOK_SECONDS

@@ -231,13 +231,14 @@ class _Batch:
     """
 
     __slots__ = (
-        "_drain", "_first", "_knows", "_pieces", "_plain", "_takes_plain", "_worker",
+        "_drain", "_first", "_knows", "_looked_at", "_pieces", "_plain", "_takes_plain", "_worker",
         "count", "function", "level", "size",
     )  # fmt: skip
 
     def __init__(self, drain: OperationDrain, worker: Worker) -> None:
         self.count = 0  # of the calls
         self.size = 0  # of their arguments in bytes, approximately
+        self._looked_at = drain.place.system.clock()  # when the next two were looked up, or just before
         self.level = _carrier.log_level()
         self._drain = drain
         self._worker = worker
@@ -248,8 +249,20 @@ class _Batch:
         self._first = 0  # number of the first of these
         self._takes_plain = self.level == worker.level and not drain.context
 
+    def _look_again(self) -> None:
+        """Look up the function and the log level for a token that came later: these may have been changed before it."""
+        self._looked_at = self._drain.place.system.clock()
+        function, level = self._drain.current_function(), _carrier.log_level()
+        if function is not self.function or level != self.level:
+            self._end_plain()
+            self.function, self.level = function, level
+            self._knows = function.key in self._worker.known
+            self._takes_plain = False
+
     def add(self, token: Token[Any]) -> None:
         """Enter a token among the worker's calls, and add its call; one that cannot be pickled fails."""
+        if token.created_at >= self._looked_at:
+            self._look_again()
         drain, worker, inflight = self._drain, self._worker, self._worker.inflight
         worker.sent = number = worker.sent + 1
         size = plain_size(token.args) if self._takes_plain and token.kwargs is NO_KWARGS else None
@@ -511,10 +524,13 @@ class OperationSlot(Drainer):
     def no_worker(self, why: str) -> None:
         """Fail the queued tokens: no worker can be started. Those that come meanwhile wait for one again."""
         mailbox = self._place.mailbox
+        items: list[Any] = []  # all are taken before any fails: whoever is told may send more at once
         for _ in range(mailbox.size + 1):  # the last look finds nothing, and leaves
             item = mailbox.take(self)
             if item is None:
                 break
+            items.append(item)
+        for item in items:
             if type(item) is Token and item._context is not None:  # None if it has ended since it left its lane
                 self._drain.fail(item, no_worker_error(item._describe(), why))
         if not self.at_work:

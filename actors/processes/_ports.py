@@ -15,10 +15,6 @@ class HostThread(Protocol):
     closed: bool
     poller: Poller | None  # None until `open_poller`
 
-    def is_started(self) -> bool:
-        """Tell whether the thread exists."""
-        ...
-
     def on_thread(self) -> bool:
         """Tell whether the calling thread is the host's."""
         ...

@@ -117,14 +117,11 @@ class ProcessHost:
         await trio.sleep(_RETRY_SECONDS)
         self._starting_later = False
         if self.lifecycle.should_give_up():
-            self._run_calls()  # these may tell what waits, too
+            self._run_calls()  # these may tell what waits, too, and give up
+        if self.lifecycle.should_give_up():
             self.lifecycle.give_up()
         if self.pool.has_waiting or self._calls:
             self.start()
-
-    def is_started(self) -> bool:
-        """Tell whether the thread exists."""
-        return self._thread is not None
 
     def on_thread(self) -> bool:
         """Tell whether the calling thread is the host's."""

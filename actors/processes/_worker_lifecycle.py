@@ -87,7 +87,7 @@ class WorkerLifecycle:
             self.give_up()
         if self._given_up and self._pool.has_waiting:
             self._given_up = False
-        if self._given_up or self._no_start_before or not self._host.is_started():
+        if self._given_up or self._no_start_before or not self._host.on_thread():
             return
         for _ in range(self._pool.missing()):
             if self._no_start_before:
@@ -218,7 +218,7 @@ class WorkerLifecycle:
             with worker.read_lock:
                 self._results.unwatch(worker)
                 frames, _ = worker.read()
-            if worker.holder is not None:
+            if worker.holder is not None and not worker.protocol_error:  # else nothing more can be believed
                 self._results.handle(worker, frames)
                 if sound:
                     self._results.handle(worker, list(worker.outbox()))
@@ -229,9 +229,7 @@ class WorkerLifecycle:
                 causes = [f"{worker.describe_end()} before it was ready", worker.crash_report()]
                 self._put_off(": ".join(filter(None, causes)))
             not_started = worker.revoke() if sound else []
-            begun = [
-                waits for number in list(worker.inflight) if (waits := worker.inflight.pop(number, None)) is not None
-            ]
+            begun = worker.take_calls(list(worker.inflight))
             try:
                 if holder is not None:
                     holder.worker_lost(worker, begun, not_started)

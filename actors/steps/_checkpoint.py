@@ -39,9 +39,7 @@ def _stop(hold: Hold, frame: FrameType) -> None:
     # With no frames the runtime calls this between two steps of a generator, and counts these itself.
     if frames is None or (frames and not may_stop(frames)):
         return
-    disarm = None if monitor is None else monitor.disarm
-    if not hold.may_step(parked=disarm):
-        hold.wait_in_thread(parked=disarm)
+    hold.step_in_thread(parked=None if monitor is None else monitor.disarm)
     if frames and hold.stepping:
         hold.token.steps += 1
         if monitor is not None:

@@ -255,8 +255,7 @@ class Monitor:
         """Let a token take its step if it may; else wait here until it may, or is to end."""
         if not counted and hold.stepping:
             return
-        if not hold.may_step(counted=counted, parked=self.disarm):
-            hold.wait_in_thread(counted=counted, parked=self.disarm)
+        if hold.step_in_thread(counted=counted, parked=self.disarm):
             if hold.ending and hold.token._place.properties.interruptible:
                 hold.interrupt_wanted = True
             if hold.word or hold.interrupt_wanted:

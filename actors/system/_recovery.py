@@ -61,8 +61,9 @@ _CREATED, _QUEUED, _PAUSED = TokenState.CREATED, TokenState.QUEUED, TokenState.P
 def _locals(*, waiting: bool) -> list[Any]:
     """Return the values of the local variables of the functions that make, send and run tokens, in other threads.
 
-    Generators are left out: CPython 3.13.0 to 3.13.5 can crash when it reads the variables of one that has been dropped
-    since its frame was found. What matters is in the variables of the function that calls it as well.
+    The elements of those that are lists are returned as well. Generators are left out: CPython 3.13.0 to 3.13.5 can
+    crash when it reads the variables of one that has been dropped since its frame was found. What matters is in the
+    variables of the function that calls it as well.
 
     Args:
         waiting: whether to include functions that only wait for an outcome.
@@ -75,7 +76,10 @@ def _locals(*, waiting: bool) -> list[Any]:
             # No frames of users: reading their variables may run code, or undo what a debugger has just set.
             is_function = frame.f_code.co_flags & (CO_OPTIMIZED | CO_GENERATOR) == CO_OPTIMIZED
             if is_function and str(frame.f_globals.get("__name__")).startswith(_SENDERS):
-                found += frame.f_locals.values()
+                for value in frame.f_locals.values():
+                    found.append(value)
+                    if type(value) is list:
+                        found += value
             frame = frame.f_back
     return found
 

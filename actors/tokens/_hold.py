@@ -202,15 +202,20 @@ class Hold:
         """Comes when `may_step` is to be called again; read it after a refusal."""
         return self._released
 
-    def wait_in_thread(self, *, counted: bool = True, parked: Callable[[Hold], object] | None = None) -> None:
-        """Block until the step that `may_step` has refused is allowed and taken, or the token is to end."""
+    def step_in_thread(self, *, counted: bool = True, parked: Callable[[Hold], object] | None = None) -> bool:
+        """Take a step as `may_step` does; block until it is allowed, or the token is to end.
+
+        Returns:
+            whether it was refused at first.
+        """
+        refused = False
         try:
             while True:
-                released = self._released
+                if self.may_step(counted=counted, parked=parked):
+                    return refused
+                refused, released = True, self._released
                 if not released.done():
                     released._wait_in_thread(None, paused=True)
-                if self.may_step(counted=counted, parked=parked):
-                    return
         except BaseException:  # Ctrl-C, in a direct call
             self.leave()
             raise

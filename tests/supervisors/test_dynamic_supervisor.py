@@ -204,6 +204,7 @@ def test_stop_through_the_ref_twice_is_fine_and_then_the_child_is_gone(tree: Tre
     start_pool(tree)
     ref = start_child(tree, tree.child("guest", restart=restart))
     stopped = [ref.stop(timeout=PATIENCE), ref.stop(timeout=PATIENCE)]
+    wait_for_end(tree, "pool/guest")
     children = tree.children("pool")
     with pytest.raises(UnknownActor):
         tree.ref("guest")

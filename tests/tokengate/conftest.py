@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from gated_code import LIMIT
+from gated_code import LIMIT, Door
+
+from actors.mailboxes._mailbox import Drainer, Mailbox
+from actors.processes._operation_drain import OperationSlot
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +27,17 @@ def _patient_gates(monkeypatch: pytest.MonkeyPatch) -> None:
 def impatient(_patient_gates: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A gate that closes gives up soon; on a busy machine it may end or leave behind what is only late, too."""
     monkeypatch.setattr("tokengate.gate._gate._THREADS_SECONDS", 0.05)
+
+
+@pytest.fixture
+def late_look(monkeypatch: pytest.MonkeyPatch) -> Door:
+    """The door at which a worker of an operation that has ended its last token waits before it takes one."""
+    take, door = Mailbox.take, Door()
+
+    def take_late(mailbox: Mailbox, drainer: Drainer) -> Any:
+        if isinstance(drainer, OperationSlot) and not mailbox.size:
+            door.pass_through()
+        return take(mailbox, drainer)
+
+    monkeypatch.setattr(Mailbox, "take", take_late)
+    return door

@@ -18,8 +18,9 @@ import pytest
 from gated_code import LIMIT
 
 from actors.processes import _process_host, _results, _worker_lifecycle
+from actors.processes.workers._worker import Worker
 from actors.system import _recovery
-from tokengate import Gate, ProcessActor, TokenState, token
+from tokengate import Gate, ProcessActor, Token, TokenState, token
 from tokengate.errors import NotPicklable, StartFailed, WorkerDied, WorkerError
 from tokengate.types import ProcessPool
 
@@ -187,6 +188,36 @@ def test_without_descriptors_what_waits_fails_in_the_end(gate: Gate) -> None:
 
 
 @pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("lacking", ["process", "thread"])
+def test_a_token_that_is_sent_when_another_one_has_failed_without_a_process_does_not_fail_with_it(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """It is tried anew, also if it is sent by what is told of the failure."""
+    sent: list[Token[int]] = []
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "failing-processes":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def mend(_: object) -> None:
+        patched.undo()
+        sent.append(apply.submit(abs, -1))
+
+    with monkeypatch.context() as patched:
+        if lacking == "process":
+            patched.setattr(_worker_lifecycle, "Worker", lambda *_: os.open("/none", 0))
+        else:
+            patched.setattr(threading.Thread, "start", refuse)
+        failed = apply.submit(abs, -1)
+        failed.add_done_callback(mend)
+
+        assert isinstance(failed.exception(LIMIT), WorkerDied)
+    assert sent[0].result(LIMIT) == 1
+
+
+@pytest.mark.usefixtures("soon")
 def test_what_a_living_process_can_still_do_does_not_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
@@ -258,6 +289,24 @@ def test_a_process_that_has_sent_garbage_is_replaced_and_its_token_says_so(
     assert isinstance(error, WorkerDied)
     assert f"process {pid} was killed since it had sent" in str(error)
     assert apply.submit(os.getpid).result(LIMIT) != pid
+
+
+def test_a_result_that_comes_after_garbage_is_not_believed(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """Even if the process had left it on the page that it shares when it was killed."""
+    kill = _results.Results._kill_for_protocol_error
+
+    def kill_late(results: _results.Results, worker: Worker) -> None:
+        until(lambda: worker.ended >= worker.begun)
+        worker.stream.wait_readable(time.monotonic() + 0.2)  # if the result was not read with the garbage
+        left, _ = worker.stream.peek()
+        monkeypatch.setattr(Worker, "outbox", lambda _: left)
+        kill(results, worker)
+
+    monkeypatch.setattr(_results.Results, "_kill_for_protocol_error", kill_late)
+
+    assert isinstance(apply.submit(child_functions.spoil, 5, "others", "return").exception(LIMIT), WorkerDied)
 
 
 # --- The end ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from gated_code import LIMIT
+from gated_code import LIMIT, Door
 
 from tokengate import CpuActor, Down, Gate, IoActor, ProcessActor, Token, TokenState, checkpoint, current_token, token
 from tokengate.errors import ActorDead, DeadlockError, TokenTerminated, WaitTimeout, WorkerDied
@@ -442,6 +442,23 @@ def test_log_records_of_a_process_are_handled_by_the_gates_loggers(recorder: Rec
     assert (first.token, first.actor, first.process) == (running.id, running.actor, pid)  # type: ignore[attr-defined]
     assert second.tenant == "acme"  # type: ignore[attr-defined]
     assert "ValueError: not today" in (second.exc_text or "")
+
+
+def test_a_token_sends_the_records_of_a_level_that_was_set_before_it_was_submitted(
+    recorder: Recorder, late_look: Door
+) -> None:
+    """Its worker, which has ended another token, was about to look for the next one before that."""
+    logger = logging.getLogger("users.process")
+    logger.setLevel(logging.CRITICAL)
+    with Gate("logs", processes=ProcessPool(size=1)):
+        logs.submit().result(LIMIT)
+        late_look.wait_reached()
+        logger.setLevel(logging.INFO)
+        logged = logs.submit()
+        late_look.open()
+        logged.result(LIMIT)
+
+    assert [record.levelname for record in recorder.records] == ["INFO", "ERROR"]
 
 
 @token(affinity="process")

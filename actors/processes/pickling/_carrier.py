@@ -397,11 +397,15 @@ def operation_with(key: int | str, system: ProcessSystem) -> Any:
 
 def log_level() -> int:
     """Return the level of log records that children are to send: the lowest level of all loggers here."""
-    # `logging` empties the cache of every logger when a level changes anywhere.
     level: int | None = _logger._cache.get(_LEVEL)  # type: ignore[attr-defined]
     if level is None:
-        loggers = [one for one in list(logging.root.manager.loggerDict.values()) if isinstance(one, logging.Logger)]
-        level = min([logging.root.level, *(one.level for one in loggers if one.level)])
-        level = max(level, logging.root.manager.disable + 1)
-        _logger._cache[_LEVEL] = level  # type: ignore[attr-defined]
+        # `logging` empties the cache of every logger after a level has changed anywhere, under this lock.
+        with logging._lock:  # type: ignore[attr-defined]
+            level = _logger._cache[_LEVEL] = _lowest_level()  # type: ignore[attr-defined]
     return level
+
+
+def _lowest_level() -> int:
+    loggers = [one for one in list(logging.root.manager.loggerDict.values()) if isinstance(one, logging.Logger)]
+    level = min([logging.root.level, *(one.level for one in loggers if one.level)])
+    return max(level, logging.root.manager.disable + 1)

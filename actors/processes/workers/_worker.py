@@ -246,8 +246,10 @@ class Worker:
 
     def revoke(self) -> list[Any]:
         """Take back the calls that it has not started, the oldest first; only while it is stopped, or dead."""
+        revoked: list[Any] = []  # see `take_calls`
         with self.lock:
-            return self._revoke()
+            revoked += self._revoke()
+        return revoked
 
     def _revoke(self) -> list[Any]:
         begun = self.begun
@@ -257,7 +259,7 @@ class Worker:
                 self.page.word[_shared_page.KEPT] = self._kept = begun
             last = numbers[-1]  # not `sent`: the next call may just be on its way
             self.page.word[_shared_page.REVOKED] = self._revoked = last
-        return [waits for number in numbers if (waits := self.inflight.pop(number, None)) is not None]
+        return self.take_calls(numbers)
 
     def missed(self, numbers: Iterable[int]) -> list[Any]:
         """Take back calls that were sent after its death, unless that was done; only when it is dead.
@@ -265,8 +267,16 @@ class Worker:
         A call that it has started was sent before, and ends with `worker_lost`.
         """
         begun = self.begun if self.page_is_sound() else 0
-        later = [number for number in numbers if number > begun]
-        return [waits for number in later if (waits := self.inflight.pop(number, None)) is not None]
+        return self.take_calls([number for number in numbers if number > begun])
+
+    def take_calls(self, numbers: Iterable[int]) -> list[Any]:
+        """Take calls out of those that are not over, and return what waits for them."""
+        taken: list[Any] = []  # a variable: recovery finds the tokens in it, which are nowhere else for a moment
+        for number in numbers:
+            waits = self.inflight.pop(number, None)
+            if waits is not None:
+                taken.append(waits)
+        return taken
 
     def number_of(self, waits: Any) -> int:
         """Return the number of the call that something waits for; 0 if it was not sent, or is over."""

@@ -159,8 +159,11 @@ def test_sealing_abandons_the_thread_and_a_restart_gets_a_new_one(system: ActorS
     assert place.ref.proxy().thread().result(LIMIT) is second
 
 
-def test_closing_the_system_ends_pinned_threads_and_names_those_that_stay(door: Any) -> None:
+def test_closing_the_system_ends_pinned_threads_and_names_those_that_stay(
+    door: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An idle one goes; one in code that can't be ended is named, and goes when that returns."""
+    monkeypatch.setattr("actors.concurrency._loop_host._LOOK_SECONDS", LIMIT)  # loops that are held up are not named
 
     class Stuck(Pinned):
         def block(self) -> None:

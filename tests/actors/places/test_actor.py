@@ -517,6 +517,7 @@ def test_crashes_that_race_sends_lose_nothing(
                 assert isinstance(token.exception(LIMIT), Boom)
             else:
                 assert token.result(LIMIT) == (sender, number)
+    proxy.note("after the last restart").result(LIMIT)  # a stop in the middle of a crash would be one end with it
     place.ref.stop(timeout=LIMIT)
     notes = [event for event in ledger.events if isinstance(event, tuple) and event[0] != "on_failure"]
     for sender in range(3):

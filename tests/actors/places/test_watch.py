@@ -28,6 +28,7 @@ from actors import (
     WaitTimeout,
 )
 from actors.lowlevel import ActorPlace
+from actors.system._recovery import Recovery
 
 LIMIT = 30.0
 
@@ -319,6 +320,26 @@ def test_a_cancelled_watch_of_an_actor_sends_nothing_not_even_what_is_queued(
     assert got(watcher) == []
 
 
+def test_a_death_waits_for_room_as_long_as_it_takes(
+    base: type[BaseActor], start: Start, system: ActorSystem, until: Any
+) -> None:
+    """It is not taken for the message of a sender that was interrupted, however often recovery looks."""
+    watched = start(make(base))
+    watcher = start(make(base, capacity=1))
+    watcher.ask(lambda actor: actor.watch(watched) and None, timeout=LIMIT)
+    watcher.actor_inbox.suspend()
+    watcher.tell(bool)
+    watched.stop()
+    recovery = Recovery(system)
+    for _ in range(5):
+        trio.run(recovery.look_at_all)
+    watcher.actor_inbox.resume()
+    until(lambda: not system.live)
+
+    assert words(got(watcher)) == [("normal", True)]
+    assert system.senders == set()
+
+
 @pytest.mark.parametrize("overflow", ["wait", "reject"])
 def test_a_full_mailbox_loses_a_death_only_if_its_class_wants_that(
     base: type[BaseActor], start: Start, system: ActorSystem, until: Any, overflow: Overflow
@@ -337,6 +358,7 @@ def test_a_full_mailbox_loses_a_death_only_if_its_class_wants_that(
     said = words(got(watcher))
 
     assert said == ([("normal", True)] if overflow == "wait" else [])
+    until(lambda: overflow == "wait" or letters)  # it comes after the end of its token
     assert [type(letter) for letter in letters] == ([] if overflow == "wait" else [DeadLetter])
 
 

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import pytest
 import trio
+from gated_code import Door
 
-from actors import SHUTDOWN, ActorSystem, CpuActor, IoActor, StartFailed, Token, TokenState
+from actors import SHUTDOWN, ActorDead, ActorSystem, CpuActor, IoActor, StartFailed, Token, TokenState
 from actors.concurrency._pinned_dispatcher import PinnedDispatcher
 from actors.concurrency._run_queue import RunQueue
 from actors.drains._cpu_drain import SlotHere
@@ -19,6 +20,7 @@ from actors.drains._io_worker import IoWorker
 from actors.lowlevel import ActorPlace, DaemonThread, Mailbox, OperationPlace
 from actors.mailboxes._mailbox import Drainer
 from actors.places import _life
+from actors.processes._operation_drain import OperationDrain
 from actors.system._recovery import Recovery, _locals
 
 LIMIT = 30.0
@@ -96,7 +98,9 @@ def test_a_drainer_that_is_called_twice_comes_once(place: OperationPlace, until:
 
 
 @pytest.mark.parametrize("affinity", ["io", "asyncio"])
-def test_a_drainer_whose_call_is_pending_is_not_called_again(affinity: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drainer_whose_call_is_pending_is_not_called_again(
+    affinity: str, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
     """However often recovery looks while the loop is busy."""
     monkeypatch.setattr(Recovery, "open", lambda _self: None)  # it looks here only
     system = ActorSystem("test", blocked_after=None)
@@ -111,6 +115,7 @@ def test_a_drainer_whose_call_is_pending_is_not_called_again(affinity: str, monk
         place = system.operation_place("operation", affinity, generator=False, concurrency=1)
         host = cast("IoDrain", place.drain).host
         submit(place).result(LIMIT)
+        until(lambda: place.mailbox.active == 0)  # its drainer has left, so that the next token calls it
         host.call_soon(hold_up)
         assert busy.wait(LIMIT)
         token = submit(place)
@@ -182,6 +187,53 @@ def test_a_token_that_a_function_of_the_runtime_holds_is_left_alone(system: Acto
 
     assert running.result(LIMIT)
     assert [token.result(LIMIT) for token in queued] == [0, 0]
+
+
+def test_tokens_that_are_ended_one_after_the_other_are_left_alone(system: ActorSystem) -> None:
+    """Whoever closes their mailbox may be slow: each gets the error that says so."""
+    place = system.operation_place("closing", "cpu", generator=False, concurrency=1)
+    place.mailbox.suspend()
+    tokens = [submit(place) for _ in range(3)]
+    door = Door()
+    tokens[0].add_done_callback(lambda _: door.pass_through())
+    closing = threading.Thread(target=place.terminate_queued, args=("has stopped",))
+    closing.start()
+    door.wait_reached()
+    recovery = Recovery(system)
+    for _ in range(5):
+        trio.run(recovery.look_at_all)
+    door.open()
+    closing.join(LIMIT)
+
+    assert [type(token.exception(LIMIT)) for token in tokens] == [ActorDead] * 3
+
+
+def test_tokens_that_a_worker_has_not_started_are_left_alone(
+    system: ActorSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are queued again one after the other, and the thread that does so may be slow."""
+    place = system.operation_place("again", "process", generator=False, concurrency=1)
+    place.mailbox.suspend()
+    tokens = [submit(place) for _ in range(3)]
+    assert all(place.mailbox.withdraw(token) for token in tokens)
+    give_back, door = Mailbox.give_back, Door()
+
+    def give_back_slowly(mailbox: Mailbox, token: Token[Any]) -> bool:
+        door.pass_through()
+        return give_back(mailbox, token)
+
+    monkeypatch.setattr(Mailbox, "give_back", give_back_slowly)
+    giving = threading.Thread(target=cast(OperationDrain, place.drain).take_back, args=(tokens,))
+    giving.start()
+    door.wait_reached()
+    recovery = Recovery(system)
+    for _ in range(5):
+        trio.run(recovery.look_at_all)
+    door.open()
+    giving.join(LIMIT)
+
+    assert place.mailbox.tokens() == set(tokens)
+    assert all(token.cancel() for token in tokens)
 
 
 @pytest.mark.parametrize("struck", ["note_uncompleted", "clock"])
@@ -418,7 +470,7 @@ def test_a_start_that_was_interrupted_is_over(
         assert place.ref.ask(1, timeout=LIMIT) == 1
     else:
         assert (told, place.closed, system.place_at("plain")) == (["ended"], True, None)
-    assert place.mailbox.active == 0
+    until(lambda: place.mailbox.active == 0)
     assert system.abandoned() == ()
 
 

@@ -167,6 +167,23 @@ def test_the_time_of_pauses_is_counted_and_may_be_left_out(desk: Any, monkeypatc
     assert hold.seconds(now[0]) == (5.0, 2.0)
 
 
+def test_a_token_that_is_interrupted_as_it_parks_runs(desk: Any) -> None:
+    """An exception of a signal handler may come at any moment: the token fails with it, as if it had run on."""
+    token = desk.token()
+    token._begin(0.0)
+    hold = Hold(token)
+    hold.pause()
+
+    def strike(_hold: Hold) -> None:
+        assert token.state is TokenState.PAUSED
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hold.step_in_thread(parked=strike)
+
+    assert (hold.parked, token.state) == (False, TokenState.RUNNING)
+
+
 def test_no_order_of_wishes_loses_a_wake_up(desk: Any, race: Any, seed: int, rounds: Callable[[int], int]) -> None:
     """An operator pauses, steps and resumes at random, and in the end lets go: the driver takes all its steps."""
     chance = random.Random(seed)
@@ -176,8 +193,7 @@ def test_no_order_of_wishes_loses_a_wake_up(desk: Any, race: Any, seed: int, rou
 
         def drive(hold: Hold = hold) -> int:
             for _ in range(50):
-                if not hold.may_step():
-                    hold.wait_in_thread()
+                hold.step_in_thread()
             return 50
 
         def operate(hold: Hold = hold, wishes: list[Any] = wishes, ends: bool = chance.random() < 0.5) -> None:
@@ -282,9 +298,10 @@ def test_an_actor_stops_whose_handler_is_paused(start: Callable[..., Any], until
     for cls in (Counting, CountingOnTheLoop):
         notes: list[str] = []
         ref, token = _paused_handler(start, until, cls, notes)
-        ref._place.stop(drain=False, administrative=True)
+        stopped = ref._place.stop(drain=False, administrative=True)
 
         assert isinstance(token.exception(LIMIT), TokenTerminated)
+        assert stopped.result(LIMIT).orderly
         assert notes == ["began", "closed", "stopped"]
 
 

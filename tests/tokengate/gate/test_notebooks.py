@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from gated_code import Door
 
 from tokengate import CpuActor, Gate, TokenState, token
 from tokengate.errors import ActorDead, AmbiguousGate, GateState, StartFailed, TokenTerminated
@@ -185,6 +186,20 @@ def test_a_process_token_uses_what_is_defined_when_it_is_sent(cell: Cell, before
 
     assert cell("work()") == 2
     assert cell("[t.result() for t in [work.submit() for _ in range(20)]]") == [2] * 20
+
+
+@pytest.mark.usefixtures("gate")
+def test_a_token_uses_what_was_defined_before_it_although_its_worker_has_looked_already(
+    cell: Cell, late_look: Door
+) -> None:
+    """A worker that has ended a token looks for the next one, which may come only now, after another cell."""
+    cell("def helper(): return 1\n@token(affinity='process')\ndef work(): return helper()")
+    assert cell("work()") == 1
+    late_look.wait_reached()
+    second = cell("def helper(): return 2\nwork.submit()")
+    late_look.open()
+
+    assert second.result(WAIT) == 2
 
 
 def test_an_operation_of_unchanged_definitions_is_sent_once(cell: Cell, gate: Gate) -> None:

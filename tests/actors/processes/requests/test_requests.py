@@ -1455,6 +1455,26 @@ def test_the_level_of_records_is_the_lowest_that_a_logger_has() -> None:
     assert _carrier.log_level() == before
 
 
+def test_a_level_that_changes_while_the_lowest_one_is_looked_up_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lookup holds the lock under which `logging` has all of them looked up anew."""
+    held: list[bool] = []
+
+    class Observed(logging.Logger):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "level":
+                held.append(logging._lock._is_owned())  # type: ignore[attr-defined]
+            return super().__getattribute__(name)
+
+    observed = Observed("users.own.observed")
+    monkeypatch.setitem(logging.root.manager.loggerDict, observed.name, observed)
+    logging.disable(logging.root.manager.disable)  # has them looked up anew
+    held.clear()
+    _carrier.log_level()
+
+    assert held
+    assert all(held)
+
+
 def test_a_slow_handler_delays_nothing_else(child: Child, running: Token[Any], recorder: Recorder) -> None:
     """Requests are answered meanwhile, and the records are handled in order before the end."""
     recorder.door = Door()

@@ -24,6 +24,7 @@ from actors import ActorSystem, Guard, Limits, Token, TokenState
 from actors.lowlevel import Kill, OperationPlace, ProcessDrain, Reconciler
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import UNITS
+from actors.processes._operation_drain import OperationDrain
 from tokengate import CpuActor, Gate, ProcessActor, checkpoint, token
 from tokengate.control import KEEP, BadRequest, NotSent
 from tokengate.control import messages as m
@@ -667,6 +668,23 @@ def test_a_limit_that_is_below_what_was_used_ends_the_token(gate: Gate, door: Do
     error = sent.exception(LIMIT)
     assert isinstance(error, LimitExceeded)
     assert "wall_time" in str(error)
+
+
+def test_a_limit_that_is_exceeded_before_the_process_has_its_token_holds(
+    gate: Gate, doors: Callable[[], Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token has begun a moment before it is sent, and its thread may be stopped in between."""
+    arrested, asked = OperationDrain.arrested, itertools.count()
+    monkeypatch.setattr(OperationDrain, "arrested", lambda *args: arrested(*args) if next(asked) else None)
+    door = doors()
+
+    @token(affinity="process", limits=Limits(wall_time=0.05))
+    def limited(reached: str, opened: str) -> None:
+        open(reached, "w").close()
+        while not os.path.exists(opened):
+            pass
+
+    assert isinstance(limited.submit(door.reached, door.opened).exception(LIMIT), LimitExceeded)
 
 
 def test_a_queued_token_takes_its_limits_along(gate: Gate, doors: Callable[[], Door]) -> None:
