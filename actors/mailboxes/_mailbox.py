@@ -62,8 +62,8 @@ _ROOM_AT_ONCE = 64
 # Tokens that throttles keep back at most before the lock is given to others for a moment.
 _THROTTLED_AT_ONCE = 256
 
-# Tokens that a drainer refuses in a row at most before other tasks of its loop may run.
-_REFUSED_AT_ONCE = 64
+# Tokens that a drainer asks about in a row, and that may not begin, before other tasks of its loop may run.
+_ASKED_AT_ONCE = 64
 
 _QUEUED, _PAUSED = TokenState.QUEUED, TokenState.PAUSED
 
@@ -814,7 +814,8 @@ class Mailbox:
             self._wake(drainer)
 
     def _take_slowly(self, drainer: Drainer) -> Token[Any] | Signal | None:
-        rounds = 0
+        asked = 0  # tokens that were kept back or refused
+        successor: Drainer | None = None
         while True:
             if self._throttles is not None and self._held is not None and self._held.throttled:
                 self._throttles.let_go(self, 1)
@@ -838,13 +839,15 @@ class Mailbox:
                     token = self._lanes.pop()
                 else:
                     token, more = self._first_that_may_begin(throttles, refused)
-                    if refused and token is None:  # what was for them is for others now, which it takes itself
-                        rounds += 1
-                        more = more or rounds < _REFUSED_AT_ONCE
+                    if token is None:  # what was for refused ones is for others now, which it takes itself
+                        asked += _THROTTLED_AT_ONCE if more else len(refused)
+                        more = more or bool(refused)
                 if token is not None:
                     next(self._taken)
-                elif not more:
+                elif not more or asked >= _ASKED_AT_ONCE:
                     self._strike(drainer)
+                    if more:  # another one goes on, after other tasks of the loop
+                        more, successor = False, self._missing()
                 if self._senders and self._size() <= self._low_water:
                     # One for each place that became free; at the low water mark these are many at once.
                     senders = self._senders_let_in(_ROOM_AT_ONCE if self._size() == self._low_water else 1)
@@ -854,6 +857,8 @@ class Mailbox:
             _refuse(refused)
             if not more:
                 break
+        if successor is not None:
+            self._wake(successor)
         if throttles is not None:
             # One that was kept back just now may be due, and others may be since this drainer has left.
             throttles.let_go(self)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import trio
 
 from tokengate import Breaker, Gate, Policy, Retry, Throttle, TokenState, token
 from tokengate.errors import BudgetExceeded, TokenRejected
@@ -392,3 +393,36 @@ def test_tokens_that_throttles_keep_back_are_shed_at_their_turn(gate: Gate, bloc
     figures = place.mailbox.statistics()
     assert (figures.depth, figures.held) == (0, 0)
     assert throttles._waiting == {}
+
+
+def test_a_drainer_that_keeps_many_tokens_back_lets_other_tasks_of_its_loop_run(gate: Gate, blocker: Blocker) -> None:
+    """Else a loop that has much to refuse would end nothing of what it has begun."""
+    waits = threading.Event()
+
+    async def hang() -> None:
+        waits.set()
+        await trio.sleep_forever()
+
+    operation = token(policy=Policy(throttle=Throttle(concurrency=1)), concurrency=2)(hang)
+    place = gate._operations[operation._spec]
+    operation.submit()
+    assert waits.wait(LIMIT)
+
+    @token
+    async def block_the_loop() -> str:
+        return blocker()
+
+    @token
+    async def look() -> int:
+        return place.mailbox.statistics().held
+
+    blocking = block_the_loop.submit()
+    assert blocker.started.wait(LIMIT)
+    others = [operation.submit() for _ in range(2_000)]
+    looked = look.submit()
+    blocker.release.set()
+
+    assert looked.result(LIMIT) < 2_000
+    for one in others:
+        one.cancel()
+    assert blocking.result(LIMIT) == "released"
