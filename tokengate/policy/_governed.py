@@ -30,6 +30,8 @@ _TERMINATED, _REJECTED = TokenState.TERMINATED, TokenState.REJECTED
 _UNKNOWN: Final = (WorkerDied, LimitExceeded)  # errors after which it is unknown what the code did
 _ANSWERED: Final = (End.FAILED, End.LOST, End.TIMED_OUT)  # ends for which a fallback answers
 
+_NO_KEYS: Final[Keys] = {}
+
 _BAD_BY_DEFAULT: Final = Breaker()  # tells good attempts from bad ones for an adaptive limit without a breaker
 
 # Seconds until the next look at a token whose time is over, and which nobody can end just now: it is on its way.
@@ -97,93 +99,52 @@ class Governed:
         estimate: what an attempt reserves of its budget.
     """
 
-    __slots__ = (
-        "_admitted",
-        "_began_at",
-        "_breaker",
-        "_context",
-        "_delay",
-        "_drain",
-        "_ended",
-        "_error",
-        "_falls_back",
-        "_is_last",
-        "_is_retry",
-        "_merged",
-        "_merged_for",
-        "_over",
-        "_permit",
-        "_refusal",
-        "_reserved",
-        "_returned",
-        "_stopped",
-        "_token",
-        "alarm_at",
-        "alternatives",
-        "attempts",
-        "due_at",
-        "estimate",
-        "fair_key",
-        "good",
-        "governor",
-        "inherited",
-        "is_fair",
-        "keys",
-        "left_running",
-        "member",
-        "no_retry",
-        "options",
-        "passed_door",
-        "policy",
-        "reason",
-        "refusal_at_door",
-        "runs_here",
-        "seconds",
-        "times",
-        "uid",
-    )
+    # Defaults of the class: most tokens need few of these, and an assignment for each would cost more than the rest.
+    options: Policy | None = None
+    _merged_for: object = None  # the settings that it was merged for
+    no_retry: bool = False
+    is_fair: bool = False
+    fair_key: str | int | None = None
+    times: Times | None = None
+    inherited: float = math.inf  # the deadline of the code that made it
+    alarm_at: float = math.inf
+    due_at: float | None = None
+    keys: Keys = _NO_KEYS
+    reason: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    left_running: bool = False
+    uid: int = 0
+    member: TransactionMember | None = None
+    alternatives: Alternatives | None = None
+    passed_door: bool = False
+    refusal_at_door: TokenRejected | None = None  # of a direct call, until it is sent
+    runs_here: bool = False  # whether the attempt runs on its caller's thread
+    seconds: float = 0.0
+    estimate: float = 0.0
+    good: bool | None = None
+    _breaker: BreakerState | None = None
+    _permit: Permit | None = None  # while an attempt counts for the breaker
+    _admitted: bool = False  # whether an attempt may begin, or runs
+    _began_at: float | None = None  # when the attempt began that runs
+    _delay: Delay | None = None  # before an attempt that is not the first one
+    _drain: Drain | None = None  # in which the attempt before was
+    _over: Due | None = None  # the time that is over, for which the code is asked to end
+    _stopped: float = 0.0  # seconds for which its clock was stopped, as far as `times` knows
+    _error: BaseException | None = None  # that of the attempt before
+    _refusal: TokenRejected | None = None  # at its turn
+    _is_retry: bool = False  # whether the attempt is a retry
+    _reserved: bool = False  # whether that is reserved in the share
+    _is_last: bool = False  # whether no further attempt follows, whatever comes
+    _falls_back: bool = False  # whether its code is the fallback
+    _ended: bool = False
+    _returned: bool = False
+    _context: Context | None = None  # as it was captured; each attempt gets a copy
 
     def __init__(self, token: Token[Any], governor: PlaceRules) -> None:
         self._token = token
         self.governor = governor
         self.policy: Policy = governor.policy
-        self.options: Policy | None = None
         self._merged = self.policy  # with the options
-        self._merged_for: object = None  # the settings that it was merged for
-        self.no_retry = False
-        self.is_fair = False
-        self.fair_key: str | int | None = None
-        self.times: Times | None = None
-        self.inherited = math.inf  # the deadline of the code that made it
-        self.alarm_at = math.inf
-        self.due_at: float | None = None
-        self.keys: Keys = {}
-        self.reason = ""
-        self.attempts: tuple[Attempt, ...] = ()
-        self.left_running = False
-        self.uid = 0
-        self.member: TransactionMember | None = None
-        self.alternatives: Alternatives | None = None
-        self.passed_door = False
-        self.refusal_at_door: TokenRejected | None = None  # of a direct call, until it is sent
-        self.runs_here = False  # whether the attempt runs on its caller's thread
-        self.seconds, self.estimate = 0.0, 0.0
-        self.good: bool | None = None
-        self._breaker: BreakerState | None = None
-        self._permit: Permit | None = None  # while an attempt counts for the breaker
-        self._admitted = False  # whether an attempt may begin, or runs
-        self._began_at: float | None = None  # when the attempt began that runs
-        self._delay: Delay | None = None  # before an attempt that is not the first one
-        self._drain: Drain | None = None  # in which the attempt before was
-        self._over: Due | None = None  # the time that is over, for which the code is asked to end
-        self._stopped = 0.0  # seconds for which its clock was stopped, as far as `times` knows
-        self._error: BaseException | None = None  # that of the attempt before
-        self._refusal: TokenRejected | None = None  # at its turn
-        self._is_retry = self._reserved = False  # whether the attempt is a retry, and is reserved in the share
-        self._is_last = False  # whether no further attempt follows, whatever comes
-        self._falls_back = False  # whether its code is the fallback
-        self._ended = self._returned = False
-        self._context: Context | None = None  # as it was captured; each attempt gets a copy
 
     @property
     def deadline(self) -> float | None:

@@ -196,14 +196,13 @@ class Joined(Governed):
         runs_for: the tokens that it runs for; None if it runs for itself, or does not run.
     """
 
-    __slots__ = ("_joints", "joint", "key", "runs_for")
+    key: str | int | None = None
+    joint: Joint | None = None
+    runs_for: Joint | None = None
 
     def __init__(self, token: Token[Any], governor: PlaceRules, joints: Joints) -> None:
         super().__init__(token, governor)
         self._joints = joints
-        self.key: str | int | None = None
-        self.joint: Joint | None = None
-        self.runs_for: Joint | None = None
 
     @property
     def token(self) -> Token[Any]:
