@@ -540,6 +540,16 @@ def test_a_process_is_replaced_after_so_many_tokens() -> None:
     assert {seen.count(one) for one in seen} == {3}
 
 
+def test_a_process_that_is_never_idle_is_replaced_after_so_many_tokens() -> None:
+    """Tokens that are queued already are for the next one."""
+    pool = ProcessPool(size=1, max_tokens=3, spares=0)
+    with Gate("busy", processes=pool, control_socket=False, shutdown=LIMIT):
+        tokens = [pid.submit() for _ in range(9)]
+        seen = [one.result(LIMIT) for one in tokens]
+
+    assert [seen.count(one) for one in seen] == [3] * 9
+
+
 def test_a_process_that_has_grown_is_replaced() -> None:
     """`max_memory_growth` is looked at when it is idle."""
     pool = ProcessPool(size=1, spares=0, max_memory_growth=50 * MIB)
