@@ -401,6 +401,11 @@ class OperationSlot(Drainer):
         if not unanswered and self._is_to_yield():
             self._yield_worker()
             return
+        left = drain.host.pool.tokens_left(worker)
+        if not unanswered and left < 1:
+            self._replace_worker()
+            return
+        batch = min(batch, left)
         calls = _Batch(drain, worker)
         first = worker.sent + 1
         item: Any = None
@@ -450,6 +455,18 @@ class OperationSlot(Drainer):
         if worker is not None:
             self._drain.host.call_soon(lambda: self.assigned(worker))
 
+    def _replace_worker(self) -> None:
+        """Give back a worker that has run as many tokens as it may; wait for another one if there is more to run."""
+        self._give_worker_back()
+        item = self._place.mailbox.take(self)
+        if item is None:
+            self._drain.slots.discard(self)
+            return
+        self._drain.take_back([item])
+        worker = self._drain.host.acquire(self)
+        if worker is not None:
+            self._drain.host.call_soon(lambda: self.assigned(worker))
+
     def _leave_idle(self) -> None:
         self._drain.slots.discard(self)
         self._give_worker_back()
@@ -489,9 +506,9 @@ class OperationSlot(Drainer):
                 continue  # it was found in the outbox before
             if token._extras.hold is not None:
                 token._extras.hold.leave()
+            worker.handled += 1  # first: whoever is told may send more at once
             token._settle(_COMPLETED, value)
             inflight.pop(number, None)
-            worker.handled += 1
 
     def _note_begun(self, inflight: dict[int, Any], numbers: Iterable[int], durations: Iterable[int]) -> None:
         """Note when calls have begun, from their durations, unless it was noted; under the lock of the worker."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -329,9 +330,14 @@ class WorkerPool:
 
     # Without the lock
 
+    def tokens_left(self, worker: Worker) -> float:
+        """Return how many more tokens a worker may run, those that it was sent included; inf: any number."""
+        most = self.config.max_tokens
+        return math.inf if most is None else most - worker.handled
+
     def _is_worn(self, worker: Worker) -> bool:
         config = self.config
-        if config.max_tokens is not None and worker.handled >= config.max_tokens:
+        if self.tokens_left(worker) < 1:
             return True
         if config.max_memory_growth is None:
             return False

@@ -359,7 +359,7 @@ def test_a_process_that_dies_fails_its_token_and_is_replaced(
     gate: Gate, end: Callable[[], None], words: str, code: int
 ) -> None:
     """The error says how it died, and of what token; nobody else notices."""
-    before = pid()
+    before = apply(os.getpid)  # not `pid`: a drainer of that, if it has not left yet, would take the next one first
     sent = apply.submit(end)
     after = pid.submit()
 
@@ -538,6 +538,16 @@ def test_a_process_is_replaced_after_so_many_tokens() -> None:
         seen = [pid() for _ in range(9)]
 
     assert {seen.count(one) for one in seen} == {3}
+
+
+def test_a_process_that_is_never_idle_is_replaced_after_so_many_tokens() -> None:
+    """Tokens that are queued already are for the next one."""
+    pool = ProcessPool(size=1, max_tokens=3, spares=0)
+    with Gate("busy", processes=pool, control_socket=False, shutdown=LIMIT):
+        tokens = [pid.submit() for _ in range(9)]
+        seen = [one.result(LIMIT) for one in tokens]
+
+    assert [seen.count(one) for one in seen] == [3] * 9
 
 
 def test_a_process_that_has_grown_is_replaced() -> None:

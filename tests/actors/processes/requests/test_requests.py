@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import math
 import os
 import pickle
 import queue
@@ -48,7 +49,11 @@ class Host:
         self.lent = 0
         self.reclaimed: list[Worker] = []
         self.pool = SimpleNamespace(
-            has_waiting=False, forget=lambda _holder: False, acquire_once=lambda _holder: None, is_short=False
+            tokens_left=lambda _worker: math.inf,
+            has_waiting=False,
+            forget=lambda _holder: False,
+            acquire_once=lambda _holder: None,
+            is_short=False,
         )  # there is no other worker
 
     def call_soon(self, fn: Callable[[], object]) -> None:
