@@ -451,9 +451,7 @@ class OperationSlot(Drainer):
     def _yield_worker(self) -> None:
         """Give the worker back, and wait for one in line."""
         self._give_worker_back()
-        worker = self._drain.host.acquire(self)
-        if worker is not None:
-            self._drain.host.call_soon(lambda: self.assigned(worker))
+        self._get_another_worker()
 
     def _replace_worker(self) -> None:
         """Give back a worker that has run as many tokens as it may; wait for another one if there is more to run."""
@@ -463,6 +461,10 @@ class OperationSlot(Drainer):
             self._drain.slots.discard(self)
             return
         self._drain.take_back([item])
+        self._get_another_worker()
+
+    def _get_another_worker(self) -> None:
+        """Get a worker, or wait for one in line; it is sent tokens on the host's thread."""
         worker = self._drain.host.acquire(self)
         if worker is not None:
             self._drain.host.call_soon(lambda: self.assigned(worker))
@@ -566,6 +568,4 @@ class OperationSlot(Drainer):
         drain.take_back(not_started)
         self.worker = None
         if self.at_work:
-            new = drain.host.acquire(self)
-            if new is not None:
-                drain.host.call_soon(lambda: self.assigned(new))
+            self._get_another_worker()

@@ -189,6 +189,18 @@ def test_a_token_that_a_function_of_the_runtime_holds_is_left_alone(system: Acto
     assert [token.result(LIMIT) for token in queued] == [0, 0]
 
 
+def look_while_held(system: ActorSystem, door: Door, function: Callable[..., object], *args: Any) -> None:
+    """Have recovery look five times while a thread, which calls the function, stands at the door; let it end then."""
+    held = threading.Thread(target=function, args=args)
+    held.start()
+    door.wait_reached()
+    recovery = Recovery(system)
+    for _ in range(5):
+        trio.run(recovery.look_at_all)
+    door.open()
+    held.join(LIMIT)
+
+
 def test_tokens_that_are_ended_one_after_the_other_are_left_alone(system: ActorSystem) -> None:
     """Whoever closes their mailbox may be slow: each gets the error that says so."""
     place = system.operation_place("closing", "cpu", generator=False, concurrency=1)
@@ -196,14 +208,7 @@ def test_tokens_that_are_ended_one_after_the_other_are_left_alone(system: ActorS
     tokens = [submit(place) for _ in range(3)]
     door = Door()
     tokens[0].add_done_callback(lambda _: door.pass_through())
-    closing = threading.Thread(target=place.terminate_queued, args=("has stopped",))
-    closing.start()
-    door.wait_reached()
-    recovery = Recovery(system)
-    for _ in range(5):
-        trio.run(recovery.look_at_all)
-    door.open()
-    closing.join(LIMIT)
+    look_while_held(system, door, place.terminate_queued, "has stopped")
 
     assert [type(token.exception(LIMIT)) for token in tokens] == [ActorDead] * 3
 
@@ -223,14 +228,7 @@ def test_tokens_that_a_worker_has_not_started_are_left_alone(
         return give_back(mailbox, token)
 
     monkeypatch.setattr(Mailbox, "give_back", give_back_slowly)
-    giving = threading.Thread(target=cast(OperationDrain, place.drain).take_back, args=(tokens,))
-    giving.start()
-    door.wait_reached()
-    recovery = Recovery(system)
-    for _ in range(5):
-        trio.run(recovery.look_at_all)
-    door.open()
-    giving.join(LIMIT)
+    look_while_held(system, door, cast(OperationDrain, place.drain).take_back, tokens)
 
     assert place.mailbox.tokens() == set(tokens)
     assert all(token.cancel() for token in tokens)
