@@ -43,7 +43,7 @@ from actors.concurrency._blocking import refuse_waits_if
 from actors.mailboxes._fair_lanes import FairLanes
 from actors.mailboxes._held_tokens import HeldTokens
 from actors.mailboxes._lanes import Lanes
-from actors.mailboxes._rule import Rule, Verdict
+from actors.mailboxes._rule import BEGINS, WAITS, Rule
 from actors.mailboxes._signals import Signal
 from actors.mailboxes._statistics import MailboxStatistics
 from actors.tokens._lifecycle import TokenState
@@ -124,6 +124,7 @@ class Mailbox:
     """
 
     __slots__ = (
+        "_asks",
         "_away",
         "_closed",
         "_control",
@@ -202,6 +203,7 @@ class Mailbox:
         self._removed = 0  # tokens that left otherwise
         self._idle = not suspended  # a drainer may come: a put looks for one
         self._plain = not suspended  # a drainer may take from lane 0 without the lock
+        self._asks = False  # it might, if the throttles were not to be asked
 
     # For senders
 
@@ -498,10 +500,12 @@ class Mailbox:
         return self._take_slowly(drainer)
 
     def take_more(self, drainer: Drainer) -> Token[Any] | None:
-        """Take the next token if that needs no lock; a drainer that finds none stays, unlike with `take`."""
+        """Take the next token if nothing is out of the ordinary; a drainer that gets none stays, unlike with `take`."""
         zero = self._zero
-        if not zero or not self._plain or not drainer.at_work:
+        if not zero or not drainer.at_work:
             return None
+        if not self._plain:
+            return self._take_asked(drainer) if self._asks else None
         try:
             token = zero.popleft()
         except IndexError:  # another drainer was faster
@@ -813,7 +817,28 @@ class Mailbox:
         if drainer is not None:
             self._wake(drainer)
 
+    def _take_asked(self, drainer: Drainer) -> Token[Any] | None:
+        """Take the first token of lane 0 if the throttles let it begin, and nothing else is out of the ordinary."""
+        refused: list[Token[Any]] = []
+        with self._lock:
+            throttles = self._throttles
+            # A token that is kept back here may be due, and goes first.
+            if not (self._asks and drainer.at_work) or throttles is None or self._limit != self.capacity:
+                return None
+            token = self._lanes.pop()
+            if token is None:
+                return None
+            if self._may_begin(token, throttles, refused):
+                next(self._taken)
+                return token
+        _refuse(refused)
+        return None
+
     def _take_slowly(self, drainer: Drainer) -> Token[Any] | Signal | None:
+        if self._asks:
+            token = self._take_asked(drainer)
+            if token is not None:
+                return token
         asked = 0  # tokens that were kept back or refused
         successor: Drainer | None = None
         while True:
@@ -884,16 +909,17 @@ class Mailbox:
     def _set_flags(self) -> None:
         self.active = active = len(self._drainers) - len(self._lent)
         self._idle = active < self.concurrency and not self._suspended
-        self._plain = not (
+        plain = not (
             self._suspended
             or self._control
             or self._senders
             or self._lanes.others
             or active > self.concurrency
-            or self._throttles is not None
             or type(self._lanes) is FairLanes
             or (self._held is not None and self._held.released)
         )
+        asks = self._throttles is not None
+        self._plain, self._asks = plain and not asks, plain and asks
 
     def _make_room(
         self, priority: int, room: Callable[[], object] | None = None
@@ -998,18 +1024,22 @@ class Mailbox:
         """
         for _ in range(_THROTTLED_AT_ONCE):
             token = self._pop()
-            if token is None or throttles is None:
+            if token is None or throttles is None or self._may_begin(token, throttles, refused):
                 return token, False
-            verdict = throttles.admit(token, self)
-            if verdict is Verdict.BEGINS:
-                return token, False
-            if verdict is Verdict.WAITS:
-                self._holding().throttled.append(token)
-                self._set_limit()
-            else:
-                self._removed += 1
-                refused.append(token)
         return None, True
+
+    def _may_begin(self, token: Token[Any], throttles: Throttles, refused: list[Token[Any]]) -> bool:
+        """Ask the throttles about a token that was taken out; one that may not begin is kept back or refused."""
+        verdict = throttles.admit(token, self)
+        if verdict is BEGINS:
+            return True
+        if verdict is WAITS:
+            self._holding().throttled.append(token)
+            self._set_limit()
+        else:
+            self._removed += 1
+            refused.append(token)
+        return False
 
     def _enter(self, drainer: Drainer) -> Drainer:
         drainer.at_work = True

@@ -18,6 +18,10 @@ class Verdict(enum.Enum):
     REFUSED = enum.auto()
 
 
+# To look up a member of an enum takes CPython 3.11 as long as to ask about a token.
+BEGINS, WAITS, REFUSED = Verdict.BEGINS, Verdict.WAITS, Verdict.REFUSED
+
+
 class Rule(abc.ABC):
     """Base of limits. All methods are quick, run no user code, and are called under the lock of `Throttles`.
 

@@ -30,7 +30,7 @@ from actors.concurrency._trio_host import TrioHost
 from actors.mailboxes._fair_lanes import fair_key
 from actors.mailboxes._fair_line import FairLine
 from actors.mailboxes._line import Line
-from actors.mailboxes._rule import Rule, Verdict
+from actors.mailboxes._rule import BEGINS, REFUSED, WAITS, Rule, Verdict
 from actors.tokens._ports import TokenPolicy
 from actors.tokens._token import Token
 
@@ -156,20 +156,20 @@ class Throttles:
         with self._lock:
             policy = token._extras.policy or _found(token)
             if policy is None:
-                return Verdict.BEGINS
+                return BEGINS
             now = self._clock()
-            rules = policy.rules(now)
-            lacking = self.lacking(token, rules)
+            rules = policy.rules(token, now)
+            lacking = self.lacking(token, rules) if rules else ()
             if lacking and not _are_due(lacking, token, now):
                 self._give_back(token, now, keep=True)
                 self._wait(token, mailbox, rules, next(self._numbers))
-                return Verdict.WAITS
+                return WAITS
             if not policy.may_begin(token, now):
                 self._give_back(token, now)
-                return Verdict.REFUSED
+                return REFUSED
             if lacking:
                 self.grant(token, lacking, now)
-            return Verdict.BEGINS
+            return BEGINS
 
     def admit_here(self, token: Token[Any]) -> bool:
         """Tell whether a token that is in no mailbox may begin now; then it has its grants."""
@@ -178,7 +178,7 @@ class Throttles:
             if policy is None:
                 return True
             now = self._clock()
-            rules = self.lacking(token, policy.rules(now))
+            rules = self.lacking(token, policy.rules(token, now))
             if not (_are_due(rules, token, now) and policy.may_begin(token, now)):
                 return False
             if rules:
@@ -273,11 +273,12 @@ class Throttles:
         granted = self._grants.pop(token, None)
         if granted is None:
             return
-        now, waits = self._clock(), token in self._suspended
-        self._suspended.discard(token)
-        for rule in granted:
-            if waits:
+        now = self._clock()
+        if token in self._suspended:
+            self._suspended.discard(token)
+            for rule in granted:
                 rule.note_waits(token, False)
+        for rule in granted:
             rule.end(token, now)
             if rule.blocked:
                 self._changed.add(rule)
@@ -379,7 +380,7 @@ class Throttles:
         free = []
         for number, lower, token, mailbox in waiting:
             policy = token._extras.policy
-            rules = () if policy is None else policy.rules(self._clock())
+            rules = () if policy is None else policy.rules(token, self._clock())
             if rules:
                 self._wait(token, mailbox, rules, number)
             else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from actors.tokens._hold import Hold
     from actors.tokens._ports import Awaited, TokenPolicy
 
@@ -21,15 +23,22 @@ class Extras:
         policy: what the token is held to, with what it uses of that; None for a token without limits.
     """
 
-    __slots__ = ("attempt", "cancel_requested", "hold", "lent", "policy", "waits")
+    # Defaults of the class: a token with a policy needs no more than that.
+    hold: Hold | None = None
+    waits: Sequence[Awaited] = ()
+    lent = 0
+    cancel_requested = ""
+    attempt = 1
+    policy: TokenPolicy | None = None
 
-    def __init__(self) -> None:
-        self.hold: Hold | None = None
-        self.waits: list[Awaited] = []
-        self.lent = 0
-        self.cancel_requested = ""
-        self.attempt = 1
-        self.policy: TokenPolicy | None = None
+    def add_wait(self, awaited: Awaited) -> None:
+        """Note one more thing that the token's code waits for; several threads may do so at once."""
+        self.__dict__.setdefault("waits", []).append(awaited)
+
+    def remove_wait(self, awaited: Awaited) -> None:
+        """Undo one `add_wait`, if there is one."""
+        if self.waits:
+            self.__dict__["waits"].remove(awaited)
 
 
 NO_EXTRAS: Final = Extras()

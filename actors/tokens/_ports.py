@@ -40,7 +40,6 @@ class TokenPolicy(Protocol):
         policy: the data that the token is held to.
         deadline: when its time is over for good, in seconds of the system's clock; None: never.
         due_at: the time before which it does not begin, while it waits for that; else None.
-        attempts: records of the attempts that have ended.
         reason: the rule that decided its end; empty if none did.
         uid: id of the token that runs for it, or that has run for it; 0: none.
         seconds: how long the latest attempt ran.
@@ -50,7 +49,6 @@ class TokenPolicy(Protocol):
 
     policy: Any
     due_at: float | None
-    attempts: tuple[Any, ...]
     reason: str
     uid: int
     seconds: float
@@ -69,7 +67,11 @@ class TokenPolicy(Protocol):
         """Take the token from those that another one runs for; if it was among them, the caller is to end it."""
         ...
 
-    def rules(self, now: float, /) -> tuple[Any, ...]:
+    def attempts_of(self, token: Any, /) -> tuple[Any, ...]:
+        """Return records of the attempts of the token that have ended."""
+        ...
+
+    def rules(self, token: Any, now: float, /) -> tuple[Any, ...]:
         """Return the `Rule`s of which each attempt of the token needs a grant."""
         ...
 
@@ -107,7 +109,7 @@ class TokenPolicy(Protocol):
         """Note that an attempt has ended; return the end of the token, or None if it is queued for another attempt."""
         ...
 
-    def spend(self, cost: float, /) -> None:
+    def spend(self, token: Any, cost: float, /) -> None:
         """Book a cost of the attempt that runs."""
         ...
 

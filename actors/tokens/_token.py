@@ -136,7 +136,7 @@ class Token(_PykkaReply[T]):
     @property
     def attempts(self) -> tuple[Any, ...]:
         policy = self._extras.policy
-        return () if policy is None else policy.attempts
+        return () if policy is None else policy.attempts_of(self)
 
     @property
     def policy(self) -> Any:
@@ -152,7 +152,7 @@ class Token(_PykkaReply[T]):
         """Book a cost on its budget, if it has one."""
         policy = self._extras.policy
         if policy is not None:
-            policy.spend(cost)
+            policy.spend(self, cost)
 
     @property
     def reason(self) -> str:

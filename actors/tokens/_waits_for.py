@@ -73,15 +73,13 @@ def _waiting_for(waiter: WaitingToken, awaited: Awaited) -> Generator[None]:
 
 def begin_wait(waiter: WaitingToken, awaited: Awaited) -> None:
     """Note that a token's step waits for something."""
-    waiter._own_extras().waits.append(awaited)
+    waiter._own_extras().add_wait(awaited)
     _tell_throttles(waiter)
 
 
 def end_wait(waiter: WaitingToken, awaited: Awaited) -> None:
     """Undo one `begin_wait`."""
-    waits = waiter._extras.waits
-    if waits:
-        waits.remove(awaited)
+    waiter._extras.remove_wait(awaited)
     _tell_throttles(waiter)
 
 

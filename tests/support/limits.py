@@ -98,7 +98,7 @@ class Governor:
     def found(self, token: Token[Any]) -> Throttled | None:
         if not self.shared_rules(token, 0.0):
             return None
-        policy = token._own_extras().policy = Throttled(token)
+        policy = token._own_extras().policy = Throttled()
         return policy
 
     def shared_rules(self, token: Token[Any], _now: float) -> tuple[Throttle, ...]:

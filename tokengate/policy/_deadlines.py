@@ -15,7 +15,7 @@ from actors.lowlevel import Alarm, TrioHost
 _logger = logging.getLogger("tokengate.policy")
 
 _BATCH: Final = 64  # tokens whose time is over before other tasks of the loop run
-_STALE: Final = 1_000  # entries that are out of date before the heap is rebuilt, if they are most of it
+_STALE: Final = 1_000  # entries more than at the last look, twice, after which those out of date are removed
 
 
 class Timed(Protocol):
@@ -47,24 +47,24 @@ class Deadlines:
             tuple[float, int, Timed]
         ] = []  # (time, serial number, what has it); current if `alarm_at` is it
         self._serials = count()
-        self._live = 0  # entries that are current
+        self._most = _STALE  # entries before those that are out of date are removed
 
     def set(self, timed: Timed, at: float) -> None:
         """Set the time of something in the place of the one it had; inf: it has none any more."""
-        before = timed.alarm_at
-        if at == before:
+        if at == timed.alarm_at:
+            return
+        if at == math.inf:
+            timed.alarm_at = at  # as it may itself; its entry is out of date
             return
         with self._lock:
             timed.alarm_at = at
-            self._live += (at < math.inf) - (before < math.inf)
-            if at == math.inf:
-                if len(self._heap) > 2 * self._live + _STALE:
-                    self._heap = list(filter(_is_current, self._heap))
-                    heapify(self._heap)
-                return
             entry = (at, next(self._serials), timed)
             heappush(self._heap, entry)
             is_first = self._heap[0] is entry
+            if len(self._heap) > self._most:
+                self._heap = list(filter(_is_current, self._heap))
+                heapify(self._heap)
+                self._most = 2 * len(self._heap) + _STALE
         if is_first:
             self._host.call_soon(self._alarm.look)
 
@@ -91,7 +91,6 @@ class Deadlines:
                 return None
             heappop(self._heap)
             entry[2].alarm_at = math.inf
-            self._live -= 1
             return entry[2]
 
     def _first(self) -> _Entry | None:

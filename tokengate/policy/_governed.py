@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 
 from actors import LimitExceeded, MailboxFull, Token, TokenExpired, TokenRejected, TokenState, WorkerDied
-from actors.lowlevel import ActorPlace, Drain, Place, Rule, loop_here, place_of
+from actors.lowlevel import ActorPlace, Drain, Place, Rule, loop_here, place_of, system_of
 from tokengate.policy._attempt import End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
 from tokengate.policy._events import TokenRetried
@@ -75,21 +75,24 @@ class Governed:
     throttles; `_ended` is set there, once, by the thread whose end of the token counts.
 
     Args:
-        token: the token.
+        token: the token. It is not kept, since the token has this object: a circle is freed by the collector only.
         governor: that of its place.
 
     Attributes:
+        id: of the token.
         policy: what it is held to, as of its making.
         options: those of its own; they win over the policy of the code.
         no_retry: whether an operator has said that no further attempt follows.
-        times: its limits of time; None without any.
+        inherited: the deadline of the code that made it; inf without one.
+        deadline_at: when its time is over for good, as of the door; None before. Both in seconds of the clock.
+        times: its limits of time, once more than `deadline_at` is needed of them; see `times_of`.
         alarm_at: when the first of its times is over, in seconds of the clock; kept by `Deadlines`.
         due_at: the time before which it does not begin, while it waits for that; else None.
         keys: what it is counted for.
         is_fair, fair_key: whether it takes turns, and by which key; the same as long as it lives, since lines are
             kept by it.
         reason: the rule that decided its end; empty if none did.
-        attempts: records of the attempts that have ended.
+        records: of the attempts that have ended, but for the last one of a token that has; see `attempts_of`.
         left_running: whether its code could not be ended, and runs on.
         member: what a transaction keeps of it; None if none does.
         uid: id of the token that runs for it, or that has run for it; 0: none.
@@ -101,17 +104,19 @@ class Governed:
 
     # Defaults of the class: most tokens need few of these, and an assignment for each would cost more than the rest.
     options: Policy | None = None
+    _merged: Policy  # the policy with the options
     _merged_for: object = None  # the settings that it was merged for
     no_retry: bool = False
     is_fair: bool = False
     fair_key: str | int | None = None
     times: Times | None = None
-    inherited: float = math.inf  # the deadline of the code that made it
+    inherited: float = math.inf
+    deadline_at: float | None = None
     alarm_at: float = math.inf
     due_at: float | None = None
     keys: Keys = _NO_KEYS
     reason: str = ""
-    attempts: tuple[Attempt, ...] = ()
+    records: tuple[Attempt, ...] = ()
     left_running: bool = False
     uid: int = 0
     member: TransactionMember | None = None
@@ -141,16 +146,33 @@ class Governed:
     _context: Context | None = None  # as it was captured; each attempt gets a copy
 
     def __init__(self, token: Token[Any], governor: PlaceRules) -> None:
-        self._token = token
+        self.id = token.id
         self.governor = governor
         self.policy: Policy = governor.policy
-        self._merged = self.policy  # with the options
 
     @property
     def deadline(self) -> float | None:
         """When its time is over for good, in seconds of the clock; None: never."""
-        at = self.inherited if self.times is None else self.times.deadline
+        if self.times is not None:
+            at = self.times.deadline
+        else:
+            at = self.inherited if self.deadline_at is None else self.deadline_at
         return None if at == math.inf else at
+
+    def times_of(self, token: Token[Any]) -> Times | None:
+        """Return the limits of time of the token, made when they are first needed; None without any."""
+        if self.times is None and (self.policy.has_times or self.inherited < math.inf):
+            self.times = Times(self.policy, token.created_at, self.inherited)
+            if self._began_at is not None:
+                self.times.enter("running", self._began_at)
+        return self.times
+
+    def attempts_of(self, token: Token[Any]) -> tuple[Attempt, ...]:
+        """Return the records of the attempts that have ended; that of the last one is made here."""
+        records, began, ended = self.records, token.started_at, token.finished_at
+        if began is None or ended is None or (records and records[-1].started_at == began):
+            return records
+        return (*records, Attempt(token.attempt, token.queued_at, began, ended, token._error, None, token.operation))
 
     @property
     def _rules(self) -> Policy:
@@ -181,7 +203,7 @@ class Governed:
 
     # At the door
 
-    def enter(self) -> Token[Any] | None:
+    def enter(self, token: Token[Any]) -> Token[Any] | None:
         """Hold the token to its policy, as it is about to be sent; return the one to put into the mailbox.
 
         Raises:
@@ -190,43 +212,57 @@ class Governed:
         if self.refusal_at_door is not None:
             raise self.refusal_at_door
         if not self.passed_door:
-            self.pass_door()
-        return self._token
+            self.pass_door(token)
+        return token
 
-    def pass_door(self) -> None:
+    def pass_door(self, token: Token[Any]) -> None:
         """Hold the token to its policy, as it is about to be sent.
 
         Raises:
             TokenRejected: it is refused.
         """
-        token, policy = self._token, self.policy
-        now = token.created_at
+        policy, governor, refusal = self.policy, self.governor, None
+        due = math.inf
         if policy.has_times or self.inherited < math.inf:
-            self.times = Times(policy, now, self.inherited)
-        if self.times is not None and self.times.deadline <= now:
-            raise self._refused("deadline", "its deadline has passed")
-        if policy.retry is not None or policy.fallback is not None or self.alternatives is not None:
-            context = token._context
-            self._context = None if context is None else context.copy()
-        refusal = self._judge_at_door(token, now)
+            due = self._first_due(token, policy)
+        if governor.asks_at_door or governor.shared or governor.left:
+            refusal = self._judge_at_door(token, token.created_at)
         self.passed_door = True
         if refusal is not None:
             self.reason = refusal.reason
             if self.alternatives or token.affinity == "process" or not self._use_fallback(token, refusal):
                 raise refusal
-        if self.times is not None:
-            self._set_alarm()
+        if due < math.inf:
+            governor.policies.deadlines.set(self, due)
 
-    def read_keys(self) -> None:
+    def _first_due(self, token: Token[Any], policy: Policy) -> float:
+        """Return when the first time of a new token is over.
+
+        Raises:
+            TokenRejected: its deadline is over already.
+        """
+        created_at, deadline = token.created_at, policy.deadline
+        due = math.inf if deadline == math.inf else self.inherited
+        if deadline is not None:
+            due = min(due, created_at + deadline)
+        self.deadline_at = due
+        if due <= created_at:
+            raise self._refused(token, "deadline", "its deadline has passed")
+        return due if policy.queue_timeout is None else min(due, created_at + policy.queue_timeout)
+
+    def read_keys(self, token: Token[Any]) -> None:
         """Read what the rules count the token for, on its sender's thread.
 
         Raises:
             TokenRejected: that cannot be told.
         """
-        self.keys = self.governor.keys_of(self._token)
-        fair = self.governor.policy.fair
-        self.is_fair, self.fair_key = fair is not None, None if fair is None else self.keys.get(fair)
-        self.estimate = self.governor.estimate_of(self._token)
+        governor = self.governor
+        if governor.has_keys:
+            self.keys = governor.keys_of(token)
+            fair = governor.policy.fair
+            self.is_fair, self.fair_key = fair is not None, None if fair is None else self.keys.get(fair)
+        if governor.policy.budget is not None:
+            self.estimate = governor.estimate_of(token)
 
     def _judge_at_door(self, token: Token[Any], now: float) -> TokenRejected | None:
         """Return why the token is refused at the door of its place; None if it is not.
@@ -235,30 +271,37 @@ class Governed:
             TokenRejected: a key of it cannot be read.
         """
         governor = self.governor
-        self.read_keys()
+        self.read_keys(token)
         return governor.judge_at_door(token, self.keys, now) or governor.pass_throttles(token, self.keys, now)
 
-    def _refused(self, reason: str, why: str, retry_after: float | None = None) -> TokenRejected:
-        return TokenRejected(f"{self._token._describe()} was refused: {why}", reason, retry_after)
+    def _refused(self, token: Token[Any], reason: str, why: str, retry_after: float | None = None) -> TokenRejected:
+        return TokenRejected(f"{token._describe()} was refused: {why}", reason, retry_after)
 
     # At its turn, under the lock of the throttles
 
-    def rules(self, now: float) -> tuple[Rule, ...]:
+    def rules(self, token: Token[Any], now: float) -> tuple[Rule, ...]:
         """Return the throttles and budgets of which an attempt needs a grant."""
         rules: tuple[Rule, ...] = ()
         if not self._falls_back:
-            rules = self.governor.rules_of(self.keys, now) + selected_rules(self._token, now)
+            governor = self.governor
+            rules = governor.rules_of(self.keys, now) if governor.keyless is None else governor.keyless
+            if governor.shared:
+                rules += selected_rules(token, now)
         delay = self._delay
-        return rules if delay is None or delay.due_at(self._token, now) <= now else (delay, *rules)
+        return rules if delay is None or delay.due_at(token, now) <= now else (delay, *rules)
 
     def may_begin(self, token: Token[Any], now: float) -> bool:
         """Decide at the token's turn whether it may begin; if not, `refuse` is called without the lock."""
         if self._ended:
             return False
         if not self._admitted and not self._falls_back:
-            self._refusal = self._judge(token, now)
-            if self._refusal is not None:
+            refusal = self._judge(token, now)
+            if refusal is not None:
+                self._refusal = refusal
                 return False
+            if self._context is None and (self.governor.has_retries or self.alternatives) and token._context:
+                self._context = token._context
+                token._context = self._context.copy()
         self._admitted = True
         return True
 
@@ -274,11 +317,13 @@ class Governed:
         if self._reserved:
             self._reserved = False
             if not governor.share.begin_retry(now):
-                return self._refused("overload", "the share of retries among the attempts of the operation is used up")
-        refusal = governor.sheds(token, now)
+                return self._refused(
+                    token, "overload", "the share of retries among the attempts of the operation is used up"
+                )
+        refusal = governor.sheds(token, now) if governor.shedding.shed else None
         if refusal is None and (governor.has_at_once or governor.shared):
             refusal, _ = governor.take_at_once(token, self.keys, now)
-        if refusal is None:
+        if refusal is None and governor.has_breaker:
             self._breaker = breaker = governor.breaker_of(self.keys, now)
             if breaker is not None:
                 self._permit = breaker.begin(now)
@@ -315,15 +360,16 @@ class Governed:
     def begin(self, token: Token[Any], now: float) -> None:
         """Note that an attempt begins."""
         self._began_at = now
-        self.due_at = self._delay = None
+        if self._delay is not None:
+            self.due_at = self._delay = None
         if self.member is not None and not self._falls_back:
             self.member.begin()
-        governor = self.governor
+        policy, governor = self.policy, self.governor
         if self.times is not None:
             self.times.enter("running", now)
-            if self.policy.timeout is not None or self.policy.queue_timeout is not None:
-                self._set_alarm()
-        if governor.has_rules:
+        if policy.timeout is not None or policy.queue_timeout is not None:
+            self._set_alarm(token)
+        if governor.counts_begins:
             with governor.lock:
                 now = governor.clock()  # that of a drainer is from before the grant, and a rate would let too many go
                 if governor.has_retries and not self._is_retry:
@@ -339,14 +385,16 @@ class Governed:
         if self._ended:
             self.note_return(token, state, value)
             return state, value, error
-        if self._over is not None and state is _TERMINATED:
-            state, error = _EXPIRED, self._expired(token, self._over)
-        elif state is _TERMINATED and self._error is not None and place_of(token).system.intake_closed:
-            state, error, self._is_last = _FAILED, self._error, True  # the gate closes before its next attempt
-        if state is _COMPLETED or state is _FAILED:
+        if state is _TERMINATED:
+            if self._over is not None:
+                state, error = _EXPIRED, self._expired(token, self._over)
+            elif self._error is not None and place_of(token).system.intake_closed:
+                state, error, self._is_last = _FAILED, self._error, True  # the gate closes before its next attempt
+        if self.left_running and (state is _COMPLETED or state is _FAILED):
             self.left_running = False  # it was about to be left behind, and has ended by itself
-        how = self._how(token, state, error)
-        governor, now = self.governor, self.governor.clock()
+        how = _BY_CODE[0] if state is _COMPLETED else self._how(token, state, error)
+        governor = self.governor
+        now = governor.clock()
         with governor.lock:
             is_late = self._ended  # another thread was faster
             began = self._began_at
@@ -373,11 +421,11 @@ class Governed:
                 return None
             with governor.lock:
                 self._ended = True
-        elif began is not None:
-            self._record(token, began, now, error)
-        elif self._drain is not None:  # an attempt that was over was left behind, and the next one may be queued
+        elif (
+            began is None and self._drain is not None
+        ):  # an attempt that was over was left behind, and the next one may be queued
             place_of(token).mailbox.withdraw(token)
-        self._clear_alarm()
+        self.alarm_at = math.inf
         return state, value, error
 
     def _how(self, token: Token[Any], state: TokenState, error: BaseException | None) -> End:
@@ -414,11 +462,12 @@ class Governed:
             self._end_permit(None, now)
             governor.throttles.forget_locked(token)
             return
-        if governor.has_rules:
+        if governor.judges_ends:
             self.seconds = now - began
             policy = self._rules
             self.good = is_good(policy.breaker or _BAD_BY_DEFAULT, policy.retry, how, error, self.seconds)
-            self._end_permit(self.good, now)
+            if self._permit is not None:
+                self._end_permit(self.good, now)
         if self.left_running:
             governor.left += 1
         else:
@@ -449,11 +498,10 @@ class Governed:
         """Queue a token for another attempt, if one follows; it may have ended then."""
         retry, governor = self._rules.retry, self.governor
         delay: float | None = None
-        if retry is not None and not self.is_stopped and not self.no_retry:
-            deadline = math.inf if self.times is None else self.times.deadline
+        if retry is not None and not self._is_stopped(token) and not self.no_retry:
             decided = next_attempt(
                 retry, self._number(token), how, error,
-                idempotent=governor.idempotent, now=now, deadline=deadline, draw=random.random(),
+                idempotent=governor.idempotent, now=now, deadline=math.inf if self.deadline is None else self.deadline, draw=random.random(),
             )  # fmt: skip
             if not isinstance(decided, str):
                 with governor.lock:
@@ -475,12 +523,11 @@ class Governed:
         delay: float | None = None,
     ) -> None:
         record = Attempt(token.attempt, token.queued_at, began, now, error, delay, token.operation)
-        self.attempts = (*self.attempts, record)
+        self.records = (*self.records, record)
 
-    @property
-    def is_stopped(self) -> bool:
-        """Whether an operator or its caller has asked the token to end."""
-        why = self._token._extras.cancel_requested
+    def _is_stopped(self, token: Token[Any]) -> bool:
+        """Tell whether an operator or its caller has asked the token to end."""
+        why = token._extras.cancel_requested
         return bool(why) and (self._over is None or why != self._why(self._over))
 
     # Alternatives
@@ -489,9 +536,8 @@ class Governed:
         """Return the number of the latest attempt among those at the alternative that the token is at."""
         return token.attempt - (0 if self.alternatives is None else self.alternatives.attempts_before)
 
-    def elsewhere(self, refusal: BaseException) -> Place | None:
+    def elsewhere(self, token: Token[Any], refusal: BaseException) -> Place | None:
         """Have the token, which was refused at the door, belong to its next alternative; return the place of that."""
-        token = self._token
         if self.alternatives is not None:
             self._note_refusal(token, refusal)
         if not refusal_of(refusal):
@@ -500,14 +546,14 @@ class Governed:
             self._switch(token, self.alternatives)
         elif token.affinity == "process" and self._use_fallback(token, refusal):
             self.refusal_at_door = None
-            self._set_alarm()
+            self._set_alarm(token)
         else:
             return None
         return place_of(token)
 
     def _fail_over(self, token: Token[Any], how: End, error: BaseException) -> bool:
         """Queue a token at its next alternative, after its last attempt where it was; return whether one accepts it."""
-        if self.is_stopped or not fails_over(self._rules.retry, how, error, self.governor.idempotent):
+        if self._is_stopped(token) or not fails_over(self._rules.retry, how, error, self.governor.idempotent):
             return False
         return self._move_on(token, error, type(error).__name__) is None
 
@@ -533,7 +579,7 @@ class Governed:
             if refusal is None:
                 if self._queue_again(token, now, 0.0, comes=True):
                     return None
-                refusal = self._refused("overload", "its mailbox is full, or has closed")
+                refusal = self._refused(token, "overload", "its mailbox is full, or has closed")
             self._note_refusal(token, refusal)
             error, reason = refusal, refusal_of(refusal)
         return error
@@ -552,24 +598,24 @@ class Governed:
 
     def _switch(self, token: Token[Any], alternatives: Alternatives) -> None:
         """Have a token, which is in no mailbox, belong to its next alternative."""
+        times = self.times_of(token)
         chosen, policy = alternatives.next(token.attempt)
         with self.governor.lock:
             self.governor, self.policy = chosen.rules, policy
             self.options, self._merged_for = chosen.own, None
             self._breaker = self._refusal = self.refusal_at_door = None
-            self._is_retry = self.passed_door = False
+            self._is_retry = self.passed_door = self.is_fair = False
+            self.keys, self.fair_key, self.estimate = _NO_KEYS, None, 0.0
         token._place, token.operation, token._call = chosen.rules.place, chosen.operation, chosen.call
         token._own_extras().attempt += 1
         if self.member is not None:
             self.member.move(chosen.rules.place)
-        if self.times is not None:
-            self.times.set_policy(policy)
-        elif policy.has_times:
-            self.times = Times(policy, token.created_at)
+        if times is not None:
+            times.set_policy(policy)
 
     def _fall_back(self, token: Token[Any], error: BaseException) -> bool:
         """Queue a token once more, with its fallback as its code; return whether it has one."""
-        if self._falls_back or self.is_stopped or not self._use_fallback(token, error):
+        if self._falls_back or self._is_stopped(token) or not self._use_fallback(token, error):
             return False
         self.reason = self.reason or type(error).__name__
         return self._queue_again(token, self.governor.clock(), 0.0)
@@ -603,9 +649,10 @@ class Governed:
         token.steps, token.started_at, token.queued_at = 0, None, now + delay
         self._delay = Delay(now + delay, self._drain)
         self.due_at = self._delay.at if delay else None
-        if self.times is not None:
-            self.times.enter("queued", now + delay)
-            self._set_alarm()
+        times = self.times_of(token)
+        if times is not None:
+            times.enter("queued", now + delay)
+            self._set_alarm(token)
         place = place_of(token)
         if not place.mailbox.put_again(token, self._delay, comes=comes):
             token.steps, token.started_at, token.queued_at = before
@@ -619,20 +666,21 @@ class Governed:
             place.drain.hold_changed(token)
         return True
 
-    def spend(self, cost: float) -> None:
+    def spend(self, token: Token[Any], cost: float) -> None:
         """Book a cost of the attempt that runs; see `spend`."""
         governor = self.governor
         with governor.lock:
             budget, now = governor.budget_of(self.keys, governor.clock()), governor.clock()
             if budget is not None:
-                budget.spend(self._token, cost, now)
+                budget.spend(token, cost, now)
 
     # Times, on the system loop
 
     def time_is_over(self, now: float) -> None:
         """End the token, or its attempt, or look again later."""
-        token, times = self._token, self.times
-        if token._done or times is None:
+        token = system_of(self.governor.place).live.get(self.id)
+        times = None if token is None else self.times_of(token)
+        if token is None or times is None:
             return
         if token._extras.hold is not None:
             stopped = token._extras.hold.seconds(now)[1]
@@ -640,7 +688,7 @@ class Governed:
             self._stopped = stopped
         due = times.due()
         if due is None or due.at > now:
-            self._set_alarm()
+            self._set_alarm(token)
         elif self._began_at is None:
             self._expire_unbegun(token, due, now)
         elif isinstance(token._place, ActorPlace):
@@ -651,19 +699,20 @@ class Governed:
             seconds = grace(due.seconds) if self.governor.grace is None else self.governor.grace
             self.governor.policies.reconciler.end(token, self._why(due), seconds, self.leave_behind)
 
-    def extend(self, seconds: float) -> bool:
+    def extend(self, token: Token[Any], seconds: float) -> bool:
         """Have each time end later; return whether the token has times, and none is over."""
-        if self.times is None or self._over is not None or self._ended:
+        times = self.times_of(token)
+        if times is None or self._over is not None or self._ended:
             return False
-        self.times.extend(seconds)
-        self._set_alarm()
+        times.extend(seconds)
+        self._set_alarm(token)
         return True
 
     # For operators, on the system loop
 
-    def retry_now(self) -> bool:
+    def retry_now(self, token: Token[Any]) -> bool:
         """Have the next attempt begin as soon as it may, if its time has not come; return whether that is so."""
-        token, governor = self._token, self.governor
+        governor = self.governor
         with governor.lock:
             delay, now = self._delay, governor.clock()
             if delay is None or delay.at <= now or self._error is None or self._began_at is not None or self._ended:
@@ -672,14 +721,13 @@ class Governed:
             if self.times is not None:
                 self.times.enter("queued", now)
             governor.throttles.changed_locked(delay)
-        if self.times is not None:
-            self._set_alarm()
+        self._set_alarm(token)
         governor.let_go()
         return True
 
-    def stop_retries(self) -> bool:
+    def stop_retries(self, token: Token[Any]) -> bool:
         """Have no further attempt follow; return whether one waited to begin, which ends the token."""
-        token, error, mailbox = self._token, self._error, place_of(self._token).mailbox
+        error, mailbox = self._error, place_of(token).mailbox
         self.no_retry = True
         if error is None or self._began_at is not None or self._ended:
             return False
@@ -709,13 +757,10 @@ class Governed:
         why = f"{token._describe()} was ended: {self._why(due)}{on}"
         return TokenExpired(why, due.which, due.seconds, self.left_running)
 
-    def _set_alarm(self) -> None:
-        due = None if self.times is None else self.times.due()
+    def _set_alarm(self, token: Token[Any]) -> None:
+        times = self.times_of(token)
+        due = None if times is None else times.due()
         self.governor.policies.deadlines.set(self, math.inf if due is None else due.at)
-
-    def _clear_alarm(self) -> None:
-        if self.alarm_at < math.inf:
-            self.governor.policies.deadlines.set(self, math.inf)
 
 
 _BY_CODE: Final = (End.COMPLETED, End.FAILED, End.CRASHED, End.LOST)

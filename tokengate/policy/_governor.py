@@ -77,7 +77,7 @@ class PlaceGovernor(PlaceRules):
         """
         governor = self._by_flag(token) if self.policies.flags else self
         if governor is not None and not governor._holds_to_throttles_only(token):
-            return governor.governed(token).enter()
+            return governor.governed(token).enter(token)
         self._pass_throttles_only(token)
         return token
 
@@ -106,7 +106,7 @@ class PlaceGovernor(PlaceRules):
 
     def throttled(self, token: Token[Any]) -> Throttled:
         """Hold a token to throttles."""
-        policy = token._own_extras().policy = Throttled(token)
+        policy = token._own_extras().policy = Throttled()
         return policy
 
     @property
@@ -116,7 +116,7 @@ class PlaceGovernor(PlaceRules):
     def elsewhere(self, token: Token[Any], error: BaseException) -> Place | None:
         """Have a token that was refused at the door belong to its next alternative; return the place of that."""
         policy = token._extras.policy
-        return policy.elsewhere(error) if isinstance(policy, Governed) else None
+        return policy.elsewhere(token, error) if isinstance(policy, Governed) else None
 
     def may_run_here(self, token: Token[Any]) -> bool:
         """Tell whether a direct call may begin now, on its caller's thread; then it has what it needs for that.
@@ -134,7 +134,7 @@ class PlaceGovernor(PlaceRules):
         if governed.policy.has_times or isinstance(governed, Joined):
             return False
         try:
-            governed.pass_door()
+            governed.pass_door(token)
         except TokenRejected as refusal:
             governed.refusal_at_door = refusal
             return False

@@ -202,16 +202,13 @@ class Joined(Governed):
 
     def __init__(self, token: Token[Any], governor: PlaceRules, joints: Joints) -> None:
         super().__init__(token, governor)
+        self.token = token
         self._joints = joints
-
-    @property
-    def token(self) -> Token[Any]:
-        return self._token
 
     @property
     def run(self) -> Token[Any] | None:
         joint = self.joint
-        return joint.run if joint is not None and self._token in joint.members else None
+        return joint.run if joint is not None and self.token in joint.members else None
 
     @property
     def deadline(self) -> float | None:
@@ -219,10 +216,10 @@ class Joined(Governed):
             return super().deadline
         return None if self.runs_for.until == math.inf else self.runs_for.until
 
-    def enter(self) -> Token[Any] | None:
+    def enter(self, token: Token[Any]) -> Token[Any] | None:
         batch = self.governor.policy.batch
         if self.passed_door or (self.key is None and (batch is None or self._batch is not None)):
-            return super().enter()
+            return super().enter(token)
         self._check_deadline()
         if self.key is not None:
             joint, is_new = self._joints.join(self, self.key)
@@ -242,17 +239,17 @@ class Joined(Governed):
         Raises:
             TokenRejected: that cannot be told, or the call does not have one argument.
         """
-        token, batch = self._token, self.governor.policy.batch
-        self.read_keys()
+        token, batch = self.token, self.governor.policy.batch
+        self.read_keys(token)
         try:
             argument_of(token.operation, token.args, token.kwargs)
             return 1.0 if batch is None else cost_of(batch, token.args, token.kwargs)
         except Exception as error:
             raise unreadable(token, "what it takes of a batch", error) from error
 
-    def read_keys(self) -> None:
+    def read_keys(self, token: Token[Any]) -> None:
         if self._batch is None:  # else they are those of its first token
-            super().read_keys()
+            super().read_keys(token)
 
     def give_estimate(self, run: Token[Any]) -> None:
         """Have the run of a batch reserve what this one would."""
@@ -278,8 +275,8 @@ class Joined(Governed):
             return 1
         return sum(name is None or keys.get(name) == key for keys in batch.keys)
 
-    def rules(self, now: float) -> tuple[Rule, ...]:
-        rules, batch = super().rules(now), self._batch
+    def rules(self, token: Token[Any], now: float) -> tuple[Rule, ...]:
+        rules, batch = super().rules(token, now), self._batch
         if batch is None or self._falls_back:
             return rules
         others = {tuple(keys.items()): keys for keys in batch.keys if keys != self.keys}.values()
@@ -288,7 +285,7 @@ class Joined(Governed):
     def may_begin(self, token: Token[Any], now: float) -> bool:
         batch = self._batch
         if batch is not None and not batch.send():
-            self._refusal = self._refused("", "all tokens of its batch have ended")
+            self._refusal = self._refused(token, "", "all tokens of its batch have ended")
             return False
         return super().may_begin(token, now)
 
@@ -298,7 +295,7 @@ class Joined(Governed):
         try:
             if system.guarded and isinstance(getattr(governed, "runs_for", None), SameCall):
                 system.check_intake(run)
-            return governed.enter() if isinstance(governed, Joined) else run
+            return governed.enter(run) if isinstance(governed, Joined) else run
         except (ActorDead, TokenRejected) as refusal:
             other = place_of(run)._refuse(run, refusal)
             if other is not None:
@@ -311,35 +308,36 @@ class Joined(Governed):
         Raises:
             TokenRejected: that is over.
         """
-        created_at = self._token.created_at
+        created_at = self.token.created_at
         times = Times(self.policy, created_at, self.inherited)
         times.enter("delayed", created_at)  # it neither waits to begin nor runs: its deadline counts only
         if times.deadline <= created_at:
-            raise self._refused("deadline", "its deadline has passed")
+            raise self._refused(self.token, "deadline", "its deadline has passed")
         self.times = times if times.deadline < math.inf else None
+        self.deadline_at = times.deadline
 
     def join(self, joint: Joint) -> None:
         """Join others; under the lock of the joints."""
         self.passed_door = True
         self.joint, self.uid = joint, joint.run.id
-        joint.add(self._token, self.deadline)
+        joint.add(self.token, self.deadline)
         if self.member is not None:
             self.member.join(joint)
 
     def _follow(self) -> None:
         """Do what follows from having joined, without the lock."""
-        token = self._token
+        token = self.token
         system = token._place.system
         if system.on_token_queued is not None:
             system.tell(system.on_token_queued, token)
         if self.times is not None:
-            self._set_alarm()
+            self._set_alarm(token)
         if token._extras.cancel_requested:  # before it had joined
             token._cancel(token._extras.cancel_requested)
 
     def leave(self) -> bool:
         joint = self.joint
-        return joint is not None and joint.remove(self._token)
+        return joint is not None and joint.remove(self.token)
 
     def end(
         self, token: Token[Any], state: TokenState, value: Any, error: BaseException | None
@@ -349,7 +347,7 @@ class Joined(Governed):
             self._ended = True
             joint.note_end(token, state)
             self.joint = None  # which keeps what the others have been given
-            self._clear_alarm()
+            self.alarm_at = math.inf
             return state, value, error
         if batch is not None and state is TokenState.COMPLETED:
             try:
@@ -360,8 +358,6 @@ class Joined(Governed):
 
     def expire(self) -> None:
         """End the token, which runs for others, as at a deadline: that of the last one of them is over."""
-        now = self.governor.clock()
-        if self.times is None:
-            self.times = Times(self.policy, self._token.created_at)
-        self.times.inherit(now)
-        self._set_alarm()
+        times = self.times = self.times_of(self.token) or Times(self.policy, self.token.created_at)
+        times.inherit(self.governor.clock())
+        self._set_alarm(self.token)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from actors import Token, TokenState
 from actors.lowlevel import Waiter, place_of
+from tokengate.policy._governed import Governed
 
 Outcome = tuple[TokenState, Any, BaseException | None]
 
@@ -110,8 +111,8 @@ class Joint(Waiter):
     def _end(self, token: Token[Any], run: Token[Any]) -> None:
         state, value, error = self.outcome_of(token)
         policy, own = run._extras.policy, token._extras.policy
-        if policy is not None and own is not None:
-            own.reason, own.attempts, own.uid = policy.reason, policy.attempts, run.id
+        if isinstance(policy, Governed) and isinstance(own, Governed):
+            own.reason, own.records, own.uid = policy.reason, policy.attempts_of(run), run.id
         if state is TokenState.REJECTED and error is not None:
             place_of(token).reject(token, error)
         else:

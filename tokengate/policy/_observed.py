@@ -35,7 +35,7 @@ class Observed(Throttled):
     def __init__(
         self, token: Token[Any], rules: PlaceRules, flag: Flag, member: TransactionMember | None = None
     ) -> None:
-        super().__init__(token)
+        super().__init__()
         self._rules, self._flag, self._member = rules, flag, member
         self.policy = rules.policy
         self.estimate = 0.0
@@ -58,7 +58,7 @@ class Observed(Throttled):
         if self._member is not None:
             self._member.note_return(state, value)
 
-    def spend(self, cost: float) -> None:
+    def spend(self, token: Token[Any], cost: float) -> None:
         """Book a cost; count it if it is beyond the limit."""
         rules = self._rules
         with rules.lock:
@@ -66,7 +66,7 @@ class Observed(Throttled):
             budget = rules.budget_of(self._keys, now)
             try:
                 if budget is not None:
-                    budget.spend(self._token, cost, now)
+                    budget.spend(token, cost, now)
             except BudgetExceeded:
                 self._count("budget")
 

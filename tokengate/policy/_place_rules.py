@@ -92,7 +92,11 @@ class PlaceRules:
         self.own_index = ThrottleIndex(of_actor=isinstance(place, ActorPlace))
         self._by_name: dict[tuple[str, str], KeyReader] = {}  # {operation and name: what reads its value}
         self.needs_rules = False
-        self.has_retries = False  # whether attempts of tokens here may be retries
+        # Each of these stays True once it is: attempts that have begun are to end as they began.
+        self.has_retries = False  # whether attempts of tokens here may be retries, or a fallback may follow
+        self.has_throttles = False  # whether rates may count attempts as they begin
+        self.judges_ends = False  # whether something depends on how attempts end
+        self.counts_begins = False
         self._parts: dict[str, tuple[Key | None, States[Any]]] = {}  # {part of the policy: its key, its states}
         self.code = self.policy = policy
         self.change(settings)
@@ -105,9 +109,14 @@ class PlaceRules:
         self.is_empty = policy == _NO_POLICY
         # Once True it stays so: attempts that have begun are to end as they began.
         self.needs_rules |= bool(shed) or any(name not in _TIMES for name in parts_of(policy))
-        self.has_retries |= policy.retry is not None
+        self.has_retries |= policy.retry is not None or policy.fallback is not None
+        self.has_breaker = policy.breaker is not None
+        self.has_throttles |= bool(policy.throttle)
+        self.judges_ends |= self.has_breaker or any(one.slow is not None for one in policy.throttle)
         self.hold_to(self.shared)
         self.has_at_once = any(one.over != "wait" for one in policy.throttle)
+        self.has_keys = bool(_keys_of(policy))
+        self.asks_at_door = self.has_keys or self.has_at_once or self.has_breaker or policy.budget is not None
         self.place.mailbox.set_fair(policy.fair is not None)
         with self.lock:
             self.policy, self.settings = policy, settings
@@ -123,7 +132,7 @@ class PlaceRules:
             found = (self._states_of(throttle_name(number), one, make, now) for number, one in throttles)
             self._throttles = tuple(states for states in found if states is not None)
             self._budget = self._budgets(policy.budget, now)
-            self._keyless: tuple[Rule, ...] | None = None  # those of each token, if no rule has keys; once needed
+            self.keyless: tuple[Rule, ...] | None = None  # what `rules_of` returns, if no rule has keys; once needed
 
     def engage(self) -> None:
         """Have the throttles asked about each token at its turn, from now on."""
@@ -133,6 +142,9 @@ class PlaceRules:
     def hold_to(self, indexes: tuple[ThrottleIndex, ...]) -> None:
         """Have tokens held to the throttles in some indexes, too; the lock is not held."""
         self.shared = indexes
+        if indexes:
+            self.has_throttles = self.judges_ends = True
+        self.counts_begins = self.has_throttles or self.has_retries
         before, self.has_rules = self.has_rules, self.needs_rules or bool(indexes)
         if self.has_rules is not before:
             self.throttles.has_policies |= self.has_rules
@@ -305,13 +317,11 @@ class PlaceRules:
 
     def rules_of(self, keys: Keys, now: float) -> tuple[Rule, ...]:
         """Return the throttles and budgets for whose grants an attempt of a token waits, by its keys."""
-        if self._keyless is not None:
-            return self._keyless
         found: list[Rule] = [rule for rule in self.throttles_of(keys, now) if not rule.at_once]
         budget = self.budget_of(keys, now)
         rules = tuple(found) if budget is None else (*found, budget)
         if not self._keys:
-            self._keyless = rules
+            self.keyless = rules
         return rules
 
     def shared_for(self, token: Token[Any]) -> list[SelectedThrottle]:

@@ -28,26 +28,20 @@ def selected_rules(token: Token[Any], now: float) -> tuple[Rule, ...]:
 
 
 class Throttled:
-    """The `policy` among the extras of such a token.
+    """The `policy` among the extras of such a token."""
 
-    Args:
-        token: the token.
-    """
-
-    __slots__ = ("_began_at", "_token", "good", "reason", "seconds")
+    __slots__ = ("_began_at", "good", "reason", "seconds")
 
     policy: Any = None
     deadline: float | None = None
     due_at: float | None = None
-    attempts: tuple[Any, ...] = ()
     estimate: float = 0.0
     uid: int = 0
     is_fair: bool = False
     fair_key: str | int | None = None
     run: Token[Any] | None = None
 
-    def __init__(self, token: Token[Any]) -> None:
-        self._token = token
+    def __init__(self) -> None:
         self._began_at: float | None = None
         self.seconds, self.reason = 0.0, ""
         self.good: bool | None = None
@@ -62,15 +56,19 @@ class Throttled:
         """Return False: its run is its own."""
         return False
 
-    def spend(self, cost: float) -> None:
+    def attempts_of(self, _token: Token[Any]) -> tuple[Any, ...]:
+        """Return none: attempts are recorded for policies."""
+        return ()
+
+    def spend(self, token: Token[Any], cost: float) -> None:
         """Do nothing: it has no budget."""
 
     def note_return(self, token: Token[Any], state: TokenState, value: Any) -> None:
         """Do nothing: it has ended."""
 
-    def rules(self, now: float) -> tuple[Rule, ...]:
+    def rules(self, token: Token[Any], now: float) -> tuple[Rule, ...]:
         """Return the throttles for whose grants it waits."""
-        return selected_rules(self._token, now)
+        return selected_rules(token, now)
 
     def may_begin(self, _token: Token[Any], _now: float) -> bool:
         """Return True: it is refused at the door, if at all."""

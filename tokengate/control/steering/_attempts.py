@@ -32,9 +32,9 @@ def retry(token: Token[Any], *, stop: bool) -> Outcome:
     if not isinstance(policy, Governed) or (policy.policy.retry is None and policy.governor.policy.retry is None):
         return outcome(token, "refused", "it has no policy with a retry")
     if stop:
-        waited = policy.stop_retries()
+        waited = policy.stop_retries(token)
         return outcome(token, "not_retried", "it has ended" if waited and token.done() else "")
-    if policy.retry_now():
+    if policy.retry_now(token):
         return outcome(token, "retried")
     if token.done():
         return ended(token)
@@ -45,8 +45,8 @@ def retry(token: Token[Any], *, stop: bool) -> Outcome:
 def extend(token: Token[Any], seconds: float) -> Outcome:
     """Give a token more time."""
     policy = token._extras.policy
-    if not isinstance(policy, Governed) or policy.times is None:
+    if not isinstance(policy, Governed) or policy.times_of(token) is None:
         return outcome(token, "refused", "it has no limit of time")
-    if policy.extend(seconds):
+    if policy.extend(token, seconds):
         return outcome(token, "extended", f"by {in_seconds(seconds)}")
     return ended(token) if token.done() else outcome(token, "refused", "its time is over, and it is being ended")
