@@ -43,7 +43,7 @@ from actors.concurrency._blocking import refuse_waits_if
 from actors.mailboxes._fair_lanes import FairLanes
 from actors.mailboxes._held_tokens import HeldTokens
 from actors.mailboxes._lanes import Lanes
-from actors.mailboxes._rule import BEGINS, WAITS, Rule
+from actors.mailboxes._rule import BEGINS, WAITS, Rule, Verdict
 from actors.mailboxes._signals import Signal
 from actors.mailboxes._statistics import MailboxStatistics
 from actors.tokens._lifecycle import TokenState
@@ -821,16 +821,19 @@ class Mailbox:
         """Take the first token of lane 0 if the throttles let it begin, and nothing else is out of the ordinary."""
         refused: list[Token[Any]] = []
         with self._lock:
-            throttles = self._throttles
+            throttles, zero = self._throttles, self._zero
             # A token that is kept back here may be due, and goes first.
-            if not (self._asks and drainer.at_work) or throttles is None or self._limit != self.capacity:
+            if not (self._asks and zero and drainer.at_work) or throttles is None or self._limit != self.capacity:
                 return None
-            token = self._lanes.pop()
-            if token is None:
+            try:
+                token = zero.popleft()
+            except IndexError:  # a drainer on the short way was faster, just as the throttles were set
                 return None
-            if self._may_begin(token, throttles, refused):
+            verdict = throttles.admit(token, self)
+            if verdict is BEGINS:
                 next(self._taken)
                 return token
+            self._set_aside(token, verdict, refused)
         _refuse(refused)
         return None
 
@@ -1024,22 +1027,22 @@ class Mailbox:
         """
         for _ in range(_THROTTLED_AT_ONCE):
             token = self._pop()
-            if token is None or throttles is None or self._may_begin(token, throttles, refused):
+            if token is None or throttles is None:
                 return token, False
+            verdict = throttles.admit(token, self)
+            if verdict is BEGINS:
+                return token, False
+            self._set_aside(token, verdict, refused)
         return None, True
 
-    def _may_begin(self, token: Token[Any], throttles: Throttles, refused: list[Token[Any]]) -> bool:
-        """Ask the throttles about a token that was taken out; one that may not begin is kept back or refused."""
-        verdict = throttles.admit(token, self)
-        if verdict is BEGINS:
-            return True
+    def _set_aside(self, token: Token[Any], verdict: Verdict, refused: list[Token[Any]]) -> None:
+        """Keep back a token that may not begin, or add it to those that are refused."""
         if verdict is WAITS:
             self._holding().throttled.append(token)
             self._set_limit()
         else:
             self._removed += 1
             refused.append(token)
-        return False
 
     def _enter(self, drainer: Drainer) -> Drainer:
         drainer.at_work = True

@@ -159,11 +159,13 @@ class Throttles:
                 return BEGINS
             now = self._clock()
             rules = policy.rules(token, now)
-            lacking = self.lacking(token, rules) if rules else ()
-            if lacking and not _are_due(lacking, token, now):
-                self._give_back(token, now, keep=True)
-                self._wait(token, mailbox, rules, next(self._numbers))
-                return WAITS
+            lacking = rules
+            if rules:
+                lacking = self.lacking(token, rules)
+                if lacking and not _are_due(lacking, token, now):
+                    self._give_back(token, now, keep=True)
+                    self._wait(token, mailbox, rules, next(self._numbers))
+                    return WAITS
             if not policy.may_begin(token, now):
                 self._give_back(token, now)
                 return REFUSED

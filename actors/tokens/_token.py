@@ -352,8 +352,9 @@ class Token(_PykkaReply[T]):
         self.kwargs = NO_KWARGS
         self._end = state
         self._done = True
-        if self._extras is not NO_EXTRAS:
-            self._end_hold()
+        hold = self._extras.hold
+        if hold is not None:
+            hold.end()
         if state is not _COMPLETED:
             system.note_uncompleted(self)
         if system.on_token_finished is not None:

@@ -100,5 +100,64 @@ class Deadlines:
         return self._heap[0] if self._heap else None
 
 
+class _Member(Timed, Protocol):
+    id: int
+
+
+class Lane:
+    """The times of tokens that come in the order in which they are due: all have equally long to their first one.
+
+    A token that ends soon costs two changes of a dict here. `alarm_at` of a token tells when it is due.
+
+    Args:
+        deadlines: of the gate.
+
+    Attributes:
+        discard: takes a token out, by its id and None.
+    """
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._members: dict[int, _Member] = {}
+        self._last = -math.inf  # when the last one is due
+        self.alarm_at = math.inf
+        self.discard = self._members.pop
+
+    def add(self, member: _Member, at: float) -> bool:
+        """Add a token, unless one is here that is due later."""
+        if at < self._last:
+            return False
+        self._last = member.alarm_at = at
+        self._members[member.id] = member
+        if at < self._last:  # another thread was faster
+            del self._members[member.id]
+            member.alarm_at = math.inf
+            return False
+        if at < self.alarm_at:  # after the token is here: a ring that comes before this sets no alarm
+            self._deadlines.set(self, at)
+        return True
+
+    def time_is_over(self, now: float) -> None:
+        """Do what follows for those that are due."""
+        for _ in range(_BATCH):
+            member = self._first()
+            if member is None:
+                return
+            if member.alarm_at > now:
+                self._deadlines.set(self, member.alarm_at)
+                return
+            if self.discard(member.id, None) is not None:
+                member.alarm_at = math.inf
+                member.time_is_over(now)
+        self._deadlines.set(self, now)
+
+    def _first(self) -> _Member | None:
+        while True:
+            try:
+                return next(iter(self._members.values()), None)
+            except RuntimeError:  # another thread has added or removed one in between
+                continue
+
+
 def _is_current(entry: _Entry) -> bool:
     return entry[2].alarm_at == entry[0]

@@ -14,6 +14,7 @@ from actors import LimitExceeded, MailboxFull, Token, TokenExpired, TokenRejecte
 from actors.lowlevel import ActorPlace, Drain, Place, Rule, loop_here, place_of, system_of
 from tokengate.policy._attempt import End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
+from tokengate.policy._deadlines import Lane
 from tokengate.policy._events import TokenRetried
 from tokengate.policy._failover import REFUSALS, Alternatives, fails_over
 from tokengate.policy._place_rules import Keys, PlaceRules
@@ -31,6 +32,8 @@ _UNKNOWN: Final = (WorkerDied, LimitExceeded)  # errors after which it is unknow
 _ANSWERED: Final = (End.FAILED, End.LOST, End.TIMED_OUT)  # ends for which a fallback answers
 
 _NO_KEYS: Final[Keys] = {}
+
+_SHARE_USED_UP: Final = "the share of retries among the attempts of the operation is used up"
 
 _BAD_BY_DEFAULT: Final = Breaker()  # tells good attempts from bad ones for an adaptive limit without a breaker
 
@@ -113,6 +116,7 @@ class Governed:
     inherited: float = math.inf
     deadline_at: float | None = None
     alarm_at: float = math.inf
+    _lane: Lane | None = None  # that its first time is in
     due_at: float | None = None
     keys: Keys = _NO_KEYS
     reason: str = ""
@@ -223,9 +227,14 @@ class Governed:
         """
         policy, governor, refusal = self.policy, self.governor, None
         due = math.inf
-        if policy.has_times or self.inherited < math.inf:
+        if (
+            policy.deadline is not None
+            or policy.queue_timeout is not None
+            or policy.timeout is not None
+            or self.inherited < math.inf
+        ):
             due = self._first_due(token, policy)
-        if governor.asks_at_door or governor.shared or governor.left:
+        if governor.asks_at_door or governor.shared or governor.left or governor.breaker_may_refuse:
             refusal = self._judge_at_door(token, token.created_at)
         self.passed_door = True
         if refusal is not None:
@@ -233,7 +242,10 @@ class Governed:
             if self.alternatives or token.affinity == "process" or not self._use_fallback(token, refusal):
                 raise refusal
         if due < math.inf:
-            governor.policies.deadlines.set(self, due)
+            if policy is governor.policy and self.inherited == math.inf and governor.lane.add(self, due):
+                self._lane = governor.lane
+            else:
+                governor.policies.deadlines.set(self, due)
 
     def _first_due(self, token: Token[Any], policy: Policy) -> float:
         """Return when the first time of a new token is over.
@@ -243,8 +255,8 @@ class Governed:
         """
         created_at, deadline = token.created_at, policy.deadline
         due = math.inf if deadline == math.inf else self.inherited
-        if deadline is not None:
-            due = min(due, created_at + deadline)
+        if deadline is not None and created_at + deadline < due:
+            due = created_at + deadline
         self.deadline_at = due
         if due <= created_at:
             raise self._refused(token, "deadline", "its deadline has passed")
@@ -294,12 +306,26 @@ class Governed:
         """Decide at the token's turn whether it may begin; if not, `refuse` is called without the lock."""
         if self._ended:
             return False
-        if not self._admitted and not self._falls_back:
-            refusal = self._judge(token, now)
+        if not (self._admitted or self._falls_back):
+            governor, refusal = self.governor, None
+            shed = governor.shedding.shed
+            if self._reserved:
+                self._reserved = False
+                if not governor.share.begin_retry(now):
+                    refusal = self._refused(token, "overload", _SHARE_USED_UP)
+            if shed and refusal is None and (governor.shedding.runs or now - (token.queued_at or now) > shed):
+                refusal = governor.sheds(token, now)
+            if refusal is None and (governor.has_at_once or governor.shared):
+                refusal, _ = governor.take_at_once(token, self.keys, now)
+            if refusal is None and governor.has_breaker:
+                self._breaker = breaker = governor.only_breaker or governor.breaker_of(self.keys, now)
+                if breaker is not None:
+                    self._permit = breaker.begin(now)
+                    refusal = None if self._permit is not None else governor.refused_by(breaker, token, now)
             if refusal is not None:
                 self._refusal = refusal
                 return False
-            if self._context is None and (self.governor.has_retries or self.alternatives) and token._context:
+            if governor.has_retries and self._context is None and token._context is not None:
                 self._context = token._context
                 token._context = self._context.copy()
         self._admitted = True
@@ -311,25 +337,6 @@ class Governed:
             return False
         self._refusal = self.governor.sheds(token, now)
         return self._refusal is not None
-
-    def _judge(self, token: Token[Any], now: float) -> TokenRejected | None:
-        governor = self.governor
-        if self._reserved:
-            self._reserved = False
-            if not governor.share.begin_retry(now):
-                return self._refused(
-                    token, "overload", "the share of retries among the attempts of the operation is used up"
-                )
-        refusal = governor.sheds(token, now) if governor.shedding.shed else None
-        if refusal is None and (governor.has_at_once or governor.shared):
-            refusal, _ = governor.take_at_once(token, self.keys, now)
-        if refusal is None and governor.has_breaker:
-            self._breaker = breaker = governor.breaker_of(self.keys, now)
-            if breaker is not None:
-                self._permit = breaker.begin(now)
-                if self._permit is None:
-                    refusal = governor.refused_by(breaker, token, now)
-        return refusal
 
     def unbegun(self, _token: Token[Any], now: float) -> None:
         """Undo `may_begin`: the attempt has not begun after all."""
@@ -426,6 +433,8 @@ class Governed:
         ):  # an attempt that was over was left behind, and the next one may be queued
             place_of(token).mailbox.withdraw(token)
         self.alarm_at = math.inf
+        if self._lane is not None:
+            self._lane.discard(self.id, None)
         return state, value, error
 
     def _how(self, token: Token[Any], state: TokenState, error: BaseException | None) -> End:
@@ -464,13 +473,12 @@ class Governed:
             return
         if governor.judges_ends:
             self.seconds = now - began
-            policy = self._rules
+            policy = governor.policy if self.options is None else self._rules
             self.good = is_good(policy.breaker or _BAD_BY_DEFAULT, policy.retry, how, error, self.seconds)
-            if self._permit is not None:
-                self._end_permit(self.good, now)
+            self._end_permit(self.good, now)
         if self.left_running:
             governor.left += 1
-        else:
+        elif governor.has_grants:
             governor.throttles.end_locked(token)
 
     def _end_permit(self, good: bool | None, now: float) -> None:
@@ -499,9 +507,10 @@ class Governed:
         retry, governor = self._rules.retry, self.governor
         delay: float | None = None
         if retry is not None and not self._is_stopped(token) and not self.no_retry:
+            deadline = math.inf if self.deadline is None else self.deadline
             decided = next_attempt(
                 retry, self._number(token), how, error,
-                idempotent=governor.idempotent, now=now, deadline=math.inf if self.deadline is None else self.deadline, draw=random.random(),
+                idempotent=governor.idempotent, now=now, deadline=deadline, draw=random.random(),
             )  # fmt: skip
             if not isinstance(decided, str):
                 with governor.lock:
@@ -760,7 +769,11 @@ class Governed:
     def _set_alarm(self, token: Token[Any]) -> None:
         times = self.times_of(token)
         due = None if times is None else times.due()
-        self.governor.policies.deadlines.set(self, math.inf if due is None else due.at)
+        at = math.inf if due is None else due.at
+        if at != self.alarm_at:
+            if self._lane is not None:
+                self._lane.discard(self.id, None)
+            self.governor.policies.deadlines.set(self, at)
 
 
 _BY_CODE: Final = (End.COMPLETED, End.FAILED, End.CRASHED, End.LOST)

@@ -75,6 +75,10 @@ class PlaceGovernor(PlaceRules):
         Raises:
             TokenRejected: it is refused.
         """
+        if not (self.is_empty or self.policies.flags or self.policy.batch) and token._extras.policy is None:
+            governed = token._own_extras().policy = Governed(token, self)
+            governed.pass_door(token)
+            return token
         governor = self._by_flag(token) if self.policies.flags else self
         if governor is not None and not governor._holds_to_throttles_only(token):
             return governor.governed(token).enter(token)

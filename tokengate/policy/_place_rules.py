@@ -13,6 +13,7 @@ from tokengate._exceptions import BadPolicy
 from tokengate.policy._batch_rule import BatchRule
 from tokengate.policy._breaker import BreakerState
 from tokengate.policy._budget import BudgetState, estimate_of
+from tokengate.policy._deadlines import Lane
 from tokengate.policy._events import BreakerChanged, OverloadChanged, PolicyEvent
 from tokengate.policy._flags import Call
 from tokengate.policy._keys import CallKeys, KeyReader
@@ -60,6 +61,7 @@ class PlaceRules:
         held_breakers: what an operator holds all breakers at; None if they change by themselves.
         events: to be published as soon as no lock is held.
         left: attempts whose code could not be ended, and runs on.
+        only_breaker: the breaker of each token, if it has no key; once needed.
         grace: seconds that code has to end when its time is over; None: a tenth of the time it had.
     """
 
@@ -86,6 +88,7 @@ class PlaceRules:
         self.has_rules = False
         self.events: deque[PolicyEvent] = deque()
         self.share = RetryShare()
+        self.lane = Lane(policies.deadlines)
         self.shedding = Shedding(0.0)
         self._called = called
         self.shared: tuple[ThrottleIndex, ...] = ()  # where the throttles are that have selectors
@@ -97,6 +100,7 @@ class PlaceRules:
         self.has_throttles = False  # whether rates may count attempts as they begin
         self.judges_ends = False  # whether something depends on how attempts end
         self.counts_begins = False
+        self.has_grants = False  # whether attempts may have grants of the throttles
         self._parts: dict[str, tuple[Key | None, States[Any]]] = {}  # {part of the policy: its key, its states}
         self.code = self.policy = policy
         self.change(settings)
@@ -116,7 +120,8 @@ class PlaceRules:
         self.hold_to(self.shared)
         self.has_at_once = any(one.over != "wait" for one in policy.throttle)
         self.has_keys = bool(_keys_of(policy))
-        self.asks_at_door = self.has_keys or self.has_at_once or self.has_breaker or policy.budget is not None
+        self.asks_at_door = self.has_keys or self.has_at_once or policy.budget is not None
+        self.has_grants |= policy.budget is not None or policy.batch is not None
         self.place.mailbox.set_fair(policy.fair is not None)
         with self.lock:
             self.policy, self.settings = policy, settings
@@ -127,6 +132,7 @@ class PlaceRules:
             self.grace = _setting(settings, "grace", None)
             self.idempotent = self.place.properties.idempotent and "idempotent" not in settings
             self._breakers = self._states_of("breaker", policy.breaker, self._new_breaker, now)
+            self.only_breaker: BreakerState | None = None
             throttles = enumerate(policy.throttle)
             make = _throttle_rule if policy.batch is None else _batch_rule
             found = (self._states_of(throttle_name(number), one, make, now) for number, one in throttles)
@@ -145,10 +151,17 @@ class PlaceRules:
         if indexes:
             self.has_throttles = self.judges_ends = True
         self.counts_begins = self.has_throttles or self.has_retries
+        self.has_grants |= self.counts_begins
         before, self.has_rules = self.has_rules, self.needs_rules or bool(indexes)
         if self.has_rules is not before:
             self.throttles.has_policies |= self.has_rules
             self.place.mailbox.set_throttles(self.throttles if self.has_rules else None)
+
+    @property
+    def breaker_may_refuse(self) -> bool:
+        """Whether a token may find its breaker not closed."""
+        breaker = self.only_breaker
+        return self.has_breaker if breaker is None else breaker.state != "closed"
 
     @property
     def is_idle(self) -> bool:
@@ -313,7 +326,12 @@ class PlaceRules:
     def breaker_of(self, keys: Keys, now: float) -> BreakerState | None:
         """Return the breaker of a token, by its keys; None if it is not held to one."""
         states, policy = self._breakers, self.policy.breaker
-        return None if states is None or policy is None else _state(states, policy.key, keys, now)
+        if states is None or policy is None:
+            return None
+        state = _state(states, policy.key, keys, now)
+        if policy.key is None:
+            self.only_breaker = state
+        return state
 
     def rules_of(self, keys: Keys, now: float) -> tuple[Rule, ...]:
         """Return the throttles and budgets for whose grants an attempt of a token waits, by its keys."""

@@ -23,13 +23,16 @@ class Shedding:
 
     Args:
         shed: seconds; 0: nothing is shed.
+
+    Attributes:
+        runs: {priority and key: when the first token of a run of long waits came, and the last one}, by the latter.
     """
 
-    __slots__ = ("_runs", "shed")
+    __slots__ = ("runs", "shed")
 
     def __init__(self, shed: float) -> None:
         self.shed = shed
-        self._runs: dict[_Lane, tuple[float, float]] = {}  # {lane: (first token, last one)}, by their last ones
+        self.runs: dict[_Lane, tuple[float, float]] = {}
 
     def judge(self, priority: int, wait: float, now: float, key: str | int | None = None) -> bool:
         """Return whether to shed a token at its turn.
@@ -44,17 +47,17 @@ class Shedding:
         return shed if key is None else self._judge((priority, key), wait, now) or shed
 
     def _judge(self, lane: _Lane, wait: float, now: float) -> bool:
-        first, last = self._runs.pop(lane, (now, now))
+        first, last = self.runs.pop(lane, (now, now))
         if wait <= self.shed or not self.shed:
             return False
         if now - last > FORGET * self.shed:
             first = now
-        self._runs[lane] = first, now
-        if len(self._runs) > RUNS:
-            del self._runs[next(iter(self._runs))]
+        self.runs[lane] = first, now
+        if len(self.runs) > RUNS:
+            del self.runs[next(iter(self.runs))]
         return now - first >= 2 * self.shed
 
     def is_overloaded(self, priority: int) -> bool:
         """Return whether the last token of a priority was shed."""
-        first, last = self._runs.get((priority, None), (math.inf, 0.0))
+        first, last = self.runs.get((priority, None), (math.inf, 0.0))
         return last - first >= 2 * self.shed

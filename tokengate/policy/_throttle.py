@@ -35,13 +35,25 @@ class ThrottleState:
         refused: tokens that were refused.
     """
 
-    __slots__ = ("_lowered_at", "_rate", "_unbegun", "limit", "refused", "running", "suspended", "throttle", "waiting")
+    __slots__ = (
+        "_burst",
+        "_lowered_at",
+        "_rate",
+        "_unbegun",
+        "limit",
+        "refused",
+        "running",
+        "suspended",
+        "throttle",
+        "waiting",
+    )
 
     def __init__(self, throttle: Throttle) -> None:
         self.throttle = throttle
         self.limit = _first_limit(throttle)
         self.running = self.suspended = self.waiting = self.refused = 0
-        self._rate = None if throttle.rate is None else RateLimit(throttle.rate, throttle.burst_size)
+        self._burst = throttle.burst_size
+        self._rate = None if throttle.rate is None else RateLimit(throttle.rate, self._burst)
         self._unbegun = 0  # attempts with a grant whose code has not begun
         self._lowered_at = -math.inf
 
@@ -56,7 +68,7 @@ class ThrottleState:
             return math.inf
         if self._rate is None:
             return -math.inf
-        return self._rate.due_at(now, self._unbegun + min(count, self.throttle.burst_size) - 1)
+        return self._rate.due_at(now, self._unbegun + (min(count, self._burst) - 1 if count > 1 else 0))
 
     def grant(self, count: int = 1) -> None:
         """Let an attempt begin."""
@@ -109,7 +121,7 @@ class ThrottleState:
         """Set other limits; what is used of them stays, and what an adaptive one has learned."""
         if not throttle.concurrency == self.throttle.concurrency == "adaptive":
             self.limit = _first_limit(throttle)
-        self.throttle = throttle
+        self.throttle, self._burst = throttle, throttle.burst_size
         if throttle.rate is None or self._rate is None:
             self._rate = None if throttle.rate is None else RateLimit(throttle.rate, throttle.burst_size)
         else:

@@ -37,10 +37,13 @@ class Window:
 
     def add(self, now: float, bad: bool = False) -> int:
         """Count an event; return how many count now, it included."""
-        total = self._total = self.count(now) + 1
-        if not self._buckets or now >= self._buckets[-1].start + self.width:
-            self._buckets.append(_Bucket(now))
-        bucket = self._buckets[-1]
+        buckets = self._buckets
+        if buckets and buckets[0].start <= now - self.length:
+            self.count(now)
+        total = self._total = self._total + 1
+        if not buckets or now >= buckets[-1].start + self.width:
+            buckets.append(_Bucket(now))
+        bucket = buckets[-1]
         bucket.events += 1
         if bad:
             bucket.bad += 1

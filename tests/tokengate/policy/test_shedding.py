@@ -65,7 +65,7 @@ def test_it_keeps_a_thousand_priorities_at_most() -> None:
         shedding.judge(priority, 2.0, 0.0)
         shedding.judge(0, 2.0, 0.0)
 
-    assert len(shedding._runs) == 1_000
+    assert len(shedding.runs) == 1_000
     assert shedding.judge(0, 2.0, 2.0)
     assert not shedding.judge(1, 2.0, 2.0)
 
