@@ -18,6 +18,7 @@ from supervisors import (
     RestartScheduled,
 )
 from tokengate.policy._events import BreakerChanged, OverloadChanged, PolicyChanged, TokenRetried
+from tokengate.policy._over import ThrottleExceeded
 from tokengate.policy._undo import TransactionStuck
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "PolicyChanged",
     "Report",
     "RestartScheduled",
+    "ThrottleExceeded",
     "TokenRetried",
     "TransactionStuck",
 ]

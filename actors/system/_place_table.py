@@ -87,8 +87,8 @@ class PlaceTable:
             return found[0]
         if found:
             paths = ", ".join(sorted(p.path for p in found))
-            raise UnknownActor(f"several actors are called '{name}' in '{self.name}': {paths}; use the path")
-        raise UnknownActor(f"no actor is called '{name}' in '{self.name}'")
+            raise UnknownActor(f"several are called '{name}' in '{self.name}': {paths}; use the path")
+        raise UnknownActor(f"no actor or operation is called '{name}' in '{self.name}'")
 
     def is_root(self, place: ActorPlace) -> bool:
         """Tell whether a place is at the root of a tree: its actor is not started again."""

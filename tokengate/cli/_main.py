@@ -70,6 +70,7 @@ main.add(
             _steer.reroute,
             _steer.limit,
             _steer.throttle,
+            _steer.throttles,
         ),
         "Actors and operations": (
             _inspect.actors,

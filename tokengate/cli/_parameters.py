@@ -27,17 +27,26 @@ class Number(click.FloatRange):
 
 
 class Rate(Number):
-    """A number per second, or a text such as `100/s`, which the gate checks."""
+    """A number per second; a text such as `100/s` is for the gate to check."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if "/" in str(value) else super().convert(value, param, ctx)
+        try:
+            float(value)
+        except ValueError:
+            return value
+        return super().convert(value, param, ctx)
 
 
 class AtOnce(click.IntRange):
     """A whole number within bounds, or `adaptive`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value == "adaptive" else super().convert(value, param, ctx)
+        if value == "adaptive":
+            return value
+        try:
+            return super().convert(int(value), param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor 'adaptive'.", param, ctx)
 
 
 class Whole(click.ParamType):  # type: ignore[type-arg]  # older ones of click are not generic

@@ -113,7 +113,8 @@ FROM_CODE: Final = ("fallback", "batch", "idempotent")
 """What only the code can set, and the file can take away."""
 
 _AMOUNTS: Final = ("grace", "shed", "share")
-_TIMES: Final = re.compile("queue_timeout|timeout|deadline|grace|shed|wait|max_wait|slow|window|open_for")
+TIMES: Final = re.compile("queue_timeout|timeout|deadline|grace|shed|wait|max_wait|slow|window|open_for|per")
+"""Fields that are seconds, or in a file a text such as `5m`."""
 
 # {part: keys that its class does not have}
 _EXTRA: Final[Mapping[str, Sequence[str]]] = {
@@ -227,7 +228,7 @@ def _value(sample: Any, key: str, value: Any) -> Any:
         raise BadPolicy("", key, value, f"write it in the code; a file can only take it away, with '{NONE}'")
     if key in PARTS or key in FROM_CODE:
         return None
-    if _TIMES.fullmatch(key) and isinstance(value, str) and value != NONE:
+    if TIMES.fullmatch(key) and isinstance(value, str) and value != NONE:
         value = _values.period("", key, value)
     if key in _AMOUNTS:
         return _values.number("", key, value, least=0)

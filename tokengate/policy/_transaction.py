@@ -480,9 +480,9 @@ class Transaction:
     @property
     def note(self) -> str:
         """What became of the rollback, in a sentence."""
-        undone = f"undone: {', '.join(self.undone.values())}" if self.undone else "nothing was undone"
-        left = ", ".join(self.left())
-        return f"transaction '{self.name}' was rolled back; {undone}{left and f'; not undone: {left}'}"
+        lists = {"undone": list(self.undone.values()), "not undone": self.left()}
+        parts = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists.items() if names)
+        return f"transaction '{self.name}' was rolled back; {parts or 'there was nothing to undo'}"
 
     def left(self) -> list[str]:
         """Return what is not undone."""

@@ -195,7 +195,7 @@ def test_find_names_what_is_missing_or_ambiguous() -> None:
 
     tree = [Supervisor.child_spec(name, [ChildSpec("worker", Counter)]) for name in ("left", "right")]
     with Gate("shop", children=tree) as gate:
-        with pytest.raises(UnknownActor, match="no actor is called 'nobody' in 'shop'"):
+        with pytest.raises(UnknownActor, match="no actor or operation is called 'nobody' in 'shop'"):
             gate.find("nobody")
         with pytest.raises(UnknownActor, match="left/worker, right/worker"):
             gate.find("worker")

@@ -66,6 +66,7 @@ retry = command_of(RetryNow, _steer)
 extend = command_of(Extend, _steer)
 compensate = command_of(Compensate, _steer)
 reload_ = command_of(Reload, show_answer)
+throttles = command_of(Throttles, show_answer)
 renice = command_of(Renice, _steer)
 retag = command_of(Retag, _steer, one_of=("set", "remove"))
 limit = command_of(Limit, _steer, one_of=("memory", "address_space", "cpu_time", "wall_time"))
@@ -94,10 +95,22 @@ def reroute(connection: Connection, /, to: str, **which: Any) -> None:
 
 @click.command(epilog=SELECTOR_HELP)
 @click.argument("selectors", nargs=-1, metavar="[SELECTOR]")
-@click.option("--rate", type=Rate(min=0, min_open=True), help="Tokens that may begin per second; or 100/s, 5/m.")
+@click.option(
+    "--rate", type=Rate(min=0, min_open=True), metavar="RATE", help="Tokens that may begin: per second, or 100/s, 5/m."
+)
 @click.option("--burst", type=click.IntRange(min=1), help="Tokens that may begin at once after a rest.")
-@click.option("--concurrency", type=AtOnce(min=1), help="Tokens that may run at once; adaptive: it learns how many.")
-@click.option("--slow", type=Number(min=0, min_open=True), help="Seconds above which a token is slow, for adaptive.")
+@click.option(
+    "--concurrency",
+    type=AtOnce(min=1),
+    metavar="NUMBER",
+    help="Tokens that may run at once, or `adaptive`, which needs --slow.",
+)
+@click.option(
+    "--slow",
+    type=Number(min=0, min_open=True),
+    metavar="SECONDS",
+    help="A token that runs longer is slow: `adaptive` lowers its limit.",
+)
 @click.option("--key", help="A tag or parameter, each value of which has its own limit.")
 @click.option("--over", type=click.Choice(["wait", "reject", "lower", "warn"]), help="What tokens beyond it do.")
 @click.option("--lift", is_flag=True, help="End the throttle of SELECTOR ('*': all of them).")
@@ -110,7 +123,7 @@ def throttle(connection: Connection, /, selectors: tuple[str, ...], lift: bool, 
     tokengate throttle operation=fetch --rate 10
     tokengate throttle tenant=acme --concurrency 2
     tokengate throttle operation=pay --rate 100/s --key tenant --over reject
-    tokengate throttle --list
+    tokengate throttles
     tokengate throttle operation=fetch --lift
     tokengate throttle reset operation=fetch
     """  # noqa: D301
@@ -120,7 +133,7 @@ def throttle(connection: Connection, /, selectors: tuple[str, ...], lift: bool, 
     if len(selectors) > 1 + resets:
         raise UsageProblem(f"throttle takes one SELECTOR; quote it, or leave '{selectors[-1]}' out")
     if bool(limits) + lift + listing + resets != 1:
-        raise UsageProblem("throttle takes --rate and --concurrency, or --lift, or --list; give one of the three")
+        raise UsageProblem("throttle takes limits such as --rate 5, or --lift, or --list, or reset; give one of them")
     if listing:
         if selector:
             raise UsageProblem(f"--list lists all throttles; leave '{selector}' out")
@@ -137,4 +150,4 @@ def throttle(connection: Connection, /, selectors: tuple[str, ...], lift: bool, 
     lifted = connection.ask(Lift(selector))
     connection.show(lifted)
     if not lifted:
-        raise Failure(f"no throttle has the selector '{selector}'; 'tokengate throttle --list' lists them")
+        raise Failure(f"no throttle has the selector '{selector}'; 'tokengate throttles' lists them")

@@ -11,14 +11,14 @@ from actors import Token
 from actors.lowlevel import Rule, place_of, system_of
 from tokengate.control import messages as m
 from tokengate.control._safe_text import class_name, plain
-from tokengate.policy._file import NONE
+from tokengate.policy._file import NONE, TIMES
 from tokengate.policy._flags import Flag
 from tokengate.policy._governed import Governed
 from tokengate.policy._governor import PlaceGovernor
 from tokengate.policy._rules import BudgetRule, ThrottleRule
 from tokengate.policy._sources import CODE, values_of
 
-_TIMES: Final = ("queue_timeout", "timeout", "deadline")  # a token has those of when it was made
+_OF_TOKENS: Final = ("queue_timeout", "timeout", "deadline")  # a token has those of when it was made
 
 
 def held_by(token: Token[Any], held: str, now: float) -> tuple[str, float | None]:
@@ -101,7 +101,7 @@ def held_to(token: Token[Any]) -> Iterable[tuple[str, str]]:
     if isinstance(policy, Governed):
         settings = policy.governor.settings
         for name, value, source in values_of(policy._rules, settings):
-            shown = _shown(getattr(policy.policy, name) if name in _TIMES else value)
+            shown = _shown(name, getattr(policy.policy, name) if name in _OF_TOKENS else value)
             yield name, shown if source == CODE else f"{shown} ({source})"
 
 
@@ -109,18 +109,23 @@ def rows_of(governor: object) -> Iterable[m.PolicyRow]:
     """Yield a row for each value that a place is held to."""
     if isinstance(governor, PlaceGovernor):
         for field, value, source in values_of(governor.policy, governor.settings):
-            yield m.PolicyRow(governor.name, field, _shown(value), source)
+            yield m.PolicyRow(governor.name, field, _shown(field, value), source)
 
 
-def _shown(value: Any) -> str:
-    """Return a value of a policy as text, without running user code."""
+def _shown(field: str, value: Any) -> str:
+    """Return a value of a policy as `policy set` takes it, without running user code."""
+    seconds = type(value) in (int, float) and value < math.inf and TIMES.fullmatch(field.rpartition(".")[2])
+    return f"{value:g}s" if seconds else _text(value)
+
+
+def _text(value: Any) -> str:
     kind = type(value)
     if value is None:
         return NONE
     if kind is tuple:
-        return ", ".join(map(_shown, value))
+        return ", ".join(map(_text, value))
     if issubclass(kind, Mapping):
-        return "; ".join(f"{plain(name)}: {_shown(one)}" for name, one in value.items())
+        return "; ".join(f"{plain(name)}: {_text(one)}" for name, one in value.items())
     if kind is float:
         return f"{value:g}"
     if kind is int or kind is str:

@@ -23,7 +23,7 @@ class PolicyRow:
     Attributes:
         operation: name of the operation, or path of the actor.
         field: its name, such as `retry.attempts`.
-        value: as text; `none` for what was taken away.
+        value: as text, as `policy set` takes it: `5`, `30s`; `none` for what was taken away.
         source: `code`, the line of the file (`tokengate.toml:12`), or `live`.
     """
 

@@ -115,6 +115,7 @@ class Lift(Message[tuple[ThrottleRow, ...]]):
 
 @attrs.frozen
 class Throttles(Message[tuple[ThrottleRow, ...]]):
-    """List the throttles."""
+    """List the throttles, with a row for each key."""
 
     right: ClassVar = "view"
+    examples: ClassVar = ("throttles", "throttles --json")

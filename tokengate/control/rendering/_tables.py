@@ -60,6 +60,9 @@ UNBOUNDED = 100_000
 
 _Many: TypeAlias = Callable[[Sequence[Any], bool], RenderableType]  # renders rows; whether with all columns
 
+# Fields of rows that are seconds, and are shown as a time.
+_DURATIONS = ("per", "probes_in")
+
 _GUARDS = {
     "force": "pause and kill need --force",
     "approval": "pause and kill need --force",
@@ -448,10 +451,14 @@ def _many(row: type[Any]) -> _Many | None:
 def _column(field: str, hint: object) -> Column[Any]:
     def cell(row: object) -> object:
         value = getattr(row, field)
+        if field in _DURATIONS:
+            return duration(value)
         if isinstance(value, bool):
             return yes_or_no(value)
         if isinstance(value, dict):
             return tags_in_words(value)
+        if isinstance(value, tuple):
+            return ", ".join(map(str, value)) or "-"
         return number(value) if value is None or isinstance(value, int | float) else value
 
     numeric = bool({int, float} & {hint, *get_args(hint)})

@@ -71,7 +71,7 @@ class ThrottleVerbs:
         text = _selector(message.select).text
         found = [limit for limit in self._limits() if limit[0] == text]
         if not found:
-            raise BadRequest(f"no throttle has the name '{text}'; 'throttles' lists them")
+            raise BadRequest(f"no throttle has the name '{text}'; 'tokengate throttles' lists them")
         self._selected.reset(rule for *_, rules in found for rule in rules)
         return tuple(self._rows(*limit)[0] for limit in found)
 

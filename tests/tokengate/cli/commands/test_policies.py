@@ -80,9 +80,9 @@ def rows(*arguments: str) -> Any:
 def test_policies_are_shown_and_changed(till: None) -> None:
     """Each value with its source; what cannot work has an error in one line."""
     assert "charge retry.attempts 7 tokengate.toml:2" in told("policies")
-    assert "charge deadline 7200 code" in told("policies", "operation=ch*,affinity!=process")
+    assert "charge deadline 7200s code" in told("policies", "operation=ch*,affinity!=process")
     assert "charge retry.attempts 9 live" in told("policy", "set", "charge", "retry.attempts=9", "timeout=1h")
-    assert "charge timeout 3600 live" in told("policies", "charge")
+    assert "charge timeout 3600s live" in told("policies", "charge")
     assert "charge retry.attempts 7 tokengate.toml:2" in told("policy", "reset", "charge", "retry.attempts")
     assert not any("live" in line for line in told("policy", "reset", "charge"))
     bad = run("policy", "set", "charge", "retry.attempts=0")

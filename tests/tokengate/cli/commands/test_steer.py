@@ -76,8 +76,10 @@ def test_a_verb_becomes_its_question(monkeypatch: pytest.MonkeyPatch, line: str,
     ("line", "question", "answer"),
     [
         ("throttle tenant=acme --rate 10", SetThrottle("tenant=acme", rate=10.0), THROTTLE),
+        ("throttle tenant=acme --rate 10/m", SetThrottle("tenant=acme", rate="10/m"), THROTTLE),
         ("throttle * --concurrency 2", SetThrottle("*", concurrency=2), THROTTLE),
         ("throttle --list", Throttles(), ()),
+        ("throttles", Throttles(), ()),
         ("throttle tenant=acme --lift", Lift("tenant=acme"), (THROTTLE,)),
         ("suspend a", Suspend("a"), None),
         ("unsuspend a", Unsuspend("a"), None),
@@ -146,7 +148,7 @@ def test_lifting_what_does_not_hold_is_an_error(monkeypatch: pytest.MonkeyPatch)
     _, result = run(monkeypatch, ["throttle", "a=b", "--lift"], {Lift: ()})
 
     assert result.exit_code == 1
-    assert "no throttle has the selector 'a=b'; 'tokengate throttle --list' lists them" in result.stderr
+    assert "no throttle has the selector 'a=b'; 'tokengate throttles' lists them" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -163,10 +165,11 @@ def test_lifting_what_does_not_hold_is_an_error(monkeypatch: pytest.MonkeyPatch)
         (["retag", "7", "--set", "a"], "write --set TAG=VALUE"),
         (["reroute", "7"], "--to"),
         (["limit", "7"], "limit changes nothing; give --memory SIZE, --address-space SIZE, --cpu-time TIME or --wall"),
-        (["throttle", "a=b"], "give one of the three"),
-        (["throttle", "a=b", "--rate", "1", "--lift"], "give one of the three"),
+        (["throttle", "a=b"], "give one of them"),
+        (["throttle", "a=b", "--rate", "1", "--lift"], "give one of them"),
         (["throttle", "--rate", "1"], "'*' selects all tokens"),
         (["throttle", "--rate", "0", "*"], "--rate"),
+        (["throttle", "a=b", "--concurrency", "all"], "'all' is neither a whole number nor 'adaptive'"),
         (["throttle", "a=b", "--list"], "leave 'a=b' out"),
         (["set", "a", "n"], "is not ATTRIBUTE=JSON, such as count=0"),
         (["set", "a", "n="], "'n=' has no value; write it as JSON, such as n=0 or 'n=\"text\"'"),

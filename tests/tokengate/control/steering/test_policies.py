@@ -88,11 +88,11 @@ def test_policies_show_each_value_with_its_source(gate: Gate) -> None:
 
     assert {row.operation for row in rows} == {"charge", "spawned/mailer"}
     assert fields(gate.control.policies("charge")) == {
-        "timeout": ("0.5", "code"),
+        "timeout": ("0.5s", "code"),
         "retry.on": ("ConnectionError, actors._exceptions.TokenFailed", "code"),
         "retry.attempts": ("3", "code"),
         "retry.wait": (f"function {test_policies_show_each_value_with_its_source.__name__}.<locals>.<lambda>", "code"),
-        "retry.max_wait": ("30", "code"),
+        "retry.max_wait": ("30s", "code"),
     }
     assert fields(gate.control.policies("actor=mailer")) == fields(gate.control.policies("affinity=io")) != {}
     assert gate.control.policies("affinity=process") == ()
@@ -104,14 +104,14 @@ def test_a_live_edit_holds_for_the_next_tokens_until_it_is_reset(gate: Gate, eve
     ref = gate.spawn(Mailer, name="mailer")
     changed = gate.control.set_policy("mailer", {"deadline": "2h", "fair": "tenant"})
 
-    assert fields(changed)["deadline"] == ("7200", "live")
+    assert fields(changed)["deadline"] == ("7200s", "live")
     assert 3_600 < ref.ask("x") - gate._system.clock() <= 7_200
     assert fields(gate.control.reset_policy("mailer", "fair")).keys() == {"deadline"}
-    assert fields(gate.control.reset_policy("mailer"))["deadline"] == ("60", "code")
+    assert fields(gate.control.reset_policy("mailer"))["deadline"] == ("60s", "code")
     assert [event for event in events if isinstance(event, PolicyChanged)] == [
-        PolicyChanged("spawned/mailer", {"deadline": "7200", "fair": "tenant"}),
+        PolicyChanged("spawned/mailer", {"deadline": "7200s", "fair": "tenant"}),
         PolicyChanged("spawned/mailer", {"fair": None}),
-        PolicyChanged("spawned/mailer", {"deadline": "60"}),
+        PolicyChanged("spawned/mailer", {"deadline": "60s"}),
     ]
     assert ref.ask("x") - gate._system.clock() <= 60
 
@@ -486,7 +486,7 @@ def test_a_gate_is_opened_with_a_file(tmp_path: Path) -> None:
         assert 60 < ref.ask("x") - gate._system.clock() <= 300
         assert fields(gate.control.policies("fail_or"))["retry.attempts"] == ("3", "live")
         assert fields(gate.control.policies("fail_or"))["retry.on"] == ("OSError", "tokengate.toml:2")
-        assert fields(gate.control.policies("mailer")) == {"deadline": ("300", "tokengate.toml:7")}
+        assert fields(gate.control.policies("mailer")) == {"deadline": ("300s", "tokengate.toml:7")}
         assert [(row.selector, row.source) for row in gate.control.flags()] == [("tenant=free", "tokengate.toml:11")]
 
 
@@ -530,7 +530,7 @@ def test_a_reload_keeps_levels_states_and_live_edits(tmp_path: Path, events: lis
         assert [one.state for one in opened] == ["open"]
         assert (row.state, row.held) == ("open", False)
         assert set(reloaded.changed) == {
-            "operations/fail_or: breaker.open_for=3600", "operations/fail_or: breaker.minimum=20"
+            "operations/fail_or: breaker.open_for=3600s", "operations/fail_or: breaker.minimum=20"
         }  # fmt: skip
         assert reloaded.left_out == ()
         assert fields(gate.control.policies("fail_or"))["retry.attempts"] == ("3", "live")
@@ -546,7 +546,7 @@ def test_what_does_not_fit_the_code_is_left_out_and_told(tmp_path: Path) -> None
     with Gate("filed", config=file, control_socket=False) as gate:
         gate.register(token(fail_or))
 
-        assert fields(gate.control.policies()) == {"timeout": ("3", "tokengate.toml:1")}
+        assert fields(gate.control.policies()) == {"timeout": ("3s", "tokengate.toml:1")}
         [problem] = gate.control.reload().left_out
         assert problem == "operations/fail_or: on of Retry is None; set it: the code has no such part"
 
