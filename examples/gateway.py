@@ -14,7 +14,11 @@ API gets slow, goes down, and comes back. The policy of the operation `forecast`
     fair                the tenants take turns, so that one of them cannot take it all
     fallback            the latest forecast of that city, if there is no new one
 
-Operators see the same, and change it while it runs: `tokengate ps`, `tokengate top`, and the page docs/policies.md.
+Operators see the same from another terminal, and change it while it runs (docs/policies.md):
+
+    tokengate breakers                                  # also throttles, policies, ps, top
+    tokengate policy set forecast deadline=200ms        # also throttle.slow=50ms, fallback=none
+    tokengate policy reset forecast
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from typing import Any, Final
 
 import attrs
 import trio
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -147,7 +151,7 @@ def play(forecast: Any, api: Api, tally: Tally, scenes: Sequence[Scene], seconds
     tenants = {name: forecast.with_options(tags={"tenant": name}) for name in ("free", "paying")}
     ended: deque[Token[str]] = deque()
     began = before = time.monotonic()
-    owed, look = 0.0, 0.0
+    owed, look = 0.0, began + PERIOD
     while (now := time.monotonic()) - began < seconds:
         scene = scenes[int((now - began) / SCENE) % len(scenes)]
         api.mood = scene.mood
@@ -167,7 +171,9 @@ def play(forecast: Any, api: Api, tally: Tally, scenes: Sequence[Scene], seconds
 
 
 def describe(scene: Scene) -> str:
-    return f"the API is {scene.mood}, and asked {scene.load:g} times what it can do when it is well"
+    return (
+        f"the API is {scene.mood}, and asked for {scene.load:g} times what it can do when it is well (Ctrl-C ends it)"
+    )
 
 
 def line_of(scene: Scene, last: Tally) -> str:
@@ -179,33 +185,40 @@ def line_of(scene: Scene, last: Tally) -> str:
     )
 
 
-def table_of(scene: Scene, lasts: Sequence[Tally], tally: Tally) -> Table:
-    """Return the latest periods as bars, and what each tenant has got."""
-    table = Table(title=describe(scene), caption="Ctrl-C ends it", title_justify="left", box=None)
-    table.add_column("asked", justify="right")
-    table.add_column("new, latest, refused, late, failed", width=60)
-    table.add_column("by")
+def table_of(scene: Scene, lasts: Sequence[Tally], width: int) -> Table:
+    """Return the latest periods as bars, for a terminal with so many columns."""
+    length = min(60, max(30, width - 52))  # of the longest bar
+    table = Table(title=describe(scene), title_justify="left", box=None)
+    table.add_column("asked", justify="right", min_width=5)
+    table.add_column(" ".join(f"[{colour}]{kind}[/]" for kind, colour in BARS.items()), no_wrap=True)
+    table.add_column("why not new", no_wrap=True)
     widest = max(1, *(sum(last.got.values()) for last in lasts))
     for last in lasts:
-        bar = "".join(f"[{colour}]{'█' * round(60 * last.of_kind(kind) / widest)}[/]" for kind, colour in BARS.items())
+        sizes = {kind: round(length * last.of_kind(kind) / widest) for kind in KINDS}
+        bar = "".join(f"[{colour}]{'█' * sizes[kind]}[/]" for kind, colour in BARS.items())
         reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(last.reasons.items()))
         table.add_row(str(last.asked), bar, reasons)
-    for tenant in ("free", "paying"):
-        counts = ", ".join(f"{tally.got[tenant, kind]} {kind}" for kind in KINDS)
-        table.add_row("", f"[bold]{tenant}[/]: {counts}", "")
     return table
+
+
+def summary_of(tally: Tally) -> str:
+    """Return what each tenant has got since the beginning."""
+    return "\n".join(
+        f"{tenant:>6}: " + ", ".join(f"{tally.got[tenant, kind]:,} {kind}" for kind in KINDS)
+        for tenant in ("free", "paying")
+    )
 
 
 def watch(played: Iterator[Scene], tally: Tally, console: Console) -> None:
     """Show what happens: a table on a terminal, else a line for each period."""
-    lasts: deque[Tally] = deque(maxlen=20)
+    lasts: deque[Tally] = deque(maxlen=max(2, min(20, console.height - 6)))
     before = tally.copy()
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    with Live(console=console, auto_refresh=False) as live:
         for scene in played:
             lasts.append(tally.since(before))
             before = tally.copy()
             if console.is_terminal:
-                live.update(table_of(scene, lasts, tally), refresh=True)
+                live.update(Group(table_of(scene, lasts, console.width), summary_of(tally)), refresh=True)
             else:
                 sys.stdout.write(f"{line_of(scene, lasts[-1])}\n")
                 sys.stdout.flush()
