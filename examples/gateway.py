@@ -17,7 +17,7 @@ API gets slow, goes down, and comes back. The policy of the operation `forecast`
 Operators see the same from another terminal, and change it while it runs (docs/policies.md):
 
     tokengate breakers                                  # also throttles, policies, ps, top
-    tokengate policy set forecast deadline=200ms        # also throttle.slow=50ms, fallback=none
+    tokengate policy set forecast deadline=200ms        # also throttle.slow=100ms, fallback=none
     tokengate policy reset forecast
 """
 

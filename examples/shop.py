@@ -4,7 +4,8 @@
 
 An order reserves stock, charges a card and sends a mail. The payment gateway is flaky, and now and then it takes the
 payments actor down with it. The supervisor `billing` starts a new one, the order that was being paid is reported as
-failed, its stock goes back; and inventory, which is under another supervisor, never notices.
+failed, and inventory, which is under another supervisor, never notices. An order is a transaction: whatever ends it
+before it is paid, what it has reserved goes back into the stock.
 
     shop                     the gate: starts from the top down, stops from the bottom up
     ├── screen               shows this tree, with restarts as they happen (a plain trio function)
@@ -42,8 +43,8 @@ import attrs
 import trio
 from shop_screen import say, screen
 
-from tokengate import Backoff, ChildSpec, CpuActor, Gate, IoActor, Supervisor, Token, token
-from tokengate.types import current_gate
+from tokengate import Backoff, ChildSpec, CpuActor, Gate, IoActor, Policy, Retry, Supervisor, Token, token
+from tokengate.types import Done, current_gate
 
 GOODS = ("tea", "cups", "honey")
 CUSTOMERS = tuple(f"customer-{number}" for number in range(1, 4))
@@ -102,6 +103,30 @@ async def charge_card(order: int) -> None:
         raise GatewayGlitch("the gateway answered nonsense")
     if luck < 0.25:
         raise CardDeclined
+
+
+@token
+async def reserve(item: str, quantity: int) -> None:
+    """Take goods of an order out of the stock."""
+    await find("inventory").reserve(item, quantity)
+
+
+@reserve.compensate(policy=Policy(retry=Retry(on=(InjectedFault,), attempts=5, wait=0.05)))
+async def put_back(done: Done[None]) -> None:
+    """Undo `reserve`, since the order is not paid; once more if inventory crashes over it."""
+    await find("inventory").release(*done.args)
+
+
+def find(service: str) -> Any:
+    """Return the proxy of a service: each call through it is a token. It stays valid when the actor is restarted."""
+    return open_gate().find(service).proxy()
+
+
+def open_gate() -> Gate:
+    """Return the gate of the code that asks."""
+    gate = current_gate()
+    assert gate is not None  # it is open, or this code would not run
+    return gate
 
 
 class Service:
@@ -171,35 +196,29 @@ class Orders(Service, IoActor):
         self.books = books
 
     def on_start(self) -> None:
-        gate = current_gate()
-        assert gate is not None  # it is open, or this code would not run
-        # Each call through a proxy is a token. Proxies stay valid when the actor behind them is restarted.
-        self._inventory = gate.find("inventory").proxy()
-        self._payments = gate.find("payments").proxy()
-        self._mail = gate.find("mail").proxy()
+        self._payments, self._mail = find("payments"), find("mail")
 
     async def place(self, item: str, quantity: int, customer: str = "somebody") -> str:
         self._fault.strike()
         self.books.placed += 1
         order, outcome = self.books.placed, "failed"  # unless we hear otherwise
         try:
-            if await survives(self._inventory.reserve(item, quantity)):
-                outcome = await self._charge(order, customer)
-                if outcome == "paid":
-                    await survives(self._mail.send(f"{quantity} {item} will be with you soon"))
-                else:
-                    await survives(self._inventory.release(item, quantity))
+            outcome = await self._sell(order, item, quantity, customer)
+            if outcome == "paid":
+                await survives(self._mail.send(f"{quantity} {item} will be with you soon"))
         finally:  # even when a hurried stop cuts it short, the order is counted
             self.books.outcomes[outcome] += 1
             say(f"order {order}: {quantity} {item}, {outcome}")
         return outcome
 
-    async def _charge(self, order: int, customer: str) -> str:
+    async def _sell(self, order: int, item: str, quantity: int, customer: str) -> str:
         try:
-            await self._payments.charge(order, customer)
+            async with open_gate().transaction(f"order {order}"):  # an error that leaves it undoes what is done in it
+                await reserve(item, quantity)
+                await self._payments.charge(order, customer)
         except CardDeclined:
             return "declined"
-        except Exception:  # payments has crashed over this order, and its supervisor sees to that
+        except Exception:  # a service has crashed over this order, and its supervisor sees to that
             return "failed"
         return "paid"
 
@@ -221,9 +240,7 @@ class Customer(Service, IoActor):
     """Orders something, then tells itself to do so again: each message is short, so the shop can close quickly."""
 
     def on_start(self) -> None:
-        gate = current_gate()
-        assert gate is not None
-        self._gate, self._orders = gate, gate.find("orders").proxy()
+        self._gate, self._orders = open_gate(), find("orders")
         self._random = random.Random(self.actor_ref.path)
         self.actor_ref.tell("order something")
 
