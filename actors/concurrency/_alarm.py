@@ -53,4 +53,6 @@ class Alarm:
 
     def _wake_at(self) -> float:
         """Return when it is due, in the loop's time."""
-        return trio.current_time() + self._due() - self._clock()
+        # The difference first: rounded to the present time, a due time just after it would be waited for endlessly on a
+        # clock that moves only while all wait.
+        return trio.current_time() + (self._due() - self._clock())
