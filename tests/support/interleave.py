@@ -140,21 +140,20 @@ class _Threading(ModuleType):
 
 
 class Stage:
-    """Runs code of one package in threads that take turns; use it with `with`.
+    """Runs code of packages in threads that take turns; use it with `with`.
 
     Args:
-        package: an imported package, or module: its files are where switches are drawn, and its locks are replaced
-            until the end of the block. Make the objects under test within the block.
+        package: an imported package, or module, or several: their files are where switches are drawn, and their locks
+            are replaced until the end of the block. Make the objects under test within the block.
         chance: draws the schedules.
         grain: where switches are drawn. `line`: before each line. `call`: where CPython can take the GIL away from
             a thread, which is behind each call, and in each loop, also in the middle of a line. From 3.12 on,
             a function's first call in a process has fewer such places.
     """
 
-    def __init__(self, package: str, chance: random.Random, grain: Grain = "line") -> None:
-        path = str(sys.modules[package].__file__)
-        self._home = os.path.dirname(path) + os.sep if os.path.basename(path) == "__init__.py" else path
-        self._package = package
+    def __init__(self, package: str | tuple[str, ...], chance: random.Random, grain: Grain = "line") -> None:
+        self._packages = (package,) if isinstance(package, str) else package
+        self._home = tuple(map(_home_of, self._packages))
         self._chance = chance
         self._trace_code = self._trace_calls if grain == "call" else self._trace_lines
         self._opcodes: dict[Any, bytes] = {}  # {code: its bytecode}
@@ -179,7 +178,7 @@ class Stage:
 
     def __enter__(self) -> Self:
         for name, module in list(sys.modules.items()):
-            if name == self._package or name.startswith(self._package + "."):
+            if any(name == package or name.startswith(package + ".") for package in self._packages):
                 for attribute, value in list(vars(module).items()):
                     if value is threading:
                         self._replace(module, attribute, _Threading(self.lock, lambda: StageRLock(self)))
@@ -224,7 +223,7 @@ class Stage:
         self._chance.choice(self._players).baton.release()
         if not self._all_done.acquire(timeout=_LIMIT):
             where = "\n".join(self._where(player) for player in self._players)
-            raise RuntimeError(f"a thread waits for something that is no lock of '{self._package}':\n{where}")
+            raise RuntimeError(f"a thread waits for something that is no lock of {self._packages}:\n{where}")
         for thread in threads:
             thread.join()
         self._by_ident.clear()  # the system may give the same idents to other threads
@@ -356,3 +355,9 @@ class Stage:
     def _with_trail(self, error: BaseException) -> BaseException:
         error.add_note("the latest switches:\n  " + "\n  ".join(self._trail))
         return error
+
+
+def _home_of(package: str) -> str:
+    """Return with what the names of the files of a package or module begin."""
+    path = str(sys.modules[package].__file__)
+    return os.path.dirname(path) + os.sep if os.path.basename(path) == "__init__.py" else path

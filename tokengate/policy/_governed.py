@@ -336,6 +336,8 @@ class Governed:
         if self._ended or self._admitted or self._falls_back:
             return False
         self._refusal = self.governor.sheds(token, now)
+        if self._refusal is not None:
+            self._give_share_back()
         return self._refusal is not None
 
     def unbegun(self, _token: Token[Any], now: float) -> None:
@@ -465,9 +467,7 @@ class Governed:
         governor, began = self.governor, self._began_at
         self._admitted, self._began_at = False, None
         if began is None:
-            if self._reserved:
-                self._reserved = False
-                governor.share.give_back()
+            self._give_share_back()
             self._end_permit(None, now)
             governor.throttles.forget_locked(token)
             return
@@ -480,6 +480,12 @@ class Governed:
             governor.left += 1
         elif governor.has_grants:
             governor.throttles.end_locked(token)
+
+    def _give_share_back(self) -> None:
+        """Give back what the next attempt has of the share of retries, since it will not begin; under the lock."""
+        if self._reserved:
+            self._reserved = False
+            self.governor.share.give_back()
 
     def _end_permit(self, good: bool | None, now: float) -> None:
         permit, breaker = self._permit, self._breaker
@@ -665,6 +671,8 @@ class Governed:
         place = place_of(token)
         if not place.mailbox.put_again(token, self._delay, comes=comes):
             token.steps, token.started_at, token.queued_at = before
+            with self.governor.lock:
+                self._give_share_back()
             return False
         # Code that ended the token meanwhile, or asked for that, has found it nowhere.
         if self._ended:
@@ -744,6 +752,8 @@ class Governed:
         if not mailbox.withdraw(token):
             return False
         self._is_last = True
+        with self.governor.lock:
+            self._give_share_back()
         if not self._fall_back(token, error):
             token._finish(_FAILED, error=error)
         return True
