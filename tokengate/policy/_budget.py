@@ -87,10 +87,10 @@ class Reservation:
         """Book a cost, first on the reservation, then on what is left of the budget.
 
         Raises:
-            BadPolicy: the cost is not a number of at least 0; nothing is booked.
+            BadPolicy: the cost is not a finite number of at least 0; nothing is booked.
             BudgetExceeded: it is booked, is beyond the reservation, and more than the limit is spent and reserved now.
         """
-        _values.number("spend()", "cost", cost, least=0)
+        _values.finite("spend()", "cost", cost)
         state = self._state
         state._use(now)
         reserved = min(cost, self._left)
@@ -114,4 +114,4 @@ def estimate_of(operation: str, budget: Budget, args: tuple[Any, ...], kwargs: M
     if not callable(budget.estimate):
         return budget.estimate
     place = f"operation '{operation}'"
-    return _values.number(place, "budget.estimate", budget.estimate(*args, **kwargs), least=0)
+    return _values.finite(place, "budget.estimate", budget.estimate(*args, **kwargs))

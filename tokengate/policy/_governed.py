@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from contextvars import Context
@@ -336,8 +337,6 @@ class Governed:
         if self._ended or self._admitted or self._falls_back:
             return False
         self._refusal = self.governor.sheds(token, now)
-        if self._refusal is not None:
-            self._give_share_back()
         return self._refusal is not None
 
     def unbegun(self, _token: Token[Any], now: float) -> None:
@@ -430,9 +429,8 @@ class Governed:
                 return None
             with governor.lock:
                 self._ended = True
-        elif (
-            began is None and self._drain is not None
-        ):  # an attempt that was over was left behind, and the next one may be queued
+        elif began is None and self._drain is not None:
+            # An attempt that was over was left behind, and the next one may be queued.
             place_of(token).mailbox.withdraw(token)
         self.alarm_at = math.inf
         if self._lane is not None:
@@ -455,8 +453,10 @@ class Governed:
 
     def _may_go_on(self, how: End) -> bool:
         """Tell whether another attempt or the fallback may follow."""
-        if self._is_last or self._falls_back or (self.runs_here and loop_here()):
+        if self._is_last or self._falls_back:
             return False
+        if self.runs_here and (loop_here() or asyncio._get_running_loop() is not None):
+            return False  # its caller is to hold up no loop
         policy = self._rules
         if policy.retry is not None or self.alternatives:
             return True
@@ -616,6 +616,7 @@ class Governed:
         times = self.times_of(token)
         chosen, policy = alternatives.next(token.attempt)
         with self.governor.lock:
+            self._give_share_back()
             self.governor, self.policy = chosen.rules, policy
             self.options, self._merged_for = chosen.own, None
             self._breaker = self._refusal = self.refusal_at_door = None
@@ -640,6 +641,8 @@ class Governed:
         fallback = self._rules.fallback
         if fallback is not None:
             self._falls_back = True
+            with self.governor.lock:
+                self._give_share_back()
             if token._call is None:  # a message is its only argument
                 token._args = (token._args,)
             token._call = partial(fallback, error)
@@ -752,8 +755,6 @@ class Governed:
         if not mailbox.withdraw(token):
             return False
         self._is_last = True
-        with self.governor.lock:
-            self._give_share_back()
         if not self._fall_back(token, error):
             token._finish(_FAILED, error=error)
         return True

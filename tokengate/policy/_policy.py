@@ -175,6 +175,7 @@ class Budget:
         _values.number("Budget", "limit", self.limit, least=0)
         if not callable(self.estimate):
             _values.number("Budget", "estimate", self.estimate, least=0, most=self.limit)
+            _values.finite("Budget", "estimate", self.estimate)
 
 
 @attrs.frozen(kw_only=True)

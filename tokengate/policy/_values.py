@@ -54,6 +54,14 @@ def number(
     raise BadPolicy(place, field, value, f"use a number{' ' if low or high else ''}{low}{high}")
 
 
+def finite(place: str, field: str, value: object) -> float:
+    """Return a number that can be added up; raise `BadPolicy` unless it is finite and at least 0."""
+    found = number(place, field, value, least=0)
+    if math.isinf(found):
+        raise BadPolicy(place, field, value, "use a finite number of at least 0")
+    return found
+
+
 def seconds(place: str, field: str, value: object) -> float:
     """Return a time in seconds; raise `BadPolicy` unless it is a number above 0."""
     return number(place, field, value, above=0)

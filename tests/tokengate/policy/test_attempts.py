@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import math
 import threading
@@ -58,8 +59,6 @@ async def sleep_in_trio() -> None:
 
 
 async def sleep_in_asyncio() -> None:
-    import asyncio
-
     await asyncio.Event().wait()
 
 
@@ -437,6 +436,24 @@ def test_a_retry_that_never_begins_takes_up_no_share(gate: Gate, until: Until) -
     assert [one.attempt for one in others] == [2] * 10
 
 
+def test_a_fallback_in_the_place_of_a_retry_takes_up_no_share(gate: Gate, until: Until) -> None:
+    """Case 14: tokens whose retries are stopped, and whose fallback answers, leave the retries to others."""
+
+    def fail(delay: float) -> None:
+        raise ConnectionError(delay)
+
+    retry = Retry(on=ConnectionError, attempts=2, wait=lambda error: float(error.args[0]), max_wait=LIMIT)
+    operation = token(policy=Policy(retry=retry, fallback=lambda *_: "fallback"))(fail)
+
+    delayed = [operation.submit(LIMIT) for _ in range(10)]
+    until(lambda: all(one.due_at is not None for one in delayed))
+    gate.control.retry([one.id for one in delayed], stop=True)
+    others = [operation.submit(0) for _ in range(10)]
+
+    assert [one.result(LIMIT) for one in (*delayed, *others)] == ["fallback"] * 20
+    assert [len(one.attempts) for one in others] == [3] * 10
+
+
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
 
 
@@ -546,6 +563,23 @@ def test_a_direct_call_begins_on_its_thread_and_is_tried_again_elsewhere(gate: G
     assert operation() == "attempt 2"
     assert threads[0] is threading.current_thread()
     assert threads[1] is not threads[0]
+
+
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+def test_a_direct_call_on_the_thread_of_a_loop_is_not_tried_again(gate: Gate, loop: str) -> None:
+    """Case 20: its delay would hold up the loop, whether that runs tokens or not."""
+
+    def fail() -> None:
+        raise ConnectionError("down")
+
+    operation = token(policy=Policy(retry=Retry(on=ConnectionError, attempts=2, wait=lambda _: LIMIT)))(fail)
+
+    async def call() -> BaseException | None:
+        with pytest.raises(ConnectionError) as caught:
+            operation()
+        return caught.value
+
+    assert isinstance(trio.run(call) if loop == "trio" else asyncio.run(call()), ConnectionError)
 
 
 def test_a_deadline_that_has_passed_refuses_at_the_door(gate: Gate, blocker: Blocker) -> None:
