@@ -19,10 +19,10 @@ from interleave import Grain, Stage
 from raced_policies import ROUNDS, World, playing
 
 from actors import Token, TokenState, current_token
-from actors.lowlevel import OperationPlace, Properties, place_of
+from actors.lowlevel import OperationPlace, Properties
 from tokengate import Breaker, Policy, Retry, Throttle, checkpoint
 from tokengate.policy import Budget, spend
-from tokengate.policy._policies import policies_in, policies_of
+from tokengate.policy._policies import policies_of
 
 RETRY = Retry(on=ConnectionError, attempts=3, wait=1)
 PARTS = {

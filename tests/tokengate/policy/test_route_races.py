@@ -7,7 +7,6 @@ policies. In the end every token has ended in one state, and those that complete
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -172,9 +171,7 @@ class World:
 @pytest.fixture(params=["line", "call"])
 def stage(request: pytest.FixtureRequest, chance: random.Random) -> Iterator[Stage]:
     grain: Grain = request.param
-    with Stage("actors", chance, grain) as opened:
-        policy = os.path.dirname(str(tokengate.policy.__file__)) + os.sep
-        opened._home = (opened._home, policy)  # type: ignore[assignment]  # `startswith` takes several
+    with Stage(("actors", "tokengate.policy"), chance, grain) as opened:
         yield opened
 
 
