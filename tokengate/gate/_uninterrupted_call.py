@@ -88,6 +88,15 @@ class UninterruptedCall:
         if self._error is not None:
             raise self._error
 
+    def begin(self, fn: Callable[[], object]) -> None:
+        """Run a function on the thread, unless one runs there or has run, and return.
+
+        Raises:
+            RuntimeError: no thread can be started now; it may be tried again.
+        """
+        self._fn = fn
+        self._thread.begin()
+
     def runs_here(self) -> bool:
         """Tell whether the calling thread is the one of the call."""
         return threading.current_thread() is self._thread
@@ -101,9 +110,8 @@ class UninterruptedCall:
         self.over.make()
 
     def _begin(self, fn: Callable[[], object]) -> None:
-        self._fn = fn
         try:
-            self._thread.begin()
+            self.begin(fn)
         except RuntimeError:  # the interpreter exits, or there are too many threads
             self._run_here()
 
