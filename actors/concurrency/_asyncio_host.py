@@ -22,6 +22,9 @@ class AsyncioHost(LoopHost):
     Args:
         name: the name of the thread.
         loop_factory: makes the loop of the thread; None makes one of asyncio's own.
+
+    Attributes:
+        on_loss: called by recovery, again and again until `cancel`, when the loop of the program has been closed.
     """
 
     _loop: asyncio.AbstractEventLoop | None
@@ -29,6 +32,7 @@ class AsyncioHost(LoopHost):
     def __init__(self, name: str, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
         super().__init__(name)
         self._loop_factory = loop_factory
+        self.on_loss: Callable[[], object] = bool
         self._hosted = True  # whether code that blocks the loop is refused
         self._tasks: set[asyncio.Task[Any]] = set()
         self._over: Reply[None] = Reply()  # set on the loop, when no task is left of one that was cancelled
@@ -56,6 +60,11 @@ class AsyncioHost(LoopHost):
     @property
     def runs(self) -> bool:
         return self._loop is not None and self._loop.is_running()
+
+    def recover(self) -> None:
+        super().recover()
+        if self._attached and not self._cancelled and self.over:
+            self.on_loss()
 
     @property
     def over(self) -> bool:

@@ -249,6 +249,7 @@ class Closes:
         distances = [self.chance.uniform(0, 0.006) for _ in range(self.chance.choice((1, 2)))]
         main = threading.get_ident()
         over = False
+        loop: asyncio.AbstractEventLoop | None = None
         lock = threading.Lock()
 
         def shoot() -> None:
@@ -262,7 +263,8 @@ class Closes:
         shooter = threading.Thread(target=shoot, daemon=True)
 
         async def program() -> None:
-            nonlocal over
+            nonlocal over, loop
+            loop = None if trio.lowlevel.in_trio_task() else asyncio.get_running_loop()
             loops: Any = signal.getsignal(signal.SIGINT)
 
             def strike(number: int, frame: FrameType | None) -> None:
@@ -292,6 +294,8 @@ class Closes:
             run_program()
         except BaseException as error:
             caught = error.with_traceback(None)  # it has the frames of the loop, and these the program's tasks
+        if loop is not None:
+            loop.close()  # `asyncio.run` may have been interrupted before it has done that
         gc.collect()
         shooter.join()
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -389,7 +389,11 @@ class Gate(LazyOpening, Spawning):
             self._claim_opening()
             claimed = True
             system = self._system
-            await (system.io_host if trio.lowlevel.in_trio_task() else system.asyncio_hosts.own).attach()
+            if trio.lowlevel.in_trio_task():
+                await system.io_host.attach()
+            else:
+                system.asyncio_hosts.own.on_loss = self._lose_loop
+                await system.asyncio_hosts.own.attach()
             await self._opening.wait_async(self._load_and_open)
             await self._make_own_root().start()
             await self._make_root().start()
@@ -550,6 +554,18 @@ class Gate(LazyOpening, Spawning):
                 self._stop_trees(trees, self.shutdown, drain=False)
         finally:
             self._end(0.0)
+
+    def _lose_loop(self) -> None:
+        """Close the gate, since the asyncio loop of its block was closed: the block's task is never resumed."""
+        self._closing.begin(self._close_without_loop)
+        self.hurry()
+
+    def _close_without_loop(self) -> None:
+        _logger.warning("gate '%s' closes, since the asyncio loop of its block was closed within the block", self.name)
+        if self._state == "open":
+            self._close(None, drain=False)
+        else:
+            self._stop_and_end()
 
     def _stop_trees(
         self, trees: list[ActorPlace], seconds: float, drain: bool, undo: Callable[[], Sequence[Undoing]] | None = None

@@ -55,7 +55,7 @@ class UninterruptedCall:
                     try:
                         if error is not None:
                             interrupted()
-                        self.begin(fn)
+                        self._begin(fn)
                         if not self.over.wait_in_thread(_START_SECONDS):
                             self._run_here()
                         self.over.wait_in_thread()
@@ -73,7 +73,7 @@ class UninterruptedCall:
 
         After an exception, call this again to wait on.
         """
-        self.begin(fn)
+        self._begin(fn)
         if trio.lowlevel.in_trio_task():
             with trio.move_on_after(_START_SECONDS):
                 await self.over.wait()
@@ -88,6 +88,15 @@ class UninterruptedCall:
         if self._error is not None:
             raise self._error
 
+    def begin(self, fn: Callable[[], object]) -> None:
+        """Run a function on the thread, unless one runs there or has run, and return.
+
+        Raises:
+            RuntimeError: no thread can be started now; it may be tried again.
+        """
+        self._fn = fn
+        self._thread.begin()
+
     def runs_here(self) -> bool:
         """Tell whether the calling thread is the one of the call."""
         return threading.current_thread() is self._thread
@@ -100,11 +109,9 @@ class UninterruptedCall:
         """Count as over, in a forked child."""
         self.over.make()
 
-    def begin(self, fn: Callable[[], object]) -> None:
-        """Run a function on the thread, and do not wait for it."""
-        self._fn = fn
+    def _begin(self, fn: Callable[[], object]) -> None:
         try:
-            self._thread.begin()
+            self.begin(fn)
         except RuntimeError:  # the interpreter exits, or there are too many threads
             self._run_here()
 

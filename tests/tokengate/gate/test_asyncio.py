@@ -380,6 +380,62 @@ def test_a_gate_whose_loop_ends_within_its_block_is_closed() -> None:
     assert sent[0].state is TokenState.TERMINATED
 
 
+def test_a_gate_is_closed_although_the_task_that_would_close_it_never_runs_again() -> None:
+    """Three interrupts come before the task has seen the first, and the error that is raised refers to the task."""
+    found: list[Any] = []
+
+    async def main() -> None:
+        async with Gate("test", shutdown=1_000) as gate:
+            found.extend((gate, forever.submit()))
+            await asyncio.sleep(0)
+            loop = asyncio.get_running_loop()
+            task: Any = asyncio.current_task()
+            task._log_destroy_pending = False
+
+            def strike() -> None:
+                loop.call_soon(signal.raise_signal, signal.SIGINT)  # ends the run that cancels all tasks
+                signal.raise_signal(signal.SIGINT)  # cancels the main task, which is resumed after that call
+                signal.raise_signal(signal.SIGINT)  # ends the run
+
+            loop.call_soon(strike)
+            await loop.create_future()
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        asyncio.run(main())
+    gate, running = found
+
+    assert gate._closing.over.wait_in_thread(WAIT)
+    assert gate.state == "closed"
+    assert running.state is TokenState.TERMINATED
+    assert raised.tb is not None  # the task was referred to until here
+
+
+def test_a_gate_whose_loop_ends_while_it_opens_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was opened is ended, although the task that opens it is never resumed."""
+    loading, go = threading.Event(), threading.Event()
+    load = Gate._load_and_open
+
+    def slow_load(gate: Gate) -> None:
+        loading.set()
+        assert go.wait(WAIT)
+        load(gate)
+
+    monkeypatch.setattr(Gate, "_load_and_open", slow_load)
+    gate = Gate("test")
+    loop = asyncio.new_event_loop()
+    opening = loop.create_task(gate.__aenter__())
+    loop.run_until_complete(loop.run_in_executor(None, loading.wait, WAIT))
+    left: Any
+    for left in asyncio.all_tasks(loop):
+        left._log_destroy_pending = False
+    loop.close()
+    go.set()
+
+    assert gate._closing.over.wait_in_thread(WAIT)
+    assert gate.state == "closed"
+    assert not opening.done()
+
+
 def test_aclose_returns_the_report() -> None:
     """Once, and again."""
 
