@@ -502,10 +502,10 @@ class Mailbox:
     def take_more(self, drainer: Drainer) -> Token[Any] | None:
         """Take the next token if nothing is out of the ordinary; a drainer that gets none stays, unlike with `take`."""
         zero = self._zero
-        if not zero or not drainer.at_work:
+        if self._asks:
+            return self._take_asked(drainer)
+        if not zero or not self._plain or not drainer.at_work:
             return None
-        if not self._plain:
-            return self._take_asked(drainer) if self._asks else None
         try:
             token = zero.popleft()
         except IndexError:  # another drainer was faster
@@ -818,16 +818,15 @@ class Mailbox:
             self._wake(drainer)
 
     def _take_asked(self, drainer: Drainer) -> Token[Any] | None:
-        """Take the first token of lane 0 if the throttles let it begin, and nothing else is out of the ordinary."""
+        """Take the first token if the throttles let it begin, and nothing else is out of the ordinary."""
         refused: list[Token[Any]] = []
         with self._lock:
-            throttles, zero = self._throttles, self._zero
+            throttles = self._throttles
             # A token that is kept back here may be due, and goes first.
-            if not (self._asks and zero and drainer.at_work) or throttles is None or self._limit != self.capacity:
+            if not (self._asks and drainer.at_work) or throttles is None or self._limit != self.capacity:
                 return None
-            try:
-                token = zero.popleft()
-            except IndexError:  # a drainer on the short way was faster, just as the throttles were set
+            token = self._lanes.pop()
+            if token is None:
                 return None
             verdict = throttles.admit(token, self)
             if verdict is BEGINS:
@@ -916,13 +915,11 @@ class Mailbox:
             self._suspended
             or self._control
             or self._senders
-            or self._lanes.others
             or active > self.concurrency
-            or type(self._lanes) is FairLanes
             or (self._held is not None and self._held.released)
         )
-        asks = self._throttles is not None
-        self._plain, self._asks = plain and not asks, plain and asks
+        self._asks = plain and self._throttles is not None
+        self._plain = plain and not (self._asks or self._lanes.others or type(self._lanes) is FairLanes)
 
     def _make_room(
         self, priority: int, room: Callable[[], object] | None = None

@@ -154,13 +154,7 @@ class World:
     def finish(self) -> None:
         """Let all go on that is held, until all have ended; each has ended once, and nothing is left of it."""
         throttles, ends = self.system.throttles, time.monotonic() + LIMIT
-        while (
-            self.system.live
-            or self.runnable
-            or self.tasks
-            or self.system.system_host._pending
-            or throttles._waiting
-        ):
+        while self.system.live or self.runnable or self.tasks or self.system.system_host._pending or throttles._waiting:
             for token in self.tokens:
                 self.release(token)
             self.turn(1.0)

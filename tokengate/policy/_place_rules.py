@@ -135,8 +135,8 @@ class PlaceRules:
             self.only_breaker: BreakerState | None = None
             throttles = enumerate(policy.throttle)
             make = _throttle_rule if policy.batch is None else _batch_rule
-            found = (self._states_of(throttle_name(number), one, make, now) for number, one in throttles)
-            self._throttles = tuple(states for states in found if states is not None)
+            found = ((one, self._states_of(throttle_name(number), one, make, now)) for number, one in throttles)
+            self._throttles = tuple((one, states) for one, states in found if states is not None)
             self._budget = self._budgets(policy.budget, now)
             self.keyless: tuple[Rule, ...] | None = None  # what `rules_of` returns, if no rule has keys; once needed
 
@@ -335,9 +335,16 @@ class PlaceRules:
 
     def rules_of(self, keys: Keys, now: float) -> tuple[Rule, ...]:
         """Return the throttles and budgets for whose grants an attempt of a token waits, by its keys."""
-        found: list[Rule] = [rule for rule in self.throttles_of(keys, now) if not rule.at_once]
-        budget = self.budget_of(keys, now)
-        rules = tuple(found) if budget is None else (*found, budget)
+        found: list[Rule] = []
+        for throttle, states in self._throttles:
+            rule = _state(states, throttle.key, keys, now)
+            if rule is not None and rule.state.throttle.over == "wait":
+                found.append(rule)
+        if self._budget is not None:
+            budget = self.budget_of(keys, now)
+            if budget is not None:
+                found.append(budget)
+        rules = tuple(found)
         if not self._keys:
             self.keyless = rules
         return rules
@@ -367,12 +374,8 @@ class PlaceRules:
             return None
 
     def throttles_of(self, keys: Keys, now: float) -> list[ThrottleRule]:
-        found = []
-        for throttle, states in zip(self.policy.throttle, self._throttles, strict=True):
-            rule = _state(states, throttle.key, keys, now)
-            if rule is not None:
-                found.append(rule)
-        return found
+        found = (_state(states, throttle.key, keys, now) for throttle, states in self._throttles)
+        return [rule for rule in found if rule is not None]
 
     def budget_of(self, keys: Keys, now: float) -> BudgetRule | None:
         """Return what a token may spend, by its keys; None if it is held to no budget."""
@@ -383,8 +386,7 @@ class PlaceRules:
 
     def throttles_of_policy(self) -> list[tuple[Throttle, list[ThrottleRule]]]:
         """Return the throttles of the policy, each with its states by key."""
-        pairs = zip(self.policy.throttle, self._throttles, strict=True)
-        return [(throttle, [rule for _, rule in states.items()]) for throttle, states in pairs]
+        return [(throttle, [rule for _, rule in states.items()]) for throttle, states in self._throttles]
 
     def refused_by(self, breaker: BreakerState, token: Token[Any], now: float) -> TokenRejected:
         """Return the error of a token that a breaker refuses."""

@@ -8,6 +8,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 _MOST_KEYS: Final = 100_000
 _LOOKS: Final = 2  # states that are looked at for each new key: more can be forgotten than come
+_FEW: Final = 1_000  # states of which none is forgotten: keys that come again find theirs
 
 
 class _State(Protocol):
@@ -55,7 +56,8 @@ class States(Generic[S]):
         return self._add(key, now) if state is None else state
 
     def _add(self, key: str | int | None, now: float) -> S:
-        for _ in range(min(_LOOKS, len(self._states))):
+        few = len(self._states) < min(_FEW, self._most)
+        for _ in range(0 if few else min(_LOOKS, len(self._states))):
             other, state = self._states.popitem(last=False)
             if not state.is_new(now):
                 self._states[other] = state
