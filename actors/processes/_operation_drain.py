@@ -19,7 +19,7 @@ from actors._exceptions import NotPicklable
 from actors.concurrency._blocking import loop_here
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import NO_LIMITS, Limits
-from actors.processes._process_drain import ProcessDrain, tokens_of
+from actors.processes._process_drain import ProcessDrain, is_over, tokens_of
 from actors.processes.pickling import _carrier
 from actors.processes.pickling._carrier import plain_size
 from actors.processes.pickling._definitions import Definitions
@@ -517,12 +517,12 @@ class OperationSlot(Drainer):
         now = self._place.system.clock()
         for number, nanoseconds in zip(numbers, durations, strict=True):
             token = inflight.get(number)
-            if token is not None and token.started_at is None and not token._done:
+            if token is not None and token.started_at is None and not is_over(token):
                 token._begin(now - nanoseconds * 1e-9)
 
     def fail_call(self, worker: Worker, token: Token[Any], error: BaseException) -> None:
         """End a token: its outcome cannot be read."""
-        if not token._done:
+        if not is_over(token):
             self._drain.note_begun(token, worker)
             self._place.failed(token, error)
 
@@ -531,7 +531,7 @@ class OperationSlot(Drainer):
         with worker.lock:
             number = next(iter(list(worker.inflight)), 0)
             token = worker.inflight.get(number)
-            if token is not None and token.started_at is None and not token._done:
+            if token is not None and token.started_at is None and not is_over(token):
                 self._drain.begin(token, worker, number, self._place.system.clock())
         self.feed()
 

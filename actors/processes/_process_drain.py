@@ -200,7 +200,7 @@ class ProcessDrain(abc.ABC):
             self._give_back(token)
 
     def _give_back(self, token: Token[Any]) -> None:
-        if token._done:
+        if is_over(token):
             return
         if token.started_at is not None:  # it was believed to run
             token.started_at = None
@@ -232,7 +232,7 @@ class ProcessDrain(abc.ABC):
     def note_begun(self, token: Token[Any], worker: Worker, seconds: float = 0.0) -> None:
         """Note that a token has begun, so many seconds ago, unless that is noted."""
         with worker.lock:
-            if token.started_at is None:
+            if token.started_at is None and not is_over(token):
                 token._begin(self.place.system.clock() - seconds)
 
     def begin(self, token: Token[Any], worker: Worker, number: int, now: float) -> None:
@@ -264,7 +264,7 @@ class ProcessDrain(abc.ABC):
         self, token: Token[Any], worker: Worker, frame: _wire.Frame, descriptor: int | None
     ) -> BaseException | None:
         """End a token with the outcome from its worker; return the error if it is a crash of the place's instance."""
-        if token._done:
+        if is_over(token):
             return None
         place = self.place
         if token.started_at is None:
@@ -291,13 +291,22 @@ class ProcessDrain(abc.ABC):
 
     def lost(self, token: Token[Any], worker: Worker) -> BaseException | None:
         """End a token after its worker has died; return the error if it is a crash of the place's instance."""
-        if token._done:
+        if is_over(token):
             return None
         if token.started_at is None:
             self.note_begun(token, worker)
         if token._extras.hold is not None:
             token._extras.hold.leave()
         return self.place.failed(token, died_error(worker, token._describe()))
+
+
+def is_over(token: Token[Any]) -> bool:
+    """Tell whether what a worker says of a token is too late: it has ended, or was ended and waits for a new attempt.
+
+    The latter does not begin before the worker has let go of it.
+    """
+    policy = token._extras.policy
+    return token._done or (policy is not None and policy.awaits_attempt)
 
 
 def process_drain(token: Token[Any]) -> ProcessDrain | None:

@@ -63,6 +63,8 @@ class Kill:
             if worker is None or place_of(token).abandon(token, self.reason) is None:
                 # A token that a process had not begun, and that was taken back from it, has ended at once.
                 ours = token.state is TokenState.TERMINATED and token._extras.cancel_requested == self.reason
+                if token.attempt != self._attempt:
+                    return True  # it is queued for another attempt, which is not to be ended
                 if token._cancel(self.reason) or (ours and token.started_at is None):
                     self.over = self.never_ran = True
             elif token.state is TokenState.TERMINATED:

@@ -45,6 +45,7 @@ class TokenPolicy(Protocol):
         seconds: how long the latest attempt ran.
         good: whether it was good, as for a breaker; None: it does not count.
         estimate: what an attempt costs, as far as that is known before.
+        awaits_attempt: whether it waits in its mailbox for an attempt that is not its first one.
     """
 
     policy: Any
@@ -54,6 +55,7 @@ class TokenPolicy(Protocol):
     seconds: float
     good: bool | None
     estimate: float
+    awaits_attempt: bool
 
     @property
     def deadline(self) -> float | None: ...

@@ -104,6 +104,7 @@ class Governed:
         seconds: how long the latest attempt ran.
         good: whether it was good; None: it does not count.
         estimate: what an attempt reserves of its budget.
+        awaits_attempt: whether it waits in its mailbox for an attempt that is not its first one.
     """
 
     # Defaults of the class: most tokens need few of these, and an assignment for each would cost more than the rest.
@@ -131,6 +132,7 @@ class Governed:
     runs_here: bool = False  # whether the attempt runs on its caller's thread
     seconds: float = 0.0
     estimate: float = 0.0
+    awaits_attempt: bool = False
     good: bool | None = None
     _breaker: BreakerState | None = None
     _permit: Permit | None = None  # while an attempt counts for the breaker
@@ -329,7 +331,7 @@ class Governed:
             if governor.has_retries and self._context is None and token._context is not None:
                 self._context = token._context
                 token._context = self._context.copy()
-        self._admitted = True
+        self._admitted, self.awaits_attempt = True, False
         return True
 
     def is_shed(self, token: Token[Any], now: float) -> bool:
@@ -664,6 +666,7 @@ class Governed:
         if self._context is not None:
             token._context = self._context.copy()
         before = token.steps, token.started_at, token.queued_at
+        self.awaits_attempt = True  # first: whoever sees that it has not started sees this, too
         token.steps, token.started_at, token.queued_at = 0, None, now + delay
         self._delay = Delay(now + delay, self._drain)
         self.due_at = self._delay.at if delay else None
@@ -676,6 +679,7 @@ class Governed:
             token.steps, token.started_at, token.queued_at = before
             with self.governor.lock:
                 self._give_share_back()
+            self.awaits_attempt = False
             return False
         # Code that ended the token meanwhile, or asked for that, has found it nowhere.
         if self._ended:

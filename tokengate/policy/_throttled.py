@@ -36,6 +36,7 @@ class Throttled:
     deadline: float | None = None
     due_at: float | None = None
     estimate: float = 0.0
+    awaits_attempt: bool = False
     uid: int = 0
     is_fair: bool = False
     fair_key: str | int | None = None

@@ -399,6 +399,28 @@ def test_a_timeout_is_retried_only_if_that_does_no_harm(gate: Gate, idempotent: 
     assert one.attempt == 1 + idempotent
 
 
+def sleep_for(seconds: float) -> None:
+    """Run code that nothing but the end of its process ends."""
+    time.sleep(seconds)
+
+
+def test_a_process_that_was_killed_says_nothing_of_the_next_attempt(gate: Gate, until: Until) -> None:
+    """Case 12: its exit is seen when the token waits for that attempt already; it neither begins nor ends by it."""
+    policy = Policy(timeout=0.05, retry=Retry(on=ConnectionError, attempts=3, wait=lambda _: LIMIT, max_wait=LIMIT))
+    operation = token(affinity="process", idempotent=True, policy=policy)(sleep_for)
+    operation.with_options(policy=Policy(timeout=LIMIT)).submit(0).result(LIMIT)
+    gate.control.set_policy("sleep_for", {"grace": 0.01})
+
+    one = operation.submit(LIMIT)
+    until(lambda: one.attempt == 2)
+    token(affinity="process")(math.sqrt).submit(4).result(LIMIT)  # in another process, as the old one is gone
+
+    assert one.state is TokenState.QUEUED
+    assert (one.attempt, len(one.attempts)) == (2, 1)
+    one.cancel()
+    assert isinstance(outcome_of(one), TokenTerminated)
+
+
 def test_a_thousand_failures_cause_a_tenth_more_attempts(gate: Gate) -> None:
     """Case 14: beyond the share, tokens fail at once."""
     began: list[int] = []
