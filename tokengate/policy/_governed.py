@@ -331,7 +331,9 @@ class Governed:
             if governor.has_retries and self._context is None and token._context is not None:
                 self._context = token._context
                 token._context = self._context.copy()
-        self._admitted, self.awaits_attempt = True, False
+        self._admitted = True
+        if self.awaits_attempt:
+            self.awaits_attempt = False
         return True
 
     def is_shed(self, token: Token[Any], now: float) -> bool:
