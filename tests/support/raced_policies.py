@@ -125,9 +125,8 @@ class World:
         token.cancel()
 
     def terminate(self, token: Token[Any]) -> None:
-        """Have the loop end it, and leave its code behind, if that does not end."""
-        grace = self.chance.choice([0.0, 1.0])
-        self.system.system_host.call_soon(lambda: self.system.reconciler.end(token, "an operator ends it", grace))
+        """End it, on the loop, and leave its code behind, if that does not end."""
+        self.system.reconciler.end(token, "an operator ends it", self.chance.choice([0.0, 1.0]))
 
     def hold(self, token: Token[Any]) -> None:
         place_of(token).mailbox.hold(token)

@@ -7,6 +7,7 @@ import math
 import random
 from contextvars import Context
 from functools import partial
+from threading import get_ident
 from typing import Any, Final
 
 import attrs
@@ -149,7 +150,8 @@ class Governed:
     _is_last: bool = False  # whether no further attempt follows, whatever comes
     _falls_back: bool = False  # whether its code is the fallback
     _ended: bool = False
-    _returned: bool = False
+    _left_by: int = 0  # the thread that is about to leave its code behind
+    _is_counted: bool = False  # whether code of it counts that was left behind
     _context: Context | None = None  # as it was captured; each attempt gets a copy
 
     def __init__(self, token: Token[Any], governor: PlaceRules) -> None:
@@ -397,14 +399,13 @@ class Governed:
         if self._ended:
             self.note_return(token, state, value)
             return state, value, error
+        left = self._left_by != 0 and self._left_by == get_ident()  # on another thread, the code has ended by itself
         if state is _TERMINATED:
             if self._over is not None:
-                state, error = _EXPIRED, self._expired(token, self._over)
+                state, error = _EXPIRED, self._expired(token, self._over, left)
             elif self._error is not None and place_of(token).system.intake_closed:
                 state, error, self._is_last = _FAILED, self._error, True  # the gate closes before its next attempt
-        if self.left_running and (state is _COMPLETED or state is _FAILED):
-            self.left_running = False  # it was about to be left behind, and has ended by itself
-        how = _BY_CODE[0] if state is _COMPLETED else self._how(token, state, error)
+        how = _BY_CODE[0] if state is _COMPLETED else self._how(token, state, error, left)
         governor = self.governor
         now = governor.clock()
         with governor.lock:
@@ -414,6 +415,7 @@ class Governed:
                 return None  # the end of an attempt that is noted already
             goes_on = began is not None and error is not None and not is_late and self._may_go_on(how)
             if not is_late:
+                self.left_running = left
                 self._note_end(token, how, error, now)
                 self._ended = not goes_on
                 if self.member is not None and began is not None and not self._falls_back:
@@ -441,7 +443,7 @@ class Governed:
             self._lane.discard(self.id, None)
         return state, value, error
 
-    def _how(self, token: Token[Any], state: TokenState, error: BaseException | None) -> End:
+    def _how(self, token: Token[Any], state: TokenState, error: BaseException | None, left: bool) -> End:
         if state is _COMPLETED:
             return End.COMPLETED
         if state is _FAILED and error is not None:
@@ -451,7 +453,7 @@ class Governed:
             return End.LOST if token.affinity == "process" and isinstance(error, _UNKNOWN) else End.FAILED
         if state is not _EXPIRED:
             return End.STOPPED
-        if self.left_running:
+        if left:
             return End.LEFT_BEHIND
         return End.TIMED_OUT if self._over is not None and self._over.which == "timeout" else End.EXPIRED
 
@@ -481,6 +483,7 @@ class Governed:
             self.good = is_good(policy.breaker or _BAD_BY_DEFAULT, policy.retry, how, error, self.seconds)
             self._end_permit(self.good, now)
         if self.left_running:
+            self._is_counted = True
             governor.left += 1
         elif governor.has_grants:
             governor.throttles.end_locked(token)
@@ -503,9 +506,9 @@ class Governed:
             self.member.note_return(state, value)
         governor = self.governor
         with governor.lock:
-            if not self.left_running or self._returned:
+            if not self._is_counted:
                 return
-            self._returned = True
+            self._is_counted = False
             governor.left -= 1
             governor.throttles.end_locked(token)
         governor.let_go()
@@ -524,7 +527,7 @@ class Governed:
             )  # fmt: skip
             if not isinstance(decided, str):
                 with governor.lock:
-                    if governor.share.reserve(now):
+                    if not self._ended and governor.share.reserve(now):  # one that has ended would not give it back
                         self._is_retry = self._reserved = True
                         delay = decided
         self._record(token, began, now, error, delay)
@@ -660,7 +663,7 @@ class Governed:
         self.runs_here = False
         if self._over is not None and extras.cancel_requested == self._why(self._over):
             extras.cancel_requested = ""
-        self._over, self._refusal = None, None
+        self._over, self._refusal, self._left_by = None, None, 0
         if extras.hold is not None:
             extras.hold.renew()
         if not self._falls_back and not comes:
@@ -718,8 +721,8 @@ class Governed:
         elif self._began_at is None:
             self._expire_unbegun(token, due, now)
         elif isinstance(token._place, ActorPlace):
-            self.left_running = True
-            token._settle(_EXPIRED, error=self._expired(token, due))
+            self._left_by = get_ident()
+            token._settle(_EXPIRED, error=self._expired(token, due, left=True))
         else:
             self._over = due
             seconds = grace(due.seconds) if self.governor.grace is None else self.governor.grace
@@ -772,16 +775,16 @@ class Governed:
             self.governor.policies.deadlines.set(self, now + _SOON)
 
     def leave_behind(self, _token: Token[Any], _threads: list[str]) -> None:
-        """Note that its code could not be ended, and runs on."""
-        self.left_running = True
+        """Note that this thread is about to end the token, and to leave its code behind."""
+        self._left_by = get_ident()
 
     def _why(self, due: Due) -> str:
         return f"its {due.which} of {due.seconds:g} s is over"
 
-    def _expired(self, token: Token[Any], due: Due) -> TokenExpired:
-        on = "; its code could not be ended, and runs on" if self.left_running else ""
+    def _expired(self, token: Token[Any], due: Due, left: bool = False) -> TokenExpired:
+        on = "; its code could not be ended, and runs on" if left else ""
         why = f"{token._describe()} was ended: {self._why(due)}{on}"
-        return TokenExpired(why, due.which, due.seconds, self.left_running)
+        return TokenExpired(why, due.which, due.seconds, left)
 
     def _set_alarm(self, token: Token[Any]) -> None:
         times = self.times_of(token)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import attrs
 import pytest
-from interleave import Grain, Stage
-from raced_policies import ROUNDS, World, playing
+from interleave import Stage
+from raced_policies import ROUNDS, World
 
 from actors import Token, TokenState, current_token
 from actors.lowlevel import OperationPlace, Properties
@@ -106,22 +105,23 @@ class Rules(World):
         self.send(token, place)
 
     def steer(self, verb: str) -> None:
-        """Do something to a token that stands, or runs, for itself."""
-        tokens = self.tokens
-        if verb != "cancel":  # operators act on the run of tokens that share one
-            live = [(one, one._extras.policy) for one in list(self.system.live.values())]
-            tokens = [one for one, policy in live if policy is not None and policy.run is None]
+        """Do something to a token; operators act on the loop, and of tokens that share a run on that."""
+        if verb == "cancel":
+            self.cancel(self.chance.choice(self.tokens))
+            return
+        live = [(one, one._extras.policy) for one in list(self.system.live.values())]
+        tokens = [one for one, policy in live if policy is not None and policy.run is None]
         if tokens:
-            getattr(self, verb)(self.chance.choice(tokens))
+            act, token = getattr(self, verb), self.chance.choice(tokens)
+            self.system.system_host.call_soon(lambda: act(token))
 
     def operate(self, token: Token[Any]) -> None:
-        """Have the loop do what operators do with retries and times."""
+        """Do what operators do with retries and times."""
         policy: Any = token._extras.policy
-        acts = [policy.retry_now, policy.stop_retries, lambda one: policy.extend(one, 1.0)]
-        act = self.chance.choice(acts)
-        self.system.system_host.call_soon(lambda: act(token))
+        act = self.chance.choice([policy.retry_now, policy.stop_retries, lambda one: policy.extend(one, 1.0)])
+        act(token)
 
-    def close(self, _token: Token[Any]) -> None:
+    def close(self) -> None:
         self.chance.choice(self.places).close()
 
     def check(self) -> None:
@@ -172,7 +172,7 @@ def race(stage: Stage, chance: random.Random, part: str) -> None:
     def play(script: list[str]) -> None:
         for verb in script:
             w.wait()
-            if verb in ("call", "work"):
+            if verb in ("call", "work", "close"):
                 getattr(w, verb)()
             else:
                 w.steer(verb)
@@ -185,18 +185,6 @@ def race(stage: Stage, chance: random.Random, part: str) -> None:
     stage.run(*(partial(play, script) for script in scripts), loop)
     w.finish()
     w.check()
-
-
-@pytest.fixture(params=["line", "call"])
-def stage(request: pytest.FixtureRequest, chance: random.Random) -> Iterator[Stage]:
-    grain: Grain = request.param
-    with playing(chance, grain) as opened:
-        yield opened
-
-
-@pytest.fixture
-def chance(seed: int) -> random.Random:
-    return random.Random(seed)
 
 
 @pytest.mark.parametrize("part", PARTS)

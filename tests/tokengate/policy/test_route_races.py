@@ -1,36 +1,33 @@
 """Tokens on their way to the next alternative, racing with what ends, pauses, moves and takes them: one end each.
 
-Each race is run 6 times with each grain, 10,000 times with TOKENGATE_TORTURE=1; TOKENGATE_SEED brings one back. The
-threads of the dispatcher are played, under schedules that a seed draws, with switches in the runtime and in the room of
-policies. In the end every token has ended in one state, and those that completed have answered once, where they are.
+Each race is run a few times with each grain, 10,000 times with TOKENGATE_TORTURE=1; TOKENGATE_SEED brings one back. The
+threads of the dispatcher are played, under schedules that a seed draws. In the end every token has ended in one state,
+and those that completed have answered once, where they are.
 """
 
 from __future__ import annotations
 
 import random
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from typing import Any
 
 import attrs
 import pytest
-from interleave import Grain, Stage
-from tiers import TORTURE, in_ci
+from interleave import Stage
+from raced_policies import ROUNDS, World
+from tiers import in_ci
 
 import tokengate.policy
-from actors import ActorDead, ActorSystem, MailboxFull, Token, TokenState, current_token
-from actors.lowlevel import OperationPlace, move, place_of
+from actors import Token, TokenState, current_token
+from actors.lowlevel import place_of
 from tokengate import Gate, Route, checkpoint
 from tokengate.errors import TokenGateError
 from tokengate.policy import Breaker, Policy, Retry, Throttle
 from tokengate.policy._policies import policies_of
 
-ROUNDS = range(10_000 if TORTURE else 6)
-LIMIT = 60.0  # seconds; only reached when something is broken
 PLACES = ("first", "second", "third")
 
 RETRY = Retry(on=ConnectionError, attempts=2, wait=0)
@@ -44,38 +41,26 @@ POLICIES = (
 
 
 @attrs.define
-class World:
-    """A system whose dispatcher's threads are played, with the places of a route, and all that their tokens did.
+class Routes(World):
+    """The places of a route, and all that their tokens did.
 
     Attributes:
         policies: from which those of the places are drawn.
-        runnable: what has been submitted to the dispatcher.
         answered: tokens that have completed their code, with the place where they did.
         running: tokens whose code runs just now.
     """
 
-    chance: random.Random
-    system: ActorSystem
-    policies: tuple[Policy, ...]
-    runnable: deque[Any] = attrs.field(factory=deque)
-    tokens: list[Token[Any]] = attrs.field(factory=list)
+    policies: tuple[Policy, ...] = attrs.field(kw_only=True)
     answered: list[tuple[Token[Any], str]] = attrs.field(factory=list)
     running: list[Token[Any]] = attrs.field(factory=list)
-    places: list[OperationPlace] = attrs.field(factory=list)
 
-    def __attrs_post_init__(self) -> None:
-        self.system.dispatcher.submit = self.runnable.append  # type: ignore[method-assign]
+    def make_places(self) -> None:
+        draw = self.chance.choice
         for path in PLACES:
-            place = self.system.operation_place(
-                path,
-                "cpu",
-                generator=False,
-                concurrency=self.chance.choice([1, 2]),
-                capacity=self.chance.choice([1, 3, 100]),
-                overflow=self.chance.choice(["reject", "drop_oldest"]),
-            )
-            policies_of(place).govern(place, self.chance.choice(self.policies), self.run)
-            self.places.append(place)
+            self.place(
+                path, draw(self.policies), self.run, concurrency=draw([1, 2]), capacity=draw([1, 3, 100]),
+                overflow=draw(["reject", "drop_oldest"]),
+            )  # fmt: skip
 
     def run(self, fails: frozenset[str]) -> str:
         token = current_token()
@@ -91,22 +76,7 @@ class World:
         self.answered.append((token, token.actor))
         return token.actor
 
-    def work(self) -> None:
-        """Be a thread of the dispatcher until nothing is runnable."""
-        while self.runnable:
-            try:
-                slot = self.runnable.popleft()
-            except IndexError:
-                continue
-            if slot.run(threading.current_thread()):
-                self.runnable.append(slot)
-
-    def wait(self) -> None:
-        """Let others go on for a while, which is drawn."""
-        for _ in range(self.chance.choice([0, 5, 20, 50])):
-            self.system.places()
-
-    def send(self, how_many: int = 1, *, failing: int | None = None) -> None:
+    def call(self, how_many: int = 1, *, failing: int | None = None) -> None:
         for _ in range(how_many):
             many = self.chance.choice([0, 1, 2, 2, 3]) if failing is None else failing
             fails = (
@@ -116,41 +86,11 @@ class World:
             token = first.token("first", self.run, (fails,), {}, self.chance.choice([0, 0, 1]))
             others = [policies.alternative(place, place.path, self.run, None) for place in self.places[1:]]
             policies.route(token, others, None, at_door_only=self.chance.random() < 0.1)
-            self.tokens.append(token)
-            first.send(token)
-
-    def cancel(self, token: Token[Any]) -> None:
-        token.cancel()
-
-    def hold(self, token: Token[Any]) -> None:
-        token._place.mailbox.hold(token)  # type: ignore[attr-defined]
-
-    def release(self, token: Token[Any]) -> None:
-        token._place.mailbox.release(token)  # type: ignore[attr-defined]
-
-    def renice(self, token: Token[Any]) -> None:
-        token._place.mailbox.renice(token, self.chance.choice([0, 1]))  # type: ignore[attr-defined]
-
-    def reroute(self, token: Token[Any]) -> None:
-        try:
-            move(token, self.chance.choice(self.places))
-        except (ActorDead, MailboxFull):
-            pass
-
-    def suspend(self, _token: Token[Any]) -> None:
-        place = self.chance.choice(self.places)
-        place.mailbox.suspend()
-        place.mailbox.resume()
+            self.send(token, first)
 
     def finish(self) -> None:
         """Let all go on that is held, and compare."""
-        ends = time.monotonic() + LIMIT
-        while not all(token.done() for token in self.tokens) or self.runnable or self.system.throttles._waiting:
-            for token in self.tokens:
-                self.release(token)
-            self.system.throttles.let_go()
-            self.work()
-            assert time.monotonic() < ends, self.tokens
+        super().finish()
         assert not self.running
         for token in self.tokens:
             where = [actor for one, actor in self.answered if one is token]
@@ -158,31 +98,18 @@ class World:
             assert token.state is not TokenState.FAILED or isinstance(token.exception(), ConnectionError)
             assert token.state is not TokenState.REJECTED or all(each.started_at is None for each in token.attempts)
         for place in self.places:
-            statistics = place.mailbox.statistics()
-            assert (statistics.depth, statistics.held, statistics.active) == (0, 0, 0)
-            assert place.mailbox._limit == place.mailbox.capacity
-            breaker = place.governor.breaker_of((), self.system.clock())  # type: ignore[union-attr, attr-defined]
+            breaker = place.governor.breaker_of((), self.clock())  # type: ignore[union-attr, attr-defined]
             assert breaker is None or breaker.running == 0
-        assert self.system.live == {}
-        throttles = self.system.throttles
-        assert (throttles._waiting, throttles._queues, throttles._grants, throttles._handed) == ({}, {}, {}, {})
-
-
-@pytest.fixture(params=["line", "call"])
-def stage(request: pytest.FixtureRequest, chance: random.Random) -> Iterator[Stage]:
-    grain: Grain = request.param
-    with Stage(("actors", "tokengate.policy"), chance, grain) as opened:
-        yield opened
 
 
 @pytest.fixture
-def chance(seed: int) -> random.Random:
-    return random.Random(seed)
+def world(stage: Stage, chance: random.Random) -> Callable[..., Routes]:
+    def make(policies: tuple[Policy, ...] = POLICIES) -> Routes:
+        made = Routes(chance, policies=policies)
+        made.make_places()
+        return made
 
-
-@pytest.fixture
-def world(stage: Stage, chance: random.Random) -> Callable[..., World]:
-    return lambda policies=POLICIES: World(chance, ActorSystem("raced", threads=1), policies)
+    return make
 
 
 @pytest.mark.parametrize("verb", ["cancel", "abandon"])
@@ -192,12 +119,12 @@ def test_what_ends_a_token_between_two_alternatives_has_ended_it(
     """Case 56: it is found where it was or where it comes; or it is looked at again as soon as it has come there."""
     for _ in ROUNDS:
         w = world(POLICIES[:2])
-        w.send(failing=3)
+        w.call(failing=3)
         (victim,) = w.tokens
         for place in w.places[1:]:
             place.mailbox.suspend()
 
-        def end(w: World = w, victim: Token[Any] = victim) -> object:
+        def end(w: Routes = w, victim: Token[Any] = victim) -> object:
             w.wait()
             return victim.cancel() if verb == "cancel" else place_of(victim).abandon(victim, "it was ended")
 
@@ -217,9 +144,9 @@ def test_what_steers_a_token_between_two_alternatives_loses_nothing(
     """Case 56: no attempt begins before the code of the one before has let go of the token."""
     for _ in ROUNDS:
         w = world(POLICIES[:2])
-        w.send(2, failing=2)
+        w.call(2, failing=2)
 
-        def steer(w: World = w) -> None:
+        def steer(w: Routes = w) -> None:
             for token in w.tokens:
                 w.wait()
                 getattr(w, verb)(token)
@@ -232,7 +159,7 @@ def test_a_close_of_places_leaves_no_token_between_them(stage: Stage, world: Any
     """Case 56: whichever closes, and whenever, each token has an end."""
     for _ in ROUNDS:
         w = world()
-        w.send(3)
+        w.call(3)
         closing = chance.sample(w.places, chance.choice([1, 2, 3]))
         stage.run(w.work, w.work, lambda w=w, closing=closing: (w.wait(), [place.close() for place in closing]))
         w.finish()
@@ -242,16 +169,16 @@ def test_any_moves_that_race_lose_no_token(stage: Stage, world: Any, chance: ran
     """Case 56: three threads that send, work, cancel, pause, resume, renice, reroute and suspend in any order."""
     for _ in ROUNDS:
         w = world()
-        w.send(2)
+        w.call(2)
 
-        def moves(w: World = w) -> Callable[[], None]:
+        def moves(w: Routes = w) -> Callable[[], None]:
             script = chance.choices(
-                ["send", "work", "work", "work", "hold", "release", "renice", "cancel", "reroute", "suspend"], k=5
+                ["call", "work", "work", "work", "hold", "release", "renice", "cancel", "reroute", "suspend"], k=5
             )
 
             def play() -> None:
                 for verb in script:
-                    if verb in {"send", "work"}:
+                    if verb in {"call", "work"}:
                         getattr(w, verb)()
                     else:
                         getattr(w, verb)(chance.choice(w.tokens))
