@@ -24,15 +24,13 @@ class BudgetState:
         budget: the limit and the period, those of this key; others can be set at any time.
         reserved: what attempts have reserved and not spent.
         spent: what was spent in the period.
-        waiting: tokens that the caller keeps back.
     """
 
-    __slots__ = ("_began_at", "_key", "_open", "budget", "reserved", "spent", "waiting")
+    __slots__ = ("_began_at", "_key", "_open", "budget", "reserved", "spent")
 
     def __init__(self, budget: Budget, key: str | int | None) -> None:
         self.budget, self._key = budget, key
         self.reserved = self.spent = 0.0
-        self.waiting = 0
         self._open = 0  # reservations that are not settled
         self._began_at: float | None = None  # the first use in the period
 
@@ -59,7 +57,7 @@ class BudgetState:
     def is_new(self, now: float) -> bool:
         """Tell whether a new state would decide alike."""
         self._end_period(now)
-        return not (self.spent or self._open or self.waiting)
+        return not (self.spent or self._open)
 
     def _end_period(self, now: float) -> None:
         if self._began_at is not None and now >= self._began_at + self.budget.per:

@@ -28,7 +28,6 @@ class BreakerChanged(PolicyEvent):
     """A breaker has opened, has closed, or lets attempts probe.
 
     Attributes:
-        place: name of the operation, or path of the actor.
         key: whose breaker it is; None if the breaker has no keys.
         state: its new state.
         held: whether an operator holds it there.
@@ -50,7 +49,6 @@ class OverloadChanged(PolicyEvent):
     """Tokens of a priority wait too long, and those that have are rejected at their turn; or this is over.
 
     Attributes:
-        place: name of the operation, or path of the actor.
         priority: of the tokens.
         overloaded: whether they are rejected.
     """
@@ -69,7 +67,6 @@ class PolicyChanged(PolicyEvent):
     """Fields of a policy have other values: an operator has set them, or a file was read again.
 
     Attributes:
-        place: name of the operation, or path of the actor.
         fields: {field: its new value}; None for one that is as the file or the code says again.
     """
 
@@ -86,7 +83,6 @@ class TokenRetried(PolicyEvent):
     """An attempt has failed, and another one follows.
 
     Attributes:
-        place: name of the operation, or path of the actor.
         token: id of the token.
         attempt: number of the attempt that has failed.
         delay: seconds until the next one is due.

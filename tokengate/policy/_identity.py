@@ -19,13 +19,10 @@ def same_arguments(
         one: positional and keyword arguments of a call.
         other: those of the other one.
     """
-    if len(one[0]) == len(other[0]) and one[1].keys() == other[1].keys():
-        pairs = [*zip(one[0], other[0], strict=True), *((one[1][name], other[1][name]) for name in one[1])]
-        return all(_is_equal(*pair) for pair in pairs)
-    first, second = _bound(function, *one), _bound(function, *other)
-    if first is None or second is None or first.keys() != second.keys():
-        return False
-    return all(_is_equal(first[name], second[name]) for name in first)
+    first, second = ({**dict(enumerate(args)), **kwargs} for args, kwargs in (one, other))
+    if first.keys() != second.keys():  # passed in other ways, by position or by keyword
+        first, second = _bound(function, *one), _bound(function, *other)
+    return first.keys() == second.keys() and all(_is_equal(first[name], second[name]) for name in first)
 
 
 def _is_equal(one: object, other: object) -> bool:
@@ -36,11 +33,11 @@ def _is_equal(one: object, other: object) -> bool:
         return False
 
 
-def _bound(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return {parameter: its value, or its default}; None if they do not fit the function."""
+def _bound(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return {parameter: its value, or its default}; a key that no other call has, if they do not fit the function."""
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
     except (TypeError, ValueError):
-        return None
+        return {object(): None}
     bound.apply_defaults()
     return dict(bound.arguments)

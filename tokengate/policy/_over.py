@@ -20,7 +20,6 @@ class ThrottleExceeded(PolicyEvent):
     """A token has begun beyond a throttle that only warns; published once a second for each key.
 
     Attributes:
-        place: name of the operation, or path of the actor, of the token.
         key: whose limit it is; None if the throttle has no keys.
         rate: attempts that may begin in a second; None: any number.
         concurrency: attempts that may run at once, as of now; None: any number.

@@ -149,11 +149,7 @@ class ThrottleIndex:
         """Add a throttle."""
         selection = throttle.selection
         more: list[Test] = [partial(_has_tag, *tag) for tag in tuple(selection.tags.items())[1:]]
-        tests = (
-            *more,
-            *(selection.tests_of_operation if self._of_actor else ()),
-            *selection.tests,
-        )
+        tests = (*more, *(selection.tests_of_operation if self._of_actor else ()), *selection.tests)
         fixed = self._fixed_by(selection)
         (self._others if fixed is None else self._fixed.setdefault(fixed, {}))[throttle] = tests
 

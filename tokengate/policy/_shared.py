@@ -175,7 +175,8 @@ class SelectedThrottles:
         indexes = [self._everywhere, *(self._policies.governor_of(place).own_index for place in places)]
         with self._throttles.lock:
             self._of_places.pop(throttle, None)
-            _discard(throttle, indexes)
+            for index in indexes:
+                index.discard(throttle)
         self._throttles.remove(frozenset(throttle.rules))
         self._throttles.rules_changed()
         for place in places:
@@ -207,11 +208,6 @@ class SelectedThrottles:
         governor.hold_to(shared)
         if governor.is_idle:
             place.governor = None
-
-
-def _discard(throttle: SelectedThrottle, indexes: Iterable[ThrottleIndex]) -> None:
-    for index in indexes:
-        index.discard(throttle)
 
 
 def _concerns(throttle: SelectedThrottle, place: Place) -> bool:

@@ -31,7 +31,6 @@ class ThrottleState:
         limit: attempts that may run at once; `inf`: any number.
         running: attempts with a grant, except those that wait for another token.
         suspended: attempts with a grant that wait for another token, and do not count.
-        waiting: tokens that the caller keeps back.
         refused: tokens that were refused.
     """
 
@@ -45,13 +44,12 @@ class ThrottleState:
         "running",
         "suspended",
         "throttle",
-        "waiting",
     )
 
     def __init__(self, throttle: Throttle) -> None:
         self.throttle = throttle
         self.limit = _first_limit(throttle)
-        self.running = self.suspended = self.waiting = self.refused = 0
+        self.running = self.suspended = self.refused = 0
         self._burst = throttle.burst_size
         self._rate = None if throttle.rate is None else RateLimit(throttle.rate, self._burst)
         self._unbegun = 0  # attempts with a grant whose code has not begun
@@ -135,7 +133,7 @@ class ThrottleState:
 
     def is_new(self, now: float) -> bool:
         """Tell whether a new state would decide alike; `refused` does not matter for that."""
-        if self.running or self.suspended or self.waiting or self.limit != _first_limit(self.throttle):
+        if self.running or self.suspended or self.limit != _first_limit(self.throttle):
             return False
         return self._rate is None or self._rate.is_new(now)
 

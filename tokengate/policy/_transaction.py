@@ -130,7 +130,7 @@ class Member:
     def note_return(self, state: TokenState, value: Any) -> None:
         if self._returned is None:
             self._returned = state, value
-            self.transaction.ledger.note_return(self)
+            self.transaction.note_return(self)
 
     @property
     def ends(self) -> tuple[End, ...]:
@@ -263,12 +263,6 @@ class Transaction:
         self.size += 1
         token.add_done_callback(partial(self.ledger.forget, member))
 
-    def forget(self, member: Member) -> None:
-        """Keep nothing of a member that has ended, if it will not be undone."""
-        member.note_leaving()
-        if not member.is_of_use:
-            self.members.pop(member.token.id, None)
-
     @property
     def holds_its_code(self) -> bool:
         """Whether tokens of its block are members, or refused: until its block has ended, or its rollback."""
@@ -327,7 +321,7 @@ class Transaction:
         with self.ledger.lock:
             if self.state is not State.STUCK or not self.failed:
                 return False
-            self._todo = self._in_order(self.failed)
+            self._todo = sorted(self.failed, key=lambda step: self._steps[step].order, reverse=True)
             self.failed.clear()
             run = self._new_run()
         run.begin(self.go_on)
@@ -466,9 +460,6 @@ class Transaction:
         self._steps.pop(step, None)
         self.failed.pop(step, None)
         self.running.discard(step)
-
-    def _in_order(self, steps: Mapping[int, object]) -> list[int]:
-        return sorted(steps, key=lambda step: self._steps[step].order, reverse=True)
 
     # What became of it
 
@@ -609,11 +600,9 @@ class Transactions:
     def forget(self, member: Member, _token: object = None) -> None:
         """Keep nothing of a member that has ended, if it will not be undone."""
         with self.lock:
-            member.transaction.forget(member)
-
-    def note_return(self, member: Member) -> None:
-        """Note that code of a member has returned that was left behind."""
-        member.transaction.note_return(member)
+            member.note_leaving()
+            if not member.is_of_use:
+                member.transaction.members.pop(member.token.id, None)
 
     # For the gate
 
