@@ -75,12 +75,24 @@ def test_a_crash_of_payments_leaves_inventory_untouched(shop: ModuleType) -> Non
 
 
 def test_stock_of_orders_that_are_not_paid_is_released(shop: ModuleType) -> None:
-    """What left the stock is what was paid for."""
+    """What left the stock is what was paid for: the reservations of other orders are undone."""
     with shop.make_gate(customers=()) as gate:
         outcomes = place_orders(gate, ORDERS)
         stock = gate.find("inventory").proxy().stock.result(PATIENCE)
 
     assert 100 - 2 * outcomes.count("paid") == stock["cups"]
+
+
+def test_an_order_that_an_operator_rolls_back_gives_its_goods_back(shop: ModuleType) -> None:
+    """Its fraud check runs away: `compensate` ends it, and the reservation is undone before the order fails."""
+    with shop.make_gate(customers=(), runaway=1) as gate:
+        order = gate.find("orders").proxy().place("cups", 2)
+        while not gate.control.compensate("operation=check_fraud,state=running"):
+            pass  # it has not begun yet
+        outcome = order.result(PATIENCE)
+        stock = gate.find("inventory").proxy().stock.result(PATIENCE)
+
+    assert (outcome, stock["cups"]) == ("failed", 100)
 
 
 def test_orders_keeps_count_of_every_order(shop: ModuleType) -> None:
