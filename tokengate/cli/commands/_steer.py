@@ -103,13 +103,13 @@ def reroute(connection: Connection, /, to: str, **which: Any) -> None:
     "--concurrency",
     type=AtOnce(min=1),
     metavar="NUMBER",
-    help="Tokens that may run at once, or `adaptive`, which needs --slow.",
+    help="Tokens that may run at once, or 'adaptive', which needs --slow.",
 )
 @click.option(
     "--slow",
     type=Number(min=0, min_open=True),
     metavar="SECONDS",
-    help="A token that runs longer is slow: `adaptive` lowers its limit.",
+    help="A token that runs longer is slow: 'adaptive' lowers its limit.",
 )
 @click.option("--key", help="A tag or parameter, each value of which has its own limit.")
 @click.option("--over", type=click.Choice(["wait", "reject", "lower", "warn"]), help="What tokens beyond it do.")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
 
 import attrs
 from msgspec import Meta
 
 from tokengate.control.messages._bases import Listing, Message, OnOne, OnTokens
 
+Row = TypeVar("Row")
 Value: TypeAlias = str | float
 
 _Key: TypeAlias = Annotated[
-    str | None, Meta(description="The value of its key; none for all of them.", extra={"metavar": "KEY"})
+    str | None, Meta(description="Only that of this value of its key; without it, all.", extra={"metavar": "KEY"})
 ]
+
+
+@attrs.frozen
+class _OnPlace(OnOne[Row]):
+    name: Annotated[str, Meta(description="Name of the operation, or path of the actor.")]
 
 
 @attrs.frozen
@@ -44,9 +50,10 @@ class Policies(Listing[PolicyRow]):
 
 
 @attrs.frozen
-class SetPolicy(OnOne[tuple[PolicyRow, ...]]):
+class SetPolicy(_OnPlace[tuple[PolicyRow, ...]]):
     """Change values of a policy, until `reset`; they win over the code and the file.
 
+    Fields are those of a `[[policy]]` of a file, such as throttle[1].rate; the error about an unknown one names all.
     New times hold for tokens that are made from then on, all else from the next decision. `none` takes a part away.
 
     Raises:
@@ -60,7 +67,7 @@ class SetPolicy(OnOne[tuple[PolicyRow, ...]]):
 
 
 @attrs.frozen
-class ResetPolicy(OnOne[tuple[PolicyRow, ...]]):
+class ResetPolicy(_OnPlace[tuple[PolicyRow, ...]]):
     """Forget what operators have set of a policy; the file and the code hold again.
 
     Raises:
@@ -104,13 +111,16 @@ class BreakerRow:
 
 @attrs.frozen
 class Breakers(Listing[BreakerRow]):
-    """List the breakers, by key."""
+    """List the breakers, by key.
+
+    SELECTOR is of operations and actors, as of `policies`.
+    """
 
     examples: ClassVar = ("breakers", "breakers charge")
 
 
 @attrs.frozen
-class _OnBreaker(OnOne[tuple[BreakerRow, ...]]):
+class _OnBreaker(_OnPlace[tuple[BreakerRow, ...]]):
     key: _Key = attrs.field(default=None, kw_only=True)
 
 
@@ -177,13 +187,16 @@ class BudgetRow:
 
 @attrs.frozen
 class Budgets(Listing[BudgetRow]):
-    """List the budgets, by key."""
+    """List the budgets, by key.
+
+    SELECTOR is of operations and actors, as of `policies`.
+    """
 
     examples: ClassVar = ("budgets", "budgets charge")
 
 
 @attrs.frozen
-class ResetBudget(OnOne[tuple[BudgetRow, ...]]):
+class ResetBudget(_OnPlace[tuple[BudgetRow, ...]]):
     """Forget what was spent of budgets of an operation; the next use begins a period."""
 
     examples: ClassVar = ("budget reset charge --key acme",)
@@ -216,7 +229,7 @@ class FlagRow:
 
 @attrs.frozen
 class Flags(Listing[FlagRow]):
-    """List the flags.
+    """List the flags, or the one with SELECTOR.
 
     Of those that match a token, the last one decides. `would` counts what the rules of tokens with the mode `observe`
     would have done.
