@@ -84,11 +84,7 @@ class Policies:
         self._edits: dict[str, Mapping[str, Any]] = {}  # {path of a place: {field: value}}, set by operators
 
     def govern(
-        self,
-        place: Place,
-        policy: Policy | None,
-        function: Callable[..., object] | None = None,
-        operation: str = "",
+        self, place: Place, policy: Policy | None, function: Callable[..., object] | None = None, operation: str = ""
     ) -> None:
         """Hold the tokens of a place to a policy, with what the file and operators say, if there is anything.
 

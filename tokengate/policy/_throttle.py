@@ -34,17 +34,7 @@ class ThrottleState:
         refused: tokens that were refused.
     """
 
-    __slots__ = (
-        "_burst",
-        "_lowered_at",
-        "_rate",
-        "_unbegun",
-        "limit",
-        "refused",
-        "running",
-        "suspended",
-        "throttle",
-    )
+    __slots__ = ("_burst", "_lowered_at", "_rate", "_unbegun", "limit", "refused", "running", "suspended", "throttle")
 
     def __init__(self, throttle: Throttle) -> None:
         self.throttle = throttle
