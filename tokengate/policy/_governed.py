@@ -413,7 +413,7 @@ class Governed:
             began = self._began_at
             if began is None and self._error is not None and how in _BY_CODE and not self._is_last and not is_late:
                 return None  # the end of an attempt that is noted already
-            goes_on = began is not None and error is not None and not is_late and self._may_go_on(how)
+            goes_on = not (began is None or error is None or is_late or left) and self._may_go_on(how)
             if not is_late:
                 self.left_running = left
                 self._note_end(token, how, error, now)
