@@ -151,7 +151,7 @@ def test_tokens_and_operations_are_found_in_the_gate(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(_carrier, "found_token", lambda number: ("token", number))
     monkeypatch.setattr(_carrier, "found_operation", lambda key: ("operation", key))
     facts = {"id": 8, "operation": "o", "actor": "a", "priority": 0, "tags": {}, "parent": None, "attempt": 1}
-    current = CurrentToken({**facts, "affinity": "process"})
+    current = CurrentToken({**facts, "affinity": "process", "seconds_left": None})
 
     assert to_gate([RemoteToken(7), current, Operation(3, "resize")]) == [("token", 7), ("token", 8), ("operation", 3)]
 
@@ -342,13 +342,13 @@ def test_operations_are_called_submitted_and_mapped(answers: Answers, monkeypatc
     assert urgent.submit(5) == RemoteToken(3)
     assert operation.map([1, 2], [3, 4]) == [RemoteToken(4), RemoteToken(5)]
     assert asked == [
-        ("direct", 3, (1,), {"by": 2}, 1, {"a": "b"}),
-        ("direct", 3, (1,), {}, 1, {"a": "b"}),
-        ("submit", 3, (5,), {}, 9, {"a": "b", "c": "d"}),
-        ("submit", 3, (1, 3), {}, 1, {"a": "b"}),
-        ("submit", 3, (2, 4), {}, 1, {"a": "b"}),
+        ("direct", 3, (1,), {"by": 2}, 1, {"a": "b"}, None),
+        ("direct", 3, (1,), {}, 1, {"a": "b"}, None),
+        ("submit", 3, (5,), {}, 9, {"a": "b", "c": "d"}, None),
+        ("submit", 3, (1, 3), {}, 1, {"a": "b"}, None),
+        ("submit", 3, (2, 4), {}, 1, {"a": "b"}, None),
     ]
-    assert Operation(3, "resize").with_options(priority=2)._options == (2, None)
+    assert Operation(3, "resize").with_options(priority=2)._options == (2, None, None)
     assert (operation.__name__, repr(operation)) == ("resize", "<Operation resize>")
 
 
