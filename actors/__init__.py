@@ -21,6 +21,7 @@
 from actors import _in_child
 from actors._exceptions import (
     ActorDead,
+    BudgetExceeded,
     DeadlockError,
     IllegalTransition,
     KeyReused,
@@ -88,6 +89,7 @@ __all__ = [
     "AsCompleted",
     "AsyncioActor",
     "BaseActor",
+    "BudgetExceeded",
     "CpuActor",
     "DeadLetter",
     "DeadlockError",

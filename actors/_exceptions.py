@@ -79,6 +79,34 @@ class KeyReused(TokenRejected):
         super().__init__(message, "key")
 
 
+class BudgetExceeded(TokenGateError, RuntimeError):
+    """A cost is beyond the limit of a budget. It is booked: stop what costs more, or raise or reset the budget.
+
+    Attributes:
+        name: of the budget.
+        key: the key that it is counted for; None if the budget has no keys.
+        limit: what may be spent in a period.
+        spent: what was spent, this cost included.
+        reserved: what attempts that run have reserved.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        name: str = "",
+        key: str | int | None = None,
+        limit: float = 0.0,
+        spent: float = 0.0,
+        reserved: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.name = name
+        self.key = key
+        self.limit = limit
+        self.spent = spent
+        self.reserved = reserved
+
+
 class TokenFailed(TokenGateError):
     """The token's code raised something that is no `Exception` (`sys.exit()`, say); it is the cause."""
 

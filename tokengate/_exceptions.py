@@ -116,34 +116,6 @@ class BatchMismatch(TokenGateError, ValueError):
         return type(self), (self.args[0].rpartition("; ")[0], self.given, self.returned)
 
 
-class BudgetExceeded(TokenGateError, RuntimeError):
-    """A cost is beyond the limit of a budget. It is booked: stop what costs more, or raise or reset the budget.
-
-    Attributes:
-        name: of the budget.
-        key: the key that it is counted for; None if the budget has no keys.
-        limit: what may be spent in a period.
-        spent: what was spent, this cost included.
-        reserved: what attempts that run have reserved.
-    """
-
-    def __init__(self, name: str, key: str | int | None, limit: float, spent: float, reserved: float) -> None:
-        of = "" if key is None else f" of {_short(key)}"
-        kept = f", and {reserved:g} reserved" if reserved else ""
-        super().__init__(
-            f"budget {name!r}{of}: {spent:g} of {limit:g} spent{kept}; the cost is booked: "
-            "stop what costs more, raise the limit, or reset the budget"
-        )
-        self.name = name
-        self.key = key
-        self.limit = limit
-        self.spent = spent
-        self.reserved = reserved
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.name, self.key, self.limit, self.spent, self.reserved)
-
-
 class CompensationFailed(TokenGateError, ExceptionGroup[Exception]):
     """A rollback could not undo everything: the transaction is stuck until an operator repeats or skips what is left.
 

@@ -2,6 +2,7 @@
 
 from actors import (
     ActorDead,
+    BudgetExceeded,
     DeadlockError,
     KeyReused,
     LimitExceeded,
@@ -39,7 +40,6 @@ from tokengate._exceptions import (
     BadOperation,
     BadPolicy,
     BatchMismatch,
-    BudgetExceeded,
     CompensationFailed,
     GateState,
     NeedsGate,

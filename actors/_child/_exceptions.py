@@ -9,6 +9,7 @@ import concurrent.futures
 
 __all__ = [
     "ActorDead",
+    "BudgetExceeded",
     "DeadlockError",
     "IllegalTransition",
     "KeyReused",
@@ -88,6 +89,26 @@ class KeyReused(TokenRejected):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "key")
+
+
+class BudgetExceeded(TokenGateError, RuntimeError):
+    """A cost is beyond the `limit` of the budget with this `name` and `key`; it is booked."""
+
+    def __init__(
+        self,
+        message: str,
+        name: str = "",
+        key: str | int | None = None,
+        limit: float = 0.0,
+        spent: float = 0.0,
+        reserved: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.name = name
+        self.key = key
+        self.limit = limit
+        self.spent = spent
+        self.reserved = reserved
 
 
 class TokenFailed(TokenGateError):

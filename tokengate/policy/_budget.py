@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tokengate._exceptions import BudgetExceeded
+from actors import BudgetExceeded
 from tokengate.policy import _values
 from tokengate.policy._policy import Budget
 
@@ -59,6 +59,17 @@ class BudgetState:
         self._end_period(now)
         return not (self.spent or self._open)
 
+    def exceeded(self) -> BudgetExceeded:
+        """Return the error of a cost that is beyond the limit, and booked."""
+        budget, key, spent, reserved = self.budget, self._key, self.spent, self.reserved
+        of = "" if key is None else f" of {key!r:.80}"
+        kept = f", and {reserved:g} reserved" if reserved else ""
+        return BudgetExceeded(
+            f"budget {budget.name!r}{of}: {spent:g} of {budget.limit:g} spent{kept}; the cost is booked: "
+            "stop what costs more, raise the limit, or reset the budget",
+            budget.name, key, budget.limit, spent, reserved,
+        )  # fmt: skip
+
     def _end_period(self, now: float) -> None:
         if self._began_at is not None and now >= self._began_at + self.budget.per:
             self.reset()
@@ -97,7 +108,7 @@ class Reservation:
         state.spent += cost
         limit = state.budget.limit
         if cost - reserved > cost * _ROUNDING and state.spent + state.reserved > limit * (1 + _ROUNDING):
-            raise BudgetExceeded(state.budget.name, state._key, limit, state.spent, state.reserved)
+            raise state.exceeded()
 
     def settle(self) -> None:
         """Give back what is left, once; a cost that comes later is booked on the budget."""

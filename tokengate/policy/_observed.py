@@ -6,9 +6,8 @@ import math
 import random
 from typing import Any
 
-from actors import Token, TokenRejected, TokenState
+from actors import BudgetExceeded, Token, TokenRejected, TokenState
 from actors.lowlevel import Rule
-from tokengate._exceptions import BudgetExceeded
 from tokengate.policy._attempt import End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
 from tokengate.policy._flags import Flag

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from tokengate._exceptions import BadPolicy, BudgetExceeded
+from tokengate.errors import BadPolicy, BudgetExceeded
 from tokengate.policy._budget import BudgetState, Reservation, estimate_of
 from tokengate.policy._policy import Budget
 
@@ -122,7 +122,7 @@ def test_a_cost_beyond_the_limit_is_booked_and_raised() -> None:
     copy = pickle.loads(pickle.dumps(e.value))
     assert (copy.name, copy.key, copy.limit, copy.spent, copy.reserved) == ("usd", "acme", 10, 9, 2)
     assert str(copy) == str(e.value)
-    assert "usd': 1 of 1 spent; the" in str(BudgetExceeded("usd", None, 1, 1, 0))
+    assert "usd': 0 of 1 spent; the" in str(BudgetState(Budget("usd", 1), None).exceeded())
 
 
 def test_a_period_begins_at_the_first_use() -> None:

@@ -300,16 +300,23 @@ def test_a_key_that_cannot_be_read_rejects_the_token_and_names_the_rule(gate: Ga
 
 
 def test_code_in_a_process_spends_of_its_budget(gate: Gate) -> None:
-    """Case 42: what is beyond the limit is booked, and raised there, by its text: the class is one of the gate's."""
+    """Case 42: what is beyond the limit is booked, and raised there; the code may catch it."""
 
     @token(affinity="process", policy=Policy(budget=Budget("gbp", 10, key="tenant")))
-    def work(tenant: str, cost: float) -> str:
-        spend(cost)
+    def work(tenant: str, cost: float, catches: bool = False) -> str:
+        try:
+            spend(cost)
+        except BudgetExceeded as error:
+            if catches:
+                return f"{error.spent:g} of {error.limit:g}"
+            raise
         return "done"
 
     assert work.submit("acme", 9).result(LIMIT) == "done"
     error = work.submit("acme", 2).exception(LIMIT)
-    assert "BudgetExceeded: budget 'gbp' of 'acme': 11 of 10 spent" in str(error)
+    assert isinstance(error, BudgetExceeded)
+    assert (error.name, error.key, error.limit, error.spent) == ("gbp", "acme", 10, 11)
+    assert work.submit("third", 12, catches=True).result(LIMIT) == "12 of 10"
     assert work.submit("other", 2).result(LIMIT) == "done"
 
 
