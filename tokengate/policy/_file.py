@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias
@@ -103,7 +104,7 @@ _SAMPLES: Final[Mapping[str, Any]] = {
     "retry": Retry(Exception),
     "breaker": Breaker(),
     "throttle": Throttle(rate=1, concurrency="adaptive", slow=1),
-    "budget": Budget("usd", 1),
+    "budget": Budget("usd", math.inf),
     "flag": FlagRow(0, "", "off"),
 }
 PARTS: Final = ("retry", "breaker", "throttle", "budget")
