@@ -302,15 +302,20 @@ def with_fields(policy: Policy, fields: Mapping[str, Any]) -> Policy:
         if field not in (*_EXTRA["policy"], "share", "keys"):
             parts.setdefault(part, {})[field] = value
     policy = attrs.evolve(policy, **parts.pop("", {}))
-    for part, values in parts.items():
+    for part, values in sorted(parts.items(), key=lambda one: _number_of(one[0])):
         if part.startswith("throttle"):
-            number = int(part[len("throttle[") : -1] or 0)
-            throttles = list(policy.throttle)
+            number, throttles = _number_of(part), list(policy.throttle)
+            if number > len(throttles):
+                raise BadPolicy("Policy", part, values, f"there are {len(throttles)} throttles: use the next number")
             throttles[number : number + 1] = [_changed("throttle", dict(enumerate(throttles)).get(number), values)]
             policy = attrs.evolve(policy, throttle=throttles)
         else:
             policy = attrs.evolve(policy, **{part: _changed(part, getattr(policy, part), values)})
     return policy
+
+
+def _number_of(part: str) -> int:
+    return int(part[len("throttle[") : -1] or 0) if part.startswith("throttle") else 0
 
 
 def _changed(part: str, found: Any, values: Mapping[str, Any]) -> Any:

@@ -130,7 +130,7 @@ class Policies:
     def settings_of(self, place: Place, operation: str = "") -> Settings:
         """Return the fields of the file and of operators for a place."""
         settings: Settings = {}
-        if not _is_ours(place) and place not in list(self._beside.values()):
+        if not is_ours(place) and place not in list(self._beside.values()):
             name = PlaceName(operation or operation_of(place), place.path, place.affinity)
             for block in self.blocks:
                 if block.matches(name):
@@ -267,7 +267,7 @@ def operation_of(place: Place) -> str:
     return "" if isinstance(place, ActorPlace) else place.path.rpartition("/")[2].partition("@")[0]
 
 
-def _is_ours(place: Place) -> bool:
+def is_ours(place: Place) -> bool:
     """Tell whether a place is of the runtime, or a supervisor, whose messages the file holds to nothing."""
     if isinstance(place, ActorPlace) and issubclass(place.actor_class, Supervisor | DynamicSupervisor):
         return True

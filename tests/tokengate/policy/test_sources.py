@@ -68,6 +68,17 @@ def test_several_throttles_have_numbers() -> None:
     assert sources["throttle[2].rate"] == "live"
 
 
+def test_a_throttle_gets_the_next_number() -> None:
+    """In whatever order they are set; a number beyond that is named, and the throttles stay as they were."""
+    policy, _ = held_to(("file", {"throttle[1].rate": 2}), ("live", {"throttle.rate": 1}), code=Policy())
+    assert [one.rate for one in policy.throttle] == [1, 2]
+
+    policy, errors = applied(CODE, over({}, live_fields("", {"throttle[2].rate": 5}), "live"))
+    assert policy == CODE
+    (error,) = errors
+    assert str(error) == "throttle[2] of Policy is {'rate': 5.0}; there are 1 throttles: use the next number"
+
+
 def test_keys_have_limits_of_their_own_and_each_is_set_by_itself() -> None:
     """Those of the file stay beside a live edit."""
     settings = over({}, live_fields("", {"throttle.keys": {"acme": {"concurrency": 50}}}), "file")

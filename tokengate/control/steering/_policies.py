@@ -20,7 +20,7 @@ from tokengate.policy._events import PolicyChanged
 from tokengate.policy._file import PLACE_FIELDS, FlagRow, PolicyRow
 from tokengate.policy._flags import Flag
 from tokengate.policy._governor import PlaceGovernor
-from tokengate.policy._policies import Block, PlaceName, Policies, operation_of, policies_in
+from tokengate.policy._policies import Block, PlaceName, Policies, is_ours, operation_of, policies_in
 from tokengate.policy._selected import OPERATOR
 from tokengate.policy._sources import LIVE, live_fields
 
@@ -240,5 +240,5 @@ def _value(given: str | float) -> Any:
 
 
 def _check_ours(place: Place) -> None:
-    if place.path.startswith(SYSTEM):
-        raise NotSteerable(f"'{place.path}' belongs to the runtime, and is held to no policy")
+    if is_ours(place):
+        raise NotSteerable(f"'{place.path}' belongs to the runtime, or is a supervisor, and is held to no policy")

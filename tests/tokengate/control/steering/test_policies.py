@@ -12,7 +12,7 @@ import trio
 from gated_code import LIMIT, Door
 
 from tokengate import Breaker, Gate, IoActor, Policy, Retry, Throttle, current_token, token
-from tokengate.control import BadRequest
+from tokengate.control import BadRequest, NotSteerable
 from tokengate.errors import BadConfig, TokenFailed, TokenRejected, UnknownActor
 from tokengate.events import BreakerChanged, PolicyChanged, TokenRetried
 from tokengate.policy import Budget, spend
@@ -598,3 +598,12 @@ def test_a_rule_of_an_operator_that_keeps_back_is_named_by_its_selector(gate: Ga
 
     assert gate.control.token(waiting).row.held_by == "throttle tenant=acme: concurrency 1"
     gate.control.lift("*")
+
+
+def test_supervisors_are_held_to_no_policy(gate: Gate) -> None:
+    """A time limit on their messages would end restarts; an empty name is that of the root."""
+    for name in ("/", ""):
+        with pytest.raises(
+            NotSteerable, match="or is a supervisor, and is held to no policy"
+        ):
+            gate.control.set_policy(name, {"timeout": 5})
