@@ -21,25 +21,26 @@ class Filling:
         now: when its first token comes, in seconds of the clock.
 
     Attributes:
+        batch: its limits.
         due_at: when it is sent, likewise; `-inf`: at once.
         is_full: whether no further token fits, of whatever cost.
     """
 
-    __slots__ = ("_size", "_used", "due_at", "is_full")
+    __slots__ = ("_used", "batch", "due_at", "is_full")
 
     def __init__(self, batch: Batch, now: float) -> None:
-        self._size, self._used = batch.size, 0.0
+        self.batch, self._used = batch, 0.0
         self.due_at = now + batch.wait if batch.wait else -math.inf
         self.is_full = False
 
     def takes(self, cost: float) -> bool:
         """Tell whether a token with this cost fits; the first one always does."""
-        return not self._used or (not self.is_full and self._used + cost <= self._size)
+        return not self._used or (not self.is_full and self._used + cost <= self.batch.size)
 
     def add(self, cost: float, now: float, deadline: float | None) -> None:
         """Note a token, and the time of its deadline: half of what is left of it is for the run."""
         self._used += cost
-        if self._used >= self._size:
+        if self._used >= self.batch.size:
             self.close()
         elif deadline is not None:
             self.due_at = min(self.due_at, now + (deadline - now) / 2)

@@ -13,7 +13,7 @@ import attrs
 
 from tokengate._exceptions import BadPolicy
 from tokengate.policy import _values
-from tokengate.policy._policy import Breaker, Budget, Policy, Retry, Throttle
+from tokengate.policy._policy import Batch, Breaker, Budget, Policy, Retry, Throttle
 
 Path: TypeAlias = tuple[str | int, ...]
 Tables: TypeAlias = Sequence[Mapping[str, Any]]
@@ -301,7 +301,10 @@ def with_fields(policy: Policy, fields: Mapping[str, Any]) -> Policy:
         part, _, field = name.rpartition(".")
         if field not in (*_EXTRA["policy"], "share", "keys"):
             parts.setdefault(part, {})[field] = value
-    policy = attrs.evolve(policy, **parts.pop("", {}))
+    own = parts.pop("", {})
+    if "batch" in own and policy.batch is not None:  # it is taken away, and the function takes a list all the same
+        own["batch"] = Batch(size=1)
+    policy = attrs.evolve(policy, **own)
     for part, values in sorted(parts.items(), key=lambda one: _number_of(one[0])):
         if part.startswith("throttle"):
             number, throttles = _number_of(part), list(policy.throttle)

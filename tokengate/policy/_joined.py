@@ -96,7 +96,9 @@ class Joints:
         now = governor.clock()
         with self.lock:
             together = self._open.get(slot)
-            if together is not None and (together.given_up or not together.filling.takes(cost)):
+            if together is not None and not (
+                together.filling.takes(cost) and together.filling.batch == batch and not together.given_up
+            ):
                 before, together = together, None
                 before.filling.close()
             is_new = together is None

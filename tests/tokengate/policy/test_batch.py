@@ -327,6 +327,18 @@ def test_a_batch_counts_once_for_a_breaker(gate: Gate) -> None:
     assert refused.reason == "breaker"
 
 
+def test_without_its_batch_a_function_is_given_lists_of_one(gate: Gate) -> None:
+    """Case 60. An operator takes the batch away: it is no other function then; the batch that is open is sent."""
+    embed = operation("cpu", Batch(size=3, wait=LONG))
+
+    first = embed.submit("a")
+    gate.control.set_policy("work", {"batch": "none"})
+    assert (embed.submit("b").result(LIMIT), embed("c")) == (("b", 1), ("c", 1))
+    assert first.result(LIMIT) == ("a", 1)
+    gate.control.reset_policy("work", "batch")
+    assert [one.result(LIMIT) for one in [embed.submit(text) for text in "abc"]] == [(text, 3) for text in "abc"]
+
+
 def test_a_retry_runs_with_those_that_are_left(gate: Gate, new_door: Callable[[], Door]) -> None:
     """Case 10. The batch is tried again as one; its tokens have the records of its attempts."""
     door, given = new_door(), list[list[str]]()
