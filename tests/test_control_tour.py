@@ -468,7 +468,7 @@ def test_the_commands_of_the_readme_find_and_end_the_runaway(shop: Shop) -> None
         return result.exit_code == 0 and len(found) == 1
 
     assert start == STEPS[0].command
-    assert commands[-1] == "tokengate kill ID"
+    assert commands[-2:] == ["tokengate kill ID", "tokengate policy set check_fraud timeout=2s"]
     assert eventually(lambda: run(commands[0]))
     for command in commands[1:]:
         assert run(command), command

@@ -147,7 +147,8 @@ def test_results_are_sent_before_a_question(child: Child, asked: Asked) -> None:
 
 def test_the_current_token_is_asked_for_once_in_each_call(child: Child, asked: Asked) -> None:
     """On the thread of the call, and only while that runs."""
-    facts = {"operation": "o", "actor": "a", "priority": 2, "tags": {"k": "v"}, "parent": 1, "attempt": 1}
+    facts: dict[str, Any] = {"operation": "o", "actor": "a", "priority": 2, "tags": {"k": "v"}, "parent": 1}
+    facts |= {"attempt": 1, "seconds_left": None}
 
     def look() -> list[Any]:
         first, again = current_token(), current_token()
