@@ -61,8 +61,8 @@ class TokenRejected(TokenGateError):
     """The token was refused and none of its code ran.
 
     Attributes:
-        reason: what refused it: `deadline`, `key`, `breaker`, `throttle`, `overload`, or a `transaction` that was rolled
-            back; empty: something else, such as a full mailbox.
+        reason: what refused it: `deadline`, `key`, `breaker`, `throttle`, `overload`, or a `transaction` that was
+            rolled back; empty: something else, such as a full mailbox.
         retry_after: seconds after which a new call may be accepted; None: unknown.
     """
 

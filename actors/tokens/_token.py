@@ -72,7 +72,7 @@ class Token(_PykkaReply[T]):
         policy: what it is held to; None if that is nothing.
         deadline: when its time is over for good, as a policy says or the code that made it; None: never.
         due_at: the time before which it does not begin, while it waits for that; else None.
-        reason: the rule of its policy that decided its end, or the class of the error for which its fallback has answered;
+        reason: the rule of its policy that decided its end, or the class of the error that its fallback answered for;
             empty if neither did.
         steps: how many steps of it have begun.
     """

@@ -13,7 +13,7 @@ from tokengate.cli._errors import UsageProblem
 from tokengate.cli._parameters import SECONDS
 from tokengate.cli._run_target import command_line, load_target
 from tokengate.cli._signals import Stopping, stop_on_signals
-from tokengate.errors import GateState, StartFailed
+from tokengate.errors import BadConfig, GateState, StartFailed
 from tokengate.types import ShutdownReport
 
 
@@ -78,7 +78,7 @@ def _serve(
     stopping.gate = gate
     try:
         gate.open()
-    except (GateState, StartFailed) as error:
+    except (BadConfig, GateState, StartFailed) as error:
         raise UsageProblem(f"cannot open gate '{gate.name}': {error}") from error
     click.echo(f"gate '{gate.name}' is open; Ctrl-C stops it", err=True)
     try:

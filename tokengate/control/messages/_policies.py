@@ -43,6 +43,7 @@ class PolicyRow:
 class Policies(Listing[PolicyRow]):
     """Show the values of policies, and the source of each.
 
+    An operation is listed from its first call in the gate on, or from `gate.register`.
     Without a comparison, the text is a name, in which `*` is any part; with one, a selector of operations and actors.
     """
 

@@ -57,6 +57,7 @@ import sys
 at_import = sys.argv[1:]
 
 bad = Gate("bad", children=[ChildSpec("bad", Bad)])
+unheld = Gate("unheld", config="no-such.toml")
 number = 5
 
 async def coroutine(gate): ...
@@ -179,6 +180,7 @@ def test_a_function_that_does_not_return_ends_at_the_second_signal(service: Path
         ("{}:nothing", "must take one argument, the open Gate"),
         ("{}:Greeter", "it must be a Gate, or a function"),
         ("{}:bad", "no disk"),
+        ("{}:unheld", "cannot open gate 'unheld': no-such.toml: cannot be read"),
     ],
 )
 def test_a_target_that_cannot_be_run_is_an_error_in_one_line(service: Path, target: str, message: str) -> None:
