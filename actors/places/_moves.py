@@ -13,8 +13,8 @@ from actors.tokens._token import Token
 def move(token: Token[Any], target: Place) -> bool:
     """Move a token that is queued, or paused in the queue, from its place's mailbox to the mailbox of another place.
 
-    It keeps its id, its priority, its tags and its context, and goes to the end of its lane there. If it is asked to
-    end on the way, it ends. The call does not wait.
+    It keeps its id, its priority, its tags and its context, and goes to the end of its lane there, held to the rules of
+    that place. If it is asked to end on the way, it ends. The call does not wait.
 
     Args:
         token: the token to move.
@@ -33,12 +33,17 @@ def move(token: Token[Any], target: Place) -> bool:
         return token.started_at is None and not token.done()
     if not source.mailbox.take_out(token):
         return False
+    policy = token._extras.policy
     token._place = target  # before it can be taken there
     try:
+        if policy is not None:
+            policy.follow(token, target)
         if target.mailbox.put_moved(token) is not ACCEPTED:
             raise target._full()
     except (ActorDead, MailboxFull):
         token._place = source
+        if policy is not None:
+            policy.follow(token, source)
         if not source.mailbox.put_back(token):
             source._never_handled(token, "has stopped")
             return False

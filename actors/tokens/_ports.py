@@ -111,6 +111,10 @@ class TokenPolicy(Protocol):
         """Note that an attempt has ended; return the end of the token, or None if it is queued for another attempt."""
         ...
 
+    def follow(self, token: Any, place: Any, /) -> None:
+        """Hold the token, which is in no mailbox, to the rules of another place from its next decision on."""
+        ...
+
     def spend(self, token: Any, cost: float, /) -> None:
         """Book a cost of the attempt that runs."""
         ...

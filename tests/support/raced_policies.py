@@ -21,8 +21,9 @@ import pytest
 from interleave import Grain, Stage
 from tiers import TORTURE
 
-from actors import ActorDead, ActorSystem, MailboxFull, Token
-from actors.lowlevel import OperationPlace, move, place_of
+from actors import ActorSystem, Token
+from actors.lowlevel import OperationPlace, place_of
+from tokengate.control.steering._steering import reroute
 from tokengate.policy import Policy
 from tokengate.policy._policies import policies_in, policies_of
 
@@ -138,10 +139,7 @@ class World:
         place_of(token).mailbox.renice(token, self.chance.choice([0, 1]))
 
     def reroute(self, token: Token[Any]) -> None:
-        try:
-            move(token, self.chance.choice(self.places))
-        except (ActorDead, MailboxFull):
-            pass
+        reroute(token, self.chance.choice(self.places))
 
     def suspend(self, _token: Token[Any]) -> None:
         place = self.chance.choice(self.places)

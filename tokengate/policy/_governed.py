@@ -101,6 +101,7 @@ class Governed:
         left_running: whether its code could not be ended, and runs on.
         member: what a transaction keeps of it; None if none does.
         uid: id of the token that runs for it, or that has run for it; 0: none.
+        next_place: where an operator wants its next attempt to be; None: where it is.
         alternatives: where it is tried next, if it is refused or its retries are used up; None: nowhere.
         seconds: how long the latest attempt ran.
         good: whether it was good; None: it does not count.
@@ -128,6 +129,7 @@ class Governed:
     uid: int = 0
     member: TransactionMember | None = None
     alternatives: Alternatives | None = None
+    next_place: Place | None = None
     passed_door: bool = False
     refusal_at_door: TokenRejected | None = None  # of a direct call, until it is sent
     runs_here: bool = False  # whether the attempt runs on its caller's thread
@@ -534,7 +536,12 @@ class Governed:
         if delay is not None:
             what = TokenRetried(governor.name, token.id, token.attempt, delay, type(error).__name__)
             governor.policies.publish(what)
-        return delay is not None and self._queue_again(token, now, delay)
+        if delay is None:
+            return False
+        if self.next_place is not None:
+            token._place = self.next_place
+            self.follow(token, self.next_place)
+        return self._queue_again(token, now, delay)
 
     def _record(
         self,
@@ -695,6 +702,30 @@ class Governed:
             place.drain.hold_changed(token)
         return True
 
+    def follow(self, token: Token[Any], place: Place) -> None:
+        """Hold the token, which is in no mailbox, to the rules of another place from its next decision on.
+
+        Its times stay. No code of users is run, so what the rules know by functions only is not known.
+        """
+        self.times_of(token)
+        governor: PlaceRules = self.governor.policies.governor_of(place)
+        governor.engage()  # a delay goes on there
+        keys, budget, fair = self.plain_keys(token, governor), governor.policy.budget, governor.policy.fair
+        with governor.lock:
+            reserves, self.next_place = self._reserved, None
+            self._give_share_back()
+            governor.throttles.forget_locked(token)
+            self.governor, self._merged_for, self._breaker = governor, None, None
+            self._reserved = reserves and governor.share.reserve(governor.clock())
+            self.keys, self.is_fair, self.fair_key = keys, fair is not None, None if fair is None else keys.get(fair)
+            self.estimate = 0.0 if budget is None or callable(budget.estimate) else budget.estimate
+        if self.member is not None:
+            self.member.move(place)
+
+    def plain_keys(self, token: Token[Any], governor: PlaceRules) -> Keys:
+        """Return its keys for the rules of a place, as far as they are known without code of users."""
+        return governor.plain_keys(token)
+
     def spend(self, token: Token[Any], cost: float) -> None:
         """Book a cost of the attempt that runs; see `spend`."""
         governor = self.governor
@@ -738,6 +769,11 @@ class Governed:
         return True
 
     # For operators, on the system loop
+
+    def go_on_at(self, place: Place) -> bool:
+        """Have the next attempt of a token that runs be at another place; return whether there may be one."""
+        self.next_place = None if self._rules.retry is None or self._is_last or self._ended else place
+        return self.next_place is not None
 
     def retry_now(self, token: Token[Any]) -> bool:
         """Have the next attempt begin as soon as it may, if its time has not come; return whether that is so."""

@@ -229,7 +229,5 @@ class PlaceGovernor(PlaceRules):
             if policy is None or (isinstance(policy, Governed) and policy.governor is self):
                 governed = self.governed(token)
                 governed.passed_door = True
-                for key in self._keys.keys() - governed.keys.keys():
-                    if isinstance(key, str):
-                        governed.keys[key] = self.value_of(token, key)
+                governed.keys = {**self.plain_keys(token), **governed.keys}
         self.throttles.rules_changed()

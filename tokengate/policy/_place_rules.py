@@ -373,6 +373,10 @@ class PlaceRules:
         except BadPolicy:
             return None
 
+    def plain_keys(self, token: Token[Any]) -> Keys:
+        """Return what the rules count a call for, as far as that is known without code of users."""
+        return {key: self.value_of(token, key) for key in self._keys}
+
     def throttles_of(self, keys: Keys, now: float) -> list[ThrottleRule]:
         found = (_state(states, throttle.key, keys, now) for throttle, states in self._throttles)
         return [rule for rule in found if rule is not None]

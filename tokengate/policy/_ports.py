@@ -33,6 +33,10 @@ class GatePolicies(Protocol):
     @property
     def reconciler(self) -> Reconciler: ...
 
+    def governor_of(self, place: Place, /) -> Any:
+        """Return the `PlaceRules` of a place; made if it has none."""
+        ...
+
     def beside(self, place: Place, /) -> Place:
         """Return the place where fallbacks for the tokens of a process operation run."""
         ...

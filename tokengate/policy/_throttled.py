@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from actors import Token, TokenState
-from actors.lowlevel import Rule, place_of, system_of
+from actors.lowlevel import Place, Rule, place_of, system_of
 from tokengate.policy._attempt import End
 from tokengate.policy._breaker import is_good
 from tokengate.policy._policy import Breaker
@@ -52,6 +52,9 @@ class Throttled:
 
     def outlive_sender(self) -> None:
         """Do nothing: it has no deadline."""
+
+    def follow(self, token: Token[Any], place: Place) -> None:
+        """Do nothing: what holds it is found at its turn."""
 
     def leave(self) -> bool:
         """Return False: its run is its own."""

@@ -505,16 +505,31 @@ def test_each_attempt_has_a_fresh_context_and_no_grant_while_it_is_delayed(gate:
     assert seen == ["captured", "captured"]
 
 
-def test_a_delayed_token_is_steered_at_once(gate: Gate, until: Until) -> None:
-    """Case 16: cancel, pause, renice, terminate."""
-
-    def fail() -> None:
+def fail_or_tell(what: Any) -> str | None:
+    """Fail in the first attempt, after `what`; then tell where it runs."""
+    one = current_token()
+    assert one is not None
+    if one.attempt == 1:
+        what()
         raise ConnectionError("down")
+    return one.actor
 
+
+async def fail_or_tell_in_a_task(what: Any) -> str | None:
+    return fail_or_tell(what)
+
+
+STEERED = {"cpu": fail_or_tell, "io": fail_or_tell_in_a_task, "asyncio": fail_or_tell_in_a_task}
+ELSEWHERE = {"cpu": "io", "io": "asyncio", "asyncio": "io"}
+
+
+@pytest.mark.parametrize("affinity", STEERED)
+def test_a_delayed_token_is_steered_at_once(gate: Gate, until: Until, affinity: Any) -> None:
+    """Case 16: cancel, pause, renice, reroute, terminate."""
     retry = Retry(on=ConnectionError, attempts=2, wait=lambda _: LIMIT, max_wait=LIMIT)
-    operation = token(policy=Policy(retry=retry))(fail)
-    one, two, three = (operation.submit() for _ in range(3))
-    until(lambda: all(each.state is TokenState.QUEUED and each.attempt == 2 for each in (one, two, three)))
+    operation: Any = token(affinity=affinity, policy=Policy(retry=retry))(STEERED[affinity])
+    tokens = one, two, three, four = [operation.submit(bool) for _ in range(4)]
+    until(lambda: all(each.state is TokenState.QUEUED and each.attempt == 2 for each in tokens))
 
     assert one.cancel()
     assert isinstance(outcome_of(one), TokenTerminated)
@@ -524,9 +539,62 @@ def test_a_delayed_token_is_steered_at_once(gate: Gate, until: Until) -> None:
     (outcome,) = gate.control.pause(three.id)
     assert outcome.outcome == "paused"
     assert three.state is TokenState.PAUSED
-    gate.control.terminate([two.id, three.id])
-    assert isinstance(outcome_of(two), TokenTerminated)
-    assert isinstance(outcome_of(three), TokenTerminated)
+    other = ELSEWHERE[affinity]
+    (outcome,) = gate.control.reroute(four.id, affinity=other)
+    assert outcome.outcome == "rerouted"
+    assert (four.affinity, four.state) == (other, TokenState.QUEUED)
+    gate.control.terminate([two.id, three.id, four.id])
+    assert all(isinstance(outcome_of(each), TokenTerminated) for each in (two, three, four))
+    assert not gate._system.throttles._grants
+
+
+@pytest.mark.parametrize("affinity", STEERED)
+def test_a_token_that_is_rerouted_while_it_runs_is_elsewhere_at_its_next_attempt(
+    gate: Gate, blocker: Blocker, affinity: Any
+) -> None:
+    """Case 17: held to the rules of that place; one without another attempt stays."""
+    retry = Retry(on=ConnectionError, attempts=2, wait=0.001)
+    operation: Any = token(affinity=affinity, policy=Policy(retry=retry, throttle=Throttle(concurrency=1)))(
+        STEERED[affinity]
+    )
+    other = ELSEWHERE[affinity]
+    one = operation.submit(blocker)
+    assert blocker.started.wait(LIMIT)
+
+    (outcome,) = gate.control.reroute(one.id, affinity=other)
+    there = gate._place_with(gate._operations[operation._spec], other)
+
+    assert outcome.outcome == "noted"
+    assert there.path in outcome.note
+    assert one.affinity == affinity
+    blocker.release.set()
+    assert one.result(LIMIT) == there.path
+    assert (one.affinity, one.attempt) == (other, 2)
+    assert operation.submit(bool).result(LIMIT) == gate._operations[operation._spec].path
+    assert not gate._system.throttles._grants
+
+
+def test_a_queued_token_that_is_rerouted_is_held_to_the_rules_of_its_new_place(gate: Gate, blocker: Blocker) -> None:
+    """Each affinity of an operation has its own grants; those of a key go on there, too."""
+
+    def call(what: Callable[[], object], tenant: str) -> str:
+        what()
+        one = current_token()
+        assert one is not None
+        return one.affinity
+
+    operation = token(policy=Policy(throttle=Throttle(concurrency=1, key="tenant")))(call)
+    busy, kept_back = operation.submit(blocker, "acme"), operation.submit(bool, "acme")
+    assert blocker.started.wait(LIMIT)
+
+    (outcome,) = gate.control.reroute(kept_back.id, affinity="io")
+
+    assert outcome.outcome == "rerouted"
+    assert kept_back.result(LIMIT) == "io"
+    assert not busy.done()
+    blocker.release.set()
+    assert busy.result(LIMIT) == "cpu"
+    assert not gate._system.throttles._grants
 
 
 def test_a_crash_of_an_actor_is_final_and_an_expected_error_is_not(gate: Gate) -> None:

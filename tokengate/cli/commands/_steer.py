@@ -84,7 +84,7 @@ limit = command_of(Limit, _steer, one_of=("memory", "address_space", "cpu_time",
 def reroute(connection: Connection, /, to: str, **which: Any) -> None:
     """Move queued tokens to another affinity or actor.
 
-    Running tokens stay where they are.
+    For running tokens it counts at their next attempt, if a policy has one follow.
 
     \b
     tokengate reroute 'operation=fetch,state=queued' --to cpu

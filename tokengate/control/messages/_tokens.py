@@ -184,7 +184,7 @@ class Retag(OnTokens):
 
 @attrs.frozen
 class Reroute(OnTokens):
-    """Move queued tokens to another affinity or actor, at once; running tokens stay where they are.
+    """Move queued tokens to another affinity or actor, at once; for running ones it counts at their next attempt.
 
     Raises:
         BadSelector: the selector cannot be read.

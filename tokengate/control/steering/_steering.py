@@ -34,6 +34,7 @@ from tokengate.control.inspection._selector import steps_of
 from tokengate.control.inspection._views import class_attribute
 from tokengate.control.messages import Mode, Outcome
 from tokengate.control.steering._outcomes import NOT_BEGUN, Pending, ended, outcome
+from tokengate.policy._governed import Governed
 
 
 def forbidden(token: Token[Any], guarded: str, *, force: bool) -> Outcome | None:
@@ -253,20 +254,25 @@ def retag(token: Token[Any], new: dict[str, str], remove: Iterable[str]) -> Outc
 
 
 def reroute(token: Token[Any], target: Place) -> Outcome:
-    """Move a queued token to another place."""
+    """Move a queued token to another place; the next attempt of one that runs."""
     if place_of(token) is target:
         return outcome(token, "unchanged", f"it is at '{target.path}' already")
     problem = _misfit(token, target)
     if problem:
         return outcome(token, "refused", problem)
+    policy = token._extras.policy
     try:
         moved = move(token, target)
+        noted = not moved and isinstance(policy, Governed) and policy.go_on_at(target)
+        moved = moved or (noted and move(token, target))  # its next attempt may have been queued in between
     except (MailboxFull, ActorDead) as error:
         return outcome(token, "refused", str(error))
     if moved:
         return outcome(token, "rerouted", f"to '{target.path}'")
     if token.done():
         return ended(token)
+    if noted:
+        return outcome(token, "noted", f"it has begun; its next attempt, if one follows, is at '{target.path}'")
     where = "is about to begin" if token.started_at is None else "has begun"
     return outcome(token, "refused", f"it {where}, and stays where it is")
 
