@@ -231,6 +231,30 @@ def test_tokens_that_wait_already_are_held_to_a_new_throttle(gate: Gate, until: 
     assert most == [1]
 
 
+def test_tokens_that_wait_already_are_counted_for_their_own_keys(gate: Gate) -> None:
+    """Case 35: whatever the keys of the tokens of another operation are, which waited as that one got its throttle."""
+    release = threading.Event()
+
+    def operation(tenant: str) -> tuple[Any, Any]:
+        def work(tenant: str) -> None:
+            assert release.wait(LIMIT)
+
+        made = token(concurrency=1)(work)
+        waiting = [made.submit(tenant) for _ in range(2)]
+        place = gate._operations[made._spec]
+        policies_of(place).edit(place, live_fields("", {"throttle.concurrency": 1, "throttle.key": "tenant"}))
+        policies_of(place).update(place, work)
+        return waiting, place.governor
+
+    operations = [operation(tenant) for tenant in ("acme", "free")]
+    release.set()
+    for waiting, _ in operations:
+        for one in waiting:
+            one.result(LIMIT)
+
+    assert [[key for key, _ in governor.states("throttle")] for _, governor in operations] == [["acme"], ["free"]]
+
+
 def test_a_budget_keeps_what_is_spent_when_its_limit_changes(gate: Gate) -> None:
     """All operations that share it have the new limit."""
     one = token(policy=Policy(budget=Budget("usd", 10)))(lambda: None)
