@@ -256,7 +256,9 @@ class ActorDrain(ProcessDrain):
             waits._set(error=error)
             return
         slot = self._slot_of(waits)
-        if not waits._done:
+        if waits._done:
+            waits.note_return()
+        else:
             self.note_begun(waits, worker)
             self.place.failed(waits, error)
         if slot is not None:

@@ -264,7 +264,10 @@ class ProcessDrain(abc.ABC):
         self, token: Token[Any], worker: Worker, frame: _wire.Frame, descriptor: int | None
     ) -> BaseException | None:
         """End a token with the outcome from its worker; return the error if it is a crash of the place's instance."""
-        if is_over(token):
+        if token._done:
+            if frame.kind != _wire.RESULT:  # else `_finish` notes it, with the value
+                token.note_return()
+        elif is_over(token):
             return None
         place = self.place
         if token.started_at is None:
@@ -291,6 +294,8 @@ class ProcessDrain(abc.ABC):
 
     def lost(self, token: Token[Any], worker: Worker) -> BaseException | None:
         """End a token after its worker has died; return the error if it is a crash of the place's instance."""
+        if token._done:
+            token.note_return()
         if is_over(token):
             return None
         if token.started_at is None:

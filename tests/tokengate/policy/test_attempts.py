@@ -14,7 +14,19 @@ from typing import Any
 import pytest
 import trio
 
-from tokengate import CpuActor, Gate, Policy, Retry, Throttle, TokenState, checkpoint, current_token, remaining, token
+from tokengate import (
+    CpuActor,
+    Gate,
+    Policy,
+    ProcessActor,
+    Retry,
+    Throttle,
+    TokenState,
+    checkpoint,
+    current_token,
+    remaining,
+    token,
+)
 from tokengate.errors import TokenExpired, TokenRejected, TokenTerminated, WorkerDied
 from tokengate.policy._attempt import End
 
@@ -282,6 +294,27 @@ def test_a_pause_counts_unless_the_clock_is_stopped(gate: Gate, blocker: Blocker
     assert isinstance(outcome_of(stopped), TokenExpired)
     blocker.release.set()
     assert busy.result(LIMIT) == "released"
+
+
+class Opener(ProcessActor):
+    policy = Policy(timeout=0.05, throttle=Throttle(concurrency=1))
+
+    def open(self, path: str) -> str:
+        while not Path(path).exists():
+            time.sleep(0.001)
+        return "open"
+
+
+def test_a_message_to_a_process_gives_back_its_grant_as_its_code_returns(gate: Gate, tmp_path: Path) -> None:
+    """Case 8: late, and all the same."""
+    proxy: Any = gate.spawn(Opener).proxy()
+    path = tmp_path / "path"
+
+    assert isinstance(outcome_of(proxy.open(str(path))), TokenExpired)
+    (actor,) = [row.path for row in gate.control.actors() if "Opener" in row.path]
+    gate.control.set_policy(actor, {"timeout": LIMIT})
+    path.touch()
+    assert proxy.open(str(path)).result(LIMIT) == "open"
 
 
 def test_a_message_to_an_actor_is_not_interrupted(gate: Gate, blocker: Blocker) -> None:

@@ -603,7 +603,5 @@ def test_a_rule_of_an_operator_that_keeps_back_is_named_by_its_selector(gate: Ga
 def test_supervisors_are_held_to_no_policy(gate: Gate) -> None:
     """A time limit on their messages would end restarts; an empty name is that of the root."""
     for name in ("/", ""):
-        with pytest.raises(
-            NotSteerable, match="or is a supervisor, and is held to no policy"
-        ):
+        with pytest.raises(NotSteerable, match="or is a supervisor, and is held to no policy"):
             gate.control.set_policy(name, {"timeout": 5})
