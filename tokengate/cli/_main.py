@@ -20,7 +20,7 @@ from tokengate.cli.commands._run import run
 from tokengate.cli.commands._shell import shell
 from tokengate.cli.doctor._doctor import doctor
 from tokengate.cli.top._top import top
-from tokengate.control.inspection._queries import own_version
+from tokengate.control._version import own_version
 from tokengate.control.registry._landed import BREAKER, BUDGET, FLAG, POLICY, TRANSACTION
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from actors import ActorSystem
 from actors.lowlevel import OperationPlace
 from tokengate.control.messages import StreamItem
 from tokengate.operations._spec import OperationSpec
-from tokengate.policy._transaction import Transactions
+
+if TYPE_CHECKING:  # here, so that a command of the command line loads no engine of policies
+    from tokengate.policy._transaction import Transactions
 
 
 class Source(Protocol):

@@ -9,7 +9,7 @@ from typing import Final
 
 from tokengate.cli.doctor._result import Result
 from tokengate.control._exceptions import ControlError
-from tokengate.control.inspection._queries import own_version
+from tokengate.control._version import own_version
 from tokengate.control.messages import GateInfo, Info
 from tokengate.control.transport._client import ControlClient
 from tokengate.control.transport._discovery import (

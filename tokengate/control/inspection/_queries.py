@@ -8,7 +8,6 @@ import os
 import platform
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from importlib.metadata import PackageNotFoundError, version
 from types import FunctionType
 from typing import Any, TypeAlias, cast
 
@@ -30,6 +29,7 @@ from actors.lowlevel import (
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._safe_text import class_name, plain
+from tokengate.control._version import own_version
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._past_tokens import ended_lately, not_live
 from tokengate.control.inspection._policies import attempts_of, held_to
@@ -253,15 +253,6 @@ def _tree_row(place: ActorPlace, depth: int, info: ChildInfo | None) -> TreeRow:
         running=tuple(token.id for token in place.drain.running()),
         suspended=place.suspended,
     )
-
-
-@functools.cache
-def own_version() -> str:
-    """Return the version of TokenGate; `unknown` where its files were copied without their metadata."""
-    try:
-        return version("tokengate-runtime")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 async def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Callable[[], int]) -> GateInfo:

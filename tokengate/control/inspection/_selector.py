@@ -21,7 +21,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
@@ -30,7 +30,9 @@ from actors.lowlevel import AFFINITIES, place_of, process_drain
 from tokengate.control._exceptions import BadSelector
 from tokengate.control._safe_text import plain
 from tokengate.control.messages import HELD
-from tokengate.policy._policies import PlaceName
+
+if TYPE_CHECKING:  # here, so that a command of the command line loads no engine of policies
+    from tokengate.policy._policies import PlaceName
 
 Test: TypeAlias = Callable[[Token[Any], float], bool]
 _Read: TypeAlias = Callable[[Token[Any], float], Any]  # returns a value of a token, None if it does not have it

@@ -25,7 +25,7 @@ import trio
 from actors import TokenGateError
 from actors.lowlevel import is_cancellation
 from tokengate.control._exceptions import BadRequest, ControlError, UnknownVerb, Unreachable
-from tokengate.control.inspection._queries import own_version
+from tokengate.control._version import own_version
 from tokengate.control.inspection._turns import Turns, next_turn
 from tokengate.control.messages import Message, Stream, StreamItem
 from tokengate.control.transport import _protocol

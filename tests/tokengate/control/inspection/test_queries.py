@@ -14,6 +14,7 @@ from running_tokens import Turner, cpu_operation, io_operation
 from actors import Token, UnknownActor
 from supervisors import Backoff, ChildSpec, Supervisor
 from tokengate import CpuActor, Gate, token
+from tokengate.control import _version
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, UnknownToken
 from tokengate.control.inspection import _queries
@@ -301,9 +302,9 @@ def test_files_that_were_copied_without_metadata_have_an_unknown_version(monkeyp
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(_queries, "version", missing)
-    _queries.own_version.cache_clear()
+    monkeypatch.setattr(_version, "version", missing)
+    _version.own_version.cache_clear()
     try:
-        assert _queries.own_version() == "unknown"
+        assert _version.own_version() == "unknown"
     finally:
-        _queries.own_version.cache_clear()
+        _version.own_version.cache_clear()
