@@ -121,13 +121,7 @@ class Reconciler:
             self._start(lambda: _reconcile(kill.attempt, self._kills, key), f"end of token {token.id}")
         return kill
 
-    def end(
-        self,
-        token: Token[Any],
-        why: str,
-        grace: float,
-        left: Callable[[Token[Any], list[str]], object] | None = None,
-    ) -> None:
+    def end(self, token: Token[Any], why: str, grace: float) -> None:
         """Ask an attempt of a token to end; after a grace, kill its process, or leave its thread or task behind.
 
         Only the first call for an attempt counts. Code on the thread of its caller cannot be left behind: its token
@@ -137,9 +131,6 @@ class Reconciler:
             token: the token.
             why: the text of its error.
             grace: seconds of the system's clock.
-            left: called just before a token is ended whose code is left behind, with the token and the names of the
-                threads that the code is in; none for a task of a loop. Code that ends by itself in that moment gives
-                the token its own outcome all the same.
         """
         attempt = token.attempt
         if token.done() or (token, attempt) in self._ends or self.ask_to_end(token, why):
@@ -148,7 +139,7 @@ class Reconciler:
         self._ends[token, attempt] = None
 
         def force() -> bool:
-            return token.attempt != attempt or self._force(token, why, left)
+            return token.attempt != attempt or self._force(token, why)
 
         async def pursue() -> None:
             await _wait_for_end(token, due)
@@ -156,20 +147,30 @@ class Reconciler:
 
         self._start(pursue, f"end of token {token.id}")
 
-    def _force(self, token: Token[Any], why: str, left: Callable[[Token[Any], list[str]], object] | None) -> bool:
+    def _force(self, token: Token[Any], why: str) -> bool:
         """Kill the process of a token, or leave its code behind; return False if its code is not to be found now."""
         if token.done():
             return True
         if process_drain(token) is not None:
             self.kill(token, why)
             return True
-        try:
-            threads = _threads_of(token)
-            if left is not None and threads is not None:
-                left(token, threads)
-        finally:
-            place_of(token).abandon(token, why)
+        self.leave_behind(token, why)
         return token.done()
+
+    @staticmethod
+    def leave_behind(token: Token[Any], why: str) -> list[str] | None:
+        """End a token, and leave its code behind.
+
+        Code that ends by itself in that moment gives the token its own outcome all the same.
+
+        Returns:
+            the names of the threads that the code is in, none for a task of a loop; None, with no effect, if its code
+            is not to be found now.
+        """
+        policy = token._extras.policy
+        if policy is not None and _runs_on(token):
+            policy.leave_behind(token)
+        return place_of(token).abandon(token, why)
 
 
 async def _wait_for_end(token: Token[Any], due: float) -> None:
@@ -180,13 +181,12 @@ async def _wait_for_end(token: Token[Any], due: float) -> None:
             await Reply.wait(token)
 
 
-def _threads_of(token: Token[Any]) -> list[str] | None:
-    """Return the threads, none for a task, in which a token's code can be left behind; None if it cannot."""
+def _runs_on(token: Token[Any]) -> bool:
+    """Tell whether there is a thread or a task in which a token's code can be left behind."""
     drain = place_of(token).drain
     if isinstance(drain, CpuDrain):
-        names = [thread.name for slot in drain.slots() if slot.token is token and (thread := slot.thread)]
-        return names or None
-    return [] if drain.has_taken(token) else None
+        return any(slot.token is token and slot.thread for slot in drain.slots())
+    return drain.has_taken(token)
 
 
 async def _reconcile(attempt: Callable[[], bool], pursued: dict[T, Any], one: T) -> None:

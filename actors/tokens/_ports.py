@@ -111,6 +111,10 @@ class TokenPolicy(Protocol):
         """Note that an attempt has ended; return the end of the token, or None if it is queued for another attempt."""
         ...
 
+    def leave_behind(self, token: Any, /) -> None:
+        """Note that this thread is about to end the token, and to leave its code behind."""
+        ...
+
     def follow(self, token: Any, place: Any, /) -> None:
         """Hold the token, which is in no mailbox, to the rules of another place from its next decision on."""
         ...

@@ -757,7 +757,7 @@ class Governed:
         else:
             self._over = due
             seconds = grace(due.seconds) if self.governor.grace is None else self.governor.grace
-            self.governor.policies.reconciler.end(token, self._why(due), seconds, self.leave_behind)
+            self.governor.policies.reconciler.end(token, self._why(due), seconds)
 
     def extend(self, token: Token[Any], seconds: float) -> bool:
         """Have each time end later; return whether the token has times, and none is over."""
@@ -810,7 +810,7 @@ class Governed:
         elif not token._done:  # it is on its way: to its mailbox, to another one, or to the code that runs it
             self.governor.policies.deadlines.set(self, now + _SOON)
 
-    def leave_behind(self, _token: Token[Any], _threads: list[str]) -> None:
+    def leave_behind(self, _token: Token[Any]) -> None:
         """Note that this thread is about to end the token, and to leave its code behind."""
         self._left_by = get_ident()
 

@@ -170,7 +170,7 @@ class Joints:
                 self.forget(joint)
             if not run._cancel(why):
                 seconds = self._governor.grace or grace(0.0)
-                system.later(partial(system.reconciler.end, run, why, seconds, governed.leave_behind))
+                system.later(partial(system.reconciler.end, run, why, seconds))
         elif state is TokenState.EXPIRED:
             governed.expire()
         elif not run._cancel(why):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
 from actors import Token, TokenState
@@ -30,7 +31,7 @@ def selected_rules(token: Token[Any], now: float) -> tuple[Rule, ...]:
 class Throttled:
     """The `policy` among the extras of such a token."""
 
-    __slots__ = ("_began_at", "good", "reason", "seconds")
+    __slots__ = ("_began_at", "_left_by", "good", "reason", "seconds")
 
     policy: Any = None
     deadline: float | None = None
@@ -44,6 +45,7 @@ class Throttled:
 
     def __init__(self) -> None:
         self._began_at: float | None = None
+        self._left_by = 0  # the thread that is about to leave its code behind
         self.seconds, self.reason = 0.0, ""
         self.good: bool | None = None
 
@@ -67,8 +69,16 @@ class Throttled:
     def spend(self, token: Token[Any], cost: float) -> None:
         """Do nothing: it has no budget."""
 
-    def note_return(self, token: Token[Any], state: TokenState, value: Any) -> None:
-        """Do nothing: it has ended."""
+    def leave_behind(self, _token: Token[Any]) -> None:
+        """Note that this thread is about to end the token, and to leave its code behind."""
+        self._left_by = get_ident()
+
+    def note_return(self, token: Token[Any], _state: TokenState, _value: Any) -> None:
+        """Note that code has returned whose token had ended before: until then it counts."""
+        throttles = system_of(place_of(token)).throttles
+        with throttles.lock:
+            throttles.end_locked(token)
+        throttles.let_go()
 
     def rules(self, token: Token[Any], now: float) -> tuple[Rule, ...]:
         """Return the throttles for whose grants it waits."""
@@ -107,6 +117,7 @@ class Throttled:
             else:
                 self.seconds = system.clock() - began
                 self.good = is_good(_BAD_BY_DEFAULT, None, ENDS.get(state, End.STOPPED), error, self.seconds)
-                throttles.end_locked(token)
+                if self._left_by != get_ident():
+                    throttles.end_locked(token)
         throttles.let_go()
         return state, value, error

@@ -400,8 +400,7 @@ class Transaction:
         if isinstance(token._place, ActorPlace):
             reconciler.ask_to_end(token, self.reason, interrupt=False)
         else:
-            left = held.leave_behind if isinstance(held, Governed) else None
-            reconciler.end(token, self.reason, self._grace(token), left)
+            reconciler.end(token, self.reason, self._grace(token))
 
     def _grace(self, token: Token[Any]) -> float:
         ran = 0.0 if token.started_at is None else self.ledger.system.clock() - token.started_at

@@ -166,6 +166,33 @@ def test_code_that_cannot_be_ended_is_left_behind_and_named(gate: Gate, until: U
     assert waiting.exception(LIMIT) is None
 
 
+@pytest.mark.parametrize("source", ["code", "operator"])
+def test_code_that_an_operator_leaves_behind_counts_until_it_returns(gate: Gate, until: Until, source: str) -> None:
+    """Case 3: no other one of its throttle begins beside it, also under a throttle of an operator."""
+    lock = threading.Lock()
+    lock.acquire()
+
+    def hang() -> None:
+        lock.acquire()
+
+    operation = token(policy=Policy(throttle=Throttle(concurrency=1)) if source == "code" else None)(hang)
+    if source == "operator":
+        gate.control.throttle("operation=hang", concurrency=1)
+    try:
+        one = operation.submit()
+        until(lambda: one.started_at is not None)
+        (outcome,) = gate.control.terminate(one.id, mode="kill", grace=0)
+        assert outcome.outcome == "abandoned"
+        waiting = operation.submit()
+        until(lambda: waiting in gate._system.throttles._waiting)
+    finally:
+        lock.release()
+    until(lambda: waiting.started_at is not None)
+    lock.release()
+    assert waiting.exception(LIMIT) is None
+    until(lambda: not gate._system.throttles._grants)
+
+
 def test_the_deadline_holds_over_all_attempts(gate: Gate) -> None:
     """Case 4: no attempt begins that it comes before, and the one that runs is ended by it."""
     began: list[float] = []

@@ -176,7 +176,7 @@ def terminate(reconciler: Reconciler, token: Token[Any], mode: Mode, reason: str
 
     def conclude() -> Outcome:
         if not token.done() and mode == "kill":
-            return _abandon(token, reason)
+            return _abandon(reconciler, token, reason)
         if token.state is TokenState.TERMINATED:
             return outcome(token, "terminated")
         if token.done():
@@ -209,9 +209,9 @@ def killed(kill: Kill) -> Outcome:
     return outcome(token, "cancel_requested", NOT_BEGUN)
 
 
-def _abandon(token: Token[Any], reason: str) -> Outcome:
+def _abandon(reconciler: Reconciler, token: Token[Any], reason: str) -> Outcome:
     affinity = token.affinity
-    threads = place_of(token).abandon(token, reason)
+    threads = reconciler.leave_behind(token, reason)
     if token.state is TokenState.TERMINATED:
         if threads:
             return outcome(token, "abandoned", f"its code runs on in {', '.join(threads)}, and its result is dropped")
