@@ -152,7 +152,7 @@ class World:
         """Let all go on that is held, until all have ended; each has ended once, and nothing is left of it."""
         throttles, ends = self.system.throttles, time.monotonic() + LIMIT
         while self.system.live or self.runnable or self.tasks or self.system.system_host._pending or throttles._waiting:
-            for token in self.tokens:
+            for token in list(self.system.live.values()):
                 self.release(token)
             self.turn(1.0)
             self.work()
