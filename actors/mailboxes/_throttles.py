@@ -99,7 +99,6 @@ class Throttles:
         self._clock = clock
         self._lock = threading.Lock()
         self.lock = self._lock  # for the states of policies
-        self.has_policies = False
         self._queues: dict[tuple[ThrottledMailbox, tuple[Rule, ...], bool], _Queue] = {}  # none is empty
         self._waiting: dict[Token[Any], _Queue] = {}  # {token that is kept back: its queue}
         self._grants: dict[Token[Any], tuple[Rule, ...]] = {}
@@ -114,8 +113,8 @@ class Throttles:
         self._sleeps_until = math.inf  # in seconds of the clock; never later than the next token is due
 
     def __bool__(self) -> bool:
-        """Tell whether there are places whose tokens are held to rules."""
-        return self.has_policies
+        """Tell whether any token has a grant."""
+        return bool(self._grants)
 
     # For what makes rules
 

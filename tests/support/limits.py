@@ -125,7 +125,7 @@ def hold(system: ActorSystem, throttle: Throttle, began: Iterable[Token[Any]] | 
     governor = _governors.setdefault(system, Governor(system))
     throttle.is_open = False
     governor.all = (*governor.all, throttle)
-    system.policies, throttles.has_policies = governor, True
+    system.policies = governor
     places = system.places()
     for place in places:
         governor.entered(place)
@@ -151,4 +151,3 @@ def let_loose(system: ActorSystem, throttle: Throttle) -> None:
     throttles.rules_changed()
     for place in system.places():
         governor.entered(place)
-    throttles.has_policies = bool(governor.all)

@@ -154,7 +154,6 @@ class PlaceRules:
         self.has_grants |= self.counts_begins
         before, self.has_rules = self.has_rules, self.needs_rules or bool(indexes)
         if self.has_rules is not before:
-            self.throttles.has_policies |= self.has_rules
             self.place.mailbox.set_throttles(self.throttles if self.has_rules else None)
 
     @property

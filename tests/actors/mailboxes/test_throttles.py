@@ -58,7 +58,7 @@ class Bench:
         self.woken[number] = called = []
 
         box = Mailbox(f"box-{number}", wake=called.append, on_drop=lambda _: None, concurrency=concurrency, **options)
-        box.set_throttles(self.system.throttles if self.system.throttles else None)
+        box.set_throttles(self.system.throttles if limits_of(self.system) else None)
         self.boxes.append(box)
         return box
 
@@ -75,7 +75,7 @@ class Bench:
 
     def govern(self) -> None:
         for box in self.boxes:
-            box.set_throttles(self.system.throttles if self.system.throttles else None)
+            box.set_throttles(self.system.throttles if limits_of(self.system) else None)
 
     def put(self, box: Mailbox, priority: int = 0, **tags: str) -> Token[Any]:
         token = self.place.token("operation", int, (), {}, priority, tags)
