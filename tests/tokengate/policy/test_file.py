@@ -236,7 +236,7 @@ CODE = Policy(
         ("", CODE),
         ('timeout = "1m"\nshed = 1', attrs.evolve(CODE, timeout=60)),
         ("retry = { attempts = 5, share = 1 }", attrs.evolve(CODE, retry=Retry(OSError, attempts=5))),
-        ('retry = "none"\nbatch = "none"\nidempotent = "none"', attrs.evolve(CODE, retry=None, batch=None)),
+        ('retry = "none"\nbatch = "none"\nidempotent = "none"', attrs.evolve(CODE, retry=None, batch=Batch(size=1))),
         ("breaker.minimum = 3", attrs.evolve(CODE, breaker=Breaker(minimum=3))),
         ("throttle = { burst = 3, keys.a.rate = 1 }",
          attrs.evolve(CODE, throttle=(Throttle(rate=5, burst=3), Throttle(concurrency=2)))),
@@ -247,7 +247,10 @@ CODE = Policy(
     ],
 )  # fmt: skip
 def test_fields_of_a_file_replace_those_of_the_code(text: str, expected: Policy) -> None:
-    """Case 60. Field by field; a part that the code does not have is made."""
+    """Case 60. Field by field; a part that the code does not have is made.
+
+    Without its batch, a function that takes a list is given lists of one.
+    """
     assert with_fields(CODE, policy(text)) == expected
 
 
