@@ -235,7 +235,7 @@ class TokenCall(Runner):
         if token._done:
             token.note_return()
         if isinstance(error, asyncio.CancelledError) and self._own_scope().cancel_called:
-            token._terminate(token._extras.cancel_requested or "its task was cancelled")
+            token._end_by_code(error, token._extras.cancel_requested or "its task was cancelled")
             return self._own_scope().cancelled_alone
         self._drain.place.failed(token, error)
         return token._end is TokenState.TERMINATED

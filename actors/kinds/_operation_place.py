@@ -98,9 +98,9 @@ class OperationPlace(Place):
 
     def failed(self, token: Token[Any], error: BaseException) -> None:
         if isinstance(error, TokenInterrupt) and token._extras.cancel_requested:
-            token._terminate(token._extras.cancel_requested)
+            token._end_by_code(error, token._extras.cancel_requested)
         else:
-            token._finish(TokenState.FAILED, error=error)
+            token._end_by_code(error)
 
     def step_waits(self, why: object) -> None:
         self.mailbox.lend(why)

@@ -27,7 +27,6 @@ from actors.places._notice import Attached, Notice, cancel_all
 from actors.places._place import Place
 from actors.places._ref import ActorRef, OneWay
 from actors.places._watch import Watch, Watches, tell_all
-from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import NO_KWARGS, Token
 
 if TYPE_CHECKING:
@@ -483,10 +482,10 @@ class ActorPlace(Place):
 
     def failed(self, token: Token[Any], error: BaseException) -> BaseException | None:
         if isinstance(error, TokenInterrupt) and token._extras.cancel_requested:
-            token._terminate(token._extras.cancel_requested)
+            token._end_by_code(error, token._extras.cancel_requested)
             return None
         crash = self.crashes(token, error)
-        token._finish(TokenState.FAILED, error=error)
+        token._end_by_code(error)
         if crash:
             return error
         _logger.info("Exception returned from %s to caller:", self.ref, exc_info=error)

@@ -312,6 +312,17 @@ class Token(_PykkaReply[T]):
         endings.remove(ending)
         return ended
 
+    def _end_by_code(self, error: BaseException, why: str = "") -> None:
+        """End since its code has raised; note that it has returned, if the token was ended otherwise in that moment.
+
+        Args:
+            error: what it raised.
+            why: why it was to end, if it was.
+        """
+        ended = self._terminate(why) if why else self._finish(TokenState.FAILED, error=error)
+        if not ended and self._end is not None:
+            self.note_return()
+
     def note_return(self, state: TokenState = TokenState.TERMINATED, value: Any = None) -> None:
         """Note that code has returned or raised whose token had ended before; with the outcome, if it completed."""
         policy = self._extras.policy
