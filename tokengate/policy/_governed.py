@@ -173,9 +173,11 @@ class Governed:
     def times_of(self, token: Token[Any]) -> Times | None:
         """Return the limits of time of the token, made when they are first needed; None without any."""
         if self.times is None and (self.policy.has_times or self.inherited < math.inf):
-            self.times = Times(self.policy, token.created_at, self.inherited)
-            if self._began_at is not None:
-                self.times.enter("running", self._began_at)
+            with self.governor.lock:  # two threads may need them at once, and the attempt may end now
+                if self.times is None:
+                    self.times = Times(self.policy, token.created_at, self.inherited)
+                    if self._began_at is not None:  # after they are there for one that begins now
+                        self.times.enter("running", self._began_at)
         return self.times
 
     def attempts_of(self, token: Token[Any]) -> tuple[Attempt, ...]:
