@@ -200,6 +200,8 @@ class ProcessDrain(abc.ABC):
             self._give_back(token)
 
     def _give_back(self, token: Token[Any]) -> None:
+        if token._done:
+            token.note_return()
         if is_over(token):
             return
         if token.started_at is not None:  # it was believed to run
