@@ -812,8 +812,20 @@ class Mailbox:
         return True
 
     def _call_drainer(self) -> None:
+        drainer = None
         with self._lock:
-            drainer = self._missing()
+            self._idle = True  # before the look: a put that comes after the look calls a drainer itself
+            active = len(self._drainers) - len(self._lent)
+            if not self._plain:
+                drainer = self._missing()
+            else:  # nothing is out of the ordinary, and remains so
+                if self._zero and active < self.concurrency:
+                    drainer = self._new_drainer()
+                    drainer.at_work = True
+                    self._drainers.add(drainer)
+                    active += 1
+                self.active = active
+                self._idle = active < self.concurrency
         if drainer is not None:
             self._wake(drainer)
 
@@ -851,6 +863,11 @@ class Mailbox:
             with self._lock:
                 if not drainer.at_work:
                     return None
+                if self._plain:
+                    self._idle = True  # before the look: a put that comes after the look calls a drainer
+                    if not self._zero:  # nothing is left to do, and nothing is out of the ordinary
+                        self._strike(drainer)
+                        return None
                 if self._control:
                     signal = self._control.popleft()
                     self._set_flags()

@@ -56,18 +56,22 @@ def submit(place: OperationPlace, call: Callable[..., Any] = int) -> Token[Any]:
 
 
 @pytest.mark.parametrize(
-    "struck", ["_call_drainer", "_missing", "_enter", "_set_flags", "_wake"], ids=lambda name: name.strip("_")
+    ("struck", "priority"),
+    [("_call_drainer", 0), ("_new_drainer", 0), ("_wake", 0), ("_missing", 1), ("_enter", 1), ("_set_flags", 1)],
+    ids=lambda value: value.strip("_") if isinstance(value, str) else "",
 )
 def test_a_token_whose_drainer_was_not_called_runs(
-    place: OperationPlace, monkeypatch: pytest.MonkeyPatch, struck: str
+    place: OperationPlace, monkeypatch: pytest.MonkeyPatch, struck: str, priority: int
 ) -> None:
     """Wherever its sender was interrupted after it had queued it; and so does the next one."""
     mailbox = place.mailbox
-    token = place.token("op", int, (), {})
+    token = place.token("op", int, (), {}, priority)
     with monkeypatch.context() as patch:
-        strike(patch, type(mailbox), struck) if struck != "_wake" else strike(patch, place.drain.__class__, "wake")
-        if struck == "_wake":
-            patch.setattr(mailbox, "_wake", place.drain.wake)
+        if struck in ("_new_drainer", "_wake"):
+            strike(patch, type(place.drain), struck.lstrip("_"))
+            patch.setattr(mailbox, struck, getattr(place.drain, struck.lstrip("_")))
+        else:
+            strike(patch, type(mailbox), struck)
         with pytest.raises(Struck):
             place.send(token)
     following = submit(place)
