@@ -294,13 +294,21 @@ class Token(_PykkaReply[T]):
         if system.on_token_started is not None:
             system.tell(system.on_token_started, self)
 
-    def _finish(self, state: TokenState, value: Any = None, error: BaseException | None = None) -> bool:
+    def _finish(
+        self, state: TokenState, value: Any = None, error: BaseException | None = None, *, by_code: bool = False
+    ) -> bool:
         """Enter a terminal state, unless another thread was faster; return whether this call did.
 
         A queued token must be taken out of its mailbox before this.
+
+        Args:
+            state: the state.
+            value: the result.
+            error: the error.
+            by_code: whether the token's code has ended, with an error; with a result it always has.
         """
         if self._end is not None:
-            if state is _COMPLETED:
+            if by_code or state is _COMPLETED:
                 self.note_return(state, value)
             return False
         if self._phase is not _RUNNING or state is _REJECTED:  # a running token may end in each of the other states
@@ -313,15 +321,16 @@ class Token(_PykkaReply[T]):
         return ended
 
     def _end_by_code(self, error: BaseException, why: str = "") -> None:
-        """End since its code has raised; note that it has returned, if the token was ended otherwise in that moment.
+        """End since its code has raised; note that it has returned, if the token was ended otherwise before.
 
         Args:
             error: what it raised.
             why: why it was to end, if it was.
         """
-        ended = self._terminate(why) if why else self._finish(TokenState.FAILED, error=error)
-        if not ended and self._end is not None:
-            self.note_return()
+        if why:
+            self._finish(TokenState.TERMINATED, error=self.terminated(why), by_code=True)
+        else:
+            self._finish(TokenState.FAILED, error=error, by_code=True)
 
     def note_return(self, state: TokenState = TokenState.TERMINATED, value: Any = None) -> None:
         """Note that code has returned or raised whose token had ended before; with the outcome, if it completed."""
