@@ -569,6 +569,8 @@ class Governed:
 
     def elsewhere(self, token: Token[Any], refusal: BaseException) -> Place | None:
         """Have the token, which was refused at the door, belong to its next alternative; return the place of that."""
+        if isinstance(refusal, TokenRejected):
+            self.reason = refusal.reason
         if self.alternatives is not None:
             self._note_refusal(token, refusal)
         if not refusal_of(refusal):

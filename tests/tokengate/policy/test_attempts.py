@@ -747,7 +747,7 @@ def test_a_deadline_that_has_passed_refuses_at_the_door(gate: Gate, blocker: Blo
 
     error = outcome_of(sent[0])
     assert isinstance(error, TokenRejected)
-    assert error.reason == "deadline"
+    assert error.reason == sent[0].reason == "deadline"
     assert sent[0].state is TokenState.REJECTED
 
 

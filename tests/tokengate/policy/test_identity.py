@@ -193,7 +193,7 @@ def test_other_arguments_under_a_live_key_are_refused(gate: Gate, new_door: Call
     error = refused.exception(LIMIT)
     assert (refused.state, type(error)) == (TokenState.REJECTED, KeyReused)
     assert isinstance(error, TokenRejected)
-    assert error.reason == "key"
+    assert error.reason == refused.reason == "key"
     assert "'k'" in str(error)
     assert f"token {first.uid}" in str(error)
     with pytest.raises(KeyReused):
