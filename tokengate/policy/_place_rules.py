@@ -247,9 +247,14 @@ class PlaceRules:
         args, kwargs, tags = token.args, token.kwargs, token.tags
         try:
             readers = self._readers.get(token.operation) or self._make_readers(token)
-            return {key: read(args, kwargs, tags) for key, read in readers.items()}
+            keys = {key: read(args, kwargs, tags) for key, read in readers.items()}
         except Exception as error:
             raise unreadable(token, "a key of its policy", error) from error
+        if None in keys.values():
+            with self.lock:
+                for key, states in self._parts.values():
+                    states.no_key += key in keys and keys[key] is None
+        return keys
 
     def _make_readers(self, token: Token[Any]) -> dict[Key, KeyReader]:
         keys = self.keys_in(token)
@@ -387,9 +392,9 @@ class PlaceRules:
             return None
         return _state(states, budget.key, keys, now)
 
-    def throttles_of_policy(self) -> list[tuple[Throttle, list[ThrottleRule]]]:
+    def throttles_of_policy(self) -> list[tuple[Throttle, States[ThrottleRule]]]:
         """Return the throttles of the policy, each with its states by key."""
-        return [(throttle, [rule for _, rule in states.items()]) for throttle, states in self._throttles]
+        return list(self._throttles)
 
     def refused_by(self, breaker: BreakerState, token: Token[Any], now: float) -> TokenRejected:
         """Return the error of a token that a breaker refuses."""
@@ -419,10 +424,7 @@ def _state(states: States[S], key: Key | None, keys: Keys, now: float) -> S | No
     if key is None:
         return states.get(None, now)
     value = keys.get(key)
-    if value is None:
-        states.no_key += 1
-        return None
-    return states.get(value, now)
+    return None if value is None else states.get(value, now)
 
 
 def unreadable(token: Token[Any], what: str, error: Exception) -> TokenRejected:

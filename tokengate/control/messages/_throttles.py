@@ -28,6 +28,7 @@ class ThrottleRow:
         key: the value of `by` that the row is about; None for all of them together.
         refused: number of tokens that it has refused.
         limit: tokens that may run at once now, as an adaptive one has learned.
+        no_key: tokens without the key, which it does not hold.
     """
 
     selector: str
@@ -43,6 +44,7 @@ class ThrottleRow:
     key: str | int | None = None
     refused: int = 0
     limit: float | None = None
+    no_key: int = 0
 
 
 @attrs.frozen

@@ -212,6 +212,7 @@ _THROTTLES: tuple[Column[ThrottleRow], ...] = (
     Column("RUNNING", lambda row: row.running, right=True),
     Column("WAITING", lambda row: row.waiting, right=True),
     Column("REFUSED", lambda row: row.refused, right=True),
+    Column("NO KEY", lambda row: row.no_key, right=True),
     Column("OVER", lambda row: row.over),
     Column("SOURCE", lambda row: row.source),
 )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tokengate.policy._rules import ThrottleRule
     from tokengate.policy._selected import SelectedThrottle, Selection
     from tokengate.policy._shared import SelectedThrottles
+    from tokengate.policy._states import States
 
 _LIMITS: Final = ("rate", "burst", "concurrency", "slow", "key", "over")
 _OF_PLACES: Final = ("operation", "actor", "affinity")
@@ -72,36 +73,36 @@ class ThrottleVerbs:
         found = [limit for limit in self._limits() if limit[0] == text]
         if not found:
             raise BadRequest(f"no throttle has the name '{text}'; 'tokengate throttles' lists them")
-        self._selected.reset(rule for *_, rules in found for rule in rules)
+        self._selected.reset(rule for *_, states in found for _, rule in states.items())
         return tuple(self._rows(*limit)[0] for limit in found)
 
     def _all(self) -> tuple[SelectedThrottle, ...]:
         return () if self._system.policies is None else self._selected.all()
 
-    def _limits(self) -> Iterator[tuple[str, str, Throttle, list[ThrottleRule]]]:
+    def _limits(self) -> Iterator[tuple[str, str, Throttle, States[ThrottleRule]]]:
         """Yield name, source, limits and states of each throttle: first those of policies."""
         for place in self._system.places():
             if place.governor is not None:
                 field = "actor" if isinstance(place, ActorPlace) else "operation"
                 name = place.path if isinstance(place, ActorPlace) else place.path.rpartition("/")[2]
                 text = parse(f"{field}='{name}'").text
-                for throttle, rules in cast("PlaceGovernor", place.governor).throttles_of_policy():
-                    yield text, "code", throttle, rules
+                for throttle, states in cast("PlaceGovernor", place.governor).throttles_of_policy():
+                    yield text, "code", throttle, states
         for one in self._all():
-            yield one.name, one.source, one.throttle, one.rules
+            yield one.name, one.source, one.throttle, one.states
 
     def _row(self, throttle: SelectedThrottle) -> m.ThrottleRow:
-        return self._rows(throttle.name, throttle.source, throttle.throttle, throttle.rules)[0]
+        return self._rows(throttle.name, throttle.source, throttle.throttle, throttle.states)[0]
 
-    def _rows(self, name: str, source: str, throttle: Throttle, rules: list[ThrottleRule]) -> list[m.ThrottleRow]:
+    def _rows(self, name: str, source: str, throttle: Throttle, states: States[ThrottleRule]) -> list[m.ThrottleRow]:
         """Return the row of a throttle, with the sums of its keys; then one for each key, if it has keys."""
         by = throttle.key if throttle.key is None or isinstance(throttle.key, str) else throttle.key.__name__
         row = partial(
             m.ThrottleRow, name, throttle.rate, throttle.concurrency, source=source, by=by, over=throttle.over,
-            burst=None if throttle.rate is None else throttle.burst_size, slow=throttle.slow,
+            burst=None if throttle.rate is None else throttle.burst_size, slow=throttle.slow, no_key=states.no_key,
         )  # fmt: skip
         with self._system.throttles.lock:
-            of_keys = [(rule.key, rule.state, len(rule.waiting)) for rule in rules]
+            of_keys = [(rule.key, rule.state, len(rule.waiting)) for _, rule in states.items()]
         rows = [
             row(
                 running=sum(state.running for _, state, _ in of_keys),

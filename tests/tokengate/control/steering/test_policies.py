@@ -605,3 +605,17 @@ def test_supervisors_are_held_to_no_policy(gate: Gate) -> None:
     for name in ("/", ""):
         with pytest.raises(NotSteerable, match="or is a supervisor, and is held to no policy"):
             gate.control.set_policy(name, {"timeout": 5})
+
+
+def test_a_token_without_the_key_is_counted_once_by_each_rule(gate: Gate) -> None:
+    """Case 36, as the lists show it."""
+    parts: dict[str, Any] = {
+        "throttle": Throttle(concurrency=1, key="tenant"),
+        "budget": Budget("usd", 9, key="tenant"),
+    }
+    operation = token(policy=Policy(breaker=Breaker(key="tenant"), **parts))(look)
+
+    for tenant in (None, "acme", None, None):
+        operation.submit(tenant).result(LIMIT)
+    rows: list[Any] = [gate.control.breakers()[0], gate.control.budgets()[0], gate.control.throttles()[0]]
+    assert [row.no_key for row in rows] == [3, 3, 3]
