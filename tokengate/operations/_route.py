@@ -198,7 +198,16 @@ class AsyncRoute(Route[P, T]):
 def _route_of(
     name: str, alternatives: Iterable[Operation[..., Any]], strategy: Strategy, key: str | int | None
 ) -> Route[..., Any]:
-    """Return a route; called when one is unpickled."""
+    """Return a route; called when one is unpickled.
+
+    Raises:
+        BadOperation: this is a child process, whose operations are those of the gate.
+    """
+    if not all(issubclass(type(one), _Operation) for one in alternatives):
+        remedy = "submit one of its operations, or have code of another affinity submit the route"
+        raise BadOperation(
+            f"Route {name!r} cannot be used in a child process, since the gate tries its calls; {remedy}"
+        )
     return Route(name, alternatives, strategy).with_options(key=key)
 
 

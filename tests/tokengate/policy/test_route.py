@@ -593,3 +593,17 @@ def test_a_strategy_and_a_name_are_checked() -> None:
         Route("r", [first], "any")  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="name of a Route is 3; it must be a text"):
         Route(3, [first])  # type: ignore[call-overload]
+
+
+def test_code_of_a_process_is_told_that_it_cannot_use_a_route(gate: Gate) -> None:
+    """And what to do: the gate tries the calls of a route, and a child knows operations only."""
+    route = Route("away", [token(lambda: "one"), token(lambda: "two")])
+
+    @token(affinity="process")
+    def away() -> str:
+        return route.submit().result()
+
+    error = away.submit().exception(LIMIT)
+
+    assert isinstance(error, BadOperation)
+    assert "Route 'away' cannot be used in a child process" in str(error)
