@@ -43,17 +43,19 @@ def next_attempt(
         draw: a random number from 0 to 1.
 
     Returns:
-        seconds until the next attempt is due; or a text: why there is none.
-
-    Raises:
-        BadPolicy: the function `wait` has raised, or returned neither seconds nor None.
+        seconds until the next attempt is due; or a text: why there is none. If that is since the function `wait` has
+        raised, or returned neither seconds nor None, the error has the text as a note.
     """
     reason = why_final(retry, end, error, idempotent)
     if reason is not None:
         return reason
     if attempt >= retry.attempts:
         return "it was the last attempt"
-    delay = _delay(retry, attempt, error, draw)
+    try:
+        delay = _delay(retry, attempt, error, draw)
+    except BadPolicy as problem:
+        error.add_note(f"It was not tried again: {problem}")
+        return str(problem)
     if delay is None:
         return "Retry.wait returned None"
     delay = max(delay, _retry_after(error))

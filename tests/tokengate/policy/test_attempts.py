@@ -464,6 +464,25 @@ def sleep_for(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def nonsense(error: BaseException) -> float:
+    raise KeyError("url")
+
+
+@pytest.mark.parametrize("flag", ["enforce", "observe"])
+@pytest.mark.parametrize("affinity", AFFINITIES)
+def test_a_wait_that_raises_ends_the_token(gate: Gate, tmp_path: Path, affinity: Any, flag: Any) -> None:
+    """With the error of its code, and a note; its worker goes on."""
+    policy = Policy(retry=Retry(on=ConnectionError, wait=nonsense))
+    operation: Any = token(affinity=affinity, policy=policy)(FAILING[affinity])
+    gate.control.set_flag("*", flag)
+
+    for _ in range(2):
+        error = outcome_of(operation.submit(str(tmp_path)))
+        assert isinstance(error, ConnectionError)
+        assert "It was not tried again: wait of Retry is" in error.__notes__[-1]
+    assert operation.submit(str(tmp_path)).result(LIMIT) == 3
+
+
 def test_a_process_that_was_killed_says_nothing_of_the_next_attempt(gate: Gate, until: Until) -> None:
     """Case 12: its exit is seen when the token waits for that attempt already; it neither begins nor ends by it."""
     policy = Policy(timeout=0.05, retry=Retry(on=ConnectionError, attempts=3, wait=lambda _: LIMIT, max_wait=LIMIT))

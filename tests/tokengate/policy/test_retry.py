@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import pytest
 
 from actors import LimitExceeded, TokenExpired, WorkerDied
-from tokengate._exceptions import BadPolicy
 from tokengate.policy._attempt import End
 from tokengate.policy._policy import Retry
 from tokengate.policy._retry import RetryShare, next_attempt, why_final
@@ -167,25 +167,25 @@ NONSENSE = [-1, math.nan, "5", True, [], 10**400, -(10**5_000), object(), Unprin
 
 @pytest.mark.parametrize("nonsense", NONSENSE, ids=range(len(NONSENSE)))
 def test_a_function_that_returns_nonsense_is_named(nonsense: object) -> None:
-    """The error has the value and the remedy."""
+    """No retry follows, and the error has a note with the value and the remedy."""
     retry = Retry(on=(ConnectionError,), wait=lambda error: nonsense)  # type: ignore[arg-type, return-value]
+    error = ConnectionError()
 
-    with pytest.raises(BadPolicy, match=r"wait\(error\) of Retry is .*; use a number of at least 0") as raised:
-        decide(retry)
-
-    assert nonsense is raised.value.value
+    decided = decide(retry, error=error)
+    assert re.fullmatch(r"wait\(error\) of Retry is .*; use a number of at least 0", str(decided))
+    assert error.__notes__ == [f"It was not tried again: {decided}"]
 
 
 def test_a_function_that_raises_is_named() -> None:
-    """Its own error is the cause."""
+    """So is what it raised."""
 
     def wait(error: BaseException) -> float:
         raise KeyError("url")
 
-    with pytest.raises(BadPolicy, match=r"wait of Retry is .*wait.*; it raised KeyError; .*return seconds") as raised:
-        decide(Retry(on=(ConnectionError,), wait=wait))
-
-    assert isinstance(raised.value.__cause__, KeyError)
+    error = ConnectionError()
+    decided = decide(Retry(on=(ConnectionError,), wait=wait), error=error)
+    assert re.fullmatch(r"wait of Retry is .*wait.*; it raised KeyError; .*return seconds.*", str(decided))
+    assert error.__notes__ == [f"It was not tried again: {decided}"]
 
 
 def test_the_function_is_asked_only_if_a_retry_may_follow() -> None:
