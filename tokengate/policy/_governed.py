@@ -621,7 +621,7 @@ class Governed:
         """Note that an attempt was refused; the error of the one before tells that, too."""
         self.reason = refusal.reason if isinstance(refusal, TokenRejected) else refusal_of(refusal)
         if self._error is not None:
-            self._error.add_note(f"Attempt {token.attempt} was refused: {refusal}")
+            BaseException.add_note(self._error, f"Attempt {token.attempt} was refused: {refusal}")
         if self.alternatives is not None:
             refusal.__traceback__ = None  # it would hold the sender's frames
             self._record(token, None, self.governor.clock(), refusal)

@@ -54,7 +54,7 @@ def next_attempt(
     try:
         delay = _delay(retry, attempt, error, draw)
     except BadPolicy as problem:
-        error.add_note(f"It was not tried again: {problem}")
+        BaseException.add_note(error, f"It was not tried again: {problem}")
         return str(problem)
     if delay is None:
         return "Retry.wait returned None"
@@ -69,7 +69,7 @@ def _delay(retry: Retry, attempt: int, error: BaseException, draw: float) -> flo
         return draw * min(retry.max_wait, wait * 2.0 ** min(attempt - 1, 1_000))  # 2.0 ** 1024 is no float
     try:
         seconds = wait(error)
-    except Exception as raised:
+    except (Exception, SystemExit) as raised:  # what comes out would break the thread or the loop of the token
         remedy = f"it raised {type(raised).__name__}; have it return seconds, or None for no retry"
         raise BadPolicy("Retry", "wait", wait, remedy) from raised
     return None if seconds is None else min(retry.max_wait, _values.number("Retry", "wait(error)", seconds, least=0))
@@ -80,7 +80,7 @@ def _retry_after(error: BaseException) -> float:
     try:
         seconds = getattr(error, "retry_after", None)
         return max(0.0, float(seconds)) if isinstance(seconds, int | float) else 0.0  # 0 for NaN
-    except Exception:  # a property of a foreign class has raised, or it is an int beyond all floats
+    except (Exception, SystemExit):  # a property of a foreign class has raised, or it is an int beyond all floats
         return 0.0
 
 

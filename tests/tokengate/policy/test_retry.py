@@ -176,15 +176,20 @@ def test_a_function_that_returns_nonsense_is_named(nonsense: object) -> None:
     assert error.__notes__ == [f"It was not tried again: {decided}"]
 
 
-def test_a_function_that_raises_is_named() -> None:
-    """So is what it raised."""
+@pytest.mark.parametrize("raised", [KeyError, SystemExit])
+def test_a_function_that_raises_is_named(raised: type[BaseException]) -> None:
+    """So is what it raised, and its error has a note, whatever methods it has."""
+
+    class Closed(ConnectionError):
+        def add_note(self, _: str) -> None:
+            raise RuntimeError
 
     def wait(error: BaseException) -> float:
-        raise KeyError("url")
+        raise raised
 
-    error = ConnectionError()
+    error = Closed()
     decided = decide(Retry(on=(ConnectionError,), wait=wait), error=error)
-    assert re.fullmatch(r"wait of Retry is .*wait.*; it raised KeyError; .*return seconds.*", str(decided))
+    assert re.fullmatch(rf"wait of Retry is .*wait.*; it raised {raised.__name__}; .*return seconds.*", str(decided))
     assert error.__notes__ == [f"It was not tried again: {decided}"]
 
 
