@@ -303,6 +303,8 @@ class Throttles:
                 del self._grants[token]
                 if others := tuple(rule for rule in granted if rule not in rules):
                     self._grants[token] = others
+                else:
+                    self._suspended.discard(token)
 
     def forget_locked(self, token: Token[Any], *, keep: bool = False) -> None:
         """Note that a token has left its mailbox unbegun, or has been refused; under the lock.

@@ -253,7 +253,7 @@ class PlaceRules:
         if None in keys.values():
             with self.lock:
                 for key, states in self._parts.values():
-                    states.no_key += key in keys and keys[key] is None
+                    states.no_key += key is not None and key in keys and keys[key] is None
         return keys
 
     def _make_readers(self, token: Token[Any]) -> dict[Key, KeyReader]:

@@ -619,3 +619,18 @@ def test_a_token_without_the_key_is_counted_once_by_each_rule(gate: Gate) -> Non
         operation.submit(tenant).result(LIMIT)
     rows: list[Any] = [gate.control.breakers()[0], gate.control.budgets()[0], gate.control.throttles()[0]]
     assert [row.no_key for row in rows] == [3, 3, 3]
+
+
+def test_a_throttle_that_is_lifted_leaves_nothing_of_a_token_that_waits(gate: Gate, until: Until) -> None:
+    """It was noted as one that does not count, which is so for its grants only."""
+    go = threading.Event()
+    inner = token(lambda: go.wait(LIMIT))
+    outer = token(lambda: inner.submit().result())
+    gate.control.throttle("tag=outer", concurrency=1)
+
+    one = outer.with_options(tags={"tag": "outer"}).submit()
+    until(lambda: bool(gate._open_system.throttles._suspended))
+    gate.control.lift("tag=outer")
+    go.set()
+    assert one.result(LIMIT)
+    assert not gate._open_system.throttles._suspended
