@@ -2,7 +2,7 @@
 #
 #   _policy.py      the parts that users write: Policy, Retry, Breaker, Throttle, Budget, Batch
 #   _values.py      checks of their values, with errors that name the field and the remedy
-#   _attempt.py     how an attempt ended, as far as retries and breakers ask for it
+#   _attempt.py     how an attempt ended, and the record of it
 #   _window.py      a count of the events of the last seconds
 #   _retry.py       whether another attempt follows, after which delay; the share of retries
 #   _breaker.py     whether attempts may begin, by how those before them ended
@@ -14,13 +14,14 @@
 #   _states.py      a table of the states of a rule, by key, of bounded size
 #   _throttle.py    what is used of a throttle: a rate, a number that runs, or one that adapts
 #   _rate.py        the rate: attempts that begin in a time, with a burst
-#   _deadlines.py   when the times of tokens are over: one heap for a gate
+#   _deadlines.py   when the times of tokens are over: one heap for a gate, a lane for those of a place
 #   _rules.py       delays, throttles and budgets, as what gives grants to tokens asks them
 #   _over.py        what becomes of tokens that exceed a throttle that does not keep them back
 #   _selected.py    throttles with a selector, and how they are found
 #   _throttled.py   what a token is held to that is held to these only
 #   _shared.py      those of a gate: which hold, and which places ask for them
 #   _place_rules.py the rules of one place, with their states
+#   _timed.py       the limits of time that one token is held to, and what follows when one is over
 #   _governed.py    what one token is held to, and what it uses of that
 #   _joint.py       the tokens that another token runs for
 #   _batch.py       when a batch is sent, what its function takes and returns

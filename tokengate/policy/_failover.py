@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from actors import MailboxFull, TokenRejected
 from tokengate.policy._attempt import End
 from tokengate.policy._policy import Policy, Retry
 from tokengate.policy._retry import why_final
@@ -106,3 +107,10 @@ class Alternatives:
         self.attempts_before = attempts
         chosen = self._left.pop(0)
         return chosen, with_deadline(chosen.policy, self.deadline)
+
+
+def refusal_of(error: BaseException) -> str:
+    """Return the rule that has refused a token, if it may be tried elsewhere; else an empty text."""
+    if isinstance(error, MailboxFull):
+        return "overload"
+    return error.reason if isinstance(error, TokenRejected) and error.reason in REFUSALS else ""

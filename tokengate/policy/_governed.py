@@ -10,22 +10,19 @@ from functools import partial
 from threading import get_ident
 from typing import Any, Final
 
-import attrs
-
-from actors import LimitExceeded, MailboxFull, Token, TokenExpired, TokenRejected, TokenState, WorkerDied
-from actors.lowlevel import ActorPlace, Drain, Place, Rule, loop_here, place_of, system_of
-from tokengate.policy._attempt import End
+from actors import LimitExceeded, Token, TokenRejected, TokenState, WorkerDied
+from actors.lowlevel import ActorPlace, Drain, Place, Rule, loop_here, place_of
+from tokengate.policy._attempt import Attempt, End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
-from tokengate.policy._deadlines import Lane
 from tokengate.policy._events import TokenRetried
-from tokengate.policy._failover import REFUSALS, Alternatives, fails_over
+from tokengate.policy._failover import Alternatives, fails_over, refusal_of
 from tokengate.policy._place_rules import Keys, PlaceRules
 from tokengate.policy._policy import Breaker, Policy
 from tokengate.policy._ports import TransactionMember
 from tokengate.policy._retry import next_attempt
 from tokengate.policy._rules import Delay
 from tokengate.policy._throttled import selected_rules
-from tokengate.policy._times import Due, Times, grace
+from tokengate.policy._timed import HeldToTimes
 
 _COMPLETED, _FAILED, _EXPIRED = TokenState.COMPLETED, TokenState.FAILED, TokenState.EXPIRED
 _TERMINATED, _REJECTED = TokenState.TERMINATED, TokenState.REJECTED
@@ -39,59 +36,16 @@ _SHARE_USED_UP: Final = "the share of retries among the attempts of the operatio
 
 _BAD_BY_DEFAULT: Final = Breaker()  # tells good attempts from bad ones for an adaptive limit without a breaker
 
-# Seconds until the next look at a token whose time is over, and which nobody can end just now: it is on its way.
-_SOON: Final = 0.001
 
-
-@attrs.frozen
-class Attempt:
-    """The record of an attempt that has ended; times are seconds of the gate's clock.
-
-    Attributes:
-        number: 1 for the first one.
-        queued_at: when it began to wait; None for a direct call.
-        started_at: when its code began; None if it did not.
-        ended_at: when the code ended, or was left behind.
-        error: what it ended with; None if it completed.
-        delay: seconds until the next one was due; None if none follows.
-        operation: at which it was.
-    """
-
-    number: int
-    queued_at: float | None
-    started_at: float | None
-    ended_at: float
-    error: BaseException | None = None
-    delay: float | None = None
-    operation: str = ""
-
-
-def refusal_of(error: BaseException) -> str:
-    """Return the rule that has refused a token, if it may be tried elsewhere; else an empty text."""
-    if isinstance(error, MailboxFull):
-        return "overload"
-    return error.reason if isinstance(error, TokenRejected) and error.reason in REFUSALS else ""
-
-
-class Governed:
+class Governed(HeldToTimes):
     """The `policy` among the extras of a token.
 
     An attempt is counted from `may_begin` to `end`. What several threads may do at once is done under the lock of the
     throttles; `_ended` is set there, once, by the thread whose end of the token counts.
 
-    Args:
-        token: the token. It is not kept, since the token has this object: a circle is freed by the collector only.
-        governor: that of its place.
-
     Attributes:
-        id: of the token.
-        policy: what it is held to, as of its making.
         options: those of its own; they win over the policy of the code.
         no_retry: whether an operator has said that no further attempt follows.
-        inherited: the deadline of the code that made it; inf without one.
-        deadline_at: when its time is over for good, as of the door; None before. Both in seconds of the clock.
-        times: its limits of time, once more than `deadline_at` is needed of them; see `times_of`.
-        alarm_at: when the first of its times is over, in seconds of the clock; kept by `Deadlines`.
         due_at: the time before which it does not begin, while it waits for that; else None.
         keys: what it is counted for.
         is_fair, fair_key: whether it takes turns, and by which key; the same as long as it lives, since lines are
@@ -116,11 +70,6 @@ class Governed:
     no_retry: bool = False
     is_fair: bool = False
     fair_key: str | int | None = None
-    times: Times | None = None
-    inherited: float = math.inf
-    deadline_at: float | None = None
-    alarm_at: float = math.inf
-    _lane: Lane | None = None  # that its first time is in
     due_at: float | None = None
     keys: Keys = _NO_KEYS
     reason: str = ""
@@ -140,45 +89,16 @@ class Governed:
     _breaker: BreakerState | None = None
     _permit: Permit | None = None  # while an attempt counts for the breaker
     _admitted: bool = False  # whether an attempt may begin, or runs
-    _began_at: float | None = None  # when the attempt began that runs
     _delay: Delay | None = None  # before an attempt that is not the first one
     _drain: Drain | None = None  # in which the attempt before was
-    _over: Due | None = None  # the time that is over, for which the code is asked to end
-    _stopped: float = 0.0  # seconds for which its clock was stopped, as far as `times` knows
     _error: BaseException | None = None  # that of the attempt before
     _refusal: TokenRejected | None = None  # at its turn
     _is_retry: bool = False  # whether the attempt is a retry
     _reserved: bool = False  # whether that is reserved in the share
     _is_last: bool = False  # whether no further attempt follows, whatever comes
     _falls_back: bool = False  # whether its code is the fallback
-    _ended: bool = False
-    _left_by: int = 0  # the thread that is about to leave its code behind
     _is_counted: bool = False  # whether code of it counts that was left behind
     _context: Context | None = None  # as it was captured; each attempt gets a copy
-
-    def __init__(self, token: Token[Any], governor: PlaceRules) -> None:
-        self.id = token.id
-        self.governor = governor
-        self.policy: Policy = governor.policy
-
-    @property
-    def deadline(self) -> float | None:
-        """When its time is over for good, in seconds of the clock; None: never."""
-        if self.times is not None:
-            at = self.times.deadline
-        else:
-            at = self.inherited if self.deadline_at is None else self.deadline_at
-        return None if at == math.inf else at
-
-    def times_of(self, token: Token[Any]) -> Times | None:
-        """Return the limits of time of the token, made when they are first needed; None without any."""
-        if self.times is None and (self.policy.has_times or self.inherited < math.inf):
-            with self.governor.lock:  # two threads may need them at once, and the attempt may end now
-                if self.times is None:
-                    self.times = Times(self.policy, token.created_at, self.inherited)
-                    if self._began_at is not None:  # after they are there for one that begins now
-                        self.times.enter("running", self._began_at)
-        return self.times
 
     def attempts_of(self, token: Token[Any]) -> tuple[Attempt, ...]:
         """Return the records of the attempts that have ended; that of the last one is made here."""
@@ -196,16 +116,6 @@ class Governed:
         if self._merged_for is not governor.settings:
             self._merged, self._merged_for = governor.policy_with(self.options), governor.settings
         return self._merged
-
-    def inherit(self, token: Token[Any]) -> None:
-        """Have a token that the code of this one makes end at the deadline of this one, if somebody waits for it."""
-        deadline = self.deadline
-        if deadline is not None:
-            self.governor.policies.inherit(token, deadline)
-
-    def outlive_sender(self) -> None:
-        """Have the token not end at the deadline of the code that made it."""
-        self.inherited = math.inf
 
     @property
     def run(self) -> Token[Any] | None:
@@ -256,21 +166,6 @@ class Governed:
             else:
                 governor.policies.deadlines.set(self, due)
 
-    def _first_due(self, token: Token[Any], policy: Policy) -> float:
-        """Return when the first time of a new token is over.
-
-        Raises:
-            TokenRejected: its deadline is over already.
-        """
-        created_at, deadline = token.created_at, policy.deadline
-        due = math.inf if deadline == math.inf else self.inherited
-        if deadline is not None and created_at + deadline < due:
-            due = created_at + deadline
-        self.deadline_at = due
-        if due <= created_at:
-            raise self._refused(token, "deadline", "its deadline has passed")
-        return due if policy.queue_timeout is None else min(due, created_at + policy.queue_timeout)
-
     def read_keys(self, token: Token[Any]) -> None:
         """Read what the rules count the token for, on its sender's thread.
 
@@ -294,9 +189,6 @@ class Governed:
         governor = self.governor
         self.read_keys(token)
         return governor.judge_at_door(token, self.keys, now) or governor.pass_throttles(token, self.keys, now)
-
-    def _refused(self, token: Token[Any], reason: str, why: str, retry_after: float | None = None) -> TokenRejected:
-        return TokenRejected(f"{token._describe()} was refused: {why}", reason, retry_after)
 
     # At its turn, under the lock of the throttles
 
@@ -377,17 +269,18 @@ class Governed:
 
     def begin(self, token: Token[Any], now: float) -> None:
         """Note that an attempt begins."""
+        again = self._began_at is not None  # its process has not begun what was sent there
         self._began_at = now
         if self._delay is not None:
             self.due_at = self._delay = None
-        if self.member is not None and not self._falls_back:
+        if self.member is not None and not (self._falls_back or again):
             self.member.begin()
         policy, governor = self.policy, self.governor
         if self.times is not None:
             self.times.enter("running", now)
         if policy.timeout is not None or policy.queue_timeout is not None:
             self._set_alarm(token)
-        if governor.counts_begins:
+        if governor.counts_begins and not again:
             with governor.lock:
                 now = governor.clock()  # that of a drainer is from before the grant, and a rate would let too many go
                 if governor.has_retries and not self._is_retry:
@@ -738,40 +631,6 @@ class Governed:
             if budget is not None:
                 budget.spend(token, cost, now)
 
-    # Times, on the system loop
-
-    def time_is_over(self, now: float) -> None:
-        """End the token, or its attempt, or look again later."""
-        token = system_of(self.governor.place).live.get(self.id)
-        times = None if token is None else self.times_of(token)
-        if token is None or times is None:
-            return
-        if token._extras.hold is not None:
-            stopped = token._extras.hold.seconds(now)[1]
-            times.extend(stopped - self._stopped)
-            self._stopped = stopped
-        due = times.due()
-        if due is None or due.at > now:
-            self._set_alarm(token)
-        elif self._began_at is None:
-            self._expire_unbegun(token, due, now)
-        elif isinstance(token._place, ActorPlace):
-            self._left_by = get_ident()
-            token._settle(_EXPIRED, error=self._expired(token, due, left=True))
-        else:
-            self._over = due
-            seconds = grace(due.seconds) if self.governor.grace is None else self.governor.grace
-            self.governor.policies.reconciler.end(token, self._why(due), seconds)
-
-    def extend(self, token: Token[Any], seconds: float) -> bool:
-        """Have each time end later; return whether the token has times, and none is over."""
-        times = self.times_of(token)
-        if times is None or self._over is not None or self._ended:
-            return False
-        times.extend(seconds)
-        self._set_alarm(token)
-        return True
-
     # For operators, on the system loop
 
     def go_on_at(self, place: Place) -> bool:
@@ -807,33 +666,6 @@ class Governed:
         if not self._fall_back(token, error):
             token._finish(_FAILED, error=error)
         return True
-
-    def _expire_unbegun(self, token: Token[Any], due: Due, now: float) -> None:
-        if token._withdraw():
-            token._finish(_EXPIRED, error=self._expired(token, due))
-        elif not token._done:  # it is on its way: to its mailbox, to another one, or to the code that runs it
-            self.governor.policies.deadlines.set(self, now + _SOON)
-
-    def leave_behind(self, _token: Token[Any]) -> None:
-        """Note that this thread is about to end the token, and to leave its code behind."""
-        self._left_by = get_ident()
-
-    def _why(self, due: Due) -> str:
-        return f"its {due.which} of {due.seconds:g} s is over"
-
-    def _expired(self, token: Token[Any], due: Due, left: bool = False) -> TokenExpired:
-        on = "; its code could not be ended, and runs on" if left else ""
-        why = f"{token._describe()} was ended: {self._why(due)}{on}"
-        return TokenExpired(why, due.which, due.seconds, left)
-
-    def _set_alarm(self, token: Token[Any]) -> None:
-        times = self.times_of(token)
-        due = None if times is None else times.due()
-        at = math.inf if due is None else due.at
-        if at != self.alarm_at:
-            if self._lane is not None:
-                self._lane.discard(self.id, None)
-            self.governor.policies.deadlines.set(self, at)
 
 
 _BY_CODE: Final = (End.COMPLETED, End.FAILED, End.CRASHED, End.LOST)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors.lowlevel import place_of
 from tokengate import (
     CpuActor,
     Gate,
@@ -29,6 +30,7 @@ from tokengate import (
 )
 from tokengate.errors import TokenExpired, TokenRejected, TokenTerminated, WorkerDied
 from tokengate.policy._attempt import End
+from tokengate.policy._governor import PlaceGovernor
 
 LIMIT = 60.0  # seconds; only reached when something is broken
 Until = Callable[[Callable[[], bool]], None]
@@ -768,6 +770,26 @@ def test_a_deadline_that_has_passed_refuses_at_the_door(gate: Gate, blocker: Blo
     assert isinstance(error, TokenRejected)
     assert error.reason == sent[0].reason == "deadline"
     assert sent[0].state is TokenState.REJECTED
+
+
+def test_a_token_that_is_sent_to_its_process_twice_begins_once(gate: Gate, blocker: Blocker) -> None:
+    """What its process has not begun is taken back, and sent again: its rate counts the attempt once."""
+
+    def limited() -> str:
+        return blocker()
+
+    one = token(policy=Policy(throttle=Throttle(rate=1_000, burst=5)))(limited).submit()
+    assert blocker.started.wait(LIMIT)
+    held, place = one._extras.policy, place_of(one)
+    governor = place.governor
+    assert isinstance(governor, PlaceGovernor)
+    held.begin(one, gate._system.clock())
+    with governor.lock:
+        (rule,) = governor.throttles_of({}, gate._system.clock())
+
+    assert rule.state._unbegun == 0
+    blocker.release.set()
+    assert one.result(LIMIT) == "released"
 
 
 def test_ends_have_texts_for_operators() -> None:
