@@ -32,6 +32,7 @@ from __future__ import annotations
 import enum
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
@@ -64,6 +65,13 @@ _THROTTLED_AT_ONCE = 256
 
 # Tokens that a drainer asks about in a row, and that may not begin, before other tasks of its loop may run.
 _ASKED_AT_ONCE = 64
+
+# Seconds for which a drainer sleeps while another one asks the throttles, and how often at most.
+_MOMENT = 2e-5
+_LOOKS = 50
+
+# Shared by all mailboxes without throttles; it is never taken.
+_NEVER_ASKED = threading.Lock()
 
 _QUEUED, _PAUSED = TokenState.QUEUED, TokenState.PAUSED
 
@@ -147,6 +155,7 @@ class Mailbox:
         "_suspended",
         "_taken",
         "_throttles",
+        "_turn",
         "_wake",
         "_why_closed",
         "_zero",
@@ -203,6 +212,7 @@ class Mailbox:
         self._removed = 0  # tokens that left otherwise
         self._idle = not suspended  # a drainer may come: a put looks for one
         self._plain = not suspended  # a drainer may take from lane 0 without the lock
+        self._turn = _NEVER_ASKED  # held by the drainer that asks the throttles
         self._asks = False  # it might, if the throttles were not to be asked
 
     # For senders
@@ -664,6 +674,8 @@ class Mailbox:
     def set_throttles(self, throttles: Throttles | None) -> None:
         """Set what decides whether a token may begin; None lets each begin."""
         with self._lock:
+            if throttles is not None and self._turn is _NEVER_ASKED:
+                self._turn = threading.Lock()
             self._throttles = throttles
             self._set_flags()
 
@@ -831,6 +843,26 @@ class Mailbox:
 
     def _take_asked(self, drainer: Drainer) -> Token[Any] | None:
         """Take the first token if the throttles let it begin, and nothing else is out of the ordinary."""
+        turn = self._turn
+        if turn.locked() and not self._await_turn():
+            return self._ask(drainer)
+        with turn:
+            return self._ask(drainer)
+
+    def _await_turn(self) -> bool:
+        """Let another drainer finish its question to the throttles; return False if it takes long.
+
+        A thread that blocks in a lock gets it as soon as it is free, and then waits for the GIL with it. So each other
+        drainer would block, too, and all would change places at every token. One that sleeps a little does not.
+        The lock is held for a long time where a finalizer or a signal handler has interrupted this very thread.
+        """
+        for _ in range(_LOOKS):
+            if not self._turn.locked():
+                return True
+            time.sleep(_MOMENT)
+        return False
+
+    def _ask(self, drainer: Drainer) -> Token[Any] | None:
         refused: list[Token[Any]] = []
         with self._lock:
             throttles = self._throttles

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Set
 from heapq import heappop, heappush
 from itertools import count
@@ -38,6 +39,8 @@ R = TypeVar("R", bound=Rule)
 
 # Tokens that are refused in a row at most before other tasks, or other threads, have their turn.
 _REFUSED_AT_ONCE = 64
+
+_MOMENT = 2e-5  # seconds; a section under the lock takes less, if its thread has the GIL
 
 
 class ThrottledMailbox(Protocol):
@@ -116,6 +119,15 @@ class Throttles:
         """Tell whether any token has a grant."""
         return bool(self._grants)
 
+    def await_release(self) -> None:
+        """Let the thread that has the lock go on, before the calling one takes it.
+
+        A thread that blocks in a lock gets it as soon as it is free, and then waits for the GIL with it; so each further
+        thread that wants it blocks, too, and all take turns at every step. One that sleeps in between breaks that chain.
+        """
+        while self._lock.locked():
+            time.sleep(_MOMENT)
+
     # For what makes rules
 
     def rules_changed(self) -> None:
@@ -152,6 +164,8 @@ class Throttles:
 
     def admit(self, token: Token[Any], mailbox: ThrottledMailbox) -> Verdict:
         """Decide about a token at its turn; one that waits, waits here, and its mailbox, with its lock held, has it."""
+        if self._lock.locked():
+            self.await_release()
         with self._lock:
             policy = token._extras.policy or _found(token)
             if policy is None:

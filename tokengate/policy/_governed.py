@@ -281,6 +281,8 @@ class Governed(HeldToTimes):
         if policy.timeout is not None or policy.queue_timeout is not None:
             self._set_alarm(token)
         if governor.counts_begins and not again:
+            if governor.lock.locked():
+                governor.throttles.await_release()
             with governor.lock:
                 now = governor.clock()  # that of a drainer is from before the grant, and a rate would let too many go
                 if governor.has_retries and not self._is_retry:
@@ -305,6 +307,8 @@ class Governed(HeldToTimes):
         how = _BY_CODE[0] if state is _COMPLETED else self._how(token, state, error, left)
         governor = self.governor
         now = governor.clock()
+        if governor.lock.locked():
+            governor.throttles.await_release()
         with governor.lock:
             is_late = self._ended  # another thread was faster
             began = self._began_at
