@@ -122,8 +122,8 @@ class Throttles:
     def await_release(self) -> None:
         """Let the thread that has the lock go on, before the calling one takes it.
 
-        A thread that blocks in a lock gets it as soon as it is free, and then waits for the GIL with it; so each further
-        thread that wants it blocks, too, and all take turns at every step. One that sleeps in between breaks that chain.
+        A thread that blocks in the lock gets it as soon as it is free, and then waits for the GIL with it. So each other
+        thread that wants it would block, too, and all would change places at every step.
         """
         while self._lock.locked():
             time.sleep(_MOMENT)
