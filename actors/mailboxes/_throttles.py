@@ -122,7 +122,7 @@ class Throttles:
     def await_release(self) -> None:
         """Let the thread that has the lock go on, before the calling one takes it.
 
-        A thread that blocks in the lock gets it as soon as it is free, and then waits for the GIL with it. So each other
+        A thread that blocks in the lock gets it as soon as it is free, and waits for the GIL with it. So each other
         thread that wants it would block, too, and all would change places at every step.
         """
         while self._lock.locked():
