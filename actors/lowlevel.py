@@ -6,6 +6,7 @@ from actors.concurrency._alarm import Alarm
 from actors.concurrency._blocking import blocking, current_turn, loop_here, nesting, refusal
 from actors.concurrency._condition import Condition
 from actors.concurrency._container import Share, cores, memory
+from actors.concurrency._convoy import await_free
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
 from actors.concurrency._trio_host import TrioHost
@@ -97,6 +98,7 @@ __all__ = [
     "Worker",
     "at_home",
     "attach",
+    "await_free",
     "blocking",
     "carried_as",
     "checked_properties",

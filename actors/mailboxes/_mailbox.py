@@ -32,7 +32,6 @@ from __future__ import annotations
 import enum
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
@@ -41,6 +40,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 
 from actors._exceptions import ActorDead
 from actors.concurrency._blocking import refuse_waits_if
+from actors.concurrency._convoy import await_free
 from actors.mailboxes._fair_lanes import FairLanes
 from actors.mailboxes._held_tokens import HeldTokens
 from actors.mailboxes._lanes import Lanes
@@ -65,10 +65,6 @@ _THROTTLED_AT_ONCE = 256
 
 # Tokens that a drainer asks about in a row, and that may not begin, before other tasks of its loop may run.
 _ASKED_AT_ONCE = 64
-
-# Seconds for which a drainer sleeps while another one asks the throttles, and how often at most.
-_MOMENT = 2e-5
-_LOOKS = 50
 
 # Shared by all mailboxes without throttles; it is never taken.
 _NEVER_ASKED = threading.Lock()
@@ -844,23 +840,10 @@ class Mailbox:
     def _take_asked(self, drainer: Drainer) -> Token[Any] | None:
         """Take the first token if the throttles let it begin, and nothing else is out of the ordinary."""
         turn = self._turn
-        if turn.locked() and not self._await_turn():
+        if turn.locked() and not await_free(turn):
             return self._ask(drainer)
         with turn:
             return self._ask(drainer)
-
-    def _await_turn(self) -> bool:
-        """Let another drainer finish its question to the throttles; return False if it takes long.
-
-        A thread that blocks in a lock gets it as soon as it is free, and then waits for the GIL with it. So each other
-        drainer would block, too, and all would change places at every token. One that sleeps a little does not.
-        The lock is held for a long time where a finalizer or a signal handler has interrupted this very thread.
-        """
-        for _ in range(_LOOKS):
-            if not self._turn.locked():
-                return True
-            time.sleep(_MOMENT)
-        return False
 
     def _ask(self, drainer: Drainer) -> Token[Any] | None:
         refused: list[Token[Any]] = []

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable, Set
 from heapq import heappop, heappush
 from itertools import count
@@ -27,6 +26,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import attrs
 
 from actors.concurrency._alarm import Alarm
+from actors.concurrency._convoy import await_free
 from actors.concurrency._trio_host import TrioHost
 from actors.mailboxes._fair_lanes import fair_key
 from actors.mailboxes._fair_line import FairLine
@@ -39,8 +39,6 @@ R = TypeVar("R", bound=Rule)
 
 # Tokens that are refused in a row at most before other tasks, or other threads, have their turn.
 _REFUSED_AT_ONCE = 64
-
-_MOMENT = 2e-5  # seconds; a section under the lock takes less, if its thread has the GIL
 
 
 class ThrottledMailbox(Protocol):
@@ -119,15 +117,6 @@ class Throttles:
         """Tell whether any token has a grant."""
         return bool(self._grants)
 
-    def await_release(self) -> None:
-        """Let the thread that has the lock go on, before the calling one takes it.
-
-        A thread that blocks in the lock gets it as soon as it is free, and waits for the GIL with it. So each other
-        thread that wants it would block, too, and all would change places at every step.
-        """
-        while self._lock.locked():
-            time.sleep(_MOMENT)
-
     # For what makes rules
 
     def rules_changed(self) -> None:
@@ -165,7 +154,7 @@ class Throttles:
     def admit(self, token: Token[Any], mailbox: ThrottledMailbox) -> Verdict:
         """Decide about a token at its turn; one that waits, waits here, and its mailbox, with its lock held, has it."""
         if self._lock.locked():
-            self.await_release()
+            await_free(self._lock)
         with self._lock:
             policy = token._extras.policy or _found(token)
             if policy is None:

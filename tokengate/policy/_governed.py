@@ -11,7 +11,7 @@ from threading import get_ident
 from typing import Any, Final
 
 from actors import LimitExceeded, Token, TokenRejected, TokenState, WorkerDied
-from actors.lowlevel import ActorPlace, Drain, Place, Rule, loop_here, place_of
+from actors.lowlevel import ActorPlace, Drain, Place, Rule, await_free, loop_here, place_of
 from tokengate.policy._attempt import Attempt, End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
 from tokengate.policy._events import TokenRetried
@@ -282,7 +282,7 @@ class Governed(HeldToTimes):
             self._set_alarm(token)
         if governor.counts_begins and not again:
             if governor.lock.locked():
-                governor.throttles.await_release()
+                await_free(governor.lock)
             with governor.lock:
                 now = governor.clock()  # that of a drainer is from before the grant, and a rate would let too many go
                 if governor.has_retries and not self._is_retry:
@@ -308,7 +308,7 @@ class Governed(HeldToTimes):
         governor = self.governor
         now = governor.clock()
         if governor.lock.locked():
-            governor.throttles.await_release()
+            await_free(governor.lock)
         with governor.lock:
             is_late = self._ended  # another thread was faster
             began = self._began_at
