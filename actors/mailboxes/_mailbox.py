@@ -3,8 +3,9 @@
 Tokens of the common priority, 0, go in and out without a lock: `append`, `popleft` and `remove` of a deque are atomic,
 so each token goes to exactly one of the threads that want it (a drainer, or one that cancels, closes or renices). All
 else happens under one lock, and two flags (`_plain` and `_idle`), which change under it only, send every thread there
-when the short way will not do. Three races are left. In each, both sides first do their own part and then look for the
-other's:
+when the short way will not do. A third one (`_asks`) says that it would do, were it not for the throttles: then tokens
+are taken under the lock, and nothing else is looked at. Three races are left. In each, both sides first do their own
+part and then look for the other's:
 
 * A put appends, then looks whether a drainer is missing (`_idle`); a drainer that leaves says so, then looks into the
   lanes.
@@ -209,7 +210,7 @@ class Mailbox:
         self._idle = not suspended  # a drainer may come: a put looks for one
         self._plain = not suspended  # a drainer may take from lane 0 without the lock
         self._turn = _NEVER_ASKED  # held by the drainer that asks the throttles
-        self._asks = False  # it might, if the throttles were not to be asked
+        self._asks = False  # it could, if the throttles were not to be asked
 
     # For senders
 

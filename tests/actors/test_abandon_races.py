@@ -6,13 +6,12 @@ Each race is run 30 times with each grain, 10,000 times with TOKENGATE_TORTURE=1
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from typing import Any
 
 import attrs
 import pytest
-from interleave import Stage
+from interleave import Stage, run_all
 
 from actors import ActorSystem, CpuActor, ExitReason, Token, TokenState
 from actors.lowlevel import ActorPlace
@@ -31,13 +30,7 @@ class Hands:
         self.system.dispatcher.submit = self.runnable.append  # type: ignore[method-assign]
 
     def work(self) -> None:
-        while self.runnable:
-            try:
-                slot = self.runnable.popleft()
-            except IndexError:
-                continue
-            if slot.run(threading.current_thread()):
-                self.runnable.append(slot)
+        run_all(self.runnable)
 
 
 class Worker(CpuActor):

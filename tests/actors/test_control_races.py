@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
-from interleave import Stage
+from interleave import Stage, run_all
 from limits import Throttle, hold, let_loose, limits_of
 
 from actors import ActorDead, ActorSystem, CpuActor, ExitReason, MailboxFull, Token, TokenState, current_token
@@ -54,13 +53,7 @@ class World:
 
     def work(self) -> None:
         """Be a thread of the dispatcher until nothing is runnable."""
-        while self.runnable:
-            try:
-                slot = self.runnable.popleft()
-            except IndexError:
-                continue
-            if slot.run(threading.current_thread()):
-                self.runnable.append(slot)
+        run_all(self.runnable)
 
     def send(self, how_many: int = 1, place: OperationPlace | None = None) -> None:
         for _ in range(how_many):

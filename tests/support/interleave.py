@@ -361,3 +361,14 @@ def _home_of(package: str) -> str:
     """Return with what the names of the files of a package or module begin."""
     path = str(sys.modules[package].__file__)
     return os.path.dirname(path) + os.sep if os.path.basename(path) == "__init__.py" else path
+
+
+def run_all(runnable: deque[Any]) -> None:
+    """Be a thread of a dispatcher, which has submitted these, until nothing is runnable; others may be beside it."""
+    while runnable:
+        try:
+            slot = runnable.popleft()
+        except IndexError:
+            continue
+        if slot.run(threading.current_thread()):
+            runnable.append(slot)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -18,7 +17,7 @@ from typing import Any
 
 import attrs
 import pytest
-from interleave import Grain, Stage
+from interleave import Grain, Stage, run_all
 from tiers import TORTURE
 
 from actors import ActorSystem, Token
@@ -93,13 +92,7 @@ class World:
 
     def work(self) -> None:
         """Be a thread of the dispatcher until nothing is runnable."""
-        while self.runnable:
-            try:
-                slot = self.runnable.popleft()
-            except IndexError:
-                continue
-            if slot.run(threading.current_thread()):
-                self.runnable.append(slot)
+        run_all(self.runnable)
 
     def turn(self, seconds: float) -> None:
         """Be the system loop for one turn, after some seconds; one player at a time."""

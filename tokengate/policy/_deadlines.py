@@ -28,7 +28,7 @@ class Timed(Protocol):
 
 
 _Entry: TypeAlias = tuple[float, int, Timed]
-"""An entry of the heap: the time, a serial number, and what has it."""
+"""An entry of the heap: the time, a serial number, and what has it. It is current if `alarm_at` is that time."""
 
 
 class Deadlines:
@@ -43,9 +43,7 @@ class Deadlines:
         self._host, self._clock = host, clock
         self._alarm = Alarm("deadlines", host, clock, self._next, self._ring)
         self._lock = threading.RLock()  # a finalizer that runs here may end a token
-        self._heap: list[
-            tuple[float, int, Timed]
-        ] = []  # (time, serial number, what has it); current if `alarm_at` is it
+        self._heap: list[_Entry] = []
         self._serials = count()
         self._most = _STALE  # entries before those that are out of date are removed
 

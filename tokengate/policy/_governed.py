@@ -304,7 +304,7 @@ class Governed(HeldToTimes):
                 state, error = _EXPIRED, self._expired(token, self._over, left)
             elif self._error is not None and place_of(token).system.intake_closed:
                 state, error, self._is_last = _FAILED, self._error, True  # the gate closes before its next attempt
-        how = _BY_CODE[0] if state is _COMPLETED else self._how(token, state, error, left)
+        how = self._how(token, state, error, left)
         governor = self.governor
         now = governor.clock()
         if governor.lock.locked():
@@ -380,7 +380,7 @@ class Governed(HeldToTimes):
             return
         if governor.judges_ends:
             self.seconds = now - began
-            policy = governor.policy if self.options is None else self._rules
+            policy = self._rules
             self.good = is_good(policy.breaker or _BAD_BY_DEFAULT, policy.retry, how, error, self.seconds)
             self._end_permit(self.good, now)
         if self.left_running:

@@ -200,8 +200,8 @@ def test_a_cancellation_while_it_closes_hurries_it_and_is_raised_then() -> None:
     run(main)
 
 
-def test_a_cancellation_while_it_opens_closes_what_was_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is left behind, and the cancellation is raised."""
+def held_as_it_loads(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Have gates wait as they open; return what tells that one does, and what lets it go on."""
     loading, go = threading.Event(), threading.Event()
     load = Gate._load_and_open
 
@@ -211,6 +211,12 @@ def test_a_cancellation_while_it_opens_closes_what_was_opened(monkeypatch: pytes
         load(gate)
 
     monkeypatch.setattr(Gate, "_load_and_open", slow_load)
+    return loading, go
+
+
+def test_a_cancellation_while_it_opens_closes_what_was_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left behind, and the cancellation is raised."""
+    loading, go = held_as_it_loads(monkeypatch)
     gate = Gate("test")
 
     async def main() -> None:
@@ -412,15 +418,7 @@ def test_a_gate_is_closed_although_the_task_that_would_close_it_never_runs_again
 
 def test_a_gate_whose_loop_ends_while_it_opens_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was opened is ended, although the task that opens it is never resumed."""
-    loading, go = threading.Event(), threading.Event()
-    load = Gate._load_and_open
-
-    def slow_load(gate: Gate) -> None:
-        loading.set()
-        assert go.wait(WAIT)
-        load(gate)
-
-    monkeypatch.setattr(Gate, "_load_and_open", slow_load)
+    loading, go = held_as_it_loads(monkeypatch)
     gate = Gate("test")
     loop = asyncio.new_event_loop()
     opening = loop.create_task(gate.__aenter__())
