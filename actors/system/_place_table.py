@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from actors._exceptions import NameTaken, UnknownActor
@@ -71,18 +72,22 @@ class PlaceTable:
         with self._places_lock:
             return self._places.get(path)
 
-    def find(self, name: str) -> Place:
+    def find(self, name: str, among: Callable[[Place], bool] = lambda _place: True) -> Place:
         """Return the place with this path, or the only one whose path ends with it.
+
+        Args:
+            name: the path, or its last parts.
+            among: whether a place counts.
 
         Raises:
             UnknownActor: there is none, or there are several.
         """
         with self._places_lock:
             place = self._places.get(name)
-            if place is not None:
-                return place
             places = list(self._places.values())
-        found = [p for p in places if p.path.endswith("/" + name) and not p.path.startswith(SYSTEM)]
+        if place is not None and among(place):
+            return place
+        found = [p for p in places if p.path.endswith("/" + name) and not p.path.startswith(SYSTEM) and among(p)]
         if len(found) == 1:
             return found[0]
         if found:

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import trio
 
+from tokengate.control._admission import Caller
 from tokengate.control.messages import Message, Stream, StreamItem
 
 
@@ -41,13 +42,13 @@ class FakeBackend:
     def __attrs_post_init__(self) -> None:
         self.send, self._more = trio.open_memory_channel[StreamItem](0)
 
-    async def ask(self, message: Message[Any]) -> Any:
+    async def ask(self, message: Message[Any], _caller: Caller) -> Any:
         self.asked.append(message)
         await trio.lowlevel.checkpoint()
         return await self._answer(message)
 
     @asynccontextmanager
-    async def follow(self, stream: Stream) -> AsyncIterator[AsyncIterator[StreamItem]]:
+    async def follow(self, stream: Stream, _caller: Caller) -> AsyncIterator[AsyncIterator[StreamItem]]:
         await trio.lowlevel.checkpoint()
         await self._answer(stream)
         self.followed.append(stream)

@@ -8,8 +8,10 @@ runs no user code: anything that could do so (a `repr`, a comparison, a hook) is
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import attrs
@@ -18,6 +20,7 @@ import trio
 from actors import ActorDead, Guard, IoActor, Later, Reply, TokenGateError
 from actors.lowlevel import ActorPlace, Drain, IoDrain, Jobs
 from tokengate.control import messages as m
+from tokengate.control._admission import Admission, Authorizer, Caller
 from tokengate.control._exceptions import ControlError
 from tokengate.control._ports import ControlledGate
 from tokengate.control._safe_text import class_name
@@ -41,10 +44,11 @@ _logger = logging.getLogger("tokengate.control")
 
 @attrs.frozen(eq=False)
 class _Asked:
-    """A message, and the job that answers it."""
+    """A message, the job that answers it, and its sender."""
 
     message: object
     job: Job
+    caller: Caller
 
 
 class ControlActor(IoActor):
@@ -53,6 +57,7 @@ class ControlActor(IoActor):
     Args:
         gate: the gate.
         socket: whether it also serves a unix socket.
+        authorizer: decides about each message.
         plugins: of the gate; each may answer messages of its own.
         answering: returns the objects that answer these.
     """
@@ -65,12 +70,15 @@ class ControlActor(IoActor):
         self,
         gate: ControlledGate,
         socket: bool,
+        authorizer: Authorizer,
         plugins: Sequence[Plugin] = (),
         answering: Callable[[], Iterable[object]] = tuple,
     ) -> None:
         super().__init__()
         self._gate = gate
         self._system = gate._open_system
+        self._authorizer = authorizer
+        self._process = Caller("process", os.geteuid())
         self._jobs = Jobs(self._system.system_host)
         self._turns = Turns()
         self._program = self._turns.lane()
@@ -84,10 +92,11 @@ class ControlActor(IoActor):
             TransactionVerbs(gate),
             ActorVerbs(self._system),
             SupervisorVerbs(self._system),
+            *authorizer.answers(self._perform),
             *answering(),
         )
         self._answers = answers_of(rooms, plugins)
-        self._server = ControlServer(gate.name, self, turns=self._turns) if socket else None
+        self._server = ControlServer(gate.name, self, refusal=authorizer.refusal, turns=self._turns) if socket else None
         self._serving = trio.CancelScope()
         self._served: Reply[None] = Reply()
 
@@ -132,28 +141,45 @@ class ControlActor(IoActor):
     def on_receive(self, message: object) -> Any:
         """Answer a message of control."""
         # No attribute of the message is used before the check: its class may be a user's.
-        asked = message if type(message) is _Asked else _Asked(message, self._program.job())
-        question, job = checked(asked.message), asked.job
-        answer = self._answers.get(type(question))
-        if answer is None:
+        asked = message if type(message) is _Asked else _Asked(message, self._program.job(), self._process)
+        question = checked(asked.message)
+        if type(question) not in self._answers:
             raise unanswered(type(question))
-        return self._begin(job, lambda: answer(question), theirs=type(question) is m.Visit)
+        return self._begin(asked.job, partial(self._answer, question, asked.caller), theirs=type(question) is m.Visit)
 
-    async def ask(self, message: m.Message[Any]) -> Any:
-        """Answer a message that came through the socket; when this is cancelled, stop the job."""
-        job = job_at_work()
-        if job is None:
-            return await self.actor_ref.call(message)
+    async def _answer(self, message: m.Message[Any], caller: Caller) -> Any:
+        """Answer a message, if its sender may send it."""
+        admission = await self._authorizer.admit(message, caller)
+        return await self._perform(admission.message, admission)
+
+    async def _perform(self, message: m.Message[Any], admission: Admission) -> Any:
+        """Answer a message that was admitted."""
+        if admission.answer is not None:
+            return admission.answer
+        answer, error = None, None
         try:
-            return await self.actor_ref.call(_Asked(message, job))
+            with admission.at_work():
+                answer = await self._answers[type(message)](message)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            admission.done(answer, error)
+        return answer
+
+    async def ask(self, message: m.Message[Any], caller: Caller) -> Any:
+        """Answer a message that came through the socket; when this is cancelled, stop the job."""
+        job = job_at_work() or self._program.job()
+        try:
+            return await self.actor_ref.call(_Asked(message, job, caller))
         except trio.Cancelled:
             job.scope.cancel()
             raise
 
     @asynccontextmanager
-    async def follow(self, stream: m.Stream) -> AsyncGenerator[Feed]:
+    async def follow(self, stream: m.Stream, caller: Caller) -> AsyncGenerator[Feed]:
         """Answer a message with many answers."""
-        feed: Feed = await self.ask(stream)
+        feed: Feed = await self.ask(stream, caller)
         try:
             yield feed
         finally:

@@ -43,3 +43,19 @@ class AmbiguousName(ControlError):
 
 class RemoteError(ControlError):
     """The gate answered with an error class that this process does not have; the text names it."""
+
+
+class Refused(ControlError, PermissionError):
+    """The caller may not do this; the text says what is missing. Nothing was done."""
+
+
+class AuditUnavailable(ControlError):
+    """It could not be recorded in the audit log, so nothing was done; the text says why."""
+
+
+class UnknownProposal(ControlError, LookupError):
+    """No proposal has this number: there never was one, or it is forgotten."""
+
+
+class ProposalMade(ControlError):
+    """Nothing was done, as the message is a dry run or needs approval; the text has the number of its proposal."""

@@ -502,7 +502,8 @@ class Gate(LazyOpening, Spawning):
 
         No signal handler can interrupt it there: the import system loses some exceptions that one raises.
         """
-        from tokengate.control._actor import ControlActor  # here, so that `import tokengate` takes less time
+        from tokengate.authority._authority import Authority  # here, so that `import tokengate` takes less time
+        from tokengate.control._actor import ControlActor
 
         if self._config is not None or os.environ.get(CONFIG_VARIABLE):
             from tokengate.gate._config import take_config
@@ -512,7 +513,9 @@ class Gate(LazyOpening, Spawning):
         close_at_exit()
         # Asked for once: when control restarts, the actor of a plugin may have been given up, and `answers` would fail.
         answering = functools.cache(lambda: [plugin.answers(self) for plugin in self._plugins])
-        control = ChildSpec("control", ControlActor, args=(self, self._control_socket, self._plugins, answering))
+        authority = Authority(self._system, self.name)
+        args = (self, self._control_socket, authority, self._plugins, answering)
+        control = ChildSpec("control", ControlActor, args=args)
         parts: list[ChildSpec] = []
         if self._plugins:
             from tokengate.gate._plugins import add_observers, supervisor_of

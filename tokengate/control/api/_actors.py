@@ -62,7 +62,7 @@ class ActorVerbs(Asker):
         """
         if not self._local:
             return self._put(m.GetState(name, wait), as_it_is)
-        return self._put(m.Visit(name, public_attributes, wait, in_process=sent_attributes), received)
+        return self._put(m.Visit(name, public_attributes, wait, in_process=sent_attributes, looks=True), received)
 
     @by_hand
     def set_state(self, name: str, /, **values: Any) -> ActorOutcome:

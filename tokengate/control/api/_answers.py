@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import attrs
 
-from tokengate.control.messages import Outcome
+from tokengate.control.messages import Outcome, Proposed
 
 
 class Shown(abc.ABC):
@@ -46,3 +46,8 @@ class Outcomes(Shown, Sequence[Outcome]):
 
     def __len__(self) -> int:
         return len(self._outcomes)
+
+    @property
+    def proposal(self) -> Proposed | None:
+        """The proposal that a dry run, or a verb that needs approval, has made; None without one."""
+        return next((one.proposal for one in self._outcomes if one.proposal is not None), None)

@@ -66,12 +66,15 @@ class _Steerable(Shown, Blocking):
         *,
         force: bool = False,
         wait: float | None = None,
-        reason: str = "an operator ended it",
+        reason: str = "",
         grace: float = 1.0,
         dry_run: bool = False,
+        break_glass: str = "",
     ) -> Outcomes:
         """End it, and leave its code behind if that does not end within `grace` seconds; see `terminate`."""
-        return self.terminate("kill", force=force, wait=wait, reason=reason, grace=grace, dry_run=dry_run)
+        return self.terminate(
+            "kill", force=force, wait=wait, reason=reason, grace=grace, dry_run=dry_run, break_glass=break_glass
+        )
 
 
 @attrs.frozen(repr=False)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from actors import UnknownActor
 from tokengate.control import messages as m
 from tokengate.control.api._actors import ActorVerbs
+from tokengate.control.api._authority import AuthorityVerbs
 from tokengate.control.api._following import follows
 from tokengate.control.api._handles import ActorHandle, HasHandles, TokenHandle, TokenList, actor_list
 from tokengate.control.api._policies import PolicyVerbs
@@ -19,7 +20,7 @@ def _token_list(owner: HasHandles, page: TokenPage) -> TokenList:
     return TokenList(owner._blocking, page)
 
 
-class Verbs(TokenVerbs, ActorVerbs, PolicyVerbs, HasHandles):
+class Verbs(TokenVerbs, ActorVerbs, PolicyVerbs, AuthorityVerbs, HasHandles):
     """Each verb once: the message that it sends, and what it makes of the answer."""
 
     info = asks(m.Info)

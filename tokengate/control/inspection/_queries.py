@@ -27,6 +27,7 @@ from actors.lowlevel import (
     process_drain,
 )
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
+from tokengate.control._admission import admission
 from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control._version import own_version
@@ -52,10 +53,19 @@ def find_token(system: ActorSystem, id: int) -> Token[Any]:
         UnknownToken: it has ended, or there never was one.
     """
     token = system.live.get(id)
-    if token is None:
+    if token is None or not admission().sees(token):
         answer = ended_lately(system).get(id) or not_live(system, id)
         raise UnknownToken(f"token {id} is not live: {answer.note}")
     return token
+
+
+def place_called(system: ActorSystem, name: str) -> Place:
+    """Return the place of an actor or operation that the caller may see.
+
+    Raises:
+        UnknownActor: there is none, or there are several.
+    """
+    return system.find(name, admission().sees_place)
 
 
 def places_called(system: ActorSystem, name: str) -> list[Place]:
@@ -66,12 +76,12 @@ def places_called(system: ActorSystem, name: str) -> list[Place]:
     """
     own: list[Place] = []
     others: list[Place] = []
-    for place in system.places():
+    for place in filter(admission().sees_place, system.places()):
         (own if place.path.startswith(SYSTEM) else others).append(place)
     if not name:
         return others
     if "*" not in name:
-        return [system.find(name)]
+        return [place_called(system, name)]
     found = [
         place
         for place in (own if name.startswith(SYSTEM) else others)
@@ -89,7 +99,7 @@ def actor_called(system: ActorSystem, name: str) -> ActorPlace:
         UnknownActor: there is no such actor, or several.
         NotSteerable: it is an operation.
     """
-    place = system.find(name)
+    place = place_called(system, name)
     if not isinstance(place, ActorPlace):
         raise NotSteerable(f"'{place.path}' is an operation, which has no instance; this verb is for actors")
     return place

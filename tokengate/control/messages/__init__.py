@@ -11,6 +11,7 @@
 #   _transactions.py transactions
 #   _actors.py       actors, operations and their state
 #   _supervisors.py  the tree, and children of supervisors
+#   _authority.py    who may do what; proposals
 #   _gate.py         the gate's figures
 #   _streams.py      streams of what happens
 """The vocabulary of control: the messages that the control actor answers, and its answers.
@@ -43,18 +44,35 @@ from tokengate.control.messages._actors import (
     Unsuspend,
     Visit,
 )
+from tokengate.control.messages._authority import (
+    Applied,
+    Apply,
+    Approve,
+    Deny,
+    Freeze,
+    Identity,
+    ProposalDetails,
+    ProposalRow,
+    Proposals,
+    ShowProposal,
+    Unfreeze,
+    Whoami,
+)
 from tokengate.control.messages._bases import (
+    ENVELOPE,
     OUTCOMES,
     PATIENT_WAIT,
     RIGHTS,
     WAIT,
     ActorOutcome,
+    Change,
     Listing,
     Message,
     OnActor,
     OnOne,
     OnTokens,
     Outcome,
+    Proposed,
     Seconds,
     Waiting,
     answer_of,
@@ -134,6 +152,7 @@ from tokengate.control.messages._transactions import (
 
 __all__ = [
     "COLUMNS",
+    "ENVELOPE",
     "HELD",
     "KEEP",
     "NO_LIMIT",
@@ -147,6 +166,9 @@ __all__ = [
     "ActorState",
     "ActorStatistics",
     "Actors",
+    "Applied",
+    "Apply",
+    "Approve",
     "Argument",
     "Attribute",
     "AutoBreaker",
@@ -154,6 +176,7 @@ __all__ = [
     "Breakers",
     "BudgetRow",
     "Budgets",
+    "Change",
     "ChildCountsRow",
     "ChildRow",
     "CloseBreaker",
@@ -161,6 +184,7 @@ __all__ = [
     "CompensateTransaction",
     "CountChildren",
     "DeleteChild",
+    "Deny",
     "Describe",
     "Drain",
     "Events",
@@ -168,9 +192,11 @@ __all__ = [
     "FlagRow",
     "Flags",
     "Frame",
+    "Freeze",
     "GateInfo",
     "GetState",
     "Identified",
+    "Identity",
     "Info",
     "Lift",
     "Limit",
@@ -188,6 +214,10 @@ __all__ = [
     "Policies",
     "PolicyRow",
     "Processes",
+    "ProposalDetails",
+    "ProposalRow",
+    "Proposals",
+    "Proposed",
     "Reload",
     "Reloaded",
     "Renice",
@@ -208,6 +238,7 @@ __all__ = [
     "SetState",
     "SetThrottle",
     "Share",
+    "ShowProposal",
     "SkipTransaction",
     "Stack",
     "Statistics",
@@ -232,18 +263,20 @@ __all__ = [
     "Transactions",
     "Tree",
     "TreeRow",
+    "Unfreeze",
     "Unsuspend",
     "Visit",
     "Waiting",
     "Watch",
     "WhichChildren",
+    "Whoami",
     "answer_of",
     "id_of",
     "selected",
     "verb_of",
 ]
 
-_BASES = (Message, Listing, OnOne, OnTokens, Waiting, OnActor, OnChild, Stream)
+_BASES = (Message, Change, Listing, OnOne, OnTokens, Waiting, OnActor, OnChild, Stream)
 
 VERBS: Mapping[str, type[Message[Any]]] = by_verb(
     found

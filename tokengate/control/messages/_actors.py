@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 import attrs
 from msgspec import Meta
 
-from tokengate.control.messages._bases import ActorOutcome, Message, OnActor, Seconds
+from tokengate.control.messages._bases import ActorOutcome, Change, Message, OnActor, Seconds, Target
 
 
 @attrs.frozen
@@ -92,7 +92,7 @@ class Actors(Message[tuple[ActorRow, ...]]):
 
 
 @attrs.frozen
-class Statistics(Message[tuple[ActorRow, ...]]):
+class Statistics(Change[tuple[ActorRow, ...]]):
     """Switch the statistics of actors on or off, or show them.
 
     Raises:
@@ -100,11 +100,21 @@ class Statistics(Message[tuple[ActorRow, ...]]):
         BadRequest: there is no such switch.
     """
 
-    right: ClassVar = "operate"
+    target: ClassVar[Target] = "place"
     name: _Pattern
     switch: Annotated[Literal["on", "off", "show"], Meta(description="`on` (counts from zero), `off`, or `show`.")] = (
         "show"
     )
+
+    @property
+    def needed(self) -> str:
+        """The right that this very message needs."""
+        return self.right if self.changes else "view"
+
+    @property
+    def changes(self) -> bool:
+        """Whether this very message changes something."""
+        return self.switch != "show"
 
 
 @attrs.frozen
@@ -214,6 +224,7 @@ class GetState(Message[ActorState]):
     """
 
     right: ClassVar = "view"
+    target: ClassVar[Target] = "place"
     command: ClassVar = "state"
     examples: ClassVar = ("state counter", "state counter --json")
     name: _Name
@@ -221,17 +232,18 @@ class GetState(Message[ActorState]):
 
 
 @attrs.frozen
-class SetState(Message[ActorOutcome]):
+class SetState(Change[ActorOutcome]):
     """Set attributes of an actor's instance, between two of its steps, to values of JSON's types."""
 
     right: ClassVar = "state"
+    target: ClassVar[Target] = "place"
     name: _Name
     values: Annotated[dict[str, Any], Meta(description="{attribute: value}.")]
     wait: _Patience = 5.0
 
 
 @attrs.frozen
-class Visit(Message[Any]):
+class Visit(Change[Any]):
     """Call a function with an actor's instance, on its thread or loop, between two of its steps.
 
     The result is the answer; an error is raised at the caller. `get_state` and `replace_state` use it in Python; it
@@ -239,6 +251,7 @@ class Visit(Message[Any]):
     """
 
     right: ClassVar = "state"
+    target: ClassVar[Target] = "place"
     local: ClassVar = True
     name: _Name
     function: Annotated[Callable[[Any], Any], Meta(description="Takes the instance.")]
@@ -247,3 +260,16 @@ class Visit(Message[Any]):
         Callable[[Any], Any] | None,
         Meta(description="Called instead if the instance is in a child process and this needs another function."),
     ] = None
+    looks: Annotated[bool, Meta(description="Whether the function only reads attributes.")] = attrs.field(
+        default=False, kw_only=True
+    )
+
+    @property
+    def needed(self) -> str:
+        """The right that this very message needs."""
+        return "arguments" if self.looks else self.right
+
+    @property
+    def changes(self) -> bool:
+        """Whether this very message changes something."""
+        return not self.looks

@@ -42,6 +42,24 @@ RIGHTS: Final = (
 """What a caller may be allowed to do; each verb needs one of these."""
 
 
+Target: TypeAlias = Literal["gate", "tokens", "place", "throttle", "proposal"]
+
+
+@attrs.frozen
+class Proposed:
+    """A proposal as the answer has it that was made instead of doing it.
+
+    Attributes:
+        number: for `apply` and `approve`.
+        digest: SHA-256 of what it does, in hexadecimal digits.
+        expires: seconds since the epoch.
+    """
+
+    number: int
+    digest: str
+    expires: float
+
+
 @attrs.frozen
 class Outcome:
     """What a verb did to one token.
@@ -51,12 +69,14 @@ class Outcome:
         operation: what it runs; empty when there is no such token.
         outcome: a key of `OUTCOMES`.
         note: details as text; may be empty.
+        proposal: of the first token of a proposal: that one.
     """
 
     token: int
     operation: str
     outcome: str
     note: str = ""
+    proposal: Proposed | None = None
 
 
 OUTCOMES: Mapping[str, str] = {
@@ -84,17 +104,28 @@ OUTCOMES: Mapping[str, str] = {
     "ended": "it had ended before, and nothing was done",
     "unknown": "no token has had this id",
     "would": "a dry run: it would be affected",
+    "awaiting": "nothing was done: another person must approve it, see the proposal",
+    "changed": "nothing was done: it is no longer what the proposal is about",
 }
 """{outcome: what it means}."""
 
 
 @attrs.frozen
 class ActorOutcome:
-    """What a verb did to one actor: `done`, `unchanged` (it was so already) or `pending` (not done yet); and a note."""
+    """What a verb did to one actor.
+
+    Attributes:
+        actor: its path.
+        outcome: `done`, `unchanged` (it was so already), `pending` (not done yet), `would` (a dry run), `awaiting`
+            (another person must approve it) or `changed` (it is no longer what the proposal is about).
+        note: details as text; may be empty.
+        proposal: of `would` and `awaiting`.
+    """
 
     actor: str
-    outcome: Literal["done", "unchanged", "pending"]
+    outcome: Literal["done", "unchanged", "pending", "would", "awaiting", "changed"]
     note: str = ""
+    proposal: Proposed | None = None
 
 
 @attrs.frozen
@@ -109,13 +140,53 @@ class Message(Generic[A_co]):
     verb: ClassVar[str] = ""  # name of the verb, if that is not the name of the class
     command: ClassVar[str] = ""  # its name on the command line, if that is another one
     examples: ClassVar[tuple[str, ...]] = ()  # command lines, without `tokengate`
+    target: ClassVar[Target] = "gate"  # what it is about, by which selectors of grants decide
     local: ClassVar[bool] = False  # whether only code of the gate's own process can send it
+
+    @property
+    def needed(self) -> str:
+        """The right that this very message needs."""
+        return self.right
+
+    @property
+    def changes(self) -> bool:
+        """Whether this very message changes something."""
+        return isinstance(self, Change)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         right = getattr(cls, "right", None)
         if right not in RIGHTS:
             raise TypeError(f"right of {cls.__name__} is {right!r}; it must be one of {', '.join(RIGHTS)}")
+
+
+@attrs.frozen
+class Change(Message[A_co]):
+    """Base of the verbs that change something.
+
+    Raises:
+        Refused: the caller may not do it.
+        AuditUnavailable: it cannot be recorded, so nothing was done.
+    """
+
+    right: ClassVar[str] = "operate"
+    reason: Annotated[str, Meta(description="Why, for the record; `force` needs it.", extra={"metavar": "TEXT"})] = (
+        attrs.field(default="", kw_only=True)
+    )
+    force: Annotated[bool, Meta(description="Include what has the guard `force`.")] = attrs.field(
+        default=False, kw_only=True
+    )
+    dry_run: Annotated[bool, Meta(description="Change nothing; make a proposal of it, which `apply` does.")] = (
+        attrs.field(default=False, kw_only=True)
+    )
+    break_glass: Annotated[
+        str,
+        Meta(description="What is on fire: act at once where approval is needed.", extra={"metavar": "TEXT"}),
+    ] = attrs.field(default="", kw_only=True)
+
+
+ENVELOPE: Final = tuple(field.name for field in attrs.fields(Change))
+"""The fields of `Change`, which the wire has beside the arguments."""
 
 
 @attrs.frozen
@@ -127,15 +198,14 @@ class Listing(Message[tuple[Row, ...]]):
 
 
 @attrs.frozen
-class OnOne(Message[Row]):
+class OnOne(Change[Row]):
     """Base of the verbs that change one thing, by its name; the answer is its row."""
 
-    right: ClassVar[str] = "operate"
     name: Annotated[str, Meta(description="Its name, as the list has it.")]
 
 
 @attrs.frozen
-class OnTokens(Message[tuple[Outcome, ...]]):
+class OnTokens(Change[tuple[Outcome, ...]]):
     """Base of the verbs that change tokens.
 
     Returns:
@@ -146,16 +216,10 @@ class OnTokens(Message[tuple[Outcome, ...]]):
         BadRequest: `select` names no token, or an argument has a value that cannot work.
     """
 
-    right: ClassVar[str] = "operate"
+    target: ClassVar[Target] = "tokens"
     select: Annotated[
         str | tuple[int, ...], Meta(description="Which tokens: ids, tokens, handles, or a selector (`*` for all).")
     ] = attrs.field(converter=selected)
-    force: Annotated[bool, Meta(description="Include tokens with the guard `force`.")] = attrs.field(
-        default=False, kw_only=True
-    )
-    dry_run: Annotated[bool, Meta(description="Change nothing; only list the tokens that would be affected.")] = (
-        attrs.field(default=False, kw_only=True)
-    )
 
 
 def _seconds(wait: float | None) -> float:
@@ -178,7 +242,7 @@ class Waiting(OnTokens):
 
 
 @attrs.frozen
-class OnActor(Message[ActorOutcome]):
+class OnActor(Change[ActorOutcome]):
     """Base of the verbs that change one actor.
 
     Raises:
@@ -186,7 +250,7 @@ class OnActor(Message[ActorOutcome]):
         NotSteerable: it belongs to the runtime.
     """
 
-    right: ClassVar[str] = "operate"
+    target: ClassVar[Target] = "place"
     name: Annotated[str, Meta(description="The actor's path, or the last part of it; `tokengate actors` lists them.")]
 
 

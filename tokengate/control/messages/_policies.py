@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
 import attrs
 from msgspec import Meta
 
-from tokengate.control.messages._bases import Listing, Message, OnOne, OnTokens
+from tokengate.control.messages._bases import Change, Listing, OnOne, OnTokens, Target
 
 Row = TypeVar("Row")
 Value: TypeAlias = str | float
@@ -19,6 +19,7 @@ _Key: TypeAlias = Annotated[
 
 @attrs.frozen
 class _OnPlace(OnOne[Row]):
+    target: ClassVar[Target] = "place"
     name: Annotated[str, Meta(description="Name of the operation, or path of the actor.")]
 
 
@@ -240,7 +241,7 @@ class Flags(Listing[FlagRow]):
 
 
 @attrs.frozen
-class SetFlag(Message[FlagRow]):
+class SetFlag(Change[FlagRow]):
     """Leave out the rules of tokens, only count them, or have them hold.
 
     `off` leaves them out, `observe` counts what they would do, with levels of their own, `enforce` has them hold. A
@@ -265,7 +266,7 @@ class SetFlag(Message[FlagRow]):
 
 
 @attrs.frozen
-class ResetFlag(Message[FlagRow]):
+class ResetFlag(Change[FlagRow]):
     """End the flag that an operator has set for a selector.
 
     Raises:
@@ -294,7 +295,7 @@ class Reloaded:
 
 
 @attrs.frozen
-class Reload(Message[Reloaded]):
+class Reload(Change[Reloaded]):
     """Read the gate's file again. Levels, windows and states stay, and so does what operators have set.
 
     Raises:

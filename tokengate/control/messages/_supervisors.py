@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, TypeAlias
 import attrs
 from msgspec import Meta
 
-from tokengate.control.messages._bases import ActorOutcome, Message
+from tokengate.control.messages._bases import ActorOutcome, Change, Message, Target
 
 
 @attrs.frozen
@@ -97,6 +97,7 @@ class WhichChildren(Message[tuple[ChildRow, ...]]):
     """
 
     right: ClassVar = "view"
+    target: ClassVar[Target] = "place"
     name: _Supervisor
 
 
@@ -110,11 +111,12 @@ class CountChildren(Message[ChildCountsRow]):
     """
 
     right: ClassVar = "view"
+    target: ClassVar[Target] = "place"
     name: _Supervisor
 
 
 @attrs.frozen
-class OnChild(Message[ActorOutcome]):
+class OnChild(Change[ActorOutcome]):
     """Base of the verbs that change one child of a supervisor.
 
     Raises:
@@ -125,6 +127,7 @@ class OnChild(Message[ActorOutcome]):
     """
 
     right: ClassVar[str] = "terminate"
+    target: ClassVar[Target] = "place"
     name: _Supervisor
     id: Annotated[str, Meta(description="The child's id in its supervisor.")]
 

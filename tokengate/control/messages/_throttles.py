@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import attrs
 from msgspec import Meta
 
-from tokengate.control.messages._bases import Message
+from tokengate.control.messages._bases import Change, Message, Target
 
 
 @attrs.frozen
@@ -48,7 +48,7 @@ class ThrottleRow:
 
 
 @attrs.frozen
-class SetThrottle(Message[ThrottleRow]):
+class SetThrottle(Change[ThrottleRow]):
     """Limit how many tokens begin per second, or run at once, until `lift`.
 
     A second throttle with the same selector replaces the first.
@@ -58,7 +58,7 @@ class SetThrottle(Message[ThrottleRow]):
         BadRequest: no limit is given, or it is out of its range.
     """
 
-    right: ClassVar = "operate"
+    target: ClassVar[Target] = "throttle"
     verb: ClassVar = "throttle"
     examples: ClassVar = (
         "throttle operation=fetch --rate 10",
@@ -90,7 +90,7 @@ class SetThrottle(Message[ThrottleRow]):
 
 
 @attrs.frozen
-class ResetThrottle(Message[tuple[ThrottleRow, ...]]):
+class ResetThrottle(Change[tuple[ThrottleRow, ...]]):
     """Forget what a throttle has learned and counted, and when tokens began; those that run count on.
 
     Raises:
@@ -98,20 +98,20 @@ class ResetThrottle(Message[tuple[ThrottleRow, ...]]):
         BadRequest: there is no such throttle.
     """
 
-    right: ClassVar = "operate"
+    target: ClassVar[Target] = "throttle"
     examples: ClassVar = ("throttle reset operation=fetch",)
     select: Annotated[str, Meta(description="Its selector, as `throttles` lists it.")]
 
 
 @attrs.frozen
-class Lift(Message[tuple[ThrottleRow, ...]]):
+class Lift(Change[tuple[ThrottleRow, ...]]):
     """End the throttle of a selector, or all throttles (`*`), and return those that were ended.
 
     Raises:
         BadSelector: the selector cannot be read.
     """
 
-    right: ClassVar = "operate"
+    target: ClassVar[Target] = "throttle"
     select: Annotated[str, Meta(description="The selector of the throttle; `*` for all throttles.")]
 
 

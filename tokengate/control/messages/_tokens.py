@@ -118,7 +118,8 @@ Mode: TypeAlias = Literal["cancel", "interrupt", "kill"]
 class Terminate(Waiting):
     """End tokens.
 
-    The outcome of a token that has not ended in time says what was requested, which is still pursued.
+    The outcome of a token that has not ended in time says what was requested, which is still pursued. The reason is the
+    text of the token's error.
     """
 
     right: ClassVar = "terminate"
@@ -136,9 +137,6 @@ class Terminate(Waiting):
             extra={"flag": "-s"},
         ),
     ] = "interrupt"
-    reason: Annotated[str, Meta(description="Text of the token's error.", extra={"metavar": "TEXT"})] = attrs.field(
-        default="an operator ended it", kw_only=True
-    )
     grace: Annotated[
         Seconds,
         Meta(

@@ -7,6 +7,7 @@ from typing import Final
 from tokengate.control import messages as m
 from tokengate.control.registry._kinds import Kind, declare
 
+PROPOSAL: Final = declare(Kind("proposal", m.ProposalRow, m.Proposals, (m.ShowProposal,)))
 POLICY: Final = declare(Kind("policy", m.PolicyRow, m.Policies, (m.SetPolicy, m.ResetPolicy)))
 
 BREAKER: Final = declare(

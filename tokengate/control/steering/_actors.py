@@ -11,10 +11,11 @@ import trio
 from actors import ActorSystem, DeadlockError, Reply, TokenGateError, WorkerError, current_token
 from actors.lowlevel import ROOT, SYSTEM, ActorPlace, Place, Visit, system_of
 from tokengate.control import messages as m
+from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSteerable
 from tokengate.control._safe_text import class_name
 from tokengate.control.inspection import _queries
-from tokengate.control.inspection._actor_state import looked_at, public_attributes
+from tokengate.control.inspection._actor_state import looked_at
 
 # Seconds between two looks at the tokens that an actor still has while it is drained.
 _LOOK = 0.005
@@ -88,8 +89,7 @@ class ActorVerbs:
 
     async def visit(self, message: m.Visit) -> Any:
         """Answer `Visit`; an error of its function is raised here."""
-        looks = message.function is public_attributes  # any other function may change the instance
-        place = self._actor(message.name) if looks else self._changeable(message.name)
+        place = self._actor(message.name) if message.looks else self._changeable(message.name)
         function = message.function
         if place.affinity == "process" and message.in_process is not None:
             function = message.in_process
@@ -161,7 +161,8 @@ class ActorVerbs:
 
     def _holdable(self, name: str) -> Place:
         """Return the place of an actor or operation that may be suspended or drained."""
-        place = self._system.find(name)
+        place = _queries.place_called(self._system, name)
+        admission().reach(place)
         if place.properties.guard == "never":
             raise NotSteerable(f"the guard of '{place.path}' is 'never', as that of supervisors: only look at it")
         return place
@@ -173,6 +174,7 @@ class ActorVerbs:
 
     def _actor(self, name: str) -> ActorPlace:
         place = _queries.actor_called(self._system, name)
+        admission().reach(place)
         if place.path.startswith(SYSTEM):
             raise NotSteerable(f"'{place.path}' belongs to the runtime")
         return place

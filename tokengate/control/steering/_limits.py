@@ -54,13 +54,21 @@ def limit_in(name: str, value: float | str) -> float | None:
     return int(number) if in_size else number
 
 
-def limit(token: Token[Any], changes: Mapping[str, float | None], *, force: bool) -> Outcome:
+def lowers(token: Token[Any], changes: Mapping[str, float | None]) -> bool:
+    """Tell whether new limits are lower than those of a token, so that they may end it."""
+    drain = process_drain(token)
+    if drain is None:
+        return False
+    before = drain.limits_of(token)
+    return _is_lower(attrs.evolve(before, **changes), before)  # type: ignore[arg-type]
+
+
+def limit(token: Token[Any], changes: Mapping[str, float | None]) -> Outcome:
     """Change limits of a token that has not ended.
 
     Args:
         token: the token.
         changes: {name of a limit: its new value}, None for no limit.
-        force: lower limits of a token with a guard, too, which may end it.
     """
     drain = process_drain(token)
     if drain is None:
@@ -71,9 +79,6 @@ def limit(token: Token[Any], changes: Mapping[str, float | None], *, force: bool
     after = attrs.evolve(before, **changes)  # type: ignore[arg-type]
     if after == before:
         return outcome(token, "unchanged", "it has these limits already")
-    guard = token._place.properties.guard
-    if guard != "none" and not force and _is_lower(after, before):
-        return outcome(token, "refused", f"its guard is '{guard}'; use force to lower its limits, which may end it")
     try:
         drain.set_limits(token, after)
     except OSError as error:

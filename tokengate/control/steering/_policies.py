@@ -11,9 +11,11 @@ from tokengate._exceptions import BadConfig, BadPolicy
 from tokengate.config._file import Config, read_file
 from tokengate.config._sections import FLAGS, POLICIES, THROTTLES
 from tokengate.control import messages as m
+from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, NotSteerable
 from tokengate.control._ports import ControlledGate
 from tokengate.control.inspection._policies import breaker_rows, budget_rows, flag_row, rows_of
+from tokengate.control.inspection._queries import place_called
 from tokengate.control.inspection._selector import parse
 from tokengate.control.steering._throttles import selection_of
 from tokengate.policy._events import PolicyChanged
@@ -46,7 +48,7 @@ class PolicyVerbs:
         return tuple(row for one in self._governed(message.select) for row in rows_of(one))
 
     async def set_policy(self, message: m.SetPolicy) -> tuple[m.PolicyRow, ...]:
-        place = self._system.find(message.name)
+        place = self._place(message.name)
         _check_ours(place)
         try:
             fields = live_fields(f"'{place.path}'", {name: _value(text) for name, text in message.values.items()})
@@ -56,11 +58,16 @@ class PolicyVerbs:
         return self._changed(place)
 
     async def reset_policy(self, message: m.ResetPolicy) -> tuple[m.PolicyRow, ...]:
-        place = self._system.find(message.name)
+        place = self._place(message.name)
         if not self._policies.reset(place, message.field):
             what = f"'{message.field}' of " if message.field else ""
             raise BadRequest(f"no operator has set {what}the policy of '{place.path}'; 'tokengate policies' shows it")
         return self._changed(place)
+
+    def _place(self, name: str) -> Place:
+        place = place_called(self._system, name)
+        admission().reach(place)
+        return place
 
     def _changed(self, place: Place) -> tuple[m.PolicyRow, ...]:
         """Have a changed policy act; return its rows."""
@@ -142,7 +149,7 @@ class PolicyVerbs:
         return rows
 
     def _governor_at(self, name: str, part: str) -> PlaceGovernor:
-        place = self._system.find(name)
+        place = self._place(name)
         if not isinstance(place.governor, PlaceGovernor) or getattr(place.governor.policy, part) is None:
             raise BadRequest(f"'{place.path}' has no {part}; 'tokengate policies' shows what it is held to")
         return place.governor

@@ -37,22 +37,6 @@ from tokengate.control.steering._outcomes import NOT_BEGUN, Pending, ended, outc
 from tokengate.policy._governed import Governed
 
 
-def forbidden(token: Token[Any], guarded: str, *, force: bool) -> Outcome | None:
-    """Return the refusal of a verb that the token's place does not allow.
-
-    Args:
-        token: the token.
-        guarded: what the refusal calls a verb that needs `force` for tokens with a guard; empty for other verbs.
-        force: whether `force` was given.
-    """
-    guard = token._place.properties.guard
-    if guard == "never":
-        return outcome(token, "refused", f"its guard is 'never': tokens of '{token.actor}' can only be looked at")
-    if guarded and guard != "none" and not force:
-        return outcome(token, "refused", f"its guard is '{guard}'; use force to {guarded} it")
-    return None
-
-
 def joined(token: Token[Any]) -> Outcome | None:
     """Return the refusal of a verb for a token that another one runs for; None for others."""
     run = token._run

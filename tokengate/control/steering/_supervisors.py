@@ -6,6 +6,7 @@ from actors import ActorSystem
 from actors.lowlevel import SYSTEM, ActorPlace, path_below
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
 from tokengate.control import messages as m
+from tokengate.control._admission import admission
 from tokengate.control._exceptions import NotSteerable
 from tokengate.control.inspection import _queries
 from tokengate.control.steering._actors import check_guards
@@ -57,6 +58,7 @@ class SupervisorVerbs:
 
     def _supervisor(self, name: str, *, change: bool = False) -> tuple[ActorPlace, Supervisor | DynamicSupervisor]:
         place = _queries.actor_called(self._system, name)
+        admission().reach(place)
         supervisor = _queries.supervisor_at(place)
         if supervisor is None:
             raise NotSteerable(f"'{place.path}' is not a running supervisor; it is {place.status}")

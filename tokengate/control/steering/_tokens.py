@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import trio
 
 from actors import Token, TokenGateError
 from actors.lowlevel import AFFINITIES, OperationPlace, Place
 from tokengate.control import messages as m
+from tokengate.control._admission import Found, Guarded, admission
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._ports import ControlledGate
 from tokengate.control.inspection import _past_tokens, _queries
@@ -20,10 +21,16 @@ from tokengate.control.inspection._views import chunks
 from tokengate.control.steering import _attempts, _limits, _outcomes, _steering, _transactions
 from tokengate.control.steering._outcomes import Pending
 
+_ENDED: Final = "an operator ended it"
+
 # Tokens that are changed in one turn: less than a millisecond for every verb.
 _AT_ONCE = 100
 
 _Act: TypeAlias = Callable[[Token[Any]], m.Outcome | Pending]
+
+
+def _unguarded(_token: Token[Any]) -> str:
+    return ""
 
 
 class TokenVerbs:
@@ -40,7 +47,7 @@ class TokenVerbs:
 
     async def pause(self, message: m.Pause) -> tuple[m.Outcome, ...]:
         pause = partial(_steering.pause, self._reconciler, stop_clock=message.stop_clock)
-        return await self._do(message, pause, wait=message.wait, guarded="pause")
+        return await self._do(message, pause, wait=message.wait, guarded=_called("pause"))
 
     async def resume(self, message: m.Resume) -> tuple[m.Outcome, ...]:
         return await self._do(message, _steering.resume)
@@ -48,21 +55,22 @@ class TokenVerbs:
     async def step(self, message: m.Step) -> tuple[m.Outcome, ...]:
         """Answer `Step`; a running token is paused first, so that its steps are counted from a fixed point."""
         wait, give_up_at = message.wait, trio.current_time() + message.wait
-        tokens = await self._select(message)
+        guarded = _called("step")
+        tokens = await self._planned(message, guarded)
         free = [token for token in tokens if isinstance(token, Token) and _runs_free(token)]
-        if free and not message.dry_run:
+        if free:
             pause = partial(_steering.pause, self._reconciler, stop_clock=False)
-            await self._do(message, pause, free, wait=wait, guarded="pause")
+            await self._do(message, pause, free, wait=wait, guarded=guarded)
             wait = max(0.0, give_up_at - trio.current_time())
         # The tokens were selected before the pause, since the selector may have `state=running`.
         step = partial(_steering.step, self._reconciler, n=message.n)
-        return await self._do(message, step, tokens, wait=wait, guarded="step")
+        return await self._do(message, step, tokens, wait=wait, guarded=guarded)
 
     async def terminate(self, message: m.Terminate) -> tuple[m.Outcome, ...]:
         """Answer `Terminate`; `kill` waits for the grace before it leaves code behind."""
-        end = partial(_steering.terminate, self._reconciler, mode=message.mode, reason=message.reason)
+        end = partial(_steering.terminate, self._reconciler, mode=message.mode, reason=message.reason or _ENDED)
         wait = max(message.wait, message.grace) if message.mode == "kill" else message.wait
-        return await self._do(message, end, wait=wait, guarded="end", of_runs=False)
+        return await self._do(message, end, wait=wait, guarded=_called("end"), of_runs=False)
 
     async def renice(self, message: m.Renice) -> tuple[m.Outcome, ...]:
         return await self._do(message, lambda token: _steering.renice(token, message.priority))
@@ -80,21 +88,24 @@ class TokenVerbs:
         target: Place | None = _queries.actor_called(self._system, message.actor) if message.actor else None
 
         def act(token: Token[Any]) -> m.Outcome:
-            if target is not None:
-                return _steering.reroute(token, target)
             place = token._place
-            if not isinstance(place, OperationPlace):
+            if target is None and not isinstance(place, OperationPlace):
                 return _outcomes.outcome(token, "refused", "only tokens of operations can change their affinity")
             try:
-                return _steering.reroute(token, self._gate._place_with(place, message.affinity))
+                to = target or self._gate._place_with(cast("OperationPlace", place), message.affinity)
             except TokenGateError as error:
                 return _outcomes.outcome(token, "refused", str(error))
+            return admission().elsewhere(token, to) or _steering.reroute(token, to)
 
         return await self._do(message, act)
 
     async def limit(self, message: m.Limit) -> tuple[m.Outcome, ...]:
         changes = _limits.changes_of(message)
-        return await self._do(message, lambda token: _limits.limit(token, changes, force=message.force))
+        return await self._do(
+            message,
+            lambda token: _limits.limit(token, changes),
+            guarded=lambda token: "lower the limits of" if _limits.lowers(token, changes) else "",
+        )
 
     async def retry(self, message: m.RetryNow) -> tuple[m.Outcome, ...]:
         return await self._do(message, partial(_attempts.retry, stop=message.stop))
@@ -117,17 +128,29 @@ class TokenVerbs:
         found = [
             members.get(one.token, one) if isinstance(one, m.Outcome) else one for one in await self._select(message)
         ]
-        return await self._do(message, act, found, guarded="compensate", of_runs=False, of_ended=True)
+        guarded = _called("compensate")
+        found = await admission().plan(message, found, guarded)
+        return await self._do(message, act, found, guarded=guarded, of_runs=False, of_ended=True)
 
     # The target of a message
 
-    async def _select(self, message: m.OnTokens) -> list[Token[Any] | m.Outcome]:
-        """Return the tokens of a message, and the outcomes for ids of no live token."""
-        found: list[Token[Any] | m.Outcome] = []
+    async def _planned(self, message: m.OnTokens, guarded: Guarded, *, of_runs: bool = True) -> list[Found]:
+        """Return the tokens that a message may act on, and the outcomes of the others; see `_do`."""
+        found = await self._select(message)
+        if of_runs:
+            found = [one if isinstance(one, m.Outcome) else _steering.joined(one) or one for one in found]
+        return await admission().plan(message, found, guarded)
+
+    async def _select(self, message: m.OnTokens) -> list[Found]:
+        """Return the tokens of a message that its sender may see, and the outcomes for ids of no live token."""
+        found: list[Found] = []
+        sees = admission().sees
         if isinstance(message.select, tuple):
             past: dict[int, m.Outcome] | None = None
             async for id in in_turns(dict.fromkeys(message.select), 1_000):
                 token = self._system.live.get(id)
+                if token is not None and not sees(token):
+                    token = None
                 if token is None and past is None:
                     past = _past_tokens.ended_lately(self._system)
                 found.append(token or (past or {}).get(id) or _past_tokens.not_live(self._system, id))
@@ -137,17 +160,17 @@ class TokenVerbs:
             await next_turn()  # the first turn comes at once, which is too early for so many tokens
         now = self._system.clock()
         async for chunk in in_turns(chunks(list(live.values()), max(1, size // (1 + selector.terms)))):
-            found.extend(token for token in chunk if selector.matches(token, now))
+            found.extend(token for token in chunk if selector.matches(token, now) and sees(token))
         return found
 
     async def _do(
         self,
         message: m.OnTokens,
         act: _Act,
-        tokens: Sequence[Token[Any] | m.Outcome] | None = None,
+        tokens: Sequence[Found] | None = None,
         *,
         wait: float = 0.0,
-        guarded: str = "",
+        guarded: Guarded = _unguarded,
         of_runs: bool = True,
         of_ended: bool = False,
     ) -> tuple[m.Outcome, ...]:
@@ -156,27 +179,28 @@ class TokenVerbs:
         Args:
             message: the message.
             act: does the verb to one token that has not ended, or begins it.
-            tokens: in which an outcome is returned as it is; None for those that the message names.
+            tokens: those that were planned, in which an outcome is returned as it is; None plans those of the message.
             wait: seconds to wait for pending outcomes.
-            guarded: what refusals call a verb that needs `force` for tokens with a guard; empty for other verbs.
+            guarded: returns what refusals call a verb for which the guard counts.
             of_runs: whether the verb is for tokens that run or are queued, and for none that another one runs for.
             of_ended: whether it is for tokens that have ended, too.
         """
+        judge = admission().judge
 
-        def begun(token: Token[Any] | m.Outcome) -> m.Outcome | Pending:
+        def begun(token: Found) -> m.Outcome | Pending:
             if isinstance(token, m.Outcome):
                 return token
-            refusal = _steering.forbidden(token, guarded, force=message.force)
-            if refusal is None and of_runs:
-                refusal = _steering.joined(token)
+            refusal = judge(token, guarded(token)) or (_steering.joined(token) if of_runs else None)
             if refusal is not None:
                 return refusal
-            if message.dry_run:
-                return _outcomes.outcome(token, "would")
             return _outcomes.ended(token) if token.done() and not of_ended else act(token)
 
-        found = await self._select(message) if tokens is None else tokens
+        found = await self._planned(message, guarded, of_runs=of_runs) if tokens is None else tokens
         return await _outcomes.settle([begun(token) async for token in in_turns(found, _AT_ONCE)], wait)
+
+
+def _called(doing: str) -> Guarded:
+    return lambda _token: doing
 
 
 def _runs_free(token: Token[Any]) -> bool:

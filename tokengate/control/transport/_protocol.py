@@ -12,6 +12,11 @@ Then the client sends requests, several at once if it likes; replies have the id
     client  {"id": 2, "verb": "describe", "args": {"token": 43}}
     server  {"id": 2, "error": {"type": "UnknownToken", "message": "token 43 is not live: no token has had this id"}}
 
+A verb that changes something may have `reason`, `dry_run`, `force` and `break_glass` beside its arguments. A client of
+the gate's own user, or of root, may ask for another one, by `on_behalf_of` with `principal`, `owner` and `groups`.
+
+    client  {"id": 2, "verb": "pause", "args": {"select": "tenant=acme"}, "force": true, "reason": "too many"}
+
 A stream is answered by a result when it is open, after which the client misses nothing, and then by items, until it
 ends, fails, or is cancelled by the client:
 
@@ -41,7 +46,7 @@ from actors import TokenGateError
 from tokengate.control._exceptions import BadRequest, UnknownVerb
 from tokengate.control._validation import message_of
 from tokengate.control.inspection._turns import next_turn
-from tokengate.control.messages import Message, StreamItem, verb_of
+from tokengate.control.messages import ENVELOPE, Message, StreamItem, verb_of
 from tokengate.control.registry._kinds import ALL_VERBS
 
 PROTOCOL = 2
@@ -70,12 +75,25 @@ class ServerHello(msgspec.Struct, frozen=True):
     version: str = ""
 
 
+class OnBehalfOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The caller for whom a client sends a request: the daemon of the admin page is such a client."""
+
+    principal: str
+    owner: int | None
+    groups: tuple[int, ...] = ()
+
+
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request; its arguments are not decoded yet."""
+    """A request; its arguments are not decoded yet. What follows them is for verbs that change something."""
 
     id: RequestId
     verb: str
     args: msgspec.Raw = msgspec.Raw(b"{}")
+    reason: str = ""
+    dry_run: bool = False
+    force: bool = False
+    break_glass: str = ""
+    on_behalf_of: OnBehalfOf | None = None
 
 
 class ErrorText(msgspec.Struct, frozen=True):
@@ -169,6 +187,11 @@ def decode_message(request: Request) -> Message[Any]:
         given = msgspec.json.decode(request.args, type=dict[str, Any])
     except _WRONG as error:
         raise BadRequest(f"arguments of '{request.verb}' cannot be read: {error}") from None
+    for name in ENVELOPE:
+        if name in given:
+            raise BadRequest(f"'{name}' stands beside the arguments of '{request.verb}', not among them")
+        if value := getattr(request, name):
+            given[name] = value
     return message_of(found, given)
 
 
@@ -259,7 +282,9 @@ def encode_request(id: int, message: Message[Any]) -> bytes:
     if message.local:
         raise BadRequest(f"'{verb}' cannot go through a socket; call it in Python, in the gate's own process")
     try:
-        line = _exact_line({"id": id, "verb": verb, "args": message})
+        fields = {field.name: getattr(message, field.name) for field in attrs.fields(type(message))}
+        beside = {name: value for name in ENVELOPE if (value := fields.pop(name, None))}
+        line = _exact_line({"id": id, "verb": verb, "args": fields, **beside})
     except UnicodeEncodeError as error:
         near = ascii(error.object[max(0, error.start - 30) : error.start + 30])
         raise BadRequest(

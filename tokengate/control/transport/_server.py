@@ -24,13 +24,14 @@ import trio
 
 from actors import TokenGateError
 from actors.lowlevel import is_cancellation
+from tokengate.control._admission import Caller
 from tokengate.control._exceptions import BadRequest, ControlError, UnknownVerb, Unreachable
 from tokengate.control._version import own_version
 from tokengate.control.inspection._turns import Turns, next_turn
 from tokengate.control.messages import Message, Stream, StreamItem
 from tokengate.control.transport import _protocol
 from tokengate.control.transport._discovery import listen
-from tokengate.control.transport._protocol import Cancel, ServerHello
+from tokengate.control.transport._protocol import Cancel, Request, ServerHello
 
 _logger = logging.getLogger("tokengate.control")
 
@@ -48,11 +49,11 @@ _CHUNK = 16 * 1024  # bytes
 class Backend(Protocol):
     """What answers the messages."""
 
-    async def ask(self, message: Message[Any]) -> Any:
+    async def ask(self, message: Message[Any], caller: Caller) -> Any:
         """Return the answer, of the type that the message names, or raise a TokenGateError."""
         ...
 
-    def follow(self, stream: Stream) -> AbstractAsyncContextManager[AsyncIterator[StreamItem]]:
+    def follow(self, stream: Stream, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[StreamItem]]:
         """Open a stream, and return its items; none is missing from then on."""
         ...
 
@@ -64,6 +65,7 @@ class ControlServer:
         gate: name of the gate.
         backend: answers the messages.
         directory: for the socket; None takes the runtime directory.
+        refusal: returns why a client is refused; empty if it is not.
         turns: of which each client gets its share; None makes new ones.
 
     Attributes:
@@ -71,10 +73,17 @@ class ControlServer:
     """
 
     def __init__(
-        self, gate: str, backend: Backend, directory: Path | None = None, *, turns: Turns | None = None
+        self,
+        gate: str,
+        backend: Backend,
+        directory: Path | None = None,
+        *,
+        refusal: Callable[[Caller], str],
+        turns: Turns | None = None,
     ) -> None:
         self.path: Path | None = None
         self._backend = backend
+        self._refuses = refusal
         self._turns = turns or Turns()
         self._directory = directory
         self._gate = gate
@@ -122,11 +131,12 @@ class ControlServer:
         self._connections += 1
         try:
             async with stream:
-                if refusal := self._refusal(stream):
+                caller = _caller_of(stream.socket)
+                if refusal := self._refusal(caller):
                     await stream.send_all(_protocol.encode_error(None, refusal))
                 else:
                     hello = ServerHello(_protocol.PROTOCOL, self._gate, os.getpid(), own_version())
-                    await _Connection(stream, self._backend, self._turns).run(hello)
+                    await _Connection(stream, self._backend, self._turns, caller).run(hello)
         except trio.BrokenResourceError:
             pass  # it disconnected before it was refused
         except BaseException as error:
@@ -137,11 +147,10 @@ class ControlServer:
             self._connections -= 1
             self._sockets.discard(stream.socket)
 
-    def _refusal(self, stream: trio.SocketStream) -> Unreachable | None:
+    def _refusal(self, caller: Caller) -> Unreachable | None:
         """Return why a client is refused, or None. The text fits into the socket's buffer."""
-        user = _user_of(stream.socket)
-        if user not in (None, os.geteuid(), 0):
-            return Unreachable(f"gate '{self._gate}' belongs to another user, and user {user} may not control it")
+        if why := self._refuses(caller):
+            return Unreachable(f"gate '{self._gate}' {why}")
         if self._connections > _MAX_CONNECTIONS:
             return Unreachable(f"gate '{self._gate}' has {_MAX_CONNECTIONS} connections already; close one")
         return None
@@ -150,14 +159,14 @@ class ControlServer:
 class _Connection:
     """One client: a task that reads, one that writes, and one for each request."""
 
-    def __init__(self, stream: trio.SocketStream, backend: Backend, turns: Turns) -> None:
+    def __init__(self, stream: trio.SocketStream, backend: Backend, turns: Turns, caller: Caller) -> None:
         self._stream = stream
         self._backend = backend
+        self._caller = caller
         self._lines = _Lines(stream)
         outgoing = self._outgoing = _Outgoing(turns.look)
-        peer = _peer_of(stream.socket)
         # By process: a process may have many connections.
-        self._lane = turns.lane(lambda: not outgoing.full, None if peer is None else ("process", peer[0]))
+        self._lane = turns.lane(lambda: not outgoing.full, caller.peer and ("process", caller.peer))
         self._room = trio.Semaphore(_MAX_IN_FLIGHT)
         self._in_flight: dict[int, trio.CancelScope | None] = {}  # {request id: the scope of a stream, else None}
 
@@ -199,7 +208,7 @@ class _Connection:
             if not await self._has_room():
                 return
             self._in_flight[id] = trio.CancelScope() if isinstance(message, Stream) else None
-            requests.start_soon(self._handle, id, request.verb, message)
+            requests.start_soon(self._handle, request, message)
 
     async def _has_room(self) -> bool:
         """Wait for room for a request, without reading meanwhile; return False if the client has disconnected."""
@@ -215,19 +224,21 @@ class _Connection:
             scope.cancel()
         return scope is not None
 
-    async def _handle(self, id: int, verb: str, message: Message[Any]) -> None:
+    async def _handle(self, request: Request, message: Message[Any]) -> None:
         """Answer a request, with a result or an error."""
-        scope = self._in_flight[id]
+        id, verb, scope, caller = request.id, request.verb, self._in_flight[request.id], self._caller
+        if (other := request.on_behalf_of) is not None:
+            caller = Caller(other.principal, other.owner, frozenset(other.groups), "http", caller.peer, caller)
         try:
             with self._lane.job().at_work():
                 if isinstance(message, Stream):
                     assert scope is not None
                     with scope:
-                        await self._follow(id, message)
+                        await self._follow(id, message, caller)
                     last = _protocol.encode_end(id)
                 else:
                     await next_turn()
-                    last = await _protocol.encode_answer(id, await self._backend.ask(message))
+                    last = await _protocol.encode_answer(id, await self._backend.ask(message, caller))
         except TokenGateError as error:
             last = _protocol.encode_error(id, error)
         except BaseException as error:
@@ -241,11 +252,11 @@ class _Connection:
         del self._in_flight[id]
         self._room.release()
 
-    async def _follow(self, id: int, stream: Stream) -> None:
+    async def _follow(self, id: int, stream: Stream, caller: Caller) -> None:
         """Send that the stream is open, and then its items; items for which a slow reader has no room are counted."""
         lost = 0
         await next_turn()
-        async with self._backend.follow(stream) as items:
+        async with self._backend.follow(stream, caller) as items:
             await self._outgoing.put(_protocol.encode_result(id, True))
             async for item in items:
                 lost += item.lost
@@ -365,10 +376,10 @@ class _Outgoing:
         self._writer.unpark()
 
 
-def _user_of(client: trio.socket.SocketType) -> int | None:
-    """Return the user of a client; None if the system does not say: then only the directory's mode protects."""
-    peer = _peer_of(client)
-    return None if peer is None else peer[1]
+def _caller_of(client: trio.socket.SocketType) -> Caller:
+    """Return a client as a caller; if the system does not say who it is, the mode of the directory has let it in."""
+    pid, user = _peer_of(client) or (None, os.geteuid())
+    return Caller(f"uid:{user}", user, via="socket", peer=pid)
 
 
 def _peer_of(client: trio.socket.SocketType) -> tuple[int, int] | None:

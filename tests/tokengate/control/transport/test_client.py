@@ -66,7 +66,7 @@ def desk() -> FakeBackend:
 @pytest.fixture
 def server(desk: FakeBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server on a loop in another thread; it can be stopped before the test's end."""
-    made = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
+    made = ControlServer("gate", desk, tmp_path_factory.mktemp("run"), refusal=lambda _caller: "")
     listens = threading.Event()
     stop: list[Callable[[], None]] = []
 

@@ -69,7 +69,7 @@ def desk() -> FakeBackend:
 
 @pytest.fixture
 async def server(desk: FakeBackend, tmp_path_factory: pytest.TempPathFactory, nursery: trio.Nursery) -> ControlServer:
-    made = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
+    made = ControlServer("gate", desk, tmp_path_factory.mktemp("run"), refusal=lambda _caller: "")
     assert made.path is None
     await nursery.start(made.serve)
     return made
@@ -323,7 +323,7 @@ async def test_when_accepting_fails_the_server_ends_and_the_loop_does_not(
 ) -> None:
     """It is logged, and the socket's file goes."""
     monkeypatch.setattr(trio.SocketListener, "accept", lambda self: _raise(OSError("no more")))
-    server = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
+    server = ControlServer("gate", desk, tmp_path_factory.mktemp("run"), refusal=lambda _caller: "")
     async with trio.open_nursery() as nursery:
         path: Path = await nursery.start(_tell_path, server)
 
@@ -660,7 +660,7 @@ async def test_the_user_of_a_client_is_who_connected() -> None:
 
 async def test_the_socket_goes_with_the_server(desk: FakeBackend, tmp_path_factory: pytest.TempPathFactory) -> None:
     """It is the user's alone while it is there, and clients see an end."""
-    server = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
+    server = ControlServer("gate", desk, tmp_path_factory.mktemp("run"), refusal=lambda _caller: "")
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve)
         path = server.path
@@ -684,7 +684,7 @@ async def test_a_file_that_took_the_sockets_name_stays(
     desk: FakeBackend, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The server removes only what it has made."""
-    server = ControlServer("gate", desk, tmp_path_factory.mktemp("run"))
+    server = ControlServer("gate", desk, tmp_path_factory.mktemp("run"), refusal=lambda _caller: "")
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve)
         path = server.path

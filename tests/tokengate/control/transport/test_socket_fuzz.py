@@ -86,7 +86,7 @@ def backend() -> FakeBackend:
 async def server(
     backend: FakeBackend, tmp_path_factory: pytest.TempPathFactory, nursery: trio.Nursery
 ) -> ControlServer:
-    made = ControlServer("gate", backend, tmp_path_factory.mktemp("run"))
+    made = ControlServer("gate", backend, tmp_path_factory.mktemp("run"), refusal=lambda _caller: "")
     await nursery.start(made.serve)
     return made
 

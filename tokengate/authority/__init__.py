@@ -1,0 +1,10 @@
+# Authority: who may do what, and who has agreed.
+#
+#   _authority.py  the door: decides about each message, and has its intent recorded
+#   _admitted.py   what one message may do, asked while it is answered
+#   _verbs.py      the answers to verbs about proposals, the freeze, the caller
+#   _proposals.py  verbs with their targets resolved, not done yet
+#   _grants.py     which caller has which right where
+#   _ports.py      what the parts of this room ask of the door
+#   _decide.py     guards, and who may agree to what: functions of what they are given
+"""Authority: rights, guards, proposals; part of every gate."""

@@ -1,0 +1,225 @@
+"""The door: decides about each message, whatever way it came in, and has its intent recorded."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+
+from actors import ActorSystem
+from actors.lowlevel import ActorPlace, path_below
+from tokengate.authority._admitted import Admitted, begun_below
+from tokengate.authority._decide import check_change, need_of
+from tokengate.authority._grants import Rights
+from tokengate.authority._proposals import DRY_RUN_SECONDS, Needs, Proposal, Proposals
+from tokengate.authority._verbs import AuthorityVerbs
+from tokengate.control import messages as m
+from tokengate.control._admission import Admission, Caller, Perform
+from tokengate.control._exceptions import ProposalMade, Refused
+from tokengate.control.inspection._queries import actor_called, place_called
+from tokengate.control.inspection._selector import parse
+from tokengate.control.messages import ActorOutcome, Change, Message, answer_of, verb_of
+
+EXPIRES: Final = 900.0  # seconds after which a proposal that needs approval expires
+
+_ENDING: Final = (m.Restart, m.Stop, m.TerminateChild)
+"""The verbs that end the tokens that actors have begun."""
+
+
+class Authority:
+    """Decides about each message of control.
+
+    Args:
+        system: of the gate.
+        name: of the gate.
+
+    Attributes:
+        rights: who may do what.
+        proposals: verbs that are not done yet.
+        frozen: whether what rules ask for is refused.
+        clock: of the system.
+    """
+
+    def __init__(self, system: ActorSystem, name: str) -> None:
+        self.rights = Rights((), os.geteuid())
+        self.proposals = Proposals(name, time.time(), time.time)
+        self.frozen = False
+        self.clock = system.clock
+        self.system = system
+        self._user = os.geteuid()
+        self._bulk = 0
+        self._expires = EXPIRES
+
+    # The door
+
+    def refusal(self, caller: Caller) -> str:
+        """Return why a connection is refused; empty if it is not."""
+        if self.rights.of(caller) or caller.owner in (self._user, 0):
+            return ""
+        return (
+            f"belongs to another user, and user {caller.owner} may not control it; a [[grant]] of its file may allow it"
+        )
+
+    def answers(self, perform: Perform) -> Sequence[object]:
+        """Return what answers the verbs about proposals, the freeze and the caller."""
+        return (AuthorityVerbs(self, perform),)
+
+    async def admit(self, message: Message[Any], caller: Caller) -> Admission:
+        """Let a message in; see `Authorizer`."""
+        sender = caller.sender
+        if sender is not None and (sender.owner not in (self._user, 0) or caller.principal.startswith("process")):
+            raise self.refused(sender, message, "only the gate's own user and root may ask on behalf of others")
+        return await self.admit_for(message, caller)
+
+    async def admit_for(self, message: Message[Any], caller: Caller, proposal: Proposal | None = None) -> Admitted:
+        """Let a message in that a caller sends itself, or by which it applies a proposal."""
+        right = self._right_of(message)
+        scope = self.rights.scope(caller, right)
+        if scope is None and not (type(message) is m.Reload and caller.owner in (self._user, 0)):
+            raise self.refused(caller, message, f"'{caller.principal}' has not the right '{right}'")
+        admitted = Admitted(self, message, caller, right, proposal)
+        if not message.changes:
+            return admitted
+        assert isinstance(message, Change)
+        verb = verb_of(type(message))
+        if self.frozen and caller.is_rule:
+            raise self.refused(caller, message, "interventions of rules are frozen; 'tokengate unfreeze' ends that")
+        check_change(message, verb, granted=self.rights.are_granted(caller))
+        for extra, given in (("override", message.force), ("break_glass", message.break_glass)):
+            if given and self.rights.scope(caller, extra) is None:
+                raise self.refused(caller, message, f"'{caller.principal}' has not the right '{extra}'")
+        if message.target in ("tokens", "proposal"):
+            return admitted  # which decide for each token, and for each proposal
+        if message.target == "throttle":
+            admitted.message = self._narrowed(admitted, message)
+        elif message.target == "gate":
+            if scope is not None and not scope.everywhere:
+                raise self.refused(caller, message, f"'{verb}' is about the whole gate, and your grants have selectors")
+        else:
+            await self._admit_place(admitted, message)
+            if admitted.answer is not None:
+                return admitted
+        if message.dry_run:
+            made = self.propose(message, caller, ())
+            raise ProposalMade(
+                f"nothing was done: a dry run, which is proposal {made.number} (digest {made.digest[:8]}); "
+                f"'tokengate apply {made.number}' does it"
+            )
+        admitted.intent = await self.intend(admitted, ())
+        return admitted
+
+    def _right_of(self, message: Message[Any]) -> str:
+        if isinstance(message, m.Retag) and not self.rights.tags.isdisjoint((*message.set, *message.remove)):
+            return "administer"  # it would move tokens into a grant, or out of it
+        return message.needed
+
+    async def _admit_place(self, admitted: Admitted, message: Change[Any]) -> None:
+        """Decide about a verb on an actor or operation; if it must not be done now, the admission has its answer."""
+        with admitted.at_work():
+            place = place_called(self.system, message.name)  # type: ignore[attr-defined]
+            admitted.reach(place)
+            ended = self._ended_by(admitted, message)
+        path = ended[0].path if ended else place.path
+        begun = begun_below(ended)
+        ids = tuple(sorted(token.id for token in begun))
+        needs: Needs = "nothing"
+        for token in begun:
+            need = need_of(token._place.properties.guard, begun=True, counts=True)
+            if need == "approval" and not admitted.agreed and not admitted._glass(token):
+                needs = "approval"
+            elif need == "force" and not admitted.forces(token) and not admitted._glass(token) and needs == "nothing":
+                needs = "force"
+        known = admitted.proposal
+        if known is not None and not set(ids) <= set(known.ids):
+            admitted.answer = ActorOutcome(path, "changed", "it has begun other guarded tokens since")
+        elif message.dry_run or needs == "approval":
+            if answer_of(type(message)) is not ActorOutcome:
+                return
+            made = self.propose(message, admitted.caller, ids, path=path, needs=needs)
+            note = f"proposal {made.number}" + (f" needs {needs}" if needs != "nothing" else "")
+            admitted.answer = ActorOutcome(path, "would" if message.dry_run else "awaiting", note, made.notice)
+        elif needs == "force":
+            why = f"'{path}' has begun token {ids[0]}, whose guard is 'force'; use force to end it"
+            raise self.refused(admitted.caller, message, why)
+
+    def _ended_by(self, admitted: Admitted, message: Change[Any]) -> list[ActorPlace]:
+        """Return the actors whose tokens a verb ends, that which is named first."""
+        if not isinstance(message, _ENDING):
+            return []
+        place = actor_called(self.system, message.name)
+        if isinstance(message, m.TerminateChild):
+            child = path_below(place.path, message.id)
+            found = [one for one in self.system.below(place) if one.path == child]
+            if not found:
+                return []  # its answer says so
+            place = found[0]
+        branch = [place]
+        for one in branch:
+            admitted.reach(one)
+            branch.extend(self.system.below(one))
+        return branch
+
+    def _narrowed(self, admitted: Admitted, message: Any) -> Any:
+        """Return a message about a throttle with the terms of the caller's grant.
+
+        Raises:
+            Refused: the caller has several grants, and the selector has not all terms of one.
+        """
+        scope = admitted.scope(message.needed)
+        if scope is None or scope.everywhere or (message.select.strip() == "*" and type(message) is m.Lift):
+            return message
+        selector = parse(message.select)
+        terms = list(selector.text.split(",")) if not selector.all else []
+        for group in scope.each:
+            if any(set(one.parts) <= set(selector.parts) for one in group):
+                continue
+            if len(group) > 1:
+                texts = " or ".join(f"'{one.text}'" for one in group)
+                raise self.refused(
+                    admitted.caller, message, f"the selector needs all terms of one of your grants: {texts}"
+                )
+            terms.append(group[0].text)
+        return attrs.evolve(message, select=",".join(terms))
+
+    def is_bulk(self, message: Change[Any], ids: Sequence[int]) -> bool:
+        """Tell whether a verb needs approval since it is about so many tokens."""
+        return 0 < self._bulk < len(ids) and message.right == "terminate"
+
+    def propose(
+        self,
+        message: Change[Any],
+        caller: Caller,
+        ids: tuple[int, ...],
+        *,
+        path: str = "",
+        selector: str = "",
+        needs: Needs = "nothing",
+    ) -> Proposal:
+        """Make a proposal of a message, and have it recorded."""
+        seconds = DRY_RUN_SECONDS if message.dry_run else self._expires
+        return self.proposals.make(message, caller, ids, path=path, selector=selector, needs=needs, seconds=seconds)
+
+    # The record
+
+    def refused(self, caller: Caller, message: Message[Any], why: str) -> Refused:  # noqa: ARG002
+        """Have a refusal recorded, and return its error."""
+        return Refused(f"'{verb_of(type(message))}' is refused: {why}")
+
+    async def intend(self, admission: Admission, ids: Sequence[int]) -> int | None:  # noqa: ARG002
+        """Have recorded what is about to be done; return the number of the record, None without a log.
+
+        Raises:
+            AuditUnavailable: it cannot be recorded.
+        """
+        return None
+
+    def conclude(self, admission: Admission, intent: int, answer: object, error: BaseException | None) -> None:
+        """Have recorded what came of it."""
+
+    async def freeze(self, frozen: bool) -> bool:
+        """Refuse what rules ask for, or no longer; return whether that is new."""
+        before, self.frozen = self.frozen, frozen
+        return before is not frozen

@@ -1,0 +1,148 @@
+"""What the sender of a message may do with it; the code that answers asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, Protocol, TypeAlias
+
+import attrs
+
+from actors import Token
+from actors.lowlevel import Place
+from tokengate.control.messages import Message, OnTokens, Outcome
+
+Via: TypeAlias = Literal["process", "socket", "http", "offline"]
+
+Found: TypeAlias = "Token[Any] | Outcome"
+"""A token that a verb is for, or the outcome for what is no live token."""
+
+Guarded: TypeAlias = Callable[[Token[Any]], str]
+"""Returns what refusals call a verb for a token whose guard counts; empty if the guard does not count."""
+
+
+@attrs.frozen
+class Caller:
+    """The sender of a message, as its way in knows it; nothing of it is read from what a client says.
+
+    Attributes:
+        principal: `process`, `process:interventions`, `uid:1000`, `api:ci`.
+        owner: the user behind it; None for rules.
+        groups: of that user.
+        via: the way in.
+        peer: pid of the client.
+        sender: the client that has sent it for the caller; None if it is the caller itself.
+    """
+
+    principal: str
+    owner: int | None
+    groups: frozenset[int] = frozenset()
+    via: Via = "process"
+    peer: int | None = None
+    sender: Caller | None = None
+
+    @property
+    def is_rule(self) -> bool:
+        """Whether it is a rule of the gate, and not code or a person."""
+        return self.owner is None
+
+
+class Admission:
+    """What a caller may do with its message; this one may see and do all, and nothing is recorded.
+
+    Attributes:
+        message: what was admitted, which may have more terms than what was sent.
+        caller: the sender of the message.
+        sees_all: whether the right `view` has no selector.
+        answer: the answer, if the message was answered at the door; else None.
+    """
+
+    def __init__(self, message: Message[Any], caller: Caller) -> None:
+        self.message = message
+        self.caller = caller
+        self.sees_all = True
+        self.answer: Any = None
+
+    def sees(self, token: Token[Any]) -> bool:  # noqa: ARG002
+        """Tell whether the caller may see a token, now."""
+        return True
+
+    def sees_place(self, place: Place) -> bool:  # noqa: ARG002
+        """Tell whether the caller may see an actor or operation, with its figures."""
+        return True
+
+    def shows(self, place: Place) -> bool:  # noqa: ARG002
+        """Tell whether the caller may see values of arguments and attributes that the place shows."""
+        return True
+
+    def reach(self, place: Place) -> None:
+        """Raise `Refused` if the caller may not do this to an actor or operation; asked just before it is done."""
+
+    async def plan(self, message: OnTokens, found: Sequence[Found], guarded: Guarded) -> list[Found]:  # noqa: ARG002
+        """Decide for each token, and record what will be done; return the tokens to act on, and outcomes of others."""
+        return list(found)
+
+    def judge(self, token: Token[Any], doing: str) -> Outcome | None:  # noqa: ARG002
+        """Return the refusal of a verb for a token; asked again just before it is done.
+
+        Args:
+            token: the token.
+            doing: what the refusal calls a verb for which the guard counts; empty for others.
+        """
+        return None
+
+    def elsewhere(self, token: Token[Any], place: Place) -> Outcome | None:  # noqa: ARG002
+        """Return the refusal to move a token to a place at which the caller may not do so."""
+        return None
+
+    def done(self, answer: object, error: BaseException | None) -> None:
+        """Record what came of it."""
+
+    @contextmanager
+    def at_work(self) -> Generator[None]:
+        """Make this the admission of the code of a block."""
+        before = _admission.set(self)
+        try:
+            yield
+        finally:
+            _admission.reset(before)
+
+
+_admission: ContextVar[Admission] = ContextVar("admission of a message of control")
+
+
+def admission() -> Admission:
+    """Return what the sender of the message may do that is being answered.
+
+    Raises:
+        LookupError: no message is being answered here.
+    """
+    return _admission.get()
+
+
+Perform: TypeAlias = Callable[[Message[Any], Admission], Awaitable[Any]]
+"""Answers a message that was admitted."""
+
+
+class Authorizer(Protocol):
+    """The door: decides about each message, whatever way it came in."""
+
+    def refusal(self, caller: Caller) -> str:
+        """Return why a connection is refused; empty if it is not."""
+        ...
+
+    async def admit(self, message: Message[Any], caller: Caller) -> Admission:
+        """Let a message in.
+
+        Raises:
+            Refused: the caller may not do it.
+            AuditUnavailable: it cannot be recorded.
+            BadRequest: reason, dry run, force or break glass have values that cannot work.
+            ProposalMade: a proposal was made instead, which the type of the answer cannot say.
+        """
+        ...
+
+    def answers(self, perform: Perform) -> Sequence[object]:
+        """Return objects with the methods that answer its own verbs."""
+        ...

@@ -1,0 +1,202 @@
+"""Authority: what the caller may do, proposals and consent to them, the freeze of interventions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import attrs
+from msgspec import Meta
+
+from tokengate.control.messages._bases import ActorOutcome, Change, Listing, Message, Outcome, Target
+
+
+@attrs.frozen
+class Identity:
+    """Who a caller is, and what it may do.
+
+    Attributes:
+        principal: `uid:1000`, `api:ci`, `process`.
+        owner: the user behind it; None for rules.
+        groups: of that user.
+        via: the way in: `process`, `socket`, `http` or `offline`.
+        rights: {right: where it holds: `*`, or selectors with `|` between them}; without those that it does not have.
+        frozen: whether what rules ask for is refused now.
+    """
+
+    principal: str
+    owner: int | None
+    groups: tuple[int, ...]
+    via: str
+    rights: dict[str, str]
+    frozen: bool = False
+
+
+@attrs.frozen
+class Whoami(Message[Identity]):
+    """Show who the gate takes you for, and what you may do."""
+
+    right: ClassVar = "view"
+    examples: ClassVar = ("whoami", "whoami -g shop --json")
+
+
+@attrs.frozen
+class ProposalRow:
+    """A proposal: a verb with its targets resolved, not done yet.
+
+    Attributes:
+        number: its number in this gate.
+        verb: what it does.
+        state: `open`, `approved`, `applied`, `denied` or `expired`.
+        needs: `nothing`, `force` or `approval`.
+        targets: number of tokens, or 1 for an actor.
+        proposer: the principal that has made it.
+        reason: why.
+        made: seconds since the epoch.
+        expires: seconds since the epoch.
+        approver: the principal that has approved or denied it; empty before that.
+        digest: SHA-256 of gate, opening time, verb, arguments and targets.
+    """
+
+    number: int
+    verb: str
+    state: str
+    needs: str
+    targets: int
+    proposer: str
+    reason: str
+    made: float
+    expires: float
+    approver: str
+    digest: str
+
+
+@attrs.frozen
+class Proposals(Listing[ProposalRow]):
+    """List proposals, the oldest first; SELECTOR is a state or a verb."""
+
+    examples: ClassVar = ("proposals", "proposals open", "proposal show 12")
+
+
+@attrs.frozen
+class ProposalDetails:
+    """All of a proposal.
+
+    Attributes:
+        row: as it is listed.
+        arguments: those of the verb.
+        tokens: the targets, as text: `3-7,12`.
+        actor: path of the target; empty for tokens.
+        counts: {outcome: number of targets}, once it is applied.
+        outcomes: the first 1,000.
+    """
+
+    row: ProposalRow
+    arguments: dict[str, Any]
+    tokens: str
+    actor: str
+    counts: dict[str, int]
+    outcomes: tuple[Outcome, ...]
+
+
+_Number = Annotated[int, Meta(description="Its number, as `proposals` lists it.", ge=1, extra={"metavar": "NUMBER"})]
+
+
+@attrs.frozen
+class ShowProposal(Message[ProposalDetails]):
+    """Show all of a proposal: arguments, targets, digest.
+
+    Raises:
+        UnknownProposal: there is none with this number.
+    """
+
+    right: ClassVar = "view"
+    target: ClassVar[Target] = "proposal"
+    examples: ClassVar = ("proposal show 12",)
+    number: _Number
+
+
+@attrs.frozen
+class Approve(Change[ProposalRow]):
+    """Agree to a proposal of another person; `apply` then does it. A call that waits for consent goes on.
+
+    Raises:
+        UnknownProposal: there is none with this number.
+        Refused: the digest is another one, it is your own, or you may not do it yourself.
+    """
+
+    right: ClassVar = "approve"
+    target: ClassVar[Target] = "proposal"
+    examples: ClassVar = ("approve 12 --digest 9f3a1c42",)
+    number: _Number
+    digest: Annotated[
+        str, Meta(description="The first 8 or more digits of its digest.", extra={"metavar": "DIGEST"})
+    ] = attrs.field(default="", kw_only=True)
+
+
+@attrs.frozen
+class Deny(Change[ProposalRow]):
+    """Refuse a proposal, or take back one of your own.
+
+    Raises:
+        UnknownProposal: there is none with this number.
+        Refused: it is applied already, or you may not.
+    """
+
+    right: ClassVar = "view"
+    target: ClassVar[Target] = "proposal"
+    examples: ClassVar = ("deny 12 --reason 'not during the sale'",)
+    number: _Number
+
+
+@attrs.frozen
+class Applied:
+    """What was done of a proposal.
+
+    Attributes:
+        proposal: as it is now.
+        outcomes: one for each of its tokens.
+        actors: the outcome of a verb on an actor.
+    """
+
+    proposal: ProposalRow
+    outcomes: tuple[Outcome, ...] = ()
+    actors: tuple[ActorOutcome, ...] = ()
+
+
+@attrs.frozen
+class Apply(Change[Applied]):
+    """Do what a proposal says, once, to its targets and no others.
+
+    Raises:
+        UnknownProposal: there is none with this number.
+        Refused: it needs an approval, is not open any more, or you may not do it.
+    """
+
+    right: ClassVar = "view"
+    target: ClassVar[Target] = "proposal"
+    examples: ClassVar = ("apply 12", "apply 12 --force --reason 'agreed with the owner'")
+    number: _Number
+
+
+@attrs.frozen
+class Freeze(Change[bool]):
+    """Refuse from now on whatever rules ask for, also after a restart of the gate.
+
+    The answer is whether that is new.
+    """
+
+    examples: ClassVar = ("freeze --reason 'a bad prediction'",)
+
+
+@attrs.frozen
+class Unfreeze(Change[bool]):
+    """Let rules act again.
+
+    The answer is whether they were frozen.
+    """
+
+    right: ClassVar = "administer"
+    examples: ClassVar = ("unfreeze",)
+
+
+ProposalState = Literal["open", "approved", "applied", "denied", "expired"]
