@@ -95,6 +95,8 @@ class Authority:
             return admitted  # which decide for each token, and for each proposal
         if message.target == "throttle":
             admitted.message = self._narrowed(admitted, message)
+        elif message.target == "places":
+            pass  # each is asked for
         elif message.target == "gate":
             if scope is not None and not scope.everywhere:
                 raise self.refused(caller, message, f"'{verb}' is about the whole gate, and your grants have selectors")

@@ -155,7 +155,8 @@ def _checks_of(kind: type[m.Message[Any]]) -> dict[str, _Check]:
     """Return {field: its check}, which is made once for each class."""
     if kind not in _CHECKS:
         hints = get_type_hints(kind, include_extras=True)
-        _CHECKS[kind] = {field.name: _check_of(hints[field.name]) for field in attrs.fields(kind)}
+        names = sorted((field.name for field in attrs.fields(kind)), key=lambda name: name in m.ENVELOPE)
+        _CHECKS[kind] = {name: _check_of(hints[name]) for name in names}
     return _CHECKS[kind]
 
 

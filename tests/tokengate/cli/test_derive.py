@@ -102,7 +102,7 @@ def test_the_help_is_the_docstring_with_the_examples_and_descriptions(monkeypatc
     others = [line.split()[0] for line in result.stdout.removeprefix(HELP).splitlines() if line.startswith("  -")]
 
     assert result.stdout.startswith(HELP)
-    assert others[:3] == ["--force", "--dry-run", "--wait"]
+    assert others[:3] == ["--reason", "--force", "--dry-run"]
     assert "TARGET is ids of tokens, or one SELECTOR" in result.stdout
 
 

@@ -21,6 +21,7 @@ from actors import ActorDead, TokenState
 from actors.lowlevel import Crash, Visit
 from supervisors import ChildSpec
 from tokengate import CpuActor, Gate, token
+from tokengate.authority._verbs import AuthorityVerbs
 from tokengate.control import find_gate
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
@@ -325,7 +326,8 @@ def connected(gate: Gate, *questions: m.Message[Any]) -> socket.socket:
     client.connect(str(find_gate(gate.name).path))
     lines: list[object] = [{"hello": {"protocol": 2}}]
     for number, question in enumerate(questions):
-        fields = {name: value for name, value in attrs.asdict(question).items() if value != ()}
+        kept = ((name, value) for name, value in attrs.asdict(question).items() if name not in m.ENVELOPE)
+        fields = {name: value for name, value in kept if value != ()}
         lines.append({"id": number, "verb": m.verb_of(type(question)), "args": fields})
     client.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
     return client
@@ -581,7 +583,7 @@ def test_no_code_of_users_runs_on_its_loop(gate: Gate, doors: Doors, until: Unti
     assert control.pause(running, wait=LIMIT)[0].outcome == "paused"
     assert control.retag(running, {"tenant": "acme", "other": "x"})[0].outcome == "retagged"
     assert control.resume([running, failed])[1].outcome == "ended"
-    assert control.terminate("*", wait=LIMIT, force=True)
+    assert control.terminate("*", wait=LIMIT, force=True, reason="a test")
     gate.find(CONTROL).ask(m.GetState("spawned/evil"))
     control.statistics("*evil*")
     ref.proxy().crash().exception(LIMIT)
@@ -609,7 +611,16 @@ def test_no_code_of_users_runs_on_its_loop(gate: Gate, doors: Doors, until: Unti
 @pytest.mark.parametrize("message", m.VERBS.values(), ids=m.verb_of)
 def test_the_answer_to_a_verb_takes_its_message_and_returns_what_the_message_names(message: type[Any]) -> None:
     """It is a method of the verb's name; a stream is answered with its feed."""
-    rooms = QueryVerbs, TokenVerbs, ThrottleVerbs, PolicyVerbs, TransactionVerbs, ActorVerbs, SupervisorVerbs
+    rooms = (
+        AuthorityVerbs,
+        QueryVerbs,
+        TokenVerbs,
+        ThrottleVerbs,
+        PolicyVerbs,
+        TransactionVerbs,
+        ActorVerbs,
+        SupervisorVerbs,
+    )
     [answer] = [found for room in rooms if (found := vars(room).get(m.verb_of(message)))]
     taken, returned = get_type_hints(answer).values()
 

@@ -34,7 +34,7 @@ BAD: list[tuple[type[m.Message[Any]], dict[str, Any], str]] = [
     (
         m.Pause,
         {"selekt": "*"},
-        "'pause' has no field 'selekt'; its fields are: select, force, dry_run, wait, stop_clock",
+        "'pause' has no field 'selekt'; its fields are: select, wait, stop_clock, reason, force",
     ),
     (m.Pause, {}, "'pause' needs a value for its field 'select'"),
     (m.Pause, {"select": "9" * 5000}, f"expected a token, got '{'9' * 59}...; give its id"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tokengate.control import messages as m
+from tokengate.control._admission import admission
 from tokengate.control._ports import ControlledGate
 from tokengate.control.inspection import _queries
 from tokengate.control.inspection._counters import Counts
@@ -55,6 +56,8 @@ class QueryVerbs:
 
     async def statistics(self, message: m.Statistics) -> tuple[m.ActorRow, ...]:
         places = _queries.places_called(self._system, message.name)
+        for place in places if message.changes else ():
+            admission().reach(place)
         for place in places:
             if message.switch == "on":
                 self._counts.switch_on(place)

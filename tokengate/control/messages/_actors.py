@@ -100,7 +100,7 @@ class Statistics(Change[tuple[ActorRow, ...]]):
         BadRequest: there is no such switch.
     """
 
-    target: ClassVar[Target] = "place"
+    target: ClassVar[Target] = "places"
     name: _Pattern
     switch: Annotated[Literal["on", "off", "show"], Meta(description="`on` (counts from zero), `off`, or `show`.")] = (
         "show"

@@ -42,7 +42,7 @@ RIGHTS: Final = (
 """What a caller may be allowed to do; each verb needs one of these."""
 
 
-Target: TypeAlias = Literal["gate", "tokens", "place", "throttle", "proposal"]
+Target: TypeAlias = Literal["gate", "tokens", "place", "places", "throttle", "proposal"]
 
 
 @attrs.frozen

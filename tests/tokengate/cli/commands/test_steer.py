@@ -140,7 +140,7 @@ def test_json_has_an_object_for_each_token(monkeypatch: pytest.MonkeyPatch) -> N
     """As the vocabulary has them."""
     _, result = run(monkeypatch, ["pause", "7", "--json"], {Pause: DONE})
 
-    assert loaded(result) == [{"token": 7, "operation": "resize", "outcome": "paused", "note": ""}]
+    assert loaded(result) == [{"token": 7, "operation": "resize", "outcome": "paused", "note": "", "proposal": None}]
 
 
 def test_lifting_what_does_not_hold_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,8 @@ def test_verbs_of_a_plugin_are_functions(session: Session, capsys: pytest.Captur
         "resize             1       0  no",
         "OPERATION  COMPLETED  FAILED  FROZEN",
         "resize             3       0  no",
-        "reset_tally(name, *, at=0): Count an operation from zero again.",
+        "reset_tally(name, *, at=0, reason='', force=False, dry_run=False, break_glass=''): "
+        "Count an operation from zero again.",
     ]
 
 

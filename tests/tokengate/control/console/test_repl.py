@@ -147,7 +147,8 @@ def test_a_verb_that_is_not_called_tells_how(shell: Shell, capsys: pytest.Captur
     assert shell.run_script("renice")
 
     assert capsys.readouterr().out == (
-        "renice(select, priority, *, force=False, dry_run=False): Change the priority of tokens; higher runs first.\n"
+        "renice(select, priority, *, reason='', force=False, dry_run=False, break_glass=''): "
+        "Change the priority of tokens; higher runs first.\n"
     )
 
 

@@ -390,6 +390,8 @@ def oracle(term: Term, token: Token[Any]) -> bool:
         found = None if token.started_at is None else NOW - token.started_at
     else:
         found = getattr(token, term.field)
+        if term.field == "operation":
+            found = found or None  # the place of an actor has none
     if term.tag or term.field in ("operation", "actor", "state", "affinity", "held"):
         equal = found is not None and like(term.value, found)
         if term.field == "actor" and not term.tag:

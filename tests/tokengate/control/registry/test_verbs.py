@@ -131,10 +131,16 @@ def test_an_argument_has_its_description_bounds_and_extras() -> None:
 
 def test_a_method_has_text_and_signature_of_its_message() -> None:
     """The sections of the docstring come after the arguments."""
-    assert str(inspect.signature(Library().clear)) == "(name: str, upto: int = 1) -> Shelf"
+    assert str(inspect.signature(Library().clear)) == (
+        "(name: str, upto: int = 1, *, reason: str = '', force: bool = False, dry_run: bool = False, "
+        "break_glass: str = '') -> Shelf"
+    )
     assert inspect.getdoc(Library.clear) == (
         "Take everything from a shelf.\n\nIt stays where it is.\n\n"
-        "Args:\n    name: its name, as the list has it.\n    upto: number of things.\n\n"
+        "Args:\n    name: its name, as the list has it.\n    upto: number of things.\n"
+        "    reason: why, for the record; `force` needs it.\n    force: include what has the guard `force`.\n"
+        "    dry_run: change nothing; make a proposal of it, which `apply` does.\n"
+        "    break_glass: what is on fire: act at once where approval is needed.\n\n"
         "Raises:\n    NoSuchShelf: it does not exist."
     )
     assert help_of(ClearShelf) == "Take everything from a shelf.\n\nIt stays where it is."
@@ -181,7 +187,7 @@ def test_the_verbs_of_a_handle_have_no_first_argument(handle: type[object]) -> N
 def test_types_of_a_signature_are_text_without_modules() -> None:
     """As a reader of the help would write them."""
     assert str(signature_of(Terminate)).startswith(
-        "(select: Target, mode: Literal['cancel', 'interrupt', 'kill'] = 'interrupt', *, reason: str = "
+        "(select: Target, mode: Literal['cancel', 'interrupt', 'kill'] = 'interrupt', *, grace: float = "
     )
 
 

@@ -738,7 +738,7 @@ def test_to_lower_a_limit_of_what_is_guarded_needs_force(gate: Gate, guard: Guar
     refused = one(limit(sent, memory="1GiB"))
     assert (refused.outcome, "force" in refused.note) == ("refused", True)
     assert one(limit(sent, wall_time=5)).outcome == "refused"
-    assert one(limit(sent, memory="1GiB", force=True)).outcome == "limited"
+    assert one(limit(sent, memory="1GiB", force=True, reason="a test")).outcome == "limited"
     sent.cancel()
 
 

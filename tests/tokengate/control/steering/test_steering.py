@@ -550,7 +550,7 @@ def test_a_message_that_names_no_token_is_refused(gate: Gate) -> None:
 def test_the_runtimes_own_tokens_are_neither_listed_nor_steered(gate: Gate) -> None:
     """A question to control is a token, too, but it cannot stop its own answer."""
     assert not gate.control.tokens("*")
-    assert words(gate.control.terminate("*", "kill", grace=0, force=True)) == []
+    assert words(gate.control.terminate("*", "kill", grace=0, force=True, reason="a test")) == []
 
 
 # --- Renice, retag, reroute ------------------------------------------------------------------------------------------
@@ -815,8 +815,9 @@ def test_a_throttle_that_cannot_be_meant_is_refused(gate: Gate, selector: str, l
 
 def test_every_word_is_told_in_some_test() -> None:
     """`OUTCOMES` promises nothing that does not come about; others are in the files beside this one."""
-    files = ("test_steering.py", "test_process_tokens.py", "test_policies.py", "test_transactions.py")
-    sources = "".join(Path(__file__).with_name(name).read_text() for name in files)
+    here = Path(__file__).parent
+    files = [*here.glob("test_*.py"), *(here.parents[1] / "authority").glob("test_*.py")]
+    sources = "".join(file.read_text() for file in files)
     lines = [line for line in sources.splitlines() if line.lstrip().startswith("assert ") and " in {" not in line]
 
     assert [word for word in OUTCOMES if not any(f'"{word}"' in line for line in lines)] == []

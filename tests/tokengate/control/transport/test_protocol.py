@@ -45,6 +45,7 @@ _VALUES: dict[str, Any] = {
     "mode": "observe",
     "seconds": "30s",
     "step": 3,
+    "number": 4,
 }
 
 
@@ -90,7 +91,11 @@ def test_arguments_that_are_left_out_are_the_defaults() -> None:
         ("on_tokens", "{}", "no verb 'on_tokens'"),
         ("message", "{}", "no verb 'message'"),
         ("visit", '{"name": "a", "function": "os.system"}', "'visit' cannot come through a socket"),
-        ("pause", '{"selektor": "*"}', "'pause' has no field 'selektor'; its fields are: select, force, dry_run, "),
+        (
+            "pause",
+            '{"selektor": "*"}',
+            "'pause' has no field 'selektor'; its fields are: select, wait, stop_clock, ",
+        ),
         ("info", '{"all": true}', "'info' has no field 'all'; its fields are: none"),
         ("describe", "{}", "'describe' needs a value for its field 'token'"),
         ("describe", '{"token": "1"}', "token of describe is '1'; it must be an int"),
