@@ -3,6 +3,7 @@
 #   cli/         the `tokengate` command
 #   demo/        the first example: an indexer as a service hierarchy
 #   gate/        `Gate`: open, close, spawn
+#   authority/   who may do what, and who has agreed
 #   control/     the control actor, and the ways to it
 #   config/      the file `tokengate.toml`
 #   operations/  `@token`, the current gate, the executor

@@ -33,6 +33,6 @@ class Other(Plugin):
 Gate("shop", plugins=[Tally])  # type: ignore[list-item]
 gate.plugin("Tally")  # type: ignore[arg-type]
 tally.verbs.reset()  # type: ignore[call-arg]
-tally.verbs.reset("resize", 4)  # type: ignore[call-arg]
+tally.verbs.reset("resize", 4)  # type: ignore[call-arg, arg-type]
 tally.verbs.reset("resize", at="four")  # type: ignore[arg-type]
 tally.verbs.rest("resize")  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@
 #   _local.py       `gate.control`: the way within the process
 #   _actor.py       the control actor, which answers
 #   _validation.py  checks of messages
+#   _admission.py   what the sender of a message may do
 #   _ports.py       what control asks of its gate
 #   _safe_text.py   a value in text, made without running user code
 #   _units.py       sizes and times
@@ -29,12 +30,16 @@ from typing import TYPE_CHECKING
 
 from tokengate.control._exceptions import (
     AmbiguousName,
+    AuditUnavailable,
     BadRequest,
     BadSelector,
     Busy,
     ControlError,
     NotSteerable,
+    ProposalMade,
+    Refused,
     RemoteError,
+    UnknownProposal,
     UnknownToken,
     UnknownVerb,
     Unreachable,
@@ -52,6 +57,7 @@ __all__ = [
     "KEEP",
     "AmbiguousName",
     "AsyncControl",
+    "AuditUnavailable",
     "BadRequest",
     "BadSelector",
     "Busy",
@@ -61,8 +67,11 @@ __all__ = [
     "FoundGate",
     "NotSent",
     "NotSteerable",
+    "ProposalMade",
+    "Refused",
     "RemoteError",
     "Selector",
+    "UnknownProposal",
     "UnknownToken",
     "UnknownVerb",
     "Unreachable",

@@ -191,6 +191,7 @@ class Gate(LazyOpening, Spawning):
         if self._first_use is not None:
             self._offer()
             # A fork while a thread imports this would leave its lock held in the child, whose first use would hang.
+            import tokengate.authority._authority
             import tokengate.control._actor  # noqa: F401
         self._plugins: tuple[Plugin, ...] = ()
         if plugins:

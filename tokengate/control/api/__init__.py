@@ -4,6 +4,7 @@
 #   _verbs.py      all verbs
 #   _tokens.py     the verbs for tokens and throttles
 #   _policies.py   the verbs for policies, breakers, budgets, flags and transactions
+#   _authority.py  the verbs for proposals, the freeze and the caller
 #   _actors.py     the verbs for actors, supervisors, and the attributes of instances
 #   _handles.py    tokens and actors as objects with their verbs
 #   _answers.py    answers that look like their table
