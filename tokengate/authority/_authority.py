@@ -183,7 +183,7 @@ class Authority:
                 raise self.refused(
                     admitted.caller, message, f"the selector needs all terms of one of your grants: {texts}"
                 )
-            terms.append(group[0].text)
+            terms.extend(one.text for one in group)
         return attrs.evolve(message, select=",".join(terms))
 
     def is_bulk(self, message: Change[Any], ids: Sequence[int]) -> bool:
