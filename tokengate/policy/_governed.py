@@ -93,6 +93,7 @@ class Governed(HeldToTimes):
     _drain: Drain | None = None  # in which the attempt before was
     _error: BaseException | None = None  # that of the attempt before
     _refusal: TokenRejected | None = None  # at its turn
+    _judged: int = 0  # attempt whose wait was judged as it was let go
     _is_retry: bool = False  # whether the attempt is a retry
     _reserved: bool = False  # whether that is reserved in the share
     _is_last: bool = False  # whether no further attempt follows, whatever comes
@@ -209,7 +210,7 @@ class Governed(HeldToTimes):
             return False
         if not (self._admitted or self._falls_back):
             governor, refusal = self.governor, None
-            shed = governor.shedding.shed
+            shed = governor.shedding.shed if self._judged != token.attempt else 0.0
             if self._reserved:
                 self._reserved = False
                 if not governor.share.begin_retry(now):
@@ -239,6 +240,7 @@ class Governed(HeldToTimes):
         if self._ended or self._admitted or self._falls_back:
             return False
         self._refusal = self.governor.sheds(token, now)
+        self._judged = token.attempt
         return self._refusal is not None
 
     def unbegun(self, _token: Token[Any], now: float) -> None:

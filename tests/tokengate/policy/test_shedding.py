@@ -6,9 +6,13 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from random import Random
+from typing import cast
 
 import pytest
 
+from actors.lowlevel import place_of
+from tokengate import Gate, Policy, Retry, token
+from tokengate.policy._governor import PlaceGovernor
 from tokengate.policy._shedding import Shedding
 
 SHED = 0.05
@@ -164,3 +168,22 @@ def test_many_keys_that_send_little_are_shed_together() -> None:
     judged = [shedding.judge(0, 0.2, number / 1_000, number) for number in range(200)]
 
     assert judged == [number >= 2 * SHED * 1_000 for number in range(200)]
+
+
+def test_a_token_is_judged_once_an_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was let go after a delay was judged then: judged again as it begins, it would be a run by itself."""
+    judged: list[float] = []
+    monkeypatch.setattr(Shedding, "judge", lambda _self, _priority, wait, *_rest: bool(judged.append(wait)))
+
+    @token(policy=Policy(deadline=600, retry=Retry(on=ConnectionError, attempts=4, wait=0.001)))
+    def work() -> None:
+        raise ConnectionError
+
+    with Gate("judged", control_socket=False):
+        first = work.submit()
+        assert isinstance(first.exception(60), ConnectionError)
+        cast("PlaceGovernor", place_of(first).governor).shedding.shed = 1e-9
+        judged.clear()
+        assert isinstance(work.submit().exception(60), ConnectionError)
+
+    assert len(judged) == 4
