@@ -56,6 +56,7 @@ from tokengate.control.messages._authority import (
     Proposals,
     ShowProposal,
     Unfreeze,
+    WaitApproval,
     Whoami,
 )
 from tokengate.control.messages._bases import (
@@ -266,6 +267,7 @@ __all__ = [
     "Unfreeze",
     "Unsuspend",
     "Visit",
+    "WaitApproval",
     "Waiting",
     "Watch",
     "WhichChildren",

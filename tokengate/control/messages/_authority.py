@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import attrs
 from msgspec import Meta
 
-from tokengate.control.messages._bases import ActorOutcome, Change, Listing, Message, Outcome, Target
+from tokengate.control.messages._bases import ActorOutcome, Change, Listing, Message, Outcome, Seconds, Target
 
 
 @attrs.frozen
@@ -116,6 +116,20 @@ class ShowProposal(Message[ProposalDetails]):
 
 
 @attrs.frozen
+class WaitApproval(Message[ProposalRow]):
+    """Wait until a proposal is approved, denied or expired, and return it as it is then.
+
+    Raises:
+        UnknownProposal: there is none with this number.
+    """
+
+    right: ClassVar = "view"
+    target: ClassVar[Target] = "proposal"
+    number: _Number
+    wait: Annotated[Seconds, Meta(description="Seconds to wait, at most; after that, the answer is as it is.")] = 300.0
+
+
+@attrs.frozen
 class Approve(Change[ProposalRow]):
     """Agree to a proposal of another person; `apply` then does it. A call that waits for consent goes on.
 
@@ -130,7 +144,7 @@ class Approve(Change[ProposalRow]):
     number: _Number
     digest: Annotated[
         str, Meta(description="The first 8 or more digits of its digest.", extra={"metavar": "DIGEST"})
-    ] = attrs.field(default="", kw_only=True)
+    ] = ""
 
 
 @attrs.frozen
@@ -176,6 +190,9 @@ class Apply(Change[Applied]):
     target: ClassVar[Target] = "proposal"
     examples: ClassVar = ("apply 12", "apply 12 --force --reason 'agreed with the owner'")
     number: _Number
+    wait: Annotated[Seconds, Meta(description="Seconds to wait until it is done, at most.")] = attrs.field(
+        default=5.0, kw_only=True
+    )
 
 
 @attrs.frozen
@@ -197,6 +214,3 @@ class Unfreeze(Change[bool]):
 
     right: ClassVar = "administer"
     examples: ClassVar = ("unfreeze",)
-
-
-ProposalState = Literal["open", "approved", "applied", "denied", "expired"]

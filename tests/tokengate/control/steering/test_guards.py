@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from gated_code import LIMIT, Door
-from running_tokens import KINDS, Kind, Turner, cpu_operation
+from running_tokens import Kind, Turner, cpu_operation
 
 from actors import Guard
 from supervisors import ChildSpec, Supervisor
@@ -22,11 +22,6 @@ _NEVER = r"guard of '.*' is 'never'"
 
 def outcomes(answer: Any) -> list[str]:
     return [outcome.outcome for outcome in answer]
-
-
-def test_an_approval_which_nothing_gives_yet_is_never_less_than_force(gate: Gate, door: Door) -> None:
-    """For one kind of token: the guard is asked before anything that depends on the kind."""
-    needs_force(gate, door, KINDS[0], "approval")
 
 
 def test_ending_and_pausing_what_is_guarded_needs_force(gate: Gate, door: Door, kind: Kind) -> None:
