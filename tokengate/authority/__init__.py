@@ -4,6 +4,8 @@
 #   _admitted.py   what one message may do, asked while it is answered
 #   _verbs.py      the answers to verbs about proposals, the freeze, the caller
 #   _proposals.py  verbs with their targets resolved, not done yet
+#   _freeze.py     whether all that rules ask for is refused
+#   _events.py     what the door publishes
 #   _grants.py     which caller has which right where
 #   _ports.py      what the parts of this room ask of the door
 #   _decide.py     guards, and who may agree to what: functions of what they are given

@@ -46,9 +46,11 @@ class Admitted(Admission):
         super().__init__(message, caller)
         self.proposal = proposal
         self.intent: int | None = None  # number of its record, once that is written
+        self.acts = False  # whether something may have been done already
         self._authority = authority
         self._right = right
         self._matches: Selector | None = None if proposal is None else parse(proposal.selector)
+        self._begun: set[int] = set()  # ids of tokens that it has acted on: these need not match any more
         view = self.scope("view")
         self.sees_all = view is not None and view.everywhere
 
@@ -90,8 +92,10 @@ class Admitted(Admission):
 
     def judge(self, token: Token[Any], doing: str) -> Outcome | None:
         refusal, need = self._judged(token, doing)
-        if refusal is None and need == "approval":
+        if refusal is None and need != "nothing":
             return outcome(token, "refused", "it has begun meanwhile, so another person must approve it; ask again")
+        if refusal is None:
+            self._begun.add(token.id)
         return refusal
 
     def elsewhere(self, token: Token[Any], place: Place) -> Outcome | None:
@@ -107,25 +111,33 @@ class Admitted(Admission):
             if self._has("view", token):
                 return outcome(token, "refused", f"your grants for '{self._right}' do not reach it"), "never"
             return Outcome(token.id, "", "unknown", "no live token that you may see has this id"), "never"
-        if self._matches is not None and not self._matches.matches(token, self._authority.clock()):
-            return outcome(token, "changed", f"it does not match '{self._matches.text}' any more"), "never"
-        place = token._place
-        guard, begun = place.properties.guard, token.started_at is not None
-        need = need_of(guard, begun=begun, counts=bool(doing))
+        matches = self._matches
+        if matches is not None and token.id not in self._begun and not matches.matches(token, self._authority.clock()):
+            return outcome(token, "changed", f"it does not match '{matches.text}' any more"), "never"
+        guard = token._place.properties.guard
+        need = need_of(guard, begun=token.started_at is not None, counts=bool(doing))
         if need == "never":
             text = f"its guard is 'never': tokens of '{token.actor}' can only be looked at"
             return outcome(token, "refused", text), need
-        if need == "nothing" or self._glass(token):
-            return None, "nothing"
-        if need == "approval":
-            if not self.agreed:
-                return None, need
-        elif not self.forces(token):
+        need = self.lacks(token, need)
+        if need == "force" and not self._proposes_force:
             text = f"its guard is '{guard}'; use force to {doing} it"
             if self._change.force:
                 text += ", for which you need the right 'override'"
             return outcome(token, "refused", text), need
-        return None, "nothing"
+        if need == "approval" and self.proposal is not None:
+            return outcome(token, "refused", "it has begun since, so another person must approve it"), need
+        return None, need
+
+    def lacks(self, token: Token[Any], need: Need) -> Need:
+        """Return what is needed for a token and was not given."""
+        given = self.forces(token) if need == "force" else self.agreed or self._glass(token)
+        return "nothing" if given and need in ("force", "approval") else need
+
+    @property
+    def _proposes_force(self) -> bool:
+        """Whether what needs force becomes a proposal: of a dry run, and of a rule, which never forces."""
+        return self._change.dry_run or self.caller.is_rule
 
     @property
     def _change(self) -> Change[Any]:
@@ -147,45 +159,48 @@ class Admitted(Admission):
     async def plan(self, message: OnTokens, found: Sequence[Found], guarded: Guarded) -> list[Found]:
         planned: list[Found] = []
         going: list[int] = []
-        waiting: list[int] = []
-        forced = False
+        waiting: set[int] = set()
+        needs: Needs = "nothing"
+        glass = bool(message.break_glass)
         async for one in in_turns(found, _AT_ONCE):
             if isinstance(one, Outcome):
                 planned.append(one)
                 continue
             refusal, need = self._judged(one, guarded(one))
-            if message.dry_run and need == "force":
-                refusal, forced = None, True
+            planned.append(refusal or one)
             if refusal is not None:
-                planned.append(refusal)
                 continue
-            planned.append(one)
-            (waiting if need == "approval" else going).append(one.id)
-        if self._authority.is_bulk(message, going) and not self.agreed and not message.break_glass:
-            waiting, going = waiting + going, []
-        if message.dry_run:
-            needs: Needs = "approval" if waiting else "force" if forced else "nothing"
-            return self._proposed(message, planned, {*waiting, *going}, needs, "would")
+            glass = glass and self._glass(one)
+            if need == "nothing" and not message.dry_run:
+                going.append(one.id)
+                continue
+            waiting.add(one.id)
+            needs = "approval" if "approval" in (need, needs) else "force" if "force" in (need, needs) else "nothing"
+        targets = len(going) + len(waiting)
+        if self._authority.is_bulk(message, targets) and not self.agreed and not glass:
+            if self.proposal is not None:
+                why = f"{targets:,} tokens need the approval of another person first"
+                raise self._authority.refused(self.caller, message, why)
+            waiting, going, needs = waiting.union(going), [], "approval"
         if waiting:
-            planned = self._proposed(message, planned, set(waiting), "approval", "awaiting")
+            planned = self._proposed(message, planned, waiting, needs)
         if going:
             self.intent = await self._authority.intend(self, going)
+            self.acts = True
         return planned
 
-    def _proposed(self, message: OnTokens, planned: list[Found], ids: set[int], needs: Needs, word: str) -> list[Found]:
+    def _proposed(self, message: OnTokens, planned: list[Found], ids: set[int], needs: Needs) -> list[Found]:
         """Make a proposal of some of the tokens, and return the outcomes of these in their places."""
-        if not ids:
-            return planned
         selector = message.select if isinstance(message.select, str) else ""
         targets = tuple(sorted(ids))
         resolved = attrs.evolve(message, select=targets)
         made = self._authority.propose(resolved, self.caller, targets, selector=selector, needs=needs)
-        note = f"proposal {made.number}" + (f" needs {needs}" if needs != "nothing" else "")
+        word = "would" if message.dry_run else "awaiting"
         notice: Proposed | None = made.notice
         found: list[Found] = []
         for one in planned:
             if not isinstance(one, Outcome) and one.id in ids:
-                found.append(attrs.evolve(outcome(one, word, note), proposal=notice))
+                found.append(attrs.evolve(outcome(one, word, made.note), proposal=notice))
                 notice = None
             else:
                 found.append(one)

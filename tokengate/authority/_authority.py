@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -13,6 +14,8 @@ from actors import ActorSystem
 from actors.lowlevel import ActorPlace, path_below
 from tokengate.authority._admitted import Admitted, begun_below
 from tokengate.authority._decide import check_change, need_of
+from tokengate.authority._events import BreakGlassUsed
+from tokengate.authority._freeze import Freeze, state_directory
 from tokengate.authority._grants import Rights
 from tokengate.authority._proposals import DRY_RUN_SECONDS, Needs, Proposal, Proposals
 from tokengate.authority._verbs import AuthorityVerbs
@@ -22,6 +25,9 @@ from tokengate.control._exceptions import ProposalMade, Refused
 from tokengate.control.inspection._queries import actor_called, place_called
 from tokengate.control.inspection._selector import parse
 from tokengate.control.messages import ActorOutcome, Change, Message, answer_of, verb_of
+from tokengate.control.steering._actors import check_guards
+
+_logger = logging.getLogger("tokengate.authority")
 
 EXPIRES: Final = 900.0  # seconds after which a proposal that needs approval expires
 
@@ -39,14 +45,14 @@ class Authority:
     Attributes:
         rights: who may do what.
         proposals: verbs that are not done yet.
-        frozen: whether what rules ask for is refused.
+        freeze: whether what rules ask for is refused.
         clock: of the system.
     """
 
     def __init__(self, system: ActorSystem, name: str) -> None:
         self.rights = Rights((), os.geteuid())
         self.proposals = Proposals(name, time.time(), time.time)
-        self.frozen = False
+        self.freeze = Freeze(state_directory(name))
         self.clock = system.clock
         self.system = system
         self._user = os.geteuid()
@@ -76,7 +82,7 @@ class Authority:
 
     async def admit_for(self, message: Message[Any], caller: Caller, proposal: Proposal | None = None) -> Admitted:
         """Let a message in that a caller sends itself, or by which it applies a proposal."""
-        right = self._right_of(message)
+        right = self.right_of(message)
         scope = self.rights.scope(caller, right)
         if scope is None and not (type(message) is m.Reload and caller.owner in (self._user, 0)):
             raise self.refused(caller, message, f"'{caller.principal}' has not the right '{right}'")
@@ -85,14 +91,15 @@ class Authority:
             return admitted
         assert isinstance(message, Change)
         verb = verb_of(type(message))
-        if self.frozen and caller.is_rule:
-            raise self.refused(caller, message, "interventions of rules are frozen; 'tokengate unfreeze' ends that")
+        if caller.is_rule:
+            await self._check_rule(caller, message)
         check_change(message, verb, granted=self.rights.are_granted(caller))
         for extra, given in (("override", message.force), ("break_glass", message.break_glass)):
             if given and self.rights.scope(caller, extra) is None:
                 raise self.refused(caller, message, f"'{caller.principal}' has not the right '{extra}'")
         if message.target in ("tokens", "proposal"):
             return admitted  # which decide for each token, and for each proposal
+        path = ""
         if message.target == "throttle":
             admitted.message = self._narrowed(admitted, message)
         elif message.target == "places":
@@ -101,25 +108,38 @@ class Authority:
             if scope is not None and not scope.everywhere:
                 raise self.refused(caller, message, f"'{verb}' is about the whole gate, and your grants have selectors")
         else:
-            await self._admit_place(admitted, message)
+            path = self._admit_place(admitted, message)
             if admitted.answer is not None:
                 return admitted
         if message.dry_run:
-            made = self.propose(message, caller, ())
+            made = self.propose(message, caller, (), path=path)
             raise ProposalMade(
                 f"nothing was done: a dry run, which is proposal {made.number} (digest {made.digest[:8]}); "
                 f"'tokengate apply {made.number}' does it"
             )
         admitted.intent = await self.intend(admitted, ())
+        admitted.acts = True
         return admitted
 
-    def _right_of(self, message: Message[Any]) -> str:
+    def right_of(self, message: Message[Any]) -> str:
+        """Return the right that a message needs."""
         if isinstance(message, m.Retag) and not self.rights.tags.isdisjoint((*message.set, *message.remove)):
             return "administer"  # it would move tokens into a grant, or out of it
         return message.needed
 
-    async def _admit_place(self, admitted: Admitted, message: Change[Any]) -> None:
-        """Decide about a verb on an actor or operation; if it must not be done now, the admission has its answer."""
+    async def _check_rule(self, caller: Caller, message: Change[Any]) -> None:
+        """Refuse what no rule may do."""
+        if await self.freeze.is_on():
+            why = self.freeze.problem or "interventions of rules are frozen; 'tokengate unfreeze' ends that"
+            raise self.refused(caller, message, why)
+        if message.force or message.break_glass:
+            raise self.refused(caller, message, "rules never force, and break no glass")
+
+    def _admit_place(self, admitted: Admitted, message: Change[Any]) -> str:
+        """Decide about a verb on an actor or operation, and return its path.
+
+        If it must not be done now, the admission has its answer.
+        """
         with admitted.at_work():
             place = place_called(self.system, message.name)  # type: ignore[attr-defined]
             admitted.reach(place)
@@ -127,25 +147,26 @@ class Authority:
         path = ended[0].path if ended else place.path
         begun = begun_below(ended)
         ids = tuple(sorted(token.id for token in begun))
-        needs: Needs = "nothing"
-        for token in begun:
-            need = need_of(token._place.properties.guard, begun=True, counts=True)
-            if need == "approval" and not admitted.agreed and not admitted._glass(token):
-                needs = "approval"
-            elif need == "force" and not admitted.forces(token) and not admitted._glass(token) and needs == "nothing":
-                needs = "force"
+        needs = {
+            admitted.lacks(token, need_of(token._place.properties.guard, begun=True, counts=True)) for token in begun
+        }
+        need: Needs = "approval" if "approval" in needs else "force" if "force" in needs else "nothing"
+        proposes = message.dry_run or need == "approval" or (need == "force" and admitted.caller.is_rule)
         known = admitted.proposal
         if known is not None and not set(ids) <= set(known.ids):
             admitted.answer = ActorOutcome(path, "changed", "it has begun other guarded tokens since")
-        elif message.dry_run or needs == "approval":
-            if answer_of(type(message)) is not ActorOutcome:
-                return
-            made = self.propose(message, admitted.caller, ids, path=path, needs=needs)
-            note = f"proposal {made.number}" + (f" needs {needs}" if needs != "nothing" else "")
-            admitted.answer = ActorOutcome(path, "would" if message.dry_run else "awaiting", note, made.notice)
-        elif needs == "force":
-            why = f"'{path}' has begun token {ids[0]}, whose guard is 'force'; use force to end it"
+        elif proposes and known is None and answer_of(type(message)) is ActorOutcome:
+            resolved = attrs.evolve(message, name=place.path)  # type: ignore[call-arg]
+            made = self.propose(resolved, admitted.caller, ids, path=path, needs=need)
+            word: Literal["would", "awaiting"] = "would" if message.dry_run else "awaiting"
+            admitted.answer = ActorOutcome(path, word, made.note, made.notice)
+        elif need != "nothing":
+            remedy = "use force to end it" if need == "force" else "another person must approve that"
+            why = (
+                f"'{path}' has begun token {begun[0].id}, whose guard is '{begun[0]._place.properties.guard}'; {remedy}"
+            )
             raise self.refused(admitted.caller, message, why)
+        return path
 
     def _ended_by(self, admitted: Admitted, message: Change[Any]) -> list[ActorPlace]:
         """Return the actors whose tokens a verb ends, that which is named first."""
@@ -158,6 +179,7 @@ class Authority:
             if not found:
                 return []  # its answer says so
             place = found[0]
+        check_guards(self.system, place)
         branch = [place]
         for one in branch:
             admitted.reach(one)
@@ -186,9 +208,9 @@ class Authority:
             terms.extend(one.text for one in group)
         return attrs.evolve(message, select=",".join(terms))
 
-    def is_bulk(self, message: Change[Any], ids: Sequence[int]) -> bool:
+    def is_bulk(self, message: Change[Any], tokens: int) -> bool:
         """Tell whether a verb needs approval since it is about so many tokens."""
-        return 0 < self._bulk < len(ids) and message.right == "terminate"
+        return 0 < self._bulk < tokens and message.right == "terminate"
 
     def propose(
         self,
@@ -200,7 +222,9 @@ class Authority:
         selector: str = "",
         needs: Needs = "nothing",
     ) -> Proposal:
-        """Make a proposal of a message, and have it recorded."""
+        """Make a proposal of a message, and have it recorded; what a rule proposes is no dry run."""
+        if caller.is_rule:
+            message = attrs.evolve(message, dry_run=False)
         seconds = DRY_RUN_SECONDS if message.dry_run else self._expires
         return self.proposals.make(message, caller, ids, path=path, selector=selector, needs=needs, seconds=seconds)
 
@@ -210,18 +234,21 @@ class Authority:
         """Have a refusal recorded, and return its error."""
         return Refused(f"'{verb_of(type(message))}' is refused: {why}")
 
-    async def intend(self, admission: Admission, ids: Sequence[int]) -> int | None:  # noqa: ARG002
+    async def intend(self, admission: Admission, ids: Sequence[int]) -> int | None:
         """Have recorded what is about to be done; return the number of the record, None without a log.
 
         Raises:
             AuditUnavailable: it cannot be recorded.
         """
+        message = admission.message
+        if isinstance(message, Change) and message.break_glass:
+            path = getattr(message, "name", "")
+            used = BreakGlassUsed(
+                path, admission.caller.principal, verb_of(type(message)), len(ids), message.break_glass
+            )
+            _logger.warning("%s", used.text)
+            self.system.publish(used)
         return None
 
     def conclude(self, admission: Admission, intent: int, answer: object, error: BaseException | None) -> None:
         """Have recorded what came of it."""
-
-    async def freeze(self, frozen: bool) -> bool:
-        """Refuse what rules ask for, or no longer; return whether that is new."""
-        before, self.frozen = self.frozen, frozen
-        return before is not frozen

@@ -47,6 +47,11 @@ def check_change(message: Change[object], verb: str, *, granted: bool) -> None:
     Raises:
         BadRequest: a reason is missing or too long, or what is on fire is not said.
     """
+    if message.target == "proposal":
+        takes = ("force", "break_glass") if verb == "apply" else ()
+        for field in ("dry_run", "force", "break_glass"):
+            if getattr(message, field) and field not in takes:
+                raise BadRequest(f"'{verb}' takes no {field}; 'tokengate proposal show' says what a proposal does")
     for field, text in (("reason", message.reason), ("break_glass", message.break_glass)):
         if len(text) > MAX_REASON:
             raise BadRequest(f"{field} of '{verb}' has {len(text)} characters; {MAX_REASON} are allowed")
@@ -67,17 +72,11 @@ def is_person(caller: Caller) -> bool:
     return caller.owner not in (None, 0, NOBODY) and caller.via != "process"
 
 
-def may_approve(approver: Caller, proposer: Caller, *, needs_another: bool) -> str:
-    """Return why a caller may not agree to a proposal; empty if it may.
-
-    Args:
-        approver: the caller.
-        proposer: of the proposal.
-        needs_another: whether a guard, a consent or the number of targets ask for another owner.
-    """
+def may_approve(approver: Caller, proposer: Caller) -> str:
+    """Return why a caller may not agree to a proposal; empty if it may."""
     if not is_person(approver):
         return f"'{approver.principal}' is not one person, so it cannot agree to anything"
-    if approver.owner == proposer.owner and needs_another:
+    if approver.owner == proposer.owner:
         return f"'{proposer.principal}' has proposed it, and belongs to the same user; another person must agree"
     return ""
 

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
+import trio
 
 from tokengate.control._admission import Caller
 from tokengate.control._exceptions import Refused, UnknownProposal
-from tokengate.control.messages import ENVELOPE, ActorOutcome, Change, Outcome, ProposalRow, Proposed, verb_of
+from tokengate.control._safe_text import class_name
+from tokengate.control.messages import (
+    ENVELOPE,
+    ActorOutcome,
+    Change,
+    OnTokens,
+    Outcome,
+    ProposalRow,
+    Proposed,
+    verb_of,
+)
 
 State: TypeAlias = Literal["open", "approved", "applied", "denied", "expired"]
 Needs: TypeAlias = Literal["nothing", "force", "approval"]
+
+WAITING: Final = ("open", "approved")
+"""The states of a proposal that is not decided yet."""
 
 DRY_RUN_SECONDS: Final = 300.0
 MAX_PROPOSALS: Final = 100
@@ -40,7 +55,12 @@ class Proposal:
         expires: seconds since the epoch.
         digest: SHA-256 of gate, opening time, verb, arguments, targets.
         state: what became of it.
+        consent: of a call that waits for it: called with what became of it, `approved`, `denied` or `expired`. Its
+            approval applies it.
         approver: the caller that has approved or denied it.
+        counts: {outcome: number of targets}, once it is applied.
+        outcomes: the first of these.
+        changed: set at the next change of its state.
     """
 
     number: int
@@ -53,14 +73,21 @@ class Proposal:
     made: float
     expires: float
     digest: str
+    consent: Callable[[State], object] | None = None
     state: State = "open"
     approver: Caller | None = None
     counts: dict[str, int] = attrs.field(factory=dict)
     outcomes: tuple[Outcome, ...] = ()
+    changed: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def notice(self) -> Proposed:
         return Proposed(self.number, self.digest, self.expires)
+
+    @property
+    def note(self) -> str:
+        """What outcomes say of it."""
+        return f"proposal {self.number}" + (f" needs {self.needs}" if self.needs != "nothing" else "")
 
     @property
     def row(self) -> ProposalRow:
@@ -85,9 +112,22 @@ class Proposal:
 
 
 def arguments_of(message: Change[Any]) -> dict[str, Any]:
-    """Return the arguments of a message, without its targets, and why it is asked for."""
-    names = (field.name for field in attrs.fields(type(message)) if field.name not in (*ENVELOPE, "select"))
-    return {name: getattr(message, name) for name in names}
+    """Return the arguments of a message, without ids of tokens, as values of JSON."""
+    left_out = (*ENVELOPE, "select") if isinstance(message, OnTokens) else ENVELOPE
+    names = (field.name for field in attrs.fields(type(message)) if field.name not in left_out)
+    return {name: _said(getattr(message, name)) for name in names}
+
+
+def _said(value: Any) -> Any:
+    """Return a value of JSON's types, and the class of any other one: no code of that class runs."""
+    kind = type(value)
+    if value is None or kind in (str, int, float, bool):
+        return value
+    if kind in (list, tuple):
+        return [_said(one) for one in value]
+    if kind is dict:
+        return {_said(key) if type(key) is str else class_name(type(key)): _said(one) for key, one in value.items()}
+    return class_name(kind)
 
 
 def unknown(number: int) -> UnknownProposal:
@@ -111,8 +151,12 @@ class Proposals:
         self._kept: dict[int, Proposal] = {}
         self._made = 0
 
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        return self._clock()
+
     def __iter__(self) -> Iterator[Proposal]:
-        self._expire()
+        self.expire()
         return iter(list(self._kept.values()))
 
     def make(
@@ -125,18 +169,29 @@ class Proposals:
         selector: str = "",
         needs: Needs = "nothing",
         seconds: float = DRY_RUN_SECONDS,
+        consent: Callable[[State], object] | None = None,
     ) -> Proposal:
         """Make a proposal.
+
+        Args:
+            message: what it does.
+            caller: the proposer.
+            ids: of its tokens, sorted.
+            path: of its actor; empty for tokens.
+            selector: that its tokens match; empty if they were named.
+            needs: what it takes.
+            seconds: after which it expires.
+            consent: see `Proposal`.
 
         Raises:
             Refused: there are too many.
         """
-        self._expire()
+        self.expire()
         self._make_room(caller, len(ids))
         self._made += 1
-        now, number = self._clock(), self._made
+        now, number, digest = self._clock(), self._made, self._digest(message, ids, path)
         made = Proposal(
-            number, message, selector, ids, path, needs, caller, now, now + seconds, self._digest(message, ids, path)
+            number, message, selector, ids, path, needs, caller, now, now + seconds, digest, consent=consent
         )
         self._kept[number] = made
         return made
@@ -147,58 +202,78 @@ class Proposals:
         Raises:
             UnknownProposal: there is none with this number.
         """
-        self._expire()
+        self.expire()
         found = self._kept.get(number)
         if found is None:
             raise unknown(number)
         return found
 
-    def move(self, proposal: Proposal, to: State, *sources: State) -> None:
+    def why_not(self, proposal: Proposal, to: str, *sources: State) -> str:
+        """Return why a proposal cannot become `to`: its state is none of the sources; empty if it can."""
+        self.expire()
+        return "" if proposal.state in sources else f"it is {proposal.state}, so it cannot be {to}"
+
+    def move(self, proposal: Proposal, to: State, *sources: State, by: Caller | None = None) -> None:
         """Change the state of a proposal.
 
         Args:
             proposal: the proposal.
             to: the new state.
             sources: the states from which that is possible.
+            by: the caller that has approved or denied it.
 
         Raises:
             Refused: it has another state.
         """
-        self._expire()
-        if proposal.state not in sources:
-            raise Refused(f"proposal {proposal.number} is {proposal.state}, so it cannot be {to}")
-        proposal.state = to
+        if why := self.why_not(proposal, to, *sources):
+            raise Refused(f"proposal {proposal.number}: {why}")
+        proposal.approver = by or proposal.approver
+        self._set(proposal, to)
+
+    def expire(self) -> None:
+        """Let those expire whose time is over."""
+        now = self._clock()
+        for one in list(self._kept.values()):
+            if one.state in WAITING and now >= one.expires:
+                self._set(one, "expired")
+
+    def _set(self, proposal: Proposal, state: State) -> None:
+        proposal.state = state
+        changed, proposal.changed = proposal.changed, trio.Event()
+        changed.set()
+        if proposal.consent is not None and state != "applied":
+            proposal.consent(state)
 
     def _digest(self, message: Change[Any], ids: tuple[int, ...], path: str) -> str:
-        said = [
-            self._gate, self._opened, verb_of(type(message)), arguments_of(message), message.reason, path, sorted(ids)
-        ]  # fmt: skip
-        return hashlib.sha256(json.dumps(said, sort_keys=True, default=repr).encode()).hexdigest()
-
-    def _expire(self) -> None:
-        now = self._clock()
-        for one in self._kept.values():
-            if one.state in ("open", "approved") and now >= one.expires:
-                one.state = "expired"
+        said = [self._gate, self._opened, verb_of(type(message)), arguments_of(message), path]
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+        digest.update(array("q", ids))
+        return digest.hexdigest()
 
     def _make_room(self, caller: Caller, ids: int) -> None:
-        waiting = [one for one in self._kept.values() if one.state in ("open", "approved")]
+        """Forget a dry run of the caller if it has too many, and the oldest that are decided if all are too many.
+
+        Raises:
+            Refused: too many wait.
+        """
+        waiting = [one for one in self._kept.values() if one.state in WAITING]
+        decided = [one for one in self._kept.values() if one.state not in WAITING]
         own = [one for one in waiting if one.proposer.owner == caller.owner]
-        if len(own) >= MAX_OF_OWNER:
-            oldest = next((one for one in own if one.message.dry_run), None)
-            if oldest is None:
-                raise Refused(
-                    f"'{caller.principal}' has {len(own)} proposals that wait; apply or deny one of them first"
-                )
-            del self._kept[oldest.number]
+        oldest = next((one for one in own if one.message.dry_run), None) if len(own) >= MAX_OF_OWNER else None
+        if oldest is not None:
             waiting.remove(oldest)
-        if len(waiting) >= MAX_PROPOSALS or sum(len(one.ids) for one in waiting) + ids > MAX_IDS:
+        elif len(own) >= MAX_OF_OWNER:
+            raise Refused(f"'{caller.principal}' has {len(own)} proposals that wait; apply or deny one of them first")
+        if len(waiting) >= MAX_PROPOSALS or _ids(waiting) + ids > MAX_IDS:
             raise Refused(
-                f"gate '{self._gate}' has {len(waiting)} proposals that wait, which is the limit; "
-                "apply or deny some first"
+                f"gate '{self._gate}' has {len(waiting)} proposals that wait, for {_ids(waiting):,} tokens, and "
+                f"{MAX_PROPOSALS} for {MAX_IDS:,} are the limit; apply or deny some first"
             )
-        over = [one for one in self._kept.values() if one not in waiting]
-        while over and (
-            len(self._kept) >= MAX_PROPOSALS or sum(len(one.ids) for one in self._kept.values()) + ids > MAX_IDS
-        ):
-            del self._kept[over.pop(0).number]
+        if oldest is not None:
+            del self._kept[oldest.number]
+        while decided and (len(self._kept) >= MAX_PROPOSALS or _ids(self._kept.values()) + ids > MAX_IDS):
+            del self._kept[decided.pop(0).number]
+
+
+def _ids(proposals: Iterable[Proposal]) -> int:
+    return sum(len(one.ids) for one in proposals)

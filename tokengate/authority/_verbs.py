@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import attrs
+import trio
 
 from actors import UnknownActor
 from tokengate.authority._admitted import Admitted
 from tokengate.authority._decide import may_apply, may_approve
 from tokengate.authority._ports import Door
-from tokengate.authority._proposals import Proposal, State, arguments_of, unknown
+from tokengate.authority._proposals import WAITING, Proposal, State, arguments_of, unknown
 from tokengate.control import messages as m
 from tokengate.control._admission import Perform, admission
-from tokengate.control._exceptions import BadRequest
+from tokengate.control._exceptions import BadRequest, Refused
 from tokengate.control.inspection._queries import place_called
-from tokengate.control.messages import ActorOutcome, OnTokens
+from tokengate.control.messages import ActorOutcome, Change, OnTokens
+from tokengate.control.registry._kinds import ALL_VERBS
 
 _DIGITS = 8  # of a digest, at least
 
@@ -36,75 +38,100 @@ class AuthorityVerbs:
         caller = admission().caller
         rights = self._authority.rights.of(caller)
         groups = tuple(sorted(caller.groups))
-        return m.Identity(caller.principal, caller.owner, groups, caller.via, rights, self._authority.frozen)
+        frozen = await self._authority.freeze.is_on()
+        return m.Identity(caller.principal, caller.owner, groups, caller.via, rights, frozen)
 
     # Proposals
 
     async def proposals(self, message: m.Proposals) -> tuple[m.ProposalRow, ...]:
         wanted = message.select.strip()
+        if wanted not in ("", "*", *get_args(State), *ALL_VERBS):
+            states = ", ".join(get_args(State))
+            raise BadRequest(f"'{wanted[:40]}' is neither a state of proposals ({states}) nor a verb")
         rows = (one.row for one in self._authority.proposals if self._is_seen(one))
         return tuple(row for row in rows if wanted in ("", "*", row.state, row.verb))
 
     async def show_proposal(self, message: m.ShowProposal) -> m.ProposalDetails:
-        return _details(self._seen(message.number))
+        proposal = self._seen(message.number)
+        arguments = arguments_of(proposal.message)
+        if isinstance(proposal.message, m.SetState) and self._beyond(_here(), proposal, "arguments"):
+            arguments["values"] = {name: type(value).__name__ for name, value in arguments["values"].items()}
+        return m.ProposalDetails(
+            proposal.row, arguments, ranges(proposal.ids), proposal.path, proposal.counts, proposal.outcomes
+        )
+
+    async def wait_approval(self, message: m.WaitApproval) -> m.ProposalRow:
+        proposal = self._seen(message.number)
+        with trio.move_on_after(message.wait):
+            while proposal.state == "open":
+                with trio.move_on_after(max(0.0, proposal.expires - self._authority.proposals.now())):
+                    await proposal.changed.wait()
+                self._authority.proposals.expire()
+        return proposal.row
 
     async def approve(self, message: m.Approve) -> m.ProposalRow:
         proposal, here = self._seen(message.number), _here()
-        needs_another = proposal.needs == "approval" and not proposal.proposer.is_rule
-        why = may_approve(here.caller, proposal.proposer, needs_another=needs_another) or self._beyond(here, proposal)
-        if why:
-            raise self._authority.refused(here.caller, message, why)
-        if len(message.digest) < _DIGITS:
+        why = may_approve(here.caller, proposal.proposer)
+        consents = ("arguments",) if proposal.consent is not None else ()
+        for right in ("approve", self._authority.right_of(proposal.message), *consents):
+            why = why or self._beyond(here, proposal, right)
+        if not why and len(message.digest) < _DIGITS:
             raise BadRequest(
                 f"approve needs the first {_DIGITS} digits of the digest, so that you agree to what you have seen: "
                 f"'tokengate proposal show {proposal.number}'"
             )
-        if not proposal.digest.startswith(message.digest):
-            raise self._authority.refused(
-                here.caller, message, f"the digest of proposal {proposal.number} is another one"
-            )
-        await self._change(here, proposal, "approved", "open")
+        if not why and not proposal.digest.startswith(message.digest.lower()):
+            why = "its digest is another one"
+        await self._change(message, proposal, why, "approved", "open")
+        if proposal.consent is not None:
+            self._authority.proposals.move(proposal, "applied", "approved")
         return proposal.row
 
     async def deny(self, message: m.Deny) -> m.ProposalRow:
         proposal, here = self._seen(message.number), _here()
         own = here.caller.owner == proposal.proposer.owner
-        if not own and here.scope("approve") is None:
-            raise self._authority.refused(
-                here.caller, message, f"'{here.caller.principal}' has not the right 'approve'"
-            )
-        await self._change(here, proposal, "denied", "open", "approved")
+        why = "" if own else self._beyond(here, proposal, "approve")
+        await self._change(message, proposal, why, "denied", "open", "approved")
         return proposal.row
 
-    async def _change(self, here: Admitted, proposal: Proposal, to: State, *sources: State) -> None:
-        """Change the state of a proposal, on record."""
-        if proposal.state in sources:
-            here.intent = await self._authority.intend(here, ())
-        self._authority.proposals.move(proposal, to, *sources)
-        proposal.approver = here.caller
+    async def _change(self, message: Change[Any], proposal: Proposal, why: str, to: State, *sources: State) -> None:
+        """Change the state of a proposal, on record; or refuse it, if there is a reason why not."""
+        here = _here()
+        why = why or self._authority.proposals.why_not(proposal, to, *sources)
+        if why:
+            raise self._refused(message, proposal, why)
+        here.intent = await self._authority.intend(here, ())
+        self._authority.proposals.move(proposal, to, *sources, by=here.caller)
+
+    def _refused(self, message: Change[Any], proposal: Proposal, why: str) -> Refused:
+        return self._authority.refused(_here().caller, message, f"proposal {proposal.number}: {why}")
 
     async def apply(self, message: m.Apply) -> m.Applied:
-        proposal, here = self._seen(message.number), _here()
+        proposal, here, proposals = self._seen(message.number), _here(), self._authority.proposals
         why = may_apply(here.caller, proposal.proposer, proposal.approver)
-        if not why and proposal.state == "open" and proposal.needs == "approval" and not message.break_glass:
-            why = f"proposal {proposal.number} needs the approval of another person first"
-        if why:
-            raise self._authority.refused(here.caller, message, why)
-        before = proposal.state
-        self._authority.proposals.move(proposal, "applied", "open", "approved")
+        if not why and proposal.state == "open" and proposal.consent is not None:
+            why = "it is a call that waits for consent, which its approval applies"
+        elif not why and proposal.state == "open" and proposal.needs == "approval" and not message.break_glass:
+            why = "it needs the approval of another person first"
+        if why := why or proposals.why_not(proposal, "applied", *WAITING):
+            raise self._refused(message, proposal, why)
+        before, admitted = proposal.state, None
+        proposals.move(proposal, "applied", *WAITING)  # at once: another one that applies it now is refused
         try:
-            admitted = await self._authority.admit_for(_to_do(proposal, message), here.caller, proposal)
+            admitted = cast(
+                "Admitted", await self._authority.admit_for(_to_do(proposal, message), here.caller, proposal)
+            )
             answer = await self._perform(admitted.message, admitted)
         except BaseException:
-            if proposal.state == "applied" and not proposal.counts:
-                proposal.state = before  # nothing was done
+            if admitted is None or not admitted.acts:
+                proposals.move(proposal, before, "applied")
+            else:
+                proposal.counts = {"failed": 1}
             raise
-        if isinstance(answer, ActorOutcome):
-            proposal.keep((answer,))
-            return m.Applied(proposal.row, (), (answer,))
         outcomes = answer if isinstance(proposal.message, OnTokens) else ()
-        proposal.keep(outcomes)
-        return m.Applied(proposal.row, tuple(outcomes))
+        actors = (answer,) if isinstance(answer, ActorOutcome) else ()
+        proposal.keep((*outcomes, *actors))
+        return m.Applied(proposal.row, tuple(outcomes), actors)
 
     def _seen(self, number: int) -> Proposal:
         """Return a proposal of which the caller may see all targets.
@@ -123,9 +150,8 @@ class AuthorityVerbs:
             return True
         return not self._beyond(here, proposal, "view")
 
-    def _beyond(self, here: Admitted, proposal: Proposal, right: str = "") -> str:
-        """Return why a caller has not a right for all targets of a proposal; that of its verb, unless it is named."""
-        right = right or proposal.message.needed
+    def _beyond(self, here: Admitted, proposal: Proposal, right: str) -> str:
+        """Return why a caller has not a right for all targets of a proposal; empty if it has."""
         scope, why = here.scope(right), f"'{here.caller.principal}' has not the right '{right}' for all of its targets"
         if scope is None:
             return why
@@ -143,11 +169,11 @@ class AuthorityVerbs:
 
     # The freeze
 
-    async def freeze(self, _message: m.Freeze) -> bool:
-        return await self._authority.freeze(True)
+    async def freeze(self, message: m.Freeze) -> bool:
+        return await self._authority.freeze.begin(admission().caller.principal, message.reason)
 
     async def unfreeze(self, _message: m.Unfreeze) -> bool:
-        return await self._authority.freeze(False)
+        return await self._authority.freeze.end()
 
 
 def _here() -> Admitted:
@@ -156,23 +182,16 @@ def _here() -> Admitted:
 
 def _to_do(proposal: Proposal, message: m.Apply) -> Any:
     """Return the message of a proposal, as it is applied."""
+    known = proposal.message
+    wait: float | None = getattr(known, "wait", None)
+    waits = {} if wait is None else {"wait": min(wait, message.wait)}
     return attrs.evolve(
-        proposal.message,
+        known,
         dry_run=False,
-        force=proposal.message.force or message.force,
-        reason=message.reason or proposal.message.reason,
+        force=known.force or message.force,
+        reason=message.reason or known.reason,
         break_glass=message.break_glass,
-    )
-
-
-def _details(proposal: Proposal) -> m.ProposalDetails:
-    return m.ProposalDetails(
-        proposal.row,
-        arguments_of(proposal.message),
-        ranges(proposal.ids),
-        proposal.path,
-        proposal.counts,
-        proposal.outcomes,
+        **waits,
     )
 
 

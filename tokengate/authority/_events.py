@@ -1,0 +1,31 @@
+"""What the door publishes to the subscribers of a gate."""
+
+from __future__ import annotations
+
+import attrs
+
+from tokengate.policy._events import PolicyEvent
+
+
+@attrs.frozen
+class BreakGlassUsed(PolicyEvent):
+    """A caller acts at once where another person's approval is needed.
+
+    Attributes:
+        place: path of the actor that it acts on; empty for tokens.
+        principal: the caller.
+        verb: what it does.
+        targets: number of the tokens.
+        on_fire: what it says is on fire.
+    """
+
+    principal: str
+    verb: str
+    targets: int
+    on_fire: str
+
+    @property
+    def text(self) -> str:
+        """What has happened."""
+        what = f"'{self.place}'" if self.place else f"{self.targets:,} tokens"
+        return f"{self.principal} breaks the glass for '{self.verb}' of {what}: {self.on_fire}"
