@@ -34,14 +34,15 @@ class People:
         gate: the gate.
 
     Attributes:
-        authority: of the gate.
+        actor: the control actor of the gate.
+        authority: its door.
         process: code of the gate's process.
     """
 
     def __init__(self, gate: Gate) -> None:
-        self._actor: ControlActor = gate._system.find(CONTROL).instance  # type: ignore[union-attr]
+        self.actor: ControlActor = gate._system.find(CONTROL).instance  # type: ignore[union-attr]
         self._ref: Any = gate.find(CONTROL)
-        authority = self._actor._authorizer
+        authority = self.actor._authorizer
         assert isinstance(authority, Authority)
         self.authority: Authority = authority
         self.process = gate.control
@@ -55,6 +56,6 @@ class People:
         """Return the control of a caller."""
 
         def ask(message: m.Message[Any]) -> Any:
-            return self._ref.ask(_Asked(message, self._actor._program.job(), caller))
+            return self._ref.ask(_Asked(message, self.actor._program.job(), caller))
 
         return Control(ask, lambda _stream: iter(()), local=True)  # type: ignore[arg-type, return-value]

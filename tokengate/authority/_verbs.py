@@ -97,8 +97,7 @@ class AuthorityVerbs:
     async def _change(self, message: Change[Any], proposal: Proposal, why: str, to: State, *sources: State) -> None:
         """Change the state of a proposal, on record; or refuse it, if there is a reason why not."""
         here = _here()
-        why = why or self._authority.proposals.why_not(proposal, to, *sources)
-        if why:
+        if why := self._authority.proposals.why_not(proposal, to, *sources) or why:
             raise self._refused(message, proposal, why)
         here.intent = await self._authority.intend(here, ())
         self._authority.proposals.move(proposal, to, *sources, by=here.caller)
@@ -108,12 +107,13 @@ class AuthorityVerbs:
 
     async def apply(self, message: m.Apply) -> m.Applied:
         proposal, here, proposals = self._seen(message.number), _here(), self._authority.proposals
-        why = may_apply(here.caller, proposal.proposer, proposal.approver)
+        why = proposals.why_not(proposal, "applied", *WAITING)
+        why = why or may_apply(here.caller, proposal.proposer, proposal.approver)
         if not why and proposal.state == "open" and proposal.consent is not None:
             why = "it is a call that waits for consent, which its approval applies"
         elif not why and proposal.state == "open" and proposal.needs == "approval" and not message.break_glass:
             why = "it needs the approval of another person first"
-        if why := why or proposals.why_not(proposal, "applied", *WAITING):
+        if why:
             raise self._refused(message, proposal, why)
         before, admitted = proposal.state, None
         proposals.move(proposal, "applied", *WAITING)  # at once: another one that applies it now is refused

@@ -128,7 +128,7 @@ def test_no_way_leads_past_never(gate: Gate, people: People, door: Door, kind: K
             assert answer.proposal is None
         if kind.actor:
             for verb in (ann.restart, ann.stop):
-                with pytest.raises(NotSteerable, match="guard of '.*' is 'never'"):
+                with pytest.raises(NotSteerable, match=r"guard of '.*' is 'never'"):
                     verb(sent.actor, **{"reason": "now", **given})
     for answer in (people[RULE].pause(sent), people[RULE].renice(sent, 5), people[RULE].pause(sent, dry_run=True)):
         assert words(answer) == ["refused"]
