@@ -71,10 +71,12 @@ def read_file(path: Path, parse_selector: ParseSelector) -> Config:
     rows = {}
     for name, section in SECTIONS.items():
         found = tables.get(name, [])
+        if section.single:
+            found = [found] if name in tables else []
         if isinstance(found, list) and all(isinstance(table, dict) for table in found):
             rows[name] = section.parse(found, report)
         else:
-            report.wrong((name,), found, f"write it as [[{name}]]")
+            report.wrong((name,), tables[name], "write it as " + (f"[{name}]" if section.single else f"[[{name}]]"))
     if report.problems:
         raise BadConfig(path, tuple(sorted(report.problems, key=lambda problem: problem.line)))
     return Config(path, tables, rows, report)

@@ -20,10 +20,12 @@ class Section(Generic[R]):
     Attributes:
         name: of its tables.
         parse: returns the rows of the tables of a file, which may have none; it adds errors to the report.
+        single: whether a file has one table at most, `[name]`, whose keys have the path `(name, key)`.
     """
 
     name: str
     parse: Callable[[Tables, Report], tuple[R, ...]]
+    single: bool = False
 
 
 POLICIES: Final = Section[PolicyRow]("policy", policies)

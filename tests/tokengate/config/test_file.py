@@ -207,3 +207,24 @@ def test_a_room_registers_a_section(file: Path, monkeypatch: pytest.MonkeyPatch)
     assert [str(one) for one in problems(file, "\n[[grant]]\n")] == ["grant[0].role is missing; name a role"]
     with pytest.raises(ValueError, match="there is a section 'grant' already"):
         register(Section("grant", parsed))
+
+
+def test_a_section_may_be_a_single_table(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written `[name]`; without it in the file, its parser is given no table."""
+
+    def parsed(tables: Any, report: Report) -> tuple[Mapping[str, object], ...]:
+        for table in tables:
+            if "path" not in table:
+                report.wrong(("audit", "path"), table.get("retain"), "name a path")
+        return tuple(tables)
+
+    audit = Section("audit", parsed, single=True)
+    monkeypatch.setattr("tokengate.config._file.SECTIONS", {"audit": audit})
+
+    assert read(file, "").of(audit) == ()
+    assert read(file, '[audit]\npath = "/a"').of(audit) == ({"path": "/a"},)
+    assert [(one.line, str(one)) for one in problems(file, "\n[audit]\nretain = 1")] == [
+        (2, "audit.path is 1; name a path")
+    ]
+    assert [str(one) for one in problems(file, "[[audit]]")] == ["audit is [{}]; write it as [audit]"]
+    assert [str(one) for one in problems(file, "audit = 7")] == ["audit is 7; write it as [audit]"]
