@@ -9,10 +9,10 @@ A selector is a list of terms with commas between them; a token must match all o
 | age, running                              | seconds, or `30s`, `5m`, `1.5h`  | > >= < <=         |
 | anything else                             | a tag, which is text             | = !=              |
 
-A tag with the name of a field is written `tag.NAME`. `actor=` takes a path or its last parts. A value with commas,
-quotes or spaces is quoted, '...' or "...", with that quote doubled inside. A value that a token does not have (a tag, a
-parent, a start) is never equal, greater or less, and always unequal; `=*` matches if it has one. `*` alone, or an empty
-text, matches every token.
+A tag with the name of a field is written `tag.NAME`. `actor=` takes a path or its last parts; a path with `/` before it
+is the whole one. A value with commas, quotes or spaces is quoted, '...' or "...", with that quote doubled inside. A
+value that a token does not have (a tag, a parent, a start) is never equal, greater or less, and always unequal; `=*`
+matches if it has one. `*` alone, or an empty text, matches every token.
 """
 
 from __future__ import annotations
@@ -348,6 +348,8 @@ def _fits_text(name: str, op: str, value: str) -> _Fits:
         raise _Wrong(f"'{name}' is never {value!r}", f"it is one of {known}", value=True)
     if name != "actor":
         return fits
+    if value.startswith("/") and len(value) > 1:
+        return _matcher(value[1:])
     ends = _matcher(f"*/{value}")
     return lambda path: fits(path) or ends(path)
 
