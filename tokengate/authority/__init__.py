@@ -7,6 +7,7 @@
 #   _freeze.py     whether all that rules ask for is refused
 #   _events.py     what the door publishes
 #   _grants.py     which caller has which right where
+#   _file.py       what the file says of these: its sections
 #   _ports.py      what the parts of this room ask of the door
 #   _decide.py     guards, and who may agree to what: functions of what they are given
 """Authority: rights, guards, proposals; part of every gate."""

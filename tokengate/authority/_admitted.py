@@ -49,6 +49,8 @@ class Admitted(Admission):
         self.acts = False  # whether something may have been done already
         self._authority = authority
         self._right = right
+        self._rights = authority.rights
+        self._scopes = self._rights.of(caller)
         self._matches: Selector | None = None if proposal is None else parse(proposal.selector)
         self._begun: set[int] = set()  # ids of tokens that it has acted on: these need not match any more
         view = self.scope("view")
@@ -56,7 +58,10 @@ class Admitted(Admission):
 
     def scope(self, right: str) -> Scope | None:
         """Return where the caller has a right now."""
-        return self._authority.rights.scope(self.caller, right)
+        if self._rights is not self._authority.rights:  # the file was read again
+            self._rights = self._authority.rights
+            self._scopes = self._rights.of(self.caller)
+        return self._scopes.get(right)
 
     # Seeing
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
-from typing import Any, Final, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
@@ -28,6 +28,9 @@ from tokengate.control.messages import ActorOutcome, Change, Message, answer_of,
 from tokengate.control.steering._actors import check_guards
 
 _logger = logging.getLogger("tokengate.authority")
+
+if TYPE_CHECKING:  # here, so that a gate without a file loads no parser of files
+    from tokengate.config._file import Config
 
 EXPIRES: Final = 900.0  # seconds after which a proposal that needs approval expires
 
@@ -59,11 +62,24 @@ class Authority:
         self._bulk = 0
         self._expires = EXPIRES
 
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """Return a function that has a file decide who may do what; see `Authorizer`."""
+        from tokengate.authority._file import APPROVALS, GRANTS
+
+        rights = Rights(config.of(GRANTS), self._user)
+        approvals = config.of(APPROVALS)
+
+        def take() -> None:
+            self.rights = rights
+            self._bulk, self._expires = (approvals[0].bulk, approvals[0].expires) if approvals else (0, EXPIRES)
+
+        return take
+
     # The door
 
     def refusal(self, caller: Caller) -> str:
         """Return why a connection is refused; empty if it is not."""
-        if self.rights.of(caller) or caller.owner in (self._user, 0):
+        if self.rights.of(caller) or self.rights.are_own(caller):
             return ""
         return (
             f"belongs to another user, and user {caller.owner} may not control it; a [[grant]] of its file may allow it"
@@ -76,15 +92,21 @@ class Authority:
     async def admit(self, message: Message[Any], caller: Caller) -> Admission:
         """Let a message in; see `Authorizer`."""
         sender = caller.sender
-        if sender is not None and (sender.owner not in (self._user, 0) or caller.principal.startswith("process")):
+        if sender is not None and not self.rights.are_own(sender):
             raise self.refused(sender, message, "only the gate's own user and root may ask on behalf of others")
+        if sender is not None and not caller.is_of_user:
+            why = (
+                f"'{caller.principal}' of user {caller.owner} is no principal; use uid:USER, or api:NAME with its owner"
+            )
+            raise self.refused(sender, message, why)
         return await self.admit_for(message, caller)
 
     async def admit_for(self, message: Message[Any], caller: Caller, proposal: Proposal | None = None) -> Admitted:
         """Let a message in that a caller sends itself, or by which it applies a proposal."""
         right = self.right_of(message)
         scope = self.rights.scope(caller, right)
-        if scope is None and not (type(message) is m.Reload and caller.owner in (self._user, 0)):
+        always = type(message) is m.Reload and self.rights.are_own(caller)
+        if scope is None and not always:
             raise self.refused(caller, message, f"'{caller.principal}' has not the right '{right}'")
         admitted = Admitted(self, message, caller, right, proposal)
         if not message.changes:
@@ -105,7 +127,7 @@ class Authority:
         elif message.target == "places":
             pass  # each is asked for
         elif message.target == "gate":
-            if scope is not None and not scope.everywhere:
+            if scope is not None and not (scope.everywhere or always):
                 raise self.refused(caller, message, f"'{verb}' is about the whole gate, and your grants have selectors")
         else:
             path = self._admit_place(admitted, message)

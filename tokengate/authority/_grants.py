@@ -21,8 +21,7 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     "admin": frozenset(RIGHTS),
 }
 
-_OF_ACTORS: Final = ("actor", "affinity")
-_OF_OPERATIONS: Final = ("operation", "affinity")
+_KNOWN: Final = 1_000  # callers whose rights are kept; clients come and go
 
 
 @attrs.frozen
@@ -59,11 +58,13 @@ EVERYWHERE: Final = Scope()
 
 
 def _is_about(selector: Selector, place: Place) -> bool:
-    """Tell whether a selector has terms about a place only, and these match."""
-    fields = _OF_ACTORS if isinstance(place, ActorPlace) else _OF_OPERATIONS
-    if any(part.is_tag or part.name not in fields for part in selector.parts):
-        return False
-    return selector.matches_place(PlaceName(operation_of(place), place.path, place.affinity))
+    """Tell whether a selector has only terms about places, names this kind of place, and matches."""
+    names = {"" if part.is_tag else part.name for part in selector.parts}
+    if isinstance(place, ActorPlace):
+        known = names == {"actor"}
+    else:
+        known = "operation" in names <= {"operation", "actor", "affinity"}
+    return known and selector.matches_place(PlaceName(operation_of(place), place.path, place.affinity))
 
 
 @attrs.frozen
@@ -112,28 +113,34 @@ class Rights:
             if part.is_tag
         )
         self._user = user
-        self._known: dict[tuple[Caller, str], Scope | None] = {}
+        self._known: dict[Caller, Mapping[str, Scope]] = {}
 
     def scope(self, caller: Caller, right: str) -> Scope | None:
         """Return where a caller has a right; None: nowhere."""
-        key = (caller, right)
-        if key not in self._known:
-            if len(self._known) > 10_000:  # clients come and go
+        return self.of(caller).get(right)
+
+    def of(self, caller: Caller) -> Mapping[str, Scope]:
+        """Return {right: where a caller has it}, without those that it has nowhere."""
+        try:
+            return self._known[caller]
+        except KeyError:
+            if len(self._known) > _KNOWN:
                 self._known.clear()
-            self._known[key] = self._scope(caller, right)
-        return self._known[key]
+            found = ((right, self._scope(caller, right)) for right in RIGHTS)
+            self._known[caller] = {right: scope for right, scope in found if scope is not None}
+            return self._known[caller]
+
+    def are_own(self, caller: Caller) -> bool:
+        """Tell whether a caller is this user or root, or code of the process, and no API token of these."""
+        is_own = caller.owner in (self._user, 0) and (caller.owner != NOBODY or caller.principal == "process")
+        return is_own and not caller.principal.startswith("api:")
 
     def are_granted(self, caller: Caller) -> bool:
         """Tell whether a grant gives a caller its rights."""
         return bool(self.grants) and (not caller.principal.startswith("process") or self._names(caller))
 
-    def of(self, caller: Caller) -> dict[str, str]:
-        """Return {right: where it holds, as text}."""
-        found = ((right, self.scope(caller, right)) for right in RIGHTS)
-        return {right: str(scope) for right, scope in found if scope is not None}
-
     def _scope(self, caller: Caller, right: str) -> Scope | None:
-        if caller.owner == NOBODY:
+        if caller.owner == NOBODY and caller.is_of_user:
             return None
         if caller.principal.startswith("api:"):
             assert caller.owner is not None

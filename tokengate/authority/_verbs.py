@@ -36,7 +36,7 @@ class AuthorityVerbs:
 
     async def whoami(self, _message: m.Whoami) -> m.Identity:
         caller = admission().caller
-        rights = self._authority.rights.of(caller)
+        rights = {right: str(scope) for right, scope in self._authority.rights.of(caller).items()}
         groups = tuple(sorted(caller.groups))
         frozen = await self._authority.freeze.is_on()
         return m.Identity(caller.principal, caller.owner, groups, caller.via, rights, frozen)

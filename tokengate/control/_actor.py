@@ -88,7 +88,7 @@ class ControlActor(IoActor):
             QueryVerbs(gate, self._counts, self._feeds),
             TokenVerbs(gate),
             ThrottleVerbs(self._system),
-            PolicyVerbs(gate),
+            PolicyVerbs(gate, authorizer.prepare),
             TransactionVerbs(gate),
             ActorVerbs(self._system),
             SupervisorVerbs(self._system),

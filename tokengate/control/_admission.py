@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import attrs
 
 from actors import Token
 from actors.lowlevel import Place
 from tokengate.control.messages import Message, OnTokens, Outcome
+
+if TYPE_CHECKING:  # here, so that a gate without a file loads no parser of files
+    from tokengate.config._file import Config
 
 Via: TypeAlias = Literal["process", "socket", "http", "offline"]
 
@@ -22,7 +25,7 @@ Guarded: TypeAlias = Callable[[Token[Any]], str]
 """Returns what refusals call a verb for a token whose guard counts; empty if the guard does not count."""
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Caller:
     """The sender of a message, as its way in knows it; nothing of it is read from what a client says.
 
@@ -46,6 +49,13 @@ class Caller:
     def is_rule(self) -> bool:
         """Whether it is a rule of the gate, and not code or a person."""
         return self.owner is None
+
+    @property
+    def is_of_user(self) -> bool:
+        """Whether it is a user, or an API token of one."""
+        if self.owner is None:
+            return False
+        return self.principal == f"uid:{self.owner}" or (self.principal.startswith("api:") and len(self.principal) > 4)
 
 
 class Admission:
@@ -140,6 +150,16 @@ class Authorizer(Protocol):
             AuditUnavailable: it cannot be recorded.
             BadRequest: reason, dry run, force or break glass have values that cannot work.
             ProposalMade: a proposal was made instead, which the type of the answer cannot say.
+        """
+        ...
+
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """Return a function that has a file decide who may do what, at once.
+
+        Not on the system loop, since it may take a while; the function is called there.
+
+        Raises:
+            BadConfig: it cannot be used.
         """
         ...
 

@@ -506,15 +506,15 @@ class Gate(LazyOpening, Spawning):
         from tokengate.authority._authority import Authority  # here, so that `import tokengate` takes less time
         from tokengate.control._actor import ControlActor
 
+        authority = Authority(self._system, self.name)
         if self._config is not None or os.environ.get(CONFIG_VARIABLE):
             from tokengate.gate._config import take_config
 
-            self._config_file = take_config(self._system, self._config)
+            self._config_file = take_config(self._system, authority, self._config)
         self._system.open()
         close_at_exit()
         # Asked for once: when control restarts, the actor of a plugin may have been given up, and `answers` would fail.
         answering = functools.cache(lambda: [plugin.answers(self) for plugin in self._plugins])
-        authority = Authority(self._system, self.name)
         args = (self, self._control_socket, authority, self._plugins, answering)
         control = ChildSpec("control", ControlActor, args=args)
         parts: list[ChildSpec] = []

@@ -194,19 +194,19 @@ def test_a_room_registers_a_section(file: Path, monkeypatch: pytest.MonkeyPatch)
     def parsed(tables: Any, report: Report) -> tuple[Mapping[str, object], ...]:
         for number, table in enumerate(tables):
             if "role" not in table:
-                report.wrong(("grant", number, "role"), None, "name a role")
+                report.wrong(("room", number, "role"), None, "name a role")
         return tuple(tables)
 
     monkeypatch.setattr(_sections, "SECTIONS", sections := dict(_sections.SECTIONS))
     monkeypatch.setattr("tokengate.config._file.SECTIONS", sections)
-    grants = Section("grant", parsed)
-    register(grants)
-    register(grants)
+    rooms = Section("room", parsed)
+    register(rooms)
+    register(rooms)
 
-    assert read(file, '[[grant]]\nrole = "owner"').of(grants) == ({"role": "owner"},)
-    assert [str(one) for one in problems(file, "\n[[grant]]\n")] == ["grant[0].role is missing; name a role"]
-    with pytest.raises(ValueError, match="there is a section 'grant' already"):
-        register(Section("grant", parsed))
+    assert read(file, '[[room]]\nrole = "owner"').of(rooms) == ({"role": "owner"},)
+    assert [str(one) for one in problems(file, "\n[[room]]\n")] == ["room[0].role is missing; name a role"]
+    with pytest.raises(ValueError, match="there is a section 'room' already"):
+        register(Section("room", parsed))
 
 
 def test_a_section_may_be_a_single_table(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

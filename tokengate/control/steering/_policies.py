@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from actors.lowlevel import SYSTEM, Place
 from tokengate._exceptions import BadConfig, BadPolicy
@@ -14,6 +15,7 @@ from tokengate.control import messages as m
 from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, NotSteerable
 from tokengate.control._ports import ControlledGate
+from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.inspection._policies import breaker_rows, budget_rows, flag_row, rows_of
 from tokengate.control.inspection._queries import place_called
 from tokengate.control.inspection._selector import parse
@@ -26,16 +28,21 @@ from tokengate.policy._policies import Block, PlaceName, Policies, is_ours, oper
 from tokengate.policy._selected import OPERATOR
 from tokengate.policy._sources import LIVE, live_fields
 
+_READ_SECONDS: Final = 30.0  # for a directory service to know the users of a file
+_reads = OffLoop("reads of tokengate.toml", threads=1)  # in the order in which they were asked for
+
 
 class PolicyVerbs:
     """The verbs for the policies of a gate.
 
     Args:
         gate: the gate.
+        prepare: of its authorizer.
     """
 
-    def __init__(self, gate: ControlledGate) -> None:
+    def __init__(self, gate: ControlledGate, prepare: Callable[[Config], Callable[[], None]]) -> None:
         self._gate = gate
+        self._prepare = prepare
         self._system = gate._open_system
 
     @property
@@ -185,10 +192,17 @@ class PolicyVerbs:
         if file is None:
             raise BadRequest("the gate was opened without a file: Gate(config=...), or the variable TOKENGATE_CONFIG")
         try:
-            config = read_file(file, parse)
+            found = await _reads.run(_READ_SECONDS, lambda: self._read(file))
         except BadConfig as error:
             raise BadRequest(str(error)) from None
+        if found is None:
+            raise BadRequest(
+                f"'{file}' was not read within {_READ_SECONDS:g} s, and nothing has changed; see whether its disk, and "
+                "the directory service that knows its users, answer"
+            )
+        config, take_rights = found
         take_file(self._policies, config)
+        take_rights()
         places = [place for place in self._system.places() if not place.path.startswith(SYSTEM)]
         changed: list[str] = []
         left_out: list[str] = []
@@ -199,16 +213,21 @@ class PolicyVerbs:
                 left_out += [f"{place.path}: {error}" for error in place.governor.errors]
         return m.Reloaded(str(file), tuple(changed), tuple(left_out))
 
+    def _read(self, file: Path) -> tuple[Config, Callable[[], None]]:
+        config = read_file(file, parse)
+        return config, self._prepare(config)
+
 
 def take_file(policies: Policies, config: Config) -> None:
     """Have a file decide; places are held to it when they are made, or updated. Flags of operators win over its own."""
     where = config.path.name
-    policies.blocks = tuple(_block(row, f"{where}:{row.line}") for row in config.of(POLICIES))
-    flags = (_flag(row, f"{where}:{row.line}", policies.clock) for row in config.of(FLAGS))
-    policies.flags = (*flags, *(flag for flag in policies.flags if flag.source == LIVE))
+    blocks = tuple(_block(row, f"{where}:{row.line}") for row in config.of(POLICIES))
+    flags = tuple(_flag(row, f"{where}:{row.line}", policies.clock) for row in config.of(FLAGS))
     throttles = {row.select: row for row in config.of(THROTTLES)}
-    for row in throttles.values():
-        selection = selection_of(parse(row.select), policies.clock)
+    selections = [selection_of(parse(select), policies.clock) for select in throttles]
+    policies.blocks = blocks
+    policies.flags = (*flags, *(flag for flag in policies.flags if flag.source == LIVE))
+    for selection, row in zip(selections, throttles.values(), strict=True):
         policies.selected.set(selection, row.throttle, f"{where}:{row.line}", row.keys)
     kept = {(name, f"{where}:{row.line}") for name, row in throttles.items()}
     for one in policies.selected.all():
