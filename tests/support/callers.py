@@ -1,22 +1,62 @@
-"""Clients that ask a gate on behalf of others, line by line, as the daemon of the admin page does."""
+"""Callers of a gate: files of grants, a message of every verb, and clients that ask on behalf of others."""
 
 from __future__ import annotations
 
 import json
+import os
 import socket
+import types
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hints
 
+import attrs
 from gated_code import LIMIT
 
 from tokengate import Gate
 from tokengate.control import _exceptions
+from tokengate.control._actor import ControlActor
 from tokengate.control.messages import Message
 from tokengate.control.transport._protocol import encode_client_hello, encode_request
 
+OWN: Final = os.geteuid()
+ANN, BOB = 10_001, 10_002  # users that are neither ours nor root
+
+
+def grants(*rows: tuple[str, str] | tuple[str, str, str]) -> str:
+    """Return the text of grants, each `(to, role)` or `(to, role, selector)`, with spaces between words."""
+    text = ""
+    for to, role, *select in rows:
+        text += f"[[grant]]\nto = {to.split()}\nrole = {role.split()}\n"
+        text += "".join(f"select = {one!r}\n" for one in select)
+    return text
+
+
+def control_actor(gate: Gate) -> ControlActor:
+    """Return the control actor of a gate."""
+    found = gate._open_system.find("$system/control")
+    actor: ControlActor = found.instance  # type: ignore[attr-defined]
+    return actor
+
+
+_KNOWN: Final = {"select": "*", "name": "mailer"}
+_OF_TYPE: Final[dict[Any, Any]] = {str: "x", int: 1, float: 1.0, bool: True, dict: {"a": "1"}, tuple: ()}
+
+
+def sample(message: type[Message[Any]], **fields: Any) -> Message[Any]:
+    """Return a message that can be admitted: about all tokens, or the actor `mailer`."""
+    hints = get_type_hints(message)
+    for field in attrs.fields(message):
+        if field.default is attrs.NOTHING and field.name not in fields:
+            kind = hints[field.name]
+            if get_origin(kind) is types.UnionType:
+                kind = get_args(kind)[0]
+            value = get_args(kind)[0] if get_origin(kind) is Literal else _OF_TYPE.get(get_origin(kind) or kind, vars)
+            fields[field.name] = _KNOWN.get(field.name, value)
+    return message(**fields)
+
 
 class Wire:
-    """A connection to the socket of a gate.
+    """A connection to the socket of a gate, on which others can be asked for.
 
     Args:
         gate: the gate, in this process.

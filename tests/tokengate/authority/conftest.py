@@ -1,9 +1,11 @@
-"""What the tests of authority share: a gate, tokens of every kind in it, and people that ask it."""
+"""What the tests of authority share: gates with a file of grants, tokens of every kind, and people that ask."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gated_code import LIMIT, Door, opened_at_the_end
@@ -11,6 +13,8 @@ from people import People
 from running_tokens import KINDS, Kind
 
 from tokengate import Gate
+
+Open = Callable[..., Gate]
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +25,28 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
-    """An open gate with two CPU threads."""
-    with Gate("shop", threads=2, control_socket=False, shutdown=LIMIT) as opened:
-        yield opened
-        opened.close(drain=False)
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "tokengate.toml"
+
+
+@pytest.fixture
+def open_gate(file: Path) -> Iterator[Open]:
+    """Open gates named `shop` with a text as their file, which are closed at the end."""
+    with ExitStack() as opened:
+
+        def open_(text: str = "", **options: Any) -> Gate:
+            file.write_text(text)
+            gate = opened.enter_context(Gate("shop", config=file, threads=2, shutdown=LIMIT, **options))
+            opened.callback(gate.close, drain=False)
+            return gate
+
+        yield open_
+
+
+@pytest.fixture
+def gate(open_gate: Open) -> Gate:
+    """An open gate with two CPU threads, without grants and without a socket."""
+    return open_gate(control_socket=False)
 
 
 @pytest.fixture
@@ -35,7 +56,7 @@ def people(gate: Gate) -> People:
 
 
 @pytest.fixture
-def doors(gate: Gate) -> Iterator[Callable[[], Door]]:
+def doors(open_gate: Open) -> Iterator[Callable[[], Door]]:  # they are open before the gate closes
     """Make doors that are open before the gate closes, whatever failed."""
     with opened_at_the_end() as make:
         yield make
