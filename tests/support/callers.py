@@ -17,6 +17,7 @@ from tokengate.control import _exceptions
 from tokengate.control._actor import ControlActor
 from tokengate.control.messages import Message
 from tokengate.control.transport._protocol import encode_client_hello, encode_request
+from tokengate.errors import UnknownActor
 
 OWN: Final = os.geteuid()
 ANN, BOB = 10_001, 10_002  # users that are neither ours nor root
@@ -89,7 +90,7 @@ class Wire:
         """Return the answer to a message as JSON, on behalf of a principal if one is named.
 
         Raises:
-            ControlError: the class that the answer names.
+            ControlError: of the class that the answer names; UnknownActor for others.
         """
         self._asked += 1
         line = json.loads(encode_request(self._asked, message))
@@ -97,7 +98,7 @@ class Wire:
             line["on_behalf_of"] = {"principal": principal, "owner": owner, "groups": groups}
         answer = self.send(line)
         if error := answer.get("error"):
-            raise getattr(_exceptions, error["type"])(error["message"])
+            raise getattr(_exceptions, error["type"], UnknownActor)(error["message"])
         return answer["result"]
 
     def __enter__(self) -> Self:

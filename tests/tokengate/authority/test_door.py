@@ -29,8 +29,10 @@ from tokengate.control._actor import ControlActor
 from tokengate.control._admission import Caller
 from tokengate.control._exceptions import Refused
 from tokengate.control.console._repl import Session, Shell
+from tokengate.control.inspection._selector import parse
 from tokengate.control.messages import RIGHTS, VERBS, Change, Message, Stream, verb_of
 from tokengate.control.transport._client import ControlClient
+from tokengate.errors import UnknownActor
 from tokengate.policy._policies import policies_in
 
 Open = Callable[..., Gate]
@@ -392,3 +394,71 @@ def _lines_of(path: Path, uid: int, *requests: Any) -> list[Any]:
     words = [sys.executable, "-c", _OTHER_USER, str(path), str(uid), *map(json.dumps, requests)]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False, env=dict(os.environ))
     return [json.loads(line) for line in ended.stdout.splitlines() if line]
+
+
+# --- Grants with selectors --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(closed: Gate) -> Callable[[str, str], Callable[[Message[Any]], Any]]:
+    """Give one user a role where a selector says, and return what asks on its behalf."""
+
+    def limit(role: str, select: str) -> Callable[[Message[Any]], Any]:
+        authority = control_actor(closed)._authorizer
+        assert isinstance(authority, Authority)
+        rights = ROLES.get(role, frozenset({role}))
+        authority.rights = Rights([attrs.evolve(_grant(rights), selector=parse(select) if select else None)], OWN)
+        return lambda message: on_behalf(closed, message)
+
+    return limit
+
+
+Limited = Callable[[str, str], Callable[[Message[Any]], Any]]
+
+
+@pytest.mark.parametrize("change", [{"set": {"tenant": "free"}}, {"remove": ("tenant",)}])
+def test_a_tag_that_a_grant_names_is_changed_by_administrators_only(limited: Limited, change: dict[str, Any]) -> None:
+    """It would move tokens into a grant, or out of it; other tags are free."""
+    ask = limited("operator", "tenant=acme")
+    retag = m.Retag("*", **{"set": {}, **change})
+
+    with pytest.raises(Refused, match="has not the right 'administer'"):
+        ask(retag)
+    assert [one["outcome"] for one in ask(m.Retag("*", {"plan": "gold"}))] == ["retagged"]
+    assert [one["outcome"] for one in limited("admin", "tenant=acme")(retag)] == ["retagged"]
+
+
+@pytest.mark.parametrize(
+    ("select", "suspended"),
+    [
+        ("tenant=acme", set()),
+        ("actor=/spawned/mailer", {"spawned/mailer"}),
+        ("actor=/mailer", set()),
+        ("operation=charge", {"operations/charge"}),
+        ("operation=charge,tenant=acme", set()),
+    ],
+)
+def test_a_verb_on_a_place_needs_a_grant_for_all_of_it(
+    closed: Gate, limited: Limited, select: str, suspended: set[str]
+) -> None:
+    """A place outside does not exist, in the words for a name that there never was."""
+    ask = limited("operator", select)
+    for path in ("spawned/mailer", "operations/charge"):
+        if path in suspended:
+            assert ask(m.Suspend(path))["outcome"] == "done"
+        else:
+            with pytest.raises(UnknownActor) as outside:
+                ask(m.Suspend(path))
+            with pytest.raises(UnknownActor) as unused:
+                ask(m.Suspend("nothing"))
+            assert str(outside.value).replace(path, "nothing") == str(unused.value)
+    system = closed._open_system
+    assert {place.path for place in system.places() if place.suspended} == suspended
+
+
+def test_a_verb_on_the_whole_gate_needs_a_grant_without_selector(closed: Gate, limited: Limited) -> None:
+    """Whatever the selector is."""
+    for select in ("tenant=acme", "operation=charge", "actor=/spawned/mailer"):
+        with pytest.raises(Refused, match="is about the whole gate, and your grants have selectors"):
+            limited("admin", select)(m.Freeze(reason="why"))
+    assert limited("admin", "")(m.Freeze(reason="why")) is True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +25,7 @@ GROUPS = {"ops": 2001}
 TO = "user:NAME, group:NAME, uid:NUMBER, gid:NUMBER, api:NAME, process or process:interventions"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _directory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine knows these users and groups."""
 
@@ -34,11 +36,6 @@ def _directory(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("pwd.getpwnam", lambda name: look_up(USERS, "pw_uid", name))
     monkeypatch.setattr("grp.getgrnam", lambda name: look_up(GROUPS, "gr_gid", name))
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "tokengate.toml"
 
 
 def read(file: Path, text: str) -> Config:
@@ -54,6 +51,7 @@ def problem(file: Path, text: str) -> tuple[int, str]:
     return found.line, str(found)
 
 
+@pytest.mark.usefixtures("_directory")
 def test_a_grant_has_numbers_rights_and_a_selector(file: Path) -> None:
     """Names are numbers from the moment in which the file is read; roles are the rights that they stand for."""
     config = read(
@@ -100,6 +98,7 @@ def test_an_actor_is_named_by_its_whole_path(file: Path, select: str, expected: 
 GRANT = {"to": "'uid:1'", "role": "'view'"}
 
 
+@pytest.mark.usefixtures("_directory")
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -235,6 +234,7 @@ def test_a_wrong_file_opens_no_gate(file: Path) -> None:
         Gate("wrong", config=file, control_socket=False).__enter__()
 
 
+@pytest.mark.usefixtures("_directory")
 def test_check_shows_grants_with_their_lines(file: Path) -> None:
     """And errors with theirs; the exit code tells."""
     file.write_text("[[grant]]\nto = ['user:ann']\nrole = 'viewer'\n[approvals]\nbulk = 9\n")
@@ -250,12 +250,8 @@ def test_check_shows_grants_with_their_lines(file: Path) -> None:
     assert bad.stderr.startswith(f"{file}:2: grant[0].to[0] is 'user:anne'; this machine knows no user")
 
 
-def test_the_names_of_this_machine_are_known(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_names_of_this_machine_are_known(file: Path) -> None:
     """Its own user and group, from its own directory."""
-    monkeypatch.undo()
-    import grp
-    import pwd
-
     user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
     [grant] = read(file, f"[[grant]]\nto = ['user:{user}', 'group:{group}']\nrole = 'view'\n").of(GRANTS)
 
