@@ -10,18 +10,34 @@ import attrs
 from actors import Token
 from actors.lowlevel import ActorPlace, Place
 from tokengate.authority._decide import Need, need_of
-from tokengate.authority._grants import Scope
+from tokengate.authority._grants import Rights, Scope
 from tokengate.authority._ports import Door
 from tokengate.authority._proposals import Needs, Proposal
-from tokengate.control._admission import Admission, Caller, Found, Guarded
+from tokengate.control._admission import Admission, Caller, Closable, Found, Guarded
 from tokengate.control._exceptions import Refused
 from tokengate.control.inspection._queries import is_of_supervisor
 from tokengate.control.inspection._selector import Selector, parse
 from tokengate.control.inspection._turns import in_turns
 from tokengate.control.messages import Change, Message, OnTokens, Outcome, Proposed
 from tokengate.control.steering._outcomes import outcome
+from tokengate.policy._policies import PlaceName
 
 _AT_ONCE = 100  # tokens that are decided about in one turn
+
+
+@attrs.frozen
+class _Sight:
+    """What a caller may see.
+
+    Attributes:
+        rights: by which.
+        all: whether it may see everything.
+        scopes: where it has the right `view`, and where the right that its message needs.
+    """
+
+    rights: Rights = attrs.field(eq=False)
+    all: bool
+    scopes: tuple[Scope, ...]
 
 
 class Admitted(Admission):
@@ -53,8 +69,8 @@ class Admitted(Admission):
         self._scopes = self._rights.of(caller)
         self._matches: Selector | None = None if proposal is None else parse(proposal.selector)
         self._begun: set[int] = set()  # ids of tokens that it has acted on: these need not match any more
-        view = self.scope("view")
-        self.sees_all = view is not None and view.everywhere
+        self._admitted_by = authority.rights
+        self._sight: _Sight | None = None
 
     def scope(self, right: str) -> Scope | None:
         """Return where the caller has a right now."""
@@ -65,35 +81,86 @@ class Admitted(Admission):
 
     # Seeing
 
+    def _look(self, rights: Rights) -> _Sight:
+        """Return what the caller may see by some rights."""
+        view = rights.scope(self.caller, "view")
+        own = view if self._right == "view" else rights.scope(self.caller, self._right)
+        scopes = dict.fromkeys(scope for scope in (view, own) if scope is not None)
+        return _Sight(rights, view is not None and view.everywhere, tuple(scopes))
+
+    def _now(self) -> _Sight:
+        """Return what the caller may see now; lists ask for each token, and rights change with the file only."""
+        known = self._sight
+        if known is None or known.rights is not self._authority.rights:
+            self._sight = known = self._look(self._authority.rights)
+        return known
+
+    @property
+    def sees_all(self) -> bool:
+        return self._now().all
+
+    @property
+    def sight(self) -> str:
+        now = self._now()
+        return "" if now.all else "|".join(map(str, now.scopes))
+
     def sees(self, token: Token[Any]) -> bool:
-        return self._has("view", token) or self._has(self._right, token)
+        now = self._now()
+        if now.all:
+            return True
+        at = self._authority.clock()
+        for scope in now.scopes:  # noqa: SIM110  # as in selectors: it is asked for each token of a list
+            if scope.has(token, at):
+                return True
+        return False
 
-    def sees_place(self, place: Place) -> bool:
-        return self._has_place("view", place) or self._has_place(self._right, place)
+    def sees_place(self, place: Place | str) -> bool:
+        now = self._now()
+        return now.all or any(self._includes(scope, place) for scope in now.scopes)
 
-    def sees_selector(self, selector: Selector) -> bool:
-        """Tell whether all tokens of a selector are tokens that the caller may see: it has all terms of a grant."""
-        view = self.scope("view")
-        return view is not None and all(
-            any(set(mine.parts) <= set(selector.parts) for mine in group) for group in view.each
-        )
+    def reaches(self, token: Token[Any]) -> bool:
+        return self._has(self._right, token)
 
-    def shows(self, place: Place) -> bool:
+    def covers(self, select: str) -> bool:
+        scope = self.scope(self._right)
+        if scope is None or scope.everywhere:
+            return scope is not None
+        terms = set(parse(select).parts)
+        return all(any(terms.issuperset(one.parts) for one in group) for group in scope.each)
+
+    def shows(self, token: Token[Any]) -> bool:
+        return self._has("arguments", token)
+
+    def shows_place(self, place: Place) -> bool:
         return self._has_place("arguments", place)
+
+    def on_change(self, stream: Closable) -> None:
+        self._authority.watch(stream, self)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the caller has other rights than when this was made."""
+        return self._look(self._admitted_by) != self._now()
 
     def _has(self, right: str, token: Token[Any]) -> bool:
         scope = self.scope(right)
         return scope is not None and (scope.everywhere or scope.has(token, self._authority.clock()))
 
-    def _has_place(self, right: str, place: Place) -> bool:
+    def _has_place(self, right: str, place: Place | str) -> bool:
         scope = self.scope(right)
-        return scope is not None and scope.has_place(place)
+        return scope is not None and self._includes(scope, place)
+
+    def _includes(self, scope: Scope, place: Place | str) -> bool:
+        found = self._authority.system.place_at(place) if isinstance(place, str) else place
+        return _has_path(scope, str(place)) if found is None else scope.has_place(found)
 
     # Doing
 
-    def reach(self, place: Place) -> None:
+    def reach(self, place: Place | str) -> None:
         if not self._has_place(self._right, place):
-            raise Refused(f"'{self.caller.principal}' has not the right '{self._right}' for all of '{place.path}'")
+            path = place if isinstance(place, str) else place.path
+            what = f"all of '{path}'" if self.sees_place(place) else "all that is below it"
+            raise Refused(f"'{self.caller.principal}' has not the right '{self._right}' for {what}")
 
     def judge(self, token: Token[Any], doing: str) -> Outcome | None:
         refusal, need = self._judged(token, doing)
@@ -224,6 +291,18 @@ def begun_below(places: Sequence[ActorPlace]) -> list[Token[Any]]:
         if place.properties.guard in ("force", "approval") and not is_of_supervisor(place)
         for token in place.drain.running()
     ]
+
+
+def _has_path(scope: Scope, path: str) -> bool:
+    """Tell whether a right holds for an actor that has ended, of which only the path is known."""
+    place = PlaceName("", path, "")
+    return all(
+        any(
+            all(part.name == "actor" and not part.is_tag for part in one.parts) and one.matches_place(place)
+            for one in group
+        )
+        for group in scope.each
+    )
 
 
 def _moved(token: Token[Any], place: Place) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -20,7 +21,7 @@ from tokengate.authority._grants import Rights
 from tokengate.authority._proposals import DRY_RUN_SECONDS, Needs, Proposal, Proposals
 from tokengate.authority._verbs import AuthorityVerbs
 from tokengate.control import messages as m
-from tokengate.control._admission import Admission, Caller, Perform
+from tokengate.control._admission import Admission, Caller, Closable, Perform
 from tokengate.control._exceptions import ProposalMade, Refused
 from tokengate.control.inspection._queries import actor_called, place_called
 from tokengate.control.inspection._selector import parse
@@ -59,6 +60,7 @@ class Authority:
         self.clock = system.clock
         self.system = system
         self._user = os.geteuid()
+        self._streams: weakref.WeakKeyDictionary[Closable, Admitted] = weakref.WeakKeyDictionary()
         self._bulk = 0
         self._expires = EXPIRES
 
@@ -70,10 +72,24 @@ class Authority:
         approvals = config.of(APPROVALS)
 
         def take() -> None:
-            self.rights = rights
+            self.take(rights)
             self._bulk, self._expires = (approvals[0].bulk, approvals[0].expires) if approvals else (0, EXPIRES)
 
         return take
+
+    def take(self, rights: Rights) -> None:
+        """Have other grants decide from now on; streams end whose callers have other rights by them."""
+        self.rights = rights
+        for stream, admitted in list(self._streams.items()):
+            self.watch(stream, admitted)
+
+    def watch(self, stream: Closable, admission: Admitted) -> None:
+        """Close a stream as soon as its caller has other rights than when it was admitted."""
+        if admission.has_changed:
+            self._streams.pop(stream, None)
+            stream.close()
+        else:
+            self._streams[stream] = admission
 
     # The door
 
@@ -198,7 +214,7 @@ class Authority:
         if isinstance(message, m.TerminateChild):
             child = path_below(place.path, message.id)
             found = [one for one in self.system.below(place) if one.path == child]
-            if not found:
+            if not found or not admitted.sees_place(found[0]):
                 return []  # its answer says so
             place = found[0]
         check_guards(self.system, place)

@@ -9,7 +9,7 @@ from actors import ActorSystem
 from tokengate.authority._freeze import Freeze
 from tokengate.authority._grants import Rights
 from tokengate.authority._proposals import Needs, Proposal, Proposals
-from tokengate.control._admission import Admission, Caller
+from tokengate.control._admission import Admission, Caller, Closable
 from tokengate.control._exceptions import Refused
 from tokengate.control.messages import Change, Message
 
@@ -40,3 +40,4 @@ class Door(Protocol):
     def refused(self, caller: Caller, message: Message[Any], why: str) -> Refused: ...
     async def intend(self, admission: Admission, ids: Sequence[int]) -> int | None: ...
     def conclude(self, admission: Admission, intent: int, answer: object, error: BaseException | None) -> None: ...
+    def watch(self, stream: Closable, admission: Any) -> None: ...

@@ -160,6 +160,8 @@ class ControlActor(IoActor):
         try:
             with admission.at_work():
                 answer = await self._answers[type(message)](message)
+            if isinstance(message, m.Stream):
+                admission.on_change(answer)
         except BaseException as raised:
             error = raised
             raise

@@ -25,7 +25,7 @@ Guarded: TypeAlias = Callable[[Token[Any]], str]
 """Returns what refusals call a verb for a token whose guard counts; empty if the guard does not count."""
 
 
-@attrs.frozen(cache_hash=True)
+@attrs.frozen(cache_hash=True)  # grants are looked up by it
 class Caller:
     """The sender of a message, as its way in knows it; nothing of it is read from what a client says.
 
@@ -58,35 +58,64 @@ class Caller:
         return self.principal == f"uid:{self.owner}" or (self.principal.startswith("api:") and len(self.principal) > 4)
 
 
+class Closable(Protocol):
+    """A stream that can be ended."""
+
+    def close(self) -> None: ...
+
+
 class Admission:
     """What a caller may do with its message; this one may see and do all, and nothing is recorded.
 
     Attributes:
         message: what was admitted, which may have more terms than what was sent.
         caller: the sender of the message.
-        sees_all: whether the right `view` has no selector.
         answer: the answer, if the message was answered at the door; else None.
     """
 
     def __init__(self, message: Message[Any], caller: Caller) -> None:
         self.message = message
         self.caller = caller
-        self.sees_all = True
         self.answer: Any = None
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether the caller may see everything: its right `view` has no selector."""
+        return True
+
+    @property
+    def sight(self) -> str:
+        """The selectors of what the caller may see, as text; empty: everything."""
+        return ""
 
     def sees(self, token: Token[Any]) -> bool:  # noqa: ARG002
         """Tell whether the caller may see a token, now."""
         return True
 
-    def sees_place(self, place: Place) -> bool:  # noqa: ARG002
-        """Tell whether the caller may see an actor or operation, with its figures."""
+    def sees_place(self, place: Place | str) -> bool:  # noqa: ARG002
+        """Tell whether the caller may see an actor or operation, with its figures; one that ended by its path."""
         return True
 
-    def shows(self, place: Place) -> bool:  # noqa: ARG002
-        """Tell whether the caller may see values of arguments and attributes that the place shows."""
+    def shows(self, token: Token[Any]) -> bool:  # noqa: ARG002
+        """Tell whether the caller may see the values of those arguments that the token's place shows."""
         return True
 
-    def reach(self, place: Place) -> None:
+    def shows_place(self, place: Place) -> bool:  # noqa: ARG002
+        """Tell whether the caller may see the values of those attributes that an actor shows."""
+        return True
+
+    def reaches(self, token: Token[Any]) -> bool:  # noqa: ARG002
+        """Tell whether the caller has the right to do this to a token, now."""
+        return True
+
+    def covers(self, select: str) -> bool:  # noqa: ARG002
+        """Tell whether the caller may do this to all tokens of a selector: it has all terms of a grant."""
+        return True
+
+    def on_change(self, stream: Closable) -> None:
+        """Have a stream closed as soon as the caller has other rights."""
+
+    def reach(self, place: Place | str) -> None:
         """Raise `Refused` if the caller may not do this to an actor or operation; asked just before it is done."""
 
     async def plan(self, message: OnTokens, found: Sequence[Found], guarded: Guarded) -> list[Found]:  # noqa: ARG002
@@ -129,6 +158,12 @@ def admission() -> Admission:
         LookupError: no message is being answered here.
     """
     return _admission.get()
+
+
+def restricted() -> Admission | None:
+    """Return what the caller may see whose message is being answered; None if that is all, or if none is answered."""
+    found = _admission.get(None)
+    return None if found is None or found.sees_all else found
 
 
 Perform: TypeAlias = Callable[[Message[Any], Admission], Awaitable[Any]]

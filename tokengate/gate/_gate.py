@@ -65,6 +65,7 @@ from tokengate.operations._operation import AsyncOperation, Operation, operation
 from tokengate.operations._options import Affinity
 
 if TYPE_CHECKING:
+    from tokengate.authority._authority import Authority
     from tokengate.control._ports import SocketServer
     from tokengate.control.api._control import Control
     from tokengate.control.registry._plugin import Plugin
@@ -207,6 +208,7 @@ class Gate(LazyOpening, Spawning):
         self._root: ActorPlace | None = None
         self._own: ActorPlace | None = None  # root of the runtime's own tree
         self._control_server: SocketServer | None = None
+        self._authority: Authority | None = None  # None until it is opened
         self._operations.renew()
         self._transactions: Transactions | None = None
         self._opened_at = 0.0
@@ -506,7 +508,7 @@ class Gate(LazyOpening, Spawning):
         from tokengate.authority._authority import Authority  # here, so that `import tokengate` takes less time
         from tokengate.control._actor import ControlActor
 
-        authority = Authority(self._system, self.name)
+        self._authority = authority = Authority(self._system, self.name)
         if self._config is not None or os.environ.get(CONFIG_VARIABLE):
             from tokengate.gate._config import take_config
 
