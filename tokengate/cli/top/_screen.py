@@ -33,11 +33,13 @@ def _header(state: TopState) -> tuple[Text, Text, Text]:
     abandoned = f", {len(info.abandoned)} abandoned" if info.abandoned else ""
     pool = info.processes
     processes = f"  processes {pool.workers}, {pool.busy} busy" if pool is not None else ""
+    process = f"threads {info.threads}, {info.blocked} blocked{abandoned}{processes}  restarts {info.restarts:,}"
+    if info.sight:
+        process = f"you see {info.sight}"
     shown = f"{page.matching:,} of {page.live:,} live" if state.selector else f"{page.live:,} live"
     return (
         plain(
-            f"{info.name}@{info.pid}{closing}{silent}  up {duration(info.uptime)}  "
-            f"threads {info.threads}, {info.blocked} blocked{abandoned}{processes}  restarts {info.restarts:,}",
+            f"{info.name}@{info.pid}{closing}{silent}  up {duration(info.uptime)}  {process}",
             "bold",
         ),
         plain(f"tokens {tokens}"),

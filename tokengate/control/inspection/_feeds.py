@@ -26,9 +26,11 @@ from supervisors import (
     Report,
     RestartScheduled,
 )
+from tokengate.control._admission import Admission, restricted
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.messages import StreamItem
-from tokengate.policy._events import PolicyEvent
+from tokengate.policy._events import PolicyEvent, TokenRetried
+from tokengate.policy._governor import PlaceGovernor
 
 # Items that a feed keeps for its reader.
 _KEPT = 1_000
@@ -111,13 +113,18 @@ class Feed:
 
 
 class _EventObserver(Observer):
-    def __init__(self, put: Callable[[StreamItem], None]) -> None:
+    def __init__(self, put: Callable[[StreamItem], None], system: ActorSystem, here: Admission | None) -> None:
         self._put = put
+        self._system = system
+        self._here = here  # None: the reader may see all
 
     def event(self, event: object, /) -> None:
-        self._put(_event_item(event))
+        if self._here is None or _is_seen(event, self._system, self._here):
+            self._put(_event_item(event))
 
     def dead_letter(self, token: Token[Any], reason: BaseException, /) -> None:
+        if self._here is not None and not self._here.sees(token):
+            return
         text = f"{_words(token)} was not handled: {_name(reason)}"
         self._put(StreamItem(time.time(), "dead_letter", plain(token.actor), token.id, text))
 
@@ -159,12 +166,23 @@ class Feeds:
         self._lock = threading.Lock()
 
     def events(self) -> Feed:
-        """Follow published events and dead letters."""
-        return self._follow(_EventObserver)
+        """Follow published events and dead letters, as far as the caller may see what they are about."""
+        here = restricted()
+        return self._follow(lambda put: _EventObserver(put, self._system, here))
 
     def tokens(self, wants: Callable[[Token[Any]], bool]) -> Feed:
-        """Follow tokens of all places, except those of the runtime."""
-        return self._follow(lambda put: _TokenObserver(put, lambda token: not token.serves_operators and wants(token)))
+        """Follow the tokens of all places that the caller may see, except those of the runtime."""
+        here = restricted()
+
+        def follows(token: Token[Any]) -> bool:
+            if token.serves_operators:
+                return False
+            if here is None:
+                return wants(token)
+            with here.at_work():
+                return here.sees(token) and wants(token)
+
+        return self._follow(lambda put: _TokenObserver(put, follows))
 
     def close(self) -> None:
         """End all feeds."""
@@ -198,6 +216,24 @@ class Feeds:
 
 def _name(error: BaseException) -> str:
     return class_name(type(error))
+
+
+def _is_seen(event: object, system: ActorSystem, here: Admission) -> bool:
+    """Tell whether a reader may see what an event is about; what is about the whole gate, it may not."""
+    if type.__subclasscheck__(LoopBlocked, type(event)):
+        token = cast("LoopBlocked", event).token
+        return token is not None and here.sees(token)
+    if type.__subclasscheck__(Report, type(event)):
+        return here.sees_place(plain(cast("Report", event).child))
+    if not type.__subclasscheck__(PolicyEvent, type(event)):
+        return False
+    said = cast("PolicyEvent", event)
+    if isinstance(said, TokenRetried):
+        token = system.live.get(said.token)
+        return token is not None and here.sees(token)
+    governors = [place.governor for place in system.places() if isinstance(place.governor, PlaceGovernor)]
+    named = [governor.place for governor in governors if governor.name == said.place]
+    return bool(named) and all(map(here.sees_place, named))
 
 
 def _event_item(event: object) -> StreamItem:

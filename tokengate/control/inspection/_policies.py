@@ -10,6 +10,7 @@ from typing import Any, Final
 from actors import Token
 from actors.lowlevel import Rule, place_of, system_of
 from tokengate.control import messages as m
+from tokengate.control._admission import Admission, restricted
 from tokengate.control._safe_text import class_name, plain
 from tokengate.policy._file import NONE, TIMES
 from tokengate.policy._flags import Flag
@@ -30,7 +31,10 @@ def held_by(token: Token[Any], held: str, now: float) -> tuple[str, float | None
         now: seconds of the system's clock.
     """
     policy, run = token._extras.policy, token._run
+    here = restricted()
     if held == "joined" and run is not None:
+        if here is not None and not here.sees(run):
+            return "", None
         return f"token {run.id}, which runs for it", None
     if held == "delayed" and token.due_at is not None:
         retry = policy._rules.retry if isinstance(policy, Governed) else None
@@ -44,19 +48,23 @@ def held_by(token: Token[Any], held: str, now: float) -> tuple[str, float | None
     rule, due = found
     if due <= now:
         return "its turn", None
-    return _words(token, rule, now), None if due == math.inf else due - now
+    return _words(token, rule, now, here), None if due == math.inf else due - now
 
 
-def _words(token: Token[Any], rule: Rule, now: float) -> str:
+def _words(token: Token[Any], rule: Rule, now: float, here: Admission | None) -> str:
     """Return what a rule limits: `operation charge: concurrency 5 of tenant 'acme'`."""
     where = f"operation {plain(token.operation)}"
+    throttle = _selector_of(token, rule, now) if isinstance(rule, ThrottleRule) else ""
+    seen = here is None or (here.covers(throttle) if throttle else here.sees_place(place_of(token)))
+    if not seen:
+        return "a limit that is for others, too"
     if isinstance(rule, ThrottleRule):
-        where = _selector_of(token, rule, now) or where
-        throttle, state = rule.state.throttle, rule.state
-        limits = [] if throttle.rate is None else [f"rate {_per_time(throttle.rate)}"]
+        where = f"throttle {throttle}" if throttle else where
+        own, state = rule.state.throttle, rule.state
+        limits = [] if own.rate is None else [f"rate {_per_time(own.rate)}"]
         if state.limit < math.inf:
             limits.append(f"concurrency {state.limit:g}")
-        return f"{where}: {', '.join(limits)}{_of(throttle.key, rule.key)}"
+        return f"{where}: {', '.join(limits)}{_of(own.key, rule.key)}"
     if isinstance(rule, BudgetRule):
         budget = rule.state.budget
         return f"{where}: budget {budget.name} of {budget.limit:g}{_of(budget.key, rule.state._key)}"
@@ -64,13 +72,13 @@ def _words(token: Token[Any], rule: Rule, now: float) -> str:
 
 
 def _selector_of(token: Token[Any], rule: ThrottleRule, now: float) -> str:
-    """Return the throttle with a selector that a rule is of, as text; empty if it is of the policy."""
+    """Return the selector of the throttle that a rule is of; empty if it is of the policy."""
     governor = place_of(token).governor
     if not isinstance(governor, PlaceGovernor):
         return ""
     with governor.lock:
         shared = governor.shared_for(token)
-        return next((f"throttle {one.name}" for one in shared if one.rule_of(token, governor, now) is rule), "")
+        return next((one.name for one in shared if one.rule_of(token, governor, now) is rule), "")
 
 
 def _per_time(rate: float) -> str:

@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from types import FunctionType
@@ -24,10 +25,11 @@ from actors.lowlevel import (
     find_step,
     memory,
     monitor,
+    place_of,
     process_drain,
 )
 from supervisors import ChildInfo, DynamicSupervisor, Supervisor
-from tokengate.control._admission import admission
+from tokengate.control._admission import Admission, admission, restricted
 from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control._version import own_version
@@ -35,6 +37,7 @@ from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._past_tokens import ended_lately, not_live
 from tokengate.control.inspection._policies import attempts_of, held_to
 from tokengate.control.inspection._processes import cpu_share, limits_of, own_pid, process_of
+from tokengate.control.inspection._selector import state_of
 from tokengate.control.inspection._stacks import thread_of
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import arguments_of, chunks, row_of
@@ -54,9 +57,13 @@ def find_token(system: ActorSystem, id: int) -> Token[Any]:
     """
     token = system.live.get(id)
     if token is None or not admission().sees(token):
-        answer = ended_lately(system).get(id) or not_live(system, id)
-        raise UnknownToken(f"token {id} is not live: {answer.note}")
+        raise _not_seen(system, id)
     return token
+
+
+def _not_seen(system: ActorSystem, id: int) -> UnknownToken:
+    answer = ended_lately(system).get(id) or not_live(system, id)
+    return UnknownToken(f"token {id} is not live: {answer.note}")
 
 
 def place_called(system: ActorSystem, name: str) -> Place:
@@ -163,22 +170,32 @@ async def actor_rows(places: list[Place], counts: Counts, sample: float) -> tupl
     return tuple([actor_row(place, counts, shares[place]) async for place in in_turns(places, _ROWS)])
 
 
-async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
-    """Return everything that is known of a token."""
+async def describe(system: ActorSystem, token: Token[Any], *, values: bool = False) -> TokenDescription:
+    """Return everything that is known of a token, and that the caller may see.
+
+    Args:
+        system: the system.
+        token: the token.
+        values: whether the caller may see the values of the arguments that are shown.
+    """
     place, hold = token._place, token._extras.hold
     row = row_of(token, system.clock())
     properties = place.properties
-    arguments = arguments_of(token, properties.show)
+    here = restricted()
+    arguments = arguments_of(token, properties.show if values else ())
     found = find_step(token) if process_drain(token) is None else None
     thread, thread_name = (None, None) if found is None else thread_of(found[0])
-    process, share = await process_of(token)
+    process, share = await process_of(token) if here is None or _has_own_process(token, here) else (None, None)
     if isinstance(thread, CpuThread):  # only a dispatcher's thread has a clock that can be read safely
         share = await cpu_share(thread.cpu_seconds)
         share = None if share is None else min(1.0, share)
     children: list[int] = []
     await next_turn()
     async for chunk in in_turns(chunks(list(system.live.values()))):
-        children.extend(child.id for child in chunk if child.parent == token.id)
+        made = [child for child in chunk if child.parent == token.id]
+        children.extend(child.id for child in made if here is None or here.sees(child))
+    if here is not None and not here.sees(token):
+        raise _not_seen(system, token.id)  # it was moved out of sight meanwhile
     paused, stopped = (0.0, 0.0) if hold is None else hold.seconds(system.clock())
     return TokenDescription(
         row=row,
@@ -203,19 +220,27 @@ async def describe(system: ActorSystem, token: Token[Any]) -> TokenDescription:
     )
 
 
+def _has_own_process(token: Token[Any], here: Admission) -> bool:
+    """Tell whether the process of a token has run only what the caller may see, so that its figures are of that."""
+    drain = process_drain(token)
+    return drain is not None and drain.own and here.sees_place(place_of(token))
+
+
 def _waits(token: Token[Any]) -> Iterable[str]:
-    run = token._run
-    if run is not None and not token.done():
+    """Yield what a token waits for, as far as the caller may see that."""
+    run, here = token._run, restricted()
+    if run is not None and not token.done() and (here is None or here.sees(run)):
         yield f"token {run.id}, which runs for it"
     for awaited in tuple(token._extras.waits):
         if isinstance(awaited, Token):
-            yield f"token {awaited.id} ({awaited.operation} of '{awaited.actor}')"
-        elif isinstance(awaited, Place):
+            if here is None or here.sees(awaited):
+                yield f"token {awaited.id} ({awaited.operation} of '{awaited.actor}')"
+        elif isinstance(awaited, Place) and (here is None or here.sees_place(awaited)):
             yield f"room in the mailbox of '{awaited.path}'"
 
 
 async def tree_rows(system: ActorSystem, root: str, *, own: bool) -> tuple[TreeRow, ...]:
-    """Return the supervision tree from a path down.
+    """Return the supervision tree from a path down, as far as the caller may see it.
 
     Args:
         system: the system.
@@ -225,27 +250,31 @@ async def tree_rows(system: ActorSystem, root: str, *, own: bool) -> tuple[TreeR
     Raises:
         UnknownActor: there is no such path.
     """
-    nodes = list(_branch(actor_called(system, root), 0, None))
-    if own and root == ROOT:
-        nodes += _branch(actor_called(system, SYSTEM), 0, None)
+    here = restricted()
+    paths = (root, SYSTEM) if own and root == ROOT else (root,)
+    # A caller that may not see the root sees the topmost nodes that it may see.
+    tops = [actor_called(system, path) if here is None or root != ROOT else system.place_at(path) for path in paths]
+    nodes = [node for top in tops if isinstance(top, ActorPlace) for node in _branch(top, 0, None, here)]
     return tuple([_tree_row(*node) async for node in in_turns(nodes, _ROWS)])
 
 
 _Node: TypeAlias = tuple[ActorPlace, int, ChildInfo | None]
 
 
-def _branch(place: ActorPlace, depth: int, info: ChildInfo | None) -> Iterable[_Node]:
-    """Yield a place and all below it.
+def _branch(place: ActorPlace, depth: int, info: ChildInfo | None, here: Admission | None) -> Iterable[_Node]:
+    """Yield a place and all below it, without those that the caller may not see.
 
     Supervisors run on this loop, so none changes during the call.
     """
-    yield place, depth, info
+    if here is None or here.sees_place(place):
+        yield place, depth, info
+        depth += 1
     supervisor = supervisor_at(place)
     if supervisor is not None:
         below = {child.path: child for child in place.system.below(place)}
         for child in reversed(supervisor.which_children()):
             if child.path in below:
-                yield from _branch(below[child.path], depth + 1, child)
+                yield from _branch(below[child.path], depth, child, here)
 
 
 def _tree_row(place: ActorPlace, depth: int, info: ChildInfo | None) -> TreeRow:
@@ -266,7 +295,10 @@ def _tree_row(place: ActorPlace, depth: int, info: ChildInfo | None) -> TreeRow:
 
 
 async def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Callable[[], int]) -> GateInfo:
-    """Return the figures of a gate."""
+    """Return the figures of a gate; of what the caller may see, if that is not everything."""
+    here = restricted()
+    if here is not None:
+        return await _info_of_seen(system, state, uptime, here)
     if len(system.live) > 1_000:
         await next_turn()  # the first turn comes at once, which is too early for so many tokens
     counting = system.statistics_in_parts()
@@ -290,4 +322,28 @@ async def gate_info(system: ActorSystem, state: str, uptime: float, restarts: Ca
         gc_thresholds=gc.get_threshold(),
         cores=system.cores,
         memory=memory(),
+    )
+
+
+async def _info_of_seen(system: ActorSystem, state: str, uptime: float, here: Admission) -> GateInfo:
+    """Return what a gate says to a caller that may not see everything."""
+    tokens: Counter[str] = Counter()
+    await next_turn()
+    async for chunk in in_turns(chunks(list(system.live.values()), 300)):
+        tokens.update(state_of(token) for token in chunk if token._end is None and here.sees(token))
+    return GateInfo(
+        name=system.name,
+        pid=os.getpid(),
+        version=own_version(),
+        python=platform.python_version(),
+        state=state,
+        uptime=uptime,
+        tokens=dict(tokens),
+        actors=sum(isinstance(place, ActorPlace) for place in places_called(system, "")),
+        restarts=0,
+        threads=0,
+        blocked=0,
+        abandoned=(),
+        pauses_running_code=monitor is not None,
+        sight=here.sight,
     )

@@ -27,6 +27,7 @@ import attrs
 
 from actors import Token, TokenState
 from actors.lowlevel import AFFINITIES, place_of, process_drain
+from tokengate.control._admission import restricted
 from tokengate.control._exceptions import BadSelector
 from tokengate.control._safe_text import plain
 from tokengate.control.messages import HELD
@@ -62,6 +63,15 @@ def steps_of(token: Token[Any]) -> int:
     return token.steps if drain is None else drain.steps_of(token)
 
 
+def seen_parent(token: Token[Any]) -> int | None:
+    """Return the id of the token that has made a token; only of a live one if the caller does not see all."""
+    parent, here = token.parent, restricted()
+    if parent is None or here is None:
+        return parent
+    made_it = token._place.system.live.get(parent)
+    return parent if made_it is not None and here.sees(made_it) else None
+
+
 def state_of(token: Token[Any]) -> str:
     """Return the state of a token as plain text."""
     return str.__str__(token.state)
@@ -85,7 +95,7 @@ _TEXTS: Final[Mapping[str, _Read]] = {
 _NUMBERS: Final[Mapping[str, _Read]] = {
     "id": lambda token, _now: token.id,
     "priority": lambda token, _now: int.__int__(token.priority),
-    "parent": lambda token, _now: token.parent,
+    "parent": lambda token, _now: seen_parent(token),
     "attempt": lambda token, _now: token.attempt,
     "steps": lambda token, _now: steps_of(token),
 }

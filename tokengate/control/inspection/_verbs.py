@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tokengate.control import messages as m
-from tokengate.control._admission import admission
+from tokengate.control._admission import admission, restricted
 from tokengate.control._ports import ControlledGate
 from tokengate.control.inspection import _queries
 from tokengate.control.inspection._counters import Counts
@@ -42,10 +42,14 @@ class QueryVerbs:
         )
 
     async def describe(self, message: m.Describe) -> m.TokenDescription:
-        return await _queries.describe(self._system, _queries.find_token(self._system, message.token))
+        token = _queries.find_token(self._system, message.token)
+        return await _queries.describe(self._system, token, values=admission().shows(token))
 
     async def stack(self, message: m.Stack) -> m.TokenStack:
-        return await stack_of(_queries.find_token(self._system, message.token))
+        found = await stack_of(_queries.find_token(self._system, message.token))
+        if restricted() is not None:
+            _queries.find_token(self._system, message.token)  # it may have been moved out of sight meanwhile
+        return found
 
     async def actors(self, message: m.Actors) -> tuple[m.ActorRow, ...]:
         places = _queries.places_called(self._system, message.name)

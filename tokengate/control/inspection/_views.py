@@ -13,10 +13,11 @@ import attrs
 
 from actors import Token
 from actors.lowlevel import NO_TAGS, ActorPlace, OneWay, place_of
+from tokengate.control._admission import restricted
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._safe_text import class_name, is_shown, name_in_words, plain, size_if_known, value_if_shown
 from tokengate.control.inspection._policies import held_by
-from tokengate.control.inspection._selector import Selector, held_of, state_of, steps_of
+from tokengate.control.inspection._selector import Selector, held_of, seen_parent, state_of, steps_of
 from tokengate.control.inspection._turns import in_turns, next_turn, take_long
 from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
 
@@ -46,7 +47,7 @@ def row_of(token: Token[Any], now: float) -> TokenRow:
         state_of(token),
         int.__int__(token.priority),
         {} if tags is NO_TAGS else {plain(name): plain(value) for name, value in tags.items()},
-        token.parent,
+        None if token.parent is None else seen_parent(token),
         token.attempt,
         steps_of(token),
         now - token.created_at,
@@ -94,7 +95,7 @@ def order_of(column: str) -> tuple[Callable[[Token[Any]], Key], bool]:
 async def page_of(
     tokens: Callable[[], list[Token[Any]]], selector: Selector, sort: str, limit: int, offset: int, now: float
 ) -> TokenPage:
-    """Return a part of the sorted list of the live tokens that a selector matches.
+    """Return a part of the sorted list of the live tokens that a selector matches, and that the caller may see.
 
     It waits for another turn about every millisecond, for any number of tokens, and keeps a small multiple of the
     wanted rows. Tokens that end meanwhile are left out, so a page may be shorter than `limit`.
@@ -111,6 +112,7 @@ async def page_of(
         BadRequest: an argument has a value that cannot work.
     """
     key, reverse = order_of(sort)
+    here = restricted()
     if limit + offset > _CHUNK:
         take_long()
     await next_turn()
@@ -120,7 +122,8 @@ async def page_of(
     # Each is sorted and cut, and more than twice as long as the next one; the ids make all entries differ, so tokens
     # are never compared.
     runs: list[list[_Entry]] = []
-    async for chunk in in_turns(chunks(found, max(1, _CHUNK // (1 + selector.terms)))):
+    async for some in in_turns(chunks(found, max(1, _CHUNK // (1 + selector.terms + 2 * (here is not None))))):
+        chunk = some if here is None else list(filter(here.sees, some))
         chosen = (token for token in chunk if token._end is None and selector.matches(token, now))
         entries: list[_Entry] = [(key(token), sign * token.id, token) for token in chosen]
         live += len(chunk)
@@ -133,14 +136,15 @@ async def page_of(
     merged = islice(heapq.merge(*runs, reverse=reverse), wanted)
     rows: list[TokenRow] = []
     at = 0
-    async for some in in_turns(iter(lambda: [token for _, _, token in islice(merged, _ROWS)], [])):
-        for token in some[max(0, offset - at) :]:
+    async for part in in_turns(iter(lambda: [token for _, _, token in islice(merged, _ROWS)], [])):
+        for token in part[max(0, offset - at) :]:
             row = row_of(token, now)
-            if token._end is None:  # read after the row was made, so that no row shows an end
+            # Read after the row was made, so that no row shows an end.
+            if token._end is None and (here is None or here.sees(token)):
                 rows.append(row)
             else:
                 matching -= 1
-        at += len(some)
+        at += len(part)
     return TokenPage(tuple(rows), matching, live, offset)
 
 

@@ -35,6 +35,9 @@ class GateInfo:
         processes: its child processes; None if none was needed yet.
         cores: that it may use, by which its pools are sized, and where the number is from.
         memory: bytes that it may use, and where the number is from.
+        sight: what the caller may see, as selectors; empty: everything. Otherwise `tokens` and `actors` are the numbers
+            of live tokens and of actors that it may see; `restarts`, `threads`, `blocked`, `abandoned`, `processes`,
+            `gc_thresholds`, `cores` and `memory` are of the whole process, and left out: 0, empty or None.
         gc_thresholds: the thresholds of Python's garbage collector in its process; `Gate(gc="tuned")` raises them.
     """
 
@@ -55,6 +58,7 @@ class GateInfo:
     gc_thresholds: tuple[int, ...] = ()
     cores: Share | None = None
     memory: Share | None = None
+    sight: str = ""
 
 
 @attrs.frozen

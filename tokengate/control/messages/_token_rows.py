@@ -25,7 +25,7 @@ class TokenRow:
         state: as in its life cycle; a token stays `running` between the request of a pause and the pause.
         priority: higher goes first.
         tags: its labels.
-        parent: id of the token that made it, or None.
+        parent: id of the token that made it, or None; if your grants have selectors, of a live one that you may see.
         attempt: 1 for the first run.
         steps: how many of its steps have begun.
         age: seconds since it was made.

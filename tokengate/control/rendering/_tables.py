@@ -291,17 +291,23 @@ def _node(row: TreeRow) -> Text:
 
 
 def _info(info: GateInfo, _wide: bool) -> RenderableType:
-    processes = () if info.processes is None else (("processes", _pool(info.processes)),)
+    pairs: list[tuple[str, object]] = []
+    if info.sight:
+        pairs += [("actors", f"{info.actors:,}"), ("you see", info.sight)]
+    else:
+        pairs += [
+            ("actors", f"{info.actors:,}; {info.restarts:,} restarts"),
+            ("threads", f"{info.threads}, of which {info.blocked} wait, are paused or block"),
+            *(() if info.processes is None else (("processes", _pool(info.processes)),)),
+            ("abandoned", ", ".join(info.abandoned) or "none"),
+        ]
     return pairs_of(
         [
             ("gate", f"{info.name} ({info.state})"),
             ("process", f"{info.pid}, Python {info.python}, TokenGate {info.version}"),
             ("uptime", duration(info.uptime)),
             ("tokens", ", ".join(f"{count:,} {state}" for state, count in info.tokens.items() if count) or "none"),
-            ("actors", f"{info.actors:,}; {info.restarts:,} restarts"),
-            ("threads", f"{info.threads}, of which {info.blocked} wait, are paused or block"),
-            *processes,
-            ("abandoned", ", ".join(info.abandoned) or "none"),
+            *pairs,
             ("pauses code", "also while it runs" if info.pauses_running_code else "between its steps only"),
         ]
     )

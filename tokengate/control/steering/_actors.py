@@ -97,7 +97,7 @@ class ActorVerbs:
 
     async def get_state(self, message: m.GetState) -> m.ActorState:
         place = self._actor(message.name)
-        look = partial(looked_at, show=place.properties.show)
+        look = partial(looked_at, show=place.properties.show if admission().shows_place(place) else ())
         attributes = await self._visited_by_us(place, look, message.wait)
         shown = tuple(m.Attribute(*attribute) for attribute in attributes)
         return m.ActorState(place.path, _queries.kind_of(place.actor_class), shown)
@@ -187,7 +187,8 @@ def check_guard(place: ActorPlace) -> None:
 
 
 def check_guards(system: ActorSystem, place: ActorPlace) -> None:
-    """Raise `NotSteerable` if an actor may not be ended; a supervisor ends all that is below it."""
+    """Raise an error if an actor may not be ended; a supervisor ends all that is below it."""
+    admission().reach(place)
     check_guard(place)
     for one in system.below(place):
         check_guards(system, one)

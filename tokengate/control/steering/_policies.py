@@ -105,7 +105,8 @@ class PolicyVerbs:
             name = select.replace('"', '""') or "*"
             names = parse(f'actor="{name}"')
             wanted = lambda one: names.matches_place(_name_of(one))  # noqa: E731
-        governors = [place.governor for place in self._system.places() if not place.path.startswith(SYSTEM)]
+        places = filter(admission().sees_place, self._system.places())
+        governors = [place.governor for place in places if not place.path.startswith(SYSTEM)]
         return [one for one in governors if isinstance(one, PlaceGovernor) and wanted(one)]
 
     # States
@@ -165,7 +166,9 @@ class PolicyVerbs:
 
     async def flags(self, message: m.Flags) -> tuple[m.FlagRow, ...]:
         wanted = message.select.strip() and parse(message.select).text
-        return tuple(flag_row(one) for one in self._policies.flags if wanted in ("", one.row.select))
+        covers = admission().covers
+        found = [one for one in self._policies.flags if wanted in ("", one.row.select)]
+        return tuple(flag_row(one) for one in found if covers(one.row.select))
 
     async def set_flag(self, message: m.SetFlag) -> m.FlagRow:
         if not message.select.strip():
@@ -207,7 +210,10 @@ class PolicyVerbs:
         changed: list[str] = []
         left_out: list[str] = []
         for place in places:
-            for name, value in self._update(place).items():
+            news = self._update(place).items()
+            if not admission().sees_place(place):
+                continue
+            for name, value in news:
                 changed.append(f"{place.path}: {name}" + ("" if value is None else f"={value}"))
             if isinstance(place.governor, PlaceGovernor):
                 left_out += [f"{place.path}: {error}" for error in place.governor.errors]

@@ -29,6 +29,7 @@ from actors.lowlevel import (
     place_of,
     process_drain,
 )
+from tokengate.control._admission import admission
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._selector import steps_of
 from tokengate.control.inspection._views import class_attribute
@@ -42,6 +43,8 @@ def joined(token: Token[Any]) -> Outcome | None:
     run = token._run
     if run is None or token.done():
         return None
+    if not admission().sees(run):
+        return outcome(token, "refused", "another token runs for it")
     return outcome(token, "refused", f"token {run.id} runs for it: do that to token {run.id}")
 
 

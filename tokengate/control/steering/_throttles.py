@@ -13,7 +13,8 @@ from actors import ActorSystem, Token
 from actors.lowlevel import ActorPlace
 from tokengate._exceptions import BadPolicy
 from tokengate.control import messages as m
-from tokengate.control._exceptions import BadRequest
+from tokengate.control._admission import admission
+from tokengate.control._exceptions import BadRequest, Refused
 from tokengate.control.inspection._selector import Selector, Term, parse
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class ThrottleVerbs:
         from tokengate.policy._policy import Throttle
 
         selector = _selector(message.select)
+        if not admission().covers(selector.text):
+            raise Refused(f"your grants do not reach all tokens of '{selector.text}' any more")
         if message.rate is None and message.concurrency is None:
             raise BadRequest("a throttle needs a rate (tokens per second) or a concurrency; 'lift' ends one")
         try:
@@ -58,8 +61,9 @@ class ThrottleVerbs:
 
     async def lift(self, message: m.Lift) -> tuple[m.ThrottleRow, ...]:
         every = message.select.strip() == "*"
-        text = "" if every else _selector(message.select).text
+        text, covers = "" if every else _selector(message.select).text, admission().covers
         found = [one for one in self._all() if one.is_of_operator and (every or one.name == text)]
+        found = [one for one in found if covers(one.name)]
         rows = tuple(self._row(throttle) for throttle in found)
         for throttle in found:
             self._selected.lift(throttle.name)
@@ -80,15 +84,18 @@ class ThrottleVerbs:
         return () if self._system.policies is None else self._selected.all()
 
     def _limits(self) -> Iterator[tuple[str, str, Throttle, States[ThrottleRule]]]:
-        """Yield name, source, limits and states of each throttle: first those of policies."""
+        """Yield name, source, limits and states of each throttle that the caller may see: first those of policies."""
+        here = admission()
         for place in self._system.places():
-            if place.governor is not None:
+            if place.governor is not None and here.sees_place(place):
                 field = "actor" if isinstance(place, ActorPlace) else "operation"
                 name = place.path if isinstance(place, ActorPlace) else place.path.rpartition("/")[2]
                 text = parse(f"{field}='{name}'").text
                 for throttle, states in cast("PlaceGovernor", place.governor).throttles_of_policy():
                     yield text, "code", throttle, states
         for one in self._all():
+            if not here.covers(one.name):
+                continue
             yield one.name, one.source, one.throttle, one.states
 
     def _row(self, throttle: SelectedThrottle) -> m.ThrottleRow:

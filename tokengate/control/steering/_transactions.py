@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from tokengate.control import messages as m
+from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._ports import ControlledGate
 from tokengate.control._safe_text import plain
@@ -25,7 +26,7 @@ class TransactionVerbs:
 
     async def transactions(self, message: m.Transactions) -> tuple[m.TransactionRow, ...]:
         ledger = self._gate._transactions
-        found = [] if ledger is None else ledger.all()
+        found = [one for one in ([] if ledger is None else ledger.all()) if _is_reached(one)]
         return tuple(_row(one) for one in found if fnmatchcase(one.name, message.select.strip() or "*"))
 
     async def compensate_transaction(self, message: m.CompensateTransaction) -> m.TransactionRow:
@@ -58,13 +59,27 @@ class TransactionVerbs:
 
 
 def compensate(gate: ControlledGate, id: int) -> str:
-    """Roll back the open transaction that a token is a member of; return its name, empty if there is none."""
+    """Roll back the open transaction that a token is a member of; return its name, empty if there is none.
+
+    One with members that the caller does not reach is as if there were none.
+    """
     ledger = gate._transactions
     found = None if ledger is None else ledger.of(id)
-    if found is None or found.state is not State.OPEN:
+    if ledger is None or found is None or found.state is not State.OPEN:
+        return ""
+    if not all(map(_is_reached, (found, *ledger.inside(found)))):
         return ""
     found.roll_back(_WHY)
     return found.name
+
+
+def _is_reached(transaction: Transaction) -> bool:
+    """Tell whether the caller's grants reach all members of a transaction, of which none is forgotten."""
+    here = admission()
+    if here.covers("*"):
+        return True
+    members = list(transaction.members.values())
+    return len(members) == transaction.size and all(here.reaches(member.token) for member in members)
 
 
 def _row(transaction: Transaction) -> m.TransactionRow:
