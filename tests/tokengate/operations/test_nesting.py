@@ -164,7 +164,7 @@ def test_a_wait_beyond_the_limit_names_it(gate: Gate, until: Any, monkeypatch: p
     error = first.exception(LIMIT)
 
     assert isinstance(error, DeadlockError)
-    # A step may wait before the one that has submitted it. So the one that is too many may be any of them, and the chain
+    # A step may wait before the one that has submitted it. So the one that is too many may be any of them: the chain
     # ends with it; it begins with the last one above it that does not wait yet, or with the first of all.
     chain = [int(id) for id in re.findall(r"\(submitted, token (\d+)\)", str(error).partition("for the next: ")[2])]
     assert chain

@@ -10,8 +10,6 @@ import logging
 import math
 import os
 import select
-import socket
-import struct
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -31,6 +29,7 @@ from tokengate.control.inspection._turns import Turns, next_turn
 from tokengate.control.messages import Message, Stream, StreamItem
 from tokengate.control.transport import _protocol
 from tokengate.control.transport._discovery import listen
+from tokengate.control.transport._peer import peer_of
 from tokengate.control.transport._protocol import Cancel, Request, ServerHello
 
 _logger = logging.getLogger("tokengate.control")
@@ -378,18 +377,10 @@ class _Outgoing:
 
 def _caller_of(client: trio.socket.SocketType) -> Caller:
     """Return a client as a caller; if the system does not say who it is, the mode of the directory has let it in."""
-    pid, user = _peer_of(client) or (None, os.geteuid())
-    return Caller(f"uid:{user}", user, via="socket", peer=pid)
-
-
-def _peer_of(client: trio.socket.SocketType) -> tuple[int, int] | None:
-    """Return the pid and the user of a client; None if the system does not say."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return None
-    layout = "iII"  # pid, uid, gid
-    found = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(layout))
-    process, user, _group = struct.unpack(layout, found)
-    return process, user
+    peer = peer_of(client)
+    if peer is None:
+        return Caller(f"uid:{os.geteuid()}", os.geteuid(), via="socket")
+    return Caller(f"uid:{peer.uid}", peer.uid, peer.groups, "socket", peer.pid)
 
 
 def _has_gone(client: trio.socket.SocketType) -> bool:

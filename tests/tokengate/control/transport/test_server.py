@@ -16,10 +16,10 @@ import pytest
 import trio
 from fake_backend import FakeBackend
 
-from tokengate.control._admission import Caller
 from tokengate.control._exceptions import BadSelector, UnknownToken
 from tokengate.control.messages import Describe, Events, Info, Outcome, Pause, StreamItem, Watch
 from tokengate.control.transport import _protocol, _server
+from tokengate.control.transport._peer import Peer
 from tokengate.control.transport._server import ControlServer
 
 pytestmark = pytest.mark.trio
@@ -636,13 +636,13 @@ async def test_a_client_that_reads_slowly_gets_all_of_it(desk: FakeBackend, wire
 # --- Who may, and what stays -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("peer", [(7, 0), (7, 12345), None])
+@pytest.mark.parametrize("peer", [Peer(7, 0, frozenset()), Peer(7, 12345, frozenset()), None])
 async def test_a_client_is_served_unless_the_gate_refuses_it(
-    peer: tuple[int, int] | None, server: ControlServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    peer: Peer | None, server: ControlServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is told why. Where the system does not say who it is, it is this user: the directory's mode has let it in."""
-    user = os.geteuid() if peer is None else peer[1]
-    monkeypatch.setattr(_server, "_peer_of", lambda _client: peer)
+    user = os.geteuid() if peer is None else peer.uid
+    monkeypatch.setattr(_server, "peer_of", lambda _client: peer)
     monkeypatch.setattr(server, "_refuses", lambda caller: "is not for it" if caller.owner == 12345 else "")
     wire = await connect(greeted=False)
     first = await wire.receive()
@@ -651,14 +651,6 @@ async def test_a_client_is_served_unless_the_gate_refuses_it(
     if user == 12345:
         assert first["error"]["message"] == "gate 'gate' is not for it"
         assert await wire.receive() is None
-
-
-@pytest.mark.skipif(not hasattr(trio.socket, "SO_PEERCRED"), reason="the system does not say who connects")
-async def test_a_client_is_the_user_that_has_connected() -> None:
-    """As the system has it."""
-    one, other = trio.socket.socketpair()
-    with one, other:
-        assert _server._caller_of(one) == Caller(f"uid:{os.geteuid()}", os.geteuid(), via="socket", peer=os.getpid())
 
 
 async def test_the_socket_goes_with_the_server(desk: FakeBackend, tmp_path_factory: pytest.TempPathFactory) -> None:
