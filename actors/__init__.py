@@ -19,6 +19,7 @@
 """Actors, mailboxes and tokens: the floor that everything else stands on."""
 
 from actors import _in_child
+from actors._child._secret import Secret
 from actors._exceptions import (
     ActorDead,
     BudgetExceeded,
@@ -120,6 +121,7 @@ __all__ = [
     "ProcessStatistics",
     "ReceiveTimeout",
     "Reply",
+    "Secret",
     "StartFailed",
     "SystemStatistics",
     "Timer",

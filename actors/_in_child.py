@@ -33,7 +33,7 @@ def unite_errors(names: dict[str, Any], module: str) -> None:
 def unite(
     names: dict[str, Any], process_actor: type, checkpoint: Callable[[], None], current_token: Callable[[], Any]
 ) -> None:
-    """Replace `ProcessActor`, `checkpoint` and `current_token` of a package by the child's, and have these serve both.
+    """Replace the names of a package that are the child's own by those of the child, and have these serve both.
 
     Args:
         names: the package's namespace, which is changed.
@@ -45,7 +45,7 @@ def unite(
     child.ProcessActor.__bases__ = (process_actor,)
     current_worker = sys.modules[f"{CHILD}._current_worker"].current_worker
     current_worker.own_checkpoint, current_worker.own_token = checkpoint, current_token
-    for name in ("ProcessActor", "checkpoint", "current_token"):
+    for name in ("ProcessActor", "Secret", "checkpoint", "current_token"):
         names[name] = getattr(child, name)
 
 

@@ -2,7 +2,7 @@
 # imports only the standard library and cloudpickle. The gate imports the modules that both sides use.
 #
 #   both sides             _wire.py (frames), _shared_page.py (shared memory), _payload.py (pickles; large ones are in
-#                          files)
+#                          files), _secret.py (`Secret`)
 #   how a child starts     _main.py (the program), _fork_server.py (forks children, and kills them when the gate ends),
 #                          _orphans.py (reaps what workers leave behind), _after_fork.py (the first steps of a child)
 #   what a child does      _worker_loop.py (handles one call after the other), _yield_points.py (where a call can be
@@ -18,6 +18,7 @@ from ._counterparts import Down, ExitReason, Limits, ReceiveTimeout, checkpoint,
 from ._exceptions import *  # noqa: F403  # the names are those of the runtime, one for one
 from ._process_actor import ProcessActor, Timer, Watch
 from ._proxies import Operation, Proxy, Ref, RemoteToken
+from ._secret import Secret
 
 __all__ = [
     "Down",
@@ -29,6 +30,7 @@ __all__ = [
     "ReceiveTimeout",
     "Ref",
     "RemoteToken",
+    "Secret",
     "Timer",
     "Watch",
     "checkpoint",

@@ -11,9 +11,11 @@ from . import _exceptions
 from ._current_worker import current_worker
 from ._pickling import exchange, exchange_found
 from ._proxies import Ref, RemoteToken
+from ._secret import Secret
 
 for _name in _exceptions.__all__:
     exchange(getattr(_exceptions, _name))
+exchange(Secret)
 
 _MISSING: Final = object()
 _variables: Final[dict[tuple[str, str, str], ContextVar[Any]]] = {}

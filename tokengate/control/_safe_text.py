@@ -54,7 +54,10 @@ def name_in_words(key: object) -> str:
 
 
 def value_in_words(value: object) -> str:
-    """Return the repr of a value, up to `MAX_TEXT` characters; or `<Class>` if its class is not a built-in one."""
+    """Return the repr of a value, up to `MAX_TEXT` characters; or `<Class>` if its class is not a built-in one.
+
+    In a dict, so are values whose key has the name of a secret.
+    """
     words = _words(value, MAX_TEXT, _MAX_DEPTH)
     return words if len(words) <= MAX_TEXT else words[: MAX_TEXT - 3] + "..."
 
@@ -80,8 +83,12 @@ def is_shown(name: str, show: Collection[str]) -> bool:
         show: the names of those that are shown; or `*`: all, but for those with the name of a secret.
     """
     if show == "*":
-        return not any(secret in name.lower() for secret in _SECRETS)
+        return not _is_secret(name)
     return name in show
+
+
+def _is_secret(name: str) -> bool:
+    return any(secret in name.lower() for secret in _SECRETS)
 
 
 def look_at(values: Mapping[Any, object], show: Collection[str]) -> list[Looked]:
@@ -141,7 +148,9 @@ def _parts(items: list[Any], kind: type, room: int, depth: int) -> list[str]:
             break
         if kind is dict:
             key = _words(item[0], left, depth - 1)
-            part = f"{key}: {_words(item[1], max(1, left - len(key)), depth - 1)}"
+            hidden = type(item[0]) is str and _is_secret(item[0])
+            value = f"<{class_name(type(item[1]))}>" if hidden else _words(item[1], max(1, left - len(key)), depth - 1)
+            part = f"{key}: {value}"
         else:
             part = _words(item, left, depth - 1)
         parts.append(part)

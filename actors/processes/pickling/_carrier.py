@@ -24,6 +24,7 @@ from cloudpickle import cloudpickle as _internals
 from actors import _exceptions
 from actors._child import _wire
 from actors._child._payload import Payload, open_payload
+from actors._child._secret import Secret
 from actors._exceptions import NotPicklable, WorkerError
 from actors._exit_reason import ExitReason, safe_repr
 from actors._in_child import CHILD, counterparts_of
@@ -51,6 +52,7 @@ _COUNTERPARTS: Final[dict[int, str]] = {
         ReceiveTimeout,
         ExitReason,
         Limits,
+        Secret,
         *(one for one in vars(_exceptions).values() if getattr(one, "__module__", "") == _exceptions.__name__),
     )
 }

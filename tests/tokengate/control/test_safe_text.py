@@ -46,6 +46,15 @@ def test_what_has_the_name_of_a_secret_is_shown_only_if_it_is_named_itself(name:
     assert is_shown("total", "*")
 
 
+def test_what_has_the_name_of_a_secret_in_a_dict_is_left_out() -> None:
+    """In any text that is made of it, at any depth."""
+    headers = {"Accept": "text", "Authorization": "Bearer 8d1f", "more": [{"api_key": ["8d1f"], 5: "five"}]}
+
+    words = value_in_words(headers)
+
+    assert words == "{'Accept': 'text', 'Authorization': <str>, 'more': [{'api_key': <list>, 5: 'five'}]}"
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.complex_numbers() | st.text() | st.binary(),
     lambda inner: (
