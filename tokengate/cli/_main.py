@@ -11,6 +11,7 @@ from tokengate.cli._derive import commands_of
 from tokengate.cli._group import Commands
 from tokengate.cli._output import replace_what_cannot_be_encoded
 from tokengate.cli.commands import _actors, _follow, _inspect, _steer
+from tokengate.cli.commands._audit import audit
 from tokengate.cli.commands._check import check
 from tokengate.cli.commands._completion import completion
 from tokengate.cli.commands._demo import demo
@@ -94,6 +95,7 @@ main.add(
             check,
             inventory,
         ),
+        "Authority": (audit,),
         "Tools": (shell, completion, doctor, help_),
     },
     most_used=(

@@ -7,6 +7,7 @@
 #   _help.py        `help`
 #   _check.py       `check`
 #   _inventory.py   `inventory`
+#   _audit.py       `audit`
 #   _inspect.py     commands that show gates, tokens, actors and the tree
 #   _steer.py       commands that change tokens
 #   _actors.py      commands that change actors, and children of supervisors
