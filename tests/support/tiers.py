@@ -8,7 +8,9 @@ import pytest
 
 TORTURE = os.environ.get("TOKENGATE_TORTURE") == "1"
 
+IN_CI = TORTURE or bool(os.environ.get("CI"))
+
 in_ci = pytest.mark.skipif(
-    not (TORTURE or os.environ.get("CI")),
+    not IN_CI,
     reason="a storm or a benchmark, which CI runs: CI=true or TOKENGATE_TORTURE=1",
 )

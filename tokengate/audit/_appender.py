@@ -98,6 +98,7 @@ class Appender:
         """
         if self._files is None or self.end is None:
             return
+        self._compare(self._files)  # or a changed key would be written over
         self._files.keep(self.end)
         if self._expired and not self._notes:
             self._files.remove(*self._expired)
@@ -117,13 +118,15 @@ class Appender:
             self._tampered(f"{self.path} is gone, with chain {self.end and self.end.chain}")
         if self._files is None or self.end is None:
             return self._open()
-        difference = self._files.difference()
-        if difference:
-            self._files.stale = self._files.key_is_stale = True
-            self._tampered(difference)
-        if difference or self._files.key_is_stale:
+        self._compare(self._files)
+        if self._files.key_is_stale:
             self._files.keep(self.end)
         return self._files, self.end
+
+    def _compare(self, files: Files) -> None:
+        if difference := files.difference():
+            files.stale = files.key_is_stale = True
+            self._tampered(difference)
 
     def _open(self) -> tuple[Files, End]:
         for place in self._places():

@@ -12,15 +12,15 @@ class Disk:
     """The disk of this machine; each call may raise OSError."""
 
     def open(self, name: str, flags: int, folder: int) -> int:
-        """Open a file in an open directory, never through a link, and never waiting, as for the reader of a FIFO."""
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        """Open a file in an open directory."""
+        return os.open(name, flags, 0o600, dir_fd=folder)
 
     def write(self, file: int, text: bytes) -> int:
-        """Write at the end, and return how many bytes were."""
+        """Write at the end, and return how many bytes."""
         return os.write(file, text)
 
     def replace(self, file: int, text: bytes) -> int:
-        """Write at the beginning, and return how many bytes were."""
+        """Write at the beginning, and return how many bytes."""
         return os.pwrite(file, text, 0)
 
     def truncate(self, file: int, size: int) -> None:

@@ -1,6 +1,6 @@
 """The files of a log: segments of lines, the key of the next record, a reserve; and the lock of their one writer.
 
-`audit.key` is written in place: a full disk does not prevent that, and the key of a written record is gone.
+`audit.key` is written in place: a full disk does not prevent that, and no key of a written record is left.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Sequence
+import time
 from pathlib import Path
 from typing import Final
 
@@ -21,26 +21,24 @@ from tokengate.audit._disk import Disk
 KEY: Final = "audit.key"
 FIRST_KEY: Final = "audit.first-key"
 SEGMENT_SIZE: Final = 64 * 2**20  # bytes
-RESERVE_SIZE: Final = 2**20  # bytes
-_logger = logging.getLogger("tokengate.audit")
-_LOCK: Final = "audit.lock"
 _RESERVE: Final = "audit.reserve"
+_RESERVE_SIZE: Final = 2**20  # bytes
+_RESERVE_SECONDS: Final = 60.0  # between two attempts to have one
 _SEGMENT: Final = re.compile(r"audit-([0-9]{6,12})\.jsonl")
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _BEGIN: Final = re.compile(rb'\{"seq":([0-9]{1,18}),[^{]{0,200}?"at":([0-9]{1,12}\.?[0-9]*)')  # of a record: seq, at
+
+_logger = logging.getLogger("tokengate.audit")
 
 
 def default_directory(gate: str) -> Path:
     """Return where the log of a gate is, if its file does not say."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    name = re.sub(r"^\.|[^A-Za-z0-9._~-]", "_", gate)
-    return Path(state).absolute() / "tokengate" / name / "audit"
+    return Path(state).absolute() / "tokengate" / re.sub(r"^\.|[^A-Za-z0-9._~-]", "_", gate) / "audit"
 
 
 def segments_in(directory: Path) -> list[str]:
     """Return the names of the segments, the oldest first."""
-    found = [match for name in os.listdir(directory) if (match := _SEGMENT.fullmatch(name))]
-    return [match[0] for match in sorted(found, key=lambda match: int(match[1]))]
+    return sorted(filter(_SEGMENT.fullmatch, os.listdir(directory)), key=_number)
 
 
 def content(directory: Path, name: str) -> bytes:
@@ -49,10 +47,9 @@ def content(directory: Path, name: str) -> bytes:
     Raises:
         OSError: it cannot be read, or is a link, a FIFO or the like.
     """
-    file = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(file, "rb") as opened:
-        _check_regular(file, name)
-        return opened.read()
+    with open(directory / name, "rb", opener=lambda path, flags: os.open(path, flags | _NO_LINK)) as file:
+        _check_regular(file.fileno(), name)
+        return file.read()
 
 
 class Files:
@@ -62,74 +59,75 @@ class Files:
         path: of the directory, which is made if it does not exist.
         disk: makes the calls.
 
+    Attributes:
+        stale: whether the next line begins a segment.
+        key_is_stale: whether the key file must be replaced.
+
     Raises:
-        BlockingIOError: another process, or another gate of this one, writes there.
+        BlockingIOError: another log, of this process or another one, has the lock.
         OSError: the directory cannot be used.
     """
 
     def __init__(self, path: Path, disk: Disk) -> None:
         self.path = path
+        self.stale = self.key_is_stale = True
         self._disk = disk
-        self._opened: list[int] = []  # descriptors, but for those of the segment and the key
-        self._segment = self._key = -1
-        self._name = ""
+        self._opened: dict[str, int] = {}  # {name: descriptor}; "" is the directory
+        self._name = ""  # of the segment
         self._size = 0  # of the segment, without what could not be cut back
+        self._uncut = False  # whether there may be more in it
         self._kept = b""  # what the key file has
-        self._uncut = False  # whether there may be more in the segment
-        self.stale = True  # whether the next line needs a new segment
-        self.key_is_stale = False  # whether the key file must be replaced
+        self._reserve_due = 0.0
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            self._opened.append(self._folder)
-            self._owner = _check_folder(self._folder, path)
-            self._opened.append(lock := self._open(_LOCK, os.O_RDWR | os.O_CREAT))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._opened[""] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK)
+            found = os.fstat(self._opened[""])
+            self._owner = found.st_uid, found.st_gid
+            if found.st_uid != os.geteuid() != 0:
+                raise PermissionError(errno.EPERM, f"it belongs to user {found.st_uid}; name another", str(path))
+            if mode := stat.S_IMODE(found.st_mode) & 0o077:
+                raise PermissionError(errno.EPERM, f"it is open to others (mode ...{mode:03o}); chmod 700", str(path))
+            fcntl.flock(self._open("audit.lock", os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Close the files, and give the lock back unless a parent process has it, too."""
-        for file in (self._segment, self._key, *reversed(self._opened)):
-            if file >= 0:
-                os.close(file)
-        self._segment = self._key = -1
-        self._opened.clear()
+        while self._opened:
+            os.close(self._opened.popitem()[1])
 
     # --- What is there ------------------------------------------------------------------------------------------------
 
     def read(self, name: str) -> bytes:
-        """Return what is in a file; empty if there is none.
-
-        Raises:
-            OSError: it cannot be read, or is a link, a FIFO or the like.
-        """
+        """Return what is in a file; empty if there is none. Raises OSError as `content` does."""
         try:
             return content(self.path, name)
         except FileNotFoundError:
             return b""
 
-    def difference(self) -> str:
-        """Return what has changed since the last write, by others; empty: nothing."""
-        expected = [] if self.stale else [(self._name, self._segment, self._size)]
-        for name, file, size in (*expected, (KEY, self._key, len(self._kept))):
-            try:
-                found = os.stat(name, dir_fd=self._folder, follow_symlinks=False)
-            except FileNotFoundError:
-                return f"{name} is gone"
-            if not os.path.samestat(found, os.fstat(file)):
-                return f"{name} is another file"
-            if found.st_size != size and not (self._uncut and file == self._segment):
-                return f"{name} has {found.st_size:,} bytes instead of {size:,}"
-        return "" if os.pread(self._key, len(self._kept), 0) == self._kept else f"{KEY} has another key"
-
     def is_there(self) -> bool:
         """Tell whether the directory still has its path."""
         try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self._folder))
+            return os.path.samestat(os.stat(self.path), os.fstat(self._opened[""]))
         except OSError:
             return False
+
+    def difference(self) -> str:
+        """Return what others have changed since the last write; empty: nothing."""
+        sizes = {} if self.stale else {self._name: self._size}
+        sizes |= {} if self.key_is_stale else {KEY: len(self._kept)}
+        for name, size in sizes.items():
+            try:
+                found = os.stat(name, dir_fd=self._opened[""], follow_symlinks=False)
+            except FileNotFoundError:
+                return f"{name} is gone"
+            if not os.path.samestat(found, os.fstat(self._opened[name])):
+                return f"{name} is another file"
+            if found.st_size != size and not (self._uncut and name == self._name):
+                return f"{name} has {found.st_size:,} bytes instead of {size:,}"
+        same = self.key_is_stale or os.pread(self._opened[KEY], len(self._kept), 0) == self._kept
+        return "" if same else f"{KEY} has another key"
 
     def expired(self, before: float) -> tuple[list[str], int]:
         """Return the oldest segments, if all their records are older, and the last seq in them; never the last one."""
@@ -146,25 +144,20 @@ class Files:
 
     def go_on(self, name: str) -> None:
         """Write to this segment, which is whole."""
-        self._segment = self._open(name, os.O_WRONLY | os.O_APPEND)
-        self._name, self._size, self.stale = name, os.fstat(self._segment).st_size, False
+        file = self._open(name, os.O_WRONLY | os.O_APPEND)
+        self._name, self._size, self.stale = name, os.fstat(file).st_size, False
 
     def move_torn(self, name: str, whole: int) -> None:
         """Move what follows the first bytes of a segment to a file `.torn`."""
         torn = self.read(name)[whole:]
-        for target, flags in ((f"{name}.torn", os.O_WRONLY | os.O_APPEND | os.O_CREAT), (name, os.O_WRONLY)):
-            file = self._open(target, flags)
-            try:
-                if target != name:
-                    self._write(file, torn)
-                else:
-                    self._disk.truncate(file, whole)
-                self._disk.sync(file)
-            finally:
-                os.close(file)
+        self._write(self._open(f"{name}.torn", os.O_WRONLY | os.O_APPEND | os.O_CREAT), torn)
+        self._disk.sync(self._opened[f"{name}.torn"])
+        self._close(f"{name}.torn")
+        self._disk.truncate(self._open(name, os.O_WRONLY), whole)
+        self._disk.sync(self._opened[name])
 
     def append(self, lines: bytes) -> bool:
-        """Write lines, and return when they are on disk; whether a segment begins with them.
+        """Write lines, and return when they are on disk; tell whether a segment begins with them.
 
         Raises:
             OSError: they are not, and what was written of them is cut back.
@@ -175,14 +168,14 @@ class Files:
         if begins:
             self._begin()
         try:
-            self._write(self._segment, lines)
+            self._write(self._opened[self._name], lines)
         except OSError as error:
             self._cut_back()
-            if error.errno not in _FULL or not self._release_reserve():
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._release_reserve():
                 raise
-            self._write_or_cut_back(lines)
+            return self.append(lines) or begins
         try:
-            self._disk.sync(self._segment)
+            self._disk.sync(self._opened[self._name])
         except OSError:
             self.stale = True  # what a later sync says of this file means nothing
             self._cut_back()
@@ -197,130 +190,105 @@ class Files:
             OSError: it may say so, or what it said before.
         """
         text = end.text()
-        if self.key_is_stale or self._key < 0:
-            self._replace_key(text)
-            return
-        self.key_is_stale = True
-        if self._disk.replace(self._key, text) != len(text):
-            raise OSError(errno.EIO, "the key was not written whole", KEY)
-        self._kept = text
-        self._disk.sync(self._key)
-        self.key_is_stale = False
+        if self.key_is_stale:
+            self.create(KEY, text)
+            self._open(KEY, os.O_RDWR)
+        else:
+            self.key_is_stale = True
+            if self._disk.replace(self._opened[KEY], text) != len(text):
+                raise OSError(errno.EIO, "the key was not written whole", KEY)
+            self._disk.sync(self._opened[KEY])
+        self._kept, self.key_is_stale = text, False
 
     def create(self, name: str, text: bytes) -> None:
         """Make a file, in the place of one with this name, and return when it is on disk."""
-        fresh = f"{name}.new"
+        folder, fresh = self._opened[""], f"{name}.new"
         self.remove(fresh)
-        file = self._open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        try:
-            self._write(file, text)
-            self._disk.sync(file)
-            os.rename(fresh, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        finally:
-            os.close(file)
-        os.fsync(self._folder)
+        self._write(self._open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), text)
+        self._disk.sync(self._opened[fresh])
+        os.rename(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
+        self._close(fresh)
+        os.fsync(folder)
 
     def remove(self, *names: str) -> None:
-        """Remove files; those that are not there are left out."""
+        """Remove files, if they are there."""
         for name in names:
-            try:
-                os.unlink(name, dir_fd=self._folder)
-            except FileNotFoundError:
-                pass
+            if os.path.lexists(self.path / name):
+                os.unlink(name, dir_fd=self._opened[""])
 
     def put_aside(self) -> str:
         """Move a chain that cannot go on to a directory of its own, and return the name of that."""
         name = f"chain-{sum(name.startswith('chain-') for name in os.listdir(self.path)) + 1}"
-        os.mkdir(name, 0o700, dir_fd=self._folder)
+        os.mkdir(self.path / name, 0o700)
         for one in (*segments_in(self.path), KEY, FIRST_KEY):
             if os.path.lexists(self.path / one):
                 os.rename(self.path / one, self.path / name / one)
         return name
 
     def make_reserve(self) -> None:
-        """Take a part of the disk, so that there is something to give back when the disk is full."""
-        if os.path.lexists(self.path / _RESERVE) or self._free() < 4 * RESERVE_SIZE:
+        """Take a part of the disk, now and then, so that there is something to give back when it is full."""
+        if time.monotonic() < self._reserve_due:
             return
-        file = self._open(_RESERVE, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        self._reserve_due = time.monotonic() + _RESERVE_SECONDS
+        disk = os.fstatvfs(self._opened[""])
+        if os.path.lexists(self.path / _RESERVE) or disk.f_bavail * disk.f_frsize < 2 * _RESERVE_SIZE:
+            return
         try:
-            self._disk.reserve(file, RESERVE_SIZE)
-        except OSError:  # the disk has too little, or cannot do this: there is none then
+            self._disk.reserve(self._open(_RESERVE, os.O_WRONLY | os.O_CREAT | os.O_EXCL), _RESERVE_SIZE)
+        except OSError:  # the disk has too little now, or cannot do this
             self.remove(_RESERVE)
         finally:
-            os.close(file)
+            self._close(_RESERVE)
 
     # --- Parts of these -----------------------------------------------------------------------------------------------
 
     def _open(self, name: str, flags: int) -> int:
-        file = self._disk.open(name, flags, self._folder)
-        try:
-            _check_regular(file, name)
-            if os.geteuid() == 0 and flags & os.O_CREAT:
-                os.fchown(file, *self._owner)  # of root's offline commands, too, the gate must go on with it
-        except BaseException:
-            os.close(file)
-            raise
+        file = self._disk.open(name, flags | _NO_LINK, self._opened[""])
+        self._close(name)
+        self._opened[name] = file
+        _check_regular(file, name)
+        if os.geteuid() == 0 and flags & os.O_CREAT:
+            os.fchown(file, *self._owner)  # the gate must go on with what a command of root has made
         return file
+
+    def _close(self, name: str) -> None:
+        if name and name in self._opened:
+            os.close(self._opened.pop(name))
 
     def _begin(self) -> None:
         """Begin the segment after all that are there."""
-        names = segments_in(self.path)
-        number = int(names[-1][6:-6]) + 1 if names else 1
+        number = max(map(_number, [*segments_in(self.path), self._name or "audit-000000.jsonl"])) + 1
         name = f"audit-{number:06}.jsonl"
-        file = self._open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
-        if self._segment >= 0:
-            os.close(self._segment)
-        self._segment, self._name, self._size, self._uncut, self.stale = file, name, 0, False, False
-        os.fsync(self._folder)
+        self._open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
+        self._close(self._name)
+        self._name, self._size, self.stale = name, 0, False
+        os.fsync(self._opened[""])
 
     def _write(self, file: int, text: bytes) -> None:
-        written = 0
-        while written < len(text):
-            more = self._disk.write(file, text[written:])
-            if more <= 0:
+        while text:
+            written = self._disk.write(file, text)
+            if written <= 0:
                 raise OSError(errno.EIO, "nothing was written")
-            written += more
-
-    def _write_or_cut_back(self, lines: bytes) -> None:
-        try:
-            self._write(self._segment, lines)
-        except OSError:
-            self._cut_back()
-            raise
+            text = text[written:]
 
     def _cut_back(self) -> None:
         self._uncut = True
-        self._disk.truncate(self._segment, self._size)
+        self._disk.truncate(self._opened[self._name], self._size)
         self._uncut = False
 
     def _release_reserve(self) -> bool:
-        try:
-            os.unlink(_RESERVE, dir_fd=self._folder)
-        except FileNotFoundError:
-            return False
-        _logger.error("the disk of audit log %s is full; its reserve of 1 MiB is used now: make space", self.path)
-        return True
-
-    def _free(self) -> int:
-        found = os.fstatvfs(self._folder)
-        return found.f_bavail * found.f_frsize
-
-    def _replace_key(self, text: bytes) -> None:
-        self.create(KEY, text)
-        file = self._open(KEY, os.O_RDWR)
-        if self._key >= 0:
-            os.close(self._key)
-        self._key, self._kept, self.key_is_stale = file, text, False
+        there = os.path.lexists(self.path / _RESERVE)
+        if there:
+            self.remove(_RESERVE)
+            _logger.error("the disk of audit log %s is full, and its reserve of 1 MiB is used: make space", self.path)
+        return there
 
 
-def _check_folder(folder: int, path: Path) -> Sequence[int]:
-    """Return uid and gid of a directory that no other user may write to."""
-    found = os.fstat(folder)
-    if found.st_uid != os.geteuid() != 0:
-        raise PermissionError(errno.EPERM, f"it belongs to user {found.st_uid}; name another directory", str(path))
-    if mode := stat.S_IMODE(found.st_mode) & 0o077:
-        raise PermissionError(errno.EPERM, f"it is open to others (mode ...{mode:03o}); chmod 700", str(path))
-    return found.st_uid, found.st_gid
+_NO_LINK: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # nor a FIFO without a reader
+
+
+def _number(segment: str) -> int:
+    return int(segment[6:-6])
 
 
 def _check_regular(file: int, name: str) -> None:

@@ -83,8 +83,11 @@ class Writer:
                 raise self.unavailable(f"{self.health}; and {_KEPT:,} records are in memory")
             self._queue.append(item)
             self._ready.notify()
-        if self._thread.waits_for_begin:
-            self._thread.begin()
+        try:
+            if self._thread.waits_for_begin:
+                self._thread.begin()
+        except RuntimeError as error:  # no thread can be started now
+            raise self.unavailable(str(error)) from error
         return item
 
     def refuse(self, entry: Entry) -> None:
@@ -117,7 +120,7 @@ class Writer:
     def _run(self) -> None:
         try:
             while (batch := self._next()) is not None:
-                if batch:
+                if batch or self._error:
                     self._write(batch)
                 if self._news and time.monotonic() >= self._head_at + _HEADS:
                     self._tell_head()
@@ -152,10 +155,12 @@ class Writer:
         return None
 
     def _due(self) -> float:
-        """Return when the queue is to be written."""
+        """Return when the queue is to be written, or when it is tried whether the disk works again."""
         if any(item.wake for item in self._queue) or (len(self._queue) >= _BATCH and not self._error):
             return 0.0
-        return max(self._queue[0].mono, self._tried) + _LATER if self._queue else _NEVER
+        if self._error:
+            return self._tried + _LATER
+        return self._queue[0].mono + _LATER if self._queue else _NEVER
 
     def _write(self, batch: list[Item]) -> None:
         """Write a batch, and wake the callers that wait for it."""
@@ -164,10 +169,18 @@ class Writer:
         if self._failing_since:
             args = {"why": self._error, "seconds": round(time.monotonic() - self._failing_since, 3)}
             notes.append(Item(Entry(kind="unavailable", args=args, outcome={"dropped": self._dropped})))
+        if not batch and not notes:
+            return
         try:
             self._appender.write([*notes, *batch])
         except Exception as error:  # whatever it is, nothing is on record
-            self._failed(batch, error)
+            with self._ready:
+                items = [*batch, *self._queue]
+                self._queue = deque(item for item in items if item.lasts)
+                for item in items:
+                    item.error = _in_words(error)
+            self._failed(error)
+            _wake(items)
             return
         with self._ready:
             self._error, self._failing_since, self._dropped = "", 0.0, 0
@@ -178,24 +191,15 @@ class Writer:
         _wake(batch)
         try:
             self._appender.finish()
-        except OSError as error:
-            self._failed([], error)
+        except OSError as error:  # which is tried again before the next batch
+            self._failed(error)
 
-    def _failed(self, batch: list[Item], error: Exception) -> None:
-        """Have the callers refused, and keep what lasts."""
+    def _failed(self, error: Exception) -> None:
         first = not self._failing_since
-        with self._ready:
-            items = [*batch, *self._queue]
-            self._queue = deque(item for item in items if item.lasts)
-            self._error = (isinstance(error, OSError) and error.strerror) or repr(error)
-            self._tried = time.monotonic()
-            self._failing_since = self._failing_since or self._tried
-            for item in items:
-                item.error = self._error
+        self._tried = time.monotonic()
+        self._error, self._failing_since = _in_words(error), self._failing_since or self._tried
         if first:
-            path = self._appender.path
-            _logger.error("the audit log of gate '%s' cannot be written (%s): %s", self._gate, path, error)
-        _wake(items)
+            _logger.error("the audit log of gate '%s' cannot be written: %s", self._gate, self._error, exc_info=error)
 
     @property
     def _news(self) -> bool:
@@ -210,6 +214,12 @@ class Writer:
         self._head, self._head_at = end.seq - 1, time.monotonic()
         text = "audit head: chain=%s seq=%d mac=%s directory='%s'"
         _logger.info(text, end.chain, self._head, end.mac, self._appender.path)
+
+
+def _in_words(error: Exception) -> str:
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or repr(error)
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
 
 
 def _wake(items: list[Item]) -> None:

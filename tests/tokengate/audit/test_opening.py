@@ -7,11 +7,12 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import programs
+import psutil
 import pytest
 import trio
 from audit_logs import SEGMENT, fields, intent, write
@@ -19,6 +20,8 @@ from tiers import TORTURE
 
 from tokengate.audit import AuditLog, Entry, seal, verify
 from tokengate.audit._chain import End
+
+pytestmark = pytest.mark.usefixtures("programs")
 
 KEY = "audit.key"
 
@@ -107,16 +110,15 @@ trio.run(main)
 """
 
 
-def start(directory: Path) -> subprocess.Popen[str]:
+def start(directory: Path) -> programs.Program:
     path = os.pathsep.join([str(Path(__file__).parents[2] / "support"), *sys.path])
-    command = [sys.executable, "-c", CHILD, str(directory)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})
+    return programs.Program("-c", CHILD, str(directory), env={**os.environ, "PYTHONPATH": path})
 
 
 def test_what_was_acknowledged_before_a_kill_is_on_record(directory: Path, seed: int) -> None:
     """Case 14, the log's part: kill -9 at random moments; the next process goes on with a whole log."""
     chance = random.Random(seed)
-    for _ in range(500 if TORTURE else 8):
+    for _ in range(500 if TORTURE else 20):
         with start(directory) as child:
             assert child.stdout is not None
             acknowledged = [int(child.stdout.readline()) for _ in range(chance.randrange(1, 60))]
@@ -228,18 +230,22 @@ def test_a_change_while_no_gate_runs_is_noticed_at_the_next_open(
 
 
 @pytest.mark.parametrize("change", [extend, put_back, change_key])
-def test_a_change_while_the_process_is_stopped_is_noticed(directory: Path, change: Callable[[Path], None]) -> None:
+def test_a_change_while_the_process_is_stopped_is_noticed(
+    directory: Path, change: Callable[[Path], None], until: Callable[[Callable[[], bool]], None]
+) -> None:
     """Case 16, 23: SIGSTOP holds it anywhere, also within a write."""
     with start(directory) as child:
         assert child.stdout is not None
         for _ in range(20):
             child.stdout.readline()
         os.kill(child.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+        process = psutil.Process(child.pid)
+        until(lambda: process.status() == psutil.STATUS_STOPPED)
         change(directory)
         os.kill(child.pid, signal.SIGCONT)
-        while not (directory / "audit-000002.jsonl").exists() and child.poll() is None:
-            child.stdout.readline()
+        for _ in zip(range(10_000), child.stdout, strict=False):
+            if (directory / "audit-000002.jsonl").exists():
+                break
         child.kill()
         for _ in child.stdout:
             pass
