@@ -41,7 +41,7 @@ class Secret(Generic[T]):
         if type(mine) is type(theirs) and isinstance(mine, str | bytes):
             from hmac import compare_digest  # here: few child processes need it
 
-            return compare_digest(_as_bytes(mine), _as_bytes(theirs))
+            return compare_digest(_as_bytes(mine), _as_bytes(theirs))  # type: ignore[arg-type]
         return bool(mine == theirs)
 
     def __hash__(self) -> int:

@@ -78,7 +78,8 @@ class Files:
         self._uncut = False  # whether there may be more in it
         self._kept = b""  # what the key file has
         self._reserve_due = 0.0
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the freeze is kept there, too
+        path.mkdir(mode=0o700, exist_ok=True)
         try:
             self._opened[""] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK)
             found = os.fstat(self._opened[""])

@@ -8,6 +8,7 @@
 #   _events.py     what the door publishes
 #   _grants.py     which caller has which right where
 #   _file.py       what the file says of these: its sections
+#   _recorder.py   what is recorded of messages
 #   _ports.py      what the parts of this room ask of the door
 #   _decide.py     guards, and who may agree to what: functions of what they are given
 """Authority: rights, guards, proposals; part of every gate."""

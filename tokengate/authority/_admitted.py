@@ -62,6 +62,7 @@ class Admitted(Admission):
         super().__init__(message, caller)
         self.proposal = proposal
         self.intent: int | None = None  # number of its record, once that is written
+        self.targets: Sequence[int] = ()  # ids of the tokens that it acts on
         self.acts = False  # whether something may have been done already
         self._authority = authority
         self._right = right
@@ -71,6 +72,7 @@ class Admitted(Admission):
         self._begun: set[int] = set()  # ids of tokens that it has acted on: these need not match any more
         self._admitted_by = authority.rights
         self._sight: _Sight | None = None
+        self._has_read = message.needed == "arguments"  # whether values are shown to the caller
 
     def scope(self, right: str) -> Scope | None:
         """Return where the caller has a right now."""
@@ -129,10 +131,15 @@ class Admitted(Admission):
         return all(any(terms.issuperset(one.parts) for one in group) for group in scope.each)
 
     def shows(self, token: Token[Any]) -> bool:
-        return self._has("arguments", token)
+        return self._reads(token._place, self._has("arguments", token))
 
     def shows_place(self, place: Place) -> bool:
-        return self._has_place("arguments", place)
+        return self._reads(place, self._has_place("arguments", place))
+
+    def _reads(self, place: Any, may: bool) -> bool:
+        """Note that values are shown, if the place shows any and the caller may see them."""
+        self._has_read = self._has_read or (may and bool(place.properties.show))
+        return may
 
     def on_change(self, stream: Closable) -> None:
         self._authority.watch(stream, self)
@@ -257,6 +264,7 @@ class Admitted(Admission):
         if waiting:
             planned = self._proposed(message, planned, waiting, needs)
         if going:
+            self.targets = going
             self.intent = await self._authority.intend(self, going)
             self.acts = True
         return planned
@@ -281,6 +289,8 @@ class Admitted(Admission):
     def done(self, answer: object, error: BaseException | None) -> None:
         if self.intent is not None:
             self._authority.conclude(self, self.intent, answer, error)
+        elif self._has_read and error is None:
+            self._authority.recorder.note("read", self.caller, self.message)
 
 
 def begun_below(places: Sequence[ActorPlace]) -> list[Token[Any]]:

@@ -19,6 +19,7 @@ from tokengate.authority._events import BreakGlassUsed
 from tokengate.authority._freeze import Freeze, state_directory
 from tokengate.authority._grants import Rights
 from tokengate.authority._proposals import DRY_RUN_SECONDS, Needs, Proposal, Proposals
+from tokengate.authority._recorder import Recorder
 from tokengate.authority._verbs import AuthorityVerbs
 from tokengate.control import messages as m
 from tokengate.control._admission import Admission, Caller, Closable, Perform
@@ -57,6 +58,7 @@ class Authority:
         self.rights = Rights((), os.geteuid())
         self.proposals = Proposals(name, time.time(), time.time)
         self.freeze = Freeze(state_directory(name))
+        self.recorder = Recorder(name, system)
         self.clock = system.clock
         self.system = system
         self._user = os.geteuid()
@@ -66,14 +68,17 @@ class Authority:
 
     def prepare(self, config: Config) -> Callable[[], None]:
         """Return a function that has a file decide who may do what; see `Authorizer`."""
-        from tokengate.authority._file import APPROVALS, GRANTS
+        from tokengate.authority._file import APPROVALS, AUDIT, GRANTS
 
         rights = Rights(config.of(GRANTS), self._user)
-        approvals = config.of(APPROVALS)
+        approvals, audit = config.of(APPROVALS), config.of(AUDIT)
 
         def take() -> None:
             self.take(rights)
             self._bulk, self._expires = (approvals[0].bulk, approvals[0].expires) if approvals else (0, EXPIRES)
+            if rights.grants or approvals or audit:
+                path, retain = (audit[0].path, audit[0].retain) if audit else (None, None)
+                self.recorder.record_to(path, retain, strict=True)
 
         return take
 
@@ -108,6 +113,8 @@ class Authority:
     async def admit(self, message: Message[Any], caller: Caller) -> Admission:
         """Let a message in; see `Authorizer`."""
         sender = caller.sender
+        if sender is not None and self.recorder.log is None:
+            self.recorder.record_to(None, None, strict=False)
         if sender is not None and not self.rights.are_own(sender):
             raise self.refused(sender, message, "only the gate's own user and root may ask on behalf of others")
         if sender is not None and not caller.is_of_user:
@@ -268,8 +275,9 @@ class Authority:
 
     # The record
 
-    def refused(self, caller: Caller, message: Message[Any], why: str) -> Refused:  # noqa: ARG002
+    def refused(self, caller: Caller, message: Message[Any], why: str) -> Refused:
         """Have a refusal recorded, and return its error."""
+        self.recorder.refused(caller, message, why)
         return Refused(f"'{verb_of(type(message))}' is refused: {why}")
 
     async def intend(self, admission: Admission, ids: Sequence[int]) -> int | None:
@@ -279,14 +287,18 @@ class Authority:
             AuditUnavailable: it cannot be recorded.
         """
         message = admission.message
+        known = admission.proposal if isinstance(admission, Admitted) else None
+        path = getattr(message, "name", "")
+        number = getattr(message, "number", None if known is None else known.number)
+        seq = await self.recorder.intend(admission, ids, path, number)
         if isinstance(message, Change) and message.break_glass:
-            path = getattr(message, "name", "")
             used = BreakGlassUsed(
                 path, admission.caller.principal, verb_of(type(message)), len(ids), message.break_glass
             )
             _logger.warning("%s", used.text)
             self.system.publish(used)
-        return None
+        return seq
 
-    def conclude(self, admission: Admission, intent: int, answer: object, error: BaseException | None) -> None:
+    def conclude(self, admission: Admitted, intent: int, answer: object, error: BaseException | None) -> None:
         """Have recorded what came of it."""
+        self.recorder.conclude(admission, intent, admission.targets, answer, error)

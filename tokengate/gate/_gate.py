@@ -463,6 +463,8 @@ class Gate(LazyOpening, Spawning):
                 return
         if self._control_server is not None:
             self._control_server.disown()
+        if self._authority is not None:
+            self._authority.recorder.disown()
         self._system.disown()
         if self._first_use is not None:
             self._renew()
@@ -620,6 +622,8 @@ class Gate(LazyOpening, Spawning):
             if self._transactions is not None:
                 uncompensated = self._transactions.left(seconds)
         finally:
+            if self._authority is not None:
+                self._authority.recorder.close()
             _switch_interval.release(self)
             _collector.release(self)
             self._withdraw()

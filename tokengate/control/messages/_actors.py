@@ -237,6 +237,7 @@ class SetState(Change[ActorOutcome]):
 
     right: ClassVar = "state"
     target: ClassVar[Target] = "place"
+    unrecorded: ClassVar = ("values",)
     name: _Name
     values: Annotated[dict[str, Any], Meta(description="{attribute: value}.")]
     wait: _Patience = 5.0
@@ -253,6 +254,7 @@ class Visit(Change[Any]):
     right: ClassVar = "state"
     target: ClassVar[Target] = "place"
     local: ClassVar = True
+    unrecorded: ClassVar = ("function", "in_process")
     name: _Name
     function: Annotated[Callable[[Any], Any], Meta(description="Takes the instance.")]
     wait: _Patience = 5.0

@@ -140,6 +140,7 @@ class Message(Generic[A_co]):
     verb: ClassVar[str] = ""  # name of the verb, if that is not the name of the class
     command: ClassVar[str] = ""  # its name on the command line, if that is another one
     examples: ClassVar[tuple[str, ...]] = ()  # command lines, without `tokengate`
+    unrecorded: ClassVar[tuple[str, ...]] = ()  # arguments that carry values of a program: only names are recorded
     target: ClassVar[Target] = "gate"  # what it is about, by which selectors of grants decide
     local: ClassVar[bool] = False  # whether only code of the gate's own process can send it
 

@@ -1,0 +1,175 @@
+"""What is recorded of messages: what is about to be done, what came of it, what was refused."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from actors import ActorSystem, Token
+from tokengate.control import messages as m
+from tokengate.control._admission import Admission, Caller
+from tokengate.control._safe_text import class_name, plain
+from tokengate.control.messages import ENVELOPE, ActorOutcome, Change, Message, Outcome, verb_of
+
+if TYPE_CHECKING:  # here, so that a gate that records nothing loads no log
+    from tokengate.audit._log import AuditLog
+    from tokengate.audit._record import Entry
+
+_GO_ON: Final = (m.Resume, m.Unsuspend, m.Lift)
+"""The verbs that are done while nothing can be recorded; their records follow."""
+
+_KEPT: Final = 1_000  # targets whose values before and after, and other outcomes, are recorded
+
+
+class Recorder:
+    """Records what comes through the door; nothing while it has no log.
+
+    Args:
+        gate: its name.
+        system: of the gate.
+    """
+
+    def __init__(self, gate: str, system: ActorSystem) -> None:
+        self._gate = gate
+        self._system = system
+        self._log: AuditLog | None = None
+        self._wanted: tuple[Path | None, bool, float | None] | None = None
+        self._requests = itertools.count(1)
+        self._lock = threading.Lock()
+
+    @property
+    def log(self) -> AuditLog | None:
+        """The log; None while nothing is recorded."""
+        return self._log
+
+    def record_to(self, directory: Path | None, retain: float | None, *, strict: bool) -> None:
+        """Record from now on.
+
+        Args:
+            directory: of the log; None for the usual one of the gate.
+            retain: seconds that records are kept; None: for ever.
+            strict: whether what cannot be recorded is refused.
+        """
+        from tokengate.audit._log import AuditLog
+
+        with self._lock:
+            wanted = (directory, strict, retain)
+            if wanted == self._wanted or (self._log is not None and not strict):
+                return
+            before, self._wanted = self._log, wanted
+            self._log = AuditLog(directory, self._gate, strict=strict, retain=retain)
+        if before is not None:
+            threading.Thread(target=before.close, name=f"{self._gate}-audit-closing").start()
+
+    def close(self) -> None:
+        """Write what is left; blocks for two seconds at most."""
+        if self._log is not None:
+            self._log.close()
+
+    def disown(self) -> None:
+        """Leave the log to the parent process, in a forked child."""
+        if self._log is not None:
+            self._log.disown()
+
+    async def intend(self, admission: Admission, ids: Sequence[int], path: str, proposal: int | None) -> int | None:
+        """Record what is about to be done; return the number of the record, None without a log.
+
+        Raises:
+            AuditUnavailable: it is not on disk, so nothing must be done.
+        """
+        if self._log is None:
+            return None
+        message = admission.message
+        entry = self._entry(
+            "intent", admission.caller, message,
+            request=str(next(self._requests)), targets=tuple(ids), paths=(path,) if path else (), proposal=proposal,
+            before=self._values(message, ids),
+        )  # fmt: skip
+        if isinstance(message, _GO_ON) or entry.break_glass:
+            return await self._log.release(entry)
+        return await self._log.intend(entry)
+
+    def conclude(
+        self, admission: Admission, intent: int, ids: Sequence[int], answer: object, error: BaseException | None
+    ) -> None:
+        """Record what came of it."""
+        if self._log is None:
+            return
+        outcomes = [one for one in answer if isinstance(one, Outcome)] if isinstance(answer, tuple) else []
+        words = Counter(one.outcome for one in outcomes)
+        most = words.most_common(1)[0][0] if words else ""
+        others = {str(one.token): one.outcome for one in outcomes if one.outcome != most}
+        if isinstance(answer, ActorOutcome):
+            words[answer.outcome] += 1
+        elif not outcomes:
+            words["failed" if error is not None else "done"] += 1
+        made = self._entry(
+            "outcome", admission.caller, admission.message,
+            of=intent, after=self._values(admission.message, ids), outcome=dict(words),
+            exceptions=dict(itertools.islice(others.items(), _KEPT)),
+        )  # fmt: skip
+        self._log.add(attrs.evolve(made, args={}, reason="" if error is None else class_name(type(error))))
+
+    def refused(self, caller: Caller, message: Message[Any], why: str) -> None:
+        """Record a refusal; those that follow soon are counted."""
+        if self._log is not None:
+            self._log.refused(attrs.evolve(self._entry("refused", caller, message), args={}, reason=why))
+
+    def note(self, kind: str, caller: Caller, message: Message[Any], **fields: Any) -> None:
+        """Record something that needs no answer: a read of values, or what becomes of a proposal."""
+        if self._log is not None:
+            self._log.add(self._entry(kind, caller, message, **fields))
+
+    def _entry(self, kind: str, caller: Caller, message: Message[Any], **fields: Any) -> Entry:
+        from tokengate.audit._record import Entry
+
+        select = getattr(message, "select", "")
+        if isinstance(message, Change):
+            fields = {"reason": message.reason, "break_glass": message.break_glass, **fields}
+        return Entry(
+            kind=kind,
+            caller=caller,
+            verb=verb_of(type(message)),
+            args=_arguments(message),
+            selector=select if isinstance(select, str) else "",
+            **fields,
+        )
+
+    def _values(self, message: Message[Any], ids: Sequence[int]) -> Mapping[str, Any]:
+        """Return {id: what the verb changes of that token}, of the first ones that are live."""
+        read = _CHANGED.get(type(message))
+        if read is None:
+            return {}
+        live = ((id, self._system.live.get(id)) for id in itertools.islice(ids, _KEPT))
+        return {str(id): read(token) for id, token in live if token is not None}
+
+
+def _arguments(message: Message[Any]) -> dict[str, Any]:
+    """Return the arguments of a verb; of those that carry values of a program, the names."""
+    found: dict[str, Any] = {}
+    for field in attrs.fields(type(message)):
+        if field.name in (*ENVELOPE, "select"):
+            continue
+        value = getattr(message, field.name)
+        if field.name in message.unrecorded:
+            value = sorted(value) if isinstance(value, dict) else class_name(type(value))
+        found[field.name] = value
+    return found
+
+
+def _tags(token: Token[Any]) -> dict[str, str]:
+    return {plain(name): plain(value) for name, value in token.tags.items()}
+
+
+_CHANGED: Final[Mapping[type[Message[Any]], Any]] = {
+    m.Renice: lambda token: int.__int__(token.priority),
+    m.Retag: _tags,
+    m.Reroute: lambda token: plain(token.actor),
+}
+"""{verb: returns what it changes of a token}."""
