@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias
 from actors import Guard
 from tokengate.control._admission import Caller
 from tokengate.control._exceptions import BadRequest
-from tokengate.control.messages import Change
+from tokengate.control.messages import ENVELOPE, Change
 
 Need: TypeAlias = Literal["nothing", "force", "approval", "never"]
 
@@ -47,11 +47,9 @@ def check_change(message: Change[object], verb: str, *, granted: bool) -> None:
     Raises:
         BadRequest: a reason is missing or too long, or what is on fire is not said.
     """
-    if message.target == "proposal":
-        takes = ("force", "break_glass") if verb == "apply" else ()
-        for field in ("dry_run", "force", "break_glass"):
-            if getattr(message, field) and field not in takes:
-                raise BadRequest(f"'{verb}' takes no {field}; 'tokengate proposal show' says what a proposal does")
+    for field in ENVELOPE:
+        if getattr(message, field) and field not in message.takes:
+            raise BadRequest(f"'{verb}' takes no {field}; leave it out")
     for field, text in (("reason", message.reason), ("break_glass", message.break_glass)):
         if len(text) > MAX_REASON:
             raise BadRequest(f"{field} of '{verb}' has {len(text)} characters; {MAX_REASON} are allowed")

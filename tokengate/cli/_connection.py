@@ -28,10 +28,14 @@ class Connection:
     Args:
         gate: its name, pid or name@pid; None for the only one.
         output: `table`, `wide` or `json`.
+
+    Attributes:
+        wait_approval: seconds for which the command waits for another person's approval; None: not at all.
     """
 
     def __init__(self, gate: str | None, output: str) -> None:
         self.output = output
+        self.wait_approval: float | None = None
         self._gate = gate
         self._client: ControlClient | None = None
         self._closed = False

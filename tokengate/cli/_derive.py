@@ -9,13 +9,26 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import attrs
 import click
 
+from tokengate.cli._approval import WAIT_APPROVAL, applied, waits
 from tokengate.cli._completers import complete_name, complete_token
 from tokengate.cli._connection import Connection, connected
-from tokengate.cli._errors import UsageProblem
+from tokengate.cli._errors import Failure, UsageProblem
 from tokengate.cli._parameters import Number, Whole
 from tokengate.cli._token_targets import TARGET_HELP, target_of
 from tokengate.control import BadSelector, parse
-from tokengate.control.messages import KEEP, PATIENT_WAIT, Message, OnTokens, Waiting, verb_of
+from tokengate.control.messages import (
+    ENVELOPE,
+    KEEP,
+    PATIENT_WAIT,
+    ActorOutcome,
+    Change,
+    Message,
+    OnActor,
+    OnChild,
+    OnTokens,
+    Waiting,
+    verb_of,
+)
 from tokengate.control.registry._kinds import Kind
 from tokengate.control.registry._verbs import help_of, metas_of
 
@@ -40,9 +53,12 @@ def command_of(
         for one in parameters
         if isinstance(one, click.Argument) and one.metavar != "TARGET..."
     ]
+    if issubclass(message, OnTokens | OnActor | OnChild):
+        parameters.append(WAIT_APPROVAL)
 
     @connected
     def call(connection: Connection, /, **given: Any) -> None:
+        connection.wait_approval = given.pop("wait_approval", None)
         fields = {field: value for field, value in given.items() if value not in (None, (), {})}
         if one_of and not fields.keys() & set(one_of):
             *first, last = (f"{one.opts[-1]} {one.metavar}" for one in parameters if one.name in one_of)
@@ -79,8 +95,16 @@ def help_text(*paragraphs: str, examples: Sequence[str]) -> str:
 
 
 def show_answer(connection: Connection, message: Message[Any]) -> None:
-    """Send a message, and print the answer."""
-    connection.show(connection.ask(message))
+    """Send a message, and print the answer; what needs an approval is done after it, if the command waits for that."""
+    answer = connection.ask(message)
+    if isinstance(answer, ActorOutcome) and answer.proposal is not None and answer.outcome == "awaiting":
+        if connection.wait_approval is None:
+            connection.show(answer)
+            raise waits(answer.proposal)
+        [answer] = applied(connection, answer.proposal).actors
+    connection.show(answer)
+    if isinstance(answer, ActorOutcome) and answer.outcome == "changed":
+        raise Failure(f"not done: {answer.note}")
 
 
 def parameters_of(message: type[Message[Any]]) -> list[click.Parameter]:
@@ -91,9 +115,11 @@ def parameters_of(message: type[Message[Any]]) -> list[click.Parameter]:
     `last`, for one that follows TARGET.
     """
     metas = metas_of(message)  # which resolves the types of the fields
+    left_out = {*ENVELOPE} - {*message.takes} if issubclass(message, Change) else set[str]()
     found = [
         _select(message) if field.name == "select" else _parameter(message, field, metas[field.name])
         for field in sorted(attrs.fields(message), key=lambda field: field.inherited)
+        if field.name not in left_out
     ]
     # Arguments come first; of these, the name is the first, and TARGET is the last but for what says so itself.
     last = {name for name, meta in metas.items() if "last" in meta}
@@ -162,7 +188,7 @@ def _parameter(message: type[Message[Any]], field: attrs.Attribute[Any], meta: M
         multiple=several,
         callback=_to_dict if pairs else None,
         default=None if several or default == KEEP else default,
-        show_default=True,
+        show_default=field.default != "",
         metavar=meta.get("metavar", {int: "N", float: "NUMBER"}.get(hint)),
         help=_plain(meta["description"]) + (" May be given several times." if several else ""),
     )

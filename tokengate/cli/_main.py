@@ -10,7 +10,7 @@ import click
 from tokengate.cli._derive import commands_of
 from tokengate.cli._group import Commands
 from tokengate.cli._output import replace_what_cannot_be_encoded
-from tokengate.cli.commands import _actors, _follow, _inspect, _steer
+from tokengate.cli.commands import _actors, _authority, _follow, _inspect, _steer
 from tokengate.cli.commands._audit import audit
 from tokengate.cli.commands._check import check
 from tokengate.cli.commands._completion import completion
@@ -22,7 +22,7 @@ from tokengate.cli.commands._shell import shell
 from tokengate.cli.doctor._doctor import doctor
 from tokengate.cli.top._top import top
 from tokengate.control._version import own_version
-from tokengate.control.registry._landed import BREAKER, BUDGET, FLAG, POLICY, TRANSACTION
+from tokengate.control.registry._landed import BREAKER, BUDGET, FLAG, POLICY, PROPOSAL, TRANSACTION
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -95,7 +95,16 @@ main.add(
             check,
             inventory,
         ),
-        "Authority": (audit,),
+        "Authority": (
+            _authority.whoami,
+            *commands_of(PROPOSAL),
+            _authority.approve,
+            _authority.deny,
+            _authority.apply,
+            _authority.freeze,
+            _authority.unfreeze,
+            audit,
+        ),
         "Tools": (shell, completion, doctor, help_),
     },
     most_used=(

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from tokengate.control._units import seconds_in
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,6 +37,28 @@ class Rate(Number):
         except ValueError:
             return value
         return super().convert(value, param, ctx)
+
+
+class Time(click.ParamType):  # type: ignore[type-arg]  # older ones of click are not generic
+    """A time as text, such as `5m`, in seconds.
+
+    Args:
+        most: seconds.
+    """
+
+    name = "time"
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = seconds_in(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+        if seconds > self._most:
+            self.fail(f"{value!r} is more than {self._most:g} s.", param, ctx)
+        return seconds
 
 
 class AtOnce(click.IntRange):

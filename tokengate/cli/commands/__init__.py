@@ -11,5 +11,6 @@
 #   _inspect.py     commands that show gates, tokens, actors and the tree
 #   _steer.py       commands that change tokens
 #   _actors.py      commands that change actors, and children of supervisors
+#   _authority.py   commands about proposals, the freeze of interventions, and the caller
 #   _follow.py      commands that print a stream until Ctrl-C
 """The commands."""

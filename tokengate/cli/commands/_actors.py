@@ -7,12 +7,14 @@ from typing import Any
 import click
 import msgspec
 
+from tokengate.cli._approval import WAIT_APPROVAL
 from tokengate.cli._completers import complete_actor
 from tokengate.cli._connection import Connection, connected
-from tokengate.cli._derive import command_of, show_answer
+from tokengate.cli._derive import command_of, parameters_of, show_answer
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._parameters import seconds_option
 from tokengate.control.messages import (
+    Change,
     DeleteChild,
     Drain,
     GetState,
@@ -39,27 +41,30 @@ restart = command_of(Restart, show_answer)
 state = command_of(GetState, show_answer)
 
 
-@click.command(epilog=_NAME_HELP)
+@click.command(params=[*parameters_of(Change), WAIT_APPROVAL], epilog=_NAME_HELP)
 @_name_argument
 @click.option("--now", is_flag=True, help="Do not handle what is queued.")
 @_wait_option
 @connected
-def stop(connection: Connection, name: str, now: bool, wait: float) -> None:
+def stop(
+    connection: Connection, /, name: str, now: bool, wait: float, wait_approval: float | None, **said: Any
+) -> None:
     """Stop an actor in order; it is not started again.
 
     \b
     tokengate stop mailer
     tokengate stop mailer --now
     """  # noqa: D301
-    connection.show(connection.ask(Stop(name, drain=not now, wait=wait)))
+    connection.wait_approval = wait_approval
+    show_answer(connection, Stop(name, drain=not now, wait=wait, **said))
 
 
-@click.command("set", epilog=_NAME_HELP)
+@click.command("set", params=parameters_of(Change), epilog=_NAME_HELP)
 @_name_argument
 @click.argument("pairs", nargs=-1, required=True, metavar="ATTRIBUTE=JSON...")
 @_wait_option
 @connected
-def set_state(connection: Connection, name: str, pairs: tuple[str, ...], wait: float) -> None:
+def set_state(connection: Connection, /, name: str, pairs: tuple[str, ...], wait: float, **said: Any) -> None:
     """Set attributes of an actor's instance to values in JSON.
 
     They are set between two of its steps.
@@ -68,7 +73,7 @@ def set_state(connection: Connection, name: str, pairs: tuple[str, ...], wait: f
     tokengate set counter count=0 'names=["a", "b"]'
     tokengate set mailer 'host="localhost"'
     """  # noqa: D301
-    connection.show(connection.ask(SetState(name, values=dict(map(_parsed, pairs)), wait=wait)))
+    show_answer(connection, SetState(name, values=dict(map(_parsed, pairs)), wait=wait, **said))
 
 
 def _parsed(pair: str) -> tuple[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from actors.lowlevel import AFFINITIES
+from tokengate.cli._approval import WAIT_APPROVAL, applied, waits
 from tokengate.cli._completers import complete_destination
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._derive import command_of, parameters_of, show_answer
@@ -15,6 +16,8 @@ from tokengate.cli._errors import Failure, UsageProblem
 from tokengate.cli._parameters import AtOnce, Number, Rate
 from tokengate.cli._token_targets import SELECTOR_HELP, TARGET_HELP
 from tokengate.control.messages import (
+    ENVELOPE,
+    Change,
     Compensate,
     Extend,
     Lift,
@@ -35,7 +38,7 @@ from tokengate.control.messages import (
     Throttles,
 )
 
-_NOT_DONE = ("refused", "unknown", "ended")
+_NOT_DONE = ("refused", "unknown", "ended", "changed")
 
 # Tokens that the line on stderr names; the table has all.
 _NAMED = 5
@@ -43,10 +46,22 @@ _NAMED = 5
 
 def _steer(connection: Connection, verb: OnTokens) -> None:
     outcomes: Sequence[Outcome] = connection.ask(verb)
+    proposal = next((one.proposal for one in outcomes if one.outcome == "awaiting" and one.proposal), None)
+    if proposal is not None and connection.wait_approval is not None:
+        done = applied(connection, proposal).outcomes
+        outcomes = [*(one for one in outcomes if one.outcome != "awaiting"), *done]
+        proposal = None
     if outcomes or connection.output == "json":
         connection.show(outcomes)
     if not outcomes:
         raise Failure(f"nothing matches '{verb.select}'; 'tokengate ps' lists the live tokens")
+    if proposal is not None:
+        raise waits(proposal)
+    check_done(outcomes)
+
+
+def check_done(outcomes: Sequence[Outcome]) -> None:
+    """Raise `Failure` if a verb was not done for some tokens."""
     failed = [outcome for outcome in outcomes if outcome.outcome in _NOT_DONE]
     if failed:
         named = "; ".join(_line(outcome) for outcome in failed[:_NAMED])
@@ -72,7 +87,7 @@ retag = command_of(Retag, _steer, one_of=("set", "remove"))
 limit = command_of(Limit, _steer, one_of=("memory", "address_space", "cpu_time", "wall_time"))
 
 
-@click.command(params=parameters_of(OnTokens), epilog=TARGET_HELP)
+@click.command(params=[*parameters_of(OnTokens), WAIT_APPROVAL], epilog=TARGET_HELP)
 @click.option(
     "--to",
     required=True,
@@ -81,7 +96,7 @@ limit = command_of(Limit, _steer, one_of=("memory", "address_space", "cpu_time",
     help="The new affinity or actor.",
 )
 @connected
-def reroute(connection: Connection, /, to: str, **which: Any) -> None:
+def reroute(connection: Connection, /, to: str, wait_approval: float | None, **which: Any) -> None:
     """Move queued tokens to another affinity or actor.
 
     For running tokens it counts at their next attempt, if a policy has one follow.
@@ -90,10 +105,11 @@ def reroute(connection: Connection, /, to: str, **which: Any) -> None:
     tokengate reroute 'operation=fetch,state=queued' --to cpu
     tokengate reroute 42 --to office/mailer2
     """  # noqa: D301  # click wants the backspace itself
+    connection.wait_approval = wait_approval
     _steer(connection, Reroute(**which, affinity=to) if to in AFFINITIES else Reroute(**which, actor=to))
 
 
-@click.command(epilog=SELECTOR_HELP)
+@click.command(params=parameters_of(Change), epilog=SELECTOR_HELP)
 @click.argument("selectors", nargs=-1, metavar="[SELECTOR]")
 @click.option(
     "--rate", type=Rate(min=0, min_open=True), metavar="RATE", help="Tokens that may begin: per second, or 100/s, 5/m."
@@ -127,6 +143,7 @@ def throttle(connection: Connection, /, selectors: tuple[str, ...], lift: bool, 
     tokengate throttle operation=fetch --lift
     tokengate throttle reset operation=fetch
     """  # noqa: D301
+    said = {option: limits.pop(option) for option in ENVELOPE}
     limits = {option: value for option, value in limits.items() if value is not None}
     resets = selectors[:1] == ("reset",)
     selector = "".join(selectors[resets:][:1])
@@ -142,12 +159,12 @@ def throttle(connection: Connection, /, selectors: tuple[str, ...], lift: bool, 
     if not selector:
         raise UsageProblem("throttle needs a SELECTOR; '*' selects all tokens")
     if limits:
-        connection.show(connection.ask(SetThrottle(selector, **limits)))
+        connection.show(connection.ask(SetThrottle(selector, **limits, **said)))
         return
     if resets:
-        connection.show(connection.ask(ResetThrottle(selector)))
+        connection.show(connection.ask(ResetThrottle(selector, **said)))
         return
-    lifted = connection.ask(Lift(selector))
+    lifted = connection.ask(Lift(selector, **said))
     connection.show(lifted)
     if not lifted:
         raise Failure(f"no throttle has the selector '{selector}'; 'tokengate throttles' lists them")

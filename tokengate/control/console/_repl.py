@@ -40,7 +40,7 @@ This is Python; a verb is a function, and its result is shown as a table.
   limit(7, memory="2GiB")           limit what it uses in its child process; None lifts a limit
   renice(7, 5)  retag(7, {"a": "b"})  reroute(7, affinity="io")
   old = ps("age>1m"); old.pause()   a list can be kept; its verbs act on exactly these tokens
-  pause("*", dry_run=True)          only list them; every verb on tokens can do that
+  pause("*", dry_run=True)          only list them, in a proposal: proposals()  approve(12, "9f3a1c42")  apply(12)
   throttle("operation=resize", rate=5)  throttles()  lift("*")  policies()  breakers()  retry(7)
   actors()  tree()                  actors and operations; the supervision tree
   a = actor("counter"); a.state()   an actor: suspend, unsuspend, drain, restart, stop, statistics, trace, children

@@ -72,7 +72,10 @@ class ProposalRow:
 
 @attrs.frozen
 class Proposals(Listing[ProposalRow]):
-    """List proposals, the oldest first; SELECTOR is a state or a verb."""
+    """List proposals, the oldest first.
+
+    SELECTOR is a state, such as `open`, or a verb.
+    """
 
     examples: ClassVar = ("proposals", "proposals open", "proposal show 12")
 
@@ -140,6 +143,7 @@ class Approve(Change[ProposalRow]):
 
     right: ClassVar = "approve"
     target: ClassVar[Target] = "proposal"
+    takes: ClassVar = ("reason",)
     examples: ClassVar = ("approve 12 --digest 9f3a1c42",)
     number: _Number
     digest: Annotated[
@@ -158,6 +162,7 @@ class Deny(Change[ProposalRow]):
 
     right: ClassVar = "view"
     target: ClassVar[Target] = "proposal"
+    takes: ClassVar = ("reason",)
     examples: ClassVar = ("deny 12 --reason 'not during the sale'",)
     number: _Number
 
@@ -188,6 +193,7 @@ class Apply(Change[Applied]):
 
     right: ClassVar = "view"
     target: ClassVar[Target] = "proposal"
+    takes: ClassVar = ("reason", "force", "break_glass")
     examples: ClassVar = ("apply 12", "apply 12 --force --reason 'agreed with the owner'")
     number: _Number
     wait: Annotated[Seconds, Meta(description="Seconds to wait until it is done, at most.")] = attrs.field(
@@ -197,9 +203,9 @@ class Apply(Change[Applied]):
 
 @attrs.frozen
 class Freeze(Change[bool]):
-    """Refuse from now on whatever rules ask for, also after a restart of the gate.
+    """Refuse from now on whatever rules ask for.
 
-    The answer is whether that is new.
+    It survives a restart of the gate. The answer is whether that is new.
     """
 
     examples: ClassVar = ("freeze --reason 'a bad prediction'",)

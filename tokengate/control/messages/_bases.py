@@ -171,6 +171,7 @@ class Change(Message[A_co]):
     """
 
     right: ClassVar[str] = "operate"
+    takes: ClassVar[tuple[str, ...]] = ("reason", "force", "dry_run", "break_glass")  # of these fields
     reason: Annotated[str, Meta(description="Why, for the record; `force` needs it.", extra={"metavar": "TEXT"})] = (
         attrs.field(default="", kw_only=True)
     )

@@ -23,12 +23,12 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _SOME = 3
 
 _WORDS = {
-    "cyan": "queued would",
+    "cyan": "queued would open",
     "dim": "created completed unchanged",
-    "green": "running done",
+    "green": "running done approved applied",
     "magenta": "terminated killed",
-    "red": "failed expired rejected vacant refused unknown ended abandoned",
-    "yellow": "paused restarting starting stopping closing pending",
+    "red": "failed expired denied changed rejected vacant refused unknown ended abandoned",
+    "yellow": "paused restarting starting stopping closing pending awaiting",
 }
 """{style: states, statuses and outcomes}; others are green, or yellow if they end in `_requested`."""
 

@@ -18,14 +18,18 @@ from tokengate.control.messages import (
     ActorRow,
     ActorState,
     ActorStatistics,
+    Applied,
     Argument,
     Attribute,
     ChildCountsRow,
     ChildRow,
     Frame,
     GateInfo,
+    Identity,
     Outcome,
     Processes,
+    ProposalDetails,
+    ProposalRow,
     Reloaded,
     StreamItem,
     ThrottleRow,
@@ -65,7 +69,7 @@ _DURATIONS = ("per", "probes_in")
 
 _GUARDS = {
     "force": "pause and kill need --force",
-    "approval": "pause and kill need --force",
+    "approval": "once it has begun, pause and kill need the approval of another person; before that, --force",
     "never": "no verb changes it",
 }
 
@@ -217,6 +221,11 @@ _THROTTLES: tuple[Column[ThrottleRow], ...] = (
     Column("SOURCE", lambda row: row.source),
 )
 
+
+def _expires_in(row: ProposalRow) -> str:
+    return duration(max(0.0, row.expires - time.time())) if row.state in ("open", "approved") else "-"
+
+
 _CHILDREN: tuple[Column[ChildRow], ...] = (
     Column("ID", lambda row: row.id, shrinks=True),
     Column("STATUS", lambda row: row.status, lambda row: style_of(row.status)),
@@ -224,6 +233,19 @@ _CHILDREN: tuple[Column[ChildRow], ...] = (
     Column("RESTARTS", lambda row: row.restarts, right=True),
     Column("IS", lambda row: "supervisor" if row.supervisor else "worker"),
     Column("PATH", lambda row: Tail(row.path), shrinks=True),
+)
+
+_PROPOSALS: tuple[Column[ProposalRow], ...] = (
+    Column("NUMBER", lambda row: row.number, right=True),
+    Column("VERB", lambda row: row.verb),
+    Column("TARGETS", lambda row: row.targets, right=True),
+    Column("STATE", lambda row: row.state, lambda row: style_of(row.state)),
+    Column("NEEDS", lambda row: row.needs),
+    Column("PROPOSER", lambda row: row.proposer),
+    Column("APPROVER", lambda row: row.approver or "-"),
+    Column("EXPIRES IN", _expires_in, right=True),
+    Column("DIGEST", lambda row: row.digest[:8]),
+    Column("REASON", lambda row: row.reason or "-", shrinks=True),
 )
 
 _ATTRIBUTES: tuple[Column[Attribute | Argument], ...] = (
@@ -438,6 +460,48 @@ def _item(item: StreamItem, _wide: bool) -> RenderableType:
     return line
 
 
+def _identity(caller: Identity, _wide: bool) -> RenderableType:
+    return pairs_of(
+        [
+            ("principal", caller.principal),
+            ("owner", "-" if caller.owner is None else caller.owner),
+            ("groups", " ".join(map(str, caller.groups)) or "none"),
+            ("came in by", caller.via),
+            *((f"may {right}", "everywhere" if where == "*" else where) for right, where in caller.rights.items()),
+            ("rules", plain("frozen: what they ask for is refused", "yellow") if caller.frozen else "may act"),
+        ]
+    )
+
+
+def _proposal(proposal: ProposalDetails, _wide: bool) -> RenderableType:
+    row = proposal.row
+    targets = f"actor {proposal.actor}" if proposal.actor else f"{row.targets:,} tokens"
+    pairs: list[tuple[str, object]] = [
+        ("proposal", row.number),
+        ("verb", row.verb),
+        *((f"  {name.replace('_', ' ')}", value) for name, value in proposal.arguments.items()),
+        ("targets", f"{targets}: {proposal.tokens}" if proposal.tokens else targets),
+        ("state", plain(row.state, style_of(row.state))),
+        ("needs", row.needs),
+        ("proposer", row.proposer),
+        ("reason", row.reason or "none was given"),
+        ("expires in", _expires_in(row)),
+        ("digest", row.digest),
+    ]
+    if row.approver:
+        pairs.append(("denied by" if row.state == "denied" else "approved by", row.approver))
+    if not proposal.counts:
+        return pairs_of(pairs)
+    pairs.append(("outcomes", ", ".join(f"{count:,} {word}" for word, count in proposal.counts.items())))
+    return Group(pairs_of(pairs), "", table_of(_OUTCOMES, proposal.outcomes, False))
+
+
+def _applied(done: Applied, wide: bool) -> RenderableType:
+    tables = (renderable(done.outcomes, wide=wide),) if done.outcomes else ()
+    actors = (_actor_outcome(one, wide) for one in done.actors)
+    return Group(*tables, *actors, plain(f"proposal {done.proposal.number} ({done.proposal.verb}) is applied", "dim"))
+
+
 def _reloaded(found: Reloaded, _wide: bool) -> RenderableType:
     pairs = [("file", found.file), *(("changed", one) for one in found.changed or ("nothing",))]
     return pairs_of([*pairs, *(("left out", one) for one in found.left_out)])
@@ -478,6 +542,7 @@ _MANY: dict[type[Any], _Many] = {
     TokenRow: _list(_TOKENS),
     Outcome: _list(_OUTCOMES),
     ThrottleRow: _list(_THROTTLES),
+    ProposalRow: _list(_PROPOSALS),
     ChildRow: _list(_CHILDREN),
     FoundGate: _list(_GATES),
 }
@@ -492,6 +557,9 @@ _ONE: dict[type[Any], Callable[[Any, bool], RenderableType]] = {
     ChildCountsRow: _counts,
     GateInfo: _info,
     StreamItem: _item,
+    Identity: _identity,
+    ProposalDetails: _proposal,
+    Applied: _applied,
     Reloaded: _reloaded,
 }
 """{class of an answer: renders it}."""
