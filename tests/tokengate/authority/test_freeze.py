@@ -19,11 +19,11 @@ from tokengate.control._exceptions import ControlError, Refused
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def frozen(tmp_path: Path) -> Path:
     return tmp_path / "state" / "tokengate" / "shop" / "frozen"
 
 
-def test_a_freeze_refuses_at_once_whatever_rules_ask_and_nothing_else(people: People, file: Path) -> None:
+def test_a_freeze_refuses_at_once_whatever_rules_ask_and_nothing_else(people: People, frozen: Path) -> None:
     """Also a dry run of theirs, and an apply."""
     rule, ann = people[RULE], people[ANN]
     rule.pause("operation=none")
@@ -39,7 +39,7 @@ def test_a_freeze_refuses_at_once_whatever_rules_ask_and_nothing_else(people: Pe
     ann.pause("operation=none")
     people.process.renice("*", 1)
 
-    assert (ann.unfreeze(), ann.unfreeze(), ann.whoami().frozen, file.exists()) == (True, False, False, False)
+    assert (ann.unfreeze(), ann.unfreeze(), ann.whoami().frozen, frozen.exists()) == (True, False, False, False)
     rule.pause("operation=none")
 
 
@@ -55,13 +55,13 @@ def test_it_needs_rights(people: People) -> None:
     assert people.process.unfreeze()
 
 
-def test_it_survives_a_restart_of_the_gate(file: Path) -> None:
+def test_it_survives_a_restart_of_the_gate(frozen: Path) -> None:
     """By a file that only this user can read, which says since when, and why."""
     with Gate("shop", control_socket=False) as gate:
         gate.control.freeze(reason="a bad\nprediction")
-    said = json.loads(file.read_text())
+    said = json.loads(frozen.read_text())
     assert (said["principal"], said["reason"]) == ("process", "a bad\nprediction")
-    assert [stat.S_IMODE(one.stat().st_mode) for one in (file, file.parent)] == [0o600, 0o700]
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (frozen, frozen.parent)] == [0o600, 0o700]
     for _ in range(2):
         with Gate("shop", control_socket=False) as gate:
             people = People(gate)
@@ -76,42 +76,42 @@ def test_it_survives_a_restart_of_the_gate(file: Path) -> None:
         assert not gate.control.whoami().frozen
 
 
-def test_a_gate_that_is_not_frozen_writes_nothing(people: People, file: Path) -> None:
+def test_a_gate_that_is_not_frozen_writes_nothing(people: People, frozen: Path) -> None:
     """Nor does it look, before a rule or a person asks."""
     people[RULE].pause("operation=none")
     people[ANN].whoami()
 
-    assert not file.parent.parent.exists()
+    assert not frozen.parent.parent.exists()
 
 
-def test_a_freeze_that_cannot_be_written_holds_and_says_so(people: People, file: Path) -> None:
+def test_a_freeze_that_cannot_be_written_holds_and_says_so(people: People, frozen: Path) -> None:
     """The error names the file and the remedy; it is tried again with the next freeze."""
-    file.parent.parent.parent.mkdir()
-    file.parent.parent.write_text("in the way")
+    frozen.parent.parent.parent.mkdir()
+    frozen.parent.parent.write_text("in the way")
     with pytest.raises(
-        ControlError, match=f"frozen now, but not after a restart, since '{file}' cannot be made: .*set "
+        ControlError, match=f"frozen now, but not after a restart, since '{frozen}' cannot be made: .*set "
     ):
         people[ANN].freeze()
     assert people[ANN].whoami().frozen
-    file.parent.parent.unlink()
+    frozen.parent.parent.unlink()
 
-    assert (people[ANN].freeze(), file.exists()) == (True, True)
+    assert (people[ANN].freeze(), frozen.exists()) == (True, True)
 
 
-def test_a_directory_that_others_can_write_to_has_no_freeze(people: People, file: Path) -> None:
+def test_a_directory_that_others_can_write_to_has_no_freeze(people: People, frozen: Path) -> None:
     """They could end it."""
-    file.parent.mkdir(parents=True, mode=0o700)
-    file.parent.chmod(0o770)
+    frozen.parent.mkdir(parents=True, mode=0o700)
+    frozen.parent.chmod(0o770)
 
     with pytest.raises(ControlError, match="open to others"):
         people[ANN].freeze()
 
 
-def test_a_link_in_the_place_of_its_directory_is_not_followed(people: People, file: Path, tmp_path: Path) -> None:
+def test_a_link_in_the_place_of_its_directory_is_not_followed(people: People, frozen: Path, tmp_path: Path) -> None:
     """Nothing is written at its other end."""
-    file.parent.parent.mkdir(parents=True)
+    frozen.parent.parent.mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir(mode=0o700)
-    file.parent.symlink_to(tmp_path / "elsewhere")
+    frozen.parent.symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(ControlError, match="cannot be made"):
         people[ANN].freeze()
@@ -119,7 +119,7 @@ def test_a_link_in_the_place_of_its_directory_is_not_followed(people: People, fi
 
 
 def test_what_cannot_be_read_counts_as_frozen(
-    people: People, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, file: Path
+    people: People, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, frozen: Path
 ) -> None:
     """For rules; the log says so once, and it is read again with each request."""
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_read_counts_as_frozen(
     with monkeypatch.context() as patched:
         patched.setattr(_freeze.os, "lstat", fail)
         for _ in range(2):
-            with pytest.raises(Refused, match=f"'{file}' cannot be read: Permission denied; see to its disk"):
+            with pytest.raises(Refused, match=f"'{frozen}' cannot be read: Permission denied; see to its disk"):
                 people[RULE].pause("operation=none")
         assert people[ANN].whoami().frozen
     assert [one.levelno for one in caplog.records if one.name == "tokengate.authority"] == [logging.ERROR]

@@ -18,6 +18,7 @@ from tokengate.control.messages import (
     ActorRow,
     ActorState,
     ActorStatistics,
+    Applied,
     Argument,
     Attribute,
     BreakerRow,
@@ -27,9 +28,12 @@ from tokengate.control.messages import (
     FlagRow,
     Frame,
     GateInfo,
+    Identity,
     Outcome,
     PolicyRow,
     Processes,
+    ProposalDetails,
+    ProposalRow,
     Reloaded,
     StreamItem,
     ThrottleRow,
@@ -66,6 +70,8 @@ TREE = (
     TreeRow(2, "/a/b", "b", "Mailer", "restarting", "transient", 3, "", 12, (4, 5), True),
     TreeRow(1, "/c", "c", "resize", "running", "permanent", 0, "", 0, (), False),
 )
+DIGEST = "9f3a1c42" + 56 * "0"
+PROPOSAL = ProposalRow(12, "terminate", "open", "approval", 4, "uid:1001", "it hangs", 100.0, 1_000.0, "", DIGEST)
 
 # (an answer, what must be read in it)
 SHOWN: list[tuple[Any, list[str]]] = [
@@ -117,6 +123,17 @@ SHOWN: list[tuple[Any, list[str]]] = [
     ((BudgetRow("charge", "usd", "acme", 100.0, 86_400.0, 0.5, 42.0, 3),), ["1d00h", "0.5", "42"]),
     ((FlagRow("tenant=acme", "observe", 10.0, "user", "live", {"breaker": 3}),), ["observe", "breaker=3"]),
     (Reloaded("/x/tokengate.toml", ("a: timeout=5",), ("a: no retry",)), ["/x/tokengate.toml", "a: timeout=5", "left"]),
+    (Identity("api:ci", 1000, (4,), "http", {"view": "*", "operate": "tenant=acme"}, frozen=True),
+     ["api:ci", "1000", "may view", "everywhere", "tenant=acme", "frozen: what they ask for is refused"]),
+    (Identity("process", 0, (), "process", {}), ["none", "may act"]),
+    ((PROPOSAL, attrs.evolve(PROPOSAL, state="denied", approver="uid:1002")), ["NEEDS", "open", "denied", "9f3a1c42 "]),
+    (ProposalDetails(PROPOSAL, {"mode": "kill", "grace": 1.0}, "3-5,9", "", {}, ()),
+     ["  mode      kill", "4 tokens: 3-5,9", DIGEST, "it hangs", "approval"]),
+    (ProposalDetails(attrs.evolve(PROPOSAL, state="applied", targets=1, approver="uid:1002"), {"name": "office/mailer"},
+                     "3", "office/mailer", {"done": 1}, ()),
+     ["actor office/mailer: 3", "approved by", "uid:1002", "1 done"]),
+    (Applied(PROPOSAL, (Outcome(7, "resize", "changed"),)), ["changed", "proposal 12 (terminate) is applied"]),
+    (Applied(PROPOSAL, (), (ActorOutcome("/a", "changed", "others"),)), ["/a: changed (others)", "is applied"]),
     ((), ["none"]),
     (None, ["None"]),
 ]  # fmt: skip
