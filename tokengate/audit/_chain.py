@@ -10,12 +10,10 @@ import hashlib
 import hmac
 import re
 import secrets
+from binascii import hexlify
 from typing import Final, Self
 
 import attrs
-
-MAC: Final = b',"mac":"'
-"""What comes before the mac, which with its 64 digits, a quote and a brace ends each line."""
 
 RECORD: Final = re.compile(rb'\{"seq":([0-9]{1,18}),"prev":"([0-9a-f]{64})",')
 """How each line begins: seq, and mac of the record before."""
@@ -32,20 +30,20 @@ class End:
         chain: name of the chain.
         seq: number of the next record.
         key: of the next record.
-        mac: of the record before.
+        mac: of the record before, in hexadecimal digits; of the first, what tells chains apart.
     """
 
     chain: str
     seq: int
     key: bytes = attrs.field(repr=False)
-    mac: str
+    mac: bytes
 
     @classmethod
     def first(cls, key: bytes | None = None) -> Self:
         """Return the beginning of the chain of a first key; None makes a new one."""
         key = key or secrets.token_bytes(32)
-        mac = hmac.digest(key, b"chain", "sha256").hex()
-        return cls(mac[:16], 1, key, mac)
+        mac = mac_of(key, b"chain")
+        return cls(mac[:16].decode(), 1, key, mac)
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
@@ -57,11 +55,11 @@ class End:
         found = _KEY_FILE.fullmatch(text)
         if found is None or _check(text[:-18]) != found[5]:
             raise ValueError("it is damaged, or no key file")
-        return cls(found[1].decode(), int(found[2]), bytes.fromhex(found[3].decode()), found[4].decode())
+        return cls(found[1].decode(), int(found[2]), bytes.fromhex(found[3].decode()), found[4])
 
     def text(self) -> bytes:
         """Return the text of a key file, whose length is always the same."""
-        text = f"{self.chain} {self.seq:020} {self.key.hex()} {self.mac}".encode()
+        text = b"%b %020d %b %b" % (self.chain.encode(), self.seq, hexlify(self.key), self.mac)
         return b"%b %b\n" % (text, _check(text))
 
     def add(self, entry: bytes, batch: int) -> tuple[bytes, End]:
@@ -72,11 +70,11 @@ class End:
             batch: seq of the first record that is written together with it.
         """
         beside = b"" if batch == self.seq else b'"batch":%d,' % batch
-        body = b'{"seq":%d,"prev":"%b",%b%b' % (self.seq, self.mac.encode(), beside, entry[1:-1])
+        body = b'{"seq":%d,"prev":"%b",%b%b' % (self.seq, self.mac, beside, entry[1:-1])
         mac = mac_of(self.key, body)
-        return b'%b%b%b"}\n' % (body, MAC, mac.encode()), End(self.chain, self.seq + 1, next_key(self.key), mac)
+        return b'%b,"mac":"%b"}\n' % (body, mac), self.after(mac)
 
-    def after(self, mac: str) -> End:
+    def after(self, mac: bytes) -> End:
         """Return the end of the chain after a record that is there, with this mac."""
         return End(self.chain, self.seq + 1, next_key(self.key), mac)
 
@@ -96,10 +94,11 @@ class Keys:
         """Return the key of a record."""
         number, index = divmod(seq - 1, _BLOCK)
         while len(self._firsts) <= number:
-            self._firsts.append(next_key(_grown([self._firsts[-1]], _BLOCK)[-1]))
-        if number not in self._blocks:
+            block = self._blocks.setdefault(len(self._firsts) - 1, [self._firsts[-1]])
+            self._firsts.append(next_key(_grown(block, _BLOCK)[-1]))
             if len(self._blocks) >= 64:
                 self._blocks.clear()
+        if number not in self._blocks:
             self._blocks[number] = [self._firsts[number]]
         return _grown(self._blocks[number], index + 1)[index]
 
@@ -115,16 +114,15 @@ def next_key(key: bytes) -> bytes:
     return hmac.digest(key, b"next", "sha256")
 
 
-def mac_of(key: bytes, body: bytes) -> str:
+def mac_of(key: bytes, body: bytes) -> bytes:
     """Return the mac of a line, of which `body` is what comes before it."""
-    return hmac.digest(key, body, "sha256").hex()
+    return hexlify(hmac.digest(key, body, "sha256"))
 
 
-def mac_in(line: bytes) -> tuple[bytes, str]:
-    """Return what a line has before its mac, and the mac; of a line without one, it is not that of anything."""
-    if line[-2:] != b'"}' or line[-74:-66] != MAC:
-        return line, ""
-    return line[:-74], line[-66:-2].decode("ascii", "replace")
+def mac_in(line: bytes) -> tuple[bytes, bytes]:
+    """Return what a line has before its mac, and the mac; empty if it has none."""
+    whole = line[-74:-66] == b',"mac":"' and line[-2:] == b'"}'
+    return (line[:-74], line[-66:-2]) if whole else (line, b"")
 
 
 def _check(text: bytes) -> bytes:

@@ -56,7 +56,7 @@ class Checked:
     seqs: array[int] = attrs.field(factory=lambda: array("q"))
     bad: dict[int, tuple[str, int]] = attrs.field(factory=dict)
     problems: list[Problem] = attrs.field(factory=list)
-    macs: dict[int, str] = attrs.field(factory=dict)
+    macs: dict[int, bytes] = attrs.field(factory=dict)
     retired: int = 0
     last: bytes = b""
 
@@ -170,9 +170,9 @@ class _Checker:
         self._open = False
         for number, line in enumerate(lines, 1):
             seq = self._seq + 1
-            if line.startswith(b'{"seq":%d,"prev":"%b",' % (seq, self._mac.encode())):
+            if seq < self._limit and line.startswith(b'{"seq":%d,"prev":"%b",' % (seq, self._mac)):
                 body, mac = mac_in(line)
-                if seq < self._limit and mac_of(self._key(seq), body) == mac:
+                if mac_of(self._key(seq), body) == mac:
                     self._good(seq, line, mac)
                     continue
             self._look_into(line, f"{name}:{number}")
@@ -203,12 +203,12 @@ class _Checker:
         body, mac = mac_in(line)
         if mac_of(self._key(seq), body) != mac:
             return False
-        if self._seq and seq == self._seq + 1 and found[2].decode() != self._mac:
+        if self._seq and seq == self._seq + 1 and found[2] != self._mac:
             self.checked.problems.append(Problem("foreign", (str(seq),), "it does not follow the record before"))
         self._good(seq, line, mac)
         return True
 
-    def _good(self, seq: int, line: bytes, mac: str) -> None:
+    def _good(self, seq: int, line: bytes, mac: bytes) -> None:
         self.checked.seqs.append(seq)
         self.checked.last = line
         self._seq, self._mac, self._open = seq, mac, False

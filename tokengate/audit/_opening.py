@@ -92,14 +92,14 @@ def _caught_up(end: End, lines: Sequence[bytes], notes: list[Entry]) -> End:
     """Return the end of the chain after the lines which the key file does not know of."""
     begin = next((i + 1 for i in range(len(lines) - 1, -1, -1) if mac_in(lines[i])[1] == end.mac), None)
     if begin is None:
-        if end.seq > 1 and not (lines and f'"prev":"{end.mac}"'.encode() in lines[0][:120]):
+        if end.seq > 1 and not (lines and end.mac in lines[0][:120]):
             notes.append(_tampered(f"record {end.seq - 1} is gone or changed: the log was cut, or is an older one"))
             return end
         begin = 0
     known, batches = end, set[int]()
     for line in lines[begin:]:
         body, mac = mac_in(line)
-        if mac_of(end.key, body) != mac or not body.startswith(b'{"seq":%d,"prev":"%b"' % (end.seq, end.mac.encode())):
+        if mac_of(end.key, body) != mac or not body.startswith(b'{"seq":%d,"prev":"%b"' % (end.seq, end.mac)):
             notes.append(_tampered(f"what follows record {end.seq - 1} is not of this chain"))
             break
         seen = msgspec.json.decode(line, type=_Seen)

@@ -34,6 +34,10 @@ class Caller(Protocol):
     def peer(self) -> int | None: ...
 
 
+def _copied(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return dict(values)
+
+
 @attrs.frozen(kw_only=True)
 class Entry:
     """What is recorded; what is None or empty is left out. It must not change until it is on disk.
@@ -56,17 +60,17 @@ class Entry:
     caller: Caller | None = None
     verb: str = ""
     of: int | None = None
-    args: Mapping[str, Any] = attrs.field(factory=dict)
+    args: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied)
     selector: str = ""
     targets: Sequence[int] = ()
-    paths: Sequence[str] = ()
+    paths: Sequence[str] = attrs.field(default=(), converter=tuple)
     reason: str = ""
     proposal: int | None = None
     break_glass: str = ""
-    before: Mapping[str, Any] = attrs.field(factory=dict)
-    after: Mapping[str, Any] = attrs.field(factory=dict)
-    outcome: Mapping[str, int] = attrs.field(factory=dict)
-    exceptions: Mapping[str, str] = attrs.field(factory=dict)
+    before: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied)
+    after: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied)
+    outcome: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied)
+    exceptions: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied)
 
 
 def encode(entry: Entry, at: float, mono: float) -> bytes:
@@ -79,8 +83,22 @@ def encode(entry: Entry, at: float, mono: float) -> bytes:
     """
     text = b""
     for most in _MOST:
-        fields = {"at": round(at, 6), "mono": round(mono, 6), **_fields(entry, most)}
-        text = _json(fields if most == _MOST[0] else {**fields, "cut": most})
+        fields: dict[str, object] = {
+            "at": round(at, 6),
+            "mono": round(mono, 6),
+            "kind": entry.kind,
+            "request": entry.request,
+        }
+        if (caller := entry.caller) is not None:
+            fields.update(principal=caller.principal, owner=caller.owner, via=caller.via, peer=caller.peer)
+        for name in _NAMES:
+            if (value := getattr(entry, name)) or value == 0:
+                fields[name] = _safe(value, most)
+        if entry.targets:
+            fields["targets"] = _targets(sorted(entry.targets), most)
+        if most < _MOST[0]:
+            fields["cut"] = most
+        text = _json({name: value for name, value in fields.items() if value is not None and value != ""})
         if len(text) <= _ROOM:
             break
     return text
@@ -95,22 +113,6 @@ def ranges(numbers: Sequence[int]) -> list[str]:
         else:
             found.append([number, number])
     return [f"{first}-{last}" if first < last else str(first) for first, last in found]
-
-
-def _fields(entry: Entry, most: int) -> dict[str, object]:
-    fields: dict[str, object] = {}
-    for name in _NAMES:
-        value = getattr(entry, name)
-        if value is None or not (value or value == 0):
-            continue
-        if name == "caller":
-            fields.update(principal=value.principal, owner=value.owner, via=value.via)
-            fields.update({} if value.peer is None else {"peer": value.peer})
-        elif name == "targets":
-            fields[name] = _targets(sorted(value), most)
-        else:
-            fields[name] = _safe(dict(value) if isinstance(value, Mapping) else value, most)
-    return fields
 
 
 def _targets(ids: Sequence[int], most: int) -> dict[str, object]:
@@ -147,4 +149,6 @@ def _json(fields: Mapping[str, object]) -> bytes:
     return json.dumps(fields, separators=(",", ":")).replace("\x7f", "\\u007f").encode()
 
 
-_NAMES: Final = tuple(field.name for field in attrs.fields(Entry))
+_NAMES: Final = tuple(
+    field.name for field in attrs.fields(Entry) if field.name not in ("kind", "request", "caller", "targets")
+)

@@ -44,7 +44,7 @@ class Verification:
 class _Head:
     chain: str
     seq: int
-    mac: str
+    mac: bytes
     directory: str
 
 
@@ -149,7 +149,7 @@ def _end_of(segments: Sequence[tuple[str, bytes]]) -> int:
 def _heads_in(file: Path) -> list[_Head]:
     with file.open(errors="replace") as lines:
         found = [match for line in lines if (match := _HEAD.search(line))]
-    return [_Head(match[1], int(match[2]), match[3], match[4]) for match in found]
+    return [_Head(match[1], int(match[2]), match[3].encode(), match[4]) for match in found]
 
 
 def _problems_of_heads(directory: Path, chain: str, told: Sequence[_Head], checked: Checked) -> Iterator[Problem]:

@@ -213,7 +213,7 @@ class Writer:
         assert end is not None
         self._head, self._head_at = end.seq - 1, time.monotonic()
         text = "audit head: chain=%s seq=%d mac=%s directory='%s'"
-        _logger.info(text, end.chain, self._head, end.mac, self._appender.path)
+        _logger.info(text, end.chain, self._head, end.mac.decode(), self._appender.path)
 
 
 def _in_words(error: Exception) -> str:

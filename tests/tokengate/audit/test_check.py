@@ -207,7 +207,7 @@ def test_a_key_one_batch_behind_is_noted_and_no_problem(directory: Path) -> None
     first, lines = chain(5, batch=3)
     end = first
     for line in lines[:3]:
-        end = end.after(line[-67:-3].decode())
+        end = end.after(line[-67:-3])
     directory.mkdir()
     (directory / SEGMENT).write_bytes(b"".join(lines))
     (directory / "audit.first-key").write_bytes(first.text())
@@ -225,7 +225,9 @@ def test_with_heads_what_is_put_back_together_is_found(directory: Path, tmp_path
     old = {name: (directory / name).read_bytes() for name in os.listdir(directory)}
     write(directory, 2)
     end = End.parse((directory / "audit.key").read_bytes())
-    heads.write_text(f"INFO audit head: chain={end.chain} seq={end.seq - 1} mac={end.mac} directory='{directory}'\n")
+    heads.write_text(
+        f"INFO audit head: chain={end.chain} seq={end.seq - 1} mac={end.mac.decode()} directory='{directory}'\n"
+    )
 
     assert what(directory, heads=heads) == []
     assert verify(directory, heads=heads).heads == f"1 heads of {heads} were compared, up to record {end.seq - 1}"
@@ -246,14 +248,14 @@ def test_a_record_rewritten_with_the_key_is_found_by_a_head(directory: Path, tmp
     first, lines = chain(3)
     _, others = chain(4, first)
     entry = encode(Entry(kind="intent", verb="pause"), 1.0, 2.0)
-    end = first.after(lines[0][-67:-3].decode()).after(lines[1][-67:-3].decode())
+    end = first.after(lines[0][-67:-3]).after(lines[1][-67:-3])
     forged, forged_end = end.add(entry, 1)
     directory.mkdir()
     (directory / SEGMENT).write_bytes(b"".join([*lines[:2], forged]))
     (directory / "audit.first-key").write_bytes(first.text())
     (directory / "audit.key").write_bytes(forged_end.text())
-    mac = others[2][-67:-3].decode()
-    (tmp_path / "log").write_text(f"audit head: chain={first.chain} seq=3 mac={mac} directory='{directory}'")
+    mac = others[2][-67:-3]
+    (tmp_path / "log").write_text(f"audit head: chain={first.chain} seq=3 mac={mac.decode()} directory='{directory}'")
 
     assert what(directory) == []
     assert what(directory, heads=tmp_path / "log") == [("head", ("3",))]

@@ -17,7 +17,7 @@ _directory = click.argument("directory", type=click.Path(path_type=Path), requir
 
 @click.group()
 def audit() -> None:
-    """Look into the audit log of a gate: what was asked for, by whom, and what became of it.
+    """Verify the audit log of a gate, and seal it.
 
     \b
     tokengate audit verify -g shop
@@ -55,7 +55,8 @@ def verify(directory: Path | None, gate: str | None, key: Path | None, heads: Pa
     else:
         for line in (*found.problems, *found.notes):
             click.echo(plain(str(line)))
-        wrong = f"{len(found.problems)} problems" if found.problems else "nothing is wrong"
+        number = len(found.problems)
+        wrong = f"{number} problem{'s' * (number > 1)}" if number else "nothing is wrong"
         click.echo(f"{found.records:,} records of {plain(found.directory)} are whole; {wrong}")
         click.echo(str(plain(found.heads)))
     if found.problems:
