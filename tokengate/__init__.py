@@ -5,6 +5,7 @@
 #   gate/        `Gate`: open, close, spawn
 #   authority/   who may do what, and who has agreed
 #   control/     the control actor, and the ways to it
+#   audit/       the audit log: what was asked for, and its verification
 #   config/      the file `tokengate.toml`
 #   operations/  `@token`, the current gate, the executor
 #   policy/      what tokens are held to: times, retries, breakers, throttles, budgets, batches

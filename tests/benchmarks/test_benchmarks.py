@@ -200,3 +200,13 @@ def test_the_benchmark_of_overload_prints_a_line_for_each_experiment() -> None:
         assert len(lines[name]["by_half_second"]) >= 1
     assert lines["retries, policy"]["attempts"] >= 1
     assert lines["rate"]["most_beyond"] <= 1
+
+
+def test_the_benchmark_of_the_audit_log_prints_a_line_for_each_figure() -> None:
+    """What was measured, what is wanted, and whether that is met."""
+    lines = [json.loads(line) for line in run("audit.py", "--number", "40")]
+
+    assert [line["what"].split()[0].strip(",") for line in lines] == [
+        "intent", "intent", "intent", "throughput", "record", "record", "verification", "naming",
+    ]  # fmt: skip
+    assert all(line["value"] > 0 for line in lines)

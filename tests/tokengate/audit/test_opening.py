@@ -25,6 +25,8 @@ pytestmark = pytest.mark.usefixtures("programs")
 
 KEY = "audit.key"
 
+Until = Callable[[Callable[[], bool]], None]
+
 
 def note(directory: Path, kind: str) -> list[dict[str, object]]:
     """Return the arguments of the records of a kind."""
@@ -194,13 +196,12 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_while_the_gate_runs_is_noticed_at_the_next_write(
-    directory: Path, change: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    directory: Path, change: Callable[[Path], None], until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Case 23: an error in the log, a record, a new segment; and `verify` names what is wrong."""
     log = AuditLog(directory, "shop", strict=True)
     record(log, intent(1))
-    while log._writer._busy_since is not None:
-        pass
+    until(lambda: log._writer._busy_since is None)
     change(directory)
     record(log, intent(2))
     log.close()
@@ -231,7 +232,7 @@ def test_a_change_while_no_gate_runs_is_noticed_at_the_next_open(
 
 @pytest.mark.parametrize("change", [extend, put_back, change_key])
 def test_a_change_while_the_process_is_stopped_is_noticed(
-    directory: Path, change: Callable[[Path], None], until: Callable[[Callable[[], bool]], None]
+    directory: Path, change: Callable[[Path], None], until: Until
 ) -> None:
     """Case 16, 23: SIGSTOP holds it anywhere, also within a write."""
     with start(directory) as child:
