@@ -59,6 +59,7 @@ class Authority:
         self.proposals = Proposals(name, time.time(), time.time)
         self.freeze = Freeze(state_directory(name))
         self.recorder = Recorder(name, system)
+        self.proposals.on_expiry = lambda one: self._note(one, "expired")
         self.clock = system.clock
         self.system = system
         self._user = os.geteuid()
@@ -271,7 +272,16 @@ class Authority:
         if caller.is_rule:
             message = attrs.evolve(message, dry_run=False)
         seconds = DRY_RUN_SECONDS if message.dry_run else self._expires
-        return self.proposals.make(message, caller, ids, path=path, selector=selector, needs=needs, seconds=seconds)
+        made = self.proposals.make(message, caller, ids, path=path, selector=selector, needs=needs, seconds=seconds)
+        self._note(made, "proposal")
+        return made
+
+    def _note(self, proposal: Proposal, kind: str) -> None:
+        """Have recorded what becomes of a proposal, if it needs something; what is applied or denied is recorded so."""
+        if proposal.needs != "nothing":
+            one = proposal
+            paths = (one.path,) if one.path else ()
+            self.recorder.note(kind, one.proposer, one.message, proposal=one.number, targets=one.ids, paths=paths)
 
     # The record
 

@@ -142,9 +142,13 @@ class Proposals:
         gate: its name.
         opened: when it was opened, seconds since the epoch.
         clock: returns seconds since the epoch.
+
+    Attributes:
+        on_expiry: called with each proposal that expires.
     """
 
     def __init__(self, gate: str, opened: float, clock: Callable[[], float]) -> None:
+        self.on_expiry: Callable[[Proposal], object] = lambda _proposal: None
         self._gate = gate
         self._opened = opened
         self._clock = clock
@@ -236,6 +240,7 @@ class Proposals:
         for one in list(self._kept.values()):
             if one.state in WAITING and now >= one.expires:
                 self._set(one, "expired")
+                self.on_expiry(one)
 
     def _set(self, proposal: Proposal, state: State) -> None:
         proposal.state = state
