@@ -16,7 +16,7 @@ from tokengate.gate._gate import CONTROL
 
 ANN: Final = Caller("uid:1001", 1001, via="socket")
 BEN: Final = Caller("uid:1002", 1002, via="socket")
-CLAUDE: Final = Caller("uid:1003", 1003, via="socket")
+CARA: Final = Caller("uid:1003", 1003, via="socket")
 ROOT: Final = Caller("uid:0", 0, via="socket")
 RULE: Final = Caller("process:interventions", None)
 
@@ -46,7 +46,7 @@ class People:
         assert isinstance(authority, Authority)
         self.authority: Authority = authority
         self.process = gate.control
-        self.grants(grant(ANN, BEN, CLAUDE, ROOT))
+        self.grants(grant(ANN, BEN, CARA, ROOT))
 
     def grants(self, *grants: Grant) -> None:
         """Give these rights and no others."""

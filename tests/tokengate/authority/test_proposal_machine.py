@@ -16,7 +16,7 @@ import attrs
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from people import ANN, BEN, CLAUDE, ROOT, RULE, grant
+from people import ANN, BEN, CARA, ROOT, RULE, grant
 from tiers import TORTURE, in_ci
 
 from tokengate.authority._grants import ROLES, Rights
@@ -28,7 +28,7 @@ from tokengate.control._exceptions import AuditUnavailable, BadRequest, Refused,
 from tokengate.control.messages import Outcome
 
 PROCESS = Caller("process", 0)
-CALLERS = (ANN, BEN, CLAUDE, ROOT, RULE, PROCESS)
+CALLERS = (ANN, BEN, CARA, ROOT, RULE, PROCESS)
 EXPECTED = (Refused, AuditUnavailable, UnknownProposal, BadRequest)
 
 

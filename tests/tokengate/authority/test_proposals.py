@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 from gated_code import LIMIT, Door
-from people import ANN, BEN, CLAUDE, ROOT, RULE, People, grant
+from people import ANN, BEN, CARA, ROOT, RULE, People, grant
 from running_tokens import Turner, cpu_operation, io_operation
 
 from actors import Reply
@@ -204,7 +204,7 @@ def test_the_approver_does_not_apply_it(people: People, begun: Submit) -> None:
         with pytest.raises(Refused, match="another one must apply it"):
             people[caller].apply(proposal.number)
 
-    assert words(people[CLAUDE].apply(proposal.number, wait=LIMIT).outcomes) == ["terminated"]
+    assert words(people[CARA].apply(proposal.number, wait=LIMIT).outcomes) == ["terminated"]
 
 
 def test_an_own_approval_is_none_even_where_it_is_not_needed_yet(people: People, doors: Callable[[], Door]) -> None:
@@ -236,12 +236,12 @@ def test_the_approval_is_for_what_was_seen(people: People, begun: Submit) -> Non
 def test_the_proposer_or_an_approver_denies(people: People, begun: Submit) -> None:
     """Also what is approved."""
     begun(guarded_operation)
-    people.grants(grant(ANN, BEN), grant(CLAUDE, rights=frozenset({"view", "terminate"})))
+    people.grants(grant(ANN, BEN), grant(CARA, rights=frozenset({"view", "terminate"})))
     for denier in (ANN, BEN):
         proposal = made(people[ANN].terminate("operation=turn_and_await", **WHY))
         people[BEN].approve(proposal.number, proposal.digest)
         with pytest.raises(Refused, match="has not the right 'approve'"):
-            people[CLAUDE].deny(proposal.number)
+            people[CARA].deny(proposal.number)
         row = people[denier].deny(proposal.number, reason="not now")
         assert (row.state, row.approver) == ("denied", denier.principal)
 
@@ -325,18 +325,18 @@ def test_it_is_done_with_the_rights_of_the_applier(people: People, begun: Submit
     people.process.retag(sent, {"tenant": "acme"})
     people.grants(
         grant(ANN, ROOT), grant(BEN, rights=frozenset({"view", "operate"})),
-        grant(CLAUDE, rights=frozenset({"view"})), grant(CLAUDE, rights=frozenset({"terminate"}), select="tenant=acme"),
+        grant(CARA, rights=frozenset({"view"})), grant(CARA, rights=frozenset({"terminate"}), select="tenant=acme"),
     )  # fmt: skip
     with pytest.raises(Refused, match="'uid:1002' has not the right 'terminate'"):
         people[BEN].apply(proposal.number, **WHY)
     with pytest.raises(Refused, match="'uid:1003' has not the right 'override'"):
-        people[CLAUDE].apply(proposal.number, force=True, **WHY)
+        people[CARA].apply(proposal.number, force=True, **WHY)
     with pytest.raises(BadRequest, match="'terminate' needs a reason"):
-        people[CLAUDE].apply(proposal.number)
+        people[CARA].apply(proposal.number)
     with pytest.raises(BadRequest, match="with force needs a reason"):
         people[ANN].apply(proposal.number, force=True)
     assert people[ANN].show_proposal(proposal.number).row.state == "open"
-    applied = people[CLAUDE].apply(proposal.number, wait=LIMIT, **WHY)
+    applied = people[CARA].apply(proposal.number, wait=LIMIT, **WHY)
 
     assert {one.token: one.outcome for one in applied.outcomes} == {sent.id: "refused", free.id: "terminated"}
 
