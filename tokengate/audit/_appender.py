@@ -148,6 +148,8 @@ class Appender:
         opened = Entry(kind="opened", args={"gate": self._gate, "chain": end.chain, "pid": os.getpid()})
         self._notes += map(Item, [opened, *(note for note in notes if note.kind != "tampered")])
         self._files, self.end, self.path = files, end, place
+        if self._retain is not None and files.age(time.time()) > self._retain / 10:
+            files.stale = True  # or a log with few records would never get rid of them
         self._expire(files)
         return files, end
 

@@ -24,7 +24,7 @@ SEGMENT_SIZE: Final = 64 * 2**20  # bytes
 _RESERVE: Final = "audit.reserve"
 _RESERVE_SIZE: Final = 2**20  # bytes
 _RESERVE_SECONDS: Final = 60.0  # between two attempts to have one
-_SEGMENT: Final = re.compile(r"audit-([0-9]{6,12})\.jsonl")
+_SEGMENT: Final = re.compile(r"audit-[0-9]{6,}\.jsonl")
 _BEGIN: Final = re.compile(rb'\{"seq":([0-9]{1,18}),[^{]{0,200}?"at":([0-9]{1,12}\.?[0-9]*)')  # of a record: seq, at
 
 _logger = logging.getLogger("tokengate.audit")
@@ -140,6 +140,11 @@ class Files:
             found.append(name)
             through = int(last[1])
         return found, through
+
+    def age(self, now: float) -> float:
+        """Return the seconds since the first record of the last segment."""
+        first = _BEGIN.match(self.read(segments_in(self.path)[-1])) if not self.stale else None
+        return now - float(first[2]) if first else 0.0
 
     # --- Writing ------------------------------------------------------------------------------------------------------
 
@@ -261,9 +266,9 @@ class Files:
         number = max(map(_number, [*segments_in(self.path), self._name or "audit-000000.jsonl"])) + 1
         name = f"audit-{number:06}.jsonl"
         self._open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
+        os.fsync(self._opened[""])
         self._close(self._name)
         self._name, self._size, self.stale = name, 0, False
-        os.fsync(self._opened[""])
 
     def _write(self, file: int, text: bytes) -> None:
         while text:

@@ -133,8 +133,11 @@ class AuditLog:
         try:
             with trio.move_on_after(SECONDS):
                 await over.wait()
-        finally:
-            seq = self._writer.settle(item)
+        except BaseException:  # the caller is cancelled, and does not act
+            if seq := self._writer.settle(item):
+                self.add(Entry(kind="outcome", of=seq, outcome={"unavailable": 1}))
+            raise
+        seq = self._writer.settle(item)
         if not seq and not lasts:
             raise self._writer.unavailable(item.error or f"the disk has not answered for {SECONDS:g} s")
         return seq

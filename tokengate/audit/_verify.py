@@ -16,7 +16,8 @@ from tokengate.audit._files import FIRST_KEY, KEY, content, segments_in
 from tokengate.audit._record import MAX_LINE
 
 _HEAD: Final = re.compile(r"audit head: chain=([0-9a-f]{16}) seq=([0-9]{1,18}) mac=([0-9a-f]{64}) directory='([^']*)'")
-_MOST: Final = 10_000_000  # records that a chain is followed beyond what the log has
+_MOST: Final = 10**9  # records of a chain
+_MORE: Final = 10**7  # records that may have been removed, if no key says how many there were
 
 
 @attrs.frozen
@@ -48,6 +49,11 @@ class _Head:
     directory: str
 
 
+class _Batch(msgspec.Struct):
+    seq: int
+    batch: int = 0
+
+
 def verify(directory: Path, key: Path | None = None, heads: Path | None = None) -> Verification:
     """Check a log, which may be written to meanwhile.
 
@@ -60,62 +66,40 @@ def verify(directory: Path, key: Path | None = None, heads: Path | None = None) 
         OSError: `key` or `heads` cannot be read.
     """
     directory = directory.absolute()
-    problems: list[Problem] = []
-    notes: list[str] = []
     told = [] if heads is None else _heads_in(heads)
+    problems: list[Problem] = []
     before = _key_in(directory)
     segments = list(_segments(directory, problems))
     after = _key_in(directory)
-    try:
-        first = End.parse(key.read_bytes() if key else content(directory, FIRST_KEY))
-    except FileNotFoundError:
-        if key:
-            raise
-        sealed = f"{FIRST_KEY} is not there; if the log was sealed, give what was printed then with --key FILE"
-        problems.append(Problem("key", (), sealed) if segments else Problem("file", (), "there is no log"))
-        first = None
-    except ValueError as error:
-        problems.append(Problem("key", (), f"{key or FIRST_KEY}: {error}; no record can be checked"))
-        first = None
-    checked = Checked()
-    if first is not None:
-        end = _end_of(segments)
-        limit = max(end, after.seq if after and after.seq < end + _MOST else 0, *(head.seq + 1 for head in told), 1)
-        checked = check(segments, first, limit, {head.seq for head in told})
-        last = max(checked.seqs, default=0)
-        keys = Keys(first.key)
-        for one in (before, after):
-            if one and (one.chain != first.chain or one.seq > limit or keys.of(one.seq) != one.key):
-                before = after = None
-        if after is None:
-            problems.append(Problem("key", (), f"{KEY} is damaged, gone, or of another chain"))
-        elif after.seq <= last:
-            if after.seq == msgspec.json.decode(checked.last, type=_Batch).first:
-                notes.append(f"{KEY} is one batch behind: the process was killed, or is writing")
-            else:
-                problems.append(
-                    Problem("key", (), f"{KEY} is an older one: of record {after.seq}, and {last} is there")
-                )
-        problems += problems_of(checked, before.seq if before else None)
-        problems += _problems_of_heads(directory, first.chain, told, checked)
-    elif told:
-        others = sorted({head.chain for head in told if head.directory == str(directory)})
-        problems += [Problem("head", (), f"chain {chain} is not here") for chain in others]
-    compared = sorted(head.seq for head in told if first and head.chain == first.chain)
-    words = "no heads were compared: another chain, and a log put back together with its key, are not seen"
-    if compared:
-        words = f"{len(compared)} heads of {heads} were compared, up to record {compared[-1]}"
-    whole = sum(1 for seq in checked.seqs if seq)
-    return Verification(str(directory), first.chain if first else "", whole, tuple(problems), tuple(notes), words)
-
-
-class _Batch(msgspec.Struct):
-    seq: int
-    batch: int = 0
-
-    @property
-    def first(self) -> int:
-        return self.batch or self.seq
+    first = _first_key(directory, key, problems, bool(segments))
+    if first is None:
+        lost = sorted({head.chain for head in told if head.directory == str(directory)})
+        problems += [Problem("head", (), f"chain {chain} was written, and is not here") for chain in lost]
+        return Verification(str(directory), "", 0, tuple(problems), (), _compared([], heads))
+    seqs = [one.seq for one in (before, after) if one] + [head.seq + 1 for head in told]
+    limit = max([1, *(seq for seq in seqs if seq < _MOST)])
+    limit = max(limit, _end_of(segments, limit + sum(text.count(b"\n") + 1 for _, text in segments) + _MORE))
+    checked = check(segments, first, limit, {head.seq for head in told})
+    keys, notes = Keys(first.key), []
+    right = [
+        one and one.seq <= limit and (one.chain, one.key) == (first.chain, keys.of(one.seq)) for one in (before, after)
+    ]
+    last = max(checked.seqs, default=0)
+    if after is None or not all(right):
+        problems.append(Problem("key", (), f"{KEY} is damaged, gone, or of another chain"))
+    elif after.seq <= last:
+        batch = msgspec.json.decode(checked.last, type=_Batch)
+        if after.seq == (batch.batch or batch.seq):
+            notes.append(f"{KEY} is one batch behind: the process was killed, or is writing")
+        else:
+            problems.append(
+                Problem("key", (), f"{KEY} is an older one: that of record {after.seq}, and {last} is there")
+            )
+    problems += problems_of(checked, before.seq if before and all(right) else None)
+    problems += _problems_of_heads(directory, first.chain, told, checked)
+    ours = [head.seq for head in told if head.chain == first.chain]
+    whole = sum(map(bool, checked.seqs))
+    return Verification(str(directory), first.chain, whole, tuple(problems), tuple(notes), _compared(ours, heads))
 
 
 def _key_in(directory: Path) -> End | None:
@@ -125,23 +109,32 @@ def _key_in(directory: Path) -> End | None:
         return None
 
 
-def _segments(directory: Path, problems: list[Problem]) -> Iterator[tuple[str, bytes]]:
+def _first_key(directory: Path, key: Path | None, problems: list[Problem], is_there: bool) -> End | None:
     try:
-        names = segments_in(directory)
-    except OSError:
-        return
-    for name in names:
+        return End.parse(key.read_bytes() if key else content(directory, FIRST_KEY))
+    except ValueError as error:
+        problems.append(Problem("key", (), f"{key or FIRST_KEY}: {error}; no record can be checked"))
+    except OSError as error:
+        if key:
+            raise
+        sealed = f"{FIRST_KEY}: {error.strerror}; if the log was sealed, give what was printed then with --key FILE"
+        problems.append(Problem("key", (), sealed) if is_there else Problem("file", (), "there is no log"))
+    return None
+
+
+def _segments(directory: Path, problems: list[Problem]) -> Iterator[tuple[str, bytes]]:
+    for name in segments_in(directory) if directory.is_dir() else ():
         try:
             yield name, content(directory, name)
         except OSError as error:
             problems.append(Problem("file", (), f"{name}: {error.strerror}"))
 
 
-def _end_of(segments: Sequence[tuple[str, bytes]]) -> int:
-    """Return the number after that which the last record says it has."""
+def _end_of(segments: Sequence[tuple[str, bytes]], most: int) -> int:
+    """Return the number after that which the last record says it has, if that is not too high to be true."""
     for _, text in reversed(segments):
         for line in reversed(text[-2 * MAX_LINE :].splitlines()):
-            if (found := RECORD.match(line)) and int(found[1]) < _MOST:
+            if (found := RECORD.match(line)) and int(found[1]) < most:
                 return int(found[1]) + 1
     return 1
 
@@ -163,3 +156,9 @@ def _problems_of_heads(directory: Path, chain: str, told: Sequence[_Head], check
             yield Problem("head", (str(head.seq),), f"it was written, and the log ends with {last}")
         elif checked.macs.get(head.seq, head.mac) != head.mac:
             yield Problem("head", (str(head.seq),), "another record has its number")
+
+
+def _compared(seqs: Sequence[int], heads: Path | None) -> str:
+    if seqs:
+        return f"{len(seqs)} heads of {heads} were compared, up to record {max(seqs)}"
+    return "no heads were compared: another chain, and a log put back together with its key, are not seen"

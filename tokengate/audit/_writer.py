@@ -41,14 +41,14 @@ class Writer:
         # Under its lock:
         self._queue: deque[Item] = deque()
         self._refusals = Refusals()
-        self._closing = False
+        self._closed_at = 0.0
         self._busy_since: float | None = None
         self._error = ""
         self._failing_since = 0.0
         self._dropped = 0
         # Of the thread alone:
         self._tried = 0.0  # when a batch failed
-        self._head, self._head_at = 0, -_HEADS  # seq of the latest head, and when it was told
+        self._head, self._head_at = b"", -_HEADS  # mac of the latest head, and when it was told
 
     @property
     def hangs(self) -> bool:
@@ -74,7 +74,7 @@ class Writer:
         """
         item = Item(entry, lasts, wake)
         with self._ready:
-            if self._closing:
+            if self._closed_at:
                 raise self.unavailable("it is closed")
             if self.hangs and not lasts:
                 raise self.unavailable(self.health)
@@ -93,7 +93,7 @@ class Writer:
     def refuse(self, entry: Entry) -> None:
         """Have a refusal written, or counted."""
         with self._ready:
-            recorded = not self._closing and self._refusals.add(entry, time.monotonic())
+            recorded = not self._closed_at and self._refusals.add(entry, time.monotonic())
         if recorded:
             self.put(entry)
 
@@ -110,7 +110,7 @@ class Writer:
     def close(self, seconds: float) -> None:
         """Write what is left, and end the thread; it is left behind if it takes longer than so many seconds."""
         with self._ready:
-            self._closing = True
+            self._closed_at = self._closed_at or time.monotonic()
             self._ready.notify()
         if not self._thread.gone(time.monotonic() + seconds):
             _logger.error("the audit log of gate '%s' could not be closed: %s", self._gate, self.health or "it is slow")
@@ -124,7 +124,7 @@ class Writer:
                     self._write(batch)
                 if self._news and time.monotonic() >= self._head_at + _HEADS:
                     self._tell_head()
-            if self._appender.end is not None and not self._error:
+            if self._appender.end is not None:
                 self._write([Item(Entry(kind="closed"))])
             if self._news:
                 self._tell_head()
@@ -137,11 +137,11 @@ class Writer:
             self._busy_since = None
             while True:
                 now = time.monotonic()
-                self._queue.extend(map(Item, self._refusals.over(_NEVER if self._closing else now)))
-                if self._closing and (self._error or not self._queue):
+                self._queue.extend(map(Item, self._refusals.over(_NEVER if self._closed_at else now)))
+                if self._closed_at and (not self._queue or self._tried >= self._closed_at):
                     break
                 due = self._due()
-                if self._closing or due <= now:
+                if self._closed_at or due <= now:
                     batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
                     self._busy_since = now
                     return batch
@@ -205,15 +205,15 @@ class Writer:
     def _news(self) -> bool:
         """Whether there are records after the latest head."""
         end = self._appender.end
-        return end is not None and end.seq - 1 > self._head
+        return end is not None and end.seq > 1 and end.mac != self._head
 
     def _tell_head(self) -> None:
         """Give the log of the process the head of the chain."""
         end = self._appender.end
         assert end is not None
-        self._head, self._head_at = end.seq - 1, time.monotonic()
+        self._head, self._head_at = end.mac, time.monotonic()
         text = "audit head: chain=%s seq=%d mac=%s directory='%s'"
-        _logger.info(text, end.chain, self._head, end.mac.decode(), self._appender.path)
+        _logger.info(text, end.chain, end.seq - 1, end.mac.decode(), self._appender.path)
 
 
 def _in_words(error: Exception) -> str:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from audit_logs import SEGMENT, intent, write
 from tiers import TORTURE, in_ci
@@ -173,6 +174,17 @@ def test_any_drawn_change_is_found_and_names_no_record_that_is_whole(seed: int) 
 def numbers(text: str) -> Iterator[int]:
     first, _, last = text.partition("-")
     return iter(range(int(first), int(last or first) + 1))
+
+
+def test_a_record_with_a_right_mac_that_follows_another_one_is_named() -> None:
+    """Only the holder of its key can write it."""
+    first, lines = chain(5)
+    end = first
+    for line in lines[:2]:
+        end = end.after(line[-67:-3])
+    forged, _ = attrs.evolve(end, mac=b"0" * 64).add(b'{"kind":"intent"}', 3)
+
+    assert found(first, [*lines[:2], forged, *lines[3:]], 6) == [("foreign", ("3",)), ("foreign", ("4",))]
 
 
 # --- With files -------------------------------------------------------------------------------------------------------

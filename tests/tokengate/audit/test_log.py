@@ -439,6 +439,44 @@ def test_a_caller_that_is_cancelled_leaves_no_open_intent(directory: Path, until
     assert [line["outcome"] for line in lines if line.get("of") == first] == [{"unavailable": 1}]
 
 
+def test_a_caller_that_is_cancelled_when_its_intent_is_on_disk_does_not_leave_it_open(directory: Path) -> None:
+    """It does not act."""
+    log = opened(directory)
+
+    async def cancelled() -> None:
+        with trio.CancelScope() as scope:
+            wake = trio.Event.set
+
+            def set_and_cancel(event: trio.Event) -> None:
+                scope.cancel()
+                wake(event)
+
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(trio.Event, "set", set_and_cancel)
+                await log.intend(intent())
+
+    trio.run(cancelled)
+    log.close()
+
+    assert [line["outcome"] for line in fields(directory) if line.get("of") == 2] == [{"unavailable": 1}]
+
+
+def test_a_log_that_fails_tries_once_more_when_it_closes(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is lost then is said."""
+    disk = PlannedDisk(failing(errno.EIO))
+    log = opened(directory, disk)
+    assert released(log) == 0
+    disk.fault = working
+    log.close()
+    assert kinds(directory) == ["opened", "unavailable", "intent", "closed"]
+
+    disk.fault = failing(errno.EIO)
+    log = opened(directory, disk)
+    assert released(log) == 0
+    log.close()
+    assert "1 audit records of gate 'shop' are lost" in caplog.text
+
+
 def test_a_log_on_a_hung_disk_closes_in_time(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The thread is left behind, which the log of the process says."""
     hanging = Hanging("write")
@@ -502,6 +540,20 @@ def test_the_log_of_the_process_gets_the_first_head_and_the_last(
     assert verification.heads == f"2 heads of {tmp_path / 'log'} were compared, up to record 22"
 
 
+def test_the_heads_of_a_new_chain_are_told_too(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """After the directory was removed, its numbers are smaller than before."""
+    caplog.set_level(logging.INFO, "tokengate.audit")
+    log = opened(directory)
+    intended(log, *map(intent, range(20)))
+    directory.rename(directory.with_name("gone"))
+    intended(log)
+    log.close()
+
+    heads = [message for message in caplog.messages if message.startswith("audit head")]
+    assert len({head.split()[2] for head in heads}) == 2
+    assert "seq=4 " in heads[-1]
+
+
 # --- Segments ---------------------------------------------------------------------------------------------------------
 
 
@@ -530,6 +582,7 @@ def test_segments_that_are_too_old_are_removed_on_record(directory: Path, monkey
 
     (retired,) = (line for line in fields(directory) if line["kind"] == "retired")
     assert len(retired["args"]["segments"]) == before - 1
+    assert len(list(directory.glob("*.jsonl"))) == 2  # the last one was too old to go on with
     assert not (directory / SEGMENT).exists()
     verification = verify(directory)
     assert verification.problems == ()
@@ -547,3 +600,30 @@ def test_looking_and_closing_leave_nothing_behind(directory: Path) -> None:
 
     assert verify(directory).problems == ()
     assert CLIENT.peer
+
+
+def test_a_log_is_whole_while_it_is_written(directory: Path) -> None:
+    """`verify` needs no lock, and a batch that it sees half is none of its problems."""
+    log = opened(directory)
+    intended(log)
+    over = threading.Event()
+
+    async def write_on() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(write_one_after_the_other)
+
+    async def write_one_after_the_other() -> None:
+        while not over.is_set():
+            await log.intend(intent(reason="x" * 400))
+
+    thread = threading.Thread(target=trio.run, args=(write_on,))
+    thread.start()
+    try:
+        found = [verify(directory).problems for _ in range(200 if TORTURE else 20)]
+    finally:
+        over.set()
+        thread.join()
+        log.close()
+
+    assert found == [()] * len(found)
