@@ -1,5 +1,6 @@
 """Parts of the runtime for the floors above, which users do not need."""
 
+from actors._child._command import commands_of, consent_of, mark
 from actors._child._yields import refuse_yield
 from actors._in_child import gates_operation, submits_to_gate
 from actors.concurrency._alarm import Alarm
@@ -29,7 +30,7 @@ from actors.places._drain import Drain
 from actors.places._moves import move
 from actors.places._notice import Notice, attach
 from actors.places._place import AFFINITIES, LOOP_AFFINITIES, Place, place_of
-from actors.places._ref import OneWay
+from actors.places._ref import CommandCall, OneWay
 from actors.processes._limits import NO_LIMITS, UNITS
 from actors.processes._process_drain import ProcessDrain, process_drain
 from actors.processes.pickling._carrier import carried_as, counterpart_object, operation_finders
@@ -64,6 +65,7 @@ __all__ = [
     "UNITS",
     "ActorPlace",
     "Alarm",
+    "CommandCall",
     "Condition",
     "CpuDrain",
     "CpuThread",
@@ -102,6 +104,8 @@ __all__ = [
     "blocking",
     "carried_as",
     "checked_properties",
+    "commands_of",
+    "consent_of",
     "cores",
     "counterpart_object",
     "cpu_actor_class",
@@ -116,6 +120,7 @@ __all__ = [
     "is_cancellation",
     "listed",
     "loop_here",
+    "mark",
     "memory",
     "monitor",
     "move",

@@ -8,6 +8,7 @@ from tokengate.gate._gate import current_gate
 from tokengate.gate._shutdown_report import ShutdownReport
 from tokengate.gate._statistics import GateStatistics
 from tokengate.operations._bound import BoundAsyncOperation, BoundOperation
+from tokengate.operations._command import command
 from tokengate.operations._executor import GateExecutor
 from tokengate.operations._operation import AsyncOperation, Operation
 from tokengate.operations._route import AsyncRoute
@@ -38,6 +39,7 @@ __all__ = [
     "TransactionBlock",
     "Waited",
     "Watch",
+    "command",
     "current_gate",
 ]
 

@@ -2,7 +2,8 @@
 # imports only the standard library and cloudpickle. The gate imports the modules that both sides use.
 #
 #   both sides             _wire.py (frames), _shared_page.py (shared memory), _payload.py (pickles; large ones are in
-#                          files), _secret.py (`Secret`)
+#                          files), _secret.py (`Secret`),
+#                          _command.py (commands of actors)
 #   how a child starts     _main.py (the program), _fork_server.py (forks children, and kills them when the gate ends),
 #                          _orphans.py (reaps what workers leave behind), _after_fork.py (the first steps of a child)
 #   what a child does      _worker_loop.py (handles one call after the other), _yield_points.py (where a call can be

@@ -8,6 +8,7 @@ from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from . import _wire
+from ._command import COMMAND, command_of
 from ._connection import load
 from ._process_actor import ProcessActor
 
@@ -110,6 +111,8 @@ class ActorInstance:
         return contextvars.copy_context().run(function, self._instance)
 
     def _look_up(self, path: tuple[str, ...]) -> Any:
+        if path[:1] == (COMMAND,):
+            return command_of(self._instance, path[1])
         found = self._instance
         for name in path:
             found = getattr(found, name)

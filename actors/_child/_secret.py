@@ -37,11 +37,12 @@ class Secret(Generic[T]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        mine, theirs = self._value, other._value
-        if type(mine) is type(theirs) and isinstance(mine, str | bytes):
+        mine: object = self._value
+        theirs: object = other._value
+        if isinstance(mine, str | bytes) and isinstance(theirs, str | bytes):
             from hmac import compare_digest  # here: few child processes need it
 
-            return compare_digest(_as_bytes(mine), _as_bytes(theirs))  # type: ignore[arg-type]
+            return isinstance(mine, str) is isinstance(theirs, str) and compare_digest(_bytes(mine), _bytes(theirs))
         return bool(mine == theirs)
 
     def __hash__(self) -> int:
@@ -54,5 +55,5 @@ class Secret(Generic[T]):
         raise TypeError("Secret has no subclasses: they could show its value")
 
 
-def _as_bytes(value: str | bytes) -> bytes:
+def _bytes(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")

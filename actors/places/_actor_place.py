@@ -16,6 +16,7 @@ import pykka
 import pykka.messages
 from pykka._introspection import get_attr_directly
 
+from actors._child._command import command_of
 from actors._exceptions import ActorDead, StartFailed, TokenInterrupt
 from actors._exit_reason import KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors.concurrency._condition import Event
@@ -25,7 +26,7 @@ from actors.places._actor import checked_class, has_plain_instances
 from actors.places._drain import Drain
 from actors.places._notice import Attached, Notice, cancel_all
 from actors.places._place import Place
-from actors.places._ref import ActorRef, OneWay
+from actors.places._ref import ActorRef, CommandCall, OneWay
 from actors.places._watch import Watch, Watches, tell_all
 from actors.tokens._token import NO_KWARGS, Token
 
@@ -462,6 +463,8 @@ class ActorPlace(Place):
             return get_attr_directly(self.instance, call)  # type: ignore[no-any-return]
         if type(call) is OneWay:
             return self.instance.on_receive if call.call is None else self._resolve_special(token, call.call)  # type: ignore[union-attr]
+        if type(call) is CommandCall:
+            return command_of(self.instance, call.name)
         if isinstance(call, pykka.messages.ProxyGetAttr):
             return lambda: get_attr_directly(self.instance, call.attr_path)
         if isinstance(call, Notice):

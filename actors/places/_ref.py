@@ -310,6 +310,13 @@ class OneWay:
     call: Any
 
 
+@attrs.frozen
+class CommandCall:
+    """The call of a method that is marked as a command; no other method or attribute is found by its name."""
+
+    name: str
+
+
 class ForeignRef(ActorRef[A]):
     """The address of an actor that was written for pykka, which only one-way messages can crash."""
 

@@ -15,6 +15,7 @@ import psutil
 import pykka.messages
 
 from actors._child import _shared_page, _wire
+from actors._child._command import COMMAND
 from actors._exceptions import ActorDead, NotPicklable, PlatformWarning, TokenInterrupt, WorkerError
 from actors.concurrency._blocking import begin_turn, end_turn, loop_here
 from actors.concurrency._future import Reply
@@ -24,6 +25,7 @@ from actors.places import _life
 from actors.places._actor_place import Status
 from actors.places._life import Life
 from actors.places._notice import Notice
+from actors.places._ref import CommandCall
 from actors.processes._limits import NO_LIMITS, Limits
 from actors.processes._process_drain import ProcessDrain
 from actors.processes.pickling import _carrier
@@ -437,6 +439,8 @@ class ActorSlot(Drainer):
         path: tuple[str, ...] = ()
         if type(call) is tuple:
             path = call
+        elif type(call) is CommandCall:
+            path = COMMAND, call.name
         elif isinstance(call, Notice) and not call.is_for(place.instance):
             token._own_extras().cancel_requested = "its timer or watch has ended"
             raise TokenInterrupt(token._extras.cancel_requested)

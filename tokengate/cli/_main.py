@@ -83,6 +83,7 @@ main.add(
             _actors.stop,
             _actors.state,
             _actors.set_state,
+            _actors.call,
         ),
         "Supervisors": (_inspect.tree, _inspect.children, _actors.child),
         "Streams": (_follow.events, _follow.trace, _follow.watch),

@@ -8,6 +8,7 @@
 #   _route.py      calls that are tried at one of several operations
 #   _current.py    which gate a call belongs to
 #   _executor.py   a gate as an executor of `concurrent.futures`
+#   _command.py    `@command`: methods of actors that operators may call
 #   _in_child.py   operations of modules that a child process imports
 #   _ports.py      what they ask of a gate
 """`@token`, the current gate, and the executor."""

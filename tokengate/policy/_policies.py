@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import attrs
 
 from actors import ActorSystem, Token
-from actors.lowlevel import SYSTEM, ActorPlace, Notice, OperationPlace, Place, place_of, system_of
+from actors.lowlevel import SYSTEM, ActorPlace, CommandCall, Notice, OperationPlace, Place, place_of, system_of
 from supervisors import DynamicSupervisor, Supervisor
 from tokengate._exceptions import BadPolicy
 from tokengate.policy._deadlines import Deadlines
@@ -279,7 +279,8 @@ def _called(token: Token[Any]) -> Callable[..., object]:
     place, call = token._place, token._call
     if not isinstance(place, ActorPlace):
         return call if callable(call) else _nothing
-    name = call[0] if isinstance(call, tuple) and len(call) == 1 else "on_receive"
+    name = call.name if isinstance(call, CommandCall) else "on_receive"
+    name = call[0] if isinstance(call, tuple) and len(call) == 1 else name
     method = getattr(place.actor_class, name, None)
     return method if callable(method) else _nothing
 

@@ -14,6 +14,7 @@ from tokengate.cli._derive import command_of, parameters_of, show_answer
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._parameters import seconds_option
 from tokengate.control.messages import (
+    Call,
     Change,
     DeleteChild,
     Drain,
@@ -88,6 +89,39 @@ def _parsed(pair: str) -> tuple[str, Any]:
         raise UsageProblem(
             f"the value of {attribute} is not JSON: {text}; strings have quotes: '{attribute}=\"text\"'"
         ) from None
+
+
+@click.command(epilog=_NAME_HELP, context_settings={"ignore_unknown_options": True})  # for a number below zero
+@_name_argument
+@click.argument("method", metavar="COMMAND")
+@click.argument("args", nargs=-1, metavar="[VALUE]...")
+@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="An argument by name; may be given again.")
+@_wait_option
+@connected
+def call(
+    connection: Connection, name: str, method: str, args: tuple[str, ...], pairs: tuple[str, ...], wait: float
+) -> None:
+    """Call a command of an actor.
+
+    Commands are the methods that its class marks with @command. Their annotations say how each VALUE is read: as text,
+    or else as JSON.
+
+    \b
+    tokengate call inventory restock tea 5
+    tokengate call inventory restock tea --set count=5
+    """  # noqa: D301
+    kwargs = dict(_named(pair) for pair in pairs)
+    called = connection.ask(Call(name, method, args, kwargs, wait=wait, text=True))
+    connection.show(called)
+    if called.error:
+        raise SystemExit(1)
+
+
+def _named(pair: str) -> tuple[str, str]:
+    name, equals, value = pair.partition("=")
+    if not equals or not name:
+        raise UsageProblem(f"--set '{pair}' is not NAME=VALUE, such as --set count=5")
+    return name, value
 
 
 @click.group()

@@ -16,7 +16,7 @@ from tokengate.control.inspection._actor_state import (
     replace_attributes_and_send,
     sent_attributes,
 )
-from tokengate.control.messages import ActorOutcome
+from tokengate.control.messages import ActorOutcome, Called
 from tokengate.control.registry._verbs import Asker, as_it_is, asks, by_hand
 
 A = TypeVar("A")
@@ -63,6 +63,26 @@ class ActorVerbs(Asker):
         if not self._local:
             return self._put(m.GetState(name, wait), as_it_is)
         return self._put(m.Visit(name, public_attributes, wait, in_process=sent_attributes, looks=True), received)
+
+    @by_hand
+    def call(self, name: str, method: str, /, *args: Any, **kwargs: Any) -> Called:
+        """Call a command of an actor: a method that its class marks with `@command`.
+
+        Args:
+            name: of the actor.
+            method: name of the command.
+            args: its arguments by position, of JSON's types; the annotations of the method check them.
+            kwargs: its arguments by name.
+
+        Returns:
+            What it did; or, after five seconds, how far it is.
+
+        Raises:
+            UnknownActor: no actor has this name, or several have.
+            NotSteerable: it has no such command, or the command needs an approval.
+            BadRequest: the arguments do not fit.
+        """
+        return self._put(m.Call(name, method, args, kwargs), as_it_is)
 
     @by_hand
     def set_state(self, name: str, /, **values: Any) -> ActorOutcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import overload
 
 import attrs
@@ -14,7 +15,7 @@ from tokengate.control.api._actors import ActorVerbs
 from tokengate.control.api._answers import Outcomes, Shown
 from tokengate.control.api._following import Following
 from tokengate.control.api._tokens import TokenVerbs
-from tokengate.control.messages import ActorRow, Identified, Stream, Target, TokenPage, TokenRow
+from tokengate.control.messages import ActorRow, Called, Identified, Stream, Target, TokenPage, TokenRow
 from tokengate.control.registry._verbs import Asker, Blocking, asks, bound
 
 
@@ -195,9 +196,26 @@ class ActorHandle(Shown, Blocking):
     children = bound(ActorVerbs.which_children)
     statistics = bound(asks(m.Statistics, actor_list))
 
+    @property
+    def call(self) -> Commands:
+        """Its commands as methods: `actor("inventory").call.restock("tea", 5)`."""
+        return Commands(self._control, self.row.path)
+
     def trace(self) -> Following:
         """Follow its tokens; see `Control.trace`."""
         return Following(self._control._follow(m.Trace(self.path)))
+
+
+@attrs.frozen
+class Commands:
+    """The commands of an actor, each a method that returns a `Called`; see `Control.call`."""
+
+    _control: HandleControl = attrs.field(eq=id, repr=False)
+    _actor: str
+
+    def __getattr__(self, name: str) -> Callable[..., Called]:
+        call = ActorVerbs.call.__get__(self._control, type(self._control))
+        return partial(call, self._actor, name)
 
 
 @attrs.frozen(repr=False)

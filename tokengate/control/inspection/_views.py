@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from actors import Token
-from actors.lowlevel import NO_TAGS, ActorPlace, OneWay, place_of
+from actors.lowlevel import NO_TAGS, ActorPlace, CommandCall, OneWay, place_of
 from tokengate.control._admission import restricted
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._safe_text import class_name, is_shown, name_in_words, plain, size_if_known, value_if_shown
@@ -198,7 +198,7 @@ def _function_of(token: Token[Any], call: object) -> tuple[object, bool]:
         return call, False
     if type(call) is OneWay:
         call = call.call
-    path = ("on_receive",) if call is None else call
+    path = ("on_receive",) if call is None else (call.name,) if type(call) is CommandCall else call
     if type(path) is not tuple or len(path) != 1 or not issubclass(type(path[0]), str):
         return None, False
     found = class_attribute(place.actor_class, plain(path[0]))

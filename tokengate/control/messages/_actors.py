@@ -244,6 +244,59 @@ class SetState(Change[ActorOutcome]):
 
 
 @attrs.frozen
+class Called:
+    """What a command did, or how far it is.
+
+    Attributes:
+        actor: path of the actor.
+        token: id of the token that runs it.
+        state: of the token: `completed`, or `queued`, `running` if it has not ended yet.
+        type: name of the class of the result; empty without one.
+        size: length of the result, if its class is a built-in one that has lengths; else None.
+        value: the result as JSON; None if it has no such form, or one of more than 1 MiB.
+        error: class and text of the error, if there is one; else empty.
+    """
+
+    actor: str
+    token: int
+    state: str
+    type: str = ""
+    size: int | None = None
+    value: Any = None
+    error: str = ""
+
+
+@attrs.frozen
+class Call(Change[Called]):
+    """Call a command of an actor: a method that its class marks with `@command`.
+
+    A token of the actor runs it. Its annotations check the arguments.
+
+    Raises:
+        UnknownActor: no actor has this name, or several have.
+        NotSteerable: it has no such command, or the command needs an approval.
+        BadRequest: the arguments do not fit.
+    """
+
+    right: ClassVar = "call"
+    target: ClassVar[Target] = "place"
+    unrecorded: ClassVar = ("args", "kwargs")
+    examples: ClassVar = ("call inventory restock tea 5", "call inventory restock tea --set count=5")
+    name: _Name
+    method: Annotated[str, Meta(description="Name of the command.")]
+    args: Annotated[tuple[Any, ...], Meta(description="Its arguments by position: values of JSON's types.")] = ()
+    kwargs: Annotated[dict[str, Any], Meta(description="Its arguments by name: {name: value}.")] = attrs.field(
+        factory=dict
+    )
+    wait: Annotated[
+        Seconds, Meta(description="Seconds to wait for its end; after that, the answer says how far it is.")
+    ] = attrs.field(default=5.0, kw_only=True)
+    text: Annotated[
+        bool, Meta(description="Read arguments that are text as what the annotations want: `5` as a number.")
+    ] = attrs.field(default=False, kw_only=True)
+
+
+@attrs.frozen
 class Visit(Change[Any]):
     """Call a function with an actor's instance, on its thread or loop, between two of its steps.
 

@@ -11,6 +11,7 @@ import msgspec
 
 from tokengate.control.messages import (
     VERBS,
+    Call,
     CountChildren,
     Describe,
     GetState,
@@ -35,7 +36,7 @@ from tokengate.control.registry._verbs import help_of
 _COLLECTIONS: Final[Mapping[str, tuple[type[Message[Any]], ...]]] = {
     "tokens": (OnTokens, Describe, Stack),
     "throttles": (SetThrottle, Lift, ResetThrottle),
-    "actors": (OnActor, Statistics, GetState, SetState),
+    "actors": (OnActor, Statistics, GetState, SetState, Call),
     "supervisors": (OnChild, WhichChildren, CountChildren),
 }
 """{collection: the verbs for what is in it, or a base of them}, of every gate; others have a path of one word."""

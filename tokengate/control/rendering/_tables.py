@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, get_args, get_type_hints
 
 import attrs
+import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +22,7 @@ from tokengate.control.messages import (
     Applied,
     Argument,
     Attribute,
+    Called,
     ChildCountsRow,
     ChildRow,
     Frame,
@@ -429,6 +431,18 @@ def _actor_outcome(outcome: ActorOutcome, _wide: bool) -> RenderableType:
     return Text(" ").join(parts)
 
 
+def _called(called: Called, _wide: bool) -> RenderableType:
+    token = f"token {called.token} of '{called.actor}'"
+    if called.error:
+        return plain(f"{token} {called.state}: {called.error}", style_of(called.state), cut=False)
+    if not called.type:
+        return plain(f"{token} is {called.state}", cut=False)
+    if called.value is None and called.type != "NoneType":
+        size = "" if called.size is None else f" of length {called.size}"
+        return plain(f"<{called.type}>{size}", "dim", cut=False)
+    return plain(msgspec.json.format(msgspec.json.encode(called.value)).decode(), cut=False)
+
+
 def _state(state: ActorState, _wide: bool) -> RenderableType:
     title = plain(f"{state.actor} ({state.kind})", "bold", cut=False)
     if not state.attributes:
@@ -554,6 +568,7 @@ _ONE: dict[type[Any], Callable[[Any, bool], RenderableType]] = {
     TokenStack: _stack,
     ActorOutcome: _actor_outcome,
     ActorState: _state,
+    Called: _called,
     ChildCountsRow: _counts,
     GateInfo: _info,
     StreamItem: _item,

@@ -4,6 +4,7 @@
 #   _steering.py     pause, step, end and move a token
 #   _outcomes.py     what came of a verb, token by token
 #   _actors.py       the verbs for actors and operations
+#   _commands.py     methods of actors that are marked for operators
 #   _supervisors.py  the verbs for supervisors
 #   _attempts.py     further attempts of a token, and more time for it
 #   _policies.py     policies, the states of their rules, flags, the file

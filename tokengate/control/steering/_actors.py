@@ -16,6 +16,7 @@ from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSte
 from tokengate.control._safe_text import class_name
 from tokengate.control.inspection import _queries
 from tokengate.control.inspection._actor_state import looked_at
+from tokengate.control.steering._commands import call_command
 
 # Seconds between two looks at the tokens that an actor still has while it is drained.
 _LOOK = 0.005
@@ -101,6 +102,11 @@ class ActorVerbs:
         attributes = await self._visited_by_us(place, look, message.wait)
         shown = tuple(m.Attribute(*attribute) for attribute in attributes)
         return m.ActorState(place.path, _queries.kind_of(place.actor_class), shown)
+
+    async def call(self, message: m.Call) -> m.Called:
+        place = self._changeable(message.name)
+        _check_from_outside(place, "called")
+        return await call_command(place, message)
 
     async def set_state(self, message: m.SetState) -> m.ActorOutcome:
         place = self._changeable(message.name)

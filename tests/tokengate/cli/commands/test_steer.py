@@ -10,6 +10,8 @@ from fake_gate import loaded, run
 from tokengate.control.messages import (
     ActorOutcome,
     ActorState,
+    Call,
+    Called,
     DeleteChild,
     Drain,
     GetState,
@@ -37,6 +39,7 @@ from tokengate.control.messages import (
 )
 
 DONE = (Outcome(7, "resize", "paused"),)
+CALLED = Called("/a", 7, "completed", "int", None, 17)
 THROTTLE = ThrottleRow("tenant=acme", 10.0, None, 0, 0)
 
 
@@ -90,6 +93,9 @@ def test_a_verb_becomes_its_question(monkeypatch: pytest.MonkeyPatch, line: str,
         ("stop a --now", Stop("a", drain=False), None),
         ("state a", GetState("a"), ActorState("/a", "A", ())),
         ('set a n=1 x=["b"] s="t"', SetState("a", {"n": 1, "x": ["b"], "s": "t"}), None),
+        ("call a restock tea -5", Call("a", "restock", ("tea", "-5"), text=True), CALLED),
+        ("call a restock tea --set count=5", Call("a", "restock", ("tea",), {"count": "5"}, text=True), CALLED),
+        ("call a restock --wait 60", Call("a", "restock", wait=60.0, text=True), CALLED),
         ("child start /s a", RestartChild("/s", "a"), None),
         ("child stop /s a", TerminateChild("/s", "a"), None),
         ("child forget /s a", DeleteChild("/s", "a"), None),
@@ -104,6 +110,31 @@ def test_other_verbs_become_theirs(monkeypatch: pytest.MonkeyPatch, line: str, q
     assert gate.asked == [question]
     if answer is None:
         assert result.stdout == "/a: done\n"
+
+
+@pytest.mark.parametrize(
+    ("called", "code", "words"),
+    [
+        (CALLED, 0, "17\n"),
+        (Called("/a", 7, "running"), 0, "token 7 of '/a' is running\n"),
+        (Called("/a", 7, "failed", error="LookupError: tea"), 1, "token 7 of '/a' failed: LookupError: tea\n"),
+    ],
+)
+def test_a_command_that_has_failed_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, called: Called, code: int, words: str
+) -> None:
+    """Exit code 1; one that has not ended yet was done as far as its sender can."""
+    _, result = run(monkeypatch, ["call", "a", "restock"], {Call: called})
+
+    assert (result.exit_code, result.stdout) == (code, words)
+
+
+def test_an_argument_by_name_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says how it is written."""
+    _, result = run(monkeypatch, ["call", "a", "restock", "--set", "=5"], {Call: CALLED})
+
+    assert result.exit_code == 2
+    assert "--set '=5' is not NAME=VALUE" in result.stderr
 
 
 @pytest.mark.parametrize("outcome", ["refused", "unknown", "ended"])

@@ -36,6 +36,7 @@ _ROW = TokenRow(1, "resize", "/gate/operations/resize", "cpu", "running", 0, {"a
 
 # {field: a value that JSON has}
 _VALUES: dict[str, Any] = {
+    "method": "restock",
     "name": "a",
     "token": 1,
     "priority": 2,

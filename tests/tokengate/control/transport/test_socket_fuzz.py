@@ -37,6 +37,7 @@ _ARGUMENTS: dict[str, Any] = {
     "limit": {"select": [1], "memory": "2GiB", "cpu_time": 1.5, "wall_time": None},
     "throttle": {"select": "*", "rate": 1.5, "concurrency": 3},
     "set_state": {"name": "a", "values": {"n": [1, 2.5, None, True, "text", {"deep": [[[]]]}]}},
+    "call": {"name": "a", "method": "restock", "args": ["tea", 5, [{}]], "kwargs": {"a": None}, "text": True},
     "visit": {"name": "a", "function": "os.system", "wait": 1.0},
     "trace": {"name": "shop/*"},
     "cancel": {"request": 1},
