@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import grp
-import pwd
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ import attrs
 from tokengate._exceptions import BadPolicy
 from tokengate.authority._decide import NOBODY
 from tokengate.authority._grants import ROLES, Grant
+from tokengate.config._names import gid_of, uid_of
 from tokengate.config._report import Report
 from tokengate.config._sections import Section, register
 from tokengate.control.inspection._selector import Selector, parse
@@ -58,8 +57,8 @@ _FIELDS: Final = ("operation", "actor", "affinity")
 _LAST_ID: Final = 2**32 - 2
 _TO: Final = "user:NAME, group:NAME, uid:NUMBER, gid:NUMBER, api:NAME, process or process:interventions"
 _NUMBERS: Final[Mapping[str, Callable[[str], int]]] = {
-    "user": lambda name: pwd.getpwnam(name).pw_uid,
-    "group": lambda name: grp.getgrnam(name).gr_gid,
+    "user": uid_of,
+    "group": gid_of,
     "uid": int,
     "gid": int,
 }
@@ -118,9 +117,9 @@ def _named(text: str) -> tuple[str, int | str]:
         raise ValueError(f"use {_TO}")
     try:
         number = _NUMBERS[kind](name)
-    except (LookupError, OSError, ValueError):
-        other = "uid:NUMBER" if kind == "user" else "gid:NUMBER"
-        raise ValueError(f"this machine knows no {kind} of this name; correct it, or use {other}") from None
+    except LookupError as error:
+        why, other = str(error).partition(";")[0], "uid" if kind == "user" else "gid"
+        raise ValueError(f"{why}; correct it, or use {other}:NUMBER") from None
     if number > _LAST_ID:
         raise ValueError(f"use a number of at most {_LAST_ID}")
     if kind in ("user", "uid") and number == NOBODY:
@@ -192,8 +191,8 @@ def _directory(key: str, value: object) -> Path:
     return Path(value)
 
 
-GRANTS: Final = Section[Grant]("grant", grants)
-APPROVALS: Final = Section[ApprovalsRow]("approvals", approvals, single=True)
+GRANTS: Final = Section[Grant]("grant", grants, guarded=True)
+APPROVALS: Final = Section[ApprovalsRow]("approvals", approvals, single=True, guarded=True)
 AUDIT: Final = Section[AuditRow]("audit", audit, single=True)
 
 register(GRANTS, APPROVALS, AUDIT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ import attrs
 from tokengate._exceptions import BadConfig, Problem
 from tokengate.config._lines import KeyPath
 from tokengate.config._report import ParseSelector, Report, name_of
-from tokengate.config._sections import SECTIONS, Section
+from tokengate.config._sections import CONTROL, SECTIONS, Section
 
 R = TypeVar("R")
 
@@ -63,31 +64,49 @@ def read_file(path: Path, parse_selector: ParseSelector) -> Config:
     Raises:
         BadConfig: it has errors, all of which it names, or it cannot be read.
     """
-    text, tables = _parse(path)
+    text, tables, status = _parse(path)
     report = Report(text, parse_selector)
     for name in tables.keys() - SECTIONS.keys():
         remedy = f"there is no such section; use one of {', '.join(SECTIONS)}, or import the plugin that has it"
         report.wrong((name,), tables[name], remedy)
     rows = {}
     for name, section in SECTIONS.items():
-        found = tables.get(name, [])
-        if section.single:
-            found = [found] if name in tables else []
-        if isinstance(found, list) and all(isinstance(table, dict) for table in found):
-            rows[name] = section.parse(found, report)
+        found = tables.get(name)
+        if section.guarded and found is not None and (why := _unguarded(status)):
+            report.refuse((name,), f"a file with the section {name} {why}")
+        given = [] if found is None else [found] if section.single else found
+        if isinstance(given, list) and all(isinstance(table, dict) for table in given):
+            rows[name] = section.parse(given, report)
         else:
-            report.wrong((name,), tables[name], "write it as " + (f"[{name}]" if section.single else f"[[{name}]]"))
+            report.wrong((name,), found, f"write it as {f'[{name}]' if section.single else f'[[{name}]]'}")
     if report.problems:
         raise BadConfig(path, tuple(sorted(report.problems, key=lambda problem: problem.line)))
     return Config(path, tables, rows, report)
 
 
-def _parse(path: Path) -> tuple[str, Mapping[str, Any]]:
+def socket_group(config: Config) -> int | None:
+    """Return the number of the group whose users may connect to the gate; None: no others than its own user."""
+    return next((row.group for row in config.of(CONTROL)), None)
+
+
+def _unguarded(status: os.stat_result) -> str:
+    """Return what is wrong with a file that others may have written, and how to mend it; empty if nothing is."""
+    if status.st_uid not in (os.geteuid(), 0):
+        return f"must belong to this user or root, and this one belongs to user {status.st_uid}; use chown"
+    if status.st_mode & 0o022:
+        mode = f"{stat.S_IMODE(status.st_mode):04o}"
+        return f"must be writable by no one else, and the mode of this one is {mode}; use chmod go-w"
+    return ""
+
+
+def _parse(path: Path) -> tuple[str, Mapping[str, Any], os.stat_result]:
     data, text = b"", ""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as opened:
+            status = os.fstat(opened.fileno())  # of what is read, whatever is at the path by then
+            data = opened.read()
         text = data.decode()
-        return text, tomllib.loads(text)
+        return text, tomllib.loads(text), status
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         problem = Problem(line, "", data[error.start : error.end], "this is no UTF-8; save the file as UTF-8")

@@ -52,6 +52,15 @@ class Report:
         """
         self.problems.append(Problem(self.line(path), name_of(path), value, remedy))
 
+    def refuse(self, path: KeyPath, why: str) -> None:
+        """Add an error of the file as a whole, at a section.
+
+        Args:
+            path: of the section.
+            why: what is wrong, and the remedy.
+        """
+        self.problems.append(Problem(self.line(path), "", None, why))
+
     def selector(self, path: KeyPath, value: object, fields: Collection[str] | None = None) -> str:
         """Return a selector in its normal form; add an error, and return an empty text, if it cannot be parsed.
 

@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
+from tokengate.config._control import ControlRow, control
 from tokengate.config._report import Report
 from tokengate.policy._file import FlagRow, PolicyRow, Tables, ThrottleRow, flags, policies, throttles
 
@@ -20,17 +21,20 @@ class Section(Generic[R]):
     Attributes:
         name: of its tables.
         parse: returns the rows of the tables of a file, which may have none; it adds errors to the report.
-        single: whether a file has one table at most, `[name]`, whose keys have the path `(name, key)`.
+        single: whether there is one table at most, `[name]`; the path of its values is `("name", "key")`.
+        guarded: whether a file with it must belong to this user or root, and be writable by no one else.
     """
 
     name: str
     parse: Callable[[Tables, Report], tuple[R, ...]]
     single: bool = False
+    guarded: bool = False
 
 
 POLICIES: Final = Section[PolicyRow]("policy", policies)
 THROTTLES: Final = Section[ThrottleRow]("throttle", throttles)
 FLAGS: Final = Section[FlagRow]("flag", flags)
+CONTROL: Final = Section[ControlRow]("control", control, single=True)
 
 SECTIONS: Final[dict[str, Section[Any]]] = {}
 """{name: section}, of all rooms."""
@@ -47,4 +51,4 @@ def register(*sections: Section[Any]) -> None:
             raise ValueError(f"there is a section '{section.name}' already; choose another name")
 
 
-register(POLICIES, THROTTLES, FLAGS)
+register(POLICIES, THROTTLES, FLAGS, CONTROL)

@@ -96,7 +96,11 @@ class ControlActor(IoActor):
             *answering(),
         )
         self._answers = answers_of(rooms, plugins)
-        self._server = ControlServer(gate.name, self, refusal=authorizer.refusal, turns=self._turns) if socket else None
+        self._server = (
+            ControlServer(gate.name, self, refusal=authorizer.refusal, turns=self._turns, group=gate._socket_group)
+            if socket
+            else None
+        )
         self._serving = trio.CancelScope()
         self._served: Reply[None] = Reply()
 

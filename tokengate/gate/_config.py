@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import tokengate.authority._file  # noqa: F401  # which has sections
 from actors import ActorSystem
 from tokengate.authority._authority import Authority
-from tokengate.config._file import find_file, read_file
+from tokengate.config._file import Config, find_file, read_file
 from tokengate.control.inspection._selector import parse
 from tokengate.control.steering._policies import take_file
 from tokengate.policy._policies import policies_in
 
 
-def take_config(system: ActorSystem, authority: Authority, given: str | os.PathLike[str] | None) -> Path | None:
-    """Have the file of a gate decide about its places, and who may do what; return its path, None without one.
+def take_config(system: ActorSystem, authority: Authority, given: str | os.PathLike[str] | None) -> Config | None:
+    """Have the file of a gate decide about its places, and who may do what; return it; None without one.
 
     Args:
         system: of the gate, which has no places yet.
@@ -26,9 +25,10 @@ def take_config(system: ActorSystem, authority: Authority, given: str | os.PathL
         BadConfig: it has errors, or cannot be read.
     """
     file = find_file(given)
-    if file is not None:
-        config = read_file(file, parse)
-        take_rights = authority.prepare(config)
-        take_file(policies_in(system), config)
-        take_rights()
-    return file
+    if file is None:
+        return None
+    config = read_file(file, parse)
+    take_rights = authority.prepare(config)
+    take_file(policies_in(system), config)
+    take_rights()
+    return config

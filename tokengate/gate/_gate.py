@@ -179,6 +179,7 @@ class Gate(LazyOpening, Spawning):
         self._tunes_collector = gc is not None
         self._config = config
         self._config_file: Path | None = None  # the one that it was opened with
+        self._socket_group: int | None = None  # the users of this group may connect
         pool = ProcessPool(processes) if isinstance(processes, int) else processes
         if pool is not None and not isinstance(pool, ProcessPool):
             raise ValueError(f"processes of gate '{name}' is {processes!r}; it must be a ProcessPool, or their number")
@@ -512,9 +513,11 @@ class Gate(LazyOpening, Spawning):
 
         self._authority = authority = Authority(self._system, self.name)
         if self._config is not None or os.environ.get(CONFIG_VARIABLE):
+            from tokengate.config._file import socket_group
             from tokengate.gate._config import take_config
 
-            self._config_file = take_config(self._system, authority, self._config)
+            if (config := take_config(self._system, authority, self._config)) is not None:
+                self._config_file, self._socket_group = config.path, socket_group(config)
         self._system.open()
         close_at_exit()
         # Asked for once: when control restarts, the actor of a plugin may have been given up, and `answers` would fail.

@@ -115,18 +115,18 @@ GRANT = {"to": "'uid:1'", "role": "'view'"}
         ({"to": "'gid:4294967295'"}, (2, "grant[0].to is 'gid:4294967295'; use a number of at most 4294967294")),
         (
             {"to": "'user:anne'"},
-            (2, "grant[0].to is 'user:anne'; this machine knows no user of this name; correct it, or use uid:NUMBER"),
+            (2, "grant[0].to is 'user:anne'; there is no user of this name; correct it, or use uid:NUMBER"),
         ),
         (
             {"to": "['user:ann', 'group:op']"},
             (
                 2,
-                "grant[0].to[1] is 'group:op'; this machine knows no group of this name; correct it, or use gid:NUMBER",
+                "grant[0].to[1] is 'group:op'; there is no group of this name; correct it, or use gid:NUMBER",
             ),
         ),
         (
             {"to": '"user:a\\u0000"'},
-            (2, r"grant[0].to is 'user:a\x00'; this machine knows no user of this name; correct it, or use uid:NUMBER"),
+            (2, r"grant[0].to is 'user:a\x00'; there is no user of this name; correct it, or use uid:NUMBER"),
         ),
         (
             {"to": "'user:nobody'"},
@@ -230,7 +230,7 @@ def test_a_wrong_file_opens_no_gate(file: Path) -> None:
     """The error names path, line, value and remedy."""
     file.write_text("[[grant]]\nto = 'user:anne'\nrole = 'view'\n")
 
-    with pytest.raises(BadConfig, match=rf"^{file}:2: grant\[0\]\.to is 'user:anne'; this machine knows no user"):
+    with pytest.raises(BadConfig, match=rf"^{file}:2: grant\[0\]\.to is 'user:anne'; there is no user"):
         Gate("wrong", config=file, control_socket=False).__enter__()
 
 
@@ -247,7 +247,7 @@ def test_check_shows_grants_with_their_lines(file: Path) -> None:
         ["    2  grant[0].to     ['user:ann']", "    3  grant[0].role   viewer", "    5  approvals.bulk  9"],
     )
     assert bad.exit_code == 2
-    assert bad.stderr.startswith(f"{file}:2: grant[0].to[0] is 'user:anne'; this machine knows no user")
+    assert bad.stderr.startswith(f"{file}:2: grant[0].to[0] is 'user:anne'; there is no user")
 
 
 def test_the_names_of_this_machine_are_known(file: Path) -> None:

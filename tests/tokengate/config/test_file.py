@@ -163,7 +163,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[polcy]\nx = 1", "1: polcy is {'x': 1}; there is no such section; use one of policy, throttle, flag"),
+        ("[polcy]\nx = 1", "1: polcy is {'x': 1}; there is no such section; use one of policy, throttle, flag, c"),
         ("\ntimeout = 5", "2: timeout is 5; there is no such section"),
         ("[policy]\ntimeout = 5", "1: policy is {'timeout': 5}; write it as [[policy]]"),
         ("\nflag = [1]", "2: flag is [1]; write it as [[flag]]"),

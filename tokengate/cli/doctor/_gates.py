@@ -33,7 +33,7 @@ def check_control_directory(directory: Path | None = None) -> Iterator[Result]:
     """
     place = runtime_directory() if directory is None else directory
     try:
-        check_directory(place)
+        check_directory(place, enters=True)
     except FileNotFoundError:
         above = next(folder for folder in place.parents if folder.exists())
         if os.access(above, os.W_OK | os.X_OK):
@@ -45,6 +45,10 @@ def check_control_directory(directory: Path | None = None) -> Iterator[Result]:
         what, _, remedy = str(error).partition("; ")
         yield Result(_NAME, "failed", what, remedy or _REMEDY)
         return
+    status = place.stat()
+    if status.st_uid != os.geteuid():
+        yield Result(_NAME, "ok", f"{place} of user {status.st_uid}, for gates of that user only")
+        return
     if not os.access(place, os.W_OK | os.X_OK):
         yield Result(_NAME, "failed", f"{place} is not writable", _REMEDY)
         return
@@ -52,7 +56,8 @@ def check_control_directory(directory: Path | None = None) -> Iterator[Result]:
     find_gates(place)
     stale = len(before - set(socket_files(place)))
     removed = f"; stale sockets removed: {stale}" if stale else ""
-    yield Result(_NAME, "ok", f"{place}{removed}")
+    group = f"; open to group {status.st_gid}, for gates whose file names it" if status.st_mode & 0o050 else ""
+    yield Result(_NAME, "ok", f"{place}{group}{removed}")
 
 
 _REMEDY: Final = "set TOKENGATE_RUNTIME_DIR to a short path of a directory that is yours alone (mode 0700)"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from actors.lowlevel import SYSTEM, Place
 from tokengate._exceptions import BadConfig, BadPolicy
-from tokengate.config._file import Config, read_file
+from tokengate.config._file import Config, read_file, socket_group
 from tokengate.config._sections import FLAGS, POLICIES, THROTTLES
 from tokengate.control import messages as m
 from tokengate.control._admission import admission
@@ -209,6 +209,8 @@ class PolicyVerbs:
         places = [place for place in self._system.places() if not place.path.startswith(SYSTEM)]
         changed: list[str] = []
         left_out: list[str] = []
+        if socket_group(config) != self._gate._socket_group:
+            left_out.append("control.group: it holds from the next time that the gate is opened")
         for place in places:
             news = self._update(place).items()
             if not admission().sees_place(place):

@@ -11,7 +11,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Literal, Self
 
@@ -63,29 +63,30 @@ def runtime_directory() -> Path:
     return Path(tempfile.gettempdir()).absolute() / f"tokengate-{os.geteuid()}"
 
 
-def listen(gate: str, directory: Path | None = None) -> tuple[socket.socket, Path]:
+def listen(gate: str, directory: Path | None = None, group: int | None = None) -> tuple[socket.socket, Path]:
     """Make the control socket of a gate, and listen; return the socket and its absolute path.
 
     Args:
         gate: name of the gate.
         directory: for the socket; None takes `runtime_directory()`. It is made if it does not exist.
+        group: number of the group whose users may connect.
 
     Raises:
         ControlError: the directory is open to other users, its path is too long, or no socket can be made there.
     """
     place = runtime_directory() if directory is None else directory.absolute()
     try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(place, group)
     except OSError as error:
         raise ControlError(f"cannot make directory '{place}' of control sockets: {error}; {_REMEDY}") from error
-    check_directory(place)
+    check_directory(place, group)
     safe = _safe(gate)
     for n in itertools.count():
         path = place / f"{safe}-{os.getpid()}-{n}.sock"
         if len(os.fsencode(path)) > _MAX_PATH:
             raise ControlError(f"path of control socket '{path}' has more than {_MAX_PATH} bytes; {_REMEDY}")
         try:
-            return _listen_at(path), path
+            return _listen_at(path, group), path
         except FileExistsError:
             pass  # another gate of this name in this process, or a stale socket of an earlier process with this pid
         except OSError as error:
@@ -142,23 +143,43 @@ def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGa
 _REMEDY = "set TOKENGATE_RUNTIME_DIR to a short path of a directory that is yours alone (mode 0700)"
 
 
-def check_directory(place: Path) -> None:
-    """Check that a directory is this user's alone: another user who may write there could pose as a gate.
+def _make_directory(place: Path, group: int | None) -> None:
+    try:
+        place.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if not place.is_dir():
+            raise
+    else:
+        if group is not None:
+            os.chown(place, -1, group)
+            place.chmod(0o750)
+
+
+def check_directory(place: Path, group: int | None = None, *, enters: bool = False) -> None:
+    """Check that no other user may write to a directory: such a user could pose as a gate.
+
+    Args:
+        place: the directory.
+        group: number of the group that may see what is there, if it is the directory's own.
+        enters: whether this is a client, which enters the directory of another user, too, if TOKENGATE_RUNTIME_DIR
+            names it; what a group may see there is its owner's affair.
 
     Raises:
-        ControlError: it is not.
+        ControlError: the directory is another user's, or open to others.
         FileNotFoundError: there is no such directory.
     """
     found = place.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise ControlError(f"'{place}' is not a directory, or is a link, so it cannot hold control sockets; {_REMEDY}")
-    if found.st_uid != os.geteuid():
+    named = enters and bool(os.environ.get("TOKENGATE_RUNTIME_DIR")) and place == runtime_directory()
+    if found.st_uid != os.geteuid() and not named:
         raise ControlError(f"directory '{place}' of control sockets belongs to user {found.st_uid}; {_REMEDY}")
-    if mode := stat.S_IMODE(found.st_mode) & 0o077:
+    may_see = 0o050 if enters or found.st_gid == group else 0
+    if (mode := stat.S_IMODE(found.st_mode) & 0o077) & ~may_see:
         raise ControlError(f"directory '{place}' of control sockets is open to others (mode ...{mode:03o}); {_REMEDY}")
 
 
-def _listen_at(path: Path) -> socket.socket:
+def _listen_at(path: Path, group: int | None) -> socket.socket:
     """Return a socket that listens at a path, or raise FileExistsError.
 
     It gets this path only when it listens: before that it would refuse connections, as a stale socket does.
@@ -174,6 +195,9 @@ def _listen_at(path: Path) -> socket.socket:
             raise
         try:
             unnamed.chmod(0o600)
+            if group is not None:
+                os.chown(unnamed, -1, group)
+                unnamed.chmod(0o660)
             made.listen(_BACKLOG)
             os.link(unnamed, path)
         finally:
@@ -215,10 +239,12 @@ def socket_files(directory: Path | None) -> list[Path]:
     """
     place = runtime_directory() if directory is None else directory.absolute()
     try:
-        check_directory(place)
+        check_directory(place, enters=True)
+        return [path for path in place.iterdir() if _SOCKET_FILE.fullmatch(path.name)]
     except FileNotFoundError:
         return []
-    return [path for path in place.iterdir() if _SOCKET_FILE.fullmatch(path.name)]
+    except PermissionError:
+        raise ControlError(f"directory '{place}' of control sockets is not open to this user; {_REMEDY}") from None
 
 
 def _visit(paths: Iterable[Path]) -> list[FoundGate]:
@@ -292,7 +318,8 @@ class _Visit:
             except ConnectionRefusedError:
                 now = self._path.lstat()
                 if (now.st_dev, now.st_ino) == (before.st_dev, before.st_ino):
-                    self._path.unlink()
+                    with suppress(PermissionError):  # it is in the directory of another user
+                        self._path.unlink()
                 return self._end(None)
         except FileNotFoundError:
             return self._end(None)  # its gate has just closed

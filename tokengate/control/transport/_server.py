@@ -65,6 +65,7 @@ class ControlServer:
         backend: answers the messages.
         directory: for the socket; None takes the runtime directory.
         refusal: returns why a client is refused; empty if it is not.
+        group: number of the group whose users may connect.
         turns: of which each client gets its share; None makes new ones.
 
     Attributes:
@@ -78,6 +79,7 @@ class ControlServer:
         directory: Path | None = None,
         *,
         refusal: Callable[[Caller], str],
+        group: int | None = None,
         turns: Turns | None = None,
     ) -> None:
         self.path: Path | None = None
@@ -85,6 +87,7 @@ class ControlServer:
         self._refuses = refusal
         self._turns = turns or Turns()
         self._directory = directory
+        self._group = group
         self._gate = gate
         self._disowned = False
         self._sockets: set[trio.socket.SocketType] = set()  # the listening one, and one for each client
@@ -96,7 +99,7 @@ class ControlServer:
         Raises:
             ControlError: the socket cannot be made, see `listen`; nothing is left open.
         """
-        made, path = listen(self._gate, self._directory)
+        made, path = listen(self._gate, self._directory, self._group)
         found = path.lstat()
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(made))
         self._sockets.add(listener.socket)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
+from other_users import needs_root
 
 import tokengate
 from actors.lowlevel import Share
@@ -319,6 +320,27 @@ def test_a_control_directory_must_be_closed_to_others(tmp_path: Path) -> None:
     assert result.status == "failed"
     assert "is open to others" in result.text
     assert "mode 0700" in result.remedy
+
+
+def test_a_control_directory_may_be_open_to_a_group(tmp_path: Path) -> None:
+    """Gates put their sockets there only if their file names that group, so it is told of."""
+    tmp_path.chmod(0o750)
+    [result] = check_control_directory(tmp_path)
+
+    assert result.status == "ok"
+    assert f"open to group {tmp_path.stat().st_gid}, for gates whose file names it" in result.text
+
+
+@needs_root
+def test_a_control_directory_may_be_that_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the environment names it."""
+    os.chown(tmp_path, 12345, -1)
+    [refused] = check_control_directory(tmp_path)
+    monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", str(tmp_path))
+    [result] = check_control_directory(tmp_path)
+
+    assert (refused.status, result.status) == ("failed", "ok")
+    assert "of user 12345, for gates of that user only" in result.text
 
 
 def test_stale_sockets_are_removed_and_counted(sockets: Path) -> None:

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from other_users import needs_root, public_directory, run_as
 
 from tokengate.control._exceptions import AmbiguousName, ControlError, Unreachable
 from tokengate.control.transport import _discovery
 from tokengate.control.transport._discovery import FoundGate, find_gate, find_gates, listen, runtime_directory
 from tokengate.control.transport._protocol import PROTOCOL, ServerHello, encode_server_hello
+
+pytestmark = pytest.mark.usefixtures("programs")
 
 LIMIT = 60.0  # seconds; reached only when a test fails
 
@@ -33,9 +36,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @contextmanager
-def _gate(name: str, pid: int | None = None) -> Iterator[Path]:
+def _gate(name: str, pid: int | None = None, group: int | None = None) -> Iterator[Path]:
     """A socket that says hello to whoever connects, as a gate does."""
-    listening, path = listen(name)
+    listening, path = listen(name, group=group)
 
     def greet() -> None:
         while True:
@@ -178,11 +181,23 @@ def _link(place: Path) -> None:
 
 def _open_to_group(place: Path) -> None:
     place.mkdir()
-    place.chmod(0o750)
+    place.chmod(0o770)
+
+
+def _open_to_all(place: Path) -> None:
+    place.mkdir()
+    place.chmod(0o705)
 
 
 def _of_another(place: Path) -> None:
     place.mkdir(mode=0o700)
+    os.chown(place, 12345, -1)
+    os.environ["TOKENGATE_RUNTIME_DIR"] = str(place.parent)  # which `monkeypatch` undoes
+
+
+def _of_another_and_open(place: Path) -> None:
+    place.mkdir()
+    place.chmod(0o770)
     os.chown(place, 12345, -1)
 
 
@@ -191,23 +206,120 @@ def _of_another(place: Path) -> None:
     [
         (_link, "is not a directory"),
         (Path.touch, "cannot make directory .* File exists"),
-        (_open_to_group, "is open to others .mode ...050."),
-        pytest.param(
-            _of_another,
-            "belongs to user 12345",
-            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away"),
-        ),
+        (_open_to_group, "is open to others .mode ...070."),
+        (_open_to_all, "is open to others .mode ...005."),
+        pytest.param(_of_another, "belongs to user 12345", marks=needs_root),
+        pytest.param(_of_another_and_open, "belongs to user 12345", marks=needs_root),
     ],
 )
-def test_a_directory_that_others_may_use_is_refused(directory: Path, spoil: object, said: str) -> None:
+def test_a_directory_that_others_may_use_is_refused(
+    directory: Path, spoil: object, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither is a socket put there, nor is one believed that is there; the error says how to choose another."""
     assert callable(spoil)
+    monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", str(directory))
     spoil(directory)
 
     with pytest.raises(ControlError, match=f"{said}.*TOKENGATE_RUNTIME_DIR"):
-        listen("gate")
+        listen("gate", directory)
     with pytest.raises(ControlError, match="TOKENGATE_RUNTIME_DIR"):
-        find_gates()
+        find_gates(directory)
+
+
+OPS = 7000  # number of a group
+
+FIND = "print([(gate.name, gate.answers) for gate in _discovery.find_gates()])"
+
+
+def found_by(uid: int, groups: list[int], directory: Path, code: str = FIND) -> str:
+    """What a user finds in the directory that TOKENGATE_RUNTIME_DIR names."""
+    return run_as(uid, uid, groups, code, TOKENGATE_RUNTIME_DIR=str(directory)).strip()
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime directory that is not there yet, where other users can reach what is above it."""
+    with public_directory() as above:
+        monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", str(above / "run"))
+        yield above / "run"
+
+
+@needs_root
+def test_a_directory_may_be_open_to_the_group_that_the_gate_names(shared: Path) -> None:
+    """Case 24. The gate makes it so; its users find the gate there, and others see nothing."""
+    with _gate("shop", group=OPS) as path:
+        made = [(stat.S_IMODE(one.stat().st_mode), one.stat().st_gid) for one in (shared, path)]
+        own = find_gates()
+        of_group, of_others = (
+            found_by(12345, groups, shared, f"try: {FIND}\nexcept Exception as error: print(error)")
+            for groups in ([OPS], [4711])
+        )
+
+    assert made == [(0o750, OPS), (0o660, OPS)]
+    assert own == [FoundGate("shop", os.getpid(), path)]
+    assert of_group == "[('shop', True)]"
+    assert of_others.startswith(f"directory '{shared}' of control sockets is not open to this user; set TOKENGATE_RUN")
+
+
+@needs_root
+@pytest.mark.parametrize(("mode", "group"), [(0o750, 4711), (0o770, OPS), (0o755, OPS)])
+def test_a_directory_that_more_than_the_group_may_use_is_refused(shared: Path, mode: int, group: int) -> None:
+    """Another group, or one that may write there and so pose as a gate; a client refuses the latter, too."""
+    shared.mkdir()
+    os.chown(shared, -1, group)
+    shared.chmod(mode)
+
+    with pytest.raises(ControlError, match="is open to others"):
+        listen("gate", group=OPS)
+    if mode != 0o750:
+        said = found_by(12345, [OPS], shared, f"try: {FIND}\nexcept Exception as error: print(error)")
+        assert "is open to others" in said
+
+
+@needs_root
+def test_the_directory_of_another_user_is_entered_only_if_it_is_named(shared: Path) -> None:
+    """By TOKENGATE_RUNTIME_DIR; no gate is opened there, and a socket of a gate that has ended is left there."""
+    listening, path = listen("gone", group=OPS)
+    listening.close()
+    refused = found_by(
+        12345,
+        [OPS],
+        shared.parent,
+        f"""
+try: _discovery.find_gates(__import__("pathlib").Path({str(shared)!r}))
+except Exception as error: print(error)""",
+    )
+    found = found_by(12345, [OPS], shared)
+    opened = found_by(
+        12345,
+        [OPS],
+        shared,
+        """
+try: _discovery.listen("mine", group=7000)
+except Exception as error: print(error)""",
+    )
+
+    assert refused.startswith(f"directory '{shared}' of control sockets belongs to user 0; set")
+    assert found == "[]"
+    assert path.exists()
+    assert opened.startswith(f"directory '{shared}' of control sockets belongs to user 0; set")
+
+
+@needs_root
+def test_a_group_that_the_user_is_not_in_is_told_of(shared: Path) -> None:
+    """The system does not let its user give it anything."""
+    shared.parent.chmod(0o777)
+    said = found_by(
+        12345,
+        [4711],
+        shared,
+        """
+try: _discovery.listen("mine", group=7000)
+except Exception as error: print(error)""",
+    )
+
+    assert said.startswith(f"cannot make directory '{shared}' of control sockets: ")
+    assert "not permitted" in said
 
 
 def test_a_path_that_is_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:

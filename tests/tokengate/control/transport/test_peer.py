@@ -8,13 +8,18 @@ import socket
 import struct
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from other_users import LIMIT, needs_root, run_as
+from other_users import needs_root, public_directory, run_as
 
 from tokengate.control.transport import _peer
 from tokengate.control.transport._peer import Peer, peer_of
+
+pytestmark = pytest.mark.usefixtures("programs")
+
+LIMIT = 60.0  # seconds; reached only when a test fails
 
 CONNECT = "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.recv(1)"
 
@@ -33,12 +38,10 @@ class Played:
 
 
 @pytest.fixture
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def path() -> Iterator[Path]:
     """A path for a socket that every user can reach."""
-    folder = tmp_path_factory.mktemp("open")
-    for one in (folder, *folder.parents[:2]):
-        one.chmod(0o755)
-    return folder / "socket"
+    with public_directory() as folder:
+        yield folder / "socket"
 
 
 def connected(path: Path, groups: list[int]) -> Peer:
@@ -56,7 +59,7 @@ def connected(path: Path, groups: list[int]) -> Peer:
         listening.listen()
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
-        run_as(12345, 54321, groups, CONNECT, os.fspath(path), imports="import socket")
+        run_as(12345, 54321, groups, CONNECT, os.fspath(path))
         thread.join(LIMIT)
     [peer] = found
     assert peer is not None
