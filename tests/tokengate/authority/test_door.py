@@ -462,3 +462,22 @@ def test_a_verb_on_the_whole_gate_needs_a_grant_without_selector(closed: Gate, l
         with pytest.raises(Refused, match="is about the whole gate, and your grants have selectors"):
             limited("admin", select)(m.Freeze(reason="why"))
     assert limited("admin", "")(m.Freeze(reason="why")) is True
+
+
+def test_a_message_that_was_let_in_loses_its_right_with_the_file(closed: Gate, limited: Limited) -> None:
+    """The right is asked for each token as it is acted on, and each place."""
+    limited("operator", "")
+    authority, system = control_actor(closed)._authorizer, closed._open_system
+    assert isinstance(authority, Authority)
+    ann = Caller(f"uid:{ANN}", ANN, via="socket")
+    admission = trio.run(authority.admit, m.Pause("*"), ann)
+    [charging] = [one for one in system.live.values() if one.operation == "charge"]
+    assert (admission.sees(charging), admission.judge(charging, "pause")) == (True, None)
+
+    limited("operator", "tenant=free")
+
+    refused = admission.judge(charging, "pause")
+    assert (admission.sees(charging), refused and refused.outcome) == (False, "unknown")
+    assert not admission.sees_place(charging._place)
+    with pytest.raises(Refused, match="has not the right 'operate' for all of 'operations/charge'"):
+        admission.reach(charging._place)
