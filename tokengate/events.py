@@ -1,7 +1,8 @@
 """What a gate publishes to its subscribers (`gate.subscribe`), and the values that its events have.
 
 The reports of supervisors say what became of a child; a `DeadLetter` is a message that no actor handled. Breakers,
-overload, changes of policies and further attempts are told of as they happen, on the thread where they do.
+overload, changes of policies, further attempts and the glass that a caller breaks are told of as they happen, on the
+thread where they do.
 """
 
 from actors import DeadLetter, ExitReason, LoopBlocked
@@ -17,12 +18,14 @@ from supervisors import (
     Report,
     RestartScheduled,
 )
+from tokengate.authority._events import BreakGlassUsed
 from tokengate.policy._events import BreakerChanged, OverloadChanged, PolicyChanged, TokenRetried
 from tokengate.policy._over import ThrottleExceeded
 from tokengate.policy._undo import TransactionStuck
 
 __all__ = [
     "AutoShutdown",
+    "BreakGlassUsed",
     "BreakerChanged",
     "ChildDeclined",
     "ChildEnded",

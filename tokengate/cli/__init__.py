@@ -13,7 +13,7 @@
 #   _plugins.py        commands of plugins
 #   _token_targets.py  which tokens a command is for
 #   _run_target.py     what TARGET of `run` names
-#   _parameters.py     numbers that are typed, and options for times
+#   _parameters.py     numbers and times that are typed, and options for times
 #   _completers.py     what Tab offers
 #   _signals.py        signals that ask a gate to stop
 #   _output.py         output that cannot be written, or encoded

@@ -12,6 +12,8 @@ from running_tokens import KINDS, Kind, Turner, cpu_operation
 from tokengate import Gate, token
 from tokengate.authority._grants import ROLES, Grant
 from tokengate.control._exceptions import BadRequest, NotSteerable, Refused
+from tokengate.control.inspection._feeds import _event_item
+from tokengate.events import BreakGlassUsed
 
 WHY = {"reason": "it hangs"}
 GLASS = {"break_glass": "the shop is down"}
@@ -91,7 +93,9 @@ def test_breaking_the_glass_ends_at_once_what_needs_approval(
 
     assert done.outcome in ENDS
     text = "uid:1001 breaks the glass for 'terminate' of 1 tokens: the shop is down"
-    assert [one.text for one in told if type(one).__name__ == "BreakGlassUsed"] == [text]
+    [event] = [one for one in told if isinstance(one, BreakGlassUsed)]
+    assert (event.principal, event.verb, event.targets, event.text) == ("uid:1001", "terminate", 1, text)
+    assert (_event_item(event).kind, _event_item(event).text) == ("BreakGlassUsed", text)
     assert [one.message for one in caplog.records if one.name == "tokengate.authority"] == [text]
 
 
