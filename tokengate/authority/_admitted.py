@@ -9,12 +9,13 @@ import attrs
 
 from actors import Token
 from actors.lowlevel import ActorPlace, Place
-from tokengate.authority._decide import Need, need_of
+from tokengate.authority._decide import Need, greatest, need_of
 from tokengate.authority._grants import Rights, Scope
 from tokengate.authority._ports import Door
 from tokengate.authority._proposals import Needs, Proposal
 from tokengate.control._admission import Admission, Caller, Closable, Found, Guarded
 from tokengate.control._exceptions import Refused
+from tokengate.control._safe_text import plain
 from tokengate.control.inspection._queries import is_of_supervisor
 from tokengate.control.inspection._selector import Selector, parse
 from tokengate.control.inspection._turns import in_turns
@@ -238,8 +239,8 @@ class Admitted(Admission):
     async def plan(self, message: OnTokens, found: Sequence[Found], guarded: Guarded) -> list[Found]:
         planned: list[Found] = []
         going: list[int] = []
-        waiting: set[int] = set()
-        needs: Needs = "nothing"
+        waiting: list[int] = []
+        needs: set[Need] = set()
         glass = bool(message.break_glass)
         async for one in in_turns(found, _AT_ONCE):
             if isinstance(one, Outcome):
@@ -247,43 +248,41 @@ class Admitted(Admission):
                 continue
             refusal, need = self._judged(one, guarded(one))
             planned.append(refusal or one)
-            if refusal is not None:
-                continue
-            glass = glass and self._glass(one)
-            if need == "nothing" and not message.dry_run:
-                going.append(one.id)
-                continue
-            waiting.add(one.id)
-            needs = "approval" if "approval" in (need, needs) else "force" if "force" in (need, needs) else "nothing"
+            if refusal is None:
+                (going if need == "nothing" and not message.dry_run else waiting).append(one.id)
+                needs.add(need)
+                glass = glass and self._glass(one)
         targets = len(going) + len(waiting)
         if self._authority.is_bulk(message, targets) and not self.agreed and not glass:
             if self.proposal is not None:
                 why = f"{targets:,} tokens need the approval of another person first"
                 raise self._authority.refused(self.caller, message, why)
-            waiting, going, needs = waiting.union(going), [], "approval"
+            waiting, going = waiting + going, []
+            needs.add("approval")
         if waiting:
-            planned = self._proposed(message, planned, waiting, needs)
+            planned = await self._proposed(message, planned, tuple(sorted(waiting)), greatest(needs))
         if going:
             self.targets = going
             self.intent = await self._authority.intend(self, going)
             self.acts = True
         return planned
 
-    def _proposed(self, message: OnTokens, planned: list[Found], ids: set[int], needs: Needs) -> list[Found]:
+    async def _proposed(
+        self, message: OnTokens, planned: list[Found], ids: tuple[int, ...], needs: Needs
+    ) -> list[Found]:
         """Make a proposal of some of the tokens, and return the outcomes of these in their places."""
         selector = message.select if isinstance(message.select, str) else ""
-        targets = tuple(sorted(ids))
-        resolved = attrs.evolve(message, select=targets)
-        made = self._authority.propose(resolved, self.caller, targets, selector=selector, needs=needs)
-        word = "would" if message.dry_run else "awaiting"
+        resolved = attrs.evolve(message, select=ids)
+        made = self._authority.propose(resolved, self.caller, ids, selector=selector, needs=needs)
+        word, those = "would" if message.dry_run else "awaiting", set(ids)
         notice: Proposed | None = made.notice
         found: list[Found] = []
-        for one in planned:
-            if not isinstance(one, Outcome) and one.id in ids:
-                found.append(attrs.evolve(outcome(one, word, made.note), proposal=notice))
-                notice = None
-            else:
+        async for one in in_turns(planned, 10 * _AT_ONCE):
+            if isinstance(one, Outcome) or one.id not in those:
                 found.append(one)
+            else:
+                found.append(Outcome(one.id, plain(one.operation), word, made.note, notice))
+                notice = None
         return found
 
     def done(self, answer: object, error: BaseException | None) -> None:

@@ -14,7 +14,7 @@ import attrs
 from actors import ActorSystem
 from actors.lowlevel import ActorPlace, path_below
 from tokengate.authority._admitted import Admitted, begun_below
-from tokengate.authority._decide import check_change, need_of
+from tokengate.authority._decide import check_change, greatest, need_of
 from tokengate.authority._events import BreakGlassUsed
 from tokengate.authority._freeze import Freeze, state_directory
 from tokengate.authority._grants import Rights
@@ -27,7 +27,7 @@ from tokengate.control._exceptions import ProposalMade, Refused
 from tokengate.control.inspection._queries import actor_called, place_called
 from tokengate.control.inspection._selector import parse
 from tokengate.control.messages import ActorOutcome, Change, Message, answer_of, verb_of
-from tokengate.control.steering._actors import check_guards
+from tokengate.control.steering._actors import check_guard, check_guards
 
 _logger = logging.getLogger("tokengate.authority")
 
@@ -190,13 +190,14 @@ class Authority:
             place = place_called(self.system, message.name)  # type: ignore[attr-defined]
             admitted.reach(place)
             ended = self._ended_by(admitted, message)
+        if message.dry_run and isinstance(place, ActorPlace) and isinstance(message, m.OnActor | m.SetState | m.Visit):
+            check_guard(place)  # the error of its answer
         path = ended[0].path if ended else place.path
         begun = begun_below(ended)
         ids = tuple(sorted(token.id for token in begun))
-        needs = {
+        need = greatest(
             admitted.lacks(token, need_of(token._place.properties.guard, begun=True, counts=True)) for token in begun
-        }
-        need: Needs = "approval" if "approval" in needs else "force" if "force" in needs else "nothing"
+        )
         proposes = message.dry_run or need == "approval" or (need == "force" and admitted.caller.is_rule)
         known = admitted.proposal
         if known is not None and not set(ids) <= set(known.ids):

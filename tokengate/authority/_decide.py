@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias
 
 from actors import Guard
@@ -34,6 +35,12 @@ def need_of(guard: Guard, *, begun: bool, counts: bool) -> Need:
     if guard == "none" or not counts:
         return "nothing"
     return "approval" if guard == "approval" and begun else "force"
+
+
+def greatest(needs: Iterable[Need]) -> Literal["nothing", "force", "approval"]:
+    """Return what is needed for several tokens together, none of which is `never`."""
+    found = set(needs)
+    return "approval" if "approval" in found else "force" if "force" in found else "nothing"
 
 
 def check_change(message: Change[object], verb: str, *, granted: bool) -> None:

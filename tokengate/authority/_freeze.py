@@ -89,8 +89,9 @@ class Freeze:
 
     async def _read(self) -> None:
         try:
-            self._is_on = await self._off_loop(self._exists)
+            found = await self._off_loop(self._exists)
             self.problem = ""
+            self._is_on = found if self._is_on is None else self._is_on  # it may have begun meanwhile
         except OSError as error:
             before, self.problem = self.problem, str(self._error("{} cannot be read", error))
             if not before:

@@ -275,6 +275,7 @@ class Proposals:
                 f"{MAX_PROPOSALS} for {MAX_IDS:,} are the limit; apply or deny some first"
             )
         if oldest is not None:
+            self._set(oldest, "expired")
             del self._kept[oldest.number]
         while decided and (len(self._kept) >= MAX_PROPOSALS or _ids(self._kept.values()) + ids > MAX_IDS):
             del self._kept[decided.pop(0).number]

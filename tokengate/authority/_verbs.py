@@ -16,10 +16,12 @@ from tokengate.control import messages as m
 from tokengate.control._admission import Perform, admission
 from tokengate.control._exceptions import BadRequest, Refused
 from tokengate.control.inspection._queries import place_called
+from tokengate.control.inspection._turns import in_turns
 from tokengate.control.messages import ActorOutcome, Change, OnTokens
 from tokengate.control.registry._kinds import ALL_VERBS
 
 _DIGITS = 8  # of a digest, at least
+_RANGES = 5_000  # of ids, that an answer has
 
 
 class AuthorityVerbs:
@@ -57,7 +59,7 @@ class AuthorityVerbs:
         if isinstance(proposal.message, m.SetState) and self._beyond(_here(), proposal, "arguments"):
             arguments["values"] = {name: type(value).__name__ for name, value in arguments["values"].items()}
         return m.ProposalDetails(
-            proposal.row, arguments, ranges(proposal.ids), proposal.path, proposal.counts, proposal.outcomes
+            proposal.row, arguments, await ranges(proposal.ids), proposal.path, proposal.counts, proposal.outcomes
         )
 
     async def wait_approval(self, message: m.WaitApproval) -> m.ProposalRow:
@@ -195,12 +197,17 @@ def _to_do(proposal: Proposal, message: m.Apply) -> Any:
     )
 
 
-def ranges(ids: tuple[int, ...]) -> str:
-    """Return sorted ids as text: `3-7,12`."""
+async def ranges(ids: tuple[int, ...]) -> str:
+    """Return sorted ids as text, the first ranges of them: `3-7,12`."""
     found: list[list[int]] = []
-    for id in ids:
+    shown = 0
+    async for id in in_turns(ids, 10_000):
         if found and found[-1][1] == id - 1:
             found[-1][1] = id
+        elif len(found) == _RANGES:
+            break
         else:
             found.append([id, id])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+        shown += 1
+    text = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+    return text if shown == len(ids) else f"{text} and {len(ids) - shown:,} more"

@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,34 @@ def test_what_cannot_be_read_counts_as_frozen(
 
     assert not people[ANN].whoami().frozen
     people[RULE].pause("operation=none")
+
+
+def test_a_freeze_during_the_first_look_is_not_forgotten(
+    people: People, monkeypatch: pytest.MonkeyPatch, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """The look found none, and comes too late."""
+    reached, go = threading.Event(), threading.Event()
+    lstat, freeze = os.lstat, people.authority.freeze
+
+    def hang(path: Any) -> Any:
+        reached.set()
+        assert go.wait(30)
+        return lstat(path)
+
+    monkeypatch.setattr(_freeze.os, "lstat", hang)
+    looker = threading.Thread(target=people[ANN].whoami)
+    looker.start()
+    assert reached.wait(30)
+    answers: list[object] = []
+    monkeypatch.setattr(freeze, "_write", lambda _text: not answers.append(freeze._is_on))
+    asker = threading.Thread(target=people[ANN].freeze)
+    asker.start()
+    until(lambda: freeze._is_on is True)
+    go.set()
+    looker.join(30)
+    asker.join(30)
+
+    assert answers == [True]
 
 
 def test_a_disk_that_hangs_delays_nothing_else(people: People, monkeypatch: pytest.MonkeyPatch) -> None:

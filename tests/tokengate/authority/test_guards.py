@@ -131,7 +131,7 @@ def test_no_way_leads_past_never(gate: Gate, people: People, door: Door, kind: K
             assert words(answer) == ["refused"]
             assert answer.proposal is None
         if kind.actor:
-            for verb in (ann.restart, ann.stop):
+            for verb in (ann.restart, ann.stop, ann.suspend, ann.drain):
                 with pytest.raises(NotSteerable, match=r"guard of '.*' is 'never'"):
                     verb(sent.actor, **{"reason": "now", **given})
     for answer in (people[RULE].pause(sent), people[RULE].renice(sent, 5), people[RULE].pause(sent, dry_run=True)):

@@ -396,6 +396,16 @@ def test_the_digest_is_of_the_verb_its_arguments_and_its_targets(message: Any) -
     assert proposals.make(m.Pause((7,), reason="other"), BEN, (7,)).digest == known.digest
 
 
+def test_the_ids_of_a_proposal_are_shown_as_ranges(people: People) -> None:
+    """The first of them, if there are very many."""
+    many = (1, 2, 3, *range(5, 20_005, 2))
+    proposal = people.authority.proposals.make(m.Pause(many), ANN, many)
+    tokens = people[ANN].show_proposal(proposal.number).tokens
+
+    assert tokens.startswith("1-3,5,7,9,")
+    assert tokens.endswith(",10001 and 5,001 more")
+
+
 def test_what_a_digest_is_of_runs_no_code_of_its_values() -> None:
     """A value may be of any class, in the gate's own process."""
 
@@ -629,9 +639,7 @@ def test_a_gate_has_a_hundred_proposals_and_a_million_ids() -> None:
 
 
 @pytest.mark.parametrize("end", ["approved", "denied", "expired"])
-def test_what_waits_for_an_approval_goes_on_when_it_is_decided(
-    people: People, begun: Submit, until: Callable[[Callable[[], bool]], None], end: str
-) -> None:
+def test_what_waits_for_an_approval_goes_on_when_it_is_decided(people: People, begun: Submit, end: str) -> None:
     """It may be that nobody has looked at it when it expired."""
     begun(guarded_operation)
     if end == "expired":
@@ -647,6 +655,24 @@ def test_what_waits_for_an_approval_goes_on_when_it_is_decided(
     waiter.join(LIMIT)
 
     assert [row.state for row in rows] == [end]
+
+
+def test_the_wait_for_a_dry_run_ends_when_it_is_forgotten(
+    people: People, begun: Submit, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """Since another one took its place."""
+    begun()
+    first = made(people[ANN].pause("*", dry_run=True))
+    rows: list[Any] = []
+    proposal = people.authority.proposals.get(first.number)
+    waiter = threading.Thread(target=lambda: rows.append(people[ANN].wait_approval(first.number, wait=3600)))
+    waiter.start()
+    until(lambda: proposal.changed.statistics().tasks_waiting == 1)
+    for _ in range(MAX_OF_OWNER):
+        people[ANN].pause("*", dry_run=True)
+    waiter.join(LIMIT)
+
+    assert [row.state for row in rows] == ["expired"]
 
 
 def test_the_wait_for_an_approval_ends_in_time(people: People, begun: Submit) -> None:

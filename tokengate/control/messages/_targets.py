@@ -37,6 +37,8 @@ def selected(target: Target) -> str | tuple[int, ...]:
     Raises:
         BadRequest: it names no token.
     """
+    if type(target) is tuple and {*map(type, target)} <= {int}:
+        return target
     if isinstance(target, str):
         if not target.strip():
             raise BadRequest("an empty selector would name every token; write '*' if you mean all of them")
