@@ -82,6 +82,9 @@ class PlaceSystem(TokenSystem, Protocol):
     def policies(self) -> object | None: ...
 
     @property
+    def consents(self) -> object | None: ...
+
+    @property
     def govern(self) -> Callable[[Any], object] | None:
         """Hold the messages of an actor's place to the policy of its class; None without the floor that can."""
         ...

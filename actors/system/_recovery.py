@@ -26,6 +26,7 @@ from actors.kinds._operation_place import Turn
 from actors.places._place import Place, place_of
 from actors.places._ports import PlaceSystem
 from actors.tokens._lifecycle import TokenState
+from actors.tokens._ports import CallAtDoor
 
 if TYPE_CHECKING:
     from actors.concurrency._daemon_thread import DaemonThread
@@ -82,6 +83,13 @@ def _locals(*, waiting: bool) -> list[Any]:
                         found += value
             frame = frame.f_back
     return found
+
+
+def _is_at_door(token: Token[Any]) -> bool:
+    """Tell whether a token waits for consent, for which its sender has asked."""
+    policy = token._extras.policy
+    call: CallAtDoor | None = None if policy is None else policy.call
+    return call is not None and call.is_filed
 
 
 class RecoveredSystem(PlaceSystem, Protocol):
@@ -221,7 +229,11 @@ class Recovery:
         for place, tokens in queued.items():
             if len(tokens) > place.mailbox.size:
                 there = place.mailbox.tokens()
-                suspects += (token for token in tokens if token not in there and not place.drain.has_taken(token))
+                suspects += (
+                    token
+                    for token in tokens
+                    if token not in there and not (place.drain.has_taken(token) or _is_at_door(token))
+                )
                 await trio.lowlevel.checkpoint()
         held = {id(value) for value in _locals(waiting=False)} if suspects else set()
         return {token for token in suspects if id(token) not in held and token.started_at is None and not token._done}

@@ -149,6 +149,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             None  # what the floor above holds tokens to; made when it is first needed
         )
         self.making_policies = threading.RLock()
+        self.consents: object | None = None  # what asks people for their consent to calls; set by the floor above
         pool = processes or ProcessPool()
         self.processes = ProcessHost(self, pool, pool.size or self.cores.amount)
         # {id: token that a child process knows}; the child's `KnownTokens` keep it

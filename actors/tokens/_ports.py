@@ -31,6 +31,15 @@ class TokenThrottles(Protocol):
     def let_go(self) -> None: ...
 
 
+class CallAtDoor(Protocol):
+    """A call that waits at the door of its place for consent; its token is in no mailbox."""
+
+    @property
+    def is_filed(self) -> bool:
+        """Whether a proposal says that it waits: its sender has left nothing undone."""
+        ...
+
+
 class TokenPolicy(Protocol):
     """What one token is held to, and what it uses of that.
 
@@ -46,6 +55,7 @@ class TokenPolicy(Protocol):
         good: whether it was good, as for a breaker; None: it does not count.
         estimate: what an attempt costs, as far as that is known before.
         awaits_attempt: whether it waits in its mailbox for an attempt that is not its first one.
+        call: what waits at the door for consent; None: nothing does.
     """
 
     policy: Any
@@ -56,6 +66,7 @@ class TokenPolicy(Protocol):
     good: bool | None
     estimate: float
     awaits_attempt: bool
+    call: Any  # a `CallAtDoor`, or None
 
     @property
     def deadline(self) -> float | None: ...
@@ -66,7 +77,11 @@ class TokenPolicy(Protocol):
         ...
 
     def leave(self) -> bool:
-        """Take the token from those that another one runs for; if it was among them, the caller is to end it."""
+        """Take the token from those that another one runs for, or from the door.
+
+        Returns:
+            whether it was there: then the caller is to end it.
+        """
         ...
 
     def attempts_of(self, token: Any, /) -> tuple[Any, ...]:

@@ -259,11 +259,9 @@ class Token(_PykkaReply[T]):
         return False
 
     def _withdraw(self) -> bool:
-        """Take it out of its mailbox, or from the token that runs for it; if it was there, the caller is to end it."""
+        """Take it out of its mailbox, or from where it waits otherwise; if it was there, the caller is to end it."""
         policy = self._extras.policy
-        if policy is None or policy.run is None:
-            return self._place.mailbox.withdraw(self)
-        return policy.leave()
+        return (policy is not None and policy.leave()) or self._place.mailbox.withdraw(self)
 
     def _refuse_outcome(self, *_args: object, **_kwargs: object) -> NoReturn:
         raise TypeError(f"{self._describe()} gets its outcome from its code; it cannot be set from outside")

@@ -43,6 +43,7 @@ from tokengate.operations._options import (
     Affinity,
     check_affinity,
     check_call_policy,
+    check_consent,
     check_function,
     check_key,
     check_no_others,
@@ -325,7 +326,13 @@ class Operation(_Operation[P, T]):
     without one.
     """
 
-    _plain: Callable[P, T]  # what a call is with no gate open
+    if TYPE_CHECKING:
+        _plain: Callable[P, T]  # what a call is with no gate open
+    else:
+
+        def _plain(self, *args: P.args, **kwargs: P.kwargs) -> T:
+            """Call it in the gate of this child process, if this is one; for operations whose calls need consent."""
+            return self.submit(*args, **kwargs).result()
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -338,6 +345,8 @@ class Operation(_Operation[P, T]):
 
     def __init__(self, spec: OperationSpec, priority: int, tags: Mapping[str, str]) -> None:
         super().__init__(spec, priority, tags)
+        if spec.consent:
+            return
         self._plain = spec.function
         if spec.batch is not None:
             self._plain = partial(call_alone, spec.name, spec.function)
@@ -405,7 +414,9 @@ class AsyncOperation(_Operation[P, T]):
         """
         gate = current_gate()
         if gate is None:
-            if self._key is not None and submits_to_gate():  # in a child process, whose loop waits
+            if self._spec.consent or (
+                self._key is not None and submits_to_gate()
+            ):  # in a child process, whose loop waits
                 return self.submit(*args, **kwargs).result()
             if self._spec.affinity == "io" and not self._spec.inferred and not trio.lowlevel.in_trio_task():
                 raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")
@@ -472,6 +483,7 @@ def token(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappin
     show: Collection[str] = (),
     idempotent: bool = False,
     policy: BatchPolicy,
+    consent: None = None,
     limits: Limits = NO_LIMITS,
     context: Iterable[ContextVar[Any]] = (),
 ) -> _BatchDecorator: ...
@@ -488,6 +500,7 @@ def token(
     show: Collection[str] = (),
     idempotent: bool = False,
     policy: Policy | None = None,
+    consent: Literal["approval"] | None = None,
     limits: Limits = NO_LIMITS,
     context: Iterable[ContextVar[Any]] = (),
 ) -> _Decorator: ...
@@ -505,6 +518,7 @@ def token(
     show: Collection[str] = (),
     idempotent: bool = False,
     policy: Policy | None = None,
+    consent: Literal["approval"] | None = None,
     limits: Limits = NO_LIMITS,
     context: Iterable[ContextVar[Any]] = (),
     **others: object,
@@ -531,6 +545,8 @@ def token(
             they see types and sizes.
         idempotent: whether it does no harm to run one of its tokens twice.
         policy: what its tokens are held to: times, retries, breaker, throttles, budget.
+        consent: with `approval`, each call waits until another person has agreed to it and its arguments, which must
+            have a form in JSON; see docs/policies.md. It needs an open gate.
         limits: what each of its tokens may use of its process; with affinity `process`.
         context: the context variables whose values cross to the process; with affinity `process`.
         others: none; a name that is no option is an error that says what to write instead.
@@ -552,6 +568,7 @@ def token(
         show,
         idempotent,
         check_policy(policy),
+        consent,
         limits,
         check_process_options(limits, context),
     )
@@ -572,6 +589,7 @@ class _Decorator:
     show: Collection[str]
     idempotent: bool
     policy: Policy | None
+    consent: Literal["approval"] | None
     limits: Limits
     context: tuple[ContextVar[Any], ...]
 
@@ -600,6 +618,7 @@ class _Decorator:
         generator = is_generator_function(function)
         if self.policy is not None and self.policy.batch is not None:
             check_batch(name, function, self.policy.batch, generator=generator)
+        check_consent(name, self.consent, self.policy)
         spec = OperationSpec(
             name=name,
             qualified_name=qualified_name_of(function),
@@ -615,6 +634,7 @@ class _Decorator:
             policy=self.policy,
             limits=self.limits,
             context=self.context,
+            consent=self.consent is not None,
             inferred=self.affinity is None,
         )
         kind = AsyncOperation if coroutine else Operation

@@ -75,6 +75,17 @@ def check_policy(policy: object) -> Policy | None:
     raise BadPolicy("@token", "policy", policy, "use a Policy")
 
 
+def check_consent(name: str, consent: object, policy: Policy | None) -> None:
+    """Raise `ValueError` for other values of `consent`, or `BadOperation` if there is a batch."""
+    if consent not in (None, "approval"):
+        raise ValueError(f"consent of '{name}' is {consent!r}; it must be 'approval' or None")
+    if consent is not None and policy is not None and policy.batch is not None:
+        raise BadOperation(
+            f"'{name}' has a batch, which several calls share, and each call needs consent of its own; "
+            "give consent to an operation that calls it"
+        )
+
+
 def check_key(name: str, key: object) -> str | int:
     """Return a key as a plain text or int, or raise `ValueError`."""
     if isinstance(key, str):

@@ -226,6 +226,11 @@ def _checked(name: str, alternatives: Iterable[Any]) -> list[Any]:
             raise BadOperation(
                 f"'{one._name}' of Route {name!r} has a batch, which several tokens share; take one without"
             )
+        if one._spec.consent:
+            raise BadOperation(
+                f"the calls of '{one._name}' of Route {name!r} need consent, which is given to one operation and not to "
+                "others; take one without, and give consent to an operation that calls the route"
+            )
         if one._spec.coroutine is not operations[0]._spec.coroutine:
             kinds = f"'{operations[0]._name}' and '{one._name}', of which one is a coroutine function"
             raise BadOperation(f"Route {name!r} has {kinds}, and one is not; take functions of one kind")

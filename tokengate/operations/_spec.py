@@ -37,6 +37,7 @@ class OperationSpec:
     limits: Limits
     context: tuple[ContextVar[Any], ...]
     undo: Undo = attrs.field(factory=Undo)
+    consent: bool = False  # whether each call waits until a person agrees to it
     inferred: bool = False  # whether the affinity follows from the function only, so that a gate may choose another
 
     @property
@@ -77,8 +78,9 @@ class OperationSpec:
             context=self.context,
         )
         place.undo = self.undo
-        if self.policy is not None or system.policies is not None:
+        if self.policy is not None or self.consent or system.policies is not None:
             from tokengate.policy._policies import policies_of  # here, so that `import tokengate` takes less time
 
-            policies_of(place).govern(place, self.policy, self.function, self.name.partition("@")[0])
+            name = self.name.partition("@")[0]
+            policies_of(place).govern(place, self.policy, self.function, name, consent=self.consent)
         return place

@@ -29,12 +29,14 @@
 #   _together.py    the tokens of one batch
 #   _identity.py    whether two calls have equal arguments
 #   _joined.py      what such tokens, and those that run for others, are held to; keys of calls, open batches
+#   _consent.py     calls that wait at the door until a person agrees, and the form of their arguments
 #   _failover.py    which of several operations a call is tried at
 #   _sources.py     the fields of a policy by code, file and operators, and which of them win
 #   _flags.py       for which tokens the rules are left out, only counted, or hold
 #   _observed.py    what the rules would do to one token, counted
 #   _events.py      what policies publish
 #   _governor.py    the governor of a place, which asks these at its door
+#   _asking.py      that of an operation whose calls need consent
 #   _policies.py    the policies of a gate
 #   _spending.py    what code spends of the budget of its token
 #   _remaining.py   the time that is left to the code that asks

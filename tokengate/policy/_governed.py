@@ -14,6 +14,7 @@ from actors import LimitExceeded, Token, TokenRejected, TokenState, WorkerDied
 from actors.lowlevel import ActorPlace, Drain, Place, Rule, await_free, loop_here, place_of
 from tokengate.policy._attempt import Attempt, End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
+from tokengate.policy._consent import WaitingCall
 from tokengate.policy._events import TokenRetried
 from tokengate.policy._failover import Alternatives, fails_over, refusal_of
 from tokengate.policy._place_rules import Keys, PlaceRules
@@ -61,6 +62,8 @@ class Governed(HeldToTimes):
         good: whether it was good; None: it does not count.
         estimate: what an attempt reserves of its budget.
         awaits_attempt: whether it waits in its mailbox for an attempt that is not its first one.
+        call: what waits at the door for consent; None: nothing does.
+        falls_back: whether its code is the fallback.
     """
 
     # Defaults of the class: most tokens need few of these, and an assignment for each would cost more than the rest.
@@ -97,7 +100,8 @@ class Governed(HeldToTimes):
     _is_retry: bool = False  # whether the attempt is a retry
     _reserved: bool = False  # whether that is reserved in the share
     _is_last: bool = False  # whether no further attempt follows, whatever comes
-    _falls_back: bool = False  # whether its code is the fallback
+    falls_back: bool = False
+    call: WaitingCall | None = None
     _is_counted: bool = False  # whether code of it counts that was left behind
     _context: Context | None = None  # as it was captured; each attempt gets a copy
 
@@ -123,7 +127,7 @@ class Governed(HeldToTimes):
         return None
 
     def leave(self) -> bool:
-        return False
+        return self.call is not None and self.call.leave()
 
     # At the door
 
@@ -196,7 +200,7 @@ class Governed(HeldToTimes):
     def rules(self, token: Token[Any], now: float) -> tuple[Rule, ...]:
         """Return the throttles and budgets of which an attempt needs a grant."""
         rules: tuple[Rule, ...] = ()
-        if not self._falls_back:
+        if not self.falls_back:
             governor = self.governor
             rules = governor.rules_of(self.keys, now) if governor.keyless is None else governor.keyless
             if governor.shared:
@@ -208,7 +212,7 @@ class Governed(HeldToTimes):
         """Decide at the token's turn whether it may begin; if not, `refuse` is called without the lock."""
         if self._ended:
             return False
-        if not (self._admitted or self._falls_back):
+        if not (self._admitted or self.falls_back):
             governor, refusal = self.governor, None
             shed = governor.shedding.shed if self._judged != token.attempt else 0.0
             if self._reserved:
@@ -237,7 +241,7 @@ class Governed(HeldToTimes):
 
     def is_shed(self, token: Token[Any], now: float) -> bool:
         """Decide whether a token that was kept back is refused now, without a grant; then `refuse` is called."""
-        if self._ended or self._admitted or self._falls_back:
+        if self._ended or self._admitted or self.falls_back:
             return False
         self._refusal = self.governor.sheds(token, now)
         self._judged = token.attempt
@@ -275,7 +279,7 @@ class Governed(HeldToTimes):
         self._began_at = now
         if self._delay is not None:
             self.due_at = self._delay = None
-        if self.member is not None and not (self._falls_back or again):
+        if self.member is not None and not (self.falls_back or again):
             self.member.begin()
         policy, governor = self.policy, self.governor
         if self.times is not None:
@@ -321,7 +325,7 @@ class Governed(HeldToTimes):
                 self.left_running = left
                 self._note_end(token, how, error, now)
                 self._ended = not goes_on
-                if self.member is not None and began is not None and not self._falls_back:
+                if self.member is not None and began is not None and not self.falls_back:
                     self.member.end(how)
         if is_late:
             self.note_return(token, state, value)
@@ -362,7 +366,7 @@ class Governed(HeldToTimes):
 
     def _may_go_on(self, how: End) -> bool:
         """Tell whether another attempt or the fallback may follow."""
-        if self._is_last or self._falls_back:
+        if self._is_last or self.falls_back:
             return False
         if self.runs_here and (loop_here() or asyncio._get_running_loop() is not None):
             return False  # its caller is to hold up no loop
@@ -548,7 +552,7 @@ class Governed(HeldToTimes):
 
     def _fall_back(self, token: Token[Any], error: BaseException) -> bool:
         """Queue a token once more, with its fallback as its code; return whether it has one."""
-        if self._falls_back or self._is_stopped(token) or not self._use_fallback(token, error):
+        if self.falls_back or self._is_stopped(token) or not self._use_fallback(token, error):
             return False
         self.reason = self.reason or type(error).__name__
         return self._queue_again(token, self.governor.clock(), 0.0)
@@ -557,7 +561,7 @@ class Governed(HeldToTimes):
         """Make the fallback the token's code; return whether it has one."""
         fallback = self._rules.fallback
         if fallback is not None:
-            self._falls_back = True
+            self.falls_back = True
             with self.governor.lock:
                 self._give_share_back()
             if token._call is None:  # a message is its only argument
@@ -576,7 +580,7 @@ class Governed(HeldToTimes):
         self._over, self._refusal, self._left_by = None, None, 0
         if extras.hold is not None:
             extras.hold.renew()
-        if not self._falls_back and not comes:
+        if not self.falls_back and not comes:
             extras.attempt += 1
         if self._context is not None:
             token._context = self._context.copy()

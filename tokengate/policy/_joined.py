@@ -279,7 +279,7 @@ class Joined(Governed):
 
     def rules(self, token: Token[Any], now: float) -> tuple[Rule, ...]:
         rules, batch = super().rules(token, now), self._batch
-        if batch is None or self._falls_back:
+        if batch is None or self.falls_back:
             return rules
         others = {tuple(keys.items()): keys for keys in batch.keys if keys != self.keys}.values()
         return tuple(dict.fromkeys((*rules, *(rule for keys in others for rule in self.governor.rules_of(keys, now)))))
@@ -339,7 +339,7 @@ class Joined(Governed):
 
     def leave(self) -> bool:
         joint = self.joint
-        return joint is not None and joint.remove(self.token)
+        return super().leave() if joint is None else joint.remove(self.token)
 
     def end(
         self, token: Token[Any], state: TokenState, value: Any, error: BaseException | None

@@ -12,6 +12,7 @@ from actors import ActorSystem, Token
 from actors.lowlevel import SYSTEM, ActorPlace, CommandCall, Notice, OperationPlace, Place, place_of, system_of
 from supervisors import DynamicSupervisor, Supervisor
 from tokengate._exceptions import BadPolicy
+from tokengate.policy._asking import AskingGovernor
 from tokengate.policy._deadlines import Deadlines
 from tokengate.policy._failover import Alternative, Alternatives, with_deadline
 from tokengate.policy._flags import Flag
@@ -84,7 +85,13 @@ class Policies:
         self._edits: dict[str, Mapping[str, Any]] = {}  # {path of a place: {field: value}}, set by operators
 
     def govern(
-        self, place: Place, policy: Policy | None, function: Callable[..., object] | None = None, operation: str = ""
+        self,
+        place: Place,
+        policy: Policy | None,
+        function: Callable[..., object] | None = None,
+        operation: str = "",
+        *,
+        consent: bool = False,
     ) -> None:
         """Hold the tokens of a place to a policy, with what the file and operators say, if there is anything.
 
@@ -93,14 +100,16 @@ class Policies:
             policy: that of the code; None without one.
             function: what its tokens call; None for an actor, whose messages call its methods.
             operation: the name of the operation; that of the path without it.
+            consent: whether each call needs the consent of a person.
         """
+        kind = AskingGovernor if consent else PlaceGovernor
         before: object = None
         while before is not self.blocks:  # a file that comes now concerns it, too
             before = self.blocks
             settings = self.settings_of(place, operation)
-            if policy is not None or settings:
+            if policy is not None or settings or consent:
                 called = _called if function is None else lambda _: function
-                governor = PlaceGovernor(self, place, policy or _NO_POLICY, called, settings, operation)
+                governor = kind(self, place, policy or _NO_POLICY, called, settings, operation)
                 for error in governor.errors:
                     _logger.warning("the policy of '%s' is without a part: %s", governor.name, error)
                 place.governor = governor

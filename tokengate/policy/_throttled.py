@@ -9,6 +9,7 @@ from actors import Token, TokenState
 from actors.lowlevel import Place, Rule, place_of, system_of
 from tokengate.policy._attempt import End
 from tokengate.policy._breaker import is_good
+from tokengate.policy._consent import WaitingCall
 from tokengate.policy._policy import Breaker
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def selected_rules(token: Token[Any], now: float) -> tuple[Rule, ...]:
 class Throttled:
     """The `policy` among the extras of such a token."""
 
-    __slots__ = ("_began_at", "_left_by", "good", "reason", "seconds")
+    __slots__ = ("_began_at", "_left_by", "call", "good", "reason", "seconds")
 
     policy: Any = None
     deadline: float | None = None
@@ -48,6 +49,7 @@ class Throttled:
         self._left_by = 0  # the thread that is about to leave its code behind
         self.seconds, self.reason = 0.0, ""
         self.good: bool | None = None
+        self.call: WaitingCall | None = None  # at the door, for consent
 
     def inherit(self, token: Token[Any]) -> None:
         """Do nothing: it has no deadline."""
@@ -59,8 +61,8 @@ class Throttled:
         """Do nothing: what holds it is found at its turn."""
 
     def leave(self) -> bool:
-        """Return False: its run is its own."""
-        return False
+        """Take the token from the door, where it waits for consent; return whether it was there."""
+        return self.call is not None and self.call.leave()
 
     def attempts_of(self, _token: Token[Any]) -> tuple[Any, ...]:
         """Return none: attempts are recorded for policies."""

@@ -12,6 +12,7 @@ from actors.lowlevel import Rule, place_of, system_of
 from tokengate.control import messages as m
 from tokengate.control._admission import Admission, restricted
 from tokengate.control._safe_text import class_name, plain
+from tokengate.policy._consent import WaitingCall
 from tokengate.policy._file import NONE, TIMES
 from tokengate.policy._flags import Flag
 from tokengate.policy._governed import Governed
@@ -36,6 +37,9 @@ def held_by(token: Token[Any], held: str, now: float) -> tuple[str, float | None
         if here is not None and not here.sees(run):
             return "", None
         return f"token {run.id}, which runs for it", None
+    call = None if policy is None else policy.call
+    if held == "consent" and isinstance(call, WaitingCall):
+        return "" if call.number is None else f"proposal {call.number}", None
     if held == "delayed" and token.due_at is not None:
         retry = policy._rules.retry if isinstance(policy, Governed) else None
         most = "" if retry is None else f" of {retry.attempts}"

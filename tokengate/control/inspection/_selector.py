@@ -49,6 +49,9 @@ def held_of(token: Token[Any]) -> str:
     word = "" if hold is None else hold.word
     if token._run is not None and not token._done:
         return "joined"
+    policy = token._extras.policy
+    if policy is not None and policy.call is not None:
+        return "consent"
     if word or not place_of(token).mailbox.is_kept_back(token):
         return word
     due_at = token.due_at
