@@ -6,6 +6,7 @@
 #   _proposals.py  verbs with their targets resolved, not done yet
 #   _freeze.py     whether all that rules ask for is refused
 #   _events.py     what the door publishes
+#   _consent.py    calls that wait for consent: a proposal of each
 #   _grants.py     which caller has which right where
 #   _file.py       what the file says of these: its sections
 #   _recorder.py   what is recorded of messages

@@ -14,11 +14,12 @@ import attrs
 from actors import ActorSystem
 from actors.lowlevel import ActorPlace, path_below
 from tokengate.authority._admitted import Admitted, begun_below
+from tokengate.authority._consent import Consents
 from tokengate.authority._decide import check_change, greatest, need_of
 from tokengate.authority._events import BreakGlassUsed
 from tokengate.authority._freeze import Freeze, state_directory
 from tokengate.authority._grants import Rights
-from tokengate.authority._proposals import DRY_RUN_SECONDS, Needs, Proposal, Proposals
+from tokengate.authority._proposals import DRY_RUN_SECONDS, Needs, Proposal, Proposals, State
 from tokengate.authority._recorder import Recorder
 from tokengate.authority._verbs import AuthorityVerbs
 from tokengate.control import messages as m
@@ -52,6 +53,7 @@ class Authority:
         proposals: verbs that are not done yet.
         freeze: whether what rules ask for is refused.
         clock: of the system.
+        consents: calls that wait for consent.
     """
 
     def __init__(self, system: ActorSystem, name: str) -> None:
@@ -66,6 +68,8 @@ class Authority:
         self._streams: weakref.WeakKeyDictionary[Closable, Admitted] = weakref.WeakKeyDictionary()
         self._bulk = 0
         self._expires = EXPIRES
+        self.consents = Consents(self)
+        system.consents = self.consents
 
     def prepare(self, config: Config) -> Callable[[], None]:
         """Return a function that has a file decide who may do what; see `Authorizer`."""
@@ -268,12 +272,15 @@ class Authority:
         path: str = "",
         selector: str = "",
         needs: Needs = "nothing",
+        consent: Callable[[State], object] | None = None,
     ) -> Proposal:
         """Make a proposal of a message, and have it recorded; what a rule proposes is no dry run."""
         if caller.is_rule:
             message = attrs.evolve(message, dry_run=False)
         seconds = DRY_RUN_SECONDS if message.dry_run else self._expires
-        made = self.proposals.make(message, caller, ids, path=path, selector=selector, needs=needs, seconds=seconds)
+        made = self.proposals.make(
+            message, caller, ids, path=path, selector=selector, needs=needs, seconds=seconds, consent=consent
+        )
         self._note(made, "proposal")
         return made
 

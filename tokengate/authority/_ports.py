@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from actors import ActorSystem
 from tokengate.authority._freeze import Freeze
 from tokengate.authority._grants import Rights
-from tokengate.authority._proposals import Needs, Proposal, Proposals
+from tokengate.authority._proposals import Needs, Proposal, Proposals, State
 from tokengate.authority._recorder import Recorder
 from tokengate.control._admission import Admission, Caller, Closable
 from tokengate.control._exceptions import Refused
@@ -38,6 +38,7 @@ class Door(Protocol):
         path: str = "",
         selector: str = "",
         needs: Needs = "nothing",
+        consent: Callable[[State], object] | None = None,
     ) -> Proposal: ...
     def refused(self, caller: Caller, message: Message[Any], why: str) -> Refused: ...
     async def intend(self, admission: Admission, ids: Sequence[int]) -> int | None: ...

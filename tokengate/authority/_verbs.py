@@ -56,8 +56,9 @@ class AuthorityVerbs:
     async def show_proposal(self, message: m.ShowProposal) -> m.ProposalDetails:
         proposal = self._seen(message.number)
         arguments = arguments_of(proposal.message)
-        if isinstance(proposal.message, m.SetState) and self._beyond(_here(), proposal, "arguments"):
-            arguments["values"] = {name: type(value).__name__ for name, value in arguments["values"].items()}
+        hidden = "values" if isinstance(proposal.message, m.SetState) else "arguments" if proposal.consent else ""
+        if hidden and self._beyond(_here(), proposal, "arguments"):
+            arguments[hidden] = {name: type(value).__name__ for name, value in arguments[hidden].items()}
         return m.ProposalDetails(
             proposal.row, arguments, await ranges(proposal.ids), proposal.path, proposal.counts, proposal.outcomes
         )

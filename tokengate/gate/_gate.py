@@ -608,6 +608,8 @@ class Gate(LazyOpening, Spawning):
             self.request_stop()
             self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]
             seconds = self.shutdown if timeout is None else timeout
+            if self._authority is not None:  # before the drain, which would wait for them
+                self._system.later(self._authority.consents.close)
             ledger = self._transactions
             self._stop_trees(self._trees(), seconds, drain, None if ledger is None else ledger.close)
         finally:

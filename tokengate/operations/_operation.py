@@ -414,9 +414,7 @@ class AsyncOperation(_Operation[P, T]):
         """
         gate = current_gate()
         if gate is None:
-            if self._spec.consent or (
-                self._key is not None and submits_to_gate()
-            ):  # in a child process, whose loop waits
+            if self._spec.consent or (self._key is not None and submits_to_gate()):  # the loop of a child process waits
                 return self.submit(*args, **kwargs).result()
             if self._spec.affinity == "io" and not self._spec.inferred and not trio.lowlevel.in_trio_task():
                 raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")

@@ -228,8 +228,8 @@ def _checked(name: str, alternatives: Iterable[Any]) -> list[Any]:
             )
         if one._spec.consent:
             raise BadOperation(
-                f"the calls of '{one._name}' of Route {name!r} need consent, which is given to one operation and not to "
-                "others; take one without, and give consent to an operation that calls the route"
+                f"'{one._name}' of Route {name!r} needs consent to its calls, which is given to one operation only; "
+                "take one without, and give consent to an operation that calls the route"
             )
         if one._spec.coroutine is not operations[0]._spec.coroutine:
             kinds = f"'{operations[0]._name}' and '{one._name}', of which one is a coroutine function"

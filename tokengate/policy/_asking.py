@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from inspect import Signature
 from typing import Any, Final, cast
 
@@ -31,13 +30,11 @@ class AskingGovernor(PlaceGovernor):
     def is_idle(self) -> bool:
         return False
 
-    def is_off(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], priority: int, tags: Mapping[str, str]
-    ) -> bool:
+    def is_off(self, *_call: Any) -> bool:
         """Return False: the plain function would run without consent."""
         return False
 
-    def may_run_here(self, token: Token[Any]) -> bool:
+    def may_run_here(self, _token: Token[Any]) -> bool:
         """Return False: a direct call waits at the door as well."""
         return False
 

@@ -1,0 +1,103 @@
+"""Calls that wait for consent: a proposal of each, whose approval sends it to its mailbox."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from functools import partial
+from typing import Any, ClassVar
+
+import attrs
+
+from actors.lowlevel import Alarm
+from tokengate.authority._ports import Door
+from tokengate.authority._proposals import Proposal, State
+from tokengate.control._admission import Caller
+from tokengate.control._exceptions import Refused
+from tokengate.control.messages import Change
+from tokengate.control.steering._outcomes import outcome
+from tokengate.policy._consent import WaitingCall
+
+_CLOSING = "its gate closes, so nobody can agree to it any more"
+
+
+@attrs.frozen
+class CallOperation(Change[None]):
+    """Call an operation; a proposal only, which no caller sends."""
+
+    right: ClassVar[str] = "approve"
+    verb: ClassVar[str] = "call"
+    operation: str
+    arguments: dict[str, Any]
+
+
+class Consents:
+    """The calls of a gate that wait for consent, as `policy` asks for it; all but `ask` and `withdraw` on its loop.
+
+    Args:
+        door: of the gate.
+    """
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._process = Caller("process", os.geteuid())
+        self._filed: dict[WaitingCall, Proposal] = {}
+        self._closed = False
+        self._alarm = Alarm("consents", door.system.system_host, door.proposals.now, self._due, door.proposals.expire)
+
+    def ask(self, call: WaitingCall) -> None:
+        """Ask for consent to a call of code of the process."""
+        self._door.system.later(partial(self.file, call, self._process))
+
+    def file(self, call: WaitingCall, caller: Caller) -> None:
+        """Make a proposal of a call, or refuse it."""
+        if self._closed:
+            call.refuse(_CLOSING)
+        if not call.waits:
+            return
+        message, token = CallOperation(call.token.operation, call.arguments), call.token
+        try:
+            made = self._door.propose(
+                message, caller, (token.id,), needs="approval", consent=partial(self._decided, call)
+            )
+        except Refused as error:
+            call.refuse(f"no consent can be asked for: {error}")
+            return
+        self._filed[call], call.number = made, made.number
+        self._alarm.look()
+
+    def withdraw(self, call: WaitingCall) -> None:
+        """End the proposal of a call that has ended otherwise."""
+        self._door.system.later(partial(self._withdraw, call))
+
+    def close(self) -> None:
+        """Refuse all that wait, and all that come."""
+        self._closed = True
+        for call in list(self._filed):
+            call.refuse(_CLOSING)
+            self._withdraw(call)
+
+    def _withdraw(self, call: WaitingCall) -> None:
+        made = self._filed.pop(call, None)
+        if made is not None:
+            with suppress(Refused):  # it is decided already
+                self._door.proposals.move(made, "expired", "open")
+
+    def _decided(self, call: WaitingCall, state: State) -> None:
+        made = self._filed.pop(call, None)
+        if made is None:
+            return
+        token = call.token
+        if state == "approved":
+            why = call.agree()
+            if why:
+                made.keep((outcome(token, "changed", why),))
+        elif state == "denied":
+            by = "somebody" if made.approver is None else f"'{made.approver.principal}'"
+            call.refuse(f"{by} has denied its proposal, {made.number}")
+        else:
+            call.refuse(f"its proposal, {made.number}, has expired before anybody agreed to it")
+
+    def _due(self) -> float:
+        return min((made.expires for made in self._filed.values()), default=math.inf)
