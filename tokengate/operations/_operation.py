@@ -228,6 +228,11 @@ class _Operation(Generic[P, T]):
                 operation = token(policy=policy)(function)
             elif policy is not None:
                 raise BadOperation(f"'{operation._name}' is an operation already; give the policy to its @token")
+            elif operation._spec.consent:
+                raise BadOperation(
+                    f"'{operation._name}' needs consent to its arguments, and a compensation is called with a Done, "
+                    "which has no form in JSON; have it call an operation that needs consent"
+                )
             self._spec.undo.operation, self._spec.undo.on_any = operation, on == "any"
             return function
 

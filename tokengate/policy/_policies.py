@@ -112,7 +112,9 @@ class Policies:
                 governor = kind(self, place, policy or _NO_POLICY, called, settings, operation)
                 for error in governor.errors:
                     _logger.warning("the policy of '%s' is without a part: %s", governor.name, error)
-                place.governor = governor
+                with self.system.making_policies:
+                    if consent or not isinstance(place.governor, AskingGovernor):  # else one that asks came meanwhile
+                        place.governor = governor
         self.entered(place)
 
     def entered(self, place: Place) -> None:
