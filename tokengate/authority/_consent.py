@@ -28,6 +28,7 @@ class CallOperation(Change[None]):
 
     right: ClassVar[str] = "approve"
     verb: ClassVar[str] = "call"
+    unrecorded: ClassVar[tuple[str, ...]] = ("arguments",)
     operation: str
     arguments: dict[str, Any]
 

@@ -56,9 +56,8 @@ class AuthorityVerbs:
     async def show_proposal(self, message: m.ShowProposal) -> m.ProposalDetails:
         proposal = self._seen(message.number)
         arguments = arguments_of(proposal.message)
-        hidden = "values" if isinstance(proposal.message, m.SetState) else "arguments" if proposal.consent else ""
-        if hidden and self._beyond(_here(), proposal, "arguments"):
-            arguments[hidden] = {name: type(value).__name__ for name, value in arguments[hidden].items()}
+        if proposal.message.unrecorded and self._beyond(_here(), proposal, "arguments"):
+            arguments |= {name: _types_of(arguments[name]) for name in proposal.message.unrecorded}
         return m.ProposalDetails(
             proposal.row, arguments, await ranges(proposal.ids), proposal.path, proposal.counts, proposal.outcomes
         )
@@ -196,6 +195,13 @@ def _to_do(proposal: Proposal, message: m.Apply) -> Any:
         break_glass=message.break_glass,
         **waits,
     )
+
+
+def _types_of(value: Any) -> Any:
+    """Return the types of values of JSON, in the places of these."""
+    if isinstance(value, dict):
+        return {name: type(one).__name__ for name, one in value.items()}
+    return [type(one).__name__ for one in value] if isinstance(value, list) else type(value).__name__
 
 
 async def ranges(ids: tuple[int, ...]) -> str:
