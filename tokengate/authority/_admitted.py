@@ -73,7 +73,7 @@ class Admitted(Admission):
         self._begun: set[int] = set()  # ids of tokens that it has acted on: these need not match any more
         self._admitted_by = authority.rights
         self._sight: _Sight | None = None
-        self._has_read = message.needed == "arguments"  # whether values are shown to the caller
+        self.has_read = message.needed == "arguments"  # whether values are shown to the caller
 
     def scope(self, right: str) -> Scope | None:
         """Return where the caller has a right now."""
@@ -139,7 +139,7 @@ class Admitted(Admission):
 
     def _reads(self, place: Any, may: bool) -> bool:
         """Note that values are shown, if the place shows any and the caller may see them."""
-        self._has_read = self._has_read or (may and bool(place.properties.show))
+        self.has_read = self.has_read or (may and bool(place.properties.show))
         return may
 
     def on_change(self, stream: Closable) -> None:
@@ -288,7 +288,7 @@ class Admitted(Admission):
     def done(self, answer: object, error: BaseException | None) -> None:
         if self.intent is not None:
             self._authority.conclude(self, self.intent, answer, error)
-        elif self._has_read and error is None:
+        elif self.has_read and error is None:
             self._authority.recorder.note("read", self.caller, self.message)
 
 

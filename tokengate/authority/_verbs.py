@@ -58,6 +58,8 @@ class AuthorityVerbs:
         arguments = arguments_of(proposal.message)
         if proposal.message.unrecorded and self._beyond(_here(), proposal, "arguments"):
             arguments |= {name: _types_of(arguments[name]) for name in proposal.message.unrecorded}
+        elif proposal.message.unrecorded:
+            _here().has_read = True
         return m.ProposalDetails(
             proposal.row, arguments, await ranges(proposal.ids), proposal.path, proposal.counts, proposal.outcomes
         )

@@ -30,11 +30,11 @@ class AskingGovernor(PlaceGovernor):
     def is_idle(self) -> bool:
         return False
 
-    def is_off(self, *_call: Any) -> bool:
+    def is_off(self, *_args: Any, **_kwargs: Any) -> bool:
         """Return False: the plain function would run without consent."""
         return False
 
-    def may_run_here(self, _token: Token[Any]) -> bool:
+    def may_run_here(self, token: Token[Any]) -> bool:  # noqa: ARG002
         """Return False: a direct call waits at the door as well."""
         return False
 
