@@ -240,11 +240,12 @@ def socket_files(directory: Path | None) -> list[Path]:
     place = runtime_directory() if directory is None else directory.absolute()
     try:
         check_directory(place, enters=True)
-        return [path for path in place.iterdir() if _SOCKET_FILE.fullmatch(path.name)]
+        files = list(place.iterdir())
     except FileNotFoundError:
         return []
     except PermissionError:
         raise ControlError(f"directory '{place}' of control sockets is not open to this user; {_REMEDY}") from None
+    return [path for path in files if _SOCKET_FILE.fullmatch(path.name)]
 
 
 def _visit(paths: Iterable[Path]) -> list[FoundGate]:

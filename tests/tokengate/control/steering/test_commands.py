@@ -18,6 +18,7 @@ from actors import DeadlockError, Token, UnknownActor
 from tokengate import AsyncioActor, CpuActor, Gate, IoActor, ProcessActor, Secret, current_token
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, NotSteerable
+from tokengate.control.transport._client import ControlClient
 from tokengate.types import command
 
 Doors = Callable[[], Door]
@@ -461,6 +462,28 @@ def test_commands_can_be_awaited(gate: Gate) -> None:
         return called
 
     assert trio.run(main).value == asyncio.run(main()).value == {"tea": 1}
+
+
+def test_a_command_comes_through_the_socket(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With text, as the command line sends it, or with JSON values; the answer is the same."""
+    monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    with Gate("shop", shutdown=LIMIT) as gate:
+        gate.spawn(OfCpu, name="inventory")
+        assert gate._control_server is not None
+        assert gate._control_server.path is not None
+        with ControlClient(gate._control_server.path, LIMIT) as client:
+            answers = [
+                client.ask(m.Call("inventory", "restock", ("tea", "5"), text=True)),
+                client.ask(m.Call("inventory", "restock", ("tea",), {"count": 5})),
+            ]
+            with pytest.raises(BadRequest, match="'count' of 'restock' of 'inventory': Expected `int`, got `str`"):
+                client.ask(m.Call("inventory", "restock", ("tea", "5")))
+            with pytest.raises(NotSteerable, match=r"has no command 'on_stop'; its commands are: restock$"):
+                client.ask(m.Call("inventory", "on_stop"))
+
+    assert [called.value for called in answers] == [{"tea": 5}, {"tea": 5}]
 
 
 # --- The mark ---------------------------------------------------------------------------------------------------------
