@@ -19,6 +19,8 @@ from audit_logs import CLIENT, SEGMENT, Client, Hanging, PlannedDisk, fields, in
 from tiers import IN_CI, TORTURE
 
 from tokengate.audit import AuditLog, Entry, verify
+from tokengate.audit._appender import Appender, Item
+from tokengate.audit._disk import Disk
 from tokengate.audit._files import default_directory
 from tokengate.control._exceptions import AuditUnavailable
 
@@ -589,6 +591,28 @@ def test_segments_that_are_too_old_are_removed_on_record(directory: Path, monkey
     oldest = sorted(directory.glob("*.jsonl"))[0]
     oldest.unlink()
     assert [problem.what for problem in verify(directory).problems] == ["missing"]
+
+
+def test_a_segment_is_removed_after_that_is_on_record(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed between leaves records that are known to be removed, which is no problem."""
+    monkeypatch.setattr("tokengate.audit._files.SEGMENT_SIZE", 1)
+    appender = Appender("shop", lambda: [directory], -1_000.0, Disk())  # all that is not in the last one is too old
+
+    def segments() -> list[str]:
+        return sorted(path.name for path in directory.glob("*.jsonl"))
+
+    for _ in range(2):
+        appender.write([Item(intent())])
+        appender.finish()
+    assert segments() == [SEGMENT, "audit-000002.jsonl"]
+    appender.write([Item(intent())])
+    assert kinds(directory)[-2:] == ["retired", "intent"]
+    assert segments()[0] == SEGMENT
+    appender.finish()
+    assert segments() == ["audit-000002.jsonl", "audit-000003.jsonl"]
+    appender.close()
+
+    assert verify(directory).problems == ()
 
 
 def test_looking_and_closing_leave_nothing_behind(directory: Path) -> None:

@@ -38,7 +38,16 @@ def test_a_caller_is_four_fields() -> None:
 
 @pytest.mark.parametrize(
     "reason",
-    ["a\nb\r\n", "\x1b[2J\x07\x7f\x9b", "\ud800 alone", "\u2028\u202e", "caf\u00e9 \U0001f525", '"},"mac":"', "\x00"],
+    [
+        "a\nb\r\n",
+        "\x1b[2J\x07\x7f\x9b",
+        "\x7f",
+        "\ud800 alone",
+        "\u2028\u202e",
+        "caf\u00e9 \U0001f525",
+        '"},"mac":"',
+        "\x00",
+    ],
 )
 def test_a_reason_has_no_line_break_and_no_control_in_the_line_and_is_read_back_the_same(reason: str) -> None:
     """Case 18: newlines, escapes, surrogates, direction marks, quotes."""
