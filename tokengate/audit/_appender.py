@@ -129,14 +129,7 @@ class Appender:
             self._tampered(difference)
 
     def _open(self) -> tuple[Files, End]:
-        for place in self._places():
-            try:
-                files = Files(place, self._disk)
-                break
-            except BlockingIOError:
-                pass
-        else:
-            raise BlockingIOError(f"another process writes to {place}")
+        files = self._first_free()
         try:
             end, notes = find_end(files)
         except BaseException:
@@ -147,11 +140,19 @@ class Appender:
                 self._tampered(note.args["what"])
         opened = Entry(kind="opened", args={"gate": self._gate, "chain": end.chain, "pid": os.getpid()})
         self._notes += map(Item, [opened, *(note for note in notes if note.kind != "tampered")])
-        self._files, self.end, self.path = files, end, place
+        self._files, self.end, self.path = files, end, files.path
         if self._retain is not None and files.age(time.time()) > self._retain / 10:
             files.stale = True  # or a log with few records would never get rid of them
         self._expire(files)
         return files, end
+
+    def _first_free(self) -> Files:
+        for place in self._places():
+            try:
+                return Files(place, self._disk)
+            except BlockingIOError:
+                pass
+        raise BlockingIOError("another process writes to it")
 
     def _tampered(self, what: str) -> None:
         _logger.error("the audit log of gate '%s' was changed by others: %s", self._gate, what)

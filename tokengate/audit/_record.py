@@ -63,7 +63,7 @@ class Entry:
     args: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied)
     selector: str = ""
     targets: Sequence[int] = ()
-    paths: Sequence[str] = attrs.field(default=(), converter=tuple)
+    paths: tuple[str, ...] = ()
     reason: str = ""
     proposal: int | None = None
     break_glass: str = ""

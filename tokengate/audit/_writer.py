@@ -199,7 +199,10 @@ class Writer:
         self._tried = time.monotonic()
         self._error, self._failing_since = _in_words(error), self._failing_since or self._tried
         if first:
-            _logger.error("the audit log of gate '%s' cannot be written: %s", self._gate, self._error, exc_info=error)
+            surprise = None if isinstance(error, OSError) else error
+            _logger.error(
+                "the audit log of gate '%s' cannot be written: %s", self._gate, self._error, exc_info=surprise
+            )
 
     @property
     def _news(self) -> bool:
