@@ -149,8 +149,9 @@ class AuthorityVerbs:
         return found
 
     def _is_seen(self, proposal: Proposal) -> bool:
-        here = _here()
-        if here.sees_all or proposal.proposer.owner == here.caller.owner:
+        here, proposer = _here(), proposal.proposer
+        # A user sees what its API tokens propose; such a token, which a grant may restrict, only its own.
+        if here.sees_all or here.caller.principal in (proposer.principal, f"uid:{proposer.owner}"):
             return True
         return not self._beyond(here, proposal, "view")
 

@@ -14,15 +14,19 @@ from typing import Any
 import pytest
 import trio
 from gated_code import LIMIT
-from sighted import InProcess, OnSocket, Reader, authority_of, rights
+from sighted import USER, InProcess, OnSocket, Reader, authority_of, rights
 
 from actors import LoopBlocked, Token, UnknownActor
 from supervisors import ChildSpec, ChildStarted, NoSuchChild, Supervisor
 from tokengate import Breaker, Gate, IoActor, Policy, Throttle, token
+from tokengate.authority._events import BreakGlassUsed
+from tokengate.authority._grants import ROLES, Grant, Rights
 from tokengate.control import messages as m
+from tokengate.control._admission import Caller
 from tokengate.control.inspection._feeds import Feed
+from tokengate.control.inspection._selector import parse
 from tokengate.control.rendering._tables import as_text
-from tokengate.errors import BadRequest, Refused, TokenTerminated, UnknownToken
+from tokengate.errors import BadRequest, Refused, TokenTerminated, UnknownProposal, UnknownToken
 from tokengate.policy import Budget
 from tokengate.policy._events import PolicyChanged, TokenRetried
 
@@ -284,9 +288,11 @@ def test_events_are_told_if_what_they_are_about_is_inside(gate: Gate, way: InPro
         system.publish("of users")
         for name in ("linger", "nothing", "pay"):
             system.publish(PolicyChanged(name, {"timeout": "5s"}))
+        for path in ("", "right/open", "left/open"):
+            system.publish(BreakGlassUsed(path, "uid:1", "terminate", 1, "the till is on fire"))
         for path in ("right/open", "right", "left/gone", "left/open"):
             system.publish(ChildStarted("left", path, 0))
-        until(lambda: any(item.actor == "left/open" for item in list(reader.items)))
+        until(lambda: any((item.kind, item.actor) == ("ChildStarted", "left/open") for item in list(reader.items)))
     finally:
         reader.close()
     assert [(item.kind, item.token, item.actor) for item in reader.items] == [
@@ -294,6 +300,7 @@ def test_events_are_told_if_what_they_are_about_is_inside(gate: Gate, way: InPro
         ("LoopBlocked", mine.id, "operations/linger"),
         ("TokenRetried", mine.id, "linger"),
         ("PolicyChanged", None, "pay"),
+        ("BreakGlassUsed", None, "left/open"),
         ("ChildStarted", None, "left/gone"),
         ("ChildStarted", None, "left/open"),
     ]
@@ -436,3 +443,28 @@ def test_a_transaction_is_seen_and_rolled_back_if_all_its_members_are_inside(
         (outcome,) = inside.ask(m.Compensate(mine.id, reason="a test"))
         assert outcome.outcome == "rolling_back"
         until(others.done)
+
+
+# --- Proposals -------------------------------------------------------------------------------------------------------
+
+
+def test_an_api_token_sees_of_its_owners_proposals_those_inside(gate: Gate, inside: InProcess) -> None:
+    """It may see less than its owner, who sees what it has proposed."""
+    mine, others = (linger.with_options(tags=tags).submit() for tags in (ACME, OTHER))
+    nobody: frozenset[Any] = frozenset()
+    grants = (
+        Grant(1, frozenset({USER}), nobody, nobody, ROLES["admin"]),
+        Grant(2, nobody, nobody, frozenset({"api:ci"}), ROLES["admin"], parse("tenant=acme")),
+    )
+    authority_of(gate).take(Rights(grants, user=1))
+    api = InProcess(gate)
+    api.caller = Caller("api:ci", USER, via="http")
+
+    made = [
+        way.ask(m.Renice(one.id, 3, dry_run=True))[0] for way, one in ((inside, mine), (inside, others), (api, mine))
+    ]
+    numbers = [one.proposal.number for one in made]
+    assert [row.number for row in inside.ask(m.Proposals())] == numbers
+    assert [row.number for row in api.ask(m.Proposals())] == [numbers[0], numbers[2]]
+    texts = {said(api, m.ShowProposal(one), str(one), UnknownProposal) for one in (numbers[1], UNUSED)}
+    assert len(texts) == 1

@@ -16,6 +16,7 @@ from typing import Any, Self, cast
 import attrs
 
 from actors import ActorSystem, LoopBlocked, Observer, Reply, Token
+from actors.lowlevel import ActorPlace, Place
 from supervisors import (
     ChildDeclined,
     ChildEnded,
@@ -30,7 +31,6 @@ from tokengate.control._admission import Admission, restricted
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.messages import StreamItem
 from tokengate.policy._events import PolicyEvent, TokenRetried
-from tokengate.policy._governor import PlaceGovernor
 
 # Items that a feed keeps for its reader.
 _KEPT = 1_000
@@ -231,9 +231,12 @@ def _is_seen(event: object, system: ActorSystem, here: Admission) -> bool:
     if isinstance(said, TokenRetried):
         token = system.live.get(said.token)
         return token is not None and here.sees(token)
-    governors = [place.governor for place in system.places() if isinstance(place.governor, PlaceGovernor)]
-    named = [governor.place for governor in governors if governor.name == said.place]
+    named = [place for place in system.places() if said.place == _name_in_events(place)]
     return bool(named) and all(map(here.sees_place, named))
+
+
+def _name_in_events(place: Place) -> str:
+    return place.path if isinstance(place, ActorPlace) else place.path.rpartition("/")[2]
 
 
 def _event_item(event: object) -> StreamItem:
