@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
+from click.testing import CliRunner
 from gated_code import LIMIT, Door
 from people import ANN, BEN, CARA, ROOT, RULE, People, grant
 from running_tokens import Turner, cpu_operation, io_operation
@@ -18,6 +20,7 @@ from actors import Reply
 from supervisors import ChildSpec, Supervisor
 from tokengate import Gate, token
 from tokengate.authority._proposals import MAX_IDS, MAX_OF_OWNER, MAX_PROPOSALS, Proposals
+from tokengate.cli import main
 from tokengate.control import messages as m
 from tokengate.control._admission import Caller
 from tokengate.control._exceptions import AuditUnavailable, BadRequest, Busy, ProposalMade, Refused, UnknownProposal
@@ -715,6 +718,33 @@ def test_a_second_person_agrees_through_the_socket(doors: Callable[[], Door]) ->
             assert client.ask("approve", {"number": number, "digest": digest}, BEN)["result"]["approver"] == "uid:1002"
             applied = client.ask("apply", {"number": number, "wait": LIMIT}, ANN)["result"]
             assert [one["outcome"] for one in applied["outcomes"]] == ["terminated"]
+        door.open()
+
+
+def test_a_command_waits_for_the_approval_of_another_person(
+    doors: Callable[[], Door], until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """Then it does what it was to do, with the rights of its user."""
+    with Gate("waits", threads=2, shutdown=LIMIT) as gate:
+        people, me = People(gate), Caller(f"uid:{os.geteuid()}", os.geteuid(), via="socket")
+        people.grants(grant(BEN, me))
+        door = doors()
+        sent = guarded_operation.submit(door)
+        door.wait_reached()
+
+        def approve() -> None:
+            until(lambda: len(people[BEN].proposals()) == 1)
+            [row] = people[BEN].proposals()
+            people[BEN].approve(row.number, row.digest)
+
+        other = threading.Thread(target=approve)
+        other.start()
+        line = ["kill", str(sent.id), "--reason", "it hangs", "--wait-approval", "30m", "-g", f"waits@{os.getpid()}"]
+        result = CliRunner().invoke(main, line)
+        other.join(LIMIT)
+
+        assert (result.exit_code, sent.state) == (0, "terminated"), result.output
+        assert "terminated" in result.stdout
         door.open()
 
 
