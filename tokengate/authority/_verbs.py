@@ -188,8 +188,7 @@ def _here() -> Admitted:
 def _to_do(proposal: Proposal, message: m.Apply) -> Any:
     """Return the message of a proposal, as it is applied."""
     known = proposal.message
-    wait: float | None = getattr(known, "wait", None)
-    waits = {} if wait is None else {"wait": min(wait, message.wait)}
+    waits = {"wait": message.wait} if hasattr(known, "wait") else {}
     return attrs.evolve(
         known,
         dry_run=False,

@@ -546,7 +546,7 @@ def test_ending_an_actor_counts_as_ending_the_tokens_that_it_has_begun(desk: tup
     again = end(people[ANN])
     people[BEN].approve(2, again.proposal.digest)
 
-    [done] = people[ANN].apply(2, wait=LIMIT).actors
+    [done] = people[ANN].apply(2, wait=0).actors
     assert done.outcome in ("done", "pending")  # a stop lets it end what it runs
 
 
@@ -581,7 +581,7 @@ def test_the_end_of_an_actor_with_tokens_that_need_force_needs_it(gate: Gate, pe
     dry = people[ANN].stop("forced", wait=0, dry_run=True)
     assert (dry.outcome, dry.note) == ("would", "proposal 1 needs force")
 
-    [done] = people[BEN].apply(1, force=True, **WHY).actors
+    [done] = people[BEN].apply(1, force=True, wait=0, **WHY).actors
     assert done.outcome == "pending"
 
 
