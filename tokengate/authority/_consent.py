@@ -13,7 +13,8 @@ import attrs
 from actors.lowlevel import Alarm
 from tokengate.authority._ports import Door
 from tokengate.authority._proposals import Proposal, State
-from tokengate.control._admission import Caller
+from tokengate.control import messages as m
+from tokengate.control._admission import Admission, Caller, admission
 from tokengate.control._exceptions import Refused
 from tokengate.control.messages import Change
 from tokengate.control.steering._outcomes import outcome
@@ -48,16 +49,21 @@ class Consents:
         self._alarm = Alarm("consents", door.system.system_host, door.proposals.now, self._due, door.proposals.expire)
 
     def ask(self, call: WaitingCall) -> None:
-        """Ask for consent to a call of code of the process."""
-        self._door.system.later(partial(self.file, call, self._process))
+        """Ask for consent to a call: of the caller whose message is answered here, or else of code of the process."""
+        here = _answered()
+        if here is not None and isinstance(here.message, m.Call) and self._door.system.system_host.on_loop():
+            self._file(call, here.caller, here.message)
+        else:
+            message = CallOperation(call.token.operation, call.arguments)
+            self._door.system.later(partial(self._file, call, self._process, message))
 
-    def file(self, call: WaitingCall, caller: Caller) -> None:
+    def _file(self, call: WaitingCall, caller: Caller, message: Change[Any]) -> None:
         """Make a proposal of a call, or refuse it."""
         if self._closed:
             call.refuse(_CLOSING)
         if not call.waits:
             return
-        message, token = CallOperation(call.token.operation, call.arguments), call.token
+        token = call.token
         try:
             made = self._door.propose(
                 message, caller, (token.id,), needs="approval", consent=partial(self._decided, call)
@@ -102,3 +108,11 @@ class Consents:
 
     def _due(self) -> float:
         return min((made.expires for made in self._filed.values()), default=math.inf)
+
+
+def _answered() -> Admission | None:
+    """Return what the sender of the message may do that is answered here; None if none is."""
+    try:
+        return admission()
+    except LookupError:
+        return None

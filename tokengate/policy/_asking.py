@@ -1,24 +1,28 @@
-"""The governor of an operation whose calls need consent: each waits at the door, after the rules that may refuse it."""
+"""Calls that need consent, at the door: each waits there, after the rules that may refuse it."""
 
 from __future__ import annotations
 
 import inspect
-from inspect import Signature
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
 from actors import Token, TokenRejected, TokenState
 from actors.lowlevel import place_of, system_of
-from tokengate.policy._consent import Asks, WaitingCall, refused
+from tokengate.policy._consent import Asks, WaitingCall, named, refused
 from tokengate.policy._governed import Governed
 from tokengate.policy._governor import PlaceGovernor
+from tokengate.policy._place_rules import PlaceRules
 from tokengate.policy._sources import Settings
-from tokengate.policy._throttled import Throttled
 
 _UNREAD: Final = object()
 
 
 class AskingGovernor(PlaceGovernor):
-    """The rules of such an operation. Flags do not take the consent away: like batches and routes, it is code."""
+    """The rules of an operation all of whose calls need consent.
+
+    Flags do not take the consent away: like batches and routes, it is code.
+    """
 
     _signature: Any = _UNREAD  # of the function, once it is needed
 
@@ -48,36 +52,64 @@ class AskingGovernor(PlaceGovernor):
         if run is None or (isinstance(run._extras.policy, Governed) and run._extras.policy.falls_back):
             return run
         try:
-            self._ask(run)
+            wait_at_door(run, partial(self._arguments_of, run), run._extras.policy or self.throttled(run))
         except TokenRejected as refusal:
             if run is token:
                 raise
             place_of(run).reject(run, refusal)  # which ends those that it runs for
         return None
 
-    def _ask(self, token: Token[Any]) -> None:
-        """Have a token wait at the door.
-
-        Raises:
-            TokenRejected: its arguments cannot be shown, or nobody can be asked.
-        """
-        system = system_of(self.place)
-        asks = cast("Asks | None", system.consents)
-        policy = cast("Governed | Throttled", token._extras.policy or self.throttled(token))
-        if asks is None:
-            raise refused(token, "its calls need the consent of a person, and nothing here can ask for it")
-        policy.call = call = WaitingCall(token, self._signature_of(token), asks)
-        token._phase, token.queued_at = TokenState.QUEUED, token.created_at
-        call.ask()
-        if system.on_token_queued is not None:
-            system.tell(system.on_token_queued, token)
-        if token._extras.cancel_requested:  # before it was at the door
-            token._cancel(token._extras.cancel_requested)
-
-    def _signature_of(self, token: Token[Any]) -> Signature | None:
+    def _arguments_of(self, token: Token[Any]) -> dict[str, Any]:
         if self._signature is _UNREAD:
             try:
                 self._signature = inspect.signature(self._called(token))
             except (TypeError, ValueError):
                 self._signature = None
-        return cast("Signature | None", self._signature)
+        return named(self._signature, token.args, token.kwargs)
+
+
+class AskedCall(Governed):
+    """What a single call is held to that needs consent, as few at its place do: a command of an actor.
+
+    Args:
+        token: of the call.
+        governor: the rules of its place.
+        read: see `WaitingCall`.
+    """
+
+    asks = True
+
+    def __init__(self, token: Token[Any], governor: PlaceRules, read: Callable[[], dict[str, Any]]) -> None:
+        super().__init__(token, governor)
+        self._read = read
+
+    def enter(self, token: Token[Any]) -> Token[Any] | None:
+        sent = super().enter(token)
+        if sent is None or self.falls_back:
+            return sent
+        wait_at_door(token, self._read, self)
+        return None
+
+
+def wait_at_door(token: Token[Any], read: Callable[[], dict[str, Any]], policy: Any) -> None:
+    """Have a token wait for consent, in no mailbox.
+
+    Args:
+        token: the token.
+        read: see `WaitingCall`.
+        policy: what the token is held to.
+
+    Raises:
+        TokenRejected: its arguments cannot be shown, or nobody can be asked.
+    """
+    system = system_of(place_of(token))
+    asks = cast("Asks | None", system.consents)
+    if asks is None:
+        raise refused(token, "its calls need the consent of a person, and nothing here can ask for it")
+    policy.call = call = WaitingCall(token, read, asks)
+    token._phase, token.queued_at = TokenState.QUEUED, token.created_at
+    call.ask()
+    if system.on_token_queued is not None:
+        system.tell(system.on_token_queued, token)
+    if token._extras.cancel_requested:  # before it was at the door
+        token._cancel(token._extras.cancel_requested)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import Signature
 from typing import Any, Final, Protocol, cast
 
@@ -39,7 +39,7 @@ class WaitingCall:
 
     Args:
         token: of the call.
-        signature: of what it calls, for the names of its arguments; None if that has none.
+        read: returns {name: value} of its arguments, of JSON's types; raises `Unreadable`.
         asks: asks for the consent.
 
     Attributes:
@@ -51,16 +51,16 @@ class WaitingCall:
         TokenRejected: its arguments have no canonical form.
     """
 
-    __slots__ = ("_asks", "_signature", "_ticket", "arguments", "number", "token")
+    __slots__ = ("_asks", "_read", "_ticket", "arguments", "number", "token")
 
-    def __init__(self, token: Token[Any], signature: Signature | None, asks: Asks) -> None:
+    def __init__(self, token: Token[Any], read: Callable[[], dict[str, Any]], asks: Asks) -> None:
         self.token = token
         self.number: int | None = None
-        self._signature = signature
+        self._read = read
         self._asks = asks
         self._ticket = [None]  # whoever takes it out decides what becomes of the call
         try:
-            self.arguments = named(signature, token.args, token.kwargs)
+            self.arguments = read()
         except Unreadable as error:
             raise refused(token, f"it needs consent to its arguments, and {error}") from None
 
@@ -109,7 +109,7 @@ class WaitingCall:
 
     def _is_as_asked(self) -> bool:
         try:
-            return canonical(named(self._signature, self.token.args, self.token.kwargs)) == canonical(self.arguments)
+            return canonical(self._read()) == canonical(self.arguments)
         except Unreadable:
             return False
 

@@ -101,6 +101,7 @@ class Governed(HeldToTimes):
     _reserved: bool = False  # whether that is reserved in the share
     _is_last: bool = False  # whether no further attempt follows, whatever comes
     falls_back: bool = False
+    asks: bool = False  # whether it needs consent, whatever else its place does
     call: WaitingCall | None = None
     _is_counted: bool = False  # whether code of it counts that was left behind
     _context: Context | None = None  # as it was captured; each attempt gets a copy

@@ -163,8 +163,8 @@ class PlaceGovernor(PlaceRules):
         """
         extras = token._own_extras()
         before = extras.policy
-        if isinstance(before, Governed) and before.governor is not self:
-            return cast("PlaceGovernor", before.governor)  # it was decided before
+        if isinstance(before, Governed) and (before.governor is not self or before.asks):
+            return cast("PlaceGovernor", before.governor)  # it was decided before, or no flag does
         if isinstance(before, Observed):
             return None
         flag = self._flag_of(token)

@@ -12,7 +12,7 @@ from actors import ActorSystem, Token
 from actors.lowlevel import SYSTEM, ActorPlace, CommandCall, Notice, OperationPlace, Place, place_of, system_of
 from supervisors import DynamicSupervisor, Supervisor
 from tokengate._exceptions import BadPolicy
-from tokengate.policy._asking import AskingGovernor
+from tokengate.policy._asking import AskedCall, AskingGovernor
 from tokengate.policy._deadlines import Deadlines
 from tokengate.policy._failover import Alternative, Alternatives, with_deadline
 from tokengate.policy._flags import Flag
@@ -204,6 +204,12 @@ class Policies:
     def identify(self, token: Token[Any], key: str | int) -> None:
         """Have a new token of an operation share one run with those that have the same key."""
         self.governor_of(place_of(token)).identify(token, key)
+
+    def ask_first(self, token: Token[Any], read: Callable[[], dict[str, Any]]) -> None:
+        """Have a new token wait at the door for consent; see `AskedCall`."""
+        governor = self.governor_of(place_of(token))
+        governor.engage()  # from the door it comes to its mailbox as for another attempt
+        token._own_extras().policy = AskedCall(token, governor, read)
 
     def alternative(
         self, place: OperationPlace, operation: str, function: Callable[..., Any], own: Policy | None

@@ -11,7 +11,7 @@ from tokengate.cli._approval import WAIT_APPROVAL
 from tokengate.cli._completers import complete_actor
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._derive import command_of, parameters_of, show_answer
-from tokengate.cli._errors import UsageProblem
+from tokengate.cli._errors import AWAITING, UsageProblem
 from tokengate.cli._parameters import seconds_option
 from tokengate.control.messages import (
     Call,
@@ -113,8 +113,8 @@ def call(
     kwargs = dict(_named(pair) for pair in pairs)
     called = connection.ask(Call(name, method, args, kwargs, wait=wait, text=True))
     connection.show(called)
-    if called.error:
-        raise SystemExit(1)
+    if called.error or called.proposal is not None:
+        raise SystemExit(1 if called.error else AWAITING)
 
 
 def _named(pair: str) -> tuple[str, str]:

@@ -255,6 +255,7 @@ class Called:
         size: length of the result, if its class is a built-in one that has lengths; else None.
         value: the result as JSON; None if it has no such form, or one of more than 1 MiB.
         error: class and text of the error, if there is one; else empty.
+        proposal: number of the proposal of a call that waits until another person approves it; else None.
     """
 
     actor: str
@@ -264,6 +265,7 @@ class Called:
     size: int | None = None
     value: Any = None
     error: str = ""
+    proposal: int | None = None
 
 
 @attrs.frozen
@@ -274,7 +276,7 @@ class Call(Change[Called]):
 
     Raises:
         UnknownActor: no actor has this name, or several have.
-        NotSteerable: it has no such command, or the command needs an approval.
+        NotSteerable: it has no such command, or a command that needs consent takes a Secret.
         BadRequest: the arguments do not fit.
     """
 

@@ -435,6 +435,8 @@ def _called(called: Called, _wide: bool) -> RenderableType:
     token = f"token {called.token} of '{called.actor}'"
     if called.error:
         return plain(f"{token} {called.state}: {called.error}", style_of(called.state), cut=False)
+    if called.proposal is not None:
+        return plain(f"{token} is {called.state}: proposal {called.proposal} needs approval", cut=False)
     if not called.type:
         return plain(f"{token} is {called.state}", cut=False)
     if called.value is None and called.type != "NoneType":

@@ -23,6 +23,8 @@ from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, Busy, NotSteerable
 from tokengate.control._safe_text import class_name, size_if_known, value_in_words
 from tokengate.control.inspection._off_loop import OffLoop
+from tokengate.policy._consent import named
+from tokengate.policy._policies import policies_of
 
 A = TypeVar("A")
 
@@ -36,7 +38,7 @@ async def call_command(place: ActorPlace, message: m.Call) -> m.Called:
     """Have an actor run a command, and return how far it is.
 
     Raises:
-        NotSteerable: there is no such command, or it needs an approval.
+        NotSteerable: there is no such command, or nobody can agree to its arguments.
         BadRequest: the arguments do not fit.
     """
     commands = commands_of(place.actor_class)
@@ -44,17 +46,22 @@ async def call_command(place: ActorPlace, message: m.Call) -> m.Called:
     if function is None:
         known = f"its commands are: {', '.join(sorted(commands))}" if commands else "none of its methods has @command"
         raise NotSteerable(f"'{place.path}' has no command {value_in_words(message.method)}; {known}")
-    if consent_of(function) != "none":
-        raise NotSteerable(f"'{message.method}' of '{place.path}' needs an approval, and this gate has no approvals")
     args, kwargs = await _aside(partial(_arguments, function, message))
     operation = f"{class_name(place.actor_class)}.{message.method}"
     admission().reach(place)  # its rights may have changed meanwhile
     # In a context of its own: it belongs to no step, and has none of control's variables.
     token: Token[Any] = Context().run(place.token, operation, CommandCall(message.method), args, kwargs)
+    if consent_of(function) != "none":
+        if any(isinstance(value, Secret) for value in (*args, *kwargs.values())):
+            raise NotSteerable(f"'{message.method}' of '{place.path}' takes a Secret, which nobody can agree to unseen")
+        policies_of(place).ask_first(token, partial(named, None, message.args, message.kwargs))
     ended: Reply[None] = Reply()
     token.add_done_callback(lambda _: ended._set(None))
     with trio.move_on_after(message.wait):
         await place.send_async(token)
+        policy = token._extras.policy
+        if policy is not None and policy.call is not None:  # a person takes longer than anyone waits here
+            return m.Called(place.path, token.id, token.state, proposal=policy.call.number)
         await ended.wait()
     return await _aside(partial(_called, place.path, token))
 

@@ -431,11 +431,11 @@ def test_an_actor_that_calls_its_own_command_and_waits_is_told_so(gate: Gate) ->
     assert "asks for it to be called" in ref.proxy().ask(gate).result(LIMIT)
 
 
-def test_a_command_that_needs_an_approval_is_refused(gate: Gate) -> None:
-    """As long as there are no approvals."""
+def test_a_command_that_needs_consent_is_answered_before_it_runs(gate: Gate) -> None:
+    """It waits for another person; tests/tokengate/authority has the rest."""
     gate.spawn(Answering, None, name="answering")
-    with pytest.raises(NotSteerable, match="'burn' of 'spawned/answering' needs an approval"):
-        gate.control.call("answering", "burn")
+    called = gate.control.actor("answering").call.burn()
+    assert (called.state, called.proposal) == ("queued", 1)
 
 
 def test_commands_of_what_may_not_be_changed_are_refused(gate: Gate) -> None:
