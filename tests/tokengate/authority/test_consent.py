@@ -13,7 +13,7 @@ import attrs
 import pytest
 import trio
 from gated_code import LIMIT, Door
-from people import ANN, BEN, CLAUDE, ROOT, People, grant
+from people import ANN, BEN, CARA, ROOT, People, grant
 
 from actors import Token
 from actors.system._recovery import Recovery
@@ -506,17 +506,17 @@ def test_the_approver_is_another_person_with_the_rights_approve_and_arguments(
     own = Caller(f"uid:{people.authority._user}", people.authority._user, via="socket")
     blind = frozenset({"view", "approve", "operate"})
     people.grants(
-        grant(ANN, own, ROOT), grant(BEN, rights=blind), grant(CLAUDE, rights=frozenset({"view", "arguments"}))
+        grant(ANN, own, ROOT), grant(BEN, rights=blind), grant(CARA, rights=frozenset({"view", "arguments"}))
     )
     sent = asked.submit(ledger.file, [1, 2])
     [row] = waiting()
 
-    for caller in (own, ROOT, BEN, CLAUDE):
+    for caller in (own, ROOT, BEN, CARA):
         with pytest.raises(Refused):
             people[caller].approve(row.number, row.digest)
     with pytest.raises(Refused):
         people.process.approve(row.number, row.digest)
-    assert people[CLAUDE].show_proposal(row.number).arguments["arguments"] == {"file": ledger.file, "what": [1, 2]}
+    assert people[CARA].show_proposal(row.number).arguments["arguments"] == {"file": ledger.file, "what": [1, 2]}
     assert people[BEN].show_proposal(row.number).arguments["arguments"] == {"file": "str", "what": "list"}
     with pytest.raises(Refused, match="its digest is another one"):
         people[ANN].approve(row.number, "0123456789")
