@@ -30,11 +30,12 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_gate(file: Path) -> Iterator[Open]:
+def open_gate(tmp_path: Path) -> Iterator[Open]:
     """Open gates named `shop` with a text as their file, which are closed at the end."""
     with ExitStack() as opened:
 
         def open_(text: str = "", **options: Any) -> Gate:
+            file = tmp_path / "tokengate.toml"
             file.write_text(text)
             gate = opened.enter_context(Gate("shop", config=file, threads=2, shutdown=LIMIT, **options))
             opened.callback(gate.close, drain=False)
