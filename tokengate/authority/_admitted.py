@@ -86,10 +86,10 @@ class Admitted(Admission):
 
     def _look(self, rights: Rights) -> _Sight:
         """Return what the caller may see by some rights."""
-        view = rights.scope(self.caller, "view")
-        own = view if self._right == "view" else rights.scope(self.caller, self._right)
-        scopes = dict.fromkeys(scope for scope in (view, own) if scope is not None)
-        return _Sight(rights, view is not None and view.everywhere, tuple(scopes))
+        mine = rights.of(self.caller)
+        view, own = mine.get("view"), mine.get(self._right)
+        scopes = (view,) if own == view else (view, own)
+        return _Sight(rights, view is not None and view.everywhere, tuple(one for one in scopes if one is not None))
 
     def _now(self) -> _Sight:
         """Return what the caller may see now; lists ask for each token, and rights change with the file only."""
