@@ -62,7 +62,7 @@ _NUMBERS: Final[Mapping[str, Callable[[str], int]]] = {
     "uid": int,
     "gid": int,
 }
-"""{what a grant may be for: returns its number}; a directory service is asked for names, which may take long."""
+"""{what a grant may be for: returns its number}."""
 
 
 def grants(tables: Tables, report: Report) -> tuple[Grant, ...]:

@@ -26,7 +26,10 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "tokengate.toml"
+    """The file of `open_gate`, which only its user may write."""
+    made = tmp_path / "tokengate.toml"
+    made.touch(0o600)
+    return made
 
 
 @pytest.fixture
@@ -36,6 +39,7 @@ def open_gate(tmp_path: Path) -> Iterator[Open]:
 
         def open_(text: str = "", **options: Any) -> Gate:
             file = tmp_path / "tokengate.toml"
+            file.touch(0o600)
             file.write_text(text)
             gate = opened.enter_context(Gate("shop", config=file, threads=2, shutdown=LIMIT, **options))
             opened.callback(gate.close, drain=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from tokengate._exceptions import BadConfig
 from tokengate.authority._file import APPROVALS, AUDIT, GRANTS, ApprovalsRow, AuditRow
 from tokengate.cli import main
 from tokengate.config._file import Config, read_file
+from tokengate.control import BadRequest
 from tokengate.control.inspection._selector import parse
 from tokengate.control.messages import RIGHTS
 
@@ -230,7 +232,49 @@ def test_a_wrong_file_opens_no_gate(file: Path) -> None:
     """The error names path, line, value and remedy."""
     file.write_text("[[grant]]\nto = 'user:anne'\nrole = 'view'\n")
 
-    with pytest.raises(BadConfig, match=rf"^{file}:2: grant\[0\]\.to is 'user:anne'; there is no user"):
+    with pytest.raises(BadConfig, match=rf"^{file}:2: grant\[0\]\.to is 'user:anne'; there is no user of this name"):
+        Gate("wrong", config=file, control_socket=False).__enter__()
+
+
+@pytest.mark.parametrize("section", ["[[grant]]\nto = 'uid:1'\nrole = 'view'\n", "[approvals]\n"])
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o622])
+def test_a_file_that_others_can_write_opens_no_gate(file: Path, section: str, mode: int) -> None:
+    """Case 7. With the line of the section; neither is it taken by a reload, nor found right by `check`."""
+    file.write_text(f"\n{section}")
+    file.chmod(mode)
+    why = (
+        rf"{file}:2: a file with the section \w+ must be writable by no one else, and the mode of this one is 0{mode:o}"
+    )
+
+    with pytest.raises(BadConfig, match=f"^{why}; use chmod go-w"):
+        Gate("wrong", config=file, control_socket=False).__enter__()
+    assert re.match(why, CliRunner().invoke(main, ["check", str(file)]).stderr)
+    file.chmod(0o644)
+    with Gate("right", config=file, control_socket=False) as gate:
+        file.chmod(mode)
+        with pytest.raises(BadRequest, match=f"^{why}"):
+            gate.control.reload()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize(("owner", "section", "refused"), [(7, "[approvals]", True), (7, "[audit]", False)])
+def test_a_file_of_another_user_opens_no_gate(file: Path, owner: int, section: str, refused: bool) -> None:
+    """Case 7. Unless it says nothing of who may do what, and who must agree."""
+    file.write_text(section)
+    os.chown(file, owner, -1)
+
+    if refused:
+        with pytest.raises(BadConfig, match=f"^{file}:1: .* must belong to this user or root, and .* to user {owner}"):
+            read_file(file, parse)
+    else:
+        assert read_file(file, parse).of(AUDIT)
+
+
+@pytest.mark.parametrize("text", ["[[grant]]\ntoo = 1\n", "[approvals]\nbulky = 1\n", "[audit]\npaths = 1\n"])
+def test_an_unknown_key_opens_no_gate(file: Path, text: str) -> None:
+    """Case 7. It is named with its line."""
+    file.write_text(text)
+    with pytest.raises(BadConfig, match=rf"{file}:2: .* is 1; there is no such key; use one of"):
         Gate("wrong", config=file, control_socket=False).__enter__()
 
 

@@ -153,6 +153,7 @@ def test_names_are_looked_up_beside_the_system_loop(
         return SimpleNamespace(pw_uid=BOB)
 
     monkeypatch.setattr("pwd.getpwnam", look_up)
+    monkeypatch.setattr("tokengate.config._names._SECONDS", LIMIT)
     reloads = [threading.Thread(target=gate.control.reload) for _ in range(2)]
     try:
         file.write_text(grants(("user:bob", "operator")))
@@ -185,6 +186,7 @@ def test_a_reload_gives_up_a_directory_service_that_does_not_answer(
     file.write_text(grants(("user:bob", "operator")))
     with monkeypatch.context() as patched:
         patched.setattr("pwd.getpwnam", look_up)
+        patched.setattr("tokengate.config._names._SECONDS", LIMIT)
         patched.setattr("tokengate.control.steering._policies._READ_SECONDS", 0.01)
         try:
             with pytest.raises(BadRequest, match=r"was not read within 0\.01 s, and nothing has changed; see whether"):
