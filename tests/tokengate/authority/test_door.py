@@ -259,6 +259,7 @@ PAGE: Final = {
     "terminate": "terminate restart stop terminate_child restart_child delete_child compensate compensate_transaction",
     "override": "skip_transaction",
     "state": "set_state visit",
+    "call": "call",
     "approve": "approve",
     "administer": "unfreeze reload set_policy reset_policy set_flag reset_flag",
     # By the rights of what is proposed, which `apply` asks for, and `deny` of a proposal of another one.
