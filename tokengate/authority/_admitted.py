@@ -52,6 +52,14 @@ class Admitted(Admission):
         proposal: the one that it applies; None without one.
     """
 
+    # Defaults of the class: those that look need few of these.
+    proposal: Proposal | None = None
+    intent: int | None = None  # number of its record, once that is written
+    targets: Sequence[int] = ()  # ids of the tokens that it acts on
+    acts: bool = False  # whether something may have been done already
+    _matches: Selector | None = None  # the targets of the proposal
+    _sight: _Sight | None = None
+
     def __init__(
         self,
         authority: Door,
@@ -60,20 +68,18 @@ class Admitted(Admission):
         right: str,
         proposal: Proposal | None = None,
     ) -> None:
-        super().__init__(message, caller)
-        self.proposal = proposal
-        self.intent: int | None = None  # number of its record, once that is written
-        self.targets: Sequence[int] = ()  # ids of the tokens that it acts on
-        self.acts = False  # whether something may have been done already
+        self.message = message
+        self.caller = caller
         self._authority = authority
         self._right = right
-        self._rights = authority.rights
+        self._rights = self._admitted_by = authority.rights
         self._scopes = self._rights.of(caller)
-        self._matches: Selector | None = None if proposal is None else parse(proposal.selector)
-        self._begun: set[int] = set()  # ids of tokens that it has acted on: these need not match any more
-        self._admitted_by = authority.rights
-        self._sight: _Sight | None = None
-        self.has_read = message.needed == "arguments"  # whether values are shown to the caller
+        self.has_read = right == "arguments"  # whether values are shown to the caller
+        if message.changes:
+            self._begun: set[int] = set()  # ids of tokens that it has acted on: these need not match any more
+        if proposal is not None:
+            self.proposal = proposal
+            self._matches = parse(proposal.selector)
 
     def scope(self, right: str) -> Scope | None:
         """Return where the caller has a right now."""

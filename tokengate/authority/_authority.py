@@ -127,18 +127,24 @@ class Authority:
                 f"'{caller.principal}' of user {caller.owner} is no principal; use uid:USER, or api:NAME with its owner"
             )
             raise self.refused(sender, message, why)
+        if not message.changes:
+            return self._viewing(message, caller, message.needed)
         return await self.admit_for(message, caller)
 
+    def _viewing(self, message: Message[Any], caller: Caller, right: str) -> Admitted:
+        """Let a message in that changes nothing."""
+        if right not in self.rights.of(caller):
+            raise self.refused(caller, message, f"'{caller.principal}' has not the right '{right}'")
+        return Admitted(self, message, caller, right)
+
     async def admit_for(self, message: Message[Any], caller: Caller, proposal: Proposal | None = None) -> Admitted:
-        """Let a message in that a caller sends itself, or by which it applies a proposal."""
+        """Let a message in that changes something, sent by a caller itself, or as what a proposal of it does."""
         right = self.right_of(message)
         scope = self.rights.scope(caller, right)
         always = type(message) is m.Reload and self.rights.are_own(caller)
         if scope is None and not always:
             raise self.refused(caller, message, f"'{caller.principal}' has not the right '{right}'")
         admitted = Admitted(self, message, caller, right, proposal)
-        if not message.changes:
-            return admitted
         assert isinstance(message, Change)
         verb = verb_of(type(message))
         if caller.is_rule:

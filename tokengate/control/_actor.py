@@ -161,15 +161,16 @@ class ControlActor(IoActor):
         if admission.answer is not None:
             return admission.answer
         answer, error = None, None
+        before = admission.enter()
         try:
-            with admission.at_work():
-                answer = await self._answers[type(message)](message)
+            answer = await self._answers[type(message)](message)
             if isinstance(message, m.Stream):
                 admission.on_change(answer)
         except BaseException as raised:
             error = raised
             raise
         finally:
+            admission.leave(before)
             admission.done(answer, error)
         return answer
 

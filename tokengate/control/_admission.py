@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from contextvars import Token as Variable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import attrs
@@ -73,10 +74,11 @@ class Admission:
         answer: the answer, if the message was answered at the door; else None.
     """
 
+    answer: Any = None
+
     def __init__(self, message: Message[Any], caller: Caller) -> None:
         self.message = message
         self.caller = caller
-        self.answer: Any = None
 
     @property
     def sees_all(self) -> bool:
@@ -141,11 +143,19 @@ class Admission:
     @contextmanager
     def at_work(self) -> Generator[None]:
         """Make this the admission of the code of a block."""
-        before = _admission.set(self)
+        before = self.enter()
         try:
             yield
         finally:
-            _admission.reset(before)
+            self.leave(before)
+
+    def enter(self) -> Variable[Admission]:
+        """Make this the admission until `leave`, which takes what this returns."""
+        return _admission.set(self)
+
+    def leave(self, before: Variable[Admission]) -> None:
+        """Undo `enter`."""
+        _admission.reset(before)
 
 
 _admission: ContextVar[Admission] = ContextVar("admission of a message of control")

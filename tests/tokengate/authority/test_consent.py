@@ -505,9 +505,7 @@ def test_the_approver_is_another_person_with_the_rights_approve_and_arguments(
     asked = token(consent="approval")(write)
     own = Caller(f"uid:{people.authority._user}", people.authority._user, via="socket")
     blind = frozenset({"view", "approve", "operate"})
-    people.grants(
-        grant(ANN, own, ROOT), grant(BEN, rights=blind), grant(CARA, rights=frozenset({"view", "arguments"}))
-    )
+    people.grants(grant(ANN, own, ROOT), grant(BEN, rights=blind), grant(CARA, rights=frozenset({"view", "arguments"})))
     sent = asked.submit(ledger.file, [1, 2])
     [row] = waiting()
 
