@@ -17,6 +17,7 @@ from typing import Final
 
 from tokengate.audit._chain import End
 from tokengate.audit._disk import Disk
+from tokengate.control.transport._discovery import state_directory
 
 KEY: Final = "audit.key"
 FIRST_KEY: Final = "audit.first-key"
@@ -32,8 +33,7 @@ _logger = logging.getLogger("tokengate.audit")
 
 def default_directory(gate: str) -> Path:
     """Return where the log of a gate is, if its file does not say."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state).absolute() / "tokengate" / re.sub(r"^\.|[^A-Za-z0-9._~-]", "_", gate) / "audit"
+    return state_directory(gate) / "audit"
 
 
 def segments_in(directory: Path) -> list[str]:

@@ -17,7 +17,7 @@ from tokengate.authority._admitted import Admitted, begun_below
 from tokengate.authority._consent import Consents
 from tokengate.authority._decide import check_change, greatest, need_of
 from tokengate.authority._events import BreakGlassUsed
-from tokengate.authority._freeze import Freeze, state_directory
+from tokengate.authority._freeze import Freeze
 from tokengate.authority._grants import Rights
 from tokengate.authority._proposals import DRY_RUN_SECONDS, Needs, Proposal, Proposals, State
 from tokengate.authority._recorder import Recorder
@@ -29,6 +29,7 @@ from tokengate.control.inspection._queries import actor_called, place_called
 from tokengate.control.inspection._selector import parse
 from tokengate.control.messages import ActorOutcome, Change, Message, answer_of, verb_of
 from tokengate.control.steering._actors import check_guard, check_guards
+from tokengate.control.transport._discovery import state_directory
 
 _logger = logging.getLogger("tokengate.authority")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import stat
 import time
 from collections.abc import Callable
@@ -22,12 +21,6 @@ _logger = logging.getLogger("tokengate.authority")
 _SECONDS: Final = 5.0  # that a disk may take
 _NAME: Final = "frozen"
 _REMEDY: Final = "see to its disk and its mode, or set XDG_STATE_HOME to another directory and open the gate again"
-
-
-def state_directory(gate: str) -> Path:
-    """Return where a gate keeps what outlives it: `tokengate/NAME` in the user's state directory."""
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return Path(state).absolute() / "tokengate" / re.sub(r"^\.|[^A-Za-z0-9._~-]", "_", gate)
 
 
 class Freeze:

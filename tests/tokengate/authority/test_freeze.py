@@ -17,6 +17,7 @@ from people import ANN, RULE, People, grant
 from tokengate import Gate
 from tokengate.authority import _freeze
 from tokengate.control._exceptions import ControlError, Refused
+from tokengate.control.transport._discovery import state_directory
 
 
 @pytest.fixture
@@ -195,4 +196,4 @@ def test_a_disk_that_hangs_delays_nothing_else(people: People, monkeypatch: pyte
 @pytest.mark.parametrize(("gate", "directory"), [("shop", "shop"), ("..", "_."), (".x", "_x"), ("a b/"[:3], "a_b")])
 def test_the_directory_of_a_gate_has_its_name(gate: str, directory: str, tmp_path: Path) -> None:
     """Whatever that is."""
-    assert _freeze.state_directory(gate) == tmp_path / "state" / "tokengate" / directory
+    assert state_directory(gate) == tmp_path / "state" / "tokengate" / directory

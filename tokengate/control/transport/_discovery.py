@@ -63,6 +63,12 @@ def runtime_directory() -> Path:
     return Path(tempfile.gettempdir()).absolute() / f"tokengate-{os.geteuid()}"
 
 
+def state_directory(gate: str) -> Path:
+    """Return where a gate keeps what outlives it: `tokengate/NAME` in the user's state directory."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(state).absolute() / "tokengate" / re.sub(r"^\.|[^A-Za-z0-9._~-]", "_", gate)
+
+
 def listen(gate: str, directory: Path | None = None, group: int | None = None) -> tuple[socket.socket, Path]:
     """Make the control socket of a gate, and listen; return the socket and its absolute path.
 
