@@ -10,7 +10,7 @@ import attrs
 from actors import Token
 from actors.lowlevel import ActorPlace, Place
 from tokengate.authority._decide import Need, greatest, need_of
-from tokengate.authority._grants import Rights, Scope
+from tokengate.authority._grants import Scope
 from tokengate.authority._ports import Door
 from tokengate.authority._proposals import Needs, Proposal
 from tokengate.control._admission import Admission, Caller, Closable, Found, Guarded
@@ -24,21 +24,6 @@ from tokengate.control.steering._outcomes import outcome
 from tokengate.policy._policies import PlaceName
 
 _AT_ONCE = 100  # tokens that are decided about in one turn
-
-
-@attrs.frozen
-class _Sight:
-    """What a caller may see.
-
-    Attributes:
-        rights: by which.
-        all: whether it may see everything.
-        scopes: where it has the right `view`, and where the right that its message needs.
-    """
-
-    rights: Rights = attrs.field(eq=False)
-    all: bool
-    scopes: tuple[Scope, ...]
 
 
 class Admitted(Admission):
@@ -58,7 +43,6 @@ class Admitted(Admission):
     targets: Sequence[int] = ()  # ids of the tokens that it acts on
     acts: bool = False  # whether something may have been done already
     _matches: Selector | None = None  # the targets of the proposal
-    _sight: _Sight | None = None
 
     def __init__(
         self,
@@ -72,8 +56,8 @@ class Admitted(Admission):
         self.caller = caller
         self._authority = authority
         self._right = right
-        self._rights = self._admitted_by = authority.rights
-        self._scopes = self._rights.of(caller)
+        self._first = authority.rights.of(caller)  # by what it was let in
+        self._known = (authority.rights, self._first)
         self.has_read = right == "arguments"  # whether values are shown to the caller
         if message.changes:
             self._begun: set[int] = set()  # ids of tokens that it has acted on: these need not match any more
@@ -83,49 +67,35 @@ class Admitted(Admission):
 
     def scope(self, right: str) -> Scope | None:
         """Return where the caller has a right now."""
-        if self._rights is not self._authority.rights:  # the file was read again
-            self._rights = self._authority.rights
-            self._scopes = self._rights.of(self.caller)
-        return self._scopes.get(right)
+        rights, scopes = self._known
+        if rights is not self._authority.rights:  # the file was read again
+            rights = self._authority.rights
+            scopes = rights.of(self.caller)
+            self._known = rights, scopes  # at once: observers of streams ask, too, on any thread
+        return scopes.get(right)
 
     # Seeing
 
-    def _look(self, rights: Rights) -> _Sight:
-        """Return what the caller may see by some rights."""
-        mine = rights.of(self.caller)
-        view, own = mine.get("view"), mine.get(self._right)
-        scopes = (view,) if own == view else (view, own)
-        return _Sight(rights, view is not None and view.everywhere, tuple(one for one in scopes if one is not None))
-
-    def _now(self) -> _Sight:
-        """Return what the caller may see now; lists ask for each token, and rights change with the file only."""
-        known = self._sight
-        if known is None or known.rights is not self._authority.rights:
-            self._sight = known = self._look(self._authority.rights)
-        return known
+    @property
+    def _sees_in(self) -> list[Scope]:
+        """Where the caller may see: by the right `view`, and by the one that its message needs."""
+        both = (self.scope(right) for right in dict.fromkeys(("view", self._right)))
+        return [scope for scope in both if scope is not None]
 
     @property
     def sees_all(self) -> bool:
-        return self._now().all
+        view = self.scope("view")
+        return view is not None and view.everywhere
 
     @property
     def sight(self) -> str:
-        now = self._now()
-        return "" if now.all else "|".join(map(str, now.scopes))
+        return "" if self.sees_all else "|".join(dict.fromkeys(map(str, self._sees_in)))
 
     def sees(self, token: Token[Any]) -> bool:
-        now = self._now()
-        if now.all:
-            return True
-        at = self._authority.clock()
-        for scope in now.scopes:  # noqa: SIM110  # as in selectors: it is asked for each token of a list
-            if scope.has(token, at):
-                return True
-        return False
+        return self._has("view", token) or (self._right != "view" and self._has(self._right, token))
 
     def sees_place(self, place: Place | str) -> bool:
-        now = self._now()
-        return now.all or any(self._includes(scope, place) for scope in now.scopes)
+        return self.sees_all or any(self._includes(scope, place) for scope in self._sees_in)
 
     def reaches(self, token: Token[Any]) -> bool:
         return self._has(self._right, token)
@@ -154,7 +124,7 @@ class Admitted(Admission):
     @property
     def has_changed(self) -> bool:
         """Whether the caller has other rights than when this was made."""
-        return self._look(self._admitted_by) != self._now()
+        return any(self.scope(right) != self._first.get(right) for right in ("view", self._right))
 
     def _has(self, right: str, token: Token[Any]) -> bool:
         scope = self.scope(right)

@@ -174,10 +174,13 @@ def test_a_token_that_another_one_runs_for_does_not_name_it(gate: Gate, inside: 
     assert not first.done()
 
 
-def test_what_holds_a_token_is_named_only_if_it_is_for_tokens_inside(gate: Gate, inside: InProcess) -> None:
+def test_what_holds_a_token_is_named_only_if_it_is_for_tokens_inside(
+    gate: Gate, inside: InProcess, until: Until
+) -> None:
     """A throttle that is for others, too, is not described."""
     gate.control.throttle("operation=linger", concurrency=1)
-    linger.with_options(tags=OTHER).submit()
+    first = linger.with_options(tags=OTHER).submit()
+    until(lambda: first.started_at is not None)
     held = linger.with_options(tags=ACME).submit()
     grant(gate, ("viewer", "tenant=acme"))
 
@@ -185,6 +188,7 @@ def test_what_holds_a_token_is_named_only_if_it_is_for_tokens_inside(gate: Gate,
         (row,) = [one for one in inside.ask(m.Tokens()).rows if one.id == held.id]
         return row.held, row.held_by
 
+    until(lambda: held_by()[0] == "throttled")
     assert held_by() == ("throttled", "a limit that is for others, too")
     grant(gate, ("viewer", "operation=linger"))
     assert held_by() == ("throttled", "throttle operation=linger: concurrency 1")
