@@ -87,7 +87,7 @@ class Look:
     def of(cls, token: Token[Any]) -> Look:
         hold, extras = token._extras.hold, token._extras
         rest = (token.priority, dict(token.tags), token.actor, bool(hold and hold.word), token.deadline)
-        ended = extras.cancel_requested or token.state is TokenState.TERMINATED
+        ended = bool(extras.cancel_requested) or token.state is TokenState.TERMINATED
         return cls(ended, () if token.done() else rest)
 
     def differs(self, other: Look) -> bool:
