@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 
@@ -88,8 +87,7 @@ class Consents:
     def _withdraw(self, call: WaitingCall) -> None:
         made = self._filed.pop(call, None)
         if made is not None:
-            with suppress(Refused):  # it is decided already
-                self._door.proposals.move(made, "expired", "open")
+            self._door.proposals.end(made)
 
     def _decided(self, call: WaitingCall, state: State) -> None:
         made = self._filed.pop(call, None)

@@ -238,9 +238,14 @@ class Proposals:
         """Let those expire whose time is over."""
         now = self._clock()
         for one in list(self._kept.values()):
-            if one.state in WAITING and now >= one.expires:
-                self._set(one, "expired")
-                self.on_expiry(one)
+            if now >= one.expires:
+                self.end(one)
+
+    def end(self, proposal: Proposal) -> None:
+        """Let a proposal expire now, unless it is decided: its time is over, or nothing is left of what it is about."""
+        if proposal.state in WAITING:
+            self._set(proposal, "expired")
+            self.on_expiry(proposal)
 
     def _set(self, proposal: Proposal, state: State) -> None:
         proposal.state = state

@@ -18,6 +18,7 @@ from people import ANN, BEN, CARA, ROOT, People, grant
 from actors import Token
 from actors.system._recovery import Recovery
 from tokengate import Gate, Policy, Retry, Route, Throttle, TokenState, current_token, token
+from tokengate.audit import read
 from tokengate.authority._proposals import MAX_OF_OWNER
 from tokengate.control._admission import Caller
 from tokengate.control._exceptions import Refused, UnknownProposal
@@ -728,3 +729,40 @@ def test_current_token_and_context_are_those_of_its_caller(people: People, waiti
     [row] = waiting()
     people[ANN].approve(row.number, row.digest)
     assert sent.result(LIMIT) == sent.id
+
+
+# On record
+
+
+def test_what_becomes_of_calls_is_on_record_without_their_values(
+    gate: Gate, people: People, ledger: Ledger, waiting: Any, tmp_path: Path
+) -> None:
+    """Proposal, reads of values, approval, denial, expiry: by number, with the names of arguments."""
+    log = tmp_path / "log"
+    people.authority.recorder.record_to(log, None, strict=True)
+    asked = token(consent="approval")(write)
+    sent, numbers = [], []
+    for what in ("canary-approved", "canary-denied", "canary-cancelled"):
+        sent.append(asked.submit(ledger.file, what))
+        [row] = waiting()
+        numbers.append(row.number)
+        if what == "canary-approved":
+            assert people[ANN].show_proposal(row.number).arguments["arguments"]["what"] == what
+            people[ANN].approve(row.number, row.digest)
+        elif what == "canary-denied":
+            people[ANN].deny(row.number)
+        else:
+            assert sent[-1].cancel()
+            waiting(0)
+    assert sent[0].result(LIMIT) == "done"
+    gate.close()
+    found = list(read(log))
+
+    assert [one["proposal"] for one in found if one["kind"] == "proposal"] == numbers
+    assert [one["args"]["arguments"] for one in found if one["kind"] == "proposal"] == [["file", "what"]] * 3
+    assert [(one["verb"], one["proposal"]) for one in found if one["kind"] == "intent"] == [
+        ("approve", numbers[0]), ("deny", numbers[1]),
+    ]  # fmt: skip
+    assert [one["verb"] for one in found if one["kind"] == "read"] == ["show_proposal"]
+    assert [one["proposal"] for one in found if one["kind"] == "expired"] == numbers[2:]
+    assert not [file for file in log.iterdir() if b"canary" in file.read_bytes()]
