@@ -83,14 +83,10 @@ def encode(entry: Entry, at: float, mono: float) -> bytes:
     """
     text = b""
     for most in _MOST:
-        fields: dict[str, object] = {
-            "at": round(at, 6),
-            "mono": round(mono, 6),
-            "kind": entry.kind,
-            "request": entry.request,
-        }
-        if (caller := entry.caller) is not None:
-            fields.update(principal=caller.principal, owner=caller.owner, via=caller.via, peer=caller.peer)
+        fields: dict[str, object] = {"at": round(at, 6), "mono": round(mono, 6), "kind": entry.kind}
+        for name in _OF_CALLER if entry.caller is not None else ():
+            if (value := getattr(entry.caller, name)) is not None:
+                fields[name] = value
         for name in _NAMES:
             if (value := getattr(entry, name)) or value == 0:
                 fields[name] = _safe(value, most)
@@ -98,7 +94,7 @@ def encode(entry: Entry, at: float, mono: float) -> bytes:
             fields["targets"] = _targets(sorted(entry.targets), most)
         if most < _MOST[0]:
             fields["cut"] = most
-        text = _json({name: value for name, value in fields.items() if value is not None and value != ""})
+        text = _json(fields)
         if len(text) <= _ROOM:
             break
     return text
@@ -149,6 +145,5 @@ def _json(fields: Mapping[str, object]) -> bytes:
     return json.dumps(fields, separators=(",", ":")).replace("\x7f", "\\u007f").encode()
 
 
-_NAMES: Final = tuple(
-    field.name for field in attrs.fields(Entry) if field.name not in ("kind", "request", "caller", "targets")
-)
+_OF_CALLER: Final = ("principal", "owner", "via", "peer")
+_NAMES: Final = tuple(field.name for field in attrs.fields(Entry) if field.name not in ("kind", "caller", "targets"))
