@@ -58,7 +58,7 @@ class End:
         return cls(found[1].decode(), int(found[2]), bytes.fromhex(found[3].decode()), found[4])
 
     def text(self) -> bytes:
-        """Return the text of a key file, whose length is always the same."""
+        """Return the text of a key file; all have the same length."""
         text = b"%b %020d %b %b" % (self.chain.encode(), self.seq, hexlify(self.key), self.mac)
         return b"%b %b\n" % (text, _check(text))
 

@@ -47,7 +47,7 @@ class Checked:
     Attributes:
         seqs: the number of each record in the order of the lines; 0 for what is damaged or foreign.
         bad: {index in seqs: where it is, and the number that it says it has}.
-        problems: of records whose mac is right.
+        problems: of records with a right mac.
         macs: {number: mac} of the wanted records.
         retired: the last record that was removed on record; 0 if none was.
         last: the last line with a right mac.
@@ -68,7 +68,7 @@ def check(segments: Iterable[tuple[str, bytes]], first: End, limit: int, wanted:
         segments: names and contents, the oldest first.
         first: the beginning of the chain.
         limit: a number that no record reaches.
-        wanted: numbers of records whose macs are wanted.
+        wanted: numbers of the records to return the macs of.
     """
     checker = _Checker(first, limit, wanted)
     for name, text in segments:
@@ -220,7 +220,7 @@ class _Checker:
                 self.checked.retired = max(self.checked.retired, int(retired.args["through"]))
 
     def _bad(self, part: bytes, where: str, begins: bool) -> None:
-        """Note what is no record; what follows one whose end is gone belongs to it."""
+        """Note what is no record; what follows a record without its end belongs to it."""
         if not self._open or begins:
             found = RECORD.match(part)
             self.checked.bad[len(self.checked.seqs)] = where, int(found[1]) if found else 0

@@ -53,7 +53,7 @@ def content(directory: Path, name: str) -> bytes:
 
 
 class Files:
-    """The files of a log, whose one writer is this process.
+    """The files of a log; this process is its one writer.
 
     Args:
         path: of the directory, which is made if it does not exist.
