@@ -47,6 +47,9 @@ ALLOWED = {
     "settle": CONTROL,
     "_reconcile": "coroutine of the system loop's thread",
     "_Connection._write": CONTROL,
+    "AuthorityVerbs.wait_approval": CONTROL,
+    "Writer._run": "only the thread that writes the audit log runs it",
+    "Writer._write": "only the thread that writes the audit log runs it",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -141,8 +141,12 @@ def _end_of(segments: Sequence[tuple[str, bytes]], most: int) -> int:
 
 def _heads_in(file: Path) -> list[_Head]:
     with file.open(errors="replace") as lines:
-        found = [match for line in lines if (match := _HEAD.search(line))]
+        found = _matches(lines)
     return [_Head(match[1], int(match[2]), match[3].encode(), match[4]) for match in found]
+
+
+def _matches(lines: Iterable[str]) -> list[re.Match[str]]:
+    return [match for line in lines if (match := _HEAD.search(line))]
 
 
 def _problems_of_heads(directory: Path, chain: str, told: Sequence[_Head], checked: Checked) -> Iterator[Problem]:

@@ -281,9 +281,9 @@ def encode_request(id: int, message: Message[Any]) -> bytes:
     verb = verb_of(type(message))
     if message.local:
         raise BadRequest(f"'{verb}' cannot go through a socket; call it in Python, in the gate's own process")
+    fields = {field.name: getattr(message, field.name) for field in attrs.fields(type(message))}
+    beside = {name: value for name in ENVELOPE if (value := fields.pop(name, None))}
     try:
-        fields = {field.name: getattr(message, field.name) for field in attrs.fields(type(message))}
-        beside = {name: value for name in ENVELOPE if (value := fields.pop(name, None))}
         line = _exact_line({"id": id, "verb": verb, "args": fields, **beside})
     except UnicodeEncodeError as error:
         near = ascii(error.object[max(0, error.start - 30) : error.start + 30])
