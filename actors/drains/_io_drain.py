@@ -12,7 +12,7 @@ import trio
 from actors._exceptions import ActorDead, TokenRejected
 from actors.concurrency._loop_host import LoopHost
 from actors.drains._io_worker import IoWorker, Runner
-from actors.mailboxes._mailbox import ACCEPTED, Drainer
+from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Signal, Start, Stop
 from actors.steps._step import share_turn
 from actors.tokens._token import Token, _current
@@ -116,11 +116,13 @@ class IoDrain:
 
     def _may_run_here(self, token: Token[Any]) -> bool:
         """Tell whether it is worth trying to run a token in its caller's task."""
-        if self.place.mailbox.turns() < 1 or not self.host.in_task() or token.operation in self._waiting_handlers:
+        place = self.place
+        mailbox = place.mailbox
+        if mailbox.active >= mailbox.concurrency or place.governor is not None:
             return False
-        if self.place.governor is not None:
+        if token.operation in self._waiting_handlers or not self.host.in_task():
             return False
-        caller, system = _current.get(), self.place.system
+        caller, system = _current.get(), place.system
         if caller is not None and caller._extras.hold is not None:
             return False  # an operator steers the caller, which waits between its steps
         try:
@@ -131,21 +133,19 @@ class IoDrain:
         return True
 
     def _run_here(self, token: Token[Any]) -> bool:
-        """Put a token into the mailbox, and take and run it if it is the next; return whether it was accepted."""
-        place, mailbox = self.place, self.place.mailbox
-        worker, item = self.new_drainer(), None
+        """Put a token into the mailbox, and take and run it, if it is the next; return whether it did."""
+        mailbox = self.place.mailbox
+        worker = self.new_drainer()
         worker.called = worker.at_work = False  # it is woken only if something is left for its own task
         try:
-            if not mailbox.try_enter(worker) or mailbox.put(token) is not ACCEPTED:
+            if not mailbox.enter_with(worker, token):
                 return False
-            worker.current = item = mailbox.take_more(worker)
-            if item is token and worker.at_work:
+            worker.current = token
+            if worker.at_work:
                 worker.rest = worker.begin_here(token)
-            elif item is not None:  # another sender was faster, or the place was ended just now
-                place.give_back(item)
+            else:  # the place was ended just now
+                self.place.give_back(token)
             return True
-        except ActorDead:  # closed since it was entered
-            return False
         finally:
             if worker.rest is not None:
                 worker.come()
@@ -157,7 +157,7 @@ class IoDrain:
                 mailbox.dismiss(worker)
                 if self.closed:
                     worker.leave()
-            del token, item  # as in `IoWorker._begin`
+            del token  # as in `IoWorker._begin`
 
     def note_waiting(self, token: Token[Any]) -> None:
         """Note that the handler of a token may wait: from now on its tokens run in the tasks of workers."""

@@ -585,13 +585,38 @@ class Mailbox:
             if self.active - inside >= self.concurrency or self._control or self._suspended or self._closed:
                 return False
             if (
-                (self._throttles and not admitted)
+                (self._throttles is not None and self._throttles.grants and not admitted)
                 or (self._lanes and not inside)
                 or (self._held is not None and self._held.released)
             ):
                 return False
             self._enter(drainer)
             return True
+
+    def enter_with(self, drainer: Drainer, token: Token[Any]) -> bool:
+        """Enter a drainer with a new token that it has taken, if nothing is out of the ordinary and none is ahead.
+
+        It does what `try_enter`, `put` and `take_more` do in turn.
+
+        Returns:
+            whether it did; otherwise nothing has changed.
+        """
+        if token.priority or self._lock._is_owned():
+            return False
+        with self._lock:
+            if not (self._plain and self._idle) or self._zero or self._closed or self._limit < 1:
+                return False
+            drainer.at_work = True
+            self._drainers.add(drainer)
+            self.active = active = len(self._drainers) - len(self._lent)
+            self._idle = active < self.concurrency
+            token._phase = _QUEUED
+            token.queued_at = token.created_at
+            next(self._taken)
+        system = token._place.system
+        if system.on_token_queued is not None:
+            system.tell(system.on_token_queued, token)
+        return True
 
     def enter_idle(self, drainer: Drainer) -> bool:
         """Enter a drainer as the only one, for a signal, if there is nothing to do and no other at work."""

@@ -102,7 +102,7 @@ class Throttles:
         self.lock = self._lock  # for the states of policies
         self._queues: dict[tuple[ThrottledMailbox, tuple[Rule, ...], bool], _Queue] = {}  # none is empty
         self._waiting: dict[Token[Any], _Queue] = {}  # {token that is kept back: its queue}
-        self._grants: dict[Token[Any], tuple[Rule, ...]] = {}
+        self.grants: dict[Token[Any], tuple[Rule, ...]] = {}  # {token: the rules of which it has a grant}
         self._suspended: set[Token[Any]] = set()  # those with grants that wait for other tokens
         self._numbers = count()  # serial numbers of waiting tokens
         self._changed: set[Rule] = set()  # those at which queues stand that may go now, or sooner than before
@@ -112,10 +112,6 @@ class Throttles:
         self._handed: dict[ThrottledMailbox, int] = {}  # {mailbox: tokens chosen and not let go yet}
         self._alarm = Alarm("throttles", host, clock, self._due, self.let_go)
         self._sleeps_until = math.inf  # in seconds of the clock; never later than the next token is due
-
-    def __bool__(self) -> bool:
-        """Tell whether any token has a grant."""
-        return bool(self._grants)
 
     # For what makes rules
 
@@ -138,7 +134,7 @@ class Throttles:
         The caller has `end` called once the token is done.
         """
         if self.lacking(token, (rule,)):
-            self._grants[token] = (*self._grants.get(token, ()), rule)
+            self.grants[token] = (*self.grants.get(token, ()), rule)
             rule.count(token, now)
             if token in self._suspended:
                 rule.note_waits(token, True)
@@ -202,7 +198,7 @@ class Throttles:
             self.let_go()
 
     def _note_waits(self, token: Token[Any]) -> bool:
-        granted, waits = self._grants.get(token), bool(token._extras.waits)
+        granted, waits = self.grants.get(token), bool(token._extras.waits)
         if not granted or waits is (token in self._suspended):
             return False
         (self._suspended.add if waits else self._suspended.discard)(token)
@@ -252,7 +248,7 @@ class Throttles:
 
     def begin(self, token: Token[Any], now: float) -> None:
         """Note that the code of a token begins; under the lock."""
-        for rule in self._grants.get(token, ()):
+        for rule in self.grants.get(token, ()):
             rule.begin(token, now)
 
     def end(self, token: Token[Any]) -> None:
@@ -274,7 +270,7 @@ class Throttles:
 
     def end_locked(self, token: Token[Any]) -> None:
         """End the grants of an attempt that has ended, under the lock; the caller calls `let_go` without it."""
-        granted = self._grants.pop(token, None)
+        granted = self.grants.pop(token, None)
         if granted is None:
             return
         now = self._clock()
@@ -291,21 +287,21 @@ class Throttles:
 
     def lacking(self, token: Token[Any], rules: tuple[R, ...]) -> tuple[R, ...]:
         """Return those of some rules of which a token has no grant."""
-        granted = self._grants.get(token)
+        granted = self.grants.get(token)
         return tuple(rule for rule in rules if rule not in granted) if granted else rules
 
     def grant(self, token: Token[Any], rules: tuple[Rule, ...], now: float) -> None:
         """Give a token the grants of some rules that are due, or for which it does not wait."""
         for rule in rules:
             rule.grant(token, now)
-        self._grants[token] = self._grants.get(token, ()) + rules
+        self.grants[token] = self.grants.get(token, ()) + rules
 
     def _end_grants(self, rules: Set[Rule]) -> None:
-        for token, granted in list(self._grants.items()):
+        for token, granted in list(self.grants.items()):
             if not rules.isdisjoint(granted):
-                del self._grants[token]
+                del self.grants[token]
                 if others := tuple(rule for rule in granted if rule not in rules):
-                    self._grants[token] = others
+                    self.grants[token] = others
                 else:
                     self._suspended.discard(token)
 
@@ -332,10 +328,10 @@ class Throttles:
 
     def _give_back(self, token: Token[Any], now: float, *, keep: bool = False) -> None:
         """Take back the grants of a token that has not begun; with `keep`, except those that it had before its turn."""
-        granted = self._grants.pop(token, ())
+        granted = self.grants.pop(token, ())
         kept = tuple(rule for rule in granted if rule.at_once) if keep else ()
         if kept:
-            self._grants[token] = kept
+            self.grants[token] = kept
         for rule in granted:
             if rule not in kept:
                 rule.give_back(token, now)

@@ -182,12 +182,18 @@ class ActorRef(pykka.ActorRef[A]):
         Raises:
             TypeError: there are arguments, but the actor's class does not have the method.
         """
-        place, token = self._place, self._token_of_call(message, args, kwargs, method=bool(args or kwargs))
+        place = self._place
+        if args or kwargs or callable(message):
+            token = self._token_of_call(message, args, kwargs, method=bool(args or kwargs))
+        else:
+            token = self._token(message)
         call_here = place.drain.call_here
         if call_here is None or not await call_here(token):
             await place.send_async(token)
         try:
-            return token.result() if token._done else await token
+            if not token._done:
+                return await token
+            return token._value if token._error is None else token.result()
         except DeadlockError:
             token.cancel()
             raise

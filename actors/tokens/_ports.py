@@ -5,7 +5,7 @@ They let tokens stand below places and systems. Properties here are attributes o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from actors.concurrency._blocking import TurnOwner
@@ -22,7 +22,8 @@ Ending: TypeAlias = tuple[Any, TokenState, Any, BaseException | None]
 class TokenThrottles(Protocol):
     """The throttles of a system, which must know when a token waits."""
 
-    def __bool__(self) -> bool: ...
+    @property
+    def grants(self) -> Mapping[Any, object]: ...
 
     def note_waits(self, token: Any, /) -> None: ...
 

@@ -74,13 +74,17 @@ def _waiting_for(waiter: WaitingToken, awaited: Awaited) -> Generator[None]:
 def begin_wait(waiter: WaitingToken, awaited: Awaited) -> None:
     """Note that a token's step waits for something."""
     waiter._own_extras().add_wait(awaited)
-    _tell_throttles(waiter)
+    throttles = waiter._place.system.throttles
+    if throttles.grants:
+        throttles.note_waits(waiter)
 
 
 def end_wait(waiter: WaitingToken, awaited: Awaited) -> None:
     """Undo one `begin_wait`."""
     waiter._extras.remove_wait(awaited)
-    _tell_throttles(waiter)
+    throttles = waiter._place.system.throttles
+    if throttles.grants:
+        throttles.note_waits(waiter)
 
 
 def with_chain(error: DeadlockError, waiter: WaitingToken) -> DeadlockError:
@@ -100,12 +104,6 @@ def with_chain(error: DeadlockError, waiter: WaitingToken) -> DeadlockError:
 
 def _names(tokens: Iterable[WaitingToken]) -> list[str]:
     return [f"'{token.actor}' ({token.operation}, token {token.id})" for token in tokens]
-
-
-def _tell_throttles(waiter: WaitingToken) -> None:
-    throttles = waiter._place.system.throttles
-    if throttles:
-        throttles.note_waits(waiter)
 
 
 def _find_cycle(waiter: WaitingToken, awaited: Awaited) -> list[WaitingToken]:

@@ -110,7 +110,7 @@ class World:
             assert place.mailbox._limit == place.mailbox.capacity
         assert self.system.live == {}
         throttles = self.system.throttles
-        assert (throttles._waiting, throttles._queues, throttles._grants, throttles._handed) == ({}, {}, {}, {})
+        assert (throttles._waiting, throttles._queues, throttles.grants, throttles._handed) == ({}, {}, {}, {})
         if self.throttle is not None:
             assert (self.throttle.let, self.throttle.waiting) == (set(), set())
 

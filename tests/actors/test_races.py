@@ -349,13 +349,13 @@ def test_a_direct_call_racing_put_leaves_a_drainer_behind(
 def test_any_moves_that_race_agree_with_the_ledger(
     stage: Stage, ledger: Callable[..., Ledger], chance: random.Random, desk: Any
 ) -> None:
-    """Three threads that put, take, withdraw, hold, signal, enter and dismiss in any order."""
+    """Three threads that put, take, withdraw, hold, signal, enter, call and dismiss in any order."""
     for _ in ROUNDS:
         book = ledger(capacity=chance.choice([2, 100]), overflow="drop_oldest", concurrency=chance.choice([1, 2]))
         del desk.dropped[:]
 
         def moves(book: Ledger = book) -> Callable[[], None]:
-            script = chance.choices(["put", "serve", "withdraw", "hold", "signal", "enter", "dismiss"], k=4)
+            script = chance.choices(["put", "serve", "withdraw", "hold", "signal", "enter", "call", "dismiss"], k=4)
 
             def play() -> None:
                 box = book.mailbox
@@ -374,6 +374,10 @@ def test_any_moves_that_race_agree_with_the_ledger(
                     elif move == "signal":
                         box.put_control(Note(0))
                     elif move == "enter" and box.try_enter(turn := Drainer()):
+                        box.dismiss(turn)
+                    elif move == "call" and box.enter_with(turn := Drainer(), token := desk.token()):
+                        book.accepted.append(token)
+                        book.handed.append(token)
                         box.dismiss(turn)
                     elif move == "dismiss" and desk.woken:
                         drainer = desk.woken.pop()

@@ -156,7 +156,7 @@ class World:
             statistics = place.mailbox.statistics()
             assert (statistics.depth, statistics.held, statistics.active) == (0, 0, 0)
             assert place.mailbox._limit == place.mailbox.capacity
-        assert (throttles._waiting, throttles._queues, throttles._grants) == ({}, {}, {})
+        assert (throttles._waiting, throttles._queues, throttles.grants) == ({}, {}, {})
         assert (throttles._handed, throttles._suspended) == ({}, set())
         self.turn(10_000.0)  # an alarm that was set as its token ended rings in vain
         assert policies_in(self.system).deadlines._heap == []

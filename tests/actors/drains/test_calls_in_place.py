@@ -458,18 +458,17 @@ def test_a_call_to_an_actor_that_has_ended_is_refused(system: ActorSystem, kind:
 def test_a_call_to_an_actor_that_is_closed_as_the_call_comes_in_place_is_refused(
     system: ActorSystem, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another thread may close the mailbox after the call was let in; it is refused as on the long way."""
+    """Another thread may close the mailbox just before the message comes; it is refused as on the long way."""
     ref = start(Plain)
-    enter = Mailbox.try_enter
+    enter = Mailbox.enter_with
 
-    def enter_and_close(mailbox: Mailbox, *args: Any) -> bool:
-        entered = enter(mailbox, *args)
+    def close_and_enter(mailbox: Mailbox, *args: Any) -> bool:
         mailbox.close(keep=True)
-        return entered
+        return enter(mailbox, *args)
 
     async def ask() -> None:
         await ref.call("before")
-        monkeypatch.setattr(Mailbox, "try_enter", enter_and_close)
+        monkeypatch.setattr(Mailbox, "enter_with", close_and_enter)
         with pytest.raises(ActorDead, match="not found"):
             await ref.call("after")
 
@@ -523,18 +522,17 @@ def test_a_blocking_ask_is_refused_on_the_loop(kind: type[Echo], start: Any, ins
 def test_a_sender_that_is_faster_is_served_first(
     kind: type[Echo], start: Any, inside: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One whose message comes after the turn was taken, and before the caller's own message."""
+    """One whose message comes after the mailbox was seen to be idle, and before the caller's own message."""
     ref = start(kind)
-    enter = Mailbox.try_enter
+    enter = Mailbox.enter_with
 
-    def enter_late(mailbox: Mailbox, drainer: Any, inside: int = 0) -> bool:
-        entered = enter(mailbox, drainer, inside)
+    def enter_late(mailbox: Mailbox, drainer: Any, token: Token[Any]) -> bool:
         ref.tell("theirs")
-        return entered
+        return enter(mailbox, drainer, token)
 
     async def ask() -> Any:
         with monkeypatch.context() as patched:
-            patched.setattr(Mailbox, "try_enter", enter_late)
+            patched.setattr(Mailbox, "enter_with", enter_late)
             await ref.call("mine")
         return ref._place.instance.got
 
@@ -547,16 +545,16 @@ def test_a_message_whose_actor_is_ended_as_it_is_taken_never_runs(
 ) -> None:
     """It ends with the actor."""
     ref = start(kind)
-    take_more = Mailbox.take_more
+    enter = Mailbox.enter_with
 
-    def take_late(mailbox: Mailbox, drainer: Any) -> Any:
-        token = take_more(mailbox, drainer)
+    def enter_and_end(mailbox: Mailbox, drainer: Any, token: Token[Any]) -> bool:
+        entered = enter(mailbox, drainer, token)
         instances.append(ref._place.instance)
         ref._place.terminate_running("a test")
-        return token
+        return entered
 
     instances: list[Any] = []
-    monkeypatch.setattr(Mailbox, "take_more", take_late)
+    monkeypatch.setattr(Mailbox, "enter_with", enter_and_end)
 
     async def ask() -> None:
         with pytest.raises((ActorDead, TokenTerminated)):

@@ -604,6 +604,41 @@ def test_a_caller_may_take_the_turn_only_when_nobody_is_ahead(desk: Any) -> None
     assert not mailbox.try_enter(turn)
 
 
+def test_a_caller_takes_a_turn_with_its_own_token_only_when_nothing_is_ahead(desk: Any) -> None:
+    """Else nothing has changed: busy, queued, full, suspended, a priority, closed. What has passed through counts."""
+    mailbox = desk.mailbox(capacity=1)
+    turn, token, held = Drainer(), desk.token(), desk.token()
+    assert mailbox.enter_with(turn, token)
+    assert (token.state, token.queued_at) == (TokenState.QUEUED, token.created_at)
+    assert not mailbox.withdraw(token)  # it is its drainer's
+    assert (mailbox.active, mailbox.statistics().accepted, mailbox.size) == (1, 1, 0)
+
+    def refused(token: Token[Any]) -> bool:
+        before = mailbox.statistics()
+        entered = mailbox.enter_with(Drainer(), token)
+        return not entered and token.state is TokenState.CREATED and mailbox.statistics() == before
+
+    assert refused(desk.token())  # busy
+    mailbox.put(held)
+    mailbox.dismiss(turn)
+    (drainer,) = desk.woken  # it comes for what was queued meanwhile
+    assert refused(desk.token())
+    assert mailbox.hold(held)
+    assert mailbox.take(drainer) is None
+    assert refused(desk.token())  # it is full
+    assert mailbox.release(held)
+    assert take_all(mailbox) == [held]
+    mailbox.suspend()
+    assert refused(desk.token())
+    mailbox.resume()
+    assert refused(desk.token(1))
+    assert mailbox.enter_with(turn, desk.token())
+    mailbox.dismiss(turn)
+    mailbox.close()
+
+    assert refused(desk.token())
+
+
 def test_a_turn_that_is_lent_lets_another_drainer_come(desk: Any) -> None:
     """A step that waits does not count; when it goes on there may be one more than `concurrency` for a while."""
     mailbox = desk.mailbox()

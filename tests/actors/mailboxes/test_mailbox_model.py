@@ -379,7 +379,7 @@ class MailboxMachine(RuleBasedStateMachine):
         assert set(throttles._queues) == {(self.box, (self.throttle,), False) for _ in self.kept[:1]}
         if self.throttle is not None:
             assert self.throttle.waiting == set(self.kept)
-            assert self.throttle.let == set(throttles._grants)
+            assert self.throttle.let == set(throttles.grants)
             assert len(self.throttle.let) == 1 + len(self.granted)
             assert self.throttle.let >= self.granted
 

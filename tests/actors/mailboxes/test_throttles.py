@@ -133,7 +133,7 @@ class Bench:
         assert not throttles._waiting
         assert not throttles._queues
         assert not throttles._handed
-        assert set(throttles._grants) <= set(self.running)
+        assert set(throttles.grants) <= set(self.running)
         for throttle in limits_of(self.system):
             assert not throttle.waiting
             assert throttle.let <= set(self.running)
