@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
@@ -22,7 +23,8 @@ WORKER_SHUTDOWN = 5.0
 
 _RESTARTS: Final = get_args(Restart)
 
-_MAPPINGS: Final = (dict, Mapping)  # the common one first: an abstract class looks at each object by a Python function
+# The common ones first: an abstract class looks at each object by a Python function.
+_MAPPINGS: Final = (dict, MappingProxyType, Mapping)
 
 
 @attrs.frozen
@@ -87,7 +89,7 @@ class ChildSpec:
         if not isinstance(start, type):
             return TaskActor, (start, self.args, self.kwargs), {}
         if is_subclass(start, BaseActor):
-            return cast("type[BaseActor]", start), self.args, self.kwargs
+            return start, self.args, self.kwargs
         return cpu_actor_class(cast("type[pykka.Actor]", start)), self.args, self.kwargs
 
 

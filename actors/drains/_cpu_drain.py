@@ -80,7 +80,7 @@ class CpuDrain:
         slot = SlotHere(self, signal)
         if not self.place.mailbox.enter_idle(slot):
             return False
-        slot.handle(plain)
+        slot.handle(signal, plain)
         return True
 
     def dismiss_lost(self) -> bool:
@@ -402,19 +402,20 @@ class SlotHere(CpuSlot):
 
     __slots__ = ("signal",)
 
+    _place: ActorPlace
+
     def __init__(self, drain: CpuDrain, signal: Signal) -> None:
         super().__init__(drain)
         self.signal: Signal | None = signal
         self._ticket.clear()  # no other thread is to run it
 
-    def handle(self, plain: bool) -> None:
-        """Handle the signal on the calling thread, and leave; with `plain` it is a start that runs no code."""
-        signal = self.signal
+    def handle(self, signal: Signal, plain: bool) -> None:
+        """Handle its signal on the calling thread, and leave; with `plain` it is a start that runs no code."""
         try:
-            if plain:
-                _life.start_plain(cast("ActorPlace", self._place), cast("Start", signal), self)
+            if plain and isinstance(signal, Start):
+                _life.start_plain(self._place, signal, self)
             else:
-                self._handle_in_turn(cast("Signal", signal))
+                self._handle_in_turn(signal)
         finally:
             self.leave()
         interrupt = _life.interrupt_of(signal) if isinstance(signal, Start) else None
@@ -432,7 +433,7 @@ class SlotHere(CpuSlot):
     def leave(self) -> None:
         """Leave after the signal, or pass on to a thread of the dispatcher what has come in between."""
         self.thread = None
-        if cast("ActorPlace", self._place).draining:
+        if self._place.draining:
             self.signal = None
             self._ticket.append(None)
             self.send()  # a token or signal has come in between

@@ -189,7 +189,7 @@ class Mailbox:
         self._new_drainer = new_drainer
         self._wake = wake
         self._on_drop = on_drop
-        self._lock = cast("_Lock", threading.RLock())
+        self._lock: _Lock = threading.RLock()  # type: ignore[assignment]  # a cast would cost a call
         self._lanes = Lanes()
         self._zero = self._lanes.zero
         self._control: deque[Signal] | None = None

@@ -312,9 +312,11 @@ class ActorPlace(Place):
         return self.status is Status.VACANT and self.mailbox.closed
 
     def _note_stopped(self, stopped: bool) -> None:
+        """Set or clear `stopped`, which a change under the lock, just before this, has made true or false."""
+        if self._stopped is None:  # one that is made from now on is right from the start
+            return
         with self.lock:
-            if self._stopped is not None:
-                (self._stopped.set if stopped else self._stopped.clear)()
+            (self._stopped.set if stopped else self._stopped.clear)()
 
     @property
     def may_run_hook(self) -> bool:

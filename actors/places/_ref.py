@@ -41,7 +41,7 @@ class ActorRef(pykka.ActorRef[A]):
 
     def __init__(self, place: ActorPlace) -> None:
         self._place = place
-        self.actor_class = cast("type[A]", place.actor_class)
+        self.actor_class: type[A] = place.actor_class  # type: ignore[assignment]  # a cast would cost a call
 
     @property
     def path(self) -> str:

@@ -82,11 +82,10 @@ class PlaceTable:
         Raises:
             UnknownActor: there is none, or there are several.
         """
-        with self._places_lock:
-            place = self._places.get(name)
-            places = list(self._places.values())
+        place = self._places.get(name)  # without the lock: a look-up is atomic
         if place is not None and among(place):
             return place
+        places = self.places()
         found = [p for p in places if p.path.endswith("/" + name) and not p.path.startswith(SYSTEM) and among(p)]
         if len(found) == 1:
             return found[0]
