@@ -82,6 +82,10 @@ class LoopHost(abc.ABC):
     def start_task(self, async_fn: Callable[[], Coroutine[Any, Any, Any]], name: str) -> object:
         """Start a task on the loop, unless that is about to end; only on its thread."""
 
+    def start_worker(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
+        """Do as `start_task` does, for a function that keeps Ctrl-C out of itself, and notes its end as progress."""
+        return self.start_task(work, name)
+
     @abc.abstractmethod
     def _main(self) -> None:
         """Run the loop, on the thread."""

@@ -59,6 +59,11 @@ class TrioHost(LoopHost):
         if not self._cancelled:
             self._nursery.start_soon(self._without_interrupts, async_fn, name=name)
 
+    def start_worker(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        assert self._nursery is not None
+        if not self._cancelled:
+            self._nursery.start_soon(work, name=name)
+
     def _wake(self) -> None:
         loop = self._loop
         if loop is not None:

@@ -113,7 +113,6 @@ class AsyncioWorker(IoWorker):
             self._wakeup.set_result(None)
 
     def _end(self) -> None:
-        self.host.progress += 1
         self.lot.pop(self, None)
         super()._end()
 

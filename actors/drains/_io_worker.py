@@ -168,7 +168,7 @@ class IoWorker(Runner):
         self.called = False
         if not self._started:
             self._started = True
-            self.host.start_task(self.work, self._place.path)
+            self.host.start_worker(self.work, self._place.path)
             return
         self._unpark()
 
@@ -186,6 +186,7 @@ class IoWorker(Runner):
             self._cancelled = True
             self._scope.cancel()
 
+    @trio.lowlevel.enable_ki_protection  # no wrapper does this: each of very many that wait would have it
     async def work(self) -> None:
         """Run as the task."""
         drained_place.set(self._place)
@@ -263,6 +264,7 @@ class IoWorker(Runner):
             item = mailbox.take(self)
 
     def _end(self) -> None:
+        self.host.progress += 1
         self._drain.workers.discard(self)
         if self.at_work:  # only a call sets it again, and only parked workers are called
             self._place.mailbox.dismiss(self)
