@@ -89,7 +89,7 @@ class ChildSpec:
         if not isinstance(start, type):
             return TaskActor, (start, self.args, self.kwargs), {}
         if is_subclass(start, BaseActor):
-            return start, self.args, self.kwargs
+            return start, self.args, self.kwargs  # pyright: ignore[reportReturnType]  # a cast would cost a call
         return cpu_actor_class(cast("type[pykka.Actor]", start)), self.args, self.kwargs
 
 
