@@ -40,10 +40,12 @@ def needs_force(gate: Gate, door: Door, kind: Kind, guard: Guard) -> None:
     assert control.describe(sent).guard == guard
     assert outcomes(control.renice(sent, 3)) == ["noted"]
     assert outcomes(control.retag(sent, {"a": "b"})) == ["retagged"]
-    assert outcomes(control.pause(sent, force=True, dry_run=True)) == ["would"]
-    assert "refused" not in outcomes(control.pause(sent, force=True, wait=LIMIT))
+    assert outcomes(control.pause(sent, force=True, reason="a test", dry_run=True)) == ["would"]
+    assert "refused" not in outcomes(control.pause(sent, force=True, reason="a test", wait=LIMIT))
     assert "refused" not in outcomes(control.resume(sent))
-    assert "refused" not in outcomes(control.terminate(sent, force=True, wait=LIMIT if kind.interruptible else 0))
+    assert "refused" not in outcomes(
+        control.terminate(sent, force=True, reason="a test", wait=LIMIT if kind.interruptible else 0)
+    )
 
 
 def test_no_verb_changes_what_is_never_to_be_changed(gate: Gate, door: Door, kind: Kind) -> None:
@@ -51,11 +53,12 @@ def test_no_verb_changes_what_is_never_to_be_changed(gate: Gate, door: Door, kin
     sent = kind.begin(gate, door, guard="never")
     door.wait_reached()
     control = gate.control
+    forced: Any = {"force": True, "reason": "a test"}
 
     for answer in (
-        control.pause(sent, force=True), control.resume(sent, force=True), control.step(sent, force=True),
-        control.terminate(sent, "kill", grace=0, force=True), control.renice(sent, 5), control.retag(sent, {"a": "b"}),
-        control.reroute(sent, affinity="io"), control.limit(sent, memory="1GiB", force=True),
+        control.pause(sent, **forced), control.resume(sent, **forced), control.step(sent, **forced),
+        control.terminate(sent, "kill", grace=0, **forced), control.renice(sent, 5), control.retag(sent, {"a": "b"}),
+        control.reroute(sent, affinity="io"), control.limit(sent, memory="1GiB", **forced),
     ):  # fmt: skip
         assert outcomes(answer) == ["refused"]
     assert control.describe(sent).guard == "never"
