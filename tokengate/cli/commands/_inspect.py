@@ -38,7 +38,7 @@ _ROWS_ON_TERMINAL, _ROWS = 100, 10_000
 )
 @click.option("--json", "json_wanted", is_flag=True, help="The same as -o json.")
 def ls(output: str, json_wanted: bool) -> None:
-    """List the gates of this user that run here.
+    """List the gates that run here.
 
     \b
     tokengate ls

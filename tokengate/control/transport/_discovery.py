@@ -31,19 +31,21 @@ _SOCKET_FILE = re.compile(r"(?P<name>.+)-(?P<pid>\d+)-\d+\.sock")
 
 @attrs.frozen
 class FoundGate:
-    """A gate of this user, on this machine.
+    """A gate on this machine.
 
     Attributes:
         name: its name; of a gate that does not answer, the name of its file.
         pid: of its process.
         path: of its control socket.
         answers: whether it sent a hello; a process that is stopped (SIGSTOP) or overloaded does not.
+        refusal: what it said instead of a hello, such as why this user may not control it; else empty.
     """
 
     name: str
     pid: int
     path: Path
     answers: bool = True
+    refusal: str = ""
 
     @property
     def address(self) -> str:
@@ -123,7 +125,7 @@ def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGa
         directory: of the sockets; None takes `runtime_directory()`.
 
     Raises:
-        Unreachable: there is no such gate, or it does not answer.
+        Unreachable: there is no such gate, or it does not answer, or refuses this user.
         AmbiguousName: there are several.
         ControlError: the directory is open to other users.
     """
@@ -139,6 +141,8 @@ def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGa
         return answering[0]
     if answering:
         raise AmbiguousName(f"{_which(name)} may be {_list(answering)}; choose one with -g")
+    if refusing := [gate for gate in meant if gate.refusal]:
+        raise Unreachable(refusing[0].refusal)
     if meant:
         raise Unreachable(f"{_list(meant)} does not answer; its process may be stopped (SIGSTOP) or overloaded")
     if gates:
@@ -347,11 +351,15 @@ class _Visit:
             if not end and chunk and len(self._said) <= MAX_REQUEST:
                 return False
             hello = decode_server_hello(bytes(line))
+            if isinstance(hello, ServerHello):
+                self.gate = FoundGate(hello.gate, hello.pid, self._path)
+            elif self.gate is not None:
+                self.gate = attrs.evolve(self.gate, refusal=hello.message)
         except BlockingIOError:
             return False
         except (OSError, ValueError):
-            hello = None
-        self._end(FoundGate(hello.gate, hello.pid, self._path) if isinstance(hello, ServerHello) else self.gate)
+            pass
+        self._end(self.gate)
         return True
 
     def _end(self, gate: FoundGate | None) -> bool:

@@ -187,7 +187,7 @@ def test_gates_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     array = CliRunner().invoke(main, ["ls", "--json"])
 
     assert table.stdout.splitlines()[1].split() == ["shop", "4711", "yes", "/run/x.sock"]
-    assert loaded(array) == [{"name": "shop", "pid": 4711, "path": "/run/x.sock", "answers": True}]
+    assert loaded(array) == [{"name": "shop", "pid": 4711, "path": "/run/x.sock", "answers": True, "refusal": ""}]
 
 
 def test_no_gate_at_all_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from other_users import needs_root, public_directory, run_as
 from tokengate.control._exceptions import AmbiguousName, ControlError, Unreachable
 from tokengate.control.transport import _discovery
 from tokengate.control.transport._discovery import FoundGate, find_gate, find_gates, listen, runtime_directory
-from tokengate.control.transport._protocol import PROTOCOL, ServerHello, encode_server_hello
+from tokengate.control.transport._protocol import PROTOCOL, ServerHello, encode_error, encode_server_hello
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -372,6 +372,34 @@ def test_a_gate_that_does_not_answer_is_told_of_and_kept(directory: Path, monkey
             find_gate("mute")
 
     assert found == [FoundGate("mute", os.getpid(), path, answers=False)]
+
+
+def test_a_gate_that_refuses_this_user_says_why(directory: Path) -> None:
+    """What it sends instead of a hello is the error; it is not taken for a stopped process."""
+
+    def refuse() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:  # it is closed
+                return
+            with connection:
+                connection.sendall(encode_error(None, Unreachable("gate 'shop' belongs to another user")))
+
+    listening, path = listen("shop")
+    refusing = threading.Thread(target=refuse)
+    refusing.start()
+    try:
+        found = find_gates()
+        with pytest.raises(Unreachable, match=r"^gate 'shop' belongs to another user$"):
+            find_gate("shop")
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        refusing.join()
+        listening.close()
+
+    refusal = "gate 'shop' belongs to another user"
+    assert found == [FoundGate("shop", os.getpid(), path, answers=False, refusal=refusal)]
 
 
 @contextmanager
