@@ -244,8 +244,8 @@ _PROPOSALS: tuple[Column[ProposalRow], ...] = (
     Column("STATE", lambda row: row.state, lambda row: style_of(row.state)),
     Column("NEEDS", lambda row: row.needs),
     Column("PROPOSER", lambda row: row.proposer),
-    Column("APPROVER", lambda row: row.approver or "-"),
-    Column("EXPIRES IN", _expires_in, right=True),
+    Column("APPROVER", lambda row: row.approver or "-", wide=True),
+    Column("EXPIRES IN", _expires_in, right=True, wide=True),
     Column("DIGEST", lambda row: row.digest[:8]),
     Column("REASON", lambda row: row.reason or "-", shrinks=True),
 )
@@ -257,10 +257,15 @@ _ATTRIBUTES: tuple[Column[Attribute | Argument], ...] = (
     Column("VALUE", lambda row: row.value or "", shrinks=True),
 )
 
+
+def _answers(row: FoundGate) -> str:
+    return "refused" if row.refusal else yes_or_no(row.answers)
+
+
 _GATES: tuple[Column[FoundGate], ...] = (
     Column("NAME", lambda row: row.name, shrinks=True),
     Column("PID", lambda row: row.pid, right=True),
-    Column("ANSWERS", lambda row: yes_or_no(row.answers), lambda row: "green" if row.answers else "red"),
+    Column("ANSWERS", _answers, lambda row: "green" if row.answers else "red"),
     Column("SOCKET", lambda row: row.path, shrinks=True),
 )
 
@@ -491,7 +496,7 @@ def _identity(caller: Identity, _wide: bool) -> RenderableType:
 
 def _proposal(proposal: ProposalDetails, _wide: bool) -> RenderableType:
     row = proposal.row
-    targets = f"actor {proposal.actor}" if proposal.actor else f"{row.targets:,} tokens"
+    targets = f"actor {proposal.actor}" if proposal.actor else f"{row.targets:,} token{'s' * (row.targets != 1)}"
     pairs: list[tuple[str, object]] = [
         ("proposal", row.number),
         ("verb", row.verb),

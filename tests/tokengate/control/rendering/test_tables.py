@@ -124,6 +124,7 @@ SHOWN: list[tuple[Any, list[str]]] = [
     (StreamItem(0.25, "dead_letter", "/a", 7, "token 7 (f of '/a') ..."), ["dead_letter  token 7 (f of '/a') ..."]),
     (StreamItem(0.25, "ChildEnded", "/a", None, "'/a' has ended"), ["ChildEnded  '/a' has ended"]),
     ([FoundGate("shop", 4711, Path("/run/x.sock"), answers=False)], ["shop", "4711", "no", "/run/x.sock"]),
+    ([FoundGate("shop", 4711, Path("/run/x.sock"), answers=False, refusal="it is not yours")], ["shop", "refused"]),
     ((PolicyRow("charge", "retry.attempts", "5", "live"),), ["OPERATION", "retry.attempts", "live"]),
     ((BreakerRow("charge", "acme", "half open", False, 20, 3, 1, None),), ["KEY", "half open", "no", "20"]),
     ((TransactionRow("order 7", "stuck", 5, 3, (12, 9), "OSError: x"),), ["FAILED", "stuck", "12, 9", "OSError"]),
