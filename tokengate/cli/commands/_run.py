@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def run(target: str, arguments: tuple[str, ...], shutdown: float | None) -> None
     tokengate run examples/shop.py:gate
     tokengate run examples/shop.py:gate -- --fail payments:0.2
     """  # noqa: D301  # click wants the backspace itself
+    for name in ("tokengate.audit", "tokengate.authority"):  # heads and broken glass, whatever else is logged
+        logging.getLogger(name).setLevel(logging.INFO)
     with command_line(target, arguments):
         found = load_target(target)
         setup: Callable[[Gate], Any] | None = None

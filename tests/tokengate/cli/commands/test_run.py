@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -46,6 +47,10 @@ class Unlucky(CpuActor):
 
 def unlucky(gate):
     gate.spawn(Unlucky).proxy().draw().exception()
+    gate.request_stop()
+
+def recorded(gate):
+    gate.control.throttle("tenant=acme", rate=1, break_glass="the shop is down")
     gate.request_stop()
 
 def arguments(gate):
@@ -135,6 +140,16 @@ def test_a_crash_is_logged_in_one_line(service: Path, option: str | None) -> Non
 
     assert line.endswith(": RuntimeError: no luck") == (option is None)
     assert ("Traceback" in done.stderr) == (option is not None)
+
+
+def test_heads_of_the_audit_log_and_broken_glass_are_logged(service: Path, tmp_path: Path) -> None:
+    """Without `-v`, too: the log of the process is where they are looked for."""
+    (tmp_path / "tokengate.toml").write_text(f'[audit]\npath = "{tmp_path}/audit"\n')
+    environment = {**os.environ, "TOKENGATE_CONFIG": str(tmp_path / "tokengate.toml")}
+    done = programs.run(*COMMAND, f"{service}:recorded", env=environment)
+
+    assert "process breaks the glass for 'throttle'" in done.stderr
+    assert "tokengate.audit: audit head: chain=" in done.stderr
 
 
 def test_a_second_signal_hurries_and_what_is_left_behind_is_named(service: Path) -> None:
