@@ -27,5 +27,5 @@ class BreakGlassUsed(PolicyEvent):
     @property
     def text(self) -> str:
         """What has happened."""
-        what = f"'{self.place}'" if self.place else f"{self.targets:,} tokens"
+        what = f"'{self.place}'" if self.place else f"{self.targets:,} token{'s' * (self.targets != 1)}"
         return f"{self.principal} breaks the glass for '{self.verb}' of {what}: {self.on_fire}"

@@ -215,7 +215,9 @@ class Proposals:
     def why_not(self, proposal: Proposal, to: str, *sources: State) -> str:
         """Return why a proposal cannot become `to`: its state is none of the sources; empty if it can."""
         self.expire()
-        return "" if proposal.state in sources else f"it is {proposal.state}, so it cannot be {to}"
+        if proposal.state in sources:
+            return ""
+        return f"it is {proposal.state}" + (" already" if proposal.state == to else f", so it cannot be {to}")
 
     def move(self, proposal: Proposal, to: State, *sources: State, by: Caller | None = None) -> None:
         """Change the state of a proposal.

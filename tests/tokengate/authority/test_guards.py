@@ -92,7 +92,7 @@ def test_breaking_the_glass_ends_at_once_what_needs_approval(
     [done] = people[ANN].terminate(sent, wait=LIMIT if kind.interruptible else 0, **GLASS)
 
     assert done.outcome in ENDS
-    text = "uid:1001 breaks the glass for 'terminate' of 1 tokens: the shop is down"
+    text = "uid:1001 breaks the glass for 'terminate' of 1 token: the shop is down"
     [event] = [one for one in told if isinstance(one, BreakGlassUsed)]
     assert (event.principal, event.verb, event.targets, event.text) == ("uid:1001", "terminate", 1, text)
     assert (_event_item(event).kind, _event_item(event).text) == ("BreakGlassUsed", text)
