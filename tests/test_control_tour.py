@@ -4,8 +4,8 @@ There are two: one with the shop of the examples, and one with the program that 
 child processes.
 
 The rule. What a command prints is compared with what stands below it on the page in normal form: numbers, durations,
-times and percentages are `#`, several spaces are one, paths are their last part, and the lines of a table of tokens
-stand in any order. Beyond that, what races in a live shop is left out of both: which error an event tells of, which
+times and percentages are `#`, digests are one text, several spaces are one, paths are their last part, and the lines of
+a table of tokens stand in any order. Beyond that, what races in a live shop is left out of both: which error an event tells of, which
 tokens the nodes of the tree run just now, in which states how many tokens have ended, and at which line of its loop
 the runaway is (but from one look to the next it must have moved by as many lines as on the page). So a word, a
 column, a row or a line that is different, missing or new is an error, and so is another outcome of a verb.
@@ -112,6 +112,7 @@ def _normal_line(line: str) -> str:
     line = re.sub(r"(?<=[\w ])  (running #|queued=)\S+", "", line) if "──" in line else line
     line = re.sub(r"^(tokens +)\d.*", r"\1...", line)  # of info and top
     line = re.sub(r"\S*/(?=[^/\s]+\.(?:py:|sock$))", "", line)
+    line = re.sub(r"\b(?:[0-9a-f]{8}|[0-9a-f]{64})\b", "(digest)", line)
     line = re.sub(r"\d+(?:[.,:]\d+)*(?:ms|s|m\d+s|m|h)?\b%?", "#", line)
     return re.sub(r" +", " ", line).strip()
 
@@ -314,7 +315,7 @@ class Session:
     def _compare(self, step: Step, arguments: list[str]) -> None:
         expected, code = self._expected(step), int("Error: " in step.expected)
         printed, ended = "", 0
-        if arguments[0] in {"kill", "pause", "step"} and "requested" not in expected:
+        if arguments[0] in {"apply", "kill", "pause", "step"} and "requested" not in expected:
             arguments += ["--wait", str(PATIENCE)]
 
         def done() -> bool:
