@@ -114,12 +114,13 @@ class Gate(LazyOpening, Spawning):
         switch_interval: seconds; `sys.setswitchinterval` while the gate is open. None leaves the interpreter's alone.
         gc: `"tuned"` makes garbage collections rarer, and limits them to objects made after the opening, in the whole
             process; see docs/semantics.md. None leaves the collector alone.
-        control_socket: whether operators of the same user reach it from other processes (`tokengate ls`); see
+        control_socket: whether operators reach it from other processes (`tokengate ls`); see
             docs/control.md. The environment variable `TOKENGATE_CONTROL=0` opens none in any case.
         plugins: its optional parts, each an object of a class of its own; those that they need are added, with their
             defaults. An object serves one gate. See docs/plugins.md.
-        config: path of a `tokengate.toml`: policies, throttles, flags; see docs/policies.md. None takes the one that
-            the environment variable `TOKENGATE_CONFIG` names, if it names one. It is read when the gate opens.
+        config: path of a `tokengate.toml`: policies, throttles, flags, see docs/policies.md; and who may do what, see
+            docs/security.md. None takes the one that the environment variable `TOKENGATE_CONFIG` names, if it names
+            one. It is read when the gate opens.
         coroutines: the affinity of operations that are coroutine functions and were given none: `io` (they are trio
             code) or `asyncio`.
         loop_factory: makes the asyncio loop of its own, in which asyncio tokens run that come from no such loop, and
