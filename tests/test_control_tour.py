@@ -4,11 +4,12 @@ There are two: one with the shop of the examples, and one with the program that 
 child processes.
 
 The rule. What a command prints is compared with what stands below it on the page in normal form: numbers, durations,
-times and percentages are `#`, digests are one text, several spaces are one, paths are their last part, and the lines of
-a table of tokens stand in any order. Beyond that, what races in a live shop is left out of both: which error an event tells of, which
-tokens the nodes of the tree run just now, in which states how many tokens have ended, and at which line of its loop
-the runaway is (but from one look to the next it must have moved by as many lines as on the page). So a word, a
-column, a row or a line that is different, missing or new is an error, and so is another outcome of a verb.
+times and percentages are `#`, digests are one text, several spaces are one, paths are their last part, and the lines
+of a table of tokens stand in any order. Beyond that, what races in a live shop is left out of both: which error an
+event tells of, which tokens the nodes of the tree run just now, in which states how many tokens have ended, and at
+which line of its loop the runaway is (but from one look to the next it must have moved by as many lines as on the
+page). So a word, a column, a row or a line that is different, missing or new is an error, and so is another outcome
+of a verb.
 
 What only looks is asked again until it says so, or the time is over. What does something is done once. The ids of the
 page are replaced by those of the tokens that stand in the same rows of `ps`. `events` goes along with the next
