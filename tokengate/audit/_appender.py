@@ -69,8 +69,8 @@ class Appender:
         self._notes: list[Item] = []  # what is still to be recorded of the log itself
         self._expired: list[str] = []  # segments that are removed once that is on record
 
-    def write(self, items: Sequence[Item]) -> None:
-        """Write records, and return when they are on disk.
+    def write(self, items: Sequence[Item]) -> list[bytes]:
+        """Write records, and return their lines when they are on disk.
 
         Raises:
             OSError: none of them is; it may be tried again.
@@ -89,6 +89,7 @@ class Appender:
         self._notes = self._notes[len(batch) - len(items) :]
         for item, seq in zip(batch, seqs, strict=True):
             item.seq = seq
+        return lines
 
     def finish(self) -> None:
         """Do what the callers of the last batch need not wait for.

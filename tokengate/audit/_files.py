@@ -12,8 +12,10 @@ import os
 import re
 import stat
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from tokengate.audit._chain import End
 from tokengate.audit._disk import Disk
@@ -47,9 +49,16 @@ def content(directory: Path, name: str) -> bytes:
     Raises:
         OSError: it cannot be read, or is a link, a FIFO or the like.
     """
+    with opened(directory, name) as file:
+        return file.read()
+
+
+@contextmanager
+def opened(directory: Path, name: str) -> Generator[IO[bytes]]:
+    """Open a file to read it; raises OSError as `content` does."""
     with open(directory / name, "rb", opener=lambda path, flags: os.open(path, flags | _NO_LINK)) as file:
         _check_regular(file.fileno(), name)
-        return file.read()
+        yield file
 
 
 class Files:

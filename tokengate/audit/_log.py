@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class AuditLog:
         retain: seconds after which a segment is removed, on record; None keeps all.
         alone: whether no other directory is taken if another process writes to this one.
         disk: makes the calls that may fail.
+        told: called with lines that are on disk, in the thread that writes.
     """
 
     def __init__(
@@ -44,19 +45,25 @@ class AuditLog:
         retain: float | None = None,
         alone: bool = False,
         disk: Disk | None = None,
+        told: Callable[[list[bytes]], object] = len,
     ) -> None:
         self._directory = directory
         self._gate = gate
         self._strict = strict
         self._numbers = 1 if alone else _NUMBERS
         self._appender = Appender(gate, self._places, retain, disk or Disk())
-        self._writer = Writer(gate, self._appender)
+        self._writer = Writer(gate, self._appender, told)
         self._warned = False
 
     @property
     def path(self) -> Path | None:
         """The directory; None before the first record."""
         return self._appender.path
+
+    @property
+    def place(self) -> Path:
+        """The directory; before the first record, the one that is tried first."""
+        return self.path or next(self._places())
 
     @property
     def health(self) -> str:

@@ -31,11 +31,13 @@ class Writer:
     Args:
         gate: name of the gate.
         appender: what it writes with.
+        told: called, in its thread, with lines that are on disk.
     """
 
-    def __init__(self, gate: str, appender: Appender) -> None:
+    def __init__(self, gate: str, appender: Appender, told: Callable[[list[bytes]], object]) -> None:
         self._gate = gate
         self._appender = appender
+        self._told = told
         self._thread = DaemonThread(self._run, f"{gate}-audit")
         self._ready = threading.Condition()
         # Under its lock:
@@ -172,7 +174,7 @@ class Writer:
         if not batch and not notes:
             return
         try:
-            self._appender.write([*notes, *batch])
+            lines = self._appender.write([*notes, *batch])
         except Exception as error:  # whatever it is, nothing is on record
             with self._ready:
                 items = [*batch, *self._queue]
@@ -189,6 +191,7 @@ class Writer:
         if notes:
             _logger.warning("the audit log of gate '%s' can be written again", self._gate)
         _wake(batch)
+        self._told(lines)
         try:
             self._appender.finish()
         except OSError as error:  # which is tried again before the next batch

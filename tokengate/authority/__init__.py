@@ -3,6 +3,7 @@
 #   _authority.py  the door: decides about each message, and has its intent recorded
 #   _admitted.py   what one message may do, asked while it is answered
 #   _verbs.py      the answers to verbs about proposals, the freeze, the caller
+#   _audit_verbs.py  the answers to verbs about the audit log
 #   _proposals.py  verbs with their targets resolved, not done yet
 #   _freeze.py     whether all that rules ask for is refused
 #   _events.py     what the door publishes

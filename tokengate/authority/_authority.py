@@ -14,6 +14,7 @@ import attrs
 from actors import ActorSystem
 from actors.lowlevel import ActorPlace, path_below
 from tokengate.authority._admitted import Admitted, begun_below
+from tokengate.authority._audit_verbs import AuditVerbs
 from tokengate.authority._consent import Consents
 from tokengate.authority._decide import check_change, greatest, need_of
 from tokengate.authority._events import BreakGlassUsed
@@ -113,8 +114,8 @@ class Authority:
         )
 
     def answers(self, perform: Perform) -> Sequence[object]:
-        """Return what answers the verbs about proposals, the freeze and the caller."""
-        return (AuthorityVerbs(self, perform),)
+        """Return what answers the verbs about proposals, the freeze, the caller and the audit log."""
+        return AuthorityVerbs(self, perform), AuditVerbs(self.recorder)
 
     async def admit(self, message: Message[Any], caller: Caller) -> Admission:
         """Let a message in; see `Authorizer`."""
@@ -134,8 +135,11 @@ class Authority:
 
     def _viewing(self, message: Message[Any], caller: Caller, right: str) -> Admitted:
         """Let a message in that changes nothing."""
-        if right not in self.rights.of(caller):
+        scope = self.rights.scope(caller, right)
+        if scope is None:
             raise self.refused(caller, message, f"'{caller.principal}' has not the right '{right}'")
+        if right == "audit" and not scope.everywhere:
+            raise self.refused(caller, message, "the log is about the whole gate, and your grants have selectors")
         return Admitted(self, message, caller, right)
 
     async def admit_for(self, message: Message[Any], caller: Caller, proposal: Proposal | None = None) -> Admitted:

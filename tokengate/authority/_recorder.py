@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
 from actors import ActorSystem, Token
 from tokengate.control import messages as m
 from tokengate.control._admission import Admission, Caller
+from tokengate.control._exceptions import AuditUnavailable, ControlError
 from tokengate.control._safe_text import class_name, plain
+from tokengate.control.inspection._feeds import Feed
 from tokengate.control.messages import ENVELOPE, ActorOutcome, Change, Message, Outcome, verb_of
 
 if TYPE_CHECKING:  # here, so that a gate that records nothing loads no log
     from tokengate.audit._log import AuditLog
     from tokengate.audit._record import Entry
+
+_Read: TypeAlias = Callable[[bytes], m.StreamItem | None]
+"""Returns a line as an item of a stream; None if it is not wanted."""
+
+_EVERY: Final = 2**63  # more than the number of any record
 
 _GO_ON: Final = (m.Resume, m.Unsuspend, m.Lift)
 """The verbs that are done while nothing can be recorded; their records follow."""
@@ -42,6 +50,7 @@ class Recorder:
         self._wanted: tuple[Path | None, bool, float | None] | None = None
         self._requests = itertools.count(1)
         self._lock = threading.Lock()
+        self._readers: dict[object, tuple[weakref.ref[Feed], _Read]] = {}
 
     @property
     def log(self) -> AuditLog | None:
@@ -63,7 +72,7 @@ class Recorder:
             if wanted == self._wanted or (self._log is not None and not strict):
                 return
             before, self._wanted = self._log, wanted
-            self._log = AuditLog(directory, self._gate, strict=strict, retain=retain)
+            self._log = AuditLog(directory, self._gate, strict=strict, retain=retain, told=self._tell)
         if before is not None:
             threading.Thread(target=before.close, name=f"{self._gate}-audit-closing").start()
 
@@ -71,6 +80,12 @@ class Recorder:
         """Write what is left; blocks for two seconds at most."""
         if self._log is not None:
             self._log.close()
+
+    def end_streams(self) -> None:
+        """End what follows the log."""
+        for found, _ in list(self._readers.values()):
+            if (feed := found()) is not None:
+                feed.close()
 
     def disown(self) -> None:
         """Leave the log to the parent process, in a forked child."""
@@ -125,6 +140,41 @@ class Recorder:
         """Record something that needs no answer: a read of values, or what becomes of a proposal."""
         if self._log is not None:
             self._log.add(self._entry(kind, caller, message, **fields))
+
+    async def reading(self, admission: Admission) -> tuple[Path | None, int]:
+        """Record that the log is read; return its directory, and the number of the last record before that.
+
+        What was recorded until then is on disk, unless that fails. The directory is None if there is nothing on disk.
+
+        Raises:
+            ControlError: there is no log.
+        """
+        if self._log is None:
+            raise ControlError(
+                "this gate has no audit log; it has one with [[grant]], [approvals] or [audit] in its file"
+            )
+        try:
+            seq = await self._log.release(self._entry("read", admission.caller, admission.message))
+        except AuditUnavailable:  # which prevents no viewing
+            seq = 0
+        return self._log.path, seq - 1 if seq else _EVERY
+
+    def follow(self, read: _Read) -> Feed:
+        """Return a feed of the lines that are written from now on, as far as a function makes items of them."""
+        key = object()
+        made = Feed(lambda: self._readers.pop(key, None))
+        self._readers[key] = weakref.ref(made), read
+        return made
+
+    def _tell(self, lines: list[bytes]) -> None:
+        """Have what follows the log know about lines, in the thread that has written them."""
+        for key, (found, read) in list(self._readers.items()):
+            feed = found()
+            if feed is None:
+                self._readers.pop(key, None)
+            else:
+                for item in filter(None, map(read, lines)):
+                    feed.put(item)
 
     def _entry(self, kind: str, caller: Caller, message: Message[Any], **fields: Any) -> Entry:
         from tokengate.audit._record import Entry

@@ -41,7 +41,9 @@ class AuthorityVerbs:
         rights = {right: str(scope) for right, scope in self._authority.rights.of(caller).items()}
         groups = tuple(sorted(caller.groups))
         frozen = await self._authority.freeze.is_on()
-        return m.Identity(caller.principal, caller.owner, groups, caller.via, rights, frozen)
+        log = self._authority.recorder.log
+        audit = str(log.place) if log is not None and "audit" in rights else ""
+        return m.Identity(caller.principal, caller.owner, groups, caller.via, rights, frozen, audit)
 
     # Proposals
 

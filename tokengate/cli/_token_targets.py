@@ -12,7 +12,7 @@ SELECTORS = """\b
 SELECTOR is a list of terms with commas between them; a token must match all: FIELD OP VALUE.
   operation actor affinity state held    text         = !=           * is any text
   id priority parent attempt steps       a number     = != > >= < <=
-  age running                            30s 5m 1.5h  > >= < <=
+  age running                            30s 1.5h 2d  > >= < <=
   any other name is a tag                text         = !=           tag.age is a tag named age
   * alone is every token
 

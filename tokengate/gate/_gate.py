@@ -623,6 +623,8 @@ class Gate(LazyOpening, Spawning):
         threads: Outcome = "failed"
         try:
             self._opening.settle(_THREADS_SECONDS)
+            if self._authority is not None:  # or threads would wait in these
+                self._authority.recorder.end_streams()
             abandoned = self._system.close(seconds, self._closing.waiters)
             threads = "cut short" if abandoned else "done"
             if self._transactions is not None:

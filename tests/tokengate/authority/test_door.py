@@ -261,6 +261,7 @@ PAGE: Final = {
     "state": "set_state visit",
     "call": "call",
     "approve": "approve",
+    "audit": "audit_records show_audit_record follow_audit",
     "administer": "unfreeze reload set_policy reset_policy set_flag reset_flag",
     # By the rights of what is proposed, which `apply` asks for, and `deny` of a proposal of another one.
     "view ": "apply deny",

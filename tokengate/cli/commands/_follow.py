@@ -39,7 +39,8 @@ def watch_answer(connection: Connection, question: Message[Any], every: float) -
             time.sleep(every)
 
 
-def _follow(connection: Connection, stream: Stream, count: int | None) -> None:
+def follow_stream(connection: Connection, stream: Stream, count: int | None) -> None:
+    """Print the items of a stream, so many or until Ctrl-C."""
     with contextlib.closing(connection.follow(stream)) as items:
         for item in itertools.islice(items, count):
             connection.show_line(item)
@@ -58,7 +59,7 @@ def trace(connection: Connection, name: str, count: int | None) -> None:
     tokengate trace mailer
     tokengate trace 'front/*' --json | jq .text
     """  # noqa: D301
-    _follow(connection, Trace(name), count)
+    follow_stream(connection, Trace(name), count)
 
 
 @click.command()
@@ -74,7 +75,7 @@ def events(connection: Connection, follow: bool, count: int | None) -> None:  # 
     tokengate events
     tokengate events --json >> events.jsonl
     """  # noqa: D301
-    _follow(connection, Events(), count)
+    follow_stream(connection, Events(), count)
 
 
 @click.command()
@@ -90,4 +91,4 @@ def watch(connection: Connection, selector: str, count: int | None) -> None:
     tokengate watch tenant=acme
     tokengate watch operation=resize -n 10
     """  # noqa: D301
-    _follow(connection, Watch("" if selector == "*" else selector), count)
+    follow_stream(connection, Watch("" if selector == "*" else selector), count)

@@ -1,13 +1,14 @@
-"""The verbs about proposals, the freeze of interventions, and the caller."""
+"""The verbs about proposals, the freeze of interventions, the caller, and the audit log."""
 
 from __future__ import annotations
 
 from tokengate.control import messages as m
+from tokengate.control.api._following import follows
 from tokengate.control.registry._verbs import Asker, asks
 
 
 class AuthorityVerbs(Asker):
-    """The verbs about proposals, the freeze of interventions, and the caller."""
+    """The verbs about proposals, the freeze of interventions, the caller, and the audit log."""
 
     whoami = asks(m.Whoami)
     proposals = asks(m.Proposals)
@@ -18,3 +19,7 @@ class AuthorityVerbs(Asker):
     deny = asks(m.Deny)
     freeze = asks(m.Freeze)
     unfreeze = asks(m.Unfreeze)
+
+    audit_records = asks(m.AuditRecords)
+    show_audit_record = asks(m.ShowAuditRecord)
+    follow_audit = follows(m.FollowAudit)

@@ -6,7 +6,7 @@ A selector is a list of terms with commas between them; a token must match all o
 |-------------------------------------------|----------------------------------|-------------------|
 | operation, actor, affinity, state, held   | text; `*` is any part of it      | = !=              |
 | id, priority, parent, attempt, steps      | a whole number                   | = != > >= < <=    |
-| age, running                              | seconds, or `30s`, `5m`, `1.5h`  | > >= < <=         |
+| age, running                              | seconds, or `30s`, `1.5h`, `2d`  | > >= < <=         |
 | anything else                             | a tag, which is text             | = !=              |
 
 A tag with the name of a field is written `tag.NAME`. `actor=` takes a path or its last parts; a path with `/` before it
@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # here, so that a command of the command line loads no engine
     from tokengate.policy._policies import PlaceName
 
 Test: TypeAlias = Callable[[Token[Any], float], bool]
-_Read: TypeAlias = Callable[[Token[Any], float], Any]  # returns a value of a token, None if it does not have it
+_Read: TypeAlias = Callable[[Any, float], Any]  # returns a value of a token, None if it does not have it
 _Fits: TypeAlias = Callable[[Any], bool]
 
 MAX_LENGTH: Final = 4_096  # characters
@@ -106,9 +106,34 @@ _SECONDS: Final[Mapping[str, _Read]] = {
     "age": lambda token, now: now - token.created_at,
     "running": lambda token, now: None if (started := token.started_at) is None else now - started,
 }
-_READ: Final = {**_TEXTS, **_NUMBERS, **_SECONDS}
 
-FIELDS: Final = tuple(_READ)
+
+@attrs.frozen
+class Fields:
+    """What terms can be about, by name; each function returns it of a thing, at a time.
+
+    Attributes:
+        texts: of text.
+        numbers: of whole numbers.
+        seconds: of times, which change all the time.
+        many: those of texts and numbers that return several; a term fits if it fits one of them.
+        read: all of these.
+    """
+
+    texts: Mapping[str, _Read]
+    numbers: Mapping[str, _Read]
+    seconds: Mapping[str, _Read]
+    many: Collection[str] = ()
+    read: Mapping[str, _Read] = attrs.field(init=False)
+
+    @read.default
+    def _all(self) -> Mapping[str, _Read]:
+        return {**self.texts, **self.numbers, **self.seconds}
+
+
+_TOKENS: Final = Fields(_TEXTS, _NUMBERS, _SECONDS)
+
+FIELDS: Final = tuple(_TOKENS.read)
 """The names that are not tags."""
 
 # {field: its possible values}; without them, the typing error in `state!=runing` would match every token.
@@ -118,7 +143,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "held": ("", *HELD),
 }
 
-_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _ORDERS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">": operator.lt,
     ">=": operator.le,
@@ -134,7 +159,7 @@ _BARE_VALUE = re.compile(r"""[^\s,'"=!<>][^\s,'"]*""")
 _VALUE = re.compile(rf"{_QUOTED}|{_BARE_VALUE.pattern}")
 _SPACE = re.compile(r"\s*")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
 
 
 @attrs.frozen
@@ -197,27 +222,29 @@ class Selector:
         return self.matches(cast("Token[Any]", place), 0.0)
 
 
-def parse(text: str, fields: Collection[str] | None = None) -> Selector:
+def parse(text: str, fields: Collection[str] | Fields | None = None) -> Selector:
     """Parse a selector.
 
     Args:
         text: the selector.
-        fields: those that it may use, and no tags; None: all fields, and tags.
+        fields: those that it may use, and no tags; of tokens, or of other things; None: all fields of tokens, and tags.
 
     Raises:
         BadSelector: it cannot be parsed; the message points at the part.
     """
     if not issubclass(type(text), str):
         raise BadSelector("a selector is text, such as 'operation=resize,state=running'")
-    return _Parser(plain(text), fields).selector()
+    known = fields if isinstance(fields, Fields) else _TOKENS
+    return _Parser(plain(text), known, known.read if fields is known else fields).selector()
 
 
 class _Parser:
     """Reads the text of a selector once, from left to right."""
 
-    def __init__(self, text: str, fields: Collection[str] | None) -> None:
+    def __init__(self, text: str, known: Fields, fields: Any) -> None:
         self._text = text
-        self._fields = fields
+        self._known = known
+        self._fields: Collection[str] | None = fields
         self._at = 0
 
     def selector(self) -> Selector:
@@ -242,14 +269,16 @@ class _Parser:
 
     def _term(self) -> tuple[str, Term]:
         start = self._skip(0)
-        name = self._expect(_NAME, "a field or a tag was expected", f"fields are {', '.join(FIELDS)}")
+        name = self._expect(_NAME, "a field or a tag was expected", f"fields are {', '.join(self._known.read)}")
         is_tag = name.startswith("tag.") and len(name) > len("tag.")
         if is_tag:
             name = _unquoted(name.removeprefix("tag."))
-        is_tag = is_tag or name not in FIELDS
+        is_tag = is_tag or name not in self._known.read
         if self._fields is not None and (is_tag or name not in self._fields):
             raise self._bad(start, f"'{name}' is not possible here", f"use {', '.join(self._fields)}")
-        remedy = f"use =, !=, >, >=, < or <=; write operation={name}, actor={name}, or the token's id"
+        remedy = "use =, !=, >, >=, < or <="
+        if self._known is _TOKENS:
+            remedy += f"; write operation={name}, actor={name}, or the token's id"
         op = self._expect(_OP, f"a comparison was expected after '{name}'", remedy)
         value_at = self._at
         value = _unquoted(
@@ -258,7 +287,7 @@ class _Parser:
             )
         )
         try:
-            test = _test(name, op, value, is_tag)
+            test = _test(self._known, name, op, value, is_tag)
         except _Wrong as error:
             raise self._bad(value_at if error.value else start, error.what, error.remedy) from None
         return f"{_written_name(name, is_tag)}{op}{_written(value)}", Term(name, op, value, is_tag, test)
@@ -314,10 +343,12 @@ def _written_name(name: str, is_tag: bool) -> str:
     return f"tag.{name}" if is_tag and (name in FIELDS or name.startswith("tag.")) else name
 
 
-def _test(name: str, op: str, value: str, is_tag: bool) -> Test:
+def _test(known: Fields, name: str, op: str, value: str, is_tag: bool) -> Test:
     """Return the test of a term; a value that the token does not have is only unequal."""
-    read: _Read = (lambda token, _now: _tag_of(token, name)) if is_tag else _READ[name]
-    fits = _fits_tag(name, op, value) if is_tag else _fits_field(name, op, value)
+    read: _Read = (lambda token, _now: _tag_of(token, name)) if is_tag else known.read[name]
+    fits = _fits_tag(name, op, value) if is_tag else _fits_field(known, name, op, value)
+    if name in known.many:
+        return lambda token, now: any(map(fits, read(token, now))) is (op != "!=")
     if op == "!=":
         return lambda token, now: (found := read(token, now)) is None or not fits(found)
     return lambda token, now: (found := read(token, now)) is not None and fits(found)
@@ -333,20 +364,20 @@ def _fits_tag(name: str, op: str, value: str) -> _Fits:
     return _matcher(value)
 
 
-def _fits_field(name: str, op: str, value: str) -> _Fits:
-    if name in _TEXTS:
+def _fits_field(known: Fields, name: str, op: str, value: str) -> _Fits:
+    if name in known.texts:
         return _fits_text(name, op, value)
     if value == "*":
         if op in _ORDERS:
             raise _Wrong(f"'{name}{op}*' is not possible", "use = or != with *", value=True)
         return lambda _found: True
-    if name in _NUMBERS:
+    if name in known.numbers:
         if not _NUMBER.fullmatch(value):
             raise _Wrong(f"'{name}' is a whole number, not {value!r}", "write it in digits", value=True)
         return partial(_ORDERS.get(op, operator.eq), int(value))
     duration = _DURATION.fullmatch(value)
     if duration is None:
-        raise _Wrong(f"'{name}' is a time, not {value!r}", "write 30, 30s, 5m or 1h", value=True)
+        raise _Wrong(f"'{name}' is a time, not {value!r}", "write 30, 30s, 5m, 1h or 2d", value=True)
     if op not in _ORDERS:
         raise _Wrong(f"'{name}' changes all the time, so '{op}' is not possible", "use >, >=, < or <=")
     return partial(_ORDERS[op], float(duration[1]) * _UNITS[duration[2]])

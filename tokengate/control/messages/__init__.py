@@ -12,6 +12,7 @@
 #   _actors.py       actors, operations and their state
 #   _supervisors.py  the tree, and children of supervisors
 #   _authority.py    who may do what; proposals
+#   _audit.py        records of the audit log
 #   _gate.py         the gate's figures
 #   _streams.py      streams of what happens
 """The vocabulary of control: the messages that the control actor answers, and its answers.
@@ -46,6 +47,7 @@ from tokengate.control.messages._actors import (
     Unsuspend,
     Visit,
 )
+from tokengate.control.messages._audit import AuditRecord, AuditRecordRow, AuditRecords, FollowAudit, ShowAuditRecord
 from tokengate.control.messages._authority import (
     Applied,
     Apply,
@@ -174,6 +176,9 @@ __all__ = [
     "Approve",
     "Argument",
     "Attribute",
+    "AuditRecord",
+    "AuditRecordRow",
+    "AuditRecords",
     "AutoBreaker",
     "BreakerRow",
     "Breakers",
@@ -196,6 +201,7 @@ __all__ = [
     "Extend",
     "FlagRow",
     "Flags",
+    "FollowAudit",
     "Frame",
     "Freeze",
     "GateInfo",
@@ -243,6 +249,7 @@ __all__ = [
     "SetState",
     "SetThrottle",
     "Share",
+    "ShowAuditRecord",
     "ShowProposal",
     "SkipTransaction",
     "Stack",

@@ -21,6 +21,7 @@ class Identity:
         via: the way in: `process`, `socket`, `http` or `offline`.
         rights: {right: where it holds: `*`, or selectors with `|` between them}; without those that it does not have.
         frozen: whether what rules ask for is refused now.
+        audit: directory of the audit log; empty without a log, and for those without the right `audit`.
     """
 
     principal: str
@@ -29,6 +30,7 @@ class Identity:
     via: str
     rights: dict[str, str]
     frozen: bool = False
+    audit: str = ""
 
 
 @attrs.frozen

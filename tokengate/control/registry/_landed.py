@@ -8,6 +8,7 @@ from tokengate.control import messages as m
 from tokengate.control.registry._kinds import Kind, declare
 
 PROPOSAL: Final = declare(Kind("proposal", m.ProposalRow, m.Proposals, (m.ShowProposal,)))
+AUDIT_RECORD: Final = declare(Kind("audit-record", m.AuditRecordRow, m.AuditRecords, (m.ShowAuditRecord,)))
 POLICY: Final = declare(Kind("policy", m.PolicyRow, m.Policies, (m.SetPolicy, m.ResetPolicy)))
 
 BREAKER: Final = declare(

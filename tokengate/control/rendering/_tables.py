@@ -22,6 +22,8 @@ from tokengate.control.messages import (
     Applied,
     Argument,
     Attribute,
+    AuditRecord,
+    AuditRecordRow,
     Called,
     ChildCountsRow,
     ChildRow,
@@ -249,6 +251,26 @@ _PROPOSALS: tuple[Column[ProposalRow], ...] = (
     Column("DIGEST", lambda row: row.digest[:8]),
     Column("REASON", lambda row: row.reason or "-", shrinks=True),
 )
+
+_AUDIT: tuple[Column[AuditRecordRow], ...] = (
+    Column("SEQ", lambda row: row.seq, right=True),
+    Column("AT", lambda row: _clock(row.at)),
+    Column("KIND", lambda row: row.kind, lambda row: style_of(row.kind)),
+    Column("PRINCIPAL", lambda row: row.principal or "-"),
+    Column("OWNER", lambda row: "-" if row.owner is None else row.owner, right=True, wide=True),
+    Column("VIA", lambda row: row.via or "-", wide=True),
+    Column("VERB", lambda row: row.verb or "-"),
+    Column("TARGET", lambda row: row.target or "-", shrinks=True),
+    Column("OUTCOME", lambda row: row.outcome or "-", shrinks=True),
+    Column("OF", lambda row: "-" if row.of is None else row.of, right=True),
+    Column("PROPOSAL", lambda row: "-" if row.proposal is None else row.proposal, right=True, wide=True),
+    Column("REASON", lambda row: row.reason or "-", shrinks=True),
+)
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
 
 _ATTRIBUTES: tuple[Column[Attribute | Argument], ...] = (
     Column("NAME", lambda row: row.name),
@@ -489,6 +511,7 @@ def _identity(caller: Identity, _wide: bool) -> RenderableType:
             ("groups", " ".join(map(str, caller.groups)) or "none"),
             ("came in by", caller.via),
             *((f"may {right}", "everywhere" if where == "*" else where) for right, where in caller.rights.items()),
+            *((("audit log", caller.audit),) if caller.audit else ()),
             ("rules", plain("frozen: what they ask for is refused", "yellow") if caller.frozen else "may act"),
         ]
     )
@@ -515,6 +538,13 @@ def _proposal(proposal: ProposalDetails, _wide: bool) -> RenderableType:
         return pairs_of(pairs)
     pairs.append(("outcomes", ", ".join(f"{count:,} {word}" for word, count in proposal.counts.items())))
     return Group(pairs_of(pairs), "", table_of(_OUTCOMES, proposal.outcomes, False))
+
+
+def _record(record: AuditRecord, _wide: bool) -> RenderableType:
+    """Return all fields of a record; those that are objects as JSON."""
+    fields = {**record.fields, "at": _clock(record.row.at)}
+    texts = ((name, one if isinstance(one, str) else msgspec.json.encode(one).decode()) for name, one in fields.items())
+    return pairs_of([(name.replace("_", " "), text) for name, text in texts])
 
 
 def _applied(done: Applied, wide: bool) -> RenderableType:
@@ -564,6 +594,7 @@ _MANY: dict[type[Any], _Many] = {
     Outcome: _list(_OUTCOMES),
     ThrottleRow: _list(_THROTTLES),
     ProposalRow: _list(_PROPOSALS),
+    AuditRecordRow: _list(_AUDIT),
     ChildRow: _list(_CHILDREN),
     FoundGate: _list(_GATES),
 }
@@ -582,6 +613,7 @@ _ONE: dict[type[Any], Callable[[Any, bool], RenderableType]] = {
     Identity: _identity,
     ProposalDetails: _proposal,
     Applied: _applied,
+    AuditRecord: _record,
     Reloaded: _reloaded,
 }
 """{class of an answer: renders it}."""

@@ -278,7 +278,7 @@ def test_a_selector_has_one_normal_form(text: str, normal: str) -> None:
         ("id>*", "'id>*' is not possible", "use = or !="),
         ("priority=1.5", "'priority' is a whole number", "digits"),
         ("id=9999999999999999999999", "'id' is a whole number", "digits"),
-        ("age>soon", "'age' is a time, not 'soon' at 'soon', character 5", "5m or 1h"),
+        ("age>soon", "'age' is a time, not 'soon' at 'soon', character 5", "5m, 1h or 2d"),
         ("age>-1", "'age' is a time", "30s"),
         ("age=30", "'age' changes all the time, so '=' is not possible", "use >, >=, < or <="),
         ("state!=runing", "'state' is never 'runing' at 'runing', character 8", "created, queued, running"),
