@@ -171,7 +171,9 @@ class Admitted(Admission):
         if matches is not None and token.id not in self._begun and not matches.matches(token, self._authority.clock()):
             return outcome(token, "changed", f"it does not match '{matches.text}' any more"), "never"
         guard = token._place.properties.guard
-        need = need_of(guard, begun=token.started_at is not None, counts=bool(doing))
+        run = token._run  # which runs for it, and ends with the last of those that it runs for
+        begun = token.started_at is not None or (run is not None and run.started_at is not None)
+        need = need_of(guard, begun=begun, counts=bool(doing))
         if need == "never":
             text = f"its guard is 'never': tokens of '{token.actor}' can only be looked at"
             return outcome(token, "refused", text), need

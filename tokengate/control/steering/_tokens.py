@@ -12,7 +12,7 @@ from actors import Token, TokenGateError
 from actors.lowlevel import AFFINITIES, OperationPlace, Place
 from tokengate.control import messages as m
 from tokengate.control._admission import Found, Guarded, admission
-from tokengate.control._exceptions import BadRequest
+from tokengate.control._exceptions import BadRequest, NotSteerable
 from tokengate.control._ports import ControlledGate
 from tokengate.control.inspection import _past_tokens, _queries
 from tokengate.control.inspection._selector import parse
@@ -118,7 +118,10 @@ class TokenVerbs:
         """Answer `Compensate`; tokens that have ended may be members, too."""
 
         def act(token: Token[Any]) -> m.Outcome:
-            name = _transactions.compensate(self._gate, token.id)
+            try:
+                name = _transactions.compensate(self._gate, token.id, asked)
+            except NotSteerable as error:
+                return _outcomes.outcome(token, "refused", str(error))
             if name:
                 return _outcomes.outcome(token, "rolling_back", f"transaction '{name}'")
             return _outcomes.outcome(token, "refused", "it is a member of no open transaction")
@@ -130,6 +133,7 @@ class TokenVerbs:
         ]
         guarded = _called("compensate")
         found = await admission().plan(message, found, guarded)
+        asked = {one.id for one in found if isinstance(one, Token)}
         return await self._do(message, act, found, guarded=guarded, of_runs=False, of_ended=True)
 
     # The target of a message

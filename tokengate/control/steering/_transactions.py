@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 from tokengate.control import messages as m
 from tokengate.control._admission import admission
-from tokengate.control._exceptions import BadRequest
+from tokengate.control._exceptions import BadRequest, NotSteerable
 from tokengate.control._ports import ControlledGate
 from tokengate.control._safe_text import plain
 from tokengate.policy._transaction import State, Transaction
@@ -32,6 +33,8 @@ class TransactionVerbs:
     async def compensate_transaction(self, message: m.CompensateTransaction) -> m.TransactionRow:
         transaction = self._named(message.name)
         if transaction.state is State.OPEN:
+            if held := _guarded(self._gate, transaction, ()):
+                raise NotSteerable(f"{held}; 'compensate' it by its tokens, which asks what that needs")
             transaction.roll_back(_WHY)
         elif not transaction.repeat():
             why = (
@@ -58,10 +61,18 @@ class TransactionVerbs:
         return found
 
 
-def compensate(gate: ControlledGate, id: int) -> str:
+def compensate(gate: ControlledGate, id: int, asked: Collection[int]) -> str:
     """Roll back the open transaction that a token is a member of; return its name, empty if there is none.
 
     One with members that the caller does not reach is as if there were none.
+
+    Args:
+        gate: the gate.
+        id: of the token.
+        asked: ids of the tokens whose guards have let them be rolled back.
+
+    Raises:
+        NotSteerable: it would end other tokens, which are guarded.
     """
     ledger = gate._transactions
     found = None if ledger is None else ledger.of(id)
@@ -69,8 +80,22 @@ def compensate(gate: ControlledGate, id: int) -> str:
         return ""
     if not all(map(_is_reached, (found, *ledger.inside(found)))):
         return ""
+    if held := _guarded(gate, found, asked):
+        raise NotSteerable(f"{held}; name it as well")
     found.roll_back(_WHY)
     return found.name
+
+
+def _guarded(gate: ControlledGate, transaction: Transaction, asked: Collection[int]) -> str:
+    """Return which live member has a guard that was not asked for, as text; empty if none has."""
+    ledger = gate._transactions
+    assert ledger is not None
+    for one in (transaction, *ledger.inside(transaction)):
+        for member in list(one.members.values()):
+            guard = member.token._place.properties.guard
+            if guard != "none" and not member.token.done() and member.token.id not in asked:
+                return f"that ends token {member.token.id}, whose guard is '{guard}'"
+    return ""
 
 
 def _is_reached(transaction: Transaction) -> bool:
