@@ -85,24 +85,33 @@ class ActorVerbs(Asker):
         return self._put(m.Call(name, method, args, kwargs), as_it_is)
 
     @by_hand
-    def set_state(self, name: str, /, **values: Any) -> ActorOutcome:
+    def set_state(self, name: str, /, *, reason: str = "", dry_run: bool = False, **values: Any) -> ActorOutcome:
         """Set attributes of an actor's instance, between two of its steps.
 
         Args:
             name: of the actor.
+            reason: why, for the record.
+            dry_run: whether to change nothing, and make a proposal of it.
             values: {attribute: value}, of JSON's types.
 
         Raises:
+            Refused: the caller may not do it.
             UnknownActor: no actor has this name, or several have.
             BadRequest: no attribute is given, or one cannot be set.
             Busy: the actor was busy for five seconds.
             NotSteerable: it belongs to the runtime, or is an operation.
         """
-        return self._put(m.SetState(name, values), as_it_is)
+        return self._put(m.SetState(name, values, reason=reason, dry_run=dry_run), as_it_is)
 
     @by_hand
     def replace_state(
-        self, name: str, function: Callable[[dict[str, Any]], Mapping[str, Any]], wait: float = 5.0
+        self,
+        name: str,
+        function: Callable[[dict[str, Any]], Mapping[str, Any]],
+        wait: float = 5.0,
+        *,
+        reason: str = "",
+        dry_run: bool = False,
     ) -> dict[str, Any]:
         """Compute the attributes of an actor's instance from those it has, between two of its steps.
 
@@ -112,11 +121,15 @@ class ActorVerbs(Asker):
                 is deleted. It runs on the actor's thread or loop, or, pickled, in its process. Attributes with names
                 that start with `_` are neither passed nor changed. If it raises, nothing is changed.
             wait: seconds to wait for a busy actor.
+            reason: why, for the record.
+            dry_run: whether to change nothing, and make a proposal of it.
 
         Returns:
             The new attributes, as `get_state` has them.
 
         Raises:
+            Refused: the caller may not do it.
+            ProposalMade: it was a dry run.
             UnknownActor: no actor has this name, or several have.
             BadRequest: the function did not return a mapping of attributes.
             Busy: the actor was busy for all that time.
@@ -126,28 +139,35 @@ class ActorVerbs(Asker):
         self._check_local("replace_state", name)
         replace = functools.partial(replace_attributes, function=function)
         replace_and_send = functools.partial(replace_attributes_and_send, function=function)
-        return self._put(m.Visit(name, replace, wait, in_process=replace_and_send), received_after)
+        message = m.Visit(name, replace, wait, in_process=replace_and_send, reason=reason, dry_run=dry_run)
+        return self._put(message, received_after)
 
     @by_hand
-    def visit(self, name: str, function: Callable[[Any], A], wait: float = 5.0) -> A:
+    def visit(
+        self, name: str, function: Callable[[Any], A], wait: float = 5.0, *, reason: str = "", dry_run: bool = False
+    ) -> A:
         """Call a function with an actor's instance, on its thread or loop, between two of its steps.
 
         Args:
             name: of the actor.
             function: takes the instance. For a process actor, it and its result are pickled.
             wait: seconds to wait for a busy actor.
+            reason: why, for the record.
+            dry_run: whether to change nothing, and make a proposal of it.
 
         Returns:
             What the function returned.
 
         Raises:
+            Refused: the caller may not do it.
+            ProposalMade: it was a dry run.
             UnknownActor: no actor has this name, or several have.
             Busy: the actor was busy for all that time.
             NotSteerable: it belongs to the runtime, or is an operation; or the gate is in another process.
             Exception: what the function raised.
         """
         self._check_local("visit", name)
-        result: A = self._put(m.Visit(name, function, wait), as_it_is)
+        result: A = self._put(m.Visit(name, function, wait, reason=reason, dry_run=dry_run), as_it_is)
         return result
 
     def _check_local(self, verb: str, name: str) -> None:
