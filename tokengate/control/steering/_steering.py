@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from inspect import CO_COROUTINE
 from types import FunctionType, MappingProxyType
-from typing import Any
+from typing import Any, Final, get_args
 
-from actors import ActorDead, MailboxFull, Token, TokenState
+from actors import ActorDead, Guard, MailboxFull, Token, TokenState
 from actors.lowlevel import (
     LOOP_AFFINITIES,
     MAX_WAITING,
@@ -36,6 +36,8 @@ from tokengate.control.inspection._views import class_attribute
 from tokengate.control.messages import Mode, Outcome
 from tokengate.control.steering._outcomes import NOT_BEGUN, Pending, ended, outcome
 from tokengate.policy._governed import Governed
+
+_GUARDS: Final = get_args(Guard)  # the least strict one first
 
 
 def joined(token: Token[Any]) -> Outcome | None:
@@ -269,6 +271,9 @@ def _misfit(token: Token[Any], target: Place) -> str:
     source = place_of(token)
     if target.properties.guard == "never":
         return f"the guard of '{target.path}' is 'never', so no token is moved there"
+    if _GUARDS.index(source.properties.guard) > _GUARDS.index(target.properties.guard):
+        guards = f"its guard is '{source.properties.guard}', and that of '{target.path}' '{target.properties.guard}'"
+        return f"{guards}, so it would lose it there"
     if isinstance(source, OperationPlace) and isinstance(target, OperationPlace):
         return ""
     if isinstance(source, OperationPlace) or isinstance(target, OperationPlace):
