@@ -147,6 +147,8 @@ class Admitted(Admission):
             raise Refused(f"'{self.caller.principal}' has not the right '{self._right}' for {what}")
 
     def judge(self, token: Token[Any], doing: str) -> Outcome | None:
+        if self.caller.is_rule and self._authority.freeze.holds:
+            return outcome(token, "refused", "interventions of rules are frozen meanwhile")
         refusal, need = self._judged(token, doing)
         if refusal is None and need != "nothing":
             return outcome(token, "refused", "it has begun meanwhile, so another person must approve it; ask again")
@@ -268,6 +270,10 @@ class Admitted(Admission):
             self._authority.conclude(self, self.intent, answer, error)
         elif self.has_read and error is None:
             self._authority.recorder.note("read", self.caller, self.message)
+        elif isinstance(self.message, OnTokens) and not self.message.dry_run and isinstance(answer, tuple):
+            refused = next((one for one in answer if one.outcome == "refused"), None)
+            if refused is not None:
+                self._authority.refused(self.caller, self.message, f"token {refused.token}: {refused.note}")
 
 
 def begun_below(places: Sequence[ActorPlace]) -> list[Token[Any]]:

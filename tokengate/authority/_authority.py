@@ -25,7 +25,7 @@ from tokengate.authority._recorder import Recorder
 from tokengate.authority._verbs import AuthorityVerbs
 from tokengate.control import messages as m
 from tokengate.control._admission import Admission, Caller, Closable, Perform
-from tokengate.control._exceptions import ProposalMade, Refused
+from tokengate.control._exceptions import NotSteerable, ProposalMade, Refused
 from tokengate.control.inspection._queries import actor_called, place_called
 from tokengate.control.inspection._selector import parse
 from tokengate.control.messages import ActorOutcome, Change, Message, answer_of, verb_of
@@ -173,12 +173,21 @@ class Authority:
             if admitted.answer is not None:
                 return admitted
         if message.dry_run:
+            if path:  # another one may have the name by then
+                message = attrs.evolve(message, name=path)  # type: ignore[call-arg]
             made = self.propose(message, caller, (), path=path)
             raise ProposalMade(
                 f"nothing was done: a dry run, which is proposal {made.number} (digest {made.digest[:8]}); "
                 f"'tokengate apply {made.number}' does it"
             )
         admitted.intent = await self.intend(admitted, ())
+        scope = self.rights.scope(caller, right)  # which may be another one by now, as may the freeze
+        frozen = caller.is_rule and self.freeze.holds
+        if frozen or not (always or (scope is not None and (scope.everywhere or message.target != "gate"))):
+            why = "interventions of rules are frozen" if frozen else f"'{caller.principal}' has not the right '{right}'"
+            error = self.refused(caller, message, f"{why} since it was asked for")
+            self.conclude(admitted, admitted.intent or 0, None, error)
+            raise error
         admitted.acts = True
         return admitted
 
@@ -203,8 +212,12 @@ class Authority:
         """
         with admitted.at_work():
             place = place_called(self.system, message.name)  # type: ignore[attr-defined]
-            admitted.reach(place)
-            ended = self._ended_by(admitted, message)
+            try:
+                admitted.reach(place)
+                ended = self._ended_by(admitted, message)
+            except (Refused, NotSteerable) as error:
+                self.recorder.refused(admitted.caller, message, str(error))
+                raise
         if message.dry_run and isinstance(place, ActorPlace) and isinstance(message, m.OnActor | m.SetState | m.Visit):
             check_guard(place)  # the error of its answer
         path = ended[0].path if ended else place.path

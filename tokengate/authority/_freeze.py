@@ -46,6 +46,11 @@ class Freeze:
             async with self._lock:
                 if self._is_on is None:
                     await self._read()
+        return self.holds
+
+    @property
+    def holds(self) -> bool:
+        """Whether what rules ask for is refused, as far as is known: what was not looked for counts as on."""
         return self._is_on is not False
 
     async def begin(self, principal: str, reason: str) -> bool:

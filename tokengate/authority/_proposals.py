@@ -54,6 +54,7 @@ class Proposal:
         made: seconds since the epoch.
         expires: seconds since the epoch.
         digest: SHA-256 of gate, opening time, verb, arguments, targets.
+        arguments: those of the digest; the message may have lists and dicts that its sender can change.
         state: what became of it.
         consent: of a call that waits for it: called with what became of it, `approved`, `denied` or `expired`. Its
             approval applies it.
@@ -73,6 +74,7 @@ class Proposal:
     made: float
     expires: float
     digest: str
+    arguments: dict[str, Any]
     consent: Callable[[State], object] | None = None
     state: State = "open"
     approver: Caller | None = None
@@ -193,9 +195,10 @@ class Proposals:
         self.expire()
         self._make_room(caller, len(ids))
         self._made += 1
-        now, number, digest = self._clock(), self._made, self._digest(message, ids, path)
+        now, number, arguments = self._clock(), self._made, arguments_of(message)
+        digest = self._digest(message, arguments, ids, path)
         made = Proposal(
-            number, message, selector, ids, path, needs, caller, now, now + seconds, digest, consent=consent
+            number, message, selector, ids, path, needs, caller, now, now + seconds, digest, arguments, consent=consent
         )
         self._kept[number] = made
         return made
@@ -256,8 +259,8 @@ class Proposals:
         if proposal.consent is not None and state != "applied":
             proposal.consent(state)
 
-    def _digest(self, message: Change[Any], ids: tuple[int, ...], path: str) -> str:
-        said = [self._gate, self._opened, verb_of(type(message)), arguments_of(message), path]
+    def _digest(self, message: Change[Any], arguments: dict[str, Any], ids: tuple[int, ...], path: str) -> str:
+        said = [self._gate, self._opened, verb_of(type(message)), arguments, path]
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
         digest.update(array("q", ids))
         return digest.hexdigest()

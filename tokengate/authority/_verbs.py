@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, cast, get_args
 
 import attrs
@@ -22,6 +23,7 @@ from tokengate.control.registry._kinds import ALL_VERBS
 
 _DIGITS = 8  # of a digest, at least
 _RANGES = 5_000  # of ids, that an answer has
+_AT_ONCE = 1_000  # targets that are looked at in one turn
 
 
 class AuthorityVerbs:
@@ -52,13 +54,13 @@ class AuthorityVerbs:
         if wanted not in ("", "*", *get_args(State), *ALL_VERBS):
             states = ", ".join(get_args(State))
             raise BadRequest(f"'{wanted[:40]}' is neither a state of proposals ({states}) nor a verb")
-        rows = (one.row for one in self._authority.proposals if self._is_seen(one))
+        rows = [one.row for one in self._authority.proposals if await self._is_seen(one)]
         return tuple(row for row in rows if wanted in ("", "*", row.state, row.verb))
 
     async def show_proposal(self, message: m.ShowProposal) -> m.ProposalDetails:
-        proposal = self._seen(message.number)
-        arguments = arguments_of(proposal.message)
-        if proposal.message.unrecorded and self._beyond(_here(), proposal, "arguments"):
+        proposal = await self._seen(message.number)
+        arguments = proposal.arguments
+        if proposal.message.unrecorded and await self._beyond(_here(), proposal, "arguments"):
             arguments |= {name: _types_of(arguments[name]) for name in proposal.message.unrecorded}
         elif proposal.message.unrecorded:
             _here().has_read = True
@@ -67,7 +69,7 @@ class AuthorityVerbs:
         )
 
     async def wait_approval(self, message: m.WaitApproval) -> m.ProposalRow:
-        proposal = self._seen(message.number)
+        proposal = await self._seen(message.number)
         with trio.move_on_after(message.wait):
             while proposal.state == "open":
                 with trio.move_on_after(max(0.0, proposal.expires - self._authority.proposals.now())):
@@ -76,49 +78,65 @@ class AuthorityVerbs:
         return proposal.row
 
     async def approve(self, message: m.Approve) -> m.ProposalRow:
-        proposal, here = self._seen(message.number), _here()
-        why = may_approve(here.caller, proposal.proposer)
-        consents = ("arguments",) if proposal.consent is not None else ()
-        for right in ("approve", self._authority.right_of(proposal.message), *consents):
-            why = why or self._beyond(here, proposal, right)
-        if not why and len(message.digest) < _DIGITS:
-            raise BadRequest(
-                f"approve needs the first {_DIGITS} digits of the digest, so that you agree to what you have seen: "
-                f"'tokengate proposal show {proposal.number}'"
-            )
-        if not why and not proposal.digest.startswith(message.digest.lower()):
-            why = "its digest is another one"
-        await self._change(message, proposal, why, "approved", "open")
+        proposal, here = await self._seen(message.number), _here()
+
+        async def why_not() -> str:
+            why = may_approve(here.caller, proposal.proposer)
+            consents = ("arguments",) if proposal.consent is not None else ()
+            for right in ("approve", self._authority.right_of(proposal.message), *consents):
+                why = why or await self._beyond(here, proposal, right)
+            if not why and len(message.digest) < _DIGITS:
+                raise BadRequest(
+                    f"approve needs the first {_DIGITS} digits of the digest, so that you agree to what you have seen: "
+                    f"'tokengate proposal show {proposal.number}'"
+                )
+            return why or ("" if proposal.digest.startswith(message.digest.lower()) else "its digest is another one")
+
+        await self._change(message, proposal, why_not, "approved", "open")
         if proposal.consent is not None:
             self._authority.proposals.move(proposal, "applied", "approved")
         return proposal.row
 
     async def deny(self, message: m.Deny) -> m.ProposalRow:
-        proposal, here = self._seen(message.number), _here()
-        own = here.caller.owner == proposal.proposer.owner
-        why = "" if own else self._beyond(here, proposal, "approve")
-        await self._change(message, proposal, why, "denied", "open", "approved")
+        proposal, here = await self._seen(message.number), _here()
+
+        async def why_not() -> str:
+            own = here.caller.owner == proposal.proposer.owner
+            return "" if own else await self._beyond(here, proposal, "approve")
+
+        await self._change(message, proposal, why_not, "denied", "open", "approved")
         return proposal.row
 
-    async def _change(self, message: Change[Any], proposal: Proposal, why: str, to: State, *sources: State) -> None:
+    async def _change(
+        self,
+        message: Change[Any],
+        proposal: Proposal,
+        why_not: Callable[[], Awaitable[str]],
+        to: State,
+        *sources: State,
+    ) -> None:
         """Change the state of a proposal, on record; or refuse it, if there is a reason why not."""
-        here = _here()
-        if why := self._authority.proposals.why_not(proposal, to, *sources) or why:
+        here, proposals = _here(), self._authority.proposals
+        if why := proposals.why_not(proposal, to, *sources) or await why_not():
             raise self._refused(message, proposal, why)
         here.intent = await self._authority.intend(here, ())
-        self._authority.proposals.move(proposal, to, *sources, by=here.caller)
+        if why := await why_not():  # rights may have changed meanwhile
+            raise self._refused(message, proposal, why)
+        proposals.move(proposal, to, *sources, by=here.caller)
 
     def _refused(self, message: Change[Any], proposal: Proposal, why: str) -> Refused:
         return self._authority.refused(_here().caller, message, f"proposal {proposal.number}: {why}")
 
     async def apply(self, message: m.Apply) -> m.Applied:
-        proposal, here, proposals = self._seen(message.number), _here(), self._authority.proposals
+        proposal, here, proposals = await self._seen(message.number), _here(), self._authority.proposals
         why = proposals.why_not(proposal, "applied", *WAITING)
         why = why or may_apply(here.caller, proposal.proposer, proposal.approver)
         if not why and proposal.state == "open" and proposal.consent is not None:
             why = "it is a call that waits for consent, which its approval applies"
         elif not why and proposal.state == "open" and proposal.needs == "approval" and not message.break_glass:
             why = "it needs the approval of another person first"
+        elif not why and arguments_of(proposal.message) != proposal.arguments:
+            why = "its arguments have been changed since it was made"
         if why:
             raise self._refused(message, proposal, why)
         before, admitted = proposal.state, None
@@ -139,25 +157,30 @@ class AuthorityVerbs:
         proposal.keep((*outcomes, *actors))
         return m.Applied(proposal.row, tuple(outcomes), actors)
 
-    def _seen(self, number: int) -> Proposal:
+    async def _seen(self, number: int) -> Proposal:
         """Return a proposal of which the caller may see all targets.
 
         Raises:
             UnknownProposal: there is none.
         """
         found = self._authority.proposals.get(number)
-        if not self._is_seen(found):
+        if not await self._is_seen(found):
             raise unknown(number)
         return found
 
-    def _is_seen(self, proposal: Proposal) -> bool:
+    async def _is_seen(self, proposal: Proposal) -> bool:
         here, proposer = _here(), proposal.proposer
-        # A user sees what its API tokens propose; such a token, which a grant may restrict, only its own.
-        if here.sees_all or here.caller.principal in (proposer.principal, f"uid:{proposer.owner}"):
+        if here.sees_all:
             return True
-        return not self._beyond(here, proposal, "view")
+        # A user sees what its API tokens propose; such a token, which a grant may restrict, only its own.
+        if here.caller.owner == proposer.owner and here.caller.principal in (
+            proposer.principal,
+            f"uid:{proposer.owner}",
+        ):
+            return True
+        return not await self._beyond(here, proposal, "view")
 
-    def _beyond(self, here: Admitted, proposal: Proposal, right: str) -> str:
+    async def _beyond(self, here: Admitted, proposal: Proposal, right: str) -> str:
         """Return why a caller has not a right for all targets of a proposal; empty if it has."""
         scope, why = here.scope(right), f"'{here.caller.principal}' has not the right '{right}' for all of its targets"
         if scope is None:
@@ -170,9 +193,11 @@ class AuthorityVerbs:
             except UnknownActor:
                 return why
         live, now = self._authority.system.live, self._authority.clock()
-        tokens = [live.get(id) for id in proposal.ids]
-        inside = bool(tokens) and all(token is not None and scope.has(token, now) for token in tokens)
-        return "" if inside else why
+        async for id in in_turns(proposal.ids, _AT_ONCE):
+            token = live.get(id)
+            if token is None or not scope.has(token, now):
+                return why
+        return "" if proposal.ids else why
 
     # The freeze
 
