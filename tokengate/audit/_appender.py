@@ -130,18 +130,18 @@ class Appender:
             self._tampered(difference)
 
     def _open(self) -> tuple[Files, End]:
-        files = self._first_free()
+        files = self._files = self._first_free()  # at once: a process that is forked meanwhile closes them
         try:
             end, notes = find_end(files)
         except BaseException:
-            files.close()
+            self.close()
             raise
         for note in notes:
             if note.kind == "tampered":
                 self._tampered(note.args["what"])
         opened = Entry(kind="opened", args={"gate": self._gate, "chain": end.chain, "pid": os.getpid()})
         self._notes += map(Item, [opened, *(note for note in notes if note.kind != "tampered")])
-        self._files, self.end, self.path = files, end, files.path
+        self.end, self.path = end, files.path
         if self._retain is not None and files.age(time.time()) > self._retain / 10:
             files.stale = True  # or a log with few records would never get rid of them
         self._expire(files)

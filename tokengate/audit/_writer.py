@@ -190,8 +190,8 @@ class Writer:
             self._queue.extend(Item(Entry(kind="outcome", of=seq, outcome={"unavailable": 1})) for seq in late)
         if notes:
             _logger.warning("the audit log of gate '%s' can be written again", self._gate)
+        self._told(lines)  # before its caller can follow what is written later
         _wake(batch)
-        self._told(lines)
         try:
             self._appender.finish()
         except OSError as error:  # which is tried again before the next batch

@@ -302,6 +302,80 @@ def test_a_forked_child_may_open_a_gate_of_its_own() -> None:
     assert run(code) == (0, "child 3 6\nstarted 4\nstopped\nstopped\nparent 0 1\nstopped\n", "")
 
 
+AUDIT_PREAMBLE = """
+import pathlib, tempfile
+from tokengate.audit import read, verify
+home = pathlib.Path(tempfile.mkdtemp())
+os.environ["XDG_STATE_HOME"] = str(home)
+file = home / "tokengate.toml"
+file.write_text("[audit]\\n")
+file.chmod(0o600)
+def kinds(name):
+    directory = home / "tokengate" / name / "audit"
+    assert not verify(directory).problems
+    return [one.get("verb") or one["kind"] for one in read(directory)]
+"""
+
+
+def test_a_forked_child_neither_writes_to_the_audit_log_nor_keeps_its_lock() -> None:
+    """The next gate of this name has the directory, while the child goes on; what the child does is not recorded."""
+    code = """
+        reader, writer = os.pipe()
+        gate = Gate("test", config=file, control_socket=False)
+        with gate:
+            gate.control.freeze(reason="parent")
+            sys.stdout.flush()
+            pid = os.fork()
+            if not pid:
+                print(error_of(lambda: gate.control.freeze(reason="child")))
+                os.read(reader, 1)
+                sys.exit(0)
+        with Gate("test", config=file, control_socket=False) as second:
+            second.control.unfreeze()
+        os.write(writer, b"x")
+        print(os.waitpid(pid, 0)[1], kinds("test"))
+        """
+    printed = "['opened', 'freeze', 'freeze', 'closed', 'opened', 'unfreeze', 'unfreeze', 'closed']"
+    assert run(AUDIT_PREAMBLE + textwrap.dedent(code)) == (0, f"GateState\n0 {printed}\n", "")
+
+
+def test_forked_workers_of_a_gate_that_opens_lazily_have_audit_logs_of_their_own() -> None:
+    """Each is a live gate of the same name, so it takes the next free directory, and no record is lost or mixed."""
+    code = """
+        gate = Gate("test", open="lazily", config=file, control_socket=False)
+        double.submit(1).result(60)
+        gate.control.freeze(reason="parent")
+        (done, wake), (held, release) = os.pipe(), os.pipe()
+        def worker(last):
+            sys.stdout.flush()
+            pid = os.fork()
+            if pid: return pid
+            double.submit(2).result(60)
+            gate.control.unfreeze()
+            print(pathlib.Path(gate.control.whoami().audit).parent.name)
+            sys.stdout.flush()
+            if not last:
+                os.write(wake, b"x")
+                os.read(held, 1)
+            gate.close()
+            os._exit(0)
+        first = worker(False)
+        os.read(done, 1)
+        print(os.waitpid(worker(True), 0)[1])
+        os.write(release, b"x")
+        print(os.waitpid(first, 0)[1])
+        gate.close()
+        for name in ("test", "test~2", "test~3"): print(kinds(name))
+        """
+    status, out, errors = run(AUDIT_PREAMBLE + textwrap.dedent(code))
+    of_worker = "['opened', 'unfreeze', 'unfreeze', 'closed']"
+
+    assert (status, errors) == (0, "")
+    assert out.splitlines() == [
+        "test~2", "test~3", "0", "0", "['opened', 'freeze', 'freeze', 'closed']", of_worker, of_worker,
+    ]  # fmt: skip
+
+
 def test_a_step_that_forks_ends_with_its_child() -> None:
     """On a CPU thread as in a direct call: nothing that was queued runs twice."""
     code = """

@@ -21,6 +21,8 @@ from tokengate.control.messages import (
     Applied,
     Argument,
     Attribute,
+    AuditRecord,
+    AuditRecordRow,
     BreakerRow,
     BudgetRow,
     Called,
@@ -73,6 +75,9 @@ TREE = (
 )
 DIGEST = "9f3a1c42" + 56 * "0"
 PROPOSAL = ProposalRow(12, "terminate", "open", "approval", 4, "uid:1001", "it hangs", 100.0, 1_000.0, "", DIGEST)
+RECORD = AuditRecordRow(
+    1207, 100.0, "outcome", "uid:1000", 1000, "socket", "terminate", "3-5", "3 terminated", 1206, None, "stuck"
+)
 
 # (an answer, what must be read in it)
 SHOWN: list[tuple[Any, list[str]]] = [
@@ -140,6 +145,8 @@ SHOWN: list[tuple[Any, list[str]]] = [
     (ProposalDetails(attrs.evolve(PROPOSAL, state="applied", targets=1, approver="uid:1002"), {"name": "office/mailer"},
                      "3", "office/mailer", {"done": 1}, ()),
      ["actor office/mailer: 3", "approved by", "uid:1002", "1 done"]),
+    ((RECORD,), ["SEQ", "1207", "outcome", "uid:1000", "terminate", "3-5", "3 terminated", "1206", "stuck"]),
+    (AuditRecord(RECORD, {"seq": 1207, "at": 100.0, "args": {"mode": "kill"}}), ["seq   1207", '{"mode":"kill"}']),
     (Applied(PROPOSAL, (Outcome(7, "resize", "changed"),)), ["changed", "proposal 12 (terminate) is applied"]),
     (Applied(PROPOSAL, (), (ActorOutcome("/a", "changed", "others"),)), ["/a: changed (others)", "is applied"]),
     ((), ["none"]),
