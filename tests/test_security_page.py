@@ -51,8 +51,8 @@ def normal(text: str) -> str:
     """Return what of a text has to be as it is on the page."""
     text = re.sub(r"\b([0-9a-f]{64}|(?=[0-9a-f]*\d)[0-9a-f]{8})\b", "DIGEST", text)
     text = re.sub(r"\b\d+(\.\d+)?(ms|s|m\d+s)(?!\w)", "TIME", text)
-    text = re.sub(r"\d+ (records|heads) of \S*?([^/\s]+) (are|were)", r"N \1 of \2 \3", text)
-    text = re.sub(r"up to record \d+", "up to record N", text)
+    text = re.sub(r"\d+ (records of) \S*?([^/\s]+) are", r"N \1 \2 are", text)
+    text = re.sub(r"(heads of) \S*?([^/\s]+) that were compared: \d+, up to record \d+", r"N \1 \2 compared", text)
     return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
 
 

@@ -164,5 +164,5 @@ def _problems_of_heads(directory: Path, chain: str, told: Sequence[_Head], check
 
 def _compared(seqs: Sequence[int], heads: Path | None) -> str:
     if seqs:
-        return f"{len(seqs)} heads of {heads} were compared, up to record {max(seqs)}"
+        return f"heads of {heads} that were compared: {len(seqs)}, up to record {max(seqs)}"
     return "no heads were compared: another chain, and a log put back together with its key, are not seen"

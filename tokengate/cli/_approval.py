@@ -39,7 +39,9 @@ def applied(connection: Connection, proposal: Proposed) -> Applied:
     click.echo(f"waiting for the approval of another person: {_approve(proposal)}", err=True)
     row: ProposalRow = connection.ask(WaitApproval(number, seconds))
     if row.state == "open":
-        raise Failure(f"nobody has approved proposal {number} yet; 'tokengate apply {number}' does it later", AWAITING)
+        raise Failure(
+            f"proposal {number} is not approved yet; when it is, 'tokengate apply {number}' does it", AWAITING
+        )
     if row.state != "approved":
         by = f" by {row.approver}" if row.approver else ""
         raise Failure(f"proposal {number} is {row.state}{by}, so nothing was done")

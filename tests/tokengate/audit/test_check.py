@@ -252,7 +252,7 @@ def test_with_heads_what_is_put_back_together_is_found(directory: Path, tmp_path
     )
 
     assert what(directory, heads=heads) == []
-    assert verify(directory, heads=heads).heads == f"1 heads of {heads} were compared, up to record {end.seq - 1}"
+    assert verify(directory, heads=heads).heads == f"heads of {heads} that were compared: 1, up to record {end.seq - 1}"
     for name, text in old.items():
         (directory / name).write_bytes(text)
     assert what(directory) == []

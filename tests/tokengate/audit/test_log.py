@@ -539,7 +539,7 @@ def test_the_log_of_the_process_gets_the_first_head_and_the_last(
 
     assert verification.problems == ()
     assert caplog.text.count("audit head") == 2
-    assert verification.heads == f"2 heads of {tmp_path / 'log'} were compared, up to record 22"
+    assert verification.heads == f"heads of {tmp_path / 'log'} that were compared: 2, up to record 22"
 
 
 def test_the_heads_of_a_new_chain_are_told_too(directory: Path, caplog: pytest.LogCaptureFixture) -> None:

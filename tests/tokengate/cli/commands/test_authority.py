@@ -198,7 +198,7 @@ def test_a_command_can_wait_for_the_approval_and_then_does_it(
 
 @pytest.mark.parametrize(
     ("row", "code", "said"),
-    [(proposal("open"), 4, "nobody has approved proposal 12 yet; 'tokengate apply 12' does it later"),
+    [(proposal("open"), 4, "proposal 12 is not approved yet; when it is, 'tokengate apply 12' does it"),
      (proposal("denied", approver="uid:1002"), 1, "proposal 12 is denied by uid:1002, so nothing was done"),
      (proposal("expired"), 1, "proposal 12 is expired, so nothing was done")],
 )  # fmt: skip
