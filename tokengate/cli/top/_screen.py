@@ -50,6 +50,8 @@ def _header(state: TopState) -> tuple[Text, Text, Text]:
 def _prompt(state: TopState) -> Text:
     if state.mode == "filter":
         return plain(f"selector: {state.typed}_", "bold")
-    if state.mode == "confirm" and state.selected is not None:
-        return plain(f"end token {state.selected.id} ({state.selected.operation})? y/n", "bold red")
+    if state.mode == "reason" and state.selected is not None:
+        what = f"end token {state.selected.id} ({state.selected.operation}){' by force' if state.forces else ''}"
+        why = state.note or "Enter does it, Esc does not"
+        return plain(f"{what}; {why}; reason: {state.typed}_", "bold red")
     return plain(state.note, "yellow") if state.note else plain("h help  q quit", "dim")

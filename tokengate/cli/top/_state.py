@@ -31,7 +31,7 @@ _PAGE = 10
 # Seconds without an answer after which the gate is said to give none.
 _LATE = 1.0
 
-HELP = "j k select  p pause  t step  K kill  s sort  / filter  space refresh  q quit"
+HELP = "j k select  p pause  t step  K kill  F force kill  s sort  / filter  space refresh  q quit"
 
 
 @attrs.define
@@ -40,8 +40,10 @@ class TopState:
 
     Attributes:
         selector: which tokens are listed.
-        mode: what keys mean: `list`; `filter` (a selector is typed); `confirm` (y ends the selected token).
-        typed: the selector as far as it is typed.
+        mode: what keys mean: `list`; `filter` (a selector is typed); `reason` (why the selected token is ended, which
+            Enter then does).
+        typed: the selector or the reason, as far as it is typed.
+        forces: whether it is ended by force.
         position: of the selected row.
         note: what there is to say of the last key.
         help: whether the keys are explained.
@@ -52,8 +54,9 @@ class TopState:
     """
 
     selector: str = ""
-    mode: Literal["list", "filter", "confirm"] = "list"
+    mode: Literal["list", "filter", "reason"] = "list"
     typed: str = ""
+    forces: bool = False
     position: int = 0
     note: str = ""
     help: bool = False
@@ -103,7 +106,7 @@ class TopState:
         if before is not None and before.id in ids:
             self.position = ids.index(before.id)
         else:
-            if self.mode == "confirm":
+            if self.mode == "reason":
                 self.mode, self.note = "list", "the token has ended"
             self.position = max(0, min(self.position, len(ids) - 1))
 
@@ -126,8 +129,8 @@ class TopState:
         if self.mode == "filter":
             self._type(key)
             return None
-        if self.mode == "confirm":
-            return self._unless_late(self._confirm(key))
+        if self.mode == "reason":
+            return self._unless_late(self._end(key))
         return self._unless_late(self._list(key))
 
     def _unless_late(self, question: Message[Any] | None) -> Message[Any] | None:
@@ -142,16 +145,26 @@ class TopState:
             self.mode, self.selector, self.stale = "list", self.typed.strip(), True
         elif key == "escape":
             self.mode = "list"
-        elif key == "backspace":
+        else:
+            self._edit(key)
+
+    def _edit(self, key: str) -> None:
+        if key == "backspace":
             self.typed = self.typed[:-1]
         elif len(key) == 1 and key.isprintable():
             self.typed += key
 
-    def _confirm(self, key: str) -> Message[Any] | None:
-        self.mode = "list"
-        if key in ("y", "Y") and self.selected is not None:
-            return Terminate(self.selected.id, mode="interrupt", reason="an operator ended it, in top")
-        self.note = "nothing was done"
+    def _end(self, key: str) -> Message[Any] | None:
+        """Type why the selected token is ended; Enter ends it."""
+        if key == "escape" or self.selected is None:
+            self.mode, self.note = "list", "nothing was done"
+        elif key != "enter":
+            self._edit(key)
+        elif self.forces and not self.typed.strip():
+            self.note = "force needs a reason"
+        else:
+            self.mode = "list"
+            return Terminate(self.selected.id, reason=self.typed.strip(), force=self.forces)
         return None
 
     def _list(self, key: str) -> Message[Any] | None:
@@ -169,13 +182,13 @@ class TopState:
             self.help = not self.help
         elif key == "q":
             self.closed = True
-        elif key in ("p", "t", "K"):
+        elif key in ("p", "t", "K", "F"):
             if token is None:
                 self.note = "no token is selected"
             elif key == "t":
                 return Step(token.id)
-            elif key == "K":
-                self.mode = "confirm"
+            elif key in ("K", "F"):
+                self.mode, self.typed, self.forces = "reason", "", key == "F"
             elif token.state == "paused" or token.held in ("paused", "pause_requested"):
                 return Resume(token.id)
             else:

@@ -128,35 +128,44 @@ def test_t_steps_the_selected_token() -> None:
     assert press(state_of(row(7)), "t") == Step((7,))
 
 
-def test_a_token_is_ended_only_after_y() -> None:
-    """Any other key takes it back."""
+def test_a_token_is_ended_only_after_enter_which_may_follow_a_reason() -> None:
+    """Escape takes it back."""
     state = state_of(row(7))
-    asked = press(state, "K", "y")
+    asked = press(state, "K", *"stuckk", "backspace", "enter")
 
-    assert isinstance(asked, Terminate)
-    assert (asked.select, asked.mode, asked.force) == ((7,), "interrupt", False)
-    assert press(state, "K") is None
-    assert "end token 7 (resize)? y/n" in drawn(state)[-1]
-    assert press(state, "n") is None
+    assert asked == Terminate((7,), reason="stuck")
+    assert press(state, "K", "a") is None
+    assert "end token 7 (resize); Enter does it, Esc does not; reason: a_" in drawn(state)[-1]
+    assert press(state, "escape") is None
     assert (state.mode, state.note) == ("list", "nothing was done")
+    assert press(state, "K", "enter") == Terminate((7,))
 
 
-def test_y_never_ends_another_token_than_the_one_that_was_named() -> None:
+def test_force_needs_a_reason() -> None:
+    """Enter alone asks for it."""
+    state = state_of(row(7))
+
+    assert press(state, "F", "enter") is None
+    assert "end token 7 (resize) by force; force needs a reason; reason: _" in drawn(state)[-1]
+    assert press(state, *"stuck", "enter") == Terminate((7,), reason="stuck", force=True)
+
+
+def test_enter_never_ends_another_token_than_the_one_that_was_named() -> None:
     """If that ends while the question stands, the question is withdrawn."""
     state = state_of(row(7), row(8))
     press(state, "K")
     state.show(INFO, page(row(8)))
 
-    assert press(state, "y") is None
+    assert press(state, "enter") is None
     assert state.mode == "list"
 
 
-@pytest.mark.parametrize("key", ["p", "t", "K"])
+@pytest.mark.parametrize("key", ["p", "t", "K", "F"])
 def test_without_tokens_there_is_nothing_to_steer(key: str) -> None:
     """It is said."""
     state = state_of()
 
-    assert press(state, key, *(["y"] if key == "K" else [])) is None
+    assert press(state, key, *(["enter"] if key in "KF" else [])) is None
     assert selected(state) is None
 
 
@@ -425,7 +434,7 @@ def test_keys_work_while_the_gate_does_not_answer(monkeypatch: pytest.MonkeyPatc
     assert set(threading.enumerate()) <= before
 
 
-@pytest.mark.parametrize("keys", [["p"], ["t"], ["K", "y"]])
+@pytest.mark.parametrize("keys", [["p"], ["t"], ["K", "enter"]])
 def test_a_gate_that_does_not_answer_is_asked_for_nothing_more(keys: list[str]) -> None:
     """It might do it much later, when nobody wants it any more; after a moment without an answer keys still work."""
     state = state_of(row(7))
