@@ -124,11 +124,9 @@ class Fields:
     numbers: Mapping[str, _Read]
     seconds: Mapping[str, _Read]
     many: Collection[str] = ()
-    read: Mapping[str, _Read] = attrs.field(init=False)
-
-    @read.default
-    def _all(self) -> Mapping[str, _Read]:
-        return {**self.texts, **self.numbers, **self.seconds}
+    read: Mapping[str, _Read] = attrs.field(
+        init=False, default=attrs.Factory(lambda self: {**self.texts, **self.numbers, **self.seconds}, takes_self=True)
+    )
 
 
 _TOKENS: Final = Fields(_TEXTS, _NUMBERS, _SECONDS)
@@ -348,7 +346,8 @@ def _test(known: Fields, name: str, op: str, value: str, is_tag: bool) -> Test:
     read: _Read = (lambda token, _now: _tag_of(token, name)) if is_tag else known.read[name]
     fits = _fits_tag(name, op, value) if is_tag else _fits_field(known, name, op, value)
     if name in known.many:
-        return lambda token, now: any(map(fits, read(token, now))) is (op != "!=")
+        each = known.read[name]
+        return lambda item, now: any(map(fits, each(item, now))) is (op != "!=")
     if op == "!=":
         return lambda token, now: (found := read(token, now)) is None or not fits(found)
     return lambda token, now: (found := read(token, now)) is not None and fits(found)
