@@ -54,6 +54,7 @@ class _Record:
     of: int | None = None
     proposal: int | None = None
     reason: str = ""
+    break_glass: str = ""
 
 
 def _ids(one: _Record, _now: float) -> Iterator[int]:
@@ -152,9 +153,10 @@ def _matches(selector: Selector, one: _Record, now: float) -> bool:
 def _row(one: _Record) -> m.AuditRecordRow:
     ids = one.targets.ids if len(one.targets.ids) <= _SHOWN else f"{one.targets.count:,} tokens"
     outcome = ", ".join(f"{count} {word}" for word, count in one.outcome.items())
+    glass = f"broken glass: {one.break_glass}" if one.break_glass else ""
     return m.AuditRecordRow(
         one.seq, one.at, one.kind, one.principal, one.owner, one.via, one.verb, ", ".join(one.paths) or ids,
-        outcome, one.of, one.proposal, one.reason,
+        outcome, one.of, one.proposal, "; ".join(filter(None, (one.reason, glass))),
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ class AuditRecordRow:
         outcome: of an outcome, how many targets have which: `3 terminated, 1 ended`.
         of: of an outcome, the number of its intent; else None.
         proposal: number of the proposal that it is about, or None.
-        reason: why.
+        reason: why; with what was on fire, if the glass was broken.
     """
 
     seq: int
