@@ -41,6 +41,7 @@ class Admitted(Admission):
     proposal: Proposal | None = None
     intent: int | None = None  # number of its record, once that is written
     targets: Sequence[int] = ()  # ids of the tokens that it acts on
+    path: str = ""  # of the actor or operation that it acts on
     acts: bool = False  # whether something may have been done already
     _matches: Selector | None = None  # the targets of the proposal
 

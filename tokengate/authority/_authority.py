@@ -26,6 +26,7 @@ from tokengate.authority._verbs import AuthorityVerbs
 from tokengate.control import messages as m
 from tokengate.control._admission import Admission, Caller, Closable, Perform
 from tokengate.control._exceptions import NotSteerable, ProposalMade, Refused
+from tokengate.control.inspection._feeds import Feed
 from tokengate.control.inspection._queries import actor_called, place_called
 from tokengate.control.inspection._selector import parse
 from tokengate.control.messages import ActorOutcome, Change, Message, answer_of, verb_of
@@ -99,7 +100,10 @@ class Authority:
         """Close a stream as soon as its caller has other rights than when it was admitted."""
         if admission.has_changed:
             self._streams.pop(stream, None)
-            stream.close()
+            if isinstance(stream, Feed):
+                stream.close(Refused("your rights have changed, so this stream has ended; open it again"))
+            else:
+                stream.close()
         else:
             self._streams[stream] = admission
 
@@ -169,7 +173,7 @@ class Authority:
             if scope is not None and not (scope.everywhere or always):
                 raise self.refused(caller, message, f"'{verb}' is about the whole gate, and your grants have selectors")
         else:
-            path = self._admit_place(admitted, message)
+            path = admitted.path = self._admit_place(admitted, message)
             if admitted.answer is not None:
                 return admitted
         if message.dry_run:
@@ -313,7 +317,10 @@ class Authority:
         if proposal.needs != "nothing":
             one = proposal
             paths = (one.path,) if one.path else ()
-            self.recorder.note(kind, one.proposer, one.message, proposal=one.number, targets=one.ids, paths=paths)
+            self.recorder.note(
+                kind, one.proposer, one.message,
+                proposal=one.number, selector=one.selector, targets=one.ids, paths=paths,
+            )  # fmt: skip
 
     # The record
 
@@ -330,7 +337,7 @@ class Authority:
         """
         message = admission.message
         known = admission.proposal if isinstance(admission, Admitted) else None
-        path = getattr(message, "name", "")
+        path = (admission.path if isinstance(admission, Admitted) else "") or getattr(message, "name", "")
         number = getattr(message, "number", None if known is None else known.number)
         seq = await self.recorder.intend(admission, ids, path, number)
         if isinstance(message, Change) and message.break_glass:

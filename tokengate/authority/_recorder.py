@@ -179,7 +179,7 @@ class Recorder:
     def _entry(self, kind: str, caller: Caller, message: Message[Any], **fields: Any) -> Entry:
         from tokengate.audit._record import Entry
 
-        select = getattr(message, "select", "")
+        select = fields.pop("selector", "") or getattr(message, "select", "")
         if isinstance(message, Change):
             fields = {"reason": message.reason, "break_glass": message.break_glass, **fields}
         return Entry(

@@ -202,6 +202,8 @@ class AuthorityVerbs:
     # The freeze
 
     async def freeze(self, message: m.Freeze) -> bool:
+        if not message.reason.strip():
+            raise BadRequest("freeze needs a reason: it is on record, and others see why rules do not act")
         return await self._authority.freeze.begin(admission().caller.principal, message.reason)
 
     async def unfreeze(self, _message: m.Unfreeze) -> bool:

@@ -91,7 +91,11 @@ def _parsed(pair: str) -> tuple[str, Any]:
         ) from None
 
 
-@click.command(epilog=_NAME_HELP, context_settings={"ignore_unknown_options": True})  # for a number below zero
+@click.command(
+    params=parameters_of(Change),
+    epilog=_NAME_HELP,
+    context_settings={"ignore_unknown_options": True},  # for a number below zero
+)
 @_name_argument
 @click.argument("method", metavar="COMMAND")
 @click.argument("args", nargs=-1, metavar="[VALUE]...")
@@ -99,7 +103,14 @@ def _parsed(pair: str) -> tuple[str, Any]:
 @_wait_option
 @connected
 def call(
-    connection: Connection, name: str, method: str, args: tuple[str, ...], pairs: tuple[str, ...], wait: float
+    connection: Connection,
+    /,
+    name: str,
+    method: str,
+    args: tuple[str, ...],
+    pairs: tuple[str, ...],
+    wait: float,
+    **said: Any,
 ) -> None:
     """Call a command of an actor.
 
@@ -111,7 +122,7 @@ def call(
     tokengate call inventory restock tea --set count=5
     """  # noqa: D301
     kwargs = dict(_named(pair) for pair in pairs)
-    called = connection.ask(Call(name, method, args, kwargs, wait=wait, text=True))
+    called = connection.ask(Call(name, method, args, kwargs, wait=wait, text=True, **said))
     connection.show(called)
     if called.error or called.proposal is not None:
         raise SystemExit(1 if called.error else AWAITING)

@@ -15,7 +15,7 @@ from typing import Any, Self, cast
 
 import attrs
 
-from actors import ActorSystem, LoopBlocked, Observer, Reply, Token
+from actors import ActorSystem, LoopBlocked, Observer, Reply, Token, TokenGateError
 from actors.lowlevel import ActorPlace, Place
 from supervisors import (
     ChildDeclined,
@@ -49,6 +49,7 @@ class Feed:
         self._items: deque[StreamItem] = deque()
         self._lost = 0
         self._closed = False
+        self._error: TokenGateError | None = None
         self._arrived: Reply[None] = Reply()
 
     def put(self, item: StreamItem) -> None:
@@ -65,10 +66,12 @@ class Feed:
             arrived = self._arrived
         arrived._set()
 
-    def close(self) -> None:
-        """Accept no more items; the reader gets the rest, and then the end."""
+    def close(self, error: TokenGateError | None = None) -> None:
+        """Accept no more items; the reader gets the rest, and then the end, or once this error."""
         with self._lock:
             first, self._closed = not self._closed, True
+            if first:
+                self._error = error
             arrived = self._arrived
         arrived._set()
         if first:
@@ -85,6 +88,12 @@ class Feed:
                 self._arrived = Reply()
             return self._arrived
 
+    def _over(self, end: BaseException) -> BaseException:
+        """Return what ends the reading: once the error, if there is one."""
+        with self._lock:
+            error, self._error = self._error, None
+        return error or end
+
     def __iter__(self) -> Self:
         return self
 
@@ -93,7 +102,7 @@ class Feed:
         while True:
             taken = self._take()
             if taken is None:
-                raise StopIteration
+                raise self._over(StopIteration())
             if isinstance(taken, StreamItem):
                 return taken
             taken.exception()
@@ -106,7 +115,7 @@ class Feed:
         while True:
             taken = self._take()
             if taken is None:
-                raise StopAsyncIteration
+                raise self._over(StopAsyncIteration())
             if isinstance(taken, StreamItem):
                 return taken
             await taken.wait()
