@@ -125,7 +125,9 @@ async def _read(function: Callable[[], A | None]) -> A:
     except OSError as error:
         raise ControlError(f"the audit log cannot be read: {error}") from error
     if found is None:
-        raise ControlError(f"the audit log is too long to be searched in {_SECONDS:g} s; use a lower limit")
+        raise ControlError(
+            f"the audit log is too long to be searched in {_SECONDS:g} s; add seq>N, or use a lower limit"
+        )
     return found
 
 
@@ -135,11 +137,12 @@ def _search(directory: Path | None, through: int, selector: Selector, limit: int
 
     found: list[_Record] = []
     now, until = time.time(), time.monotonic() + _SECONDS
+    after = [part.test for part in selector.parts if part.name == "seq" and part.op in (">", ">=")]
     for line in newest(directory, through) if directory is not None else ():
         one = decoded(line, _Record)
         if one is not None and _matches(selector, one, now):
             found.append(one)
-        if len(found) == limit:
+        if len(found) == limit or (one is not None and not all(test(cast("Any", one), now) for test in after)):
             break
         if time.monotonic() > until:
             return None

@@ -379,6 +379,20 @@ def test_a_search_ends_by_itself(gate: Gate, monkeypatch: pytest.MonkeyPatch) ->
     assert _audit_verbs._search(directory, 99, parse("kind=nothing", _audit_verbs._FIELDS), 10) is None
 
 
+def test_a_search_ends_where_its_selector_does(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `seq>N`, what is older is not read, however long the log is."""
+    for _ in range(5):
+        gate.control.freeze(reason="x")
+    gate.control.audit_records()
+    directory, read = Path(gate.control.whoami().audit), []
+    monkeypatch.setattr(_audit_verbs, "_SECONDS", LIMIT)
+    monkeypatch.setattr("tokengate.audit._read.decoded", lambda *given: read.append(given) or decoded(*given))
+    found = _audit_verbs._search(directory, 9, parse("seq>7", _audit_verbs._FIELDS), 10)
+
+    assert found is not None
+    assert ([one.seq for one in found], len(read)) == ([8, 9], 3)
+
+
 def test_a_log_that_cannot_be_read_is_an_error(gate: Gate, directory: Path) -> None:
     """Records of other types than ours are left out."""
     gate.control.freeze(reason="x")
