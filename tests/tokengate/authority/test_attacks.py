@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
+from callers import Wire
 from gated_code import LIMIT, Door
 from people import ANN, BEN, RULE, People, grant
 from running_tokens import Turner, io_operation
@@ -254,3 +255,20 @@ def test_what_a_guard_refuses_is_on_record(
     people[ANN].terminate(sent, dry_run=True)
     assert [(one, f"token {sent.id}: its guard is 'never'" in why) for one, why in said] == [(ANN, True), (ANN, False)]
     assert "the guard of 'spawned/desk' is 'never'" in said[1][1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"principal": "api:" + "x" * 300, "owner": 1001},
+        {"principal": "uid:-1", "owner": -1},
+        {"principal": f"uid:{2**70}", "owner": 2**70},
+        {"principal": "uid:1001", "owner": 1001, "groups": [2**32]},
+    ],
+)
+def test_a_caller_that_no_system_has_is_not_asked_for(open_gate: Callable[..., Gate], other: dict[str, Any]) -> None:
+    """Its name and numbers would make records that are longer than one may be, or that no reader takes."""
+    gate = open_gate()
+    with Wire(gate) as wire:
+        error = wire.send({"id": 1, "verb": "info", "on_behalf_of": other})["error"]
+        assert (error["type"], "on_behalf_of" in error["message"]) == ("BadRequest", True)

@@ -75,12 +75,15 @@ class ServerHello(msgspec.Struct, frozen=True):
     version: str = ""
 
 
+_SystemId = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]  # of a user or a group
+
+
 class OnBehalfOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The caller for whom a client sends a request: the daemon of the admin page is such a client."""
 
-    principal: str
-    owner: int | None
-    groups: tuple[int, ...] = ()
+    principal: Annotated[str, msgspec.Meta(max_length=256)]
+    owner: _SystemId | None
+    groups: tuple[_SystemId, ...] = ()
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
