@@ -89,6 +89,10 @@ class Admitted(Admission):
         return view is not None and view.everywhere
 
     @property
+    def terms(self) -> int:
+        return 0 if self.sees_all else sum(scope.terms for scope in self._sees_in)
+
+    @property
     def sight(self) -> str:
         return "" if self.sees_all else "|".join(dict.fromkeys(map(str, self._sees_in)))
 
@@ -223,7 +227,7 @@ class Admitted(Admission):
         waiting: list[int] = []
         needs: set[Need] = set()
         glass = bool(message.break_glass)
-        async for one in in_turns(found, _AT_ONCE):
+        async for one in in_turns(found, max(1, 10 * _AT_ONCE // (10 + self.terms))):
             if isinstance(one, Outcome):
                 planned.append(one)
                 continue

@@ -38,6 +38,11 @@ class Scope:
     def everywhere(self) -> bool:
         return not self.each
 
+    @property
+    def terms(self) -> int:
+        """The number of terms of its selectors."""
+        return sum(selector.terms for group in self.each for selector in group)
+
     def has(self, token: Token[Any], now: float) -> bool:
         """Tell whether the right holds for a token."""
         for group in self.each:  # generators would take three times as long, for each token of a list

@@ -54,7 +54,7 @@ class AuthorityVerbs:
         if wanted not in ("", "*", *get_args(State), *ALL_VERBS):
             states = ", ".join(get_args(State))
             raise BadRequest(f"'{wanted[:40]}' is neither a state of proposals ({states}) nor a verb")
-        rows = [one.row for one in self._authority.proposals if await self._is_seen(one)]
+        rows = [one.row async for one in in_turns(self._authority.proposals) if await self._is_seen(one)]
         return tuple(row for row in rows if wanted in ("", "*", row.state, row.verb))
 
     async def show_proposal(self, message: m.ShowProposal) -> m.ProposalDetails:
@@ -193,7 +193,7 @@ class AuthorityVerbs:
             except UnknownActor:
                 return why
         live, now = self._authority.system.live, self._authority.clock()
-        async for id in in_turns(proposal.ids, _AT_ONCE):
+        async for id in in_turns(proposal.ids, max(1, _AT_ONCE // (1 + scope.terms))):
             token = live.get(id)
             if token is None or not scope.has(token, now):
                 return why

@@ -86,6 +86,11 @@ class Admission:
         return True
 
     @property
+    def terms(self) -> int:
+        """How many terms of selectors `sees` may compare for a token, by which work is divided into turns."""
+        return 0
+
+    @property
     def sight(self) -> str:
         """The selectors of what the caller may see, as text; empty: everything."""
         return ""

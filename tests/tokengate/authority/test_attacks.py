@@ -228,6 +228,30 @@ def test_targets_are_looked_at_in_turns(
     door.open()
 
 
+def test_a_turn_is_shorter_if_a_grant_has_many_terms(
+    gate: Gate, people: People, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer tokens are looked at in one, or a grant of 32 terms would hold up the loop for a tenth of a second."""
+    tags = {f"t{number}": "x" for number in range(31)}
+    sent = [free.with_options(tags=tags).submit(door) for _ in range(70)]
+    turns: list[None] = []
+
+    async def next_turn() -> None:
+        turns.append(None)
+
+    monkeypatch.setattr(_turns, "next_turn", next_turn)
+    ann, taken = people[ANN], []
+    for select in ("t0=x", ",".join(f"{name}=x" for name in tags)):
+        people.grants(grant(ANN, select=select))
+        for look in (ann.tokens, ann.info, lambda: ann.renice("*", 1)):
+            turns.clear()
+            look()
+            taken.append(len(turns))
+    assert all(many > few for few, many in zip(taken[:3], taken[3:], strict=True))
+    door.open()
+    assert len(sent) == 70
+
+
 # --- The record -------------------------------------------------------------------------------------------------------
 
 

@@ -329,7 +329,7 @@ async def _info_of_seen(system: ActorSystem, state: str, uptime: float, here: Ad
     """Return what a gate says to a caller that may not see everything."""
     tokens: Counter[str] = Counter()
     await next_turn()
-    async for chunk in in_turns(chunks(list(system.live.values()), 300)):
+    async for chunk in in_turns(chunks(list(system.live.values()), max(1, 1_000 // (3 + here.terms)))):
         tokens.update(state_of(token) for token in chunk if token._end is None and here.sees(token))
     return GateInfo(
         name=system.name,

@@ -122,7 +122,8 @@ async def page_of(
     # Each is sorted and cut, and more than twice as long as the next one; the ids make all entries differ, so tokens
     # are never compared.
     runs: list[list[_Entry]] = []
-    async for some in in_turns(chunks(found, max(1, _CHUNK // (1 + selector.terms + 2 * (here is not None))))):
+    terms = selector.terms + (0 if here is None else 2 + here.terms)
+    async for some in in_turns(chunks(found, max(1, _CHUNK // (1 + terms)))):
         chunk = some if here is None else list(filter(here.sees, some))
         chosen = (token for token in chunk if token._end is None and selector.matches(token, now))
         entries: list[_Entry] = [(key(token), sign * token.id, token) for token in chosen]

@@ -163,7 +163,8 @@ class TokenVerbs:
         if len(live) > size:
             await next_turn()  # the first turn comes at once, which is too early for so many tokens
         now, everything = self._system.clock(), admission().sees_all
-        async for chunk in in_turns(chunks(list(live.values()), max(1, size // (1 + selector.terms)))):
+        terms = selector.terms + admission().terms
+        async for chunk in in_turns(chunks(list(live.values()), max(1, size // (1 + terms)))):
             found.extend(token for token in chunk if selector.matches(token, now) and (everything or sees(token)))
         return found
 
