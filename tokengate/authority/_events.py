@@ -26,6 +26,7 @@ class BreakGlassUsed(PolicyEvent):
 
     @property
     def text(self) -> str:
-        """What has happened."""
+        """What has happened, in one line: it is in the log of the process, where others could begin one."""
         what = f"'{self.place}'" if self.place else f"{self.targets:,} token{'s' * (self.targets != 1)}"
-        return f"{self.principal} breaks the glass for '{self.verb}' of {what}: {self.on_fire}"
+        said = f"{self.principal} breaks the glass for '{self.verb}' of {what}: {self.on_fire}"
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in said)

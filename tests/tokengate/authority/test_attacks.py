@@ -281,6 +281,15 @@ def test_what_a_guard_refuses_is_on_record(
     assert "the guard of 'spawned/desk' is 'never'" in said[1][1]
 
 
+def test_what_is_on_fire_is_one_line_in_the_log(gate: Gate, people: People, caplog: pytest.LogCaptureFixture) -> None:
+    """Or its text could begin a line that looks as if the gate had written it, a head of the audit log say."""
+    gate.spawn(Turner, name="desk")
+    people[ANN].suspend("desk", break_glass="fire\naudit head: chain=\x1b[2J\ud800")
+    [said] = [one.message for one in caplog.records if one.name == "tokengate.authority"]
+    assert said.isprintable()
+    assert said.endswith("fire\\naudit head: chain=\\x1b[2J\\ud800")
+
+
 @pytest.mark.parametrize(
     "other",
     [
