@@ -54,19 +54,24 @@ class Reader:
 
     Attributes:
         items: so far.
+        refused: the text of the error by which the stream has ended; empty without one.
         ended: set at the end of the stream.
     """
 
     def __init__(self, items: Iterable[StreamItem], close: Any) -> None:
         self.items: list[StreamItem] = []
+        self.refused = ""
         self.ended = threading.Event()
         self._close = close
         self._thread = threading.Thread(target=self._read, args=(items,))
         self._thread.start()
 
     def _read(self, items: Iterable[StreamItem]) -> None:
-        for item in items:
-            self.items.append(item)
+        try:
+            for item in items:
+                self.items.append(item)
+        except errors.Refused as error:
+            self.refused = str(error)
         self.ended.set()
 
     def close(self) -> None:

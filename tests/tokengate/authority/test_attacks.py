@@ -132,7 +132,7 @@ def test_a_verb_on_the_gate_is_done_by_the_rights_of_then(people: People, betwee
     """Not by those of before its intent was on disk."""
     between(lambda: people.grants(grant(ANN, rights=ROLES["viewer"])))
     with pytest.raises(Refused, match="has not the right 'operate' since it was asked for"):
-        people[ANN].freeze()
+        people[ANN].freeze(reason="a test")
     assert not people[ANN].whoami().frozen
 
 

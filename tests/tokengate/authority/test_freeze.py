@@ -48,7 +48,7 @@ def test_a_freeze_refuses_at_once_whatever_rules_ask_and_nothing_else(people: Pe
 def test_it_needs_rights(people: People) -> None:
     """To freeze, `operate`, to unfreeze, `administer`; a rule can do neither while it is frozen."""
     people.grants(grant(ANN, rights=frozenset({"view", "operate"})))
-    people[ANN].freeze()
+    people[ANN].freeze(reason="a test")
     with pytest.raises(Refused, match="'uid:1001' has not the right 'administer'"):
         people[ANN].unfreeze()
     with pytest.raises(Refused):
@@ -93,11 +93,11 @@ def test_a_freeze_that_cannot_be_written_holds_and_says_so(people: People, froze
     with pytest.raises(
         ControlError, match=f"frozen now, but not after a restart, since '{frozen}' cannot be made: .*set "
     ):
-        people[ANN].freeze()
+        people[ANN].freeze(reason="a test")
     assert people[ANN].whoami().frozen
     frozen.parent.parent.unlink()
 
-    assert (people[ANN].freeze(), frozen.exists()) == (True, True)
+    assert (people[ANN].freeze(reason="a test"), frozen.exists()) == (True, True)
 
 
 def test_a_directory_that_others_can_write_to_has_no_freeze(people: People, frozen: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_directory_that_others_can_write_to_has_no_freeze(people: People, froz
     frozen.parent.chmod(0o770)
 
     with pytest.raises(ControlError, match="open to others"):
-        people[ANN].freeze()
+        people[ANN].freeze(reason="a test")
 
 
 def test_a_link_in_the_place_of_its_directory_is_not_followed(people: People, frozen: Path, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_link_in_the_place_of_its_directory_is_not_followed(people: People, fr
     frozen.parent.symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(ControlError, match="cannot be made"):
-        people[ANN].freeze()
+        people[ANN].freeze(reason="a test")
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -180,7 +180,7 @@ def test_a_disk_that_hangs_delays_nothing_else(people: People, monkeypatch: pyte
 
     monkeypatch.setattr(_freeze.os, "fsync", hang)
     answers: list[bool] = []
-    asker = threading.Thread(target=lambda: answers.append(people[ANN].freeze()))
+    asker = threading.Thread(target=lambda: answers.append(people[ANN].freeze(reason="a test")))
     asker.start()
     try:
         assert reached.wait(30)

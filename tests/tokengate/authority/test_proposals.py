@@ -101,7 +101,7 @@ def test_a_dry_run_of_another_verb_names_its_proposal_in_its_answer(gate: Gate, 
     with pytest.raises(ProposalMade, match=r"which is proposal 2 \(digest [0-9a-f]{8}\); 'tokengate apply 2' does it"):
         ann.throttle("operation=turn_and_await", rate=5, dry_run=True)
     with pytest.raises(ProposalMade, match="proposal 3"):
-        ann.freeze(dry_run=True)
+        ann.freeze(dry_run=True, reason="a test")
     assert (ann.throttles(), ann.whoami().frozen) == ((), False)
 
     assert [one.outcome for one in ann.apply(answer.proposal.number).actors] == ["done"]
@@ -388,7 +388,14 @@ def test_a_proposal_ends_with_its_gate(people: People, begun: Submit) -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [m.Pause((7,), stop_clock=True), m.Resume((7,)), m.Pause((7, 8)), m.Stop("a"), m.Stop("b"), m.Freeze()],
+    [
+        m.Pause((7,), stop_clock=True),
+        m.Resume((7,)),
+        m.Pause((7, 8)),
+        m.Stop("a"),
+        m.Stop("b"),
+        m.Freeze(reason="a test"),
+    ],
 )
 def test_the_digest_is_of_the_verb_its_arguments_and_its_targets(message: Any) -> None:
     """Each makes it another one."""

@@ -319,6 +319,7 @@ def test_a_stream_ends_when_its_right_is_taken_away_and_the_next_request_is_refu
     try:
         grant(gate, ("viewer", "tenant=acme"), ("operator", "tenant=globex"))  # of the same user: it sees more now
         until(lambda: all(reader.ended.is_set() for reader in readers))
+        assert all("your rights have changed" in reader.refused for reader in readers)
         readers.append(way.follow(m.Watch()))
         grant(gate, ("viewer", "tenant=acme"), ("operator", "tenant=globex"))
         mine = linger.with_options(tags=ACME).submit()
