@@ -127,7 +127,6 @@ class Dispatcher:
         self.queued: Collection[Runnable] = ()  # waiting for a thread at the latest look of recovery
         self.watched = False  # whether a stall watch runs
         self.watch: Callable[[], object] = bool  # starts one; called when work comes and none runs
-        self.wake: Callable[[Runnable], None] = self.submit  # bound once, for all mailboxes
 
     def submit(self, runnable: Runnable) -> None:
         """Have a runnable run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -78,11 +78,6 @@ class PinnedDispatcher:
         self._thread: DaemonThread | None = None  # changes under the lock; others that run are abandoned
         self._numbers = count(1)
         self._closed = False
-
-    @property
-    def wake(self) -> Callable[[Runnable], None]:
-        """Have a runnable run, as `submit` does."""
-        return self.submit
 
     def submit(self, runnable: Runnable) -> None:
         with self._lock:
