@@ -16,7 +16,7 @@ from people import ANN, RULE, People, grant
 
 from tokengate import Gate
 from tokengate.authority import _freeze
-from tokengate.control._exceptions import ControlError, Refused
+from tokengate.control._exceptions import BadRequest, ControlError, Refused
 from tokengate.control.transport._discovery import state_directory
 
 
@@ -25,11 +25,19 @@ def frozen(tmp_path: Path) -> Path:
     return tmp_path / "state" / "tokengate" / "shop" / "frozen"
 
 
+def test_a_freeze_needs_a_reason(people: People, frozen: Path) -> None:
+    """Others see it on record, and in the file."""
+    with pytest.raises(BadRequest, match="freeze needs a reason"):
+        people[ANN].freeze()
+
+    assert not frozen.exists()
+
+
 def test_a_freeze_refuses_at_once_whatever_rules_ask_and_nothing_else(people: People, frozen: Path) -> None:
     """Also a dry run of theirs, and an apply."""
     rule, ann = people[RULE], people[ANN]
     rule.pause("operation=none")
-    assert (ann.freeze(reason="a bad prediction"), ann.freeze()) == (True, False)
+    assert (ann.freeze(reason="a bad prediction"), ann.freeze(reason="again")) == (True, False)
     for ask in (
         lambda: rule.pause("operation=none"), lambda: rule.throttle("operation=none", rate=1),
         lambda: rule.renice("*", 1, dry_run=True), lambda: rule.apply(1), lambda: rule.suspend("none"),
@@ -158,7 +166,7 @@ def test_a_freeze_during_the_first_look_is_not_forgotten(
     assert reached.wait(30)
     answers: list[object] = []
     monkeypatch.setattr(freeze, "_write", lambda _text: not answers.append(freeze._is_on))
-    asker = threading.Thread(target=people[ANN].freeze)
+    asker = threading.Thread(target=lambda: people[ANN].freeze(reason="a test"))
     asker.start()
     until(lambda: freeze._is_on is True)
     go.set()
