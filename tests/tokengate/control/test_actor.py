@@ -21,6 +21,7 @@ from actors import ActorDead, TokenState
 from actors.lowlevel import Crash, Visit
 from supervisors import ChildSpec
 from tokengate import CpuActor, Gate, token
+from tokengate.authority._audit_verbs import AuditVerbs
 from tokengate.authority._verbs import AuthorityVerbs
 from tokengate.control import find_gate
 from tokengate.control import messages as m
@@ -612,6 +613,7 @@ def test_no_code_of_users_runs_on_its_loop(gate: Gate, doors: Doors, until: Unti
 def test_the_answer_to_a_verb_takes_its_message_and_returns_what_the_message_names(message: type[Any]) -> None:
     """It is a method of the verb's name; a stream is answered with its feed."""
     rooms = (
+        AuditVerbs,
         AuthorityVerbs,
         QueryVerbs,
         TokenVerbs,

@@ -192,7 +192,7 @@ def test_code_that_an_operator_leaves_behind_counts_until_it_returns(gate: Gate,
     until(lambda: waiting.started_at is not None)
     lock.release()
     assert waiting.exception(LIMIT) is None
-    until(lambda: not gate._system.throttles._grants)
+    until(lambda: not gate._system.throttles.grants)
 
 
 def test_the_deadline_holds_over_all_attempts(gate: Gate) -> None:
@@ -626,7 +626,7 @@ def test_a_delayed_token_is_steered_at_once(gate: Gate, until: Until, affinity: 
     assert (four.affinity, four.state) == (other, TokenState.QUEUED)
     gate.control.terminate([two.id, three.id, four.id])
     assert all(isinstance(outcome_of(each), TokenTerminated) for each in (two, three, four))
-    assert not gate._system.throttles._grants
+    assert not gate._system.throttles.grants
 
 
 @pytest.mark.parametrize("affinity", STEERED)
@@ -652,7 +652,7 @@ def test_a_token_that_is_rerouted_while_it_runs_is_elsewhere_at_its_next_attempt
     assert one.result(LIMIT) == there.path
     assert (one.affinity, one.attempt) == (other, 2)
     assert operation.submit(bool).result(LIMIT) == gate._operations[operation._spec].path
-    assert not gate._system.throttles._grants
+    assert not gate._system.throttles.grants
 
 
 def test_a_queued_token_that_is_rerouted_is_held_to_the_rules_of_its_new_place(gate: Gate, blocker: Blocker) -> None:
@@ -675,7 +675,7 @@ def test_a_queued_token_that_is_rerouted_is_held_to_the_rules_of_its_new_place(g
     assert not busy.done()
     blocker.release.set()
     assert busy.result(LIMIT) == "cpu"
-    assert not gate._system.throttles._grants
+    assert not gate._system.throttles.grants
 
 
 def test_a_crash_of_an_actor_is_final_and_an_expected_error_is_not(gate: Gate) -> None:

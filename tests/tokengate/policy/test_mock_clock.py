@@ -232,4 +232,4 @@ async def test_keys_without_end_take_bounded_memory(mock_clock: MockClock) -> No
 
         assert largest <= 10 * at_once
         throttles = gate._system.throttles
-        assert (throttles._grants, throttles._waiting, throttles._queues) == ({}, {}, {})
+        assert (throttles.grants, throttles._waiting, throttles._queues) == ({}, {}, {})

@@ -137,7 +137,7 @@ def assert_nothing_is_left(gate: Gate, until: Until) -> None:
     """No operation has a token, and no rule waits for one or has given it a grant."""
     throttles = gate._system.throttles
     places = list(gate._operations.values())
-    until(lambda: not throttles._grants and not throttles._waiting)
+    until(lambda: not throttles.grants and not throttles._waiting)
     until(lambda: all(not place.mailbox.size and not place.mailbox.active for place in places))
 
 
@@ -431,7 +431,7 @@ def test_a_grant_of_the_door_is_given_back_where_the_mailbox_is_full(gate: Gate,
     assert isinstance(outcome_of(ended[0]), ConnectionError)
     assert ended[1].result(LIMIT) == "answer to 1"
     assert (ended[2].state, ended[2].reason) == (TokenState.REJECTED, "overload")
-    until(lambda: list(gate._system.throttles._grants) == [queued])
+    until(lambda: list(gate._system.throttles.grants) == [queued])
     mailbox.resume()
     assert queued.result(LIMIT) == "answer to 0"
 

@@ -274,7 +274,7 @@ def test_a_storm_of_verbs_on_routes_of_all_affinities_loses_no_token(
             gate.control.resume([one.id for one in tokens if not one.done()])
             until(lambda: all(one.done() for one in tokens))
             throttles, places = gate._system.throttles, list(gate._operations.values())
-            until(lambda: not throttles._grants and not throttles._waiting)
+            until(lambda: not throttles.grants and not throttles._waiting)
             until(lambda: not any(place.mailbox.size or place.mailbox.active for place in places))
     over.set()
     steering.join()

@@ -241,7 +241,7 @@ def test_what_never_began_is_given_back(gate: Gate, blocker: Blocker) -> None:
 
     assert busy.result(LIMIT) == "released"
     assert operation.submit(2).result(LIMIT) == 2
-    assert not gate._system.throttles._grants
+    assert not gate._system.throttles.grants
     assert not gate._system.throttles._waiting
 
 

@@ -47,6 +47,7 @@ _VALUES: dict[str, Any] = {
     "seconds": "30s",
     "step": 3,
     "number": 4,
+    "seq": 5,
 }
 
 
@@ -294,5 +295,10 @@ def test_a_number_that_json_does_not_have_is_refused_by_the_gate() -> None:
 
 def test_streams_are_answered_by_items() -> None:
     """Each verb of a stream has the item as its answer."""
-    assert {verb_of(found) for found in VERBS.values() if issubclass(found, Stream)} == {"events", "trace", "watch"}
+    assert {verb_of(found) for found in VERBS.values() if issubclass(found, Stream)} == {
+        "events",
+        "trace",
+        "watch",
+        "follow_audit",
+    }
     assert all(answer_of(found) is StreamItem for found in VERBS.values() if issubclass(found, Stream))
