@@ -41,10 +41,14 @@ def newest(directory: Path, through: int) -> Iterator[bytes]:
         with opened(directory, name) as file:
             first = RECORD.match(file.read(100))
             if first is None or int(first[1]) <= through:
-                for line in _backwards(file):
-                    found = RECORD.match(line)
-                    if found is not None and int(found[1]) <= through:
-                        yield line
+                yield from _up_to(file, through)
+
+
+def _up_to(file: IO[bytes], through: int) -> Iterator[bytes]:
+    for line in _backwards(file):
+        found = RECORD.match(line)
+        if found is not None and int(found[1]) <= through:
+            yield line
 
 
 def decoded(line: bytes, kind: type[T]) -> T | None:
