@@ -67,13 +67,13 @@ def test_no_owner_agrees_to_a_proposal_of_its_own(wire: Wire, proposer: Principa
     with pytest.raises(Refused, match="belongs to the same user; another person must agree"):
         wire.ask(agrees, *approver)
     with pytest.raises(Refused, match="needs the approval of another person first"):
-        wire.ask(m.Apply(agrees.number), *approver)
+        wire.ask(m.Apply(agrees.number, wait=0), *approver)
 
     assert wire.ask(agrees, f"uid:{BOB}", BOB)["state"] == "approved"
     for other in ((f"uid:{BOB}", BOB), ("api:bob", BOB)):
         with pytest.raises(Refused, match="has approved it, and belongs to the same user"):
-            wire.ask(m.Apply(agrees.number), *other)
-    applied = wire.ask(m.Apply(agrees.number), *approver)
+            wire.ask(m.Apply(agrees.number, wait=0), *other)
+    applied = wire.ask(m.Apply(agrees.number, wait=0), *approver)
     assert applied["proposal"]["state"] == "applied"
     assert [one["outcome"] for one in applied["outcomes"]] != ["refused"]
 

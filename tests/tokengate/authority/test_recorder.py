@@ -204,7 +204,7 @@ def test_what_becomes_of_a_guarded_proposal_is_on_record(open_gate: Open, door: 
         wire.ask(m.Terminate(sent.id, dry_run=False, reason="stuck"), f"uid:{ANN}", ANN)
         [row] = wire.ask(m.Proposals(), f"uid:{ANN}", ANN)
         wire.ask(m.Approve(row["number"], digest=row["digest"]), f"uid:{BOB}", BOB)
-        wire.ask(m.Apply(row["number"]), f"uid:{ANN}", ANN)
+        wire.ask(m.Apply(row["number"], wait=0), f"uid:{ANN}", ANN)
     found = records(gate, directory, door)
 
     assert [(one["kind"], one["verb"], one.get("principal")) for one in found] == [

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from interrupt_cases import CASES
 from interrupts import Grain
+from tiers import in_ci
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "stress"))
 
@@ -38,6 +39,7 @@ def found(run: Run) -> str:
     return "\n".join(map(str, faults))
 
 
+@in_ci
 def test_an_interrupt_where_cpython_looks_for_signals_loses_nothing(run: Run, seed: int) -> None:
     """A few points of some cases: all tokens end, none runs twice, and calls of all kinds are served."""
     chance = random.Random(seed)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 from interrupts import HOMES, Strike, in_thread
+from tiers import in_ci
 
 from tokengate import Gate, TokenState, checkpoint, current_token, token
 from tokengate.errors import BadOperation, GateState, MailboxFull, TokenFailed, TokenTerminated, WouldBlock
@@ -74,6 +75,7 @@ def test_a_future_that_is_interrupted_gets_its_outcome(gate: Gate, act: str) -> 
     assert at > 1
 
 
+@in_ci
 def test_a_future_of_a_queued_call_that_is_cancelled_is_settled_wherever_that_is_interrupted(
     gate: Gate, until: Any
 ) -> None:
