@@ -21,7 +21,6 @@ from tokengate.control.inspection._selector import Selector, parse
 from tokengate.control.inspection._turns import in_turns
 from tokengate.control.messages import Change, Message, OnTokens, Outcome, Proposed
 from tokengate.control.steering._outcomes import outcome
-from tokengate.policy._policies import PlaceName
 
 _AT_ONCE = 100  # tokens that are decided about in one turn
 
@@ -107,10 +106,7 @@ class Admitted(Admission):
 
     def covers(self, select: str) -> bool:
         scope = self.scope(self._right)
-        if scope is None or scope.everywhere:
-            return scope is not None
-        terms = set(parse(select).parts)
-        return all(any(terms.issuperset(one.parts) for one in group) for group in scope.each)
+        return scope is not None and (scope.everywhere or scope.covers(parse(select)))
 
     def shows(self, token: Token[Any]) -> bool:
         return self._reads(token._place, self._has("arguments", token))
@@ -141,7 +137,7 @@ class Admitted(Admission):
 
     def _includes(self, scope: Scope, place: Place | str) -> bool:
         found = self._authority.system.place_at(place) if isinstance(place, str) else place
-        return _has_path(scope, str(place)) if found is None else scope.has_place(found)
+        return scope.has_actor(str(place)) if found is None else scope.has_place(found)
 
     # Doing
 
@@ -289,18 +285,6 @@ def begun_below(places: Sequence[ActorPlace]) -> list[Token[Any]]:
         if place.properties.guard in ("force", "approval") and not is_of_supervisor(place)
         for token in place.drain.running()
     ]
-
-
-def _has_path(scope: Scope, path: str) -> bool:
-    """Tell whether a right holds for an actor that has ended, of which only the path is known."""
-    place = PlaceName("", path, "")
-    return all(
-        any(
-            all(part.name == "actor" and not part.is_tag for part in one.parts) and one.matches_place(place)
-            for one in group
-        )
-        for group in scope.each
-    )
 
 
 def _moved(token: Token[Any], place: Place) -> Any:

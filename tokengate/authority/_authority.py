@@ -19,7 +19,7 @@ from tokengate.authority._consent import Consents
 from tokengate.authority._decide import check_change, greatest, need_of
 from tokengate.authority._events import BreakGlassUsed
 from tokengate.authority._freeze import Freeze
-from tokengate.authority._grants import Rights
+from tokengate.authority._grants import Rights, Scope
 from tokengate.authority._proposals import DRY_RUN_SECONDS, Needs, Proposal, Proposals, State
 from tokengate.authority._recorder import Recorder
 from tokengate.authority._verbs import AuthorityVerbs
@@ -275,9 +275,9 @@ class Authority:
         if scope is None or scope.everywhere or (message.select.strip() == "*" and type(message) is m.Lift):
             return message
         selector = parse(message.select)
-        terms = list(selector.text.split(",")) if not selector.all else []
+        terms = [] if selector.all else [selector.text]
         for group in scope.each:
-            if any(set(one.parts) <= set(selector.parts) for one in group):
+            if Scope((group,)).covers(selector):
                 continue
             if len(group) > 1:
                 texts = " or ".join(f"'{one.text}'" for one in group)

@@ -15,7 +15,7 @@ from tokengate.authority._grants import ROLES, Grant
 from tokengate.config._names import gid_of, uid_of
 from tokengate.config._report import Report
 from tokengate.config._sections import Section, register
-from tokengate.control.inspection._selector import Selector, parse
+from tokengate.control.inspection._selector import Selector, parse, quoted
 from tokengate.control.messages import RIGHTS
 from tokengate.policy import _values
 from tokengate.policy._file import Path as KeyPath
@@ -137,15 +137,11 @@ def _where(path: KeyPath, value: object, report: Report) -> Selector | None:
             report.wrong(path, value, remedy)
             return None
         if term.is_tag:
-            terms.append(f"tag.{_quoted(term.name)}={_quoted(term.value)}")
+            terms.append(f"tag.{quoted(term.name)}={quoted(term.value)}")
         else:
             whole = "/" if term.name == "actor" and term.value[:1] not in ("", "/") else ""
-            terms.append(f"{term.name}={_quoted(whole + term.value)}")
+            terms.append(f"{term.name}={quoted(whole + term.value)}")
     return parse(",".join(terms)) if terms else None
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'
 
 
 def approvals(tables: Tables, report: Report) -> tuple[ApprovalsRow, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -55,7 +55,22 @@ class Scope:
 
     def has_place(self, place: Place) -> bool:
         """Tell whether the right holds for all of an actor or operation."""
-        return all(any(_is_about(selector, place) for selector in group) for group in self.each)
+        if isinstance(place, ActorPlace):
+            return self.has_actor(place.path)
+        named = PlaceName(operation_of(place), place.path, place.affinity)
+        return self._each_has(lambda one: "operation" in _fields(one) <= _OF_OPERATIONS and one.matches_place(named))
+
+    def has_actor(self, path: str) -> bool:
+        """Tell whether the right holds for all of the actor with a path, which may have ended."""
+        named = PlaceName("", path, "")
+        return self._each_has(lambda one: _fields(one) == {"actor"} and one.matches_place(named))
+
+    def covers(self, selector: Selector) -> bool:
+        """Tell whether the right holds for all tokens of a selector: it has all terms of one of each group."""
+        return self._each_has(lambda one: set(one.parts) <= set(selector.parts))
+
+    def _each_has(self, test: Callable[[Selector], bool]) -> bool:
+        return all(any(map(test, group)) for group in self.each)
 
     def and_(self, other: Scope) -> Scope:
         """Return where this right and another one hold."""
@@ -68,14 +83,12 @@ class Scope:
 EVERYWHERE: Final = Scope()
 
 
-def _is_about(selector: Selector, place: Place) -> bool:
-    """Tell whether a selector has only terms about places, names this kind of place, and matches."""
-    names = {"" if part.is_tag else part.name for part in selector.parts}
-    if isinstance(place, ActorPlace):
-        known = names == {"actor"}
-    else:
-        known = "operation" in names <= {"operation", "actor", "affinity"}
-    return known and selector.matches_place(PlaceName(operation_of(place), place.path, place.affinity))
+_OF_OPERATIONS: Final = frozenset({"operation", "actor", "affinity"})
+
+
+def _fields(selector: Selector) -> set[str]:
+    """Return the fields that a selector has terms about; an empty text stands for tags."""
+    return {"" if part.is_tag else part.name for part in selector.parts}
 
 
 @attrs.frozen

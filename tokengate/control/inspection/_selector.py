@@ -326,18 +326,19 @@ def _unquoted(text: str) -> str:
     return text[1:-1].replace(quote * 2, quote) if quote in "'\"" else text
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return a value as it may stand in a selector, whatever it is."""
     return '"' + text.replace('"', '""') + '"'
 
 
 def _written(value: str) -> str:
-    return value if _BARE_VALUE.fullmatch(value) else _quoted(value)
+    return value if _BARE_VALUE.fullmatch(value) else quoted(value)
 
 
 def _written_name(name: str, is_tag: bool) -> str:
     bare = _NAME.fullmatch(name)
     if bare is None or bare["bare"] is None:
-        return f"tag.{_quoted(name)}"
+        return f"tag.{quoted(name)}"
     return f"tag.{name}" if is_tag and (name in FIELDS or name.startswith("tag.")) else name
 
 

@@ -18,7 +18,7 @@ from tokengate.control._ports import ControlledGate
 from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.inspection._policies import breaker_rows, budget_rows, flag_row, rows_of
 from tokengate.control.inspection._queries import place_called
-from tokengate.control.inspection._selector import parse
+from tokengate.control.inspection._selector import parse, quoted
 from tokengate.control.steering._throttles import selection_of
 from tokengate.policy._events import PolicyChanged
 from tokengate.policy._file import PLACE_FIELDS, FlagRow, PolicyRow
@@ -102,8 +102,7 @@ class PolicyVerbs:
             selector = parse(select, PLACE_FIELDS)
             wanted: Callable[[PlaceGovernor], bool] = lambda one: selector.matches_place(_name_of(one))  # noqa: E731
         else:
-            name = select.replace('"', '""') or "*"
-            names = parse(f'actor="{name}"')
+            names = parse(f"actor={quoted(select or '*')}")
             wanted = lambda one: names.matches_place(_name_of(one))  # noqa: E731
         places = filter(admission().sees_place, self._system.places())
         governors = [place.governor for place in places if not place.path.startswith(SYSTEM)]
