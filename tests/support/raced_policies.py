@@ -10,8 +10,9 @@ import os
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,6 +113,37 @@ class World:
         """Let others go on for a while, which is drawn."""
         for _ in range(self.chance.choice([0, 5, 20, 50])):
             self.system.places()
+
+    def play(
+        self, stage: Stage, scripts: Iterable[Sequence[str]], turns: Iterable[float], own: Collection[str]
+    ) -> None:
+        """Have players go through scripts, beside the loop.
+
+        Args:
+            stage: draws which of them goes on.
+            scripts: of each player: names of methods.
+            turns: seconds before each turn of the loop.
+            own: names of the methods without arguments; the others are for a token.
+        """
+
+        def act(script: Sequence[str]) -> None:
+            for name in script:
+                self.wait()
+                if name in own:
+                    getattr(self, name)()
+                else:
+                    self.steer(name)
+
+        def loop() -> None:
+            for seconds in turns:
+                self.wait()
+                self.turn(seconds)
+
+        stage.run(*(partial(act, script) for script in scripts), loop)
+
+    def steer(self, verb: str) -> None:
+        """Do to a token, which is drawn, what a script says."""
+        raise NotImplementedError
 
     # What is done to a token
 

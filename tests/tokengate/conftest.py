@@ -1,11 +1,16 @@
-"""What the tests of gates share: time for a busy machine to end threads, and little for those that do not end."""
+"""What the tests of gates share: time for a busy machine to end threads, every kind of token, a stage for races."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from gated_code import LIMIT, Door
+from interleave import Grain, Stage
+from raced_policies import playing
+from running_tokens import KINDS, Kind
 
 from actors.mailboxes._mailbox import Drainer, Mailbox
 from actors.processes._operation_drain import OperationSlot
@@ -41,3 +46,23 @@ def late_look(monkeypatch: pytest.MonkeyPatch) -> Door:
 
     monkeypatch.setattr(Mailbox, "take", take_late)
     return door
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Each way to have a token run."""
+    chosen: Kind = request.param
+    return chosen
+
+
+@pytest.fixture
+def chance(seed: int) -> random.Random:
+    return random.Random(seed)
+
+
+@pytest.fixture(params=["line", "call"])
+def stage(request: pytest.FixtureRequest, chance: random.Random) -> Iterator[Stage]:
+    """Runs functions under drawn schedules, with switches in the runtime and in the room of policies."""
+    grain: Grain = request.param
+    with playing(chance, grain) as opened:
+        yield opened

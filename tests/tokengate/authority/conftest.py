@@ -1,4 +1,4 @@
-"""What the tests of authority share: gates with a file of grants, tokens of every kind, and people that ask."""
+"""What the tests of authority share: gates with a file of grants, and people that ask."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from gated_code import LIMIT, Door, opened_at_the_end
 from people import People
-from running_tokens import KINDS, Kind
 
 from tokengate import Gate
 
@@ -70,10 +69,3 @@ def doors(open_gate: Open) -> Iterator[Callable[[], Door]]:  # they are open bef
 @pytest.fixture
 def door(doors: Callable[[], Door]) -> Door:
     return doors()
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
-def kind(request: pytest.FixtureRequest) -> Kind:
-    """Each way to have a token run."""
-    chosen: Kind = request.param
-    return chosen

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
 import attrs
 import pytest
-from interleave import Grain, Stage
+from interleave import Stage
 from people import ANN
-from raced_policies import ROUNDS, World, playing
+from raced_policies import ROUNDS, World
 
 from actors import Token, TokenState, current_token
 from tokengate import Policy, Retry
@@ -30,18 +29,6 @@ POLICIES = {
     "times": Policy(deadline=6, queue_timeout=4),
     "retry": Policy(retry=Retry(on=ConnectionError, attempts=2, wait=1)),
 }
-
-
-@pytest.fixture
-def chance(seed: int) -> random.Random:
-    return random.Random(seed)
-
-
-@pytest.fixture(params=["line", "call"])
-def stage(request: pytest.FixtureRequest, chance: random.Random) -> Iterator[Stage]:
-    grain: Grain = request.param
-    with playing(chance, grain) as opened:
-        yield opened
 
 
 @attrs.define
@@ -164,21 +151,7 @@ def race(stage: Stage, chance: random.Random, policy: str) -> None:
     verbs = [*own, *["work", "decide"] * 4, *VERBS, *(["close"] * (chance.random() < 0.3))]
     scripts = [chance.choices(verbs, k=6) for _ in range(2)]
     turns = chance.choices([0.0, 0.1, 1.0], k=8)
-
-    def play(script: list[str]) -> None:
-        for verb in script:
-            w.wait()
-            if verb in (*own, "close"):
-                getattr(w, verb)()
-            else:
-                w.steer(verb)
-
-    def loop() -> None:
-        for seconds in turns:
-            w.wait()
-            w.turn(seconds)
-
-    stage.run(*(partial(play, script) for script in scripts), loop)
+    w.play(stage, scripts, turns, (*own, "close"))
     w.finish()
     w.check()
 

@@ -1,4 +1,4 @@
-"""What the tests of the control actor share: a gate, doors in user code, and tokens of every kind that run."""
+"""What the tests of the control actor share: a gate, and doors in user code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from gated_code import LIMIT, Door, opened_at_the_end
-from running_tokens import KINDS, Kind
 
 from tokengate import Gate
 
@@ -30,10 +29,3 @@ def doors(gate: Gate) -> Iterator[Callable[[], Door]]:
 @pytest.fixture
 def door(doors: Callable[[], Door]) -> Door:
     return doors()
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
-def kind(request: pytest.FixtureRequest) -> Kind:
-    """Each way to have a token run."""
-    chosen: Kind = request.param
-    return chosen

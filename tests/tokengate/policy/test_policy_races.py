@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from functools import partial
 from typing import Any
 
 import attrs
@@ -168,21 +167,7 @@ def race(stage: Stage, chance: random.Random, part: str) -> None:
     verbs = ["call", "work", "work", "work", *VERBS, *(["close"] * (chance.random() < 0.2))]
     scripts = [chance.choices(verbs, k=6) for _ in range(2)]
     turns = chance.choices([0.0, 0.1, 1.0, 2.0], k=8)
-
-    def play(script: list[str]) -> None:
-        for verb in script:
-            w.wait()
-            if verb in ("call", "work", "close"):
-                getattr(w, verb)()
-            else:
-                w.steer(verb)
-
-    def loop() -> None:
-        for seconds in turns:
-            w.wait()
-            w.turn(seconds)
-
-    stage.run(*(partial(play, script) for script in scripts), loop)
+    w.play(stage, scripts, turns, ("call", "work", "close"))
     w.finish()
     w.check()
 

@@ -132,6 +132,7 @@ def test_tokens_say_what_holds_them_and_are_steered(till: None, until: Callable[
     assert [line for line in described if line.startswith("attempt before 1: ConnectionError")]
     assert told("extend", str(waits["id"]), "30s")[1].endswith("extended by 30 s")
     assert "retried" in told("retry", str(waits["id"]))[1]
+    until(lambda: bool(rows("ps", "held=throttled,attempt=2")["rows"]))
     assert rows("retry", "held=throttled,attempt=2", "--stop")[0]["outcome"] == "not_retried"
 
 

@@ -71,11 +71,6 @@ _ITEMS = tuple(StreamItem(0.0, "token_queued", "/a", n, "text") for n in range(2
 
 
 @pytest.fixture
-def chance(seed: int) -> random.Random:
-    return random.Random(seed)
-
-
-@pytest.fixture
 def backend() -> FakeBackend:
     """Answers everything by nothing, and follows by two items."""
     made = FakeBackend(items=_ITEMS)
