@@ -13,7 +13,7 @@ _MARK: Final = "__tokengate_command__"
 
 
 def mark(function: FunctionType, consent: str) -> None:
-    """Make a function a command, in whose class it is.
+    """Make a function a command of the class that it is in.
 
     Args:
         function: the method.

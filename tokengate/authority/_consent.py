@@ -1,4 +1,4 @@
-"""Calls that wait for consent: a proposal of each, whose approval sends it to its mailbox."""
+"""Calls that wait for consent. Each has a proposal; the approval of that sends the call to its mailbox."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ NOBODY: Final = 65534
 """The user that stands for no user; it has no rights."""
 
 WITH_REASON: Final = ("terminate", "state")
-"""The rights whose verbs need a reason if a grant gives them."""
+"""The rights that, if a grant gives them, need a reason for each verb."""
 
 
 def need_of(guard: Guard, *, begun: bool, counts: bool) -> Need:

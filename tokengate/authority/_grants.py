@@ -21,7 +21,7 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     "admin": frozenset(RIGHTS),
 }
 
-_KNOWN: Final = 1_000  # callers whose rights are kept; clients come and go
+_KNOWN: Final = 1_000  # callers for which rights are kept; clients come and go
 
 
 @attrs.frozen

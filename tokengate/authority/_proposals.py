@@ -240,7 +240,7 @@ class Proposals:
         self._set(proposal, to)
 
     def expire(self) -> None:
-        """Let those expire whose time is over."""
+        """Let proposals expire at the end of their time."""
         now = self._clock()
         for one in list(self._kept.values()):
             if now >= one.expires:

@@ -32,7 +32,7 @@ _EVERY: Final = 2**63  # more than the number of any record
 _GO_ON: Final = (m.Resume, m.Unsuspend, m.Lift)
 """The verbs that are done while nothing can be recorded; their records follow."""
 
-_KEPT: Final = 1_000  # targets whose values before and after, and other outcomes, are recorded
+_KEPT: Final = 1_000  # targets of which values before and after, and other outcomes, are recorded
 
 
 class Recorder:

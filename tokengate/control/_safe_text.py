@@ -56,7 +56,7 @@ def name_in_words(key: object) -> str:
 def value_in_words(value: object) -> str:
     """Return the repr of a value, up to `MAX_TEXT` characters; or `<Class>` if its class is not a built-in one.
 
-    In a dict, so are values whose key has the name of a secret.
+    In a dict, so are values under a key with the name of a secret.
     """
     words = _words(value, MAX_TEXT, _MAX_DEPTH)
     return words if len(words) <= MAX_TEXT else words[: MAX_TEXT - 3] + "..."

@@ -336,7 +336,7 @@ class Operation(_Operation[P, T]):
     else:
 
         def _plain(self, *args: P.args, **kwargs: P.kwargs) -> T:
-            """Call it in the gate of this child process, if this is one; for operations whose calls need consent."""
+            """Call it in the gate of this child process, if this is one; for operations with consent."""
             return self.submit(*args, **kwargs).result()
 
     @overload

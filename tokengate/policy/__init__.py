@@ -36,7 +36,7 @@
 #   _observed.py    what the rules would do to one token, counted
 #   _events.py      what policies publish
 #   _governor.py    the governor of a place, which asks these at its door
-#   _asking.py      that of an operation whose calls need consent; commands that do
+#   _asking.py      that of an operation with consent; commands with consent
 #   _policies.py    the policies of a gate
 #   _spending.py    what code spends of the budget of its token
 #   _remaining.py   the time that is left to the code that asks

@@ -19,7 +19,7 @@ _UNREAD: Final = object()
 
 
 class AskingGovernor(PlaceGovernor):
-    """The rules of an operation all of whose calls need consent.
+    """The rules of an operation that needs consent to each call.
 
     Flags do not take the consent away: like batches and routes, it is code.
     """

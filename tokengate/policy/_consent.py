@@ -58,7 +58,7 @@ class WaitingCall:
         self.number: int | None = None
         self._read = read
         self._asks = asks
-        self._ticket = [None]  # whoever takes it out decides what becomes of the call
+        self._ticket = [None]  # the code that takes it out decides what becomes of the call
         try:
             self.arguments = read()
         except Unreadable as error:
@@ -103,7 +103,7 @@ class WaitingCall:
         return ""
 
     def refuse(self, why: str) -> None:
-        """End the call, which nobody agrees to; if it still waits."""
+        """End the call, if it still waits: no person agrees to it."""
         if self._take():
             self._reject(why)
 

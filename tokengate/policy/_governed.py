@@ -96,7 +96,7 @@ class Governed(HeldToTimes):
     _drain: Drain | None = None  # in which the attempt before was
     _error: BaseException | None = None  # that of the attempt before
     _refusal: TokenRejected | None = None  # at its turn
-    _judged: int = 0  # attempt whose wait was judged as it was let go
+    _judged: int = 0  # number of the attempt that was judged as it was let go
     _is_retry: bool = False  # whether the attempt is a retry
     _reserved: bool = False  # whether that is reserved in the share
     _is_last: bool = False  # whether no further attempt follows, whatever comes

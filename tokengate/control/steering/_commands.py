@@ -128,7 +128,7 @@ def _made(kind: Any, value: Any) -> Any:
     """Return a value of a class that msgspec does not know: a `Secret` of a checked value."""
     if (get_origin(kind) or kind) is Secret:
         return Secret(msgspec.convert(value, *(get_args(kind) or (Any,)), dec_hook=_made))
-    return value  # whose class msgspec compares with the annotation
+    return value  # msgspec compares its class with the annotation
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------

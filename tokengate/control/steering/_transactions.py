@@ -69,7 +69,7 @@ def compensate(gate: ControlledGate, id: int, asked: Collection[int]) -> str:
     Args:
         gate: the gate.
         id: of the token.
-        asked: ids of the tokens whose guards have let them be rolled back.
+        asked: ids of the tokens that may be rolled back by their guards.
 
     Raises:
         NotSteerable: it would end other tokens, which are guarded.
