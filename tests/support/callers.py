@@ -6,7 +6,9 @@ import json
 import os
 import socket
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hints
 
 import attrs
@@ -37,6 +39,20 @@ def control_actor(gate: Gate) -> ControlActor:
     found = gate._open_system.find("$system/control")
     actor: ControlActor = found.instance  # type: ignore[attr-defined]
     return actor
+
+
+@contextmanager
+def gates_of(file: Path, **defaults: Any) -> Iterator[Callable[..., Gate]]:
+    """Return a function that opens gates named `shop` with a text as their file; they are closed at the end."""
+    with ExitStack() as opened:
+
+        def open_(text: str = "", **options: Any) -> Gate:
+            file.write_text(text)
+            gate = opened.enter_context(Gate("shop", config=file, shutdown=LIMIT, **{**defaults, **options}))
+            opened.callback(gate.close, drain=False)
+            return gate
+
+        yield open_
 
 
 _KNOWN: Final = {"select": "*", "name": "mailer"}
