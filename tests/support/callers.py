@@ -47,6 +47,7 @@ def gates_of(file: Path, **defaults: Any) -> Iterator[Callable[..., Gate]]:
     with ExitStack() as opened:
 
         def open_(text: str = "", **options: Any) -> Gate:
+            file.touch(0o600)
             file.write_text(text)
             gate = opened.enter_context(Gate("shop", config=file, shutdown=LIMIT, **{**defaults, **options}))
             opened.callback(gate.close, drain=False)

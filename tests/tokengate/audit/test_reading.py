@@ -6,13 +6,13 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from audit_logs import SEGMENT, Hanging, PlannedDisk, fields, intent, write
+from callers import gates_of
 from gated_code import LIMIT, Door
 from people import ANN, BEN, RULE, People, grant
 
@@ -28,7 +28,7 @@ from tokengate.control._admission import Caller
 from tokengate.control.inspection._selector import parse
 from tokengate.errors import BadSelector, ControlError, Refused
 
-Open = Callable[[str], Gate]
+Open = Callable[..., Gate]
 
 
 @token
@@ -54,14 +54,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def open_gate(file: Path) -> Iterator[Open]:
     """Open gates with a text as their file."""
-    with ExitStack() as opened:
-
-        def open_(text: str) -> Gate:
-            file.write_text(text)
-            gate = opened.enter_context(Gate("shop", config=file, threads=1, control_socket=False, shutdown=LIMIT))
-            opened.callback(gate.close, drain=False)
-            return gate
-
+    with gates_of(file, threads=1, control_socket=False) as open_:
         yield open_
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
+from callers import gates_of
 from gated_code import LIMIT, Door, opened_at_the_end
 from people import People
 
@@ -34,16 +33,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def open_gate(tmp_path: Path) -> Iterator[Open]:
     """Open gates named `shop` with a text as their file, which are closed at the end."""
-    with ExitStack() as opened:
-
-        def open_(text: str = "", **options: Any) -> Gate:
-            file = tmp_path / "tokengate.toml"
-            file.touch(0o600)
-            file.write_text(text)
-            gate = opened.enter_context(Gate("shop", config=file, threads=2, shutdown=LIMIT, **options))
-            opened.callback(gate.close, drain=False)
-            return gate
-
+    with gates_of(tmp_path / "tokengate.toml", threads=2) as open_:
         yield open_
 
 
