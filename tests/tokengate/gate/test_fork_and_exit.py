@@ -144,7 +144,8 @@ def test_a_forked_child_has_no_gate_and_says_so() -> None:
             executor = gate.executor()
             stuck = gate.spawn(Io).proxy().forever()
             queued = [spin.submit() for _ in range(3)]
-            future = executor.submit(threading.Event().wait)
+            released = threading.Event()
+            future = executor.submit(released.wait)
             def child():
                 assert current_gate() is None and double(4) == 8
                 print(error_of(double.submit, 1), error_of(gate.find, "x"), error_of(ref.tell, 1), ref.is_alive())
@@ -153,7 +154,9 @@ def test_a_forked_child_has_no_gate_and_says_so() -> None:
                 print(sys.getswitchinterval())
             print(in_child(child))
             print(ref.proxy().add(5).result(60), double.submit(4).result(60), *[t.done() for t in (stuck, *queued)])
-            gate.close(0)
+            released.set()
+            for t in (stuck, *queued): t.cancel()
+            gate.close()  # in its own time: with none, an actor may be left without its `on_stop`
         """
     returncode, out, _ = run(forking(code))
 
