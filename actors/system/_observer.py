@@ -33,8 +33,24 @@ class Observer:
     def token_started(self, token: Token[Any], /) -> None:
         """A token runs; again after each retry."""
 
+    def token_failing(self, token: Token[Any], /) -> None:
+        """A token is about to end otherwise than completed; its arguments are still there, and its state is not yet."""
+
     def token_finished(self, token: Token[Any], /) -> None:
         """A token has reached a terminal state; its arguments are gone."""
+
+    def token_retried(self, token: Token[Any], error: BaseException, reason: str, /) -> None:
+        """An attempt has ended, or was refused, and another one is to follow; its times and arguments are still there.
+
+        If the next attempt can then not be queued, the token ends without having begun again. The reason is `retry`,
+        `failover` or `fallback`.
+        """
+
+    def token_paused(self, token: Token[Any], /) -> None:
+        """None of a token's code runs until an operator lets it go on, or it stays in its queue until then."""
+
+    def token_resumed(self, token: Token[Any], /) -> None:
+        """A token that was paused goes on, or is queued again. One that ends while it is paused is not resumed."""
 
     def dead_letter(self, token: Token[Any], reason: BaseException, /) -> None:
         """A token will not be handled: it was refused, dropped, or queued when its actor ended."""
@@ -61,7 +77,11 @@ class Observed:
 
     on_token_queued: Listeners | None = None
     on_token_started: Listeners | None = None
+    on_token_failing: Listeners | None = None
     on_token_finished: Listeners | None = None
+    on_token_retried: Listeners | None = None
+    on_token_paused: Listeners | None = None
+    on_token_resumed: Listeners | None = None
     on_dead_letter: Listeners | None = None
     on_actor_started: Listeners | None = None
     on_actor_ended: Listeners | None = None

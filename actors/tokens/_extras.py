@@ -20,6 +20,7 @@ class Extras:
         lent: number of reasons to lend its turn: tasks of its code that await other tokens, a pause.
         cancel_requested: the reason of a request to end; empty if there was none.
         attempt: 1 for the first run.
+        steered: whether an operator or a rule has acted on it.
         policy: what the token is held to, with what it uses of that; None for a token without limits.
     """
 
@@ -29,6 +30,7 @@ class Extras:
     lent = 0
     cancel_requested = ""
     attempt = 1
+    steered = False
     policy: TokenPolicy | None = None
 
     def add_wait(self, awaited: Awaited) -> None:

@@ -31,7 +31,10 @@ class Hold:
     """
 
     __slots__ = (
+        "_before_attempt",
         "_ending",
+        "_kept_at",
+        "_kept_for",
         "_lock",
         "_parked_at",
         "_reached",
@@ -53,6 +56,9 @@ class Hold:
         self.stop_clock = False  # whether time limits do not count the time of pauses
         self.paused_for = 0.0  # seconds of pauses that are over
         self.stopped_clock = 0.0  # of these, seconds that do not count
+        self._kept_at: float | None = None  # time since which its mailbox keeps it, paused before it has begun
+        self._kept_for = 0.0  # seconds for which a mailbox did
+        self._before_attempt = 0.0, 0.0  # seconds for which it was paused in attempts that have ended: queued, running
         self.interrupt_wanted = False  # whether its running code is to be interrupted
         self.interrupt_sent = False  # whether an exception for it may be pending; for its sending and withdrawal
         self.lent = False  # whether its place's turn is lent while it is parked; for its drain only
@@ -91,15 +97,18 @@ class Hold:
             was_held, self._wanted = self._wanted, False
             self._steps = 0
             self._stepping = False
-            self._unpark()
+            goes_on = self._unpark()
             reached = self._take_reached()
         reached._set()
+        if goes_on:
+            self._tell_resumed()
         return was_held
 
     def end(self) -> None:
         """Release the token for good: it was asked to end, or has ended."""
         with self._lock:
             self._ending = True
+            self._count_kept()
             self._unpark()
             reached = self._take_reached()
         reached._set()
@@ -108,6 +117,16 @@ class Hold:
         """Hold another attempt of the token, whose code was asked to end, as if it had not been asked."""
         with self._lock:
             self._ending = self.interrupt_wanted = False
+            self._before_attempt = self._kept_for, self.paused_for
+
+    def keep(self, kept: bool) -> None:
+        """Note that its mailbox keeps it from its drainers, paused, or no longer does; without the lock of that."""
+        with self._lock:
+            self._count_kept()
+            if kept:
+                self._kept_at = self.token._place.system.clock()
+        system = self.token._place.system
+        system.tell(system.on_token_paused if kept else system.on_token_resumed, self.token)
 
     @property
     def parked(self) -> bool:
@@ -137,9 +156,16 @@ class Hold:
             current = 0.0 if self._parked_at is None else now - self._parked_at
             return self.paused_for + current, self.stopped_clock + (current if self.stop_clock else 0.0)
 
+    def in_attempt(self) -> tuple[float, float]:
+        """Return the seconds for which the attempt was paused that has just ended: while queued, while running."""
+        with self._lock:
+            queued, running = self._before_attempt
+            return self._kept_for - queued, self.paused_for - running
+
     def _want(self, steps: int, stop_clock: bool) -> Reply[None]:
         over: Reply[None] = Reply()
         over._set()
+        goes_on = False
         with self._lock:
             if self._ending:
                 return over
@@ -150,12 +176,15 @@ class Hold:
             self._steps = steps
             self._stepping = steps > 0
             if steps:
-                self._unpark()
+                goes_on = self._unpark()
             if self._parked_at is not None:
                 return over
             if self._reached is None:
                 self._reached = Reply()
-            return self._reached
+            reached = self._reached
+        if goes_on:
+            self._tell_resumed()
+        return reached
 
     # For the code that drives the token
 
@@ -167,16 +196,22 @@ class Hold:
             parked: called when the token has been parked, before the replies of `pause` and `step` come.
         """
         with self._lock:
-            if self._blocked():
+            blocked, parks = self._blocked(), self._parked_at is None
+            if blocked:
                 reached = self._park()
             else:
                 if counted and self._steps and self._wanted:
                     self._steps -= 1
-                self._unpark()
-                return True
+                goes_on = self._unpark()
+        if not blocked:
+            if goes_on:
+                self._tell_resumed()
+            return True
         if parked is not None:
             parked(self)
         reached._set()
+        if parks:
+            self._tell_paused()
         return False
 
     def take_steps(self) -> int:
@@ -188,14 +223,19 @@ class Hold:
     def note_step(self) -> None:
         """Note that a step is over and none has begun: the token is parked if it may take no other."""
         with self._lock:
+            parks = self._parked_at is None
             reached = self._park() if self._blocked() else None
         if reached is not None:
             reached._set()
+            if parks:
+                self._tell_paused()
 
     def leave(self) -> None:
         """Note that the token's code runs although it is held: it was cancelled, or got an error."""
         with self._lock:
-            self._unpark()
+            goes_on = self._unpark()
+        if goes_on:
+            self._tell_resumed()
 
     @property
     def released(self) -> Reply[None]:
@@ -220,6 +260,14 @@ class Hold:
             self.leave()
             raise
 
+    def _tell_paused(self) -> None:
+        system = self.token._place.system
+        system.tell(system.on_token_paused, self.token)
+
+    def _tell_resumed(self) -> None:
+        system = self.token._place.system
+        system.tell(system.on_token_resumed, self.token)
+
     # All below runs under the lock
 
     def _blocked(self) -> bool:
@@ -239,13 +287,21 @@ class Hold:
         reached, self._reached = self._reached, None
         return Reply() if reached is None else reached
 
-    def _unpark(self) -> None:
-        if self._parked_at is not None:
-            self._count_pause()
-            self._parked_at = None
-            if self.token._phase is _PAUSED and self.token.started_at is not None:  # else its mailbox has it
-                self.token._phase = _RUNNING
-            self._released._set()
+    def _unpark(self) -> bool:
+        """Note that its code may run; return whether that was not so."""
+        if self._parked_at is None:
+            return False
+        self._count_pause()
+        self._parked_at = None
+        if self.token._phase is _PAUSED and self.token.started_at is not None:  # else its mailbox has it
+            self.token._phase = _RUNNING
+        self._released._set()
+        return True
+
+    def _count_kept(self) -> None:
+        if self._kept_at is not None:
+            self._kept_for += self.token._place.system.clock() - self._kept_at
+            self._kept_at = None
 
     def _count_pause(self) -> None:
         if self._parked_at is not None:

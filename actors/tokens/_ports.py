@@ -56,6 +56,7 @@ class TokenPolicy(Protocol):
         good: whether it was good, as for a breaker; None: it does not count.
         estimate: what an attempt costs, as far as that is known before.
         awaits_attempt: whether it waits in its mailbox for an attempt that is not its first one.
+        is_between: whether observers were told that an attempt has ended, and none has begun since.
         call: what waits at the door for consent; None: nothing does.
     """
 
@@ -67,6 +68,7 @@ class TokenPolicy(Protocol):
     good: bool | None
     estimate: float
     awaits_attempt: bool
+    is_between: bool
     call: Any  # a `CallAtDoor`, or None
 
     @property
@@ -185,7 +187,19 @@ class TokenSystem(Protocol):
     def on_token_started(self) -> Listeners | None: ...
 
     @property
+    def on_token_failing(self) -> Listeners | None: ...
+
+    @property
     def on_token_finished(self) -> Listeners | None: ...
+
+    @property
+    def on_token_retried(self) -> Listeners | None: ...
+
+    @property
+    def on_token_paused(self) -> Listeners | None: ...
+
+    @property
+    def on_token_resumed(self) -> Listeners | None: ...
 
     def tell(self, listeners: Listeners | None, /, *args: Any) -> None: ...
 

@@ -362,6 +362,8 @@ class Token(_PykkaReply[T]):
             state, value, error = end
         if system.live.pop(self.id, None) is None:
             return False
+        if error is not None and system.on_token_failing is not None:
+            system.tell(system.on_token_failing, self)
         self._value = value
         self._error = error
         self.finished_at = system.clock()

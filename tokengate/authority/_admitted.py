@@ -21,6 +21,7 @@ from tokengate.control.inspection._selector import Selector, parse
 from tokengate.control.inspection._turns import in_turns
 from tokengate.control.messages import Change, Message, OnTokens, Outcome, Proposed
 from tokengate.control.steering._outcomes import outcome
+from tokengate.control.stream._record import Record
 
 _AT_ONCE = 100  # tokens that are decided about in one turn
 
@@ -97,6 +98,9 @@ class Admitted(Admission):
 
     def sees(self, token: Token[Any]) -> bool:
         return self._has("view", token) or (self._right != "view" and self._has(self._right, token))
+
+    def sees_record(self, record: Record) -> bool:
+        return self.sees_all or any(scope.has_record(record, record.ended) for scope in self._sees_in)
 
     def sees_place(self, place: Place | str) -> bool:
         return self.sees_all or any(self._includes(scope, place) for scope in self._sees_in)

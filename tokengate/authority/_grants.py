@@ -13,6 +13,7 @@ from tokengate.authority._decide import NOBODY
 from tokengate.control._admission import Caller
 from tokengate.control.inspection._selector import Selector
 from tokengate.control.messages import RIGHTS
+from tokengate.control.stream._record import Record
 from tokengate.policy._policies import PlaceName, operation_of
 
 ROLES: Final[Mapping[str, frozenset[str]]] = {
@@ -52,6 +53,10 @@ class Scope:
             else:
                 return False
         return True
+
+    def has_record(self, record: Record, now: float) -> bool:
+        """Tell whether the right holds for the record of a token; `now` is of the clock of its times."""
+        return self._each_has(lambda one: one.matches_record(record, now))
 
     def has_place(self, place: Place) -> bool:
         """Tell whether the right holds for all of an actor or operation."""

@@ -16,6 +16,7 @@ from tokengate.control.messages import Message, OnTokens, Outcome
 
 if TYPE_CHECKING:  # here, so that a gate without a file loads no parser of files
     from tokengate.config._file import Config
+    from tokengate.control.stream._record import Record
 
 Via: TypeAlias = Literal["process", "socket", "http", "offline"]
 
@@ -97,6 +98,10 @@ class Admission:
 
     def sees(self, token: Token[Any]) -> bool:  # noqa: ARG002
         """Tell whether the caller may see a token, now."""
+        return True
+
+    def sees_record(self, record: Record) -> bool:  # noqa: ARG002
+        """Tell whether the caller may see the record of a token."""
         return True
 
     def sees_place(self, place: Place | str) -> bool:  # noqa: ARG002

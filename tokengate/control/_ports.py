@@ -12,6 +12,7 @@ from tokengate.control.messages import StreamItem
 from tokengate.operations._spec import OperationSpec
 
 if TYPE_CHECKING:  # here, so that a command of the command line loads no engine of policies
+    from tokengate.control.stream._stream import Stream
     from tokengate.policy._transaction import Transactions
 
 
@@ -38,6 +39,7 @@ class ControlledGate(Protocol):
     name: str
     _control_server: SocketServer | None
     _transactions: Transactions | None  # None before the first one
+    _stream: Stream | None  # None before it is opened
 
     @property
     def _open_system(self) -> ActorSystem: ...

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from tokengate.control._ports import SocketServer
     from tokengate.control.api._control import Control
     from tokengate.control.registry._plugin import Plugin
+    from tokengate.control.stream._stream import Stream
     from tokengate.gate._transaction import TransactionBlock
     from tokengate.policy._transaction import Transaction, Transactions
 
@@ -86,6 +87,9 @@ CONTROL = f"{SYSTEM}/control"  # path of the control actor
 
 # Seconds that threads and loops get to end after everything on them has been ended.
 _THREADS_SECONDS = 1.0
+
+# Seconds for which the readers of the stream may flush as the gate closes.
+_FLUSH_SECONDS = 1.0
 
 # Seconds after the deadline of the stages after which a system loop that has not reported their end counts as hung.
 _ANSWER_SECONDS = 1.0
@@ -211,6 +215,7 @@ class Gate(LazyOpening, Spawning):
         self._own: ActorPlace | None = None  # root of the runtime's own tree
         self._control_server: SocketServer | None = None
         self._authority: Authority | None = None  # None until it is opened
+        self._stream: Stream | None = None  # the same
         self._operations.renew()
         self._transactions: Transactions | None = None
         self._opened_at = 0.0
@@ -511,8 +516,10 @@ class Gate(LazyOpening, Spawning):
         """
         from tokengate.authority._authority import Authority  # here, so that `import tokengate` takes less time
         from tokengate.control._actor import ControlActor
+        from tokengate.control.stream._stream import Stream
 
         self._authority = authority = Authority(self._system, self.name)
+        self._stream = Stream(self._system, self.name)
         if self._config is not None or os.environ.get(CONFIG_VARIABLE):
             from tokengate.config._file import socket_group
             from tokengate.gate._config import take_config
@@ -626,6 +633,8 @@ class Gate(LazyOpening, Spawning):
             if self._authority is not None:  # or threads would wait in these
                 self._authority.recorder.end_streams()
             abandoned = self._system.close(seconds, self._closing.waiters)
+            if self._stream is not None and (left := self._stream.close(_FLUSH_SECONDS)):
+                _logger.warning("gate '%s' has closed, and this was not delivered: %s", self.name, listed(left))
             threads = "cut short" if abandoned else "done"
             if self._transactions is not None:
                 uncompensated = self._transactions.left(seconds)

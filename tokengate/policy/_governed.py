@@ -62,6 +62,7 @@ class Governed(HeldToTimes):
         good: whether it was good; None: it does not count.
         estimate: what an attempt reserves of its budget.
         awaits_attempt: whether it waits in its mailbox for an attempt that is not its first one.
+        is_between: whether observers were told that an attempt has ended, and none has begun since.
         call: what waits at the door for consent; None: nothing does.
         falls_back: whether its code is the fallback.
     """
@@ -88,6 +89,7 @@ class Governed(HeldToTimes):
     seconds: float = 0.0
     estimate: float = 0.0
     awaits_attempt: bool = False
+    is_between: bool = False
     good: bool | None = None
     _breaker: BreakerState | None = None
     _permit: Permit | None = None  # while an attempt counts for the breaker
@@ -278,6 +280,7 @@ class Governed(HeldToTimes):
         """Note that an attempt begins."""
         again = self._began_at is not None  # its process has not begun what was sent there
         self._began_at = now
+        self.is_between = False
         if self._delay is not None:
             self.due_at = self._delay = None
         if self.member is not None and not (self.falls_back or again):
@@ -444,6 +447,7 @@ class Governed(HeldToTimes):
             governor.policies.publish(what)
         if delay is None:
             return False
+        self._tell_retried(token, error, "retry")
         if self.next_place is not None:
             token._place = self.next_place
             self.follow(token, self.next_place)
@@ -507,6 +511,7 @@ class Governed(HeldToTimes):
         """
         while reason and self.alternatives and not self.alternatives.at_door_only:
             now, self.reason = self.governor.clock(), reason
+            self._tell_retried(token, error, "failover")
             self._switch(token, self.alternatives)
             refusal: TokenRejected | None
             try:
@@ -556,7 +561,15 @@ class Governed(HeldToTimes):
         if self.falls_back or self._is_stopped(token) or not self._use_fallback(token, error):
             return False
         self.reason = self.reason or type(error).__name__
+        self._tell_retried(token, error, "fallback")
         return self._queue_again(token, self.governor.clock(), 0.0)
+
+    def _tell_retried(self, token: Token[Any], error: BaseException, reason: str) -> None:
+        """Tell observers, once, that an attempt has ended that another one is to follow."""
+        if not self.is_between:
+            self.is_between = True
+            system = place_of(token).system
+            system.tell(system.on_token_retried, token, error, reason)
 
     def _use_fallback(self, token: Token[Any], error: BaseException) -> bool:
         """Make the fallback the token's code; return whether it has one."""

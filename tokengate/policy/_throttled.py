@@ -39,6 +39,7 @@ class Throttled:
     due_at: float | None = None
     estimate: float = 0.0
     awaits_attempt: bool = False
+    is_between: bool = False
     uid: int = 0
     is_fair: bool = False
     fair_key: str | int | None = None

@@ -141,6 +141,40 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "held": ("", *HELD),
 }
 
+# Of records, which are of the past: `_tag_of`, `plain` and the like work for them as they do for tokens.
+_RECORDS: Final = Fields(
+    {
+        "operation": lambda record, _now: record.operation,
+        "actor": lambda record, _now: record.actor,
+        "affinity": lambda record, _now: record.affinity,
+        "state": lambda record, _now: record.state,
+        "error": lambda record, _now: record.more.error or None,
+        "reason": lambda record, _now: record.more.reason or None,
+        "key": lambda record, _now: record.more.key or None,
+        "kind": lambda record, _now: record.kind,
+        "gate_run": lambda record, _now: record.run,
+    },
+    {
+        "id": lambda record, _now: record.token,
+        "priority": lambda record, _now: int.__int__(record.priority),
+        "parent": lambda record, _now: record.parent,
+        "attempt": lambda record, _now: record.attempt,
+        "steps": lambda record, _now: record.steps,
+        "memory": lambda record, _now: record.more.memory,
+    },
+    {
+        "age": lambda record, _now: record.ended - record.created,
+        "wait": lambda record, _now: record.wait,
+        "run": lambda record, _now: record.took,
+        "held": lambda record, _now: record.held,
+        "cpu": lambda record, _now: record.more.cpu,
+        "finished": lambda record, now: now - record.ended,
+    },
+)
+
+RECORD_FIELDS: Final = _RECORDS
+"""What a selector can ask of a `Record`: `parse(text, RECORD_FIELDS)`."""
+
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _ORDERS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">": operator.lt,
@@ -192,6 +226,7 @@ class Selector:
     text: str
     parts: tuple[Term, ...] = attrs.field(eq=False, repr=False)
     _tests: tuple[Test, ...] = attrs.field(eq=False, repr=False)
+    _of_records: list[tuple[Test, ...]] = attrs.field(eq=False, repr=False, init=False, factory=list)
 
     @property
     def all(self) -> bool:
@@ -214,6 +249,17 @@ class Selector:
             if not test(token, now):
                 return False
         return True
+
+    def matches_record(self, record: Any, now: float) -> bool:
+        """Tell whether a selector of live tokens matches a `Record`, which has no value of `running` or a kind of hold.
+
+        Args:
+            record: the record.
+            now: seconds of the clock of its times.
+        """
+        if not self._of_records:
+            self._of_records.append(tuple(map(_test_of_record, self.parts)))
+        return all(test(record, now) for test in self._of_records[0])
 
     def matches_place(self, place: PlaceName) -> bool:
         """Tell whether a place matches, if it uses the fields of places only."""
@@ -352,6 +398,13 @@ def _test(known: Fields, name: str, op: str, value: str, is_tag: bool) -> Test:
     if op == "!=":
         return lambda token, now: (found := read(token, now)) is None or not fits(found)
     return lambda token, now: (found := read(token, now)) is not None and fits(found)
+
+
+def _test_of_record(part: Term) -> Test:
+    if part.is_tag or (part.name in _RECORDS.read and part.name != "held"):
+        return _test(_RECORDS, part.name, part.op, part.value, part.is_tag)
+    has = part.op == "!="  # a value that it does not have is unequal to each
+    return lambda _record, _now: has
 
 
 def _fits_tag(name: str, op: str, value: str) -> _Fits:

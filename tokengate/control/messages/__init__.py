@@ -110,7 +110,7 @@ from tokengate.control.messages._policies import (
     SetPolicy,
 )
 from tokengate.control.messages._stacks import Frame, TokenStack
-from tokengate.control.messages._streams import Events, Stream, StreamItem, Trace, Watch
+from tokengate.control.messages._streams import Event, Events, Stream, StreamItem, Trace, Watch
 from tokengate.control.messages._supervisors import (
     ChildCountsRow,
     ChildRow,
@@ -197,6 +197,7 @@ __all__ = [
     "Deny",
     "Describe",
     "Drain",
+    "Event",
     "Events",
     "Extend",
     "FlagRow",

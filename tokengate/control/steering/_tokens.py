@@ -198,7 +198,10 @@ class TokenVerbs:
             refusal = judge(token, guarded(token)) or (_steering.joined(token) if of_runs else None)
             if refusal is not None:
                 return refusal
-            return _outcomes.ended(token) if token.done() and not of_ended else act(token)
+            if token.done() and not of_ended:
+                return _outcomes.ended(token)
+            token._own_extras().steered = True
+            return act(token)
 
         found = await self._planned(message, guarded, of_runs=of_runs) if tokens is None else tokens
         return await _outcomes.settle([begun(token) async for token in in_turns(found, _AT_ONCE)], wait)

@@ -1,0 +1,305 @@
+"""The observers that make records, on the threads where tokens and actors run.
+
+Making a record takes less than a microsecond and waits for nothing: it is appended to a deque, from which the thread of
+the stream takes it. Nothing of the token is kept, so that its result is freed as soon as its caller drops it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from threading import get_ident
+from typing import Any, Final
+
+from actors import ActorRef, ActorSystem, ExitReason, Observer, Token, TokenState
+from actors.lowlevel import NO_EXTRAS, NO_TAGS
+from tokengate.control._safe_text import class_name, plain
+from tokengate.control.stream._record import FINISHED, NO_MORE, RETRIED, Happening, More, Raw, Record
+
+_logger = logging.getLogger("tokengate.stream")
+
+KEPT: Final = 8_192
+"""Records that wait for the thread of the stream; then the oldest are lost."""
+
+_HALF: Final = KEPT // 2
+OPERATIONS: Final = 200
+"""Operations that are counted apart; the rest are counted as `OTHER`."""
+OTHER: Final = "_other"
+
+_COMPLETED: Final = TokenState.COMPLETED
+_ENDS: Final = ("completed", "failed", "terminated", "expired", "rejected")
+
+
+class Tally:
+    """The exact counts of an operation.
+
+    Attributes:
+        completed: is advanced with each token that completes.
+        ends: {state: the same}; that of `completed` among them.
+        retried: is advanced with each attempt that another one follows.
+        ordinary: is advanced with each ordinary record that thinning looks at.
+        slow: the run, in seconds, above which an attempt is not ordinary; written by what knows the operation's p95.
+    """
+
+    __slots__ = ("completed", "ends", "ordinary", "retried", "slow")
+
+    def __init__(self) -> None:
+        self.ends = {state: itertools.count() for state in _ENDS}
+        self.completed = self.ends["completed"]
+        self.retried = itertools.count()
+        self.ordinary = itertools.count()
+        self.slow = math.inf
+
+    def counts(self) -> dict[str, int]:
+        """Return how many tokens ended in each state, and how many attempts were `retried`."""
+        return {state: read(count) for state, count in self.ends.items()} | {"retried": read(self.retried)}
+
+
+def read(count: itertools.count[int]) -> int:
+    """Return how often a count was advanced, without advancing it."""
+    return int(repr(count)[6:-1])  # its pickled form says it, too, but that goes away in Python 3.14
+
+
+class Collector(Observer):
+    """Makes a record at the end of each attempt, and of what else happens but for tokens that come and go.
+
+    Args:
+        system: of the gate.
+        run: the opening of the gate.
+
+    Attributes:
+        pending: the records that the thread of the stream has not taken yet.
+        every: of so many ordinary records one is kept; 1: all.
+        internal: whether tokens of the runtime itself are recorded.
+        trace_of: returns (trace id, span id) of a token that ends, or None; None: there are no traces.
+        measured: {token id: (cpu, memory, memory_end)} of tokens that were measured; taken at their ends.
+        key_of: returns what identifies a token, or an empty text.
+    """
+
+    def __init__(self, system: ActorSystem, run: str) -> None:
+        self.pending: deque[Raw | Happening] = deque(maxlen=KEPT)
+        self.every = 1
+        self.internal = False
+        self.trace_of: Callable[[Token[Any]], tuple[str, str] | None] | None = None
+        self.measured: dict[int, tuple[float | None, int | None, int | None]] = {}
+        self.full = threading.Event()  # set when the thread of the stream is to come now
+        self.tallies: dict[str, Tally] = {}
+        self._tallies_lock = threading.Lock()
+        self._system = system
+        self._run = run
+        self._numbers = itertools.count(1)
+        self._append = self.pending.append
+        self._digests: dict[int, str] = {}  # {id of a token that is failing: digest of its arguments}
+        self._has_failed = False
+
+    @property
+    def made(self) -> int:
+        """The number of records that were made."""
+        return read(self._numbers) - 1
+
+    # Tokens
+
+    def token_failing(self, token: Token[Any], /) -> None:
+        if len(self._digests) < KEPT:
+            self._digests[token.id] = digest_of(token)
+
+    def token_finished(self, token: Token[Any], /) -> None:
+        try:
+            place, operation, extras = token._place, token.operation, token._extras
+            if place.serves_operators and not self.internal:
+                self._digests.pop(token.id, None)
+                return
+            try:
+                tally = self.tallies[operation]
+            except KeyError:
+                tally = self.tally(operation)
+            started, ended, weight, more, attempt = token.started_at, token.finished_at, 1, None, 1
+            if token._end is _COMPLETED:
+                state = "completed"
+                next(tally.completed)
+                if self.every > 1 and started is not None and not extras.steered and extras.attempt == 1:
+                    every = self.every
+                    if ended - started < tally.slow:  # type: ignore[operator]
+                        if next(tally.ordinary) % every:
+                            return
+                        weight = every
+            else:
+                state = token.state.value
+                next(tally.ends[state])
+            if extras is not NO_EXTRAS or token._error is not None or self.trace_of is not None or self.measured:
+                more = self._more(token, token._error, token.reason)
+                policy, attempt = extras.policy, extras.attempt
+                if policy is not None and policy.is_between:
+                    started = None
+            if started is None:
+                attempt = 0
+            tags = token.tags
+            number = next(self._numbers)
+            self._append(
+                (
+                    number, token.id, operation, place.path, place.affinity, token.parent, token.priority,
+                    None if tags is NO_TAGS else tags, token.steps, attempt, state, token.created_at, token.queued_at,
+                    started, ended, get_ident(), weight, FINISHED, more,
+                )
+            )  # fmt: skip
+            if not number & 255 and len(self.pending) > _HALF:
+                self.full.set()
+        except Exception:
+            self._note_error()
+
+    def token_retried(self, token: Token[Any], error: BaseException, reason: str, /) -> None:
+        try:
+            next(self.tally(token.operation).retried)
+            more = self._more(token, error, reason)._replace(key=digest_of(token))
+            self._put(RETRIED, token, "queued", more)
+        except Exception:
+            self._note_error()
+
+    def put_moment(self, kind: str, token: Token[Any]) -> None:
+        """Record a moment of a token that is no end: `token.queued`, say."""
+        try:
+            policy = token._extras.policy
+            self._put(kind, token, token.state.value, None if policy is None else More(uid=policy.uid))
+        except Exception:
+            self._note_error()
+
+    def _put(self, kind: str, token: Token[Any], state: str, more: More | None) -> None:
+        place, started = token._place, token.started_at
+        if place.serves_operators and not self.internal:
+            return
+        self._append(
+            (
+                next(self._numbers), token.id, token.operation, place.path, place.affinity, token.parent,
+                token.priority, token.tags, token.steps, 0 if kind == RETRIED and started is None else token.attempt,
+                state, token.created_at, token.queued_at, started, self._system.clock(), get_ident(), 1, kind, more,
+            )
+        )  # fmt: skip
+
+    def _more(self, token: Token[Any], error: BaseException | None, reason: str) -> More:
+        extras = token._extras
+        hold, policy = extras.hold, extras.policy
+        trace = None if self.trace_of is None else self.trace_of(token)
+        cpu, memory, memory_end = self.measured.pop(token.id, (None, None, None))
+        deadline = token.deadline
+        return More(
+            "" if error is None else class_name(type(error)),
+            plain(reason),
+            self._digests.pop(token.id, ""),
+            *(trace or ("", "")),
+            *((0.0, 0.0) if hold is None else hold.in_attempt()),
+            extras.steered,
+            0 if policy is None else policy.uid,
+            None if deadline is None else deadline - token.created_at,
+            cpu, memory, memory_end,
+        )  # fmt: skip
+
+    def tally(self, operation: str) -> Tally:
+        """Return the counts of an operation."""
+        found = self.tallies.get(operation)
+        if found is None:
+            with self._tallies_lock:
+                name = operation if len(self.tallies) < OPERATIONS or operation in self.tallies else OTHER
+                found = self.tallies.setdefault(name, Tally())
+        return found
+
+    # What else happens
+
+    def put(
+        self,
+        kind: str,
+        text: str,
+        *,
+        actor: str = "",
+        token: Token[Any] | None = None,
+        details: Mapping[str, Any] | None = None,
+        about: str = "gate",
+    ) -> None:
+        """Record something else that has happened, now.
+
+        Args:
+            kind: `telemetry.lost`, say.
+            text: a line that says it.
+            actor: path of the actor or operation that it is about.
+            token: the one that it is about.
+            details: values of the kind, of types that JSON has.
+            about: `place` if a caller must be allowed to see the actor, `gate` if the whole gate.
+        """
+        now = self._system.clock()
+        seen: Record | str = about
+        if token is not None:
+            place = token._place
+            seen = Record(
+                0, kind, token.id, token.operation, place.path, place.affinity, token.parent, token.priority,
+                token.tags, token.steps, token.attempt, str(token.state.value), token.created_at, token.queued_at,
+                token.started_at, now, "", 1, NO_MORE, self._run,
+            )  # fmt: skip
+            actor = actor or place.path
+        self._append(
+            Happening(
+                next(self._numbers), kind, now, plain(actor), None if token is None else token.id,
+                "" if token is None else plain(token.operation), text, details or {}, seen, self._run,
+            )
+        )  # fmt: skip
+
+    def actor_started(self, ref: ActorRef[Any], /) -> None:
+        path = plain(ref._place.path)
+        self.put("actor.started", f"actor '{path}' has started", actor=path, about="place")
+
+    def actor_ended(self, ref: ActorRef[Any], reason: ExitReason, /) -> None:
+        path = plain(ref._place.path)
+        details = {"reason": str(reason)}
+        self.put("actor.ended", f"actor '{path}' has ended: {reason}", actor=path, details=details, about="place")
+
+    def _note_error(self) -> None:
+        if not self._has_failed:  # once, or a log would fill the disk
+            self._has_failed = True
+            _logger.exception("a record could not be made; this is told once")
+
+
+class Moments(Observer):
+    """Records also that tokens are queued, begin, are paused and resumed; it is there while a reader asks for that.
+
+    Args:
+        collector: makes the records.
+    """
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    def token_queued(self, token: Token[Any], /) -> None:
+        self._collector.put_moment("token.queued", token)
+
+    def token_started(self, token: Token[Any], /) -> None:
+        self._collector.put_moment("token.started", token)
+
+    def token_paused(self, token: Token[Any], /) -> None:
+        self._collector.put_moment("token.paused", token)
+
+    def token_resumed(self, token: Token[Any], /) -> None:
+        self._collector.put_moment("token.resumed", token)
+
+
+_PLAIN: Final = (int, float, bool, str, bytes, type(None))
+
+
+def digest_of(token: Token[Any]) -> str:
+    """Return a digest of a token's arguments; empty unless all are of built-in types, and short."""
+    digest = hashlib.blake2b(digest_size=8)
+    left = [*token.args, *token.kwargs.items()]
+    if len(left) > 32:
+        return ""
+    while left:
+        value = left.pop()
+        if type(value) in (tuple, list) and len(value) <= 32:
+            digest.update(b"%d:" % len(value))
+            left.extend(value)
+        elif any(type(value) is one for one in _PLAIN) and (type(value) not in (str, bytes) or len(value) <= 4_096):
+            digest.update(f"{type(value).__name__}={value!r};".encode())
+        else:
+            return ""
+    return digest.hexdigest()
