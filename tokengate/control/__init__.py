@@ -7,6 +7,7 @@
 #   transport/   the control socket
 #   inspection/  what is seen
 #   registry/    what follows from the declaration of a verb, a noun, a plugin
+#   stream/      records of what has happened, for what reads them
 #   messages/    the vocabulary
 #
 #   _local.py       `gate.control`: the way within the process

@@ -150,7 +150,8 @@ def test_the_time_of_pauses_is_counted_and_may_be_left_out(desk: Any, monkeypatc
     """In seconds of the system's clock: all of it, and that for which the token's own clock is stopped."""
     now = [0.0]
     token = desk.token()
-    monkeypatch.setattr(token._place, "system", SimpleNamespace(clock=lambda: now[0]))
+    told = {"tell": lambda *_: None, "on_token_paused": None, "on_token_resumed": None}
+    monkeypatch.setattr(token._place, "system", SimpleNamespace(clock=lambda: now[0], **told))
     hold = Hold(token)
     hold.pause(stop_clock=True)
     now[0] = 5.0
