@@ -9,13 +9,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tiers import IN_CI, TORTURE
+from tiers import TORTURE, in_ci
 
 from tokengate.audit._read import read
 from tokengate.audit._verify import verify
 
-KILLS = 10 if IN_CI else 5
-PARTS = 50 if TORTURE else 3 if IN_CI else 1
+KILLS = 10
+PARTS = 50 if TORTURE else 3
 
 # Calls a command again and again; its effect is a line on stdout, with the number that the reason of its intent has.
 PROGRAM = """
@@ -49,6 +49,7 @@ def config(tmp_path: Path, log: Path) -> Path:
     return file
 
 
+@in_ci
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_gate_that_is_killed_has_no_effect_without_an_intent(config: Path, log: Path, seed: int, part: int) -> None:
     """Again and again, after a drawn number of effects, on one log, whose records are whole."""

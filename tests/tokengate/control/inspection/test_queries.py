@@ -11,6 +11,7 @@ import pytest
 import trio
 from gated_code import LIMIT, Door
 from running_tokens import Turner, cpu_operation, io_operation
+from tiers import in_ci
 
 from actors import Token, UnknownActor
 from supervisors import Backoff, ChildSpec, Supervisor
@@ -144,6 +145,7 @@ def turns_during(ask: Callable[[], Awaitable[Any]]) -> int:
     return trio.run(main)
 
 
+@in_ci
 def test_twenty_thousand_tokens_are_listed_in_pages_and_steered_and_the_loop_is_never_held_up(gate: Gate) -> None:
     """Whatever is done to so many, others get their turn after every thousand looks, and every hundred changes."""
     nothing.submit().result(LIMIT)
