@@ -29,6 +29,7 @@ MODULES = (
     "tokengate.errors",
     "tokengate.events",
     "tokengate.policy",
+    "tokengate.telemetry",
     "tokengate.types",
 )
 
