@@ -131,8 +131,9 @@ class Collector(Observer):
             else:
                 state = token.state.value
                 next(tally.ends[state])
-            if extras is not NO_EXTRAS or token._error is not None or self.trace_of is not None or self.measured:
-                more = self._more(token, token._error, token.reason)
+            trace = None if self.trace_of is None else self.trace_of(token)
+            if extras is not NO_EXTRAS or token._error is not None or trace is not None or self.measured:
+                more = self._more(token, token._error, token.reason, trace)
                 policy, attempt = extras.policy, extras.attempt
                 if policy is not None and policy.is_between:
                     started = None
@@ -155,7 +156,8 @@ class Collector(Observer):
     def token_retried(self, token: Token[Any], error: BaseException, reason: str, /) -> None:
         try:
             next(self.tally(token.operation).retried)
-            more = self._more(token, error, reason)._replace(key=digest_of(token))
+            trace = None if self.trace_of is None else self.trace_of(token)
+            more = self._more(token, error, reason, trace)._replace(key=digest_of(token))
             self._put(RETRIED, token, "queued", more)
         except Exception:
             self._note_error()
@@ -180,10 +182,9 @@ class Collector(Observer):
             )
         )  # fmt: skip
 
-    def _more(self, token: Token[Any], error: BaseException | None, reason: str) -> More:
+    def _more(self, token: Token[Any], error: BaseException | None, reason: str, trace: tuple[str, str] | None) -> More:
         extras = token._extras
         hold, policy = extras.hold, extras.policy
-        trace = None if self.trace_of is None else self.trace_of(token)
         cpu, memory, memory_end = self.measured.pop(token.id, (None, None, None))
         deadline = token.deadline
         return More(
