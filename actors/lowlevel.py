@@ -13,7 +13,7 @@ from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
 from actors.concurrency._trio_host import TrioHost
 from actors.concurrency._waiters import Waiter
 from actors.drains._asyncio_operation_drain import at_home
-from actors.drains._cpu_drain import CpuDrain
+from actors.drains._cpu_drain import CpuDrain, Meter
 from actors.drains._io_drain import IoDrain
 from actors.drains._io_worker import is_cancellation
 from actors.kinds._jobs import Jobs
@@ -78,6 +78,7 @@ __all__ = [
     "Jobs",
     "Kill",
     "Mailbox",
+    "Meter",
     "Notice",
     "OneWay",
     "OperationPlace",

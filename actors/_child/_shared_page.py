@@ -26,6 +26,8 @@ CPU_BEFORE: Final = 2  # nanoseconds of processor time that the process had used
 OUTBOX: Final = 3  # bytes of complete frames in the outbox
 STOPPED: Final = 4  # number of the call, at a yield point of which it stops itself, as `STOP_AT` demands
 ENDED: Final = 5  # number of the latest call that is over; its outcome may not be sent yet
+CPU_OF: Final = 6  # number of the latest call that took long enough to have its processor time measured
+CPU_USED: Final = 7  # nanoseconds of processor time that this call has used
 
 # Written by the gate
 REVOKED: Final = 16  # calls up to this number are not started any more; written only while the child is stopped

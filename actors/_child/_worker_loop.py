@@ -34,6 +34,8 @@ _BEGUN: Final = _shared_page.BEGUN
 _ENDED: Final = _shared_page.ENDED
 _STEPS: Final = _shared_page.STEPS
 _CPU_BEFORE: Final = _shared_page.CPU_BEFORE
+_CPU_OF: Final = _shared_page.CPU_OF
+_CPU_USED: Final = _shared_page.CPU_USED
 _REVOKED: Final = _shared_page.REVOKED
 _KEPT: Final = _shared_page.KEPT
 
@@ -157,11 +159,14 @@ class Worker:
             points.number = 0
             word[_ENDED] = number
             ended = perf_counter_ns()
+            if ended - started > _CPU_EVERY:
+                self._note_cpu(number)
         except BaseException as error:
             cancelled = isinstance(error, TokenInterrupt) and points.cancelled()
             points.number = 0
             word[_ENDED] = number
             ended = perf_counter_ns()
+            self._note_cpu(number)
             if cancelled:
                 self._connection.put(_wire.CANCELLED, number, ended - started, b"")
             else:
@@ -171,6 +176,13 @@ class Worker:
         connection = self._connection
         if ended - connection.due_since > FLUSH_AFTER:
             connection.flush()
+
+    def _note_cpu(self, number: int) -> None:
+        """Write how much processor time a call has used."""
+        word = self._word
+        word[_CPU_OF] = 0  # so that the gate reads both words of one call
+        word[_CPU_USED] = process_time_ns() - word[_CPU_BEFORE]
+        word[_CPU_OF] = number
 
     def _call(self, frame: Frame) -> Any:
         """Call a function that the gate has sent before."""

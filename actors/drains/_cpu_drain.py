@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from operator import methodcaller
 from types import CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from actors._child._yields import refuse_yield
 from actors._exceptions import TokenInterrupt
@@ -33,10 +33,26 @@ _COMPLETED = TokenState.COMPLETED
 _send: Callable[[CpuSlot], None] = methodcaller("send")  # one call of Python code less than a method of the drain
 
 
-class CpuDrain:
-    """Submits slots to a dispatcher: one for each drainer that the mailbox asks for."""
+class Meter(Protocol):
+    """Measures the code of tokens on the threads where it runs."""
 
-    __slots__ = ("dispatcher", "place", "throughput", "throughput_deadline")
+    def begin(self, token: Token[Any], /) -> None:
+        """Code of a token is about to run on this thread: all of it, or its next step."""
+        ...
+
+    def end(self, token: Token[Any], /) -> None:
+        """That is over; the token may have ended, and observers were told then."""
+        ...
+
+
+class CpuDrain:
+    """Submits slots to a dispatcher: one for each drainer that the mailbox asks for.
+
+    Attributes:
+        meter: measures the tokens of slots that are made from now on; None: nothing does.
+    """
+
+    __slots__ = ("dispatcher", "meter", "place", "throughput", "throughput_deadline")
 
     listen_for: None = None
     call_here: None = None
@@ -52,9 +68,10 @@ class CpuDrain:
         self.dispatcher = dispatcher
         self.throughput = throughput
         self.throughput_deadline = throughput_deadline
+        self.meter: Meter | None = None
 
     def new_drainer(self) -> CpuSlot:
-        return CpuSlot(self)
+        return CpuSlot(self) if self.meter is None else MeteredSlot(self, self.meter)
 
     @property
     def wake(self) -> Callable[[CpuSlot], None]:
@@ -390,6 +407,39 @@ class CpuSlot(Drainer):
     def _live(self, life: Life) -> None:
         """Run the user code of one phase of an instance's life."""
         _life.run(life, self, self._place.path)
+
+
+class MeteredSlot(CpuSlot):
+    """A drainer whose tokens are measured.
+
+    Args:
+        drain: of the place.
+        meter: measures them.
+    """
+
+    __slots__ = ("_meter",)
+
+    def __init__(self, drain: CpuDrain, meter: Meter) -> None:
+        super().__init__(drain)
+        self._meter = meter
+
+    def _run(self, token: Token[Any], now: float) -> float:
+        self._meter.begin(token)
+        try:
+            return super()._run(token, now)
+        finally:
+            self._meter.end(token)
+
+    def _step(self) -> None:
+        token = cast("Token[Any]", self.token)
+        if token.steps == 0:  # the first step, in `_run`
+            super()._step()
+            return
+        self._meter.begin(token)
+        try:
+            super()._step()
+        finally:
+            self._meter.end(token)
 
 
 class SlotHere(CpuSlot):

@@ -12,10 +12,8 @@ import attrs
 import psutil
 import trio
 
-from actors._child import _shared_page
 from actors._exceptions import LimitExceeded, PlatformWarning
 from actors.processes._limits import UNITS, Limits
-from actors.processes.workers._process_state import cpu_seconds
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
@@ -130,7 +128,7 @@ class LimitWatch:
         if (limits.cpu_time is not None or limits.memory is not None) and worker.begun == watched.number:
             try:
                 if limits.cpu_time is not None:
-                    used = (cpu_seconds(worker.pid) or 0.0) - worker.page.word[_shared_page.CPU_BEFORE] * 1e-9
+                    used = worker.cpu_so_far() or 0.0
                     if used >= limits.cpu_time:
                         return self._exceeded(watched, "cpu_time", limits.cpu_time, used)
                 if limits.memory is not None:

@@ -502,12 +502,15 @@ class OperationSlot(Drainer):
             inflight[last].steps = worker.page.word[_shared_page.STEPS]
         if worker.lent and worker.begun == last:  # else a later call, which has begun, has lent the turn
             drain.take_turn_back(worker)
+        on_outcome = drain.host.on_outcome
         for number, value in zip(numbers, values, strict=True):
             token = inflight.get(number)
             if token is None:
                 continue  # it was found in the outbox before
             if token._extras.hold is not None:
                 token._extras.hold.leave()
+            if on_outcome is not None:
+                on_outcome(token, worker, number)
             worker.handled += 1  # first: whoever is told may send more at once
             token._settle(_COMPLETED, value)
             inflight.pop(number, None)

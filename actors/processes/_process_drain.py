@@ -276,6 +276,8 @@ class ProcessDrain(abc.ABC):
             self.note_begun(token, worker, frame.extra * 1e-9)
         if token._extras.hold is not None:
             token._extras.hold.leave()
+        if self.host.on_outcome is not None:
+            self.host.on_outcome(token, worker, frame.number)
         try:
             if frame.kind == _wire.RESULT:
                 token._finish(_COMPLETED, _carrier.load(frame.payload, descriptor))

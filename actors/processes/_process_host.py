@@ -33,6 +33,7 @@ from actors.processes.workers._worker_pool import Holder, ProcessPool, ProcessSt
 
 if TYPE_CHECKING:
     from actors.processes.pickling._ports import ProcessSystem
+    from actors.tokens._token import Token
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -58,6 +59,8 @@ class ProcessHost:
         self.closed = False
         self.poller: Poller | None = None
         self.limit_watch = LimitWatch(system)
+        # Called with a token whose outcome has come, its worker and the number of the call, before the token ends.
+        self.on_outcome: Callable[[Token[Any], Worker, int], object] | None = None
         self._requests = Requests(system, self)
         self.results = Results(system, self, self._requests, self._on_ready)
         self.lifecycle = WorkerLifecycle(system, self, self.pool, self._requests, self.results)

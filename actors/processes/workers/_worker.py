@@ -21,7 +21,7 @@ from actors._child._shared_page import Page
 from actors.processes.pickling import _carrier
 from actors.processes.pickling._exports import KnownTokens
 from actors.processes.workers._fork_server import CHILD_FOLDER, describe_exit
-from actors.processes.workers._process_state import does_not_run
+from actors.processes.workers._process_state import cpu_seconds, does_not_run
 from actors.processes.workers._stack import Frames as StackFrames
 from actors.processes.workers._stack import RemoteStack, whole_stack
 from actors.processes.workers._stream import FilePayload, WorkerStream
@@ -225,6 +225,17 @@ class Worker:
             )
 
     # Which calls it has started
+
+    def cpu_used(self, number: int) -> float | None:
+        """Return the seconds of processor time that a call has used which is just over; None if it took no 0.1 ms."""
+        word = self.page.word
+        used = word[_shared_page.CPU_USED]
+        return max(0.0, used * 1e-9) if word[_shared_page.CPU_OF] == number else None
+
+    def cpu_so_far(self) -> float | None:
+        """Return the seconds of processor time that its latest call has used by now; None if it is dead."""
+        used = cpu_seconds(self.pid)
+        return None if used is None else used - self.page.word[_shared_page.CPU_BEFORE] * 1e-9
 
     @property
     def begun(self) -> int:

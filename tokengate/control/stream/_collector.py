@@ -19,7 +19,7 @@ from typing import Any, Final
 from actors import ActorRef, ActorSystem, ExitReason, Observer, Token, TokenState
 from actors.lowlevel import NO_EXTRAS, NO_TAGS
 from tokengate.control._safe_text import class_name, plain
-from tokengate.control.stream._record import FINISHED, NO_MORE, RETRIED, Happening, More, Raw, Record
+from tokengate.control.stream._record import FINISHED, NO_MORE, RETRIED, Happening, Measured, More, Raw, Record
 
 _logger = logging.getLogger("tokengate.stream")
 
@@ -77,7 +77,7 @@ class Collector(Observer):
         every: of so many ordinary records one is kept; 1: all.
         internal: whether tokens of the runtime itself are recorded.
         trace_of: returns (trace id, span id) of a token that ends, or None; None: there are no traces.
-        measured: {token id: (cpu, memory, memory_end)} of tokens that were measured; taken at their ends.
+        measured: {token id: what was measured of it}; taken at its end.
         key_of: returns what identifies a token, or an empty text.
     """
 
@@ -86,7 +86,7 @@ class Collector(Observer):
         self.every = 1
         self.internal = False
         self.trace_of: Callable[[Token[Any]], tuple[str, str] | None] | None = None
-        self.measured: dict[int, tuple[float | None, int | None, int | None]] = {}
+        self.measured: dict[int, Measured] = {}
         self.full = threading.Event()  # set when the thread of the stream is to come now
         self.tallies: dict[str, Tally] = {}
         self._tallies_lock = threading.Lock()
@@ -132,7 +132,12 @@ class Collector(Observer):
                 state = token.state.value
                 next(tally.ends[state])
             trace = None if self.trace_of is None else self.trace_of(token)
-            if extras is not NO_EXTRAS or token._error is not None or trace is not None or self.measured:
+            if (
+                extras is not NO_EXTRAS
+                or token._error is not None
+                or trace is not None
+                or (self.measured and token.id in self.measured)
+            ):
                 more = self._more(token, token._error, token.reason, trace)
                 policy, attempt = extras.policy, extras.attempt
                 if policy is not None and policy.is_between:
@@ -185,7 +190,8 @@ class Collector(Observer):
     def _more(self, token: Token[Any], error: BaseException | None, reason: str, trace: tuple[str, str] | None) -> More:
         extras = token._extras
         hold, policy = extras.hold, extras.policy
-        cpu, memory, memory_end = self.measured.pop(token.id, (None, None, None))
+        measured = self.measured.pop(token.id, None)
+        cpu, memory, memory_end = (None, None, None) if measured is None else measured.values()
         deadline = token.deadline
         return More(
             "" if error is None else class_name(type(error)),

@@ -8,6 +8,7 @@ of each; `event_of` makes the public form of that.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -54,6 +55,40 @@ class More(NamedTuple):
 
 
 NO_MORE: Final = More()
+
+
+class Measured:
+    """What was measured of a token that has not ended.
+
+    Attributes:
+        cpu: seconds of processor time; None where that is unknown.
+        thread: ident of the thread on which its code runs now; 0: it runs on none, or elsewhere.
+        at: processor time of that thread when the code began to run there.
+        memory, memory_end: bytes of its process, the peak and the last.
+    """
+
+    __slots__ = ("at", "cpu", "memory", "memory_end", "thread")
+
+    def __init__(self, cpu: float | None = None) -> None:
+        self.cpu = cpu
+        self.thread = 0
+        self.at = 0.0
+        self.memory: int | None = None
+        self.memory_end: int | None = None
+
+    def note_memory(self, size: int) -> None:
+        """Note the present memory of its process."""
+        self.memory = size if self.memory is None else max(self.memory, size)
+        self.memory_end = size
+
+    def values(self) -> tuple[float | None, int | None, int | None]:
+        """Return processor time, peak and last memory, at the end of an attempt, on the thread where that is."""
+        cpu = self.cpu
+        if self.thread == threading.get_ident() and cpu is not None:
+            cpu += time.thread_time() - self.at
+        elif self.thread:
+            cpu = None  # it was ended from elsewhere while its code ran
+        return cpu, self.memory, self.memory_end
 
 
 class Record(NamedTuple):
