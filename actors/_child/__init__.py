@@ -10,7 +10,7 @@
 #                          stopped and ended), _yields.py (checks yielded values), _instance.py (the instance of an
 #                          actor), _connection.py (reads and writes frames), _pickling.py (pickles for the gate),
 #                          _failures.py (errors for the gate), _log.py (log records for the gate), _stack.py (writes
-#                          the stack)
+#                          the stack), _headers.py (the trace that a call belongs to)
 #   names for user code    _counterparts.py (`checkpoint` and others), _process_actor.py, _proxies.py (refs, tokens,
 #                          operations), _exceptions.py, _current_worker.py (the worker of this process)
 """Child processes: how they start, what they do, and the counterparts of the runtime's names for user code."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import _wire
 from ._command import COMMAND, command_of
 from ._connection import load
+from ._headers import with_headers
 from ._process_actor import ProcessActor
 
 if TYPE_CHECKING:
@@ -65,12 +66,13 @@ class ActorInstance:
         kwargs: dict[str, Any],
         values: Any,
         level: int | None,
+        *headers: dict[str, str],
     ) -> Any:
         self._crash = None
         if level is not None and level != self._log.root_level:
             self._log.set_root_level(level)
         context = contextvars.copy_context()
-        for variable, value in values or ():
+        for variable, value in with_headers(values or (), headers):
             context.run(variable.set, value)
         try:
             call = self._look_up(path) if path else self._instance.on_receive

@@ -23,6 +23,7 @@ from ._connection import FLUSH_AFTER, Connection, load
 from ._current_worker import current_worker
 from ._exceptions import NotPicklable, TokenInterrupt
 from ._failures import failure_of, text_of, without_runtime_frames
+from ._headers import Variable, with_headers
 from ._instance import ActorInstance
 from ._log import GateHandler
 from ._payload import INLINE
@@ -186,17 +187,17 @@ class Worker:
 
     def _call(self, frame: Frame) -> Any:
         """Call a function that the gate has sent before."""
-        args, kwargs, values, level = load(frame)
+        args, kwargs, values, level, *headers = load(frame)
         if level is not None and level != self._log.root_level:
             self._log.set_root_level(level)
-        return self._run(self._functions[frame.extra], args, kwargs, values or ())
+        return self._run(self._functions[frame.extra], args, kwargs, with_headers(values or (), headers))
 
     def _run(
         self,
         function: Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any] = _NO_KWARGS,
-        values: Iterable[tuple[contextvars.ContextVar[Any], Any]] = (),
+        values: Iterable[tuple[Variable, Any]] = (),
     ) -> Any:
         """Run a function in a context of its own, in which variables have these values."""
         context = _new_context()

@@ -445,7 +445,8 @@ class ActorSlot(Drainer):
             token._own_extras().cancel_requested = "its timer or watch has ended"
             raise TokenInterrupt(token._extras.cancel_requested)
         context, level = self._drain.context_of(token), _carrier.log_level()
-        return _wire.HANDLE, (path, token.args, dict(token.kwargs), context, level)
+        headers = self._drain.headers_of(token)
+        return _wire.HANDLE, (path, token.args, dict(token.kwargs), context, level, *headers)
 
     @_in_turn
     def settled(self, crash: BaseException | None) -> None:

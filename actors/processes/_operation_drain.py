@@ -157,14 +157,16 @@ class OperationDrain(ProcessDrain):
             self._function = _Function(self)
         return self._function
 
-    def call_frame(self, key: int, token: Token[Any], worker: Worker, number: int, level: int) -> list[bytes]:
+    def call_frame(
+        self, key: int, token: Token[Any], worker: Worker, number: int, level: int, headers: tuple[dict[str, str], ...]
+    ) -> list[bytes]:
         """Return a call as a frame.
 
         Raises:
             NotPicklable: an argument cannot be pickled.
         """
         try:
-            item = (token.args, dict(token.kwargs), self.context_of(token), level)
+            item = (token.args, dict(token.kwargs), self.context_of(token), level, *headers)
             return worker.frame(_wire.CALL, number, key, item)
         except Exception as error:
             raise _carrier.not_picklable(self.host.system, token.operation, token.args, token.kwargs, error) from error
@@ -265,11 +267,15 @@ class _Batch:
             self._look_again()
         drain, worker, inflight = self._drain, self._worker, self._worker.inflight
         worker.sent = number = worker.sent + 1
-        size = plain_size(token.args) if self._takes_plain and token.kwargs is NO_KWARGS else None
+        headers = () if drain.place.system.on_token_sent is None else drain.headers_of(token)
+        is_plain = self._takes_plain and token.kwargs is NO_KWARGS and not headers
+        size = plain_size(token.args) if is_plain else None
         frames: list[bytes] = []
         if size is None or not self._knows:
             try:
-                frames = self._frames(token, number, with_call=size is None)
+                frames = [] if self._knows else [self.function.frame(token)]
+                if size is None:
+                    frames += drain.call_frame(self.function.key, token, worker, number, self.level, headers)
             except BaseException as error:  # also one of an object that is pickled
                 _carrier.reraise_ctrl_c(error)
                 drain.cannot_send(token, error)
@@ -290,11 +296,6 @@ class _Batch:
         self._knows = True
         self.size += size
         self.count += 1
-
-    def _frames(self, token: Token[Any], number: int, *, with_call: bool) -> list[bytes]:
-        drain, function = self._drain, self.function
-        frames = [] if self._knows else [function.frame(token)]
-        return frames + (drain.call_frame(function.key, token, self._worker, number, self.level) if with_call else [])
 
     def pieces(self) -> list[bytes]:
         """Return all that was added, as frames."""

@@ -231,6 +231,15 @@ class ProcessDrain(abc.ABC):
             return None
         return tuple((variable, context[variable]) for variable in self.context if variable in context)
 
+    def headers_of(self, token: Token[Any]) -> tuple[dict[str, str], ...]:
+        """Return what observers send with a token, as the optional last item of its payload."""
+        system = self.place.system
+        if system.on_token_sent is None:
+            return ()
+        headers: dict[str, str] = {}
+        system.tell(system.on_token_sent, token, headers)
+        return (headers,) if headers else ()
+
     def note_begun(self, token: Token[Any], worker: Worker, seconds: float = 0.0) -> None:
         """Note that a token has begun, so many seconds ago, unless that is noted."""
         with worker.lock:

@@ -33,6 +33,12 @@ class Observer:
     def token_started(self, token: Token[Any], /) -> None:
         """A token runs; again after each retry."""
 
+    def token_sent(self, token: Token[Any], headers: dict[str, str], /) -> None:
+        """A token is about to be sent to a child process; what is written to `headers` goes with it.
+
+        It may begin there before `token_started` is called, or be taken back, and is sent again then.
+        """
+
     def token_failing(self, token: Token[Any], /) -> None:
         """A token is about to end otherwise than completed; its arguments are still there, and its state is not yet."""
 
@@ -77,6 +83,7 @@ class Observed:
 
     on_token_queued: Listeners | None = None
     on_token_started: Listeners | None = None
+    on_token_sent: Listeners | None = None
     on_token_failing: Listeners | None = None
     on_token_finished: Listeners | None = None
     on_token_retried: Listeners | None = None

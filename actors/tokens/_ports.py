@@ -187,6 +187,9 @@ class TokenSystem(Protocol):
     def on_token_started(self) -> Listeners | None: ...
 
     @property
+    def on_token_sent(self) -> Listeners | None: ...
+
+    @property
     def on_token_failing(self) -> Listeners | None: ...
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from actors.tokens._ports import Receiver
 from actors.tokens._waits_for import waiting_for
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _CREATED, _QUEUED, _PAUSED = TokenState.CREATED, TokenState.QUEUED, TokenState.PAUSED
 _RUNNING, _COMPLETED, _REJECTED = TokenState.RUNNING, TokenState.COMPLETED, TokenState.REJECTED
@@ -272,6 +273,17 @@ class Token(_PykkaReply[T]):
         """Ask it to end at its next yield point, since its actor is to stop. A paused token ends where it is."""
         self._own_extras().cancel_requested = why
         self._end_hold()
+
+    def in_context(self, function: Callable[..., R], *args: Any) -> R | None:
+        """Call a function in the context of the token's code: what it sets there, the code finds.
+
+        For observers that are told that the token starts or is sent: later its code may be in the context.
+
+        Returns:
+            what the function returns; None, without a call, if the token has ended.
+        """
+        context = self._context
+        return None if context is None else context.run(function, *args)
 
     def _end_hold(self) -> None:
         hold = self._extras.hold

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import threading
@@ -10,7 +11,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actors.processes.pickling import _carrier
-from actors.tokens._token import Token
+from actors.tokens._token import Token, _current
 
 if TYPE_CHECKING:
     from actors._child import _wire
@@ -27,6 +28,7 @@ class _Sent(NamedTuple):
     descriptor: int | None
     token: int | None
     actor: str | None
+    context: contextvars.Context | None  # a copy of that of the token, for handlers
 
 
 class RemoteLog:
@@ -79,13 +81,20 @@ class RemoteLog:
                 _logger.exception("a log record of a child process could not be handled")
 
 
-def _origin(worker: Worker, number: int) -> tuple[int | None, str | None]:
-    """Return the id of the token and the path of the actor that have made a record, by the number of the call."""
+def _origin(worker: Worker, number: int) -> tuple[int | None, str | None, contextvars.Context | None]:
+    """Return the id, the path of the actor, and the context of the token that has made a record, by its call's number.
+
+    In the context, the token is the current one.
+    """
     waits = worker.inflight.get(number)
     if isinstance(waits, Token):
-        return waits.id, waits.actor
+        context = waits._context
+        if context is not None:
+            context = context.copy()
+            context.run(_current.set, waits)
+        return waits.id, waits.actor, context
     # No call of a token: a hook of an actor, or a thread that its code has started.
-    return None, worker.holder.place.path if worker.own and worker.holder is not None else None
+    return None, worker.holder.place.path if worker.own and worker.holder is not None else None, None
 
 
 def _handle(sent: _Sent) -> None:
@@ -95,7 +104,10 @@ def _handle(sent: _Sent) -> None:
     record = logging.makeLogRecord(attributes)
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):
-        logger.handle(record)
+        if sent.context is None:
+            logger.handle(record)
+        else:
+            sent.context.run(logger.handle, record)
 
 
 def _close(descriptor: int | None) -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from actors import ActorRef, ActorSystem, BaseActor, CpuActor, ExitReason, MailboxFull, Observer, Token
+from actors import (
+    ActorRef,
+    ActorSystem,
+    BaseActor,
+    CpuActor,
+    ExitReason,
+    MailboxFull,
+    Observer,
+    ProcessActor,
+    Token,
+)
 from actors.lowlevel import ActorPlace
 from actors.system._observer import EVENTS
 
@@ -239,3 +250,79 @@ def test_what_a_signal_handler_raises_in_a_listener_arrives_in_the_main_program(
     assert seen == ["first", "second"]
     assert recorder.seen == [("event", "first"), ("event", "second")]
     assert not caplog.records
+
+
+named: contextvars.ContextVar[int] = contextvars.ContextVar("named", default=0)
+
+
+class Naming(Observer):
+    """Writes a token's id where its code finds it, and sends headers."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    def token_started(self, token: Token[Any], /) -> None:
+        token.in_context(named.set, token.id)
+
+    def token_sent(self, token: Token[Any], headers: dict[str, str], /) -> None:
+        self.sent.append(token.id)
+        headers["name"] = f"{token.id}"
+
+
+def test_what_an_observer_sets_in_the_context_of_a_token_its_code_finds(
+    local_base: type[BaseActor], start: Start, system: ActorSystem
+) -> None:
+    """In each step of it, on whatever thread or loop; neither its sender nor the next token does."""
+    seen: list[int] = []
+
+    def steps() -> Any:
+        seen.append(named.get())
+        yield
+        seen.append(named.get())
+
+    class Worker(local_base):  # type: ignore[misc, valid-type]
+        def plain(self) -> None:
+            seen.append(named.get())
+
+        def steps(self) -> Any:
+            return (yield from steps())
+
+    observer = Naming()
+    system.add_observer(observer)
+    proxy = start(Worker).proxy()
+    first, second = proxy.plain(), proxy.steps()
+    first.get(timeout=LIMIT)
+    second.get(timeout=LIMIT)
+    system.remove_observer(observer)
+    proxy.plain().get(timeout=LIMIT)
+
+    assert seen == [first.id, second.id, second.id, 0]
+    assert named.get() == 0
+
+
+def test_a_token_that_has_ended_has_no_context(start: Start) -> None:
+    """The function is not called."""
+    token = start(make(CpuActor)).ask(int, block=False)
+    token.result(LIMIT)
+
+    assert token.in_context(pytest.fail, "it was called") is None
+
+
+def test_headers_go_to_child_processes_while_an_observer_writes_them(start: Start, system: ActorSystem) -> None:
+    """With each call that is sent, of actors and of operations, and with no other token."""
+    observer = Naming()
+    ref = start(make(ProcessActor))
+    place = system.operation_place("operation", "process", generator=False, concurrency=1)
+    system.add_observer(observer)
+    plain = place.send(place.token("operation", abs, (-1,), {}))
+    keyed = system.operation_place("keyed", "process", generator=False, concurrency=1)
+    other = keyed.send(keyed.token("keyed", dict, (), {"a": 1}))
+    message = ref.ask(int, block=False)
+
+    assert (plain.result(LIMIT), other.result(LIMIT), message.result(LIMIT)) == (1, {"a": 1}, 0)
+    assert sorted(observer.sent) == [plain.id, other.id, message.id]
+
+    system.remove_observer(observer)
+    start(make(CpuActor)).ask(int, timeout=LIMIT)
+    assert place.send(place.token("operation", abs, (-1,), {})).result(LIMIT) == 1
+    assert len(observer.sent) == 3
