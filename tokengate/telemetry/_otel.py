@@ -1,0 +1,297 @@
+"""Spans of OpenTelemetry: one for each attempt of a token, current while its code runs.
+
+Only the API is used; where the spans go is up to the program's providers. The span is set in the token's own context
+before its code begins, so it stays current in whatever thread, task or loop the code goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, Final, Literal, NamedTuple
+
+from opentelemetry import trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context, attach, get_current
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext, SpanKind, StatusCode, TracerProvider
+from opentelemetry.trace import set_span_in_context as with_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from actors import Observer, Token, TokenState
+from actors.lowlevel import ActorPlace, Notice, place_of
+from tokengate.control._safe_text import class_name, plain
+from tokengate.control.stream._record import Batch
+from tokengate.control.stream._stream import Stream
+from tokengate.telemetry import _otel_metrics, _semconv
+
+_PROPAGATORS: Final = TraceContextTextMapPropagator(), W3CBaggagePropagator()
+
+
+class OpenTelemetry:
+    """Spans and metrics by the API of OpenTelemetry: `Telemetry(otel=OpenTelemetry())`.
+
+    Each attempt of a token has a span, named for the operation. Its parent is the span that was current when the token
+    was submitted. Timers start a new trace, with a link to that span.
+
+    Args:
+        relation: what a span has to the one that was current at `submit`: it is its `parent`, or a `link` to it begins
+            a new trace.
+        tracer_provider: makes the spans; None is the one that the program has set.
+        meter_provider: the same for metrics.
+
+    Raises:
+        ValueError: the relation is another one.
+    """
+
+    def __init__(
+        self,
+        relation: Literal["parent", "link"] = "parent",
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        if relation not in ("parent", "link"):
+            raise ValueError(f"relation is {relation!r}; it must be 'parent' or 'link'")
+        self._relation = relation
+        self._tracer_provider = tracer_provider
+        self._meter_provider = meter_provider
+        self._spans: _Spans | None = None
+
+    def start(self, gate: Any, stream: Stream, /) -> Observer:
+        """Begin, before the gate has tokens; it ends with the stream.
+
+        Raises:
+            ValueError: it serves another gate.
+        """
+        if self._spans is not None:
+            raise ValueError(f"this OpenTelemetry serves gate '{self._spans.gate}' already; make a new one")
+        self._spans = spans = _Spans(self._relation, self._tracer_provider, self._meter_provider, gate, stream)
+        return spans
+
+    def stop(self) -> None:
+        """End; what was not ended before is."""
+        if self._spans is not None:
+            self._spans.close(0.0)
+
+
+class _Open(NamedTuple):
+    """The span of an attempt that runs, or was sent to run.
+
+    Attributes:
+        parent: the context in which the token was made.
+    """
+
+    span: Span
+    attempt: int
+    parent: Context
+
+
+class _Spans(Observer):
+    """The spans of a gate's tokens; as a sink of its stream, it is closed with it, after the last token.
+
+    Args:
+        relation: to the span that was current at `submit`.
+        tracer_provider, meter_provider: None are those of the program.
+        gate: the gate.
+        stream: of the gate.
+    """
+
+    name = "otel"
+    lost = 0
+
+    def __init__(
+        self,
+        relation: str,
+        tracer_provider: TracerProvider | None,
+        meter_provider: MeterProvider | None,
+        gate: Any,
+        stream: Stream,
+    ) -> None:
+        self.gate: str = gate.name
+        self._run = stream.run
+        self._system = gate._system
+        self._links = relation == "link"
+        self._start = trace.get_tracer(_semconv.SCOPE, tracer_provider=tracer_provider).start_span
+        self._open: dict[int, _Open] = {}  # {token id: span}
+        self._before: dict[int, tuple[Context, SpanContext]] = {}  # {id of a token between attempts: of the latest}
+        self._recorded: dict[int, _Origin] = {}  # {token id: where the error was raised that a token of it recorded}
+        self._providers = tracer_provider or trace.get_tracer_provider(), meter_provider
+        self._metrics = _otel_metrics.Source(self.gate, self._system, stream)
+        self._is_closed = False
+        _otel_metrics.add(meter_provider, self._metrics)
+        stream.collector.trace_of = self.trace_of
+        stream.attach(self)  # first: the collector asks for the ids of a span before it ends here
+        self._system.add_observer(self)
+
+    # As an observer
+
+    def token_sent(self, token: Token[Any], headers: dict[str, str], /) -> None:
+        self.token_started(token)
+        token.in_context(_write, headers)
+
+    def token_started(self, token: Token[Any], /) -> None:
+        if token._place.serves_operators:
+            return
+        running = self._open.get(token.id)
+        if running is not None:
+            if running.attempt == token.attempt:
+                return  # it was begun when the token was sent
+            self._end(token, "", None, "retried")
+        token.in_context(self._begin, token)
+
+    def token_retried(self, token: Token[Any], error: BaseException, reason: str, /) -> None:
+        ended = self._end(token, reason, error, "retried")
+        if ended is not None:
+            self._before[token.id] = ended.parent, ended.span.get_span_context()
+
+    def token_finished(self, token: Token[Any], /) -> None:
+        if self._before:
+            self._before.pop(token.id, None)
+        self._end(token, token.reason, token._error, token._end)
+
+    def _begin(self, token: Token[Any]) -> None:
+        """Begin a span; in the token's context."""
+        parent, links = get_current(), []
+        if (before := self._before.pop(token.id, None)) is not None:
+            parent = before[0]
+            links.append(Link(before[1]))
+        around = parent
+        if self._links or isinstance(token._call, Notice):
+            around = with_span(INVALID_SPAN, parent)
+            if (linked := trace.get_current_span(parent).get_span_context()).is_valid:
+                links.append(Link(linked))
+        kind = SpanKind.INTERNAL if token.queued_at is None else SpanKind.CONSUMER
+        span = self._start(token.operation, around, kind, None, links)
+        if span is INVALID_SPAN:
+            return  # no SDK is there
+        if span.is_recording():
+            span.set_attributes(self._attributes(token))
+        attach(with_span(span, parent))  # for good: nothing else runs in this context
+        self._open[token.id] = _Open(span, token.attempt, parent)
+        if token._end is not None:  # by another thread, which may have missed the span
+            self.token_finished(token)
+
+    def _attributes(self, token: Token[Any]) -> dict[str, Any]:
+        attributes = {
+            _semconv.SYSTEM: _semconv.SCOPE,
+            _semconv.OPERATION_TYPE: "process",
+            _semconv.OPERATION_NAME: token.operation,
+            _semconv.DESTINATION: token.actor,
+            _semconv.GATE: self.gate,
+            _semconv.TOKEN: token.id,
+            _semconv.UID: f"{self._run}.{token.uid}",
+            _semconv.AFFINITY: token.affinity,
+            _semconv.ATTEMPT: token.attempt,
+            _semconv.PRIORITY: token.priority,
+        }
+        for name, value in token.tags.items():
+            attributes[_semconv.TAG + name] = value
+        return attributes
+
+    def _end(
+        self, token: Token[Any], reason: str, error: BaseException | None, end: TokenState | str | None
+    ) -> _Open | None:
+        """End the span of a token, if there is one."""
+        open = self._open.pop(token.id, None)
+        if open is None:
+            return None
+        span = open.span
+        if span.is_recording():
+            span.set_attribute(_semconv.STATE, str(end))
+            span.set_attribute(_semconv.STEPS, token.steps)
+            if token.queued_at is not None and token.started_at is not None:
+                span.set_attribute(_semconv.WAIT, token.started_at - token.queued_at)
+            if reason:
+                span.set_attribute(_semconv.REASON, plain(reason))
+            if error is not None:
+                self._add_error(span, token, error, end)
+        span.end()
+        if self._recorded:
+            self._recorded.pop(token.id, None)
+        return open
+
+    def _add_error(self, span: Span, token: Token[Any], error: BaseException, end: TokenState | str | None) -> None:
+        """Record an error, unless it is an expected one, or one that the token only passes on."""
+        kind, place = class_name(type(error)), place_of(token)
+        span.set_attribute(_semconv.ERROR_TYPE, kind)
+        if isinstance(place, ActorPlace) and not place.crashes(token, error):
+            return
+        if end in (TokenState.FAILED, "retried"):
+            origin = _origin(error)
+            if self._recorded.get(token.id) != origin:
+                _record(span, error, kind, with_text=place.properties.show == "*")
+            if token.parent in self._open:
+                self._recorded[token.parent] = origin
+                if token.parent not in self._open:  # it has ended just now
+                    self._recorded.pop(token.parent, None)
+        elif end is not TokenState.EXPIRED:
+            return
+        span.set_status(StatusCode.ERROR, kind)
+
+    # For the collector
+
+    def trace_of(self, token: Token[Any]) -> tuple[str, str] | None:
+        """Return the ids of the trace and the span of a token that ends; None without a sampled one."""
+        open = self._open.get(token.id)
+        if open is None:
+            return None
+        context = open.span.get_span_context()
+        if not context.trace_flags.sampled:
+            return None
+        return trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
+
+    # As a sink
+
+    def take(self, batch: Batch, /) -> None:
+        """Read nothing: spans are made where tokens run."""
+
+    def close(self, seconds: float, /) -> str:
+        """End what is left, and have the providers pass on what they keep, for at most so many seconds."""
+        if self._is_closed:
+            return ""
+        self._is_closed = True
+        self._system.remove_observer(self)
+        for number in list(self._open):
+            if (left := self._open.pop(number, None)) is not None:
+                left.span.end()
+        thread = threading.Thread(target=self._flush, args=(seconds,), name=f"{self.gate}-otel", daemon=True)
+        thread.start()
+        thread.join(seconds)
+        return "spans, which the receiver of OpenTelemetry has not taken in time" if thread.is_alive() else ""
+
+    def _flush(self, seconds: float) -> None:
+        try:
+            for provider in self._providers:
+                flush: Callable[[int], object] | None = getattr(provider, "force_flush", None)  # of the SDK
+                if flush is not None:
+                    flush(int(seconds * 1_000))
+        finally:
+            _otel_metrics.remove(self._metrics)
+
+
+def _write(headers: dict[str, str]) -> None:
+    for propagator in _PROPAGATORS:
+        propagator.inject(headers)
+
+
+_Origin = tuple[int, Any, int]
+"""An error: its id, and the code and the line where it was raised. An id alone may be that of a later one."""
+
+
+def _origin(error: BaseException) -> _Origin:
+    frames = error.__traceback__
+    if frames is None:
+        return id(error), None, 0
+    while frames.tb_next is not None:
+        frames = frames.tb_next
+    return id(error), frames.tb_frame.f_code, frames.tb_lineno
+
+
+def _record(span: Span, error: BaseException, kind: str, *, with_text: bool) -> None:
+    """Add an event about an error; its text only where the operation shows values."""
+    if with_text:
+        span.record_exception(error)
+        return
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    span.add_event(_semconv.EXCEPTION, {_semconv.EXCEPTION_TYPE: kind, _semconv.EXCEPTION_STACKTRACE: frames})
