@@ -10,6 +10,7 @@ from actors.concurrency._container import Share, cores, memory
 from actors.concurrency._convoy import await_free
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
+from actors.concurrency._loop_host import LoopHost
 from actors.concurrency._trio_host import TrioHost
 from actors.concurrency._waiters import Waiter
 from actors.drains._asyncio_operation_drain import at_home
@@ -37,7 +38,7 @@ from actors.processes.pickling._carrier import carried_as, counterpart_object, o
 from actors.processes.pickling._ports import ProcessSystem
 from actors.processes.workers._process_state import cpu_seconds
 from actors.processes.workers._worker import Worker
-from actors.steps._frames import find_step
+from actors.steps._frames import find_step, tokens_of
 from actors.steps._interrupt import interrupt
 from actors.steps._monitoring import monitor
 from actors.steps._step import in_context, run_in
@@ -77,6 +78,7 @@ __all__ = [
     "IoDrain",
     "Jobs",
     "Kill",
+    "LoopHost",
     "Mailbox",
     "Meter",
     "Notice",
@@ -135,4 +137,5 @@ __all__ = [
     "run_in",
     "submits_to_gate",
     "system_of",
+    "tokens_of",
 ]

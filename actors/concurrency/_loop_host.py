@@ -34,6 +34,10 @@ CANCELLATIONS: Final = (trio.Cancelled, asyncio.CancelledError)
 _logger = logging.getLogger("tokengate.actors")
 
 
+def _unknown() -> None:
+    return None
+
+
 class LoopHost(abc.ABC):
     """A loop in one daemon thread (`open`), or a part of a loop that is there already (`attach`).
 
@@ -43,6 +47,8 @@ class LoopHost(abc.ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        # Returns when its present round began, in seconds of `time.monotonic`; None: it sleeps, or is not watched.
+        self.busy_since: Callable[[], float | None] = _unknown
         self._thread = DaemonThread(self._main, name)
         self._attached = False
         self._opened: Reply[None] = Reply()

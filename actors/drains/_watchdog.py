@@ -107,6 +107,10 @@ class Watchdog(trio.abc.Instrument):
         """Begin to watch."""
         self._watched.call_soon(self._attach)
 
+    def busy_since(self) -> float | None:
+        """Return when the present round of the loop began, in seconds of `time.monotonic`; None while it sleeps."""
+        return self._since
+
     def _attach(self) -> None:
         self._thread = threading.get_ident()
         trio.lowlevel.add_instrument(self)

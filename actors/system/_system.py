@@ -179,7 +179,10 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
     def _watch(self, host: LoopHost) -> None:
         """Report code that blocks a loop for `blocked_after` seconds."""
         kind = AsyncioWatchdog if isinstance(host, AsyncioHost) else Watchdog
-        kind(host, self.system_host, self.blocked_after or math.inf, self.publish, lambda: self.intake_closed).open()
+        seconds = self.blocked_after or math.inf
+        watchdog = kind(host, self.system_host, seconds, self.publish, lambda: self.intake_closed)
+        host.busy_since = watchdog.busy_since
+        watchdog.open()
 
     # Places
 

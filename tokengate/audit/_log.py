@@ -70,6 +70,11 @@ class AuditLog:
         """Empty; or why it cannot write."""
         return self._writer.health
 
+    @property
+    def failing_for(self) -> float | None:
+        """Seconds for which it cannot write, as far as they are known; None if it can."""
+        return self._writer.failing_for
+
     async def intend(self, entry: Entry) -> int:
         """Record what is about to be done, and return the seq of the record when it is on disk.
 

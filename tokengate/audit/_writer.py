@@ -63,6 +63,14 @@ class Writer:
         """Empty; or why it cannot write."""
         return "the disk does not answer" if self.hangs else self._error
 
+    @property
+    def failing_for(self) -> float | None:
+        """Seconds for which it cannot write, as far as they are known; None if it can."""
+        now, busy, since = time.monotonic(), self._busy_since, self._failing_since
+        if not since and busy is not None and self.hangs:
+            since = busy + SECONDS
+        return now - since if since else None
+
     def put(self, entry: Entry, wake: Callable[[], object] | None = None, *, lasts: bool = True) -> Item:
         """Have an entry written: at once if its caller waits, else with the next batch, or after a second.
 

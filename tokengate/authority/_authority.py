@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
@@ -29,7 +29,7 @@ from tokengate.control._exceptions import NotSteerable, ProposalMade, Refused
 from tokengate.control.inspection._feeds import Feed
 from tokengate.control.inspection._queries import actor_called, place_called
 from tokengate.control.inspection._selector import parse
-from tokengate.control.messages import ActorOutcome, Change, Message, answer_of, verb_of
+from tokengate.control.messages import ActorOutcome, Change, HealthPart, Message, answer_of, verb_of
 from tokengate.control.steering._actors import check_guard, check_guards
 from tokengate.control.transport._discovery import state_directory
 
@@ -120,6 +120,14 @@ class Authority:
     def answers(self, perform: Perform) -> Sequence[object]:
         """Return what answers the verbs about proposals, the freeze, the caller and the audit log."""
         return AuthorityVerbs(self, perform), AuditVerbs(self.recorder)
+
+    def health(self) -> Iterable[HealthPart]:
+        """Return the part of the audit log, if there is one."""
+        log = self.recorder.log
+        if log is not None:
+            why, seconds = log.health, log.failing_for
+            since = time.time() - seconds if why and seconds is not None else None
+            yield HealthPart("audit", "failed" if why else "ok", since, why)
 
     async def admit(self, message: Message[Any], caller: Caller) -> Admission:
         """Let a message in; see `Authorizer`."""

@@ -31,11 +31,13 @@ class Connection:
 
     Attributes:
         wait_approval: seconds for which the command waits for another person's approval; None: not at all.
+        timeout: seconds for which it waits for the gate, to connect and for each answer.
     """
 
     def __init__(self, gate: str | None, output: str) -> None:
         self.output = output
         self.wait_approval: float | None = None
+        self.timeout = 10.0
         self._gate = gate
         self._client: ControlClient | None = None
         self._closed = False
@@ -82,7 +84,7 @@ class Connection:
 
     def _connected(self) -> ControlClient:
         if self._client is None:
-            self._client = _gate_option.connect(self._gate)
+            self._client = _gate_option.connect(self._gate, self.timeout)
         return self._client
 
 

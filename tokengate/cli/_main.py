@@ -15,6 +15,7 @@ from tokengate.cli.commands._audit import audit
 from tokengate.cli.commands._check import check
 from tokengate.cli.commands._completion import completion
 from tokengate.cli.commands._demo import demo
+from tokengate.cli.commands._health import health
 from tokengate.cli.commands._help import help_
 from tokengate.cli.commands._inventory import inventory
 from tokengate.cli.commands._run import run
@@ -56,7 +57,7 @@ def _in_one_line(record: logging.LogRecord) -> bool:
 
 main.add(
     {
-        "Gates": (demo, run, _inspect.ls, _inspect.info),
+        "Gates": (demo, run, _inspect.ls, _inspect.info, health),
         "Tokens": (
             _inspect.ps,
             top,

@@ -27,6 +27,7 @@ from tokengate.control._safe_text import class_name
 from tokengate.control._validation import checked
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._feeds import Feed, Feeds
+from tokengate.control.inspection._health import HealthVerb
 from tokengate.control.inspection._turns import Job, Turns, job_at_work
 from tokengate.control.inspection._verbs import QueryVerbs
 from tokengate.control.registry._kinds import answers_of, unanswered
@@ -86,6 +87,7 @@ class ControlActor(IoActor):
         self._feeds = Feeds(self._system)
         rooms = (
             QueryVerbs(gate, self._counts, self._feeds),
+            HealthVerb(gate, authorizer.health, plugins),
             TokenVerbs(gate),
             ThrottleVerbs(self._system),
             PolicyVerbs(gate, authorizer.prepare),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from contextvars import Token as Variable
@@ -12,7 +12,7 @@ import attrs
 
 from actors import Token
 from actors.lowlevel import Place
-from tokengate.control.messages import Message, OnTokens, Outcome
+from tokengate.control.messages import HealthPart, Message, OnTokens, Outcome
 
 if TYPE_CHECKING:  # here, so that a gate without a file loads no parser of files
     from tokengate.config._file import Config
@@ -216,6 +216,10 @@ class Authorizer(Protocol):
         Raises:
             BadConfig: it cannot be used.
         """
+        ...
+
+    def health(self) -> Iterable[HealthPart]:
+        """Return its parts of the gate's health; must not block."""
         ...
 
     def answers(self, perform: Perform) -> Sequence[object]:

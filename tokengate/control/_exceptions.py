@@ -37,6 +37,18 @@ class Unreachable(ControlError, ConnectionError):
     """No gate answers, or the connection was lost."""
 
 
+class NoAnswer(Unreachable):
+    """The gate is there, and did not answer in time: its system loop hangs, or its process is stopped or overloaded.
+
+    Attributes:
+        gate: its name, if it is known.
+    """
+
+    def __init__(self, text: str, gate: str = "") -> None:
+        super().__init__(text)
+        self.gate = gate
+
+
 class AmbiguousName(ControlError):
     """Several gates have this name, or several run and none was named; name one."""
 

@@ -786,7 +786,7 @@ class Gate(LazyOpening, Spawning):
         """
         from tokengate.control._local import control_of
 
-        return control_of(self._actor_place(CONTROL).ref)
+        return control_of(self._actor_place(CONTROL).ref, self.name)
 
     @property
     def state(self) -> str:

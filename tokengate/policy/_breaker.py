@@ -56,6 +56,7 @@ class BreakerState:
     Attributes:
         state: as of the last call; time alone may have changed it since (`look`).
         until: when an open one becomes half open, in seconds of the clock; inf: when an operator lets it.
+        opened: when an open one became that, in seconds of the clock; None of others, and if an operator did it.
         held: whether an operator holds it open or closed.
         changes: the number of changes.
         running: attempts that have begun and not ended.
@@ -70,6 +71,7 @@ class BreakerState:
         "changes",
         "held",
         "key",
+        "opened",
         "policy",
         "running",
         "state",
@@ -82,6 +84,7 @@ class BreakerState:
         self.key, self._note = key, note
         self.state: Literal["closed", "open", "half_open"] = "closed"
         self.until = math.inf
+        self.opened: float | None = None
         self.held = False
         self.changes = 0
         self.running = 0
@@ -171,10 +174,12 @@ class BreakerState:
         self._set("open")
         self._times = min(LONGEST, 2 * self._times) or 1
         self.until = now + self._times * self.policy.open_for
+        self.opened = now
 
     def _set(self, state: Literal["closed", "open", "half_open"], *, held: bool = False) -> None:
         self.state = state
         self.until = math.inf
+        self.opened = None
         self.held = held
         self.changes += 1
         self._good = 0

@@ -27,6 +27,7 @@ from tokengate.control import find_gate
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 from tokengate.control.inspection._feeds import Feed
+from tokengate.control.inspection._health import HealthVerb
 from tokengate.control.inspection._verbs import QueryVerbs
 from tokengate.control.steering._actors import ActorVerbs
 from tokengate.control.steering._policies import PolicyVerbs
@@ -616,6 +617,7 @@ def test_the_answer_to_a_verb_takes_its_message_and_returns_what_the_message_nam
         AuditVerbs,
         AuthorityVerbs,
         QueryVerbs,
+        HealthVerb,
         TokenVerbs,
         ThrottleVerbs,
         PolicyVerbs,

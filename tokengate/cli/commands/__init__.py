@@ -6,6 +6,7 @@
 #   _completion.py  `completion`
 #   _help.py        `help`
 #   _check.py       `check`
+#   _health.py      `health`
 #   _inventory.py   `inventory`
 #   _audit.py       `audit`
 #   _inspect.py     commands that show gates, tokens, actors and the tree

@@ -3,6 +3,7 @@
 #   _verbs.py        the verbs that look
 #   _queries.py      tokens, actors, the tree
 #   _selector.py     which tokens are meant: `operation=resize,age>5m`
+#   _health.py       the parts of a gate, and what is wrong with them
 #   _policies.py     what tokens and places are held to, and what holds a token back
 #   _views.py        rows, pages and arguments of tokens
 #   _stacks.py       where a token's code is

@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from actors import Token
-from actors.lowlevel import Rule, place_of, system_of
+from actors.lowlevel import Place, Rule, place_of, system_of
 from tokengate.control import messages as m
 from tokengate.control._admission import Admission, restricted
 from tokengate.control._safe_text import class_name, plain
@@ -150,6 +150,12 @@ def _text(value: Any) -> str:
 
 def _key(key: str | int | None) -> str:
     return "" if key is None else str(key)
+
+
+def breakers_of(place: Place) -> PlaceGovernor | None:
+    """Return the governor of a place that has breakers; None if it has none."""
+    governor = place.governor
+    return governor if isinstance(governor, PlaceGovernor) and governor.policy.breaker is not None else None
 
 
 def breaker_rows(governor: PlaceGovernor, key: str | None) -> Iterable[m.BreakerRow]:

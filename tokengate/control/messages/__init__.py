@@ -13,7 +13,7 @@
 #   _supervisors.py  the tree, and children of supervisors
 #   _authority.py    who may do what; proposals
 #   _audit.py        records of the audit log
-#   _gate.py         the gate's figures
+#   _gate.py         the gate's figures and health
 #   _streams.py      streams of what happens
 """The vocabulary of control: the messages that the control actor answers, and its answers.
 
@@ -84,7 +84,15 @@ from tokengate.control.messages._bases import (
     by_verb,
     verb_of,
 )
-from tokengate.control.messages._gate import GateInfo, Info, Processes
+from tokengate.control.messages._gate import (
+    ANSWER_SECONDS,
+    GateInfo,
+    Health,
+    HealthPart,
+    HealthReport,
+    Info,
+    Processes,
+)
 from tokengate.control.messages._limits import KEEP, NO_LIMIT, Limit
 from tokengate.control.messages._policies import (
     AutoBreaker,
@@ -156,6 +164,7 @@ from tokengate.control.messages._transactions import (
 )
 
 __all__ = [
+    "ANSWER_SECONDS",
     "COLUMNS",
     "ENVELOPE",
     "HELD",
@@ -207,6 +216,9 @@ __all__ = [
     "Freeze",
     "GateInfo",
     "GetState",
+    "Health",
+    "HealthPart",
+    "HealthReport",
     "Identified",
     "Identity",
     "Info",

@@ -1,8 +1,8 @@
-"""The gate: its figures at one moment."""
+"""The gate: its figures and its health at one moment."""
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias
 
 import attrs
 
@@ -67,3 +67,63 @@ class Info(Message[GateInfo]):
 
     right: ClassVar = "view"
     examples: ClassVar = ("info", "info -g shop --json")
+
+
+ANSWER_SECONDS: Final = 1.0
+"""Seconds after which a gate counts as hung that has not said how it is."""
+
+
+@attrs.frozen
+class HealthPart:
+    """The health of one part of a gate.
+
+    Attributes:
+        name: of the part.
+        status: `ok`; `degraded`: it works, and needs a look; `failed`: it does not do what it is for.
+        since: when it entered this status, in UTC seconds: as far as that is known, else when it was first seen in it;
+            None if it was so at the first question.
+        why: what is wrong, as text; empty if it is ok, and for a caller that may not see everything.
+    """
+
+    name: str = attrs.field(validator=attrs.validators.instance_of(str))
+    status: Literal["ok", "degraded", "failed"] = attrs.field(
+        default="ok", validator=attrs.validators.in_(("ok", "degraded", "failed"))
+    )
+    since: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.instance_of((int, float)))
+    )
+    why: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+
+
+@attrs.frozen
+class HealthReport:
+    """The health of a gate.
+
+    Attributes:
+        gate: its name.
+        live: whether its system loop answers.
+        ready: whether no part has failed.
+        parts: its parts.
+    """
+
+    gate: str
+    live: bool
+    ready: bool
+    parts: tuple[HealthPart, ...]
+
+    @classmethod
+    def of_hung(cls, gate: str) -> HealthReport:
+        """Return the report of a gate that does not answer, which its client makes."""
+        why = f"no answer within {ANSWER_SECONDS:g} s"
+        return cls(gate, False, False, (HealthPart("system loop", "failed", None, why),))
+
+
+@attrs.frozen
+class Health(Message[HealthReport]):
+    """Show whether a gate is live and ready, and how its parts are.
+
+    It is live if its system loop answers within a second, and ready if no part has failed.
+    """
+
+    right: ClassVar = "view"
+    examples: ClassVar = ("health", "health --live", "health -g shop --json")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from actors import Observer
 from supervisors import ChildSpec
+from tokengate.control.messages import HealthPart
 
 
 class Plugin:
@@ -58,3 +60,10 @@ class Plugin:
     def observer(self, gate: Any, /) -> Observer | None:  # noqa: ARG002
         """Return what observes tokens and actors from the beginning; called once, when the gate opens."""
         return None
+
+    def health(self, gate: Any, /) -> Iterable[HealthPart]:  # noqa: ARG002
+        """Return its parts of the gate's health; called on the system loop at each question, so it must not block.
+
+        If it raises, the plugin counts as a part that has failed.
+        """
+        return ()

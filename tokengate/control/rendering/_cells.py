@@ -28,7 +28,7 @@ _WORDS = {
     "green": "running done approved applied",
     "magenta": "terminated killed",
     "red": "failed expired denied changed rejected vacant refused unknown ended abandoned",
-    "yellow": "paused restarting starting stopping closing pending awaiting",
+    "yellow": "degraded paused restarting starting stopping closing pending awaiting",
 }
 """{style: states, statuses and outcomes}; others are green, or yellow if they end in `_requested`."""
 

@@ -29,6 +29,8 @@ from tokengate.control.messages import (
     ChildRow,
     Frame,
     GateInfo,
+    HealthPart,
+    HealthReport,
     Identity,
     Outcome,
     Processes,
@@ -364,6 +366,19 @@ def _info(info: GateInfo, _wide: bool) -> RenderableType:
     )
 
 
+_HEALTH: tuple[Column[HealthPart], ...] = (
+    Column("PART", lambda row: row.name, shrinks=True),
+    Column("STATUS", lambda row: row.status, lambda row: style_of(row.status)),
+    Column("SINCE", lambda row: "-" if row.since is None else _clock(row.since)),
+    Column("WHY", lambda row: row.why or "-", shrinks=True),
+)
+
+
+def _health(report: HealthReport, wide: bool) -> RenderableType:
+    words = [f"{'' if flag else 'not '}{word}" for flag, word in ((report.live, "live"), (report.ready, "ready"))]
+    return Group(table_of(_HEALTH, report.parts, wide), plain(f"{report.gate}: {', '.join(words)}"))
+
+
 def _pool(pool: Processes) -> str:
     return (
         f"{pool.workers}, of which {pool.busy} are at work, and {pool.spares} wait; "
@@ -609,6 +624,7 @@ _ONE: dict[type[Any], Callable[[Any, bool], RenderableType]] = {
     Called: _called,
     ChildCountsRow: _counts,
     GateInfo: _info,
+    HealthReport: _health,
     StreamItem: _item,
     Identity: _identity,
     ProposalDetails: _proposal,

@@ -18,9 +18,19 @@ import supervisors
 from actors import TokenGateError
 from tokengate import _exceptions as _of_gates
 from tokengate.control import _exceptions as _of_control
-from tokengate.control._exceptions import BadRequest, RemoteError, UnknownVerb, Unreachable
+from tokengate.control._exceptions import BadRequest, NoAnswer, RemoteError, UnknownVerb, Unreachable
 from tokengate.control._validation import checked
-from tokengate.control.messages import VERBS, Message, Stream, StreamItem, answer_of, verb_of
+from tokengate.control.messages import (
+    ANSWER_SECONDS,
+    VERBS,
+    Health,
+    HealthReport,
+    Message,
+    Stream,
+    StreamItem,
+    answer_of,
+    verb_of,
+)
 from tokengate.control.registry._kinds import unanswered
 from tokengate.control.transport import _protocol
 from tokengate.control.transport._protocol import ErrorText, Reply, ServerHello
@@ -64,7 +74,8 @@ class ControlClient:
 
         Raises:
             TokenGateError: the gate's error; `RemoteError` if its class does not exist here.
-            Unreachable: the gate has gone, or did not answer in time; it may have done what the message says.
+            Unreachable: the gate has gone, or (`NoAnswer`) did not answer in time; it may have done what the message
+                says. The answer to `Health` says so instead.
             BadRequest: the message cannot be sent through a socket.
         """
         message = checked(message)
@@ -72,10 +83,17 @@ class ControlClient:
         if isinstance(message, Stream):
             raise BadRequest(f"'{verb}' has no single answer; use follow()")
         patience = self._timeout + sum(getattr(message, field, 0.0) for field in _WAITING)
+        is_health = isinstance(message, Health)
+        if is_health:
+            patience = ANSWER_SECONDS
         with self._lock:
             id = self._connection.send(message)
             try:
                 reply = self._connection.receive(id, verb, patience)
+            except NoAnswer as error:
+                if is_health:
+                    return HealthReport.of_hung(error.gate)
+                raise
             except UnknownVerb:
                 if verb in VERBS:
                     raise
@@ -177,7 +195,7 @@ class _Connection:
 
     def __init__(self, path: Path, timeout: float) -> None:
         self._path = path
-        self.name = f"gate at '{path}'"
+        self.gate, self.name = "", f"gate at '{path}'"
         self._timeout = timeout
         self._ids = itertools.count(1)
         self._buffer = bytearray()
@@ -191,6 +209,8 @@ class _Connection:
             self.close()
             if isinstance(error, TokenGateError) or not isinstance(error, OSError):
                 raise
+            if isinstance(error, BlockingIOError):  # its backlog is full
+                raise self._no_answer("accept a connection", timeout) from error
             raise Unreachable(f"{self.name} cannot be reached: {error}; it may have closed") from error
 
     def _greet(self) -> ServerHello:
@@ -201,7 +221,7 @@ class _Connection:
             raise Unreachable(f"what listens at '{self._path}' is not a gate: {error}") from None
         if isinstance(said, ErrorText):
             raise _error(said)
-        self.name = f"gate '{said.gate}' (pid {said.pid})"
+        self.gate, self.name = said.gate, f"gate '{said.gate}' (pid {said.pid})"
         if said.protocol != _protocol.PROTOCOL:
             raise BadRequest(
                 f"{self.name} speaks protocol {said.protocol}, and this client {_protocol.PROTOCOL}; "
@@ -261,9 +281,7 @@ class _Connection:
                 self._socket.settimeout(left)
                 chunk = self._socket.recv(65536)
             except TimeoutError:
-                raise Unreachable(
-                    f"{self.name} did not {what} within {patience:g} s; try again, or wait longer"
-                ) from None
+                raise self._no_answer(what, patience) from None
             except OSError as error:
                 raise self._lost(error) from error
             if not chunk:
@@ -273,6 +291,10 @@ class _Connection:
         del self._buffer[: end + 1]
         self._searched = 0
         return line
+
+    def _no_answer(self, what: str, patience: float | None) -> NoAnswer:
+        text = f"{self.name} did not {what} within {patience or 0.0:g} s; try again, or wait longer"
+        return NoAnswer(text, self.gate)
 
     def _lost(self, error: OSError | None) -> Unreachable:
         gone_before = self._socket.fileno() < 0

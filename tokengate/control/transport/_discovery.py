@@ -17,7 +17,7 @@ from typing import Literal, Self
 
 import attrs
 
-from tokengate.control._exceptions import AmbiguousName, ControlError, Unreachable
+from tokengate.control._exceptions import AmbiguousName, ControlError, NoAnswer, Unreachable
 from tokengate.control.transport._protocol import MAX_REQUEST, ServerHello, decode_server_hello
 
 _MAX_PATH = 103  # bytes of a socket's path that every platform accepts: Linux 107, macOS 103
@@ -125,7 +125,7 @@ def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGa
         directory: of the sockets; None takes `runtime_directory()`.
 
     Raises:
-        Unreachable: there is no such gate, or it does not answer, or refuses this user.
+        Unreachable: there is no such gate, or it does not answer (`NoAnswer`), or refuses this user.
         AmbiguousName: there are several.
         ControlError: the directory is open to other users.
     """
@@ -144,7 +144,8 @@ def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGa
     if refusing := [gate for gate in meant if gate.refusal]:
         raise Unreachable(refusing[0].refusal)
     if meant:
-        raise Unreachable(f"{_list(meant)} does not answer; its process may be stopped (SIGSTOP) or overloaded")
+        text = f"{_list(meant)} does not answer; its process may be stopped (SIGSTOP) or overloaded"
+        raise NoAnswer(text, meant[0].name)
     if gates:
         raise Unreachable(f"no {_which(name)} runs here, but {_list(gates)}; choose one with -g")
     raise Unreachable(f"no {_which(name)} runs here; start one with 'tokengate run', or 'with Gate():' in Python")

@@ -414,7 +414,7 @@ class TypedAfter:
 def test_keys_work_while_the_gate_does_not_answer(monkeypatch: pytest.MonkeyPatch, keys: list[str]) -> None:
     """It says so and for how long; q and Ctrl-C end it at once, and no thread stays behind."""
     hung = Hung()
-    monkeypatch.setattr(_gate_option, "connect", lambda _name: hung)
+    monkeypatch.setattr(_gate_option, "connect", lambda *_: hung)
     state = state_of(row(7), row(8))
     state.stale = True
     typed = TypedAfter(hung, state, 3.0, *keys)
