@@ -5,15 +5,16 @@
 #                   pure functions
 #   actions         _base_supervisor.py (start, restart, stop), _supervisor.py (fixed children),
 #                   _dynamic_supervisor.py (children at run time), _shutdown.py (stop one child)
-#   state           _child.py (a child at run time), _children.py (all of a supervisor's)
+#   state           _child.py (a child at run time), _ends.py (why it has ended), _children.py (all of a supervisor's)
 #   reports, errors _reports.py, _exceptions.py
 #   testing         testing.py (a public kit for users' tests)
 """Supervisors: actors that look after other actors."""
 
 from supervisors._backoff import Backoff
-from supervisors._child import ChildCounts, ChildInfo, Phase
+from supervisors._child import ChildCounts, ChildInfo, Phase, ends_at
 from supervisors._child_spec import ChildSpec, Shutdown
 from supervisors._dynamic_supervisor import DynamicSupervisor, start_at_once
+from supervisors._ends import ChildEnd
 from supervisors._exceptions import (
     AlreadyPresent,
     AlreadyRestarting,
@@ -25,6 +26,7 @@ from supervisors._exceptions import (
     NoSuchChild,
     TooManyChildren,
 )
+from supervisors._intensity import RestartWindow
 from supervisors._reports import (
     AutoShutdown,
     ChildDeclined,
@@ -48,6 +50,7 @@ __all__ = [
     "BadSpec",
     "ChildCounts",
     "ChildDeclined",
+    "ChildEnd",
     "ChildEnded",
     "ChildError",
     "ChildInfo",
@@ -64,9 +67,11 @@ __all__ = [
     "Report",
     "Restart",
     "RestartScheduled",
+    "RestartWindow",
     "Shutdown",
     "Strategy",
     "Supervisor",
     "TooManyChildren",
+    "ends_at",
     "start_at_once",
 ]

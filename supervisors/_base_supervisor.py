@@ -25,7 +25,7 @@ from supervisors._child import Child, ChildCounts, ChildInfo, Phase
 from supervisors._child_spec import ChildSpec, is_subclass
 from supervisors._children import Children
 from supervisors._exceptions import AlreadyPresent, AlreadyStarted, BadSpec, Ignore
-from supervisors._intensity import restart_times, too_many
+from supervisors._intensity import RestartWindow, restart_times, restart_window, too_many
 from supervisors._reports import (
     ChildDeclined,
     ChildEnded,
@@ -192,6 +192,10 @@ class BaseSupervisor(IoActor):
         """Return how many children there are, by what they are and what they do."""
         return self._children.counts()
 
+    def restart_window(self) -> RestartWindow:
+        """Return how many restarts there were within `period`, how many are allowed, and when the oldest is over."""
+        return restart_window(self._restart_times, self._place.system.clock(), self._intensity, self._period)
+
     def get_child_spec(self, child: str | ActorRef[Any]) -> ChildSpec:
         """Return the spec of a child.
 
@@ -225,7 +229,10 @@ class BaseSupervisor(IoActor):
             place = system_of(self._place).adopt(path, actor_class, args, kwargs, owner=self._owns)
         except ValueError as error:
             raise StartFailed(f"actor '{path}' cannot be started: {error}") from error
+        before = place.keeper
         place.keeper = child = Child(self._keeps, spec, place, static, is_supervisor(spec), self._turn, Phase.STARTING)
+        if isinstance(before, Child):  # of an earlier instance of this supervisor
+            child.ends = before.ends
         self._children[spec.id] = child
         return child
 
@@ -276,7 +283,10 @@ class BaseSupervisor(IoActor):
             if isinstance(error, ActorDead):
                 raise StartFailed(str(error)) from error
             raise
-        return child.has_started(phase)
+        wanted = child.has_started(phase)
+        if wanted and child.ends is not None:
+            child.ends.change_latest(restarted=True)
+        return wanted
 
     def _declined(self, child: Child) -> None:
         self._report(ChildDeclined(self._place.path, child.place.path))
@@ -307,8 +317,11 @@ class BaseSupervisor(IoActor):
         self._report(ChildEnded(self._place.path, child.place.path, exit.reason))
         if not child.held and is_restarted(child.spec.restart, exit.reason):
             child.phase = Phase.RESTARTING
+            child.has_ended(exit.reason)
             return True
         self._retire(child, exit.reason)
+        if self._children.holds(child):
+            child.has_ended(exit.reason)
         if not child.held:
             self._ended_for_good(child)
         return False
@@ -353,6 +366,8 @@ class BaseSupervisor(IoActor):
             self._report(RestartScheduled(self._place.path, path, reason, child.attempts, delay))
             for member in reversed(group):
                 await self._stop_to_restart(member)
+                if member.phase is Phase.RESTARTING and member.ends is not None:
+                    member.ends.change_latest(delay=delay)
             with trio.CancelScope() as child.delay:
                 await trio.sleep(0.0 if child.held else delay)
             child.delay = None
@@ -408,6 +423,7 @@ class BaseSupervisor(IoActor):
                         self._declined(child)
                     elif not child.held:  # else it was terminated while it started
                         self._report(ChildStartFailed(self._place.path, child.place.path, error))
+                        child.has_ended(ExitReason("error", error))
                         return child, error
                 else:
                     if wanted:  # else it was stopped meanwhile
@@ -461,6 +477,7 @@ class BaseSupervisor(IoActor):
         if child.phase is Phase.STOPPING:  # else another job has stopped it at the same time
             child.phase = Phase.STOPPED
             self._report(ChildEnded(self._place.path, child.place.path, reason))
+            child.has_ended(reason)
 
     async def _stop_instance(self, child: Child) -> ExitReason:
         spec, place = child.spec, child.place

@@ -10,9 +10,10 @@ import attrs
 import pykka
 import trio
 
-from actors import ExitReason
+from actors import ExitReason, Token
 from actors.lowlevel import ActorPlace
 from supervisors._child_spec import ChildSpec
+from supervisors._ends import ChildEnd, Ends
 from supervisors._strategy import Restart
 
 
@@ -44,6 +45,7 @@ class Child:
         starting: whether an instance is being made.
         renewing: whether its instance is being replaced on request.
         delay: the scope of the delay before a restart; cancelling it ends the delay.
+        ends: its latest ends; None before the first.
     """
 
     _keeps: Callable[[Child, ExitReason], bool]  # the supervisor's `_goes_with`
@@ -61,10 +63,23 @@ class Child:
     instance: int = 0
     started_at: float = 0.0
     delay: trio.CancelScope | None = None
+    ends: Ends | None = None
 
     def goes_with(self, reason: ExitReason) -> bool:
         """Return whether the place closes with an instance that ends for a reason; on any thread."""
         return self._keeps(self, reason)
+
+    def was_at(self, token: Token[Any]) -> None:
+        """Note the token with which the instance ends, under the lock of the place; on any thread."""
+        if self.ends is None:
+            self.ends = Ends()
+        self.ends.was_at = token.id, str.__str__(token.operation)
+
+    def has_ended(self, reason: ExitReason) -> None:
+        """Note that the instance has ended, or that another one has not started; for the system loop only."""
+        if self.ends is None:
+            self.ends = Ends()
+        self.ends.add(reason)
 
     @property
     def turn(self) -> trio.Lock:
@@ -110,6 +125,16 @@ class Child:
         return self.phase is not Phase.STOPPED
 
 
+def ends_at(place: ActorPlace) -> tuple[ChildEnd, ...]:
+    """Return the latest eight ends of the child at a place, the oldest first; on the system loop.
+
+    They are kept as long as the place is: over restarts of the child's supervisor, if the child is static. A child of a
+    dynamic supervisor that is gone for good leaves none.
+    """
+    child = place.keeper
+    return child.ends.listed() if isinstance(child, Child) and child.ends is not None else ()
+
+
 @attrs.frozen
 class ChildInfo:
     """A child as `which_children` shows it.
@@ -123,6 +148,7 @@ class ChildInfo:
         restart: when it is started again.
         significant: as in its spec.
         supervisor: whether it is one itself.
+        ends: the latest eight ends, the oldest first.
     """
 
     id: str
@@ -133,6 +159,7 @@ class ChildInfo:
     restart: Restart
     significant: bool
     supervisor: bool
+    ends: tuple[ChildEnd, ...] = ()
 
 
 @attrs.frozen

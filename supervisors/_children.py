@@ -6,7 +6,7 @@ from typing import Any
 
 from actors import ActorRef
 from actors.lowlevel import ActorPlace
-from supervisors._child import Child, ChildCounts, ChildInfo, Phase
+from supervisors._child import Child, ChildCounts, ChildInfo, Phase, ends_at
 from supervisors._exceptions import NoSuchChild
 
 
@@ -66,6 +66,7 @@ class Children(dict[str, Child]):
                 restart=child.spec.restart,
                 significant=child.spec.significant,
                 supervisor=child.supervisor,
+                ends=ends_at(child.place),
             )
             for child in reversed(list(self.values()))
         ]

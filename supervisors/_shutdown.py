@@ -8,6 +8,7 @@ import trio
 
 from actors import KILLED, SHUTDOWN, ExitReason
 from actors.lowlevel import ActorPlace
+from supervisors._child import Child
 from supervisors._child_spec import WORKER_SHUTDOWN, Shutdown
 
 
@@ -38,7 +39,10 @@ def kill(place: ActorPlace, why: str) -> int:
         place.ending = KILLED  # before those below it end, with it
     threads = 0
     for child in place.system.below(place):
+        runs = child.instance is not None
         threads += kill(child, why)
+        if runs and isinstance(child.keeper, Child):
+            child.keeper.has_ended(KILLED)
         child.orphaned = True  # for the next instance of what is killed here, unless it was closed just now
     return threads + place.terminate_running(why)
 

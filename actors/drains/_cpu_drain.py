@@ -365,7 +365,7 @@ class CpuSlot(Drainer):
         crash = None if token._done and error.__traceback__ is None else self._place.failed(token, error)
         self.token = None
         if crash is not None and self.at_work:
-            self._live(_life.crash(cast("ActorPlace", self._place), crash, self))
+            self._live(_life.crash(cast("ActorPlace", self._place), crash, self, token))
 
     def _drop_steps(self) -> None:
         """Close the generator of a token that does not go on; its `finally` blocks run."""
@@ -392,8 +392,9 @@ class CpuSlot(Drainer):
         elif isinstance(signal, Visit):
             _life.visit(place, signal)
         elif isinstance(signal, Crash) and place.runs(signal.instance):
+            life = _life.crash(place, signal.error, self, self.token)
             self._end_token("its actor crashed")
-            self._live(_life.crash(place, signal.error, self))
+            self._live(life)
 
     def _end_token(self, why: str) -> None:
         """End a token between two of its steps."""

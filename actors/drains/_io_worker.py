@@ -443,7 +443,7 @@ class IoWorker(Runner):
         crash = place.failed(token, error)
         if crash is None or not self.at_work:
             return None
-        return self._live(_life.crash(cast("ActorPlace", place), crash, self), copy_context())
+        return self._live(_life.crash(cast("ActorPlace", place), crash, self, token), copy_context())
 
     async def _step_through(self, token: Token[Any], context: Context, steps: Generator[Any, Any, Any]) -> Any:
         """Run a generator handler step by step, and yield to other tasks in between."""

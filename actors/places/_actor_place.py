@@ -55,6 +55,10 @@ class Keeper(Protocol):
         """Tell whether the place goes with an instance that ends for a reason; on any thread, under its lock."""
         ...
 
+    def was_at(self, token: Token[Any], /) -> None:
+        """Note the token with which an instance ends; on any thread, under the lock of its place."""
+        ...
+
 
 class ActorPlace(Place):
     """Where an actor class, with its arguments, has its instances one after the other.
@@ -358,6 +362,7 @@ class ActorPlace(Place):
                 self.mailbox.suspend()
             had_run = self.status in (Status.RUNNING, Status.STOPPING)
             threads, tokens = self.drain.seal()
+            self.note_last(tokens[0] if tokens else None)
             if not self.closed:
                 self.status = Status.VACANT
             for_good = self.ends_for_good(KILLED)
@@ -395,6 +400,7 @@ class ActorPlace(Place):
                 return []
             attached = self._release_instance()
             self.status = Status.VACANT
+            self.note_last(token)
             for_good = self.ends_for_good(KILLED)
             watches = [] if for_good else self._watches_to_tell()
         cancel_all(attached)
@@ -427,6 +433,11 @@ class ActorPlace(Place):
 
     def _too_late(self) -> ActorDead:
         return ActorDead(f"system '{self.system.name}' was closed before actor '{self.path}' started")
+
+    def note_last(self, token: Token[Any] | None) -> None:
+        """Tell the keeper of the token with which the instance ends, if there is one; under the lock."""
+        if token is not None and self.keeper is not None:
+            self.keeper.was_at(token)
 
     def _answer_stops(self, reason: ExitReason) -> None:
         with self.lock:

@@ -24,6 +24,7 @@ from actors.steps._step import without_runtime_frames
 
 if TYPE_CHECKING:
     from actors.places._actor import BaseActor
+    from actors.tokens._token import Token
 
 _logger = logging.getLogger("tokengate.actors")
 
@@ -156,22 +157,24 @@ def stop(place: ActorPlace, drainer: Drainer) -> Life:
     return _end(place, place.stop_reason, drainer)
 
 
-def crash(place: ActorPlace, error: BaseException, drainer: Drainer) -> Life:
-    """End the instance because its code raised."""
+def crash(place: ActorPlace, error: BaseException, drainer: Drainer, token: Token[Any] | None = None) -> Life:
+    """End the instance because its code raised, in a token or outside of any."""
     _logger.error("Unhandled exception in %s:", place.ref, exc_info=error)
-    return _end(place, ExitReason("error", error), drainer)
+    return _end(place, ExitReason("error", error), drainer, token)
 
 
-def _end(place: ActorPlace, reason: ExitReason, drainer: Drainer) -> Life:
+def _end(place: ActorPlace, reason: ExitReason, drainer: Drainer, token: Token[Any] | None = None) -> Life:
     with place.lock:
         if not drainer.at_work:
             return
+        place.note_last(token)
         instance = place.instance
         place.ending = reason
         was_running = place.status is Status.RUNNING
         if was_running:
             place.status = Status.STOPPING
             place.mailbox.suspend()
+    del token  # its result may be large, and the hook may take its time
     if place.owner is None:  # it will not be started again, so, as in pykka, it is dead before its last hook runs
         place.mailbox.close(keep=True)
         place.system.leave_pykka_registry(place)

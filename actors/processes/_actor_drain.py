@@ -451,10 +451,11 @@ class ActorSlot(Drainer):
     @_in_turn
     def settled(self, crash: BaseException | None) -> None:
         """Go on: the token is over."""
-        self.token = None
+        token, self.token = self.token, None
         self.stalled = False
         if crash is not None and self.at_work:
-            if self._run_life(_life.crash(self._place, crash, self)):
+            last = token if token is not None and token._done else None  # else it has not begun, and is queued again
+            if self._run_life(_life.crash(self._place, crash, self, last)):
                 self.work()
         else:
             self.work()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supervisors._intensity import restart_times, too_many
+from supervisors._intensity import RestartWindow, restart_times, restart_window, too_many
 
 
 def gives_up_at(crashes: list[float], intensity: int, period: float) -> int | None:
@@ -81,3 +81,10 @@ def test_it_gives_up_at_the_first_window_that_holds_too_many(gaps: list[int], in
     )
 
     assert expected == gives_up_at(crashes, intensity, period)
+
+
+def test_a_window_says_what_is_left_and_when_the_oldest_restart_is_over() -> None:
+    """By the same rule that gives up: those at now - period or later count."""
+    assert restart_window([4.0, 5.0, 9.0], 10.0, 3, 5.0) == RestartWindow(2, 3, 5.0, 0.0)
+    assert restart_window([9.0, 9.5], 10.0, 3, 5.0) == RestartWindow(2, 3, 5.0, 4.0)
+    assert restart_window([4.0], 10.0, 3, 5.0) == RestartWindow(0, 3, 5.0, None)
