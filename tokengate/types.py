@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from actors import ActorProxy, AsCompleted, LogContext, Observer, ProcessPool, ReceiveTimeout, Timer, Waited, Watch
-from supervisors import ChildCounts, ChildInfo
+from supervisors import ChildCounts, ChildEnd, ChildInfo, RestartWindow
 from tokengate.gate._gate import current_gate
 from tokengate.gate._shutdown_report import ShutdownReport
 from tokengate.gate._statistics import GateStatistics
@@ -25,6 +25,7 @@ __all__ = [
     "BoundAsyncOperation",
     "BoundOperation",
     "ChildCounts",
+    "ChildEnd",
     "ChildInfo",
     "Done",
     "GateExecutor",
@@ -34,6 +35,7 @@ __all__ = [
     "Operation",
     "ProcessPool",
     "ReceiveTimeout",
+    "RestartWindow",
     "ShutdownReport",
     "Timer",
     "TransactionBlock",

@@ -31,6 +31,11 @@ def complete_actor(context: click.Context, _parameter: click.Parameter, incomple
     return offer(((row.path, f"{row.kind} {row.status}") for row in _ask(context, Actors()) or ()), incomplete)
 
 
+def complete_described(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the ids of live tokens, and the paths of actors."""
+    return [*complete_token(context, parameter, incomplete), *complete_actor(context, parameter, incomplete)]
+
+
 def complete_destination(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the affinities, and the paths of actors."""
     affinities = ((affinity, "affinity") for affinity in AFFINITIES)

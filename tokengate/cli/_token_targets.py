@@ -42,6 +42,12 @@ def token_id(_context: click.Context, _parameter: click.Parameter, value: str) -
     return int(text)
 
 
+def token_or_actor(_context: click.Context, _parameter: click.Parameter, value: str) -> int | str:
+    """Return a token's id, or else the text, which is the name of an actor."""
+    id = value.removeprefix("#")
+    return int(id) if _is_id(id) else value
+
+
 def target_of(targets: Sequence[str]) -> str | tuple[int, ...]:
     """Return the selector that some arguments are, or else their ids.
 

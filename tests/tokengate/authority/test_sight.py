@@ -19,11 +19,13 @@ from sighted import USER, InProcess, OnSocket, Reader, authority_of, rights
 from actors import LoopBlocked, Token, UnknownActor
 from supervisors import ChildSpec, ChildStarted, NoSuchChild, Supervisor
 from tokengate import Breaker, Gate, IoActor, Policy, Throttle, token
+from tokengate.authority._admitted import Admitted
 from tokengate.authority._events import BreakGlassUsed
 from tokengate.authority._grants import ROLES, Grant, Rights
 from tokengate.control import messages as m
 from tokengate.control._admission import Caller
 from tokengate.control.inspection._feeds import Feed
+from tokengate.control.inspection._queries import restarts_at
 from tokengate.control.inspection._selector import parse
 from tokengate.control.rendering._tables import as_text
 from tokengate.errors import BadRequest, Refused, TokenTerminated, UnknownProposal, UnknownToken
@@ -53,6 +55,9 @@ def pay() -> None: ...
 
 class Clerk(IoActor):
     show = "*"
+
+    def crash(self) -> None:
+        raise LookupError("account 4711")
 
     def __init__(self) -> None:
         super().__init__()
@@ -224,7 +229,7 @@ def test_a_hidden_actor_is_unknown_in_the_words_of_a_missing_one(gate: Gate, way
 
     assert [row.path for row in way.ask(m.Actors("open"))] == ["left/open"]
     assert [row.path for row in way.ask(m.Actors())] == ["left/open"]
-    for message in (m.Actors, m.GetState, m.Tree, m.Statistics):
+    for message in (m.Actors, m.DescribeActor, m.GetState, m.Tree, m.Statistics):
         texts = {said(way, message(name), name, UnknownActor) for name in ("right/open", "left", "nothing")}
         assert len(texts) == 1, texts
     before = gate.find("right/open")._place.starts
@@ -244,6 +249,40 @@ def test_a_tree_has_the_topmost_actors_that_are_seen(gate: Gate, inside: InProce
     assert [row.id for row in inside.ask(m.WhichChildren("left"))] == ["open"]
     assert inside.ask(m.CountChildren("left")) == m.ChildCountsRow(1, 1, 0, 0, 1)
     assert gate.control.count_children("left") == m.ChildCountsRow(2, 2, 0, 0, 2)
+
+
+def test_the_end_of_an_actor_names_its_token_only_to_those_that_may_see_it(
+    gate: Gate, inside: InProcess, until: Until
+) -> None:
+    """Of others there is the class of the reason. How many siblings were restarted is for callers that see all."""
+    crashed = [gate.find(path).proxy().crash() for path in ("left/open", "left/vault")]
+    assert all(isinstance(one.exception(LIMIT), LookupError) for one in crashed)
+    until(lambda: all(one.row.starts == 2 for one in gate.control.actors("left/*")))
+    until(lambda: all(end.restarted for row in gate.control.which_children("left") for end in row.ends))
+    rows = gate.control.which_children("left")
+    full = gate.control.describe_actor("left/open")
+    assert full.window is not None
+    assert [(end.token, end.operation, end.reason) for end in full.ends] == [
+        (crashed[0].id, "Clerk.crash", "error(LookupError('account 4711'))")
+    ]
+    grant(gate, ("viewer", "actor=left"), ("viewer", "actor=left/open"), ("viewer", "tenant=acme"))
+
+    described = inside.ask(m.DescribeActor("left/open"))
+    assert (described.ends, described.window) == (full.ends, None)
+    assert inside.ask(m.DescribeActor("left")).own_window is None
+    tree = inside.ask(m.Tree())
+    assert [(row.path, row.last_end, row.window) for row in tree] == [
+        ("left", None, None), ("left/open", full.ends[0], None)
+    ]  # fmt: skip
+    assert inside.ask(m.WhichChildren("left")) == (rows[-1],)
+    admission = Admitted(authority_of(gate), m.Tree(), inside.caller, "view")
+    vault = gate.find("left/vault")._place
+    with admission.at_work():
+        [hidden], window = restarts_at(vault)
+    assert (hidden.reason, hidden.error, hidden.token, hidden.operation) == (
+        "error(LookupError)", "LookupError", None, ""
+    )  # fmt: skip
+    assert window is None
 
 
 @pytest.mark.parametrize("verb", [m.TerminateChild, m.RestartChild, m.DeleteChild])

@@ -130,6 +130,7 @@ def test_tab_offers_what_the_live_gate_knows(monkeypatch: pytest.MonkeyPatch) ->
     assert gate.wanted == "shop@2"
     assert gate.open == 0
     assert offered(["suspend"], "") == ["/a"]
+    assert offered(["describe"], "") == ["42", "43", "7", "/a"]
     assert offered(["reroute", "7", "--to"], "") == ["io", "asyncio", "cpu", "process", "/a"]
     assert offered(["ps", "-g"], "") == ["bank", "shop@2", "shop@3"]
 

@@ -6,18 +6,19 @@ import sys
 
 import click
 
-from tokengate.cli._completers import complete_actor, complete_token
+from tokengate.cli._completers import complete_actor, complete_described, complete_token
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._derive import command_of, show_answer
 from tokengate.cli._errors import Failure, one_line_errors
 from tokengate.cli._parameters import SECONDS
-from tokengate.cli._token_targets import SELECTORS, joined, token_id
+from tokengate.cli._token_targets import SELECTORS, joined, token_id, token_or_actor
 from tokengate.cli.commands._follow import every_option, watch_answer
 from tokengate.control.messages import (
     COLUMNS,
     Actors,
     CountChildren,
     Describe,
+    DescribeActor,
     Info,
     Stack,
     Statistics,
@@ -103,19 +104,23 @@ def ps(
 
 
 @click.command()
-@click.argument("token", callback=token_id, metavar="ID", shell_complete=complete_token)
+@click.argument("what", callback=token_or_actor, metavar="ID|ACTOR", shell_complete=complete_described)
 @connected
-def describe(connection: Connection, token: int) -> None:
-    """Describe one token.
+def describe(connection: Connection, what: int | str) -> None:
+    """Describe one token, or one actor.
 
-    This shows its arguments, times, policy, what it waits for, and whether it may be steered. Arguments are shown as
-    types and sizes, with the values of those that its operation or actor class names in `show`.
+    Of a token this shows its arguments, times, policy, what it waits for, and whether it may be steered. Arguments are
+    shown as types and sizes, with the values of those that its operation or actor class names in `show`.
+
+    Of an actor, by its path or the last part of it: why its latest eight instances ended, at which token, and whether
+    others followed; and what is left of the restarts that its supervisor allows.
 
     \b
     tokengate describe 42
     tokengate describe 42 --json
+    tokengate describe office/mailer
     """  # noqa: D301
-    connection.show(connection.ask(Describe(token)))
+    connection.show(connection.ask(Describe(what) if isinstance(what, int) else DescribeActor(what)))
 
 
 @click.command()

@@ -32,6 +32,7 @@ class ActorVerbs(Asker):
     drain = asks(m.Drain)
     restart = asks(m.Restart)
     stop = asks(m.Stop)
+    describe_actor = asks(m.DescribeActor)
     tree = asks(m.Tree)
     which_children = asks(m.WhichChildren)
     count_children = asks(m.CountChildren)

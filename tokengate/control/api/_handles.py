@@ -185,6 +185,7 @@ class ActorHandle(Shown, Blocking):
     def _subject(self) -> str:
         return self.row.path
 
+    describe = bound(ActorVerbs.describe_actor)
     state = bound(ActorVerbs.get_state)
     set_state = bound(ActorVerbs.set_state)
     replace_state = bound(ActorVerbs.replace_state)

@@ -42,7 +42,7 @@ This is Python; a verb is a function, and its result is shown as a table.
   old = ps("age>1m"); old.pause()   a list can be kept; its verbs act on exactly these tokens
   pause("*", dry_run=True)          only list them, in a proposal: proposals()  approve(12, "9f3a1c42")  apply(12)
   throttle("operation=resize", rate=5)  throttles()  lift("*")  policies()  breakers()  retry(7)
-  actors()  tree()                  actors and operations; the supervision tree
+  actors()  tree()  describe_actor("counter")  actors and operations; the supervision tree; why one was restarted
   a = actor("counter"); a.state()   an actor: suspend, unsuspend, drain, restart, stop, statistics, trace, children
   watch()  events()                 follow what happens, until Ctrl-C
   await aio.pause(7)                each verb can be awaited; help(pause) explains it

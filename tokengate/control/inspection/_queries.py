@@ -28,7 +28,7 @@ from actors.lowlevel import (
     place_of,
     process_drain,
 )
-from supervisors import ChildInfo, DynamicSupervisor, Supervisor
+from supervisors import ChildEnd, ChildInfo, DynamicSupervisor, Supervisor, ends_at
 from tokengate.control._admission import Admission, admission, restricted
 from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._safe_text import class_name, plain
@@ -41,7 +41,15 @@ from tokengate.control.inspection._selector import state_of
 from tokengate.control.inspection._stacks import thread_of
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import arguments_of, chunks, row_of
-from tokengate.control.messages import ActorRow, GateInfo, TokenDescription, TreeRow
+from tokengate.control.messages import (
+    ActorDescription,
+    ActorRow,
+    EndRow,
+    GateInfo,
+    TokenDescription,
+    TreeRow,
+    WindowRow,
+)
 
 # Observations in a sample.
 _LOOKS = 20
@@ -170,6 +178,59 @@ async def actor_rows(places: list[Place], counts: Counts, sample: float) -> tupl
     return tuple([actor_row(place, counts, shares[place]) async for place in in_turns(places, _ROWS)])
 
 
+def describe_actor(system: ActorSystem, name: str, counts: Counts) -> ActorDescription:
+    """Return everything that is known of an actor or operation, and that the caller may see.
+
+    Raises:
+        UnknownActor: there is none, or there are several.
+    """
+    place = place_called(system, name)
+    above = system.above(place) if isinstance(place, ActorPlace) else None
+    ends, own_window = restarts_at(place)
+    return ActorDescription(
+        row=actor_row(place, counts),
+        supervisor="" if above is None else above.path,
+        ends=ends,
+        window=None if above is None else restarts_at(above)[1],
+        own_window=own_window,
+    )
+
+
+def restarts_at(place: Place) -> tuple[tuple[EndRow, ...], WindowRow | None]:
+    """Return why the actor of a place was restarted; on the system loop.
+
+    Returns:
+        its latest eight ends, the oldest first; and, if it is a supervisor that runs, what is left of its restarts, for
+        a caller that may see everything.
+    """
+    here, supervisor = restricted(), supervisor_at(place)
+    window = None if supervisor is None or here is not None else supervisor.restart_window()
+    return (
+        end_rows(ends_at(place), place, here) if isinstance(place, ActorPlace) else (),
+        None if window is None else WindowRow(window.used, window.allowed, window.period, window.frees_in),
+    )
+
+
+def end_rows(ends: Iterable[ChildEnd], place: Place | str, here: Admission | None) -> tuple[EndRow, ...]:
+    """Return the rows of ends of the actor at a place, or path.
+
+    A caller that may see an actor may see all of its tokens; for others an end has no token, and its error no text.
+    """
+    seen = here is None or here.sees_place(place)
+    return tuple(
+        EndRow(
+            at=end.at,
+            reason=end.reason if seen or not end.error else f"error({end.error})",
+            error=end.error,
+            token=None if end.token is None or not seen else end.token[0],
+            operation="" if end.token is None or not seen else end.token[1],
+            restarted=end.restarted,
+            delay=end.delay,
+        )
+        for end in ends
+    )
+
+
 async def describe(system: ActorSystem, token: Token[Any], *, values: bool = False) -> TokenDescription:
     """Return everything that is known of a token, and that the caller may see.
 
@@ -279,6 +340,7 @@ def _branch(place: ActorPlace, depth: int, info: ChildInfo | None, here: Admissi
 
 def _tree_row(place: ActorPlace, depth: int, info: ChildInfo | None) -> TreeRow:
     supervisor = supervisor_at(place)
+    ends, window = restarts_at(place)
     return TreeRow(
         depth=depth,
         path=place.path,
@@ -291,6 +353,8 @@ def _tree_row(place: ActorPlace, depth: int, info: ChildInfo | None) -> TreeRow:
         queued=place.mailbox.size,
         running=tuple(token.id for token in place.drain.running()),
         suspended=place.suspended,
+        last_end=ends[-1] if ends else None,
+        window=window,
     )
 
 

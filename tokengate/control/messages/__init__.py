@@ -30,6 +30,7 @@ from typing import Any
 
 from actors.lowlevel import Share
 from tokengate.control.messages._actors import (
+    ActorDescription,
     ActorRow,
     Actors,
     ActorState,
@@ -37,6 +38,7 @@ from tokengate.control.messages._actors import (
     Attribute,
     Call,
     Called,
+    DescribeActor,
     Drain,
     GetState,
     Restart,
@@ -124,12 +126,14 @@ from tokengate.control.messages._supervisors import (
     ChildRow,
     CountChildren,
     DeleteChild,
+    EndRow,
     OnChild,
     RestartChild,
     TerminateChild,
     Tree,
     TreeRow,
     WhichChildren,
+    WindowRow,
 )
 from tokengate.control.messages._targets import Identified, OneToken, Target, id_of, selected
 from tokengate.control.messages._throttles import Lift, ResetThrottle, SetThrottle, ThrottleRow, Throttles
@@ -175,6 +179,7 @@ __all__ = [
     "RIGHTS",
     "VERBS",
     "WAIT",
+    "ActorDescription",
     "ActorOutcome",
     "ActorRow",
     "ActorState",
@@ -205,7 +210,9 @@ __all__ = [
     "DeleteChild",
     "Deny",
     "Describe",
+    "DescribeActor",
     "Drain",
+    "EndRow",
     "Event",
     "Events",
     "Extend",
@@ -296,6 +303,7 @@ __all__ = [
     "Watch",
     "WhichChildren",
     "Whoami",
+    "WindowRow",
     "answer_of",
     "id_of",
     "selected",

@@ -9,6 +9,7 @@ import attrs
 from msgspec import Meta
 
 from tokengate.control.messages._bases import ActorOutcome, Change, Message, OnActor, Seconds, Target
+from tokengate.control.messages._supervisors import EndRow, WindowRow
 
 
 @attrs.frozen
@@ -89,6 +90,38 @@ class Actors(Message[tuple[ActorRow, ...]]):
     sample: Annotated[
         Seconds, Meta(description="Seconds for which to observe how busy they are; 0 for not at all.")
     ] = attrs.field(default=0.0, kw_only=True)
+
+
+@attrs.frozen
+class ActorDescription:
+    """An actor, or an operation, and why it was restarted.
+
+    Attributes:
+        row: its row in a list.
+        supervisor: path of its supervisor; empty if it has none.
+        ends: the latest eight ends of its instances, the oldest first.
+        window: what is left of its supervisor's restarts, for callers that may see everything; else None.
+        own_window: the same of its own restarts, if it is a supervisor.
+    """
+
+    row: ActorRow
+    supervisor: str = ""
+    ends: tuple[EndRow, ...] = ()
+    window: WindowRow | None = None
+    own_window: WindowRow | None = None
+
+
+@attrs.frozen
+class DescribeActor(Message[ActorDescription]):
+    """Describe an actor, with the latest ends of its instances, and what is left of its supervisor's restarts.
+
+    Raises:
+        UnknownActor: no actor has this name, or several have.
+    """
+
+    right: ClassVar = "view"
+    target: ClassVar[Target] = "place"
+    name: Annotated[str, Meta(description="The actor's path, or the last part of it; `tokengate actors` lists them.")]
 
 
 @attrs.frozen

@@ -11,6 +11,46 @@ from tokengate.control.messages._bases import ActorOutcome, Change, Message, Tar
 
 
 @attrs.frozen
+class EndRow:
+    """An end of an actor's instance, or an attempt to start it again that failed; see `supervisors.ChildEnd`.
+
+    Attributes:
+        at: when, in seconds since the epoch.
+        reason: the exit reason as text, as in `events`.
+        error: name of the error's class; empty if it was no error.
+        token: id of the token that crashed the instance, or with which it was killed; None without one.
+        operation: what that token ran; empty without one.
+        restarted: whether another instance has started since.
+        delay: seconds for which the supervisor has put off the restart; None if it has scheduled none.
+    """
+
+    at: float
+    reason: str
+    error: str = ""
+    token: int | None = None
+    operation: str = ""
+    restarted: bool = False
+    delay: float | None = None
+
+
+@attrs.frozen
+class WindowRow:
+    """What is left of the restarts that a supervisor allows; see `supervisors.RestartWindow`.
+
+    Attributes:
+        used: restarts that count now, with attempts that failed.
+        allowed: with one more, the supervisor gives up.
+        period: seconds for which a restart counts.
+        frees_in: seconds until the oldest one counts no more; None if none counts.
+    """
+
+    used: int
+    allowed: int
+    period: float
+    frees_in: float | None = None
+
+
+@attrs.frozen
 class TreeRow:
     """A node of the supervision tree; rows are in the order of reading, each after its supervisor.
 
@@ -26,6 +66,8 @@ class TreeRow:
         queued: number of tokens in its mailbox.
         running: ids of the tokens that run.
         suspended: whether an operator has suspended it.
+        last_end: the latest end of an instance; None before the first.
+        window: of a supervisor: what is left of its restarts, for callers that may see everything; else None.
     """
 
     depth: int
@@ -39,6 +81,8 @@ class TreeRow:
     queued: int
     running: tuple[int, ...]
     suspended: bool
+    last_end: EndRow | None = None
+    window: WindowRow | None = None
 
 
 @attrs.frozen
@@ -56,7 +100,7 @@ class Tree(Message[tuple[TreeRow, ...]]):
 
 @attrs.frozen
 class ChildRow:
-    """A child of a supervisor."""
+    """A child of a supervisor; `ends` are its latest eight, the oldest first."""
 
     id: str
     path: str
@@ -65,6 +109,7 @@ class ChildRow:
     restarts: int
     significant: bool
     supervisor: bool
+    ends: tuple[EndRow, ...] = ()
 
 
 @attrs.frozen

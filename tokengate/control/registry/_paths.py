@@ -14,6 +14,7 @@ from tokengate.control.messages import (
     Call,
     CountChildren,
     Describe,
+    DescribeActor,
     GetState,
     Lift,
     Message,
@@ -36,7 +37,7 @@ from tokengate.control.registry._verbs import help_of
 _COLLECTIONS: Final[Mapping[str, tuple[type[Message[Any]], ...]]] = {
     "tokens": (OnTokens, Describe, Stack),
     "throttles": (SetThrottle, Lift, ResetThrottle),
-    "actors": (OnActor, Statistics, GetState, SetState, Call),
+    "actors": (OnActor, DescribeActor, Statistics, GetState, SetState, Call),
     "supervisors": (OnChild, WhichChildren, CountChildren),
 }
 """{collection: the verbs for what is in it, or a base of them}, of every gate; others have a path of one word."""
@@ -74,7 +75,7 @@ def routes() -> tuple[Route, ...]:
 
 def _path(verb: str, message: type[Message[Any]]) -> str:
     collection = "".join(f"/{name}" for name, verbs in _COLLECTIONS.items() if issubclass(message, verbs))
-    return f"{collection}/{re.sub('^[gs]et_', '', verb)}".replace("_", "-")
+    return f"{collection}/{re.sub('^[gs]et_|_actor$', '', verb)}".replace("_", "-")
 
 
 def openapi(version: str) -> dict[str, Any]:

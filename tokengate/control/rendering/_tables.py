@@ -15,6 +15,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from tokengate.control.messages import (
+    ActorDescription,
     ActorOutcome,
     ActorRow,
     ActorState,
@@ -27,6 +28,7 @@ from tokengate.control.messages import (
     Called,
     ChildCountsRow,
     ChildRow,
+    EndRow,
     Frame,
     GateInfo,
     HealthPart,
@@ -45,6 +47,7 @@ from tokengate.control.messages import (
     TokenRow,
     TokenStack,
     TreeRow,
+    WindowRow,
 )
 from tokengate.control.rendering._cells import (
     Column,
@@ -238,6 +241,7 @@ _CHILDREN: tuple[Column[ChildRow], ...] = (
     Column("RESTART", lambda row: with_flags(row.restart, significant=row.significant)),
     Column("RESTARTS", lambda row: row.restarts, right=True),
     Column("IS", lambda row: "supervisor" if row.supervisor else "worker"),
+    Column("LAST END", lambda row: _end(row.ends[-1]) if row.ends else "-", shrinks=True),
     Column("PATH", lambda row: Tail(row.path), shrinks=True),
 )
 
@@ -279,6 +283,30 @@ _ATTRIBUTES: tuple[Column[Attribute | Argument], ...] = (
     Column("TYPE", lambda row: row.type),
     Column("SIZE", lambda row: number(row.size), right=True),
     Column("VALUE", lambda row: row.value or "", shrinks=True),
+)
+
+
+def _ago(row: EndRow) -> str:
+    return f"{duration(max(0.0, time.time() - row.at))} ago"
+
+
+def _end(row: EndRow) -> str:
+    """Return why and when an instance ended, in few words."""
+    return f"{f'error({row.error})' if row.error else row.reason} {_ago(row)}"
+
+
+def _then(row: EndRow) -> str:
+    if row.delay is None:
+        return "restarted" if row.restarted else "-"
+    after = f"after {duration(row.delay)}" if row.delay else "at once"
+    return f"{'restarted' if row.restarted else 'restart due'} {after}"
+
+
+_ENDS: tuple[Column[EndRow], ...] = (
+    Column("ENDED", _ago, right=True),
+    Column("THEN", _then),
+    Column("TOKEN", lambda row: "-" if row.token is None else f"#{row.token} {row.operation}", shrinks=True),
+    Column("REASON", lambda row: row.reason, lambda row: "red" if row.error else "", shrinks=True),
 )
 
 
@@ -333,6 +361,8 @@ def _node(row: TreeRow) -> Text:
         parts.append(plain(row.restart, "dim"))
     if row.restarts:
         parts.append(plain(f"restarts={row.restarts}", "yellow"))
+    if row.last_end is not None:
+        parts.append(plain(f"last end {_end(row.last_end)}", "yellow"))
     if row.queued:
         parts.append(plain(f"queued={row.queued}", "cyan"))
     if row.running:
@@ -431,6 +461,30 @@ def _description(token: TokenDescription, _wide: bool) -> RenderableType:
     pairs += [(f"policy {name}", value) for name, value in token.policy.items()]
     arguments = table_of(_ATTRIBUTES, token.arguments, False) if token.arguments else Text("no arguments", "dim")
     return Group(pairs_of(pairs), "", arguments)
+
+
+def _actor_description(actor: ActorDescription, _wide: bool) -> RenderableType:
+    row = actor.row
+    pairs: list[tuple[str, object]] = [
+        ("actor", f"{row.path} ({row.affinity})"),
+        ("kind", row.kind),
+        ("status", with_flags(row.status, suspended=row.suspended, draining=row.draining)),
+        ("queued", f"{row.depth:,} of {row.capacity:,}"),
+        ("running", ids_in_words(row.running) or "none"),
+        ("handled", f"{row.handled:,}"),
+    ]
+    if actor.supervisor:
+        pairs += [("instances", f"{row.starts:,}"), ("supervisor", actor.supervisor)]
+    if actor.window is not None:
+        pairs.append(("  its window", _window(actor.window)))
+    if actor.own_window is not None:
+        pairs.append(("own window", _window(actor.own_window)))
+    return Group(pairs_of(pairs), *(("", table_of(_ENDS, actor.ends, False)) if actor.ends else ()))
+
+
+def _window(row: WindowRow) -> str:
+    frees = "" if row.frees_in is None else f", the oldest for {duration(row.frees_in)} more"
+    return f"{row.used} of {row.allowed} restarts in {duration(row.period)}{frees}"
 
 
 def _process(process: TokenProcess, cpu_share: float | None) -> Iterable[tuple[str, object]]:
@@ -611,6 +665,7 @@ _MANY: dict[type[Any], _Many] = {
     ProposalRow: _list(_PROPOSALS),
     AuditRecordRow: _list(_AUDIT),
     ChildRow: _list(_CHILDREN),
+    EndRow: _list(_ENDS),
     FoundGate: _list(_GATES),
 }
 """{class of a row: renders a list of them}."""
@@ -618,6 +673,7 @@ _MANY: dict[type[Any], _Many] = {
 _ONE: dict[type[Any], Callable[[Any, bool], RenderableType]] = {
     TokenPage: _page,
     TokenDescription: _description,
+    ActorDescription: _actor_description,
     TokenStack: _stack,
     ActorOutcome: _actor_outcome,
     ActorState: _state,

@@ -105,4 +105,5 @@ def _child_row(child: ChildInfo) -> m.ChildRow:
         restarts=child.restarts,
         significant=child.significant,
         supervisor=child.supervisor,
+        ends=_queries.end_rows(child.ends, child.path, restricted()),
     )

@@ -21,12 +21,14 @@ from tokengate.control._exceptions import (
     Unreachable,
 )
 from tokengate.control.messages import (
+    ActorDescription,
     ActorRow,
     Actors,
     ActorStatistics,
     ChildCountsRow,
     CountChildren,
     Describe,
+    DescribeActor,
     GateInfo,
     Info,
     Stack,
@@ -102,6 +104,8 @@ def test_json_is_the_answer_and_nothing_else(monkeypatch: pytest.MonkeyPatch, op
     [
         (["info"], Info(), INFO),
         (["describe", "7"], Describe(7), PAGE),
+        (["describe", "#7"], Describe(7), PAGE),
+        (["describe", "shop/a"], DescribeActor("shop/a"), ActorDescription(ACTOR)),
         (["stack", "7"], Stack(7), TokenStack(7, "resize", "nowhere", None, ())),
         (["tree"], Tree(), (TreeRow(0, "/", "shop", "S", "running", "", 0, "", 0, (), False),)),
         (["tree", "/a", "--system"], Tree("/a", system=True), ()),

@@ -94,6 +94,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], Message]] = [
         m.Tokens("state=queued", sort="-age", offset=2),
     ),
     ("describe", (7,), {}, m.Describe(7)),
+    ("describe_actor", ("counter",), {}, m.DescribeActor("counter")),
     ("stack", ("7",), {}, m.Stack(7)),
     ("pause", (7,), {"stop_clock": True, "wait": 1.0}, m.Pause((7,), stop_clock=True, wait=1.0)),
     ("resume", ("*",), {"force": True}, m.Resume("*", force=True)),

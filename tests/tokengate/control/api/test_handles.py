@@ -97,6 +97,7 @@ def test_the_verbs_of_an_actor_are_for_its_path(gate: FakeGate) -> None:
     actor = ActorHandle(gate.control, actor_row("/shop/counter"))
     path = actor.path
 
+    actor.describe()
     actor.state(1.0)
     actor.set_state(self=1, count=2)
     actor.suspend()
@@ -110,6 +111,7 @@ def test_the_verbs_of_an_actor_are_for_its_path(gate: FakeGate) -> None:
         next(following)
 
     assert gate.asked == [
+        m.DescribeActor(path),
         m.GetState(path, 1.0),
         m.SetState(path, {"self": 1, "count": 2}),
         m.Suspend(path),

@@ -7,7 +7,7 @@ import re
 
 import tallies  # it declares a noun
 
-from tokengate.control.messages import VERBS, DeleteChild, Describe, GetState, Pause, Stream, Suspend
+from tokengate.control.messages import VERBS, DeleteChild, Describe, DescribeActor, GetState, Pause, Stream, Suspend
 from tokengate.control.registry._paths import Route, openapi, routes
 
 
@@ -20,6 +20,7 @@ def test_each_verb_has_one_path_of_its_own() -> None:
         message for message in VERBS.values() if not message.local and not issubclass(message, Stream)
     }
     assert Route("get", "/tokens/describe", Describe) in found
+    assert Route("get", "/actors/describe", DescribeActor) in found
     assert Route("post", "/tokens/pause", Pause) in found
     assert Route("post", "/actors/suspend", Suspend) in found
     assert Route("post", "/supervisors/delete-child", DeleteChild) in found

@@ -14,6 +14,7 @@ from rich.console import Console
 from tokengate.control import messages
 from tokengate.control.messages import (
     VERBS,
+    ActorDescription,
     ActorOutcome,
     ActorRow,
     ActorState,
@@ -28,6 +29,7 @@ from tokengate.control.messages import (
     Called,
     ChildCountsRow,
     ChildRow,
+    EndRow,
     FlagRow,
     Frame,
     GateInfo,
@@ -48,6 +50,7 @@ from tokengate.control.messages import (
     TokenStack,
     TransactionRow,
     TreeRow,
+    WindowRow,
     answer_of,
 )
 from tokengate.control.rendering._cells import duration, number, plain, size
@@ -75,6 +78,9 @@ TREE = (
     TreeRow(2, "/a/b", "b", "Mailer", "restarting", "transient", 3, "", 12, (4, 5), True),
     TreeRow(1, "/c", "c", "resize", "running", "permanent", 0, "", 0, (), False),
 )
+CRASHED = EndRow(100.0, "error(KeyError('x'))", "KeyError", 7, "Mailer.send", True, 2.0)
+ENDS = CRASHED, EndRow(100.0, "killed", restarted=True), EndRow(100.0, "error(OSError())", "OSError", delay=0.0)
+WINDOW = WindowRow(2, 3, 5.0, 1.5)
 DIGEST = "9f3a1c42" + 56 * "0"
 PROPOSAL = ProposalRow(12, "terminate", "open", "approval", 4, "uid:1001", "it hangs", 100.0, 1_000.0, "", DIGEST)
 RECORD = AuditRecordRow(
@@ -111,6 +117,12 @@ SHOWN: list[tuple[Any, list[str]]] = [
     ((ACTOR,), ["/shop/mailer", "running (suspended)", "#1 #2 #3 +2", "999"]),
     ((COUNTED,), ["40%", "LONGEST", "12.0s", "90%"]),
     (TREE, ["shop", "restarting", "suspended", "transient", "restarts=3", "queued=12", "running #4 #5"]),
+    ((attrs.evolve(TREE[1], last_end=ENDS[1], window=WINDOW),), ["last end killed "]),
+    ((attrs.evolve(TREE[3], last_end=CRASHED),), ["last end error(KeyError) "]),
+    (ActorDescription(ACTOR, "/shop", ENDS, WINDOW), ["/shop/mailer (io)", "its window  2 of 3", "for 1.5s more"]),
+    (ActorDescription(ACTOR, "/", ENDS, own_window=WINDOW), ["own window  2 of 3", "#7 Mailer.send", "KeyError('x')"]),
+    (ActorDescription(ACTOR, "/", ENDS), ["restarted after 2.0s", "restarted  ", "restart due at once", "killed"]),
+    (ENDS, ["ENDED", "THEN", "TOKEN", "REASON"]),
     ((Outcome(7, "resize", "pause_requested"), Outcome(9, "", "would")), ["pause requested", "would be affected"]),
     (ActorOutcome("/a", "pending", "3 are left"), ["/a: pending (3 are left)"]),
     (ActorState("/a", "Counter", (Attribute("count", "int", None, "3"),)), ["/a (Counter)", "count", "int", "3"]),
@@ -124,6 +136,7 @@ SHOWN: list[tuple[Any, list[str]]] = [
     (ThrottleRow("tenant=acme", 10.0, None, 2, 3_000_000), ["tenant=acme", "10", "-"]),
     ((ThrottleRow("*", 0.5, 2, 0, 0),), ["0.5", "AT ONCE"]),
     ((ChildRow("a", "/a", "running", "permanent", 0, True, True),), ["permanent (significant)", "supervisor"]),
+    ((ChildRow("a", "/a", "stopped", "transient", 1, False, False, ENDS),), ["LAST END", "error(OSError) "]),
     (ChildCountsRow(3, 2, 1, 1, 2), ["3 children: 1 supervisors, 2 workers; 2 active, 1 restarting"]),
     (INFO, ["shop (open)", "4711", "1h06m", "3 running", "cpu-9", "also while it runs"]),
     (StreamItem(0.25, "token_started", "/a", 7, "resize", 3), ["(3 items were left out", ".250", "#7  /a  resize"]),
