@@ -42,10 +42,9 @@ def token_id(_context: click.Context, _parameter: click.Parameter, value: str) -
     return int(text)
 
 
-def token_or_actor(_context: click.Context, _parameter: click.Parameter, value: str) -> int | str:
-    """Return a token's id, or else the text, which is the name of an actor."""
-    id = value.removeprefix("#")
-    return int(id) if _is_id(id) else value
+def token_or_actor(context: click.Context, parameter: click.Parameter, value: str) -> int | str:
+    """Return a token's id, if it is a number, or else the text, which is the name of an actor."""
+    return token_id(context, parameter, value) if value.removeprefix("#").isdecimal() else value
 
 
 def target_of(targets: Sequence[str]) -> str | tuple[int, ...]:

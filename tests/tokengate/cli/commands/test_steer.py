@@ -206,7 +206,7 @@ def test_lifting_what_does_not_hold_is_an_error(monkeypatch: pytest.MonkeyPatch)
         (["set", "a", "n="], "'n=' has no value; write it as JSON, such as n=0 or 'n=\"text\"'"),
         (["set", "a", "n=text"], "strings have quotes"),
         (["step", "7", "-n", "0"], "-n"),
-        (["describe", "seven"], "is not an id"),
+        (["stack", "seven"], "is not an id"),
         (["describe", "9" * 5000], "is not an id"),
         (["pause", "9" * 5000], "is too long for an id; 'tokengate ps' lists tokens"),
     ],
