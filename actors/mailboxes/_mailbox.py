@@ -304,7 +304,6 @@ class Mailbox:
             self._holding().paused[token] = None
             self._set_limit()
         self._follow_up()
-        _note_kept(token, True)
         return True
 
     def release(self, token: Token[Any]) -> bool:
@@ -315,7 +314,6 @@ class Mailbox:
             token._phase = _QUEUED
             self._lanes.append(token)
             drainer = self._missing()
-        _note_kept(token, False)
         self._follow_up(drainer=drainer)
         return True
 
@@ -1168,12 +1166,6 @@ def _refuse(tokens: Iterable[Token[Any]]) -> None:
         policy = token._extras.policy
         if policy is not None:
             policy.refuse(token)
-
-
-def _note_kept(token: Token[Any], kept: bool) -> None:
-    hold = token._extras.hold
-    if hold is not None:
-        hold.keep(kept)
 
 
 def _call(wakers: Iterable[Callable[[], object]]) -> None:

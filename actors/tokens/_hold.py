@@ -33,7 +33,6 @@ class Hold:
     __slots__ = (
         "_before_attempt",
         "_ending",
-        "_kept_at",
         "_kept_for",
         "_lock",
         "_parked_at",
@@ -56,9 +55,8 @@ class Hold:
         self.stop_clock = False  # whether time limits do not count the time of pauses
         self.paused_for = 0.0  # seconds of pauses that are over
         self.stopped_clock = 0.0  # of these, seconds that do not count
-        self._kept_at: float | None = None  # time since which its mailbox keeps it, paused before it has begun
-        self._kept_for = 0.0  # seconds for which a mailbox did
-        self._before_attempt = 0.0, 0.0  # seconds for which it was paused in attempts that have ended: queued, running
+        self._kept_for = 0.0  # of these, seconds before an attempt began
+        self._before_attempt = 0.0, 0.0  # both, when the attempt was queued
         self.interrupt_wanted = False  # whether its running code is to be interrupted
         self.interrupt_sent = False  # whether an exception for it may be pending; for its sending and withdrawal
         self.lent = False  # whether its place's turn is lent while it is parked; for its drain only
@@ -108,7 +106,6 @@ class Hold:
         """Release the token for good: it was asked to end, or has ended."""
         with self._lock:
             self._ending = True
-            self._count_kept()
             self._unpark()
             reached = self._take_reached()
         reached._set()
@@ -117,16 +114,8 @@ class Hold:
         """Hold another attempt of the token, whose code was asked to end, as if it had not been asked."""
         with self._lock:
             self._ending = self.interrupt_wanted = False
-            self._before_attempt = self._kept_for, self.paused_for
-
-    def keep(self, kept: bool) -> None:
-        """Note that its mailbox keeps it from its drainers, paused, or no longer does; without the lock of that."""
-        with self._lock:
-            self._count_kept()
-            if kept:
-                self._kept_at = self.token._place.system.clock()
-        system = self.token._place.system
-        system.tell(system.on_token_paused if kept else system.on_token_resumed, self.token)
+            self._count_pause()
+            self._before_attempt = self.paused_for, self._kept_for
 
     @property
     def parked(self) -> bool:
@@ -159,8 +148,10 @@ class Hold:
     def in_attempt(self) -> tuple[float, float]:
         """Return the seconds for which the attempt was paused that has just ended: while queued, while running."""
         with self._lock:
-            queued, running = self._before_attempt
-            return self._kept_for - queued, self.paused_for - running
+            self._count_pause()
+            paused, queued = self._before_attempt
+            queued = self._kept_for - queued
+            return queued, self.paused_for - paused - queued
 
     def _want(self, steps: int, stop_clock: bool) -> Reply[None]:
         over: Reply[None] = Reply()
@@ -196,14 +187,13 @@ class Hold:
             parked: called when the token has been parked, before the replies of `pause` and `step` come.
         """
         with self._lock:
-            blocked, parks = self._blocked(), self._parked_at is None
-            if blocked:
-                reached = self._park()
-            else:
+            parks, goes_on = self._parked_at is None, False
+            reached = self._park() if self._blocked() else None
+            if reached is None:
                 if counted and self._steps and self._wanted:
                     self._steps -= 1
                 goes_on = self._unpark()
-        if not blocked:
+        if reached is None:
             if goes_on:
                 self._tell_resumed()
             return True
@@ -298,15 +288,11 @@ class Hold:
         self._released._set()
         return True
 
-    def _count_kept(self) -> None:
-        if self._kept_at is not None:
-            self._kept_for += self.token._place.system.clock() - self._kept_at
-            self._kept_at = None
-
     def _count_pause(self) -> None:
         if self._parked_at is not None:
-            now = self.token._place.system.clock()
+            now, started = self.token._place.system.clock(), self.token.started_at
             self.paused_for += now - self._parked_at
+            self._kept_for += now - self._parked_at if started is None else max(0.0, started - self._parked_at)
             if self.stop_clock:
                 self.stopped_clock += now - self._parked_at
             self._parked_at = now

@@ -199,7 +199,8 @@ class Gate(LazyOpening, Spawning):
             self._offer()
             # A fork while a thread imports this would leave its lock held in the child, whose first use would hang.
             import tokengate.authority._authority
-            import tokengate.control._actor  # noqa: F401
+            import tokengate.control._actor
+            import tokengate.control.stream._stream  # noqa: F401
         self._plugins: tuple[Plugin, ...] = ()
         if plugins:
             from tokengate.gate._plugins import attached  # here, so that `import tokengate` takes less time
@@ -472,6 +473,8 @@ class Gate(LazyOpening, Spawning):
             self._control_server.disown()
         if self._authority is not None:
             self._authority.recorder.disown()
+        if self._stream is not None:
+            self._stream.disown()
         self._system.disown()
         if self._first_use is not None:
             self._renew()

@@ -326,3 +326,57 @@ def test_headers_go_to_child_processes_while_an_observer_writes_them(start: Star
     start(make(CpuActor)).ask(int, timeout=LIMIT)
     assert place.send(place.token("operation", abs, (-1,), {})).result(LIMIT) == 1
     assert len(observer.sent) == 3
+
+
+# Failing, pausing
+
+
+class Told(Recorder):
+    """Records what few tokens do."""
+
+    def token_failing(self, token: Token[Any], /) -> None:
+        self.seen.append(("failing", (token.id, token.state, token.args)))
+
+    def token_paused(self, token: Token[Any], /) -> None:
+        self.seen.append(("paused", token.id))
+
+    def token_resumed(self, token: Token[Any], /) -> None:
+        self.seen.append(("resumed", token.id))
+
+
+@pytest.fixture
+def told(system: ActorSystem) -> Told:
+    told = Told()
+    system.add_observer(told)
+    return told
+
+
+def test_a_token_that_fails_is_told_of_while_its_arguments_are_there(
+    base: type[BaseActor], start: Start, told: Told
+) -> None:
+    """Once, before its end, in the state that it was in; one that completes is not."""
+    ref = start(make(base))
+    good, bad = ref.ask(int, block=False), ref.ask([].pop, block=False)
+    good.result(LIMIT)
+    bad.exception(LIMIT)
+
+    seen = [what for what in told.seen if what[1] == bad.id or what[0] == "failing"]
+    assert [what for what, _ in seen] == ["queued", "started", "failing", "failed"]
+    number, state, args = seen[2][1]
+    assert (number, state, len(args)) == (bad.id, "running", 1)
+
+
+def test_a_token_that_is_refused_or_withdrawn_fails_with_its_arguments(
+    base: type[BaseActor], start: Start, told: Told
+) -> None:
+    """Neither has begun."""
+    cls = make(base)
+    cls.capacity, cls.overflow = 1, "reject"
+    ref = start(cls)
+    ref.actor_inbox.suspend()
+    queued, refused = ref.ask(int, block=False), ref.ask(int, block=False)
+    assert queued.cancel()
+    ref.actor_inbox.resume()
+
+    failing = [what[1] for what in told.seen if what[0] == "failing"]
+    assert failing == [(refused.id, "created", (int,)), (queued.id, "queued", (int,))]

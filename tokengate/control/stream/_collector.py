@@ -6,6 +6,7 @@ the stream takes it. Nothing of the token is kept, so that its result is freed a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import logging
@@ -87,38 +88,64 @@ class Collector(Observer):
         self.internal = False
         self.trace_of: Callable[[Token[Any]], tuple[str, str] | None] | None = None
         self.measured: dict[int, Measured] = {}
-        self.full = threading.Event()  # set when the thread of the stream is to come now
         self.tallies: dict[str, Tally] = {}
-        self._tallies_lock = threading.Lock()
         self._system = system
         self._run = run
         self._numbers = itertools.count(1)
+        self._appended = itertools.count()  # apart, so that a record that is on its way is not taken for a lost one
+        self._errors = itertools.count()
         self._append = self.pending.append
         self._digests: dict[int, str] = {}  # {id of a token that is failing: digest of its arguments}
-        self._has_failed = False
+        self._sleep = threading.Lock()  # held but for a moment, in which the thread of the stream is to come
+        self._sleep.acquire()
 
     @property
     def made(self) -> int:
-        """The number of records that were made."""
+        """How many records were made; those that could not be, since that raised, are among them."""
+        return self.appended + self.errors
+
+    @property
+    def appended(self) -> int:
+        """How many records were appended to those that wait."""
+        return read(self._appended)
+
+    @property
+    def errors(self) -> int:
+        """How many records could not be made."""
+        return read(self._errors)
+
+    @property
+    def latest(self) -> int:
+        """The number of the latest record."""
         return read(self._numbers) - 1
+
+    def hurry(self) -> None:
+        """Have the thread of the stream come now; it waits for nothing, so any code may call it at any moment."""
+        with contextlib.suppress(RuntimeError):  # it is to come already
+            self._sleep.release()
+
+    def wait(self, seconds: float) -> None:
+        """Wait, on the thread of the stream, until it is to come, for at most so many seconds."""
+        self._sleep.acquire(timeout=seconds)
 
     # Tokens
 
     def token_failing(self, token: Token[Any], /) -> None:
-        if len(self._digests) < KEPT:
+        if len(self._digests) < KEPT:  # a bound for whatever ends without having been told of that
             self._digests[token.id] = digest_of(token)
 
     def token_finished(self, token: Token[Any], /) -> None:
         try:
             place, operation, extras = token._place, token.operation, token._extras
             if place.serves_operators and not self.internal:
-                self._digests.pop(token.id, None)
+                self._forget(token)
                 return
             try:
                 tally = self.tallies[operation]
             except KeyError:
                 tally = self.tally(operation)
-            started, ended, weight, more, attempt = token.started_at, token.finished_at, 1, None, 1
+            queued, started, ended = token.queued_at, token.started_at, token.finished_at
+            weight, more, attempt = 1, None, 1
             if token._end is _COMPLETED:
                 state = "completed"
                 next(tally.completed)
@@ -126,6 +153,7 @@ class Collector(Observer):
                     every = self.every
                     if ended - started < tally.slow:  # type: ignore[operator]
                         if next(tally.ordinary) % every:
+                            self._forget(token)
                             return
                         weight = every
             else:
@@ -140,8 +168,8 @@ class Collector(Observer):
             ):
                 more = self._more(token, token._error, token.reason, trace)
                 policy, attempt = extras.policy, extras.attempt
-                if policy is not None and policy.is_between:
-                    started = None
+                if policy is not None and policy.is_between and started is not None:  # it could not be queued again
+                    queued, started = ended, None
             if started is None:
                 attempt = 0
             tags = token.tags
@@ -149,12 +177,13 @@ class Collector(Observer):
             self._append(
                 (
                     number, token.id, operation, place.path, place.affinity, token.parent, token.priority,
-                    None if tags is NO_TAGS else tags, token.steps, attempt, state, token.created_at, token.queued_at,
+                    None if tags is NO_TAGS else tags, token.steps, attempt, state, token.created_at, queued,
                     started, ended, get_ident(), weight, FINISHED, more,
                 )
             )  # fmt: skip
+            next(self._appended)
             if not number & 255 and len(self.pending) > _HALF:
-                self.full.set()
+                self.hurry()
         except Exception:
             self._note_error()
 
@@ -179,13 +208,25 @@ class Collector(Observer):
         place, started = token._place, token.started_at
         if place.serves_operators and not self.internal:
             return
-        self._append(
+        self._keep(
             (
                 next(self._numbers), token.id, token.operation, place.path, place.affinity, token.parent,
                 token.priority, token.tags, token.steps, 0 if kind == RETRIED and started is None else token.attempt,
                 state, token.created_at, token.queued_at, started, self._system.clock(), get_ident(), 1, kind, more,
             )
         )  # fmt: skip
+
+    def _keep(self, item: Raw | Happening) -> None:
+        self._append(item)
+        next(self._appended)
+        if not item[0] & 255 and len(self.pending) > _HALF:
+            self.hurry()
+
+    def _forget(self, token: Token[Any]) -> None:
+        """Forget what was noted about a token that leaves no record."""
+        if self._digests or self.measured:
+            self._digests.pop(token.id, None)
+            self.measured.pop(token.id, None)
 
     def _more(self, token: Token[Any], error: BaseException | None, reason: str, trace: tuple[str, str] | None) -> More:
         extras = token._extras
@@ -208,10 +249,9 @@ class Collector(Observer):
     def tally(self, operation: str) -> Tally:
         """Return the counts of an operation."""
         found = self.tallies.get(operation)
-        if found is None:
-            with self._tallies_lock:
-                name = operation if len(self.tallies) < OPERATIONS or operation in self.tallies else OTHER
-                found = self.tallies.setdefault(name, Tally())
+        if found is None:  # without a lock: two that come at once may make one more than there should be
+            name = operation if len(self.tallies) < OPERATIONS else OTHER
+            found = self.tallies.setdefault(name, Tally())
         return found
 
     # What else happens
@@ -246,7 +286,7 @@ class Collector(Observer):
                 token.started_at, now, "", 1, NO_MORE, self._run,
             )  # fmt: skip
             actor = actor or place.path
-        self._append(
+        self._keep(
             Happening(
                 next(self._numbers), kind, now, plain(actor), None if token is None else token.id,
                 "" if token is None else plain(token.operation), text, details or {}, seen, self._run,
@@ -258,14 +298,12 @@ class Collector(Observer):
         self.put("actor.started", f"actor '{path}' has started", actor=path, about="place")
 
     def actor_ended(self, ref: ActorRef[Any], reason: ExitReason, /) -> None:
-        path = plain(ref._place.path)
-        details = {"reason": str(reason)}
-        self.put("actor.ended", f"actor '{path}' has ended: {reason}", actor=path, details=details, about="place")
+        path, why = plain(ref._place.path), str(reason)
+        self.put("actor.ended", f"actor '{path}' has ended: {why}", actor=path, details={"reason": why}, about="place")
 
     def _note_error(self) -> None:
-        if not self._has_failed:  # once, or a log would fill the disk
-            self._has_failed = True
-            _logger.exception("a record could not be made; this is told once")
+        if not next(self._errors):  # once, or a log would fill the disk
+            _logger.exception("a record could not be made, and counts as lost; this is told once")
 
 
 class Moments(Observer):
@@ -292,21 +330,26 @@ class Moments(Observer):
 
 
 _PLAIN: Final = (int, float, bool, str, bytes, type(None))
+_LONGEST: Final = 4_096  # characters or bytes of a text, bits of a number
+_MOST: Final = 32  # values in an argument
 
 
 def digest_of(token: Token[Any]) -> str:
     """Return a digest of a token's arguments; empty unless all are of built-in types, and short."""
     digest = hashlib.blake2b(digest_size=8)
-    left = [*token.args, *token.kwargs.items()]
-    if len(left) > 32:
-        return ""
+    left: list[Any] = [token.args, *token.kwargs.items()]
     while left:
         value = left.pop()
-        if type(value) in (tuple, list) and len(value) <= 32:
+        kind = type(value)  # compared by identity, since a metaclass may have an `==` of its own
+        if (kind is tuple or kind is list) and len(value) <= _MOST and len(left) <= _MOST:
             digest.update(b"%d:" % len(value))
             left.extend(value)
-        elif any(type(value) is one for one in _PLAIN) and (type(value) not in (str, bytes) or len(value) <= 4_096):
-            digest.update(f"{type(value).__name__}={value!r};".encode())
+        elif any(kind is one for one in _PLAIN) and _size(value) <= _LONGEST:
+            digest.update(f"{kind.__name__}={value!r};".encode())
         else:
             return ""
     return digest.hexdigest()
+
+
+def _size(value: Any) -> int:
+    return value.bit_length() if type(value) is int else len(value) if type(value) in (str, bytes) else 0

@@ -6,7 +6,6 @@ of it ends with the last one.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import secrets
 import threading
@@ -16,7 +15,7 @@ from typing import Final, Protocol
 
 from actors import ActorSystem
 from tokengate.control.stream._collector import KEPT, Collector, Moments
-from tokengate.control.stream._record import Batch, Happening, Raw
+from tokengate.control.stream._record import Batch
 
 _logger = logging.getLogger("tokengate.stream")
 
@@ -26,6 +25,7 @@ INTERVAL: Final = 0.1
 _AT_ONCE: Final = 2_048  # records that are passed on together
 _ADJUSTED: Final = 60.0  # seconds between two readings of both clocks
 _STEP: Final = 0.5  # seconds by which the system's time must differ to be called a step
+_BETWEEN: Final = 1.0  # seconds between two events that tell what was lost
 
 
 class Sink(Protocol):
@@ -50,6 +50,25 @@ class Sink(Protocol):
         ...
 
 
+class _Reader:
+    """A sink that is attached.
+
+    Attributes:
+        sink: the sink.
+        moments: whether it also gets moments of tokens that are no ends.
+        failed: how many entries it has lost since it raised.
+    """
+
+    def __init__(self, sink: Sink, moments: bool) -> None:
+        self.sink = sink
+        self.moments = moments
+        self.failed = 0
+
+    @property
+    def lost(self) -> int:
+        return self.sink.lost + self.failed
+
+
 class Stream:
     """The records of one opening of a gate.
 
@@ -69,55 +88,65 @@ class Stream:
         self.collector = Collector(system, self.run)
         self._system = system
         self._moments = Moments(self.collector)
-        self._lock = threading.Lock()  # of the readers
-        self._passing = threading.Lock()  # held while entries are passed on
-        self._sinks: tuple[Sink, ...] = ()
-        self._with_moments: tuple[Sink, ...] = ()
-        self._failed: dict[str, int] = {}  # {name of a sink: entries that it lost since it raised}
+        self._lock = threading.Lock()  # of all below
+        self._readers: tuple[_Reader, ...] = ()
+        self._gone: dict[str, int] = {}  # {name of sinks that were detached: entries that they had lost}
+        self._flushes: list[threading.Event] = []  # set when what was recorded before has been passed on
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        self._received = 0
-        self._told = 0  # lost records that were reported
-        self._offset = time.time() - system.clock()
-        self._read_at = system.clock()
+        self._lost = 0  # records that were appended and then lost
+        self._received = 0  # written by the thread of the stream only, as is all that follows
+        self._told: dict[str, int] = {}  # {where: lost records that were reported}
+        self._told_at = self._read_at = system.clock()
+        self._offset = _offset(system.clock)
         self._before_pass: Callable[[float], object] = lambda _now: None
+        self._has_failed = False
 
     # Readers
 
     @property
     def sinks(self) -> tuple[Sink, ...]:
         """The readers, in the order in which they came."""
-        return self._sinks
+        return tuple(reader.sink for reader in self._readers)
 
-    def attach(self, sink: Sink, *, moments: bool = False) -> None:
-        """Pass entries on to a reader from now on.
+    def attach(self, sink: Sink, *, moments: bool = False) -> bool:
+        """Pass entries on to a reader from now on; some may be from a moment ago.
 
         Args:
             sink: the reader.
             moments: whether it also gets that tokens are queued, begin, are paused and resumed.
+
+        Returns:
+            whether it was attached; False once the gate closes.
         """
         with self._lock:
             if self._is_closed:
-                return
-            self._sinks = (*self._sinks, sink)
-            if moments:
-                self._with_moments = (*self._with_moments, sink)
-            self._observe()
+                return False
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"{self.gate}-stream", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._pass_all, name=f"{self.gate}-stream", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._readers = (*self._readers, _Reader(sink, moments))
+            self._observe()
+            return True
 
     def detach(self, sink: Sink) -> None:
-        """Pass nothing more on to a reader; with the last one, nothing more is recorded."""
+        """Pass nothing more on to a reader, but for what is just being passed on.
+
+        With the last reader, nothing more is recorded, and the thread ends.
+        """
         with self._lock:
-            self._sinks = tuple(one for one in self._sinks if one is not sink)
-            self._with_moments = tuple(one for one in self._with_moments if one is not sink)
+            for reader in self._readers:
+                if reader.sink is sink:
+                    self._gone[sink.name] = self._gone.get(sink.name, 0) + reader.lost
+            self._readers = tuple(reader for reader in self._readers if reader.sink is not sink)
             self._observe()
-        self.collector.full.set()
+        self.collector.hurry()
 
     def _observe(self) -> None:
         """Observe what the readers need; under the lock."""
-        for observer, wanted in ((self.collector, self._sinks), (self._moments, self._with_moments)):
+        moments = any(reader.moments for reader in self._readers)
+        for observer, wanted in ((self.collector, bool(self._readers)), (self._moments, moments)):
             if wanted:
                 self._system.add_observer(observer)
             else:
@@ -134,26 +163,59 @@ class Stream:
         return at + self._offset
 
     def _read_clocks(self, now: float) -> None:
-        offset = time.time() - now
-        if abs(offset - self._offset) > _STEP:
-            step = offset - self._offset
-            self.collector.put(
-                "clock.stepped", f"the system's time was set by {step:+.1f} s", details={"seconds": step}
-            )
+        offset = _offset(self._system.clock)
+        step = offset - self._offset
         self._offset, self._read_at = offset, now
+        if abs(step) > _STEP:
+            text = f"the system's time was set by {step:+.1f} s"
+            self.collector.put("clock.stepped", text, details={"seconds": round(step, 3)})
+
+    # Loss
+
+    def lost(self) -> dict[str, int]:
+        """Return {where: how many records were lost there}: `collector`, or the name of a sink.
+
+        No number ever falls, and what is on its way is in none.
+        """
+        collector = self.collector
+        # In this order: what moves on meanwhile is counted twice, and the loss is then found a moment later.
+        appended, waiting = collector.appended, len(collector.pending)
+        with self._lock:
+            self._lost = max(self._lost, appended - waiting - self._received)
+            lost = {"collector": self._lost + collector.errors, **self._gone}
+            readers = self._readers
+        for reader in readers:
+            lost[reader.sink.name] = lost.get(reader.sink.name, 0) + reader.lost
+        return {name: number for name, number in lost.items() if number}
+
+    def _tell_losses(self, now: float) -> None:
+        if now - self._told_at < _BETWEEN:
+            return
+        for name, total in self.lost().items():
+            number = total - self._told.get(name, 0)
+            if number > 0:
+                self._told[name], self._told_at = total, now
+                where = "before they were read" if name == "collector" else f"by '{name}'"
+                details = {"where": name, "records": number, "total": total}
+                self.collector.put("telemetry.lost", f"{number} records were lost {where}", details=details)
 
     # Passing on
 
-    def lost(self) -> dict[str, int]:
-        """Return {where: how many records were lost there}: `collector`, or the name of a sink."""
-        lost = {"collector": max(0, self.collector.made - self._received - len(self.collector.pending))}
-        for sink in self._sinks:
-            lost[sink.name] = lost.get(sink.name, 0) + sink.lost + self._failed.get(sink.name, 0)
-        return {name: number for name, number in lost.items() if number}
+    def flush(self, seconds: float = 1.0) -> bool:
+        """Wait until what was recorded before this call has been passed on, for at most so many seconds.
 
-    def flush(self) -> None:
-        """Pass on what was recorded before this call, on the calling thread or by the thread of the stream."""
-        self._pass_on()
+        Returns:
+            whether it was. False on the thread of the stream itself.
+        """
+        over = threading.Event()
+        with self._lock:
+            if self._thread is None:
+                return True
+            if self._thread is threading.current_thread():
+                return False
+            self._flushes.append(over)
+        self.collector.hurry()
+        return over.wait(seconds)
 
     def close(self, seconds: float) -> list[str]:
         """Flush, end all readers, and record nothing more; return what was not delivered, as text.
@@ -164,62 +226,84 @@ class Stream:
         deadline = time.monotonic() + seconds
         with self._lock:
             self._is_closed = True
-            sinks, thread = self._sinks, self._thread
-        self.collector.full.set()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(max(0.0, deadline - time.monotonic()))
+            readers, thread = self._readers, self._thread
+        self.collector.hurry()
         left = []
-        if thread is not None and thread.is_alive():
-            left.append(f"{len(self.collector.pending)} records")
-        for sink in sinks:
-            with contextlib.suppress(Exception):
-                if undelivered := sink.close(max(0.0, deadline - time.monotonic())):
+        if thread is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                left.append(f"{len(self.collector.pending)} records, since a reader blocks")
+        for reader in readers:
+            try:
+                if undelivered := reader.sink.close(max(0.0, deadline - time.monotonic())):
                     left.append(undelivered)
-        for sink in sinks:
-            self.detach(sink)
+            except Exception:
+                _logger.exception("'%s' raised as gate '%s' closed", reader.sink.name, self.gate)
+                left.append(f"what '{reader.sink.name}' had left")
+            self.detach(reader.sink)
         return left
 
-    def _run(self) -> None:
+    def disown(self) -> None:
+        """Have no readers and no thread, in a forked child: they are the parent's."""
+        self._lock = threading.Lock()  # a thread that does not exist here may have held it
+        self._readers, self._thread, self._is_closed = (), None, True
+        self.collector.pending.clear()
+
+    def _pass_all(self) -> None:
         while True:
-            self.collector.full.wait(INTERVAL)
-            self.collector.full.clear()
+            self.collector.wait(INTERVAL)
             with self._lock:
+                flushes, self._flushes = self._flushes, []
                 is_last = self._is_closed
-                if not self._sinks:
-                    self._thread = None
-                    self.collector.pending.clear()
-                    return
             self._pass_on()
+            with self._lock:
+                is_last = is_last or not self._readers
+                if is_last:
+                    self._thread = None
+                    flushes += self._flushes
+            for over in flushes:
+                over.set()
             if is_last:
                 return
 
     def _pass_on(self) -> None:
-        with self._passing:
-            now = self._system.clock()
-            if now - self._read_at > _ADJUSTED:
-                self._read_clocks(now)
-            try:
-                self._before_pass(now)
-            except Exception:
-                _logger.exception("figures of gate '%s' could not be taken", self.gate)
-            pending = self.collector.pending
-            for _ in range(1 + KEPT // _AT_ONCE):
-                items: list[Raw | Happening] = []
-                take = pending.popleft
-                with contextlib.suppress(IndexError):
-                    for _ in range(_AT_ONCE):
-                        items.append(take())
-                if not items:
-                    break
-                self._received += len(items)
-                batch = Batch(items, self.run)
-                for sink in self._sinks:
-                    self._give(sink, batch)
-
-    def _give(self, sink: Sink, batch: Batch) -> None:
+        now = self._system.clock()
+        if now - self._read_at > _ADJUSTED:
+            self._read_clocks(now)
+        self._tell_losses(now)
         try:
-            sink.take(batch)
+            self._before_pass(now)
         except Exception:
-            if sink.name not in self._failed:
-                _logger.exception("'%s' raised, and has lost records of gate '%s'", sink.name, self.gate)
-            self._failed[sink.name] = self._failed.get(sink.name, 0) + len(batch.items)
+            if not self._has_failed:
+                self._has_failed = True
+                _logger.exception("figures of gate '%s' could not be taken; this is told once", self.gate)
+        pending = self.collector.pending
+        for _ in range(1 + KEPT // _AT_ONCE):
+            number = min(len(pending), _AT_ONCE)
+            if not number:
+                break
+            self._received += number  # before they are taken, so that none of them counts as lost
+            batch = Batch([pending.popleft() for _ in range(number)], self.run)
+            for reader in self._readers:
+                self._give(reader, batch)
+
+    def _give(self, reader: _Reader, batch: Batch) -> None:
+        try:
+            reader.sink.take(batch)
+        except Exception:
+            if not reader.failed:
+                name = reader.sink.name
+                _logger.exception("'%s' raised, and loses records of gate '%s'; this is told once", name, self.gate)
+            reader.failed += len(batch.items)
+
+
+def _offset(clock: Callable[[], float]) -> float:
+    """Return what the system's time is ahead of a clock, in seconds.
+
+    Of three readings the one counts for which the thread was held up least.
+    """
+    readings = []
+    for _ in range(3):
+        before, wall, after = clock(), time.time(), clock()
+        readings.append((after - before, wall - (before + after) / 2))
+    return min(readings)[1]
