@@ -21,7 +21,7 @@ from tokengate.control.registry._kinds import kinds
 
 _VARIABLE: Final = "TOKENGATE_PLUGINS"
 
-_ROOMS: Final[tuple[str, ...]] = ()
+_ROOMS: Final = ("tokengate.telemetry._kinds",)
 """The modules of our own rooms that declare nouns."""
 
 

@@ -74,7 +74,7 @@ UNBOUNDED = 100_000
 _Many: TypeAlias = Callable[[Sequence[Any], bool], RenderableType]  # renders rows; whether with all columns
 
 # Fields of rows that are seconds, and are shown as a time.
-_DURATIONS = ("per", "probes_in")
+_DURATIONS = ("per", "probes_in", "wait_p95", "run_p50", "run_p95", "cpu", "backlog")
 
 _GUARDS = {
     "force": "pause and kill need --force",
@@ -633,6 +633,8 @@ def _list(columns: Iterable[Column[Any]]) -> _Many:
 
 def _many(row: type[Any]) -> _Many | None:
     """Return what renders rows of a class: its own table, or one with a column for each field; None if it has none."""
+    if hasattr(row, "__rich__"):
+        return lambda rows, _wide: Group(*(Text(one.__rich__()) for one in rows))
     if row not in _MANY and attrs.has(row):
         hints = get_type_hints(row)
         return _list([_column(field.name, hints[field.name]) for field in attrs.fields(row)])

@@ -1,0 +1,105 @@
+"""The nouns of telemetry: operations with their figures, and metrics."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Final
+
+import attrs
+from msgspec import Meta
+
+from tokengate.control.messages import Listing
+from tokengate.control.registry import Kind
+from tokengate.control.registry._kinds import declare
+
+
+@attrs.frozen
+class OperationRow:
+    """The figures of an operation. Durations are seconds, sizes bytes; what is unknown is None.
+
+    Attributes:
+        name: of the operation; `_other` has those beyond 200.
+        completed, failed, terminated, expired, rejected: tokens that ended so.
+        retried: attempts that another one followed.
+        rate: tokens that ended in the latest second, or a second over the time that was asked for.
+        wait_p95: in the queue; 19 of 20 attempts were faster.
+        run_p50, run_p95: running.
+        cpu: processor time of an attempt; the mean of those that were measured.
+        memory: of a child process, at the peak; 19 of 20 were smaller.
+        queue: tokens that are queued at its places.
+        backlog: until what is queued will have begun.
+        estimated: whether the counts are estimates.
+    """
+
+    name: str
+    completed: int = 0
+    failed: int = 0
+    terminated: int = 0
+    expired: int = 0
+    rejected: int = 0
+    retried: int = 0
+    rate: float | None = None
+    wait_p95: float | None = None
+    run_p50: float | None = None
+    run_p95: float | None = None
+    cpu: float | None = None
+    memory: int | None = None
+    queue: int | None = None
+    backlog: float | None = None
+    estimated: bool = False
+
+
+@attrs.frozen
+class Operations(Listing[OperationRow]):
+    """Show tokens by state, rate, times, memory and queue of operations.
+
+    Raises:
+        BadRequest: `since` cannot be read, or the gate has no history.
+        Refused: the caller may not see all tokens.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = ("operations", "operations resize", "operations --since 1d")
+    select: Annotated[
+        str,
+        Meta(
+            description="Name of an operation, or a pattern such as `Stock.*`; empty for all.",
+            extra={"metavar": "NAME"},
+        ),
+    ] = ""
+    since: Annotated[
+        str, Meta(description="From history instead: since a time, or so long ago (`2h`).", extra={"metavar": "TIME"})
+    ] = attrs.field(default="", kw_only=True)
+
+
+@attrs.frozen
+class Metric:
+    """A metric.
+
+    Attributes:
+        name: of the metric.
+        text: its samples, with what it means, in the text format of Prometheus.
+    """
+
+    name: str
+    text: str
+
+    def __rich__(self) -> str:
+        return self.text.rstrip()
+
+
+@attrs.frozen
+class Metrics(Listing[Metric]):
+    """Show the metrics of the gate in the text format of Prometheus.
+
+    Raises:
+        BadRequest: the package `prometheus_client` is missing.
+        Refused: the caller may not see all tokens.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = ("metrics", "metrics 'tokengate_run_*'")
+    select: Annotated[
+        str, Meta(description="Name of a metric, or a pattern; empty for all.", extra={"metavar": "NAME"})
+    ] = ""
+
+
+OPERATION: Final = declare(Kind("operation", OperationRow, Operations, plugin="Telemetry()"))
+METRIC: Final = declare(Kind("metric", Metric, Metrics, plugin="Telemetry()"))
