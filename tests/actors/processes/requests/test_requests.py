@@ -46,6 +46,7 @@ class Host:
     def __init__(self) -> None:
         self._soon: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self.deadlines = Deadlines()
+        self.on_outcome = None
         self.lent = 0
         self.reclaimed: list[Worker] = []
         self.pool = SimpleNamespace(
