@@ -99,6 +99,25 @@ class BadConfig(BadPolicy):
         return type(self), (self.path, self.problems)
 
 
+class BadStateDirectory(TokenGateError, OSError):
+    """A directory in which a gate is to keep files cannot be used, so the gate does not open: take the remedy.
+
+    Attributes:
+        path: of the directory.
+        reason: why it cannot be used.
+        remedy: what to do.
+    """
+
+    def __init__(self, path: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{path} cannot be used: {reason}; {remedy}")
+        self.path = path
+        self.reason = reason
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.reason, self.remedy)
+
+
 class BatchMismatch(TokenGateError, ValueError):
     """The function of a batch has not returned one result for each of its tokens: all of these have failed.
 

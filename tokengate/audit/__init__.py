@@ -6,6 +6,7 @@
 #   _appender.py  a log while it is written: what is done before and after each batch
 #   _opening.py   what is done when it is opened: the end of the chain, what the last writer left undone
 #   _files.py     segments, key, reserve, lock
+#   _directory.py the directory, of the gate's user alone
 #   _disk.py      the calls that a full, broken or hung disk makes fail or hang
 #   _verify.py    verification: records, key file, heads
 #   _check.py     the checks of lines

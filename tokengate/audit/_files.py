@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from tokengate.audit._chain import End
+from tokengate.audit._directory import NO_LINK as _NO_LINK
+from tokengate.audit._directory import opened_directory
 from tokengate.audit._disk import Disk
 from tokengate.control.transport._discovery import state_directory
 
@@ -87,16 +89,10 @@ class Files:
         self._uncut = False  # whether there may be more in it
         self._kept = b""  # what the key file has
         self._reserve_due = 0.0
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the freeze is kept there, too
-        path.mkdir(mode=0o700, exist_ok=True)
+        self._opened[""] = opened_directory(path)
         try:
-            self._opened[""] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK)
             found = os.fstat(self._opened[""])
             self._owner = found.st_uid, found.st_gid
-            if found.st_uid != os.geteuid() != 0:
-                raise PermissionError(errno.EPERM, f"it belongs to user {found.st_uid}; name another", str(path))
-            if mode := stat.S_IMODE(found.st_mode) & 0o077:
-                raise PermissionError(errno.EPERM, f"it is open to others (mode ...{mode:03o}); chmod 700", str(path))
             fcntl.flock(self._open("audit.lock", os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
             self.close()
@@ -297,9 +293,6 @@ class Files:
             self.remove(_RESERVE)
             _logger.error("the disk of audit log %s is full, and its reserve of 1 MiB is used: make space", self.path)
         return there
-
-
-_NO_LINK: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # nor a FIFO without a reader
 
 
 def _number(segment: str) -> int:
