@@ -13,6 +13,7 @@ _SIZES: Final[Mapping[str, int]] = {
 }  # fmt: skip
 _SECONDS: Final[Mapping[str, Decimal]] = {
     "": Decimal(1), "ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600),
+    "d": Decimal(86400),
 }  # fmt: skip
 
 _AMOUNT: Final = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-z]*)\s*")
