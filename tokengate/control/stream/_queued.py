@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
-from tokengate.control.stream._record import Batch, Entry
+from tokengate.control.stream._record import Batch
 
 LONGEST: Final = 20_000
 """Entries that wait for such a reader; those that come then are lost."""
@@ -20,22 +20,33 @@ class Queued:
         name: of the reader.
         take: the function.
         end: called on that thread at the end, after the last entries.
+        raw: whether the function gets the items of batches as they are, instead of entries.
+        idle: seconds without entries after which the function is called with none; None: never.
 
     Attributes:
         name: of the reader.
-        lost: how many entries came while the queue was full, or were with a call that raised.
+        lost: how many entries came while the queue was full, were with a call that raised, or were lost by the
+            function.
         error: what the latest call raised that did; None: none did.
     """
 
     def __init__(
-        self, name: str, take: Callable[[Sequence[Entry]], object], end: Callable[[], object] = lambda: None
+        self,
+        name: str,
+        take: Callable[[Sequence[Any]], object],
+        end: Callable[[], object] = lambda: None,
+        *,
+        raw: bool = False,
+        idle: float | None = None,
     ) -> None:
         self.name = name
         self.lost = 0
         self.error: Exception | None = None
         self._take = take
         self._end = end
-        self._queue: deque[Entry] = deque()
+        self._raw = raw
+        self._idle = idle
+        self._queue: deque[Any] = deque()
         self._in_hand = 0
         self._arrived = threading.Condition(threading.Lock())
         self._is_closed = False
@@ -44,12 +55,17 @@ class Queued:
 
     def take(self, batch: Batch) -> None:
         """Queue the entries of a batch; count those that find no room."""
-        entries = batch.entries
+        entries: Sequence[Any] = batch.items if self._raw else batch.entries
         with self._arrived:
             room = max(0, LONGEST - len(self._queue))
-            self._queue.extend(entries[:room])
+            self._queue.extend(entries if len(entries) <= room else entries[:room])
             self.lost += max(0, len(entries) - room)
             self._arrived.notify()
+
+    def lose(self, number: int) -> None:
+        """Count entries that the function could not keep."""
+        with self._arrived:
+            self.lost += number
 
     def close(self, seconds: float) -> str:
         """Wait, for at most so many seconds, until all is passed on; return what was not, as text."""
@@ -64,13 +80,14 @@ class Queued:
         while True:
             with self._arrived:
                 while not self._queue and not self._is_closed:
-                    self._arrived.wait()
+                    if not self._arrived.wait(self._idle):
+                        break
                 entries = list(self._queue)
                 self._queue.clear()
                 self._in_hand = len(entries)
                 is_last = self._is_closed
             try:
-                if entries:
+                if entries or self._idle is not None:
                     self._take(entries)
             except Exception as error:
                 self.error = error
