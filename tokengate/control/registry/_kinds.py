@@ -34,6 +34,7 @@ class Kind:
         verbs: messages to one; the names of their classes end with the noun, `RetryDeadLetter`.
         plugin: how to make the plugin that answers, such as `Journal(directory)`, for the error of a gate without it;
             empty for a noun of every gate, whose messages are among `VERBS`.
+        derived: whether its commands are derived; those of some rooms of ours are written by hand.
     """
 
     noun: str
@@ -41,6 +42,7 @@ class Kind:
     rows: type[Message[Any]]
     verbs: tuple[type[Message[Any]], ...] = ()
     plugin: str = attrs.field(default="", kw_only=True)
+    derived: bool = attrs.field(default=True, kw_only=True)
 
     @property
     def messages(self) -> tuple[type[Message[Any]], ...]:
