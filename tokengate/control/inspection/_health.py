@@ -28,6 +28,7 @@ Status: TypeAlias = Literal["ok", "degraded", "failed"]
 _LAG: Final = 0.1  # seconds after which a loop lags; the answer waits no longer for one
 _LOOKS: Final = 4  # in that time; they are counted, since the whole process may be stopped meanwhile
 _BLOCKED: Final = 5.0  # seconds after which a loop counts as blocked
+_SAME: Final = 1.0  # seconds by which a time may differ from what it was at the question before
 _AT_ONCE: Final = 250  # places, or breakers, that are looked at in one turn
 _MOST: Final = 100  # mailboxes, and breakers, that a report names, those that have failed first
 _RANK: Final[Sequence[Status]] = ("ok", "degraded", "failed")
@@ -157,10 +158,12 @@ class _Look:
 
     def since(self, name: str, status: Status, known: float | None) -> float | None:
         """Note the status of a part, and return since when it has it, if it is not known from elsewhere."""
+        was, before = (self._known or {}).get(name, ("ok", None))
         since = known
-        if since is None and self._known is not None:
-            before = self._known.get(name)
-            since = self.now if before is None or before[0] != status else before[1]
+        if was == status and (known is None or (before is not None and abs(known - before) < _SAME)):
+            since = before  # clocks are read again each time
+        elif known is None and self._known is not None:
+            since = self.now
         self.statuses[name] = status, since
         if _RANK.index(status) > _RANK.index(self.worst):
             self.worst = status

@@ -225,7 +225,10 @@ def test_an_open_breaker_is_degraded_since_it_opened(gate: Gate) -> None:
     gate.control.ask(OpenBreaker("pay", key="left"))
     held = part(gate, left.name)
     gate.control.ask(AutoBreaker("pay", key="left"))
-    gate.control.ask(AutoBreaker("pay", key="right"))
+    half_open = gate.control.health()
+
+    assert left.name not in parts_of(half_open)
+    assert parts_of(half_open)[right.name] == right
     assert held.status == "degraded"
     assert held.since == left.since  # the breaker does not know it, but has not been seen closed since
 
