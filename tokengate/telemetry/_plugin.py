@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import trio
 
@@ -13,7 +13,7 @@ from actors import Observer
 from tokengate._exceptions import GateState
 from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, Refused
-from tokengate.control.messages import Event
+from tokengate.control.messages import Event, HealthPart
 from tokengate.control.registry import Plugin
 from tokengate.control.stream._events import event_of
 from tokengate.control.stream._queued import Queued
@@ -30,6 +30,8 @@ from tokengate.telemetry._watching import Watching, label_of
 
 if TYPE_CHECKING:
     from tokengate.telemetry._prometheus import MetricCollector, Prometheus
+
+_LOSS_COUNTS: Final = 60.0  # seconds for which a loss is a part of the gate's health
 
 Sink: TypeAlias = Callable[[Sequence[Event]], object]
 
@@ -99,6 +101,8 @@ class Telemetry(Plugin):
         collector = self._stream.collector
         collector.internal = self._internal
         self._lost: dict[str, int] = {}
+        self._loss_since = 0.0
+        self._loss_ends: float | None = None  # when the gate counts as healthy again
         self._load = Load(system)
         self._thinning = Thinning(collector, self._thin_above)
         figures = Figures(collector, partial(label_of, system), self._tags)
@@ -118,17 +122,29 @@ class Telemetry(Plugin):
     def answers(self, gate: Any, /) -> object:  # noqa: ARG002
         return TelemetryAnswers(self)
 
+    def health(self, gate: Any, /) -> Iterable[HealthPart]:  # noqa: ARG002
+        if self._loss_ends is None:
+            yield HealthPart("telemetry")
+        else:
+            lost = ", ".join(f"'{name}' {number:,}" for name, number in self._lost.items())
+            yield HealthPart("telemetry", "degraded", self._loss_since, f"records were lost: {lost}")
+
     def _pass(self, now: float) -> None:
         """Do what is due; on the stream's thread, each 100 ms and more often in a flood."""
         self._thinning.look(now)
         if self._open.tick(now):
-            self._tell_loss()
+            self._tell_loss(now)
             self._watching.look(now)
 
-    def _tell_loss(self) -> None:
+    def _tell_loss(self, now: float) -> None:
+        if self._loss_ends is not None and now > self._loss_ends:
+            self._loss_ends = None
         for name, lost in self._stream.lost().items():
             more = lost - self._lost.get(name, 0)
             if more > 0:
+                if self._loss_ends is None:
+                    self._loss_since = self._stream.utc(now)
+                self._loss_ends = now + _LOSS_COUNTS
                 self._lost[name] = lost
                 details = {"sink": name, "lost": more}
                 self._stream.collector.put("telemetry.lost", f"'{name}' has lost {more:,} records", details=details)
