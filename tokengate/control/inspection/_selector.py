@@ -117,6 +117,8 @@ class Fields:
         numbers: of whole numbers.
         seconds: of times, which change all the time.
         many: those of texts and numbers that return several; a term fits if it fits one of them.
+        has_tags: whether terms can be about tags, too.
+        instead: {field of live tokens: what has its place here}; an error names that.
         read: all of these.
     """
 
@@ -124,6 +126,8 @@ class Fields:
     numbers: Mapping[str, _Read]
     seconds: Mapping[str, _Read]
     many: Collection[str] = ()
+    has_tags: bool = False
+    instead: Mapping[str, str] = attrs.field(factory=dict)
     read: Mapping[str, _Read] = attrs.field(
         init=False, default=attrs.Factory(lambda self: {**self.texts, **self.numbers, **self.seconds}, takes_self=True)
     )
@@ -170,6 +174,8 @@ _RECORDS: Final = Fields(
         "cpu": lambda record, _now: record.more.cpu,
         "finished": lambda record, now: now - record.ended,
     },
+    has_tags=True,
+    instead={"running": "run"},
 )
 
 RECORD_FIELDS: Final = _RECORDS
@@ -271,7 +277,7 @@ def parse(text: str, fields: Collection[str] | Fields | None = None) -> Selector
 
     Args:
         text: the selector.
-        fields: those that it may use, and no tags; of tokens, or of other things; None: all fields of tokens, and tags.
+        fields: those that it may use, and no tags; or what else it is about; None: all fields of tokens, and tags.
 
     Raises:
         BadSelector: it cannot be parsed; the message points at the part.
@@ -279,7 +285,9 @@ def parse(text: str, fields: Collection[str] | Fields | None = None) -> Selector
     if not issubclass(type(text), str):
         raise BadSelector("a selector is text, such as 'operation=resize,state=running'")
     known = fields if isinstance(fields, Fields) else _TOKENS
-    return _Parser(plain(text), known, known.read if fields is known else fields).selector()
+    if fields is known:
+        fields = None if known.has_tags else known.read
+    return _Parser(plain(text), known, fields).selector()
 
 
 class _Parser:
@@ -317,6 +325,8 @@ class _Parser:
         is_tag = name.startswith("tag.") and len(name) > len("tag.")
         if is_tag:
             name = _unquoted(name.removeprefix("tag."))
+        elif name in self._known.instead:
+            raise self._bad(start, f"'{name}' is of tokens that have not ended", f"use {self._known.instead[name]}")
         is_tag = is_tag or name not in self._known.read
         if self._fields is not None and (is_tag or name not in self._fields):
             raise self._bad(start, f"'{name}' is not possible here", f"use {', '.join(self._fields)}")

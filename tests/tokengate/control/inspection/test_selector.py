@@ -18,7 +18,7 @@ from actors import ActorSystem, Token, TokenState
 from actors.lowlevel import NO_TAGS, OperationPlace
 from tokengate.control._exceptions import BadSelector
 from tokengate.control.inspection import _selector
-from tokengate.control.inspection._selector import FIELDS, MAX_LENGTH, MAX_TERMS, parse
+from tokengate.control.inspection._selector import FIELDS, MAX_LENGTH, MAX_TERMS, RECORD_FIELDS, parse
 
 NOW = 1_000.0
 
@@ -439,3 +439,13 @@ def test_any_text_is_a_selector_or_is_refused(text: str) -> None:
 def test_every_field_is_a_column_of_a_token() -> None:
     """The names in the documentation of the module are those that are known."""
     assert all(re.search(rf"\b{name}\b", _selector.__doc__ or "") for name in FIELDS)
+
+
+def test_selectors_of_records_have_tags_and_name_what_takes_the_place_of_running() -> None:
+    """What is asked of live tokens by `running` is asked of records by `run`."""
+    record = SimpleNamespace(operation="resize", tags={"tenant": "acme"}, took=7.0)
+
+    assert parse("tenant=acme,run>5s,operation=resize", RECORD_FIELDS).matches(record, NOW)  # type: ignore[arg-type]
+    assert not parse("tag.tenant!=acme", RECORD_FIELDS).matches(record, NOW)  # type: ignore[arg-type]
+    with pytest.raises(BadSelector, match=r"'running' is of tokens that have not ended .*; use run"):
+        parse("running>5s", RECORD_FIELDS)
