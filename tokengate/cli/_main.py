@@ -20,6 +20,7 @@ from tokengate.cli.commands._help import help_
 from tokengate.cli.commands._inventory import inventory
 from tokengate.cli.commands._run import run
 from tokengate.cli.commands._shell import shell
+from tokengate.cli.commands._trace import trace_export
 from tokengate.cli.doctor._doctor import doctor
 from tokengate.cli.top._top import top
 from tokengate.control._version import own_version
@@ -87,7 +88,7 @@ main.add(
             _actors.call,
         ),
         "Supervisors": (_inspect.tree, _inspect.children, _actors.child),
-        "Streams": (_follow.events, _follow.trace, _follow.watch),
+        "Streams": (_follow.events, _follow.trace, _follow.watch, trace_export),
         "Policies": (
             *(command for kind in (POLICY, BREAKER, BUDGET, FLAG, TRANSACTION) for command in commands_of(kind)),
             _steer.retry,

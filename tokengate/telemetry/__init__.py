@@ -12,6 +12,8 @@
 #   _resident.py    the memory of a process
 #   _otel.py        spans and metrics of OpenTelemetry; with _otel_metrics.py and _semconv.py (names of attributes)
 #   _logs.py        log records as JSON
+#   _trace.py       the Chrome trace of events
+#   _lines.py       events of JSON lines
 """Figures of the tokens of a gate, and what passes records on: `Gate("shop", plugins=[Telemetry()])`."""
 
 from __future__ import annotations

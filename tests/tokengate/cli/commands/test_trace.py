@@ -1,0 +1,127 @@
+"""`tokengate trace-export`, from files."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from chrome_traces import check_trace
+from click.testing import CliRunner, Result
+
+from tokengate.cli import main
+
+EVENT = (
+    '{"v":1,"seq":%d,"kind":"token.finished","at":1800000000.%d,"gate":"shop","gate_run":"7f3a91c2","token":%d,'
+    '"uid":"7f3a91c2.%d","operation":"%s","actor":"operations/%s","affinity":"cpu","attempt":1,"state":"completed",'
+    '"age":0.5,"wait":0.2,"run":0.3,"held":0,"worker":"shop-cpu-%d","weight":1}\n'
+)
+
+
+def line(id: int, operation: str = "resize") -> str:
+    return EVENT % (id, id, id, id, operation, operation, id)
+
+
+def run(*arguments: object, stdin: str = "") -> Result:
+    return CliRunner().invoke(main, ["trace-export", *map(str, arguments)], input=stdin, prog_name="tokengate")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "events.jsonl"
+    path.write_text(line(1) + line(2, "charge"))
+    return path
+
+
+def test_a_file_of_events_becomes_a_trace(source: Path, tmp_path: Path) -> None:
+    """It keeps the rules of the format; the command says what is in it."""
+    out = tmp_path / "trace.json"
+
+    result = run("--from", source, "-o", out)
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{out}: 2 attempts, 8 slices, 0 arrows, 0 other events\n"
+    assert set(check_trace(out.read_bytes()).lines) == {"7f3a91c2.1", "7f3a91c2.2"}
+    assert {path.name for path in tmp_path.iterdir()} == {"events.jsonl", "trace.json"}
+
+
+def test_the_summary_is_json_if_that_is_asked_for(source: Path, tmp_path: Path) -> None:
+    """Times are seconds since the epoch."""
+    source.write_text(source.read_text() + '{"v":1,"seq":9,')
+
+    answer = json.loads(run("--from", source, "-o", tmp_path / "trace.json", "--json").stdout)
+
+    assert (answer["file"], answer["attempts"], answer["since"]) == (str(tmp_path / "trace.json"), 2, 1799999999.6)
+    assert answer["lacks"] == [f"the last line of {source}, which is not whole"]
+
+
+def test_what_a_trace_lacks_is_printed(source: Path, tmp_path: Path) -> None:
+    """As the file says it."""
+    source.write_text(line(1).replace('"weight":1', '"weight":5'))
+
+    result = run("--from", source, "-o", tmp_path / "trace.json")
+
+    assert result.stdout.splitlines()[1:] == ["it lacks 4 ordinary attempts, for which others stand: see their weight"]
+
+
+def test_a_selector_chooses_tokens(source: Path, tmp_path: Path) -> None:
+    """And events come from stdin."""
+    out = tmp_path / "trace.json"
+
+    result = run("operation=charge", "--from", "-", "-o", out, stdin=source.read_text())
+
+    assert result.exit_code == 0, result.output
+    assert set(check_trace(out.read_bytes()).lines) == {"7f3a91c2.2"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "said"),
+    [
+        ((), line(1) + "42\n", "line 2: Expected `object`, got `int`; each line must be an event"),
+        (("running>1",), line(1), "'running' is of tokens that have not ended at 'running>1', character 1; use run"),
+        (("state=runing",), line(1), "it is one of"),
+    ],
+)
+def test_what_cannot_be_read_leaves_no_file(tmp_path: Path, arguments: tuple[str, ...], text: str, said: str) -> None:
+    """The file that was there stays as it was."""
+    source, out = tmp_path / "events.jsonl", tmp_path / "trace.json"
+    source.write_text(text)
+    out.write_text("before")
+
+    result = run(*arguments, "--from", source, "-o", out)
+
+    assert (result.exit_code, out.read_text()) == (2, "before")
+    assert said in result.stderr
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_files_that_are_not_there_are_named(source: Path, tmp_path: Path) -> None:
+    """Both of them."""
+    missing = tmp_path / "none" / "trace.json"
+
+    assert str(missing.parent) in run("--from", source, "-o", missing).stderr
+    assert f"{missing}: No such file" in run("--from", missing, "-o", tmp_path / "trace.json").stderr
+
+
+def test_progress_is_shown_on_a_terminal(source: Path, tmp_path: Path) -> None:
+    """And only there."""
+    master, slave = pty.openpty()
+    with os.fdopen(master, "rb", buffering=0) as shown:
+        with os.fdopen(slave, "wb") as terminal:
+            command = [
+                sys.executable,
+                "-m",
+                "tokengate",
+                "trace-export",
+                "--from",
+                source,
+                "-o",
+                tmp_path / "trace.json",
+            ]
+            subprocess.run(command, stderr=terminal, stdout=subprocess.DEVNULL, check=True)
+
+        assert b"100%" in shown.read(4_096)
