@@ -133,21 +133,17 @@ class Telemetry(Plugin):
         """Do what is due; on the stream's thread, each 100 ms and more often in a flood."""
         self._thinning.look(now)
         if self._open.tick(now):
-            self._tell_loss(now)
+            self._note_loss(now)
             self._watching.look(now)
 
-    def _tell_loss(self, now: float) -> None:
-        if self._loss_ends is not None and now > self._loss_ends:
+    def _note_loss(self, now: float) -> None:
+        lost = self._stream.lost()
+        if lost != self._lost:
+            if self._loss_ends is None:
+                self._loss_since = self._stream.utc(now)
+            self._lost, self._loss_ends = lost, now + _LOSS_COUNTS
+        elif self._loss_ends is not None and now > self._loss_ends:
             self._loss_ends = None
-        for name, lost in self._stream.lost().items():
-            more = lost - self._lost.get(name, 0)
-            if more > 0:
-                if self._loss_ends is None:
-                    self._loss_since = self._stream.utc(now)
-                self._loss_ends = now + _LOSS_COUNTS
-                self._lost[name] = lost
-                details = {"sink": name, "lost": more}
-                self._stream.collector.put("telemetry.lost", f"'{name}' has lost {more:,} records", details=details)
 
     def _stop(self) -> None:
         self._watching.stop()
