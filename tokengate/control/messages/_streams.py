@@ -32,7 +32,7 @@ class StreamItem:
     lost: int = 0
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)  # so that all fields of one can be set at once
 class Event:
     """Something that has happened: an attempt of a token that has ended (its record), or anything else.
 
