@@ -206,25 +206,21 @@ class Figures:
             for raw in batch.items:
                 if type(raw) is not tuple:
                     continue
-                kind = raw[17]
+                _, _, name, path, _, _, _, _, _, _, _, created, queued, started, ended, _, weight, kind, more = raw
                 if kind is not FINISHED and kind != RETRIED:
                     continue
                 try:
-                    cell = known[raw[2]][raw[3]]
+                    cell = known[name][path]
                 except KeyError:
-                    cell = self._find(raw[2], raw[3], raw[14])
-                more, started, ended, weight = raw[18], raw[13], raw[14], raw[16]
-                queued = raw[12]
-                wait = (ended if started is None else started) - (raw[11] if queued is None else queued)
+                    cell = self._find(name, path, ended)
+                wait = (ended if started is None else started) - (created if queued is None else queued)
                 if more is not None:
                     wait -= more.kept
                     self._count_more(cell, raw, more)
                 cell.wait[ceil(log2(wait) * SCALE) if wait > 0.0 else ZERO] += weight
                 cell.waits += wait * weight
                 if started is not None:
-                    run = ended - started
-                    if more is not None:
-                        run -= more.parked
+                    run = ended - started if more is None else ended - started - more.parked
                     cell.run[ceil(log2(run) * SCALE) if run > 0.0 else ZERO] += weight
                     cell.runs += run * weight
                 if self._tags and kind is FINISHED:

@@ -8,8 +8,8 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from actors import ActorSystem, Token
-from actors.lowlevel import ActorPlace, CpuDrain, Place, ProcessDrain, Worker
-from supervisors import DynamicSupervisor
+from actors.lowlevel import SYSTEM, ActorPlace, CpuDrain, Place, ProcessDrain, Worker
+from supervisors import DynamicSupervisor, Supervisor
 from tokengate.control.stream._record import Measured
 from tokengate.telemetry._figures import Figures
 from tokengate.telemetry._resident import Resident
@@ -119,7 +119,7 @@ class Watching:
         self._due = now + max(1.0, len(places) / _PLACES_A_SECOND)
         seen: dict[str, list[Place]] = {}
         for place in places:
-            if not place.serves_operators or self._internal:
+            if self._counts(place):
                 name = place.actor_class.__name__ if isinstance(place, ActorPlace) else place.path
                 seen.setdefault(label_of(self._system, place.path, name), []).append(place)
         running: list[Token[Any]] = []
@@ -141,6 +141,14 @@ class Watching:
             started = token.started_at
             if started is not None and now - started >= LONG and not token.done():
                 self._sample(token, now - started)
+
+    def _counts(self, place: Place) -> bool:
+        """Tell whether a place has figures: neither supervisors nor what belongs to the runtime has."""
+        if self._internal:
+            return True
+        if isinstance(place, ActorPlace) and issubclass(place.actor_class, DynamicSupervisor | Supervisor):
+            return False
+        return not place.serves_operators and not place.path.startswith(SYSTEM)
 
     def _slow(self) -> set[str]:
         """Return the labels of places where the median run of an operation is worth a clock."""
