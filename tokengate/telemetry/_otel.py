@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from opentelemetry import trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -26,6 +26,8 @@ from tokengate.control.stream._record import Batch
 from tokengate.control.stream._stream import Stream
 from tokengate.telemetry import _otel_metrics, _semconv
 
+_QUEUED: Final = SpanKind.CONSUMER
+_DIRECT: Final = SpanKind.INTERNAL
 _PROPAGATORS: Final = TraceContextTextMapPropagator(), W3CBaggagePropagator()
 
 
@@ -75,16 +77,8 @@ class OpenTelemetry:
             self._spans.close(0.0)
 
 
-class _Open(NamedTuple):
-    """The span of an attempt that runs, or was sent to run.
-
-    Attributes:
-        parent: the context in which the token was made.
-    """
-
-    span: Span
-    attempt: int
-    parent: Context
+_Open = tuple[Span, int, Context]
+"""The span of an attempt that runs, or was sent to run; the attempt's number; the context of the token's sender."""
 
 
 class _Spans(Observer):
@@ -112,7 +106,9 @@ class _Spans(Observer):
         self._run = stream.run
         self._system = gate._system
         self._links = relation == "link"
-        self._start = trace.get_tracer(_semconv.SCOPE, tracer_provider=tracer_provider).start_span
+        scope = {_semconv.GATE: self.gate}  # once, and not with each span
+        tracer = trace.get_tracer(_semconv.SCOPE, tracer_provider=tracer_provider, attributes=scope)
+        self._start = tracer.start_span
         self._open: dict[int, _Open] = {}  # {token id: span}
         self._before: dict[int, tuple[Context, SpanContext]] = {}  # {id of a token between attempts: of the latest}
         self._recorded: dict[int, _Origin] = {}  # {token id: where the error was raised that a token of it recorded}
@@ -131,60 +127,63 @@ class _Spans(Observer):
         token.in_context(_write, headers)
 
     def token_started(self, token: Token[Any], /) -> None:
-        if token._place.serves_operators:
-            return
         running = self._open.get(token.id)
         if running is not None:
-            if running.attempt == token.attempt:
+            if running[1] == token.attempt:
                 return  # it was begun when the token was sent
             self._end(token, "", None, "retried")
-        token.in_context(self._begin, token)
+        if not token._place.serves_operators:
+            token.in_context(self._begin, token)
 
     def token_retried(self, token: Token[Any], error: BaseException, reason: str, /) -> None:
         ended = self._end(token, reason, error, "retried")
         if ended is not None:
-            self._before[token.id] = ended.parent, ended.span.get_span_context()
+            self._before[token.id] = ended[2], ended[0].get_span_context()
 
     def token_finished(self, token: Token[Any], /) -> None:
-        if self._before:
+        if token.id in self._open:
+            self._end(token, token.reason, token._error, token._end)
+        elif self._before:
             self._before.pop(token.id, None)
-        self._end(token, token.reason, token._error, token._end)
 
     def _begin(self, token: Token[Any]) -> None:
         """Begin a span; in the token's context."""
-        parent, links = get_current(), []
-        if (before := self._before.pop(token.id, None)) is not None:
-            parent = before[0]
-            links.append(Link(before[1]))
-        around = parent
+        around = parent = get_current()
+        links: list[Link] | None = None
+        if self._before and (before := self._before.pop(token.id, None)) is not None:
+            around = parent = before[0]
+            links = [Link(before[1])]
         if self._links or isinstance(token._call, Notice):
             around = with_span(INVALID_SPAN, parent)
             if (linked := trace.get_current_span(parent).get_span_context()).is_valid:
-                links.append(Link(linked))
-        kind = SpanKind.INTERNAL if token.queued_at is None else SpanKind.CONSUMER
+                links = [*(links or ()), Link(linked)]
+        kind = _DIRECT if token.queued_at is None else _QUEUED
         span = self._start(token.operation, around, kind, None, links)
         if span is INVALID_SPAN:
             return  # no SDK is there
-        if span.is_recording():
-            span.set_attributes(self._attributes(token))
         attach(with_span(span, parent))  # for good: nothing else runs in this context
-        self._open[token.id] = _Open(span, token.attempt, parent)
+        self._open[token.id] = span, token.attempt, parent
         if token._end is not None:  # by another thread, which may have missed the span
             self.token_finished(token)
 
-    def _attributes(self, token: Token[Any]) -> dict[str, Any]:
-        attributes = {
+    def _attributes(self, token: Token[Any], end: TokenState | str | None) -> dict[str, Any]:
+        started, queued, attempt = token.started_at, token.queued_at, token.attempt
+        attributes: dict[str, Any] = {
             _semconv.SYSTEM: _semconv.SCOPE,
             _semconv.OPERATION_TYPE: "process",
-            _semconv.OPERATION_NAME: token.operation,
             _semconv.DESTINATION: token.actor,
-            _semconv.GATE: self.gate,
-            _semconv.TOKEN: token.id,
             _semconv.UID: f"{self._run}.{token.uid}",
             _semconv.AFFINITY: token.affinity,
-            _semconv.ATTEMPT: token.attempt,
-            _semconv.PRIORITY: token.priority,
+            _semconv.STATE: str(end),
         }
+        if started is not None and queued is not None:
+            attributes[_semconv.WAIT] = started - queued
+        if attempt != 1:
+            attributes[_semconv.ATTEMPT] = attempt
+        if token.steps > 1:
+            attributes[_semconv.STEPS] = token.steps
+        if token.priority:
+            attributes[_semconv.PRIORITY] = token.priority
         for name, value in token.tags.items():
             attributes[_semconv.TAG + name] = value
         return attributes
@@ -196,17 +195,16 @@ class _Spans(Observer):
         open = self._open.pop(token.id, None)
         if open is None:
             return None
-        span = open.span
+        span = open[0]
         if span.is_recording():
-            span.set_attribute(_semconv.STATE, str(end))
-            span.set_attribute(_semconv.STEPS, token.steps)
-            if token.queued_at is not None and token.started_at is not None:
-                span.set_attribute(_semconv.WAIT, token.started_at - token.queued_at)
+            attributes = self._attributes(token, end)
             if reason:
-                span.set_attribute(_semconv.REASON, plain(reason))
+                attributes[_semconv.REASON] = plain(reason)
             if error is not None:
+                attributes[_semconv.ERROR_TYPE] = class_name(type(error))
                 self._add_error(span, token, error, end)
-        span.end()
+            span.set_attributes(attributes)
+            span.end()
         if self._recorded:
             self._recorded.pop(token.id, None)
         return open
@@ -214,7 +212,6 @@ class _Spans(Observer):
     def _add_error(self, span: Span, token: Token[Any], error: BaseException, end: TokenState | str | None) -> None:
         """Record an error, unless it is an expected one, or one that the token only passes on."""
         kind, place = class_name(type(error)), place_of(token)
-        span.set_attribute(_semconv.ERROR_TYPE, kind)
         if isinstance(place, ActorPlace) and not place.crashes(token, error):
             return
         if end in (TokenState.FAILED, "retried"):
@@ -236,10 +233,11 @@ class _Spans(Observer):
         open = self._open.get(token.id)
         if open is None:
             return None
-        context = open.span.get_span_context()
-        if not context.trace_flags.sampled:
+        span = open[0]
+        if not span.is_recording():
             return None
-        return trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
+        context = span.get_span_context()
+        return f"{context.trace_id:032x}", f"{context.span_id:016x}"
 
     # As a sink
 
@@ -254,7 +252,7 @@ class _Spans(Observer):
         self._system.remove_observer(self)
         for number in list(self._open):
             if (left := self._open.pop(number, None)) is not None:
-                left.span.end()
+                left[0].end()
         thread = threading.Thread(target=self._flush, args=(seconds,), name=f"{self.gate}-otel", daemon=True)
         thread.start()
         thread.join(seconds)

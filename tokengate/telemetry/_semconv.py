@@ -14,7 +14,6 @@ SCOPE: Final = "tokengate"
 
 SYSTEM: Final = "messaging.system"
 OPERATION_TYPE: Final = "messaging.operation.type"
-OPERATION_NAME: Final = "messaging.operation.name"
 DESTINATION: Final = "messaging.destination.name"
 ERROR_TYPE: Final = "error.type"
 EXCEPTION: Final = "exception"  # an event
@@ -24,7 +23,6 @@ EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 # Our own
 
 GATE: Final = "tokengate.gate"
-TOKEN: Final = "tokengate.token"
 UID: Final = "tokengate.uid"
 AFFINITY: Final = "tokengate.affinity"
 ATTEMPT: Final = "tokengate.attempt"

@@ -44,12 +44,12 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 def test_a_record_is_one_object_a_line(stream: io.StringIO) -> None:
     """What is unknown is absent; no text makes a second line."""
     before = datetime.datetime.now(datetime.UTC)
-    logging.getLogger("traced").warning("a\nb \ud800 %s", '"c"')
+    logging.getLogger("traced").warning("a\nb \u2028 %s", '"c"')
     [line] = lines(stream)
     at = datetime.datetime.fromisoformat(line.pop("time"))
 
     assert before <= at <= datetime.datetime.now(datetime.UTC)
-    assert line == {"level": "WARNING", "logger": "traced", "message": 'a\nb \ud800 "c"'}
+    assert line == {"level": "WARNING", "logger": "traced", "message": 'a\nb \u2028 "c"'}
 
 
 def test_an_exception_is_a_text(stream: io.StringIO) -> None:
