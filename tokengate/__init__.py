@@ -2,6 +2,7 @@
 #
 #   cli/         the `tokengate` command
 #   demo/        the first example: an indexer as a service hierarchy
+#   history/     what tokens did, on disk; a plugin
 #   telemetry/   figures of tokens, and what passes records on; a plugin
 #   gate/        `Gate`: open, close, spawn
 #   authority/   who may do what, and who has agreed

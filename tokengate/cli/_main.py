@@ -17,6 +17,7 @@ from tokengate.cli.commands._completion import completion
 from tokengate.cli.commands._demo import demo
 from tokengate.cli.commands._health import health
 from tokengate.cli.commands._help import help_
+from tokengate.cli.commands._history import history, operations
 from tokengate.cli.commands._inventory import inventory
 from tokengate.cli.commands._run import run
 from tokengate.cli.commands._shell import shell
@@ -88,6 +89,7 @@ main.add(
             _actors.call,
         ),
         "Supervisors": (_inspect.tree, _inspect.children, _actors.child),
+        "History": (history, operations),
         "Streams": (_follow.events, _follow.trace, _follow.watch, trace_export),
         "Policies": (
             *(command for kind in (POLICY, BREAKER, BUDGET, FLAG, TRANSACTION) for command in commands_of(kind)),

@@ -21,7 +21,7 @@ from tokengate.control.registry._kinds import kinds
 
 _VARIABLE: Final = "TOKENGATE_PLUGINS"
 
-_ROOMS: Final = ("tokengate.telemetry._kinds",)
+_ROOMS: Final = ("tokengate.telemetry._kinds", "tokengate.history._kinds")
 """The modules of our own rooms that declare nouns."""
 
 
@@ -57,7 +57,7 @@ def plugin_commands(taken: Container[str]) -> list[click.Command]:
         UsageProblem: a module cannot be imported, or a noun has the name of another command.
     """
     import_plugins()
-    found = [command for kind in kinds() if kind.plugin for command in commands_of(kind)]
+    found = [command for kind in kinds() if kind.plugin and kind.derived for command in commands_of(kind)]
     for command in found:
         if (command.name or "") in taken:
             raise UsageProblem(f"'{command.name}' is a command of TokenGate and a noun of a plugin; rename the noun")

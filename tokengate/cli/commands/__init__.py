@@ -7,6 +7,7 @@
 #   _help.py        `help`
 #   _check.py       `check`
 #   _health.py      `health`
+#   _history.py     `history`, `operations`
 #   _inventory.py   `inventory`
 #   _audit.py       `audit`
 #   _inspect.py     commands that show gates, tokens, actors and the tree

@@ -29,6 +29,7 @@ from tokengate.control.messages import (
     ChildCountsRow,
     ChildRow,
     EndRow,
+    Event,
     Frame,
     GateInfo,
     HealthPart,
@@ -276,6 +277,22 @@ _AUDIT: tuple[Column[AuditRecordRow], ...] = (
 
 def _clock(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+_EVENTS: tuple[Column[Event], ...] = (
+    Column("AT", lambda row: f"{_clock(row.at)}{row.at % 1:.3f}".replace("0.", ".", 1)),
+    Column("TOKEN", lambda row: row.uid or "-"),
+    Column("OPERATION", lambda row: Tail(row.operation or row.actor or "-")),
+    Column("STATE", lambda row: row.state or row.kind, lambda row: style_of(row.state or row.kind)),
+    Column("ATTEMPT", lambda row: number(row.attempt), right=True, wide=True),
+    Column("WAIT", lambda row: duration(row.wait), right=True),
+    Column("RUN", lambda row: duration(row.run), right=True),
+    Column("CPU", lambda row: duration(row.cpu), right=True, wide=True),
+    Column("MEMORY", lambda row: size(row.memory), right=True, wide=True),
+    Column("FOR", lambda row: number(row.weight), right=True),
+    Column("TAGS", lambda row: tags_in_words(row.tags or {}), shrinks=True, wide=True),
+    Column("TEXT", lambda row: row.text if row.state is None else row.error or row.reason or "", shrinks=True),
+)
 
 
 _ATTRIBUTES: tuple[Column[Attribute | Argument], ...] = (
@@ -668,6 +685,7 @@ _MANY: dict[type[Any], _Many] = {
     AuditRecordRow: _list(_AUDIT),
     ChildRow: _list(_CHILDREN),
     EndRow: _list(_ENDS),
+    Event: _list(_EVENTS),
     FoundGate: _list(_GATES),
 }
 """{class of a row: renders a list of them}."""

@@ -1,0 +1,178 @@
+"""Commands about the past: of a gate that runs, or from the files of one that does not."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import click
+import msgspec
+from rich.console import Console
+
+from tokengate.cli._connection import Connection, connected
+from tokengate.cli._errors import Failure
+from tokengate.control.messages import Event
+
+if TYPE_CHECKING:
+    from tokengate.history._reader import Reader
+
+A = TypeVar("A")
+
+_ROWS_ON_TERMINAL, _ROWS = 100, 10_000
+
+_dir = click.option(
+    "--dir",
+    "directory",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Read the files of History(DIR) instead of asking a gate; it need not run.",
+)
+_WHEN = "a date and time, or how long ago: 90s, 2h, 7d"
+
+
+class _History(click.Group):
+    """A group that lists records if its first argument is none of its commands."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = {*self.commands, *self.get_help_option_names(ctx)}
+        listed = args[0] not in known if args else not ctx.resilient_parsing
+        return super().parse_args(ctx, ["list", *args] if listed else args)
+
+
+@click.group(cls=_History)
+def history() -> None:
+    """List what tokens did, or show one token.
+
+    This is read from the files that the plugin History keeps.
+
+    'tokengate history' is short for 'tokengate history list'.
+
+    \b
+    tokengate history --since 2h
+    tokengate history 'operation=charge,state=failed' --since 1d --json
+    tokengate history show 7f3a91c2.4242
+    tokengate history --dir /var/lib/shop 'run>10s'
+    """  # noqa: D301  # click wants the backspace itself
+
+
+@history.command("list")
+@click.argument("selector", default="", metavar="[SELECTOR]")
+@click.option("--since", default="", metavar="TIME", help=f"From then on: {_WHEN}.")
+@click.option("--until", default="", metavar="TIME", help=f"Until then: {_WHEN}.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1, _ROWS),
+    default=None,
+    help=f"The newest ones, so many.  [default: {_ROWS_ON_TERMINAL}, and {_ROWS:,} in a pipe]",
+)
+@_dir
+@connected
+def list_(
+    connection: Connection, selector: str, since: str, until: str, limit: int | None, directory: Path | None
+) -> None:
+    """List the newest records, the newest last, and what is missing between them.
+
+    SELECTOR is that of 'tokengate ps', for attempts that have ended; it may also have run, wait, held, cpu, memory,
+    finished (how long ago), error, reason, key, kind, gate_run. Without it, what else has happened is listed, too.
+
+    \b
+    tokengate history list --since 2h
+    tokengate history 'operation=charge,state=failed' --since 1d
+    tokengate history kind=supervisor.* --until 1h --json
+    """  # noqa: D301
+    from tokengate.history._kinds import HistoryRecords  # here, as below: other commands need it not
+
+    if limit is None:
+        limit = _ROWS_ON_TERMINAL if sys.stdout.isatty() and connection.output != "json" else _ROWS
+    with _progress() as told:
+        if directory is None:
+            found: Sequence[Event] = connection.ask(HistoryRecords(selector, since, until, limit))
+        else:
+            found = _reader(directory, told).records(selector, since=since, until=until, limit=limit)
+    _show(connection, found)
+    if len(found) >= limit:
+        click.echo(f"These are the newest {limit:,}; for older ones use --until, or a larger --limit.", err=True)
+    if not found:
+        raise Failure("history has no such record; try a longer --since, or another SELECTOR")
+
+
+@history.command()
+@click.argument("name", metavar="ID")
+@_dir
+@connected
+def show(connection: Connection, name: str, directory: Path | None) -> None:
+    """Show one token: its attempts, samples and events, in order of time.
+
+    ID is its uid, which is unique over all runs of all gates, or its id.
+
+    \b
+    tokengate history show 7f3a91c2.4242
+    tokengate history show 4242 --dir /var/lib/shop --json
+    """  # noqa: D301
+    from tokengate.history._kinds import ShowHistoryRecord
+
+    with _progress() as told:
+        read = connection.ask if directory is None else lambda asked: _reader(directory, told).show(asked.name)
+        found: Sequence[Event] = read(ShowHistoryRecord(name))
+    _show(connection, found)
+
+
+@click.command()
+@click.argument("name", default="", metavar="[NAME]")
+@click.option("--since", default="", metavar="TIME", help=f"From history instead, from then on: {_WHEN}.")
+@_dir
+@connected
+def operations(connection: Connection, name: str, since: str, directory: Path | None) -> None:
+    """Show the figures of operations, of now or since a time.
+
+    These are tokens by state, rate, times, memory and queue. NAME may be a pattern with *. The plugin Telemetry has
+    those of now, the plugin History those of the past.
+
+    \b
+    tokengate operations
+    tokengate operations resize
+    tokengate operations --since 1d
+    tokengate operations --since 7d --dir /var/lib/shop
+    """  # noqa: D301
+    from tokengate.telemetry._kinds import Operations
+
+    with _progress() as told:
+        if directory is None:
+            found = connection.ask(Operations(name, since=since))
+        else:
+            found = _reader(directory, told).operations(name, since)
+    connection.show(found)
+
+
+def _reader(directory: Path, told: Callable[[int], object]) -> Reader:
+    from tokengate.history._files import files_in
+    from tokengate.history._reader import Reader
+
+    folder = directory / "history" if (directory / "history").is_dir() else directory
+    if not files_in(folder):
+        raise Failure(f"{directory} has no history; name the directory that History(DIRECTORY) was given")
+    return Reader(folder, told)
+
+
+def _show(connection: Connection, found: Sequence[Event]) -> None:
+    if connection.output != "json":
+        connection.show(found)
+        return
+    for event in found:
+        fields: dict[str, Any] = attrs.asdict(event, recurse=False)
+        click.echo(msgspec.json.encode({name: value for name, value in fields.items() if value is not None}))
+
+
+@contextlib.contextmanager
+def _progress() -> Generator[Callable[[int], object]]:
+    """Show on a terminal that history is read; yield what is told how many files are left."""
+    if not sys.stderr.isatty():
+        yield lambda _left: None
+        return
+    with Console(stderr=True).status("reading history") as status:
+        yield lambda left: status.update(f"reading history, {left} files left")

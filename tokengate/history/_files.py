@@ -1,0 +1,146 @@
+"""The files of a directory of history: their names, what is removed of them, and connections to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from tokengate._exceptions import BadStateDirectory
+from tokengate.audit._directory import opened_directory
+from tokengate.history._rows import SCHEMA
+
+LIVE: Final = 60.0
+"""Seconds since the last write of a file in which it counts as one that is written to."""
+
+_NAME: Final = re.compile(r"\d{8}T\d{6}\.[0-9a-f]{8}\.db")
+_REMOTE: Final = re.compile(r"nfs|cifs|smb|afs|ceph|9p|lustre|gluster|fuse\.ssh|ncpfs|gpfs|virtiofs")
+_ELSEWHERE: Final = "name another directory, on a disk of this machine"
+
+
+def prepare(directory: Path) -> Path:
+    """Return the folder of the files of history, made if it is missing.
+
+    Raises:
+        BadStateDirectory: it cannot be used.
+    """
+    folder = directory / "history"
+    try:
+        os.close(opened_directory(folder))
+    except OSError as error:
+        remedy = "give it to the user of the gate" if isinstance(error, PermissionError) else _ELSEWHERE
+        raise BadStateDirectory(str(folder), error.strerror or str(error), remedy) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BadStateDirectory(str(folder), "it is not writable", "give its user the right to write, or name another")
+    if kind := _remote(folder):
+        why = f"it is on a network file system ({kind}), where the locks of SQLite do not hold"
+        raise BadStateDirectory(str(folder), why, _ELSEWHERE)
+    return folder
+
+
+def _remote(folder: Path) -> str:
+    """Return the kind of a network file system; empty if it is none, or if this system does not say."""
+    device = os.stat(folder).st_dev
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo") as mounts:
+        for line in mounts:
+            before, _, after = line.partition(" - ")
+            if before.split()[2] == f"{os.major(device)}:{os.minor(device)}" and _REMOTE.match(after):
+                return after.split()[0]
+    return ""
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files of all runs, the oldest first."""
+    with contextlib.suppress(OSError):
+        return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    return []
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file and of what SQLite keeps beside it."""
+    return sum(found.st_size for found in _stats(path))
+
+
+def _stats(path: Path) -> Iterator[os.stat_result]:
+    for suffix in ("", "-wal"):
+        with contextlib.suppress(OSError):
+            yield os.stat(f"{path}{suffix}")
+
+
+def begin(folder: Path, run: str, at: float) -> tuple[Path, sqlite3.Connection]:
+    """Make a file, and return it with a connection that writes to it.
+
+    Args:
+        folder: where.
+        run: the opening of the gate.
+        at: seconds since the epoch.
+
+    Raises:
+        OSError, sqlite3.Error: it cannot be made.
+    """
+    while True:
+        path = folder / f"{datetime.fromtimestamp(at, UTC):%Y%m%dT%H%M%S}.{run}.db"
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            break
+        except FileExistsError:
+            at += 1.0
+    db = None
+    try:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; BEGIN; {SCHEMA} COMMIT;")
+    except BaseException:
+        if db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                db.close()
+        remove(path)
+        raise
+    return path, db
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """Return a connection that reads a file, also while another one writes to it.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+    """
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0, check_same_thread=False)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, and what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(OSError):
+            os.unlink(f"{path}{suffix}")
+
+
+def put_aside(path: Path) -> None:
+    """Rename a damaged file, and what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            os.rename(f"{path}{suffix}", f"{path}.damaged{suffix}")
+
+
+def retire(folder: Path, own: Path | None, retention: float, most: int) -> None:
+    """Remove the oldest files, so that age and size hold; those that are written to stay.
+
+    Args:
+        folder: where.
+        own: the one that this process writes to.
+        retention: seconds after the last write of a file.
+        most: bytes of all files.
+    """
+    now, total = time.time(), 0
+    for path in reversed([*files_in(folder), *sorted(folder.glob("*.damaged"))]):
+        written = max((found.st_mtime for found in _stats(path)), default=now)
+        is_live = path == own or (os.path.exists(f"{path}-wal") and now - written < LIVE)
+        total += size_of(path)
+        if not is_live and (total > most or now - written > retention):
+            total -= size_of(path)
+            remove(path)
