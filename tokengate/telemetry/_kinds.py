@@ -27,7 +27,8 @@ class OperationRow:
         memory: of a child process, at the peak; 19 of 20 were smaller.
         queue: tokens that are queued at its places.
         backlog: until what is queued will have begun.
-        estimated: whether the counts are estimates.
+        estimated: whether the times are of some of the attempts only.
+        missing: from history: what is not in the figures; empty: nothing.
     """
 
     name: str
@@ -46,6 +47,7 @@ class OperationRow:
     queue: int | None = None
     backlog: float | None = None
     estimated: bool = False
+    missing: str = ""
 
 
 @attrs.frozen
@@ -101,5 +103,5 @@ class Metrics(Listing[Metric]):
     ] = ""
 
 
-OPERATION: Final = declare(Kind("operation", OperationRow, Operations, plugin="Telemetry()"))
+OPERATION: Final = declare(Kind("operation", OperationRow, Operations, plugin="Telemetry()", derived=False))
 METRIC: Final = declare(Kind("metric", Metric, Metrics, plugin="Telemetry()"))
