@@ -25,6 +25,7 @@ A = TypeVar("A")
 
 _SECONDS = 5.0  # for the search of records
 _SHOWN = 60  # characters of ids in a row
+_ALL: Final = 2**63  # no record has a higher number
 _MOST: Final = 1_000_000  # ids of a record that are compared
 
 _threads = OffLoop("reading of audit logs", 2)
@@ -112,6 +113,19 @@ class AuditVerbs:
         selector = parse(message.select, _FIELDS)
         await self._recorder.reading(admission())
         return self._recorder.follow(partial(_item, selector))
+
+
+def rows_of(directory: Path | None, select: str, limit: int) -> tuple[m.AuditRecordRow, ...]:
+    """Return the newest records of a log that match, the newest last; of a gate that does not run.
+
+    Raises:
+        OSError: the log cannot be read.
+        ControlError: the search takes too long.
+    """
+    found = _search(directory, _ALL, parse(select, _FIELDS), limit)
+    if found is None:
+        raise ControlError(f"the audit log is too long to be searched in {_SECONDS:g} s")
+    return tuple(map(_row, found))
 
 
 async def _read(function: Callable[[], A | None]) -> A:

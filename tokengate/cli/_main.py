@@ -19,6 +19,7 @@ from tokengate.cli.commands._health import health
 from tokengate.cli.commands._help import help_
 from tokengate.cli.commands._history import history, operations
 from tokengate.cli.commands._inventory import inventory
+from tokengate.cli.commands._postmortem import postmortem
 from tokengate.cli.commands._run import run
 from tokengate.cli.commands._shell import shell
 from tokengate.cli.commands._trace import trace_export
@@ -89,8 +90,8 @@ main.add(
             _actors.call,
         ),
         "Supervisors": (_inspect.tree, _inspect.children, _actors.child),
-        "History": (history, operations),
-        "Streams": (_follow.events, _follow.trace, _follow.watch, trace_export),
+        "History": (history, operations, trace_export, postmortem),
+        "Streams": (_follow.events, _follow.trace, _follow.watch),
         "Policies": (
             *(command for kind in (POLICY, BREAKER, BUDGET, FLAG, TRANSACTION) for command in commands_of(kind)),
             _steer.retry,

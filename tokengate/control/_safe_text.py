@@ -29,10 +29,10 @@ _BRACKETS: Final = (
     (dict, "{", "}"),
 )
 
-# What a name has that is not shown by `*`.
-_SECRETS: Final = (
+SECRETS: Final = (
     "password", "passwd", "secret", "token", "api_key", "authorization", "cookie", "credential", "private_key",
 )  # fmt: skip
+"""What a name has that is not shown by `*`."""
 
 Looked: TypeAlias = tuple[str, str, int | None, str | None]
 """The fields of `messages.Attribute`: name, type, size, value as text."""
@@ -88,7 +88,7 @@ def is_shown(name: str, show: Collection[str]) -> bool:
 
 
 def _is_secret(name: str) -> bool:
-    return any(secret in name.lower() for secret in _SECRETS)
+    return any(secret in name.lower() for secret in SECRETS)
 
 
 def look_at(values: Mapping[Any, object], show: Collection[str]) -> list[Looked]:

@@ -6,6 +6,8 @@
 #   _reader.py  what is read back, of all runs and gates of a directory
 #   _verbs.py   the answers of a gate
 #   _kinds.py   the noun
+#   _postmortem.py  one zip with all that is known of a token
+#   _context.py     log lines of tokens, and what a gate was opened with
 """The history of a gate, which it keeps on disk: `Gate("shop", plugins=[History("/var/lib/shop")])`."""
 
 from __future__ import annotations

@@ -51,6 +51,77 @@ class ShowHistoryRecord(Message[tuple[Event, ...]]):
     name: Annotated[str, Meta(description="Its uid, such as `7f3a91c2.4242`; or its id, which may be of several runs.")]
 
 
+@attrs.frozen
+class LogLine:
+    """A log line of a token.
+
+    Attributes:
+        at: seconds since the epoch.
+        level, logger: of the line.
+        token: its id.
+        actor: path of the actor or operation.
+        where: file and line of the code.
+        error: class of the error that was logged; empty: none was.
+        text: the line; None unless the operation or actor shows everything.
+    """
+
+    at: float
+    level: str
+    logger: str
+    token: int
+    actor: str
+    where: str
+    error: str = ""
+    text: str | None = None
+
+
+@attrs.frozen
+class ShowTokenLog(Message[tuple[LogLine, ...]]):
+    """Show the latest log lines of one token, as far as they are in memory.
+
+    Raises:
+        Refused: the caller may not see the arguments of all tokens.
+    """
+
+    right: ClassVar[str] = "arguments"
+    token: Annotated[int, Meta(description="Its id.")]
+
+
+@attrs.frozen
+class Opening:
+    """What a gate was opened with.
+
+    Attributes:
+        gate_run: the opening.
+        versions: {what: its version}.
+        configuration: a line for each value of its file, without those with names of secrets.
+    """
+
+    gate_run: str
+    versions: dict[str, str]
+    configuration: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class ShowOpening(Message[Opening]):
+    """Show what this gate was opened with.
+
+    Raises:
+        BadRequest: history does not know the opening.
+        Refused: the caller may not see all tokens.
+    """
+
+    right: ClassVar[str] = "view"
+    gate_run: Annotated[str, Meta(description="An earlier opening; empty: this one.")] = ""
+
+
 HISTORY: Final = declare(
-    Kind("history-record", Event, HistoryRecords, (ShowHistoryRecord,), plugin=_PLUGIN, derived=False)
+    Kind(
+        "history-record",
+        Event,
+        HistoryRecords,
+        (ShowHistoryRecord, ShowTokenLog, ShowOpening),
+        plugin=_PLUGIN,
+        derived=False,
+    )
 )

@@ -10,7 +10,10 @@ from typing import Any, ClassVar
 from tokengate.control._units import bytes_in, seconds_in
 from tokengate.control.messages import Event, HealthPart
 from tokengate.control.registry._plugin import Plugin
+from tokengate.history._context import LogRing, configuration, versions
 from tokengate.history._files import prepare
+from tokengate.history._kinds import Opening
+from tokengate.history._postmortem import Postmortem
 from tokengate.history._reader import Reader
 from tokengate.history._verbs import HistoryVerbs
 from tokengate.history._writer import Writer
@@ -62,13 +65,16 @@ class History(Plugin):
             BadStateDirectory: the directory cannot be used.
         """
         telemetry: Telemetry = gate.plugin(Telemetry)
+        self._opening = Opening(gate._stream.run, versions(), tuple(configuration(gate._config_file)))
         self._writer = Writer(
             prepare(self._directory), gate._stream, gate._system.clock,
             retention=self._retention, most=self._max_bytes, a_second=self._a_second,
-            samples_of=telemetry.samples, closed=self._record,
+            samples_of=telemetry.samples, closed=self._record, opening=self._opening,
         )  # fmt: skip
         telemetry.past = self._reader.operations
         gate._stream.attach(self._writer)
+        self._ring = LogRing(gate._system)
+        gate._stream.attach(self._ring)
 
     def health(self, _gate: Any, /) -> tuple[HealthPart]:
         """Return whether records were lost; history never fails, since it is best effort."""
@@ -80,7 +86,7 @@ class History(Plugin):
 
     def answers(self, _gate: Any, /) -> HistoryVerbs:
         """Return what answers the verbs about history."""
-        return HistoryVerbs(self._reader)
+        return HistoryVerbs(self._reader, self._ring, self._opening)
 
     @property
     def _reader(self) -> Reader:
@@ -115,6 +121,22 @@ class History(Plugin):
             BadRequest: nothing is known of it.
         """
         return self._reader.show(str(token))
+
+    def postmortem(self, token: str | int, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Write one zip with all that is known of a token; return its index, which says what was left out, and why.
+
+        Args:
+            token: its uid, or its id.
+            path: of the zip.
+
+        Raises:
+            BadRequest: nothing is known of it, or its id is of several runs.
+            OSError: the zip cannot be written.
+        """
+        found = Postmortem(self.gate.control.ask)
+        found.collect(str(token))
+        found.write(Path(path))
+        return found.index
 
     def operations(self, since: float | str | None = None, name: str = "") -> tuple[OperationRow, ...]:
         """Return figures of operations over whole minutes: exact counts, and estimates of times.

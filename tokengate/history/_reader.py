@@ -23,6 +23,7 @@ from tokengate.control.messages import Event
 from tokengate.control.stream._events import event_at
 from tokengate.control.stream._record import Entry, Happening, Record
 from tokengate.history import _files
+from tokengate.history._kinds import Opening
 from tokengate.history._rows import as_record, happening_of, record_of
 from tokengate.telemetry._kinds import OperationRow
 
@@ -71,6 +72,7 @@ class _File:
             self.began: float = meta["began"]
             self.written: float = meta["written"]
             self.closed: float | None = meta.get("closed")
+            self.opening: str = meta["opening"]
             self.names: dict[int, str] = dict(self.db.execute("SELECT id, name FROM names"))
         except BaseException:
             self.db.close()
@@ -192,6 +194,17 @@ class Reader:
         missing = "; ".join(dict.fromkeys(gap.text for gap in _in_order(gaps)))
         rows = [one.row(operation, now - max(begin, first), missing) for operation, one in found.items()]
         return tuple(sorted(rows, key=lambda row: (-row.completed - row.failed, row.name)))
+
+    def opening(self, run: str) -> Opening:
+        """Return what a gate was opened with.
+
+        Raises:
+            BadRequest: no file has this opening.
+        """
+        for file in self._opened(0.0, time.time() + 1.0, []):
+            if file.run == run:
+                return msgspec.json.decode(file.opening, type=Opening)
+        raise BadRequest(f"history has no opening {run}")
 
     def _opened(self, begin: float, end: float, gaps: list[Event]) -> Iterator[_File]:
         """Yield the files of a period, the newest first; those that cannot be read are gaps."""

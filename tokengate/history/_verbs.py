@@ -6,12 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
 
-from tokengate.control._admission import Admission, restricted
-from tokengate.control._exceptions import ControlError
+from tokengate.control._admission import Admission, admission, restricted
+from tokengate.control._exceptions import ControlError, Refused
 from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.messages import Event
 from tokengate.control.stream._record import Entry, Happening, Record
-from tokengate.history._kinds import HistoryRecords, ShowHistoryRecord
+from tokengate.history._context import LogRing
+from tokengate.history._kinds import HistoryRecords, LogLine, Opening, ShowHistoryRecord, ShowOpening, ShowTokenLog
 from tokengate.history._reader import Reader
 
 A = TypeVar("A")
@@ -25,10 +26,14 @@ class HistoryVerbs:
 
     Args:
         reader: of its directory.
+        ring: the log lines of tokens.
+        opening: of this gate.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, ring: LogRing, opening: Opening) -> None:
         self._reader = reader
+        self._ring = ring
+        self._opening = opening
 
     async def history_records(self, message: HistoryRecords) -> tuple[Event, ...]:
         read = partial(
@@ -38,6 +43,18 @@ class HistoryVerbs:
 
     async def show_history_record(self, message: ShowHistoryRecord) -> tuple[Event, ...]:
         return tuple(await _read(partial(self._reader.show, message.name, sees=_sight())))
+
+    async def show_token_log(self, message: ShowTokenLog) -> tuple[LogLine, ...]:
+        if not admission().covers(""):
+            raise Refused("log lines may have values of arguments; they need the right 'arguments' without a selector")
+        return self._ring.lines(message.token)
+
+    async def show_opening(self, message: ShowOpening) -> Opening:
+        if restricted() is not None:
+            raise Refused("what a gate was opened with needs the right 'view' without a selector")
+        if message.gate_run in ("", self._opening.gate_run):
+            return self._opening
+        return await _read(partial(self._reader.opening, message.gate_run))
 
 
 def _sight() -> Callable[[Entry], bool] | None:

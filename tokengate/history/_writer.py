@@ -29,6 +29,7 @@ from tokengate.control.stream._queued import Queued
 from tokengate.control.stream._record import FINISHED, RETRIED, Raw
 from tokengate.control.stream._stream import Stream
 from tokengate.history import _files
+from tokengate.history._kinds import Opening
 from tokengate.history._rows import (
     AT_ONCE,
     INDEXES,
@@ -143,6 +144,7 @@ class Writer(Queued):
         a_second: rows of ordinary records, at most.
         samples_of: returns the samples of a token.
         closed: called with each file that is closed.
+        opening: what each file says of the gate.
 
     Attributes:
         failing: why nothing can be written now; empty: it can.
@@ -162,6 +164,7 @@ class Writer(Queued):
         a_second: int,
         samples_of: Callable[[int], Sequence[Sample]],
         closed: Callable[[Path], object],
+        opening: Opening,
     ) -> None:
         self.failing = self._told = ""
         self._is_damaged = False
@@ -173,6 +176,7 @@ class Writer(Queued):
         self._largest = min(LARGEST, max(2**20, most // 8))
         self._samples_of = samples_of
         self._closed = closed
+        self._opening = msgspec.json.encode(opening).decode()
         self._rows: list[tuple[Raw, int]] = []  # with their weights
         self._events: list[tuple[Any, ...]] = []
         self._samples: list[tuple[Any, ...]] = []
@@ -447,7 +451,8 @@ class Writer(Queued):
         at = self._stream.utc(now)
         self._path, self._db = _files.begin(self._folder, self._stream.run, at)
         meta = {"v": 1, "gate": self._stream.gate, "run": self._stream.run, "pid": os.getpid(), "began": at}
-        self._db.executemany("INSERT INTO meta VALUES (?, ?)", [*meta.items(), ("written", at)])
+        rows = [*meta.items(), ("written", at), ("opening", self._opening)]
+        self._db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
         self._names = Names()
         self._written.clear()
         self._in_file, self._began, self._is_damaged = 0, now, False

@@ -15,5 +15,6 @@
 #   _actors.py      commands that change actors, and children of supervisors
 #   _authority.py   commands about proposals, the freeze of interventions, and the caller
 #   _trace.py       `trace-export`
+#   _postmortem.py  `postmortem`
 #   _follow.py      commands that print a stream until Ctrl-C
 """The commands."""

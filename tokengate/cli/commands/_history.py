@@ -89,11 +89,11 @@ def list_(
 
     if limit is None:
         limit = _ROWS_ON_TERMINAL if sys.stdout.isatty() and connection.output != "json" else _ROWS
-    with _progress() as told:
+    with progress() as told:
         if directory is None:
             found: Sequence[Event] = connection.ask(HistoryRecords(selector, since, until, limit))
         else:
-            found = _reader(directory, told).records(selector, since=since, until=until, limit=limit)
+            found = reader_of(directory, told).records(selector, since=since, until=until, limit=limit)
     _show(connection, found)
     if len(found) >= limit:
         click.echo(f"These are the newest {limit:,}; for older ones use --until, or a larger --limit.", err=True)
@@ -116,8 +116,8 @@ def show(connection: Connection, name: str, directory: Path | None) -> None:
     """  # noqa: D301
     from tokengate.history._kinds import ShowHistoryRecord
 
-    with _progress() as told:
-        read = connection.ask if directory is None else lambda asked: _reader(directory, told).show(asked.name)
+    with progress() as told:
+        read = connection.ask if directory is None else lambda asked: reader_of(directory, told).show(asked.name)
         found: Sequence[Event] = read(ShowHistoryRecord(name))
     _show(connection, found)
 
@@ -141,15 +141,15 @@ def operations(connection: Connection, name: str, since: str, directory: Path | 
     """  # noqa: D301
     from tokengate.telemetry._kinds import Operations
 
-    with _progress() as told:
+    with progress() as told:
         if directory is None:
             found = connection.ask(Operations(name, since=since))
         else:
-            found = _reader(directory, told).operations(name, since)
+            found = reader_of(directory, told).operations(name, since)
     connection.show(found)
 
 
-def _reader(directory: Path, told: Callable[[int], object]) -> Reader:
+def reader_of(directory: Path, told: Callable[[int], object]) -> Reader:
     from tokengate.history._files import files_in
     from tokengate.history._reader import Reader
 
@@ -169,7 +169,7 @@ def _show(connection: Connection, found: Sequence[Event]) -> None:
 
 
 @contextlib.contextmanager
-def _progress() -> Generator[Callable[[int], object]]:
+def progress() -> Generator[Callable[[int], object]]:
     """Show on a terminal that history is read; yield what is told how many files are left."""
     if not sys.stderr.isatty():
         yield lambda _left: None
