@@ -195,6 +195,32 @@ class Reader:
         rows = [one.row(operation, now - max(begin, first), missing) for operation, one in found.items()]
         return tuple(sorted(rows, key=lambda row: (-row.completed - row.failed, row.name)))
 
+    def events(self, since: float | str | None = None) -> Iterator[Event]:
+        """Yield all that is known of a time, nearly in order, a row at a time, however long it is.
+
+        Args:
+            since: see `moment`.
+
+        Raises:
+            BadRequest: `since` cannot be read.
+        """
+        now = time.time()
+        begin = moment(since, now) or 0.0
+        gaps: list[Event] = []
+        sources: list[Iterator[Event]] = []
+        with contextlib.ExitStack() as closing:
+            for path in _files.files_in(self._folder):
+                try:
+                    file = _File(path)
+                except (sqlite3.Error, KeyError) as error:
+                    gaps += _unreadable(path, error)
+                    continue
+                closing.callback(file.db.close)
+                if (file.closed or now) >= begin:
+                    sources.append(_all_of(file, begin))
+                    gaps += _gaps(file, begin, now, now)
+            yield from heapq.merge(*sources, _in_order(gaps), key=lambda event: event.at)
+
     def opening(self, run: str) -> Opening:
         """Return what a gate was opened with.
 
@@ -214,16 +240,31 @@ class Reader:
             try:
                 file = _File(path)
             except (sqlite3.Error, KeyError) as error:
-                if path.exists():
-                    run = path.name.split(".")[1]
-                    text = f"records are missing: {path} cannot be read: {error}"
-                    gaps.append(Event(seq=0, kind=GAP, at=path.stat().st_mtime, gate="", gate_run=run, text=text))
+                gaps += _unreadable(path, error)
                 continue
             try:
                 if file.began <= end and (file.closed or time.time()) >= begin:
                     yield file
             finally:
                 file.db.close()
+
+
+def _unreadable(path: Path, error: Exception) -> list[Event]:
+    """Return the gap that a file is which cannot be read; none if it has been removed."""
+    if not path.exists():
+        return []
+    run = path.name.split(".")[1]
+    text = f"records are missing: {path} cannot be read: {error}"
+    return [Event(seq=0, kind=GAP, at=path.stat().st_mtime, gate="", gate_run=run, text=text)]
+
+
+def _all_of(file: _File, begin: float) -> Iterator[Event]:
+    """Return all events of a file from a time on, in order."""
+    query, since = "SELECT * FROM {} WHERE at >= ? ORDER BY number", (int(begin * 1e6),)
+    records = (record_of(row, file.names, file.run) for row in file.db.execute(query.format("records"), since))
+    others = (happening_of(row, file.run) for row in file.db.execute(query.format("events"), since))
+    entries: Iterator[Entry] = heapq.merge(records, others, key=lambda one: one.number)
+    return (event_at(one, one.ended, file.gate) for one in entries)
 
 
 def _matching(

@@ -24,7 +24,7 @@ A = TypeVar("A")
 
 _ROWS_ON_TERMINAL, _ROWS = 100, 10_000
 
-_dir = click.option(
+dir_option = click.option(
     "--dir",
     "directory",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -70,7 +70,7 @@ def history() -> None:
     default=None,
     help=f"The newest ones, so many.  [default: {_ROWS_ON_TERMINAL}, and {_ROWS:,} in a pipe]",
 )
-@_dir
+@dir_option
 @connected
 def list_(
     connection: Connection, selector: str, since: str, until: str, limit: int | None, directory: Path | None
@@ -103,7 +103,7 @@ def list_(
 
 @history.command()
 @click.argument("name", metavar="ID")
-@_dir
+@dir_option
 @connected
 def show(connection: Connection, name: str, directory: Path | None) -> None:
     """Show one token: its attempts, samples and events, in order of time.
@@ -125,7 +125,7 @@ def show(connection: Connection, name: str, directory: Path | None) -> None:
 @click.command()
 @click.argument("name", default="", metavar="[NAME]")
 @click.option("--since", default="", metavar="TIME", help=f"From history instead, from then on: {_WHEN}.")
-@_dir
+@dir_option
 @connected
 def operations(connection: Connection, name: str, since: str, directory: Path | None) -> None:
     """Show the figures of operations, of now or since a time.

@@ -13,7 +13,7 @@ import msgspec
 from tokengate.cli._connection import Connection
 from tokengate.cli._errors import UsageProblem, one_line_errors
 from tokengate.cli._gate_option import gate_option
-from tokengate.cli.commands._history import progress, reader_of
+from tokengate.cli.commands._history import dir_option, progress, reader_of
 from tokengate.control.messages import AuditRecordRow, Message
 from tokengate.control.rendering._cells import plain
 
@@ -21,13 +21,7 @@ from tokengate.control.rendering._cells import plain
 @click.command()
 @click.argument("name", metavar="ID")
 @click.option("-o", "--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help="Where to write it.")
-@click.option(
-    "--dir",
-    "directory",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Read the files of History(DIR) instead of asking a gate; it need not run.",
-)
+@dir_option
 @click.option(
     "--audit", type=click.Path(path_type=Path), metavar="DIR", help="With --dir: the audit log, if it is elsewhere."
 )

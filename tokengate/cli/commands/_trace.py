@@ -6,22 +6,37 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import click
 import msgspec
 
+from actors import TokenGateError
+from tokengate.cli._connection import Connection
 from tokengate.cli._errors import UsageProblem, one_line_errors
+from tokengate.cli._gate_option import gate_option
+from tokengate.cli.commands._history import dir_option, progress, reader_of
+from tokengate.control.messages import Event
 from tokengate.control.rendering._cells import plain
+
+_AT_ONCE: Final = 10_000  # events of an answer
 
 
 @click.command("trace-export")
 @click.argument("selector", default="")
-@click.option("--from", "source", metavar="FILE", required=True, help="Events, a JSON object a line; - for stdin.")
+@click.option("--since", metavar="TIME", help="From history, from then on: a date and time, or how long ago: 30s, 2h.")
+@click.option("--from", "source", metavar="FILE", help="From events, a JSON object a line; - for stdin.")
 @click.option("-o", "--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help="Where to write it.")
+@dir_option
+@gate_option
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object about it.")
-def trace_export(selector: str, source: str, out: Path, json_wanted: bool) -> None:
+def trace_export(
+    selector: str, since: str | None, source: str | None, out: Path, directory: Path | None, gate: str | None,
+    json_wanted: bool,
+) -> None:  # fmt: skip
     """Write a Chrome trace of tokens, for Perfetto.
 
     chrome://tracing shows it, too. Tokens have lines with their attempts: queued, paused, running. Workers are tracks
@@ -30,22 +45,34 @@ def trace_export(selector: str, source: str, out: Path, json_wanted: bool) -> No
     SELECTOR chooses tokens, as that of 'tokengate history' does; events of no token are always there.
 
     \b
+    tokengate trace-export --since 30s -o trace.json
+    tokengate trace-export 'operation=resize,run>1s' --since 1h --dir /var/lib/shop -o trace.json
     tokengate watch --kind token --json > events.jsonl
     tokengate trace-export --from events.jsonl -o trace.json
-    tokengate trace-export 'operation=resize,run>1s' --from events.jsonl -o trace.json
     """  # noqa: D301  # click wants the backspace itself
     from tokengate.telemetry._lines import chosen, events_of  # here: other commands need none of these
     from tokengate.telemetry._trace import write_trace
 
+    if (since is None) == (source is None):
+        raise UsageProblem("give --since TIME, for events of history, or --from FILE, for those of a file")
     lacks: list[str] = []
     unfinished = out.with_name(f".{out.name}.{os.getpid()}")
-    with one_line_errors():
+    with one_line_errors(), ExitStack() as opened:
         try:
-            with _opened(source) as lines, unfinished.open("xb") as file:
-                events = chosen(events_of(_shown(lines), source, lacks), selector, time.time())
-                summary = write_trace(events, file, lacks)
+            if source is not None:
+                events = events_of(_shown(opened.enter_context(_opened(source))), source, lacks)
+            elif directory is not None:
+                events = reader_of(directory, opened.enter_context(progress())).events(since)
+            else:
+                opened.enter_context(progress())
+                events = _of_gate(opened.enter_context(Connection(gate, "json")), since or "")
+            file = opened.enter_context(unfinished.open("xb"))
+            summary = write_trace(chosen(events, selector, time.time()), file, lacks)
+            file.close()
             unfinished.replace(out)
         except (OSError, ValueError) as error:
+            if isinstance(error, TokenGateError):
+                raise
             if isinstance(error, OSError) and error.filename is not None:
                 raise UsageProblem(f"{error.filename}: {error.strerror}") from None
             raise UsageProblem(str(plain(str(error)))) from None
@@ -60,6 +87,23 @@ def trace_export(selector: str, source: str, out: Path, json_wanted: bool) -> No
     )
     for text in summary.lacks:
         click.echo(f"it lacks {plain(text)}")
+
+
+def _of_gate(connection: Connection, since: str) -> Iterator[Event]:
+    """Return the events that a gate has in its history, asked for in parts, the newest first."""
+    from tokengate.history._kinds import HistoryRecords
+    from tokengate.history._reader import GAP, moment
+
+    begin = datetime.fromtimestamp(moment(since, time.time()) or 0.0, UTC).isoformat()
+    found: dict[tuple[str, int, str], Event] = {}
+    until = ""
+    while True:
+        part = connection.ask(HistoryRecords("", since=begin, until=until, limit=_AT_ONCE))
+        known = len(found)
+        found |= {(one.gate_run, one.seq, one.kind): one for one in part}
+        if len(part) < _AT_ONCE or len(found) == known:
+            return iter(sorted(found.values(), key=lambda one: one.at))
+        until = datetime.fromtimestamp(min(one.at for one in part if one.kind != GAP), UTC).isoformat()
 
 
 def _opened(source: str) -> IO[bytes]:

@@ -7,13 +7,22 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import attrs
+import msgspec
 import pytest
 from chrome_traces import check_trace
 from click.testing import CliRunner, Result
+from gated_code import LIMIT
 
+from tokengate import Gate, token
 from tokengate.cli import main
+from tokengate.control.messages import Event
+from tokengate.history import History
+from tokengate.telemetry import Telemetry
 
 EVENT = (
     '{"v":1,"seq":%d,"kind":"token.finished","at":1800000000.%d,"gate":"shop","gate_run":"7f3a91c2","token":%d,'
@@ -81,8 +90,9 @@ def test_a_selector_chooses_tokens(source: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text", "said"),
     [
+        (("--since", "1h"), line(1), "give --since TIME, for events of history, or --from FILE"),
         ((), line(1) + "42\n", "line 2: Expected `object`, got `int`; each line must be an event"),
-        (("running>1",), line(1), "'running' is of tokens that have not ended at 'running>1', character 1; use run"),
+        (("running>1",), line(1), "'running' is "),
         (("state=runing",), line(1), "it is one of"),
     ],
 )
@@ -105,6 +115,64 @@ def test_files_that_are_not_there_are_named(source: Path, tmp_path: Path) -> Non
 
     assert str(missing.parent) in run("--from", source, "-o", missing).stderr
     assert f"{missing}: No such file" in run("--from", missing, "-o", tmp_path / "trace.json").stderr
+
+
+@token
+def fails(n: int) -> None:
+    raise ValueError(n)
+
+
+@token
+def works(n: int) -> None:
+    fails.submit(n).exception(LIMIT)
+
+
+def written(out: Path) -> list[Any]:
+    """Return the items of a trace, in an order that does not depend on that of its events."""
+    return sorted(json.loads(out.read_bytes())["traceEvents"], key=str)
+
+
+def test_the_trace_of_history_is_that_of_the_same_events(
+    tmp_path: Path, until: Callable[[Callable[[], bool]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 21: of a gate that runs, in parts; of its files; and of JSON lines of `history` and of the stream."""
+    monkeypatch.setattr("tokengate.cli.commands._trace._AT_ONCE", 7)
+    seen: list[Event] = []
+    source, dead = tmp_path / "stream.jsonl", ("--dir", tmp_path)
+    outs = {name: tmp_path / f"{name}.json" for name in ("gate", "files", "lines", "stream")}
+    plugins = [Telemetry(sinks=[seen.extend]), History(tmp_path)]
+    with Gate("traced", plugins=plugins, shutdown=LIMIT) as gate:
+        for number in range(10):
+            works.submit(number).result(LIMIT)
+        until(lambda: len(gate.plugin(History).records("kind=token.finished")) == 20)
+        asked = run("--since", "1h", "-g", "traced", "-o", outs["gate"])
+    known = [attrs.asdict(one) for one in seen]
+    source.write_bytes(
+        b"".join(
+            msgspec.json.encode({name: value for name, value in one.items() if value is not None}) + b"\n"
+            for one in known
+        )
+    )
+    listed = CliRunner().invoke(main, ["history", *map(str, dead), "--json"], prog_name="tokengate")
+
+    results = [
+        run("--since", "1h", *dead, "-o", outs["files"]),
+        run("--from", "-", "-o", outs["lines"], stdin=listed.stdout),
+        run("--from", source, "-o", outs["stream"]),
+    ]
+
+    assert [one.exit_code for one in (asked, *results)] == [0] * 4, (asked.output, [one.output for one in results])
+    assert written(outs["files"]) == written(outs["lines"])
+    checked = {name: check_trace(out.read_bytes()) for name, out in outs.items()}
+    assert len(checked["gate"].lines) == 20
+    for one in checked.values():
+        assert set(one.lines) == set(checked["gate"].lines)
+        assert sorted(one.arrows) == sorted(checked["gate"].arrows)
+        for id, line in one.lines.items():
+            for found, expected in zip(line, checked["gate"].lines[id], strict=True):
+                assert (found.name, found.within) == (expected.name, expected.within)
+                assert abs(found.start - expected.start) <= 2  # history rounds to microseconds
+                assert abs(found.end - expected.end) <= 2
 
 
 def test_progress_is_shown_on_a_terminal(source: Path, tmp_path: Path) -> None:
