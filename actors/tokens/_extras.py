@@ -35,7 +35,11 @@ class Extras:
 
     def add_wait(self, awaited: Awaited) -> None:
         """Note one more thing that the token's code waits for; several threads may do so at once."""
-        self.__dict__.setdefault("waits", []).append(awaited)
+        waits = self.waits
+        if type(waits) is list:
+            waits.append(awaited)
+        else:
+            self.__dict__.setdefault("waits", []).append(awaited)
 
     def remove_wait(self, awaited: Awaited) -> None:
         """Undo one `add_wait`, if there is one."""

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from actors._exceptions import DeadlockError
 from actors.concurrency._blocking import NO_CONTEXT
-from actors.tokens._extras import Extras
+from actors.tokens._extras import NO_EXTRAS, Extras
 from actors.tokens._ports import Awaited, Receiver
 
 # Tokens of a long chain that an error names at each end.
@@ -73,7 +73,8 @@ def _waiting_for(waiter: WaitingToken, awaited: Awaited) -> Generator[None]:
 
 def begin_wait(waiter: WaitingToken, awaited: Awaited) -> None:
     """Note that a token's step waits for something."""
-    waiter._own_extras().add_wait(awaited)
+    extras = waiter._extras
+    (waiter._own_extras() if extras is NO_EXTRAS else extras).add_wait(awaited)
     throttles = waiter._place.system.throttles
     if throttles.grants:
         throttles.note_waits(waiter)

@@ -369,7 +369,8 @@ class Operation(_Operation[P, T]):
         if not open_gates:
             if self._key is not None and submits_to_gate():  # in a child process
                 return self.submit(*args, **kwargs).result()
-            return self._plain(*args, **kwargs)
+            # To pass on no keywords takes a dict.
+            return self._plain(*args, **kwargs) if kwargs else self._plain(*args)  # type: ignore[call-arg]
         place = self._place()
         governor = place.governor
         if governor is not None and governor.is_off(self._name, args, kwargs, self.priority, self.tags):
@@ -442,7 +443,7 @@ class AsyncOperation(_Operation[P, T]):
         turn = place.awaited_turn(token)
         try:
             if turn is not None:
-                return cast("T", await turn.run())
+                return await turn.run()  # type: ignore[no-any-return]  # a cast would cost a call
             await place.send_async(token)
             try:
                 return await token
