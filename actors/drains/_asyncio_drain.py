@@ -29,7 +29,7 @@ class AsyncioDrain(IoDrain):
 
     async def call_here(self, token: Token[Any]) -> bool:
         try:
-            if not self._may_run_here(token) or not self._run_here(token):
+            if not self._may_run_here(token) or not self.run_here(token):
                 return False
             if token.finished_at is not None and self._must_give_way(token):
                 await asyncio.sleep(0)
@@ -60,6 +60,9 @@ class AsyncioWorker(IoWorker):
         if task is not None:
             drained_places[task] = self._place
             task.add_done_callback(self._note_end)
+
+    def arrive(self) -> None:
+        self.come()  # in a callback of asyncio there is no current task
 
     def cancel_current(self) -> None:
         if self._wakeup is None or not self._wakeup.done():

@@ -46,6 +46,7 @@ class IoDrain:
         "host",
         "parked",
         "place",
+        "runs_on_arrival",
         "throughput",
         "throughput_deadline",
         "waiting",
@@ -64,6 +65,7 @@ class IoDrain:
         self.waiting: dict[Token[Any], Runner] = {}  # {token that awaits something: what runs it}
         self.closed = False
         self._waiting_handlers = _NO_HANDLERS  # operations of tokens whose handlers may wait
+        self.runs_on_arrival = True  # until a handler has waited
 
     def new_drainer(self) -> IoWorker:
         try:
@@ -83,17 +85,20 @@ class IoDrain:
         return self.host
 
     def wake(self, worker: IoWorker) -> None:
-        worker.host.call_soon(worker.come)
+        if worker.host.on_loop():
+            worker.come()
+        else:
+            worker.host.later(worker.arrive)
 
     def recover(self, drainers: Iterable[Drainer]) -> None:
         for worker in drainers:
-            if isinstance(worker, IoWorker) and worker.called and worker.come not in worker.host.queued:
+            if isinstance(worker, IoWorker) and worker.called and worker.arrive not in worker.host.queued:
                 self.wake(worker)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C is meant for the caller, never for the actor
     async def call_here(self, token: Token[Any]) -> bool:
         try:
-            if not self._may_run_here(token) or not self._run_here(token):
+            if not self._may_run_here(token) or not self.run_here(token):
                 return False
             if token.finished_at is not None:
                 await trio.lowlevel.checkpoint_if_cancelled()
@@ -132,17 +137,27 @@ class IoDrain:
             return False
         return True
 
-    def _run_here(self, token: Token[Any]) -> bool:
-        """Put a token into the mailbox, and take and run it, if it is the next; return whether it did."""
+    def run_here(self, token: Token[Any], taker: IoWorker | None = None) -> bool:
+        """Run a token outside of its worker's task, which runs what is left of it; return whether it was the next.
+
+        Args:
+            token: the token, which is put into the mailbox and taken.
+            taker: the worker that has taken it already, since it came from another thread.
+        """
         mailbox = self.place.mailbox
-        worker = self.new_drainer()
-        worker.called = worker.at_work = False  # it is woken only if something is left for its own task
+        worker = taker or self.new_drainer()
+        worker.called = False  # it is woken only if something is left for its own task
         try:
-            if not mailbox.enter_with(worker, token):
-                return False
+            if taker is not None:
+                now, caller = self.place.system.clock(), None
+            else:
+                now, caller = token.created_at, _current.get()
+                worker.at_work = False
+                if not mailbox.enter_with(worker, token):
+                    return False
             worker.current = token
             if worker.at_work:
-                worker.rest = worker.begin_here(token)
+                worker.rest = worker.begin_here(token, now, caller)
             else:  # the place was ended just now
                 self.place.give_back(token)
             return True
@@ -162,6 +177,7 @@ class IoDrain:
     def note_waiting(self, token: Token[Any]) -> None:
         """Note that the handler of a token may wait: from now on its tokens run in the tasks of workers."""
         self._waiting_handlers |= {token.operation}
+        self.runs_on_arrival = False
 
     def control_arrived(self, signal: Signal, /) -> None:
         if isinstance(signal, Stop) and not signal.drain:

@@ -34,7 +34,7 @@ from actors.steps._step import (
 )
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._log_context import drained_place
-from actors.tokens._token import Token, _current
+from actors.tokens._token import Token
 from actors.tokens._waits_for import begin_wait, end_wait
 
 if TYPE_CHECKING:
@@ -83,6 +83,11 @@ class WorkerDrain(Protocol):
     throughput: int
     throughput_deadline: float
     closed: bool
+    runs_on_arrival: bool  # whether a token from another thread is begun without the task
+
+    def run_here(self, token: Token[Any], taker: IoWorker) -> bool:
+        """Run one that a worker has taken."""
+        ...
 
     def note_waiting(self, token: Token[Any]) -> None:
         """Note that the handler of a token may wait."""
@@ -172,6 +177,17 @@ class IoWorker(Runner):
             return
         self._unpark()
 
+    def arrive(self) -> None:
+        """Come after a call from another thread; a first token that need not wait is run at once, without the task."""
+        token = None
+        if self._drain.runs_on_arrival and (self.is_parked or not self._started):  # else its task is ending
+            token = self._place.mailbox.take_more(self)
+        if token is None:
+            self.come()
+        else:
+            self._drain.run_here(token, self)
+            self._place.stop_if_drained()
+
     def leave(self) -> None:
         """End a parked worker, unless it has just been called; only on the loop."""
         if self.lot.pop(self, self) is None:  # any thread may take it out
@@ -181,7 +197,7 @@ class IoWorker(Runner):
                 self._drain.workers.discard(self)
 
     def cancel_current(self) -> None:
-        if self.current is not None and not self.is_parked:  # else it runs in its caller's task, and waits for nothing
+        if self.current is not None and self._started and not self.is_parked:  # else it runs outside of its task
             self.host.progress += 1
             self._cancelled = True
             self._scope.cancel()
@@ -346,13 +362,19 @@ class IoWorker(Runner):
         token._settle(_COMPLETED, result)
         return None
 
-    def begin_here(self, token: Token[Any]) -> Awaitable[None] | None:
-        """Do as `_begin` does, in the task of the caller: a coroutine that awaits nothing is run to its end there."""
+    def begin_here(self, token: Token[Any], now: float, caller: Token[Any] | None) -> Awaitable[None] | None:
+        """Do as `_begin` does, outside of the task: a coroutine that awaits nothing is run to its end there.
+
+        Args:
+            token: the token.
+            now: the time.
+            caller: the token with the step in whose task this happens, if it waits for this one.
+        """
         context = token._context
         if context is None:  # it was ended between the lane and here
             return None
-        token._begin(token.created_at)
-        place, caller = self._place, _current.get()
+        token._begin(now)
+        place = self._place
         call, over = None, True
         result: Any = None
         failed, failing = False, None

@@ -114,6 +114,7 @@ class Watchdog(trio.abc.Instrument):
     def _attach(self) -> None:
         self._thread = threading.get_ident()
         trio.lowlevel.add_instrument(self)
+        self.after_io_wait(0.0)  # calls that came with this one run in the same round
 
     def _wake(self) -> bool:
         """Tell whether the caller has to start the watching task."""

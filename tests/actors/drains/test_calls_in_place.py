@@ -954,3 +954,104 @@ def test_calls_in_place_lose_nothing_while_others_steer_the_actor(
         if not end:
             assert (race.refused, len(race.answered)) == ([], 4 * 300)
         race.check(until)
+
+
+# Messages from other threads
+
+
+def test_a_message_from_a_thread_is_handled_as_it_arrives_unless_its_handler_waits(
+    kind: type[Echo], start: Any, system: ActorSystem
+) -> None:
+    """Then it is handled in the callback of the loop, which is a task of trio, too."""
+    refs = [start(kind) for _ in range(2)]
+
+    for number in range(3):
+        assert [ref.ask(number, timeout=LIMIT) for ref in refs] == [number, number]
+
+    first, second = (set(ref._place.instance.tasks) for ref in refs)
+    assert (first == second) is (kind not in ON_THE_LONG_WAY)
+    assert None not in first | second
+    assert system.live == {}
+
+
+def test_what_a_handler_leaves_to_be_awaited_runs_in_the_task_of_its_actor(start: Any) -> None:
+    """A nursery that it opens belongs to that task: the loop goes on when it fails."""
+
+    class Opens(IoActor):
+        async def work(self) -> str:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.lowlevel.checkpoint)
+            return "done"
+
+        def on_receive(self, message: Any) -> Any:
+            return self.work() if message == "open" else message
+
+    ref = start(Opens)
+
+    assert [ref.ask(message, timeout=LIMIT) for message in ("plain", "open", "plain", "open")] == [
+        "plain",
+        "done",
+        "plain",
+        "done",
+    ]
+
+
+def test_a_token_that_cancels_itself_as_it_arrives_takes_no_later_one_with_it(start: Any) -> None:
+    """It needs no task, so the task of its actor is not cancelled."""
+
+    class Calls(IoActor):
+        def on_receive(self, message: Any) -> Any:
+            return message()
+
+    def cancel() -> bool:
+        token = current_token()
+        assert token is not None
+        return token.cancel()
+
+    async def wait() -> str:
+        await trio.lowlevel.checkpoint()
+        return "waited"
+
+    ref = start(Calls)
+
+    assert [ref.ask(message, timeout=LIMIT) for message in (cancel, wait)] == [False, "waited"]
+
+
+def test_a_crash_as_a_message_arrives_is_handled_in_the_task_of_its_actor(start: Any) -> None:
+    """Its hook may wait."""
+    hooks: list[Any] = []
+
+    class Fails(IoActor):
+        def on_receive(self, message: Any) -> None:
+            raise ValueError(message)
+
+        async def on_failure(self, *_: Any) -> None:  # type: ignore[override]
+            await trio.lowlevel.checkpoint()
+            hooks.append(trio.lowlevel.current_task().name)
+
+    ref = start(Fails)
+    ended = ref.watch()
+
+    with pytest.raises(ValueError, match="broken"):
+        ref.ask("broken", timeout=LIMIT)
+    assert not ended.result(LIMIT).reason.orderly
+
+    assert hooks == [ref.path]
+
+
+def test_an_actor_stops_that_drains_and_has_handled_its_last_message_as_that_arrived(
+    start: Any, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """The message was held by an operator until then, so that the drainer that saw the stop had left."""
+    ref = start(Plain)
+    place = ref._place
+    place.suspend()
+    token = ref.ask("held", block=False)
+    assert place.mailbox.hold(token)
+    place.unsuspend()
+    ended = ref.stop(block=False)
+    until(lambda: place.draining and not place.mailbox.active)
+
+    assert place.mailbox.release(token)
+
+    assert (token.result(LIMIT), ended.get(timeout=LIMIT)) == ("held", True)

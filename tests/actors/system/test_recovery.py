@@ -505,7 +505,8 @@ def test_a_start_of_an_io_actor_that_was_interrupted_is_over(
         assert place.ref.ask(1, timeout=LIMIT) == 1
     else:
         assert (told, place.closed, system.place_at("plain")) == (["ended"], True, None)
-    assert all(worker._started for worker in cast("IoDrain", place.drain).workers)
+    drain = cast("IoDrain", place.drain)
+    until(lambda: all(worker._started or worker in drain.parked for worker in list(drain.workers)))
 
 
 def test_a_start_whose_report_was_interrupted_is_reported_again(system: ActorSystem, until: Until) -> None:
