@@ -187,6 +187,7 @@ class IoWorker(Runner):
         else:
             self._drain.run_here(token, self)
             self._place.stop_if_drained()
+        del token  # as in `_begin`
 
     def leave(self) -> None:
         """End a parked worker, unless it has just been called; only on the loop."""
