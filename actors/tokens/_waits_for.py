@@ -7,8 +7,8 @@ its start is a deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from actors._exceptions import DeadlockError
@@ -48,27 +48,40 @@ def waiting_for(waiter: WaitingToken | None, awaited: Awaited) -> AbstractContex
         DeadlockError: the wait would close a cycle: `awaited` waits for this step. Or the code in the block has raised
             one, since too many steps wait: then it is raised with the tokens that wait for this one.
     """
-    return NO_CONTEXT if waiter is None else _waiting_for(waiter, awaited)
+    return NO_CONTEXT if waiter is None else _Wait(waiter, awaited)
 
 
-@contextmanager
-def _waiting_for(waiter: WaitingToken, awaited: Awaited) -> Generator[None]:
-    # The edge is there before the search: of two steps that close a cycle at once, the later one sees it.
-    begin_wait(waiter, awaited)
-    try:
-        cycle = _find_cycle(waiter, awaited)
-        if cycle:
-            names = " -> ".join(_names(cycle))
-            raise DeadlockError(
-                f"waiting here would never end, since each of these waits for the next: {names} -> '{waiter.actor}'; "
-                "let one of them send without waiting for the answer (tell, or block=False)"
-            )
+class _Wait:
+    """A block of code in which a token's step waits; a class, since a generator would take three times as long."""
+
+    __slots__ = ("_awaited", "_waiter")
+
+    def __init__(self, waiter: WaitingToken, awaited: Awaited) -> None:
+        self._waiter = waiter
+        self._awaited = awaited
+
+    def __enter__(self) -> None:
+        waiter, awaited = self._waiter, self._awaited
+        # The edge is there before the search: of two steps that close a cycle at once, the later one sees it.
+        begin_wait(waiter, awaited)
         try:
-            yield
-        except DeadlockError as error:  # so many steps wait that this one may not
-            raise with_chain(error, waiter) from None
-    finally:
-        end_wait(waiter, awaited)
+            cycle = _find_cycle(waiter, awaited)
+            if cycle:
+                names = " -> ".join(_names(cycle))
+                raise DeadlockError(
+                    f"waiting here would never end, since each of these waits for the next: {names} -> "
+                    f"'{waiter.actor}'; let one of them send without waiting for the answer (tell, or block=False)"
+                )
+        except BaseException:
+            end_wait(waiter, awaited)
+            raise
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        try:
+            if isinstance(error, DeadlockError):  # so many steps wait that this one may not
+                raise with_chain(error, self._waiter) from None
+        finally:
+            end_wait(self._waiter, self._awaited)
 
 
 def begin_wait(waiter: WaitingToken, awaited: Awaited) -> None:
