@@ -307,7 +307,7 @@ class Session:
             self._watch_top(step)
         elif words[1:] == ["shell"]:
             self._talk(step)
-        elif words[1] == "events":
+        elif words[1] == "watch":
             self._follow(step)
         else:
             self._compare(step, [self._ids.get(word, word) for word in words[1:]])

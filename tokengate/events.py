@@ -2,7 +2,7 @@
 
 The reports of supervisors say what became of a child; a `DeadLetter` is a message that no actor handled. Breakers,
 overload, changes of policies, further attempts and the glass that a caller breaks are told of as they happen, on the
-thread where they do.
+thread where they do. An `Event` is what `gate.control.watch` and `tokengate watch` have of all of these, and of tokens.
 """
 
 from actors import DeadLetter, ExitReason, LoopBlocked
@@ -19,9 +19,9 @@ from supervisors import (
     RestartScheduled,
 )
 from tokengate.authority._events import BreakGlassUsed
-from tokengate.policy._events import BreakerChanged, OverloadChanged, PolicyChanged, TokenRetried
+from tokengate.control.messages import Event
+from tokengate.policy._events import BreakerChanged, OverloadChanged, PolicyChanged, TokenRetried, TransactionStuck
 from tokengate.policy._over import ThrottleExceeded
-from tokengate.policy._undo import TransactionStuck
 
 __all__ = [
     "AutoShutdown",
@@ -33,6 +33,7 @@ __all__ = [
     "ChildStarted",
     "ChildStopFailed",
     "DeadLetter",
+    "Event",
     "ExitReason",
     "GaveUp",
     "LoopBlocked",

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from tokengate.control._admission import Caller
-from tokengate.control.messages import Message, Stream, StreamItem
+from tokengate.control.messages import Event, Message, Stream
 
 
 @attrs.define
@@ -30,17 +30,17 @@ class FakeBackend:
     """
 
     answers: dict[type[Message[Any]], Any] = attrs.field(factory=dict)
-    items: tuple[StreamItem, ...] = ()
+    items: tuple[Event, ...] = ()
     last: BaseException | None = None
-    send: trio.MemorySendChannel[StreamItem] = attrs.field(init=False)
-    _more: trio.MemoryReceiveChannel[StreamItem] = attrs.field(init=False)
+    send: trio.MemorySendChannel[Event] = attrs.field(init=False)
+    _more: trio.MemoryReceiveChannel[Event] = attrs.field(init=False)
     asked: list[Message[Any]] = attrs.field(factory=list)
     followed: list[Stream] = attrs.field(factory=list)
     opened: int = 0
     left: threading.Event = attrs.field(factory=threading.Event)
 
     def __attrs_post_init__(self) -> None:
-        self.send, self._more = trio.open_memory_channel[StreamItem](0)
+        self.send, self._more = trio.open_memory_channel[Event](0)
 
     async def ask(self, message: Message[Any], _caller: Caller) -> Any:
         self.asked.append(message)
@@ -48,7 +48,7 @@ class FakeBackend:
         return await self._answer(message)
 
     @asynccontextmanager
-    async def follow(self, stream: Stream, _caller: Caller) -> AsyncIterator[AsyncIterator[StreamItem]]:
+    async def follow(self, stream: Stream, _caller: Caller) -> AsyncIterator[AsyncIterator[Event]]:
         await trio.lowlevel.checkpoint()
         await self._answer(stream)
         self.followed.append(stream)
@@ -65,7 +65,7 @@ class FakeBackend:
             raise answer
         return await answer(message) if callable(answer) else answer
 
-    async def _items(self) -> AsyncIterator[StreamItem]:
+    async def _items(self) -> AsyncIterator[Event]:
         for item in self.items:
             await trio.lowlevel.checkpoint()
             yield item

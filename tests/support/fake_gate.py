@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tokengate.cli import _gate_option, main
-from tokengate.control.messages import Message, Stream, StreamItem, TokenRow
+from tokengate.control.messages import Event, Message, Stream, TokenRow
 
 
 def row(id: int = 1, **fields: Any) -> TokenRow:
@@ -48,7 +48,7 @@ class FakeGate:
             raise answer
         return answer(message) if callable(answer) else answer
 
-    def follow(self, stream: Stream) -> Generator[StreamItem]:
+    def follow(self, stream: Stream) -> Generator[Event]:
         yield from self.ask(stream)
 
     def close(self) -> None:

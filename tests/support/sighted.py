@@ -19,7 +19,7 @@ from tokengate.control import _exceptions
 from tokengate.control._actor import ControlActor, _Asked
 from tokengate.control._admission import Caller
 from tokengate.control.inspection._selector import parse
-from tokengate.control.messages import Message, Stream, StreamItem, answer_of
+from tokengate.control.messages import Event, Message, Stream, answer_of
 from tokengate.control.transport._protocol import encode_client_hello, encode_request
 
 USER = 12_345  # of nobody here
@@ -58,15 +58,15 @@ class Reader:
         ended: set at the end of the stream.
     """
 
-    def __init__(self, items: Iterable[StreamItem], close: Any) -> None:
-        self.items: list[StreamItem] = []
+    def __init__(self, items: Iterable[Event], close: Any) -> None:
+        self.items: list[Event] = []
         self.refused = ""
         self.ended = threading.Event()
         self._close = close
         self._thread = threading.Thread(target=self._read, args=(items,))
         self._thread.start()
 
-    def _read(self, items: Iterable[StreamItem]) -> None:
+    def _read(self, items: Iterable[Event]) -> None:
         try:
             for item in items:
                 self.items.append(item)
@@ -145,11 +145,11 @@ class OnSocket:
     def follow(self, stream: Stream) -> Reader:
         made, lines = self._connect()
 
-        def items() -> Iterator[StreamItem]:
+        def items() -> Iterator[Event]:
             with made, lines:
                 while (line := lines.readline()) and not (reply := json.loads(line)).get("end"):
                     _result(reply)
-                    yield msgspec.convert(reply["item"], StreamItem)
+                    yield msgspec.convert(reply["item"], Event)
 
         try:
             self._send(made, stream)

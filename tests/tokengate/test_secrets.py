@@ -148,7 +148,7 @@ def test_what_is_seen_of_a_token_has_no_secret(kind: str, gate: Gate, caplog: py
         ]
         door.open()
         error = str(sent.exception(LIMIT))  # not raised, so that no frame keeps the door
-        while not seen[-1:] or getattr(seen[-1], "kind", "") != "token_finished":
+        while not seen[-1:] or getattr(seen[-1], "kind", "") != "token.finished":
             seen.append(next(events))
     arguments = {argument.name: (argument.type, argument.value) for argument in described.arguments}
 
@@ -165,11 +165,11 @@ def test_a_dead_letter_has_no_secret(gate: Gate, until: Callable[[Callable[[], b
     gate.subscribe(heard.append)
     ref = gate.spawn(Cpu, Secret(CANARY), name="actor")
     ref.stop()
-    with gate.control.events() as events:
+    with gate.control.watch() as events:
         with pytest.raises(ActorDead) as caught:
             ref.tell({"key": Secret(CANARY)})
         item = next(events)
-        while item.kind != "dead_letter":
+        while item.kind != "token.dead_letter":
             item = next(events)
     until(lambda: bool(heard))
 

@@ -109,10 +109,10 @@ class AuditVerbs:
             raise ControlError(f"the audit log has no record {message.seq}; 'tokengate audit' lists the newest ones")
         return m.AuditRecord(_row(record), fields)
 
-    async def follow_audit(self, message: m.FollowAudit) -> Feed:
+    async def follow_audit(self, message: m.FollowAudit) -> Feed[m.Event]:
         selector = parse(message.select, _FIELDS)
         await self._recorder.reading(admission())
-        return self._recorder.follow(partial(_item, selector))
+        return self._recorder.follow(partial(_event, self._recorder.gate, selector))
 
 
 def rows_of(directory: Path | None, select: str, limit: int) -> tuple[m.AuditRecordRow, ...]:
@@ -177,8 +177,8 @@ def _row(one: _Record) -> m.AuditRecordRow:
     )  # fmt: skip
 
 
-def _item(selector: Selector, line: bytes) -> m.StreamItem | None:
-    """Return a record as an item of a stream; None if it does not match."""
+def _event(gate: str, selector: Selector, line: bytes) -> m.Event | None:
+    """Return a record as an event; None if it does not match."""
     from tokengate.audit._read import decoded
 
     one = decoded(line, _Record)
@@ -187,4 +187,7 @@ def _item(selector: Selector, line: bytes) -> m.StreamItem | None:
     row = _row(one)
     text = " ".join(filter(None, (f"record {row.seq}:", row.principal, row.verb, row.target, row.outcome)))
     token = int(one.targets.ids) if one.targets.count == 1 and one.targets.ids.isdecimal() else None
-    return m.StreamItem(row.at, row.kind, ", ".join(one.paths), token, f"{text} ({row.reason})" if row.reason else text)
+    return m.Event(
+        seq=row.seq, kind=f"audit.{row.kind}", at=row.at, gate=gate, gate_run="", token=token,
+        actor=", ".join(one.paths) or None, text=f"{text} ({row.reason})" if row.reason else text,
+    )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 
 from tokengate.policy._events import PolicyEvent
@@ -19,6 +21,7 @@ class BreakGlassUsed(PolicyEvent):
         on_fire: what it says is on fire.
     """
 
+    kind: ClassVar[str] = "control.glass_broken"
     principal: str
     verb: str
     targets: int

@@ -24,8 +24,8 @@ if TYPE_CHECKING:  # here, so that a gate that records nothing loads no log
     from tokengate.audit._log import AuditLog
     from tokengate.audit._record import Entry
 
-_Read: TypeAlias = Callable[[bytes], m.StreamItem | None]
-"""Returns a line as an item of a stream; None if it is not wanted."""
+_Read: TypeAlias = Callable[[bytes], m.Event | None]
+"""Returns a line as an event; None if it is not wanted."""
 
 _EVERY: Final = 2**63  # more than the number of any record
 
@@ -41,16 +41,19 @@ class Recorder:
     Args:
         gate: its name.
         system: of the gate.
+
+    Attributes:
+        gate: its name.
     """
 
     def __init__(self, gate: str, system: ActorSystem) -> None:
-        self._gate = gate
+        self.gate = gate
         self._system = system
         self._log: AuditLog | None = None
         self._wanted: tuple[Path | None, bool, float | None] | None = None
         self._requests = itertools.count(1)
         self._lock = threading.Lock()
-        self._readers: dict[object, tuple[weakref.ref[Feed], _Read]] = {}
+        self._readers: dict[object, tuple[weakref.ref[Feed[m.Event]], _Read]] = {}
 
     @property
     def log(self) -> AuditLog | None:
@@ -72,9 +75,9 @@ class Recorder:
             if wanted == self._wanted or (self._log is not None and not strict):
                 return
             before, self._wanted = self._log, wanted
-            self._log = AuditLog(directory, self._gate, strict=strict, retain=retain, told=self._tell)
+            self._log = AuditLog(directory, self.gate, strict=strict, retain=retain, told=self._tell)
         if before is not None:
-            threading.Thread(target=before.close, name=f"{self._gate}-audit-closing").start()
+            threading.Thread(target=before.close, name=f"{self.gate}-audit-closing").start()
 
     def close(self) -> None:
         """Write what is left; blocks for two seconds at most."""
@@ -159,10 +162,10 @@ class Recorder:
             seq = 0
         return self._log.path, seq - 1 if seq else _EVERY
 
-    def follow(self, read: _Read) -> Feed:
-        """Return a feed of the lines that are written from now on, as far as a function makes items of them."""
+    def follow(self, read: _Read) -> Feed[m.Event]:
+        """Return a feed of the lines that are written from now on, as far as a function makes events of them."""
         key = object()
-        made = Feed(lambda: self._readers.pop(key, None))
+        made: Feed[m.Event] = Feed(lambda: self._readers.pop(key, None), lambda event: event)
         self._readers[key] = weakref.ref(made), read
         return made
 
@@ -173,8 +176,7 @@ class Recorder:
             if feed is None:
                 self._readers.pop(key, None)
             else:
-                for item in filter(None, map(read, lines)):
-                    feed.put(item)
+                feed.put(filter(None, map(read, lines)))
 
     def _entry(self, kind: str, caller: Caller, message: Message[Any], **fields: Any) -> Entry:
         from tokengate.audit._record import Entry

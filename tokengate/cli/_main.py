@@ -91,7 +91,7 @@ main.add(
         ),
         "Supervisors": (_inspect.tree, _inspect.children, _actors.child),
         "History": (history, operations, trace_export, postmortem),
-        "Streams": (_follow.events, _follow.trace, _follow.watch),
+        "Streams": (_follow.watch,),
         "Policies": (
             *(command for kind in (POLICY, BREAKER, BUDGET, FLAG, TRANSACTION) for command in commands_of(kind)),
             _steer.retry,

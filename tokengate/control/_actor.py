@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, cast
 
 import attrs
 import trio
@@ -84,7 +84,9 @@ class ControlActor(IoActor):
         self._turns = Turns()
         self._program = self._turns.lane()
         self._counts = Counts(self._system)
-        self._feeds = Feeds(self._system)
+        assert gate._stream is not None  # it is open
+        self._stream = gate._stream
+        self._feeds = Feeds(self._stream, self._system)
         rooms = (
             QueryVerbs(gate, self._counts, self._feeds),
             HealthVerb(gate, authorizer.health, plugins),
@@ -168,6 +170,8 @@ class ControlActor(IoActor):
             answer = await self._answers[type(message)](message)
             if isinstance(message, m.Stream):
                 admission.on_change(answer)
+            elif message.changes:
+                self._note_act(message, answer, admission.caller)
         except BaseException as raised:
             error = raised
             raise
@@ -175,6 +179,17 @@ class ControlActor(IoActor):
             admission.leave(before)
             admission.done(answer, error)
         return answer
+
+    def _note_act(self, message: m.Message[Any], answer: object, caller: Caller) -> None:
+        """Record that a verb has changed something, if it has."""
+        number, actor = _changed_by(answer)
+        if number and not getattr(message, "dry_run", False):
+            verb = m.verb_of(type(message))
+            details = {"verb": verb, "caller": caller.principal, "via": caller.via, "targets": number}
+            what = f" of '{actor}'" if actor else f" of {number:,} token{'s' * (number != 1)}"
+            text = f"{caller.principal} has done '{verb}'{what if actor or isinstance(message, m.OnTokens) else ''}"
+            about = "place" if actor else "gate"
+            self._stream.collector.put("control.acted", text, actor=actor, details=details, about=about)
 
     async def ask(self, message: m.Message[Any], caller: Caller) -> Any:
         """Answer a message that came through the socket; when this is cancelled, stop the job."""
@@ -186,9 +201,9 @@ class ControlActor(IoActor):
             raise
 
     @asynccontextmanager
-    async def follow(self, stream: m.Stream, caller: Caller) -> AsyncGenerator[Feed]:
+    async def follow(self, stream: m.Stream, caller: Caller) -> AsyncGenerator[Feed[Any]]:
         """Answer a message with many answers."""
-        feed: Feed = await self.ask(stream, caller)
+        feed: Feed[Any] = await self.ask(stream, caller)
         try:
             yield feed
         finally:
@@ -237,3 +252,18 @@ class _Status:
 
     def started(self, value: object = None) -> None:  # noqa: ARG002  # the name is trio's
         self._listening._set()
+
+
+_NOTHING_DONE: Final = ("unchanged", "refused", "ended", "unknown", "would", "awaiting", "changed")
+
+
+def _changed_by(answer: object) -> tuple[int, str]:
+    """Return how many things a verb has changed, by its answer, and the path of the actor if it is one."""
+    kind = type(answer)  # the answer may be a value of the program
+    if kind is m.ActorOutcome:
+        outcome = cast("m.ActorOutcome", answer)
+        return int(outcome.outcome not in _NOTHING_DONE), outcome.actor
+    if kind is tuple:
+        rows = cast("tuple[Any, ...]", answer)
+        return sum(type(one) is not m.Outcome or one.outcome not in _NOTHING_DONE for one in rows), ""
+    return 1, ""

@@ -53,8 +53,8 @@ def control_of(ref: ActorRef[ControlActor], gate: str) -> Control:
         token.cancel()
         return HealthReport.of_hung(gate)
 
-    def follow(stream: Stream) -> Feed:
-        feed: Feed = ref.ask(stream)
+    def follow(stream: Stream) -> Feed[Any]:
+        feed: Feed[Any] = ref.ask(stream)
         return feed
 
     return Control(ask, follow, ask_async, local=True)

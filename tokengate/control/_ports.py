@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from actors import ActorSystem
 from actors.lowlevel import OperationPlace
-from tokengate.control.messages import StreamItem
+from tokengate.control.messages import Event
 from tokengate.operations._spec import OperationSpec
 
 if TYPE_CHECKING:  # here, so that a command of the command line loads no engine of policies
@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # here, so that a command of the command line loads no engine
 class Source(Protocol):
     """A stream of a gate: `next` waits for an item; `close`, in any thread, ends the stream."""
 
-    def __iter__(self) -> Iterator[StreamItem]: ...
-    def __next__(self) -> StreamItem: ...
+    def __iter__(self) -> Iterator[Event]: ...
+    def __next__(self) -> Event: ...
     def close(self) -> None: ...
 
 

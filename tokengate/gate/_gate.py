@@ -266,7 +266,7 @@ class Gate(LazyOpening, Spawning):
             self._opening.wait(bool, self._load_and_open)
             self._make_own_root().start().result()
             self._make_root().start().result()
-            self._state = "open"
+            self._note_open()
         except BaseException as error:
             if isinstance(error, GateState | PatchedProgram) and not claimed:
                 raise
@@ -408,7 +408,7 @@ class Gate(LazyOpening, Spawning):
             await self._opening.wait_async(self._load_and_open)
             await self._make_own_root().start()
             await self._make_root().start()
-            self._state = "open"
+            self._note_open()
         except BaseException as error:
             if isinstance(error, GateState | PatchedProgram) and not claimed:
                 raise
@@ -558,6 +558,11 @@ class Gate(LazyOpening, Spawning):
             _current.open_gates.append(self)
         return self._root
 
+    def _note_open(self) -> None:
+        self._state = "open"
+        if self._stream is not None:
+            self._stream.collector.put("gate.opened", f"gate '{self.name}' is open")
+
     def _trees(self) -> list[ActorPlace]:
         """Return the roots of the trees, in the order in which they are stopped."""
         return list(filter(None, (self._root, self._own)))
@@ -615,6 +620,8 @@ class Gate(LazyOpening, Spawning):
         assert self._root is not None
         began_at = time.monotonic()
         self._state = "closing"
+        if self._stream is not None:
+            self._stream.collector.put("gate.closing", f"gate '{self.name}' begins to close")
         try:
             self.request_stop()
             self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]

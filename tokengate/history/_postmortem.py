@@ -19,6 +19,7 @@ import msgspec
 from actors import TokenGateError
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Refused, Unreachable
+from tokengate.control.stream._events import json_of
 from tokengate.history._kinds import HistoryRecords, Opening, ShowHistoryRecord, ShowOpening, ShowTokenLog
 from tokengate.history._reader import Reader
 
@@ -210,7 +211,7 @@ class Offline:
 
 
 def _fields(one: Any) -> Mapping[str, Any]:
-    return attrs.asdict(one, recurse=False)
+    return json_of(one) if isinstance(one, m.Event) else attrs.asdict(one, recurse=False)
 
 
 def _json(value: Any) -> bytes:

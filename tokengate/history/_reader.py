@@ -21,10 +21,10 @@ from tokengate.control._units import seconds_in
 from tokengate.control.inspection._selector import RECORD_FIELDS, Selector, parse
 from tokengate.control.messages import Event
 from tokengate.control.stream._events import event_at
-from tokengate.control.stream._record import Entry, Happening, Record
+from tokengate.control.stream._record import Entry, as_record
 from tokengate.history import _files
 from tokengate.history._kinds import Opening
-from tokengate.history._rows import as_record, happening_of, record_of
+from tokengate.history._rows import happening_of, record_of
 from tokengate.telemetry._kinds import OperationRow
 
 Sees = Callable[[Entry], bool]
@@ -286,17 +286,13 @@ def _matching(
     if selector.all or any(part.name == "kind" for part in selector.parts):
         rows = file.db.execute(query.format("events", "at >= ? AND at <= ?"), period)
         others = (happening_of(row, run) for row in rows)
-        chosen = (one for one in others if _fits(selector, _as_record(one), now) and (sees is None or sees(one)))
+        chosen = (one for one in others if _fits(selector, as_record(one), now) and (sees is None or sees(one)))
         found = heapq.merge(found, chosen, key=lambda one: -one.number)
     return found
 
 
 def _fits(selector: Selector, record: Any, now: float) -> bool:
     return selector.matches(record, now)  # which is declared for tokens
-
-
-def _as_record(one: Happening) -> Record:
-    return as_record(one.number, one.kind, one.token, one.operation, one.actor, one.ended, one.run)
 
 
 def _sample(row: Sequence[Any], file: _File) -> Event:

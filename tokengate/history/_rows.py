@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from tokengate.control._safe_text import plain
-from tokengate.control.stream._record import NO_MORE, Happening, More, Raw, Record
+from tokengate.control.stream._record import NO_MORE, Happening, More, Raw, Record, as_record
 
 SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -150,15 +150,6 @@ def event_row(one: Happening, offset: float) -> tuple[Any, ...]:
 def happening_of(row: Sequence[Any], run: str) -> Happening:
     """Return it from its row; its time is seconds since the epoch."""
     number, kind, at, actor, token, operation, text, details, about = row
-    seen: Record | str = about
-    if about == "token":  # what is known of it, for the selectors of grants
-        seen = as_record(number, kind, token, operation, actor, at / 1e6, run)
-    return Happening(number, kind, at / 1e6, actor, token, operation, text, msgspec.json.decode(details), seen, run)
-
-
-def as_record(number: int, kind: str, token: int | None, operation: str, actor: str, at: float, run: str) -> Record:
-    """Return what selectors ask of something that is no attempt."""
-    return Record(
-        number, kind, token or 0, operation, actor, "", None, 0, _NO_TAGS, 0, 0, "", at, None, None, at, "", 1,
-        NO_MORE, run,
-    )  # fmt: skip
+    found = Happening(number, kind, at / 1e6, actor, token, operation, text, msgspec.json.decode(details), about, run)
+    # What is known of the token, for the selectors of grants.
+    return found._replace(about=as_record(found)) if about == "token" else found

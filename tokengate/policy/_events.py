@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import attrs
 
@@ -12,9 +13,11 @@ class PolicyEvent:
     """Base of the events of policies.
 
     Attributes:
+        kind: what it is called where events are followed.
         place: name of the operation, or path of the actor.
     """
 
+    kind: ClassVar[str]
     place: str
 
     @property
@@ -33,6 +36,7 @@ class BreakerChanged(PolicyEvent):
         held: whether an operator holds it there.
     """
 
+    kind: ClassVar[str] = "policy.breaker_changed"
     key: str | int | None
     state: Literal["closed", "open", "half_open"]
     held: bool
@@ -53,6 +57,7 @@ class OverloadChanged(PolicyEvent):
         overloaded: whether they are rejected.
     """
 
+    kind: ClassVar[str] = "policy.overload_changed"
     priority: int
     overloaded: bool
 
@@ -70,6 +75,7 @@ class PolicyChanged(PolicyEvent):
         fields: {field: its new value}; None for one that is as the file or the code says again.
     """
 
+    kind: ClassVar[str] = "policy.policy_changed"
     fields: dict[str, str | None]
 
     @property
@@ -89,6 +95,7 @@ class TokenRetried(PolicyEvent):
         error: name of the error's class.
     """
 
+    kind: ClassVar[str] = "policy.token_retried"
     token: int
     attempt: int
     delay: float
@@ -98,3 +105,18 @@ class TokenRetried(PolicyEvent):
     def text(self) -> str:
         failed = f"attempt {self.attempt} of token {self.token} ({self.place}) has failed: {self.error}"
         return f"{failed}; the next one is due in {self.delay:.3g} s"
+
+
+@attrs.frozen
+class TransactionStuck:
+    """A rollback has left something that it could not undo.
+
+    Attributes:
+        name: of the transaction.
+        failed: {id of a token: the error of its compensation}.
+        running: ids of tokens whose code could not be ended; they are undone when it returns.
+    """
+
+    name: str
+    failed: Mapping[int, str]
+    running: tuple[int, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
@@ -26,6 +26,7 @@ class ThrottleExceeded(PolicyEvent):
         running: attempts that do.
     """
 
+    kind: ClassVar[str] = "policy.throttle_exceeded"
     key: str | int | None
     rate: float | None
     concurrency: float | None

@@ -15,13 +15,14 @@ from actors import ActorSystem, LimitExceeded, Token, TokenFailed, TokenRejected
 from actors.lowlevel import ActorPlace, OperationPlace, Place, place_of
 from tokengate._exceptions import CompensationFailed
 from tokengate.policy._attempt import End
+from tokengate.policy._events import TransactionStuck
 from tokengate.policy._governed import Governed
 from tokengate.policy._joined import Joined
 from tokengate.policy._joint import Joint
 from tokengate.policy._policies import policies_in
 from tokengate.policy._times import grace
 from tokengate.policy._together import Together
-from tokengate.policy._undo import Done, Ended, TransactionStuck, Undo, effect_of, is_undone, steps_of
+from tokengate.policy._undo import Done, Ended, Undo, effect_of, is_undone, steps_of
 
 _logger = logging.getLogger("tokengate.policy")
 

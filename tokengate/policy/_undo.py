@@ -102,18 +102,3 @@ class Done(Generic[T]):
     result: T
     state: str
     key: str | int | None = None
-
-
-@attrs.frozen
-class TransactionStuck:
-    """A rollback has left something that it could not undo.
-
-    Attributes:
-        name: of the transaction.
-        failed: {id of a token: the error of its compensation}.
-        running: ids of tokens whose code could not be ended; they are undone when it returns.
-    """
-
-    name: str
-    failed: Mapping[int, str]
-    running: tuple[int, ...] = ()

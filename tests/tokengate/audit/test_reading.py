@@ -14,6 +14,7 @@ import pytest
 from audit_logs import SEGMENT, Hanging, PlannedDisk, fields, intent, write
 from callers import gates_of
 from gated_code import LIMIT, Door
+from made_events import made_event
 from people import ANN, BEN, RULE, People, grant
 
 from tokengate import Gate, checkpoint, token
@@ -260,16 +261,16 @@ def test_records_are_followed_from_when_they_are_on_disk(gate: Gate) -> None:
         gate.close(drain=False)
         rest = list(items)
 
-    assert (first.kind, first.token, first.actor) == ("intent", sent.id, "")
+    assert (first.kind, first.token, first.actor) == ("audit.intent", sent.id, None)
     assert first.text == f"record 5: process terminate {sent.id} (stuck\x1b[31m)"
-    assert (second.kind, second.token, second.actor) == ("intent", None, "operations/spin")
-    assert {one.kind for one in rest} <= {"closed"}
+    assert (second.kind, second.token, second.actor) == ("audit.intent", None, "operations/spin")
+    assert {one.kind for one in rest} <= {"audit.closed"}
 
 
 def test_a_closed_stream_costs_nothing_more(gate: Gate) -> None:
     """Nor does one that was dropped; others go on."""
     recorder = People(gate).authority.recorder
-    closed, dropped, kept = (recorder.follow(lambda _line: m.StreamItem(0.0, "x", "", None, "")) for _ in range(3))
+    closed, dropped, kept = (recorder.follow(lambda _line: made_event(0.0, "x", "", None, "")) for _ in range(3))
     closed.close()
     assert len(recorder._readers) == 2
     del dropped

@@ -12,7 +12,7 @@ from running_tokens import KINDS, Kind, Turner, cpu_operation
 from tokengate import Gate, token
 from tokengate.authority._grants import ROLES, Grant
 from tokengate.control._exceptions import BadRequest, NotSteerable, Refused
-from tokengate.control.inspection._feeds import _event_item
+from tokengate.control.stream._kinds import said_by
 from tokengate.events import BreakGlassUsed
 
 WHY = {"reason": "it hangs"}
@@ -95,7 +95,7 @@ def test_breaking_the_glass_ends_at_once_what_needs_approval(
     text = "uid:1001 breaks the glass for 'terminate' of 1 token: the shop is down"
     [event] = [one for one in told if isinstance(one, BreakGlassUsed)]
     assert (event.principal, event.verb, event.targets, event.text) == ("uid:1001", "terminate", 1, text)
-    assert (_event_item(event).kind, _event_item(event).text) == ("BreakGlassUsed", text)
+    assert (said_by(event).kind, said_by(event).text) == ("control.glass_broken", text)
     assert [one.message for one in caplog.records if one.name == "tokengate.authority"] == [text]
 
 

@@ -321,7 +321,7 @@ def test_events_are_told_if_what_they_are_about_is_inside(gate: Gate, way: InPro
     pay.submit().result(LIMIT)
     system = gate._system
     grant(gate, ("viewer", "tenant=acme"), ("viewer", "actor=left/*"), ("viewer", "operation=pay"))
-    reader = way.follow(m.Events())
+    reader = way.follow(m.Watch())
     try:
         for one in (mine, others):
             system.dead_letter(one, LookupError("a test"))
@@ -335,17 +335,21 @@ def test_events_are_told_if_what_they_are_about_is_inside(gate: Gate, way: InPro
             system.publish(BreakGlassUsed(path, "uid:1", "terminate", 1, "the till is on fire"))
         for path in ("right/open", "right", "left/gone", "left/open"):
             system.publish(ChildStarted("left", path, 0))
-        until(lambda: any((item.kind, item.actor) == ("ChildStarted", "left/open") for item in list(reader.items)))
+        until(
+            lambda: any(
+                (item.kind, item.actor) == ("supervisor.child_started", "left/open") for item in list(reader.items)
+            )
+        )
     finally:
         reader.close()
     assert [(item.kind, item.token, item.actor) for item in reader.items] == [
-        ("dead_letter", mine.id, "operations/linger"),
-        ("LoopBlocked", mine.id, "operations/linger"),
-        ("TokenRetried", mine.id, "linger"),
-        ("PolicyChanged", None, "pay"),
-        ("BreakGlassUsed", None, "left/open"),
-        ("ChildStarted", None, "left/gone"),
-        ("ChildStarted", None, "left/open"),
+        ("token.dead_letter", mine.id, "operations/linger"),
+        ("loop.blocked", mine.id, "operations/linger"),
+        ("policy.token_retried", mine.id, "operations/linger"),
+        ("policy.policy_changed", None, "operations/pay"),
+        ("control.glass_broken", None, "left/open"),
+        ("supervisor.child_started", None, "left/gone"),
+        ("supervisor.child_started", None, "left/open"),
     ]
 
 
@@ -354,12 +358,12 @@ def test_a_stream_ends_when_its_right_is_taken_away_and_the_next_request_is_refu
 ) -> None:
     """Case 6, for the grants that decide. One whose caller has the same rights goes on."""
     grant(gate, ("viewer", "tenant=acme"))
-    readers: list[Reader] = [way.follow(m.Watch()), way.follow(m.Events())]
+    readers: list[Reader] = [way.follow(m.Watch("operation=*")), way.follow(m.Watch())]
     try:
         grant(gate, ("viewer", "tenant=acme"), ("operator", "tenant=globex"))  # of the same user: it sees more now
         until(lambda: all(reader.ended.is_set() for reader in readers))
         assert all("your rights have changed" in reader.refused for reader in readers)
-        readers.append(way.follow(m.Watch()))
+        readers.append(way.follow(m.Watch("operation=*")))
         grant(gate, ("viewer", "tenant=acme"), ("operator", "tenant=globex"))
         mine = linger.with_options(tags=ACME).submit()
         until(lambda: mine.id in readers[2].tokens)

@@ -257,12 +257,12 @@ def looked_at(shop: Shop, way: Way) -> None:
     assert {id for row in rows for id in row.running} <= seen
     assert {row.path for row in way.ask(m.Tree())} <= known
     for path in PLACES:
-        for message in (m.Actors(path), m.Trace(path), m.Statistics(path)):
-            if path in paths and not isinstance(message, m.Trace):
+        for message in (m.Actors(path), m.Statistics(path)):
+            if path in paths:
                 way.ask(message)
-            elif path not in paths:
+            else:
                 with pytest.raises(UnknownActor, match="no actor or operation is called"):
-                    way.follow(message) if isinstance(message, m.Trace) else way.ask(message)
+                    way.ask(message)
     for throttle in way.ask(m.Throttles()):
         assert covered(throttle.selector, shop.where("view")), throttle
     for listing in (m.Policies(), m.Breakers(), m.Budgets(), m.Flags(), m.Transactions(), m.Proposals()):
@@ -395,7 +395,7 @@ def held(shop: Shop, way: Way) -> None:
 
 def followed(shop: Shop, way: Way, until: Until) -> None:
     """Streams tell of all tokens inside, and of no other."""
-    readers: list[Reader] = [way.follow(m.Watch()), way.follow(m.Events())]
+    readers: list[Reader] = [way.follow(m.Watch("operation=*")), way.follow(m.Watch())]
     try:
         queued = [one for one in shop.live if one.started_at is None]
         ended = shop.random.sample(queued, min(20, len(queued)))

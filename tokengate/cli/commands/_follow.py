@@ -12,17 +12,17 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from tokengate.cli._completers import complete_actor
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._parameters import seconds_option
-from tokengate.control.messages import Events, Message, Stream, Trace, Watch
+from tokengate.control.messages import KINDS, Message, Stream, Watch
+from tokengate.control.stream._events import json_of
 
 _LONGEST = 86_400.0  # seconds; platforms have a maximum for sleep
 
 every_option = seconds_option("--every", 1.0, "With --watch: time between two answers.")
 
 _count_option = click.option(
-    "-n", "--count", type=click.IntRange(min=1), default=None, help="End after so many items.  [default: at Ctrl-C]"
+    "-n", "--count", type=click.IntRange(min=1), default=None, help="End after so many events.  [default: at Ctrl-C]"
 )
 
 
@@ -40,55 +40,33 @@ def watch_answer(connection: Connection, question: Message[Any], every: float) -
 
 
 def follow_stream(connection: Connection, stream: Stream, count: int | None) -> None:
-    """Print the items of a stream, so many or until Ctrl-C."""
-    with contextlib.closing(connection.follow(stream)) as items:
-        for item in itertools.islice(items, count):
-            connection.show_line(item)
+    """Print the events of a stream, so many or until Ctrl-C."""
+    with contextlib.closing(connection.follow(stream)) as events:
+        for event in itertools.islice(events, count):
+            connection.show_line(json_of(event) if connection.output == "json" else event)
 
 
-@click.command()
-@click.argument("name", shell_complete=complete_actor)
-@_count_option
-@connected
-def trace(connection: Connection, name: str, count: int | None) -> None:
-    """Follow the tokens of an actor: queued, started, finished.
-
-    NAME is a path, the last part of one, or a pattern with *.
-
-    \b
-    tokengate trace mailer
-    tokengate trace 'front/*' --json | jq .text
-    """  # noqa: D301
-    follow_stream(connection, Trace(name), count)
+_KINDS = "\n".join(f"{kind}: {what}." for kind, what in KINDS.items())
 
 
-@click.command()
-@click.option("-f", "--follow", is_flag=True, help="Has no effect; accepted as in 'tail -f'.")
-@_count_option
-@connected
-def events(connection: Connection, follow: bool, count: int | None) -> None:  # noqa: ARG001  # see its help
-    """Follow the events of a gate.
-
-    These are restarts, supervisors that give up, dead letters, blocked loops.
-
-    \b
-    tokengate events
-    tokengate events --json >> events.jsonl
-    """  # noqa: D301
-    follow_stream(connection, Events(), count)
-
-
-@click.command()
+@click.command(epilog=f"\b\nThe kinds of events:\n{_KINDS}")
 @click.argument("selector", default="")
+@click.option(
+    "--kind", "kinds", metavar="KIND", multiple=True, help="Only these kinds, or those that begin with it; see below."
+)
 @_count_option
 @connected
-def watch(connection: Connection, selector: str, count: int | None) -> None:
-    """Follow the tokens that a selector matches.
+def watch(connection: Connection, selector: str, kinds: tuple[str, ...], count: int | None) -> None:
+    """Follow what happens in a gate.
 
-    Each is queued, started, finished. 'tokengate ps --help' explains SELECTOR.
+    With a SELECTOR, these are the events of tokens that it matches, at that moment; without one, all other events and
+    dead letters. 'tokengate ps --help' explains selectors; those of events also have error, reason, kind, key, gate_run
+    and the times run, wait, held, cpu.
 
     \b
-    tokengate watch tenant=acme
-    tokengate watch operation=resize -n 10
+    tokengate watch
+    tokengate watch tenant=acme,error=*
+    tokengate watch actor=mailer --kind token.finished -n 10
+    tokengate watch --kind supervisor --json >> restarts.jsonl
     """  # noqa: D301
-    follow_stream(connection, Watch("" if selector == "*" else selector), count)
+    follow_stream(connection, Watch(selector, kinds=kinds), count)

@@ -6,9 +6,8 @@ import contextlib
 import sys
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import attrs
 import click
 import msgspec
 from rich.console import Console
@@ -16,6 +15,7 @@ from rich.console import Console
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import Failure
 from tokengate.control.messages import Event
+from tokengate.control.stream._events import json_of
 
 if TYPE_CHECKING:
     from tokengate.history._reader import Reader
@@ -164,8 +164,7 @@ def _show(connection: Connection, found: Sequence[Event]) -> None:
         connection.show(found)
         return
     for event in found:
-        fields: dict[str, Any] = attrs.asdict(event, recurse=False)
-        click.echo(msgspec.json.encode({name: value for name, value in fields.items() if value is not None}))
+        click.echo(msgspec.json.encode(json_of(event)))
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ class Control(Verbs, HandleControl):
         return self._put(message, as_it_is)
 
     def follow(self, message: Stream) -> Following:
-        """Send a message with many answers, and return an iterator over them, as `events` does."""
+        """Send a message with many answers, and return an iterator over them, as `watch` does."""
         if not isinstance(message, Stream):
             raise BadRequest(f"{class_name(type(message))} is no message with many answers; use ask()")
         return Following(self._follow(message))

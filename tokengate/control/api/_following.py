@@ -8,14 +8,14 @@ from typing import Any, ParamSpec, Protocol, Self, overload
 
 from tokengate.control._ports import Source
 from tokengate.control.api._in_thread import in_thread
-from tokengate.control.messages import Stream, StreamItem
+from tokengate.control.messages import Event, Stream
 from tokengate.control.registry._verbs import Awaited, Blocking, method_of
 
 P = ParamSpec("P")
 
 
-class Following(Iterator[StreamItem]):
-    """The items of a stream, from the moment at which this was made: `next` waits for one.
+class Following(Iterator[Event]):
+    """The events of a stream, from the moment at which this was made: `next` waits for one.
 
     Close it with `close`, or use it in a `with` block.
     """
@@ -24,7 +24,7 @@ class Following(Iterator[StreamItem]):
         self._source = source
         self._closed = False
 
-    def __next__(self) -> StreamItem:
+    def __next__(self) -> Event:
         if self._closed:
             raise StopIteration
         item = next(self._source)
@@ -44,8 +44,8 @@ class Following(Iterator[StreamItem]):
         self._source.close()
 
 
-class AsyncFollowing(AsyncIterator[StreamItem]):
-    """The items of a stream, for `async with` and `async for`.
+class AsyncFollowing(AsyncIterator[Event]):
+    """The events of a stream, for `async with` and `async for`.
 
     The stream begins at the start of the block, or else when the first item is awaited. A wait that is cancelled may
     lose an item; close the stream then.
@@ -57,7 +57,7 @@ class AsyncFollowing(AsyncIterator[StreamItem]):
         self._closed = False
         self._following: Following | None = None
 
-    async def __anext__(self) -> StreamItem:
+    async def __anext__(self) -> Event:
         item = await in_thread(self._next)
         if item is None:
             raise StopAsyncIteration
@@ -82,7 +82,7 @@ class AsyncFollowing(AsyncIterator[StreamItem]):
         if following is not None:
             following.close()
 
-    def _next(self) -> StreamItem | None:
+    def _next(self) -> Event | None:
         following = self._open()
         return None if following is None else next(following, None)
 

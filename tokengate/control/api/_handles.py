@@ -15,6 +15,7 @@ from tokengate.control.api._actors import ActorVerbs
 from tokengate.control.api._answers import Outcomes, Shown
 from tokengate.control.api._following import Following
 from tokengate.control.api._tokens import TokenVerbs
+from tokengate.control.inspection._selector import quoted
 from tokengate.control.messages import ActorRow, Called, Identified, Stream, Target, TokenPage, TokenRow
 from tokengate.control.registry._verbs import Asker, Blocking, asks, bound
 
@@ -202,9 +203,10 @@ class ActorHandle(Shown, Blocking):
         """Its commands as methods: `actor("inventory").call.restock("tea", 5)`."""
         return Commands(self._control, self.row.path)
 
-    def trace(self) -> Following:
-        """Follow its tokens; see `Control.trace`."""
-        return Following(self._control._follow(m.Trace(self.path)))
+    def watch(self, kinds: Iterable[str] = ("token",), buffer: int = 1_000) -> Following:
+        """Follow what happens to its tokens; see `Control.watch`."""
+        select = f"actor={quoted('/' + self.path)}"
+        return Following(self._control._follow(m.Watch(select, kinds=tuple(kinds), buffer=buffer)))
 
 
 @attrs.frozen

@@ -29,8 +29,6 @@ class Verbs(TokenVerbs, ActorVerbs, PolicyVerbs, AuthorityVerbs, HasHandles):
     actors = asks(m.Actors, actor_list)
     statistics = asks(m.Statistics, actor_list)
 
-    events = follows(m.Events)
-    trace = follows(m.Trace)
     watch = follows(m.Watch)
 
     @by_hand

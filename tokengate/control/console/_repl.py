@@ -26,7 +26,7 @@ from tokengate.control.api._answers import Shown
 from tokengate.control.api._control import Control
 from tokengate.control.api._following import Following
 from tokengate.control.console._completer import DELIMITERS, completions, look, names_of
-from tokengate.control.messages import PATIENT_WAIT, VERBS, Message, Stream, StreamItem
+from tokengate.control.messages import PATIENT_WAIT, VERBS, Event, Message, Stream
 from tokengate.control.registry._kinds import Facade, kinds, verbs_of_plugins
 from tokengate.control.transport._client import ControlClient
 
@@ -43,8 +43,8 @@ This is Python; a verb is a function, and its result is shown as a table.
   pause("*", dry_run=True)          only list them, in a proposal: proposals()  approve(12, "9f3a1c42")  apply(12)
   throttle("operation=resize", rate=5)  throttles()  lift("*")  policies()  breakers()  retry(7)
   actors()  tree()  describe_actor("counter")  actors and operations; the supervision tree; why one was restarted
-  a = actor("counter"); a.state()   an actor: suspend, unsuspend, drain, restart, stop, statistics, trace, children
-  watch()  events()                 follow what happens, until Ctrl-C
+  a = actor("counter"); a.state()   an actor: suspend, unsuspend, drain, restart, stop, statistics, watch, children
+  watch()  watch("tenant=acme")     follow what happens, or tokens, until Ctrl-C
   await aio.pause(7)                each verb can be awaited; help(pause) explains it
   reconnect()                       find the gate again after a restart; Ctrl-D leaves"""
 
@@ -110,10 +110,10 @@ class _Followed:
         self._source = source
         self._lost = lost
 
-    def __iter__(self) -> Iterator[StreamItem]:
+    def __iter__(self) -> Iterator[Event]:
         return self
 
-    def __next__(self) -> StreamItem:
+    def __next__(self) -> Event:
         try:
             return next(self._source)
         except Unreachable as error:

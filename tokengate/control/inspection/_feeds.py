@@ -1,68 +1,66 @@
-"""Feeds of events and of tokens, as they happen.
+"""Feeds: what happens, as readers of the stream follow it.
 
-An observer only appends an item, on the thread where something happens; a feed with a slow reader drops items, and
-counts them. No user code runs here: errors, and events of unknown classes, are shown by the names of their classes.
+A feed with a slow reader leaves events out, and counts them. Their public form is made as they are read.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Self, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Generic, Self, TypeVar
 
 import attrs
 
-from actors import ActorSystem, LoopBlocked, Observer, Reply, Token, TokenGateError
-from actors.lowlevel import ActorPlace, Place
-from supervisors import (
-    ChildDeclined,
-    ChildEnded,
-    ChildStarted,
-    ChildStartFailed,
-    ChildStopFailed,
-    GaveUp,
-    Report,
-    RestartScheduled,
-)
+from actors import ActorSystem, Reply, TokenGateError, UnknownActor
 from tokengate.control._admission import Admission, restricted
-from tokengate.control._safe_text import class_name, plain
-from tokengate.control.messages import StreamItem
-from tokengate.policy._events import PolicyEvent, TokenRetried
+from tokengate.control._exceptions import BadRequest
+from tokengate.control.inspection._selector import RECORD_FIELDS, Selector, parse
+from tokengate.control.messages import KINDS, Event, Watch
+from tokengate.control.stream._events import event_of
+from tokengate.control.stream._record import FINISHED, RETRIED, Batch, Entry, Happening, Record, as_record
+from tokengate.control.stream._stream import Stream
 
-# Items that a feed keeps for its reader.
-_KEPT = 1_000
+T = TypeVar("T")
+
+_RECORDS: Final = (FINISHED, RETRIED)
+_MOMENTS: Final = ("token.queued", "token.started", "token.paused", "token.resumed")
+_DEAD_LETTER: Final = "token.dead_letter"
+_LAST_SECONDS: Final = 0.5  # for what has been recorded before all feeds end
 
 
-class Feed:
-    """Items that any thread puts, for one reader, which is a thread (`for`) or a task (`async for`).
+class Feed(Generic[T]):
+    """Events that any thread puts, for one reader, which is a thread (`for`) or a task (`async for`).
 
     Args:
         end: called when the feed is closed.
+        shown: returns the event of what was put, as it is read.
+        longest: how many wait for the reader.
     """
 
-    def __init__(self, end: Callable[[], object]) -> None:
+    def __init__(self, end: Callable[[], object], shown: Callable[[T], Event], longest: int = 1_000) -> None:
         self._end = end
+        self._shown = shown
+        self._longest = longest
         self._lock = threading.Lock()
-        self._items: deque[StreamItem] = deque()
+        self._items: deque[tuple[T, int]] = deque()  # (what was put, how many were left out before it)
         self._lost = 0
         self._closed = False
         self._error: TokenGateError | None = None
         self._arrived: Reply[None] = Reply()
 
-    def put(self, item: StreamItem) -> None:
-        """Add an item; count it as lost if the feed is full."""
+    def put(self, items: Iterable[T]) -> None:
+        """Add items; count those as lost for which there is no room."""
         with self._lock:
             if self._closed:
                 return
-            if len(self._items) >= _KEPT:
-                self._lost += 1
-                return
-            if self._lost:
-                item, self._lost = attrs.evolve(item, lost=self._lost), 0
-            self._items.append(item)
+            for item in items:
+                if len(self._items) >= self._longest:
+                    self._lost += 1
+                else:
+                    self._items.append((item, self._lost))
+                    self._lost = 0
             arrived = self._arrived
         arrived._set()
 
@@ -77,16 +75,18 @@ class Feed:
         if first:
             self._end()
 
-    def _take(self) -> StreamItem | Reply[None] | None:
-        """Return an item; or, if there is none, a reply that comes with the next one, or None at the end."""
+    def _take(self) -> Event | Reply[None] | None:
+        """Return an event; or, if there is none, a reply that comes with the next one, or None at the end."""
         with self._lock:
-            if self._items:
-                return self._items.popleft()
-            if self._closed:
-                return None
-            if self._arrived.done():
-                self._arrived = Reply()
-            return self._arrived
+            if not self._items:
+                if self._closed:
+                    return None
+                if self._arrived.done():
+                    self._arrived = Reply()
+                return self._arrived
+            item, lost = self._items.popleft()
+        event = self._shown(item)
+        return attrs.evolve(event, lost=lost) if lost else event
 
     def _over(self, end: BaseException) -> BaseException:
         """Return what ends the reading: once the error, if there is one."""
@@ -97,205 +97,182 @@ class Feed:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> StreamItem:
-        """Wait for the next item in a thread."""
+    def __next__(self) -> Event:
+        """Wait for the next event in a thread."""
         while True:
             taken = self._take()
             if taken is None:
                 raise self._over(StopIteration())
-            if isinstance(taken, StreamItem):
+            if isinstance(taken, Event):
                 return taken
             taken.exception()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> StreamItem:
-        """Await the next item (trio and asyncio)."""
+    async def __anext__(self) -> Event:
+        """Await the next event (trio and asyncio)."""
         while True:
             taken = self._take()
             if taken is None:
                 raise self._over(StopAsyncIteration())
-            if isinstance(taken, StreamItem):
+            if isinstance(taken, Event):
                 return taken
             await taken.wait()
 
 
-class _EventObserver(Observer):
-    def __init__(self, put: Callable[[StreamItem], None], system: ActorSystem, here: Admission | None) -> None:
-        self._put = put
-        self._system = system
-        self._here = here  # None: the reader may see all
-
-    def event(self, event: object, /) -> None:
-        if self._here is None or _is_seen(event, self._system, self._here):
-            self._put(_event_item(event))
-
-    def dead_letter(self, token: Token[Any], reason: BaseException, /) -> None:
-        if self._here is not None and not self._here.sees(token):
-            return
-        text = f"{_words(token)} was not handled: {_name(reason)}"
-        self._put(StreamItem(time.time(), "dead_letter", plain(token.actor), token.id, text))
-
-
-class _TokenObserver(Observer):
-    def __init__(self, put: Callable[[StreamItem], None], wants: Callable[[Token[Any]], bool]) -> None:
-        self._put = put
-        self._wants = wants
-
-    def token_queued(self, token: Token[Any], /) -> None:
-        self._tell("token_queued", token, "queued")
-
-    def token_started(self, token: Token[Any], /) -> None:
-        self._tell("token_started", token, "started")
-
-    def token_finished(self, token: Token[Any], /) -> None:
-        text = str(token.state)
-        if token.started_at is not None and token.finished_at is not None:
-            text = f"{text} after {token.finished_at - token.started_at:.3f} s"
-        if token._error is not None:
-            text = f"{text}: {_name(token._error)}"
-        self._tell("token_finished", token, text)
-
-    def _tell(self, kind: str, token: Token[Any], text: str) -> None:
-        if self._wants(token):
-            self._put(StreamItem(time.time(), kind, plain(token.actor), token.id, f"{_words(token)} {text}"))
-
-
 class Feeds:
-    """All feeds of a system. A feed that was not closed and is no longer referenced ends with its next item.
+    """All feeds of a stream. A feed that was not closed and is no longer referenced ends with the next event.
 
     Args:
-        system: the system.
+        stream: the stream.
+        system: of the gate.
     """
 
-    def __init__(self, system: ActorSystem) -> None:
+    def __init__(self, stream: Stream, system: ActorSystem) -> None:
+        self._stream = stream
         self._system = system
-        self._observers: dict[Observer, weakref.ref[Feed]] = {}
-        self._lock = threading.Lock()
+        self._sinks: dict[_FeedSink, None] = {}
 
-    def events(self) -> Feed:
-        """Follow published events and dead letters, as far as the caller may see what they are about."""
-        here = restricted()
-        return self._follow(lambda put: _EventObserver(put, self._system, here))
-
-    def tokens(self, wants: Callable[[Token[Any]], bool]) -> Feed:
-        """Follow the tokens of all places that the caller may see, except those of the runtime."""
-        here = restricted()
-
-        def follows(token: Token[Any]) -> bool:
-            if token.serves_operators:
-                return False
-            if here is None:
-                return wants(token)
-            with here.at_work():
-                return here.sees(token) and wants(token)
-
-        return self._follow(lambda put: _TokenObserver(put, follows))
+    def follow(self, message: Watch) -> Feed[Entry]:
+        """Follow what happens, as far as the caller may see it."""
+        selector = parse(message.select, RECORD_FIELDS)
+        kinds = message.kinds or (("token",) if message.select.strip() else ())
+        wanted = _Wanted(selector, kinds, self._system, restricted())
+        stream = self._stream
+        feed: Feed[Entry] = Feed(lambda: self._end(sink), lambda entry: event_of(entry, stream), message.buffer)
+        sink = _FeedSink(wanted, feed, stream, lambda: self._end(sink))
+        self._sinks[sink] = None
+        records, moments = wanted.needs
+        if not stream.attach(sink, records=records, moments=moments):
+            feed.close()
+        return feed
 
     def close(self) -> None:
-        """End all feeds."""
-        with self._lock:
-            feeds = [feed() for feed in self._observers.values()]
-        for feed in feeds:
-            if feed is not None:
-                feed.close()
+        """End all feeds; what has happened before is in them."""
+        if self._sinks:
+            self._stream.flush(_LAST_SECONDS)
+        for sink in list(self._sinks):
+            sink.close(0.0)
 
-    def _follow(self, make: Callable[[Callable[[StreamItem], None]], Observer]) -> Feed:
-        def put(item: StreamItem) -> None:
-            feed = followed()
-            if feed is None:
-                self._end(observer)
+    def _end(self, sink: _FeedSink) -> None:
+        self._sinks.pop(sink, None)
+        self._stream.detach(sink)
+
+
+class _FeedSink:
+    """The sink behind a feed.
+
+    Attributes:
+        name: for reports of loss.
+        lost: 0, since a feed tells its reader what it leaves out.
+    """
+
+    name = "watch"
+    lost = 0
+
+    def __init__(self, wanted: _Wanted, feed: Feed[Entry], stream: Stream, forgotten: Callable[[], object]) -> None:
+        self._wanted = wanted
+        self._feed = weakref.ref(feed)
+        self._forgotten = forgotten
+        self._after = stream.collector.latest  # the number of the last entry from before
+
+    def take(self, batch: Batch) -> None:
+        feed = self._feed()
+        if feed is None:
+            self._forgotten()
+            return
+        records = any(self._wanted.needs)
+        entries = batch.entries if records else [item for item in batch.items if isinstance(item, Happening)]
+        wanted = [seen for entry in entries if entry.number > self._after and (seen := self._wanted(entry)) is not None]
+        if wanted:
+            feed.put(wanted)
+
+    def close(self, _seconds: float) -> str:
+        if (feed := self._feed()) is not None:
+            feed.close()
+        return ""
+
+
+class _Wanted:
+    """What a feed has: the kinds and the selector that were asked for, and what the caller may see.
+
+    Args:
+        selector: of records.
+        kinds: of events, or what they begin with; none: those of no token, and dead letters.
+        system: of the gate.
+        here: what the caller may see; None: all.
+
+    Raises:
+        BadRequest: there is no such kind.
+    """
+
+    def __init__(self, selector: Selector, kinds: tuple[str, ...], system: ActorSystem, here: Admission | None) -> None:
+        for kind in kinds:
+            if not any(_is_of(known, kind) for known in KINDS) and not kind.startswith("event."):
+                raise BadRequest(f"there is no kind of event '{kind}'; there are: {', '.join(KINDS)}")
+        self._selector = selector
+        self._kinds = kinds
+        self._system = system
+        self._here = here
+        self._known: dict[str, bool] = {}  # {kind: whether it is wanted}
+
+    @property
+    def needs(self) -> tuple[bool, bool]:
+        """Whether it has records of attempts, and whether it has other moments of tokens."""
+        return any(map(self._has, _RECORDS)), any(map(self._has, _MOMENTS))
+
+    def __call__(self, entry: Entry) -> Entry | None:
+        """Return an entry as the caller may see it; None if it is not wanted."""
+        if not self._has(entry.kind):
+            return None
+        if self._here is None:
+            return entry if self._fits(entry) else None
+        with self._here.at_work():
+            seen = self._as_seen(entry, self._here)
+            return seen if seen is not None and self._fits(seen) else None
+
+    def _has(self, kind: str) -> bool:
+        found = self._known.get(kind)
+        if found is None:
+            if self._kinds:
+                found = any(_is_of(kind, one) for one in self._kinds)
             else:
-                feed.put(item)
+                found = not kind.startswith("token.") or kind == _DEAD_LETTER
+            self._known[kind] = found
+        return found
 
-        observer = make(put)
-        made = Feed(lambda: self._end(observer))
-        followed = weakref.ref(made)
-        with self._lock:
-            self._observers[observer] = followed
-        self._system.add_observer(observer)
-        return made
+    def _fits(self, entry: Entry) -> bool:
+        if self._selector.all:
+            return True
+        record: Record | str = entry.about if isinstance(entry, Happening) else entry
+        if isinstance(entry, Happening) and not isinstance(record, Record):
+            record = as_record(entry)
+        return self._selector.matches(record, self._system.clock())  # type: ignore[arg-type]
 
-    def _end(self, observer: Observer) -> None:
-        with self._lock:
-            self._observers.pop(observer, None)
-        self._system.remove_observer(observer)
+    def _as_seen(self, entry: Entry, here: Admission) -> Entry | None:
+        """Return an entry without the parent that the caller may not see; None if it may not see the entry."""
+        if isinstance(entry, Record):
+            return self._record_as_seen(entry, here)
+        about = entry.about
+        if isinstance(about, Record):
+            seen = self._record_as_seen(about, here)
+            return None if seen is None else entry._replace(about=seen)
+        return entry if about == "place" and here.sees_place(self._place(entry.actor)) else None
 
+    def _record_as_seen(self, record: Record, here: Admission) -> Record | None:
+        if not here.sees_record(record):
+            return None
+        parent = None if record.parent is None else self._system.live.get(record.parent)
+        return record if parent is not None and here.sees(parent) else record._replace(parent=None)
 
-def _name(error: BaseException) -> str:
-    return class_name(type(error))
-
-
-def _is_seen(event: object, system: ActorSystem, here: Admission) -> bool:
-    """Tell whether a reader may see what an event is about; what is about the whole gate, it may not."""
-    if type.__subclasscheck__(LoopBlocked, type(event)):
-        token = cast("LoopBlocked", event).token
-        return token is not None and here.sees(token)
-    if type.__subclasscheck__(Report, type(event)):
-        return here.sees_place(plain(cast("Report", event).child))
-    if not type.__subclasscheck__(PolicyEvent, type(event)):
-        return False
-    said = cast("PolicyEvent", event)
-    if isinstance(said, TokenRetried):
-        token = system.live.get(said.token)
-        return token is not None and here.sees(token)
-    named = [place for place in system.places() if said.place == _name_in_events(place)]
-    return bool(named) and all(map(here.sees_place, named))
+    def _place(self, path: str) -> Any:
+        try:
+            return self._system.find(path, lambda place: place.path == path)
+        except UnknownActor:
+            return path  # it has gone
 
 
-def _name_in_events(place: Place) -> str:
-    return place.path if isinstance(place, ActorPlace) else place.path.rpartition("/")[2]
-
-
-def _event_item(event: object) -> StreamItem:
-    kind = class_name(type(event))
-    # User code may publish any object: `isinstance` would ask it for its `__class__`.
-    if type.__subclasscheck__(LoopBlocked, type(event)):
-        return _blocked_item(kind, cast("LoopBlocked", event))
-    if type.__subclasscheck__(Report, type(event)):
-        report = cast("Report", event)
-        return StreamItem(time.time(), kind, plain(report.child), None, _report_text(report))
-    if type.__subclasscheck__(PolicyEvent, type(event)):
-        said = cast("PolicyEvent", event)
-        return StreamItem(time.time(), kind, plain(said.place), getattr(said, "token", None), said.text)
-    return StreamItem(time.time(), kind, "", None, kind)
-
-
-def _blocked_item(kind: str, event: LoopBlocked) -> StreamItem:
-    token = event.token
-    if not event.stack:
-        text = f"many short steps in a row have let other tasks of the {event.loop} loop wait for {event.seconds:.2f} s"
-    else:
-        code = "code outside of tokens" if token is None else _words(token)
-        text = f"{code} has blocked the {event.loop} loop for {event.seconds:.2f} s"
-    if token is None:
-        return StreamItem(time.time(), kind, "", None, text)
-    return StreamItem(time.time(), kind, plain(token.actor), token.id, text)
-
-
-def _words(token: Token[Any]) -> str:
-    return f"token {token.id} ({plain(token.operation)} of '{plain(token.actor)}')"
-
-
-def _report_text(report: Report) -> str:
-    child, supervisor = f"'{report.child}'", f"'{report.supervisor}'"
-    match report:
-        case ChildStarted(restart=0):
-            return f"{child} has started"
-        case ChildStarted(restart=restart):
-            return f"{child} has started again (restart {restart})"
-        case ChildStartFailed(error=error):
-            return f"{child} did not start: {_name(error)}"
-        case ChildEnded(reason=reason):
-            return f"{child} has ended: {reason}"
-        case RestartScheduled(reason=reason, attempt=attempt, delay=delay):
-            return f"{supervisor} restarts {child} in {delay:.2f} s (attempt {attempt}), after {reason}"
-        case ChildDeclined():
-            return f"{child} declined to start"
-        case ChildStopFailed(seconds=seconds):
-            return f"{child} did not stop in {seconds:g} s, and was killed"
-        case GaveUp(intensity=intensity, period=period):
-            return f"{supervisor} gives up: {child} needed more than {intensity} restarts in {period:g} s"
-        case _:
-            return f"{class_name(type(report))} of {child} under {supervisor}"
+def _is_of(kind: str, begin: str) -> bool:
+    """Tell whether a kind is one that was asked for, or begins with that."""
+    return kind == begin or kind.startswith(f"{begin}.")

@@ -344,7 +344,7 @@ class _Parser:
             test = _test(self._known, name, op, value, is_tag)
         except _Wrong as error:
             raise self._bad(value_at if error.value else start, error.what, error.remedy) from None
-        return f"{_written_name(name, is_tag)}{op}{_written(value)}", Term(name, op, value, is_tag, test)
+        return f"{_written_name(name, is_tag, self._known)}{op}{_written(value)}", Term(name, op, value, is_tag, test)
 
     def _expect(self, pattern: re.Pattern[str], what: str, remedy: str) -> str:
         """Read the text that matches a pattern, and the spaces after it."""
@@ -391,11 +391,12 @@ def _written(value: str) -> str:
     return value if _BARE_VALUE.fullmatch(value) else quoted(value)
 
 
-def _written_name(name: str, is_tag: bool) -> str:
+def _written_name(name: str, is_tag: bool, known: Fields) -> str:
     bare = _NAME.fullmatch(name)
     if bare is None or bare["bare"] is None:
         return f"tag.{quoted(name)}"
-    return f"tag.{name}" if is_tag and (name in FIELDS or name.startswith("tag.")) else name
+    is_taken = name in known.read or name in known.instead or name.startswith("tag.")
+    return f"tag.{name}" if is_tag and is_taken else name
 
 
 def _test(known: Fields, name: str, op: str, value: str, is_tag: bool) -> Test:

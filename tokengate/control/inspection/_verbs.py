@@ -11,6 +11,7 @@ from tokengate.control.inspection._feeds import Feed, Feeds
 from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._stacks import stack_of
 from tokengate.control.inspection._views import page_of
+from tokengate.control.stream._record import Entry
 
 
 class QueryVerbs:
@@ -72,13 +73,5 @@ class QueryVerbs:
                 self._counts.switch_off(place)
         return await _queries.actor_rows(places, self._counts, 0.0)
 
-    async def events(self, _message: m.Events) -> Feed:
-        return self._feeds.events()
-
-    async def trace(self, message: m.Trace) -> Feed:
-        places = set(_queries.places_called(self._system, message.name))
-        return self._feeds.tokens(lambda token: token._place in places)
-
-    async def watch(self, message: m.Watch) -> Feed:
-        selector, clock = parse(message.select), self._system.clock
-        return self._feeds.tokens(lambda token: selector.matches(token, clock()))
+    async def watch(self, message: m.Watch) -> Feed[Entry]:
+        return self._feeds.follow(message)

@@ -120,7 +120,7 @@ from tokengate.control.messages._policies import (
     SetPolicy,
 )
 from tokengate.control.messages._stacks import Frame, TokenStack
-from tokengate.control.messages._streams import Event, Events, Stream, StreamItem, Trace, Watch
+from tokengate.control.messages._streams import KINDS, Event, Stream, Watch
 from tokengate.control.messages._supervisors import (
     ChildCountsRow,
     ChildRow,
@@ -173,6 +173,7 @@ __all__ = [
     "ENVELOPE",
     "HELD",
     "KEEP",
+    "KINDS",
     "NO_LIMIT",
     "OUTCOMES",
     "PATIENT_WAIT",
@@ -214,7 +215,6 @@ __all__ = [
     "Drain",
     "EndRow",
     "Event",
-    "Events",
     "Extend",
     "FlagRow",
     "Flags",
@@ -277,7 +277,6 @@ __all__ = [
     "Step",
     "Stop",
     "Stream",
-    "StreamItem",
     "Suspend",
     "Target",
     "Terminate",
@@ -290,7 +289,6 @@ __all__ = [
     "TokenRow",
     "TokenStack",
     "Tokens",
-    "Trace",
     "TransactionRow",
     "Transactions",
     "Tree",

@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 import attrs
 from msgspec import Meta
 
 from tokengate.control.messages._bases import Message
-
-
-@attrs.frozen
-class StreamItem:
-    """Something that has happened.
-
-    Attributes:
-        at: seconds since the epoch.
-        kind: `token_queued`, `token_started`, `token_finished`, `dead_letter`, or the name of an event's class
-            (`RestartScheduled`).
-        actor: path of the actor or operation that it is about; may be empty.
-        token: id of the token that it is about, or None.
-        text: a line that says it: `token 7 (resize of '/shop/resize') started`.
-        lost: number of items before this one that were left out, because the reader is too slow.
-    """
-
-    at: float
-    kind: str
-    actor: str
-    token: int | None
-    text: str
-    lost: int = 0
 
 
 @attrs.frozen(kw_only=True, slots=False)  # so that all fields of one can be set at once
@@ -45,7 +23,7 @@ class Event:
             `token.dead_letter`; `actor.*`, `supervisor.*`, `policy.*`, `loop.blocked`, `gate.*`, `control.acted`, ...
         at: when; of a record, its end.
         gate: name of the gate.
-        gate_run: one opening of the gate, 8 hexadecimal digits.
+        gate_run: one opening of the gate, 8 hexadecimal digits; empty for records of the audit log.
         text: a line that says it.
         lost: how many events before this one were left out of this feed, since its reader is too slow.
         details: values of a kind that is no token's, {name: text, number or truth value}.
@@ -113,12 +91,48 @@ class Event:
     steered: bool | None = None
 
 
+KINDS: Final[dict[str, str]] = {
+    "token.queued": "a mailbox has accepted it",
+    "token.started": "its code begins, or another attempt of it",
+    "token.paused": "none of its code runs until an operator lets it go on",
+    "token.resumed": "it goes on, or is queued again",
+    "token.retried": "an attempt has ended that another one is to follow: the record of the attempt",
+    "token.finished": "it has ended: the record of its last attempt",
+    "token.dead_letter": "it was not handled: refused, dropped, or queued when its actor ended",
+    "actor.started": "an instance runs",
+    "actor.ended": "an instance has ended",
+    "supervisor.child_started": "a child has started, or has started again",
+    "supervisor.child_declined": "a child has declined to start",
+    "supervisor.child_start_failed": "a child did not start",
+    "supervisor.child_ended": "a child has ended",
+    "supervisor.restart_scheduled": "a child is restarted",
+    "supervisor.child_stop_failed": "a child did not stop in its time, and was killed",
+    "supervisor.gave_up": "a supervisor has given up",
+    "supervisor.auto_shutdown": "a supervisor ends, since a significant child has",
+    "loop.blocked": "code has held up a loop",
+    "policy.breaker_changed": "a breaker has opened, has closed, or lets attempts probe",
+    "policy.overload_changed": "tokens wait too long, or do no longer",
+    "policy.policy_changed": "fields of a policy have other values",
+    "policy.token_retried": "when the next attempt of a token is due",
+    "policy.throttle_exceeded": "a token has begun beyond a throttle that only warns",
+    "policy.transaction_stuck": "a rollback has left something that it could not undo",
+    "control.acted": "a verb has changed something",
+    "control.glass_broken": "a caller acts at once where another person's approval is needed",
+    "gate.opened": "the gate is open",
+    "gate.closing": "the gate begins to close",
+    "clock.stepped": "the system's time was set",
+    "telemetry.lost": "records were lost, by whom and how many",
+    "event": "what code of the program publishes, `event.` with the name of its class",
+}
+"""{kind of an event: what has happened}. Rooms above add theirs; what stands before a dot means all that begin so."""
+
+
 @attrs.frozen
-class Stream(Message[StreamItem]):
-    """Base of the messages with many answers, each a `StreamItem`, until the reader closes the stream.
+class Stream(Message[Event]):
+    """Base of the messages with many answers, each an `Event`, until the reader closes the stream.
 
     Returns:
-        An iterator that waits for the next item, and misses nothing from now on. Close it with `close`, which wakes a
+        An iterator that waits for the next event, and misses nothing from now on. Close it with `close`, which wakes a
         thread that waits in it, or use it in a `with` block.
     """
 
@@ -126,27 +140,28 @@ class Stream(Message[StreamItem]):
 
 
 @attrs.frozen
-class Events(Stream):
-    """Follow what the gate publishes: reports of supervisors, dead letters, blocked loops."""
-
-
-@attrs.frozen
-class Trace(Stream):
-    """Follow the tokens of actors: queued, started, finished; it costs nothing once the stream is closed.
-
-    Raises:
-        UnknownActor: no actor has this name.
-    """
-
-    name: Annotated[str, Meta(description="A path, the last part of one, or a pattern with `*`.")]
-
-
-@attrs.frozen
 class Watch(Stream):
-    """Follow tokens that a selector matches: queued, started, finished.
+    """Follow what happens, until the stream is closed; after that it costs nothing.
+
+    Without kinds, these are the events of tokens if there is a selector; without one all others, and
+    `token.dead_letter`. An event comes within a tenth of a second.
 
     Raises:
         BadSelector: the selector cannot be read.
+        BadRequest: there is no such kind.
     """
 
-    select: Annotated[str, Meta(description="Which tokens: a selector; empty for all.")] = ""
+    examples: ClassVar[tuple[str, ...]] = (
+        "watch",
+        "watch tenant=acme,error=*",
+        "watch actor=mailer --kind token.finished -n 10",
+        "watch --kind supervisor --json >> restarts.jsonl",
+    )
+    select: Annotated[str, Meta(description="Which tokens: a selector of records, `*` for all.")] = ""
+    kinds: Annotated[
+        tuple[str, ...],
+        Meta(description="Kinds of events, or what they begin with: `token.finished`, `supervisor`; none: see above."),
+    ] = attrs.field(default=(), kw_only=True)
+    buffer: Annotated[
+        int, Meta(ge=1, le=100_000, description="Events that wait for a slow reader; `lost` counts what follows.")
+    ] = attrs.field(default=1_000, kw_only=True)

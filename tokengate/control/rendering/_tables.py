@@ -40,7 +40,6 @@ from tokengate.control.messages import (
     ProposalDetails,
     ProposalRow,
     Reloaded,
-    StreamItem,
     ThrottleRow,
     TokenDescription,
     TokenPage,
@@ -573,11 +572,11 @@ def _counts(counts: ChildCountsRow, _wide: bool) -> RenderableType:
     )
 
 
-def _item(item: StreamItem, _wide: bool) -> RenderableType:
+def _item(item: Event, _wide: bool) -> RenderableType:
     clock = time.strftime("%H:%M:%S", time.localtime(item.at)) + f".{int(item.at % 1 * 1000):03}"
     parts = [plain(clock, "dim", cut=False)]
     named = item.token is not None and f"token {item.token} " in item.text  # the text has it all
-    if not (named and item.kind.startswith("token_")):
+    if not (named and item.kind.startswith("token.")):
         parts.append(plain(item.kind, "cyan", cut=False))
     if item.token is not None and not named:
         parts.append(plain(f"#{item.token}", "bold", cut=False))
@@ -585,7 +584,7 @@ def _item(item: StreamItem, _wide: bool) -> RenderableType:
         parts.append(plain(item.actor, cut=False))
     line = Text("  ").join([*parts, plain(item.text, cut=False)])
     if item.lost:
-        return Group(Text(f"({item.lost:,} items were left out here: this reader is too slow)", "red"), line)
+        return Group(Text(f"({item.lost:,} events were left out here: this reader is too slow)", "red"), line)
     return line
 
 
@@ -701,7 +700,7 @@ _ONE: dict[type[Any], Callable[[Any, bool], RenderableType]] = {
     ChildCountsRow: _counts,
     GateInfo: _info,
     HealthReport: _health,
-    StreamItem: _item,
+    Event: _item,
     Identity: _identity,
     ProposalDetails: _proposal,
     Applied: _applied,

@@ -20,6 +20,7 @@ from typing import Any, Final
 from actors import ActorRef, ActorSystem, ExitReason, Observer, Token, TokenState
 from actors.lowlevel import NO_EXTRAS, NO_TAGS
 from tokengate.control._safe_text import class_name, plain
+from tokengate.control.stream._kinds import Said, said_by, words_of
 from tokengate.control.stream._record import FINISHED, NO_MORE, RETRIED, Happening, Measured, More, Raw, Record
 
 _logger = logging.getLogger("tokengate.stream")
@@ -33,6 +34,7 @@ OPERATIONS: Final = 200
 OTHER: Final = "_other"
 
 _COMPLETED: Final = TokenState.COMPLETED
+_STATES: Final = {"token.queued": "queued", "token.started": "running", "token.paused": "paused"}
 _ENDS: Final = ("completed", "failed", "terminated", "expired", "rejected")
 
 
@@ -67,7 +69,7 @@ def read(count: itertools.count[int]) -> int:
 
 
 class Collector(Observer):
-    """Makes a record at the end of each attempt, and of what else happens but for tokens that come and go.
+    """Makes a record at the end of each attempt; `Moments` and `Happenings` have it make others.
 
     Args:
         system: of the gate.
@@ -78,14 +80,15 @@ class Collector(Observer):
         every: of so many ordinary records one is kept; 1: all.
         internal: whether tokens of the runtime itself are recorded.
         trace_of: returns (trace id, span id) of a token that ends, or None; None: there are no traces.
+        is_read: whether anything reads what is recorded.
         measured: {token id: what was measured of it}; taken at its end.
-        key_of: returns what identifies a token, or an empty text.
     """
 
     def __init__(self, system: ActorSystem, run: str) -> None:
         self.pending: deque[Raw | Happening] = deque(maxlen=KEPT)
         self.every = 1
         self.internal = False
+        self.is_read = False
         self.trace_of: Callable[[Token[Any]], tuple[str, str] | None] | None = None
         self.measured: dict[int, Measured] = {}
         self.tallies: dict[str, Tally] = {}
@@ -185,7 +188,7 @@ class Collector(Observer):
             if not number & 255 and len(self.pending) > _HALF:
                 self.hurry()
         except Exception:
-            self._note_error()
+            self.note_error()
 
     def token_retried(self, token: Token[Any], error: BaseException, reason: str, /) -> None:
         try:
@@ -194,15 +197,16 @@ class Collector(Observer):
             more = self._more(token, error, reason, trace)._replace(key=digest_of(token))
             self._put(RETRIED, token, "queued", more)
         except Exception:
-            self._note_error()
+            self.note_error()
 
     def put_moment(self, kind: str, token: Token[Any]) -> None:
         """Record a moment of a token that is no end: `token.queued`, say."""
         try:
             policy = token._extras.policy
-            self._put(kind, token, token.state.value, None if policy is None else More(uid=policy.uid))
+            state = _STATES.get(kind) or token.state.value  # others may have changed it meanwhile
+            self._put(kind, token, state, None if policy is None else More(uid=policy.uid))
         except Exception:
-            self._note_error()
+            self.note_error()
 
     def _put(self, kind: str, token: Token[Any], state: str, more: More | None) -> None:
         place, started = token._place, token.started_at
@@ -266,7 +270,7 @@ class Collector(Observer):
         details: Mapping[str, Any] | None = None,
         about: str = "gate",
     ) -> None:
-        """Record something else that has happened, now.
+        """Record something else that has happened, now; nothing is while nobody reads.
 
         Args:
             kind: `telemetry.lost`, say.
@@ -276,6 +280,8 @@ class Collector(Observer):
             details: values of the kind, of types that JSON has.
             about: `place` if a caller must be allowed to see the actor, `gate` if the whole gate.
         """
+        if not self.is_read:
+            return
         now = self._system.clock()
         seen: Record | str = about
         if token is not None:
@@ -293,15 +299,16 @@ class Collector(Observer):
             )
         )  # fmt: skip
 
-    def actor_started(self, ref: ActorRef[Any], /) -> None:
-        path = plain(ref._place.path)
-        self.put("actor.started", f"actor '{path}' has started", actor=path, about="place")
+    def put_said(self, said: Said) -> None:
+        """Record what a published event says."""
+        try:
+            token = self._system.live.get(said.token) if isinstance(said.token, int) else said.token
+            about = "place" if said.actor else "gate"
+            self.put(said.kind, said.text, actor=said.actor, token=token, details=said.details, about=about)
+        except Exception:
+            self.note_error()
 
-    def actor_ended(self, ref: ActorRef[Any], reason: ExitReason, /) -> None:
-        path, why = plain(ref._place.path), str(reason)
-        self.put("actor.ended", f"actor '{path}' has ended: {why}", actor=path, details={"reason": why}, about="place")
-
-    def _note_error(self) -> None:
+    def note_error(self) -> None:
         if not next(self._errors):  # once, or a log would fill the disk
             _logger.exception("a record could not be made, and counts as lost; this is told once")
 
@@ -327,6 +334,40 @@ class Moments(Observer):
 
     def token_resumed(self, token: Token[Any], /) -> None:
         self._collector.put_moment("token.resumed", token)
+
+
+class Happenings(Observer):
+    """Records what else happens: to actors, with messages that nobody handles, and what is published.
+
+    Args:
+        collector: makes the records.
+    """
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    def actor_started(self, ref: ActorRef[Any], /) -> None:
+        path = plain(ref._place.path)
+        self._collector.put_said(Said("actor.started", f"actor '{path}' has started", path))
+
+    def actor_ended(self, ref: ActorRef[Any], reason: ExitReason, /) -> None:
+        path, why = plain(ref._place.path), str(reason)
+        self._collector.put_said(Said("actor.ended", f"actor '{path}' has ended: {why}", path, None, {"reason": why}))
+
+    def dead_letter(self, token: Token[Any], reason: BaseException, /) -> None:
+        if token.serves_operators and not self._collector.internal:
+            return
+        why = class_name(type(reason))
+        text = f"{words_of(token)} was not handled: {why}"
+        self._collector.put_said(Said("token.dead_letter", text, token=token, details={"reason": why}))
+
+    def event(self, event: object, /) -> None:
+        try:
+            said = said_by(event)
+        except Exception:  # a text or a field of an unknown class, say
+            self._collector.note_error()
+        else:
+            self._collector.put_said(said)
 
 
 _PLAIN: Final = (int, float, bool, str, bytes, type(None))

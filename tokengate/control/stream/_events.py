@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from tokengate.control._safe_text import plain
 from tokengate.control.messages import Event
 from tokengate.control.stream._record import NO_MORE, RETRIED, Entry, Happening, Record
-from tokengate.control.stream._stream import Stream
+
+if TYPE_CHECKING:  # here, so that a command of the command line loads no engine
+    from tokengate.control.stream._stream import Stream
 
 _new: Final = object.__new__
 _set: Final = object.__setattr__
 
 _UNKNOWN: Final[dict[str, Any]] = {field.name: field.default for field in attrs.fields(Event)}
 """{field of an event: its value where that is unknown}; those without one are always set."""
-
-_DONE: Final = {
-    "token.queued": "was queued",
-    "token.started": "began",
-    "token.paused": "was paused",
-    "token.resumed": "goes on",
-}
 
 
 def event_of(entry: Entry, stream: Stream) -> Event:
@@ -44,30 +39,25 @@ def event_at(entry: Entry, at: float, gate: str) -> Event:
         gate: name of the gate.
     """
     if isinstance(entry, Happening):
-        return Event(
+        event = Event(
             seq=entry.number, kind=entry.kind, at=at, gate=gate, gate_run=entry.run, text=entry.text,
-            details=dict(entry.details) or None, token=entry.token, actor=entry.actor,
+            details=dict(entry.details) or None, token=entry.token, actor=entry.actor or None,
             operation=entry.operation or None, uid=None if entry.token is None else f"{entry.run}.{entry.token}",
         )  # fmt: skip
+        about = entry.about
+        if isinstance(about, Record) and about.affinity:  # of one that was read from a file, less is known
+            event = attrs.evolve(event, **_of_token(about))
+        return event
     more, ends = entry.more, entry.is_end
     fields = {
         **_UNKNOWN,
+        **_of_token(entry),
         "seq": entry.number,
         "kind": entry.kind,
         "at": at,
         "gate": gate,
         "gate_run": entry.run,
         "text": text_of(entry),
-        "token": entry.token,
-        "uid": entry.uid,
-        "operation": plain(entry.operation),
-        "actor": plain(entry.actor),
-        "affinity": entry.affinity,
-        "attempt": entry.attempt,
-        "state": entry.state,
-        "parent": entry.parent,
-        "priority": int.__int__(entry.priority),
-        "tags": {plain(name): plain(value) for name, value in entry.tags.items()},
         "age": entry.ended - entry.created,
         "worker": entry.worker or None,
         "steps": entry.steps,
@@ -96,11 +86,34 @@ def event_at(entry: Entry, at: float, gate: str) -> Event:
     return event
 
 
+def _of_token(record: Record) -> dict[str, Any]:
+    return {
+        "token": record.token,
+        "uid": record.uid,
+        "operation": plain(record.operation),
+        "actor": plain(record.actor),
+        "affinity": record.affinity,
+        "attempt": record.attempt,
+        "state": record.state,
+        "parent": record.parent,
+        "priority": int.__int__(record.priority),
+        "tags": {plain(name): plain(value) for name, value in record.tags.items()} or None,
+    }
+
+
+def json_of(event: Event) -> dict[str, Any]:
+    """Return an event as JSON has it: what is unknown is absent."""
+    found = {name: value for name in _UNKNOWN if (value := getattr(event, name)) is not None}
+    if not event.lost:
+        del found["lost"]
+    return found
+
+
 def text_of(record: Record) -> str:
     """Return a line that says what a record does."""
     token = f"token {record.token} ({plain(record.operation)} of '{plain(record.actor)}')"
     if not record.is_end:
-        return f"{token} {_DONE.get(record.kind, record.kind)}"
+        return f"{token} {record.kind.rpartition('.')[2]}"
     took = record.took
     text = f"{token} {'is tried again' if record.kind == RETRIED else record.state}"
     if took is not None:

@@ -189,6 +189,14 @@ class Happening(NamedTuple):
     run: str
 
 
+def as_record(one: Happening) -> Record:
+    """Return what selectors can ask of something that is no attempt: what it is about, as far as it says so."""
+    return Record(
+        one.number, one.kind, one.token or 0, one.operation, one.actor, "", None, 0, _NO_TAGS, 0, 0, "", one.ended,
+        None, None, one.ended, "", 1, NO_MORE, one.run,
+    )  # fmt: skip
+
+
 Entry: TypeAlias = Record | Happening
 """An item of the stream."""
 

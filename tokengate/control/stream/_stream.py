@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from actors import ActorSystem
-from tokengate.control.stream._collector import KEPT, Collector, Moments
+from tokengate.control.stream._collector import KEPT, Collector, Happenings, Moments
 from tokengate.control.stream._record import Batch
 
 _logger = logging.getLogger("tokengate.stream")
@@ -55,12 +55,14 @@ class _Reader:
 
     Attributes:
         sink: the sink.
+        records: whether it gets records of attempts.
         moments: whether it also gets moments of tokens that are no ends.
         failed: how many entries it has lost since it raised.
     """
 
-    def __init__(self, sink: Sink, moments: bool) -> None:
+    def __init__(self, sink: Sink, records: bool, moments: bool) -> None:
         self.sink = sink
+        self.records = records
         self.moments = moments
         self.failed = 0
 
@@ -87,7 +89,7 @@ class Stream:
         self.run = secrets.token_hex(4)
         self.collector = Collector(system, self.run)
         self._system = system
-        self._moments = Moments(self.collector)
+        self._moments, self._happenings = Moments(self.collector), Happenings(self.collector)
         self._lock = threading.Lock()  # of all below
         self._readers: tuple[_Reader, ...] = ()
         self._gone: dict[str, int] = {}  # {name of sinks that were detached: entries that they had lost}
@@ -109,11 +111,12 @@ class Stream:
         """The readers, in the order in which they came."""
         return tuple(reader.sink for reader in self._readers)
 
-    def attach(self, sink: Sink, *, moments: bool = False) -> bool:
+    def attach(self, sink: Sink, *, records: bool = True, moments: bool = False) -> bool:
         """Pass entries on to a reader from now on; some may be from a moment ago.
 
         Args:
             sink: the reader.
+            records: whether it needs records of attempts; without them, it may get those that others need.
             moments: whether it also gets that tokens are queued, begin, are paused and resumed.
 
         Returns:
@@ -126,7 +129,7 @@ class Stream:
                 thread = threading.Thread(target=self._pass_all, name=f"{self.gate}-stream", daemon=True)
                 thread.start()
                 self._thread = thread
-            self._readers = (*self._readers, _Reader(sink, moments))
+            self._readers = (*self._readers, _Reader(sink, records, moments))
             self._observe()
             return True
 
@@ -145,8 +148,13 @@ class Stream:
 
     def _observe(self) -> None:
         """Observe what the readers need; under the lock."""
-        moments = any(reader.moments for reader in self._readers)
-        for observer, wanted in ((self.collector, bool(self._readers)), (self._moments, moments)):
+        readers = self._readers
+        self.collector.is_read = bool(readers)
+        for observer, wanted in (
+            (self.collector, any(reader.records for reader in readers)),
+            (self._moments, any(reader.moments for reader in readers)),
+            (self._happenings, bool(readers)),
+        ):
             if wanted:
                 self._system.add_observer(observer)
             else:

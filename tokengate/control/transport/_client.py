@@ -23,11 +23,11 @@ from tokengate.control._validation import checked
 from tokengate.control.messages import (
     ANSWER_SECONDS,
     VERBS,
+    Event,
     Health,
     HealthReport,
     Message,
     Stream,
-    StreamItem,
     answer_of,
     verb_of,
 )
@@ -141,7 +141,7 @@ class ControlClient:
         self.close()
 
 
-class Subscription(Iterator[StreamItem]):
+class Subscription(Iterator[Event]):
     """The items of a stream of a gate: `next` waits for one. Close it with `close`, or use it in a `with` block.
 
     It ends when the gate ends it, and after an error.
@@ -160,7 +160,7 @@ class Subscription(Iterator[StreamItem]):
         # may close the stream that its own thread reads.
         self._reading = threading.RLock()
 
-    def __next__(self) -> StreamItem:
+    def __next__(self) -> Event:
         with self._reading:
             while not self._closed:
                 try:

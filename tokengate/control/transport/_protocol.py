@@ -20,7 +20,7 @@ the gate's own user, or of root, may ask for another one, by `on_behalf_of` with
 A stream is answered by a result when it is open, after which the client misses nothing, and then by items, until it
 ends, fails, or is cancelled by the client:
 
-    client  {"id": 3, "verb": "events"}
+    client  {"id": 3, "verb": "watch"}
     server  {"id": 3, "result": true}
     server  {"id": 3, "item": {...}}
     client  {"id": 4, "verb": "cancel", "args": {"request": 3}}
@@ -46,8 +46,9 @@ from actors import TokenGateError
 from tokengate.control._exceptions import BadRequest, UnknownVerb
 from tokengate.control._validation import message_of
 from tokengate.control.inspection._turns import next_turn
-from tokengate.control.messages import ENVELOPE, Message, StreamItem, verb_of
+from tokengate.control.messages import ENVELOPE, Event, Message, verb_of
 from tokengate.control.registry._kinds import ALL_VERBS
+from tokengate.control.stream._events import json_of
 
 PROTOCOL = 2
 MAX_REQUEST = 64 * 1024  # bytes of a line from a client
@@ -115,7 +116,7 @@ class Reply(msgspec.Struct, frozen=True):
     id: int | None = None
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: ErrorText | None = None
-    item: StreamItem | None = None
+    item: Event | None = None
     end: bool = False
 
 
@@ -253,8 +254,8 @@ def _parts(said: Any) -> Iterator[bytes]:
         yield _line(said)[:-1]
 
 
-def encode_item(request: int, item: StreamItem) -> bytes:
-    return _line({"id": request, "item": item})
+def encode_item(request: int, item: Event) -> bytes:
+    return _line({"id": request, "item": json_of(item)})
 
 
 def encode_end(request: int) -> bytes:

@@ -26,7 +26,7 @@ from tokengate.control._admission import Caller
 from tokengate.control._exceptions import BadRequest, ControlError, UnknownVerb, Unreachable
 from tokengate.control._version import own_version
 from tokengate.control.inspection._turns import Turns, next_turn
-from tokengate.control.messages import Message, Stream, StreamItem
+from tokengate.control.messages import Event, Message, Stream
 from tokengate.control.transport import _protocol
 from tokengate.control.transport._discovery import listen
 from tokengate.control.transport._peer import peer_of
@@ -52,7 +52,7 @@ class Backend(Protocol):
         """Return the answer, of the type that the message names, or raise a TokenGateError."""
         ...
 
-    def follow(self, stream: Stream, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[StreamItem]]:
+    def follow(self, stream: Stream, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Open a stream, and return its items; none is missing from then on."""
         ...
 

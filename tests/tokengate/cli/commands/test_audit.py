@@ -11,6 +11,7 @@ from audit_logs import SEGMENT, write
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 from fake_gate import run
+from made_events import made_event
 
 from tokengate import Gate
 from tokengate.audit import first_key
@@ -24,7 +25,6 @@ from tokengate.control.messages import (
     Identity,
     Message,
     ShowAuditRecord,
-    StreamItem,
     Whoami,
 )
 
@@ -166,7 +166,7 @@ def test_text_of_records_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> Non
     """In a list, in a record, and in a stream."""
     evil = "\x1b[2J\u202e\n"
     record = AuditRecord(row(reason=evil), {"reason": evil, "args": {"a": evil}})
-    item = StreamItem(0.0, "intent", evil, None, f"record 1: {evil}")
+    item = made_event(0.0, "intent", evil, None, f"record 1: {evil}")
     for line, answers in (
         ("audit", {AuditRecords: (row(reason=evil, principal=evil, target=evil),)}),
         ("audit show 1207", {ShowAuditRecord: record}),
@@ -181,7 +181,7 @@ def test_text_of_records_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_records_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line for each, so many or until Ctrl-C."""
-    items = [StreamItem(0.0, "intent", "", None, f"record {seq}: uid:1000 freeze") for seq in range(3)]
+    items = [made_event(0.0, "intent", "", None, f"record {seq}: uid:1000 freeze") for seq in range(3)]
     gate, result = run(monkeypatch, ["audit", "-f", "-n", "2", "via=socket"], {FollowAudit: lambda _: iter(items)})
 
     assert gate.asked == [FollowAudit("via=socket")]

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 from fake_gate import row, run
+from made_events import made_event
 
 from tokengate.control._exceptions import Unreachable
-from tokengate.control.messages import Events, Message, StreamItem, TokenPage, Tokens, Trace, Tree, TreeRow, Watch
+from tokengate.control.messages import Event, Message, TokenPage, Tokens, Tree, TreeRow, Watch
 
 
-def items(end: BaseException | None = None) -> Callable[[Message], Iterator[StreamItem]]:
-    def stream(_question: Message) -> Iterator[StreamItem]:
+def items(end: BaseException | None = None) -> Callable[[Message], Iterator[Event]]:
+    def stream(_question: Message) -> Iterator[Event]:
         for id in range(3):
-            yield StreamItem(0.0, "token_started", "/a", id, f"token {id} on /a")
+            yield made_event(0.0, "token.started", "/a", id, f"token {id} on /a")
         if end is not None:
             raise end
 
@@ -26,12 +27,10 @@ def items(end: BaseException | None = None) -> Callable[[Message], Iterator[Stre
 @pytest.mark.parametrize(
     ("arguments", "question"),
     [
-        (["trace", "mailer"], Trace("mailer")),
-        (["events"], Events()),
-        (["events", "-f"], Events()),
         (["watch"], Watch()),
-        (["watch", "*"], Watch()),
+        (["watch", "*"], Watch("*")),
         (["watch", "tenant=acme"], Watch("tenant=acme")),
+        (["watch", "--kind", "token", "--kind", "loop.blocked"], Watch(kinds=("token", "loop.blocked"))),
     ],
 )
 def test_a_stream_has_a_line_for_each_item(
@@ -47,7 +46,7 @@ def test_a_stream_has_a_line_for_each_item(
 
 def test_json_has_one_object_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that what reads it needs not wait for the end."""
-    _, result = run(monkeypatch, ["events", "--json"], {Events: items()})
+    _, result = run(monkeypatch, ["watch", "--json"], {Watch: items()})
 
     assert [json.loads(line)["token"] for line in result.stdout.splitlines()] == [0, 1, 2]
 
@@ -63,7 +62,7 @@ def test_a_count_ends_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt(), 130), (Unreachable("gate 'shop' went away"), 3)])
 def test_what_ends_a_stream_is_its_exit_code(monkeypatch: pytest.MonkeyPatch, end: BaseException, code: int) -> None:
     """Ctrl-C says nothing; a gate that goes away is an error in one line. What came before was printed."""
-    _, result = run(monkeypatch, ["events"], {Events: items(end)})
+    _, result = run(monkeypatch, ["watch"], {Watch: items(end)})
 
     assert result.exit_code == code
     assert len(result.stdout.splitlines()) == 3

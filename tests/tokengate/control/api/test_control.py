@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from made_events import made_event
 
 from actors import Token, UnknownActor
 from tokengate import Gate, token
@@ -23,10 +24,10 @@ from tokengate.control.inspection._actor_state import public_attributes, receive
 from tokengate.control.messages import (
     VERBS,
     ActorRow,
+    Event,
     Message,
     Outcome,
     Stream,
-    StreamItem,
     TokenPage,
     TokenRow,
     selected,
@@ -44,8 +45,8 @@ def actor_row(path: str) -> ActorRow:
     return ActorRow(path, "Counter", "cpu", "running", 0, 10, (), 1, 0, False, False)
 
 
-def item(text: str) -> StreamItem:
-    return StreamItem(0.0, "token_queued", "/counter", 1, text)
+def item(text: str) -> Event:
+    return made_event(0.0, "token.queued", "/counter", 1, text)
 
 
 class FakeGate:
@@ -63,11 +64,11 @@ class FakeGate:
     async def ask_async(self, message: Message) -> Any:
         return self.ask(message)
 
-    def follow(self, stream: Stream) -> Generator[StreamItem]:
+    def follow(self, stream: Stream) -> Generator[Event]:
         self.asked.append(stream)
         return self._items()
 
-    def _items(self) -> Generator[StreamItem]:
+    def _items(self) -> Generator[Event]:
         try:
             yield from self.answer
         finally:
@@ -303,8 +304,7 @@ def test_no_function_goes_through_a_socket(control: Control, gate: FakeGate, ver
 @pytest.mark.parametrize(
     ("verb", "args", "message"),
     [
-        ("events", (), m.Events()),
-        ("trace", ("counter",), m.Trace("counter")),
+        ("watch", (), m.Watch()),
         ("watch", ("a=b",), m.Watch("a=b")),
     ],
 )
@@ -388,7 +388,7 @@ def test_what_happens_after_watch_has_returned_is_not_missed(real_control: Contr
         sent.result(60)
 
         # A thread that has just ended the token before may tell of its start before this one tells that it is queued.
-        word = first.kind.removeprefix("token_")
+        word = first.kind.removeprefix("token.")
         assert word in {"queued", "started"}
         assert (first.token, first.text) == (sent.id, f"token {sent.id} (one of '{sent.actor}') {word}")
 
@@ -417,13 +417,13 @@ def test_a_bad_selector_is_told_by_watch_itself(real_control: Control) -> None:
 def test_a_thread_that_waits_for_what_happens_is_woken_by_close(real_control: Control) -> None:
     """It gets to the end."""
     following = real_control.watch("operation=one")
-    seen: list[StreamItem] = []
+    seen: list[Event] = []
     at_first = threading.Event()
 
     def read() -> None:
         for each in following:
             seen.append(each)
-            if each.kind == "token_finished":
+            if each.kind == "token.finished":
                 at_first.set()
 
     thread = threading.Thread(target=read)
@@ -434,7 +434,7 @@ def test_a_thread_that_waits_for_what_happens_is_woken_by_close(real_control: Co
     thread.join(60)
 
     assert not thread.is_alive()
-    assert [each.kind for each in seen] == ["token_queued", "token_started", "token_finished"]
+    assert [each.kind for each in seen] == ["token.queued", "token.started", "token.finished"]
 
 
 def test_an_awaited_stream_that_is_closed_wakes_its_waiter(real_control: Control) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
+from made_events import made_event
 
 from tokengate.control import messages as m
 from tokengate.control.api._answers import Outcomes
 from tokengate.control.api._control import Control
 from tokengate.control.api._following import Following
 from tokengate.control.api._handles import ActorHandle, ActorList, TokenHandle, TokenList
-from tokengate.control.messages import ActorRow, Message, Outcome, Stream, StreamItem, TokenPage, TokenRow
+from tokengate.control.messages import ActorRow, Event, Message, Outcome, Stream, TokenPage, TokenRow
 
 
 def row(id: int, state: str = "queued") -> TokenRow:
@@ -36,7 +37,7 @@ class FakeGate:
         self.asked.append(message)
         return self.answer
 
-    def _follow(self, stream: Stream) -> Generator[StreamItem]:
+    def _follow(self, stream: Stream) -> Generator[Event]:
         yield self.ask(stream)
 
 
@@ -107,7 +108,7 @@ def test_the_verbs_of_an_actor_are_for_its_path(gate: FakeGate) -> None:
     actor.stop(drain=False)
     actor.statistics("on")
     actor.children()
-    with actor.trace() as following:
+    with actor.watch() as following:
         next(following)
 
     assert gate.asked == [
@@ -121,7 +122,7 @@ def test_the_verbs_of_an_actor_are_for_its_path(gate: FakeGate) -> None:
         m.Stop(path, drain=False),
         m.Statistics(path, "on"),
         m.WhichChildren(path),
-        m.Trace(path),
+        m.Watch(f'actor="/{path}"', kinds=("token",)),
     ]
 
 
@@ -169,10 +170,10 @@ class Source:
     def __iter__(self) -> Source:
         return self
 
-    def __next__(self) -> StreamItem:
+    def __next__(self) -> Event:
         self.waits.set()
         assert self.happens.wait(60)
-        return StreamItem(0.0, "kind", "", None, "text")
+        return made_event(0.0, "kind", "", None, "text")
 
     def close(self) -> None:
         self.closed += 1
@@ -183,7 +184,7 @@ def test_a_stream_that_is_left_gives_nothing_more() -> None:
     """Not even to a thread that waits in it, and whose source still had something."""
     source = Source()
     following = Following(source)
-    found: list[StreamItem] = []
+    found: list[Event] = []
     thread = threading.Thread(target=lambda: found.extend(following))
     thread.start()
     assert source.waits.wait(60)

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
+from made_events import made_event
 
 from tokengate.control._exceptions import UnknownToken, Unreachable
 from tokengate.control.console._repl import HELP, Session, Shell, history_path
@@ -18,13 +19,13 @@ from tokengate.control.messages import (
     ActorRow,
     Actors,
     Describe,
+    Event,
     GateInfo,
     Info,
     Message,
     Outcome,
     Pause,
     Stream,
-    StreamItem,
     Throttles,
     TokenPage,
     TokenRow,
@@ -35,7 +36,7 @@ from tokengate.control.messages import (
 ROW = TokenRow(7, "resize", "operations/resize", "cpu", "queued", 0, {}, None, 1, 0, 1.0, None)
 ACTOR = ActorRow("shop/counter", "Counter", "cpu", "running", 0, 10, (), 1, 0, False, False)
 INFO = GateInfo("shop", 1, "0.1", "3.13", "open", 1.0, {}, 1, 0, 1, 0, (), True)
-ITEM = StreamItem(0.0, "token_queued", "shop/counter", 7, "token 7 is queued")
+ITEM = made_event(0.0, "token.queued", "shop/counter", 7, "token 7 is queued")
 
 
 @attrs.frozen
@@ -71,13 +72,13 @@ class FakeClient:
         }
         return answers[type(message)]
 
-    def follow(self, stream: Stream) -> Generator[StreamItem]:
+    def follow(self, stream: Stream) -> Generator[Event]:
         if not self.here:
             raise Unreachable("gate 'shop' (pid 1) went away")
         self.asked.append(stream)
         return self.items()
 
-    def items(self) -> Generator[StreamItem]:
+    def items(self) -> Generator[Event]:
         yield ITEM
         if self.goes:
             raise Unreachable("gate 'shop' (pid 1) went away")

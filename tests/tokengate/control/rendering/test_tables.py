@@ -9,6 +9,7 @@ from typing import Any, ClassVar, get_args
 import attrs
 import pytest
 from fake_gate import row
+from made_events import made_event
 from rich.console import Console
 
 from tokengate.control import messages
@@ -42,7 +43,6 @@ from tokengate.control.messages import (
     ProposalDetails,
     ProposalRow,
     Reloaded,
-    StreamItem,
     ThrottleRow,
     TokenDescription,
     TokenPage,
@@ -139,10 +139,10 @@ SHOWN: list[tuple[Any, list[str]]] = [
     ((ChildRow("a", "/a", "stopped", "transient", 1, False, False, ENDS),), ["LAST END", "error(OSError) "]),
     (ChildCountsRow(3, 2, 1, 1, 2), ["3 children: 1 supervisors, 2 workers; 2 active, 1 restarting"]),
     (INFO, ["shop (open)", "4711", "1h06m", "3 running", "cpu-9", "also while it runs"]),
-    (StreamItem(0.25, "token_started", "/a", 7, "resize", 3), ["(3 items were left out", ".250", "#7  /a  resize"]),
-    (StreamItem(0.25, "token_started", "/a", 7, "token 7 (f of '/a') started"), [".250  token 7 (f of '/a') started"]),
-    (StreamItem(0.25, "dead_letter", "/a", 7, "token 7 (f of '/a') ..."), ["dead_letter  token 7 (f of '/a') ..."]),
-    (StreamItem(0.25, "ChildEnded", "/a", None, "'/a' has ended"), ["ChildEnded  '/a' has ended"]),
+    (made_event(0.25, "token.started", "/a", 7, "resize", 3), ["(3 events were left out", ".250", "#7  /a  resize"]),
+    (made_event(0.25, "token.started", "/a", 7, "token 7 (f of '/a') started"), [".250  token 7 (f of '/a') started"]),
+    (made_event(0.25, "token.dead_letter", "/a", 7, "token 7 (f of '/a') ..."), [".250  token 7 (f of '/a') ..."]),
+    (made_event(0.25, "supervisor.child_ended", "/a", None, "'/a' ended"), ["supervisor.child_ended  '/a' ended"]),
     ([FoundGate("shop", 4711, Path("/run/x.sock"), answers=False)], ["shop", "4711", "no", "/run/x.sock"]),
     ([FoundGate("shop", 4711, Path("/run/x.sock"), answers=False, refusal="it is not yours")], ["shop", "refused"]),
     ((PolicyRow("charge", "retry.attempts", "5", "live"),), ["OPERATION", "retry.attempts", "live"]),

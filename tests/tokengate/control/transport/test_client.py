@@ -15,6 +15,7 @@ import attrs
 import pytest
 import trio
 from fake_backend import FakeBackend
+from made_events import made_event
 
 import actors
 import supervisors
@@ -28,14 +29,13 @@ from tokengate.control.messages import (
     Argument,
     Describe,
     Drain,
-    Events,
+    Event,
     Info,
     Message,
     Outcome,
     Pause,
     SetState,
     Stack,
-    StreamItem,
     Terminate,
     Throttles,
     TokenDescription,
@@ -213,7 +213,7 @@ def test_errors_that_are_not_known_here_are_told_by_name(desk: FakeBackend, clie
     ("message", "said"),
     [
         (Visit("a", len), "'visit' cannot go through a socket"),
-        (Events(), "'events' has no single answer; use follow"),
+        (Watch(), "'watch' has no single answer; use follow"),
         (SetState("a", {"x": object()}), "use JSON's types"),
         (Tokens("x" * 70_000), "may have 65536; send less"),
         (Info, "type is not a message of control"),
@@ -314,8 +314,8 @@ def test_threads_may_share_a_client(desk: FakeBackend, client: ControlClient) ->
 # --- Streams ---------------------------------------------------------------------------------------------------------
 
 
-def _item(text: str) -> StreamItem:
-    return StreamItem(0.5, "dead_letter", "/a", None, text)
+def _item(text: str) -> Event:
+    return made_event(0.5, "token.dead_letter", "/a", None, text)
 
 
 def test_a_stream_yields_items_while_questions_are_answered(desk: FakeBackend, client: ControlClient) -> None:
@@ -401,8 +401,8 @@ def test_a_gate_that_does_not_say_that_a_stream_is_open_is_refused(
         stranger = ControlClient.__new__(ControlClient)
         stranger._path, stranger._timeout = path, LIMIT
 
-        with pytest.raises(RemoteError, match=r"gate 'other' \(pid 42\) did not say that 'events' has begun"):
-            stranger.follow(Events())
+        with pytest.raises(RemoteError, match=r"gate 'other' \(pid 42\) did not say that 'watch' has begun"):
+            stranger.follow(Watch())
 
 
 # --- Who is not there ------------------------------------------------------------------------------------------------
@@ -411,7 +411,7 @@ def test_a_gate_that_does_not_say_that_a_stream_is_open_is_refused(
 def test_a_gate_that_closes_is_unreachable(desk: FakeBackend, server: Running, client: ControlClient) -> None:
     """The error names the gate, for what waits and for whatever is asked afterwards."""
     desk.items = (_item("one"),)
-    items = client.follow(Events())
+    items = client.follow(Watch())
     next(items)
     server.stop()
 

@@ -9,10 +9,12 @@ import attrs
 import msgspec
 import pytest
 import trio
+from made_events import made_event
 
 from tokengate.control._exceptions import BadRequest, UnknownToken, UnknownVerb
 from tokengate.control.messages import (
     VERBS,
+    Event,
     Limit,
     Message,
     Outcome,
@@ -21,7 +23,6 @@ from tokengate.control.messages import (
     SetState,
     SetThrottle,
     Stream,
-    StreamItem,
     TokenPage,
     TokenRow,
     Tokens,
@@ -181,7 +182,7 @@ def test_replies_come_through_the_wire_as_they_were() -> None:
     """A result, an item, an end and an error are told apart, and carry the request's id."""
     outcomes = (Outcome(1, "resize", "paused"),)
     result = _protocol.decode_reply(_protocol.encode_result(1, outcomes))
-    item = StreamItem(1.5, "dead_letter", "/a", None, "all of it", lost=3)
+    item = made_event(1.5, "token.dead_letter", "/a", None, "all of it", lost=3)
 
     assert msgspec.json.decode(result.result, type=tuple[Outcome, ...]) == outcomes
     assert _protocol.decode_reply(_protocol.encode_item(2, item)).item == item
@@ -215,13 +216,13 @@ def test_answers_and_items_with_text_that_utf_8_does_not_have_are_given_neverthe
     name = os.fsdecode(b"caf\xe9.png")
     rows = (attrs.evolve(_ROW, operation=name, tags={name: name}), _ROW)
     result = _protocol.decode_reply(_protocol.encode_result(1, TokenPage(rows, 2, 2, 0)))
-    item = _protocol.decode_reply(_protocol.encode_item(2, StreamItem(1.5, "dead_letter", "/a", None, name))).item
+    item = _protocol.decode_reply(_protocol.encode_item(2, made_event(1.5, "token.dead_letter", "/a", None, name))).item
     shown = r"caf\udce9.png"
 
     assert msgspec.json.decode(result.result, type=TokenPage) == TokenPage(
         (attrs.evolve(_ROW, operation=shown, tags={shown: shown}), _ROW), 2, 2, 0
     )
-    assert item == StreamItem(1.5, "dead_letter", "/a", None, shown)
+    assert item == made_event(1.5, "token.dead_letter", "/a", None, shown)
 
 
 def test_an_answer_that_no_client_would_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,9 +297,7 @@ def test_a_number_that_json_does_not_have_is_refused_by_the_gate() -> None:
 def test_streams_are_answered_by_items() -> None:
     """Each verb of a stream has the item as its answer."""
     assert {verb_of(found) for found in VERBS.values() if issubclass(found, Stream)} == {
-        "events",
-        "trace",
         "watch",
         "follow_audit",
     }
-    assert all(answer_of(found) is StreamItem for found in VERBS.values() if issubclass(found, Stream))
+    assert all(answer_of(found) is Event for found in VERBS.values() if issubclass(found, Stream))

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import trio
 from fake_backend import FakeBackend
+from made_events import made_event
 from memory import MIB, resident
 
-from tokengate.control.messages import VERBS, StreamItem
+from tokengate.control.messages import VERBS
 from tokengate.control.transport._protocol import MAX_REQUEST
 from tokengate.control.transport._server import ControlServer
 
@@ -39,7 +40,7 @@ _ARGUMENTS: dict[str, Any] = {
     "set_state": {"name": "a", "values": {"n": [1, 2.5, None, True, "text", {"deep": [[[]]]}]}},
     "call": {"name": "a", "method": "restock", "args": ["tea", 5, [{}]], "kwargs": {"a": None}, "text": True},
     "visit": {"name": "a", "function": "os.system", "wait": 1.0},
-    "trace": {"name": "shop/*"},
+    "watch": {"select": "actor=shop/*", "kinds": ["token"], "buffer": 5},
     "cancel": {"request": 1},
 }
 _SEEDS = [
@@ -67,7 +68,7 @@ _PIECES += [b"9" * 400, b"[" * 3_000, b'{"a":' * 2_000, b"\xf0\x9f\x98\x80", b"\
 _HELLO = b'{"hello": {"protocol": 2}}\n'
 
 
-_ITEMS = tuple(StreamItem(0.0, "token_queued", "/a", n, "text") for n in range(2))
+_ITEMS = tuple(made_event(0.0, "token.queued", "/a", n, "text") for n in range(2))
 
 
 @pytest.fixture
