@@ -326,7 +326,7 @@ class _Parser:
         if is_tag:
             name = _unquoted(name.removeprefix("tag."))
         elif name in self._known.instead:
-            raise self._bad(start, f"'{name}' is of tokens that have not ended", f"use {self._known.instead[name]}")
+            raise self._bad(start, f"'{name}' is of live tokens only", f"use {self._known.instead[name]}")
         is_tag = is_tag or name not in self._known.read
         if self._fields is not None and (is_tag or name not in self._fields):
             raise self._bad(start, f"'{name}' is not possible here", f"use {', '.join(self._fields)}")
