@@ -20,6 +20,7 @@ class Thinning:
 
     def __init__(self, collector: Collector, most: int) -> None:
         self._collector = collector
+        collector.thins = True
         self._most = most
         self._since = -math.inf
         self._made = self._ordinary = 0

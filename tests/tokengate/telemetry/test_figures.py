@@ -183,6 +183,7 @@ class Offered:
 
     def __init__(self) -> None:
         self.every = 1
+        self.thins = False
         self.made = 0
         self.tallies = {"resize": Tally()}
         self.weights = 0
@@ -191,9 +192,11 @@ class Offered:
         tally = self.tallies["resize"]
         for _ in range(number):
             if self.every > 1:
-                if next(tally.ordinary) % self.every:
+                looked_at = next(tally.ordinary) + 1
+                if looked_at % self.every:
                     continue
-                self.weights += self.every
+                self.weights += looked_at - tally.kept
+                tally.kept = looked_at
             else:
                 self.weights += 1
             self.made += 1

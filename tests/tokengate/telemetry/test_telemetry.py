@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from gated_code import Door
 from people import ANN, ROLES, People, grant
 from tiers import in_ci
 
@@ -74,6 +75,24 @@ class Ledger:
 
     def take(self, batch: Batch) -> None:
         self.records += [entry for entry in batch.entries if isinstance(entry, Record)]
+
+    def close(self, _seconds: float) -> str:
+        return ""
+
+
+class Late:
+    """A reader that holds up the thread of the stream, once."""
+
+    name = "late"
+    lost = 0
+
+    def __init__(self, door: Door) -> None:
+        self._door: Door | None = door
+
+    def take(self, _batch: Batch) -> None:
+        door, self._door = self._door, None
+        if door is not None:
+            door.pass_through()
 
     def close(self, _seconds: float) -> str:
         return ""
@@ -313,6 +332,31 @@ def test_the_wheel_without_extras_imports_none() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == ["1", "True", "True", "True", "False"]
+
+
+@in_ci
+def test_while_the_thread_of_the_stream_is_late_fewer_ordinary_records_are_kept() -> None:
+    """Case 25: so none of the others is lost, and the weights still add up."""
+    ledger, door = Ledger(), Door()
+    with Gate("late", plugins=[telemetry := Telemetry()], control_socket=False) as gate:
+        stream: Any = gate._stream
+        stream.attach(Late(door))
+        stream.attach(ledger)
+        work.submit().result(60)
+        assert door.reached.wait(60)
+        for _ in range(40):
+            tokens = [work.submit() for _ in range(500)] + [fail.submit()]
+            for one in tokens:
+                one.exception(60)
+        door.open()
+        assert stream.flush(60)
+        row, lost = row_of(telemetry, "work"), stream.lost()
+
+    assert row.completed == 20_001
+    assert lost == {}
+    assert sum(record.operation == "fail" for record in ledger.records) == 40
+    kept = [record.weight for record in ledger.records if record.operation == "work"]
+    assert sum(kept) == pytest.approx(20_001, rel=0.01)
 
 
 @in_ci

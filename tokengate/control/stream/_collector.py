@@ -33,6 +33,8 @@ OPERATIONS: Final = 200
 """Operations that are counted apart; the rest are counted as `OTHER`."""
 OTHER: Final = "_other"
 
+_FEWEST: Final = 4_096  # the largest `every` of a collector whose reader is late
+
 _COMPLETED: Final = TokenState.COMPLETED
 _STATES: Final = {"token.queued": "queued", "token.started": "running", "token.paused": "paused"}
 _ENDS: Final = ("completed", "failed", "terminated", "expired", "rejected")
@@ -46,16 +48,18 @@ class Tally:
         ends: {state: the same}; that of `completed` among them.
         retried: is advanced with each attempt that another one follows.
         ordinary: is advanced with each ordinary record that thinning looks at.
+        kept: how far it was advanced when the latest of these was kept.
         slow: the run, in seconds, above which an attempt is not ordinary; written by what knows the operation's p95.
     """
 
-    __slots__ = ("completed", "ends", "ordinary", "retried", "slow")
+    __slots__ = ("completed", "ends", "kept", "ordinary", "retried", "slow")
 
     def __init__(self) -> None:
         self.ends = {state: itertools.count() for state in _ENDS}
         self.completed = self.ends["completed"]
         self.retried = itertools.count()
         self.ordinary = itertools.count()
+        self.kept = 0
         self.slow = math.inf
 
     def counts(self) -> dict[str, int]:
@@ -78,6 +82,8 @@ class Collector(Observer):
     Attributes:
         pending: the records that the thread of the stream has not taken yet.
         every: of so many ordinary records one is kept; 1: all.
+        thins: whether fewer ordinary records are kept while the thread of the stream is late, so that none of the
+            others is lost.
         internal: whether tokens of the runtime itself are recorded.
         trace_of: returns (trace id, span id) of a token that ends, or None; None: there are no traces.
         is_read: whether anything reads what is recorded.
@@ -87,6 +93,7 @@ class Collector(Observer):
     def __init__(self, system: ActorSystem, run: str) -> None:
         self.pending: deque[Raw | Happening] = deque(maxlen=KEPT)
         self.every = 1
+        self.thins = False
         self.internal = False
         self.is_read = False
         self.trace_of: Callable[[Token[Any]], tuple[str, str] | None] | None = None
@@ -152,13 +159,23 @@ class Collector(Observer):
             if token._end is _COMPLETED:
                 state = "completed"
                 next(tally.completed)
-                if self.every > 1 and started is not None and not extras.steered and extras.attempt == 1:
-                    every = self.every
-                    if ended - started < tally.slow:  # type: ignore[operator]
-                        if next(tally.ordinary) % every:
-                            self._forget(token)
-                            return
-                        weight = every
+                if (
+                    self.every > 1
+                    and started is not None
+                    and not extras.steered
+                    and extras.attempt == 1
+                    and ended - started < tally.slow  # type: ignore[operator]
+                ):
+                    looked_at = next(tally.ordinary) + 1
+                    if looked_at % self.every:
+                        self._forget(token)
+                        return
+                    # It stands for those since the one before, so that the weights add up while `every` changes. No
+                    # other thread comes in between, since nothing is called there.
+                    since = looked_at - tally.kept
+                    if since > 0:
+                        tally.kept = looked_at
+                        weight = since
             else:
                 state = token.state.value
                 next(tally.ends[state])
@@ -186,6 +203,8 @@ class Collector(Observer):
             )  # fmt: skip
             next(self._appended)
             if not number & 255 and len(self.pending) > _HALF:
+                if self.thins:
+                    self.every = min(2 * self.every, _FEWEST)
                 self.hurry()
         except Exception:
             self.note_error()
