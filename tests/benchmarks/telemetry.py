@@ -35,6 +35,7 @@ TARGETS: dict[str, tuple[str, float | None]] = {
     "sketches": ("bare", 2.5),
     "defaults": ("bare", None),
     "json": ("bare", 4.0),
+    "json, thinned": ("bare", 4.0),
     "history": ("defaults", 1.0),
     "history, all rows": ("sketches", 2.5),
     "otel, api only": ("sketches", 3.0),
@@ -74,8 +75,8 @@ def plugins_of(listener: str, directory: str) -> list[Any]:
         return [Telemetry(thin_above=NEVER)]
     if listener == "defaults":
         return [Telemetry()]
-    if listener == "json":
-        return [Telemetry(thin_above=NEVER, sinks=[_writer()])]
+    if listener.startswith("json"):
+        return [Telemetry(thin_above=10_000 if "thinned" in listener else NEVER, sinks=[_writer()])]
     if listener.startswith("history"):
         from tokengate.history import History
 
