@@ -374,10 +374,10 @@ class Token(_PykkaReply[T]):
             state, value, error = end
         if system.live.pop(self.id, None) is None:
             return False
+        self._error = error
         if error is not None and system.on_token_failing is not None:
             system.tell(system.on_token_failing, self)
         self._value = value
-        self._error = error
         self.finished_at = system.clock()
         # Drop the arguments and the context, so that a chain of tokens keeps no history alive.
         self._context = self._call = None
