@@ -23,3 +23,8 @@ def log(text: str) -> tuple[str, str]:
 def die() -> None:
     """End the process."""
     os._exit(3)
+
+
+def fail() -> None:
+    """Raise an error."""
+    raise ValueError("canary")

@@ -19,8 +19,8 @@ from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext, SpanKind,
 from opentelemetry.trace import set_span_in_context as with_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from actors import Observer, Token, TokenState
-from actors.lowlevel import ActorPlace, Notice, place_of
+from actors import Observer, Token, TokenGateError, TokenState
+from actors.lowlevel import NO_EXTRAS, ActorPlace, Notice, place_of
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.stream._record import Batch
 from tokengate.control.stream._stream import Stream
@@ -135,6 +135,16 @@ class _Spans(Observer):
         if not token._place.serves_operators:
             token.in_context(self._begin, token)
 
+    def token_failing(self, token: Token[Any], /) -> None:
+        # Before its sender can pass the error on. One without a traceback that is the runtime's was not raised by code.
+        error, sender = token._error, token.parent
+        if error is None or sender not in self._open or token.id not in self._open or _is_expected(token, error):
+            return
+        if error.__traceback__ is not None or not isinstance(error, TokenGateError):
+            self._recorded[sender] = _origin(error)
+            if sender not in self._open:  # it has ended just now
+                self._recorded.pop(sender, None)
+
     def token_retried(self, token: Token[Any], error: BaseException, reason: str, /) -> None:
         ended = self._end(token, reason, error, "retried")
         if ended is not None:
@@ -162,9 +172,11 @@ class _Spans(Observer):
         if span is INVALID_SPAN:
             return  # no SDK is there
         attach(with_span(span, parent))  # for good: nothing else runs in this context
-        self._open[token.id] = span, token.attempt, parent
-        if token._end is not None:  # by another thread, which may have missed the span
-            self.token_finished(token)
+        if span.is_recording() or token._extras is not NO_EXTRAS or token.affinity == "process":
+            # Else it needs no end, and the token is neither sent nor tried again.
+            self._open[token.id] = span, token.attempt, parent
+            if token._end is not None:  # by another thread, which may have missed the span
+                self.token_finished(token)
 
     def _attributes(self, token: Token[Any], end: TokenState | str | None) -> dict[str, Any]:
         started, queued, attempt = token.started_at, token.queued_at, token.attempt
@@ -211,17 +223,13 @@ class _Spans(Observer):
 
     def _add_error(self, span: Span, token: Token[Any], error: BaseException, end: TokenState | str | None) -> None:
         """Record an error, unless it is an expected one, or one that the token only passes on."""
-        kind, place = class_name(type(error)), place_of(token)
-        if isinstance(place, ActorPlace) and not place.crashes(token, error):
+        if _is_expected(token, error):
             return
+        kind = class_name(type(error))
         if end in (TokenState.FAILED, "retried"):
-            origin = _origin(error)
-            if self._recorded.get(token.id) != origin:
-                _record(span, error, kind, with_text=place.properties.show == "*")
-            if token.parent in self._open:
-                self._recorded[token.parent] = origin
-                if token.parent not in self._open:  # it has ended just now
-                    self._recorded.pop(token.parent, None)
+            recorded = self._recorded.get(token.id)
+            if recorded is None or recorded != _origin(error, recorded):
+                _record(span, error, kind, with_text=place_of(token).properties.show == "*")
         elif end is not TokenState.EXPIRED:
             return
         span.set_status(StatusCode.ERROR, kind)
@@ -273,13 +281,19 @@ def _write(headers: dict[str, str]) -> None:
         propagator.inject(headers)
 
 
+def _is_expected(token: Token[Any], error: BaseException) -> bool:
+    place = place_of(token)
+    return isinstance(place, ActorPlace) and not place.crashes(token, error)
+
+
 _Origin = tuple[int, Any, int]
 """An error: its id, and the code and the line where it was raised. An id alone may be that of a later one."""
 
 
-def _origin(error: BaseException) -> _Origin:
+def _origin(error: BaseException, like: _Origin | None = None) -> _Origin:
+    """Return the origin of an error; without its place if `like` has none, as that of an error of a child process."""
     frames = error.__traceback__
-    if frames is None:
+    if frames is None or (like is not None and like[1] is None):
         return id(error), None, 0
     while frames.tb_next is not None:
         frames = frames.tb_next

@@ -22,7 +22,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 from spans import Ledger, attributes_of, id_of, links_of, trace_of
-from traced_functions import die, ids_here
+from traced_functions import die, fail, ids_here
 
 from tokengate import AsyncioActor, CpuActor, Gate, IoActor, ProcessActor, TokenState, token
 from tokengate.errors import TokenExpired
@@ -369,11 +369,17 @@ def test_an_unexpected_error_is_recorded_once_and_an_expected_one_not(ledger: Le
         except ValueError:
             raise ValueError("canary") from None
 
+    process = token(affinity="process")(fail)
+
+    @token
+    def passing() -> None:
+        process.submit().result(LIMIT)
+
     @token(show="*")
     def shown() -> None:
         raise ValueError("shown text")
 
-    for operation in (outermost, other, shown):
+    for operation in (outermost, other, passing, shown):
         operation.submit().exception(LIMIT)
     proxy = gate.spawn(Clerk).proxy()
     for call in (proxy.find, proxy.crash):
@@ -392,6 +398,8 @@ def test_an_unexpected_error_is_recorded_once_and_an_expected_one_not(ledger: Le
         "outer": [(StatusCode.ERROR, "ValueError", 0)],
         "outermost": [(StatusCode.ERROR, "ValueError", 0)],
         "other": [(StatusCode.ERROR, "ValueError", 1)],
+        "fail": [(StatusCode.ERROR, "ValueError", 1)],
+        "passing": [(StatusCode.ERROR, "ValueError", 0)],
         "shown": [(StatusCode.ERROR, "ValueError", 1)],
         "find": [(StatusCode.UNSET, "LookupError", 0)],
         "crash": [(StatusCode.ERROR, "ZeroDivisionError", 1)],
