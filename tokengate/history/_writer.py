@@ -189,7 +189,7 @@ class Writer(Queued):
         self._every = 1  # of so many ordinary records one has a row
         self._room = a_second  # rows of ordinary ones in this second
         self._seen_ordinary = 0
-        self._top = self._numbered = self._collector.made - len(self._collector.pending)
+        self._top = self._numbered = self._collector.latest - len(self._collector.pending)
         self._missing = self._lost_here = self._lost_in_queue = 0
         now = clock()
         self._minute = self._minute_of(now)
@@ -226,7 +226,7 @@ class Writer(Queued):
     def _finish(self) -> None:
         """Write what is left, and close the file."""
         now = self._clock()
-        self._missing = self._top = max(self._top, self._collector.made - len(self._collector.pending))
+        self._missing = self._top = max(self._top, self._collector.latest - len(self._collector.pending))
         self._look_for_loss(now)
         self._rows += self._left_over()
         if self.failing:
@@ -236,7 +236,7 @@ class Writer(Queued):
         _writers.discard(self)
 
     def _counts(self, now: float) -> _Cut:
-        made, tallies = self._collector.made, self._collector.tallies
+        made, tallies = self._collector.latest, self._collector.tallies
         found = {name: tallies[name].counts() for name in list(tallies)}
         return _Cut(now, made, {(name, state): n for name, each in found.items() for state, n in each.items() if n})
 
