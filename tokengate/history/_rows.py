@@ -43,7 +43,7 @@ CREATE INDEX by_token ON records (token) WHERE token IS NOT NULL;
 
 PLAIN: Final = 19
 """The columns of records that are not of `More`."""
-AT_ONCE: Final = 32
+AT_ONCE: Final = 128
 """Rows of one statement: each statement gives the interpreter lock to other threads, and has to get it back."""
 _VALUES: Final = f"({', '.join('?' * PLAIN)}{', NULL' * 15})"
 PUT: Final = f"INSERT OR REPLACE INTO records VALUES {_VALUES}"
