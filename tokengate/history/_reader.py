@@ -337,7 +337,7 @@ class _Figures:
     def add(self, row: Sequence[Any]) -> None:
         _, _, state, n, sampled, _, _, *hists = row
         self.counts[state] += n
-        self.sampled += min(n, sampled)
+        self.sampled += sampled
         for hist, text in zip(self.hists, hists, strict=True):
             hist.update(msgspec.json.decode(text, type=dict[int, int]))
 

@@ -49,6 +49,7 @@ _logger = logging.getLogger("tokengate.history")
 COMMIT: Final = 0.1
 """Seconds between two commits."""
 _CUT: Final = 0.7  # seconds between two writes of counts: with what is on its way, a second
+_TRIES: Final = 8  # to read all counts while nothing is recorded
 _LATE: Final = 1.0  # seconds after which counts are written, though records that they count have not come
 _CHECK: Final = 10.0  # seconds between two looks at the file, and between two tries while the disk fails
 LARGEST: Final = 64 * 2**20
@@ -236,9 +237,15 @@ class Writer(Queued):
         _writers.discard(self)
 
     def _counts(self, now: float) -> _Cut:
-        made, tallies = self._collector.latest, self._collector.tallies
-        found = {name: tallies[name].counts() for name in list(tallies)}
-        return _Cut(now, made, {(name, state): n for name, each in found.items() for state, n in each.items() if n})
+        """Return the counts of now; of a moment at which no other thread records anything, if there is one."""
+        collector, counts, made = self._collector, dict[tuple[str, str], int](), -1
+        for _ in range(_TRIES):
+            if made == collector.latest:
+                break
+            made = collector.latest
+            found = {name: collector.tallies[name].counts() for name in list(collector.tallies)}
+            counts = {(name, state): n for name, each in found.items() for state, n in each.items() if n}
+        return _Cut(now, made, counts)
 
     def _read(self, items: Sequence[Any], now: float) -> None:
         if not items:

@@ -21,6 +21,7 @@ from tokengate.errors import BadRequest
 from tokengate.history import History
 from tokengate.history import _writer as writer
 from tokengate.telemetry import Telemetry
+from tokengate.telemetry._samples import Sample
 
 Opened = Callable[..., tuple[Gate, History]]
 Until = Callable[[Callable[[], bool]], None]
@@ -170,7 +171,7 @@ def test_what_is_lost_is_a_gap_and_nothing_else_is(
     """Case 3: rows and gaps add up to what was made; counts are exact."""
     monkeypatch.setattr("tokengate.control.stream._queued.LONGEST", 100)
     gate, history = opened(rows_per_second=100_000)
-    gate.plugin(Telemetry)._thinning._above = 10**9
+    gate.plugin(Telemetry)._thinning._most = 10**9
     writing: Any = history._writer
     with writing._arrived:  # so that nothing is taken from the queue
         lock, writing._taking = threading.Lock(), None
@@ -210,6 +211,22 @@ def test_two_histories_in_one_directory_are_read_together(opened: Opened, until:
     assert len({row.gate_run for row in other.records("operation=work")}) == 2
 
 
+def test_samples_of_a_long_token_are_kept(opened: Opened, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in `show`, in order of time, before the end of the attempt."""
+    monkeypatch.setattr(writer, "LONG", 0.0)
+    _gate, history = opened()
+    writing: Any = history._writer
+    monkeypatch.setattr(writing, "_samples_of", lambda _token: (Sample(-2.0, 0.5, None, 1), Sample(-1.0, 1.5, 4096, 2)))
+    made = work.submit(1)
+    made.result(30)
+    until(lambda: bool(history.records("operation=work")))
+    first, second, end = history.show(made.id)
+
+    assert [one.kind for one in (first, second, end)] == ["token.sampled", "token.sampled", "token.finished"]
+    assert (first.cpu, first.memory, first.steps) == (0.5, None, 1)
+    assert (second.cpu, second.memory, second.uid) == (1.5, 4096, end.uid)
+
+
 def test_a_token_that_is_unknown_is_an_error(opened: Opened) -> None:
     """It names the token; so does what is no id."""
     _gate, history = opened()
@@ -246,6 +263,31 @@ def test_health_is_degraded_by_loss_and_never_failed(opened: Opened) -> None:
 
     assert parts == {"history": "ok"}
     assert (part.status, part.why) == ("degraded", "3 records were lost")
+
+
+@in_ci
+def test_a_flood_is_counted_exactly_and_each_failure_has_a_row(opened: Opened, tmp_path: Path) -> None:
+    """Case 25: also while ordinary records are thinned at their source; what is estimated says so."""
+    gate, _ = opened(rows_per_second=500)
+    gate.plugin(Telemetry)._thinning._most = 500
+    tokens = []
+    for number in range(60_000):
+        tokens.append((fail if number % 500 == 0 else work).submit(number))
+        if len(tokens) == 1_000:
+            for one in tokens:
+                one.exception(30)
+            tokens.clear()
+    gate.close()
+    history = History(tmp_path)
+    rows = history.records("kind=token.finished", limit=10_000)
+    weights = sum(row.weight or 0 for row in rows if row.operation == "work")
+    figures = {row.name: row for row in history.operations()}
+
+    assert counted(history) == {("work", "completed"): 59_880, ("fail", "failed"): 120}
+    assert sum(row.operation == "fail" for row in rows) == 120
+    assert abs(weights - 59_880) < 0.03 * 59_880
+    assert figures["work"].estimated
+    assert not figures["fail"].estimated
 
 
 @in_ci
