@@ -19,6 +19,11 @@ Operators see the same from another terminal, and change it while it runs (docs/
     tokengate breakers                                  # also throttles, policies, ps, top
     tokengate policy set forecast deadline=200ms        # also throttle.slow=100ms, fallback=none
     tokengate policy reset forecast
+
+With `--telemetry DIR` there are figures, and a history of what each call got (docs/telemetry.md):
+
+    tokengate operations forecast                                         # also metrics
+    tokengate history 'operation=forecast,state=expired' --since 1m       # also trace-export
 """
 
 from __future__ import annotations
@@ -39,6 +44,8 @@ from rich.live import Live
 from rich.table import Table
 
 from tokengate import Breaker, Gate, Policy, Retry, Throttle, Token, TokenState, token
+from tokengate.history import History
+from tokengate.telemetry import Telemetry
 
 SLOTS: Final = 10
 SERVICE: Final = 0.05  # seconds of a forecast
@@ -228,10 +235,12 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--without", action="store_true", help="hold the calls to no policy")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="end it after that (default: never)")
+    parser.add_argument("--telemetry", metavar="DIR", help="keep figures, and a history in this directory")
     chosen = parser.parse_args(arguments)
+    plugins = [Telemetry(), History(chosen.telemetry)] if chosen.telemetry else []
     api, tally = Api(), Tally()
     try:
-        with Gate("gateway", shutdown=2.0):
+        with Gate("gateway", shutdown=2.0, plugins=plugins):
             watch(play(make_forecast(api, not chosen.without), api, tally, SCENES, chosen.seconds), tally, Console())
     except KeyboardInterrupt:
         pass

@@ -27,6 +27,12 @@ Or let the check of the fifth order run away: nothing is paid any more, until yo
 it (`tokengate ps`; docs/control.md is a guided tour).
 
     tokengate run examples/shop.py:gate -- --runaway 5
+
+Or keep what it does in files, and ask them later, also when the shop has closed (docs/telemetry.md):
+
+    tokengate run examples/shop.py:gate -- --telemetry /tmp/shop
+    tokengate history --since 5m                        # also operations, metrics, watch
+    tokengate trace-export --since 30s -o trace.json    # for ui.perfetto.dev
 """
 
 from __future__ import annotations
@@ -44,6 +50,8 @@ import trio
 from shop_screen import say, screen
 
 from tokengate import Backoff, ChildSpec, CpuActor, Gate, IoActor, Policy, Retry, Supervisor, Token, token
+from tokengate.history import History
+from tokengate.telemetry import Telemetry
 from tokengate.types import Done, current_gate
 
 GOODS = ("tea", "cups", "honey")
@@ -259,6 +267,7 @@ def make_gate(
     seed: int = 0,
     watched: bool = False,
     runaway: int = 0,
+    telemetry: Path | None = None,
 ) -> Gate:
     """Return a shop that is not open yet.
 
@@ -268,6 +277,7 @@ def make_gate(
         seed: of the faults.
         watched: whether its tree is shown.
         runaway: the order whose check runs away; 0 for none.
+        telemetry: the directory of its history; None for no figures and no history.
     """
 
     def service(name: str, actor_class: type[CpuActor | IoActor], *args: object) -> ChildSpec:
@@ -285,7 +295,11 @@ def make_gate(
         office("billing", [service("payments", Payments, runaway)]),
         office("front", [service("orders", Orders, Books()), office("customers", shoppers)], "rest_for_one"),
     ]
-    return Gate("shop", children=[ChildSpec("screen", screen), *children] if watched else children)
+    return Gate(
+        "shop",
+        children=[ChildSpec("screen", screen), *children] if watched else children,
+        plugins=[Telemetry(), History(telemetry)] if telemetry else [],
+    )
 
 
 def fault(text: str) -> tuple[str, float]:
@@ -321,9 +335,12 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--runaway", type=int, default=0, metavar="ORDER", help="let the check of this order never end")
     parser.add_argument("--seed", type=int, default=0, help="of the faults (default: 0)")
+    parser.add_argument("--telemetry", type=Path, metavar="DIR", help="keep figures, and a history in this directory")
     return parser.parse_args(arguments)
 
 
 # Under `tokengate run` this file is what `sys.argv` begins with, and what follows is for us.
 typed = options(sys.argv[1:] if Path(sys.argv[0]).name == Path(__file__).name else [])
-gate = make_gate(faults=dict(typed.fail), seed=typed.seed, watched=True, runaway=typed.runaway)
+gate = make_gate(
+    faults=dict(typed.fail), seed=typed.seed, watched=True, runaway=typed.runaway, telemetry=typed.telemetry
+)

@@ -14,6 +14,7 @@ import programs
 import pytest
 
 from tokengate import Gate
+from tokengate.history._reader import Reader
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -63,6 +64,14 @@ def test_an_api_that_is_well_answers(gateway: ModuleType) -> None:
 
     assert answers == [api.latest[city] for city in gateway.CITIES]
     assert tally.got == {("paying", "new"): len(gateway.CITIES)}
+
+
+def test_telemetry_keeps_a_history(gateway: ModuleType, tmp_path: Path) -> None:
+    """`--telemetry DIR`: what the calls got is in files."""
+    gateway.main(["--seconds", "0.3", "--telemetry", str(tmp_path)])
+
+    [row] = Reader(tmp_path / "history").operations("forecast")
+    assert row.completed > 0
 
 
 @pytest.mark.parametrize("arguments", [(), ("--without",)])

@@ -18,6 +18,7 @@ import pytest
 
 from tokengate import Gate
 from tokengate.events import ChildStarted, RestartScheduled
+from tokengate.history._reader import Reader
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -197,6 +198,15 @@ def test_the_command_line_runs_it_until_a_signal(number: signal.Signals) -> None
 
     check_output(lines)
     assert (code, "gate 'shop' stopped after" in err) == (0, True)
+
+
+def test_telemetry_keeps_a_history(shop: ModuleType, tmp_path: Path) -> None:
+    """`--telemetry DIR`: the orders are in files."""
+    with shop.make_gate(customers=(), telemetry=tmp_path) as gate:
+        assert len(place_orders(gate, 2)) == 2
+
+    places = Reader(tmp_path / "history").records("operation=Orders.place")
+    assert [one.state for one in places] == ["completed"] * 2
 
 
 def test_the_command_line_injects_faults() -> None:
