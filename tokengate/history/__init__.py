@@ -1,11 +1,11 @@
 # History: what tokens did, on disk.
-#   _plugin.py  the optional part of a gate, which is the Python interface
-#   _writer.py  what writes: rows, exact counts of minutes, gaps; a disk that fails
-#   _rows.py    the tables, and records as rows
-#   _files.py   files: names, retention, connections
-#   _reader.py  what is read back, of all runs and gates of a directory
-#   _verbs.py   the answers of a gate
-#   _kinds.py   the noun
+#   _plugin.py      the optional part of a gate, which is the Python interface
+#   _writer.py      what writes: rows, exact counts of minutes, gaps; a disk that fails
+#   _rows.py        the tables, and records as rows
+#   _files.py       files: names, retention, connections
+#   _reader.py      what is read back, of all runs and gates of a directory
+#   _verbs.py       the answers of a gate
+#   _kinds.py       the noun
 #   _postmortem.py  one zip with all that is known of a token
 #   _context.py     log lines of tokens, and what a gate was opened with
 """The history of a gate, which it keeps on disk: `Gate("shop", plugins=[History("/var/lib/shop")])`."""
