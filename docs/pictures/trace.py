@@ -17,7 +17,7 @@ from typing import Any
 
 Item = dict[str, Any]
 
-WIDTH, LEFT, ROW, BAR = 1_000, 150, 22, 16  # pixels
+WIDTH, LEFT, ROW, BAR = 1_000, 120, 22, 16  # pixels
 MOST = 14  # lines of tokens
 GREY, AMBER, INK = "#c9ced6", "#f0b429", "#243b53"
 
@@ -56,9 +56,9 @@ def svg_of(trace: Item) -> str:
     rows = {key: 40 + ROW * (number + (number >= len(workers))) for number, key in enumerate([*workers, *lines])}
 
     def x(at: float) -> float:
-        return LEFT + (at - begin) / (end - begin) * (WIDTH - LEFT - 20)
+        return LEFT + (at - begin) / (end - begin) * (WIDTH - LEFT - 30)
 
-    drawn = []
+    drawn, texts = [], []
     for key, y in rows.items():
         label = names[key] if isinstance(key, tuple) else labels[key].split(",")[0]
         drawn.append(f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{escape(label)}</text>')
@@ -75,8 +75,8 @@ def svg_of(trace: Item) -> str:
             f'<rect x="{x(start):.1f}" y="{y}" width="{width:.1f}" height="{height}" rx="2" fill="{fill}">'
             f"<title>{escape(text)}</title></rect>"
         )
-        if isinstance(key, tuple) and width > 8 * len(name):
-            drawn.append(f'<text x="{x(start) + 4:.1f}" y="{y + 12}">{escape(name)}</text>')
+        if isinstance(key, tuple) and not depth and width > 8 * len(name):
+            texts.append(f'<text x="{x(start) + 4:.1f}" y="{y + 12}">{escape(name)}</text>')
     ends: dict[int, Item] = {one["id"]: one for one in items if one["ph"] == "s"}
     for item in (one for one in items if one["ph"] == "f"):
         one = ends[item["id"]]
@@ -98,7 +98,7 @@ def svg_of(trace: Item) -> str:
         f'<marker id="tip" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="5" markerHeight="5" orient="auto">'
         f'<path d="M0,0L6,3L0,6z" fill="{INK}"/></marker></defs>'
     )
-    return "\n".join([head, *drawn, "</svg>\n"])
+    return "\n".join([head, *drawn, *texts, "</svg>\n"])
 
 
 def example() -> Item:
@@ -132,8 +132,9 @@ def example() -> Item:
         return len(made)
 
     events: list[Event] = []
-    with Gate("shop", threads=3, plugins=[Telemetry(sinks=[events.extend])]):
+    with Gate("shop", threads=3, plugins=[telemetry := Telemetry(sinks=[events.extend])]):
         album.submit(5).result()
+        telemetry.operations()  # so that all is passed on while the threads are there to be named
     file = io.BytesIO()
     write_trace([event for event in events if event.token is not None], file)
     trace: Item = json.loads(file.getvalue())
