@@ -11,6 +11,9 @@ from tokengate.control.messages import Listing
 from tokengate.control.registry import Kind
 from tokengate.control.registry._kinds import declare
 
+_SPARSE: Final = {"sparse": True}
+"""Marks a field that few rows have: a table in which none has it has no column for it."""
+
 
 @attrs.frozen
 class OperationRow:
@@ -34,20 +37,20 @@ class OperationRow:
     name: str
     completed: int = 0
     failed: int = 0
-    terminated: int = 0
-    expired: int = 0
-    rejected: int = 0
-    retried: int = 0
+    terminated: int = attrs.field(default=0, metadata=_SPARSE)
+    expired: int = attrs.field(default=0, metadata=_SPARSE)
+    rejected: int = attrs.field(default=0, metadata=_SPARSE)
+    retried: int = attrs.field(default=0, metadata=_SPARSE)
     rate: float | None = None
     wait_p95: float | None = None
     run_p50: float | None = None
     run_p95: float | None = None
-    cpu: float | None = None
-    memory: int | None = None
-    queue: int | None = None
-    backlog: float | None = None
-    estimated: bool = False
-    missing: str = ""
+    cpu: float | None = attrs.field(default=None, metadata=_SPARSE)
+    memory: int | None = attrs.field(default=None, metadata=_SPARSE)
+    queue: int | None = attrs.field(default=None, metadata=_SPARSE)
+    backlog: float | None = attrs.field(default=None, metadata=_SPARSE)
+    estimated: bool = attrs.field(default=False, metadata=_SPARSE)
+    missing: str = attrs.field(default="", metadata=_SPARSE)
 
 
 @attrs.frozen

@@ -279,7 +279,7 @@ def _clock(at: float) -> str:
 
 
 _EVENTS: tuple[Column[Event], ...] = (
-    Column("AT", lambda row: f"{_clock(row.at)}{row.at % 1:.3f}".replace("0.", ".", 1)),
+    Column("AT", lambda row: f"{_clock(row.at)}.{int(row.at % 1 * 1000):03}"),
     Column("TOKEN", lambda row: row.uid or "-"),
     Column("OPERATION", lambda row: Tail(row.operation or row.actor or "-")),
     Column("STATE", lambda row: row.state or row.kind, lambda row: style_of(row.state or row.kind)),
@@ -652,9 +652,23 @@ def _many(row: type[Any]) -> _Many | None:
     if hasattr(row, "__rich__"):
         return lambda rows, _wide: Group(*(Text(one.__rich__()) for one in rows))
     if row not in _MANY and attrs.has(row):
-        hints = get_type_hints(row)
-        return _list([_column(field.name, hints[field.name]) for field in attrs.fields(row)])
+        return _derived(row)
     return _MANY.get(row)
+
+
+def _derived(row: type[Any]) -> _Many:
+    """Return what renders rows: a column for each field; for one that is marked `sparse`, only if a row has a value."""
+    hints = get_type_hints(row)
+
+    def render(rows: Sequence[Any], wide: bool) -> RenderableType:
+        fields = [
+            field
+            for field in attrs.fields(row)
+            if wide or "sparse" not in field.metadata or any(getattr(one, field.name) != field.default for one in rows)
+        ]
+        return table_of([_column(field.name, hints[field.name]) for field in fields], rows, wide)
+
+    return render
 
 
 def _column(field: str, hint: object) -> Column[Any]:
@@ -662,6 +676,10 @@ def _column(field: str, hint: object) -> Column[Any]:
         value = getattr(row, field)
         if field in _DURATIONS:
             return duration(value)
+        if field == "memory":
+            return size(value)
+        if field == "rate" and value is not None:
+            return f"{value:.2f}"
         if isinstance(value, bool):
             return yes_or_no(value)
         if isinstance(value, dict):
@@ -671,7 +689,7 @@ def _column(field: str, hint: object) -> Column[Any]:
         return number(value) if value is None or isinstance(value, int | float) else value
 
     numeric = bool({int, float} & {hint, *get_args(hint)})
-    return Column(field.upper().replace("_", " "), cell, right=numeric, shrinks=not numeric)
+    return Column(field.upper().replace("_", " "), cell, right=numeric, shrinks=not numeric and field != "name")
 
 
 _MANY: dict[type[Any], _Many] = {

@@ -31,6 +31,7 @@ from tokengate.control.messages import (
     ChildCountsRow,
     ChildRow,
     EndRow,
+    Event,
     FlagRow,
     Frame,
     GateInfo,
@@ -300,3 +301,41 @@ def test_rows_without_a_table_of_their_own_have_a_column_for_each_field() -> Non
         "\\x1b[31mattic      -  no        0",
     ]
     assert as_text(rows[0]) == as_text(rows[:1])
+
+
+def test_the_time_of_a_record_is_never_beyond_its_second() -> None:
+    """Thousandths are cut: the last one of a second is .999."""
+    seen = [Event(seq=1, kind="rule.acted", at=at, gate="shop", gate_run="7f3a91c2") for at in (29.9996, 5.25)]
+    lines = as_text(tuple(seen))
+
+    assert [line.split()[1].partition(":")[2] for line in lines.splitlines()[1:]] == ["00:29.999", "00:05.250"]
+
+
+@attrs.frozen
+class Stock:
+    """A row of a noun without a table of its own."""
+
+    name: str
+    rate: float | None = None
+    memory: int | None = None
+    spoiled: int = attrs.field(default=0, metadata={"sparse": True})
+    note: str = attrs.field(default="", metadata={"sparse": True})
+
+
+def test_a_sparse_column_is_there_if_a_row_has_a_value() -> None:
+    """Or if the table is wide."""
+    assert as_text((Stock("tea", 2.5, 34_300_000), Stock("cups"))).split() == (
+        ["NAME", "RATE", "MEMORY", "tea", "2.50", "34.3", "MB", "cups", "-", "-"]
+    )
+    assert "SPOILED" in as_text((Stock("tea"), Stock("cups", spoiled=1)))
+    assert "SPOILED" in as_text((Stock("tea"),), wide=True)
+
+
+def test_a_name_is_whole_on_a_narrow_terminal() -> None:
+    """The first column of a list is what people type."""
+    console = Console(file=io.StringIO(), width=60)
+
+    console.print(renderable((Stock("DynamicSupervisor.which_children", 1.0, 5, 0, "what is cut " * 9),)))
+
+    assert isinstance(console.file, io.StringIO)
+    assert "DynamicSupervisor.which_children" in console.file.getvalue()
