@@ -181,7 +181,7 @@ _RECORDS: Final = Fields(
 RECORD_FIELDS: Final = _RECORDS
 """What a selector can ask of a `Record`: `parse(text, RECORD_FIELDS)`."""
 
-_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _ORDERS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">": operator.lt,
     ">=": operator.le,
@@ -197,7 +197,7 @@ _BARE_VALUE = re.compile(r"""[^\s,'"=!<>][^\s,'"]*""")
 _VALUE = re.compile(rf"{_QUOTED}|{_BARE_VALUE.pattern}")
 _SPACE = re.compile(r"\s*")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhd])?")
 
 
 @attrs.frozen
@@ -441,10 +441,10 @@ def _fits_field(known: Fields, name: str, op: str, value: str) -> _Fits:
         return partial(_ORDERS.get(op, operator.eq), int(value))
     duration = _DURATION.fullmatch(value)
     if duration is None:
-        raise _Wrong(f"'{name}' is a time, not {value!r}", "write 30, 30s, 5m, 1h or 2d", value=True)
+        raise _Wrong(f"'{name}' is a time, not {value!r}", "write 30, 200ms, 30s, 5m, 1h or 2d", value=True)
     if op not in _ORDERS:
         raise _Wrong(f"'{name}' changes all the time, so '{op}' is not possible", "use >, >=, < or <=")
-    return partial(_ORDERS[op], float(duration[1]) * _UNITS[duration[2]])
+    return partial(_ORDERS[op], float(duration[1]) * _UNITS[duration[2] or ""])
 
 
 def _fits_text(name: str, op: str, value: str) -> _Fits:

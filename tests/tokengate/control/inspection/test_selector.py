@@ -137,6 +137,8 @@ def test_a_field_is_compared_as_what_it_is(text: str, expected: bool) -> None:
         ("age<=2m", True),
         ("age<0.5h", True),
         ("running>4.5", True),
+        ("running>4500ms", True),
+        ("running>5001ms", False),
         ("running<5", False),
         ("running=*", True),
         ("age=*", True),
