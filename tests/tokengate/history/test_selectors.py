@@ -86,7 +86,7 @@ def test_terms_that_only_records_have(opened: Opened, until: Until) -> None:
     found = {text: sum(one.kind == "token.finished" for one in history.records(text)) for text in asked}
 
     assert found == asked
-    with pytest.raises(BadSelector, match=r"'running' is of tokens that have not ended.*use run"):
+    with pytest.raises(BadSelector, match=r"'running' is of live tokens.*use run"):
         history.records("running>1")
 
 

@@ -79,7 +79,7 @@ def test_errors_say_what_to_do(tmp_path: Path, made: list[int]) -> None:
         no_past = run("operations", "--since", "1h", "-g", "plain").stderr
 
     assert "'soon' is no time; write how long ago" in run("history", "--since", "soon", *there).stderr
-    assert "'running' is of tokens that have not ended" in run("history", "running>1", *there).stderr
+    assert "'running' is of live tokens" in run("history", "running>1", *there).stderr
     assert "history knows no token 999" in run("history", "show", "999", *there).stderr
     assert "has no history; name the directory" in run("history", "--dir", str(tmp_path / "empty")).stderr
     assert run("history", "state=expired", *there).exit_code == 1

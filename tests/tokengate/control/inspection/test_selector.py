@@ -449,5 +449,5 @@ def test_selectors_of_records_have_tags_and_name_what_takes_the_place_of_running
 
     assert parse("tenant=acme,run>5s,operation=resize", RECORD_FIELDS).matches(record, NOW)  # type: ignore[arg-type]
     assert not parse("tag.tenant!=acme", RECORD_FIELDS).matches(record, NOW)  # type: ignore[arg-type]
-    with pytest.raises(BadSelector, match=r"'running' is of tokens that have not ended .*; use run"):
+    with pytest.raises(BadSelector, match=r"'running' is of live tokens .*; use run"):
         parse("running>5s", RECORD_FIELDS)
