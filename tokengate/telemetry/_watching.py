@@ -41,6 +41,7 @@ class Watching:
         self._samples: OrderedDict[int, Samples] = OrderedDict()
         self._lock = threading.Lock()
         self._due = 0.0
+        self._ended: set[int] = set()  # tokens that had ended at the latest look, of those that are measured
         self._files: dict[Worker, Resident] = {}
         self._sizes: dict[Worker, tuple[float, int | None]] = {}  # {worker: (when it was read, bytes)}
 
@@ -84,6 +85,8 @@ class Watching:
 
     def outcome(self, token: Token[Any], worker: Worker, number: int) -> None:
         """Note what a token has used whose child process has sent its outcome."""
+        if token.done():
+            return
         used = worker.cpu_used(number)
         memory = self._memory(worker)
         if used is None and memory is None:
@@ -122,6 +125,7 @@ class Watching:
             if self._counts(place):
                 name = place.actor_class.__name__ if isinstance(place, ActorPlace) else place.path
                 seen.setdefault(label_of(self._system, place.path, name), []).append(place)
+        self._forget_ended()
         running: list[Token[Any]] = []
         slow = self._slow()
         with self._figures.lock:
@@ -141,6 +145,13 @@ class Watching:
             started = token.started_at
             if started is not None and now - started >= LONG and not token.done():
                 self._sample(token, now - started)
+
+    def _forget_ended(self) -> None:
+        """Drop what was measured just as its token ended, and so was not taken then; at the second look."""
+        ended = {token for token in list(self._measured) if token not in self._system.live}
+        for token in ended & self._ended:
+            self._measured.pop(token, None)
+        self._ended = ended
 
     def _counts(self, place: Place) -> bool:
         """Tell whether a place has figures: neither supervisors nor what belongs to the runtime has."""

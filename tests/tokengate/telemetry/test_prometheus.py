@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,8 @@ from tokengate.control.stream._record import FINISHED, Batch, More
 from tokengate.telemetry import Prometheus, Telemetry
 from tokengate.telemetry._figures import Figures
 from tokengate.telemetry._prometheus import MOST, MetricCollector
+
+Until = Callable[[Callable[[], bool]], None]
 
 DASHBOARDS = Path(__file__).parents[3] / "docs" / "dashboards"
 SECRET = "canary-7f3a"
@@ -108,7 +111,7 @@ def test_the_newest_trace_of_a_bucket_is_its_exemplar() -> None:
     assert f'trace_id="{"ab" * 16}"' in line
 
 
-def test_dynamic_children_are_called_by_their_class() -> None:
+def test_dynamic_children_are_called_by_their_class(until: Until) -> None:
     """Case 17: actors come and go, and the scrape stays as it is; nothing in it is an id, a pid or an argument."""
     telemetry = Telemetry()
     with Gate("bounded", plugins=[telemetry], control_socket=False) as gate:
@@ -116,17 +119,18 @@ def test_dynamic_children_are_called_by_their_class() -> None:
             ref = gate.spawn(Worker, name=f"worker-{number}")
             ref.ask(SECRET)
             ref.stop()
+        until(lambda: 'tokengate_wait_seconds_count{place="Worker"} 50.0' in telemetry.metrics())
         text = telemetry.metrics()
 
     assert not re.search(r"worker-\d", text)
     assert SECRET not in text
-    assert 'tokengate_wait_seconds_count{place="Worker"} 50.0' in text
 
 
-def test_every_metric_in_dashboard_and_rules_is_in_a_scrape() -> None:
+def test_every_metric_in_dashboard_and_rules_is_in_a_scrape(until: Until) -> None:
     """Case 18: by name, with the suffix that a histogram or a counter gives it."""
     with Gate("scraped", plugins=[telemetry := Telemetry()], control_socket=False):
         resize.submit(1).result(60)
+        until(lambda: "tokengate_run_seconds_count{" in telemetry.metrics())
         text = telemetry.metrics()
     found = {re.split(r"[{ ]", line)[0] for line in series_of(text)}
     described = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
@@ -172,12 +176,13 @@ def test_prometheus_can_read_a_scrape() -> None:
     assert {family.name for family in text_string_to_metric_families(text)} >= {"tokengate_run_seconds"}
 
 
-def test_values_of_tags_are_labels_that_stay_few() -> None:
+def test_values_of_tags_are_labels_that_stay_few(until: Until) -> None:
     """Case 17, with `tags=`: 50 values, then `_other`."""
     telemetry = Telemetry(prometheus=Prometheus(tags=("tenant",)))
     with Gate("tagged", plugins=[telemetry], control_socket=False):
         for number in range(60):
             resize.with_options(tags={"tenant": f"t{number}"}).submit(1).result(60)
+        until(lambda: 'tenant="_other"} 10.0' in telemetry.metrics("tokengate_tokens_total"))
         text = telemetry.metrics("tokengate_tokens_total")
 
     assert len(series_of(text)) == 51
