@@ -231,7 +231,7 @@ def test_the_processor_time_of_a_process_token_is_that_of_its_worker(until: Unti
     ledger = Ledger()
     with Gate("spinning", plugins=[Telemetry()], control_socket=False) as gate:
         gate._stream.attach(ledger)  # type: ignore[union-attr]
-        burn_away.submit(0.001).result(60)
+        burn_away.submit(0.4).result(60)
         called = burn_away.submit(0.4)
         used = called.result(60)
         until(lambda: any(record.token == called.id for record in ledger.records))
