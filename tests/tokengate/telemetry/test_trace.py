@@ -6,6 +6,7 @@ import io
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,6 +14,8 @@ import msgspec
 import pytest
 import trio
 from chrome_traces import Checked, check_trace
+from memory import MIB, resident
+from tiers import TORTURE
 
 from tokengate import CpuActor, Gate, Policy, Retry, Token, current_token, token, wait
 from tokengate.control.messages import Event
@@ -505,3 +508,19 @@ def test_a_selector_chooses_tokens(select: str, expected: list[int | None]) -> N
     ]
 
     assert [one.token for one in chosen(events, select, AT + 7_200)] == expected
+
+
+@pytest.mark.skipif(not TORTURE, reason="a minute: TOKENGATE_TORTURE=1")
+def test_a_million_events_take_no_more_memory_than_a_few(tmp_path: Path) -> None:
+    """The file is written as the events come."""
+
+    def events(number: int) -> Iterator[Event]:
+        for id in range(1, number + 1):
+            yield record(id, id / 1e4, 0.001, 0.002, parent=max(1, id - 9), worker=f"shop-cpu-{id % 50}")
+
+    with (tmp_path / "trace.json").open("wb") as file:
+        write_trace(events(100_000), file)
+        before = resident()
+        write_trace(events(1_000_000), file)
+
+        assert resident() - before < 20 * MIB
