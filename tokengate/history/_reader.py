@@ -152,7 +152,7 @@ class Reader:
         for file in self._opened(0.0, now + 1.0, []):
             if run not in ("", file.run):
                 continue
-            rows = file.db.execute("SELECT * FROM records WHERE uid = ?1 OR token = ?1", (int(number),))
+            rows = file.db.execute("SELECT * FROM records WHERE uid = ? OR token = ?", (int(number),) * 2)
             found: list[Entry] = [record_of(row, file.names, file.run) for row in rows]
             found = [one for one in found if sees is None or sees(one)]
             events += [event_at(one, one.ended, file.gate) for one in found]
