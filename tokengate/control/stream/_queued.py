@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from tokengate.control.stream._record import Batch
+
+_logger = logging.getLogger("tokengate.stream")
 
 LONGEST: Final = 20_000
 """Entries that wait for such a reader; those that come then are lost."""
@@ -41,7 +44,7 @@ class Queued:
     ) -> None:
         self.name = name
         self.lost = 0
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._take = take
         self._end = end
         self._raw = raw
@@ -67,11 +70,15 @@ class Queued:
         with self._arrived:
             self.lost += number
 
-    def close(self, seconds: float) -> str:
-        """Wait, for at most so many seconds, until all is passed on; return what was not, as text."""
+    def end(self) -> None:
+        """Have the thread end when all is passed on."""
         with self._arrived:
             self._is_closed = True
             self._arrived.notify()
+
+    def close(self, seconds: float) -> str:
+        """Wait, for at most so many seconds, until all is passed on; return what was not, as text."""
+        self.end()
         self._thread.join(seconds)
         left = len(self._queue) + self._in_hand
         return f"{left} records of '{self.name}'" if self._thread.is_alive() or left else ""
@@ -89,7 +96,9 @@ class Queued:
             try:
                 if entries or self._idle is not None:
                     self._take(entries)
-            except Exception as error:
+            except BaseException as error:  # `SystemExit`, too: without the thread, what comes would be lost uncounted
+                if self.error is None:
+                    _logger.exception("'%s' raised, and loses records; this is told once", self.name)
                 self.error = error
                 with self._arrived:
                     self.lost += len(entries)

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from actors import ActorSystem
 from tokengate.control.stream._collector import KEPT, Collector, Happenings, Moments
+from tokengate.control.stream._queued import Queued
 from tokengate.control.stream._record import Batch
 
 _logger = logging.getLogger("tokengate.stream")
@@ -241,6 +242,9 @@ class Stream:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 left.append(f"{len(self.collector.pending)} records, since a reader blocks")
+        for reader in readers:
+            if isinstance(reader.sink, Queued):
+                reader.sink.end()  # all of them at once: one that blocks takes the seconds of no other
         for reader in readers:
             try:
                 if undelivered := reader.sink.close(max(0.0, deadline - time.monotonic())):

@@ -501,6 +501,23 @@ def test_closing_takes_its_seconds_and_names_what_is_left(
     queued._thread.join()
 
 
+def test_a_reader_that_blocks_leaves_the_others_their_time_to_close(
+    gate: Gate, stream: Stream, door: Door, until: Until
+) -> None:
+    """Case 5: they end while it is waited for."""
+    blocks, over = Queued("archive", lambda _entries: door.pass_through()), threading.Event()
+    other = Queued("history", lambda _entries: None, over.set)
+    stream.attach(blocks)
+    stream.attach(other)
+    stream.collector.put("test.first", "")
+    door.wait_reached()
+    closing = threading.Thread(target=stream.close, args=(LIMIT,))
+    closing.start()
+    until(over.is_set)
+    door.open()
+    closing.join()
+
+
 def test_closing_names_what_the_blocked_thread_of_the_stream_has_left(
     gate: Gate, kept: Kept, stream: Stream, door: Door
 ) -> None:
@@ -544,13 +561,16 @@ def test_a_reader_that_blocks_loses_its_own_records_and_no_others(
     assert len(got) + queued.lost >= len(made) + queued.lost >= 1 + LONGEST + 5_000
 
 
-def test_a_reader_that_raises_on_its_thread_counts_what_it_was_given(gate: Gate, stream: Stream, until: Until) -> None:
-    """And gets what comes next."""
+@pytest.mark.parametrize("error", [OSError, SystemExit, KeyboardInterrupt])
+def test_a_reader_that_raises_on_its_thread_counts_what_it_was_given(
+    gate: Gate, stream: Stream, until: Until, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    """And gets what comes next; the error is told."""
     got: list[Entry] = []
 
     def take(entries: Any) -> None:
         if entries[0].kind == "test.bad":
-            raise OSError("no disk")
+            raise error("no disk")
         got.extend(entries)
 
     queued = Queued("archive", take)
@@ -562,7 +582,8 @@ def test_a_reader_that_raises_on_its_thread_counts_what_it_was_given(gate: Gate,
     stream.detach(queued)
     assert queued.close(LIMIT) == ""
     assert [entry.kind for entry in got] == ["test.good"]
-    assert isinstance(queued.error, OSError)
+    assert isinstance(queued.error, error)
+    assert "'archive' raised" in caplog.text
 
 
 # Memory, forks, clocks
