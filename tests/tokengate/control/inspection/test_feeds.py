@@ -407,7 +407,7 @@ def test_what_cannot_be_followed_is_refused_at_once(gate: Gate) -> None:
     """And leaves no observer behind. What was called `running` of a live token is `run` of a record."""
     with pytest.raises(BadSelector):
         feed_of(gate, "state>>1")
-    with pytest.raises(BadSelector, match=r"'running' is of tokens .*; use run"):
+    with pytest.raises(BadSelector, match=r"'running' is of live tokens .*; use run"):
         feed_of(gate, "running>5s")
     assert not observed(gate)
 
