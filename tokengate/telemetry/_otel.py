@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from opentelemetry import trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import attach, get_current
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanContext, SpanKind, StatusCode, TracerProvider
 from opentelemetry.trace import set_span_in_context as with_span
@@ -77,8 +77,8 @@ class OpenTelemetry:
             self._spans.close(0.0)
 
 
-_Open = tuple[Span, int, Context]
-"""The span of an attempt that runs, or was sent to run; the attempt's number; the context of the token's sender."""
+_Open = tuple[Span, int]
+"""The span of an attempt that runs, or was sent to run, and the attempt's number."""
 
 
 class _Spans(Observer):
@@ -110,7 +110,7 @@ class _Spans(Observer):
         tracer = trace.get_tracer(_semconv.SCOPE, tracer_provider=tracer_provider, attributes=scope)
         self._start = tracer.start_span
         self._open: dict[int, _Open] = {}  # {token id: span}
-        self._before: dict[int, tuple[Context, SpanContext]] = {}  # {id of a token between attempts: of the latest}
+        self._before: dict[int, SpanContext] = {}  # {id of a token between attempts: of the latest}
         self._recorded: dict[int, _Origin] = {}  # {token id: where the error was raised that a token of it recorded}
         self._providers = tracer_provider or trace.get_tracer_provider(), meter_provider
         self._metrics = _otel_metrics.Source(self.gate, self._system, stream)
@@ -148,7 +148,7 @@ class _Spans(Observer):
     def token_retried(self, token: Token[Any], error: BaseException, reason: str, /) -> None:
         ended = self._end(token, reason, error, "retried")
         if ended is not None:
-            self._before[token.id] = ended[2], ended[0].get_span_context()
+            self._before[token.id] = ended[0].get_span_context()
 
     def token_finished(self, token: Token[Any], /) -> None:
         if token.id in self._open:
@@ -157,12 +157,11 @@ class _Spans(Observer):
             self._before.pop(token.id, None)
 
     def _begin(self, token: Token[Any]) -> None:
-        """Begin a span; in the token's context."""
+        """Begin a span; in the token's context, of which each attempt has a copy."""
         around = parent = get_current()
         links: list[Link] | None = None
         if self._before and (before := self._before.pop(token.id, None)) is not None:
-            around = parent = before[0]
-            links = [Link(before[1])]
+            links = [Link(before)]
         if self._links or isinstance(token._call, Notice):
             around = with_span(INVALID_SPAN, parent)
             if (linked := trace.get_current_span(parent).get_span_context()).is_valid:
@@ -174,7 +173,7 @@ class _Spans(Observer):
         attach(with_span(span, parent))  # for good: nothing else runs in this context
         if span.is_recording() or token._extras is not NO_EXTRAS or token.affinity == "process":
             # Else it needs no end, and the token is neither sent nor tried again.
-            self._open[token.id] = span, token.attempt, parent
+            self._open[token.id] = span, token.attempt
             if token._end is not None:  # by another thread, which may have missed the span
                 self.token_finished(token)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from gated_code import LIMIT
+from tiers import in_ci
 
 from tokengate import CpuActor, Gate, ProcessActor, token
 from tokengate.policy import Policy, Retry
@@ -198,6 +199,7 @@ def test_logs_of_all_kinds_of_tokens_share_the_trace(stream: io.StringIO, until:
     assert not trace.get_current_span().get_span_context().is_valid
 
 
+@in_ci
 def test_the_formatter_imports_nothing_of_opentelemetry() -> None:
     """It works without it, and asks for a span only if the program has imported the API."""
     code = """

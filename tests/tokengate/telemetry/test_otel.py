@@ -274,6 +274,24 @@ def test_a_retry_is_a_sibling_with_a_link_to_the_attempt_before(ledger: Ledger, 
     assert [links_of(span) for span in attempts] == [[], [id_of(attempts[0])], [id_of(attempts[1])]]
 
 
+def test_a_fallback_is_a_sibling_of_the_attempt_that_failed(ledger: Ledger, gate: Gate) -> None:
+    """Case 13: without a retry, too, where both run in one context."""
+
+    @token(policy=Policy(fallback=lambda _error: "instead"))
+    def fail() -> str:
+        raise ConnectionError
+
+    with ledger.tracer.start_as_current_span("request") as request:
+        sent = fail.submit()
+        assert sent.result(LIMIT) == "instead"
+    gate.close()
+    ledger.check()
+    first, second = ledger.named(sent.operation)
+
+    assert [span.parent.span_id for span in (first, second) if span.parent is not None] == [id_of(request)] * 2  # type: ignore[arg-type]
+    assert links_of(second) == [id_of(first)]
+
+
 def test_relation_link_begins_a_trace_for_each_token(ledger: Ledger) -> None:
     """Case 13: with a link to the span that was current at `submit`; the baggage stays."""
     from opentelemetry import baggage, context
