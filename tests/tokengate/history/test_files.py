@@ -154,7 +154,7 @@ def test_a_large_file_is_followed_by_another(opened: Opened, tmp_path: Path, unt
     assert completed(history) == 80
     assert len(history.records("operation=work", limit=10_000)) == 80
     assert indexes
-    assert not Path(f"{first}-wal").exists()
+    assert not Path(f"{files(tmp_path)[-1]}-wal").exists()  # while others were closed, they may have been read
 
 
 def test_the_audit_log_has_the_digest_of_a_closed_file(

@@ -92,9 +92,8 @@ def test_each_attempt_leaves_a_row_with_its_fields(opened: Opened, until: Until)
         assert min(one.wait, one.run) >= 0
         assert one.age is not None
         assert one.age >= one.wait + one.run - 1e-5
-    shown = [(one.kind, one.attempt) for one in history.show(str(last.uid))]
-    assert sorted(shown, key=str) == [("policy.token_retried", None), ("token.finished", 2), ("token.retried", 1)]
-    assert history.show(last.token or 0) == history.show(str(last.uid))
+    for shown in (history.show(str(last.uid)), history.show(last.token or 0)):
+        assert [one for one in shown if one.kind in (first.kind, last.kind)] == [first, last]
 
 
 def test_counts_are_exact_over_a_restart(opened: Opened, tmp_path: Path, seed: int) -> None:

@@ -6,10 +6,9 @@ import contextlib
 import sys
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
-import msgspec
 from rich.console import Console
 
 from tokengate.cli._connection import Connection, connected
@@ -19,8 +18,6 @@ from tokengate.control.stream._events import json_of
 
 if TYPE_CHECKING:
     from tokengate.history._reader import Reader
-
-A = TypeVar("A")
 
 _ROWS_ON_TERMINAL, _ROWS = 100, 10_000
 
@@ -164,7 +161,7 @@ def _show(connection: Connection, found: Sequence[Event]) -> None:
         connection.show(found)
         return
     for event in found:
-        click.echo(msgspec.json.encode(json_of(event)))
+        connection.show_line(json_of(event))
 
 
 @contextlib.contextmanager
