@@ -207,6 +207,19 @@ def test_what_runs_at_once_on_a_loop_has_tracks_side_by_side() -> None:
     assert {name: len(track) for name, track in checked.tracks.items()} == {"shop-io": 2, "shop-io (2)": 1}
 
 
+def test_a_child_on_the_loop_of_its_parent_stands_beside_it() -> None:
+    """A loop runs both at once, so the one is not code of the other."""
+    events = [
+        record(2, 1.0, run=1.0, parent=1, affinity="io", worker="shop-io"),
+        record(1, 0.0, run=5.0, affinity="io", worker="shop-io"),
+    ]
+
+    _, checked = traced(events)
+
+    assert {name: len(track) for name, track in checked.tracks.items()} == {"shop-io": 1, "shop-io (2)": 1}
+    assert checked.arrows == [(f"{RUN}.1", f"{RUN}.2")]
+
+
 def test_an_arrow_leads_to_a_child_that_ends_before_or_after_its_parent() -> None:
     """From the moment at which the parent has made it."""
     events = [
