@@ -58,7 +58,10 @@ def _remote(folder: Path) -> str:
 def files_in(folder: Path) -> list[Path]:
     """Return the files of all runs, the oldest first."""
     with contextlib.suppress(OSError):
-        return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+        return sorted(
+            Path(entry) for entry in os.scandir(folder)
+            if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)  # to open a FIFO would wait
+        )  # fmt: skip
     return []
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from tokengate.control._units import bytes_in, seconds_in
 from tokengate.control.messages import Event, HealthPart
@@ -19,6 +20,8 @@ from tokengate.history._verbs import HistoryVerbs
 from tokengate.history._writer import Writer
 from tokengate.telemetry import Telemetry
 from tokengate.telemetry._kinds import OperationRow
+
+_LARGEST: Final = 10**18  # of finite numbers
 
 
 class History(Plugin):
@@ -45,17 +48,19 @@ class History(Plugin):
         max_bytes: int | str = "512MiB",
         rows_per_second: int = 2_000,
     ) -> None:
+        if not isinstance(directory, str | os.PathLike) or not str(directory) or "\0" in str(directory):
+            raise ValueError(f"directory of History is {directory!r}; it must be the path of a directory")
         self._directory = Path(directory)
-        self._retention = seconds_in(retention) if isinstance(retention, str) else float(retention)
-        self._max_bytes = bytes_in(max_bytes) if isinstance(max_bytes, str) else int(max_bytes)
-        for name, value, least in (
-            ("retention", self._retention, 1),
-            ("max_bytes", self._max_bytes, 2**20),
-            ("rows_per_second", rows_per_second, 0),
+        self._retention = seconds_in(retention) if isinstance(retention, str) else retention
+        size = bytes_in(max_bytes) if isinstance(max_bytes, str) else max_bytes
+        for name, value, least, most in (
+            ("retention", self._retention, 1, math.inf),
+            ("max_bytes", size, 2**20, _LARGEST),
+            ("rows_per_second", rows_per_second, 0, _LARGEST),
         ):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
                 raise ValueError(f"{name} of History is {value!r}; it must be a number, {least:,} or more")
-        self._a_second = int(rows_per_second)
+        self._max_bytes, self._a_second = int(size), int(rows_per_second)
         self._writer: Writer | None = None
 
     def observer(self, gate: Any, /) -> None:

@@ -75,7 +75,7 @@ class Postmortem:
             tokens = ", ".join(f"{run}.{name}" for run in runs)
             raise BadRequest(f"token {name} is of several runs: {tokens}; give one of these")
         prefix, _, number = name.rpartition(".")
-        run, id = (runs or [prefix or here or ""])[0], int(number) if number.isdecimal() else -1
+        run, id = (runs or [prefix or here or ""])[0], int(number) if number.isdecimal() and len(number) <= 18 else -1
         live = self._asked("live.json", m.Describe(id)) if here == run and id >= 0 else None
         if problem is not None and live is None:
             raise problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import math
 import sqlite3
 import time
 from collections import Counter
@@ -34,6 +35,8 @@ GAP: Final = "telemetry.lost"
 """Kind of the events that say what is missing."""
 ENDS: Final = ("completed", "failed", "terminated", "expired", "rejected")
 _SILENT: Final = 10.0  # seconds without a write after which a run counts as killed
+_LONG: Final = 1e10  # seconds, 300 years: SQLite has no times that are much longer ago
+_MOST_RECORDS: Final = 10_000_000  # of an answer
 _MOST_IDS: Final = 500  # names that SQLite compares; more are left to the selector
 
 
@@ -50,12 +53,12 @@ def moment(text: float | str | None, now: float) -> float | None:
     """
     if text is None or text == "":
         return None
-    if isinstance(text, int | float):
-        return now - text
-    with contextlib.suppress(ValueError):
-        return now - seconds_in(text)
-    with contextlib.suppress(ValueError):
-        return datetime.fromisoformat(text).timestamp()
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        ago = seconds_in(text) if isinstance(text, str) else float(text)
+        if not math.isnan(ago):
+            return now - max(-_LONG, min(ago, _LONG))
+    with contextlib.suppress(ValueError, OverflowError):
+        return datetime.fromisoformat(str(text)).timestamp()
     raise BadRequest(f"{text!r} is no time; write how long ago, such as 90s, 2h or 7d, or 2026-11-30T08:00")
 
 
@@ -122,12 +125,14 @@ class Reader:
         Raises:
             BadSelector, BadRequest: an argument cannot work.
         """
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= _MOST_RECORDS:
+            raise BadRequest(f"limit is {limit!r}; it must be a number of records, 1 to {_MOST_RECORDS:,}")
         now, selector = time.time(), parse(select, RECORD_FIELDS)
         begin, end = moment(since, now) or 0.0, moment(until, now) or now + 1.0
         found: list[tuple[float, Event]] = []
         gaps: list[Event] = []
         for file in self._opened(begin, end, gaps):
-            gaps += _gaps(file, begin, end, now)
+            gaps += _gaps(file, begin, end, now, sees)
             matching = _matching(file, selector, begin, end, now, sees)
             newest = [(one.ended, event_at(one, one.ended, file.gate)) for one in islice(matching, limit)]
             found = heapq.nlargest(limit, [*found, *newest], key=lambda one: one[0])
@@ -153,16 +158,15 @@ class Reader:
             if run not in ("", file.run):
                 continue
             rows = file.db.execute("SELECT * FROM records WHERE uid = ? OR token = ?", (int(number),) * 2)
-            found: list[Entry] = [record_of(row, file.names, file.run) for row in rows]
-            found = [one for one in found if sees is None or sees(one)]
+            found = list(_seen((record_of(row, file.names, file.run) for row in rows), sees))
             events += [event_at(one, one.ended, file.gate) for one in found]
-            if found or sees is None:
+            if sees is None or any(one.token == int(number) for one in found):  # and not of those that it ran for only
                 rows = file.db.execute("SELECT * FROM events WHERE token = ?", (int(number),))
                 events += [event_at(happening_of(row, file.run), row[2] / 1e6, file.gate) for row in rows]
                 rows = file.db.execute("SELECT * FROM samples WHERE uid = ?", (int(number),))
                 events += [_sample(row, file) for row in rows]
             if found:
-                gaps += _gaps(file, file.began, now, now)
+                gaps += _gaps(file, file.began, now, now, sees)
         if not events:
             raise BadRequest(f"history knows no token {name}: it is not recorded, too old, or has not ended")
         first = min(event.at - (event.age or 0.0) for event in events)
@@ -254,7 +258,7 @@ def _unreadable(path: Path, error: Exception) -> list[Event]:
     if not path.exists():
         return []
     run = path.name.split(".")[1]
-    text = f"records are missing: {path} cannot be read: {error}"
+    text = f"records are missing: {path.name} cannot be read: {error}"
     return [Event(seq=0, kind=GAP, at=path.stat().st_mtime, gate="", gate_run=run, text=text)]
 
 
@@ -281,14 +285,19 @@ def _matching(
     query = "SELECT * FROM {} WHERE {} ORDER BY number DESC"
     rows = file.db.execute(query.format("records", " AND ".join(wanted)), period)
     names, run = file.names, file.run
-    records = (record_of(row, names, run) for row in rows)
-    found: Iterator[Entry] = (one for one in records if _fits(selector, one, now) and (sees is None or sees(one)))
+    records = _seen((record_of(row, names, run) for row in rows), sees)
+    found: Iterator[Entry] = (one for one in records if _fits(selector, one, now))
     if selector.all or any(part.name == "kind" for part in selector.parts):
         rows = file.db.execute(query.format("events", "at >= ? AND at <= ?"), period)
         others = (happening_of(row, run) for row in rows)
         chosen = (one for one in others if _fits(selector, as_record(one), now) and (sees is None or sees(one)))
         found = heapq.merge(found, chosen, key=lambda one: -one.number)
     return found
+
+
+def _seen(records: Iterator[Record], sees: Sees | None) -> Iterator[Record]:
+    """Return the records that the caller may see; without parents, which it may not see, unless it sees all."""
+    return records if sees is None else (one._replace(parent=None) for one in records if sees(one))
 
 
 def _fits(selector: Selector, record: Any, now: float) -> bool:
@@ -306,9 +315,12 @@ def _sample(row: Sequence[Any], file: _File) -> Event:
 # --- What is missing ------------------------------------------------------------------------------------------------
 
 
-def _gaps(file: _File, begin: float, end: float, now: float) -> list[Event]:
+def _gaps(file: _File, begin: float, end: float, now: float, sees: Sees | None = None) -> list[Event]:
+    """Return the gaps of a period; without numbers, which count what others did, unless the caller sees all."""
     rows = file.db.execute("SELECT rowid, * FROM gaps WHERE until >= ? AND since <= ?", (begin, end))
-    found = [file.gap(*row) for row in rows]
+    found = [
+        file.gap(number, since, until, lost if sees is None else None, why) for number, since, until, lost, why in rows
+    ]
     if file.closed is None and now - file.written > _SILENT and begin <= now and file.written <= end:
         found.append(file.gap(0, file.written, None, None, "the process ended without closing this file, or hangs"))
     return found

@@ -52,6 +52,7 @@ PUT_ALL: Final = f"INSERT OR REPLACE INTO records VALUES ({', '.join('?' * (PLAI
 PUT_EVENT: Final = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 _NONE: Final = (None,) * 15
+_LARGEST: Final = 2**63 - 1  # of the numbers that SQLite has
 _NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 _json: Final = msgspec.json.encode
 
@@ -69,8 +70,13 @@ class Names(dict[str, int]):
 
     def __missing__(self, name: str) -> int:
         number = self[name] = len(self) + 1
-        self.fresh.append((number, name))
+        self.fresh.append((number, whole(name)))
         return number
+
+
+def whole(text: str) -> str:
+    """Return a text that SQLite can store: with escapes for lone surrogates, which UTF-8 does not have."""
+    return plain(text).encode(errors="backslashreplace").decode()
 
 
 def row_of(raw: Raw, weight: int, offset: float, names: Names, workers: Mapping[int, str]) -> tuple[Any, ...]:
@@ -91,22 +97,22 @@ def row_of(raw: Raw, weight: int, offset: float, names: Names, workers: Mapping[
     wait = (ended if started is None else started) - (created if queued is None else queued) - kept
     row = (
         number, names[kind], (more and more.uid) or token, token if more is not None and more.uid else None,
-        names[operation], names[actor], names[affinity], parent, priority,
-        _tags(tags, names), steps, attempt, names[state],
+        names[operation], names[actor], names[affinity], parent,
+        max(-_LARGEST, min(int.__int__(priority), _LARGEST)), _tags(tags, names), steps, attempt, names[state],
         int((ended + offset) * 1e6), int((ended - created) * 1e9), int(wait * 1e9),
         None if started is None else int((ended - started - parked) * 1e9), names[workers.get(worker, "")], weight,
     )  # fmt: skip
     if more is None:
         return row
     return (
-        *row, names[more.error] if more.error else None, more.reason or None, more.key or None, more.trace_id or None,
-        more.span_id or None, kept or None, parked or None, more.steered or None, more.deadline, more.cpu,
-        more.memory, more.memory_end, *(None if one is None else _json(one).decode() for one in more[-3:]),
+        *row, names[more.error] if more.error else None, whole(more.reason) or None, more.key or None,
+        more.trace_id or None, more.span_id or None, kept or None, parked or None, more.steered or None, more.deadline,
+        more.cpu, more.memory, more.memory_end, *(None if one is None else _json(one).decode() for one in more[-3:]),
     )  # fmt: skip
 
 
 def _tags(tags: Mapping[str, str] | None, names: Names) -> int | None:
-    return names[_json({plain(name): plain(value) for name, value in tags.items()}).decode()] if tags else None
+    return names[_json({whole(name): whole(value) for name, value in tags.items()}).decode()] if tags else None
 
 
 def record_of(row: Sequence[Any], names: Mapping[int, str], run: str) -> Record:
@@ -142,9 +148,14 @@ def record_of(row: Sequence[Any], names: Mapping[int, str], run: str) -> Record:
 def event_row(one: Happening, offset: float) -> tuple[Any, ...]:
     """Return the row of something else that has happened; see `row_of`."""
     about = "token" if isinstance(one.about, Record) else one.about
-    details = _json(dict(one.details), enc_hook=str).decode()
+    details = _json({whole(name): _storable(value) for name, value in one.details.items()}, enc_hook=str).decode()
     at = int((one.ended + offset) * 1e6)
-    return (one.number, one.kind, at, one.actor, one.token, one.operation, one.text, details, about)
+    actor, operation, text = whole(one.actor), whole(one.operation), whole(one.text)
+    return (one.number, whole(one.kind), at, actor, one.token, operation, text, details, about)
+
+
+def _storable(value: Any) -> Any:
+    return whole(value) if isinstance(value, str) else value
 
 
 def happening_of(row: Sequence[Any], run: str) -> Happening:

@@ -41,6 +41,7 @@ from tokengate.history._rows import (
     Names,
     event_row,
     row_of,
+    whole,
 )
 from tokengate.telemetry._samples import LONG, Sample
 
@@ -417,7 +418,8 @@ class Writer(Queued):
             if n and self._written.get(key) != (n, one.sampled):
                 self._written[key] = n, one.sampled
                 yield (
-                    self._minute, *key, n, one.sampled, one.wait, one.run, _text(one.wait_hist), _text(one.run_hist),
+                    self._minute, whole(key[0]), key[1], n, one.sampled, one.wait, one.run, _text(one.wait_hist),
+                    _text(one.run_hist),
                 )  # fmt: skip
 
     @contextlib.contextmanager
@@ -456,7 +458,9 @@ class Writer(Queued):
     def _begin(self, now: float) -> None:
         """Begin a file; this minute goes on in it."""
         at = self._stream.utc(now)
+        _files.prepare(self._folder.parent)  # which may be gone
         self._path, self._db = _files.begin(self._folder, self._stream.run, at)
+        self._inode = os.lstat(self._path).st_ino
         meta = {"v": 1, "gate": self._stream.gate, "run": self._stream.run, "pid": os.getpid(), "began": at}
         rows = [*meta.items(), ("written", at), ("opening", self._opening)]
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
@@ -515,7 +519,8 @@ class Writer(Queued):
         if self._is_damaged:
             return "is damaged"
         try:
-            os.stat(self._path)
+            if os.lstat(self._path).st_ino != self._inode:
+                return "is another one"
         except FileNotFoundError:
             return "is gone"
         except OSError:

@@ -189,6 +189,54 @@ def test_a_deleted_file_is_noticed_and_another_begins(opened: Opened, tmp_path: 
     assert "is gone" in gaps(history)[0]
 
 
+def _by_copy(path: Path) -> None:
+    path.with_suffix(".copy").write_bytes(path.read_bytes())
+    path.with_suffix(".copy").replace(path)
+
+
+def _by_link(path: Path) -> None:
+    path.rename(path.with_suffix(".moved"))
+    path.symlink_to(path.with_suffix(".moved"))
+
+
+def _by_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _by_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("replace", [_by_copy, _by_link, _by_directory, _by_fifo])
+def test_a_file_that_is_replaced_is_noticed_and_another_begins(
+    opened: Opened, tmp_path: Path, until: Until, replace: Callable[[Path], None]
+) -> None:
+    """Case 31: SQLite would go on to write to the one that nobody finds; nothing waits for what is no file."""
+    _gate, history = opened()
+    work.submit(1).result(30)
+    until(lambda: completed(history) == 1)
+    replace(files(tmp_path)[0])
+    until(lambda: any("is another one" in gap for gap in gaps(history)))
+    work.submit(2).result(30)
+    until(lambda: any(one.state == "completed" for one in history.records("operation=work")))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_deleted_directory_is_made_anew(opened: Opened, tmp_path: Path, until: Until) -> None:
+    """Case 31: as a deleted file is."""
+    _gate, history = opened()
+    work.submit(1).result(30)
+    until(lambda: completed(history) == 1)
+    shutil.rmtree(tmp_path / "history")
+    until(lambda: any("is gone" in gap for gap in gaps(history)))
+    work.submit(2).result(30)
+    until(lambda: any(one.state == "completed" for one in history.records("operation=work")))
+    assert (tmp_path / "history").stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.usefixtures("hasty")
 def test_a_damaged_file_is_put_aside_and_another_begins(opened: Opened, tmp_path: Path, until: Until) -> None:
     """Case 31: it stays, as `.damaged`."""

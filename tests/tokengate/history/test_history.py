@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import random
 import sqlite3
 import threading
@@ -244,12 +245,56 @@ def test_a_token_that_is_unknown_is_an_error(opened: Opened) -> None:
         ({"retention": "soon"}, "'soon' is not a time"),
         ({"max_bytes": "1KiB"}, "max_bytes of History is 1024"),
         ({"rows_per_second": -1}, "rows_per_second of History is -1"),
+        ({"rows_per_second": math.inf}, "rows_per_second of History is inf"),
+        ({"retention": None}, "retention of History is None"),
+        ({"retention": True}, "retention of History is True"),
+        ({"max_bytes": math.nan}, "max_bytes of History is nan"),
+        ({"max_bytes": math.inf}, "max_bytes of History is inf"),
+        ({"directory": ""}, "directory of History is ''"),
+        ({"directory": None}, "directory of History is None"),
     ],
 )
 def test_an_argument_that_cannot_work_is_an_error(tmp_path: Path, options: dict[str, Any], text: str) -> None:
     """It names the argument and its value."""
     with pytest.raises(ValueError, match=text):
-        History(tmp_path, **options)
+        History(**{"directory": tmp_path, **options})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"limit": 0}, {"limit": -1}, {"limit": True}, {"limit": "5"}, {"since": math.nan}, {"since": []},
+        {"until": "0001-01-01"}, {"since": "-5s"},
+    ],
+)  # fmt: skip
+def test_a_question_that_cannot_work_is_an_error(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Of every way in."""
+    with pytest.raises(BadRequest, match=r"is no time|limit is"):
+        History(tmp_path).records(**options)
+
+
+@pytest.mark.parametrize("since", [math.inf, 1e300, "99999999999999999999d"])
+def test_a_time_that_is_long_ago_is_one(opened: Opened, until: Until, since: Any) -> None:
+    """SQLite has no numbers of that size."""
+    _, history = opened()
+    work.submit(1).result(30)
+    until(lambda: len(history.records("operation=work", since=since)) == 1)
+    assert [row.completed for row in history.operations(since=since)] in ([], [1])
+
+
+def test_no_value_of_a_token_stops_history(opened: Opened, until: Until) -> None:
+    """Priorities are any numbers; texts may have lone surrogates, which no file of UTF-8 can have."""
+    gate, history = opened()
+    odd = work.with_options(priority=2**70, tags={"a\ud800": "b\udfff"})
+    odd.submit(1).result(30)
+    gate._stream.collector.put("test.odd", "text \ud800", actor="a\ud800", details={"b\ud800": "c\ud800"})  # type: ignore[union-attr]
+    work.submit(2).result(30)
+
+    until(lambda: len(history.records("operation=work")) == 2)
+    until(lambda: len(history.records("kind=test.odd")) == 1)
+    first, _ = history.records("operation=work")
+    assert (first.priority, first.tags) == (2**63 - 1, {r"a\ud800": r"b\udfff"})
+    assert history.health(gate)[0].status == "ok"
 
 
 def test_health_is_degraded_by_loss_and_never_failed(opened: Opened) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ Until = Callable[[Callable[[], bool]], None]
 @token
 def work(x: int) -> int:
     return x
+
+
+@token
+def calls(x: int) -> int:
+    made: int = work.with_options(tags={"tenant": "acme"}).submit(x).result()
+    return made
 
 
 @token
@@ -144,3 +151,29 @@ def test_a_grants_selector_holds_for_the_past(granted: Callable[..., tuple[Gate,
     assert [one["token"] for one in seen] == [mine.id]
     assert {one.get("token") for one in everything} <= {mine.id, None}
     assert [one["token"] for one in shown] == [mine.id]
+
+
+def test_past_records_do_not_tell_what_the_caller_may_not_see(
+    granted: Callable[..., tuple[Gate, History]], until: Until
+) -> None:
+    """Case 33: neither who has made a token, nor how many records of others are missing."""
+    gate, history = granted(grants((f"uid:{ANN}", "viewer", "tenant=acme")))
+    theirs = calls.with_options(tags={"tenant": "bolt"}).submit(1)
+    theirs.result(30)
+    history._writer._gaps["the disk"] = [time.time(), time.time(), 4_242]  # type: ignore[union-attr]
+    until(lambda: bool(history.records("kind=telemetry.lost")))
+    with Wire(gate) as wire:
+
+        def ask(message: Any) -> Any:
+            return wire.ask(message, f"uid:{ANN}", ANN)
+
+        seen = ask(HistoryRecords("*"))
+        made = ask(HistoryRecords(f"parent={theirs.id}"))
+
+    (mine,) = (one for one in seen if one["kind"] == "token.finished")
+    assert mine["parent"] is None
+    assert [one["kind"] for one in made] == ["telemetry.lost"]
+    assert "4,242" not in str(seen) + str(made)
+    assert "4242" not in str(seen) + str(made)
+    known = next(one for one in history.records("operation=work") if one.state)
+    assert known.parent == theirs.id

@@ -20,7 +20,7 @@ from running_tokens import KINDS, Kind, cpu_operation
 from tokengate import Gate, Policy, Retry, Token, token
 from tokengate.control.stream._collector import KEPT, digest_of
 from tokengate.control.stream._queued import LONGEST, Queued
-from tokengate.control.stream._record import FINISHED, RETRIED, Batch, Entry, Happening, Record
+from tokengate.control.stream._record import FINISHED, RETRIED, Batch, Entry, Happening, Measured, Record
 from tokengate.control.stream._stream import Stream
 
 Until = Callable[[Callable[[], bool]], None]
@@ -783,7 +783,7 @@ def test_one_of_so_many_ordinary_records_is_kept_and_has_their_weight(
     stream.collector.every = 10
     tokens = [*nothing.map(range(1_000)), *fail.map(range(20))]
     for sent in tokens:
-        stream.collector.measured[sent.id] = (0.5, None, None)
+        stream.collector.measured[sent.id] = Measured(0.5)
         sent.exception(LIMIT)
     until(lambda: stream.collector.tallies["nothing"].counts()["completed"] == 1_000)
     passed_on(stream, kept, *tokens[1_000:])
