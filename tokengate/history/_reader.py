@@ -22,7 +22,7 @@ from tokengate.control._units import seconds_in
 from tokengate.control.inspection._selector import RECORD_FIELDS, Selector, parse
 from tokengate.control.messages import Event
 from tokengate.control.stream._events import event_at
-from tokengate.control.stream._record import Entry, as_record
+from tokengate.control.stream._record import Entry, Record, as_record
 from tokengate.history import _files
 from tokengate.history._kinds import Opening
 from tokengate.history._rows import happening_of, record_of
