@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import logging
 import math
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -394,9 +395,16 @@ _LONGEST: Final = 4_096  # characters or bytes of a text, bits of a number
 _MOST: Final = 32  # values in an argument
 
 
+# Of the digests, which would otherwise tell a secret with few possible values to those that try them all.
+_KEY: Final = os.urandom(16)
+
+
 def digest_of(token: Token[Any]) -> str:
-    """Return a digest of a token's arguments; empty unless all are of built-in types, and short."""
-    digest = hashlib.blake2b(digest_size=8)
+    """Return a digest of a token's arguments; empty unless all are of built-in types, and short.
+
+    Equal arguments have equal digests within one process.
+    """
+    digest = hashlib.blake2b(digest_size=8, key=_KEY)
     left: list[Any] = [token.args, *token.kwargs.items()]
     while left:
         value = left.pop()
