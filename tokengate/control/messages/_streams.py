@@ -35,8 +35,8 @@ class Event:
         state: the token's; of a record, how it ended: `queued` if another attempt follows.
         error: name of the class of its error.
         reason: why it was refused, expired, joined or is tried again.
-        key: of the token, or a digest of the arguments of an attempt that has failed, which is the same for equal arguments
-            within one process.
+        key: of the token, or a digest of the arguments of an attempt that has failed, which is the same for equal
+            arguments within one process.
         trace_id, span_id: of its span, in hexadecimal digits.
         age: since the token was made.
         wait, run, held: queued, running, paused by operators; together its time since it was queued.
