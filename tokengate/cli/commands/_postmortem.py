@@ -20,7 +20,10 @@ from tokengate.control.rendering._cells import plain
 
 @click.command()
 @click.argument("name", metavar="ID")
-@click.option("-o", "--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help="Where to write it.")
+@click.option(
+    "-o", "--out", metavar="FILE", required=True, type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write it.",
+)  # fmt: skip
 @dir_option
 @click.option(
     "--audit", type=click.Path(path_type=Path), metavar="DIR", help="With --dir: the audit log, if it is elsewhere."

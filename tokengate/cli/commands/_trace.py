@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -23,13 +24,17 @@ from tokengate.control.messages import Event
 from tokengate.control.rendering._cells import plain
 
 _AT_ONCE: Final = 10_000  # events of an answer
+_LONGEST: Final = 2**24  # bytes of a line
 
 
 @click.command("trace-export")
 @click.argument("selector", default="")
 @click.option("--since", metavar="TIME", help="From history, from then on: a date and time, or how long ago: 30s, 2h.")
 @click.option("--from", "source", metavar="FILE", help="From events, a JSON object a line; - for stdin.")
-@click.option("-o", "--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help="Where to write it.")
+@click.option(
+    "-o", "--out", metavar="FILE", required=True, type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write it.",
+)  # fmt: skip
 @dir_option
 @gate_option
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object about it.")
@@ -74,7 +79,8 @@ def trace_export(
             if isinstance(error, TokenGateError):
                 raise
             if isinstance(error, OSError) and error.filename is not None:
-                raise UsageProblem(f"{error.filename}: {error.strerror}") from None
+                name = out if error.filename == str(unfinished) else error.filename
+                raise UsageProblem(f"{name}: {error.strerror}") from None
             raise UsageProblem(str(plain(str(error)))) from None
         finally:
             unfinished.unlink(missing_ok=True)
@@ -110,13 +116,14 @@ def _opened(source: str) -> IO[bytes]:
     return sys.stdin.buffer if source == "-" else open(source, "rb")  # the caller closes it
 
 
-def _shown(lines: IO[bytes]) -> Iterator[bytes]:
-    """Return lines, and show on a terminal how many were read."""
+def _shown(file: IO[bytes]) -> Iterator[bytes]:
+    """Return the lines of a file, and show on a terminal how much was read; what is longer than any line in pieces."""
+    lines = iter(partial(file.readline, _LONGEST), b"")
     if not sys.stderr.isatty():
         yield from lines
         return
     bar: Any
-    with click.progressbar(length=os.fstat(lines.fileno()).st_size, label="reading", file=sys.stderr) as bar:
+    with click.progressbar(length=os.fstat(file.fileno()).st_size, label="reading", file=sys.stderr) as bar:
         unseen = 0
         for line in lines:
             yield line

@@ -113,8 +113,18 @@ def test_files_that_are_not_there_are_named(source: Path, tmp_path: Path) -> Non
     """Both of them."""
     missing = tmp_path / "none" / "trace.json"
 
-    assert str(missing.parent) in run("--from", source, "-o", missing).stderr
+    assert f"{missing}: No such file" in run("--from", source, "-o", missing).stderr
+    assert "is a directory" in run("--from", source, "-o", "/").stderr
     assert f"{missing}: No such file" in run("--from", missing, "-o", tmp_path / "trace.json").stderr
+
+
+def test_a_line_without_an_end_is_read_in_pieces(tmp_path: Path) -> None:
+    """A file of another kind is refused, and not read into memory as a whole."""
+    result = run("--from", "/dev/zero", "-o", tmp_path / "trace.json")
+
+    assert result.exit_code == 2
+    assert "/dev/zero, line 1: " in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @token
