@@ -206,7 +206,8 @@ class Offline:
                 try:
                     return self._audit(self._gate, message.select, message.limit)
                 except OSError as error:
-                    raise TokenGateError(f"no audit log can be read: {error}") from None
+                    why = f"{error.filename}: {error.strerror}" if error.filename else error
+                    raise TokenGateError(f"no audit log can be read: {why}; --audit names another directory") from None
         raise TokenGateError("the gate does not run, and its files do not have it")
 
 

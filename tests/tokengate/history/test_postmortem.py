@@ -186,7 +186,11 @@ def test_the_files_of_a_dead_gate_are_enough(tmp_path: Path) -> None:
         uid = program.stdout.readline().decode().strip()
         program.send_signal(signal.SIGKILL)
 
-    result = CliRunner().invoke(main, ["postmortem", uid, "--dir", str(tmp_path), "-o", str(out), "--json"])
+    nowhere = str(tmp_path / "nowhere")
+
+    result = CliRunner().invoke(
+        main, ["postmortem", uid, "--dir", str(tmp_path), "--audit", nowhere, "-o", str(out), "--json"]
+    )
 
     assert result.exit_code == 0, result.output
     found = unpacked(out)
@@ -197,7 +201,9 @@ def test_the_files_of_a_dead_gate_are_enough(tmp_path: Path) -> None:
         "tokengate.toml:3: flag[0].select = 'api_key=***,operation=parent'",
         "tokengate.toml:4: flag[0].mode = 'observe'",
     ]
-    assert {"arguments", "log.jsonl", "tree.json", "figures.json"} <= set(found["index.json"]["left_out"])
+    left_out = found["index.json"]["left_out"]
+    assert {"arguments", "log.jsonl", "tree.json", "figures.json"} <= set(left_out)
+    assert f"{nowhere}: No such file or directory; --audit names another" in left_out["audit.jsonl"]
     assert not is_in(out, CANARY)
     assert not is_in(out, "API_KEY")
 
