@@ -20,8 +20,9 @@ from tiers import in_ci
 from tokengate import CpuActor, Gate, TokenState, current_token, token
 from tokengate._exceptions import BadOperation, CompensationFailed, GateState
 from tokengate.errors import TokenInterrupt, TokenRejected, TokenTerminated, WorkerDied, WouldBlock
+from tokengate.policy._events import TransactionStuck
 from tokengate.policy._policy import Batch, Policy, Retry
-from tokengate.policy._undo import Done, TransactionStuck
+from tokengate.policy._undo import Done
 from tokengate.types import ProcessPool
 
 Until = Callable[[Callable[[], bool]], None]
