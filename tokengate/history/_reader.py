@@ -35,7 +35,7 @@ GAP: Final = "telemetry.lost"
 """Kind of the events that say what is missing."""
 ENDS: Final = ("completed", "failed", "terminated", "expired", "rejected")
 _SILENT: Final = 10.0  # seconds without a write after which a run counts as killed
-_LONG: Final = 1e10  # seconds, 300 years: SQLite has no times that are much longer ago
+_LONG: Final = 1e10  # seconds, 300 years; as many to come count, too, since a clock may have been ahead
 _MOST_RECORDS: Final = 10_000_000  # of an answer
 _MOST_IDS: Final = 500  # names that SQLite compares; more are left to the selector
 
@@ -128,7 +128,7 @@ class Reader:
         if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= _MOST_RECORDS:
             raise BadRequest(f"limit is {limit!r}; it must be a number of records, 1 to {_MOST_RECORDS:,}")
         now, selector = time.time(), parse(select, RECORD_FIELDS)
-        begin, end = moment(since, now) or 0.0, moment(until, now) or now + 1.0
+        begin, end = moment(since, now) or 0.0, moment(until, now) or now + _LONG
         found: list[tuple[float, Event]] = []
         gaps: list[Event] = []
         for file in self._opened(begin, end, gaps):
@@ -154,7 +154,7 @@ class Reader:
         if not number.isdecimal() or len(number) > 18:
             raise BadRequest(f"{name!r} is no token; write its uid, such as 7f3a91c2.4242, or its id")
         now, events, gaps = time.time(), list[Event](), list[Event]()
-        for file in self._opened(0.0, now + 1.0, []):
+        for file in self._opened(0.0, now + _LONG, []):
             if run not in ("", file.run):
                 continue
             rows = file.db.execute("SELECT * FROM records WHERE uid = ? OR token = ?", (int(number),) * 2)
@@ -189,7 +189,7 @@ class Reader:
         found: dict[str, _Figures] = {}
         gaps: list[Event] = []
         first = now
-        for file in self._opened(begin, now, gaps):
+        for file in self._opened(begin, now + _LONG, gaps):
             gaps += _gaps(file, begin, now, now)
             first = min(first, file.began)
             for row in file.db.execute("SELECT * FROM minutes WHERE minute >= ?", (int(begin // 60),)):
@@ -231,7 +231,7 @@ class Reader:
         Raises:
             BadRequest: no file has this opening.
         """
-        for file in self._opened(0.0, time.time() + 1.0, []):
+        for file in self._opened(0.0, time.time() + _LONG, []):
             if file.run == run:
                 return msgspec.json.decode(file.opening, type=Opening)
         raise BadRequest(f"history has no opening {run}")

@@ -282,6 +282,20 @@ def test_a_time_that_is_long_ago_is_one(opened: Opened, until: Until, since: Any
     assert [row.completed for row in history.operations(since=since)] in ([], [1])
 
 
+def test_what_a_clock_that_was_ahead_has_dated_later_is_there(opened: Opened) -> None:
+    """Case 29: counts are exact, and a token is found, whatever the clock has done."""
+    gate, history = opened()
+    stream: Any = gate._stream
+    stream._offset += 2 * 86_400
+    made = work.submit(1)
+    made.result(30)
+    gate.close()
+
+    assert counted(history) == {("work", "completed"): 1}
+    assert [one.token for one in history.records("operation=work")] == [made.id]
+    assert [one.token for one in history.show(made.id)] == [made.id]
+
+
 def test_no_value_of_a_token_stops_history(opened: Opened, until: Until) -> None:
     """Priorities are any numbers; texts may have lone surrogates, which no file of UTF-8 can have."""
     gate, history = opened()
