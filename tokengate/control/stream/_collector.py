@@ -21,7 +21,7 @@ from typing import Any, Final
 from actors import ActorRef, ActorSystem, ExitReason, Observer, Token, TokenState
 from actors.lowlevel import NO_EXTRAS, NO_TAGS
 from tokengate.control._safe_text import class_name, plain
-from tokengate.control.stream._kinds import Said, said_by, words_of
+from tokengate.control.stream._kinds import Said, said_by, why_of, words_of
 from tokengate.control.stream._record import FINISHED, NO_MORE, RETRIED, Happening, Measured, More, Raw, Record
 
 _logger = logging.getLogger("tokengate.stream")
@@ -371,7 +371,7 @@ class Happenings(Observer):
         self._collector.put_said(Said("actor.started", f"actor '{path}' has started", path))
 
     def actor_ended(self, ref: ActorRef[Any], reason: ExitReason, /) -> None:
-        path, why = plain(ref._place.path), str(reason)
+        path, why = plain(ref._place.path), why_of(reason)
         self._collector.put_said(Said("actor.ended", f"actor '{path}' has ended: {why}", path, None, {"reason": why}))
 
     def dead_letter(self, token: Token[Any], reason: BaseException, /) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
-from actors import LoopBlocked, Token
+from actors import ExitReason, LoopBlocked, Token
 from supervisors import (
     AutoShutdown,
     ChildDeclined,
@@ -82,6 +82,11 @@ def said_by(event: object) -> Said:
     return Said(f"event.{name.rpartition('.')[2]}", name)
 
 
+def why_of(reason: ExitReason) -> str:
+    """Return how an actor has ended; an error, whose text may have values of arguments, by the name of its class."""
+    return reason.kind if reason.error is None else f"error({class_name(type(reason.error))})"
+
+
 def words_of(token: Token[Any]) -> str:
     """Return a token as texts name it."""
     return f"token {token.id} ({plain(token.operation)} of '{plain(token.actor)}')"
@@ -117,6 +122,8 @@ def _details(event: Any, *left_out: str) -> Details:
             continue
         if type(value) is dict:
             found |= {name: "" if one is None else one for name, one in value.items()}
+        elif type(value) is ExitReason:
+            found[field.name] = why_of(value)
         elif issubclass(type(value), BaseException):
             found[field.name] = class_name(type(value))
         elif issubclass(type(value), str):
@@ -136,9 +143,9 @@ def _text(report: Report) -> str:
         case ChildStartFailed(error=error):
             return f"{child} did not start: {class_name(type(error))}"
         case ChildEnded(reason=reason):
-            return f"{child} has ended: {reason}"
+            return f"{child} has ended: {why_of(reason)}"
         case RestartScheduled(reason=reason, attempt=attempt, delay=delay):
-            return f"{supervisor} restarts {child} in {delay:.2f} s (attempt {attempt}), after {reason}"
+            return f"{supervisor} restarts {child} in {delay:.2f} s (attempt {attempt}), after {why_of(reason)}"
         case ChildDeclined():
             return f"{child} declined to start"
         case ChildStopFailed(seconds=seconds):
