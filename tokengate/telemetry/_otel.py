@@ -6,6 +6,7 @@ before its code begins, so it stays current in whatever thread, task or loop the
 
 from __future__ import annotations
 
+import logging
 import threading
 import traceback
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from tokengate.control._safe_text import class_name, plain
 from tokengate.control.stream._record import Batch
 from tokengate.control.stream._stream import Stream
 from tokengate.telemetry import _otel_metrics, _semconv
+
+_logger = logging.getLogger("tokengate.telemetry")
 
 _QUEUED: Final = SpanKind.CONSUMER
 _DIRECT: Final = SpanKind.INTERNAL
@@ -92,7 +95,6 @@ class _Spans(Observer):
     """
 
     name = "otel"
-    lost = 0
 
     def __init__(
         self,
@@ -115,6 +117,7 @@ class _Spans(Observer):
         self._providers = tracer_provider or trace.get_tracer_provider(), meter_provider
         self._metrics = _otel_metrics.Source(self.gate, self._system, stream)
         self._is_closed = False
+        self.lost = 0  # how often a provider has raised
         _otel_metrics.add(meter_provider, self._metrics)
         stream.collector.trace_of = self.trace_of
         stream.attach(self)  # first: the collector asks for the ids of a span before it ends here
@@ -123,17 +126,23 @@ class _Spans(Observer):
     # As an observer
 
     def token_sent(self, token: Token[Any], headers: dict[str, str], /) -> None:
-        self.token_started(token)
-        token.in_context(_write, headers)
+        try:
+            self.token_started(token)
+            token.in_context(_write, headers)
+        except Exception:
+            self._note_error()
 
     def token_started(self, token: Token[Any], /) -> None:
-        running = self._open.get(token.id)
-        if running is not None:
-            if running[1] == token.attempt:
-                return  # it was begun when the token was sent
-            self._end(token, "", None, "retried")
-        if not token._place.serves_operators:
-            token.in_context(self._begin, token)
+        try:
+            running = self._open.get(token.id)
+            if running is not None:
+                if running[1] == token.attempt:
+                    return  # it was begun when the token was sent
+                self._end(token, "", None, "retried")
+            if not token._place.serves_operators:
+                token.in_context(self._begin, token)
+        except Exception:
+            self._note_error()
 
     def token_failing(self, token: Token[Any], /) -> None:
         # Before its sender can pass the error on. One without a traceback that is the runtime's was not raised by code.
@@ -146,15 +155,21 @@ class _Spans(Observer):
                 self._recorded.pop(sender, None)
 
     def token_retried(self, token: Token[Any], error: BaseException, reason: str, /) -> None:
-        ended = self._end(token, reason, error, "retried")
-        if ended is not None:
-            self._before[token.id] = ended[0].get_span_context()
+        try:
+            ended = self._end(token, reason, error, "retried")
+            if ended is not None:
+                self._before[token.id] = ended[0].get_span_context()
+        except Exception:
+            self._note_error()
 
     def token_finished(self, token: Token[Any], /) -> None:
-        if token.id in self._open:
-            self._end(token, token.reason, token._error, token._end)
-        elif self._before:
-            self._before.pop(token.id, None)
+        try:
+            if token.id in self._open:
+                self._end(token, token.reason, token._error, token._end)
+            elif self._before:
+                self._before.pop(token.id, None)
+        except Exception:
+            self._note_error()
 
     def _begin(self, token: Token[Any]) -> None:
         """Begin a span; in the token's context, of which each attempt has a copy."""
@@ -237,14 +252,24 @@ class _Spans(Observer):
 
     def trace_of(self, token: Token[Any]) -> tuple[str, str] | None:
         """Return the ids of the trace and the span of a token that ends; None without a sampled one."""
-        open = self._open.get(token.id)
-        if open is None:
+        try:
+            open = self._open.get(token.id)
+            if open is None:
+                return None
+            span = open[0]
+            if not span.is_recording():
+                return None
+            context = span.get_span_context()
+            return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+        except Exception:
+            self._note_error()
             return None
-        span = open[0]
-        if not span.is_recording():
-            return None
-        context = span.get_span_context()
-        return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+
+    def _note_error(self) -> None:
+        """Note that a provider has raised; the spans of other tokens go on."""
+        self.lost += 1
+        if self.lost == 1:  # once, or a log would fill the disk
+            _logger.exception("OpenTelemetry has raised on a token of gate '%s'; this is told once", self.gate)
 
     # As a sink
 

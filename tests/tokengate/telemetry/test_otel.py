@@ -20,7 +20,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, TraceIdRatioBased
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
 from spans import Ledger, attributes_of, id_of, links_of, trace_of
 from traced_functions import die, fail, ids_here
 
@@ -117,6 +117,39 @@ def test_one_trace_goes_through_tokens_of_every_kind(ledger: Ledger) -> None:
         "fifth": SpanKind.CONSUMER,
         "ids_here": SpanKind.CONSUMER,
     }
+
+
+class Failing(TracerProvider):
+    """Raises at the first span, and when it is asked for the ids of the second one."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.tracer, self.calls = ledger.provider.get_tracer("failing"), 0
+
+    def get_tracer(self, *_args: Any, **_kwargs: Any) -> Any:
+        return self
+
+    def start_span(self, *args: Any) -> Any:
+        self.calls += 1
+        if self.calls == 1:
+            raise RuntimeError("no span for you")
+        return self.tracer.start_span(*args)
+
+
+def test_a_provider_that_raises_loses_that_span_only(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted as loss of `otel`, and told once in the log; tokens and later spans go on."""
+
+    @token
+    def work() -> int:
+        return 1
+
+    otel = OpenTelemetry(tracer_provider=Failing(ledger))
+    with Gate("shop", threads=1, control_socket=False, shutdown=LIMIT, plugins=[Telemetry(otel=otel)]) as gate:
+        assert [work.submit().result(LIMIT) for _ in range(3)] == [1, 1, 1]
+        assert gate._stream is not None
+        assert gate._stream.lost() == {"otel": 1}
+
+    assert [span.name for span in ledger.ended] == ["work", "work"]
+    assert caplog.text.count("OpenTelemetry has raised") == 1
 
 
 def test_a_span_says_what_the_token_is(ledger: Ledger) -> None:
