@@ -25,6 +25,7 @@ FOLDERS = ("actors", "supervisors", "tokengate")
 LOOKING = {name for name in dis.opmap if "JUMP_BACKWARD" in name and "NO_INTERRUPT" not in name}
 
 CONTROL = "coroutine of the control actor, on the control loop's thread"
+STREAM = "only the thread of the stream runs it, or that of a reader"
 HOST = "only the thread of the child processes runs it"
 
 # {function: why no signal handler raises in it, or why that does no harm}
@@ -50,6 +51,15 @@ ALLOWED = {
     "AuthorityVerbs.wait_approval": CONTROL,
     "Writer._run": "only the thread that writes the audit log runs it",
     "Writer._write": "only the thread that writes the audit log runs it",
+    "HealthVerb._look_at_plugin": CONTROL,
+    "Queued._run": STREAM,
+    "Writer._put": STREAM,
+    "Figures.take": STREAM,
+    "_Spans._flush": "only a thread of its own runs it",
+    "Watching._memory": STREAM,
+    "Watching.look": STREAM,
+    "Watching._slow": STREAM,
+    "Watching._sample": STREAM,
 }
 
 

@@ -47,11 +47,13 @@ def prepare(directory: Path) -> Path:
 def _remote(folder: Path) -> str:
     """Return the kind of a network file system; empty if it is none, or if this system does not say."""
     device = os.stat(folder).st_dev
-    with contextlib.suppress(OSError), open("/proc/self/mountinfo") as mounts:
-        for line in mounts:
-            before, _, after = line.partition(" - ")
-            if before.split()[2] == f"{os.major(device)}:{os.minor(device)}" and _REMOTE.match(after):
-                return after.split()[0]
+    mounts = ""
+    with contextlib.suppress(OSError):
+        mounts = Path("/proc/self/mountinfo").read_text()
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        if before.split()[2] == f"{os.major(device)}:{os.minor(device)}" and _REMOTE.match(after):
+            return after.split()[0]
     return ""
 
 

@@ -210,20 +210,24 @@ class Reader:
         """
         now = time.time()
         begin = moment(since, now) or 0.0
+        with contextlib.ExitStack() as closing:
+            yield from heapq.merge(*self._sources(closing, begin, now), key=lambda event: event.at)
+
+    def _sources(self, closing: contextlib.ExitStack, begin: float, now: float) -> list[Iterator[Event]]:
+        """Return what each file has from a moment on, and the gaps, each in order; open files are closed at the end."""
         gaps: list[Event] = []
         sources: list[Iterator[Event]] = []
-        with contextlib.ExitStack() as closing:
-            for path in _files.files_in(self._folder):
-                try:
-                    file = _File(path)
-                except (sqlite3.Error, KeyError) as error:
-                    gaps += _unreadable(path, error)
-                    continue
-                closing.callback(file.db.close)
-                if (file.closed or now) >= begin:
-                    sources.append(_all_of(file, begin))
-                    gaps += _gaps(file, begin, now, now)
-            yield from heapq.merge(*sources, _in_order(gaps), key=lambda event: event.at)
+        for path in _files.files_in(self._folder):
+            try:
+                file = _File(path)
+            except (sqlite3.Error, KeyError) as error:
+                gaps += _unreadable(path, error)
+                continue
+            closing.callback(file.db.close)
+            if (file.closed or now) >= begin:
+                sources.append(_all_of(file, begin))
+                gaps += _gaps(file, begin, now, now)
+        return [*sources, iter(_in_order(gaps))]
 
     def opening(self, run: str) -> Opening:
         """Return what a gate was opened with.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -124,11 +124,15 @@ def _shown(file: IO[bytes]) -> Iterator[bytes]:
         return
     bar: Any
     with click.progressbar(length=os.fstat(file.fileno()).st_size, label="reading", file=sys.stderr) as bar:
-        unseen = 0
-        for line in lines:
-            yield line
-            unseen += len(line)
-            if unseen > 1_000_000:
-                bar.update(unseen)
-                unseen = 0
-        bar.update(unseen)
+        yield from _counted(lines, bar.update)
+
+
+def _counted(lines: Iterator[bytes], update: Callable[[int], object]) -> Iterator[bytes]:
+    unseen = 0
+    for line in lines:
+        yield line
+        unseen += len(line)
+        if unseen > 1_000_000:
+            update(unseen)
+            unseen = 0
+    update(unseen)

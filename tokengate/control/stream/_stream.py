@@ -140,12 +140,15 @@ class Stream:
         With the last reader, nothing more is recorded, and the thread ends.
         """
         with self._lock:
-            for reader in self._readers:
-                if reader.sink is sink:
-                    self._gone[sink.name] = self._gone.get(sink.name, 0) + reader.lost
-            self._readers = tuple(reader for reader in self._readers if reader.sink is not sink)
+            self._take_out(sink)
             self._observe()
         self.collector.hurry()
+
+    def _take_out(self, sink: Sink) -> None:
+        for reader in self._readers:
+            if reader.sink is sink:
+                self._gone[sink.name] = self._gone.get(sink.name, 0) + reader.lost
+        self._readers = tuple(reader for reader in self._readers if reader.sink is not sink)
 
     def _observe(self) -> None:
         """Observe what the readers need; under the lock."""
