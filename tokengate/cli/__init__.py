@@ -16,6 +16,7 @@
 #   _parameters.py     numbers and times that are typed, and options for times
 #   _completers.py     what Tab offers
 #   _signals.py        signals that ask a gate to stop
+#   _out_file.py       the option for a file that a command writes
 #   _output.py         output that cannot be written, or encoded
 #   _errors.py         errors in one line, with exit codes
 """The `tokengate` command."""

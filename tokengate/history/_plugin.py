@@ -20,6 +20,7 @@ from tokengate.history._verbs import HistoryVerbs
 from tokengate.history._writer import Writer
 from tokengate.telemetry import Telemetry
 from tokengate.telemetry._kinds import OperationRow
+from tokengate.telemetry._out_file import written
 
 _LARGEST: Final = 10**18  # of finite numbers
 
@@ -140,7 +141,8 @@ class History(Plugin):
         """
         found = Postmortem(self.gate.control.ask)
         found.collect(str(token))
-        found.write(Path(path))
+        with written(Path(path)) as file:
+            found.write(file)
         return found.index
 
     def operations(self, since: float | str | None = None, name: str = "") -> tuple[OperationRow, ...]:

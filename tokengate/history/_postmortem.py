@@ -5,13 +5,11 @@ Each part is the answer to a verb. So it has what the caller would see, and a pa
 
 from __future__ import annotations
 
-import os
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias
 
 import attrs
 import msgspec
@@ -110,20 +108,18 @@ class Postmortem:
             "left_out": self._left_out,
         }  # fmt: skip
 
-    def write(self, path: Path) -> None:
-        """Write the zip, which only this user may read; a file that is there is replaced when all is written.
+    def write(self, file: IO[bytes]) -> None:
+        """Write the zip.
 
         Raises:
             OSError: it cannot be written.
         """
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(unfinished, "xb", opener=_for_this_user) as file, zipfile.ZipFile(file, "w") as zipped:
-                for name, data in {"index.json": _pretty(self.index), **self._parts}.items():
-                    zipped.writestr(name, data, zipfile.ZIP_DEFLATED)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with zipfile.ZipFile(file, "w") as zipped:
+            self._write_parts(zipped)
+
+    def _write_parts(self, zipped: zipfile.ZipFile) -> None:
+        for name, data in {"index.json": _pretty(self.index), **self._parts}.items():
+            zipped.writestr(name, data, zipfile.ZIP_DEFLATED)
 
     # Parts
 
@@ -221,7 +217,3 @@ def _json(value: Any) -> bytes:
 
 def _pretty(value: Any) -> bytes:
     return msgspec.json.format(_json(value)) + b"\n"
-
-
-def _for_this_user(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

@@ -188,15 +188,17 @@ class Reader:
         begin = moment(since, now) or 0.0
         found: dict[str, _Figures] = {}
         gaps: list[Event] = []
-        first = now
+        first, last = now, 0.0
         for file in self._opened(begin, now + _LONG, gaps):
             gaps += _gaps(file, begin, now, now)
             first = min(first, file.began)
             for row in file.db.execute("SELECT * FROM minutes WHERE minute >= ?", (int(begin // 60),)):
+                last = max(last, file.closed or (row[0] + 1) * 60.0)
                 if not name or fnmatchcase(row[1], name):
                     found.setdefault(row[1], _Figures()).add(row)
         missing = "; ".join(dict.fromkeys(gap.text for gap in _in_order(gaps)))
-        rows = [one.row(operation, now - max(begin, first), missing) for operation, one in found.items()]
+        seconds = min(now, last) - max(begin // 60 * 60, first)  # of the minutes that are counted
+        rows = [one.row(operation, seconds, missing) for operation, one in found.items()]
         return tuple(sorted(rows, key=lambda row: (-row.completed - row.failed, row.name)))
 
     def events(self, since: float | str | None = None) -> Iterator[Event]:

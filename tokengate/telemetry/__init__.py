@@ -14,6 +14,7 @@
 #   _logs.py        log records as JSON
 #   _trace.py       the Chrome trace of events
 #   _lines.py       events of JSON lines
+#   _out_file.py    files for operators, written whole or not at all
 """Figures of the tokens of a gate, and what passes records on: `Gate("shop", plugins=[Telemetry()])`."""
 
 from __future__ import annotations

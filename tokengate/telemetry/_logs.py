@@ -6,18 +6,22 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from actors import current_token
+
+_OWN: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+"""What each log record has."""
 
 
 class JsonFormatter(logging.Formatter):
     """Writes each log record as one JSON object in a line; what is unknown is absent.
 
     Fields are `time` (UTC), `level`, `logger`, `message`, `exception`; in the code of a token `token` (its id),
-    `operation`, `actor`, `attempt`; and `trace_id` and `span_id`, if the program uses OpenTelemetry. Records of process
-    tokens have them, too. The formatter must be called where the record was made, as handlers do: one behind a
-    `QueueHandler` knows no more than `token` and `actor`.
+    `operation`, `actor`, `attempt`; and `trace_id` and `span_id`, if the program uses OpenTelemetry. Records of
+    process tokens have them, too. What a call gives as `extra` comes last, under its own names. The formatter must be
+    called where the record was made, as handlers do: one behind a `QueueHandler` knows no more than `token` and
+    `actor`.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -36,7 +40,9 @@ class JsonFormatter(logging.Formatter):
             if token is not None:
                 fields["operation"], fields["attempt"] = token.operation, token.attempt
             fields |= _trace()
-        return json.dumps({name: value for name, value in fields.items() if value is not None}, default=repr)
+        given = {name: value for name, value in vars(record).items() if name not in _OWN and name not in fields}
+        known = {name: value for name, value in fields.items() if value is not None}
+        return json.dumps(known | given, default=repr)
 
 
 def _trace() -> dict[str, str]:

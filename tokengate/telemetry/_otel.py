@@ -63,7 +63,7 @@ class OpenTelemetry:
         self._meter_provider = meter_provider
         self._spans: _Spans | None = None
 
-    def start(self, gate: Any, stream: Stream, /) -> Observer:
+    def start(self, gate: Any, stream: Stream, telemetry: _otel_metrics.Figured, /) -> Observer:
         """Begin, before the gate has tokens; it ends with the stream.
 
         Raises:
@@ -71,7 +71,9 @@ class OpenTelemetry:
         """
         if self._spans is not None:
             raise ValueError(f"this OpenTelemetry serves gate '{self._spans.gate}' already; make a new one")
-        self._spans = spans = _Spans(self._relation, self._tracer_provider, self._meter_provider, gate, stream)
+        self._spans = spans = _Spans(
+            self._relation, self._tracer_provider, self._meter_provider, gate, stream, telemetry
+        )  # fmt: skip
         return spans
 
     def stop(self) -> None:
@@ -103,6 +105,7 @@ class _Spans(Observer):
         meter_provider: MeterProvider | None,
         gate: Any,
         stream: Stream,
+        telemetry: _otel_metrics.Figured,
     ) -> None:
         self.gate: str = gate.name
         self._run = stream.run
@@ -115,7 +118,7 @@ class _Spans(Observer):
         self._before: dict[int, SpanContext] = {}  # {id of a token between attempts: of the latest}
         self._recorded: dict[int, _Origin] = {}  # {token id: where the error was raised that a token of it recorded}
         self._providers = tracer_provider or trace.get_tracer_provider(), meter_provider
-        self._metrics = _otel_metrics.Source(self.gate, self._system, stream)
+        self._metrics = _otel_metrics.Source(self.gate, self._system, stream, telemetry)
         self._is_closed = False
         self.lost = 0  # how often a provider has raised
         _otel_metrics.add(meter_provider, self._metrics)

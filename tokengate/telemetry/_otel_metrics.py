@@ -7,8 +7,9 @@ provider, which reads the gates that are open.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
@@ -21,6 +22,24 @@ from tokengate.telemetry import _semconv
 _LIVE: Final = (TokenState.CREATED, TokenState.QUEUED, TokenState.RUNNING, TokenState.PAUSED)
 
 
+_FIGURES: Final = (
+    (_semconv.RUN_P50, "run_p50", "s", "Run of an attempt, median"),
+    (_semconv.RUN_P95, "run_p95", "s", "Run of an attempt, of which 19 of 20 were shorter"),
+    (_semconv.WAIT_P95, "wait_p95", "s", "Wait in the queue, of which 19 of 20 were shorter"),
+    (_semconv.QUEUE, "queue", "{token}", "Tokens that are queued"),
+    (_semconv.BACKLOG, "backlog", "s", "Time until what is queued will have begun"),
+)
+
+
+class Figured(Protocol):
+    """What has the figures of a gate: its `Telemetry`."""
+
+    def operations(self) -> Sequence[Any]: ...
+
+    @property
+    def load(self) -> Any: ...
+
+
 class Source:
     """The figures of one open gate.
 
@@ -28,9 +47,11 @@ class Source:
         gate: its name.
         system: of the gate.
         stream: the same.
+        telemetry: has its figures.
     """
 
-    def __init__(self, gate: str, system: ActorSystem, stream: Stream) -> None:
+    def __init__(self, gate: str, system: ActorSystem, stream: Stream, telemetry: Figured) -> None:
+        self._telemetry = telemetry
         self._gate = {_semconv.GATE: gate}
         self._system = system
         self._stream = stream
@@ -59,6 +80,18 @@ class Source:
         for sink, number in self._stream.lost().items():
             yield Observation(number, {**self._gate, _semconv.SINK: sink})
 
+    def figures(self, name: str) -> Iterator[Observation]:
+        """Yield a figure of each operation that has it: `run_p50`, say."""
+        for row in self._telemetry.operations():
+            value = getattr(row, name)
+            if value is not None:
+                yield Observation(value, {**self._gate, _semconv.OPERATION: row.name})
+
+    def saturation(self) -> Iterator[Observation]:
+        """Yield the share of the last 10 s in which all of a resource was busy."""
+        for resource, share in self._telemetry.load.saturation.items():
+            yield Observation(share, {**self._gate, _semconv.RESOURCE: resource})
+
     def _counts(self) -> Iterator[tuple[str, dict[str, int]]]:
         for operation, tally in list(self._stream.collector.tallies.items()):
             yield operation, tally.counts()
@@ -78,6 +111,11 @@ class _Instruments:
         meter.create_observable_counter(_semconv.RETRIES, [self._all(Source.retries)], "{attempt}", "Attempts retried")
         meter.create_observable_gauge(_semconv.LIVE, [self._all(Source.live)], "{token}", "Tokens that have not ended")
         meter.create_observable_counter(_semconv.LOST, [self._all(Source.lost)], "{record}", "Records that were lost")
+        for metric, name, unit, text in _FIGURES:
+            meter.create_observable_gauge(metric, [self._all(partial(Source.figures, name=name))], unit, text)
+        meter.create_observable_gauge(
+            _semconv.SATURATION, [self._all(Source.saturation)], "1", "Share of the last 10 s in which all was busy"
+        )
 
     def _all(
         self, read: Callable[[Source], Iterable[Observation]]

@@ -39,7 +39,7 @@ Sink: TypeAlias = Callable[[Sequence[Event]], object]
 class Exporter(Protocol):
     """Passes records on in a form of its own, such as spans."""
 
-    def start(self, gate: Any, stream: Stream, /) -> Observer | None:
+    def start(self, gate: Any, stream: Stream, telemetry: Any, /) -> Observer | None:
         """Begin, when the gate opens, before it has tokens; return what observes these."""
         ...
 
@@ -109,7 +109,7 @@ class Telemetry(Plugin):
         self._watching = Watching(system, figures, collector.measured, self._internal)
         self._figures = figures
         self._figures.at_end = self._stop
-        observer = None if self._otel is None else self._otel.start(gate, self._stream)
+        observer = None if self._otel is None else self._otel.start(gate, self._stream, self)
         self._load.start()
         self._watching.start()
         self._stream.before_pass(self._pass)

@@ -8,6 +8,7 @@ import math
 import random
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,24 @@ def test_counts_are_exact_over_a_restart(opened: Opened, tmp_path: Path, seed: i
     assert sum(row.state == "failed" for row in rows) == ledger["fail", "failed"]
     assert len(files(tmp_path)) == 2
     assert not any(row.estimated or row.missing for row in history.operations())
+
+
+def test_the_rate_is_that_of_the_time_in_which_the_gate_was_open(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much later it is asked for."""
+    gate, _ = opened()
+    for one in work.map(range(120)):
+        one.result(30)
+    gate.close()
+    [early] = History(tmp_path).operations()
+    now = time.time()
+    monkeypatch.setattr("tokengate.history._reader.time.time", lambda: now + 36_000.0)
+    [late] = History(tmp_path).operations("12h")
+
+    assert early.rate == late.rate
+    assert early.rate is not None
+    assert early.rate > 1.0  # over ten hours it would be 0.003
 
 
 def test_minutes_follow_each_other_without_overlap(

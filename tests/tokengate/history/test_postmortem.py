@@ -245,7 +245,8 @@ def test_a_part_that_the_caller_may_not_see_is_named(
 
         postmortem = Postmortem(ask)
         postmortem.collect(str(id))
-        postmortem.write(tmp_path / "out.zip")
+        with (tmp_path / "out.zip").open("wb") as file:
+            postmortem.write(file)
 
     found = unpacked(tmp_path / "out.zip")
     left_out = found["index.json"]["left_out"]

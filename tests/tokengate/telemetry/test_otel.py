@@ -763,17 +763,21 @@ def test_metrics_are_the_counts_of_the_collector(ledger: Ledger) -> None:
         )
 
     for _ in range(2):  # a second gate uses the same instruments
-        with opened(ledger, meter_provider=meters):
+        with opened(ledger, meter_provider=meters) as gate:
             for _ in range(3):
                 work.submit().result(LIMIT)
             sent = fail.submit()
             sent.exception(LIMIT)
+            gate._stream.flush(LIMIT)  # type: ignore[union-attr]
             found = read()
         name = work.submit.__self__._name  # type: ignore[attr-defined]
 
         assert found["tokengate.tokens"] == {(name, "completed"): 3, (sent.operation, "failed"): 1}
         assert found["tokengate.retries"] == {(sent.operation,): 1}
         assert found["tokengate.tokens.live"] == {(state,): 0 for state in ("created", "queued", "running", "paused")}
+        assert found["tokengate.queue"][name,] == 0
+        assert set(found["tokengate.saturation"]) >= {("cpu",), ("io",)}
+        assert all(0 <= found[f"tokengate.{metric}"][name,] < LIMIT for metric in ("run.p50", "run.p95", "wait.p95"))
         assert _otel_metrics._given[meters].sources == ()
     meters.shutdown()
 

@@ -13,6 +13,7 @@ import msgspec
 from tokengate.cli._connection import Connection
 from tokengate.cli._errors import UsageProblem, one_line_errors
 from tokengate.cli._gate_option import gate_option
+from tokengate.cli._out_file import out_option, tell
 from tokengate.cli.commands._history import dir_option, progress, reader_of
 from tokengate.control.messages import AuditRecordRow, Message
 from tokengate.control.rendering._cells import plain
@@ -20,10 +21,7 @@ from tokengate.control.rendering._cells import plain
 
 @click.command()
 @click.argument("name", metavar="ID")
-@click.option(
-    "-o", "--out", metavar="FILE", required=True, type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write it.",
-)  # fmt: skip
+@out_option
 @dir_option
 @click.option(
     "--audit", type=click.Path(path_type=Path), metavar="DIR", help="With --dir: the audit log, if it is elsewhere."
@@ -44,6 +42,7 @@ def postmortem(
     tokengate postmortem 4242 -o resize.zip --dir /var/lib/shop
     """  # noqa: D301  # click wants the backspace itself
     from tokengate.history._postmortem import Offline, Postmortem  # here: other commands need it not
+    from tokengate.telemetry._out_file import written
 
     with one_line_errors(), Connection(gate, "json") as connection, progress() as told:
         ask: Callable[[Message[Any]], Any] = connection.ask
@@ -52,16 +51,17 @@ def postmortem(
         found = Postmortem(ask)
         found.collect(name)
         try:
-            found.write(out)
+            with written(out) as file:
+                found.write(file)
         except OSError as error:
             raise UsageProblem(f"{out}: {error.strerror}") from None
     if json_wanted:
-        click.echo(msgspec.json.encode({"file": str(out), **found.index}))
+        tell(out, msgspec.json.encode({"file": str(out), **found.index}))
         return
     parts = found.index["parts"]
-    click.echo(f"{plain(str(out))}: {', '.join(f'{part} ({count:,})' for part, count in parts.items())}")
+    tell(out, f"{plain(str(out))}: {', '.join(f'{part} ({count:,})' for part, count in parts.items())}")
     for part, why in found.index["left_out"].items():
-        click.echo(f"left out: {plain(part)}: {plain(why)}")
+        tell(out, f"left out: {plain(part)}: {plain(why)}")
 
 
 def _audit(directory: Path | None, gate: str, select: str, limit: int) -> tuple[AuditRecordRow, ...]:

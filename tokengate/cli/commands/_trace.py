@@ -19,6 +19,7 @@ from actors import TokenGateError
 from tokengate.cli._connection import Connection
 from tokengate.cli._errors import UsageProblem, one_line_errors
 from tokengate.cli._gate_option import gate_option
+from tokengate.cli._out_file import out_option, tell
 from tokengate.cli.commands._history import dir_option, progress, reader_of
 from tokengate.control.messages import Event
 from tokengate.control.rendering._cells import plain
@@ -31,10 +32,7 @@ _LONGEST: Final = 2**24  # bytes of a line
 @click.argument("selector", default="")
 @click.option("--since", metavar="TIME", help="From history, from then on: a date and time, or how long ago: 30s, 2h.")
 @click.option("--from", "source", metavar="FILE", help="From events, a JSON object a line; - for stdin.")
-@click.option(
-    "-o", "--out", metavar="FILE", required=True, type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write it.",
-)  # fmt: skip
+@out_option
 @dir_option
 @gate_option
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object about it.")
@@ -56,12 +54,12 @@ def trace_export(
     tokengate trace-export --from events.jsonl -o trace.json
     """  # noqa: D301  # click wants the backspace itself
     from tokengate.telemetry._lines import chosen, events_of  # here: other commands need none of these
+    from tokengate.telemetry._out_file import written
     from tokengate.telemetry._trace import write_trace
 
     if (since is None) == (source is None):
         raise UsageProblem("give --since TIME, for events of history, or --from FILE, for those of a file")
     lacks: list[str] = []
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
     with one_line_errors(), ExitStack() as opened:
         try:
             if source is not None:
@@ -71,28 +69,24 @@ def trace_export(
             else:
                 opened.enter_context(progress())
                 events = _of_gate(opened.enter_context(Connection(gate, "json")), since or "")
-            file = opened.enter_context(unfinished.open("xb"))
-            summary = write_trace(chosen(events, selector, time.time()), file, lacks)
-            file.close()
-            unfinished.replace(out)
+            with written(out) as file:
+                summary = write_trace(chosen(events, selector, time.time()), file, lacks)
         except (OSError, ValueError) as error:
             if isinstance(error, TokenGateError):
                 raise
             if isinstance(error, OSError) and error.filename is not None:
-                name = out if error.filename == str(unfinished) else error.filename
-                raise UsageProblem(f"{name}: {error.strerror}") from None
+                raise UsageProblem(f"{error.filename}: {error.strerror}") from None
             raise UsageProblem(str(plain(str(error)))) from None
-        finally:
-            unfinished.unlink(missing_ok=True)
     if json_wanted:
-        click.echo(msgspec.json.encode({"file": str(out), **summary._asdict()}))
+        tell(out, msgspec.json.encode({"file": str(out), **summary._asdict()}))
         return
-    click.echo(
+    tell(
+        out,
         f"{plain(str(out))}: {summary.attempts:,} attempts, {summary.slices:,} slices, {summary.arrows:,} arrows, "
-        f"{summary.instants:,} other events"
+        f"{summary.instants:,} other events",
     )
     for text in summary.lacks:
-        click.echo(f"it lacks {plain(text)}")
+        tell(out, f"it lacks {plain(text)}")
 
 
 def _of_gate(connection: Connection, since: str) -> Iterator[Event]:
