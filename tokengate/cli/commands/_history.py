@@ -94,7 +94,7 @@ def list_(
     _show(connection, found)
     if len(found) >= limit:
         click.echo(f"These are the newest {limit:,}; for older ones use --until, or a larger --limit.", err=True)
-    if not found:
+    if all(one.kind == "telemetry.lost" for one in found):
         raise Failure("history has no such record; try a longer --since, or another SELECTOR")
 
 
@@ -144,6 +144,8 @@ def operations(connection: Connection, name: str, since: str, directory: Path | 
         else:
             found = reader_of(directory, told).operations(name, since)
     connection.show(found)
+    if name and not found:
+        raise Failure(f"no operation matches {name!r}; 'tokengate operations' lists those that have ended tokens")
 
 
 def reader_of(directory: Path, told: Callable[[int], object]) -> Reader:
