@@ -8,7 +8,7 @@ import attrs
 
 from tokengate.control._safe_text import plain
 from tokengate.control.messages import Event
-from tokengate.control.stream._record import NO_MORE, RETRIED, Entry, Happening, Record
+from tokengate.control.stream._record import FINISHED, NO_MORE, RETRIED, Entry, Happening, Record
 
 if TYPE_CHECKING:  # here, so that a command of the command line loads no engine
     from tokengate.control.stream._stream import Stream
@@ -48,12 +48,13 @@ def event_at(entry: Entry, at: float, gate: str) -> Event:
         if isinstance(about, Record) and about.affinity:  # of one that was read from a file, less is known
             event = attrs.evolve(event, **_of_token(about))
         return event
-    more, ends = entry.more, entry.is_end
+    more, kind, started, queued = entry.more, entry.kind, entry.started, entry.queued
+    ends = kind in (FINISHED, RETRIED)
     fields = {
         **_UNKNOWN,
         **_of_token(entry),
         "seq": entry.number,
-        "kind": entry.kind,
+        "kind": kind,
         "at": at,
         "gate": gate,
         "gate_run": entry.run,
@@ -63,8 +64,12 @@ def event_at(entry: Entry, at: float, gate: str) -> Event:
         "steps": entry.steps,
     }
     if ends:
-        fields["wait"], fields["run"], fields["held"] = entry.wait, entry.took, entry.held
         fields["weight"] = entry.weight
+        if more is NO_MORE and started is not None and queued is not None:  # as nearly always
+            fields["wait"], fields["run"] = max(0.0, started - queued), max(0.0, entry.ended - started)
+            fields["held"] = 0.0
+        else:
+            fields["wait"], fields["run"], fields["held"] = entry.wait, entry.took, entry.held
     if more is not NO_MORE:
         fields |= {
             "error": more.error or None,
@@ -89,7 +94,7 @@ def event_at(entry: Entry, at: float, gate: str) -> Event:
 def _of_token(record: Record) -> dict[str, Any]:
     return {
         "token": record.token,
-        "uid": record.uid,
+        "uid": record.uid if record.more.uid else f"{record.run}.{record.token}",
         "operation": plain(record.operation),
         "actor": plain(record.actor),
         "affinity": record.affinity,
@@ -97,13 +102,13 @@ def _of_token(record: Record) -> dict[str, Any]:
         "state": record.state,
         "parent": record.parent,
         "priority": int.__int__(record.priority),
-        "tags": {plain(name): plain(value) for name, value in record.tags.items()} or None,
+        "tags": {plain(name): plain(value) for name, value in record.tags.items()} if record.tags else None,
     }
 
 
 def json_of(event: Event) -> dict[str, Any]:
     """Return an event as JSON has it: what is unknown is absent."""
-    found = {name: value for name in _UNKNOWN if (value := getattr(event, name)) is not None}
+    found = {name: value for name, value in vars(event).items() if value is not None}
     if not event.lost:
         del found["lost"]
     return found
