@@ -18,6 +18,7 @@ from typing import Any
 import pykka
 import pytest
 import trio
+from tiers import in_ci
 
 from actors import TERMINAL, CpuActor, IoActor, TokenGateError
 from actors.lowlevel import ActorPlace
@@ -252,6 +253,7 @@ def check_tree(tree: Tree, plan: Plan) -> None:
     assert set(live) == running_paths
 
 
+@in_ci
 async def test_a_random_tree_under_random_failure_keeps_the_rules() -> None:
     """Nobody is restarted who should not be, each token has one terminal state, no instance is left behind."""
     faulthandler.cancel_dump_traceback_later()  # the long tier takes longer

@@ -16,6 +16,7 @@ import psutil
 import pykka
 import trio
 from memory import MIB, resident
+from tiers import in_ci
 
 from tokengate import AsyncioActor, ChildSpec, CpuActor, DynamicSupervisor, Gate, IoActor, Supervisor, token
 
@@ -91,6 +92,7 @@ def cycle() -> None:
         assert double(4) == 8
 
 
+@in_ci
 def test_a_gate_that_is_opened_and_closed_many_times_leaves_nothing_behind(
     until: Callable[[Callable[[], bool]], None],
 ) -> None:

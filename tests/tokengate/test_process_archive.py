@@ -7,6 +7,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from tiers import in_ci
+
 import tokengate
 
 ROOT = Path(tokengate.__file__).parents[1]
@@ -40,6 +42,7 @@ with Gate("zipped", processes=1, control_socket=False) as gate:
 """
 
 
+@in_ci
 def test_the_program_of_an_archive_has_child_processes(tmp_path: Path) -> None:
     """They find the runtime, the modules of the program and its main module as it does; stacks have its code only."""
     archive = tmp_path / "app.pyz"

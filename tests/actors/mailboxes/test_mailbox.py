@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import pytest
 from interrupts import Strike, in_thread
+from tiers import in_ci
 
 from actors import ActorDead, Token, TokenState
 from actors.lowlevel import Mailbox, Put, Signal
@@ -466,6 +467,7 @@ def test_a_lane_is_not_indexed_while_a_drainer_is_about_to_take_from_it(
     assert take_all(mailbox) == [tokens[1], tokens[4], tokens[5], late]
 
 
+@in_ci
 def test_a_withdrawal_that_is_interrupted_loses_no_other_token(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever a signal handler raises while the lane is indexed, recovery finds all that are queued, in order."""
     monkeypatch.setattr(_lanes, "_LONG", 0)

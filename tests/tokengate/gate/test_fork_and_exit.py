@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import programs
 import pytest
+from tiers import in_ci
 
 from tokengate import Gate
 
@@ -412,6 +413,7 @@ def test_children_of_multiprocessing_are_forks_like_any_other() -> None:
     assert run(code) == (0, "0 6\n", "")
 
 
+@in_ci
 def test_forks_while_tokens_fly_never_hang() -> None:
     """Whatever locks are held by other threads at that moment."""
     code = """

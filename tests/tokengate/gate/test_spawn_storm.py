@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import trio
-from tiers import TORTURE
+from tiers import TORTURE, in_ci
 
 from tokengate import ActorRef, CpuActor, Gate, IoActor
 from tokengate.errors import ActorDead, ChildError, GateState, Ignore, NameTaken, StartFailed, TokenGateError
@@ -264,6 +264,7 @@ KINDS = [Cpu, Cpu, Cpu, Cpu, Pinned, SpawnsAsItIsMade, SpawnsAsItStarts, EndsAtO
 KINDS += [Bare, Bare, Fails, FailsLate, Declines]  # type: ignore[list-item]
 
 
+@in_ci
 @pytest.mark.usefixtures("caplog")
 def test_each_spawn_returns_a_child_that_ends_once_or_raises_and_leaves_nothing() -> None:
     """Whatever ends it, its supervisor or the gate meanwhile."""

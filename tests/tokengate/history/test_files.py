@@ -135,6 +135,7 @@ def test_retention_is_by_age_and_by_size(tmp_path: Path) -> None:
     assert left == [own, other, newer]
 
 
+@in_ci
 def test_a_large_file_is_followed_by_another(opened: Opened, tmp_path: Path, until: Until) -> None:
     """Each is closed and indexed; counts and rows go on in the next."""
     gate, history = opened(rows_per_second=10**6)
@@ -209,6 +210,7 @@ def _by_fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
+@in_ci
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("replace", [_by_copy, _by_link, _by_directory, _by_fifo])
 def test_a_file_that_is_replaced_is_noticed_and_another_begins(
@@ -224,6 +226,7 @@ def test_a_file_that_is_replaced_is_noticed_and_another_begins(
     until(lambda: any(one.state == "completed" for one in history.records("operation=work")))
 
 
+@in_ci
 @pytest.mark.usefixtures("hasty")
 def test_a_deleted_directory_is_made_anew(opened: Opened, tmp_path: Path, until: Until) -> None:
     """Case 31: as a deleted file is."""
@@ -237,6 +240,7 @@ def test_a_deleted_directory_is_made_anew(opened: Opened, tmp_path: Path, until:
     assert (tmp_path / "history").stat().st_mode & 0o777 == 0o700
 
 
+@in_ci
 @pytest.mark.usefixtures("hasty")
 def test_a_damaged_file_is_put_aside_and_another_begins(opened: Opened, tmp_path: Path, until: Until) -> None:
     """Case 31: it stays, as `.damaged`."""

@@ -54,6 +54,7 @@ def blocker(gate: Gate) -> Iterator[Blocker]:
     made.release.set()
 
 
+@in_ci
 @pytest.mark.parametrize("act", ["cancel", "done", "exception", "result", "running"])
 def test_a_future_that_is_interrupted_gets_its_outcome(gate: Gate, act: str) -> None:
     """Wherever in its code a signal handler raises, in that of `concurrent.futures` as well."""

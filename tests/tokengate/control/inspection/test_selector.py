@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from patience import patient
+from tiers import in_ci
 
 from actors import ActorSystem, Token, TokenState
 from actors.lowlevel import NO_TAGS, OperationPlace
@@ -426,6 +427,7 @@ def test_a_selector_means_what_its_terms_say(chosen: list[Term], space: str, quo
     assert again.matches(token, NOW) is selector.matches(token, NOW)
 
 
+@in_ci
 @patient
 @given(st.text(max_size=30) | st.text(alphabet="ab=!<>,'\"*. tgid1", max_size=20))
 def test_any_text_is_a_selector_or_is_refused(text: str) -> None:
