@@ -189,6 +189,7 @@ class Trace:
         self._gates: dict[str, _Gate] = {}  # {opening: its tracks}
         self._tracks = 0
         self._live: OrderedDict[_Key, list[Event]] = OrderedDict()  # their moments, until they end
+        self._ended: OrderedDict[_Key, None] = OrderedDict()  # the latest tokens that have
         self._retried: OrderedDict[_Key, int] = OrderedDict()  # when the latest attempt ended
         self._runs: OrderedDict[_Key, list[_Run]] = OrderedDict()  # the latest runs
         self._children: OrderedDict[_Key, list[_Run]] = OrderedDict()  # runs that came before that of their parent
@@ -206,8 +207,10 @@ class Trace:
             if event.kind in ("token.finished", "token.retried"):
                 yield from self._attempt(event, gate)
             elif event.kind in ("token.queued", "token.started", "token.paused", "token.resumed"):
-                self._live.setdefault(_key(event), []).append(event)
-                self._missing[_ENDS] += _shorten(self._live)
+                key = _key(event)
+                if key not in self._ended:  # else its sender has told late that it was queued
+                    self._live.setdefault(key, []).append(event)
+                    self._missing[_ENDS] += _shorten(self._live)
             else:
                 yield from self._instant(event, gate)
         if any(self._missing[text] for text in (_LEFT_OUT, _LOST, _THINNED)):  # their ends may just not be here
@@ -269,6 +272,9 @@ class Trace:
         if event.kind == "token.retried":
             self._retried[key] = end
             _shorten(self._retried)
+        else:
+            self._ended[key] = None
+            _shorten(self._ended)
         self.attempts += 1
         self._missing[_THINNED] += weight - 1
         gate.count(start, weight, 0)

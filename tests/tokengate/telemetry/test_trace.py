@@ -324,6 +324,17 @@ def test_a_token_that_never_began_has_no_run() -> None:
     assert not checked.tracks
 
 
+def test_a_token_whose_sender_tells_late_that_it_was_queued_has_ended_all_the_same() -> None:
+    """Each thread reports its own events, so that may come after the end."""
+    ended = record(1, 0.0, wait=1.0, run=2.0)
+    early = traced([moment(1, "queued", 0.0), moment(1, "started", 1.0), ended])
+    late = traced([moment(1, "started", 1.0), ended, moment(1, "queued", 3.0)])
+
+    assert parts(late[1], 1) == parts(early[1], 1)
+    assert late[1].counters[-1]["args"] == {"running": 0, "queued": 0}
+    assert not late[0].lacks
+
+
 def test_tokens_that_have_not_ended_are_drawn_to_the_end() -> None:
     """Their moments say that they were queued, and began."""
     summary, checked = traced([moment(1, "queued", 0.0), moment(1, "started", 1.0), moment(2, "queued", 4.0)])
