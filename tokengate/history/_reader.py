@@ -22,7 +22,7 @@ from tokengate.control._units import seconds_in
 from tokengate.control.inspection._selector import RECORD_FIELDS, Selector, parse
 from tokengate.control.messages import Event
 from tokengate.control.stream._events import event_at
-from tokengate.control.stream._record import Entry, Record, as_record
+from tokengate.control.stream._record import ENDS, LOST, Entry, Record, as_record
 from tokengate.history import _files
 from tokengate.history._kinds import Opening
 from tokengate.history._rows import happening_of, record_of
@@ -31,9 +31,6 @@ from tokengate.telemetry._kinds import OperationRow
 Sees = Callable[[Entry], bool]
 """Tells whether a caller may see an entry."""
 
-GAP: Final = "telemetry.lost"
-"""Kind of the events that say what is missing."""
-ENDS: Final = ("completed", "failed", "terminated", "expired", "rejected")
 _SILENT: Final = 10.0  # seconds without a write after which a run counts as killed
 _LONG: Final = 1e10  # seconds, 300 years; as many to come count, too, since a clock may have been ahead
 _MOST_RECORDS: Final = 10_000_000  # of an answer
@@ -85,7 +82,7 @@ class _File:
         told = {"since": since, "until": until, "lost": lost, "why": why}
         many = "records" if lost is None else f"{lost:,} records"
         return Event(
-            seq=number, kind=GAP, at=since, gate=self.gate, gate_run=self.run, text=f"{many} are missing: {why}",
+            seq=number, kind=LOST, at=since, gate=self.gate, gate_run=self.run, text=f"{many} are missing: {why}",
             details={name: value for name, value in told.items() if value is not None},
         )  # fmt: skip
 
@@ -265,7 +262,7 @@ def _unreadable(path: Path, error: Exception) -> list[Event]:
         return []
     run = path.name.split(".")[1]
     text = f"records are missing: {path.name} cannot be read: {error}"
-    return [Event(seq=0, kind=GAP, at=path.stat().st_mtime, gate="", gate_run=run, text=text)]
+    return [Event(seq=0, kind=LOST, at=path.stat().st_mtime, gate="", gate_run=run, text=text)]
 
 
 def _all_of(file: _File, begin: float) -> Iterator[Event]:

@@ -19,6 +19,7 @@ import attrs
 import msgspec
 
 from tokengate.control.messages import Event
+from tokengate.control.stream._record import LOST
 
 Item: TypeAlias = dict[str, Any]
 """An event of the Chrome trace format; times are microseconds since the epoch."""
@@ -242,7 +243,7 @@ class Trace:
         yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": 0, "args": {"name": "events"}}
 
     def _instant(self, event: Event, gate: _Gate) -> Iterator[Item]:
-        self._missing[_LOST] += event.kind == "telemetry.lost"
+        self._missing[_LOST] += event.kind == LOST
         at = _us(event.at)
         self.since = min(self.since or at, at)
         yield {

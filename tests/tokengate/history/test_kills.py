@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tiers import TORTURE, in_ci
 
+from tokengate.control.stream._record import LOST
 from tokengate.history import History
 from tokengate.history import _reader as reader
 
@@ -66,7 +67,7 @@ def test_a_kill_loses_a_second_at_most_and_is_a_gap(
     monkeypatch.setattr(reader.time, "time", lambda: ended[-1] + 100.0)
     history = History(tmp_path)
     found = history.records(limit=10_000)
-    (gap,) = [one for one in found if one.kind == reader.GAP]
+    (gap,) = [one for one in found if one.kind == LOST]
     rows = [one for one in found if one.kind == "token.finished"]
     figures = {row.name: row for row in history.operations()}
     counted = sum(row.completed + row.failed for row in figures.values())

@@ -15,6 +15,7 @@ from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import Failure
 from tokengate.control.messages import Event
 from tokengate.control.stream._events import json_of
+from tokengate.control.stream._record import LOST
 
 if TYPE_CHECKING:
     from tokengate.history._reader import Reader
@@ -94,7 +95,7 @@ def list_(
     _show(connection, found)
     if len(found) >= limit:
         click.echo(f"These are the newest {limit:,}; for older ones use --until, or a larger --limit.", err=True)
-    if all(one.kind == "telemetry.lost" for one in found):
+    if all(one.kind == LOST for one in found):
         raise Failure("history has no such record; try a longer --since, or another SELECTOR")
 
 

@@ -91,8 +91,9 @@ def trace_export(
 
 def _of_gate(connection: Connection, since: str) -> Iterator[Event]:
     """Return the events that a gate has in its history, asked for in parts, the newest first."""
+    from tokengate.control.stream._record import LOST
     from tokengate.history._kinds import HistoryRecords
-    from tokengate.history._reader import GAP, moment
+    from tokengate.history._reader import moment
 
     begin = datetime.fromtimestamp(moment(since, time.time()) or 0.0, UTC).isoformat()
     found: dict[tuple[str, int, str], Event] = {}
@@ -103,7 +104,7 @@ def _of_gate(connection: Connection, since: str) -> Iterator[Event]:
         found |= {(one.gate_run, one.seq, one.kind): one for one in part}
         if len(part) < _AT_ONCE or len(found) == known:
             return iter(sorted(found.values(), key=lambda one: one.at))
-        until = datetime.fromtimestamp(min(one.at for one in part if one.kind != GAP), UTC).isoformat()
+        until = datetime.fromtimestamp(min(one.at for one in part if one.kind != LOST), UTC).isoformat()
 
 
 def _opened(source: str) -> IO[bytes]:

@@ -22,7 +22,7 @@ from actors import ActorRef, ActorSystem, ExitReason, Observer, Token, TokenStat
 from actors.lowlevel import NO_EXTRAS, NO_TAGS
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.stream._kinds import Said, said_by, why_of, words_of
-from tokengate.control.stream._record import FINISHED, NO_MORE, RETRIED, Happening, Measured, More, Raw, Record
+from tokengate.control.stream._record import ENDS, FINISHED, NO_MORE, RETRIED, Happening, Measured, More, Raw, Record
 
 _logger = logging.getLogger("tokengate.stream")
 
@@ -38,7 +38,6 @@ _FEWEST: Final = 4_096  # the largest `every` of a collector whose reader is lat
 
 _COMPLETED: Final = TokenState.COMPLETED
 _STATES: Final = {"token.queued": "queued", "token.started": "running", "token.paused": "paused"}
-_ENDS: Final = ("completed", "failed", "terminated", "expired", "rejected")
 
 
 class Tally:
@@ -56,7 +55,7 @@ class Tally:
     __slots__ = ("completed", "ends", "kept", "ordinary", "retried", "slow")
 
     def __init__(self) -> None:
-        self.ends = {state: itertools.count() for state in _ENDS}
+        self.ends = {state: itertools.count() for state in ENDS}
         self.completed = self.ends["completed"]
         self.retried = itertools.count()
         self.ordinary = itertools.count()

@@ -94,7 +94,7 @@ def event_at(entry: Entry, at: float, gate: str) -> Event:
 def _of_token(record: Record) -> dict[str, Any]:
     return {
         "token": record.token,
-        "uid": record.uid if record.more.uid else f"{record.run}.{record.token}",
+        "uid": record.uid,
         "operation": plain(record.operation),
         "actor": plain(record.actor),
         "affinity": record.affinity,

@@ -15,6 +15,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 FINISHED: Final = "token.finished"
 RETRIED: Final = "token.retried"
+LOST: Final = "telemetry.lost"
+
+ENDS: Final = ("completed", "failed", "terminated", "expired", "rejected")
+"""The states in which tokens end."""
 
 
 class More(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from actors import ActorSystem
 from tokengate.control.stream._collector import KEPT, Collector, Happenings, Moments
 from tokengate.control.stream._queued import Queued
-from tokengate.control.stream._record import Batch
+from tokengate.control.stream._record import LOST, Batch
 
 _logger = logging.getLogger("tokengate.stream")
 
@@ -209,7 +209,7 @@ class Stream:
                 self._told[name], self._told_at = total, now
                 where = "before they were read" if name == "collector" else f"by '{name}'"
                 details = {"where": name, "records": number, "total": total}
-                self.collector.put("telemetry.lost", f"{number} records were lost {where}", details=details)
+                self.collector.put(LOST, f"{number} records were lost {where}", details=details)
 
     # Passing on
 

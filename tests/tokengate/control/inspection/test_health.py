@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 from callers import gates_of, grants
-from gated_code import LIMIT, Door, opened_at_the_end
+from gated_code import LIMIT, Door
 from sighted import InProcess, OnSocket, authority_of, rights
 
 from tokengate import Breaker, CpuActor, Gate, Policy, token
@@ -97,17 +97,6 @@ def gate(plugin: Flaky) -> Iterator[Gate]:
         yield opened
         authority_of(opened).take(rights(("admin", "")))
         opened.close(drain=False)
-
-
-@pytest.fixture
-def doors(gate: Gate) -> Iterator[Callable[[], Door]]:
-    with opened_at_the_end() as make:
-        yield make
-
-
-@pytest.fixture
-def door(doors: Callable[[], Door]) -> Door:
-    return doors()
 
 
 def parts_of(report: HealthReport) -> dict[str, HealthPart]:
