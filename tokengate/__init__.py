@@ -2,6 +2,8 @@
 #
 #   cli/         the `tokengate` command
 #   demo/        the first example: an indexer as a service hierarchy
+#   admin/       the admin daemon: an HTTP API and a page for all gates of a host; a plugin starts it
+#   mcp/         a server of the Model Context Protocol, over the control sockets
 #   history/     what tokens did, on disk; a plugin
 #   telemetry/   figures of tokens, and what passes records on; a plugin
 #   gate/        `Gate`: open, close, spawn

@@ -158,7 +158,7 @@ class Authority:
         """Let a message in that changes something, sent by a caller itself, or as what a proposal of it does."""
         right = self.right_of(message)
         scope = self.rights.scope(caller, right)
-        always = type(message) is m.Reload and self.rights.are_own(caller)
+        always = type(message) is m.Reload and self.rights.are_own(caller) and caller.rights is None
         if scope is None and not always:
             raise self.refused(caller, message, f"'{caller.principal}' has not the right '{right}'")
         admitted = Admitted(self, message, caller, right, proposal)

@@ -169,6 +169,8 @@ class Rights:
         return bool(self.grants) and (not caller.principal.startswith("process") or self._names(caller))
 
     def _scope(self, caller: Caller, right: str) -> Scope | None:
+        if caller.rights is not None and right not in caller.rights:
+            return None
         if caller.owner == NOBODY and caller.is_of_user:
             return None
         if caller.principal.startswith("api:"):

@@ -38,6 +38,7 @@ class Caller:
         via: the way in.
         peer: pid of the client.
         sender: the client that has sent it for the caller; None if it is the caller itself.
+        rights: those that it may use at most; None: all that it has.
     """
 
     principal: str
@@ -46,6 +47,7 @@ class Caller:
     via: Via = "process"
     peer: int | None = None
     sender: Caller | None = None
+    rights: frozenset[str] | None = None
 
     @property
     def is_rule(self) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 from tokengate.control.messages import (
     VERBS,
     Call,
+    Change,
     CountChildren,
     Describe,
     DescribeActor,
@@ -42,8 +43,6 @@ _COLLECTIONS: Final[Mapping[str, tuple[type[Message[Any]], ...]]] = {
 }
 """{collection: the verbs for what is in it, or a base of them}, of every gate; others have a path of one word."""
 
-_LOOKING: Final = ("view", "arguments", "audit")  # rights of verbs that change nothing
-
 
 @attrs.frozen
 class Route:
@@ -67,7 +66,7 @@ def routes() -> tuple[Route, ...]:
         paths[kind.rows] = f"/{kind.plural}"
         paths.update((verb, f"/{kind.plural}/{kind.action(verb)}") for verb in kind.verbs)
     return tuple(
-        Route("get" if message.right in _LOOKING else "post", path, message)
+        Route("post" if issubclass(message, Change) else "get", path, message)
         for message, path in paths.items()
         if not message.local and not issubclass(message, Stream)
     )

@@ -13,7 +13,8 @@ Then the client sends requests, several at once if it likes; replies have the id
     server  {"id": 2, "error": {"type": "UnknownToken", "message": "token 43 is not live: no token has had this id"}}
 
 A verb that changes something may have `reason`, `dry_run`, `force` and `break_glass` beside its arguments. A client of
-the gate's own user, or of root, may ask for another one, by `on_behalf_of` with `principal`, `owner` and `groups`.
+the gate's own user, or of root, may ask for another one, by `on_behalf_of` with `principal`, `owner` and `groups`, and
+with `rights`, if that one may use no others.
 
     client  {"id": 2, "verb": "pause", "args": {"select": "tenant=acme"}, "force": true, "reason": "too many"}
 
@@ -80,11 +81,17 @@ _SystemId = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]  # of a user or a group
 
 
 class OnBehalfOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The caller for whom a client sends a request: the daemon of the admin page is such a client."""
+    """The caller for whom a client sends a request: the daemon of the admin page is such a client.
+
+    Attributes:
+        principal, owner, groups: of the caller.
+        rights: those that it may use at most, whatever the gate grants; None: all that it has.
+    """
 
     principal: Annotated[str, msgspec.Meta(max_length=256)]
     owner: _SystemId | None
     groups: tuple[_SystemId, ...] = ()
+    rights: tuple[str, ...] | None = None
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -280,13 +287,15 @@ def encode_client_hello() -> bytes:
     return _line({"hello": _ClientHello(PROTOCOL)})
 
 
-def encode_request(id: int, message: Message[Any]) -> bytes:
+def encode_request(id: int, message: Message[Any], on_behalf_of: OnBehalfOf | None = None) -> bytes:
     """Encode a message, or raise `BadRequest` if it cannot be sent through a socket."""
     verb = verb_of(type(message))
     if message.local:
         raise BadRequest(f"'{verb}' cannot go through a socket; call it in Python, in the gate's own process")
     fields = {field.name: getattr(message, field.name) for field in attrs.fields(type(message))}
     beside = {name: value for name in ENVELOPE if (value := fields.pop(name, None))}
+    if on_behalf_of is not None:
+        beside["on_behalf_of"] = on_behalf_of
     try:
         line = _exact_line({"id": id, "verb": verb, "args": fields, **beside})
     except UnicodeEncodeError as error:

@@ -230,7 +230,9 @@ class _Connection:
         """Answer a request, with a result or an error."""
         id, verb, scope, caller = request.id, request.verb, self._in_flight[request.id], self._caller
         if (other := request.on_behalf_of) is not None:
-            caller = Caller(other.principal, other.owner, frozenset(other.groups), "http", caller.peer, caller)
+            rights = None if other.rights is None else frozenset(other.rights)
+            groups = frozenset(other.groups)
+            caller = Caller(other.principal, other.owner, groups, "http", caller.peer, caller, rights)
         try:
             with self._lane.job().at_work():
                 if isinstance(message, Stream):

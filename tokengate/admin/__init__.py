@@ -1,0 +1,13 @@
+# Admin: the daemon with an HTTP API and a page for all gates of a user on a host.
+#   _principal.py    the person or script behind a request
+#   _problems.py     errors as HTTP has them
+#   _site.py         what the routes work with
+#   _gates.py        the gates of this user, and a connection to each
+#   _link.py         a connection to a gate
+#   _guard.py        what stands before all routes, and the headers of answers
+#   _app.py          the routes together
+"""The admin daemon: one page and one API for all gates of this user on this host; and the plugin that starts it."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,53 @@
+"""Errors as HTTP has them: problem details, RFC 9457."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+STATUS: Final[Mapping[str, int]] = {
+    "BadRequest": 422,
+    "BadSelector": 422,
+    "Refused": 403,
+    "UnknownActor": 404,
+    "UnknownChild": 404,
+    "UnknownProposal": 404,
+    "UnknownToken": 404,
+    "UnknownVerb": 404,
+    "AmbiguousName": 409,
+    "NotSteerable": 409,
+    "Busy": 409,
+    "ActorDead": 503,
+    "AuditUnavailable": 503,
+    "NoAnswer": 503,
+    "Unreachable": 503,
+}
+"""{name of an error of a gate: status}; others are bugs, 500."""
+
+
+class Problem(Exception):
+    """An answer that is an error.
+
+    Args:
+        status: of HTTP.
+        name: of the error, for `type`: `urn:tokengate:error:NAME`.
+        detail: a line for a person: what, with which value.
+        remedy: what to do about it; may be empty.
+        headers: further headers.
+    """
+
+    def __init__(
+        self, status: int, name: str, detail: str, remedy: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.name = name
+        self.detail = detail
+        self.remedy = remedy
+        self.headers = dict(headers or {})
+
+
+def problem_of(name: str, text: str) -> Problem:
+    """Return the problem for an error of a gate: the text up to the last `; ` is the detail, the rest the remedy."""
+    detail, _, remedy = text.rpartition("; ")
+    return Problem(STATUS.get(name, 500), name, detail or text, remedy if detail else "")

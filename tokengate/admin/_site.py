@@ -1,0 +1,78 @@
+"""What the routes work with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import attrs
+
+from tokengate.admin._gates import Gates
+from tokengate.admin._principal import Principal
+
+
+class Record(Protocol):
+    """Writes into the daemon's own audit log."""
+
+    def __call__(self, kind: str, principal: str, owner: int | None, why: str = "", **fields: Any) -> None:
+        """Record a login, a refusal, an API token made or revoked; must not block.
+
+        Args:
+            kind: `login`, `logout`, `login_failed`, `token_created`, `token_revoked`, `refused`.
+            principal: of the person or script.
+            owner: its uid; None if unknown.
+            why: of a failure.
+            fields: further ones; no secrets.
+        """
+        ...
+
+
+class Doors(Protocol):
+    """Tells who sends a request; by sessions, and by API tokens."""
+
+    def session(self, cookie: str) -> Principal | None:
+        """Return the principal of a session by its cookie's value, and note that it was used; None: there is none."""
+        ...
+
+    def bearer(self, token: str) -> Principal | None:
+        """Return the principal of an API token; None: there is none, or it has expired."""
+        ...
+
+    def redeem(self, code: str, peer: str) -> tuple[str, Principal] | None:
+        """Return the cookie's value and the principal of a new session for a code of `tokengate admin login`, once."""
+        ...
+
+    def end(self, login: str, owner: int) -> bool:
+        """End a session by its public id, of this owner; return whether there was one."""
+        ...
+
+    def lives(self, principal: Principal) -> bool:
+        """Tell whether the session or API token of a principal still holds; streams ask once a second."""
+        ...
+
+
+@attrs.define
+class Site:
+    """What the routes work with; `request.app.state.site`.
+
+    Attributes:
+        gates: of this user.
+        doors: sessions and API tokens.
+        record: writes into the daemon's own audit log.
+        host: the random name of this daemon: `tokengate-7f3a91c2.localhost`; the cookie has its first label as name.
+        hosts: all names that a Host header may have, without ports.
+        version: of TokenGate.
+    """
+
+    gates: Gates
+    doors: Doors
+    record: Record
+    host: str
+    hosts: frozenset[str]
+    version: str
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def cookie(self) -> str:
+        """Name of the session's cookie."""
+        return self.host.partition(".")[0]
