@@ -4,6 +4,7 @@
 #   _site.py         what the routes work with
 #   _gates.py        the gates of this user, and a connection to each
 #   _link.py         a connection to a gate
+#   _feeds.py        streams of gates, which equal readers share
 #   _guard.py        what stands before all routes, and the headers of answers
 #   _app.py          the routes together
 """The admin daemon: one page and one API for all gates of this user on this host; and the plugin that starts it."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
+from tokengate.admin._feeds import Reader
 from tokengate.admin._link import Link
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
@@ -83,15 +84,16 @@ class Gates:
         """
         return await self.ask(gate, message, principal)
 
-    async def follow(
-        self, gate: str, stream: Stream, principal: Principal
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open a stream of a gate; its items are JSON.
+    @asynccontextmanager
+    async def follow(self, gate: str, stream: Stream, principal: Principal) -> AsyncGenerator[Reader]:
+        """Open a stream of a gate: `async with gates.follow(...) as reader: async for item in reader`.
 
         Raises:
             Problem: as `ask`; while it is read, too.
         """
-        return (await self._link(gate)).follow(stream, principal)
+        link = await self._link(gate)
+        async with link.follow(stream, principal) as items:
+            yield _Every(items)
 
     async def close(self) -> None:
         """End all connections."""
@@ -104,3 +106,16 @@ class Gates:
         if gate not in self._links:
             raise Problem(404, "UnknownGate", f"no gate '{gate}' runs here", "see GET /api/v1/gates")
         return self._links[gate]
+
+
+class _Every(Reader):
+    """A reader that gets every item."""
+
+    def __init__(self, items: AsyncIterator[bytes]) -> None:
+        self._items = items
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._items)
+
+    def take_lost(self) -> int:
+        return 0
