@@ -112,10 +112,8 @@ class _Every(Reader):
     """A reader that gets every item."""
 
     def __init__(self, items: AsyncIterator[bytes]) -> None:
-        self._items = items
+        super().__init__()
+        self._source = items
 
     async def __anext__(self) -> bytes:
-        return await anext(self._items)
-
-    def take_lost(self) -> int:
-        return 0
+        return await anext(self._source)
