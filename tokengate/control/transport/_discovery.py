@@ -18,7 +18,7 @@ from typing import Literal, Self
 import attrs
 
 from tokengate.control._exceptions import AmbiguousName, ControlError, NoAnswer, Unreachable
-from tokengate.control.transport._protocol import MAX_REQUEST, ServerHello, decode_server_hello
+from tokengate.control.transport._protocol import MAX_REQUEST, PROTOCOL, ServerHello, decode_server_hello
 
 _MAX_PATH = 103  # bytes of a socket's path that every platform accepts: Linux 107, macOS 103
 _MAX_NAME = 24  # characters of a gate's name in a file name; the hello has the whole name
@@ -38,7 +38,8 @@ class FoundGate:
         pid: of its process.
         path: of its control socket.
         answers: whether it sent a hello; a process that is stopped (SIGSTOP) or overloaded does not.
-        refusal: what it said instead of a hello, such as why this user may not control it; else empty.
+        refusal: what it said instead of a hello, such as why this user may not control it, or that it speaks another
+            protocol; else empty.
     """
 
     name: str
@@ -353,7 +354,11 @@ class _Visit:
                 return False
             hello = decode_server_hello(bytes(line))
             if isinstance(hello, ServerHello):
-                self.gate = FoundGate(hello.gate, hello.pid, self._path)
+                other = hello.protocol != PROTOCOL
+                why = f"it speaks protocol {hello.protocol}, and this process {PROTOCOL}; " if other else ""
+                self.gate = FoundGate(
+                    hello.gate, hello.pid, self._path, refusal=why and f"{why}use TokenGate {hello.version} for both"
+                )
             elif self.gate is not None:
                 self.gate = attrs.evolve(self.gate, refusal=hello.message)
         except BlockingIOError:
