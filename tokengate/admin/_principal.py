@@ -17,6 +17,7 @@ class Principal:
         groups: of that user.
         rights: those that the ceiling, and the role of an API token, leave to it; None: all that a gate grants.
         login: public id of the session, or name of the API token; for lists and records, not secret.
+        request: id of the request that it makes now, under which gates record it; principals are equal without it.
     """
 
     name: str
@@ -24,12 +25,13 @@ class Principal:
     groups: tuple[int, ...] = ()
     rights: frozenset[str] | None = None
     login: str = ""
+    request: str = attrs.field(default="", eq=False)
 
     @property
     def on_behalf_of(self) -> OnBehalfOf:
         """The same, as gates take it."""
         rights = None if self.rights is None else tuple(sorted(self.rights))
-        return OnBehalfOf(self.name, self.owner, self.groups, rights)
+        return OnBehalfOf(self.name, self.owner, self.groups, rights, self.request)
 
     def may(self, right: str) -> bool:
         """Whether the ceiling leaves it a right."""

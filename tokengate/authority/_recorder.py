@@ -106,8 +106,8 @@ class Recorder:
         message = admission.message
         entry = self._entry(
             "intent", admission.caller, message,
-            request=str(next(self._requests)), targets=tuple(ids), paths=(path,) if path else (), proposal=proposal,
-            before=self._values(message, ids),
+            request=admission.caller.request or str(next(self._requests)), targets=tuple(ids),
+            paths=(path,) if path else (), proposal=proposal, before=self._values(message, ids),
         )  # fmt: skip
         if isinstance(message, _GO_ON) or entry.break_glass:
             return await self._log.release(entry)
@@ -184,6 +184,7 @@ class Recorder:
         select = fields.pop("selector", "") or getattr(message, "select", "")
         if isinstance(message, Change):
             fields = {"reason": message.reason, "break_glass": message.break_glass, **fields}
+        fields.setdefault("request", caller.request)
         return Entry(
             kind=kind,
             caller=caller,

@@ -39,6 +39,7 @@ class Caller:
         peer: pid of the client.
         sender: the client that has sent it for the caller; None if it is the caller itself.
         rights: those that it may use at most; None: all that it has.
+        request: id of the message for the record; empty: the gate counts.
     """
 
     principal: str
@@ -48,6 +49,7 @@ class Caller:
     peer: int | None = None
     sender: Caller | None = None
     rights: frozenset[str] | None = None
+    request: str = attrs.field(default="", eq=False)
 
     @property
     def is_rule(self) -> bool:

@@ -14,7 +14,7 @@ Then the client sends requests, several at once if it likes; replies have the id
 
 A verb that changes something may have `reason`, `dry_run`, `force` and `break_glass` beside its arguments. A client of
 the gate's own user, or of root, may ask for another one, by `on_behalf_of` with `principal`, `owner` and `groups`, and
-with `rights`, if that one may use no others.
+with `rights`, if that one may use no others, and `request`, under which it is recorded.
 
     client  {"id": 2, "verb": "pause", "args": {"select": "tenant=acme"}, "force": true, "reason": "too many"}
 
@@ -47,7 +47,7 @@ from actors import TokenGateError
 from tokengate.control._exceptions import BadRequest, UnknownVerb
 from tokengate.control._validation import message_of
 from tokengate.control.inspection._turns import next_turn
-from tokengate.control.messages import ENVELOPE, Event, Message, verb_of
+from tokengate.control.messages import ENVELOPE, RIGHTS, Event, Message, verb_of
 from tokengate.control.registry._kinds import ALL_VERBS
 from tokengate.control.stream._events import json_of
 
@@ -86,12 +86,14 @@ class OnBehalfOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         principal, owner, groups: of the caller.
         rights: those that it may use at most, whatever the gate grants; None: all that it has.
+        request: id of the client's own request, for the record; empty: the gate counts.
     """
 
     principal: Annotated[str, msgspec.Meta(max_length=256)]
     owner: _SystemId | None
     groups: tuple[_SystemId, ...] = ()
     rights: tuple[str, ...] | None = None
+    request: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -186,8 +188,11 @@ def decode_message(request: Request) -> Message[Any]:
 
     Raises:
         UnknownVerb: there is no such verb.
-        BadRequest: the arguments cannot be those of the verb.
+        BadRequest: the arguments cannot be those of the verb, or there is no such right.
     """
+    other = request.on_behalf_of
+    if other is not None and (unknown := next((one for one in other.rights or () if one not in RIGHTS), None)):
+        raise BadRequest(f"on_behalf_of has the right {_short(unknown)}; there are: {', '.join(RIGHTS)}")
     found = ALL_VERBS.get(request.verb) or _OWN.get(request.verb)
     if found is None:
         known = ", ".join(sorted({**ALL_VERBS, **_OWN}))

@@ -232,7 +232,7 @@ class _Connection:
         if (other := request.on_behalf_of) is not None:
             rights = None if other.rights is None else frozenset(other.rights)
             groups = frozenset(other.groups)
-            caller = Caller(other.principal, other.owner, groups, "http", caller.peer, caller, rights)
+            caller = Caller(other.principal, other.owner, groups, "http", caller.peer, caller, rights, other.request)
         try:
             with self._lane.job().at_work():
                 if isinstance(message, Stream):
