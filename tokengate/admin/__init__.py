@@ -2,8 +2,9 @@
 #   _principal.py    the person or script behind a request
 #   _problems.py     errors as HTTP has them
 #   _site.py         what the routes work with
-#   _gates.py        the gates of this user, and a connection to each
-#   _link.py         a connection to a gate
+#   _gates.py        the gates of this user, and what is asked of each
+#   _link.py         connections to a gate
+#   _snapshots.py    answers that equal askers share
 #   _feeds.py        streams of gates, which equal readers share
 #   _guard.py        what stands before all routes, and the headers of answers
 #   _app.py          the routes together
