@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
+import attrs
 import msgspec
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -77,7 +78,8 @@ class Guard:
             await send(message)
 
         try:
-            state["principal"] = self._let_in(request)
+            found = self._let_in(request)
+            state["principal"] = found and attrs.evolve(found, request=id)
             await self._app(scope, receive, send_with_headers)
         except Problem as problem:
             await answer_to(problem, id)(scope, receive, send_with_headers)
