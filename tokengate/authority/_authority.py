@@ -24,7 +24,7 @@ from tokengate.authority._proposals import DRY_RUN_SECONDS, Needs, Proposal, Pro
 from tokengate.authority._recorder import Recorder
 from tokengate.authority._verbs import AuthorityVerbs
 from tokengate.control import messages as m
-from tokengate.control._admission import Admission, Caller, Closable, Perform
+from tokengate.control._admission import Admission, Ask, Caller, Closable, Perform
 from tokengate.control._exceptions import NotSteerable, ProposalMade, Refused
 from tokengate.control.inspection._feeds import Feed
 from tokengate.control.inspection._queries import actor_called, place_called
@@ -117,9 +117,9 @@ class Authority:
             f"belongs to another user, and user {caller.owner} may not control it; a [[grant]] of its file may allow it"
         )
 
-    def answers(self, perform: Perform) -> Sequence[object]:
+    def answers(self, perform: Perform, ask: Ask) -> Sequence[object]:
         """Return what answers the verbs about proposals, the freeze, the caller and the audit log."""
-        return AuthorityVerbs(self, perform), AuditVerbs(self.recorder)
+        return AuthorityVerbs(self, perform, ask), AuditVerbs(self.recorder)
 
     def health(self) -> Iterable[HealthPart]:
         """Return the part of the audit log, if there is one."""
@@ -190,7 +190,8 @@ class Authority:
             made = self.propose(message, caller, (), path=path)
             raise ProposalMade(
                 f"nothing was done: a dry run, which is proposal {made.number} (digest {made.digest[:8]}); "
-                f"'tokengate apply {made.number}' does it"
+                f"'tokengate apply {made.number}' does it",
+                made.number,
             )
         admitted.intent = await self.intend(admitted, ())
         scope = self.rights.scope(caller, right)  # which may be another one by now, as may the freeze

@@ -27,7 +27,7 @@ class CallOperation(Change[None]):
     """Call an operation; a proposal only, which no caller sends."""
 
     right: ClassVar[str] = "approve"
-    verb: ClassVar[str] = "call"
+    verb_name: ClassVar[str] = "call"
     unrecorded: ClassVar[tuple[str, ...]] = ("arguments",)
     operation: str
     arguments: dict[str, Any]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, cast, get_args
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, cast, get_args
 
 import attrs
 import trio
@@ -12,18 +13,24 @@ from actors import UnknownActor
 from tokengate.authority._admitted import Admitted
 from tokengate.authority._decide import may_apply, may_approve
 from tokengate.authority._ports import Door
-from tokengate.authority._proposals import WAITING, Proposal, State, arguments_of, unknown
+from tokengate.authority._proposals import KEPT_OUTCOMES, WAITING, Proposal, State, arguments_of, unknown
 from tokengate.control import messages as m
-from tokengate.control._admission import Perform, admission
-from tokengate.control._exceptions import BadRequest, Refused
+from tokengate.control._admission import Ask, Perform, admission
+from tokengate.control._exceptions import BadRequest, ProposalMade, Refused, UnknownVerb
+from tokengate.control._validation import message_of
 from tokengate.control.inspection._queries import place_called
 from tokengate.control.inspection._turns import in_turns
-from tokengate.control.messages import ActorOutcome, Change, OnTokens
+from tokengate.control.messages import ENVELOPE, ActorOutcome, Change, OnTokens, Outcome, verb_of
 from tokengate.control.registry._kinds import ALL_VERBS
+from tokengate.control.transport._protocol import encode_result
 
 _DIGITS = 8  # of a digest, at least
-_RANGES = 5_000  # of ids, that an answer has
+_RANGES = 1_000  # of ids, that an answer has: 20 KiB
 _AT_ONCE = 1_000  # targets that are looked at in one turn
+
+_MOST: Final = 64 * 1024 - 256  # bytes of the answer to `propose`, without what the wire adds
+_WRAPPED: Final = len(encode_result(0, "")) - 2
+_MOST_ARGUMENTS: Final = 16 * 1024  # bytes; longer ones are shown by their types
 
 
 class AuthorityVerbs:
@@ -32,11 +39,13 @@ class AuthorityVerbs:
     Args:
         authority: of the gate.
         perform: answers a message that was admitted.
+        ask: answers a message of a caller, if it is let in.
     """
 
-    def __init__(self, authority: Door, perform: Perform) -> None:
+    def __init__(self, authority: Door, perform: Perform, ask: Ask) -> None:
         self._authority = authority
         self._perform = perform
+        self._ask = ask
 
     async def whoami(self, _message: m.Whoami) -> m.Identity:
         caller = admission().caller
@@ -58,15 +67,76 @@ class AuthorityVerbs:
         return tuple(row for row in rows if wanted in ("", "*", row.state, row.verb))
 
     async def show_proposal(self, message: m.ShowProposal) -> m.ProposalDetails:
-        proposal = await self._seen(message.number)
+        return await self._details(message.number)
+
+    async def _details(self, number: int) -> m.ProposalDetails:
+        proposal = await self._seen(number)
         arguments = proposal.arguments
         if proposal.message.unrecorded and await self._beyond(_here(), proposal, "arguments"):
             arguments |= {name: _types_of(arguments[name]) for name in proposal.message.unrecorded}
         elif proposal.message.unrecorded:
             _here().has_read = True
+        if _size(arguments) > _MOST_ARGUMENTS:
+            arguments = {name: type(value).__name__ for name, value in arguments.items()}
         return m.ProposalDetails(
             proposal.row, arguments, await ranges(proposal.ids), proposal.path, proposal.counts, proposal.outcomes
         )
+
+    async def propose(self, message: m.Propose) -> m.ProposalDetails:
+        """Answer `Propose`: send the dry run of its verb, for the same caller and through the same door."""
+        verb, here = message.verb, _here()
+        found = ALL_VERBS.get(verb)
+        if found is None:
+            raise UnknownVerb(f"there is no verb '{verb[:60]}'")
+        if found.local or not issubclass(found, Change) or "dry_run" not in found.takes:
+            raise BadRequest(f"'{verb}' has no dry run, so there is no proposal of it")
+        if given := [name for name in ENVELOPE if name in message.args]:
+            raise BadRequest(f"'{given[0]}' stands beside the arguments of '{verb}', not among them")
+        beside = {name: value for name in found.takes if (value := getattr(message, name))}
+        asked = message_of(found, {**message.args, **beside, "dry_run": True})
+        if not asked.changes:
+            raise BadRequest(f"'{verb}' with these arguments changes nothing, so there is no proposal of it")
+        try:
+            answer = await self._ask(asked, here.caller)
+        except ProposalMade as made:
+            return await self._details(made.number)
+        if not isinstance(asked, OnTokens):
+            return await self._details(answer.proposal.number)
+        return await self._with_outcomes(asked, answer)
+
+    async def _with_outcomes(self, asked: OnTokens, outcomes: Sequence[Outcome]) -> m.ProposalDetails:
+        """Return the proposal that a dry run has made, with as many of its outcomes as there is room for."""
+        live, number = self._authority.system.live, 0
+        counts: Counter[str] = Counter()
+        guards: Counter[str] = Counter()
+        theirs: list[Outcome] = []
+        others: list[Outcome] = []
+        async for start in in_turns(range(0, len(outcomes), _AT_ONCE)):
+            for one in outcomes[start : start + _AT_ONCE]:
+                counts[one.outcome] += 1
+                if one.proposal is not None:
+                    number = one.proposal.number
+                if one.outcome not in ("would", "awaiting"):
+                    others.append(one)
+                elif (token := live.get(one.token)) is not None:
+                    guards[token._place.properties.guard] += 1
+                    theirs.append(one)
+        if number:
+            found = await self._details(number)
+        else:
+            now, caller = self._authority.proposals.now(), _here().caller
+            row = m.ProposalRow(
+                0, verb_of(type(asked)), "none", "nothing", 0, caller.principal, asked.reason, now, now, "", ""
+            )
+            found = m.ProposalDetails(row, arguments_of(asked), "", "", {}, ())
+        found = attrs.evolve(found, counts=dict(counts), guards=dict(guards))
+        room, kept = _MOST - _size(found), []
+        for one in (*others[:KEPT_OUTCOMES], *theirs[:KEPT_OUTCOMES])[:KEPT_OUTCOMES]:
+            room -= _size(one) + 1
+            if room < 0:
+                break
+            kept.append(one)
+        return attrs.evolve(found, outcomes=tuple(kept), left_out=len(outcomes) - len(kept))
 
     async def wait_approval(self, message: m.WaitApproval) -> m.ProposalRow:
         proposal = await self._seen(message.number)
@@ -226,6 +296,11 @@ def _to_do(proposal: Proposal, message: m.Apply) -> Any:
         break_glass=message.break_glass,
         **waits,
     )
+
+
+def _size(said: object) -> int:
+    """Return the bytes of a value as JSON, as the wire has it."""
+    return len(encode_result(0, said)) - _WRAPPED
 
 
 def _types_of(value: Any) -> Any:

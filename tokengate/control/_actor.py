@@ -96,7 +96,7 @@ class ControlActor(IoActor):
             TransactionVerbs(gate),
             ActorVerbs(self._system),
             SupervisorVerbs(self._system),
-            *authorizer.answers(self._perform),
+            *authorizer.answers(self._perform, self._answer),
             *answering(),
         )
         self._answers = answers_of(rooms, plugins)
@@ -151,12 +151,12 @@ class ControlActor(IoActor):
         # No attribute of the message is used before the check: its class may be a user's.
         asked = message if type(message) is _Asked else _Asked(message, self._program.job(), self._process)
         question = checked(asked.message)
-        if type(question) not in self._answers:
-            raise unanswered(type(question))
         return self._begin(asked.job, partial(self._answer, question, asked.caller), theirs=type(question) is m.Visit)
 
     async def _answer(self, message: m.Message[Any], caller: Caller) -> Any:
         """Answer a message, if its sender may send it."""
+        if type(message) not in self._answers:
+            raise unanswered(type(message))
         admission = await self._authorizer.admit(message, caller)
         return await self._perform(admission.message, admission)
 
@@ -182,8 +182,8 @@ class ControlActor(IoActor):
 
     def _note_act(self, message: m.Message[Any], answer: object, caller: Caller) -> None:
         """Record that a verb has changed something, if it has."""
-        number, actor = _changed_by(answer)
-        if number and not getattr(message, "dry_run", False):
+        number, actor = (0, "") if getattr(message, "dry_run", False) else _changed_by(answer)
+        if number:
             verb = m.verb_of(type(message))
             details = {"verb": verb, "caller": caller.principal, "via": caller.via, "targets": number}
             what = f" of '{actor}'" if actor else f" of {number:,} token{'s' * (number != 1)}"

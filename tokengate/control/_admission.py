@@ -193,6 +193,9 @@ def restricted() -> Admission | None:
 Perform: TypeAlias = Callable[[Message[Any], Admission], Awaitable[Any]]
 """Answers a message that was admitted."""
 
+Ask: TypeAlias = Callable[[Message[Any], Caller], Awaitable[Any]]
+"""Answers a message of a caller, if it is let in at the door."""
+
 
 class Authorizer(Protocol):
     """The door: decides about each message, whatever way it came in."""
@@ -226,6 +229,6 @@ class Authorizer(Protocol):
         """Return its parts of the gate's health; must not block."""
         ...
 
-    def answers(self, perform: Perform) -> Sequence[object]:
+    def answers(self, perform: Perform, ask: Ask) -> Sequence[object]:
         """Return objects with the methods that answer its own verbs."""
         ...

@@ -70,4 +70,12 @@ class UnknownProposal(ControlError, LookupError):
 
 
 class ProposalMade(ControlError):
-    """Nothing was done, as the message is a dry run or needs approval; the text has the number of its proposal."""
+    """Nothing was done, as the message is a dry run or needs approval; the text has the number of its proposal.
+
+    Attributes:
+        number: of the proposal; 0 at a client of the socket, to which errors come as text.
+    """
+
+    def __init__(self, text: str, number: int = 0) -> None:
+        super().__init__(text)
+        self.number = number

@@ -266,8 +266,8 @@ PAGE: Final = {
     "approve": "approve",
     "audit": "audit_records show_audit_record follow_audit",
     "administer": "unfreeze reload set_policy reset_policy set_flag reset_flag",
-    # By the rights of what is proposed, which `apply` asks for, and `deny` of a proposal of another one.
-    "view ": "apply deny",
+    # By the rights of what is proposed, which `apply` and `propose` ask for, and `deny` of a proposal of another one.
+    "view ": "apply deny propose",
 }
 """{right: the verbs for which a caller needs it}."""
 

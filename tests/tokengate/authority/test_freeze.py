@@ -41,6 +41,7 @@ def test_a_freeze_refuses_at_once_whatever_rules_ask_and_nothing_else(people: Pe
     for ask in (
         lambda: rule.pause("operation=none"), lambda: rule.throttle("operation=none", rate=1),
         lambda: rule.renice("*", 1, dry_run=True), lambda: rule.apply(1), lambda: rule.suspend("none"),
+        lambda: rule.propose("renice", {"select": "*", "priority": 1}),
     ):  # fmt: skip
         with pytest.raises(Refused, match="interventions of rules are frozen; 'tokengate unfreeze' ends that"):
             ask()

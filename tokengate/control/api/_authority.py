@@ -12,6 +12,7 @@ class AuthorityVerbs(Asker):
 
     whoami = asks(m.Whoami)
     proposals = asks(m.Proposals)
+    propose = asks(m.Propose)
     show_proposal = asks(m.ShowProposal)
     wait_approval = asks(m.WaitApproval)
     approve = asks(m.Approve)

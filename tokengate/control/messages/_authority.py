@@ -91,8 +91,10 @@ class ProposalDetails:
         arguments: those of the verb.
         tokens: the targets, as text: `3-7,12`.
         actor: path of the target; empty for tokens.
-        counts: {outcome: number of targets}, once it is applied.
-        outcomes: the first 1,000.
+        counts: {outcome: number of targets}, once it is applied; in the answer to `propose`, of its dry run.
+        outcomes: the first 1,000; in the answer to `propose`, those that have no part in the proposal come first.
+        left_out: in the answer to `propose`, how many outcomes are not in it.
+        guards: in the answer to `propose`, {guard: number of its tokens}.
     """
 
     row: ProposalRow
@@ -101,6 +103,34 @@ class ProposalDetails:
     actor: str
     counts: dict[str, int]
     outcomes: tuple[Outcome, ...]
+    left_out: int = 0
+    guards: dict[str, int] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Propose(Change[ProposalDetails]):
+    """Make a proposal of another verb, as its dry run does, and show it in at most 64 KiB, however many its tokens are.
+
+    It needs the rights of that verb, and is recorded as that verb. If nothing is left to do, there is no proposal, and
+    the number in the answer is 0.
+
+    Raises:
+        UnknownVerb: there is no such verb.
+        BadRequest: the verb has no dry run, or the arguments cannot be its own.
+        Refused: the caller may not do it, or there are too many proposals.
+    """
+
+    right: ClassVar = "view"
+    target: ClassVar[Target] = "proposal"
+    takes: ClassVar = ("reason", "force", "break_glass")
+    unrecorded: ClassVar = ("args",)
+    verb: Annotated[str, Meta(description="Name of the verb: `terminate`.")]
+    args: Annotated[dict[str, Any], Meta(description="Its arguments: {name: value}.")] = attrs.field(factory=dict)
+
+    @property
+    def changes(self) -> bool:
+        """Whether this very message changes something: what it makes is recorded by the verb that it proposes."""
+        return False
 
 
 _Number = Annotated[int, Meta(description="Its number, as `proposals` lists it.", ge=1, extra={"metavar": "NUMBER"})]

@@ -137,7 +137,7 @@ class Message(Generic[A_co]):
     """
 
     right: ClassVar[str]  # that a caller needs: one of `RIGHTS`
-    verb: ClassVar[str] = ""  # name of the verb, if that is not the name of the class
+    verb_name: ClassVar[str] = ""  # name of the verb, if that is not the name of the class
     command: ClassVar[str] = ""  # its name on the command line, if that is another one
     examples: ClassVar[tuple[str, ...]] = ()  # command lines, without `tokengate`
     unrecorded: ClassVar[tuple[str, ...]] = ()  # arguments that carry values of a program: only names are recorded
@@ -258,7 +258,7 @@ class OnActor(Change[ActorOutcome]):
 
 def verb_of(message: type[Message[Any]]) -> str:
     """Return the name of a message's verb, on the wire and as a function: `which_children` for `WhichChildren`."""
-    return message.verb or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", message.__name__).lower()
+    return message.verb_name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", message.__name__).lower()
 
 
 def by_verb(messages: Iterable[type[Message[Any]]]) -> dict[str, type[Message[Any]]]:

@@ -313,7 +313,7 @@ class RetryNow(OnTokens):
     It does not wait until it is due; throttles and breakers hold as always.
     """
 
-    verb: ClassVar = "retry"
+    verb_name: ClassVar = "retry"
     examples: ClassVar = ("retry 42", "retry 42 --stop", "retry 'operation=charge,held=delayed'")
     stop: Annotated[bool, Meta(description="Have no further attempt follow; a token that waits for one fails.")] = (
         attrs.field(default=False, kw_only=True)

@@ -59,7 +59,7 @@ class SetThrottle(Change[ThrottleRow]):
     """
 
     target: ClassVar[Target] = "throttle"
-    verb: ClassVar = "throttle"
+    verb_name: ClassVar = "throttle"
     examples: ClassVar = (
         "throttle operation=fetch --rate 10",
         "throttle operation=pay --concurrency 2 --key tenant",

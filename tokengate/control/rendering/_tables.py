@@ -619,10 +619,13 @@ def _proposal(proposal: ProposalDetails, _wide: bool) -> RenderableType:
     ]
     if row.approver:
         pairs.append(("denied by" if row.state == "denied" else "approved by", row.approver))
+    if proposal.guards:
+        pairs.append(("guards", ", ".join(f"{count:,} {guard}" for guard, count in proposal.guards.items())))
     if not proposal.counts:
         return pairs_of(pairs)
     pairs.append(("outcomes", ", ".join(f"{count:,} {word}" for word, count in proposal.counts.items())))
-    return Group(pairs_of(pairs), "", table_of(_OUTCOMES, proposal.outcomes, False))
+    left_out = (plain(f"{proposal.left_out:,} more", "dim"),) if proposal.left_out else ()
+    return Group(pairs_of(pairs), "", table_of(_OUTCOMES, proposal.outcomes, False), *left_out)
 
 
 def _record(record: AuditRecord, _wide: bool) -> RenderableType:

@@ -146,7 +146,7 @@ class SwapLamp(OnOne[LampRow]):
 class PauseLamp(OnOne[LampRow]):
     """Pause a lamp."""
 
-    verb: ClassVar = "pause"
+    verb_name: ClassVar = "pause"
 
 
 class FadeLamp(OnOne[LampRow]):

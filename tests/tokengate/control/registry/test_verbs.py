@@ -211,7 +211,7 @@ class Rename(Message[None]):
     """Rename a book."""
 
     right: ClassVar = "operate"
-    verb: ClassVar = "retag"
+    verb_name: ClassVar = "retag"
 
 
 class Bind(OnTokens):

@@ -49,6 +49,7 @@ _VALUES: dict[str, Any] = {
     "step": 3,
     "number": 4,
     "seq": 5,
+    "verb": "pause",
 }
 
 
