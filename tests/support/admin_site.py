@@ -18,7 +18,8 @@ from callers import OWN
 from tokengate.admin._app import application
 from tokengate.admin._gates import Gates
 from tokengate.admin._principal import Principal
-from tokengate.admin._site import Site
+from tokengate.admin._problems import Problem
+from tokengate.admin._site import Doors, Site
 
 HOST: Final = "tokengate-0badcafe.localhost"
 
@@ -37,7 +38,7 @@ class OpenDoors:
     tokens: dict[str, Principal] = attrs.field(factory=dict)
     codes: dict[str, Principal] = attrs.field(factory=dict)
 
-    def session(self, cookie: str) -> Principal | None:
+    def session(self, cookie: str, used: bool = True) -> Principal | None:
         return self.sessions.get(cookie)
 
     def bearer(self, token: str) -> Principal | None:
@@ -49,6 +50,9 @@ class OpenDoors:
             return None
         self.sessions[code] = found
         return code, found
+
+    def failed(self, what: str, peer: str) -> Problem:
+        return Problem(401, "NoPrincipal", f"this {what} lets nobody in")
 
     def end(self, login: str, owner: int) -> bool:
         found = [value for value, one in self.sessions.items() if one.login == login and one.owner == owner]
@@ -66,7 +70,7 @@ class Served:
 
     Attributes:
         site: its site.
-        doors: of the site.
+        doors: of the site, if the test has brought none.
         records: what was recorded, each `(kind, principal, why)`.
         port: of the loopback interface.
     """
@@ -91,13 +95,17 @@ class Served:
 
 
 @contextmanager
-def served(directory: Path | None = None) -> Iterator[Served]:
+def served(directory: Path | None = None, doors: Doors | None = None, **fields: Any) -> Iterator[Served]:
     """Serve the application on a free port of the loopback interface, until the block ends.
 
     Args:
         directory: of the control sockets; None takes the runtime directory.
+        doors: of the site; None takes open ones.
+        fields: further ones of the site. Without `rates`, requests are not limited.
     """
-    doors, records = OpenDoors({"own": Principal(f"uid:{OWN}", OWN, login="s1")}), []
+    fields.setdefault("rates", (1e9, 1e9))
+    opened = OpenDoors({"own": Principal(f"uid:{OWN}", OWN, login="s1")})
+    records: list[tuple[str, str, str]] = []
 
     def record(kind: str, principal: str, owner: int | None, why: str = "", **_fields: Any) -> None:
         records.append((kind, principal, why))
@@ -107,7 +115,7 @@ def served(directory: Path | None = None) -> Iterator[Served]:
     started, loops = threading.Event(), []
 
     async def serve() -> None:
-        site = Site(Gates(directory), doors, record, HOST, hosts, "test")
+        site = Site(Gates(directory), doors or opened, record, HOST, hosts, "test", **fields)
         config = uvicorn.Config(application(site), log_level="warning", lifespan="off", access_log=False)
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
@@ -121,7 +129,7 @@ def served(directory: Path | None = None) -> Iterator[Served]:
     started.wait(30)
     ((server, site),) = loops
     try:
-        yield Served(site, doors, records, made.getsockname()[1])
+        yield Served(site, opened, records, made.getsockname()[1])
     finally:
         server.should_exit = True
         thread.join(30)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import attrs
 
 from tokengate.admin._gates import Gates
 from tokengate.admin._principal import Principal
+from tokengate.admin._problems import Problem
 
 
 class Record(Protocol):
@@ -30,8 +32,13 @@ class Record(Protocol):
 class Doors(Protocol):
     """Tells who sends a request; by sessions, and by API tokens."""
 
-    def session(self, cookie: str) -> Principal | None:
-        """Return the principal of a session by its cookie's value, and note that it was used; None: there is none."""
+    def session(self, cookie: str, used: bool = True) -> Principal | None:
+        """Return the principal of a session by its cookie's value; None: there is none.
+
+        Args:
+            cookie: its value.
+            used: whether a person acts, so that the session is not idle; what a page asks by itself is no use.
+        """
         ...
 
     def bearer(self, token: str) -> Principal | None:
@@ -40,6 +47,15 @@ class Doors(Protocol):
 
     def redeem(self, code: str, peer: str) -> tuple[str, Principal] | None:
         """Return the cookie's value and the principal of a new session for a code of `tokengate admin login`, once."""
+        ...
+
+    def failed(self, what: str, peer: str) -> Problem:
+        """Count and record that a code or an API token was wrong, and return the problem to raise: 401, or 429.
+
+        Args:
+            what: `code` or `API token`.
+            peer: address of the client.
+        """
         ...
 
     def end(self, login: str, owner: int) -> bool:
@@ -62,6 +78,8 @@ class Site:
         host: the random name of this daemon: `tokengate-7f3a91c2.localhost`; the cookie has its first label as name.
         hosts: all names that a Host header may have, without ports.
         version: of TokenGate.
+        rates: requests a second of one principal, and of all; more get 429.
+        clock: seconds, of which the rates are.
     """
 
     gates: Gates
@@ -70,6 +88,8 @@ class Site:
     host: str
     hosts: frozenset[str]
     version: str
+    rates: tuple[float, float] = (50.0, 200.0)
+    clock: Callable[[], float] = time.monotonic
     extra: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
