@@ -16,6 +16,7 @@ import uvicorn
 from callers import OWN
 
 from tokengate.admin._app import application
+from tokengate.admin._connection import server_config
 from tokengate.admin._gates import Gates
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
@@ -116,8 +117,7 @@ def served(directory: Path | None = None, doors: Doors | None = None, **fields: 
 
     async def serve() -> None:
         site = Site(Gates(directory), doors or opened, record, HOST, hosts, "test", **fields)
-        config = uvicorn.Config(application(site), log_level="warning", lifespan="off", access_log=False)
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(server_config(application(site)))
         server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
         loops.append((server, site))
         started.set()

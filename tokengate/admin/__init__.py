@@ -6,7 +6,13 @@
 #   _link.py         connections to a gate
 #   _snapshots.py    answers that equal askers share
 #   _feeds.py        streams of gates, which equal readers share
-#   _guard.py        what stands before all routes, and the headers of answers
+#   _api_tokens.py   what scripts show in the place of a session
+#   _doors.py        codes, sessions and API tokens: who is let in
+#   _connection.py   a connection of a client, with its limits
+#   _answers.py      answers that are errors; the headers of all answers
+#   _bodies.py       size, type and form of bodies
+#   _guard.py        what stands before all routes
+#   _login.py        the routes of login and logout
 #   _app.py          the routes together
 """The admin daemon: one page and one API for all gates of this user on this host; and the plugin that starts it."""
 
