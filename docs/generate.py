@@ -1,4 +1,4 @@
-"""Writes into pages what is generated: the life cycle of a token from the code, the house from the import contracts.
+"""Writes what is generated: the life cycle of a token from the code, the house from the import contracts, the API's document.
 
 Run it as `python docs/generate.py`.
 """
@@ -6,7 +6,10 @@ Run it as `python docs/generate.py`.
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -118,6 +121,28 @@ PAGES: dict[str, Callable[[], str]] = {"semantics.md": life_cycle, "architecture
 """{page: what is generated into it}."""
 
 
+def api() -> str:
+    """Return the OpenAPI document of a process that knows the nouns of our own rooms only."""
+    done = subprocess.run(
+        [sys.executable, "-c", _API], cwd=ROOT, env={**os.environ, "TOKENGATE_PLUGINS": ""}, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+_API = """
+import json
+from tokengate.admin._gates import GateEntry
+from tokengate.control._version import own_version
+from tokengate.control.registry._modules import import_nouns
+from tokengate.control.registry._openapi import openapi
+import_nouns()
+print(json.dumps(openapi(own_version(), GateEntry), indent=1))
+"""
+
+FILES: dict[str, Callable[[], str]] = {"openapi.json": api}
+"""{file: what it is}."""
+
+
 def with_generated(page: str, generated: str) -> str:
     """Return the text of a page, with what stands between the marks made anew."""
     before, _, rest = page.partition(BEGIN)
@@ -128,3 +153,5 @@ def with_generated(page: str, generated: str) -> str:
 if __name__ == "__main__":
     for name, generate in PAGES.items():
         (DOCS / name).write_text(with_generated((DOCS / name).read_text(), generate()))
+    for name, generate in FILES.items():
+        (DOCS / name).write_text(generate())

@@ -29,6 +29,12 @@ def test_what_is_generated_on_a_page_is_up_to_date(name: str) -> None:
     assert GENERATE["with_generated"](page, GENERATE["PAGES"][name]()) == page
 
 
+@pytest.mark.parametrize("name", sorted(GENERATE["FILES"]))
+def test_a_generated_file_is_up_to_date(name: str) -> None:
+    """The document of the API follows from the registry; `python docs/generate.py` writes it."""
+    assert GENERATE["FILES"][name]() == (DOCS / name).read_text()
+
+
 def test_the_life_cycle_on_the_page_has_all_transitions() -> None:
     """Each one is an arrow of the diagram."""
     assert all(f"{state} --> {after}" in SEMANTICS for state, following in TRANSITIONS.items() for after in following)

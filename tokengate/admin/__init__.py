@@ -13,6 +13,9 @@
 #   _bodies.py       size, type and form of bodies
 #   _guard.py        what stands before all routes
 #   _login.py        the routes of login and logout
+#   _api.py          a path for each verb
+#   _streams.py      streams of server-sent events
+#   _metrics.py      the metrics of all gates
 #   _app.py          the routes together
 """The admin daemon: one page and one API for all gates of this user on this host; and the plugin that starts it."""
 

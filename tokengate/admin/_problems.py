@@ -6,23 +6,22 @@ from collections.abc import Mapping
 from typing import Final
 
 STATUS: Final[Mapping[str, int]] = {
+    "BadArguments": 422,
     "BadRequest": 422,
     "BadSelector": 422,
     "Refused": 403,
     "UnknownActor": 404,
-    "UnknownChild": 404,
+    "NoSuchChild": 404,
     "UnknownProposal": 404,
     "UnknownToken": 404,
     "UnknownVerb": 404,
-    "AmbiguousName": 409,
-    "NotSteerable": 409,
-    "Busy": 409,
     "ActorDead": 503,
     "AuditUnavailable": 503,
     "NoAnswer": 503,
     "Unreachable": 503,
+    "InternalError": 500,
 }
-"""{name of an error of a gate: status}; others are bugs, 500."""
+"""{name of an error of a gate: status}; others are refusals, 409."""
 
 
 class Problem(Exception):
@@ -50,4 +49,4 @@ class Problem(Exception):
 def problem_of(name: str, text: str) -> Problem:
     """Return the problem for an error of a gate: the text up to the last `; ` is the detail, the rest the remedy."""
     detail, _, remedy = text.rpartition("; ")
-    return Problem(STATUS.get(name, 500), name, detail or text, remedy if detail else "")
+    return Problem(STATUS.get(name, 409), name, detail or text, remedy if detail else "")

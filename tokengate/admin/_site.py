@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -80,6 +81,7 @@ class Site:
         version: of TokenGate.
         rates: requests a second of one principal, and of all; more get 429.
         clock: seconds, of which the rates are.
+        streams: {name of a principal: how many streams are open}.
     """
 
     gates: Gates
@@ -91,6 +93,7 @@ class Site:
     rates: tuple[float, float] = (50.0, 200.0)
     clock: Callable[[], float] = time.monotonic
     extra: Mapping[str, Any] = attrs.field(factory=dict)
+    streams: Counter[str] = attrs.field(factory=Counter)
 
     @property
     def cookie(self) -> str:

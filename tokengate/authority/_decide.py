@@ -9,10 +9,10 @@ from actors import Guard
 from tokengate.control._admission import Caller
 from tokengate.control._exceptions import BadRequest
 from tokengate.control.messages import ENVELOPE, Change
+from tokengate.control.messages._bases import MAX_REASON
 
 Need: TypeAlias = Literal["nothing", "force", "approval", "never"]
 
-MAX_REASON: Final = 500  # characters
 MIN_GLASS: Final = 10  # characters of what is said to be on fire
 
 NOBODY: Final = 65534

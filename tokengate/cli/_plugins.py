@@ -6,24 +6,14 @@ those that the environment variable `TOKENGATE_PLUGINS` names. It does so when s
 
 from __future__ import annotations
 
-import functools
-import os
-import sys
 from collections.abc import Container
-from typing import Final
 
 import click
 
 from tokengate.cli._derive import commands_of
 from tokengate.cli._errors import UsageProblem
-from tokengate.cli._run_target import command_line, load_module
 from tokengate.control.registry._kinds import kinds
-
-_VARIABLE: Final = "TOKENGATE_PLUGINS"
-
-_ROOMS: Final = ("tokengate.telemetry._kinds", "tokengate.history._kinds")
-"""The modules of our own rooms that declare nouns."""
-
+from tokengate.control.registry._modules import import_nouns
 
 def import_plugins() -> None:
     """Import the modules that declare nouns.
@@ -31,20 +21,10 @@ def import_plugins() -> None:
     Raises:
         UsageProblem: one that the variable names cannot be imported.
     """
-    named = os.environ.get(_VARIABLE, "").split(",")
-    for module in (*_ROOMS, *filter(None, map(str.strip, named))):
-        _import(module)
-
-
-@functools.cache  # a file would be run again, and declare other classes
-def _import(module: str) -> None:
     try:
-        with command_line(module, sys.argv[1:]):
-            load_module(module)
-    except UsageProblem as error:
-        raise UsageProblem(f"{error.message}; {_VARIABLE} names it") from None
-    except SystemExit as error:  # of a program, whose exit code would be that of the command
-        raise UsageProblem(f"cannot import '{module}': it ends with {error!r}; {_VARIABLE} names it") from None
+        import_nouns()
+    except ImportError as error:
+        raise UsageProblem(str(error)) from None
 
 
 def plugin_commands(taken: Container[str]) -> list[click.Command]:

@@ -12,8 +12,9 @@ import click
 from tokengate import Gate
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._parameters import SECONDS
-from tokengate.cli._run_target import command_line, load_target
+from tokengate.cli._run_target import load_target
 from tokengate.cli._signals import Stopping, stop_on_signals
+from tokengate.control.registry._modules import command_line
 from tokengate.errors import BadConfig, GateState, StartFailed
 from tokengate.types import ShutdownReport
 

@@ -42,6 +42,10 @@ RIGHTS: Final = (
 """What a caller may be allowed to do; each verb needs one of these."""
 
 
+MAX_REASON: Final = 500
+"""Characters of a reason, and of what is on fire."""
+
+
 Target: TypeAlias = Literal["gate", "tokens", "place", "places", "throttle", "proposal"]
 
 
@@ -172,9 +176,14 @@ class Change(Message[A_co]):
 
     right: ClassVar[str] = "operate"
     takes: ClassVar[tuple[str, ...]] = ("reason", "force", "dry_run", "break_glass")  # of these fields
-    reason: Annotated[str, Meta(description="Why, for the record; `force` needs it.", extra={"metavar": "TEXT"})] = (
-        attrs.field(default="", kw_only=True)
-    )
+    reason: Annotated[
+        str,
+        Meta(
+            description="Why, for the record; `force` needs it.",
+            extra={"metavar": "TEXT"},
+            extra_json_schema={"maxLength": MAX_REASON},
+        ),
+    ] = attrs.field(default="", kw_only=True)
     force: Annotated[bool, Meta(description="Include what has the guard `force`.")] = attrs.field(
         default=False, kw_only=True
     )
@@ -183,7 +192,11 @@ class Change(Message[A_co]):
     )
     break_glass: Annotated[
         str,
-        Meta(description="What is on fire: act at once where approval is needed.", extra={"metavar": "TEXT"}),
+        Meta(
+            description="What is on fire, in 10 characters or more: act at once where approval is needed.",
+            extra={"metavar": "TEXT"},
+            extra_json_schema={"maxLength": MAX_REASON, "pattern": r"^(?![\s\S])|\S[\s\S]{8,}\S"},
+        ),
     ] = attrs.field(default="", kw_only=True)
 
 
@@ -220,7 +233,8 @@ class OnTokens(Change[tuple[Outcome, ...]]):
 
     target: ClassVar[Target] = "tokens"
     select: Annotated[
-        str | tuple[int, ...], Meta(description="Which tokens: ids, tokens, handles, or a selector (`*` for all).")
+        Annotated[str, Meta(extra_json_schema={"pattern": r"\S"})] | tuple[int, ...],
+        Meta(description="Which tokens: ids, tokens, handles, or a selector (`*` for all)."),
     ] = attrs.field(converter=selected)
 
 

@@ -43,6 +43,7 @@ class Tokens(Message[TokenPage]):
         Meta(
             description=f"One of the columns {', '.join(COLUMNS)}; a `-` before it reverses the order.",
             extra={"choices": COLUMNS},
+            extra_json_schema={"enum": [*COLUMNS, *(f"-{column}" for column in COLUMNS)]},
         ),
     ] = attrs.field(default="id", kw_only=True)
     limit: Annotated[int, Meta(description="Maximum number of rows.", ge=0, le=MAX_ROWS)] = attrs.field(
@@ -195,6 +196,7 @@ class Reroute(OnTokens):
         Meta(
             description="`io`, `asyncio`, `cpu` or `process`, for tokens of operations. Either this or `actor`.",
             extra={"choices": AFFINITIES},
+            extra_json_schema={"enum": ["", *AFFINITIES]},
         ),
     ] = attrs.field(default="", kw_only=True)
     actor: Annotated[str, Meta(description="The path of an actor that has the method that the token calls.")] = (

@@ -1,6 +1,8 @@
 # Registry: verbs, nouns and plugins, each declared once.
 #
-#   _paths.py   the verbs over HTTP, and their schema
+#   _modules.py the modules that declare nouns
+#   _openapi.py the document of the paths
+#   _paths.py   the verbs over HTTP
 #   _kinds.py   nouns with their verbs, and what answers these
 #   _landed.py  the nouns of every gate
 #   _plugin.py  the optional parts of a gate

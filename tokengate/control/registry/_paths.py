@@ -1,21 +1,24 @@
-"""Paths: the verbs over HTTP, and their description as OpenAPI 3.1. Both follow from the declarations."""
+"""Paths: the verbs over HTTP, which follow from the declarations."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias, get_type_hints
 
 import attrs
-import msgspec
 
 from tokengate.control.messages import (
     VERBS,
+    Actors,
+    Apply,
+    Approve,
     Call,
     Change,
     CountChildren,
+    Deny,
     Describe,
     DescribeActor,
+    FollowAudit,
     GetState,
     Lift,
     Message,
@@ -28,20 +31,41 @@ from tokengate.control.messages import (
     Stack,
     Statistics,
     Stream,
+    Throttles,
+    Tokens,
+    WaitApproval,
     WhichChildren,
-    answer_of,
-    verb_of,
 )
 from tokengate.control.registry._kinds import kinds
-from tokengate.control.registry._verbs import help_of
+
+GATES: Final = "/api/v1/gates"
+"""The path that lists the gates; that of a gate has its name behind it."""
+
+DEFAULT_ROWS: Final = 100
+MOST_ROWS: Final = 1_000
+"""Rows of a list, if nothing else is asked for, and at most."""
 
 _COLLECTIONS: Final[Mapping[str, tuple[type[Message[Any]], ...]]] = {
     "tokens": (OnTokens, Describe, Stack),
     "throttles": (SetThrottle, Lift, ResetThrottle),
     "actors": (OnActor, DescribeActor, Statistics, GetState, SetState, Call),
     "supervisors": (OnChild, WhichChildren, CountChildren),
+    "proposals": (Apply, Approve, Deny, WaitApproval),
+    "audit-records": (FollowAudit,),
 }
 """{collection: the verbs for what is in it, or a base of them}, of every gate; others have a path of one word."""
+
+_ACTIONS: Final[Mapping[type[Message[Any]], str]] = {
+    SetThrottle: "set",
+    ResetThrottle: "reset",
+    DescribeActor: "describe",
+    GetState: "state",
+    SetState: "state",
+    FollowAudit: "follow",
+}
+"""{verb: its word in the path, if that is not its name}."""
+
+Shape: TypeAlias = Literal["list", "view", "action", "stream"]
 
 
 @attrs.frozen
@@ -49,75 +73,70 @@ class Route:
     """A verb over HTTP: the arguments of one that looks are in the query, those of others a JSON object in the body.
 
     Attributes:
-        method: `get` or `post`.
         path: without that of the gate.
         message: of the verb.
+        shape: what its answer is: a `list` of rows, cut to `limit` of them; one answer (`view`); what it has done
+            (`action`); or a `stream` of events.
     """
 
-    method: Literal["get", "post"]
     path: str
     message: type[Message[Any]]
+    shape: Shape
+
+    @property
+    def method(self) -> Literal["get", "post"]:
+        """How it is asked."""
+        return "post" if self.shape == "action" else "get"
+
+    @property
+    def cut_by_gate(self) -> bool:
+        """Whether the message of a list says how many rows there are at most; others are cut when the gate has them."""
+        return hasattr(attrs.fields(self.message), "limit")
+
+    @property
+    def pages(self) -> bool:
+        """Whether a list has an offset; those without one have the newest rows only."""
+        return not self.cut_by_gate or hasattr(attrs.fields(self.message), "offset")
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """{name of an argument over HTTP: the field of the message}: one that can be repeated is in the singular."""
+        hidden = set() if not issubclass(self.message, Change) else _ENVELOPE - {*self.message.takes}
+        hints = get_type_hints(self.message)
+        names = [field.name for field in attrs.fields(self.message) if field.name not in hidden]
+        if self.method == "post":
+            return {name: name for name in names}
+        return {name.removesuffix("s") if is_repeated(hints[name]) else name: name for name in names}
+
+
+_ENVELOPE: Final = {field.name for field in attrs.fields(Change)}
+
+
+def is_repeated(hint: Any) -> bool:
+    """Tell whether a field has several values, each of which is a parameter of the query."""
+    return getattr(hint, "__origin__", None) is tuple
 
 
 def routes() -> tuple[Route, ...]:
-    """Return the routes of all verbs, but for streams and what only code of the gate's own process can ask."""
+    """Return the routes of all verbs, but for what only code of the gate's own process can ask."""
     paths = {message: _path(verb, message) for verb, message in VERBS.items()}
+    lists: set[type[Message[Any]]] = {Tokens, Actors, Throttles}
     for kind in kinds():
+        lists.add(kind.rows)
         paths[kind.rows] = f"/{kind.plural}"
         paths.update((verb, f"/{kind.plural}/{kind.action(verb)}") for verb in kind.verbs)
     return tuple(
-        Route("post" if issubclass(message, Change) else "get", path, message)
+        Route(path, message, "list" if message in lists else _shape(message))
         for message, path in paths.items()
-        if not message.local and not issubclass(message, Stream)
+        if not message.local
     )
+
+
+def _shape(message: type[Message[Any]]) -> Shape:
+    return "action" if issubclass(message, Change) else "stream" if issubclass(message, Stream) else "view"
 
 
 def _path(verb: str, message: type[Message[Any]]) -> str:
     collection = "".join(f"/{name}" for name, verbs in _COLLECTIONS.items() if issubclass(message, verbs))
-    return f"{collection}/{re.sub('^[gs]et_|_actor$', '', verb)}".replace("_", "-")
+    return f"{collection}/{_ACTIONS.get(message, verb).replace('_', '-')}"
 
-
-def openapi(version: str) -> dict[str, Any]:
-    """Return the OpenAPI document of all routes.
-
-    Args:
-        version: of TokenGate.
-    """
-    found = routes()
-    types = [kind for route in found for kind in (route.message, answer_of(route.message))]
-    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    paths: dict[str, dict[str, Any]] = {}
-    for route, asked, answer in zip(found, schemas[::2], schemas[1::2], strict=True):
-        name = asked["$ref"].rpartition("/")[2]
-        paths.setdefault(route.path, {})[route.method] = {
-            "operationId": verb_of(route.message),
-            "summary": help_of(route.message).partition("\n")[0],
-            "description": help_of(route.message),
-            "x-tokengate-right": route.message.right,
-            **_arguments(route, asked, components[name]),
-            "responses": {"200": {"description": "The answer.", "content": {"application/json": {"schema": answer}}}},
-        }
-        if route.method == "get":
-            del components[name]
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "TokenGate", "version": version},
-        "paths": paths,
-        "components": {"schemas": components},
-    }
-
-
-def _arguments(route: Route, asked: Mapping[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    for of_one in schema["properties"].values():
-        if of_one.get("type", "null") != "null" and of_one.get("default", "") is None:
-            del of_one["default"]  # what a converter makes of None is of the type
-    if route.method == "post":
-        schema["additionalProperties"] = False
-        return {"requestBody": {"required": True, "content": {"application/json": {"schema": asked}}}}
-    required = schema.get("required", ())
-    return {
-        "parameters": [
-            {"name": name, "in": "query", "required": name in required, "schema": of_one}
-            for name, of_one in schema["properties"].items()
-        ]
-    }

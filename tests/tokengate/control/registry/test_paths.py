@@ -8,7 +8,7 @@ import re
 import tallies  # it declares a noun
 
 from tokengate.control.messages import VERBS, DeleteChild, Describe, DescribeActor, GetState, Pause, Stream, Suspend
-from tokengate.control.registry._paths import Route, openapi, routes
+from tokengate.control.registry._paths import routes
 
 
 def test_each_verb_has_one_path_of_its_own() -> None:

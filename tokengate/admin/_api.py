@@ -1,0 +1,269 @@
+"""The API: a path for each verb, generated from the registry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, get_args, get_type_hints
+
+import attrs
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.routing import Route as Path
+
+from tokengate.admin._gates import GateEntry
+from tokengate.admin._guard import principal_of
+from tokengate.admin._problems import Problem, problem_of
+from tokengate.admin._site import Site
+from tokengate.admin._streams import watch
+from tokengate.control._exceptions import BadRequest
+from tokengate.control._validation import message_of
+from tokengate.control.messages import ActorOutcome, Called, Change, Message, OnTokens, Outcome, ShowProposal, answer_of
+from tokengate.control.registry._modules import import_nouns
+from tokengate.control.registry._openapi import openapi
+from tokengate.control.registry._paths import DEFAULT_ROWS, GATES, MOST_ROWS, Route, is_repeated
+from tokengate.control.registry._paths import routes as all_routes
+
+_MOST_DEPTH: Final = 32  # of containers of a body in each other
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of the API: those of the nouns of our rooms, of `TOKENGATE_PLUGINS`, and of this process.
+
+    Raises:
+        ImportError: a module that the variable names cannot be imported.
+    """
+    import_nouns()
+    paths: dict[str, dict[str, Route]] = {}
+    for route in all_routes():
+        paths.setdefault(route.path, {})[route.method.upper()] = route
+    return [
+        Path("/api/v1/openapi.json", _document),
+        Path(GATES, _gates),
+        *(Path(f"{GATES}/{{gate}}{path}", _endpoint(found), methods=[*found]) for path, found in paths.items()),
+    ]
+
+
+def _endpoint(found: Mapping[str, Route]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        route = found["GET" if request.method == "HEAD" else request.method]
+        if route.shape == "action":
+            return await _act(request, route)
+        message, page = _asked(route, request.query_params.multi_items())
+        if route.shape == "stream":
+            return await watch(request, message)
+        said = await _site(request).gates.ask(request.path_params["gate"], message, principal_of(request))
+        return _json(said if route.shape == "view" else page.of(said))
+
+    return answer
+
+
+def _site(request: Request) -> Site:
+    found: Site = request.app.state.site
+    return found
+
+
+def _json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(body, status, headers, "application/json")
+
+
+async def _document(request: Request) -> Response:
+    site = _site(request)
+    return _json(msgspec.json.encode(openapi(site.version, GateEntry, site.cookie)))
+
+
+async def _gates(request: Request) -> Response:
+    page = _Page.read(dict(_singles(request.query_params.multi_items())))
+    rows = await _site(request).gates.listed()
+    return _json(page.of(msgspec.json.encode(rows)))
+
+
+# --- What is asked for ------------------------------------------------------------------------------------------------
+
+
+def _bad(text: str) -> Problem:
+    """Return the problem for arguments that are not those of the schema."""
+    return problem_of("BadArguments", text)
+
+
+def _message(route: Route, given: Mapping[str, Any]) -> Message[Any]:
+    try:
+        for name in given:
+            if name not in route.arguments.values():
+                known = ", ".join(route.arguments) or "none"
+                raise BadRequest(f"'{route.path}' has no argument '{name[:60]}'; its arguments are: {known}")
+        return message_of(route.message, given)
+    except BadRequest as error:
+        raise _bad(str(error)) from None
+
+
+def _asked(route: Route, query: Iterable[tuple[str, str]]) -> tuple[Message[Any], _Page]:
+    """Return the message of a query, and the page of its list."""
+    hints = get_type_hints(route.message)
+    repeated: dict[str, list[str]] = {}
+    single = []
+    for name, text in query:
+        if (field := route.arguments.get(name)) is not None and is_repeated(hints[field]):
+            repeated.setdefault(field, []).append(text)
+        else:
+            single.append((route.arguments.get(name, name), text))
+    given: dict[str, Any] = {name: _value(hints.get(name, str), text) for name, text in _singles(single)}
+    given |= {name: [_value(get_args(hints[name])[0], text) for text in texts] for name, texts in repeated.items()}
+    page = _Page()
+    if route.shape == "list":
+        named = {"limit", "offset"} if route.pages else {"limit"}
+        page = _Page.read({name: given.pop(name) for name in named & given.keys()})
+        if route.cut_by_gate:
+            given["limit"] = page.limit
+            given |= {"offset": page.offset} if route.pages else {}
+    return _message(route, given), attrs.evolve(page, cut=not route.cut_by_gate)
+
+
+def _singles(query: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    """Yield the parameters of a query; each may be there once."""
+    seen = set()
+    for name, text in query:
+        if name in seen:
+            raise _bad(f"'{name[:60]}' is there twice; give it once")
+        seen.add(name)
+        yield name, text
+
+
+def _value(hint: Any, text: str) -> Any:
+    """Return the value of a parameter: text where that is one of its types, else JSON; what is none stays text."""
+    if hint is str or str in get_args(hint):
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return text  # which the check of the message refuses, with its name
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """Return the JSON object of a body."""
+    media, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    if media.strip() != "application/json" or re.sub(r"\s|\"", "", parameters) not in ("", "charset=utf-8"):
+        remedy = "send JSON, with 'Content-Type: application/json'"
+        raise Problem(415, "UnsupportedMediaType", f"the body is '{media[:60]}'", remedy)
+    try:
+        given = msgspec.json.decode(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "BadJson", f"the body cannot be read: {error}", "send a JSON object") from None
+    if not isinstance(given, dict):
+        raise _bad("the body is no JSON object; send the arguments as an object")
+    if _is_deeper(given, _MOST_DEPTH):
+        raise _bad(f"the body has more than {_MOST_DEPTH} containers in each other; send fewer")
+    return given
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    return depth == 0 or any(_is_deeper(one, depth - 1) for one in (value.values() if type(value) is dict else value))
+
+
+# --- What is answered -------------------------------------------------------------------------------------------------
+
+
+class _TokenPage(msgspec.Struct):
+    rows: msgspec.Raw
+    matching: int
+    live: int
+    offset: int
+
+
+@attrs.frozen
+class _Page:
+    """A part of a list.
+
+    Attributes:
+        cut: whether the rows of the answer are to be cut; the gate has done it otherwise.
+    """
+
+    limit: int = DEFAULT_ROWS
+    offset: int = 0
+    cut: bool = True
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> _Page:
+        """Return the page that a query asks for."""
+        numbers = {name: _value(int, text) if isinstance(text, str) else text for name, text in given.items()}
+        for name, number in numbers.items():
+            if name not in ("limit", "offset"):
+                raise _bad(f"there is no argument '{name[:60]}'; the arguments are: limit, offset")
+            low, high = (1, MOST_ROWS) if name == "limit" else (0, 2**63 - 1)
+            if type(number) is not int or not low <= number <= high:
+                raise _bad(f"{name} is {number!r:.60}; it must be an int from {low} to {high}")
+        return cls(**numbers)
+
+    def of(self, said: bytes) -> bytes:
+        """Return the rows of a list with their numbers; rows stay as the gate has written them."""
+        rows: Any
+        if said.startswith(b"{"):
+            page = msgspec.json.decode(said, type=_TokenPage)
+            rows, matching, total, offset = page.rows, page.matching, page.live, page.offset
+        else:
+            rows = msgspec.json.decode(said, type=list[msgspec.Raw])
+            matching = total = len(rows)
+            offset = self.offset
+            if self.cut:
+                rows = rows[offset : offset + self.limit]
+        return msgspec.json.encode({"rows": rows, "matching": matching, "total": total, "offset": offset})
+
+
+class _Made(msgspec.Struct):
+    number: int
+
+
+class _Outcome(msgspec.Struct):
+    """What the status of an answer needs of what was done to one target."""
+
+    outcome: str = ""
+    note: str = ""
+    proposal: _Made | int | None = None
+
+
+_OUTCOMES: Final = (tuple[Outcome, ...], ActorOutcome, Called)
+"""Answers that say what was done to each target, or to one."""
+
+
+async def _act(request: Request, route: Route) -> Response:
+    message = _message(route, await _body(request))
+    assert isinstance(message, Change)
+    gate, principal, gates = request.path_params["gate"], principal_of(request), _site(request).gates
+    try:
+        said = await gates.ask(gate, message, principal)
+    except Problem as problem:
+        if problem.name != "ProposalMade":
+            raise
+        numbers = re.findall(r"proposal (\d+)", problem.detail)
+    else:
+        done = _done(message, said)
+        numbers = [one.proposal.number if isinstance(one.proposal, _Made) else one.proposal for one in done]
+    for number in filter(None, numbers):
+        headers = {"Location": f"{GATES}/{gate}/proposals/show?number={number}"}
+        if not message.dry_run:
+            return _json(said, 202, headers)
+        return _json(await gates.ask(gate, ShowProposal(int(number)), principal), 201, headers)
+    if isinstance(message, OnTokens) and isinstance(message.select, tuple) and len(message.select) == 1:
+        _check_one(message.select[0], done[0])
+    return _json(said)
+
+
+def _done(message: Message[Any], said: bytes) -> list[_Outcome]:
+    """Return what was done to each target, as far as the answer says so."""
+    kind = answer_of(type(message))
+    if kind not in _OUTCOMES:
+        return []
+    found = msgspec.json.decode(said, type=list[_Outcome] | _Outcome)
+    return [found] if isinstance(found, _Outcome) else found
+
+
+def _check_one(token: int, done: _Outcome) -> None:
+    """Raise the problem that the outcome of a single token is, if it is one."""
+    if done.outcome == "unknown":
+        raise Problem(404, "UnknownToken", f"no token has had the id {token}", "see the list of tokens")
+    if done.outcome in ("refused", "ended"):
+        raise Problem(409, done.outcome.title(), done.note or f"token {token} has ended before")
