@@ -16,6 +16,10 @@
 #   _api.py          a path for each verb
 #   _streams.py      streams of server-sent events
 #   _metrics.py      the metrics of all gates
+#   _templates.py    templates; all text is escaped, and control characters are shown
+#   _shell.py        the document, and its fragments: screens, rows, drawers
+#   _tokens.py       the screen of tokens, and the drawer of one
+#   _ticks.py        the stream that says when to look again
 #   _app.py          the routes together
 """The admin daemon: one page and one API for all gates of this user on this host; and the plugin that starts it."""
 

@@ -1,0 +1,90 @@
+"""Templates: all text of programs and operators is escaped, and control and bidirectional characters are shown."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from tokengate.admin._guard import nonce_of
+from tokengate.control.rendering._cells import duration, size, tags_in_words
+
+HERE: Final = Path(__file__).parent
+
+
+def visible(value: object) -> object:
+    """Return text with escapes for what is not printed, such as ESC or U+202E; markup of templates stays as it is."""
+    if isinstance(value, Markup):
+        return value
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def clock(epoch: float | None) -> str:
+    """Return a time of the day, `14:03:59`, with the date before it if that is not today's; `-` for None."""
+    if epoch is None:
+        return "-"
+    at = time.localtime(epoch)
+    return time.strftime("%H:%M:%S" if at[:3] == time.localtime()[:3] else "%Y-%m-%d %H:%M:%S", at)
+
+
+def count(number: float | None) -> str:
+    """Return a number with a comma between thousands, `100,312`; `-` for None."""
+    return "-" if number is None else f"{number:,}" if isinstance(number, int) else f"{number:,.3g}"
+
+
+def share(part: float | None) -> str:
+    """Return a share of 1 in percent; `-` for None."""
+    return "-" if part is None else f"{part:.0%}"
+
+
+SIGNS: Final = {
+    **dict.fromkeys(("running", "open", "ok", "enforce"), ("●", "good")),
+    **dict.fromkeys(("queued", "created", "observe", "unchanged"), ("○", "calm")),
+    **dict.fromkeys(("paused", "suspended", "pause_requested"), ("❚❚", "held")),
+    **dict.fromkeys(
+        ("throttled", "delayed", "joined", "consent", "recording", "draining", "starting", "restarting", "stopping"),
+        ("⧗", "held"),
+    ),
+    **dict.fromkeys(("completed", "done", "approved", "applied", "resumed", "stepped"), ("✓", "good")),
+    **dict.fromkeys(("failed", "rejected", "denied", "refused", "unknown", "vacant", "dead"), ("✗", "bad")),
+    **dict.fromkeys(("terminated", "cancelled", "killed", "abandoned", "off", "closed"), ("■", "calm")),
+    **dict.fromkeys(("expired", "degraded", "awaiting", "changed", "pending", "would"), ("▲", "warn")),
+    **dict.fromkeys(("hung", "gone"), ("✗", "bad")),
+}
+"""{state, status or outcome: its sign, and the class of its colour}; the word always stands beside them."""
+
+
+def sign(word: str) -> tuple[str, str]:
+    """Return the sign and the class of the colour of a state, status or outcome."""
+    return SIGNS.get(word, ("▲", "warn") if word.endswith("_requested") else ("·", "calm"))
+
+
+_ENVIRONMENT: Final = Environment(
+    loader=FileSystemLoader(HERE / "templates"),
+    autoescape=True,
+    finalize=visible,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters.update(
+    duration=duration, size=size, clock=clock, count=count, share=share, sign=sign, tags=tags_in_words
+)
+
+
+def render(request: Request, name: str, status: int = 200, **values: Any) -> Response:
+    """Return a template as an answer; it has `nonce`, for each element with hx- attributes, beside the values.
+
+    Args:
+        request: to answer.
+        name: of the template.
+        status: of the answer.
+        values: for the template.
+    """
+    return HTMLResponse(_ENVIRONMENT.get_template(name).render(nonce=nonce_of(request), **values), status)
