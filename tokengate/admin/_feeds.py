@@ -13,7 +13,8 @@ from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
 from tokengate.control.messages import Stream
 
-_ROOM: Final = 256 * 1024  # bytes of items that wait for a reader
+_ROOM = 256 * 1024  # bytes of items that wait for a reader
+_TURN = _ROOM // 8  # bytes of items after which readers get a turn
 _STREAMS: Final = 32  # of a gate that are no equals: each has a connection, of which the gate has 64
 
 
@@ -143,9 +144,14 @@ class _Feed:
     async def _read(self, link: Link, stream: Stream, principal: Principal) -> None:
         async with link.follow(stream, principal) as items:
             self.opened.set()
+            unread = 0
             async for item, lost in items:
                 for reader in self.readers:
                     reader.put(item, lost)
+                unread += len(item)
+                if unread > _TURN:  # many may have come at once; those who read get their turn
+                    unread = 0
+                    await asyncio.sleep(0)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.error = None if task.cancelled() else task.exception()

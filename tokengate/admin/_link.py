@@ -119,7 +119,8 @@ class Link:
                 async with asyncio.timeout(_PATIENCE):
                     reader, writer = await _open(self.path)
                     writer.write(line)
-                    _said(await _next(reader), self.path)
+                    if _said(await _next(reader), self.path).end:
+                        raise _gone(self.path)
             except TimeoutError:
                 raise _no_answer(self.path) from None
             yield _items(reader, self.path)
