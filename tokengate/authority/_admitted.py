@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -14,16 +15,43 @@ from tokengate.authority._grants import Scope
 from tokengate.authority._ports import Door
 from tokengate.authority._proposals import Needs, Proposal
 from tokengate.control._admission import Admission, Caller, Closable, Found, Guarded
-from tokengate.control._exceptions import Refused
+from tokengate.control._exceptions import ProposalMade, Refused
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._queries import is_of_supervisor
 from tokengate.control.inspection._selector import Selector, parse
-from tokengate.control.inspection._turns import in_turns
+from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.messages import Change, Message, OnTokens, Outcome, Proposed
 from tokengate.control.steering._outcomes import outcome
 from tokengate.control.stream._record import Record
 
 _AT_ONCE = 100  # tokens that are decided about in one turn
+_KEPT: Final = 1_000
+_NEVER: Final[Need] = "never"
+
+
+@attrs.define
+class Planned:
+    """What a dry run would do, in the place of an outcome for each token.
+
+    Attributes:
+        counts: {outcome: number of tokens}.
+        guards: {guard: number of tokens of the proposal}.
+        others: the first outcomes of those that are not part of it.
+    """
+
+    counts: Counter[str] = attrs.field(factory=Counter)
+    guards: Counter[str] = attrs.field(factory=Counter)
+    others: list[Outcome] = attrs.field(factory=list)
+
+    def note(self, token: Token[Any] | Outcome, refusal: Outcome | None) -> None:
+        """Count a token."""
+        if refusal is None:
+            assert isinstance(token, Token)
+            self.guards[token._place.properties.guard] += 1
+            return
+        self.counts[refusal.outcome] += 1
+        if len(self.others) < _KEPT:
+            self.others.append(refusal)
 
 
 class Admitted(Admission):
@@ -43,6 +71,7 @@ class Admitted(Admission):
     targets: Sequence[int] = ()  # ids of the tokens that it acts on
     path: str = ""  # of the actor or operation that it acts on
     acts: bool = False  # whether something may have been done already
+    planned: Planned | None = None  # of `propose`: gets what the dry run would do, which ends with `ProposalMade`
     _matches: Selector | None = None  # the targets of the proposal
 
     def __init__(
@@ -196,8 +225,10 @@ class Admitted(Admission):
 
     def lacks(self, token: Token[Any], need: Need) -> Need:
         """Return what is needed for a token and was not given."""
+        if need not in ("force", "approval"):
+            return need
         given = self.forces(token) if need == "force" else self.agreed or self._glass(token)
-        return "nothing" if given and need in ("force", "approval") else need
+        return "nothing" if given else need
 
     @property
     def _proposes_force(self) -> bool:
@@ -227,16 +258,18 @@ class Admitted(Admission):
         waiting: list[int] = []
         needs: set[Need] = set()
         glass = bool(message.break_glass)
-        async for one in in_turns(found, max(1, 10 * _AT_ONCE // (10 + self.terms))):
-            if isinstance(one, Outcome):
-                planned.append(one)
-                continue
-            refusal, need = self._judged(one, guarded(one))
-            planned.append(refusal or one)
-            if refusal is None:
-                (going if need == "nothing" and not message.dry_run else waiting).append(one.id)
-                needs.add(need)
-                glass = glass and self._glass(one)
+        size = max(1, 100 * _AT_ONCE // (30 + 10 * self.terms))
+        async for start in in_turns(range(0, len(found), size)):
+            for one in found[start : start + size]:
+                refusal, need = (one, _NEVER) if isinstance(one, Outcome) else self._judged(one, guarded(one))
+                if self.planned is None:
+                    planned.append(refusal or one)
+                else:
+                    self.planned.note(one, refusal)
+                if refusal is None and isinstance(one, Token):
+                    (going if need == "nothing" and not message.dry_run else waiting).append(one.id)
+                    needs.add(need)
+                    glass = glass and self._glass(one)
         targets = len(going) + len(waiting)
         if self._authority.is_bulk(message, targets) and not self.agreed and not glass:
             if self.proposal is not None:
@@ -244,22 +277,30 @@ class Admitted(Admission):
                 raise self._authority.refused(self.caller, message, why)
             waiting, going = waiting + going, []
             needs.add("approval")
+        if self.planned is not None:
+            made = await self._propose(message, waiting, greatest(needs)) if waiting else None
+            raise ProposalMade("nothing was done: a dry run", 0 if made is None else made.number)
         if waiting:
-            planned = await self._proposed(message, planned, tuple(sorted(waiting)), greatest(needs))
+            planned = await self._proposed(message, planned, await self._propose(message, waiting, greatest(needs)))
         if going:
             self.targets = going
             self.intent = await self._authority.intend(self, going)
             self.acts = True
         return planned
 
-    async def _proposed(
-        self, message: OnTokens, planned: list[Found], ids: tuple[int, ...], needs: Needs
-    ) -> list[Found]:
-        """Make a proposal of some of the tokens, and return the outcomes of these in their places."""
+    async def _propose(self, message: OnTokens, targets: list[int], needs: Needs) -> Proposal:
+        """Make a proposal of tokens, in turns: each line here takes milliseconds for very many."""
         selector = message.select if isinstance(message.select, str) else ""
+        await next_turn()
+        ids = tuple(sorted(targets))
+        await next_turn()
         resolved = attrs.evolve(message, select=ids)
-        made = self._authority.propose(resolved, self.caller, ids, selector=selector, needs=needs)
-        word, those = "would" if message.dry_run else "awaiting", set(ids)
+        await next_turn()
+        return self._authority.propose(resolved, self.caller, ids, selector=selector, needs=needs)
+
+    async def _proposed(self, message: OnTokens, planned: list[Found], made: Proposal) -> list[Found]:
+        """Return the outcomes of the tokens of a proposal in their places."""
+        word, those = "would" if message.dry_run else "awaiting", set(made.ids)
         notice: Proposed | None = made.notice
         found: list[Found] = []
         async for one in in_turns(planned, 10 * _AT_ONCE):

@@ -266,7 +266,7 @@ class Proposals:
         return digest.hexdigest()
 
     def _make_room(self, caller: Caller, ids: int) -> None:
-        """Forget a dry run of the caller if it has too many, and the oldest that are decided if all are too many.
+        """Forget dry runs of the caller if it has too many, and the oldest that are decided if all are too many.
 
         Raises:
             Refused: too many wait.
@@ -274,19 +274,23 @@ class Proposals:
         waiting = [one for one in self._kept.values() if one.state in WAITING]
         decided = [one for one in self._kept.values() if one.state not in WAITING]
         own = [one for one in waiting if one.proposer.owner == caller.owner]
-        oldest = next((one for one in own if one.message.dry_run), None) if len(own) >= MAX_OF_OWNER else None
-        if oldest is not None:
-            waiting.remove(oldest)
-        elif len(own) >= MAX_OF_OWNER:
+        dropped = []
+        for one in [one for one in own if one.message.dry_run]:
+            if len(own) < MAX_OF_OWNER and _ids(waiting) + ids <= MAX_IDS:
+                break
+            for those in (own, waiting):
+                those.remove(one)
+            dropped.append(one)
+        if len(own) >= MAX_OF_OWNER:
             raise Refused(f"'{caller.principal}' has {len(own)} proposals that wait; apply or deny one of them first")
         if len(waiting) >= MAX_PROPOSALS or _ids(waiting) + ids > MAX_IDS:
             raise Refused(
                 f"gate '{self._gate}' has {len(waiting)} proposals that wait, for {_ids(waiting):,} tokens, and "
                 f"{MAX_PROPOSALS} for {MAX_IDS:,} are the limit; apply or deny some first"
             )
-        if oldest is not None:
-            self._set(oldest, "expired")
-            del self._kept[oldest.number]
+        for one in dropped:
+            self._set(one, "expired")
+            del self._kept[one.number]
         while decided and (len(self._kept) >= MAX_PROPOSALS or _ids(self._kept.values()) + ids > MAX_IDS):
             del self._kept[decided.pop(0).number]
 

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast, get_args
 
 import attrs
 import trio
 
 from actors import UnknownActor
-from tokengate.authority._admitted import Admitted
+from tokengate.authority._admitted import Admitted, Planned
 from tokengate.authority._decide import may_apply, may_approve
 from tokengate.authority._ports import Door
 from tokengate.authority._proposals import KEPT_OUTCOMES, WAITING, Proposal, State, arguments_of, unknown
 from tokengate.control import messages as m
-from tokengate.control._admission import Ask, Perform, admission
+from tokengate.control._admission import Admission, Ask, Perform, admission
 from tokengate.control._exceptions import BadRequest, ProposalMade, Refused, UnknownVerb
+from tokengate.control._safe_text import plain
 from tokengate.control._validation import message_of
 from tokengate.control.inspection._queries import place_called
-from tokengate.control.inspection._turns import in_turns
-from tokengate.control.messages import ENVELOPE, ActorOutcome, Change, OnTokens, Outcome, verb_of
+from tokengate.control.inspection._turns import in_turns, next_turn
+from tokengate.control.messages import ENVELOPE, ActorOutcome, Change, OnTokens, Outcome
 from tokengate.control.registry._kinds import ALL_VERBS
 from tokengate.control.transport._protocol import encode_result
 
 _DIGITS = 8  # of a digest, at least
 _RANGES = 1_000  # of ids, that an answer has: 20 KiB
+_RANGES_AT_ONCE = 250  # that are found in one turn
 _AT_ONCE = 1_000  # targets that are looked at in one turn
 
 _MOST: Final = 64 * 1024 - 256  # bytes of the answer to `propose`, without what the wire adds
@@ -85,7 +87,7 @@ class AuthorityVerbs:
     async def propose(self, message: m.Propose) -> m.ProposalDetails:
         """Answer `Propose`: send the dry run of its verb, for the same caller and through the same door."""
         verb, here = message.verb, _here()
-        found = ALL_VERBS.get(verb)
+        found: Any = ALL_VERBS.get(verb)
         if found is None:
             raise UnknownVerb(f"there is no verb '{verb[:60]}'")
         if found.local or not issubclass(found, Change) or "dry_run" not in found.takes:
@@ -93,50 +95,46 @@ class AuthorityVerbs:
         if given := [name for name in ENVELOPE if name in message.args]:
             raise BadRequest(f"'{given[0]}' stands beside the arguments of '{verb}', not among them")
         beside = {name: value for name in found.takes if (value := getattr(message, name))}
-        asked = message_of(found, {**message.args, **beside, "dry_run": True})
+        asked: Any = message_of(found, {**message.args, **beside, "dry_run": True})
         if not asked.changes:
             raise BadRequest(f"'{verb}' with these arguments changes nothing, so there is no proposal of it")
-        try:
-            answer = await self._ask(asked, here.caller)
-        except ProposalMade as made:
-            return await self._details(made.number)
-        if not isinstance(asked, OnTokens):
-            return await self._details(answer.proposal.number)
-        return await self._with_outcomes(asked, answer)
+        planned = Planned()
 
-    async def _with_outcomes(self, asked: OnTokens, outcomes: Sequence[Outcome]) -> m.ProposalDetails:
-        """Return the proposal that a dry run has made, with as many of its outcomes as there is room for."""
-        live, number = self._authority.system.live, 0
-        counts: Counter[str] = Counter()
-        guards: Counter[str] = Counter()
-        theirs: list[Outcome] = []
-        others: list[Outcome] = []
-        async for start in in_turns(range(0, len(outcomes), _AT_ONCE)):
-            for one in outcomes[start : start + _AT_ONCE]:
-                counts[one.outcome] += 1
-                if one.proposal is not None:
-                    number = one.proposal.number
-                if one.outcome not in ("would", "awaiting"):
-                    others.append(one)
-                elif (token := live.get(one.token)) is not None:
-                    guards[token._place.properties.guard] += 1
-                    theirs.append(one)
-        if number:
-            found = await self._details(number)
+        def plan(admission: Admission) -> None:
+            cast("Admitted", admission).planned = planned
+
+        try:
+            answer = await self._ask(asked, here.caller, plan)
+        except ProposalMade as made:
+            number = made.number
         else:
-            now, caller = self._authority.proposals.now(), _here().caller
-            row = m.ProposalRow(
-                0, verb_of(type(asked)), "none", "nothing", 0, caller.principal, asked.reason, now, now, "", ""
-            )
-            found = m.ProposalDetails(row, arguments_of(asked), "", "", {}, ())
-        found = attrs.evolve(found, counts=dict(counts), guards=dict(guards))
-        room, kept = _MOST - _size(found), []
-        for one in (*others[:KEPT_OUTCOMES], *theirs[:KEPT_OUTCOMES])[:KEPT_OUTCOMES]:
+            number = answer.proposal.number
+        if number:
+            details = await self._details(number)
+        else:
+            now = self._authority.proposals.now()
+            row = m.ProposalRow(0, verb, "none", "nothing", 0, here.caller.principal, asked.reason, now, now, "", "")
+            details = m.ProposalDetails(row, arguments_of(asked), "", "", {}, ())
+        return self._with_outcomes(details, planned) if isinstance(asked, OnTokens) else details
+
+    def _with_outcomes(self, details: m.ProposalDetails, planned: Planned) -> m.ProposalDetails:
+        """Return the proposal of a dry run with as many outcomes as there is room for."""
+        number, live, counts = details.row.number, self._authority.system.live, dict(planned.counts)
+        outcomes = planned.others
+        if number:
+            made = self._authority.proposals.get(number)
+            counts = {"would": len(made.ids), **counts}
+            tokens = ((id, live.get(id)) for id in made.ids[: KEPT_OUTCOMES - len(outcomes)])
+            outcomes = outcomes + [
+                Outcome(id, "" if token is None else plain(token.operation), "would", made.note) for id, token in tokens
+            ]
+        details = attrs.evolve(details, counts=counts, guards=dict(planned.guards))
+        room, kept = _MOST - _size(details), 0
+        for one in outcomes:
             room -= _size(one) + 1
-            if room < 0:
-                break
-            kept.append(one)
-        return attrs.evolve(found, outcomes=tuple(kept), left_out=len(outcomes) - len(kept))
+            kept += room >= 0
+        left_out = sum(counts.values()) - kept
+        return attrs.evolve(details, outcomes=tuple(outcomes[:kept]), left_out=left_out)
 
     async def wait_approval(self, message: m.WaitApproval) -> m.ProposalRow:
         proposal = await self._seen(message.number)
@@ -312,15 +310,13 @@ def _types_of(value: Any) -> Any:
 
 async def ranges(ids: tuple[int, ...]) -> str:
     """Return sorted ids as text, the first ranges of them: `3-7,12`."""
-    found: list[list[int]] = []
-    shown = 0
-    async for id in in_turns(ids, 10_000):
-        if found and found[-1][1] == id - 1:
-            found[-1][1] = id
-        elif len(found) == _RANGES:
-            break
-        else:
-            found.append([id, id])
-        shown += 1
-    text = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
-    return text if shown == len(ids) else f"{text} and {len(ids) - shown:,} more"
+    texts: list[str] = []
+    at = 0
+    while at < len(ids) and len(texts) < _RANGES:
+        first = ids[at]
+        # In a row, ids grow as their places do.
+        at = bisect_right(range(len(ids)), first - at, at, key=lambda place: ids[place] - place)
+        texts.append(str(first) if ids[at - 1] == first else f"{first}-{ids[at - 1]}")
+        if len(texts) % _RANGES_AT_ONCE == 0:
+            await next_turn()
+    return ",".join(texts) if at == len(ids) else f"{','.join(texts)} and {len(ids) - at:,} more"

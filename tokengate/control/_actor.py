@@ -153,11 +153,15 @@ class ControlActor(IoActor):
         question = checked(asked.message)
         return self._begin(asked.job, partial(self._answer, question, asked.caller), theirs=type(question) is m.Visit)
 
-    async def _answer(self, message: m.Message[Any], caller: Caller) -> Any:
-        """Answer a message, if its sender may send it."""
+    async def _answer(
+        self, message: m.Message[Any], caller: Caller, admitted: Callable[[Admission], None] | None = None
+    ) -> Any:
+        """Answer a message, if its sender may send it; the function is called with its admission."""
         if type(message) not in self._answers:
             raise unanswered(type(message))
         admission = await self._authorizer.admit(message, caller)
+        if admitted is not None:
+            admitted(admission)
         return await self._perform(admission.message, admission)
 
     async def _perform(self, message: m.Message[Any], admission: Admission) -> Any:

@@ -193,8 +193,8 @@ def restricted() -> Admission | None:
 Perform: TypeAlias = Callable[[Message[Any], Admission], Awaitable[Any]]
 """Answers a message that was admitted."""
 
-Ask: TypeAlias = Callable[[Message[Any], Caller], Awaitable[Any]]
-"""Answers a message of a caller, if it is let in at the door."""
+Ask: TypeAlias = Callable[[Message[Any], Caller, Callable[[Admission], None]], Awaitable[Any]]
+"""Answers a message of a caller, if it is let in at the door; the function is called with its admission."""
 
 
 class Authorizer(Protocol):

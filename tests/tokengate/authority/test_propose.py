@@ -14,7 +14,8 @@ from people import ANN, BEN, People, grant
 from running_tokens import Turner, io_operation
 
 from tokengate import Gate, token
-from tokengate.authority._proposals import KEPT_OUTCOMES
+from tokengate.authority._proposals import KEPT_OUTCOMES, MAX_IDS
+from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Refused, UnknownVerb
 from tokengate.errors import UnknownActor
 
@@ -164,3 +165,14 @@ def test_the_answer_about_many_tokens_is_short(open_gate: Open) -> None:
         assert found["tokens"].endswith(" and 500 more")
     finally:
         _over.set()
+
+
+def test_dry_runs_of_an_owner_make_room_for_its_next_one(people: People) -> None:
+    """Also if their ids are too many; those of others, and what waits for an approval, stay."""
+    proposals, many = people.authority.proposals, tuple(range(MAX_IDS // 4))
+    dry = [proposals.make(m.Pause(many, dry_run=True), ANN, many) for _ in range(2)]
+    waits = proposals.make(m.Pause(many), ANN, many)
+    other = proposals.make(m.Pause(many, dry_run=True), BEN, many)
+    last = proposals.make(m.Pause(many, dry_run=True), ANN, many)
+
+    assert (list(proposals), dry[0].state) == ([dry[1], waits, other, last], "expired")

@@ -142,7 +142,11 @@ class TokenVerbs:
         """Return the tokens that a message may act on, and the outcomes of the others; see `_do`."""
         found = await self._select(message)
         if of_runs:
-            found = [one if isinstance(one, m.Outcome) else _steering.joined(one) or one for one in found]
+            async for at in in_turns(range(0, len(found), 1_000)):
+                some = found[at : at + 1_000]
+                found[at : at + 1_000] = [
+                    one if isinstance(one, m.Outcome) else _steering.joined(one) or one for one in some
+                ]
         return await admission().plan(message, found, guarded)
 
     async def _select(self, message: m.OnTokens) -> list[Found]:
