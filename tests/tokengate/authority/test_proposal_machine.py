@@ -140,7 +140,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.door = Door()
-        self.verbs = AuthorityVerbs(self.door, self.door.perform)  # type: ignore[arg-type]
+        self.verbs = AuthorityVerbs(self.door, self.door.perform, self.door.perform)  # type: ignore[arg-type]
         self.reload(frozenset(ROLES["admin"]), 5)
         self.open: list[Task] = []
         self.known: dict[int, Proposal] = {}

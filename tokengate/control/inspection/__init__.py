@@ -9,6 +9,7 @@
 #   _stacks.py       where a token's code is
 #   _processes.py    figures of child processes
 #   _actor_state.py  attributes of an actor's instance
+#   _commands.py     commands of actors, for forms
 #   _counters.py     statistics of single actors and operations
 #   _past_tokens.py  tokens that have ended
 #   _feeds.py        streams of events and tokens

@@ -33,6 +33,7 @@ from tokengate.control._admission import Admission, admission, restricted
 from tokengate.control._exceptions import NotSteerable, UnknownToken
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control._version import own_version
+from tokengate.control.inspection._commands import commands_shown
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._past_tokens import ended_lately, not_live
 from tokengate.control.inspection._policies import attempts_of, held_to
@@ -178,13 +179,15 @@ async def actor_rows(places: list[Place], counts: Counts, sample: float) -> tupl
     return tuple([actor_row(place, counts, shares[place]) async for place in in_turns(places, _ROWS)])
 
 
-def describe_actor(system: ActorSystem, name: str, counts: Counts) -> ActorDescription:
+async def describe_actor(system: ActorSystem, name: str, counts: Counts) -> ActorDescription:
     """Return everything that is known of an actor or operation, and that the caller may see.
 
     Raises:
         UnknownActor: there is none, or there are several.
     """
     place = place_called(system, name)
+    commands = await commands_shown(place.actor_class) if isinstance(place, ActorPlace) else ()
+    place = place_called(system, name)  # which may have gone meanwhile, or out of sight
     above = system.above(place) if isinstance(place, ActorPlace) else None
     ends, own_window = restarts_at(place)
     return ActorDescription(
@@ -193,6 +196,7 @@ def describe_actor(system: ActorSystem, name: str, counts: Counts) -> ActorDescr
         ends=ends,
         window=None if above is None else restarts_at(above)[1],
         own_window=own_window,
+        commands=commands,
     )
 
 

@@ -57,7 +57,7 @@ class QueryVerbs:
         return await _queries.actor_rows(places, self._counts, message.sample)
 
     async def describe_actor(self, message: m.DescribeActor) -> m.ActorDescription:
-        return _queries.describe_actor(self._system, message.name, self._counts)
+        return await _queries.describe_actor(self._system, message.name, self._counts)
 
     async def tree(self, message: m.Tree) -> tuple[m.TreeRow, ...]:
         return await _queries.tree_rows(self._system, message.root, own=message.system)

@@ -93,6 +93,24 @@ class Actors(Message[tuple[ActorRow, ...]]):
 
 
 @attrs.frozen
+class CommandRow:
+    """A command of an actor, for `call`.
+
+    Attributes:
+        name: of the method.
+        summary: the first line of its docstring; empty without one.
+        parameters: JSON schema of the object of its arguments, by name, as far as its annotations have one. Those with
+            `x-tokengate-args` go into `args`: `one` as the next of these, `rest` as all that follow.
+        consent: what a call needs: `none`, or the `approval` of another person.
+    """
+
+    name: str
+    summary: str
+    parameters: dict[str, Any]
+    consent: str
+
+
+@attrs.frozen
 class ActorDescription:
     """An actor, or an operation, and why it was restarted.
 
@@ -102,6 +120,7 @@ class ActorDescription:
         ends: the latest eight ends of its instances, the oldest first.
         window: what is left of its supervisor's restarts, for callers that may see everything; else None.
         own_window: the same of its own restarts, if it is a supervisor.
+        commands: the methods that `call` may have it run, by name.
     """
 
     row: ActorRow
@@ -109,6 +128,7 @@ class ActorDescription:
     ends: tuple[EndRow, ...] = ()
     window: WindowRow | None = None
     own_window: WindowRow | None = None
+    commands: tuple[CommandRow, ...] = ()
 
 
 @attrs.frozen

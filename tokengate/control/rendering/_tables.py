@@ -495,6 +495,12 @@ def _actor_description(actor: ActorDescription, _wide: bool) -> RenderableType:
         pairs.append(("  its window", _window(actor.window)))
     if actor.own_window is not None:
         pairs.append(("own window", _window(actor.own_window)))
+    for command in actor.commands:
+        consent = "" if command.consent == "none" else f" (needs {command.consent})"
+        said = f": {command.summary}" if command.summary else ""
+        pairs.append(
+            ("command", f"{command.name}({', '.join(command.parameters.get('properties', ()))}){consent}{said}")
+        )
     return Group(pairs_of(pairs), *(("", table_of(_ENDS, actor.ends, False)) if actor.ends else ()))
 
 

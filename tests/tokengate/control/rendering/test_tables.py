@@ -30,6 +30,7 @@ from tokengate.control.messages import (
     Called,
     ChildCountsRow,
     ChildRow,
+    CommandRow,
     EndRow,
     Event,
     FlagRow,
@@ -122,6 +123,10 @@ SHOWN: list[tuple[Any, list[str]]] = [
     ((attrs.evolve(TREE[3], last_end=CRASHED),), ["last end error(KeyError) "]),
     (ActorDescription(ACTOR, "/shop", ENDS, WINDOW), ["/shop/mailer (io)", "its window  2 of 3", "for 1.5s more"]),
     (ActorDescription(ACTOR, "/", ENDS, own_window=WINDOW), ["own window  2 of 3", "#7 Mailer.send", "KeyError('x')"]),
+    (ActorDescription(ACTOR, "/", commands=(
+        CommandRow("restock", "Put some there.", {"properties": {"item": {}, "count": {}}}, "approval"),
+        CommandRow("count", "", {"type": "object"}, "none"))),
+     ["restock(item, count) (needs approval): Put some there.", "count()"]),
     (ActorDescription(ACTOR, "/", ENDS), ["restarted after 2.0s", "restarted  ", "restart due at once", "killed"]),
     (ENDS, ["ENDED", "THEN", "TOKEN", "REASON"]),
     ((Outcome(7, "resize", "pause_requested"), Outcome(9, "", "would")), ["pause requested", "would be affected"]),
