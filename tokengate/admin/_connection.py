@@ -67,6 +67,7 @@ class Connection(HttpToolsProtocol):
             self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
+        assert self.parser is not None
         try:
             self.parser.feed_data(data)
             if self._in_head:

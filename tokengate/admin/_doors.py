@@ -2,133 +2,105 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import math
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Final, NoReturn, TypeVar
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
 
 import attrs
 
-from tokengate.admin._api_tokens import ApiTokens, Kept
+from tokengate.admin._api_tokens import ApiTokens
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
-from tokengate.admin._site import Record
+from tokengate.admin._site import Record, SessionRow, TokenRow
 
-_T = TypeVar("_T")
-
-CODE_SECONDS: Final = 60.0
-IDLE_SECONDS: Final = 15 * 60.0
-SESSION_SECONDS: Final = 8 * 3600.0
-
+_CODE_SECONDS, _IDLE_SECONDS, _SESSION_SECONDS = 60.0, 15 * 60.0, 8 * 3600.0
 _CODES, _SESSIONS = 8, 8  # of one user; the oldest ends for one more
 _TRIES, _ALL_TRIES, _MINUTE = 10, 60, 60.0  # that fail: of a peer, of all, in these seconds
-_FOLD_SECONDS: Final = 10.0  # in which those of a peer are one record
-_LOOK_SECONDS: Final = 10.0  # between two looks at what other daemons have changed
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux stops the second one while it sleeps
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the second one may stop while Linux sleeps
 
 
-def now() -> float:
-    """Return seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
-    return time.clock_gettime(_CLOCK)
-
-
-@attrs.frozen
-class SessionEntry:
-    """A session, as lists show it.
-
-    Attributes:
-        id: public.
-        principal, owner: of it.
-        age, idle: seconds since the login, and since it was used.
-    """
-
-    id: str
-    principal: str
-    owner: int
-    age: float
-    idle: float
-
-
-@attrs.define
-class _Code:
+class _Kept(Protocol):
     digest: bytes
-    owner: int
-    groups: tuple[int, ...]
+    principal: Principal
+
+
+_T = TypeVar("_T", bound=_Kept)
+
+
+@attrs.define(eq=False)
+class _Code:
+    digest: bytes = attrs.field(repr=False)
+    principal: Principal
     made: float
 
 
-@attrs.define
+@attrs.define(eq=False)
 class _Session:
-    digest: bytes
+    digest: bytes = attrs.field(repr=False)
     principal: Principal
     made: float
     used: float
 
 
-@attrs.define
-class _Fold:
-    until: float
-    more: int = 0
-
-
 class Doors:
-    """The sessions, codes and API tokens of a daemon; its methods are called on its loop.
+    """The codes, sessions and API tokens of a daemon. Its methods are called on its loop, those of API tokens anywhere.
+
+    A session ends by logout, 15 minutes without use, 8 hours after its login, or as the oldest of more than eight of
+    its user. It is used when a person acts: streams and what a page asks by itself do not keep it.
 
     Args:
         record: writes into the daemon's audit log.
-        tokens: the API tokens, which have been loaded.
+        tokens: path of the file of API tokens.
         ceiling: rights that no one exceeds; None: there is no ceiling.
         clock: seconds; only differences count.
+
+    Raises:
+        Problem: the API tokens cannot be read.
     """
 
     def __init__(
         self,
         record: Record,
-        tokens: ApiTokens,
+        tokens: Path,
         ceiling: frozenset[str] | None = None,
-        clock: Callable[[], float] = now,
+        clock: Callable[[], float] = lambda: time.clock_gettime(_CLOCK),
     ) -> None:
         self._record = record
-        self._tokens = tokens
         self._ceiling = ceiling
         self._clock = clock
+        self._api_tokens = ApiTokens(tokens)
         self._codes: list[_Code] = []  # by age, as the sessions
         self._sessions: list[_Session] = []
         self._failures: list[tuple[float, str]] = []  # (when, peer) of those within a minute that were not limited
-        self._folds: dict[str, _Fold] = {}  # {peer: failures after the recorded one}
 
-    def code(self, owner: int, groups: Iterable[int]) -> str:
-        """Return a code with which a user may log in once, within a minute.
-
-        Args:
-            owner: uid of the user, as the kernel says.
-            groups: of the user, as the kernel says.
-        """
-        self._codes = _room(self._live_codes(), _CODES, lambda one: one.owner == owner)
+    def code(self, user: Principal) -> str:
+        """Return a code with which a user, as the kernel names it, may log in once, within a minute."""
         code = secrets.token_urlsafe(32)
-        self._codes.append(_Code(_digest(code), owner, tuple(groups), self._clock()))
+        self._codes = [*_room(self._live_codes(), _CODES, user), _Code(_digest(code), user, self._clock())]
         return code
+
+    def waits(self, code: str) -> bool:
+        """Tell whether a code was not used yet, and can be."""
+        return _found(code, self._live_codes()) is not None
 
     def redeem(self, code: str, peer: str) -> tuple[str, Principal] | None:
         """Return the cookie's value and the principal of a new session for a code, which it uses up."""
-        self._codes = self._live_codes()
-        digest, found = _digest(code), None
-        for one in self._codes:
-            if hmac.compare_digest(one.digest, digest):
-                found = one
+        found = _found(code, self._live_codes())
         if found is None:
             return None
         self._codes.remove(found)
-        value, at, id = secrets.token_urlsafe(32), self._clock(), f"s-{secrets.token_hex(4)}"
-        principal = Principal(f"uid:{found.owner}", found.owner, found.groups, self._ceiling, id)
-        others = _room(self._live(), _SESSIONS, lambda one: one.principal.name == principal.name)
-        self._sessions = [*others, _Session(_digest(value), principal, at, at)]
-        self._record("login", principal.name, principal.owner, session=id, peer=peer)
+        value, now = secrets.token_urlsafe(32), self._clock()
+        principal = self._lowered(attrs.evolve(found.principal, login=f"s-{secrets.token_hex(4)}"))
+        self._sessions = [
+            *_room(self._live(), _SESSIONS, principal),
+            _Session(_digest(value), principal, now, now),
+        ]
+        self._record("login", principal.name, principal.owner, session=principal.login, peer=peer)
         return value, principal
 
     def session(self, cookie: str, used: bool = True) -> Principal | None:
@@ -138,133 +110,99 @@ class Doors:
             cookie: its value.
             used: whether a person acts, so that the session is not idle; what a page asks by itself is no use.
         """
-        digest, found = _digest(cookie), None
-        for one in self._live():
-            if hmac.compare_digest(one.digest, digest):
-                found = one
-        if found is not None and used:
+        found = _found(cookie, self._live())
+        if found is None:
+            return None
+        if used:
             found.used = self._clock()
-        return found.principal if found else None
+        return found.principal
 
     def bearer(self, token: str) -> Principal | None:
         """Return the principal of an API token; None: there is none, or it has expired."""
-        found = self._tokens.find(token)
+        found = self._api_tokens.find(token)
         return self._lowered(found) if found else None
 
     def failed(self, what: str, peer: str) -> Problem:
         """Count and record that a code or an API token was wrong, and return the problem to raise: 401, or 429.
 
-        A right one is let in however many have failed: all local clients share an address.
+        A right one is let in however many have failed: all local clients have one address, and would bar each other.
         """
-        at = self._clock()
-        self._fold(what, peer, at)
-        self._failures = [one for one in self._failures if at - one[0] < _MINUTE]
+        now = self._clock()
+        self._record("login_failed", "", None, f"wrong {what}", peer=peer)
+        self._failures = [one for one in self._failures if now - one[0] < _MINUTE]
         of_peer = [when for when, who in self._failures if who == peer]
         if len(of_peer) >= _TRIES or len(self._failures) >= _ALL_TRIES:
             oldest = of_peer[0] if len(of_peer) >= _TRIES else self._failures[0][0]
-            headers = {"Retry-After": str(math.ceil(oldest + _MINUTE - at))}
-            return Problem(429, "TooManyFailures", f"too many a {what} were wrong", "try again in a minute", headers)
-        self._failures.append((at, peer))
-        remedy = "run 'tokengate admin login' again" if what == "code" else "run 'tokengate admin token create'"
-        headers = {"WWW-Authenticate": "Bearer"}
-        return Problem(401, "NoPrincipal", f"this {what} is wrong, was used, or has expired", remedy, headers)
+            headers = {"Retry-After": str(math.ceil(oldest + _MINUTE - now))}
+            return Problem(429, "TooManyFailures", f"this {what} is wrong, as were many others", "wait", headers)
+        self._failures.append((now, peer))
+        remedy = "run 'tokengate admin login'" if what == "code" else "run 'tokengate admin token create'"
+        text = f"this {what} is wrong, was ended, or has expired"
+        return Problem(401, "NoPrincipal", text, remedy, {"WWW-Authenticate": "Bearer"})
 
     def end(self, login: str, owner: int) -> bool:
         """End a session by its public id, of this owner; return whether there was one."""
-        found = [one for one in self._live() if (one.principal.login, one.principal.owner) == (login, owner)]
-        for one in found:
-            self._sessions.remove(one)
-            self._record("logout", one.principal.name, owner, session=login)
-        return bool(found)
+        live = self._live()
+        self._sessions = [one for one in live if (one.principal.login, one.principal.owner) != (login, owner)]
+        return len(self._sessions) < len(live)
 
     def lives(self, principal: Principal) -> bool:
         """Tell whether the session or API token of a principal still holds; streams ask once a second."""
-        tokens = map(self._lowered, self._tokens.principals(principal.name))
-        return principal in tokens or any(one.principal == principal for one in self._live())
+        token = self._api_tokens.principal(principal.name)
+        if token is not None:
+            return self._lowered(token) == principal
+        return any(one.principal == principal for one in self._live())
 
-    def sessions(self, owner: int | None = None) -> tuple[SessionEntry, ...]:
-        """Return the sessions of an owner, or all, the oldest first."""
-        at = self._clock()
-        return tuple(
-            SessionEntry(who.login, who.name, who.owner, at - one.made, at - one.used)
-            for one in self._live()
-            if owner in (None, (who := one.principal).owner)
-        )
+    def sessions(self) -> list[SessionRow]:
+        """Return all sessions, the oldest first."""
+        now = self._clock()
+        return [
+            SessionRow(one.principal.login, one.principal.owner, now - one.made, now - one.used) for one in self._live()
+        ]
 
-    def api_tokens(self, owner: int | None = None) -> tuple[Kept, ...]:
-        """Return the API tokens of an owner, or all, by name, without what they are."""
-        return self._tokens.listed(owner)
+    def tokens(self) -> list[TokenRow]:
+        """Return all API tokens, by name, those that have expired, too."""
+        return self._api_tokens.rows()
 
-    async def create_token(self, name: str, owner: int, role: Sequence[str] = (), seconds: float | None = None) -> str:
-        """Make an API token, and return it; see `ApiTokens.create`.
+    def create_token(self, user: Principal, name: str, role: str | None = None, seconds: float | None = None) -> str:
+        """Make an API token of a user, and return it; see `ApiTokens.create`, also about errors."""
+        return self._api_tokens.create(name, user.owner, role or "", seconds)
 
-        Raises:
-            Problem: as that.
-        """
-        token = await asyncio.to_thread(self._tokens.create, name, owner, role, seconds)
-        self._record("token_created", f"uid:{owner}", owner, token=name, role=" ".join(role), seconds=seconds)
-        return token
-
-    async def revoke_token(self, name: str, owner: int, of_others: bool = False) -> None:
-        """End an API token of a user, or of any.
-
-        Raises:
-            Problem: there is none, or the file cannot be written.
-        """
-        await asyncio.to_thread(self._tokens.revoke, name, None if of_others else owner)
-        self._record("token_revoked", f"uid:{owner}", owner, token=name)
-
-    async def keep(self) -> NoReturn:
-        """Record what was folded, and look at what other daemons have changed, until it is cancelled."""
-        looking = threading.Thread(target=self._tokens.refresh, name="api-tokens", daemon=True)
-        looking.start()
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            self.sweep()
-            if not looking.is_alive():  # a disk, or a directory service, may hang
-                looking = threading.Thread(target=self._tokens.refresh, name="api-tokens", daemon=True)
-                looking.start()
-
-    def sweep(self) -> None:
-        """Record what was folded, and forget what has ended."""
-        self._sessions, self._codes, at = self._live(), self._live_codes(), self._clock()
-        for peer in [peer for peer, fold in self._folds.items() if fold.until <= at]:
-            if more := self._folds.pop(peer).more:
-                self._record("login_failed", "", None, "folded", peer=peer, times=more)
-
-    def _fold(self, what: str, peer: str, at: float) -> None:
-        fold = self._folds.get(peer)
-        if fold is not None and at < fold.until:
-            fold.more += 1
-            return
-        self.sweep()
-        self._folds[peer] = _Fold(at + _FOLD_SECONDS)
-        self._record("login_failed", "", None, f"wrong {what}", peer=peer)
+    def revoke_token(self, name: str) -> None:
+        """End an API token; see `ApiTokens.revoke`, also about errors."""
+        self._api_tokens.revoke(name)
 
     def _lowered(self, principal: Principal) -> Principal:
+        """Return a principal with at most the rights of the ceiling."""
         if self._ceiling is None:
             return principal
         rights = self._ceiling if principal.rights is None else principal.rights & self._ceiling
         return attrs.evolve(principal, rights=rights)
 
     def _live_codes(self) -> list[_Code]:
-        at = self._clock()
-        return [one for one in self._codes if at - one.made < CODE_SECONDS]
+        now = self._clock()
+        self._codes = [one for one in self._codes if now - one.made < _CODE_SECONDS]
+        return self._codes
 
     def _live(self) -> list[_Session]:
-        """Return the sessions that have not ended, and forget the others."""
-        at = self._clock()
+        now = self._clock()
         self._sessions = [
-            one for one in self._sessions if at - one.used < IDLE_SECONDS and at - one.made < SESSION_SECONDS
+            one for one in self._sessions if now - one.used < _IDLE_SECONDS and now - one.made < _SESSION_SECONDS
         ]
         return self._sessions
 
 
-def _room(those: list[_T], most: int, alike: Callable[[_T], bool]) -> list[_T]:
-    """Return those that are left, by age, if of some that are alike there must be room for one more."""
-    ended = [one for one in those if alike(one)][: 1 - most]
-    return [one for one in those if one not in ended]
-
-
 def _digest(secret: str) -> bytes:
     return sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def _found(secret: str, those: list[_T]) -> _T | None:
+    """Return the one of a secret; all are compared, each in the same time."""
+    digest = _digest(secret)
+    return next(iter([one for one in those if hmac.compare_digest(one.digest, digest)]), None)
+
+
+def _room(those: list[_T], most: int, user: Principal) -> list[_T]:
+    """Return those that are left if a user is to have room for one more; the oldest of the user end."""
+    ended = [one for one in those if one.principal.owner == user.owner][: 1 - most]
+    return [one for one in those if one not in ended]

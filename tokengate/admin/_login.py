@@ -31,8 +31,8 @@ async def _login(request: Request) -> Response:
     if found is None:
         raise site.doors.failed("code", peer_of(request))
     before: Principal | None = request.scope["state"]["principal"]
-    if before is not None:
-        site.doors.end(before.login, before.owner)
+    if before is not None and site.doors.end(before.login, before.owner):
+        site.record("logout", before.name, before.owner, "another login", session=before.login)
     answer = Response(status_code=204)
     answer.set_cookie(site.cookie, found[0], httponly=True, samesite="strict")
     return answer
@@ -44,6 +44,7 @@ async def _logout(request: Request) -> Response:
     if not site.doors.end(principal.login, principal.owner):
         text = f"'{principal.name}' is an API token, which has no session"
         raise Problem(409, "NoSession", text, "run 'tokengate admin token revoke'")
+    site.record("logout", principal.name, principal.owner, session=principal.login)
     answer = Response(status_code=204)
     answer.delete_cookie(site.cookie, httponly=True, samesite="strict")
     return answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -28,6 +28,44 @@ class Record(Protocol):
             fields: further ones; no secrets.
         """
         ...
+
+
+@attrs.frozen
+class SessionRow:
+    """A session of a browser.
+
+    Attributes:
+        name: its public id.
+        owner: uid of its user.
+        age: seconds since its login.
+        idle: seconds since its last use.
+    """
+
+    name: str
+    owner: int
+    age: float
+    idle: float
+
+
+@attrs.frozen
+class TokenRow:
+    """An API token.
+
+    Attributes:
+        name: its name; the principal is `api:NAME`.
+        owner: uid of its user.
+        role: roles and rights, with spaces between them, that it has at most; empty: all of its owner.
+        age: seconds since it was made.
+        expires: seconds until it ends, below 0 if it has; None: it does not.
+        idle: seconds since its last use; None: there was none since the daemon was started.
+    """
+
+    name: str
+    owner: int
+    role: str
+    age: float
+    expires: float | None
+    idle: float | None
 
 
 class Doors(Protocol):
@@ -65,6 +103,14 @@ class Doors(Protocol):
 
     def lives(self, principal: Principal) -> bool:
         """Tell whether the session or API token of a principal still holds; streams ask once a second."""
+        ...
+
+    def sessions(self) -> Sequence[SessionRow]:
+        """Return all sessions, the oldest first."""
+        ...
+
+    def tokens(self) -> Sequence[TokenRow]:
+        """Return all API tokens, by name, those that have expired, too."""
         ...
 
 
