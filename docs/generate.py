@@ -1,4 +1,4 @@
-"""Writes what is generated: the life cycle of a token from the code, the house from the import contracts, the API's document.
+"""Writes what is generated: the life cycle of a token, the house from the import contracts, the document of the API.
 
 Run it as `python docs/generate.py`.
 """
@@ -124,7 +124,12 @@ PAGES: dict[str, Callable[[], str]] = {"semantics.md": life_cycle, "architecture
 def api() -> str:
     """Return the OpenAPI document of a process that knows the nouns of our own rooms only."""
     done = subprocess.run(
-        [sys.executable, "-c", _API], cwd=ROOT, env={**os.environ, "TOKENGATE_PLUGINS": ""}, check=True, capture_output=True, text=True
+        [sys.executable, "-c", _API],
+        cwd=ROOT,
+        env={**os.environ, "TOKENGATE_PLUGINS": ""},
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return done.stdout
 

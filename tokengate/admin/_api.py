@@ -20,7 +20,19 @@ from tokengate.admin._site import Site
 from tokengate.admin._streams import watch
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._validation import message_of
-from tokengate.control.messages import ActorOutcome, Called, Change, Message, OnTokens, Outcome, ShowProposal, answer_of
+from tokengate.control.messages import (
+    ENVELOPE,
+    ActorOutcome,
+    Called,
+    Change,
+    Message,
+    OnTokens,
+    Outcome,
+    ProposalDetails,
+    Propose,
+    answer_of,
+    verb_of,
+)
 from tokengate.control.registry._modules import import_nouns
 from tokengate.control.registry._openapi import openapi
 from tokengate.control.registry._paths import DEFAULT_ROWS, GATES, MOST_ROWS, Route, is_repeated
@@ -225,6 +237,13 @@ class _Outcome(msgspec.Struct):
     proposal: _Made | int | None = None
 
 
+class _Proposed(msgspec.Struct):
+    """The same of a proposal that was made."""
+
+    row: _Made
+    outcomes: list[_Outcome]
+
+
 _OUTCOMES: Final = (tuple[Outcome, ...], ActorOutcome, Called)
 """Answers that say what was done to each target, or to one."""
 
@@ -232,33 +251,33 @@ _OUTCOMES: Final = (tuple[Outcome, ...], ActorOutcome, Called)
 async def _act(request: Request, route: Route) -> Response:
     message = _message(route, await _body(request))
     assert isinstance(message, Change)
-    gate, principal, gates = request.path_params["gate"], principal_of(request), _site(request).gates
-    try:
-        said = await gates.ask(gate, message, principal)
-    except Problem as problem:
-        if problem.name != "ProposalMade":
-            raise
-        numbers = re.findall(r"proposal (\d+)", problem.detail)
-    else:
-        done = _done(message, said)
-        numbers = [one.proposal.number if isinstance(one.proposal, _Made) else one.proposal for one in done]
-    for number in filter(None, numbers):
-        headers = {"Location": f"{GATES}/{gate}/proposals/show?number={number}"}
-        if not message.dry_run:
-            return _json(said, 202, headers)
-        return _json(await gates.ask(gate, ShowProposal(int(number)), principal), 201, headers)
+    gate, verb = request.path_params["gate"], verb_of(route.message)
+    fields = {field.name: getattr(message, field.name) for field in attrs.fields(route.message)}
+    beside = {name: fields.pop(name) for name in ENVELOPE}
+    dry_run = beside.pop("dry_run")
+    asked = Propose(verb, fields, **beside) if dry_run else message
+    said = await _site(request).gates.ask(gate, asked, principal_of(request))
+    done, number = _done(asked, said)
+    if number:
+        return _json(said, 201 if dry_run else 202, {"Location": f"{GATES}/{gate}/proposals/show?number={number}"})
     if isinstance(message, OnTokens) and isinstance(message.select, tuple) and len(message.select) == 1:
         _check_one(message.select[0], done[0])
     return _json(said)
 
 
-def _done(message: Message[Any], said: bytes) -> list[_Outcome]:
-    """Return what was done to each target, as far as the answer says so."""
-    kind = answer_of(type(message))
+def _done(asked: Message[Any], said: bytes) -> tuple[list[_Outcome], int | None]:
+    """Return what was done to each target, as far as the answer says so, and the number of its proposal."""
+    kind = answer_of(type(asked))
+    if kind is ProposalDetails:
+        made = msgspec.json.decode(said, type=_Proposed)
+        return made.outcomes, made.row.number
     if kind not in _OUTCOMES:
-        return []
+        return [], None
     found = msgspec.json.decode(said, type=list[_Outcome] | _Outcome)
-    return [found] if isinstance(found, _Outcome) else found
+    done = [found] if isinstance(found, _Outcome) else found
+    proposals = (one.proposal for one in done if one.proposal is not None)
+    number = next((one.number if isinstance(one, _Made) else one for one in proposals), None)
+    return done, number
 
 
 def _check_one(token: int, done: _Outcome) -> None:

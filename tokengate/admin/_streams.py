@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Final, TypeAlias, cast
 
@@ -96,7 +96,7 @@ class _EventStream(Response):
         self._lives = lives
         self._stack = stack
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         async def put(part: bytes, more: bool = True) -> None:
             await send({"type": "http.response.body", "body": part, "more_body": more})
 

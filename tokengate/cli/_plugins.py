@@ -15,6 +15,7 @@ from tokengate.cli._errors import UsageProblem
 from tokengate.control.registry._kinds import kinds
 from tokengate.control.registry._modules import import_nouns
 
+
 def import_plugins() -> None:
     """Import the modules that declare nouns.
 

@@ -193,7 +193,7 @@ class Change(Message[A_co]):
     break_glass: Annotated[
         str,
         Meta(
-            description="What is on fire, in 10 characters or more: act at once where approval is needed.",
+            description="What is on fire: act at once where approval is needed.",
             extra={"metavar": "TEXT"},
             extra_json_schema={"maxLength": MAX_REASON, "pattern": r"^(?![\s\S])|\S[\s\S]{8,}\S"},
         ),

@@ -8,7 +8,7 @@ from typing import Any, Final, get_type_hints
 import attrs
 import msgspec
 
-from tokengate.control.messages import Event, OnTokens, ProposalDetails, answer_of, verb_of
+from tokengate.control.messages import Event, ProposalDetails, answer_of, verb_of
 from tokengate.control.registry._paths import DEFAULT_ROWS, GATES, MOST_ROWS, Route, is_repeated, routes
 from tokengate.control.registry._verbs import help_of
 
@@ -24,8 +24,8 @@ _PROBLEMS: Final[Mapping[int, str]] = {
     413: "The body is too long.",
     415: "The body is not `application/json`.",
     421: "The host is another one.",
-    422: "`BadArguments`: the arguments do not fit this description. Other names: the gate cannot work with a value that "
-    "fits, such as a selector with a mistake, a time, or the name of a field.",
+    422: "`BadArguments`: the arguments do not fit this description. Other names: the gate cannot work with a value "
+    "that fits, such as a selector with a mistake, a time, or the name of a field.",
     429: "Too many requests, or streams.",
     431: "The headers are too long.",
     503: "The gate closes, has gone or does not answer; or its audit log cannot be written.",
@@ -129,13 +129,13 @@ def openapi(version: str, gate: type[Any], cookie: str = "tokengate") -> dict[st
 
 
 _METRICS: Final = (
-    "Show the metrics of all gates with `Telemetry`, in the text format of Prometheus, with a label `gate`. It needs the "
-    "right `view` without a selector."
+    "Show the metrics of all gates with `Telemetry`, in the text format of Prometheus, with a label `gate`. It needs "
+    "the right `view` without a selector."
 )
 
 _EVENTS: Final = (
-    "Server-sent events: `event` is the kind, `data` the event as JSON. `lost` with `{\"lost\": N}` says how many were left "
-    "out before the next one, since the reader is too slow; `problem` why the stream ends. A stream cannot be resumed."
+    'Server-sent events: `event` is the kind, `data` the event as JSON. `lost` with `{"lost": N}` says how many were '
+    "left out before the next one, since the reader is too slow; `problem` why the stream ends. It cannot be resumed."
 )
 
 _GATE: Final[Mapping[str, Any]] = {

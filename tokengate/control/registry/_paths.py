@@ -25,6 +25,7 @@ from tokengate.control.messages import (
     OnActor,
     OnChild,
     OnTokens,
+    Propose,
     ResetThrottle,
     SetState,
     SetThrottle,
@@ -50,7 +51,7 @@ _COLLECTIONS: Final[Mapping[str, tuple[type[Message[Any]], ...]]] = {
     "throttles": (SetThrottle, Lift, ResetThrottle),
     "actors": (OnActor, DescribeActor, Statistics, GetState, SetState, Call),
     "supervisors": (OnChild, WhichChildren, CountChildren),
-    "proposals": (Apply, Approve, Deny, WaitApproval),
+    "proposals": (Propose, Apply, Approve, Deny, WaitApproval),
     "audit-records": (FollowAudit,),
 }
 """{collection: the verbs for what is in it, or a base of them}, of every gate; others have a path of one word."""
@@ -139,4 +140,3 @@ def _shape(message: type[Message[Any]]) -> Shape:
 def _path(verb: str, message: type[Message[Any]]) -> str:
     collection = "".join(f"/{name}" for name, verbs in _COLLECTIONS.items() if issubclass(message, verbs))
     return f"{collection}/{_ACTIONS.get(message, verb).replace('_', '-')}"
-

@@ -1,79 +1,100 @@
-"""Paths of the verbs over HTTP, and the OpenAPI document of these."""
+"""Paths of the verbs over HTTP."""
 
 from __future__ import annotations
 
-import json
 import re
+from typing import Any
 
+import pytest
 import tallies  # it declares a noun
 
-from tokengate.control.messages import VERBS, DeleteChild, Describe, DescribeActor, GetState, Pause, Stream, Suspend
-from tokengate.control.registry._paths import routes
+from tokengate.control import messages as m
+from tokengate.control.messages import VERBS, Message
+from tokengate.control.registry._kinds import kinds
+from tokengate.control.registry._modules import import_nouns
+from tokengate.control.registry._paths import Route, routes
+
+
+def found() -> dict[tuple[str, str], Route]:
+    return {(route.method, route.path): route for route in routes()}
 
 
 def test_each_verb_has_one_path_of_its_own() -> None:
-    """Verbs that look are asked by GET, others by POST. Streams have none, nor what only the process can ask."""
-    found = routes()
+    """No two have the same method and path; only what the process alone can ask has none."""
+    import_nouns()
+    known = {*VERBS.values(), *(message for kind in kinds() for message in kind.messages)}
 
-    assert len({(route.method, route.path) for route in found}) == len(found)
-    assert {route.message for route in found} >= {
-        message for message in VERBS.values() if not message.local and not issubclass(message, Stream)
-    }
-    assert Route("get", "/tokens/describe", Describe) in found
-    assert Route("get", "/actors/describe", DescribeActor) in found
-    assert Route("post", "/tokens/pause", Pause) in found
-    assert Route("post", "/actors/suspend", Suspend) in found
-    assert Route("post", "/supervisors/delete-child", DeleteChild) in found
-    assert Route("get", "/actors/state", GetState) in found
-    assert all(re.fullmatch(r"(/[a-z]+(-[a-z]+)*){1,2}", route.path) for route in found)
+    assert len(found()) == len(routes())
+    assert {route.message for route in routes()} == {message for message in known if not message.local}
+    assert all(re.fullmatch(r"(/[a-z]+(-[a-z]+)*){1,2}", path) for _, path in found())
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "shape"),
+    [
+        ("/tokens", m.Tokens, "list"),
+        ("/tokens/describe", m.Describe, "view"),
+        ("/tokens/pause", m.Pause, "action"),
+        ("/tokens/retry", m.RetryNow, "action"),
+        ("/actors", m.Actors, "list"),
+        ("/actors/describe", m.DescribeActor, "view"),
+        ("/actors/state", m.GetState, "view"),
+        ("/actors/state", m.SetState, "action"),
+        ("/actors/suspend", m.Suspend, "action"),
+        ("/actors/call", m.Call, "action"),
+        ("/supervisors/delete-child", m.DeleteChild, "action"),
+        ("/supervisors/which-children", m.WhichChildren, "view"),
+        ("/throttles", m.Throttles, "list"),
+        ("/throttles/set", m.SetThrottle, "action"),
+        ("/throttles/lift", m.Lift, "action"),
+        ("/throttles/reset", m.ResetThrottle, "action"),
+        ("/policies/set", m.SetPolicy, "action"),
+        ("/proposals", m.Proposals, "list"),
+        ("/proposals/show", m.ShowProposal, "view"),
+        ("/proposals/propose", m.Propose, "action"),
+        ("/proposals/apply", m.Apply, "action"),
+        ("/proposals/approve", m.Approve, "action"),
+        ("/proposals/deny", m.Deny, "action"),
+        ("/proposals/wait-approval", m.WaitApproval, "view"),
+        ("/audit-records", m.AuditRecords, "list"),
+        ("/audit-records/follow", m.FollowAudit, "stream"),
+        ("/watch", m.Watch, "stream"),
+        ("/tree", m.Tree, "view"),
+        ("/info", m.Info, "view"),
+        ("/health", m.Health, "view"),
+        ("/whoami", m.Whoami, "view"),
+        ("/reload", m.Reload, "action"),
+        ("/freeze", m.Freeze, "action"),
+        ("/unfreeze", m.Unfreeze, "action"),
+    ],
+)
+def test_a_path_stays(path: str, message: type[Message[Any]], shape: str) -> None:
+    """What is in a collection has its path below it, what is about the gate one of one word; clients know them."""
+    route = found()["post" if shape == "action" else "get", path]
+
+    assert (route.message, route.shape) == (message, shape)
 
 
 def test_a_noun_of_a_plugin_has_its_paths_by_its_declaration() -> None:
     """A list, and one path for each verb."""
-    found = {(route.method, route.path): route.message for route in routes() if "tall" in route.path}
+    theirs = {key: route.message for key, route in found().items() if "tall" in route.path}
 
-    assert found == {
+    assert theirs == {
         ("get", "/tallies"): tallies.Tallies,
         ("post", "/tallies/reset"): tallies.ResetTally,
         ("post", "/tallies/freeze"): tallies.FreezeTally,
     }
 
 
-def test_the_document_describes_arguments_answers_and_rights() -> None:
-    """Arguments in the query, or in a body without other fields, with description, bound and default."""
-    document = openapi("0.1.0")
-    listing, reset = document["paths"]["/tallies"]["get"], document["paths"]["/tallies/reset"]["post"]
-    schemas = document["components"]["schemas"]
-
-    assert [one["name"] for one in listing["parameters"]] == ["select"]
-    assert reset["summary"] == "Count an operation from zero again."
-    assert reset["x-tokengate-right"] == "operate"
-    assert _schema(reset["requestBody"]) == {"$ref": "#/components/schemas/ResetTally"}
-    assert _schema(reset["responses"]["200"]) == {"$ref": "#/components/schemas/TallyRow"}
-    assert schemas["ResetTally"]["additionalProperties"] is False
-    assert schemas["ResetTally"]["required"] == ["name"]
-    assert schemas["ResetTally"]["properties"]["at"] == {
-        "type": "integer",
-        "minimum": 0,
-        "default": 0,
-        "description": "Where to begin.",
-    }
+def test_arguments_are_the_fields_of_the_message_that_the_verb_takes() -> None:
+    """Without those of an envelope that it does not take; in a query, one that can be repeated is in the singular."""
+    assert found()["get", "/watch"].arguments == {"select": "select", "kind": "kinds", "buffer": "buffer"}
+    assert found()["post", "/proposals/deny"].arguments == {"reason": "reason", "number": "number"}
+    assert found()["post", "/actors/call"].arguments["args"] == "args"
 
 
-def test_the_document_is_whole() -> None:
-    """It is JSON; each reference leads to a schema, each schema is referred to, and each operation has its own name."""
-    document = openapi("0.1.0")
-    text = json.dumps(document)
-    names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
-
-    assert {*re.findall(r'"#/components/schemas/(\w+)"', text)} == {*document["components"]["schemas"]}
-    assert len({*names}) == len(names)
-    assert all(one["description"] for path in document["paths"].values() for one in path.values())
-    for schema in document["components"]["schemas"].values():
-        for field in schema["properties"].values():
-            assert field.get("type", "null") == "null" or field.get("default", "") is not None
-
-
-def _schema(part: dict[str, object]) -> object:
-    found: object = part["content"]["application/json"]["schema"]  # type: ignore[index]
-    return found
+def test_lists_have_offsets_unless_they_show_the_newest_rows() -> None:
+    """Rows of logs come while one reads them, so an offset would skip some."""
+    assert found()["get", "/tokens"].pages
+    assert found()["get", "/actors"].pages
+    assert not found()["get", "/audit-records"].pages
