@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -15,7 +15,7 @@ import attrs
 from tokengate._exceptions import BadConfig, Problem
 from tokengate.config._lines import KeyPath
 from tokengate.config._report import ParseSelector, Report, name_of
-from tokengate.config._sections import CONTROL, SECTIONS, Section
+from tokengate.config._sections import CONTROL, PLUGINS, SECTIONS, Section
 
 R = TypeVar("R")
 
@@ -54,23 +54,37 @@ def find_file(given: str | os.PathLike[str] | None = None) -> Path | None:
     return Path(named) if named else None
 
 
-def read_file(path: Path, parse_selector: ParseSelector) -> Config:
+def read_file(
+    path: Path,
+    parse_selector: ParseSelector,
+    *,
+    plugins: Iterable[object] | None = None,
+    only: Collection[Section[Any]] = (),
+) -> Config:
     """Read and check a file.
 
     Args:
         path: of the file.
         parse_selector: `parse` of `tokengate.control.inspection._selector`.
+        plugins: of the gate that reads it, which has no use for sections of others; None: all sections are possible.
+        only: the sections that are wanted, whatever else the file has; empty: all, and there must be no others.
 
     Raises:
         BadConfig: it has errors, all of which it names, or it cannot be read.
     """
     text, tables, status = _parse(path)
     report = Report(text, parse_selector)
-    for name in tables.keys() - SECTIONS.keys():
-        remedy = f"there is no such section; use one of {', '.join(SECTIONS)}, or import the plugin that has it"
-        report.wrong((name,), tables[name], remedy)
-    rows = {}
-    for name, section in SECTIONS.items():
+    sections = {section.name: section for section in only} or SECTIONS
+    there = {kind.__name__ for plugin in plugins or () for kind in type(plugin).__mro__}
+    for name in () if only else tables:
+        needed = PLUGINS.get(name)
+        if needed and plugins is not None and needed not in there:
+            report.refuse((name,), f"[{name}] is for the plugin {needed}; open the gate with plugins=[{needed}()]")
+        elif name not in SECTIONS:
+            remedy = f"there is no such section; use one of {', '.join(SECTIONS)}, or import the plugin that has it"
+            report.wrong((name,), tables[name], remedy)
+    rows: dict[str, tuple[Any, ...]] = {}
+    for name, section in sections.items():
         found = tables.get(name)
         if section.guarded and found is not None and (why := _unguarded(status)):
             report.refuse((name,), f"a file with the section {name} {why}")

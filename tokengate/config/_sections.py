@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 import attrs
@@ -38,6 +38,9 @@ CONTROL: Final = Section[ControlRow]("control", control, single=True)
 
 SECTIONS: Final[dict[str, Section[Any]]] = {}
 """{name: section}, of all rooms."""
+
+PLUGINS: Final[Mapping[str, str]] = {"admin": "Admin"}
+"""{section: class of the plugin without which a gate refuses it}; its room may not be imported."""
 
 
 def register(*sections: Section[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -47,6 +47,8 @@ class ControlledGate(Protocol):
     def _config_file(self) -> Path | None: ...
     @property
     def _socket_group(self) -> int | None: ...
+    @property
+    def _plugins(self) -> Sequence[object]: ...
     @property
     def _operations(self) -> Mapping[OperationSpec, OperationPlace]: ...
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import tokengate.authority._file  # noqa: F401  # which has sections
 from actors import ActorSystem
@@ -13,13 +14,16 @@ from tokengate.control.steering._policies import take_file
 from tokengate.policy._policies import policies_in
 
 
-def take_config(system: ActorSystem, authority: Authority, given: str | os.PathLike[str] | None) -> Config | None:
+def take_config(
+    system: ActorSystem, authority: Authority, given: str | os.PathLike[str] | None, plugins: Iterable[object]
+) -> Config | None:
     """Have the file of a gate decide about its places, and who may do what; return it; None without one.
 
     Args:
         system: of the gate, which has no places yet.
         authority: of the gate.
         given: path of the file; None for the one that the environment variable names.
+        plugins: of the gate.
 
     Raises:
         BadConfig: it has errors, or cannot be read.
@@ -27,7 +31,7 @@ def take_config(system: ActorSystem, authority: Authority, given: str | os.PathL
     file = find_file(given)
     if file is None:
         return None
-    config = read_file(file, parse)
+    config = read_file(file, parse, plugins=plugins)
     take_rights = authority.prepare(config)
     take_file(policies_in(system), config)
     take_rights()

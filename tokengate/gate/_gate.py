@@ -203,9 +203,13 @@ class Gate(LazyOpening, Spawning):
             import tokengate.control.stream._stream  # noqa: F401
         self._plugins: tuple[Plugin, ...] = ()
         if plugins:
-            from tokengate.gate._plugins import attached  # here, so that `import tokengate` takes less time
+            self._attach(plugins)
 
-            self._plugins = attached(self, name, plugins)
+    def _attach(self, plugins: Iterable[Plugin]) -> None:
+        """Take these plugins, and what they need, in the place of those before; until it opens."""
+        from tokengate.gate._plugins import attached  # here, so that `import tokengate` takes less time
+
+        self._plugins = attached(self, self.name, plugins)
 
     def _renew(self) -> None:
         """Make what an opening needs."""
@@ -527,8 +531,10 @@ class Gate(LazyOpening, Spawning):
             from tokengate.config._file import socket_group
             from tokengate.gate._config import take_config
 
-            if (config := take_config(self._system, authority, self._config)) is not None:
+            if (config := take_config(self._system, authority, self._config, self._plugins)) is not None:
                 self._config_file, self._socket_group = config.path, socket_group(config)
+        if any(plugin.recorded for plugin in self._plugins):
+            authority.recorder.record_to(None, None, strict=False)
         self._system.open()
         close_at_exit()
         # Asked for once: when control restarts, the actor of a plugin may have been given up, and `answers` would fail.

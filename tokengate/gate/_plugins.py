@@ -35,13 +35,13 @@ def attached(gate: object, name: str, given: Iterable[Plugin]) -> tuple[Plugin, 
             found = next((one for one in plugins if isinstance(one, needed)), None)
             if found is None:
                 found = _with_defaults(needed, plugin, where)
-                plugins.append(_checked(found, plugins, where))
+                plugins.append(_checked(found, plugins, where, gate))
             add(found, path)
         if all(one is not plugin for one in ordered):
             ordered.append(plugin)
 
     for plugin in given:
-        plugins.append(_checked(plugin, plugins, where))
+        plugins.append(_checked(plugin, plugins, where, gate))
     for plugin in list(plugins):
         add(plugin, ())
     for plugin in ordered:
@@ -66,7 +66,7 @@ def supervisor_of(gate: object, plugins: Iterable[Plugin]) -> list[ChildSpec]:
     return [Supervisor.child_spec("plugins", actors, restart="temporary")] if actors else []
 
 
-def _checked(plugin: object, others: Iterable[Plugin], where: str) -> Plugin:
+def _checked(plugin: object, others: Iterable[Plugin], where: str, gate: object) -> Plugin:
     if isinstance(plugin, type) and issubclass(plugin, Plugin):
         raise ValueError(f"{where}: {plugin.__name__} is a class; give an object: {plugin.__name__}()")
     if not isinstance(plugin, Plugin):
@@ -75,7 +75,7 @@ def _checked(plugin: object, others: Iterable[Plugin], where: str) -> Plugin:
     for other in others:
         if isinstance(plugin, type(other)) or isinstance(other, type(plugin)):
             raise ValueError(f"{where}: {type(other).__name__} and {name} are of one class; give only one of them")
-    if plugin._gate is not None:
+    if plugin._gate is not None and plugin._gate is not gate:
         raise ValueError(f"{where}: this {name} serves gate '{plugin._gate.name}' already; make a new one")
     return plugin
 

@@ -19,9 +19,11 @@ class Plugin:
 
     Attributes:
         needs: classes of other plugins; the gate adds those that are missing, and starts them before this one.
+        recorded: whether a gate with it has an audit log, best effort if its file does not ask for one.
     """
 
     needs: ClassVar[tuple[type[Plugin], ...]] = ()
+    recorded: ClassVar[bool] = False
     _gate: Any = None
 
     def __init_subclass__(cls, **options: Any) -> None:

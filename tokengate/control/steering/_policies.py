@@ -221,7 +221,7 @@ class PolicyVerbs:
         return m.Reloaded(str(file), tuple(changed), tuple(left_out))
 
     def _read(self, file: Path) -> tuple[Config, Callable[[], None]]:
-        config = read_file(file, parse)
+        config = read_file(file, parse, plugins=self._gate._plugins)
         return config, self._prepare(config)
 
 

@@ -83,23 +83,14 @@ def listen(gate: str, directory: Path | None = None, group: int | None = None) -
     Raises:
         ControlError: the directory is open to other users, its path is too long, or no socket can be made there.
     """
-    place = runtime_directory() if directory is None else directory.absolute()
-    try:
-        _make_directory(place, group)
-    except OSError as error:
-        raise ControlError(f"cannot make directory '{place}' of control sockets: {error}; {_REMEDY}") from error
-    check_directory(place, group)
+    place = make_directory(directory, group)
     safe = _safe(gate)
     for n in itertools.count():
         path = place / f"{safe}-{os.getpid()}-{n}.sock"
-        if len(os.fsencode(path)) > _MAX_PATH:
-            raise ControlError(f"path of control socket '{path}' has more than {_MAX_PATH} bytes; {_REMEDY}")
         try:
-            return _listen_at(path, group), path
+            return listen_at(path, group), path
         except FileExistsError:
             pass  # another gate of this name in this process, or a stale socket of an earlier process with this pid
-        except OSError as error:
-            raise ControlError(f"cannot make control socket '{path}': {error}; {_REMEDY}") from error
     raise AssertionError("count() does not end")
 
 
@@ -155,16 +146,23 @@ def find_gate(name: str | None = None, directory: Path | None = None) -> FoundGa
 _REMEDY = "set TOKENGATE_RUNTIME_DIR to a short path of a directory that is yours alone (mode 0700)"
 
 
-def _make_directory(place: Path, group: int | None) -> None:
+def make_directory(directory: Path | None, group: int | None) -> Path:
+    """Make the directory of the sockets if it does not exist, and return its absolute path; see `listen`."""
+    place = runtime_directory() if directory is None else directory.absolute()
     try:
-        place.mkdir(mode=0o700, parents=True)
-    except FileExistsError:
-        if not place.is_dir():
-            raise
-    else:
-        if group is not None:
-            os.chown(place, -1, group)
-            place.chmod(0o750)
+        try:
+            place.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            if not place.is_dir():
+                raise
+        else:
+            if group is not None:
+                os.chown(place, -1, group)
+                place.chmod(0o750)
+    except OSError as error:
+        raise ControlError(f"cannot make directory '{place}' of control sockets: {error}; {_REMEDY}") from error
+    check_directory(place, group)
+    return place
 
 
 def check_directory(place: Path, group: int | None = None, *, enters: bool = False) -> None:
@@ -191,11 +189,30 @@ def check_directory(place: Path, group: int | None = None, *, enters: bool = Fal
         raise ControlError(f"directory '{place}' of control sockets is open to others (mode ...{mode:03o}); {_REMEDY}")
 
 
-def _listen_at(path: Path, group: int | None) -> socket.socket:
-    """Return a socket that listens at a path, or raise FileExistsError.
+def listen_at(path: Path, group: int | None) -> socket.socket:
+    """Return a socket that listens at a path.
 
     It gets this path only when it listens: before that it would refuse connections, as a stale socket does.
+
+    Args:
+        path: a short one, see `listen`.
+        group: number of the group whose users may connect.
+
+    Raises:
+        FileExistsError: something is there.
+        ControlError: the path is too long, or no socket can be made there.
     """
+    if len(os.fsencode(path)) > _MAX_PATH:
+        raise ControlError(f"path of control socket '{path}' has more than {_MAX_PATH} bytes; {_REMEDY}")
+    try:
+        return _listen_at(path, group)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise ControlError(f"cannot make control socket '{path}': {error}; {_REMEDY}") from error
+
+
+def _listen_at(path: Path, group: int | None) -> socket.socket:
     unnamed = path.with_suffix(".new")
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
