@@ -23,6 +23,7 @@ MODULES = (
     "supervisors",
     "supervisors.testing",
     "tokengate",
+    "tokengate.admin",
     "tokengate.control",
     "tokengate.control.messages",
     "tokengate.control.registry",

@@ -1,4 +1,12 @@
 # Admin: the daemon with an HTTP API and a page for all gates of a user on a host.
+#   _plugin.py       the optional part of a gate, which starts the daemon
+#   _start.py        the process that the plugin starts
+#   _daemon.py       the daemon: what it listens on, and what ends it
+#   _lock.py         one daemon for a user
+#   _local.py        admin.sock: logins, sessions, API tokens for the command line
+#   _config.py       the section [admin]
+#   _audit.py        the daemon's own audit log
+#   _extra.py        the packages that it needs
 #   _principal.py    the person or script behind a request
 #   _problems.py     errors as HTTP has them
 #   _site.py         what the routes work with
@@ -25,4 +33,17 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokengate.admin._plugin import Admin
+
+__all__ = ["Admin"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Admin":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tokengate.admin._plugin import Admin
+
+    return Admin

@@ -11,6 +11,7 @@ from tokengate.cli._derive import commands_of
 from tokengate.cli._group import Commands
 from tokengate.cli._output import replace_what_cannot_be_encoded
 from tokengate.cli.commands import _actors, _authority, _follow, _inspect, _steer
+from tokengate.cli.commands._admin import admin
 from tokengate.cli.commands._audit import audit
 from tokengate.cli.commands._check import check
 from tokengate.cli.commands._completion import completion
@@ -111,7 +112,7 @@ main.add(
             _authority.unfreeze,
             audit,
         ),
-        "Tools": (shell, completion, doctor, help_),
+        "Tools": (admin, shell, completion, doctor, help_),
     },
     most_used=(
         demo,

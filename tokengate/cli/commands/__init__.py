@@ -10,6 +10,7 @@
 #   _history.py     `history`, `operations`
 #   _inventory.py   `inventory`
 #   _audit.py       `audit`
+#   _admin.py       `admin`
 #   _inspect.py     commands that show gates, tokens, actors and the tree
 #   _steer.py       commands that change tokens
 #   _actors.py      commands that change actors, and children of supervisors

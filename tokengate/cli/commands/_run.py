@@ -39,8 +39,9 @@ class _Run(click.Command):
 @click.command(cls=_Run)
 @click.argument("target")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS]...")
+@click.option("--admin", "admin_wanted", is_flag=True, help="Start the admin daemon unless one runs: plugin Admin().")
 @click.option("--shutdown", type=SECONDS, default=None, metavar="SECONDS", help="Time for an orderly stop.")
-def run(target: str, arguments: tuple[str, ...], shutdown: float | None) -> None:
+def run(target: str, arguments: tuple[str, ...], admin_wanted: bool, shutdown: float | None) -> None:
     """Run a service until SIGINT (Ctrl-C) or SIGTERM.
 
     TARGET is module:attribute or file.py:attribute. The attribute is a Gate, which is opened; or a function, which
@@ -52,6 +53,7 @@ def run(target: str, arguments: tuple[str, ...], shutdown: float | None) -> None
 
     \b
     tokengate run examples/shop.py:gate
+    tokengate run --admin examples/shop.py:gate
     tokengate run examples/shop.py:gate -- --fail payments:0.2
     """  # noqa: D301  # click wants the backspace itself
     for name in ("tokengate.audit", "tokengate.authority"):  # heads and broken glass, whatever else is logged
@@ -64,6 +66,8 @@ def run(target: str, arguments: tuple[str, ...], shutdown: float | None) -> None
         else:
             setup = found
             gate = Gate(getattr(found, "__name__", Path(target).stem))
+        if admin_wanted:
+            _add_admin(gate)
         with stop_on_signals() as stopping:
             report = _serve(gate, setup, shutdown, stopping)
     if report.gave_up:
@@ -74,6 +78,13 @@ def run(target: str, arguments: tuple[str, ...], shutdown: float | None) -> None
     if failed:
         raise click.ClickException(f"gate '{gate.name}' stopped, but not in order; failed: {', '.join(failed)}")
     click.echo(f"gate '{gate.name}' stopped after {report.seconds:.2f} s", err=True)
+
+
+def _add_admin(gate: Gate) -> None:
+    from tokengate.admin import Admin  # here: few services need it
+
+    if all(not isinstance(one, Admin) for one in gate._plugins):
+        gate._attach((*gate._plugins, Admin()))
 
 
 def _serve(

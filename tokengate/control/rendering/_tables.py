@@ -74,7 +74,9 @@ UNBOUNDED = 100_000
 _Many: TypeAlias = Callable[[Sequence[Any], bool], RenderableType]  # renders rows; whether with all columns
 
 # Fields of rows that are seconds, and are shown as a time.
-_DURATIONS = ("per", "probes_in", "wait_p95", "run_p50", "run_p95", "cpu", "backlog")
+_DURATIONS = (
+    "per", "probes_in", "wait_p95", "run_p50", "run_p95", "cpu", "backlog", "age", "idle", "made", "used", "expires",
+)  # fmt: skip
 
 _GUARDS = {
     "force": "pause and kill need --force",

@@ -1,0 +1,248 @@
+"""The daemon: serves the page and the API until a signal, `tokengate admin stop`, or idleness ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import attrs
+import uvicorn
+
+from actors import TokenGateError
+from tokengate.admin._api_tokens import ApiTokens
+from tokengate.admin._app import application
+from tokengate.admin._audit import AuditTrail
+from tokengate.admin._config import settings_in
+from tokengate.admin._connection import server_config
+from tokengate.admin._doors import Doors
+from tokengate.admin._gates import Gates
+from tokengate.admin._local import SOCKET, LocalServer
+from tokengate.admin._lock import AlreadyRuns, only_one
+from tokengate.admin._problems import Problem
+from tokengate.admin._site import Site
+from tokengate.authority._grants import Rights
+from tokengate.control._exceptions import ControlError
+from tokengate.control._version import own_version
+from tokengate.control.transport._discovery import listen_at, make_directory, state_directory
+
+LOCK: Final = "admin.lock"
+
+_LOOPBACK: Final = ("127.0.0.1", "localhost")
+_PORTS: Final = 100  # that are tried
+_LOOK: Final = 15.0  # seconds between two looks whether there are gates
+_LOG_SIZE: Final = 2**20  # bytes
+
+_logger = logging.getLogger("tokengate.admin")
+
+
+@attrs.frozen
+class Options:
+    """How a daemon is started.
+
+    Attributes:
+        port: to listen on, and no other; 0: any that is free; None: that of the file, or the next free one.
+        host: its name in URLs; empty: that of the file, or a random one.
+        config: the file; None for the one that `TOKENGATE_CONFIG` names.
+        lingers: seconds for which it stays after the last gate; None: for ever.
+    """
+
+    port: int | None = None
+    host: str = ""
+    config: Path | None = None
+    lingers: float | None = None
+
+
+def serve(options: Options, told: Callable[[Mapping[str, object]], object]) -> None:
+    """Run the daemon, in the main thread, until something ends it; nothing is left then.
+
+    Args:
+        options: how it is started.
+        told: called with its status when it can be reached.
+
+    Raises:
+        AlreadyRuns: one of this user does.
+        BadConfig: the file has errors.
+        ControlError: the port is taken, or the runtime directory cannot be used.
+    """
+    with suppress(KeyboardInterrupt), _signals() as stopping:
+        asyncio.run(_serve(options, told, stopping))
+
+
+async def _serve(options: Options, told: Callable[[Mapping[str, object]], object], stopping: _Stopping) -> None:
+    settings = settings_in(options.config)
+    directory = make_directory(None, settings.group)
+    with ExitStack() as opened:
+        opened.enter_context(only_one(directory / LOCK))
+        sockets = [opened.enter_context(one) for one in _bound(options.port, settings.admin.port)]
+        path = directory / SOCKET
+        for stale in (path, path.with_suffix(".new")):  # of a daemon that was killed
+            stale.unlink(missing_ok=True)
+        listening = opened.enter_context(listen_at(path, settings.group))
+        opened.callback(path.unlink, missing_ok=True)
+        trail = AuditTrail(state_directory("admin") / "audit")
+        opened.callback(trail.close)
+        host = options.host or settings.admin.host or f"tokengate-{secrets.token_hex(4)}.localhost"
+        port = sockets[0].getsockname()[1]
+        status = {
+            "url": f"http://{host}:{port}", "host": host, "port": port, "pid": os.getpid(), "since": time.time(),
+            "version": own_version(),
+        }  # fmt: skip
+        gates = Gates(directory)
+        tokens = ApiTokens(state_directory("admin"))
+        try:
+            tokens.load()
+        except Problem as problem:
+            raise ControlError(f"{problem.detail}; {problem.remedy}") from None
+        doors = Doors(trail, tokens, settings.admin.ceiling)
+        site = Site(gates, doors, trail, host, frozenset({host, *_LOOPBACK}), own_version())
+        server = _Server(server_config(application(site)))
+        local = LocalServer(doors, Rights(settings.grants, os.geteuid()), status, server.stop)
+        stopping.server = server
+        told(status)
+        async with asyncio.TaskGroup() as tasks:
+            beside = [
+                tasks.create_task(doors.keep()),
+                tasks.create_task(_end_without_gates(gates, options.lingers, server.stop)),
+            ]
+            serving = await local.serve(listening)
+            await server.serve(sockets)
+            serving.close()
+            for one in beside:
+                one.cancel()
+        await gates.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which leaves signals alone: they would end the process a second time when it has stopped."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+    def stop(self) -> None:
+        """Stop in order; the second time at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+@attrs.define
+class _Stopping:
+    """What signals stop."""
+
+    server: _Server | None = None
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self.server is None:
+            raise KeyboardInterrupt
+        self.server.stop()
+
+
+@contextmanager
+def _signals() -> Generator[_Stopping]:
+    stopping = _Stopping()
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stopping.handle) for number in numbers}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _bound(given: int | None, first: int) -> list[socket.socket]:
+    """Return sockets that listen on the loopback interface, for IPv4 and, if there is one, IPv6, at one port.
+
+    Args:
+        given: that port, and no other; None takes the first free one.
+        first: the one to try first.
+    """
+    for port in range(first, min(first + _PORTS, 65_536)) if given is None else (given,):
+        try:
+            return _at(port)
+        except OSError as error:
+            if given is not None or error.errno != errno.EADDRINUSE:
+                raise ControlError(f"cannot use port {port}: {error.strerror}; name another with --port") from error
+    raise ControlError(f"ports {first} to {first + _PORTS - 1} are taken; name another with --port")
+
+
+def _at(port: int) -> list[socket.socket]:
+    with ExitStack() as undone:
+        made = [undone.enter_context(socket.create_server(("127.0.0.1", port)))]
+        try:
+            address = ("::1", made[0].getsockname()[1])
+            made.append(undone.enter_context(socket.create_server(address, family=socket.AF_INET6)))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # it has no IPv6
+                raise
+        undone.pop_all()
+        return made
+
+
+async def _end_without_gates(gates: Gates, seconds: float | None, stop: Callable[[], object]) -> None:
+    """Stop when there has been no gate for so many seconds; None: never."""
+    last = time.monotonic()
+    while seconds is not None:
+        await asyncio.sleep(min(_LOOK, seconds))
+        if any(gate.state != "gone" for gate in await gates.listed()):
+            last = time.monotonic()
+        elif time.monotonic() - last > seconds:
+            _logger.info("no gate has been open for %g s", seconds)
+            stop()
+            return
+
+
+# --- A daemon that the plugin has started -----------------------------------------------------------------------------
+
+
+class _Log(RotatingFileHandler):
+    """A bounded log, which has also what is written to stdout and stderr."""
+
+    def doRollover(self) -> None:  # noqa: N802
+        super().doRollover()
+        if self.stream is not None:
+            for number in (1, 2):
+                os.dup2(self.stream.fileno(), number)
+
+
+def run_detached(log: str, lingers: str, config: str) -> None:
+    """Run the daemon in a process of its own; see `_start.py`.
+
+    Args:
+        log: path of its log, to which stdout and stderr go, too.
+        lingers: seconds for which it stays after the last gate.
+        config: path of the file; empty for the one that `TOKENGATE_CONFIG` names.
+    """
+    os.umask(0o077)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the thread that has started it may have blocked signals
+    handler = _Log(log, maxBytes=_LOG_SIZE, backupCount=1)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", handlers=[handler]
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+    def told(status: Mapping[str, object]) -> None:
+        os.chdir("/")  # its paths are absolute
+        _logger.info("serves %s, pid %s", status["url"], status["pid"])
+
+    try:
+        serve(Options(config=Path(config) if config else None, lingers=float(lingers)), told)
+        _logger.info("has ended")
+    except AlreadyRuns:
+        pass  # another gate was quicker
+    except TokenGateError as error:
+        _logger.error("was not started: %s", error)
+        sys.exit(1)
