@@ -55,7 +55,7 @@ def browser(
     """
     if not os.access(CHROMIUM, os.X_OK):
         pytest.skip(f"the page is tested in a browser, and there is no {CHROMIUM}")
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415  # it takes half a second, and most tests need none
+    from playwright.sync_api import sync_playwright  # it takes half a second, and most tests need none
 
     host = urlsplit(url).hostname
     with sync_playwright() as playwright:

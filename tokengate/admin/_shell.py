@@ -27,7 +27,7 @@ from tokengate.admin._templates import HERE, clock, render
 from tokengate.authority._grants import ROLES
 from tokengate.control import messages as m
 from tokengate.control.messages import Message, answer_of
-from tokengate.control.registry._kinds import ALL_VERBS, Kind, kinds
+from tokengate.control.registry._kinds import ALL_VERBS, kinds
 
 A = TypeVar("A")
 
@@ -50,6 +50,7 @@ class View:
         health: of the gate; None if it does not answer.
         proposals: number of open ones.
         problem: why the gate does not answer; None if it does.
+        missing: {plugin that the gate does not have: that, as text}.
     """
 
     request: Request
@@ -62,6 +63,7 @@ class View:
     health: m.HealthReport | None = None
     proposals: int = 0
     problem: Problem | None = None
+    missing: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def gate(self) -> str:
@@ -155,8 +157,11 @@ class View:
 
     @property
     def tabs(self) -> tuple[tuple[str, str, str], ...]:
-        """The screens: each its name, its title, and why it is greyed; those of kinds of missing plugins are not here."""
-        known = [(kind.plural, kind.plural.replace("-", " ").capitalize(), "") for kind in shown_kinds()]
+        """The screens: each its name, its title, and why it is greyed; the empty text if it is not."""
+        known = [
+            (kind.plural, kind.plural.replace("-", " ").capitalize(), self.missing.get(kind.plugin, ""))
+            for kind in kinds()
+        ]
         return (("overview", "Overview", ""), ("tokens", "Tokens", ""), ("actors", "Actors", ""), *known)
 
     def render(self, name: str, status: int = 200, **values: Any) -> Response:
@@ -174,11 +179,6 @@ ROWS: Final[dict[str, Screen]] = {}
 
 DRAWERS: Final[dict[str, Screen]] = {}
 """{screen: what answers `/ui/drawer`, about `ctx.query["open"]`}; a kind without one gets that of `*`."""
-
-
-def shown_kinds() -> tuple[Kind, ...]:
-    """Return the kinds with a screen of their own: those of the registry."""
-    return kinds()
 
 
 def site_of(request: Request) -> Site:
@@ -208,12 +208,35 @@ async def view_of(request: Request) -> View:
     if entry is None or entry.state != "open":
         return view
     try:
-        identity, info, health, proposals = await asyncio.gather(
-            view.look(m.Whoami()), view.look(m.Info()), view.look(m.Health()), view.look(m.Proposals("open"))
+        identity, info, health, proposals, missing = await asyncio.gather(
+            view.look(m.Whoami()), view.look(m.Info()), view.look(m.Health()), _proposals(view), _missing(view)
         )
     except Problem as problem:
-        return attrs.evolve(view, problem=problem)
-    return attrs.evolve(view, identity=identity, info=info, health=health, proposals=len(proposals))
+        if problem.status == 503:
+            return attrs.evolve(view, problem=problem)
+        if problem.name == "Refused":
+            return attrs.evolve(view, identity=await view.look(m.Whoami()))
+        raise
+    return attrs.evolve(view, identity=identity, info=info, health=health, proposals=proposals, missing=missing)
+
+
+async def _proposals(view: View) -> int:
+    return len(await view.look(m.Proposals("open")))
+
+
+async def _missing(view: View) -> dict[str, str]:
+    """Return the plugins that the gate does not have: their verbs are unknown there, whatever they are asked."""
+    first = {kind.plugin: kind.rows for kind in reversed(kinds()) if kind.plugin}
+
+    async def why(rows: type[Message[Any]]) -> str:
+        try:
+            await view.look(rows(select="?"))  # type: ignore[call-arg]  # of a listing
+        except Problem as problem:
+            return f"{problem.detail}; {problem.remedy}" if problem.name == "UnknownVerb" else ""
+        return ""
+
+    found = dict(zip(first, await asyncio.gather(*map(why, first.values())), strict=True))
+    return {plugin: text for plugin, text in found.items() if text}
 
 
 async def _fragment(request: Request, functions: Mapping[str, Screen], empty: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -43,12 +44,49 @@ def share(part: float | None) -> str:
     return "-" if part is None else f"{part:.0%}"
 
 
+def short(number: int) -> str:
+    """Return a number in at most four characters: `38`, `1.2k`, `10k`, `3.1M`."""
+    for unit in ("", "k", "M", "G"):
+        if number < 999.5 or unit == "G":
+            break
+        number = number / 1000  # type: ignore[assignment]
+    return f"{number:.1f}{unit}" if unit and number < 9.95 else f"{number:.0f}{unit}"
+
+
+def tail(path: str) -> str:
+    """Return the last two parts of a path."""
+    return "/".join(path.rsplit("/", 2)[-2:])
+
+
+def limit(of_one: tuple[str, float]) -> tuple[str, str]:
+    """Return the name and the value of a limit of a token as text."""
+    name, value = of_one
+    return name.replace("_", " "), duration(value) if name.endswith("time") else size(int(value))
+
+
+def token_in(text: str) -> str:
+    """Return the id of the token that a text of `waits_for` begins with, or the empty text."""
+    found = re.match(r"token (\d+)", text)
+    return found[1] if found else ""
+
+
 SIGNS: Final = {
     **dict.fromkeys(("running", "open", "ok", "enforce"), ("●", "good")),
     **dict.fromkeys(("queued", "created", "observe", "unchanged"), ("○", "calm")),
-    **dict.fromkeys(("paused", "suspended", "pause_requested"), ("❚❚", "held")),
+    **dict.fromkeys(("paused", "suspended"), ("❚❚", "held")),
     **dict.fromkeys(
-        ("throttled", "delayed", "joined", "consent", "recording", "draining", "starting", "restarting", "stopping"),
+        (
+            "held",
+            "throttled",
+            "delayed",
+            "joined",
+            "consent",
+            "recording",
+            "draining",
+            "starting",
+            "restarting",
+            "stopping",
+        ),
         ("⧗", "held"),
     ),
     **dict.fromkeys(("completed", "done", "approved", "applied", "resumed", "stepped"), ("✓", "good")),
@@ -74,7 +112,8 @@ _ENVIRONMENT: Final = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters.update(
-    duration=duration, size=size, clock=clock, count=count, share=share, sign=sign, tags=tags_in_words
+    {one.__name__: one for one in (duration, size, clock, count, share, sign, short, tail, limit, token_in)},
+    tags=tags_in_words,
 )
 
 
