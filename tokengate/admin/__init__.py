@@ -27,6 +27,12 @@
 #   _templates.py    templates; all text is escaped, and control characters are shown
 #   _shell.py        the document, and its fragments: screens, rows, drawers
 #   _tokens.py       the screen of tokens, and the drawer of one
+#   _overview.py     the overview of a gate
+#   _actors.py       the screen of actors
+#   _kinds.py        the screens of all other kinds, generated
+#   _nouns.py        these kinds, and how their rows are shown
+#   _actions.py      forms of verbs, proposals, outcomes
+#   _forms.py        a field for each argument of a verb
 #   _ticks.py        the stream that says when to look again
 #   _app.py          the routes together
 """The admin daemon: one page and one API for all gates of this user on this host; and the plugin that starts it."""

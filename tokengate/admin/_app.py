@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from starlette.applications import Starlette
 
-from tokengate.admin import _api, _login, _metrics, _shell, _ticks, _tokens
+from tokengate.admin import (
+    _actions,
+    _actors,
+    _api,
+    _kinds,
+    _login,
+    _metrics,
+    _overview,
+    _shell,
+    _ticks,
+    _tokens,
+)
 from tokengate.admin._guard import Guard
 from tokengate.admin._site import Site
 
-_FILES = (_login, _api, _metrics, _shell, _tokens, _ticks)
+_FILES = (_login, _api, _metrics, _shell, _tokens, _ticks, _actions, _actors)
 """The files of routes."""
+_SCREENS = (_kinds, _overview)
+"""The files with screens only, which are registered when they are imported."""
 
 
 def application(site: Site) -> Guard:

@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 
 from tokengate.admin._gates import GateEntry
 from tokengate.admin._guard import principal_of
+from tokengate.admin._nouns import nouns
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
 from tokengate.admin._site import Site
@@ -27,7 +28,7 @@ from tokengate.admin._templates import HERE, clock, render
 from tokengate.authority._grants import ROLES
 from tokengate.control import messages as m
 from tokengate.control.messages import Message, answer_of
-from tokengate.control.registry._kinds import ALL_VERBS, kinds
+from tokengate.control.registry._kinds import ALL_VERBS
 
 A = TypeVar("A")
 
@@ -158,10 +159,7 @@ class View:
     @property
     def tabs(self) -> tuple[tuple[str, str, str], ...]:
         """The screens: each its name, its title, and why it is greyed; the empty text if it is not."""
-        known = [
-            (kind.plural, kind.plural.replace("-", " ").capitalize(), self.missing.get(kind.plugin, ""))
-            for kind in kinds()
-        ]
+        known = [(noun.plural, noun.title, self.missing.get(noun.plugin, "")) for noun in nouns().values()]
         return (("overview", "Overview", ""), ("tokens", "Tokens", ""), ("actors", "Actors", ""), *known)
 
     def render(self, name: str, status: int = 200, **values: Any) -> Response:

@@ -1,0 +1,204 @@
+"""Actions: the form of every verb, proposals before what ends or holds, and the outcomes of what was done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import attrs
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from tokengate.admin._forms import Field, Given, arguments_of, fields_of, lines_of
+from tokengate.admin._guard import principal_of
+from tokengate.admin._problems import Problem
+from tokengate.admin._shell import View, site_of, view_of
+from tokengate.control import messages as m
+from tokengate.control._exceptions import BadRequest
+from tokengate.control._validation import message_of
+from tokengate.control.messages import ENVELOPE, ActorOutcome, Change, Message, OnTokens, Outcome, answer_of, verb_of
+from tokengate.control.registry._kinds import ALL_VERBS
+
+TYPED: Final = 10
+"""Targets of a proposal, beyond which their number must be typed."""
+
+_NAMED: Final = 20  # outcomes that are shown one by one, those that were not done first
+_NOT_DONE: Final = ("refused", "unknown", "ended", "changed", "awaiting", "abandoned")
+_PLAIN: Final = ("would", "done", "terminated", "paused", "resumed", "reniced", "stepped", "limited", "retagged")
+
+
+def _verb(name: str) -> type[Change[Any]]:
+    found = ALL_VERBS.get(name)
+    if found is None or found.local or not issubclass(found, Change):
+        raise Problem(404, "UnknownVerb", f"there is no verb '{name[:60]}' that changes something")
+    return found
+
+
+def _is_first(verb: type[Change[Any]], select: str | tuple[int, ...]) -> bool:
+    """Tell whether a verb is proposed before it is done: it ends something, or is about several tokens."""
+    several = issubclass(verb, OnTokens) and verb is not m.Resume and (isinstance(select, str) or len(select) > 1)
+    return "dry_run" in verb.takes and (verb.right == "terminate" or several)
+
+
+async def _form(request: Request) -> Response:
+    """Return the form of a verb; the query has values of its fields."""
+    given = {name: request.query_params.getlist(name) for name in request.query_params}
+    return _shown(await view_of(request), _verb("".join(given.get("verb", ()))), given)
+
+
+def _shown(view: View, verb: type[Change[Any]], given: Given, problem: Problem | None = None) -> Response:
+    fields, wrong = fields_of(verb, given, problem.detail if problem else "")
+    ids = arguments_of(verb, given).get("select", ()) if issubclass(verb, OnTokens) else ()
+    return view.render(
+        "form.html", verb=verb_of(verb), text=lines_of(verb),
+        title=verb_of(verb).replace("_", " ").capitalize(), first=_is_first(verb, ids),
+        arguments=[one for one in fields if one.name not in ENVELOPE],
+        authority=[one for one in fields if one.name in ENVELOPE],
+        wrong=wrong, remedy=problem.remedy if problem else "", proposes="dry_run" in verb.takes,
+    )  # fmt: skip
+
+
+async def _act(request: Request) -> Response:
+    """Do what a form says; or make a proposal of it, and return that."""
+    view, given = await _sent(request)
+    verb = _verb("".join(given.get("verb", ())))
+    try:
+        message = message_of(verb, arguments_of(verb, given))
+        assert isinstance(message, Change)
+        if not (message.dry_run or _is_first(verb, getattr(message, "select", ()))):
+            return _outcomes(view, message, await _ask(view, message))
+        beside = {name: getattr(message, name) for name in ("reason", "force", "break_glass") if name in verb.takes}
+        args = {name: value for name, value in arguments_of(verb, given).items() if name not in ENVELOPE}
+        return proposed(view, await _ask(view, m.Propose(verb_of(verb), args, **beside)))
+    except (Problem, BadRequest) as error:
+        return _shown(view, verb, given, _problem(error))
+
+
+async def _proposal(request: Request) -> Response:
+    """Return a proposal as a dialog, as it is now."""
+    view = await view_of(request)
+    return proposed(view, await _ask(view, m.ShowProposal(number_of(view.query.get("number", "")))))
+
+
+def number_of(text: str) -> int:
+    """Return the number of a proposal.
+
+    Raises:
+        Problem: it is none.
+    """
+    if not text.isdecimal() or not 0 < int(text) < 2**53:
+        raise Problem(404, "UnknownProposal", f"there is no proposal '{text[:60]}'", "see the screen of proposals")
+    return int(text)
+
+
+def proposed(
+    view: View,
+    details: m.ProposalDetails,
+    given: Given | None = None,
+    problem: Problem | None = None,
+    drawer: bool = False,
+) -> Response:
+    """Return a proposal, with a form to apply it.
+
+    Args:
+        view: of its gate.
+        details: all of it.
+        given: what was typed into the form.
+        problem: why it was not applied.
+        drawer: whether it is in the drawer, and not in the dialog.
+    """
+    row, given = details.row, given or {}
+    fields, wrong = fields_of(m.Apply, given, problem.detail if problem else "")
+    waits = row.state == "open" and row.needs == "approval"
+    shown = {"reason", *(["force"] if row.needs == "force" else []), *(["break_glass"] if waits else [])}
+    forced = row.needs == "force"
+    fields = [attrs.evolve(one, needed=forced or one.name == "break_glass") for one in fields if one.name in shown]
+    if row.targets > TYPED:
+        text, said = f"They are more than {TYPED}: type their number, {row.targets}.", "".join(given.get("typed", ()))
+        error, wrong = (wrong, "") if wrong.startswith("their number") else ("", wrong)
+        fields.insert(0, Field("typed", "text", text, said, needed=True, hint=str(row.targets), error=error))
+    groups = Counter((one.outcome, "" if one.outcome == "would" else one.note) for one in details.outcomes)
+    return view.render(
+        "proposal.html", details=details, groups=groups.most_common(8),
+        wrong=wrong, remedy=problem.remedy if problem and wrong else "", given=given, fields=fields, drawer=drawer,
+        own=row.proposer == view.principal.name, ends=row.verb in ALL_VERBS and ALL_VERBS[row.verb].right == "terminate",
+    )  # fmt: skip
+
+
+async def _apply(request: Request) -> Response:
+    """Apply a proposal that the page has shown: the digest says which, and for many, their number was typed."""
+    view, given = await _sent(request)
+    number = number_of("".join(given.get("number", ())))
+    details = await _ask(view, m.ShowProposal(number))
+    try:
+        if details.row.digest != "".join(given.get("digest", ())):
+            raise Problem(409, "Refused", f"proposal {number} is not the one that was shown", "look at it again")
+        if details.row.targets > TYPED and "".join(given.get("typed", ())) != str(details.row.targets):
+            raise Problem(
+                422, "BadRequest", f"their number is {details.row.targets}", "type it, if you mean all of them"
+            )
+        message = message_of(m.Apply, {**arguments_of(m.Apply, given), "number": number})
+        return _outcomes(view, message, await _ask(view, message))
+    except (Problem, BadRequest) as error:
+        return proposed(view, await _ask(view, m.ShowProposal(number)), given, _problem(error))
+
+
+async def _sent(request: Request) -> tuple[View, dict[str, list[str]]]:
+    """Return what a request is about, and the form that it brings; the gate stands in the query."""
+    body = (await request.body()).decode("utf-8", "replace")
+    return await view_of(request), parse_qs(body, keep_blank_values=True, max_num_fields=2_000)
+
+
+async def _ask(view: View, message: Message[Any]) -> Any:
+    raw = await site_of(view.request).gates.ask(view.gate, message, principal_of(view.request))
+    return msgspec.json.decode(raw, type=answer_of(type(message)))
+
+
+def _problem(error: Problem | BadRequest) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    detail, _, remedy = str(error).rpartition("; ")
+    return Problem(422, "BadRequest", detail or remedy, remedy if detail else "")
+
+
+def _outcomes(view: View, message: Message[Any], answer: Any) -> Response:
+    """Return what came of an action: counts of words, what was not done, what waits for whom, or the answer itself."""
+    many: Sequence[Outcome | ActorOutcome] = ()
+    if isinstance(answer, m.Applied):
+        many = (*answer.outcomes, *answer.actors)
+    elif isinstance(answer, ActorOutcome):
+        many = (answer,)
+    elif isinstance(message, OnTokens):
+        many = answer
+    counts = Counter(one.outcome for one in many)
+    told = [one for one in many if one.note or one.outcome not in _PLAIN]
+    told.sort(key=lambda one: one.outcome)
+    nothing = "It matches no token." if not many and isinstance(message, OnTokens) else ""
+    return view.render(
+        "outcomes.html", verb=verb_of(type(message)), about=_about(message, answer), counts=counts.most_common(),
+        rows=[msgspec.to_builtins(one) for one in told[:_NAMED]], more=len(told) - _NAMED, nothing=nothing,
+        tone="warn" if any(one.outcome in _NOT_DONE for one in many) or nothing else "good",
+        waiting=[one.proposal for one in many if one.proposal is not None and one.outcome == "awaiting"],
+        meanings=m.OUTCOMES, data=None if many or nothing or answer is None else msgspec.to_builtins(answer),
+    )  # fmt: skip
+
+
+def _about(message: Message[Any], answer: Any) -> str:
+    fields: Mapping[str, Any] = {name: getattr(message, name, None) for name in ("select", "name", "number")}
+    found = next((value for value in fields.values() if value not in (None, "")), "")
+    text = ", ".join(map(str, found)) if isinstance(found, tuple) else str(found)
+    return f"{text} ({answer.proposal.verb})" if isinstance(answer, m.Applied) else text
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of actions."""
+    return [
+        Route("/ui/form", _form, methods=["GET"]),
+        Route("/ui/proposal", _proposal, methods=["GET"]),
+        Route("/ui/act", _act, methods=["POST"]),
+        Route("/ui/apply", _apply, methods=["POST"]),
+    ]
