@@ -19,17 +19,18 @@ from tokengate.control._exceptions import BadRequest
 from tokengate.control._validation import message_of
 from tokengate.control.messages import verb_of
 
-PAGE: Final = 200
+PAGE: Final = 100
 """Rows on a page."""
 
 
 async def _listed(view: View, noun: Noun) -> tuple[Any, ...]:
-    given = {name: [value] for name, value in view.query.items()}
+    """Return the rows of a noun, sorted; of what has happened, the latest first."""
+    given = {"limit": [str(PAGE)], **{name: [value] for name, value in view.query.items()}}
     rows: tuple[Any, ...] = await view.look(message_of(noun.rows, arguments_of(noun.rows, given)))
-    sort = view.query.get("sort", "")
-    if sort.lstrip("-") in attrs.fields_dict(noun.row):
-        rows = tuple(sorted(rows, key=sort_key(sort.lstrip("-")), reverse=sort.startswith("-")))
-    return rows
+    sort, fields = view.query.get("sort", ""), attrs.fields_dict(noun.row)
+    if sort.lstrip("-") in fields:
+        return tuple(sorted(rows, key=sort_key(sort.lstrip("-")), reverse=sort.startswith("-")))
+    return rows[::-1] if "at" in fields else rows
 
 
 async def screen(request: Request, view: View) -> Response:
@@ -42,14 +43,15 @@ async def screen(request: Request, view: View) -> Response:
         problem = error if isinstance(error, Problem) else Problem(422, "BadRequest", str(error))
         if problem.status == 503:
             raise
-    filters, _ = fields_of(noun.rows, {name: [value] for name, value in view.query.items()})
+    given = {"limit": [str(PAGE)], **{name: [value] for name, value in view.query.items()}}
+    filters, _ = fields_of(noun.rows, given)
     offset = int(view.query.get("offset", "")) if view.query.get("offset", "").isdecimal() else 0
     shown = rows[offset : offset + PAGE]
     return view.render(
         "kind.html", noun=noun, columns=columns_of(noun.row, rows), filters=filters, wrong=problem,
         rows=[(noun.key_of(one), _fields(one)) for one in shown], total=len(rows), offset=offset, page=PAGE,
         sort=view.query.get("sort", ""), part=request.url.path.endswith("/rows"), text=lines_of(noun.rows)[0],
-        actions=[(word, verb_of(verb)) for word, verb in noun.actions.items()], live=noun.rows.right == "view",
+        actions=[(word, verb_of(verb)) for word, verb in noun.actions.items()], live=noun.rows.right == "view" and "at" not in attrs.fields_dict(noun.row),
     )  # fmt: skip
 
 

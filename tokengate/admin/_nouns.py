@@ -9,9 +9,11 @@ from typing import Any, Final, Literal, TypeAlias, get_type_hints
 import attrs
 
 from tokengate.admin._forms import leaves_of
+from tokengate.admin._templates import clock, count
 from tokengate.control import messages as m
 from tokengate.control.messages import Change, Message
 from tokengate.control.registry._kinds import kinds
+from tokengate.control.rendering._cells import duration, size, tags_in_words, yes_or_no
 
 CellKind: TypeAlias = Literal["text", "number", "time", "duration", "size", "flag", "tags", "list", "token", "actor"]
 Verbs: TypeAlias = Mapping[str, type[Message[Any]]]
@@ -80,6 +82,17 @@ def nouns() -> dict[str, Noun]:
     return found
 
 
+_SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {
+    "time": clock,
+    "duration": duration,
+    "size": size,
+    "number": count,
+    "flag": yes_or_no,
+    "tags": tags_in_words,
+    "list": lambda values: ", ".join(map(str, values)),
+}
+
+
 @attrs.frozen
 class Column:
     """A column of a generated table, or a field of a row in the drawer.
@@ -102,6 +115,15 @@ class Column:
         """Whether its cells are aligned to the right."""
         return self.kind in ("number", "duration", "size")
 
+    def text(self, value: Any) -> str:
+        """Return a value as text; of several lines, the first one."""
+        if value is None or value == "" or (isinstance(value, tuple | dict) and not value):
+            return "-"
+        show = _SHOWN.get(self.kind)
+        if show is None or (self.kind == "number" and isinstance(value, str)):
+            return str(value).partition("\n")[0]
+        return show(value)
+
 
 def columns_of(row: type[Any], rows: Sequence[Any]) -> list[Column]:
     """Return the columns of rows; a field of many, and one that is marked `sparse`, has one only if a row has a value.
@@ -115,7 +137,7 @@ def columns_of(row: type[Any], rows: Sequence[Any]) -> list[Column]:
         Column(field.name, _kind_of(field.name, leaves_of(hints[field.name]), row.__doc__ or ""))
         for field in fields
         if ("sparse" not in field.metadata and len(fields) <= _FEW)
-        or any(getattr(one, field.name) not in (None, "", 0, (), {}) for one in rows)
+        or any(getattr(one, field.name) not in (None, "", 0, (), {}, field.default) for one in rows)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The overview of a gate: health in words, charts, states, and what is longest, largest, held up or restarted."""
+"""The overview of a gate: health in words, charts, states, and what is longest, held up, fullest or restarted."""
 
 from __future__ import annotations
 
@@ -26,9 +26,14 @@ async def screen(_request: Request, view: View) -> Response:
     ends.sort(key=lambda one: -one[1].at)
     full = sorted((one for one in actors if one.depth), key=lambda one: -one.depth / one.capacity)
     return view.render(
-        "overview.html", running=running.rows, ends=ends[:_FEW], full=full[:_FEW],
-        throttles=[one for one in throttles if one.waiting and one.key is None], stopped=[one for one in actors if one.suspended or one.draining],
-    )  # fmt: skip
+        "overview.html",
+        running=running.rows,
+        ends=ends[:_FEW],
+        full=full[:_FEW],
+        throttles=[one for one in throttles if one.waiting and one.key is None][:_FEW],
+        stopped=[one for one in actors if one.suspended or one.draining][:_FEW],
+        missing=None,
+    )
 
 
 SCREENS["overview"] = screen
