@@ -28,7 +28,7 @@ from tokengate.admin._templates import HERE, clock, render
 from tokengate.authority._grants import ROLES
 from tokengate.control import messages as m
 from tokengate.control.messages import Message, answer_of
-from tokengate.control.registry._kinds import ALL_VERBS
+from tokengate.control.registry._kinds import ALL_VERBS, kinds
 
 A = TypeVar("A")
 
