@@ -200,7 +200,7 @@ async def view_of(request: Request) -> View:
     entry = next((one for one in gates if one.name == name), None)
     if name and entry is None:
         entry = GateEntry(name, name, 0, "gone")
-    if not name and len(open) == 1:
+    if not name and len(open) == 1 and query.get("screen") != "gates":
         (entry,) = open
     view = View(request, principal_of(request), gates, entry, query)
     if entry is None or entry.state != "open":

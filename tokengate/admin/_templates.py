@@ -87,7 +87,7 @@ SIGNS: Final = {
             "restarting",
             "stopping",
         ),
-        ("⧗", "held"),
+        ("◷", "held"),
     ),
     **dict.fromkeys(("completed", "done", "approved", "applied", "resumed", "stepped"), ("✓", "good")),
     **dict.fromkeys(("failed", "rejected", "denied", "refused", "unknown", "vacant", "dead"), ("✗", "bad")),

@@ -5,7 +5,7 @@
   const all = (selector, of = document) => [...of.querySelectorAll(selector)];
   const OURS = Symbol("sent by this file"); // what else sends a request must carry the nonce
   const nonce = $("script[nonce]").nonce;
-  const state = { live: true, last: 0, busy: false, code: "", shown: null, pointer: false, all: false, anchor: null, every: 1 };
+  const state = { live: true, last: 0, busy: 0, code: "", shown: null, pointer: false, all: false, anchor: null, every: 1, seen: false };
   const picked = new Set(); // ids of selected rows
 
   // No string becomes markup or code by itself; htmx has a policy of its own.
@@ -46,9 +46,11 @@
   }
 
   // --- Requests ----------------------------------------------------------------------------------------------------
+  /** Get a fragment into its place; a later one for the same place takes over. Tells whether it came. */
   async function load(path, target, swap = "innerHTML") {
     const result = {};
-    await htmx.ajax("GET", path, { source: target, target, swap, ours: OURS, result });
+    state.busy += 1;
+    try { await htmx.ajax("GET", path, { source: target, target, swap, ours: OURS, result }); } finally { state.busy -= 1; }
     return result.status < 400;
   }
 
@@ -73,12 +75,12 @@
   });
 
   function trouble(status, said, ctx) {
-    if (status === 401) return page("login", "The login has ended.");
+    if (status === 401) return page("login", state.seen ? "The login has ended." : "");
     const text = [said.detail ?? `It was answered with ${status}.`, said.remedy].filter(Boolean).join("; ");
     const spot = said.title === "BadSelector" && $("#filter-error") ? $("#filter-error") : $("#dialog[open] .error");
     if (!spot) return toast(text, "bad");
     const at = spot.id && /character (\d+)|at its end/.exec(text);
-    spot.replaceChildren(...(at ? [mark(at[1] ? at[1] - 1 : $("#filter").value.length)] : []), text);
+    spot.replaceChildren(...(at ? [mark(at[1] ? at[1] - 1 : $("#filter").value.length)] : []), text.replace(/^selector '.*?': /s, ""));
     if (ctx.ours === OURS && spot.id) $("#filter").setAttribute("aria-invalid", "true");
   }
 
@@ -171,6 +173,7 @@
     $("#actions").classList.toggle("idle", !state.all && !picked.size);
   }
   document.addEventListener("htmx:after:swap", settle);
+  document.addEventListener("htmx:after:swap", () => { state.seen = true; }, { once: true });
 
   const tokens = () => all("#rows [data-id]");
   const height = () => tokens()[0]?.getBoundingClientRect().height || 26;
@@ -182,8 +185,7 @@
     const now = performance.now();
     if (document.hidden || !state.live || state.busy || now - state.last < state.every * 1000 - 200) return;
     state.last = now;
-    state.busy = true;
-    try { await renew(still()); } finally { state.busy = false; }
+    await renew(still());
   });
 
   /** Get the rows again; where they stay (`keep`), those that are shown, in their order, and how many are new. */
