@@ -1,12 +1,12 @@
 # Telemetry: what tokens do, in numbers and for other systems.
 #   _plugin.py      the optional part of a gate, which is the Python interface
-#   _kinds.py       operations and metrics, as control has them
+#   _kinds.py       operations, charts and metrics, as control has them
 #   _prometheus.py  metrics in the form of Prometheus
 #   _figures.py     figures of operations and places, from the records of attempts
 #   _thinning.py    of how many records one is kept
 #   _watching.py    looks at what runs: queues, samples, processor time, memory
 #   _load.py        figures of the process: garbage collection, lag, saturation
-#   _series.py      figures of an operation over time
+#   _series.py      figures over time
 #   _samples.py     what a token used while it ran
 #   _sketch.py      how values are spread
 #   _resident.py    the memory of a process

@@ -169,6 +169,48 @@ class OperationFigures:
         return max((found for cell in self.cells.values() if (found := cell.place.backlog) is not None), default=None)
 
 
+_PROCESS: Final = 6
+"""How many figures of the process each point of the gate has."""
+
+
+class WholeFigures:
+    """All operations together, and the process.
+
+    Attributes:
+        fine, coarse: the series; each point has tokens that ended and those that failed, a second, the p95 of wait and
+            of run, tokens queued, and what `look` returns.
+        look: returns `_PROCESS` figures of the process.
+    """
+
+    def __init__(self) -> None:
+        self.fine, self.coarse = Ring(FINE, 1, 5 + _PROCESS), Ring(COARSE, TENFOLD, 5 + _PROCESS)
+        self.look: Callable[[float], tuple[float | None, ...]] = lambda _seconds: (None,) * _PROCESS
+        self._waits, self._runs = Window(), Window()
+
+    def put(self, seconds: range, cells: Iterable[Cell], rate: float, failures: float, queued: int) -> None:
+        """Put the points of seconds that are over."""
+        wait, run = Sketch(), Sketch()
+        for cell in cells:
+            wait.merge(within(cell.wait), 0.0)
+            run.merge(within(cell.run), 0.0)
+        self._waits.merge(wait.buckets)
+        self._runs.merge(run.buckets)
+        spread = (wait.quantile(0.95), run.quantile(0.95))
+        point = (rate, failures, *spread, float(queued), *self.look(float(len(seconds))))
+        for second in seconds:
+            self.fine.put(second, point)
+
+    def turn(self, tens: range) -> None:
+        """Put the points of tens of seconds that are over: means of what is over a time, and else the latest value."""
+        wait, run = self._waits.turn(), self._runs.turn()
+        fine = [values for at, values in self.fine.values(tens[0] * TENFOLD) if at < (tens[-1] + 1) * TENFOLD]
+        if fine:
+            rate, failures = (sum(one[at] for one in fine) / len(fine) for at in (0, 1))
+            point = (rate, failures, wait.quantile(0.95), run.quantile(0.95), *fine[-1][4:])
+            for ten in tens[-COARSE:]:
+                self.coarse.put(ten, point)
+
+
 class Figures:
     """The figures of all operations and places of a gate; a sink of its stream.
 
@@ -187,6 +229,7 @@ class Figures:
         self.operations: dict[str, OperationFigures] = {}
         self.places: dict[str, PlaceFigures] = {}
         self.tagged: dict[tuple[str, ...], int] = {}  # {(operation, state, value of each tag): tokens}
+        self.whole = WholeFigures()
         self.lock = threading.Lock()  # held while any of this is read or written
         self._tags = tuple(tags)
         self._values: dict[str, set[str]] = {tag: set() for tag in self._tags}
@@ -308,8 +351,9 @@ class Figures:
             cells = [cell for operation in self.operations.values() for cell in operation.cells.values()]
             for cell in cells:
                 self._add_up(cell)
-            for operation in self.operations.values():
-                self._put_points(operation, seconds)
+            ended = [self._put_points(operation, seconds) for operation in self.operations.values()]
+            queued = sum(place.queued for place in self.places.values())
+            self.whole.put(seconds, cells, sum(one for one, _ in ended), sum(one for _, one in ended), queued)
             if second // TENFOLD > self._ten:
                 self._turn(second // TENFOLD)
             for cell in cells:
@@ -331,10 +375,11 @@ class Figures:
             operation.window.merge(run)
             place.window.merge(run)
 
-    def _put_points(self, operation: OperationFigures, seconds: range) -> None:
+    def _put_points(self, operation: OperationFigures, seconds: range) -> tuple[float, float]:
+        """Put the points of seconds that are over; return how many tokens ended in each, and how many failed."""
         tally = self._collector.tallies.get(operation.name)
         if tally is None:
-            return
+            return 0.0, 0.0
         counts = tally.counts()
         operation.ended = sum(count for state, count in counts.items() if state != "retried")
         operation.failed = operation.ended - counts["completed"]
@@ -352,6 +397,7 @@ class Figures:
         slow = operation.window.bucket(0.95)
         if slow is not None and operation.run.count >= _ENOUGH:
             tally.slow = upper_bound(slow)
+        return rate, failures
 
     def _turn(self, ten: int) -> None:
         """Put the points of the ten seconds that are over."""
@@ -366,6 +412,7 @@ class Figures:
                     operation.coarse.put(number, (rate, failures, *spread, fine[-1].queue))
         for place in self.places.values():
             place.window.turn()
+        self.whole.turn(range(self._ten, ten))
         self._ten = ten
 
     def _forget(self, now: float) -> None:

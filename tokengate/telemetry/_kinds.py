@@ -1,4 +1,4 @@
-"""The nouns of telemetry: operations with their figures, and metrics."""
+"""The nouns of telemetry: operations with their figures, charts, and metrics."""
 
 from __future__ import annotations
 
@@ -106,5 +106,63 @@ class Metrics(Listing[Metric]):
     ] = ""
 
 
+@attrs.frozen
+class ChartPoint:
+    """The figures of the gate, or of an operation, over a second or ten. What is unknown is None.
+
+    Attributes:
+        at: its beginning, in seconds since the epoch.
+        seconds: 1 or 10.
+        ended: tokens that ended, a second.
+        failed: of these, those that did not complete, a second.
+        wait_p95, run_p95: seconds queued and running; 19 of 20 attempts were faster.
+        queued: tokens queued at the end.
+        live: tokens that had not ended at the end, those of the runtime itself among them.
+        cpu: processor time that the process used, a second: 1.0 is one core.
+        memory: bytes of the process that are resident.
+        cpu_saturation, process_saturation, io_saturation: share of the ten seconds before its end in which all CPU
+            threads, all worker processes, the io loop were busy.
+    """
+
+    at: float
+    seconds: int
+    ended: float
+    failed: float
+    wait_p95: float | None = None
+    run_p95: float | None = None
+    queued: float | None = None
+    live: int | None = attrs.field(default=None, metadata=_SPARSE)
+    cpu: float | None = attrs.field(default=None, metadata=_SPARSE)
+    memory: int | None = attrs.field(default=None, metadata=_SPARSE)
+    cpu_saturation: float | None = attrs.field(default=None, metadata=_SPARSE)
+    process_saturation: float | None = attrs.field(default=None, metadata=_SPARSE)
+    io_saturation: float | None = attrs.field(default=None, metadata=_SPARSE)
+
+
+@attrs.frozen
+class Charts(Listing[ChartPoint]):
+    """Show the figures of the gate over time, or of an operation, the oldest first.
+
+    Raises:
+        BadRequest: no operation has this name.
+        Refused: the caller may not see all tokens.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = ("charts", "charts resize --seconds 1800")
+    select: Annotated[
+        str, Meta(description="Name of an operation; empty for the whole gate.", extra={"metavar": "NAME"})
+    ] = ""
+    seconds: Annotated[
+        float,
+        Meta(
+            description="How far back: up to 120 in points of a second, up to 1,800 in points of ten.",
+            ge=1,
+            le=1_800,
+            extra={"metavar": "SECONDS"},
+        ),
+    ] = attrs.field(default=120.0, kw_only=True)
+
+
 OPERATION: Final = declare(Kind("operation", OperationRow, Operations, plugin="Telemetry()", derived=False))
+CHART: Final = declare(Kind("chart", ChartPoint, Charts, plugin="Telemetry()"))
 METRIC: Final = declare(Kind("metric", Metric, Metrics, plugin="Telemetry()"))

@@ -76,11 +76,16 @@ class Load:
         for at, name in enumerate(("cpu", "process", "io")):
             if name != "process" or self._system.processes.statistics() is not None:
                 found[name] = sum(look[at] for look in looks) / max(len(looks), 1)
-        used = self._resident.read()
+        used = self.resident
         if used is not None:
             self._memory = self._memory or memory().amount
             found["memory"] = used / self._memory
         return found
+
+    @property
+    def resident(self) -> int | None:
+        """Bytes of the process that are resident; None where that is unknown."""
+        return self._resident.read()
 
     @staticmethod
     def pressure() -> dict[str, float]:

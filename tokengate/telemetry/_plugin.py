@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
@@ -19,11 +20,11 @@ from tokengate.control.stream._events import event_of
 from tokengate.control.stream._queued import Queued
 from tokengate.control.stream._record import Entry
 from tokengate.control.stream._stream import Stream
-from tokengate.telemetry._figures import Figures, OperationFigures
-from tokengate.telemetry._kinds import Metric, Metrics, OperationRow, Operations
+from tokengate.telemetry._figures import Figures, OperationFigures, WholeFigures
+from tokengate.telemetry._kinds import ChartPoint, Charts, Metric, Metrics, OperationRow, Operations
 from tokengate.telemetry._load import Load
 from tokengate.telemetry._samples import Sample
-from tokengate.telemetry._series import FINE, TENFOLD, Point
+from tokengate.telemetry._series import FINE, TENFOLD, Point, Ring
 from tokengate.telemetry._sketch import MEBIBYTE
 from tokengate.telemetry._thinning import Thinning
 from tokengate.telemetry._watching import Watching, label_of
@@ -108,6 +109,8 @@ class Telemetry(Plugin):
         figures = Figures(collector, partial(label_of, system), self._tags)
         self._watching = Watching(system, figures, collector.measured, self._internal)
         self._figures = figures
+        self._used = time.process_time()
+        figures.whole.look = self._look
         self._figures.at_end = self._stop
         observer = None if self._otel is None else self._otel.start(gate, self._stream, self)
         self._load.start()
@@ -135,6 +138,17 @@ class Telemetry(Plugin):
         if self._open.tick(now):
             self._note_loss(now)
             self._watching.look(now)
+
+    def _look(self, seconds: float) -> tuple[float | None, ...]:
+        """Return the figures of the process that `ChartPoint` has, for so many seconds that are over."""
+        before, self._used = self._used, time.process_time()
+        saturation = self._load.saturation
+        return (
+            float(len(self.gate._system.live)),
+            (self._used - before) / seconds,
+            self._load.resident,
+            *(saturation.get(name) for name in ("cpu", "process", "io")),
+        )
 
     def _note_loss(self, now: float) -> None:
         lost = self._stream.lost()
@@ -216,8 +230,32 @@ class Telemetry(Plugin):
             found = figures.operations.get(name)
             if found is None:
                 raise BadRequest(f"no operation is called '{name}'; 'tokengate operations' lists them")
-            ring, each = (found.fine, 1) if seconds <= FINE else (found.coarse, TENFOLD)
-            return tuple(ring.points(ring.last - int(seconds // each) + 1, self._stream.utc(0.0)))
+            ring, since = _since(found, seconds)
+            return tuple(ring.points(since, self._stream.utc(0.0)))
+
+    def charts(self, name: str = "", *, seconds: float = FINE) -> tuple[ChartPoint, ...]:
+        """Return the figures of the gate over time, or of an operation, the oldest first.
+
+        Args:
+            name: of the operation; empty for the gate.
+            seconds: how far back; up to 120 in points of a second, up to 1,800 in points of ten.
+
+        Raises:
+            GateState: the gate was not opened.
+            BadRequest: no operation has this name.
+        """
+        if name:
+            return tuple(
+                ChartPoint(one.at, one.seconds, one.rate, one.failures, one.wait_p95, one.run_p95, one.queue)
+                for one in self.series(name, seconds=seconds)
+            )
+        whole = self._open.whole
+        self._stream.flush()
+        with self._open.lock:
+            ring, since = _since(whole, seconds)
+            points = list(ring.values(since))
+        offset, each = self._stream.utc(0.0), 1 if ring is whole.fine else TENFOLD
+        return tuple(_point(at + offset, each, values) for at, values in points)
 
     def samples(self, token: int) -> tuple[Sample, ...]:
         """Return what a token used each second while it ran, the oldest first; none if it took no second.
@@ -288,6 +326,12 @@ class TelemetryAnswers:
             lambda: self._telemetry.operations(message.select, since=message.since), limiter=self._limiter
         )
 
+    async def charts(self, message: Charts) -> tuple[ChartPoint, ...]:
+        _check_sight("charts")
+        return await trio.to_thread.run_sync(
+            lambda: self._telemetry.charts(message.select, seconds=message.seconds), limiter=self._limiter
+        )
+
     async def metrics(self, message: Metrics) -> tuple[Metric, ...]:
         _check_sight("metrics")
         try:
@@ -297,6 +341,18 @@ class TelemetryAnswers:
         except ModuleNotFoundError as error:
             raise BadRequest(str(error)) from error
         return tuple(Metric(*one) for one in found)
+
+
+def _since(figures: OperationFigures | WholeFigures, seconds: float) -> tuple[Ring, int]:
+    """Return the series that reaches so far back, and the number of its first point there."""
+    ring, each = (figures.fine, 1) if seconds <= FINE else (figures.coarse, TENFOLD)
+    return ring, ring.last - int(seconds // each) + 1
+
+
+def _point(at: float, seconds: int, values: tuple[Any, ...]) -> ChartPoint:
+    ended, failed, wait, run, queued, live, cpu, memory, *saturation = values
+    live, memory = (None if value is None else round(value) for value in (live, memory))
+    return ChartPoint(at, seconds, ended, failed, wait, run, queued, live, cpu, memory, *saturation)
 
 
 def _check_sight(verb: str) -> None:

@@ -1,10 +1,11 @@
-"""Series: the figures of an operation each second for two minutes, and each ten seconds for half an hour."""
+"""Series: the figures of an operation, or of the gate, each second for two minutes, and each ten for half an hour."""
 
 from __future__ import annotations
 
 import math
 from array import array
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 import attrs
 
@@ -13,8 +14,6 @@ FINE: Final = 120
 COARSE: Final = 180
 """Points that are ten seconds apart."""
 TENFOLD: Final = 10
-
-_FIELDS: Final = 6
 
 
 @attrs.frozen
@@ -48,20 +47,31 @@ class Ring:
     Args:
         size: how many are kept.
         seconds: between two of them.
+        fields: values of each.
     """
 
-    __slots__ = ("_seconds", "_values", "last")
+    __slots__ = ("_fields", "_seconds", "_values", "last")
 
-    def __init__(self, size: int, seconds: int) -> None:
-        self._values = array("f", [math.nan]) * (size * _FIELDS)
+    def __init__(self, size: int, seconds: int, fields: int = 6) -> None:
+        self._values = array("f", [math.nan]) * (size * fields)
         self._seconds = seconds
+        self._fields = fields
         self.last = -1  # number of the latest one
 
     def put(self, number: int, values: tuple[float | None, ...]) -> None:
         """Set a point by its number, which is its time in units of their distance."""
-        at = number * _FIELDS % len(self._values)
-        self._values[at : at + _FIELDS] = array("f", [math.nan if value is None else value for value in values])
+        at = number * self._fields % len(self._values)
+        self._values[at : at + self._fields] = array("f", [math.nan if value is None else value for value in values])
         self.last = number
+
+    def values(self, since: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yield (time, values) of the points from a number on, the oldest first; None is what was not known."""
+        size = len(self._values) // self._fields
+        for number in range(max(since, self.last - size + 1), self.last + 1):
+            at = number * self._fields % len(self._values)
+            found = self._values[at : at + self._fields]
+            if not math.isnan(found[0]):  # else there was none
+                yield number * self._seconds, tuple(None if math.isnan(value) else value for value in found)
 
     def points(self, since: int, offset: float) -> list[Point]:
         """Return the points from a number on, the oldest first.
@@ -70,12 +80,4 @@ class Ring:
             since: the number.
             offset: what makes its time one since the epoch.
         """
-        size = len(self._values) // _FIELDS
-        found = []
-        for number in range(max(since, self.last - size + 1), self.last + 1):
-            at = number * _FIELDS % len(self._values)
-            rate, failures, *others = self._values[at : at + _FIELDS]
-            if not math.isnan(rate):  # else there was none
-                known = (None if math.isnan(value) else value for value in others)
-                found.append(Point(number * self._seconds + offset, self._seconds, rate, failures, *known))
-        return found
+        return [Point(at + offset, self._seconds, *values) for at, values in self.values(since)]

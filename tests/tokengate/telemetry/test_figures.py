@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable
 from types import SimpleNamespace
@@ -235,3 +236,27 @@ def test_all_records_are_kept_again_after_a_flood() -> None:
 def test_a_load_below_the_limit_is_not_thinned() -> None:
     """Every record has the weight 1."""
     assert set(thinned([900] * 50, 10_000)[1]) == {1}
+
+
+def test_the_gate_has_a_series_of_all_its_operations(seed: int) -> None:
+    """Rates are sums, exact; the spread is that of all attempts; with what is known of the process at each second."""
+    chance = random.Random(seed)
+    kept = Kept()
+    looks = iter(range(10**6))
+    kept.figures.whole.look = lambda seconds: (float(next(looks)), 0.5 / seconds, None, 0.25, None, 1.0)
+    kept.figures.tick(100.0)
+    ended: dict[int, int] = {}
+    for second in range(101, 140):
+        runs = [chance.choice((0.001, 0.1, 4.0)) for _ in range(chance.randrange(1, 60))]
+        kept.take(*(raw(chance.choice(("resize", "charge")), run=run) for run in runs))
+        ended[second - 1] = len(runs)
+        kept.figures.tick(float(second))
+    fine = dict(kept.figures.whole.fine.values(0))
+
+    assert {at: values[0] for at, values in fine.items()} == {100: pytest.approx(ended[100]), **ended}
+    assert all(values[1] == 0.0 for values in fine.values())
+    assert [values[5:] for values in fine.values()] == [(at, 0.5, None, 0.25, None, 1.0) for at in range(len(fine))]
+    assert fine[138][3] == pytest.approx(sorted(runs)[math.ceil(0.95 * len(runs)) - 1], rel=0.045)
+    coarse = dict(kept.figures.whole.coarse.values(0))
+    assert coarse[110][0] == pytest.approx(sum(ended[at] for at in range(110, 120)) / 10)
+    assert coarse[110][5] == fine[119][5]

@@ -24,7 +24,7 @@ from tokengate.control.stream._collector import Tally
 from tokengate.control.stream._record import Batch, Measured, Record
 from tokengate.errors import BadRequest, Refused, TokenGateError
 from tokengate.telemetry import Telemetry
-from tokengate.telemetry._kinds import Metrics, Operations
+from tokengate.telemetry._kinds import Charts, Metrics, Operations
 
 Until = Callable[[Callable[[], bool]], None]
 
@@ -415,3 +415,32 @@ def test_what_was_measured_of_a_token_goes_with_it(until: Until) -> None:
         called.result(60)
         measured[called.id] = Measured(1.0)
         until(lambda: measured == {})
+
+
+@in_ci
+def test_the_gate_has_charts(until: Until) -> None:
+    """All its operations together, and its process; the same of one operation; from any way in."""
+    telemetry = Telemetry()
+    with Gate("charts", plugins=[telemetry], control_socket=False) as gate:
+        ended, failed = [work.submit() for _ in range(30)], [fail.submit() for _ in range(7)]
+        for one in (*ended, *failed):
+            one.exception(60)
+        until(lambda: sum(one.ended for one in telemetry.charts()) >= 37)
+        whole, of_one = telemetry.charts(), telemetry.charts("work")
+        assert gate.control.ask(Charts())[: len(whole)] == whole
+        with pytest.raises(BadRequest, match="no operation is called 'wrok'"):
+            gate.control.ask(Charts("wrok"))
+        with pytest.raises(BadRequest, match="from 1 to 1800"):
+            gate.control.ask(Charts(seconds=5_000))
+        people = People(gate)
+        people.grants(grant(ANN, select="tenant=acme"))
+        with pytest.raises(Refused, match="'charts' has figures over all tokens"):
+            people[ANN].ask(Charts())
+
+    assert (sum(one.ended for one in whole), sum(one.failed for one in whole)) == (37, 7)
+    assert (sum(one.ended for one in of_one), sum(one.failed for one in of_one)) == (30, 0)
+    assert all(one.seconds == 1 and one.cpu is not None and 0 <= one.cpu <= 1_000 for one in whole)
+    assert whole[-1].queued == 0
+    assert whole[-1].memory is None or whole[-1].memory > 2**20
+    assert of_one[-1].memory is None
+    assert whole[-1].cpu_saturation is not None
