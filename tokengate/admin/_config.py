@@ -81,9 +81,7 @@ def _row(table: Mapping[str, Any], report: Report) -> AdminRow:
     if type(port) is not int or not 0 < port < 65_536:
         report.wrong(("admin", "port"), port, "use a whole number from 1 to 65535")
     if "host" in table and not (isinstance(host, str) and HOST.fullmatch(host)):
-        report.wrong(
-            ("admin", "host"), host, "use a name of this machine's own: 127.0.0.1, or one that ends in .localhost"
-        )
+        report.wrong(("admin", "host"), host, "use 127.0.0.1, or a name that ends in .localhost")
     return AdminRow(port, host, None if ceiling is None else _rights(ceiling, report))
 
 

@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
@@ -77,7 +77,7 @@ def serve(options: Options, told: Callable[[Mapping[str, object]], object]) -> N
         BadConfig: the file has errors.
         ControlError: the port is taken, or the runtime directory cannot be used.
     """
-    with suppress(KeyboardInterrupt), _signals() as stopping:
+    with _signals() as stopping:
         asyncio.run(_serve(options, told, stopping))
 
 
@@ -110,7 +110,7 @@ async def _serve(options: Options, told: Callable[[Mapping[str, object]], object
         site = Site(gates, doors, trail, host, frozenset({host, *_LOOPBACK}), own_version())
         server = _Server(server_config(application(site)))
         local = LocalServer(doors, Rights(settings.grants, os.geteuid()), status, server.stop)
-        stopping.server = server
+        stopping.begin(server)
         told(status)
         async with asyncio.TaskGroup() as tasks:
             beside = [
@@ -139,14 +139,19 @@ class _Server(uvicorn.Server):
 
 @attrs.define
 class _Stopping:
-    """What signals stop."""
+    """What signals stop: the server, as soon as there is one; nothing before is interrupted."""
 
-    server: _Server | None = None
+    _server: _Server | None = None
+    _asked: bool = False
+
+    def begin(self, server: _Server) -> None:
+        self._server = server
+        server.should_exit = server.should_exit or self._asked
 
     def handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self.server is None:
-            raise KeyboardInterrupt
-        self.server.stop()
+        self._asked = True
+        if self._server is not None:
+            self._server.stop()
 
 
 @contextmanager
@@ -175,7 +180,8 @@ def _bound(given: int | None, first: int) -> list[socket.socket]:
             return _at(port)
         except OSError as error:
             if given is not None or error.errno != errno.EADDRINUSE:
-                raise ControlError(f"cannot use port {port}: {error.strerror}; name another with --port") from error
+                reason = os.strerror(error.errno or 0)
+                raise ControlError(f"cannot use port {port}: {reason}; name another with --port") from error
     raise ControlError(f"ports {first} to {first + _PORTS - 1} are taken; name another with --port")
 
 

@@ -52,8 +52,8 @@ def admin(
 ) -> None:
     """Run the admin daemon: a page and an API for all gates here.
 
-    There is one for each user, and it serves the gates of that user. It listens on the loopback interface only, and runs until Ctrl-C, SIGTERM or 'tokengate
-    admin stop'. It needs an extra: pip install 'tokengate-runtime[admin]'.
+    There is one for each user, and it serves the gates of that user. It listens on the loopback interface only, and
+    runs until Ctrl-C, SIGTERM or 'tokengate admin stop'. It needs an extra: pip install 'tokengate-runtime[admin]'.
 
     \b
     tokengate admin --open
