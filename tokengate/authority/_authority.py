@@ -16,7 +16,7 @@ from actors.lowlevel import ActorPlace, path_below
 from tokengate.authority._admitted import Admitted, begun_below
 from tokengate.authority._audit_verbs import AuditVerbs
 from tokengate.authority._consent import Consents
-from tokengate.authority._decide import check_change, greatest, need_of
+from tokengate.authority._decide import check_change, check_texts, greatest, need_of
 from tokengate.authority._events import BreakGlassUsed
 from tokengate.authority._freeze import Freeze
 from tokengate.authority._grants import Rights, Scope
@@ -142,6 +142,8 @@ class Authority:
             )
             raise self.refused(sender, message, why)
         if not message.changes:
+            if isinstance(message, Change):
+                check_texts(message, verb_of(type(message)))
             return self._viewing(message, caller, message.needed)
         return await self.admit_for(message, caller)
 

@@ -54,6 +54,21 @@ def check_change(message: Change[object], verb: str, *, granted: bool) -> None:
     Raises:
         BadRequest: a reason is missing or too long, or what is on fire is not said.
     """
+    check_texts(message, verb)
+    if message.dry_run or message.reason.strip() or message.break_glass:
+        return
+    if message.force:
+        raise BadRequest(f"'{verb}' with force needs a reason; say why, for the record")
+    if granted and message.right in WITH_REASON:
+        raise BadRequest(f"'{verb}' needs a reason, since it is allowed by a grant; say why, for the record")
+
+
+def check_texts(message: Change[object], verb: str) -> None:
+    """Check what a message says beside its arguments, by itself.
+
+    Raises:
+        BadRequest: the verb does not take it; or a reason, or what is on fire, is too long or too short.
+    """
     for field in ENVELOPE:
         if getattr(message, field) and field not in message.takes:
             raise BadRequest(f"'{verb}' takes no {field}; leave it out")
@@ -64,12 +79,6 @@ def check_change(message: Change[object], verb: str, *, granted: bool) -> None:
         raise BadRequest(
             f"break_glass of '{verb}' is '{message.break_glass}'; say in {MIN_GLASS} characters or more what is on fire"
         )
-    if message.dry_run or message.reason.strip() or message.break_glass:
-        return
-    if message.force:
-        raise BadRequest(f"'{verb}' with force needs a reason; say why, for the record")
-    if granted and message.right in WITH_REASON:
-        raise BadRequest(f"'{verb}' needs a reason, since it is allowed by a grant; say why, for the record")
 
 
 def is_person(caller: Caller) -> bool:
