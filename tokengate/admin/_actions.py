@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -56,8 +56,7 @@ def _shown(view: View, verb: type[Change[Any]], given: Given, problem: Problem |
     return view.render(
         "form.html", verb=verb_of(verb), text=lines_of(verb),
         title=verb_of(verb).replace("_", " ").capitalize(), first=_is_first(verb, ids),
-        arguments=[one for one in fields if one.name not in ENVELOPE],
-        authority=[one for one in fields if one.name in ENVELOPE],
+        fields=[one for one in fields if not one.is_rare], more=[one for one in fields if one.is_rare],
         wrong=wrong, remedy=problem.remedy if problem else "", proposes="dry_run" in verb.takes,
     )  # fmt: skip
 
@@ -115,7 +114,7 @@ def proposed(
     fields, wrong = fields_of(m.Apply, given, problem.detail if problem else "")
     waits = row.state == "open" and row.needs == "approval"
     shown = {"reason", *(["force"] if row.needs == "force" else []), *(["break_glass"] if waits else [])}
-    forced = row.needs == "force"
+    forced = row.needs == "force" and not details.guards.get("none")  # some of them may do without
     fields = [attrs.evolve(one, needed=forced or one.name == "break_glass") for one in fields if one.name in shown]
     if row.targets > TYPED:
         text, said = f"They are more than {TYPED}: type their number, {row.targets}.", "".join(given.get("typed", ()))
@@ -125,7 +124,8 @@ def proposed(
     return view.render(
         "proposal.html", details=details, groups=groups.most_common(8),
         wrong=wrong, remedy=problem.remedy if problem and wrong else "", given=given, fields=fields, drawer=drawer,
-        own=row.proposer == view.principal.name, ends=row.verb in ALL_VERBS and ALL_VERBS[row.verb].right == "terminate",
+        own=row.proposer == view.principal.name,
+        ends=row.verb in ALL_VERBS and ALL_VERBS[row.verb].right == "terminate",
     )  # fmt: skip
 
 
@@ -168,8 +168,9 @@ def _problem(error: Problem | BadRequest) -> Problem:
 def _outcomes(view: View, message: Message[Any], answer: Any) -> Response:
     """Return what came of an action: counts of words, what was not done, what waits for whom, or the answer itself."""
     many: Sequence[Outcome | ActorOutcome] = ()
+    verb, about = verb_of(type(message)), _about(message)
     if isinstance(answer, m.Applied):
-        many = (*answer.outcomes, *answer.actors)
+        many, verb, about = (*answer.outcomes, *answer.actors), answer.proposal.verb, f"proposal {about}"
     elif isinstance(answer, ActorOutcome):
         many = (answer,)
     elif isinstance(message, OnTokens):
@@ -179,7 +180,7 @@ def _outcomes(view: View, message: Message[Any], answer: Any) -> Response:
     told.sort(key=lambda one: one.outcome)
     nothing = "It matches no token." if not many and isinstance(message, OnTokens) else ""
     return view.render(
-        "outcomes.html", verb=verb_of(type(message)), about=_about(message, answer), counts=counts.most_common(),
+        "outcomes.html", verb=verb, about=about, counts=counts.most_common(),
         rows=[msgspec.to_builtins(one) for one in told[:_NAMED]], more=len(told) - _NAMED, nothing=nothing,
         tone="warn" if any(one.outcome in _NOT_DONE for one in many) or nothing else "good",
         waiting=[one.proposal for one in many if one.proposal is not None and one.outcome == "awaiting"],
@@ -187,11 +188,10 @@ def _outcomes(view: View, message: Message[Any], answer: Any) -> Response:
     )  # fmt: skip
 
 
-def _about(message: Message[Any], answer: Any) -> str:
-    fields: Mapping[str, Any] = {name: getattr(message, name, None) for name in ("select", "name", "number")}
-    found = next((value for value in fields.values() if value not in (None, "")), "")
-    text = ", ".join(map(str, found)) if isinstance(found, tuple) else str(found)
-    return f"{text} ({answer.proposal.verb})" if isinstance(answer, m.Applied) else text
+def _about(message: Message[Any]) -> str:
+    values = (getattr(message, name, None) for name in ("select", "name", "number"))
+    found = next((value for value in values if value not in (None, "")), "")
+    return ", ".join(map(str, found)) if isinstance(found, tuple) else str(found)
 
 
 def routes() -> list[BaseRoute]:

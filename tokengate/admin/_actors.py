@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-import attrs
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tokengate.admin._nouns import sort_key
 from tokengate.admin._problems import Problem
 from tokengate.admin._shell import DRAWERS, ROWS, SCREENS, View, view_of
 from tokengate.control import messages as m
@@ -21,80 +20,46 @@ PAGE: Final = 200
 _SAMPLE: Final = 0.1  # seconds for which busy shares are observed
 
 
-@attrs.frozen
-class Node:
-    """A line of the tree.
-
-    Attributes:
-        path: of the actor or operation.
-        id: its last part.
-        level: how far it is indented.
-        kind, affinity, status: of the actor.
-        strategy: of a supervisor; else empty.
-        queued: number of tokens in its mailbox.
-        capacity: of the mailbox.
-        running: ids of tokens.
-        busy: share of the time, from 0 to 1; None if it is not known.
-        restarts: since it was first started.
-        last_end: of an instance, or None.
-        window: of a supervisor, or None.
-    """
-
-    path: str
-    id: str
-    level: int
-    kind: str
-    affinity: str
-    status: str
-    strategy: str
-    queued: int
-    capacity: int
-    running: tuple[int, ...]
-    busy: float | None
-    restarts: int
-    last_end: m.EndRow | None = None
-    window: m.WindowRow | None = None
-
-
-def nodes_of(tree: tuple[m.TreeRow, ...], rows: tuple[m.ActorRow, ...]) -> list[Node]:
-    """Return the lines of the tree, and those of the operations after it."""
-    known = {row.path: row for row in rows}
-    found = []
-    for one in tree:
-        row = known.pop(one.path, None)
-        found.append(
-            Node(
-                one.path, one.id, one.depth, one.kind, row.affinity if row else "", _status(one.status, row),
-                one.strategy, one.queued, row.capacity if row else 0, one.running, row.busy_share if row else None,
-                one.restarts, one.last_end, one.window,
-            )
-        )  # fmt: skip
-    for row in known.values():
-        found.append(
-            Node(
-                row.path, row.path.rpartition("/")[2], 0, row.kind, row.affinity, _status(row.status, row), "",
-                row.depth, row.capacity, row.running, row.busy_share, max(0, row.starts - 1),
-            )
-        )  # fmt: skip
-    return found
-
-
-def _status(status: str, row: m.ActorRow | None) -> str:
-    return "suspended" if row and row.suspended else "draining" if row and row.draining else status
-
-
 async def screen(request: Request, view: View) -> Response:
-    """Return the tree, or, sorted by a column, a list."""
+    """Return the tree, with the operations after it; or, sorted by a column, a list."""
     tree, rows = await asyncio.gather(view.look(m.Tree()), view.look(m.Actors(sample=_SAMPLE)))
-    nodes, select, sort = nodes_of(tree, rows), view.query.get("select", "").strip(), view.query.get("sort", "")
-    nodes = [one for one in nodes if select.lower() in f"{one.path} {one.kind} {one.status}".lower()]
-    if sort.lstrip("-") in attrs.fields_dict(Node):
-        nodes.sort(key=sort_key(sort.lstrip("-")), reverse=sort.startswith("-"))
-    offset = int(view.query.get("offset", "")) if view.query.get("offset", "").isdigit() else 0
+    known, select, sort = {row.path: row for row in rows}, view.query.get("select", ""), view.query.get("sort", "")
+    found = [(node, known.pop(node.path, None)) for node in tree]
+    found += [(_node(row), row) for row in known.values()]
+    found = [one for one in found if select.strip().lower() in f"{one[0].path} {one[0].kind} {_status(*one)}".lower()]
+    if (key := _SORTS.get(sort.lstrip("-"))) is not None:
+        found.sort(key=lambda one: key(*one), reverse=sort.startswith("-"))
+    offset = int(view.query.get("offset", "")) if view.query.get("offset", "").isdecimal() else 0
     return view.render(
-        "actors.html", nodes=nodes[offset : offset + PAGE], total=len(nodes), offset=offset, page=PAGE, sort=sort,
+        "actors.html",
+        nodes=[(node, row, _status(node, row)) for node, row in found[offset : offset + PAGE]],
+        total=len(found),
+        offset=offset,
+        page=PAGE,
+        sort=sort,
         part=request.url.path.endswith("/rows"),
+    )
+
+
+def _node(row: m.ActorRow) -> m.TreeRow:
+    """Return an operation as a line of the tree."""
+    name, restarts = row.path.rpartition("/")[2], max(0, row.starts - 1)
+    return m.TreeRow(
+        0, row.path, name, row.kind, row.status, "", restarts, "", row.depth, row.running, row.suspended
     )  # fmt: skip
+
+
+def _status(node: m.TreeRow, row: m.ActorRow | None) -> str:
+    return "suspended" if node.suspended else "draining" if row and row.draining else node.status
+
+
+_SORTS: Final[Mapping[str, Callable[[m.TreeRow, m.ActorRow | None], Any]]] = {
+    "path": lambda node, _: node.path,
+    "status": _status,
+    "queued": lambda node, _: node.queued,
+    "busy": lambda _, row: row.busy_share or 0.0 if row else 0.0,
+    "restarts": lambda node, _: node.restarts,
+}
 
 
 async def drawer(_request: Request, view: View) -> Response:

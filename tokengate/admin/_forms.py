@@ -45,6 +45,11 @@ class Field:
     hint: str = ""
     error: str = ""
 
+    @property
+    def is_rare(self) -> bool:
+        """Whether it is shown when asked for: how long to wait, and what only some may give."""
+        return (self.hint == "seconds" and not self.needed) or self.name in ("force", "break_glass")
+
 
 def lines_of(message: type[Message[Any]]) -> list[str]:
     """Return the help of a verb, a text for each paragraph."""

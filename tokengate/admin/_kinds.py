@@ -47,11 +47,13 @@ async def screen(request: Request, view: View) -> Response:
     filters, _ = fields_of(noun.rows, given)
     offset = int(view.query.get("offset", "")) if view.query.get("offset", "").isdecimal() else 0
     shown = rows[offset : offset + PAGE]
+    # A look at what is on record is on record itself, and the past does not change.
+    is_live = noun.rows.right == "view" and "at" not in attrs.fields_dict(noun.row)
     return view.render(
         "kind.html", noun=noun, columns=columns_of(noun.row, rows), filters=filters, wrong=problem,
         rows=[(noun.key_of(one), _fields(one)) for one in shown], total=len(rows), offset=offset, page=PAGE,
         sort=view.query.get("sort", ""), part=request.url.path.endswith("/rows"), text=lines_of(noun.rows)[0],
-        actions=[(word, verb_of(verb)) for word, verb in noun.actions.items()], live=noun.rows.right == "view" and "at" not in attrs.fields_dict(noun.row),
+        actions=[(word, verb_of(verb)) for word, verb in noun.actions.items()], live=is_live,
     )  # fmt: skip
 
 

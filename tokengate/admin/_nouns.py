@@ -155,8 +155,7 @@ def _kind_of(name: str, types: set[Any], text: str) -> CellKind:
         return "duration" if float in types and (name not in _BARE or said.startswith("seconds")) else "number"
     if name == "actor":
         return "actor"
-    named: Mapping[Any, CellKind] = {bool: "flag", dict: "tags", tuple: "list"}
-    return next((named[kind] for kind in types if kind in named), "text")
+    return "flag" if bool in types else "tags" if dict in types else "list" if tuple in types else "text"
 
 
 def sort_key(column: str) -> Callable[[Any], tuple[int, Any]]:
