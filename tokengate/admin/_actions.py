@@ -111,19 +111,19 @@ def proposed(
         drawer: whether it is in the drawer, and not in the dialog.
     """
     row, given = details.row, given or {}
-    fields, wrong = fields_of(m.Apply, given, problem.detail if problem else "")
+    miscounted = problem.detail if problem and problem.name == "WrongNumber" else ""
+    fields, wrong = fields_of(m.Apply, given, problem.detail if problem and not miscounted else "")
     waits = row.state == "open" and row.needs == "approval"
     shown = {"reason", *(["force"] if row.needs == "force" else []), *(["break_glass"] if waits else [])}
     forced = row.needs == "force" and not details.guards.get("none")  # some of them may do without
     fields = [attrs.evolve(one, needed=forced or one.name == "break_glass") for one in fields if one.name in shown]
     if row.targets > TYPED:
         text, said = f"They are more than {TYPED}: type their number, {row.targets}.", "".join(given.get("typed", ()))
-        error, wrong = (wrong, "") if wrong.startswith("their number") else ("", wrong)
-        fields.insert(0, Field("typed", "text", text, said, needed=True, hint=str(row.targets), error=error))
+        fields.insert(0, Field("typed", "text", text, said, needed=True, hint=str(row.targets), error=miscounted))
     groups = Counter((one.outcome, "" if one.outcome == "would" else one.note) for one in details.outcomes)
     return view.render(
         "proposal.html", details=details, groups=groups.most_common(8),
-        wrong=wrong, remedy=problem.remedy if problem and wrong else "", given=given, fields=fields, drawer=drawer,
+        wrong=wrong, remedy=problem.remedy if problem and wrong else "", fields=fields, drawer=drawer,
         own=row.proposer == view.principal.name,
         ends=row.verb in ALL_VERBS and ALL_VERBS[row.verb].right == "terminate",
     )  # fmt: skip
@@ -181,11 +181,16 @@ def _outcomes(view: View, message: Message[Any], answer: Any) -> Response:
     nothing = "It matches no token." if not many and isinstance(message, OnTokens) else ""
     return view.render(
         "outcomes.html", verb=verb, about=about, counts=counts.most_common(),
-        rows=[msgspec.to_builtins(one) for one in told[:_NAMED]], more=len(told) - _NAMED, nothing=nothing,
+        rows=[_said(one) for one in told[:_NAMED]], more=len(told) - _NAMED, nothing=nothing,
         tone="warn" if any(one.outcome in _NOT_DONE for one in many) or nothing else "good",
         waiting=[one.proposal for one in many if one.proposal is not None and one.outcome == "awaiting"],
         meanings=m.OUTCOMES, data=None if many or nothing or answer is None else msgspec.to_builtins(answer),
     )  # fmt: skip
+
+
+def _said(one: Outcome | ActorOutcome) -> tuple[str, str, str]:
+    target = one.actor if isinstance(one, ActorOutcome) else f"{one.token} {one.operation}"
+    return target, one.outcome, one.note
 
 
 def _about(message: Message[Any]) -> str:
