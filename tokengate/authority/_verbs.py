@@ -75,7 +75,8 @@ class AuthorityVerbs:
         proposal = await self._seen(number)
         arguments = proposal.arguments
         if proposal.message.unrecorded and await self._beyond(_here(), proposal, "arguments"):
-            arguments |= {name: _types_of(arguments[name]) for name in proposal.message.unrecorded}
+            types = {name: _types_of(arguments[name]) for name in proposal.message.unrecorded}
+            arguments = {**arguments, **types}  # those of the proposal stay as they are
         elif proposal.message.unrecorded:
             _here().has_read = True
         if _size(arguments) > _MOST_ARGUMENTS:
@@ -170,6 +171,8 @@ class AuthorityVerbs:
 
         async def why_not() -> str:
             own = here.caller.owner == proposal.proposer.owner
+            if own and here.caller.rights is not None:  # it may be one that only looks
+                own = here.scope(self._authority.right_of(proposal.message)) is not None
             return "" if own else await self._beyond(here, proposal, "approve")
 
         await self._change(message, proposal, why_not, "denied", "open", "approved")
