@@ -102,9 +102,14 @@ class Wire:
         return self.receive()
 
     def ask(
-        self, message: Message[Any], principal: str = "", owner: int | None = None, groups: tuple[int, ...] = ()
+        self,
+        message: Message[Any],
+        principal: str = "",
+        owner: int | None = None,
+        groups: tuple[int, ...] = (),
+        **more: object,
     ) -> Any:
-        """Return the answer to a message as JSON, on behalf of a principal if one is named.
+        """Return the answer to a message as JSON, on behalf of a principal if one is named, with more fields.
 
         Raises:
             ControlError: of the class that the answer names; UnknownActor for others.
@@ -112,7 +117,7 @@ class Wire:
         self._asked += 1
         line = json.loads(encode_request(self._asked, message))
         if principal:
-            line["on_behalf_of"] = {"principal": principal, "owner": owner, "groups": groups}
+            line["on_behalf_of"] = {"principal": principal, "owner": owner, "groups": groups, **more}
         answer = self.send(line)
         if error := answer.get("error"):
             raise getattr(_exceptions, error["type"], UnknownActor)(error["message"])

@@ -190,9 +190,10 @@ def decode_message(request: Request) -> Message[Any]:
         UnknownVerb: there is no such verb.
         BadRequest: the arguments cannot be those of the verb, or there is no such right.
     """
-    other = request.on_behalf_of
-    if other is not None and (unknown := next((one for one in other.rights or () if one not in RIGHTS), None)):
-        raise BadRequest(f"on_behalf_of has the right {_short(unknown)}; there are: {', '.join(RIGHTS)}")
+    left = request.on_behalf_of.rights if request.on_behalf_of is not None else None
+    for right in left or ():
+        if right not in RIGHTS:
+            raise BadRequest(f"on_behalf_of has the right {_short(right)}; there are: {', '.join(RIGHTS)}")
     found = ALL_VERBS.get(request.verb) or _OWN.get(request.verb)
     if found is None:
         known = ", ".join(sorted({**ALL_VERBS, **_OWN}))
