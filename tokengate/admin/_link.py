@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,9 +22,10 @@ from tokengate.control.transport import _protocol
 from tokengate.control.transport._protocol import MAX_ANSWER, PROTOCOL, ErrorText
 
 _PATIENCE = 10.0  # seconds for an answer, in addition to those that the message lets the gate wait
-_AT_ONCE: Final = 8  # requests that a gate works on for this daemon; as many again that only wait there
+_AT_ONCE: Final = 8  # requests that a gate works on for this daemon
 _QUEUED: Final = 64  # further requests that wait for their turn
-_SOON: Final = 1.0  # seconds; a message that lets the gate wait longer only waits there
+_WAITING: Final = 16  # requests that let the gate wait
+_SOON: Final = 1.0  # seconds; a message that lets the gate wait longer is one of these
 _WRONG: Final = (OSError, ValueError, RecursionError)  # of lines that are no gate's
 
 _Lines: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -72,8 +74,9 @@ class Link:
     """The connections to a gate. Requests are sent on behalf of principals; answers stay JSON.
 
     One connection, made when it is needed, and again after a loss, carries the requests, of which the gate has eight at
-    most. One whose sender gives up keeps its place until it is answered, so that senders who come and go cannot have a
-    gate work on more. A message that lets the gate wait has a connection of its own, by whose end the gate gives it up.
+    most; others wait for their turn. One whose sender gives up keeps its place until it is answered, so that senders
+    who come and go cannot have a gate work on more. A message that lets the gate wait holds up no other: it has a
+    connection of its own, by whose end the gate gives it up.
 
     Args:
         path: of the control socket.
@@ -85,23 +88,22 @@ class Link:
         self._on_loss = on_loss
         self._ids = itertools.count(1)
         self._opening: asyncio.Task[_Requests] | None = None
-        self._places = asyncio.Semaphore(_AT_ONCE)
-        self._places_to_wait = asyncio.Semaphore(_AT_ONCE)
-        self._queued = 0
+        self._places = _Places(path.stem, _AT_ONCE, _QUEUED)
+        self._places_to_wait = _Places(path.stem, _WAITING, 0)
 
     async def ask(self, message: Message[Any], principal: Principal) -> bytes:
         """Send a message, and return its answer as JSON.
 
         Raises:
             Problem: the gate's error; or (503) it has gone, does not answer, speaks another protocol, or has too much
-                to do.
+                to do; or (429) too much of this owner's.
         """
         id = next(self._ids)
         line = request_line(id, message, principal)
         waits = float(sum(getattr(message, field, 0.0) for field in ("wait", "sample", "grace")))
         try:
             async with asyncio.timeout(_PATIENCE + waits):
-                reply = await (self._ask_apart if waits > _SOON else self._ask)(id, line)
+                reply = await (self._ask_apart if waits > _SOON else self._ask)(id, line, principal.owner)
         except TimeoutError:
             raise _no_answer(self.path) from None
         return bytes(_said(reply, self.path).result)
@@ -136,18 +138,18 @@ class Link:
             if isinstance(opened, _Requests):
                 await opened.close()
 
-    async def _ask(self, id: int, line: bytes) -> _Reply | None:
-        await self._take(self._places)
+    async def _ask(self, id: int, line: bytes, owner: int) -> _Reply | None:
+        await self._places.take(owner)
         try:
             answer = (await self._connected()).send(id, line)
         except BaseException:
-            self._places.release()
+            self._places.give(owner)
             raise
-        answer.add_done_callback(lambda _: self._places.release())
+        answer.add_done_callback(lambda _: self._places.give(owner))
         return await asyncio.shield(answer)
 
-    async def _ask_apart(self, id: int, line: bytes) -> _Reply | None:
-        await self._take(self._places_to_wait)
+    async def _ask_apart(self, id: int, line: bytes, owner: int) -> _Reply | None:
+        await self._places_to_wait.take(owner)
         try:
             own = _Requests(await _open(self.path))
             try:
@@ -155,19 +157,7 @@ class Link:
             finally:
                 await own.close()
         finally:
-            self._places_to_wait.release()
-
-    async def _take(self, places: asyncio.Semaphore) -> None:
-        """Wait for a place, in turn."""
-        if self._queued >= _QUEUED:
-            # Not 429: it is the gate that has no room, whoever asks.
-            text = f"gate '{self.path.stem}' works on {_AT_ONCE} requests, and {self._queued} wait for their turn"
-            raise Problem(503, "GateBusy", text, "try again in a second", {"Retry-After": "1"})
-        self._queued += 1
-        try:
-            await places.acquire()
-        finally:
-            self._queued -= 1
+            self._places_to_wait.give(owner)
 
     async def _connected(self) -> _Requests:
         """Return the connection; all who need it wait for the same attempt, so that a hung gate has only one."""
@@ -179,6 +169,45 @@ class Link:
 
     async def _connect(self) -> _Requests:
         return _Requests(await _open(self.path), self._on_loss)
+
+
+class _Places:
+    """Places for requests in a gate, and for those that wait for one, in their order; one owner has half of them."""
+
+    def __init__(self, gate: str, places: int, queue: int) -> None:
+        self._gate = gate
+        self._room = places + queue
+        self._free = asyncio.Semaphore(places)
+        self._taken: Counter[int] = Counter()  # {owner: its requests}
+
+    async def take(self, owner: int) -> None:
+        """Wait for a place.
+
+        Raises:
+            Problem: there are too many of this owner's (429), or of all (503: whoever asks, the gate has no room).
+        """
+        again = "try again in a second", {"Retry-After": "1"}
+        if self._taken[owner] >= self._room // 2:
+            text = f"user {owner} has {self._taken[owner]} requests under way in gate '{self._gate}'"
+            raise Problem(429, "TooManyRequests", text, *again)
+        if self._taken.total() >= self._room:
+            raise Problem(503, "GateBusy", f"gate '{self._gate}' has {self._room} requests under way", *again)
+        self._taken[owner] += 1
+        try:
+            await self._free.acquire()
+        except BaseException:
+            self._leave(owner)
+            raise
+
+    def give(self, owner: int) -> None:
+        """Give a place back."""
+        self._free.release()
+        self._leave(owner)
+
+    def _leave(self, owner: int) -> None:
+        self._taken[owner] -= 1
+        if not self._taken[owner]:
+            del self._taken[owner]
 
 
 class _Requests:

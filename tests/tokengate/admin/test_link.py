@@ -52,8 +52,8 @@ async def problem_of(asking: asyncio.Task[bytes]) -> Problem:
     return raised.value
 
 
-def asks(link: Link, message: m.Message[Any] | None = None) -> asyncio.Task[bytes]:
-    return asyncio.create_task(link.ask(message or m.Info(), OWNER))
+def asks(link: Link, message: m.Message[Any] | None = None, owner: int = OWN) -> asyncio.Task[bytes]:
+    return asyncio.create_task(link.ask(message or m.Info(), Principal(f"uid:{owner}", owner, request="r1")))
 
 
 async def served(path: Path, play: Callable[[Link, PlayedGate], Any], **hello: Any) -> None:
@@ -64,13 +64,14 @@ async def served(path: Path, play: Callable[[Link, PlayedGate], Any], **hello: A
 
 
 def test_a_gate_has_eight_requests_at_a_time_and_others_wait_in_their_order(path: Path) -> None:
-    """All on one connection; beyond 64 that wait, 503 with `Retry-After`: it is the gate that has no room."""
+    """All on one connection; one owner has half of the 72 places at most, so that it takes none from all others."""
 
     async def play(link: Link, gate: PlayedGate) -> None:
-        asking = [asks(link, m.Tokens(limit=1 + n)) for n in range(72)]
+        asking = [asks(link, m.Tokens(limit=1 + n), owner=n // 36) for n in range(72)]
         under_way = [await gate.next() for _ in range(8)]
-        busy = await problem_of(asks(link))
-        assert (busy.status, busy.name, busy.headers) == (503, "GateBusy", {"Retry-After": "1"})
+        for owner, status, name in ((0, 429, "TooManyRequests"), (1, 429, "TooManyRequests"), (2, 503, "GateBusy")):
+            busy = await problem_of(asks(link, owner=owner))
+            assert (busy.status, busy.name, busy.headers) == (status, name, {"Retry-After": "1"})
         for n in range(72):
             assert len(gate.open) == 1
             assert gate.asked.empty()
@@ -124,20 +125,22 @@ def test_a_request_that_waits_for_its_turn_can_be_given_up(path: Path) -> None:
 
 @pytest.mark.parametrize("message", [m.WaitApproval(1, wait=60), m.Terminate("*", grace=60), m.Pause("*", wait=60)])
 def test_what_waits_in_a_gate_holds_up_nothing_and_is_given_up_there(path: Path, message: m.Message[Any]) -> None:
-    """Eight requests that wait have connections of their own, which end with their senders."""
+    """Sixteen requests that wait have connections of their own, which end with their senders; one owner has eight."""
 
     async def play(link: Link, gate: PlayedGate) -> None:
-        waiting = [asks(link, message) for _ in range(9)]
-        for _ in range(8):
+        waiting = [asks(link, message, owner=n // 8) for n in range(16)]
+        for _ in waiting:
             await gate.next()
+        assert [(await problem_of(asks(link, message, owner=n))).status for n in range(3)] == [429, 429, 503]
         own = asks(link)
         (await gate.next()).answer("own")
         assert await own == b'"own"'
-        assert (len(gate.open), gate.asked.empty()) == (9, True)
+        assert (len(gate.open), gate.asked.empty()) == (17, True)
 
         waiting[0].cancel()
+        await happens(lambda: len(gate.open) == 16)
+        waiting.append(asks(link, message, owner=0))
         await gate.next()
-        assert len(gate.open) == 9
         for one in waiting:
             one.cancel()
         await happens(lambda: len(gate.open) == 1)
@@ -294,7 +297,8 @@ async def _storm(chance: random.Random, link: Link, gate: PlayedGate) -> None:
     for number, one in asking.items():
         if not one.cancelled():
             error = one.exception()
-            assert one.result() == b"%d" % number if error is None else getattr(error, "name", "") == "Unreachable"
+            name = getattr(error, "name", "")
+            assert name in ("Unreachable", "TooManyRequests") or (error is None and one.result() == b"%d" % number)
 
     last = [asks(link) for _ in range(9)]  # no place is lost
     eight = [await gate.next() for _ in range(8)]
@@ -303,3 +307,4 @@ async def _storm(chance: random.Random, link: Link, gate: PlayedGate) -> None:
         chosen.answer(True)
     (await gate.next()).answer(True)
     assert await asyncio.gather(*last) == [b"true"] * 9
+    await happens(lambda: not link._places._taken)
