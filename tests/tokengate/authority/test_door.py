@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from gated_code import LIMIT, Door
 
 from tokengate import CpuActor, Gate, Policy, Retry, token
+from tokengate.audit import read
 from tokengate.authority._authority import Authority
 from tokengate.authority._grants import ROLES, Grant, Rights
 from tokengate.cli import main
@@ -375,7 +376,7 @@ for line in lines:
 
 @pytest.mark.skipif(OWN != 0, reason="only root can be another user")
 def test_another_user_is_known_by_its_number(open_gate: Open) -> None:
-    """Case 3. A real one, in a process of its own, with a grant of everything: it acts for itself only."""
+    """Case 3. A real one, in a process of its own, with a grant of everything: it acts for itself only, on record."""
     gate = open_gate(grants((f"uid:{ANN}", "admin")))
     server = gate._control_server
     assert server is not None
@@ -395,6 +396,13 @@ def test_another_user_is_known_by_its_number(open_gate: Open) -> None:
     assert [line["error"]["type"] for line in known[2:]] == ["Refused", "Refused"]
     assert unknown[0]["error"]["type"] == "Unreachable"
     assert f"user {BOB} may not control it" in unknown[0]["error"]["message"]
+    authority = control_actor(gate)._authorizer
+    assert isinstance(authority, Authority)
+    log = authority.recorder.log
+    assert log is not None
+    gate.close()
+    refused = [one for one in read(log.place) if one["kind"] == "refused"]
+    assert {(one["principal"], one["via"]) for one in refused} == {(f"uid:{ANN}", "socket")}
 
 
 def _lines_of(path: Path, uid: int, *requests: Any) -> list[Any]:
