@@ -35,7 +35,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count
+from itertools import chain, count, islice
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast, get_args
 
@@ -770,6 +770,12 @@ class Mailbox:
         """Return the tokens that are here, those that are held included."""
         with self._lock:
             return {*self._lanes, *(self._held or ())}
+
+    def some_held(self, most: int) -> list[Token[Any]]:
+        """Return the first tokens that are held: those that throttles keep back, then those that are paused."""
+        with self._lock:
+            held = self._held
+            return [] if held is None else list(islice(chain(held.throttled, held.paused), most))
 
     def disown(self) -> None:
         """Be closed and empty in a forked child, where a thread that held the lock is gone."""

@@ -61,7 +61,7 @@ def _in_one_line(record: logging.LogRecord) -> bool:
 
 main.add(
     {
-        "Gates": (demo, run, _inspect.ls, _inspect.info, health),
+        "Gates": (demo, run, _inspect.ls, _inspect.info, _inspect.overview, health),
         "Tokens": (
             _inspect.ps,
             top,

@@ -387,6 +387,14 @@ class Worker:
         lines = self._stack.read().strip().splitlines()
         return "\n".join(line for line in lines if CHILD_FOLDER not in line)
 
+    def memory(self) -> int | None:
+        """Return the bytes of its resident memory from the operating system; None when it is dead."""
+        try:
+            memory: int = psutil.Process(self.pid).memory_info().rss
+        except psutil.Error:
+            return None
+        return memory
+
     def figures(self) -> ProcessFigures | None:
         """Return its figures from the operating system; None when it is dead."""
         try:

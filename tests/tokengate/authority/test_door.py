@@ -255,8 +255,8 @@ def test_every_command_is_refused_without_a_grant(closed: Gate, answered: list[M
 # --- Case 2: every verb and every role --------------------------------------------------------------------------------
 
 PAGE: Final = {
-    "view": """tokens describe describe_actor stack actors tree info health which_children count_children get_state
-        statistics watch policies breakers budgets flags throttles transactions proposals show_proposal
+    "view": """tokens describe describe_actor stack actors tree info overview health which_children count_children
+        get_state statistics watch policies breakers budgets flags throttles transactions proposals show_proposal
         wait_approval whoami""",
     "operate": """pause resume step renice retag reroute limit throttle lift reset_throttle suspend unsuspend drain
         retry extend freeze open_breaker close_breaker auto_breaker reset_breaker reset_budget""",

@@ -20,6 +20,7 @@ from tokengate.control.messages import (
     Describe,
     DescribeActor,
     Info,
+    Overview,
     Stack,
     Statistics,
     TokenPage,
@@ -55,6 +56,7 @@ def ls(output: str, json_wanted: bool) -> None:
 
 
 info = command_of(Info, show_answer)
+overview = command_of(Overview, show_answer)
 
 
 @click.command(epilog=SELECTORS)

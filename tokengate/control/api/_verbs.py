@@ -24,6 +24,7 @@ class Verbs(TokenVerbs, ActorVerbs, PolicyVerbs, AuthorityVerbs, HasHandles):
     """Each verb once: the message that it sends, and what it makes of the answer."""
 
     info = asks(m.Info)
+    overview = asks(m.Overview)
     health = asks(m.Health)
     tokens = asks(m.Tokens, _token_list)
     actors = asks(m.Actors, actor_list)

@@ -2,6 +2,7 @@
 #
 #   _verbs.py        the verbs that look
 #   _queries.py      tokens, actors, the tree
+#   _overview.py     what is longest, largest, held up, fullest, and was restarted last
 #   _selector.py     which tokens are meant: `operation=resize,age>5m`
 #   _health.py       the parts of a gate, and what is wrong with them
 #   _policies.py     what tokens and places are held to, and what holds a token back

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import attrs
@@ -50,6 +50,14 @@ async def process_of(token: Token[Any]) -> tuple[TokenProcess | None, float | No
         return None, None
     shown = TokenProcess(stopped=stopped, **attrs.asdict(figures, recurse=False))
     return shown, await cpu_share(lambda: cpu_seconds(figures.pid))
+
+
+async def memory_of(tokens: Iterable[Token[Any]]) -> list[tuple[int, Token[Any]]]:
+    """Return (bytes, token) of those that child processes run, as far as the operating system tells it in time."""
+    found = ((token, process_drain(token)) for token in tokens)
+    workers = [(token, worker) for token, drain in found if drain and (worker := drain.worker_of(token)) is not None]
+    read = lambda: [(size, token) for token, worker in workers if (size := worker.memory()) is not None]  # noqa: E731
+    return (await _lookers.run(_LOOK_SECONDS, read) if workers else None) or []
 
 
 async def cpu_share(used: Callable[[], float | None]) -> float | None:

@@ -250,7 +250,7 @@ async def describe(system: ActorSystem, token: Token[Any], *, values: bool = Fal
     arguments = arguments_of(token, properties.show if values else ())
     found = find_step(token) if process_drain(token) is None else None
     thread, thread_name = (None, None) if found is None else thread_of(found[0])
-    process, share = await process_of(token) if here is None or _has_own_process(token, here) else (None, None)
+    process, share = await process_of(token) if here is None or has_own_process(token, here) else (None, None)
     if isinstance(thread, CpuThread):  # only a dispatcher's thread has a clock that can be read safely
         share = await cpu_share(thread.cpu_seconds)
         share = None if share is None else min(1.0, share)
@@ -271,7 +271,7 @@ async def describe(system: ActorSystem, token: Token[Any], *, values: bool = Fal
         started_at=token.started_at,
         paused_for=paused,
         stopped_clock=stopped,
-        waits_for=tuple(_waits(token)),
+        waits_for=tuple(waits_of(token)),
         thread=thread_name,
         cpu_share=share,
         memory=None if process is None else process.memory,
@@ -285,13 +285,13 @@ async def describe(system: ActorSystem, token: Token[Any], *, values: bool = Fal
     )
 
 
-def _has_own_process(token: Token[Any], here: Admission) -> bool:
+def has_own_process(token: Token[Any], here: Admission) -> bool:
     """Tell whether the process of a token has run only what the caller may see, so that its figures are of that."""
     drain = process_drain(token)
     return drain is not None and drain.own and here.sees_place(place_of(token))
 
 
-def _waits(token: Token[Any]) -> Iterable[str]:
+def waits_of(token: Token[Any]) -> Iterable[str]:
     """Yield what a token waits for, as far as the caller may see that."""
     run, here = token._run, restricted()
     if run is not None and not token.done() and (here is None or here.sees(run)):

@@ -8,6 +8,7 @@ from tokengate.control._ports import ControlledGate
 from tokengate.control.inspection import _queries
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._feeds import Feed, Feeds
+from tokengate.control.inspection._overview import overview_of
 from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._stacks import stack_of
 from tokengate.control.inspection._views import page_of
@@ -28,6 +29,9 @@ class QueryVerbs:
         self._system = gate._open_system
         self._counts = counts
         self._feeds = feeds
+
+    async def overview(self, _message: m.Overview) -> m.GateOverview:
+        return await overview_of(self._system, await self.info(m.Info()), self._counts)
 
     async def info(self, _message: m.Info) -> m.GateInfo:
         return await _queries.gate_info(self._system, self._gate.state, self._gate.uptime, lambda: self._gate.restarts)

@@ -8,7 +8,10 @@ import attrs
 
 from actors import ProcessStatistics
 from actors.lowlevel import Share
+from tokengate.control.messages._actors import ActorRow
 from tokengate.control.messages._bases import Message
+from tokengate.control.messages._supervisors import EndRow
+from tokengate.control.messages._token_rows import TokenRow
 
 Processes: TypeAlias = ProcessStatistics
 """The child processes of a gate at one moment."""
@@ -67,6 +70,65 @@ class Info(Message[GateInfo]):
 
     right: ClassVar = "view"
     examples: ClassVar = ("info", "info -g shop --json")
+
+
+@attrs.frozen
+class LargeRow:
+    """A token of a child process, with the bytes of resident memory of that."""
+
+    row: TokenRow
+    memory: int
+
+
+@attrs.frozen
+class WaitRow:
+    """A token that cannot go on, with what it waits for, as text; what holds it back stands in its row."""
+
+    row: TokenRow
+    waits_for: tuple[str, ...]
+
+
+@attrs.frozen
+class RestartRow:
+    """An end of an instance that a restart followed, or is to follow.
+
+    Attributes:
+        actor: its path.
+        end: when and why.
+    """
+
+    actor: str
+    end: EndRow
+
+
+@attrs.frozen
+class GateOverview:
+    """A gate at one moment, with what needs a look; of what the caller may see.
+
+    Attributes:
+        info: its figures.
+        longest: the five tokens that have run for the longest time.
+        largest: the five of child processes with the most memory.
+        waits: up to ten tokens that cannot go on, the oldest first: those that run and wait for others or are paused,
+            those that wait for room in a mailbox, and the first ones that throttles and operators hold in each mailbox.
+        fullest: the five actors and operations with the fullest mailboxes.
+        restarts: the latest eight restarts, the last one first.
+    """
+
+    info: GateInfo
+    longest: tuple[TokenRow, ...] = ()
+    largest: tuple[LargeRow, ...] = ()
+    waits: tuple[WaitRow, ...] = ()
+    fullest: tuple[ActorRow, ...] = ()
+    restarts: tuple[RestartRow, ...] = ()
+
+
+@attrs.frozen
+class Overview(Message[GateOverview]):
+    """Show a gate at a glance: its figures, and what is longest, largest, held up, fullest, and was restarted last."""
+
+    right: ClassVar = "view"
+    examples: ClassVar = ("overview", "overview -g shop --json")
 
 
 ANSWER_SECONDS: Final = 1.0

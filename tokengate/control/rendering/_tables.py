@@ -32,14 +32,17 @@ from tokengate.control.messages import (
     Event,
     Frame,
     GateInfo,
+    GateOverview,
     HealthPart,
     HealthReport,
     Identity,
+    LargeRow,
     Outcome,
     Processes,
     ProposalDetails,
     ProposalRow,
     Reloaded,
+    RestartRow,
     ThrottleRow,
     TokenDescription,
     TokenPage,
@@ -47,6 +50,7 @@ from tokengate.control.messages import (
     TokenRow,
     TokenStack,
     TreeRow,
+    WaitRow,
     WindowRow,
 )
 from tokengate.control.rendering._cells import (
@@ -328,6 +332,29 @@ _ENDS: tuple[Column[EndRow], ...] = (
 )
 
 
+_LARGE: tuple[Column[LargeRow], ...] = (
+    Column("ID", lambda row: row.row.id, right=True),
+    Column("MEMORY", lambda row: size(row.memory), right=True),
+    Column("OPERATION", lambda row: row.row.operation, shrinks=True),
+    Column("RUNNING", lambda row: duration(row.row.running), right=True),
+)
+
+_WAITS: tuple[Column[WaitRow], ...] = (
+    Column("ID", lambda row: row.row.id, right=True),
+    Column("STATE", lambda row: state_of(row.row), lambda row: "yellow" if row.row.held else style_of(row.row.state)),
+    Column("OPERATION", lambda row: row.row.operation, shrinks=True),
+    Column("AGE", lambda row: duration(row.row.age), right=True),
+    Column("WAITS FOR", lambda row: ", ".join(filter(None, (row.row.held_by, *row.waits_for))) or "-", shrinks=True),
+)
+
+_RESTARTS: tuple[Column[RestartRow], ...] = (
+    Column("ACTOR", lambda row: Tail(row.actor), shrinks=True),
+    Column("ENDED", lambda row: _ago(row.end), right=True),
+    Column("THEN", lambda row: _then(row.end)),
+    Column("REASON", lambda row: row.end.reason, lambda row: "red" if row.end.error else "", shrinks=True),
+)
+
+
 def _answers(row: FoundGate) -> str:
     return "refused" if row.refusal else yes_or_no(row.answers)
 
@@ -544,6 +571,21 @@ def _frame(frame: Frame) -> Iterable[Text]:
         yield plain(f"    {frame.source}", cut=False)
 
 
+def _overview(overview: GateOverview, wide: bool) -> RenderableType:
+    parts: list[RenderableType] = [_info(overview.info, wide)]
+    lists: tuple[tuple[str, Any, Sequence[Any]], ...] = (
+        ("longest", _TOKENS, overview.longest),
+        ("largest", _LARGE, overview.largest),
+        ("held up", _WAITS, overview.waits),
+        ("fullest", _ACTORS, overview.fullest),
+        ("restarted last", _RESTARTS, overview.restarts),
+    )
+    for title, columns, rows in lists:
+        if rows:
+            parts += ["", plain(title, "bold"), table_of(columns, rows, False)]
+    return Group(*parts)
+
+
 def _actor_outcome(outcome: ActorOutcome, _wide: bool) -> RenderableType:
     parts = [plain(f"{outcome.actor}:", cut=False), plain(outcome.outcome, style_of(outcome.outcome), cut=False)]
     if outcome.note:
@@ -728,6 +770,7 @@ _ONE: dict[type[Any], Callable[[Any, bool], RenderableType]] = {
     Called: _called,
     ChildCountsRow: _counts,
     GateInfo: _info,
+    GateOverview: _overview,
     HealthReport: _health,
     Event: _item,
     Identity: _identity,

@@ -30,7 +30,9 @@ from tokengate.control.messages import (
     Describe,
     DescribeActor,
     GateInfo,
+    GateOverview,
     Info,
+    Overview,
     Stack,
     Statistics,
     TokenPage,
@@ -103,6 +105,7 @@ def test_json_is_the_answer_and_nothing_else(monkeypatch: pytest.MonkeyPatch, op
     ("arguments", "question", "answer"),
     [
         (["info"], Info(), INFO),
+        (["overview"], Overview(), GateOverview(INFO)),
         (["describe", "7"], Describe(7), PAGE),
         (["describe", "#7"], Describe(7), PAGE),
         (["describe", "shop/a"], DescribeActor("shop/a"), ActorDescription(ACTOR)),
