@@ -22,7 +22,6 @@ import attrs
 import uvicorn
 
 from actors import TokenGateError
-from tokengate.admin._api_tokens import ApiTokens
 from tokengate.admin._app import application
 from tokengate.admin._audit import AuditTrail
 from tokengate.admin._config import settings_in
@@ -101,27 +100,21 @@ async def _serve(options: Options, told: Callable[[Mapping[str, object]], object
             "version": own_version(),
         }  # fmt: skip
         gates = Gates(directory)
-        tokens = ApiTokens(state_directory("admin"))
         try:
-            tokens.load()
+            doors = Doors(trail, state_directory("admin") / "api-tokens.json", settings.admin.ceiling)
         except Problem as problem:
             raise ControlError(f"{problem.detail}; {problem.remedy}") from None
-        doors = Doors(trail, tokens, settings.admin.ceiling)
         site = Site(gates, doors, trail, host, frozenset({host, *_LOOPBACK}), own_version())
         server = _Server(server_config(application(site)))
-        local = LocalServer(doors, Rights(settings.grants, os.geteuid()), status, server.stop)
+        local = LocalServer(doors, Rights(settings.grants, os.geteuid()), trail, status, server.stop)
         stopping.begin(server)
         told(status)
         async with asyncio.TaskGroup() as tasks:
-            beside = [
-                tasks.create_task(doors.keep()),
-                tasks.create_task(_end_without_gates(gates, options.lingers, server.stop)),
-            ]
+            idling = tasks.create_task(_end_without_gates(gates, options.lingers, server.stop))
             serving = await local.serve(listening)
             await server.serve(sockets)
             serving.close()
-            for one in beside:
-                one.cancel()
+            idling.cancel()
         await gates.close()
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
-import attrs
 import msgspec
 
+from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
+from tokengate.admin._site import Record, SessionRow, TokenRow
 from tokengate.authority._decide import NOBODY
 from tokengate.authority._grants import Rights
 from tokengate.control._admission import Caller
@@ -24,8 +24,9 @@ from tokengate.control.transport._discovery import check_directory, runtime_dire
 from tokengate.control.transport._peer import peer_of
 
 if TYPE_CHECKING:  # here, so that clients and gates import less
-    from tokengate.admin._api_tokens import Kept
     from tokengate.admin._doors import Doors
+
+R = TypeVar("R", SessionRow, TokenRow)
 
 SOCKET: Final = "admin.sock"
 
@@ -65,7 +66,7 @@ class CreateToken(_Request):
     """Make an API token of this user; no other answer has it."""
 
     name: str
-    role: tuple[str, ...] = ()
+    role: str = ""
     seconds: float | None = None
 
 
@@ -82,40 +83,23 @@ class Stop(_Request):
 Request: TypeAlias = Status | Login | Sessions | Logout | Tokens | CreateToken | RevokeToken | Stop
 
 
-@attrs.frozen
-class TokenRow:
-    """An API token, as it is listed.
-
-    Attributes:
-        name: its name.
-        owner: uid of its user.
-        role: roles and rights that it may have at most; empty: all of its user.
-        made: seconds since then.
-        used: seconds since then; None: not since the daemon was started.
-        expires: seconds until it ends; None: never.
-    """
-
-    name: str
-    owner: int
-    role: str
-    made: float
-    used: float | None
-    expires: float | None
-
-
 class LocalServer:
     """Serves `admin.sock`.
 
     Args:
         doors: what lets people and scripts in.
         rights: the right `administer` is asked for what belongs to others.
+        record: writes into the audit log.
         status: of the daemon; its `url` is what browsers open.
         stop: ends it.
     """
 
-    def __init__(self, doors: Doors, rights: Rights, status: Mapping[str, object], stop: Callable[[], object]) -> None:
+    def __init__(
+        self, doors: Doors, rights: Rights, record: Record, status: Mapping[str, object], stop: Callable[[], object]
+    ) -> None:
         self._doors = doors
         self._rights = rights
+        self._record = record
         self._status = status
         self._stop = stop
         self._clients: set[asyncio.Task[None]] = set()
@@ -155,31 +139,46 @@ class LocalServer:
         assert owner is not None
         if owner == NOBODY:
             raise ControlError(f"user {NOBODY} stands for users without a number here, and has no rights")
+        user = Principal(caller.principal, owner, tuple(sorted(caller.groups)))
         scope = self._rights.scope(caller, "administer")
         may_all = scope is not None and scope.everywhere
-        seen = None if may_all else owner
+
+        def seen(rows: Sequence[R]) -> list[R]:
+            return [row for row in rows if may_all or row.owner == owner]
+
+        def note(kind: str, **fields: str) -> None:
+            self._record(kind, caller.principal, owner, via="socket", pid=caller.peer, **fields)
+
         match request:
             case Status():
                 yield self._status
             case Login():
-                code = doors.code(owner, caller.groups)
+                code = doors.code(user)
                 yield {"url": f"{self._status['url']}/#{code}"}
                 while doors.waits(code) and not has_gone():
                     await asyncio.sleep(_LOOK)
                 yield {}
             case Sessions():
-                yield doors.sessions(seen)
+                yield seen(doors.sessions())
             case Logout(id):
-                rows = [row for row in doors.sessions(seen if id else owner) if id in ("", row.id)]
+                rows = [row for row in seen(doors.sessions()) if row.name == id or (not id and row.owner == owner)]
                 if id and not rows:
                     raise ControlError(f"there is no session '{id}' of yours; see 'tokengate admin sessions'")
-                yield [row.id for row in rows if doors.end(row.id, row.owner)]
+                for row in rows:
+                    doors.end(row.name, row.owner)
+                    note("logout", session=row.name)
+                yield [row.name for row in rows]
             case Tokens():
-                yield [_row(one) for one in doors.api_tokens(seen)]
+                yield seen(doors.tokens())
             case CreateToken(name, role, seconds):
-                yield {"token": await doors.create_token(name, owner, role, seconds)}
+                token = await asyncio.to_thread(doors.create_token, user, name, role, seconds)
+                note("token_created", token=name, role=role)
+                yield {"token": token}
             case RevokeToken(name):
-                await doors.revoke_token(name, owner, may_all)
+                if all(row.name != name for row in seen(doors.tokens())):
+                    raise ControlError(f"there is no API token '{name}' of yours; see 'tokengate admin token list'")
+                await asyncio.to_thread(doors.revoke_token, name)
+                note("token_revoked", token=name)
                 yield {}
             case Stop():
                 if not self._rights.are_own(caller):
@@ -187,13 +186,6 @@ class LocalServer:
                 self._stop()
                 yield {}
                 await asyncio.Event().wait()  # the connection ends with the daemon
-
-
-def _row(token: Kept) -> TokenRow:
-    now = time.time()
-    used = None if token.used is None else now - token.used
-    expires = None if token.expires is None else token.expires - now
-    return TokenRow(token.name, token.owner, " ".join(token.role), now - token.made, used, expires)
 
 
 def _caller_of(connection: Any) -> Caller:

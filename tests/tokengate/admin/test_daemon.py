@@ -188,7 +188,7 @@ def test_the_code_of_a_login_is_nowhere_else(place: Path, tmp_path: Path) -> Non
         url = local.ask(local.Login())["url"]
         wrong = daemon.login("#wrong-code-of-a-stranger")
         cookie = daemon.login(url)
-        token = local.ask(local.CreateToken("ci", ("viewer",)))["token"]
+        token = local.ask(local.CreateToken("ci", "viewer"))["token"]
         arguments = psutil.Process(daemon.status["pid"]).cmdline()
         code, said = daemon.stop()
 

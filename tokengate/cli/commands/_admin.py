@@ -18,6 +18,7 @@ import msgspec
 from tokengate._exceptions import BadConfig
 from tokengate.admin import _local as local
 from tokengate.admin._extra import check_extra
+from tokengate.admin._site import SessionRow, TokenRow
 from tokengate.cli._connection import Connection
 from tokengate.cli._errors import Failure, UsageProblem, one_line_errors
 from tokengate.cli._parameters import Time
@@ -159,9 +160,7 @@ def sessions(json_wanted: bool) -> None:
     \b
     tokengate admin sessions
     """  # noqa: D301  # click wants the backspace itself
-    from tokengate.admin._doors import SessionEntry
-
-    _show(msgspec.convert(_ask(local.Sessions()), tuple[SessionEntry, ...]), json_wanted)
+    _show(msgspec.convert(_ask(local.Sessions()), tuple[SessionRow, ...]), json_wanted)
 
 
 @admin.command()
@@ -210,7 +209,7 @@ def create(name: str, role: tuple[str, ...], expires: float, json_wanted: bool) 
     tokengate admin token create ci
     tokengate admin token create deploy --role operator --expires 30d
     """  # noqa: D301  # click wants the backspace itself
-    answer = _ask(local.CreateToken(name, role, expires))
+    answer = _ask(local.CreateToken(name, " ".join(role), expires))
     _show(answer, json_wanted, answer["token"])
 
 
@@ -222,7 +221,7 @@ def list_(json_wanted: bool) -> None:
     \b
     tokengate admin token list
     """  # noqa: D301  # click wants the backspace itself
-    _show(msgspec.convert(_ask(local.Tokens()), tuple[local.TokenRow, ...]), json_wanted)
+    _show(msgspec.convert(_ask(local.Tokens()), tuple[TokenRow, ...]), json_wanted)
 
 
 @token.command()
