@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +18,7 @@ import pytest
 
 from tokengate.admin import _local as local
 from tokengate.control._exceptions import ControlError
+from tokengate.control.transport._peer import peer_of
 
 
 @contextmanager
@@ -27,17 +28,21 @@ def own_place(patched: pytest.MonkeyPatch, state: Path) -> Iterator[Path]:
         patched.setenv("TOKENGATE_RUNTIME_DIR", place)
         patched.setenv("XDG_STATE_HOME", str(state))
         patched.delenv("TOKENGATE_CONFIG", raising=False)
-        undone.callback(_end_all, Path(place))
+        undone.callback(_end, Path(place))
         yield Path(place)
 
 
-def _end_all(place: Path) -> None:
-    """End the daemons that have the lock of a directory open."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if str(place / "admin.lock") in {file.path for file in process.open_files()}:
-                process.kill()
-                process.wait(programs.LIMIT)
+def _end(place: Path) -> None:
+    """End the daemon that listens in a directory, also one that is stopped."""
+    with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+        connection.connect(str(place / local.SOCKET))
+        peer = peer_of(connection)
+        assert peer is not None
+        assert peer.pid is not None
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(peer.pid)
+            process.kill()
+            process.wait(programs.LIMIT)
 
 
 class Daemon:
@@ -107,8 +112,3 @@ def arguments_of_all() -> Iterator[str]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             yield " ".join(process.cmdline())
-
-
-def is_gone(pid: int) -> bool:
-    """Tell whether a process has ended."""
-    return not os.path.exists(f"/proc/{pid}") if os.path.exists("/proc/self") else not psutil.pid_exists(pid)

@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
 import msgspec
@@ -214,31 +215,23 @@ class Conversation:
     """
 
     def __init__(self, request: Request) -> None:
-        place = runtime_directory()
-        try:
-            check_directory(place, enters=True)
-            self._socket = socket.socket(socket.AF_UNIX)
-        except FileNotFoundError:
-            raise _none() from None
-        try:
-            self._socket.settimeout(_SECONDS)
-            self._socket.connect(str(place / SOCKET))
-            self._socket.sendall(msgspec.json.encode(request) + b"\n")
-            self._lines = self._socket.makefile("rb")
-            line = self._lines.readline()
+        with ExitStack() as opened:
+            try:
+                check_directory(place := runtime_directory(), enters=True)
+                self._socket = opened.enter_context(socket.socket(socket.AF_UNIX))
+                self._socket.settimeout(_SECONDS)
+                self._socket.connect(str(place / SOCKET))
+                self._socket.sendall(msgspec.json.encode(request) + b"\n")
+                self._lines = opened.enter_context(self._socket.makefile("rb"))
+                line = self._lines.readline()
+            except (TimeoutError, BlockingIOError):
+                raise NoAnswer("the admin daemon does not answer; its process may be stopped (SIGSTOP)") from None
+            except OSError:
+                raise Unreachable("no admin daemon runs here; start it with 'tokengate admin'") from None
             self.answer: Any = msgspec.json.decode(line) if line else {"error": "the admin daemon has just ended"}
-        except (TimeoutError, BlockingIOError):
-            self._socket.close()
-            raise NoAnswer("the admin daemon does not answer; its process may be stopped (SIGSTOP)") from None
-        except OSError:
-            self._socket.close()
-            raise _none() from None
-        except BaseException:
-            self._socket.close()
-            raise
-        if isinstance(self.answer, dict) and (why := self.answer.get("error")):
-            self.close()
-            raise ControlError(why)
+            if isinstance(self.answer, dict) and (why := self.answer.get("error")):
+                raise ControlError(why)
+            self._opened = opened.pop_all()
 
     def wait(self, seconds: float) -> bool:
         """Wait until what follows the answer comes, or the daemon ends; tell whether it came in time."""
@@ -247,17 +240,15 @@ class Conversation:
             self._lines.readline()
         except TimeoutError:
             return False
+        except OSError:  # it was killed
+            pass
         return True
-
-    def close(self) -> None:
-        self._lines.close()
-        self._socket.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self.close()
+        self._opened.close()
 
 
 def ask(request: Request) -> Any:
@@ -277,7 +268,3 @@ def runs() -> bool:
         except OSError:
             return False
     return True
-
-
-def _none() -> Unreachable:
-    return Unreachable("no admin daemon runs here; start it with 'tokengate admin'")

@@ -83,25 +83,40 @@ def admin(
         else:
             click.echo(f"the admin daemon serves {status['url']}; log in with 'tokengate admin login'; Ctrl-C stops it")
         if open_wanted:
-            opening.append(threading.Thread(target=_open, name="tokengate-browser"))
+            opening.append(threading.Thread(target=_open_beside, name="tokengate-browser"))
             opening[0].start()
 
-    try:
-        with one_line_errors():
+    with one_line_errors():
+        try:
             serve(Options(port, host or "", config), told)
-    except Failure as error:
-        if isinstance(error.__cause__, BadConfig):
-            raise UsageProblem(str(error.__cause__)) from None
-        if not isinstance(error.__cause__, AlreadyRuns):
-            raise
-        status = _ask(local.Status())
-        if not open_wanted:
-            raise Failure(f"the admin daemon runs already: {status['url']}, pid {status['pid']}") from None
-        click.echo(msgspec.json.encode(status) if json_wanted else f"the admin daemon runs already: {status['url']}")
+        except BadConfig as error:
+            raise UsageProblem(str(error)) from None
+        except AlreadyRuns as error:
+            _name_the_other(error, open_wanted, json_wanted)
+        finally:
+            for one in opening:
+                one.join()
+
+
+def _name_the_other(error: ControlError, open_wanted: bool, json_wanted: bool) -> None:
+    """Say where the daemon is that runs already, and open it if that is wanted; else it is a failure."""
+    try:
+        status = local.ask(local.Status())
+    except ControlError:  # it has just begun, or ended
+        raise error from None
+    text = f"the admin daemon runs already: {status['url']}, pid {status['pid']}"
+    if not open_wanted:
+        raise Failure(text)
+    _show(status, json_wanted, text)
+    _open()
+
+
+def _open_beside() -> None:
+    """Open the page, in a thread beside the daemon."""
+    try:
         _open()
-    finally:
-        for one in opening:
-            one.join()
+    except click.ClickException as error:
+        error.show()
 
 
 def _ask(request: local.Request) -> Any:
