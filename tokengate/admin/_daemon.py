@@ -39,7 +39,7 @@ from tokengate.control.transport._discovery import listen_at, make_directory, st
 
 LOCK: Final = "admin.lock"
 
-_LOOPBACK: Final = ("127.0.0.1", "localhost")
+_LOOPBACK: Final = ("127.0.0.1", "[::1]", "localhost")  # names for scripts; sessions have the daemon's own
 _PORTS: Final = 100  # that are tried
 _LOOK: Final = 15.0  # seconds between two looks whether there are gates
 _LOG_SIZE: Final = 2**20  # bytes

@@ -9,9 +9,11 @@ import signal
 import socket
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import programs
 import psutil
 import pytest
@@ -277,6 +279,51 @@ os.write(2, b"a traceback")
     assert set(sizes) == {"admin.log", "admin.log.1"}
     assert max(sizes.values()) <= 1_100
     assert (tmp_path / "admin.log").read_text().endswith("line 99 of many\na traceback")
+
+
+@in_ci
+def test_a_stream_ends_with_it(place: Path) -> None:
+    """In order: the client sees the end, and there is nothing to complain of."""
+    with Gate("shop"), Daemon() as daemon, daemon.client(daemon.login(local.ask(local.Login())["url"])) as client:
+        (gate,) = client.get("/api/v1/gates").json()["rows"]
+        with client.stream("GET", f"/api/v1/gates/{gate['name']}/watch") as stream:
+            parts = stream.iter_raw()
+            first = next(parts)
+            code, said = daemon.stop()
+            with suppress(httpx.RemoteProtocolError):  # it was cut off between two items
+                list(parts)
+
+    assert (stream.status_code, code, said) == (200, 0, "")
+    assert first.startswith(b"retry: 2000")
+
+
+@in_ci
+def test_a_login_outlives_gates(place: Path, until: Until) -> None:
+    """One that has closed is said to have gone; one that opens later is there; the session stays."""
+    with Daemon() as daemon, daemon.client(daemon.login(local.ask(local.Login())["url"])) as client:
+
+        def states() -> list[tuple[str, str]]:
+            return [(row["gate"], row["state"]) for row in client.get("/api/v1/gates").json()["rows"]]
+
+        with Gate("shop"):
+            assert states() == [("shop", "open")]
+        until(lambda: states() == [("shop", "gone")])
+        with Gate("till"):
+            until(lambda: states() == [("shop", "gone"), ("till", "open")])
+        daemon.stop()
+
+
+@in_ci
+def test_what_cannot_be_recorded_is_logged_once_and_people_are_let_in(place: Path, tmp_path: Path) -> None:
+    """The log of the daemon is best effort."""
+    (tmp_path / "state" / "tokengate" / "admin").mkdir(0o700, parents=True)
+    (tmp_path / "state" / "tokengate" / "admin" / "audit").touch()
+    with Daemon() as daemon:
+        cookies = [daemon.login(local.ask(local.Login())["url"]) for _ in range(3)]
+        code, said = daemon.stop()
+
+    assert (all(cookies), code) == (True, 0)
+    assert said.count("cannot be written") == 1
 
 
 @in_ci
