@@ -79,7 +79,9 @@ class Connection(HttpToolsProtocol):
         except HttpParserUpgrade:
             self._take_no_more()  # no upgrade is made: the request is answered, and what follows it is not read
         except HttpParserInvalidMethodError:
-            self._refuse(Problem(405, "BadMethod", "this is no method of the daemon", headers={"Allow": "GET, HEAD, POST"}))
+            self._refuse(
+                Problem(405, "BadMethod", "this is no method of the daemon", headers={"Allow": "GET, HEAD, POST"})
+            )
         except HttpParserError as error:  # an error of a method below is its context
             text = "this is no request of HTTP/1.1 that is taken here"
             known = isinstance(error.__context__, Problem)

@@ -176,7 +176,7 @@ class Guard:
             raise Problem(403, "ForeignOrigin", text, "use an API token, and no cookie: 'tokengate admin token create'")
         if any(character < " " or character == "\x7f" for character in request.scope["path"]):
             raise Problem(400, "BadRequest", "the path has control characters")
-        if path in ("/login", "/logout") and host != self._site.host:
+        if path == "/login" and host != self._site.host:
             raise Problem(421, "WrongHost", "sessions have another name", "run 'tokengate admin login'")
         state = request.scope["state"]
         state["principal"] = principal and attrs.evolve(principal, request=state["request_id"])
