@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, get_args, get_type_hints
@@ -95,6 +96,9 @@ async def _gates(request: Request) -> Response:
 # --- What is asked for ------------------------------------------------------------------------------------------------
 
 
+_hints: Final = functools.cache(get_type_hints)
+
+
 def _bad(text: str) -> Problem:
     """Return the problem for arguments that are not those of the schema."""
     return problem_of("BadArguments", text)
@@ -106,14 +110,15 @@ def _message(route: Route, given: Mapping[str, Any]) -> Message[Any]:
             if name not in route.arguments.values():
                 known = ", ".join(route.arguments) or "none"
                 raise BadRequest(f"'{route.path}' has no argument '{name[:60]}'; its arguments are: {known}")
-        return message_of(route.message, given)
+        hints = _hints(route.message)
+        return message_of(route.message, {name: _whole(hints[name], value) for name, value in given.items()})
     except BadRequest as error:
         raise _bad(str(error)) from None
 
 
 def _asked(route: Route, query: Iterable[tuple[str, str]]) -> tuple[Message[Any], _Page]:
     """Return the message of a query, and the page of its list."""
-    hints = get_type_hints(route.message)
+    hints = _hints(route.message)
     repeated: dict[str, list[str]] = {}
     single = []
     for name, text in query:
@@ -151,6 +156,19 @@ def _value(hint: Any, text: str) -> Any:
         return msgspec.json.decode(text)
     except (ValueError, RecursionError):
         return text  # which the check of the message refuses, with its name
+
+
+def _whole(hint: Any, value: Any) -> Any:
+    """Return a number such as `5.0` as an int where the type wants one: JSON has one kind of numbers."""
+    if type(value) is list:
+        return [_whole(hint, one) for one in value]
+    is_whole = type(value) is float and value.is_integer() and {int, float} & _types(hint) == {int}
+    return int(value) if is_whole else value
+
+
+def _types(hint: Any) -> set[Any]:
+    """Return the types that a type is of: of `int | None`, also these."""
+    return {hint}.union(*map(_types, get_args(hint)))
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Final, get_type_hints
 import attrs
 import msgspec
 
-from tokengate.control.messages import Event, ProposalDetails, answer_of, verb_of
+from tokengate.control.messages import Event, OnTokens, ProposalDetails, answer_of, verb_of
 from tokengate.control.registry._paths import DEFAULT_ROWS, GATES, MOST_ROWS, Route, is_repeated, routes
 from tokengate.control.registry._verbs import help_of
 
@@ -218,6 +218,9 @@ def _responses(route: Route, answer: Mapping[str, Any], proposal: Mapping[str, A
         return {"200": _content(_EVENTS, {"type": "string"}, "text/event-stream", answer), **refusals}
     found = {"200": _content("The answer.", answer)}
     if route.shape == "action" and "dry_run" in route.arguments:
+        if issubclass(route.message, OnTokens):
+            text = "The answer; of a dry run in which there is nothing to do, a proposal with the number 0."
+            found["200"] = _content(text, {"anyOf": [answer, proposal]})
         found["201"] = _proposed("Nothing was done; a proposal of it was made.", proposal)
         found["202"] = _proposed("Another person must approve it, or some of it; the rest was done.", answer)
     return found | refusals

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias, get_type_hints
 
 import attrs
 
 from tokengate.control.messages import (
+    ENVELOPE,
     VERBS,
     Actors,
     Apply,
@@ -102,15 +104,16 @@ class Route:
     @property
     def arguments(self) -> Mapping[str, str]:
         """{name of an argument over HTTP: the field of the message}: one that can be repeated is in the singular."""
-        hidden = set() if not issubclass(self.message, Change) else _ENVELOPE - {*self.message.takes}
-        hints = get_type_hints(self.message)
-        names = [field.name for field in attrs.fields(self.message) if field.name not in hidden]
-        if self.method == "post":
-            return {name: name for name in names}
-        return {name.removesuffix("s") if is_repeated(hints[name]) else name: name for name in names}
+        return _arguments(self.message)
 
 
-_ENVELOPE: Final = {field.name for field in attrs.fields(Change)}
+@functools.cache
+def _arguments(message: type[Message[Any]]) -> Mapping[str, str]:
+    names = [field.name for field in attrs.fields(message)]
+    if issubclass(message, Change):
+        return {name: name for name in names if name not in ENVELOPE or name in message.takes}
+    hints = get_type_hints(message)
+    return {name.removesuffix("s") if is_repeated(hints[name]) else name: name for name in names}
 
 
 def is_repeated(hint: Any) -> bool:
