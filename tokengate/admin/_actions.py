@@ -13,7 +13,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tokengate.admin._forms import Field, Given, arguments_of, fields_of, lines_of
+from tokengate.admin._forms import (
+    Field,
+    Given,
+    arguments_of,
+    arguments_of_command,
+    fields_of,
+    fields_of_command,
+    lines_of,
+)
 from tokengate.admin._guard import principal_of
 from tokengate.admin._problems import Problem
 from tokengate.admin._shell import View, site_of, view_of
@@ -47,17 +55,26 @@ def _is_first(verb: type[Change[Any]], select: str | tuple[int, ...]) -> bool:
 async def _form(request: Request) -> Response:
     """Return the form of a verb; the query has values of its fields."""
     given = {name: request.query_params.getlist(name) for name in request.query_params}
-    return _shown(await view_of(request), _verb("".join(given.get("verb", ()))), given)
+    return await _shown(await view_of(request), _verb("".join(given.get("verb", ()))), given)
 
 
-def _shown(view: View, verb: type[Change[Any]], given: Given, problem: Problem | None = None) -> Response:
-    fields, wrong = fields_of(verb, given, problem.detail if problem else "")
+async def _shown(view: View, verb: type[Change[Any]], given: Given, problem: Problem | None = None) -> Response:
+    error, title, text = _text(problem) if problem else "", verb_of(verb).replace("_", " "), lines_of(verb)
+    fields, wrong = fields_of(verb, given, error)
     ids = arguments_of(verb, given).get("select", ()) if issubclass(verb, OnTokens) else ()
+    command = None
+    if verb is m.Call:
+        actor = await view.look(m.DescribeActor("".join(given.get("name", ()))))
+        command = next((one for one in actor.commands if one.name == "".join(given.get("method", ()))), None)
+    if command is not None:
+        fields = [one for one in fields if one.name in (*ENVELOPE, "wait")]
+        fields[:0] = fields_of_command(command.parameters, given)
+        title, text, wrong = f"{command.name} of {actor.row.path}", [command.summary], error
     return view.render(
-        "form.html", verb=verb_of(verb), text=lines_of(verb),
-        title=verb_of(verb).replace("_", " ").capitalize(), first=_is_first(verb, ids),
+        "form.html", verb=verb_of(verb), text=text, title=title, command=command, wrong=wrong,
+        first=_is_first(verb, ids), proposes="dry_run" in verb.takes,
         fields=[one for one in fields if not one.is_rare], more=[one for one in fields if one.is_rare],
-        wrong=wrong, remedy=problem.remedy if problem else "", proposes="dry_run" in verb.takes,
+        given={name: values[-1] for name, values in given.items()},
     )  # fmt: skip
 
 
@@ -66,15 +83,16 @@ async def _act(request: Request) -> Response:
     view, given = await _sent(request)
     verb = _verb("".join(given.get("verb", ())))
     try:
-        message = message_of(verb, arguments_of(verb, given))
+        arguments = arguments_of(verb, given) | (arguments_of_command(given) if verb is m.Call else {})
+        message = message_of(verb, arguments)
         assert isinstance(message, Change)
         if not (message.dry_run or _is_first(verb, getattr(message, "select", ()))):
             return _outcomes(view, message, await _ask(view, message))
         beside = {name: getattr(message, name) for name in ("reason", "force", "break_glass") if name in verb.takes}
-        args = {name: value for name, value in arguments_of(verb, given).items() if name not in ENVELOPE}
+        args = {name: value for name, value in arguments.items() if name not in ENVELOPE}
         return proposed(view, await _ask(view, m.Propose(verb_of(verb), args, **beside)))
     except (Problem, BadRequest) as error:
-        return _shown(view, verb, given, _problem(error))
+        return await _shown(view, verb, given, _problem(error))
 
 
 async def _proposal(request: Request) -> Response:
@@ -111,20 +129,20 @@ def proposed(
         drawer: whether it is in the drawer, and not in the dialog.
     """
     row, given = details.row, given or {}
-    miscounted = problem.detail if problem and problem.name == "WrongNumber" else ""
-    fields, wrong = fields_of(m.Apply, given, problem.detail if problem and not miscounted else "")
+    error = _text(problem) if problem else ""
+    miscounted = error if problem and problem.name == "WrongNumber" else ""
     waits = row.state == "open" and row.needs == "approval"
     shown = {"reason", *(["force"] if row.needs == "force" else []), *(["break_glass"] if waits else [])}
     forced = row.needs == "force" and not details.guards.get("none")  # some of them may do without
-    fields = [attrs.evolve(one, needed=forced or one.name == "break_glass") for one in fields if one.name in shown]
+    fields = [one for one in fields_of(m.Apply, given, error)[0] if one.name in shown]
+    fields = [attrs.evolve(one, needed=forced or one.name == "break_glass") for one in fields]
     if row.targets > TYPED:
         text, said = f"They are more than {TYPED}: type their number, {row.targets}.", "".join(given.get("typed", ()))
         fields.insert(0, Field("typed", "text", text, said, needed=True, hint=str(row.targets), error=miscounted))
     groups = Counter((one.outcome, "" if one.outcome == "would" else one.note) for one in details.outcomes)
     return view.render(
-        "proposal.html", details=details, groups=groups.most_common(8),
-        wrong=wrong, remedy=problem.remedy if problem and wrong else "", fields=fields, drawer=drawer,
-        own=row.proposer == view.principal.name,
+        "proposal.html", details=details, groups=groups.most_common(8), fields=fields, drawer=drawer,
+        wrong="" if any(one.error for one in fields) else error, own=row.proposer == view.principal.name,
         ends=row.verb in ALL_VERBS and ALL_VERBS[row.verb].right == "terminate",
     )  # fmt: skip
 
@@ -138,9 +156,7 @@ async def _apply(request: Request) -> Response:
         if details.row.digest != "".join(given.get("digest", ())):
             raise Problem(409, "Refused", f"proposal {number} is not the one that was shown", "look at it again")
         if details.row.targets > TYPED and "".join(given.get("typed", ())) != str(details.row.targets):
-            raise Problem(
-                422, "BadRequest", f"their number is {details.row.targets}", "type it, if you mean all of them"
-            )
+            raise Problem(422, "WrongNumber", f"their number is {details.row.targets}", "type it, if you mean all")
         message = message_of(m.Apply, {**arguments_of(m.Apply, given), "number": number})
         return _outcomes(view, message, await _ask(view, message))
     except (Problem, BadRequest) as error:
@@ -163,6 +179,10 @@ def _problem(error: Problem | BadRequest) -> Problem:
         return error
     detail, _, remedy = str(error).rpartition("; ")
     return Problem(422, "BadRequest", detail or remedy, remedy if detail else "")
+
+
+def _text(problem: Problem) -> str:
+    return "; ".join(filter(None, (problem.detail, problem.remedy)))
 
 
 def _outcomes(view: View, message: Message[Any], answer: Any) -> Response:

@@ -73,7 +73,7 @@ async def drawer(_request: Request, view: View) -> Response:
             raise
         return view.render("actor_drawer.html", called=name, actor=None, wrong=problem)
     return view.render(
-        "actor_drawer.html", actor=actor, children=children, commands=getattr(actor, "commands", ()),
+        "actor_drawer.html", actor=actor, children=children, commands=actor.commands,
         operation=actor.row.kind == "operation",
     )  # fmt: skip
 

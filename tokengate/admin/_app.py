@@ -19,10 +19,10 @@ from tokengate.admin import (
 from tokengate.admin._guard import Guard
 from tokengate.admin._site import Site
 
-_FILES = (_login, _api, _metrics, _shell, _tokens, _ticks, _actions, _actors)
+_FILES = (_login, _api, _metrics, _shell, _tokens, _ticks, _overview, _actors, _actions)
 """The files of routes."""
-_SCREENS = (_kinds, _overview)
-"""The files with screens only, which are registered when they are imported."""
+_SCREENS = (_kinds,)
+"""The file with screens only, which are registered when it is imported."""
 
 
 def application(site: Site) -> Guard:

@@ -23,7 +23,7 @@ class Field:
 
     Attributes:
         name: of the argument.
-        kind: `text`, `number`, `check`, `choice`; `lines`: a value on each; `pairs`: `NAME=VALUE` on each.
+        kind: `text`, `number`, `password`, `check`, `choice`; `lines`: a value on each; `pairs`: `NAME=VALUE` on each.
         text: what it is.
         value: what it has, as text; of a check, `on` or empty.
         needed: whether it must be given.
@@ -34,7 +34,7 @@ class Field:
     """
 
     name: str
-    kind: Literal["text", "number", "check", "choice", "lines", "pairs"]
+    kind: Literal["text", "number", "password", "check", "choice", "lines", "pairs"]
     text: str
     value: str = ""
     needed: bool = False
@@ -44,6 +44,11 @@ class Field:
     step: str = ""
     hint: str = ""
     error: str = ""
+
+    @property
+    def label(self) -> str:
+        """What stands beside it."""
+        return self.name.rpartition(".")[2].replace("_", " ")
 
     @property
     def is_rare(self) -> bool:
@@ -95,6 +100,42 @@ def _field(
     )  # fmt: skip
 
 
+def fields_of_command(schema: Mapping[str, Any], given: Given) -> list[Field]:
+    """Return the fields of the arguments of a command; their names say how they are given: `kw.count`, `one.key`.
+
+    Args:
+        schema: of its arguments, as `CommandRow` has it.
+        given: values that they have.
+    """
+    found = []
+    for name, one in schema.get("properties", {}).items():
+        kind, choices = one.get("type", ""), tuple(map(str, one.get("enum", ())))
+        way = {"one": "one", "rest": "rest"}.get(one.get("x-tokengate-args", ""), "kw")
+        default, needed = one.get("default", ""), name in schema.get("required", ())
+        if kind == "boolean":
+            choices, default = ("true", "false"), str(default).lower()
+        shown: Any = "choice" if choices else "lines" if way == "rest" else _SCHEMA_INPUTS.get(kind, "text")
+        found.append(
+            Field(
+                f"{way}.{name}", "password" if one.get("writeOnly") else shown, one.get("description", ""),
+                "\n".join(given.get(f"{way}.{name}", (str(default),))), needed,
+                ("",) * bool(choices and str(default) not in choices) + choices,
+                str(one.get("minimum", "")), str(one.get("maximum", "")),
+                {"integer": "1", "number": "any"}.get(kind, ""), "json" * (kind in ("object", "array") and way == "kw"),
+            )
+        )  # fmt: skip
+    return found
+
+
+def arguments_of_command(given: Given) -> dict[str, Any]:
+    """Return the arguments of `call` that were typed into the fields of a command."""
+    args = [values[-1] for name, values in given.items() if name.startswith("one.")]
+    args += [line for name, values in given.items() if name.startswith("rest.") for line in values[-1].splitlines()]
+    kwargs = {name[3:]: values[-1] for name, values in given.items() if name.startswith("kw.") and values[-1]}
+    return {"args": tuple(args), "kwargs": kwargs, "text": True}
+
+
+_SCHEMA_INPUTS: Final = {"integer": "number", "number": "number"}
 _INPUTS: Final[Mapping[Any, str]] = {bool: "check", int: "number", float: "number", tuple: "lines", dict: "pairs"}
 
 
@@ -132,8 +173,9 @@ def _targets(text: str) -> str | tuple[int, ...]:
 
 def _value(hint: Any, text: str) -> Any:
     hint, origin, args = _bare(hint), get_origin(_bare(hint)), get_args(_bare(hint))
-    if origin in (types.UnionType, Union) and str not in args:
-        return _value(args[0], text)
+    if origin in (types.UnionType, Union):  # a number, if it can be one and looks like one
+        numbers = (_number(kind, text) for kind in (int, float) if kind in leaves_of(hint))
+        return next((one for one in numbers if not isinstance(one, str)), text)
     if hint in (int, float):
         return _number(hint, text)
     if origin is tuple:

@@ -6,21 +6,26 @@ import asyncio
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
-from tokengate.admin._shell import SCREENS, View
+from tokengate.admin._problems import Problem
+from tokengate.admin._shell import SCREENS, View, view_of
 from tokengate.control import messages as m
+from tokengate.telemetry._kinds import Charts
 
 _FEW: Final = 8  # rows of each list
+_SECONDS: Final = 120.0  # of the charts
 
 
 async def screen(_request: Request, view: View) -> Response:
-    """Return the overview."""
-    running, actors, tree, throttles = await asyncio.gather(
+    """Return the overview; what its charts are made of comes apart."""
+    running, actors, tree, throttles, missing = await asyncio.gather(
         view.look(m.Tokens("state=running", sort="-running", limit=_FEW)),
         view.look(m.Actors()),
         view.look(m.Tree()),
         view.look(m.Throttles()),
+        _missing(view),
     )
     ends = [(node.path, node.last_end) for node in tree if node.last_end is not None]
     ends.sort(key=lambda one: -one[1].at)
@@ -32,8 +37,31 @@ async def screen(_request: Request, view: View) -> Response:
         full=full[:_FEW],
         throttles=[one for one in throttles if one.waiting and one.key is None][:_FEW],
         stopped=[one for one in actors if one.suspended or one.draining][:_FEW],
-        missing=None,
+        missing=missing,
     )
+
+
+async def _missing(view: View) -> Problem | None:
+    """Return why there are no charts."""
+    try:
+        await view.look(Charts(seconds=_SECONDS))
+    except Problem as problem:
+        if problem.status == 503:
+            raise
+        return problem
+    return None
+
+
+async def _charts(request: Request) -> Response:
+    """Return the series of the charts as JSON, {name: values}; `at` has their times."""
+    points = await (await view_of(request)).look(Charts(seconds=_SECONDS))
+    names = ("at", "ended", "failed", "wait_p95", "queued", "cpu_saturation", "io_saturation", "memory")
+    return JSONResponse({name: [getattr(point, name) for point in points] for name in names})
+
+
+def routes() -> list[BaseRoute]:
+    """Return the route of the charts."""
+    return [Route("/ui/charts", _charts, methods=["GET"])]
 
 
 SCREENS["overview"] = screen

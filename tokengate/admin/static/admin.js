@@ -381,4 +381,31 @@
     KEYS[event.key](event, row);
   });
   $("#dialog").addEventListener("close", () => { $("#dialog").replaceChildren(); });
+
+  // --- Charts of the overview --------------------------------------------------------------------------------------
+  const charts = new WeakMap(), UNITS = {
+    s: (v) => (v < 1 ? `${Math.round(v * 1000)} ms` : `${+v.toFixed(1)} s`), "%": (v) => `${Math.round(v * 100)} %`,
+    MB: (v) => `${Math.round(v / 1e6)} MB`, "": (v) => `${+v.toFixed(1)}`,
+  };
+  async function draw() {
+    const boxes = all("[data-chart]"), answer = boxes.length && await fetch("/ui/charts?" + new URLSearchParams({ gate: $("#gate").value }));
+    if (!answer?.ok) return;
+    const said = await answer.json();
+    for (const box of boxes) {
+      const keys = all("[data-name]", box), shown = UNITS[box.dataset.chart], data = [said.at, ...keys.map((key) => said[key.dataset.name])];
+      const ink = (one) => () => getComputedStyle(one).color, axis = { stroke: ink(box), grid: { stroke: ink($("hr", box)), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+      const tell = (plot) => keys.forEach((key, at) => { $("b", key).textContent = shown(plot.data[at + 1][plot.cursor.idx ?? said.at.length - 1] ?? 0); });
+      const fresh = () => new uPlot({
+        width: box.clientWidth, height: 126, legend: { show: false }, cursor: { y: false, points: { size: 5 } }, hooks: { setCursor: [tell] }, scales: { y: { range: (_, _min, max) => [0, max * 1.1 || 1] } },
+        axes: [{ ...axis, space: 90, size: 24, values: (_, times) => times.map((one) => new Date(one * 1000).toTimeString().slice(0, 8)) }, { ...axis, size: 58, values: (_, values) => values.map(shown) }],
+        series: [{}, ...keys.map((key) => ({ stroke: ink(key), width: 1.5, points: { show: false } }))],
+      }, data, box);
+      if (!charts.has(box)) charts.set(box, fresh());
+      const plot = charts.get(box);
+      if (plot.width !== box.clientWidth) plot.setSize({ width: box.clientWidth, height: 126 });
+      plot.setData(data);
+      if (plot.cursor.idx == null) tell(plot);
+    }
+  }
+  document.addEventListener("htmx:after:swap", ({ detail }) => { if (detail.ctx?.target?.id === "screen") draw(); });
 })();
