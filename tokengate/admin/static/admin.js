@@ -384,7 +384,7 @@
 
   // --- Charts of the overview --------------------------------------------------------------------------------------
   const charts = new WeakMap(), UNITS = {
-    s: (v) => (v < 1 ? `${Math.round(v * 1000)} ms` : `${+v.toFixed(1)} s`), "%": (v) => `${Math.round(v * 100)} %`,
+    s: (v) => (v < 1 ? `${Math.round(v * 1000)} ms` : `${+v.toFixed(1)} s`), "%": (v) => `${+(v * 100).toFixed(v < 0.1 ? 1 : 0)} %`,
     MB: (v) => `${Math.round(v / 1e6)} MB`, "": (v) => `${+v.toFixed(1)}`,
   };
   async function draw() {
