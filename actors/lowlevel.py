@@ -11,6 +11,7 @@ from actors.concurrency._convoy import await_free
 from actors.concurrency._daemon_thread import DaemonThread
 from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
 from actors.concurrency._loop_host import LoopHost
+from actors.concurrency._thread_frames import frame_of, thread_frames, variables_of
 from actors.concurrency._trio_host import TrioHost
 from actors.concurrency._waiters import Waiter
 from actors.drains._asyncio_operation_drain import at_home
@@ -115,6 +116,7 @@ __all__ = [
     "cpu_seconds",
     "current_turn",
     "find_step",
+    "frame_of",
     "gates_operation",
     "hold_in_queue",
     "homes",
@@ -137,5 +139,7 @@ __all__ = [
     "run_in",
     "submits_to_gate",
     "system_of",
+    "thread_frames",
     "tokens_of",
+    "variables_of",
 ]

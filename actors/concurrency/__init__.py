@@ -15,6 +15,7 @@
 #   _asyncio_host.py       asyncio loops that do so
 #   _cancel_scope.py       a cancel scope for asyncio
 #   _container.py          the cores and the memory that this process may use
+#   _thread_frames.py    the frames of other threads, read so that the interpreter does not crash
 #   _convoy.py             a wait for a lock that begins no convoy of threads
 #   _alarm.py              a task that sleeps until a due time
 """Threads, loops, futures and alarms."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import threading
 import time
 import traceback
@@ -16,6 +15,7 @@ import attrs
 import trio
 
 from actors.concurrency._loop_host import LoopHost
+from actors.concurrency._thread_frames import frames_from, thread_frames
 from actors.concurrency._trio_host import TrioHost
 from actors.steps._frames import tokens_of
 from actors.tokens._token import Token
@@ -160,14 +160,15 @@ class Watchdog(trio.abc.Instrument):
 
     def _look(self, looks: _Looks) -> None:
         """Sample the stack of the loop during a round, and report a step that has lasted too long."""
-        frame = sys._current_frames().get(self._thread or 0)
+        frame = thread_frames().get(self._thread or 0)
         now = time.monotonic()
         tokens = tokens_of(frame)
         steps: list[_Step] = [(token.id, token.steps) for token in tokens] or _call_of_no_token(frame)
         long = looks.lasting(steps)
         if long is not None:
             token = next((token for token in tokens if (token.id, token.steps) == long), None)
-            stack = "".join(traceback.format_stack(frame))
+            lines = [(each, each.f_lineno) for each in frames_from(frame)]
+            stack = "".join(traceback.StackSummary.extract(reversed(lines)).format())
             if self._since == looks.round:  # else the round has ended, and the stack may be of another one
                 self._report(token, now - looks.first_seen[long][1], stack)
                 looks.told.add(long)
@@ -250,9 +251,8 @@ class _Looks:
 def _call_of_no_token(frame: FrameType | None) -> list[_Step]:
     """Return the outermost call on a stack outside of the runtime, in a list; an empty list if there is none."""
     found: list[_Step] = []
-    while frame is not None:
-        module = frame.f_globals.get("__name__")
+    for each in frames_from(frame):
+        module = each.f_globals.get("__name__")
         if type(module) is not str or module.partition(".")[0] not in _RUNTIME:
-            found = [(id(frame), frame.f_code)]
-        frame = frame.f_back
+            found = [(id(each), each.f_code)]
     return found

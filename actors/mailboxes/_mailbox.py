@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 from actors._exceptions import ActorDead
 from actors.concurrency._blocking import refuse_waits_if
 from actors.concurrency._convoy import await_free
+from actors.concurrency._thread_frames import frames_from, thread_frames, variables_of
 from actors.mailboxes._fair_lanes import FairLanes
 from actors.mailboxes._held_tokens import HeldTokens
 from actors.mailboxes._lanes import Lanes
@@ -1046,7 +1047,7 @@ class Mailbox:
     def _index(self) -> None:
         """Have lane 0 indexed, unless a drainer is about to take from it: that one would get a token out of order."""
         self._plain = False  # before the look: a drainer that comes after it takes under the lock
-        if not any(map(_takes_from_lane_0, sys._current_frames().values())):
+        if not any(map(_takes_from_lane_0, thread_frames().values())):
             self._lanes.index()
         self._set_flags()
 
@@ -1141,9 +1142,8 @@ class Mailbox:
 
 def _takes_from_lane_0(frame: FrameType | None) -> bool:
     """Tell whether a thread may be within the short way of taking a token, of whatever mailbox."""
-    while frame is not None and frame.f_code not in _TAKING:
-        frame = frame.f_back
-    return frame is not None and frame.f_code is not _TAKING[0]
+    taking = next((each.f_code for each in frames_from(frame) if each.f_code in _TAKING), _TAKING[0])
+    return taking is not _TAKING[0]
 
 
 # The code of the long way, and that of the short ones.
@@ -1155,7 +1155,7 @@ def _interrupts_change() -> bool:
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_filename == _FILE:
-            mailbox = frame.f_locals.get("self")
+            mailbox = variables_of(frame).get("self")
             if isinstance(mailbox, Mailbox) and mailbox.changes_here:
                 return True
         frame = frame.f_back

@@ -20,6 +20,7 @@ from types import CodeType, FrameType
 from typing import Any, Final
 
 from actors.concurrency._blocking import loop_here
+from actors.concurrency._thread_frames import frame_of, frames_from, thread_frames, variables_of
 from actors.tokens._token import Token
 
 # Modules with the frames at the bottom of a step: they call or continue user code, and hold no lock.
@@ -83,7 +84,7 @@ def is_step(frame: FrameType) -> bool:
 
 def _token_in(frame: FrameType) -> Token[Any] | None:
     if is_step(frame):
-        token = frame.f_locals.get("token")
+        token = variables_of(frame).get("token")
         if isinstance(token, Token):
             return token
     return None
@@ -92,11 +93,10 @@ def _token_in(frame: FrameType) -> Token[Any] | None:
 def tokens_of(frame: FrameType | None) -> list[Token[Any]]:
     """Return the tokens of the steps that a thread's frame belongs to, the innermost first."""
     found: list[Token[Any]] = []
-    while frame is not None:
-        token = _token_in(frame)
+    for each in frames_from(frame):
+        token = _token_in(each)
         if token is not None and token not in found:
             found.append(token)
-        frame = frame.f_back
     return found
 
 
@@ -111,11 +111,10 @@ def step_frames(token: Token[Any], frame: FrameType | None) -> list[FrameType] |
         None when the thread runs no step of the token.
     """
     above: list[FrameType] = []
-    while frame is not None:
-        if _token_in(frame) is token:
+    for each in frames_from(frame):
+        if _token_in(each) is token:
             return above[::-1]
-        above.append(frame)
-        frame = frame.f_back
+        above.append(each)
     return None
 
 
@@ -124,7 +123,7 @@ def find_step(token: Token[Any]) -> tuple[int, list[FrameType]] | None:
 
     The frames are a snapshot; the thread runs on. A direct call within a step is part of both steps.
     """
-    for ident, frame in sys._current_frames().items():
+    for ident, frame in thread_frames().items():
         frames = step_frames(token, frame)
         if frames is not None:
             return ident, frames
@@ -133,11 +132,7 @@ def find_step(token: Token[Any]) -> tuple[int, list[FrameType]] | None:
 
 def in_event_loop(frame: FrameType | None) -> bool:
     """Tell whether a frame runs within a loop of trio or asyncio, which must not be stopped."""
-    while frame is not None:
-        if frame.f_globals.get("__name__") in _EVENT_LOOPS:
-            return True
-        frame = frame.f_back
-    return False
+    return any(each.f_globals.get("__name__") in _EVENT_LOOPS for each in frames_from(frame))
 
 
 def on_event_loop(token: Token[Any]) -> bool:
@@ -162,7 +157,7 @@ def _module_of(frame: FrameType) -> str:
 
 def _open_frames(frames: list[FrameType]) -> list[FrameType]:
     """Return the frames of a step below the first barrier: in it and above it nothing may be stopped."""
-    bottom = frames[0].f_back if frames else None
+    bottom = frame_of(frames[0], "f_back") if frames else None
     if bottom is not None and bottom.f_code.co_name == _CLOSING:
         return []
     for number, frame in enumerate(frames):

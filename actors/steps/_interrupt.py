@@ -16,12 +16,12 @@ tool ids are taken, a loop there that calls nothing runs on.
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from actors._exceptions import TokenInterrupt
+from actors.concurrency._thread_frames import thread_exceptions, thread_frames
 from actors.steps._frames import find_step, in_cleanup, in_event_loop, leads_into_try, leaps_handlers, may_stop
 from actors.steps._monitoring import handles_interrupt, monitor
 
@@ -58,7 +58,7 @@ def send_interrupt(hold: Hold) -> bool:
             # Prepared before the last look, so that little time is left in which the thread could run on.
             set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
             thread, error = ctypes.c_ulong(ident), ctypes.py_object(TokenInterrupt)
-            if sys._current_frames().get(ident) is innermost and innermost.f_lasti == where:
+            if thread_frames().get(ident) is innermost and innermost.f_lasti == where:
                 hold.interrupt_sent = True
                 set_exception(thread, error)
                 return True
@@ -66,7 +66,7 @@ def send_interrupt(hold: Hold) -> bool:
 
 
 def _interrupted(ident: int) -> bool:
-    error: Any = sys._current_exceptions().get(ident)
+    error: Any = thread_exceptions().get(ident)
     return handles_interrupt(error[1] if isinstance(error, tuple) else error)
 
 

@@ -11,17 +11,16 @@ it undone.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from inspect import CO_GENERATOR, CO_OPTIMIZED
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
 from actors._exceptions import TokenRejected
 from actors.concurrency._future import Reply
+from actors.concurrency._thread_frames import frames_from, thread_frames, variables_of
 from actors.kinds._operation_place import Turn
 from actors.places._place import Place, place_of
 from actors.places._ports import PlaceSystem
@@ -71,17 +70,17 @@ def _locals(*, waiting: bool) -> list[Any]:
     """
     found: list[Any] = []
     me = threading.get_ident()
-    for thread, innermost in sys._current_frames().items():
-        frame: FrameType | None = None if thread == me else innermost
-        while frame is not None and (waiting or frame.f_code not in _WAITING):
+    for thread, innermost in thread_frames().items():
+        for frame in frames_from(None if thread == me else innermost):
+            if not waiting and frame.f_code in _WAITING:
+                break
             # No frames of users: reading their variables may run code, or undo what a debugger has just set.
             is_function = frame.f_code.co_flags & (CO_OPTIMIZED | CO_GENERATOR) == CO_OPTIMIZED
             if is_function and str(frame.f_globals.get("__name__")).startswith(_SENDERS):
-                for value in frame.f_locals.values():
+                for value in variables_of(frame).values():
                     found.append(value)
                     if type(value) is list:
                         found += value
-            frame = frame.f_back
     return found
 
 

@@ -15,6 +15,18 @@ pytestmark = in_ci
 HERE = Path(__file__).parent
 
 
+def test_reading_stacks_works_for_a_moment() -> None:
+    """Of threads that run on while a collection in a reading thread runs finalizers."""
+    command = [sys.executable, str(HERE / "frames.py"), "--seconds", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+
+    assert report["tokens"] >= 1
+    assert report["reads"].keys() == {"variables", "tokens", "steps"}
+    assert report["failures"] == []
+
+
 def test_stopping_code_at_random_works_for_a_moment() -> None:
     """One line of JSON for each shape of code, with counts and times, and one of the failures: none."""
     seed = random.SystemRandom().randrange(2**32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import attrs
+
+from actors.lowlevel import thread_frames
 
 LIMIT = 30.0  # seconds; reached only when a test fails
 
@@ -54,7 +55,7 @@ class Door:
 
     def _waits_in_c(self, thread: int) -> bool:
         """Tell whether a thread that has set `reached` waits for the bolt: that is all that is left in its frame."""
-        frame = sys._current_frames().get(thread)
+        frame = thread_frames().get(thread)
         return frame is not None and frame.f_code is Door.pass_through.__code__
 
     def open(self) -> None:

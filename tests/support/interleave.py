@@ -24,6 +24,8 @@ from typing import Any, Literal, Self, TypeAlias
 
 import attrs
 
+from actors.concurrency._thread_frames import frames_from, thread_frames
+
 Grain: TypeAlias = Literal["line", "call"]
 
 # Seconds until a thread that neither ends nor passes the baton on is reported; reached only when a test fails.
@@ -344,9 +346,8 @@ class Stage:
         self._over = True
 
     def _where(self, player: _Player) -> str:
-        frame = sys._current_frames().get(player.ident)
-        while frame is not None and not frame.f_code.co_filename.startswith(self._home):
-            frame = frame.f_back
+        frames = frames_from(thread_frames().get(player.ident))
+        frame = next((each for each in frames if each.f_code.co_filename.startswith(self._home)), None)
         if player.done or frame is None:
             return f"  thread {player.number}: {'has ended' if player.done else 'in code of the test'}"
         name = os.path.basename(frame.f_code.co_filename)

@@ -24,7 +24,7 @@ import pytest
 import trio
 
 from actors import ActorSystem, Token, TokenInterrupt, TokenState, TokenTerminated, WaitTimeout, checkpoint
-from actors.lowlevel import Hold, OperationPlace, interrupt, monitor
+from actors.lowlevel import Hold, OperationPlace, interrupt, monitor, thread_frames
 from actors.steps._frames import find_step, in_cleanup, may_stop
 from actors.steps._interrupt import _sending, send_interrupt, withdraw_interrupt
 
@@ -511,7 +511,7 @@ def test_an_interrupt_that_was_sent_at_the_last_moment_is_withdrawn(desk: Any, u
         assert ident is not None
 
         def waits() -> bool:
-            frame = sys._current_frames().get(ident)
+            frame = thread_frames().get(ident)
             return frame is not None and frame.f_code.co_name == "_withdraw"
 
         until(waits)

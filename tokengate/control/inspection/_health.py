@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Final, Literal, TypeAlias, TypeVar
 import attrs
 import trio
 
-from actors.lowlevel import LoopHost, Place, tokens_of
+from actors.lowlevel import LoopHost, Place, thread_frames, tokens_of
 from tokengate.control import messages as m
 from tokengate.control._admission import Admission, restricted
 from tokengate.control._ports import ControlledGate
@@ -250,7 +249,7 @@ class _Call:
             return m.HealthPart(name, "degraded", None, f"lags by {lag:.1f} s") if lag > _LAG else m.HealthPart(name)
         now = time.monotonic()
         seconds = now - min(self._at, self._host.busy_since() or now)
-        running = tokens_of(sys._current_frames().get(self._host.ident or 0))
+        running = tokens_of(thread_frames().get(self._host.ident or 0))
         by = "".join(f"; token {one.id} ({plain(one.operation)} of '{plain(one.actor)}') runs" for one in running[:1])
         if seconds < _BLOCKED:
             return m.HealthPart(name, "degraded", time.time() - seconds, f"lags by {seconds:.1f} s{by}")

@@ -19,7 +19,16 @@ import trio
 import actors
 import supervisors
 from actors import Token
-from actors.lowlevel import CpuDrain, IoDrain, ProcessDrain, find_step, in_context, process_drain
+from actors.lowlevel import (
+    CpuDrain,
+    IoDrain,
+    ProcessDrain,
+    find_step,
+    frame_of,
+    in_context,
+    process_drain,
+    variables_of,
+)
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.inspection._selector import held_of
@@ -134,10 +143,11 @@ def _code_of(token: Token[Any]) -> object:
 
 def _driven(rest: object) -> object:
     """Return the user code in what an io worker awaits: a coroutine, or a generator that is run step by step."""
-    if type(rest) is GeneratorType and rest.gi_frame is not None and rest.gi_code is _IN_CONTEXT:
-        return rest.gi_frame.f_locals.get("code")
-    if type(rest) is CoroutineType and rest.cr_frame is not None:
-        steps = rest.cr_frame.f_locals.get("steps")
+    if type(rest) is GeneratorType and rest.gi_code is _IN_CONTEXT:
+        frame = frame_of(rest, "gi_frame")
+        return rest if frame is None else variables_of(frame).get("code")
+    if type(rest) is CoroutineType and (frame := frame_of(rest, "cr_frame")) is not None:
+        steps = variables_of(frame).get("steps")
         if type(steps) is GeneratorType:
             return steps
     return rest
@@ -152,13 +162,13 @@ def _chain(code: Any) -> Iterator[tuple[FrameType, int]]:
         kind = type(code)
         frame: FrameType | None = None
         if kind is CoroutineType:
-            frame, after = code.cr_frame, code.cr_await
+            frame, after = frame_of(code, "cr_frame"), code.cr_await
         elif kind is GeneratorType:
-            frame, after = code.gi_frame, code.gi_yieldfrom
+            frame, after = frame_of(code, "gi_frame"), code.gi_yieldfrom
             if frame is not None and frame.f_code is _IN_CONTEXT:
-                after = frame.f_locals.get("code")  # it sends into the coroutine, and does not await it
+                after = variables_of(frame).get("code")  # it sends into the coroutine, and does not await it
         elif kind is AsyncGeneratorType:
-            frame, after = code.ag_frame, code.ag_await
+            frame, after = frame_of(code, "ag_frame"), code.ag_await
         elif _is_wrapper(kind):
             after = _wrapped(code)
         else:
