@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -21,6 +22,8 @@ R = TypeVar("R")
 
 VARIABLE: Final = "TOKENGATE_CONFIG"
 """The environment variable that names the file."""
+
+_MOST_BYTES: Final = 10_000_000  # of a file
 
 
 @attrs.frozen
@@ -118,7 +121,9 @@ def _parse(path: Path) -> tuple[str, Mapping[str, Any], os.stat_result]:
     try:
         with path.open("rb") as opened:
             status = os.fstat(opened.fileno())  # of what is read, whatever is at the path by then
-            data = opened.read()
+            data = opened.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES:,} bytes")
         text = data.decode()
         return text, tomllib.loads(text), status
     except UnicodeDecodeError as error:

@@ -151,6 +151,12 @@ def test_a_file_that_cannot_be_parsed_has_one_error(file: Path, text: str | byte
     assert str(found).startswith(remedy)
 
 
+def test_a_file_without_end_is_refused() -> None:
+    """And not read until no memory is left."""
+    with pytest.raises(BadConfig, match="/dev/zero: cannot be read: it has more than 10,000,000 bytes; name"):
+        read_file(Path("/dev/zero"), parse)
+
+
 @pytest.mark.parametrize("name", ["missing.toml", "."])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     """Without a line."""
