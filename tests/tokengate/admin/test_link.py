@@ -56,6 +56,12 @@ def asks(link: Link, message: m.Message[Any] | None = None, owner: int = OWN) ->
     return asyncio.create_task(link.ask(message or m.Info(), Principal(f"uid:{owner}", owner, request="r1")))
 
 
+async def turns() -> None:
+    """Let all be sent and received that can be: both ends are on this loop."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 async def served(path: Path, play: Callable[[Link, PlayedGate], Any], **hello: Any) -> None:
     """Have a test play a gate and ask it; at the end no task is left."""
     async with played(path, **hello) as gate, linked(path) as link:
@@ -73,8 +79,8 @@ def test_a_gate_has_eight_requests_at_a_time_and_others_wait_in_their_order(path
             busy = await problem_of(asks(link, owner=owner))
             assert (busy.status, busy.name, busy.headers) == (status, name, {"Retry-After": "1"})
         for n in range(72):
-            assert len(gate.open) == 1
-            assert gate.asked.empty()
+            await turns()
+            assert (len(gate.open), gate.asked.empty()) == (1, True)
             one = under_way.pop(0)
             assert one.line["args"]["limit"] == 1 + n
             one.answer(n)
@@ -95,7 +101,7 @@ def test_a_request_whose_sender_has_gone_keeps_its_place_until_it_is_answered(pa
             one.cancel()
         await asyncio.gather(*given_up, return_exceptions=True)
         own = asks(link)
-        await asyncio.sleep(0)
+        await turns()
         assert gate.asked.empty()
         late[0].answer("late")
         (await gate.next()).answer("own")
@@ -119,6 +125,7 @@ def test_a_request_that_waits_for_its_turn_can_be_given_up(path: Path) -> None:
         assert ended[0] == b"0"
         assert isinstance(ended[8], asyncio.CancelledError)
         assert {getattr(one, "name", "") for one in (*ended[1:8], ended[9])} == {"Unreachable"}
+        await happens(lambda: not link._places._taken)
 
     asyncio.run(served(path, play))
 
@@ -135,6 +142,7 @@ def test_what_waits_in_a_gate_holds_up_nothing_and_is_given_up_there(path: Path,
         own = asks(link)
         (await gate.next()).answer("own")
         assert await own == b'"own"'
+        await turns()
         assert (len(gate.open), gate.asked.empty()) == (17, True)
 
         waiting[0].cancel()
