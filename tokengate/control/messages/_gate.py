@@ -125,7 +125,7 @@ class GateOverview:
 
 @attrs.frozen
 class Overview(Message[GateOverview]):
-    """Show a gate at a glance: its figures, and what is longest, largest, held up, fullest, and was restarted last."""
+    """Show a gate at a glance: figures, longest, held up, restarted last."""
 
     right: ClassVar = "view"
     examples: ClassVar = ("overview", "overview -g shop --json")

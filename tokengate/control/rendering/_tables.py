@@ -573,16 +573,16 @@ def _frame(frame: Frame) -> Iterable[Text]:
 
 def _overview(overview: GateOverview, wide: bool) -> RenderableType:
     parts: list[RenderableType] = [_info(overview.info, wide)]
-    lists: tuple[tuple[str, Any, Sequence[Any]], ...] = (
-        ("longest", _TOKENS, overview.longest),
-        ("largest", _LARGE, overview.largest),
-        ("held up", _WAITS, overview.waits),
-        ("fullest", _ACTORS, overview.fullest),
-        ("restarted last", _RESTARTS, overview.restarts),
-    )
-    for title, columns, rows in lists:
+
+    def add(title: str, columns: Sequence[Column[Any]], rows: Sequence[Any]) -> None:
         if rows:
-            parts += ["", plain(title, "bold"), table_of(columns, rows, False)]
+            parts.extend(["", plain(title, "bold"), table_of(columns, rows, False)])
+
+    add("longest", _TOKENS, overview.longest)
+    add("largest", _LARGE, overview.largest)
+    add("held up", _WAITS, overview.waits)
+    add("fullest", _ACTORS, overview.fullest)
+    add("restarted last", _RESTARTS, overview.restarts)
     return Group(*parts)
 
 
