@@ -141,7 +141,9 @@ class ChartPoint:
 
 @attrs.frozen
 class Charts(Listing[ChartPoint]):
-    """Show the figures of the gate over time, or of an operation, the oldest first.
+    """Show the figures of the gate over time.
+
+    The oldest ones come first.
 
     Raises:
         BadRequest: no operation has this name.

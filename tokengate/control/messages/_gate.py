@@ -125,7 +125,7 @@ class GateOverview:
 
 @attrs.frozen
 class Overview(Message[GateOverview]):
-    """Show a gate at a glance: figures, longest, held up, restarted last."""
+    """Show a gate at a glance, and what needs a look."""
 
     right: ClassVar = "view"
     examples: ClassVar = ("overview", "overview -g shop --json")
