@@ -303,7 +303,8 @@ def test_a_login_outlives_gates(place: Path, until: Until) -> None:
     with Daemon() as daemon, daemon.client(daemon.login(local.ask(local.Login())["url"])) as client:
 
         def states() -> list[tuple[str, str]]:
-            return [(row["gate"], row["state"]) for row in client.get("/api/v1/gates").json()["rows"]]
+            rows = client.get("/api/v1/gates").json().get("rows", ())  # none, if it is asked too often
+            return [(row["gate"], row["state"]) for row in rows]
 
         with Gate("shop"):
             assert states() == [("shop", "open")]
