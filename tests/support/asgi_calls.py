@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
@@ -64,6 +64,7 @@ def ask(
     body: bytes = b"",
     leaves: bool = False,
     query: str = "",
+    run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run,
 ) -> Answer:
     """Return the answer to a request, and see that it has what all answers have.
 
@@ -71,6 +72,7 @@ def ask(
         app: to be called.
         method, path, headers, body, query: of the request. A body gets its length, unless the headers have one.
         leaves: whether the client goes before its body has ended.
+        run: runs a coroutine.
     """
     pairs = [*headers.items()] if isinstance(headers, Mapping) else [*headers]
     names = {name.lower() for name, _ in pairs}
@@ -99,7 +101,7 @@ def ask(
     async def send(message: Message) -> None:
         said.append(message)
 
-    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+    run(app(scope, receive, send))  # type: ignore[arg-type]
     if not said:
         return Answer(0, [], b"", False)
     found = [(name.decode().lower(), value.decode("latin-1")) for name, value in said[0]["headers"]]

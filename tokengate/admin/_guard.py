@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from tokengate.admin._answers import answer_to, headers_of
@@ -28,15 +28,7 @@ PUBLIC: Final = ("/", "/login", "/static")
 
 _logger = logging.getLogger("tokengate.admin")
 
-_ONCE: Final = (
-    "authorization",
-    "content-length",
-    "content-type",
-    "cookie",
-    "origin",
-    "sec-fetch-mode",
-    "sec-fetch-site",
-)
+_ONCE: Final = ("authorization", "content-length", "content-type", "cookie", "origin", "sec-fetch-site")
 _HOST: Final = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 _SAFE: Final = ("GET", "HEAD")
 _TICKS: Final = "/ui/ticks"  # the stream of a page, which opens it again by itself
@@ -148,6 +140,8 @@ class Guard:
         """Return the route that matches a path; and, if none takes the method, those that such routes take."""
         partial, allowed = None, set[str]()
         for route in self.app.routes:
+            if isinstance(route, Route | Mount) and not route.path_regex.match(scope["path"]):
+                continue  # as matches() would say, which takes five times as long
             match, child = route.matches(scope)
             if match is Match.FULL:
                 scope.update(child)

@@ -285,7 +285,7 @@ def test_who_may_not_gets_greyed_buttons_and_a_refusal(site: Served, page: Page)
     refused = viewer.act("terminate", select=str(one.id))
 
     assert "needs the right &#39;operate&#39;" in throttles
-    assert "hx-get=\"/ui/form" not in throttles
+    assert 'hx-get="/ui/form' not in throttles
     assert "right 'terminate'" in words(refused)
     assert one.state is TokenState.RUNNING
 
@@ -344,5 +344,3 @@ def test_a_get_changes_nothing_and_a_post_from_elsewhere_is_refused(page: Page) 
 
     assert (got.status_code, other.status_code) == (405, 403)
     assert one.state is TokenState.RUNNING
-
-
