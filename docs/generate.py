@@ -128,7 +128,7 @@ def api() -> str:
         cwd=ROOT,
         env={**os.environ, "TOKENGATE_PLUGINS": ""},
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
     )
     return done.stdout

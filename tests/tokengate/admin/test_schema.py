@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
-import httpx
 import pytest
 import schemathesis
 import schemathesis.hooks
@@ -123,7 +120,7 @@ class Shop:
         for name in _WAITS:
             if name in schema and (allowed or _is_long(arguments.get(name, 5))):
                 arguments[name] = 0.01
-        if not allowed or not operation.startswith("POST") and "/" not in operation.partition("{gate}/")[2]:
+        if not allowed or (not operation.startswith("POST") and "/" not in operation.partition("{gate}/")[2]):
             return
         for name, values in self.known().items():
             if name in arguments and self.chance.random() < 0.7:
