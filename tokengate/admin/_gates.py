@@ -188,7 +188,7 @@ class Gates:
                 self._files, self._visited = files, now
                 self._visiting = asyncio.create_task(self._visit())
         if self._visiting is not None and self._is_visiting:
-            new = self._files is None or not self._known.keys() >= self._files
+            new = at_once or self._files is None or not self._known.keys() >= self._files
             await asyncio.wait({self._visiting}, timeout=None if new else _WAIT)
 
     @property

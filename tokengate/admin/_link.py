@@ -17,7 +17,7 @@ from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem, problem_of
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._validation import checked
-from tokengate.control.messages import Message, Stream
+from tokengate.control.messages import Message, Stream, verb_of
 from tokengate.control.transport import _protocol
 from tokengate.control.transport._protocol import MAX_ANSWER, PROTOCOL, ErrorText
 
@@ -98,6 +98,8 @@ class Link:
             Problem: the gate's error; or (503) it has gone, does not answer, speaks another protocol, or has too much
                 to do; or (429) too much of this owner's.
         """
+        if isinstance(message, Stream):
+            raise Problem(422, "BadRequest", f"'{verb_of(type(message))}' is a stream", "follow it")
         id = next(self._ids)
         line = request_line(id, message, principal)
         waits = float(sum(getattr(message, field, 0.0) for field in ("wait", "sample", "grace")))

@@ -154,6 +154,28 @@ def test_a_gate_that_has_just_opened_is_found_by_its_name(gate: Gate, monkeypatc
     run(test)
 
 
+def test_a_gate_that_hangs_hides_none_that_has_just_opened(
+    gate: Gate, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever names it waits until the gates have been visited that are there by then."""
+    path = Path(os.environ["TOKENGATE_RUNTIME_DIR"], f"mute-{os.getpid()}-0.sock")
+
+    async def test(gates: Gates) -> None:
+        async with played(path, silent=True):
+            entries = await becomes(gates, "open", "hung")
+            assert {one.gate: one.state for one in entries} == {"shop": "open", "mute": "hung"}
+            monkeypatch.setattr("tokengate.control.transport._discovery._HELLO_SECONDS", 0.5)
+            while not gates._is_visiting:
+                await gates.listed()
+            with Gate("bank", threads=1) as bank:
+                assert bank._control_server is not None
+                assert bank._control_server.path is not None
+                name = bank._control_server.path.stem
+                assert json.loads(await gates.ask(name, m.Info(), OWNER))["name"] == "bank"
+
+    run(test)
+
+
 @in_ci
 @pytest.mark.usefixtures("programs", "quick")
 def test_a_gate_that_hangs_is_killed_or_restarted_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -253,6 +253,8 @@ def test_where_no_gate_listens_that_is_said(path: Path) -> None:
             assert (too_long.status, too_long.name) == (422, "BadRequest")
             wrong = await problem_of(asks(link, m.Tokens(limit="many")))  # type: ignore[arg-type]
             assert (wrong.status, wrong.name) == (422, "BadRequest")
+            stream = await problem_of(asks(link, m.Watch()))
+            assert (stream.status, stream.detail) == (422, "'watch' is a stream")
 
     asyncio.run(ask())
 
