@@ -54,6 +54,8 @@ from tokengate.control.messages import (
 
 # Observations in a sample.
 _LOOKS = 20
+# Tokens of which the children of one are found in one turn.
+_SCANNED = 5_000
 # Rows of actors that are made in one turn.
 _ROWS = 100
 
@@ -256,9 +258,10 @@ async def describe(system: ActorSystem, token: Token[Any], *, values: bool = Fal
         share = None if share is None else min(1.0, share)
     children: list[int] = []
     await next_turn()
-    async for chunk in in_turns(chunks(list(system.live.values()))):
-        made = [child for child in chunk if child.parent == token.id]
-        children.extend(child.id for child in made if here is None or here.sees(child))
+    live, id = list(system.live.values()), token.id
+    async for at in in_turns(range(0, len(live), _SCANNED)):
+        made = [child for child in live[at : at + _SCANNED] if child.parent == id]
+        children += [one.id for one in made if not one._place.serves_operators and (here is None or here.sees(one))]
     if here is not None and not here.sees(token):
         raise _not_seen(system, token.id)  # it was moved out of sight meanwhile
     paused, stopped = (0.0, 0.0) if hold is None else hold.seconds(system.clock())

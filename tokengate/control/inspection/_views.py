@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import math
+import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from itertools import islice
@@ -23,6 +25,8 @@ from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
 
 _CHUNK: Final = 1_000  # tokens times (terms + 1) in one turn: a millisecond
 _ROWS: Final = 250  # rows that are made in one turn: as long
+_SAMPLE: Final = 2_048  # tokens by which it is known between which keys a part of a list is
+_chance: Final = random.Random(0)  # one of its own, so that no program that has set a seed gets other numbers
 
 Key: TypeAlias = float | str
 _Entry: TypeAlias = tuple[Key, int, Token[Any]]
@@ -97,8 +101,8 @@ async def page_of(
 ) -> TokenPage:
     """Return a part of the sorted list of the live tokens that a selector matches, and that the caller may see.
 
-    It waits for another turn about every millisecond, for any number of tokens, and keeps a small multiple of the
-    wanted rows. Tokens that end meanwhile are left out, so a page may be shorter than `limit`.
+    It waits for another turn about every millisecond, for any number of tokens. Tokens that end meanwhile are left out,
+    so a page may be shorter than `limit`.
 
     Args:
         tokens: returns the live tokens.
@@ -113,40 +117,85 @@ async def page_of(
     """
     key, reverse = order_of(sort)
     here = restricted()
-    if limit + offset > _CHUNK:
+    if limit > _CHUNK:
         take_long()
     await next_turn()
     found = tokens()
-    live = matching = 0
-    wanted, sign = min(offset + limit, len(found)), -1 if reverse else 1
-    # Each is sorted and cut, and more than twice as long as the next one; the ids make all entries differ, so tokens
-    # are never compared.
-    runs: list[list[_Entry]] = []
+    live = 0
+    matched: list[Token[Any]] = []
     terms = selector.terms + (0 if here is None else 2 + here.terms)
-    async for some in in_turns(chunks(found, max(1, _CHUNK // (1 + terms)))):
+    async for some in in_turns(chunks(found, max(1, 4 * _CHUNK // (1 + 4 * terms)))):
         chunk = some if here is None else list(filter(here.sees, some))
-        chosen = (token for token in chunk if token._end is None and selector.matches(token, now))
-        entries: list[_Entry] = [(key(token), sign * token.id, token) for token in chosen]
         live += len(chunk)
-        matching += len(entries)
-        entries.sort(reverse=reverse)
-        while runs and len(runs[-1]) <= 2 * len(entries):
-            entries = sorted(runs.pop() + entries, reverse=reverse)
-        runs.append(entries[:wanted])
+        if selector.all:
+            matched += [token for token in chunk if token._end is None]
+        else:
+            matched += [token for token in chunk if token._end is None and selector.matches(token, now)]
     del found
-    merged = islice(heapq.merge(*runs, reverse=reverse), wanted)
+    matching = len(matched)
+    first, last = min(offset, matching), min(offset + limit, matching)
+    if reverse:
+        first, last = matching - last, matching - first
+    # The ids make all entries differ, so tokens are never compared; with equal keys the lowest id comes first.
+    page = await _part_of(matched, _entry_by(key, -1 if reverse else 1), first, last)
+    if reverse:
+        page.reverse()
     rows: list[TokenRow] = []
-    at = 0
-    async for part in in_turns(iter(lambda: [token for _, _, token in islice(merged, _ROWS)], [])):
-        for token in part[max(0, offset - at) :]:
-            row = row_of(token, now)
-            # Read after the row was made, so that no row shows an end.
-            if token._end is None and (here is None or here.sees(token)):
-                rows.append(row)
-            else:
-                matching -= 1
-        at += len(part)
+    async for token in in_turns(page, _ROWS):
+        row = row_of(token, now)
+        # Read after the row was made, so that no row shows an end.
+        if token._end is None and (here is None or here.sees(token)):
+            rows.append(row)
+        else:
+            matching -= 1
     return TokenPage(tuple(rows), matching, live, offset)
+
+
+def _entry_by(key: Callable[[Token[Any]], Key], sign: int) -> Callable[[Token[Any]], _Entry]:
+    return lambda token: (key(token), sign * token.id, token)
+
+
+async def _part_of(
+    tokens: list[Token[Any]], entry: Callable[[Token[Any]], _Entry], first: int, last: int
+) -> list[Token[Any]]:
+    """Return those that are from the place `first` to before `last` in the order of their entries.
+
+    A sample tells between which entries these are; only those between are kept and sorted.
+    """
+    count = len(tokens)
+    lowest: _Entry | None = None
+    beyond: _Entry | None = None
+    if count > 4 * _SAMPLE and last - first < count // 2:
+        sample = sorted(map(entry, _chance.choices(tokens, k=_SAMPLE)))
+        low, high = (_SAMPLE * place / count for place in (first, last))
+        low, high = math.floor(low - _margin(low)), math.ceil(high + _margin(high))
+        lowest = sample[low] if low >= 0 else None
+        beyond = sample[high] if high < _SAMPLE else None
+    while True:
+        runs, before, between = [], 0, 0
+        async for at in in_turns(range(0, count, _CHUNK)):
+            entries = [entry(token) for token in tokens[at : at + _CHUNK]]
+            if beyond is not None:
+                entries = [one for one in entries if one < beyond]
+            if lowest is not None:
+                among = [one for one in entries if one >= lowest]
+                before += len(entries) - len(among)
+                entries = among
+            between += len(entries)
+            runs.append(sorted(entries))
+        if before <= first and before + between >= last:
+            break
+        lowest = beyond = None  # by chance, once in a million times; or keys have changed
+    merged = islice(heapq.merge(*runs), last - before)
+    found: list[Token[Any]] = []
+    async for part in in_turns(iter(lambda: [token for *_, token in islice(merged, _CHUNK)], [])):
+        found += part
+    return found[first - before :]
+
+
+def _margin(place: float) -> float:
+    """Return how far from its place in a sample an entry may be: five standard deviations, and some."""
+    return 5.0 * math.sqrt(max(0.0, place * (1 - place / _SAMPLE))) + 10
 
 
 def chunks(tokens: list[Token[Any]], size: int = 1_000) -> Iterator[list[Token[Any]]]:

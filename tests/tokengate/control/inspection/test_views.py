@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
+import random
 import threading
 from collections.abc import Collection, Iterator
 from types import MappingProxyType, SimpleNamespace
@@ -24,6 +26,7 @@ from tokengate.control.inspection._selector import parse
 from tokengate.control.inspection._views import arguments_of, order_of, page_of, row_of
 from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
 
+heapq_merge = heapq.merge
 WAIT = 60.0  # seconds; only reached when something is broken
 NONE: frozenset[str] = frozenset()
 
@@ -222,6 +225,32 @@ def test_pages_are_parts_of_the_sorted_list(priorities: list[int], sort: str, li
 
     assert ids(found) == [one.id for one in in_order[offset : offset + limit]]
     assert found.matching == found.live == len(tokens)
+
+
+def test_a_part_of_very_many_is_found_without_sorting_all(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For any part, and for keys that many share; also if the sample says something else than what follows."""
+    chance = random.Random(seed)
+    kept: list[int] = []
+    monkeypatch.setattr(_views.heapq, "merge", lambda *runs: (kept.append(sum(map(len, runs))), heapq_merge(*runs))[1])
+    count = 5 * _views._SAMPLE
+    for keys in (
+        range(count),
+        [chance.randrange(3) for _ in range(count)],
+        [chance.choice("ab") for _ in range(count)],
+    ):
+        tokens = [SimpleNamespace(id=number, key=key) for number, key in enumerate(keys)]
+        chance.shuffle(tokens)
+        for sign in (1, -1):
+            expected = sorted(tokens, key=lambda one: (one.key, sign * one.id))
+            for first in (0, 1, chance.randrange(count), count - 200):
+                last = min(count, first + 200)
+                entry = lambda one: (one.key, sign * one.id, one)  # noqa: E731, B023
+                assert trio.run(_views._part_of, tokens, entry, first, last) == expected[first:last]
+    assert max(kept) < count // 2
+
+    changed = itertools.count()
+    turned: Any = lambda one: (next(changed) // count, one.id, one)  # noqa: E731
+    assert len(trio.run(_views._part_of, tokens, turned, 9, 20)) == 11
 
 
 def test_many_tokens_stall_nobody(place: OperationPlace) -> None:
