@@ -16,7 +16,7 @@ import programs
 import psutil
 import pytest
 
-from tokengate.admin import _local as local
+from tokengate.admin import _client as local
 from tokengate.control._exceptions import ControlError
 from tokengate.control.transport._peer import peer_of
 
@@ -64,10 +64,10 @@ class Daemon:
         self.status: dict[str, Any] = json.loads(line)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """End it; return its exit code, and what it has printed since."""
+        """End it; return its exit code, and what it has printed since, but for heads of its audit log."""
         self.program.send_signal(number)
-        said = "".join(self.program.communicate())
-        return self.program.wait(), said
+        lines = "".join(self.program.communicate()).splitlines(keepends=True)
+        return self.program.wait(), "".join(line for line in lines if "tokengate.audit: audit head: " not in line)
 
     def client(self, cookie: str = "") -> httpx.Client:
         """Return a client, as the page is; with the session of a cookie, if that is given."""

@@ -3,7 +3,8 @@
 #   _start.py        the process that the plugin starts
 #   _daemon.py       the daemon: what it listens on, and what ends it
 #   _lock.py         one daemon for a user
-#   _local.py        admin.sock: logins, sessions, API tokens for the command line
+#   _client.py       admin.sock, as clients see it
+#   _local.py        admin.sock, as the daemon serves it: logins, sessions, API tokens
 #   _config.py       the section [admin]
 #   _audit.py        the daemon's own audit log
 #   _extra.py        the packages that it needs

@@ -24,11 +24,12 @@ import uvicorn
 from actors import TokenGateError
 from tokengate.admin._app import application
 from tokengate.admin._audit import AuditTrail
+from tokengate.admin._client import SOCKET
 from tokengate.admin._config import settings_in
 from tokengate.admin._connection import server_config
 from tokengate.admin._doors import Doors
 from tokengate.admin._gates import Gates
-from tokengate.admin._local import SOCKET, LocalServer
+from tokengate.admin._local import LocalServer
 from tokengate.admin._lock import AlreadyRuns, only_one
 from tokengate.admin._problems import Problem
 from tokengate.admin._site import Site
@@ -196,7 +197,12 @@ async def _end_without_gates(gates: Gates, seconds: float | None, stop: Callable
     last = time.monotonic()
     while seconds is not None:
         await asyncio.sleep(min(_LOOK, seconds))
-        if any(gate.state != "gone" for gate in await gates.listed()):
+        try:
+            found = await gates.listed()
+        except ControlError as error:
+            _logger.warning("%s", error)
+            found = ()
+        if any(gate.state != "gone" for gate in found):
             last = time.monotonic()
         elif time.monotonic() - last > seconds:
             _logger.info("no gate has been open for %g s", seconds)

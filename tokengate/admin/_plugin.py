@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Final
 
 import tokengate.admin._config  # noqa: F401  # which has a section
 from actors import StartFailed
+from tokengate.admin._client import runs
 from tokengate.admin._extra import check_extra
-from tokengate.admin._local import runs
 from tokengate.control._exceptions import ControlError
 from tokengate.control.registry import Plugin
 from tokengate.control.transport._discovery import make_directory

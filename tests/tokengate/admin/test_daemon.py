@@ -21,8 +21,8 @@ from daemons import Daemon, files_below, own_place, running
 from tiers import in_ci
 
 from tokengate import Gate
+from tokengate.admin import _client as local
 from tokengate.admin import _daemon
-from tokengate.admin import _local as local
 from tokengate.admin._gates import GateEntry
 from tokengate.audit import verify
 

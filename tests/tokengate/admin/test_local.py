@@ -17,6 +17,7 @@ from daemons import Daemon, own_place
 from other_users import needs_root, public_directory, run_as
 from tiers import in_ci
 
+from tokengate.admin import _client
 from tokengate.admin import _local as local
 from tokengate.admin._config import settings_in
 from tokengate.admin._doors import Doors
@@ -264,7 +265,7 @@ except PermissionError:
             stranger = json.loads(run_as(BOB, BOB, [], code, str(path)))
             mode, owner = path.stat().st_mode & 0o777, path.stat().st_gid
             assert daemon.login(member["url"])
-            (session,) = local.ask(local.Sessions())
+            (session,) = _client.ask(_client.Sessions())
             daemon.stop()
 
     assert (stranger, mode, owner) == ({}, 0o660, 7_000)

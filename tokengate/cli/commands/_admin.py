@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import os
 import tempfile
 import threading
@@ -16,9 +17,7 @@ import click
 import msgspec
 
 from tokengate._exceptions import BadConfig
-from tokengate.admin import _local as local
-from tokengate.admin._extra import check_extra
-from tokengate.admin._site import SessionRow, TokenRow
+from tokengate.admin import _client as client
 from tokengate.cli._connection import Connection
 from tokengate.cli._errors import Failure, UsageProblem, one_line_errors
 from tokengate.cli._parameters import Time
@@ -62,19 +61,22 @@ def admin(
     tokengate admin login
     """  # noqa: D301  # click wants the backspace itself
     if context.invoked_subcommand is not None:
-        if any(context.params.values()):
+        if any(value is not None and value is not False for value in context.params.values()):
             raise UsageProblem(f"options follow the command: tokengate admin {context.invoked_subcommand} --json")
         return
+    from tokengate.admin._extra import check_extra  # here and below: no other command needs them
+
     try:
         check_extra()
     except ModuleNotFoundError as error:
         raise UsageProblem(str(error)) from None
-    from tokengate.admin._config import HOST  # here and below: no other command needs them
+    from tokengate.admin._config import HOST
     from tokengate.admin._daemon import Options, serve
     from tokengate.admin._lock import AlreadyRuns
 
     if host is not None and not HOST.fullmatch(host):
         raise UsageProblem(f"--host is '{host}'; use 127.0.0.1, or a name that ends in .localhost")
+    logging.getLogger("tokengate.audit").setLevel(logging.INFO)  # heads, whatever else is logged
     opening: list[threading.Thread] = []
 
     def told(status: Mapping[str, object]) -> None:
@@ -101,7 +103,7 @@ def admin(
 def _name_the_other(error: ControlError, open_wanted: bool, json_wanted: bool) -> None:
     """Say where the daemon is that runs already, and open it if that is wanted; else it is a failure."""
     try:
-        status = local.ask(local.Status())
+        status = client.ask(client.Status())
     except ControlError:  # it has just begun, or ended
         raise error from None
     text = f"the admin daemon runs already: {status['url']}, pid {status['pid']}"
@@ -119,9 +121,9 @@ def _open_beside() -> None:
         error.show()
 
 
-def _ask(request: local.Request) -> Any:
+def _ask(request: client.Request) -> Any:
     with one_line_errors():
-        return local.ask(request)
+        return client.ask(request)
 
 
 def _show(answer: object, json_wanted: bool, text: str | None = None) -> None:
@@ -142,13 +144,13 @@ def login(open_wanted: bool, json_wanted: bool) -> None:
     if open_wanted:
         _open()
     else:
-        url = _ask(local.Login())["url"]
+        url = _ask(client.Login())["url"]
         _show({"url": url, "seconds": _CODE}, json_wanted, url)
 
 
 def _open() -> None:
     """Open the page in the browser by a file that leads to it, since arguments of programs can be seen by others."""
-    with one_line_errors(), local.Conversation(local.Login()) as asked, _file(asked.answer["url"]) as path:
+    with one_line_errors(), client.Conversation(client.Login()) as asked, _file(asked.answer["url"]) as path:
         if not webbrowser.open(path.as_uri()):
             click.echo(f"no browser could be opened; open {asked.answer['url']}", err=True)
         if not asked.wait(_CODE + 5.0):
@@ -175,7 +177,9 @@ def sessions(json_wanted: bool) -> None:
     \b
     tokengate admin sessions
     """  # noqa: D301  # click wants the backspace itself
-    _show(msgspec.convert(_ask(local.Sessions()), tuple[SessionRow, ...]), json_wanted)
+    from tokengate.admin._site import SessionRow
+
+    _show(msgspec.convert(_ask(client.Sessions()), tuple[SessionRow, ...]), json_wanted)
 
 
 @admin.command()
@@ -188,7 +192,7 @@ def logout(id: str, json_wanted: bool) -> None:
     tokengate admin logout
     tokengate admin logout 3f9a1c42
     """  # noqa: D301  # click wants the backspace itself
-    ended = _ask(local.Logout(id))
+    ended = _ask(client.Logout(id))
     _show({"ended": ended}, json_wanted, f"ended {', '.join(ended)}" if ended else "there were no sessions")
 
 
@@ -224,7 +228,7 @@ def create(name: str, role: tuple[str, ...], expires: float, json_wanted: bool) 
     tokengate admin token create ci
     tokengate admin token create deploy --role operator --expires 30d
     """  # noqa: D301  # click wants the backspace itself
-    answer = _ask(local.CreateToken(name, " ".join(role), expires))
+    answer = _ask(client.CreateToken(name, " ".join(role), expires))
     _show(answer, json_wanted, answer["token"])
 
 
@@ -236,7 +240,9 @@ def list_(json_wanted: bool) -> None:
     \b
     tokengate admin token list
     """  # noqa: D301  # click wants the backspace itself
-    _show(msgspec.convert(_ask(local.Tokens()), tuple[TokenRow, ...]), json_wanted)
+    from tokengate.admin._site import TokenRow
+
+    _show(msgspec.convert(_ask(client.Tokens()), tuple[TokenRow, ...]), json_wanted)
 
 
 @token.command()
@@ -248,7 +254,7 @@ def revoke(name: str, json_wanted: bool) -> None:
     \b
     tokengate admin token revoke ci
     """  # noqa: D301  # click wants the backspace itself
-    _ask(local.RevokeToken(name))
+    _ask(client.RevokeToken(name))
     _show({"revoked": name}, json_wanted, f"API token '{name}' is revoked")
 
 
@@ -260,7 +266,7 @@ def status(json_wanted: bool) -> None:
     \b
     tokengate admin status
     """  # noqa: D301  # click wants the backspace itself
-    found = _ask(local.Status())
+    found = _ask(client.Status())
     _show(found, json_wanted, f"{found['url']}, pid {found['pid']}, version {found['version']}")
 
 
@@ -272,7 +278,7 @@ def stop(json_wanted: bool) -> None:
     \b
     tokengate admin stop
     """  # noqa: D301  # click wants the backspace itself
-    with one_line_errors(), local.Conversation(local.Stop()) as asked:
+    with one_line_errors(), client.Conversation(client.Stop()) as asked:
         if not asked.wait(30.0):
             raise ControlError("the admin daemon was asked to end, and has not yet; see 'tokengate admin status'")
     _show({"stopped": True}, json_wanted, "the admin daemon has ended")

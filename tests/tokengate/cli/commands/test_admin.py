@@ -60,6 +60,13 @@ def test_without_a_daemon_each_command_says_how_to_start_one(command: tuple[str,
     assert list(place.iterdir()) == []
 
 
+def test_other_commands_load_nothing_of_the_daemon() -> None:
+    """They would begin later: of its room there is the client of its socket."""
+    code = "import sys, tokengate.cli; print([name for name in sys.modules if name.startswith('tokengate.admin.')])"
+
+    assert programs.run("-c", code).stdout == "['tokengate.admin._client']\n"
+
+
 @pytest.mark.parametrize("json_wanted", [False, True])
 def test_a_directory_that_is_not_there_is_a_daemon_that_is_not_there(
     json_wanted: bool, place: Path, monkeypatch: pytest.MonkeyPatch
@@ -196,7 +203,7 @@ def test_its_status_is_where_it_is(daemon: Daemon) -> None:
 @in_ci
 def test_a_daemon_that_is_stopped_is_said_not_to_answer(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """By SIGSTOP; the command does not hang."""
-    monkeypatch.setattr("tokengate.admin._local._SECONDS", 0.05)
+    monkeypatch.setattr("tokengate.admin._client._SECONDS", 0.05)
     daemon.program.send_signal(signal.SIGSTOP)
     done = admin("status")
     daemon.program.send_signal(signal.SIGCONT)
