@@ -45,17 +45,21 @@ _VERBS: Final = (
 """The verbs below the list, and those of a token; each with its label."""
 
 
-async def _list(view: View) -> dict[str, Any]:
+async def _list(view: View, *, first: bool = False) -> dict[str, Any]:
     """Return the values of a list: the rows of a view's query, or those that are shown already (`only`), as they stay.
 
     A row of `only` that is not in the list any more is its id.
+
+    Args:
+        view: of the list.
+        first: whether it is wanted at once, so that what takes another look at all tokens is left out.
     """
     query, now = view.query, time.time()
     select, sort = query.get("select", ""), query.get("sort") or "-age"
     offset = int(query["offset"]) if query.get("offset", "").isdecimal() else 0
     page, held, figures = await asyncio.gather(
         view.look(m.Tokens(select, sort=sort, limit=WINDOW, offset=offset)),
-        view.look(m.Tokens(_ON_HOLD, limit=0)),
+        _nothing() if first else view.look(m.Tokens(_ON_HOLD, limit=0)),
         _maybe(view, Operations(), ()),
     )
     if offset >= page.matching > 0:  # it has become shorter
@@ -67,7 +71,7 @@ async def _list(view: View) -> dict[str, Any]:
         known = {str(row.id): row for row in page.rows}
         rows = [known.get(id, int(id)) for id in query["only"].split(",")[:WINDOW] if id.isdecimal()]
         at = min(now, max(0.0, float(query.get("at") or now)))
-        newer = f"age<{now - at:.0f}"
+        newer = f"age<{int((now - at) * 10) / 10}"
         new = (
             await view.look(m.Tokens(newer if select.strip() in ("", "*") else f"{select},{newer}", limit=0))
         ).matching
@@ -79,14 +83,14 @@ async def _list(view: View) -> dict[str, Any]:
         "sort": sort,
         "offset": offset,
         "select": select,
-        "states": list(_states(view, select, held.matching)),
+        "states": list(_states(view, select, None if held is None else held.matching)),
         "expected": {row.name: row for row in figures},
         "verbs": _VERBS,
     }
 
 
-def _states(view: View, select: str, held: int) -> Iterator[tuple[str, int, str, bool]]:
-    """Yield what is counted at the left: a state, its number, the address that filters by it or empty, whether it does."""
+def _states(view: View, select: str, held: int | None) -> Iterator[tuple[str, int | None, str, bool]]:
+    """Yield what is counted: a state, its number, the address that filters by it or empty, and whether it does now."""
     counts = {} if view.info is None else view.info.tokens
     for name in _LIVE:
         there, text = _toggled(select, "state", "=", name)
@@ -100,7 +104,7 @@ def _states(view: View, select: str, held: int) -> Iterator[tuple[str, int, str,
 
 
 def _toggled(select: str, name: str, op: str, value: str) -> tuple[bool, str]:
-    """Return whether a selector has a term, and the selector with it, in place of others of its field, or without it."""
+    """Return whether a selector has a term; and it without that, or with it in the place of others of a state."""
     try:
         parts = parse(select).parts
     except BadSelector:
@@ -128,8 +132,12 @@ async def _maybe(view: View, message: Message[A], instead: A) -> A:
         return instead
 
 
+async def _nothing() -> None:
+    return None
+
+
 async def _screen(_request: Request, view: View) -> Response:
-    return view.render("tokens.html", **await _list(view))
+    return view.render("tokens.html", **await _list(view, first=True))
 
 
 async def _rows(_request: Request, view: View) -> Response:
@@ -209,10 +217,10 @@ async def _complete(request: Request) -> Response:
     start, word = _last_term(text)
     found = re.fullmatch(r"([^=!<>\s]+)\s*(!=|>=|<=|=|>|<)\s*[\"']?(.*)", word)
     tokens = await view.look(m.Tokens(sort="-id", limit=WINDOW))
-    tags = {name for row in tokens.rows for name in row.tags}
+    tags = {_tag(name) for row in tokens.rows for name in row.tags}
     options: list[str] = []
     if found is None:
-        names = [*_OPS, *sorted(tags - {*_OPS})]
+        names = [*_OPS, *sorted(tags)]
         options = [f"{name}{op}" for name in names if name.startswith(word) for op in _OPS.get(name, ("=", "!="))]
     else:
         name, op, value = found.groups()
@@ -234,6 +242,13 @@ async def _live(view: View, name: str, rows: Sequence[TokenRow]) -> list[str]:
     if name in FIELDS:
         return [str(row.id) for row in rows] if name == "id" else []
     return sorted({row.tags[name] for row in rows if name in row.tags})
+
+
+def _tag(name: str) -> str:
+    """Return the name of a tag as a selector has it."""
+    if name in FIELDS or name.startswith("tag.") or not re.fullmatch(r"[\w.:/-]+", name):
+        return f"tag.{quoted(name)}"
+    return name
 
 
 def _last_term(text: str) -> tuple[str, str]:

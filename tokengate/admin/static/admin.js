@@ -363,7 +363,7 @@
     p: () => press("[data-verb=pause]"), r: () => press("[data-verb=resume]"), e: () => press("[data-verb=terminate]"),
     " ": () => $("[data-do=live]")?.click(),
     "?": () => DO.keys(),
-    Escape: () => (query().get("open") ? shut() : pick(null)),
+    Escape: () => (query().get("open") ? shut() : picked.size || state.all ? pick(null) : $("#list")?.focus()),
   };
   async function shut() {
     const row = $(`#rows [data-id="${CSS.escape(query().get("open"))}"]`);
