@@ -34,6 +34,7 @@ class Noun:
         rows: the message that lists them.
         actions: {word: message that changes one of them, or makes one}.
         views: {word: message that shows more of one}.
+        plugin: how to make the one that a gate needs for it; empty: none.
     """
 
     plural: str
@@ -41,6 +42,7 @@ class Noun:
     rows: type[Message[Any]]
     actions: Verbs
     views: Verbs = attrs.field(factory=dict)
+    plugin: str = ""
 
     @property
     def title(self) -> str:
@@ -78,7 +80,7 @@ def nouns() -> dict[str, Noun]:
         verbs = {kind.action(verb).replace("-", " "): verb for verb in kind.verbs}
         actions = {word: verb for word, verb in verbs.items() if issubclass(verb, Change)}
         views = {word: verb for word, verb in verbs.items() if word not in actions}
-        found[kind.plural] = Noun(kind.plural, kind.row, kind.rows, actions, views)
+        found[kind.plural] = Noun(kind.plural, kind.row, kind.rows, actions, views, kind.plugin)
     return found
 
 
