@@ -6,17 +6,21 @@ A connection carries one request, a line of JSON, and its answer. Some answers h
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
 import msgspec
 
+from tokengate.admin._start import LOCK
 from tokengate.control._exceptions import ControlError, NoAnswer, Unreachable
 from tokengate.control.transport._discovery import check_directory, runtime_directory
 
 SOCKET: Final = "admin.sock"
 
 _SECONDS: Final = 10.0  # for an answer
+_STARTS: Final = 5.0  # seconds from the lock to the socket
 
 
 class _Request(msgspec.Struct, forbid_unknown_fields=True, tag_field="verb", tag=str.lower):
@@ -84,9 +88,7 @@ class Conversation:
         with ExitStack() as opened:
             try:
                 check_directory(place := runtime_directory(), enters=True)
-                self._socket = opened.enter_context(socket.socket(socket.AF_UNIX))
-                self._socket.settimeout(_SECONDS)
-                self._socket.connect(str(place / SOCKET))
+                self._socket = opened.enter_context(_connected(place))
                 self._socket.sendall(msgspec.json.encode(request) + b"\n")
                 self._lines = opened.enter_context(self._socket.makefile("rb"))
                 line = self._lines.readline()
@@ -115,6 +117,27 @@ class Conversation:
 
     def __exit__(self, *_exc: object) -> None:
         self._opened.close()
+
+
+def _connected(place: Path) -> socket.socket:
+    """Return a connection to the daemon of a directory; one that has its lock is about to listen.
+
+    Raises:
+        OSError: there is none.
+    """
+    until = time.monotonic() + _STARTS
+    while True:
+        made = socket.socket(socket.AF_UNIX)
+        made.settimeout(_SECONDS)
+        try:
+            made.connect(str(place / SOCKET))
+            return made
+        except BaseException as error:
+            made.close()
+            is_new = isinstance(error, FileNotFoundError | ConnectionRefusedError) and (place / LOCK).exists()
+            if not is_new or time.monotonic() > until:
+                raise
+        time.sleep(0.05)
 
 
 def ask(request: Request) -> Any:

@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
@@ -30,15 +30,13 @@ from tokengate.admin._connection import server_config
 from tokengate.admin._doors import Doors
 from tokengate.admin._gates import Gates
 from tokengate.admin._local import LocalServer
-from tokengate.admin._lock import AlreadyRuns, only_one
+from tokengate.admin._lock import only_one
 from tokengate.admin._problems import Problem
 from tokengate.admin._site import Site
 from tokengate.authority._grants import Rights
 from tokengate.control._exceptions import ControlError
 from tokengate.control._version import own_version
 from tokengate.control.transport._discovery import listen_at, make_directory, state_directory
-
-LOCK: Final = "admin.lock"
 
 _LOOPBACK: Final = ("127.0.0.1", "[::1]", "localhost")  # names for scripts; sessions have the daemon's own
 _PORTS: Final = 100  # that are tried
@@ -57,12 +55,14 @@ class Options:
         host: its name in URLs; empty: that of the file, or a random one.
         config: the file; None for the one that `TOKENGATE_CONFIG` names.
         lingers: seconds for which it stays after the last gate; None: for ever.
+        lock: descriptor of the lock, if it was taken before.
     """
 
     port: int | None = None
     host: str = ""
     config: Path | None = None
     lingers: float | None = None
+    lock: int | None = None
 
 
 def serve(options: Options, told: Callable[[Mapping[str, object]], object]) -> None:
@@ -85,7 +85,7 @@ async def _serve(options: Options, told: Callable[[Mapping[str, object]], object
     settings = settings_in(options.config)
     directory = make_directory(None, settings.group)
     with ExitStack() as opened:
-        opened.enter_context(only_one(directory / LOCK))
+        opened.enter_context(only_one(directory, options.lock))
         sockets = [opened.enter_context(one) for one in _bound(options.port, settings.admin.port)]
         path = directory / SOCKET
         for stale in (path, path.with_suffix(".new")):  # of a daemon that was killed
@@ -120,10 +120,7 @@ async def _serve(options: Options, told: Callable[[Mapping[str, object]], object
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which leaves signals alone: they would end the process a second time when it has stopped."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        return nullcontext()
+    """uvicorn's, which takes signals itself while it runs, and raises them again afterwards."""
 
     def stop(self) -> None:
         """Stop in order; the second time at once."""
@@ -133,7 +130,7 @@ class _Server(uvicorn.Server):
 
 @attrs.define
 class _Stopping:
-    """What signals stop: the server, as soon as there is one; nothing before is interrupted."""
+    """What signals stop: the server, as soon as there is one; what is done before and after is not interrupted."""
 
     _server: _Server | None = None
     _asked: bool = False
@@ -223,10 +220,11 @@ class _Log(RotatingFileHandler):
                 os.dup2(self.stream.fileno(), number)
 
 
-def run_detached(log: str, lingers: str, config: str) -> None:
+def run_detached(lock: int, log: str, lingers: str, config: str) -> None:
     """Run the daemon in a process of its own; see `_start.py`.
 
     Args:
+        lock: descriptor of the lock.
         log: path of its log, to which stdout and stderr go, too.
         lingers: seconds for which it stays after the last gate.
         config: path of the file; empty for the one that `TOKENGATE_CONFIG` names.
@@ -244,10 +242,8 @@ def run_detached(log: str, lingers: str, config: str) -> None:
         _logger.info("serves %s, pid %s", status["url"], status["pid"])
 
     try:
-        serve(Options(config=Path(config) if config else None, lingers=float(lingers)), told)
+        serve(Options(config=Path(config) if config else None, lingers=float(lingers), lock=lock), told)
         _logger.info("has ended")
-    except AlreadyRuns:
-        pass  # another gate was quicker
     except TokenGateError as error:
         _logger.error("was not started: %s", error)
         sys.exit(1)

@@ -223,8 +223,13 @@ def test_it_stops_on_demand_and_the_command_waits_for_that(place: Path) -> None:
 def test_one_that_was_not_started_by_hand_ends_without_gates(place: Path, tmp_path: Path, until: Until) -> None:
     """Its log says so; it is this user's alone, and so is all that it makes."""
     log = place / "admin.log"
-    code = "import sys; from tokengate.admin._daemon import run_detached; run_detached(*sys.argv[1:])"
-    with programs.Program("-c", code, str(log), "0.5", "", joined=True) as program:
+    code = """
+import sys
+from tokengate.admin._daemon import run_detached
+from tokengate.admin._start import taken
+run_detached(taken(sys.argv[1]), *sys.argv[2:])
+"""
+    with programs.Program("-c", code, str(place / "admin.lock"), str(log), "0.5", "", joined=True) as program:
         with Gate("shop"):
             until(lambda: bool(running()))
         program.communicate()

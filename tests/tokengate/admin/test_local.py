@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import attrs
 import pytest
 from callers import ANN, BOB, OWN, grants
 from daemons import Daemon, own_place
+from gated_code import LIMIT
 from other_users import needs_root, public_directory, run_as
 from tiers import in_ci
 
@@ -280,3 +282,15 @@ def test_the_kernel_names_the_user_of_a_connection() -> None:
         caller = local._caller_of(ours)
 
     assert (caller.principal, caller.owner, caller.peer, caller.via) == (f"uid:{OWN}", OWN, os.getpid(), "socket")
+
+
+def test_a_client_waits_for_a_daemon_that_is_about_to_listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has the lock; the file of one that was killed is not waited for long."""
+    with own_place(monkeypatch, tmp_path) as place, ThreadPoolExecutor() as pool:
+        (place / "admin.lock").touch()
+        client = pool.submit(_client._connected, place)
+        with listen_at(place / "admin.sock", None):
+            client.result(LIMIT).close()
+        monkeypatch.setattr(_client, "_STARTS", 0.0)
+        with pytest.raises(ConnectionRefusedError):
+            _client._connected(place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -17,6 +17,8 @@ from tokengate.cli._signals import Stopping, stop_on_signals
 from tokengate.control.registry._modules import command_line
 from tokengate.errors import BadConfig, GateState, StartFailed
 from tokengate.types import ShutdownReport
+
+_HINT: Final = "'tokengate admin login --open' shows its page; "
 
 
 class _Run(click.Command):
@@ -69,7 +71,7 @@ def run(target: str, arguments: tuple[str, ...], admin_wanted: bool, shutdown: f
         if admin_wanted:
             _add_admin(gate)
         with stop_on_signals() as stopping:
-            report = _serve(gate, setup, shutdown, stopping)
+            report = _serve(gate, setup, shutdown, stopping, _HINT if admin_wanted else "")
     if report.gave_up:
         raise click.ClickException(f"gate '{gate.name}' gave up: too many restarts")
     if report.abandoned:
@@ -88,14 +90,14 @@ def _add_admin(gate: Gate) -> None:
 
 
 def _serve(
-    gate: Gate, setup: Callable[[Gate], Any] | None, shutdown: float | None, stopping: Stopping
+    gate: Gate, setup: Callable[[Gate], Any] | None, shutdown: float | None, stopping: Stopping, hint: str
 ) -> ShutdownReport:
     stopping.gate = gate
     try:
         gate.open()
     except (BadConfig, GateState, StartFailed) as error:
         raise UsageProblem(f"cannot open gate '{gate.name}': {error}") from error
-    click.echo(f"gate '{gate.name}' is open; Ctrl-C stops it", err=True)
+    click.echo(f"gate '{gate.name}' is open; {hint}Ctrl-C stops it", err=True)
     try:
         with gate.entered():
             if setup is not None:
