@@ -5,7 +5,7 @@
   const all = (selector, of = document) => [...of.querySelectorAll(selector)];
   const OURS = Symbol("sent by this file"); // what else sends a request must carry the nonce
   const nonce = $("script[nonce]").nonce;
-  const state = { live: true, last: 0, busy: 0, code: "", shown: null, pointer: false, all: false, anchor: null, every: 1, seen: false };
+  const state = { live: true, last: 0, busy: 0, code: "", shown: null, pointer: false, all: false, anchor: null, every: 1, seen: false, acted: Date.now() };
   const picked = new Set(); // ids of selected rows
 
   // No string becomes markup or code by itself; htmx has a policy of its own.
@@ -57,11 +57,15 @@
   addEventListener("DOMContentLoaded", () => {
     htmx.registerExtension("ours", {
       // hx-csp looks at elements with actions only; a stream of an injected element is refused here.
-      htmx_config_request: (element, { ctx }) =>
-        ctx.ours === OURS || (element.getAttribute("hx-nonce") === nonce && Boolean(nonce)),
+      htmx_config_request: (element, { ctx }) => {
+        if (Date.now() - state.acted > 60_000) ctx.request.headers["X-Idle"] = "1"; // does not keep the session
+        return ctx.ours === OURS || (element.getAttribute("hx-nonce") === nonce && Boolean(nonce));
+      },
     });
     begin();
   });
+
+  for (const kind of ["pointermove", "pointerdown", "keydown", "wheel"]) addEventListener(kind, () => { state.acted = Date.now(); }, true);
 
   document.addEventListener("htmx:before:swap", (event) => {
     const { ctx } = event.detail;
