@@ -31,7 +31,7 @@ _logger = logging.getLogger("tokengate.admin")
 _ONCE: Final = ("authorization", "content-length", "content-type", "cookie", "origin", "sec-fetch-site")
 _HOST: Final = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 _SAFE: Final = ("GET", "HEAD")
-_TICKS: Final = "/ui/ticks"  # the stream of a page, which opens it again by itself
+_BY_ITSELF: Final = ("/ui/ticks", "/ui/charts")  # what a page asks for, without a person
 _MOST_KNOWN: Final = 1_000  # principals whose rates are kept
 
 
@@ -190,7 +190,7 @@ class Guard:
             scheme, _, token = given.partition(" ")
             found = doors.bearer(token.strip()) if scheme.lower() == "bearer" else None
         elif host == self._site.host and (cookie := request.cookies.get(self._site.cookie)):
-            found = doors.session(cookie, used=path != _TICKS and "x-idle" not in headers)
+            found = doors.session(cookie, used=path not in _BY_ITSELF and "x-idle" not in headers)
         self._take(found.name if found else "")
         if found is None and given is not None:
             raise doors.failed("API token", peer_of(request))

@@ -624,14 +624,15 @@ def test_an_api_token_has_no_session_to_log_out(house: House) -> None:
 
 
 def test_a_session_is_used_when_a_person_acts(house: House) -> None:
-    """Not by the stream of ticks, nor by requests that the page marks with `X-Idle`."""
-    house.app.app.routes.append(Route("/ui/ticks", _shell))
+    """Not by the stream of ticks, by charts, nor by requests that the page marks with `X-Idle`."""
+    house.app.app.routes[:0] = [Route("/ui/ticks", _shell), Route("/ui/charts", _shell)]
 
     def idle() -> float:
         return house.doors.sessions()[0].idle
 
     house.now += 100
     house.ask("GET", "/ui/ticks")
+    house.ask("GET", "/ui/charts")
     house.ask("GET", "/api/v1/test", {"X-Idle": "1"})
     house.ask("GET", "/api/v1/test", {"Sec-Fetch-Site": "cross-site"})
     assert idle() == 100
