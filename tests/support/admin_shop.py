@@ -52,6 +52,14 @@ class Shop:
         self.kept.append(keep.with_options(tags=tags).submit(1, note))
         return self.kept[-1]
 
+    def end(self) -> None:
+        """End all tokens, and close the gate; once."""
+        if self.tokens or self.kept:
+            for one in (*self.tokens, *self.kept):
+                one.cancel()
+            self.tokens, self.kept = (), []
+            self.gate.close()
+
     @property
     def name(self) -> str:
         """Name of the gate, as queries have it."""
@@ -78,6 +86,4 @@ def shop(count: int = 3, *, plugins: Sequence[Any] = (), config: Any = None) -> 
         tokens = [charge.with_options(tags={"tenant": ("acme", "globex")[n % 2]}).submit(n) for n in range(count)]
         made = Shop(gate, site, client, tokens)
         yield made
-        for one in made.kept:
-            one.cancel()
-        gate.control.terminate("*", mode="kill", force=True, reason="the test is over")
+        made.end()

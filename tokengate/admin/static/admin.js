@@ -128,6 +128,10 @@
       if (before === null || query(before).get("gate") !== query(search).get("gate")) $("#toasts").replaceChildren();
       $("#drawer").replaceChildren();
       await load("/ui/screen" + search, "#screen");
+      if (!query(search).get("gate") && $("#gate")?.value) { // the page stays with the gate that was chosen for it
+        search = state.shown = changed({ gate: $("#gate").value });
+        history.replaceState(null, "", "/" + search);
+      }
     } else if (without(before, "open") !== without(search, "open")) {
       if (without(before, "open", "offset") !== without(search, "open", "offset")) pick(null);
       await load("/ui/rows" + search, "#screen", "none");
