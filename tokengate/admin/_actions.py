@@ -23,6 +23,7 @@ from tokengate.admin._forms import (
     lines_of,
 )
 from tokengate.admin._guard import principal_of
+from tokengate.admin._nouns import columns_of
 from tokengate.admin._problems import Problem
 from tokengate.admin._shell import View, site_of, view_of
 from tokengate.control import messages as m
@@ -204,13 +205,23 @@ def _outcomes(view: View, message: Message[Any], answer: Any) -> Response:
         rows=[_said(one) for one in told[:_NAMED]], more=len(told) - _NAMED, nothing=nothing,
         tone="warn" if any(one.outcome in _NOT_DONE for one in many) or nothing else "good",
         waiting=[one.proposal for one in many if one.proposal is not None and one.outcome == "awaiting"],
-        meanings=m.OUTCOMES, data=None if many or nothing or answer is None else msgspec.to_builtins(answer),
+        meanings=m.OUTCOMES, data=None if many or nothing or answer is None else _data(answer),
     )  # fmt: skip
 
 
 def _said(one: Outcome | ActorOutcome) -> tuple[str, str, str]:
     target = one.actor if isinstance(one, ActorOutcome) else f"{one.token} {one.operation}"
     return target, one.outcome, one.note
+
+
+def _data(answer: Any) -> Any:
+    """Return an answer as names and values: rows as tables show them."""
+    if isinstance(answer, tuple):
+        return [_data(one) for one in answer[:_NAMED]]
+    if not attrs.has(type(answer)):
+        return answer
+    values = [(one, getattr(answer, one.name)) for one in columns_of(type(answer), [answer])]
+    return {one.title: value if isinstance(value, list) else one.text(value) for one, value in values}
 
 
 def _about(message: Message[Any]) -> str:
