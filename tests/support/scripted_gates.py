@@ -50,13 +50,14 @@ class PlayedGate:
     """A gate that a test plays.
 
     Attributes:
+        silent: whether it says no hello by itself.
         open: connections.
         asked: requests of all connections, in their order.
     """
 
     def __init__(self, hello: dict[str, Any], silent: bool) -> None:
         self._hello = hello
-        self._silent = silent
+        self.silent = silent
         self.open: list[asyncio.StreamWriter] = []
         self.asked: asyncio.Queue[Asked] = asyncio.Queue()
 
@@ -71,7 +72,7 @@ class PlayedGate:
         """Serve a client until it goes, or `hang_up`."""
         self.open.append(writer)
         try:
-            if not self._silent:
+            if not self.silent:
                 self.greet(writer)
             await reader.readline()
             while line := await reader.readline():

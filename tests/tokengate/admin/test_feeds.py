@@ -235,6 +235,29 @@ def test_the_end_of_a_stream_and_its_error_reach_all_readers(path: Path, *, begu
     play(path, test)
 
 
+def test_a_stream_that_has_ended_is_shared_with_nobody_more(path: Path) -> None:
+    """Also while a slow reader has not left it yet."""
+
+    async def test(feeds: Feeds, gate: PlayedGate) -> None:
+        slow = Reading.of(feeds)
+        stream = await gate.next()
+        opened(stream)
+        slow.goes_on.clear()
+        for seq in range(2):
+            stream.say({"item": {"seq": seq}})
+        stream.say({"end": True})
+        await happens(lambda: not gate.open)
+        other = Reading.of(feeds)
+        opened(await gate.next())
+        await happens(lambda: other.is_open)
+        slow.goes_on.set()
+        await slow.task
+        assert (slow.items, other.task.done(), len(feeds._open)) == ([0, 1], False, 1)
+        other.task.cancel()
+
+    play(path, test)
+
+
 def test_a_gate_has_a_bounded_number_of_streams_that_are_no_equals(path: Path) -> None:
     """Each has one of the connections that a gate has for all its clients."""
 

@@ -236,6 +236,22 @@ def test_a_gate_that_refuses_this_daemon_is_listed_with_its_words(quick: None, t
     run(test)
 
 
+def test_gates_are_visited_as_soon_as_one_does_not_answer(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it is until that would be due."""
+    path = Path(os.environ["TOKENGATE_RUNTIME_DIR"], f"mute-{os.getpid()}-0.sock")
+
+    async def test(gates: Gates) -> None:
+        async with played(path) as gate:
+            (entry,) = await becomes(gates, "open")
+            monkeypatch.setattr(_gates, "_VISIT", 1_000.0)
+            monkeypatch.setattr(_link, "_PATIENCE", 0.02)
+            gate.silent = True
+            assert (await problem_of(gates.ask(entry.name, m.Info(), OWNER))).name == "NoAnswer"
+            await becomes(gates, "hung")
+
+    run(test)
+
+
 def test_a_directory_that_is_open_to_others_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another user could pose as a gate there."""
 
