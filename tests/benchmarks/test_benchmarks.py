@@ -169,6 +169,16 @@ def test_the_benchmark_of_control_prints_a_line_for_each_verb_and_way() -> None:
         assert line["idle"].keys() == line["fire"].keys()
 
 
+def test_the_benchmark_of_the_admin_page_prints_a_line_for_each_verb() -> None:
+    """With what it costs the loop of the gate."""
+    lines = [json.loads(line) for line in run("admin.py", "--tokens", "3000", "--calls", "2")]
+
+    assert {"info", "list, deep", "describe", "propose, all", "overview"} <= {line["workload"] for line in lines}
+    for line in lines:
+        assert 0 < line["p50_ms"] <= line["max_ms"]
+        assert 0 < line["held_ms"] <= line["held_wall_ms"] + 1
+
+
 def test_the_benchmark_of_affinities_prints_a_line_for_each_size_and_the_crossover() -> None:
     """How many of each size are done in a second by each kind, the ratios of these, and where they cross."""
     lines = [json.loads(line) for line in run("affinity.py", "--sizes", "1", "10", "--rounds", "1", "--quick")]
