@@ -61,10 +61,12 @@ def test_without_a_daemon_each_command_says_how_to_start_one(command: tuple[str,
 
 
 def test_other_commands_load_nothing_of_the_daemon() -> None:
-    """They would begin later: of its room there is the client of its socket."""
-    code = "import sys, tokengate.cli; print([name for name in sys.modules if name.startswith('tokengate.admin.')])"
+    """They would begin later: of its room there is the client of its socket, and the name of its lock."""
+    code = (
+        "import sys, tokengate.cli; print(sorted(name for name in sys.modules if name.startswith('tokengate.admin.')))"
+    )
 
-    assert programs.run("-c", code).stdout == "['tokengate.admin._client']\n"
+    assert programs.run("-c", code).stdout == "['tokengate.admin._client', 'tokengate.admin._start']\n"
 
 
 @pytest.mark.parametrize("json_wanted", [False, True])
