@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import sys
 
@@ -39,9 +40,8 @@ def main() -> None:
     if lock is None or os.fork():
         os._exit(0)
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-    from tokengate.admin._daemon import run_detached
-
-    run_detached(lock, *sys.argv[1:])
+    # By its name: the daemon imports this file, whose lock must be there before anything takes time to import.
+    importlib.import_module("tokengate.admin._daemon").run_detached(lock, *sys.argv[1:])
 
 
 if __name__ == "__main__":
