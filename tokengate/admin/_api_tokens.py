@@ -98,6 +98,7 @@ class ApiTokens:
         self._groups: dict[int, tuple[int, ...]] = {}  # {owner: as looked up last}
         self._used: dict[str, float] = {}  # {digest: when}
         self._lock = threading.Lock()
+        self._starting = threading.Lock()
         self._looking: threading.Thread | None = None
         self._looked = clock()
         self.load()
@@ -195,10 +196,12 @@ class ApiTokens:
 
     def _look(self, seconds: float) -> None:
         """Look at the file and at the groups of owners, and wait for that a while."""
-        if self._looking is None or not self._looking.is_alive():
-            self._looking = threading.Thread(target=self._look_now, name="api-tokens", daemon=True)
-            self._looking.start()
-        self._looking.join(seconds)
+        with self._starting:
+            if self._looking is None or not self._looking.is_alive():
+                self._looking = threading.Thread(target=self._look_now, name="api-tokens", daemon=True)
+                self._looking.start()
+            looking = self._looking
+        looking.join(seconds)
 
     def _look_now(self) -> None:
         try:

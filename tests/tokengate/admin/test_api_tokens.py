@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -195,11 +196,8 @@ def test_two_daemons_lose_none_of_each_other(file: Path, clock: Time) -> None:
             daemon.create(f"gone{number}-{n}", OWN)
             daemon.revoke(f"gone{number}-{n}")
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
 
     fresh = tokens_of(file, clock)
     assert len(fresh.rows()) == 20
@@ -222,6 +220,17 @@ def test_what_another_daemon_has_changed_is_seen_within_ten_seconds(file: Path, 
     two.principal("api:ci")
     looked(two)
     assert two.find(token) is None
+
+
+def test_looks_of_several_threads_at_once_are_one_or_more(file: Path, clock: Time) -> None:
+    """No thread is started twice; each look is over in the end."""
+    tokens = tokens_of(file, clock)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: tokens._look(LIMIT), range(200)))
+
+    assert tokens._looking is not None
+    assert not tokens._looking.is_alive()
 
 
 def test_a_directory_service_that_hangs_holds_up_no_request(

@@ -467,6 +467,17 @@ def test_a_client_that_does_not_read_its_answer_is_closed(until: Until, path: by
             until(lambda: host.app.gone == 1)
 
 
+def test_a_request_at_work_has_no_limit(until: Until) -> None:
+    """A verb may wait: the timer is off from the end of the request to the answer."""
+    with hosted() as host, host.client(post(2, b"ab", path=b"/wait")) as client:
+        until(lambda: host.app.begun == 1 and all(not one._in_body for one in host.connections))
+        (connection,) = host.connections
+        until(lambda: connection._due == float("inf"))
+        host.call(host.app.release.set)
+        assert b"2 bytes" in client.answer()
+        until(lambda: connection._due < float("inf"))
+
+
 def test_a_stream_is_not_closed_while_it_is_read(until: Until) -> None:
     """However long it takes; its timer is off when nothing is left to be read."""
     with hosted() as host, host.client(GET.replace(b"/ ", b"/stream ")) as client:
