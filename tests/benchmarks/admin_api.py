@@ -25,16 +25,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-COOKIE = "own"
+EACH = 8  # streams of a principal
 TARGETS = {"p50_ms": 1.0, "p99_ms": 5.0}
 TARGET_OF_STREAMS = {"p99_ms": 50.0, "lost": 0}
 
 
 def daemon(told: Connection) -> None:
-    """Serve the application until the other end is closed."""
-    from admin_site import HOST, served
+    """Serve the application until the other end is closed, with sessions of eight principals."""
+    from admin_site import HOST, OWN, Principal, served
 
     with served() as site:
+        site.doors.sessions |= {f"s{one}": Principal(f"api:s{one}", OWN, login=f"s{one}") for one in range(8)}
         told.send((site.port, HOST, site.site.cookie))
         told.poll(None)
 
@@ -59,7 +60,8 @@ class Client:
 
     def __init__(self, port: int, host: str, cookie: str) -> None:
         self.address = ("127.0.0.1", port)
-        self.headers = {"Host": host, "Cookie": f"{cookie}={COOKIE}", "Sec-Fetch-Site": "same-origin"}
+        self.cookie = cookie
+        self.headers = {"Host": host, "Cookie": f"{cookie}=own", "Sec-Fetch-Site": "same-origin"}
         self._connection = http.client.HTTPConnection(*self.address)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -83,15 +85,18 @@ class Client:
 
 async def follow(client: Client, path: str, count: int, streams: int) -> list[tuple[list[float], int]]:
     """Read streams until each has so many items; return, for each, the times since their tokens ended, and the loss."""
-    head = "".join(f"{name}: {value}\r\n" for name, value in client.headers.items())
 
-    async def one() -> tuple[list[float], int]:
+    async def one(number: int) -> tuple[list[float], int]:
         reader, writer = await asyncio.open_connection(*client.address)
+        headers = {**client.headers, "Cookie": f"{client.cookie}=s{number // EACH}"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         writer.write(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
         late: list[float] = []
         lost = 0
         while len(late) + lost < count:
             line = await reader.readline()
+            if not line:
+                raise SystemExit("a stream has ended")
             if line.startswith(b'data: {"lost"'):
                 lost += json.loads(line[6:])["lost"]
             elif line.startswith(b"data: "):
@@ -99,7 +104,7 @@ async def follow(client: Client, path: str, count: int, streams: int) -> list[tu
         writer.close()
         return late, lost
 
-    return await asyncio.gather(*(one() for _ in range(streams)))
+    return await asyncio.gather(*(one(number) for number in range(streams)))
 
 
 def main() -> None:

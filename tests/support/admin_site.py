@@ -112,7 +112,6 @@ def served(directory: Path | None = None, doors: Doors | None = None, **fields: 
         records.append((kind, principal, why))
 
     made = socket.create_server(("127.0.0.1", 0))
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so for its own sockets only
     hosts = frozenset({HOST, "127.0.0.1", "localhost"})
     started, loops = threading.Event(), []
 
