@@ -1,7 +1,8 @@
 """How soon the admin daemon answers: its API, and 50 streams at once, with the gate and the daemon in two processes.
 
 Prints one JSON line a workload: a verb by POST, and 50 of 200 tokens by GET, each one at a time on one connection; then
-streams with so many items a second each: the time from the end of a token to its event at a reader, and what was lost.
+streams with so many items a second each: how much later than a feed in the gate's own process they have an item (each
+feed has what has happened in the last tenth of a second at once), and what was lost.
 
     python tests/benchmarks/admin_api.py [--calls 2000] [--streams 50] [--rate 100] [--seconds 10]
 """
@@ -83,26 +84,27 @@ class Client:
         return figures(times[calls // 10 :])
 
 
-async def follow(client: Client, path: str, count: int, streams: int) -> list[tuple[list[float], int]]:
-    """Read streams until each has so many items; return, for each, the times since their tokens ended, and the loss."""
+async def follow(client: Client, path: str, count: int, streams: int) -> list[tuple[dict[int, float], int]]:
+    """Read streams until each has so many items; return, for each, {token: when it came}, and the loss."""
 
-    async def one(number: int) -> tuple[list[float], int]:
+    async def one(number: int) -> tuple[dict[int, float], int]:
         reader, writer = await asyncio.open_connection(*client.address)
         headers = {**client.headers, "Cookie": f"{client.cookie}=s{number // EACH}"}
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         writer.write(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
-        late: list[float] = []
+        came: dict[int, float] = {}
         lost = 0
-        while len(late) + lost < count:
+        while len(came) + lost < count:
             line = await reader.readline()
             if not line:
                 raise SystemExit("a stream has ended")
             if line.startswith(b'data: {"lost"'):
                 lost += json.loads(line[6:])["lost"]
             elif line.startswith(b"data: "):
-                late.append(time.time() - json.loads(line[6:])["at"])
+                now = time.perf_counter()
+                came[json.loads(line[6:])["token"]] = now
         writer.close()
-        return late, lost
+        return came, lost
 
     return await asyncio.gather(*(one(number) for number in range(streams)))
 
@@ -154,15 +156,26 @@ def measure(options: argparse.Namespace) -> None:
                 time.sleep(max(0.0, started + number / options.rate - time.monotonic()))
                 tick.submit()
 
-        async def streams() -> list[tuple[list[float], int]]:
+        own: dict[int, float] = {}
+
+        def here_too() -> None:
+            with gate.control.watch("operation=tick", kinds=("token.finished",), buffer=100_000) as events:
+                for event in events:
+                    own[event.token or 0] = time.perf_counter()
+                    if len(own) == count:
+                        break
+
+        async def streams() -> list[tuple[dict[int, float], int]]:
             path = f"{base}/watch?select=operation=tick&kind=token.finished"
             reading = asyncio.create_task(follow(client, path, count, options.streams))
             await asyncio.sleep(2)  # all are open then
-            threading.Thread(target=feed).start()
+            for job in (here_too, feed):
+                threading.Thread(target=job).start()
+                await asyncio.sleep(0.1)
             return await reading
 
         found = asyncio.run(streams())
-        times = [one for late, _ in found for one in late]
+        times = [when - own[token] for came, _ in found for token, when in came.items()]
         loss = sum(lost for _, lost in found)
         report(f"{options.streams} streams", {**figures(times), "items": len(times), "lost": loss}, TARGET_OF_STREAMS)
         here.close()
