@@ -36,9 +36,8 @@
   }
 
   async function login() {
-    const answer = await fetch("/login", {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ code: state.code }),
-    });
+    const body = JSON.stringify({ code: state.code }), headers = { "Content-Type": "application/json" };
+    const answer = await fetch("/login", { method: "POST", headers, body });
     state.code = "";
     if (answer.ok) return show(location.search);
     const said = await answer.json().catch(() => ({}));
@@ -88,30 +87,24 @@
     if (ctx.ours === OURS && spot.id) $("#filter").setAttribute("aria-invalid", "true");
   }
 
+  const made = (tag, className, textContent) => Object.assign(document.createElement(tag), { className, textContent });
+
   function mark(column) {
-    const found = document.createElement("span");
-    found.className = "caret";
-    found.textContent = "▲";
+    const found = made("span", "caret", "▲");
     found.style.marginLeft = `${column}ch`;
     return found;
   }
 
   document.addEventListener("htmx:error", ({ detail }) => {
     if (!detail.ctx?.result && !detail.ctx?.ours) return;
-    const said = document.createElement("p");
-    said.className = "said bad";
-    said.textContent = "✗ The admin daemon does not answer; what is shown is old.";
-    $("#strip").replaceChildren(said);
+    $("#strip").replaceChildren(made("p", "said bad", "✗ The admin daemon does not answer; what is shown is old."));
   });
 
   function toast(text, tone) {
-    const one = document.createElement("p"), close = document.createElement("button");
-    one.className = `toast ${tone}`;
-    close.className = "button quiet";
+    const one = made("p", `toast ${tone}`, text), close = made("button", "button quiet", "✕");
     close.dataset.do = "dismiss";
-    close.textContent = "✕";
     close.setAttribute("aria-label", "Dismiss");
-    one.append(text, close);
+    one.append(close);
     $("#toasts").append(one);
   }
 
@@ -125,7 +118,6 @@
     state.shown = search;
     if (before === null || without(before, "open", "select", "sort", "offset") !== without(search, "open", "select", "sort", "offset")) {
       pick(null);
-      if (before === null || query(before).get("gate") !== query(search).get("gate")) $("#toasts").replaceChildren();
       $("#drawer").replaceChildren();
       await load("/ui/screen" + search, "#screen");
       if (!query(search).get("gate") && $("#gate")?.value) { // the page stays with the gate that was chosen for it
@@ -134,22 +126,15 @@
       }
     } else if (without(before, "open") !== without(search, "open")) {
       if (without(before, "open", "offset") !== without(search, "open", "offset")) pick(null);
-      await load("/ui/rows" + search, "#screen", "none");
+      if (await load("/ui/rows" + search, "#screen", "none") && $("#filter")) $("#filter").value = query(search).get("select") ?? "";
     }
     const open = query(search).get("open");
     if (!open) $("#drawer").replaceChildren();
-    else if (before === null || query(before).get("open") !== open || !$("#drawer").childElementCount) {
-      if (await load("/ui/drawer" + search, "#drawer") && !matches("(pointer: fine)")) $("#drawer").focus();
-    }
+    else if (query(before ?? "").get("open") !== open || !$("#drawer").childElementCount) await load("/ui/drawer" + search, "#drawer");
     settle();
   }
 
-  const matches = (media) => window.matchMedia(media).matches;
-
-  function go(search, replace = false) {
-    history[replace ? "replaceState" : "pushState"](null, "", "/" + search);
-    return show(search);
-  }
+  const go = (search, replace = false) => { history[replace ? "replaceState" : "pushState"](null, "", "/" + search); return show(search); };
 
   addEventListener("popstate", () => show(location.search));
   const changed = (values) => {
@@ -164,7 +149,6 @@
     if (dialog.childElementCount && !dialog.open) dialog.showModal();
     if (!dialog.childElementCount && dialog.open) dialog.close();
     drawer.hidden = !drawer.childElementCount;
-    document.body.classList.toggle("with-drawer", !drawer.hidden);
     const open = query().get("open"), rows = tokens();
     for (const row of rows) {
       row.setAttribute("aria-selected", String(state.all || picked.has(row.dataset.id)));
@@ -178,12 +162,10 @@
     if (!count) return;
     count.textContent = state.all ? `all ${$("#rows").dataset.matching} that match` : `${picked.size} selected`;
     $("#pick-all").textContent = state.all || !picked.size ? "" : `select all ${$("#rows").dataset.matching} that match`;
-    $("#actions").classList.toggle("idle", !state.all && !picked.size);
   }
-  document.addEventListener("htmx:after:swap", settle);
-  document.addEventListener("htmx:after:swap", () => { state.seen = true; }, { once: true });
+  document.addEventListener("htmx:after:swap", () => { state.seen = true; settle(); });
 
-  const tokens = () => all("#rows [data-id]");
+  const tokens = () => all("#rows [data-id]"); // the rows of any list
   const height = () => tokens()[0]?.getBoundingClientRect().height || 26;
 
   // --- Ticks -------------------------------------------------------------------------------------------------------
@@ -198,9 +180,9 @@
 
   /** Get the rows again; where they stay (`keep`), those that are shown, in their order, and how many are new. */
   async function renew(keep) {
-    const ids = keep && tokens().map((row) => row.dataset.id).join(",");
-    const at = $("#rows")?.dataset.at;
+    const ids = keep ? tokens().map((row) => row.dataset.id).join(",") : "", at = $("#rows")?.dataset.at;
     if (!$("#rows") && $("#ticks")) return load("/ui/screen" + location.search, "#screen", "innerMorph");
+    if (ids.length > 8_000) return; // more than a head may have: the list waits
     await load("/ui/rows" + changed(ids ? { only: ids, at } : {}), "#screen", "none");
     if (query().get("open")) await load("/ui/drawer" + location.search, "#drawer", "innerMorph");
   }
@@ -268,8 +250,8 @@
     dismiss: (button) => button.closest(".toast").remove(),
     close: () => { $("#dialog").replaceChildren(); settle(); },
     "pick-all": () => { state.all = true; settle(); },
-    "pick-none": () => pick(null),
     fresh: () => renew(false),
+    logout: () => fetch("/logout", { method: "POST" }).then(() => page("login", "You have logged out.")),
     live: (button) => {
       state.live = !state.live;
       button.setAttribute("aria-pressed", String(!state.live));
@@ -304,12 +286,8 @@
   document.addEventListener("submit", async (event) => {
     if (event.target.id !== "filter-form") return;
     event.preventDefault();
-    filter($("#filter").value.trim());
-  });
-
-  async function filter(text) {
-    const search = changed({ select: text, offset: "" });
-    suggest([]);
+    const search = changed({ select: $("#filter").value.trim(), offset: "" });
+    suggest();
     if (!await load("/ui/rows" + search, "#screen", "none")) return;
     $("#filter-error").replaceChildren();
     $("#filter").removeAttribute("aria-invalid");
@@ -317,11 +295,11 @@
     history.pushState(null, "", "/" + search);
     state.shown = search;
     $("#list").scrollTop = 0;
-  }
+  });
 
   // --- Completion of the filter ------------------------------------------------------------------------------------
   let typing = 0;
-  const suggest = () => { $("#completions")?.replaceChildren(); $("#filter")?.setAttribute("aria-expanded", "false"); };
+  const suggest = () => { $("#completions")?.replaceChildren(); $("#filter")?.setAttribute("aria-expanded", "false"); }; // none
   document.addEventListener("input", ({ target }) => {
     if (target.id !== "filter") return;
     clearTimeout(typing);
@@ -336,10 +314,9 @@
     if (option) { event.preventDefault(); take(option); }
   });
   function take(option) {
-    const input = $("#filter");
-    input.value = option.dataset.value;
+    $("#filter").value = option.dataset.value;
     suggest();
-    input.dispatchEvent(new Event("input", { bubbles: true }));
+    $("#filter").dispatchEvent(new Event("input", { bubbles: true }));
   }
   function complete(event) {
     const options = all("#completions [data-value]"), at = options.findIndex((one) => one.getAttribute("aria-selected") === "true");
@@ -373,11 +350,7 @@
     "?": () => DO.keys(),
     Escape: () => (query().get("open") ? shut() : picked.size || state.all ? pick(null) : $("#list")?.focus()),
   };
-  async function shut() {
-    const row = $(`#rows [data-id="${CSS.escape(query().get("open"))}"]`);
-    await go(changed({ open: "" }));
-    row?.focus();
-  }
+  const shut = () => { const row = $("#rows .open"); return go(changed({ open: "" })).then(() => row?.focus()); };
   document.addEventListener("keydown", (event) => {
     if (event.target.id === "filter") return complete(event);
     const control = event.target.closest("input:not([type=checkbox]), select, textarea, dialog[open]");
