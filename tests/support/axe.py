@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ import pytest
 
 
 def violations(page: Any) -> list[str]:
-    """Return what axe-core finds wrong in a page, each with the element; where it is not installed, the test is skipped.
+    """Return what axe-core finds wrong in a page, each with its element; the test is skipped where it is not installed.
 
     Args:
         page: of playwright.
     """
     found = importlib.util.find_spec("axe_playwright_python")
-    if found is None or found.origin is None:
+    origin = os.environ.get("TOKENGATE_AXE") or (found and found.origin)
+    if not origin:
         pytest.skip("axe-core comes with the package axe-playwright-python, which is not installed")
-    page.evaluate(Path(found.origin).with_name("axe.min.js").read_text())
+    page.evaluate(Path(origin).with_name("axe.min.js").read_text())
     wrong = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     return [f"{one['id']}: {node['html'][:200]}: {node['failureSummary']}" for one in wrong for node in one["nodes"]]

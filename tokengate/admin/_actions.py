@@ -199,12 +199,14 @@ def _outcomes(view: View, message: Message[Any], answer: Any) -> Response:
     counts = Counter(one.outcome for one in many)
     told = [one for one in many if one.note or one.outcome not in _PLAIN]
     told.sort(key=lambda one: one.outcome)
+    forced = isinstance(message, OnTokens) and any(one.outcome == "refused" and "use force" in one.note for one in many)
     nothing = "It matches no token." if not many and isinstance(message, OnTokens) else ""
     return view.render(
         "outcomes.html", verb=verb, about=about, counts=counts.most_common(),
         rows=[_said(one) for one in told[:_NAMED]], more=len(told) - _NAMED, nothing=nothing,
         tone="warn" if any(one.outcome in _NOT_DONE for one in many) or nothing else "good",
         waiting=[one.proposal for one in many if one.proposal is not None and one.outcome == "awaiting"],
+        again={"select": about.replace(" ", "")} if forced else None,
         meanings=m.OUTCOMES, data=None if many or nothing or answer is None else _data(answer),
     )  # fmt: skip
 

@@ -36,6 +36,16 @@ async def pay(check: Token[None]) -> None:
     await check
 
 
+@token
+async def idle() -> None:
+    await trio.sleep_forever()
+
+
+@token(guard="force")
+async def charge() -> None:
+    await trio.sleep_forever()
+
+
 @token(guard="approval")
 async def transfer() -> None:
     await trio.sleep_forever()
@@ -105,6 +115,26 @@ def test_a_runaway_is_found_and_ended_with_the_page_alone(page: Page) -> None:
         runaway.result(LIMIT)
     with pytest.raises(TokenTerminated):
         waiting.result(LIMIT)
+
+
+def test_one_token_is_paused_and_resumed_at_once_and_what_has_a_guard_gets_a_form(page: Page) -> None:
+    """By keys; the outcome stays, no dialog comes. Where force is needed, the outcome leads to the form."""
+    (plain,), (guarded,) = begun(idle), begun(charge)
+    with opened(page.site) as window:
+        tab = window.page
+        tab.goto(f"{page.site.url}/?gate={page.name}&screen=tokens")
+        tab.locator(f"#rows [data-id='{plain.id}']").focus()
+        tab.keyboard.press("p")
+        tab.locator(".outcome", has_text="paused").wait_for()
+        assert not tab.locator("#dialog").is_visible()
+        assert page.gate.control.describe(plain.id).row.state == "paused"
+        tab.keyboard.press("r")
+        tab.locator(".outcome", has_text="resumed").wait_for()
+        tab.locator(f"#rows [data-id='{guarded.id}']").focus()
+        tab.keyboard.press("p")
+        tab.get_by_role("button", name="With force…").click()
+        assert tab.locator("#f-select").input_value() == str(guarded.id)
+        assert window.errors == []
 
 
 def test_a_proposal_of_another_session_is_approved_and_then_applied(site: Served, tmp_path: Path) -> None:

@@ -46,10 +46,10 @@
 
   // --- Requests ----------------------------------------------------------------------------------------------------
   /** Get a fragment into its place; a later one for the same place takes over. Tells whether it came. */
-  async function load(path, target, swap = "innerHTML") {
+  async function load(path, target, swap = "innerHTML", values) {
     const result = {};
     state.busy += 1;
-    try { await htmx.ajax("GET", path, { source: target, target, swap, ours: OURS, result }); } finally { state.busy -= 1; }
+    try { await htmx.ajax(values ? "POST" : "GET", path, { source: target, target, swap, values, ours: OURS, result }); } finally { state.busy -= 1; }
     return result.status < 400;
   }
 
@@ -233,7 +233,9 @@
     const { verb, ...given } = button.dataset;
     const select = given.select ?? (given.name ? undefined : chosen());
     if (select === "") return toast("No row is selected: x selects the one that has the focus.", "warn");
-    const asked = new URLSearchParams({ gate: query().get("gate") ?? $("#gate")?.value ?? "", verb, ...given });
+    const gate = query().get("gate") ?? $("#gate")?.value ?? "", asked = new URLSearchParams({ gate, verb, ...given });
+    // What is undone as easily, of one token, is done at once.
+    if (/^(pause|resume)$/.test(verb) && /^\d+$/.test(select)) return load("/ui/act?" + new URLSearchParams({ gate }), "#dialog", "innerHTML", { verb, select });
     if (select) asked.set("select", select);
     return load("/ui/form?" + asked, "#dialog");
   }
