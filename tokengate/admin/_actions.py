@@ -67,10 +67,11 @@ async def _shown(view: View, verb: type[Change[Any]], given: Given, problem: Pro
     if verb is m.Call:
         actor = await view.look(m.DescribeActor("".join(given.get("name", ()))))
         command = next((one for one in actor.commands if one.name == "".join(given.get("method", ()))), None)
+        title = f"{command.name} of {actor.row.path}" if command else title
     if command is not None:
         fields = [one for one in fields if one.name in (*ENVELOPE, "wait")]
         fields[:0] = fields_of_command(command.parameters, given)
-        title, text, wrong = f"{command.name} of {actor.row.path}", [command.summary], error
+        text, wrong = [command.summary], error
     return view.render(
         "form.html", verb=verb_of(verb), text=text, title=title, command=command, wrong=wrong,
         first=_is_first(verb, ids), proposes="dry_run" in verb.takes,
