@@ -65,8 +65,9 @@ class PlayedGate:
         return await asyncio.wait_for(self.asked.get(), LIMIT)
 
     def greet(self, writer: asyncio.StreamWriter) -> None:
-        """Say hello."""
-        writer.write(json.dumps({"hello": self._hello}).encode() + b"\n")
+        """Say hello, or why not."""
+        said = {"error": self._hello["error"]} if "error" in self._hello else {"hello": self._hello}
+        writer.write(json.dumps(said).encode() + b"\n")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a client until it goes, or `hang_up`."""
