@@ -144,7 +144,7 @@ def test_a_column_sorts_and_a_state_filters() -> None:
 
 def test_of_a_thousand_rows_at_most_200_are_in_the_document() -> None:
     """The rest is scroll height; scrolling brings what is seen, and the URL has the place."""
-    with opened_page(1_000) as (_, opened):
+    with opened_page(1_000) as (made, opened):
         page = opened.page
         assert len(ids(page)) == 200
         heights = "l => [l.scrollHeight, document.querySelector('#t1').getBoundingClientRect().height]"
@@ -156,6 +156,10 @@ def test_of_a_thousand_rows_at_most_200_are_in_the_document() -> None:
         assert "offset=" in page.url
         page.eval_on_selector("#list", "l => { l.scrollTop = l.scrollHeight / 2; }")
         page.wait_for_selector("#t500")
+        before = page.eval_on_selector("#list", "l => l.scrollTop")
+        made.keep()
+        until(page, "document.querySelector('#rows').dataset.total === '1001'")
+        assert page.eval_on_selector("#list", "l => l.scrollTop") == before == height // 2
 
 
 def test_rows_stay_under_the_pointer_and_in_a_selection_and_new_ones_are_counted() -> None:
