@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, get_args, get_type_hints
 
@@ -38,8 +37,6 @@ from tokengate.control.registry._modules import import_nouns
 from tokengate.control.registry._openapi import openapi
 from tokengate.control.registry._paths import DEFAULT_ROWS, GATES, MOST_ROWS, Route, is_repeated
 from tokengate.control.registry._paths import routes as all_routes
-
-_MOST_DEPTH: Final = 32  # of containers of a body in each other
 
 
 def routes() -> list[BaseRoute]:
@@ -172,26 +169,14 @@ def _types(hint: Any) -> set[Any]:
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    """Return the JSON object of a body."""
-    media, _, parameters = request.headers.get("content-type", "").lower().partition(";")
-    if media.strip() != "application/json" or re.sub(r"\s|\"", "", parameters) not in ("", "charset=utf-8"):
-        remedy = "send JSON, with 'Content-Type: application/json'"
-        raise Problem(415, "UnsupportedMediaType", f"the body is '{media[:60]}'", remedy)
-    try:
-        given = msgspec.json.decode(await request.body())
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, "BadJson", f"the body cannot be read: {error}", "send a JSON object") from None
+    """Return the JSON object of a body, which the guard has checked."""
+    body = await request.body()
+    if not body:
+        raise Problem(400, "BadJson", "there is no body", "send a JSON object")
+    given = msgspec.json.decode(body)
     if not isinstance(given, dict):
         raise _bad("the body is no JSON object; send the arguments as an object")
-    if _is_deeper(given, _MOST_DEPTH):
-        raise _bad(f"the body has more than {_MOST_DEPTH} containers in each other; send fewer")
     return given
-
-
-def _is_deeper(value: Any, depth: int) -> bool:
-    if not isinstance(value, (dict, list)):
-        return False
-    return depth == 0 or any(_is_deeper(one, depth - 1) for one in (value.values() if type(value) is dict else value))
 
 
 # --- What is answered -------------------------------------------------------------------------------------------------

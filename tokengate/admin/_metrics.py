@@ -18,7 +18,7 @@ from tokengate.telemetry._kinds import Metrics
 
 _SECONDS: Final = 5.0  # for each gate to answer; a scrape has 10 by default
 
-_METRIC: Final = re.compile(r"((?:#.*\n)*)((?:[^#\n].*\n?)*)")  # what it means, and its samples
+_METRIC: Final = re.compile(r"(# HELP .*\n# TYPE .*\n)((?:[^#\n].*\n)*)")  # what it means, and its samples
 _NAME: Final = re.compile(r"^([\w:]+)(?:\{(.*)\})? ", re.M)  # of a sample, with its labels
 
 _UP: Final = "tokengate_admin_gate_up"

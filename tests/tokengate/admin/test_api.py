@@ -232,12 +232,12 @@ WRONG_BODIES = [
     (b"\xff", "application/json", (400, "BadJson")),
     (b'{"select": "\\ud800"}', "application/json", (400, "BadJson")),
     (b"[" * 20_000, "application/json", (400, "BadJson")),
-    (b'{"select": ' + b"[" * 32 + b"]" * 32 + b"}", "application/json", (422, "BadArguments")),
+    (b'{"select": ' + b"[" * 32 + b"]" * 32 + b"}", "application/json", (400, "BadJson")),
     (b"[]", "application/json", (422, "BadArguments")),
     (b"{}", "application/json", (422, "BadArguments")),
-    (b'{"select": "*"}', "text/plain", (415, "UnsupportedMediaType")),
-    (b'{"select": "*"}', "application/json; charset=latin-1", (415, "UnsupportedMediaType")),
-    (b"select=*", "application/x-www-form-urlencoded", (415, "UnsupportedMediaType")),
+    (b'{"select": "*"}', "text/plain", (415, "WrongType")),
+    (b'{"select": "*"}', "application/json; charset=latin-1", (415, "WrongType")),
+    (b"select=*", "application/x-www-form-urlencoded", (415, "WrongType")),
 ]
 
 
