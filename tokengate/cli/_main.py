@@ -20,6 +20,7 @@ from tokengate.cli.commands._health import health
 from tokengate.cli.commands._help import help_
 from tokengate.cli.commands._history import history, operations
 from tokengate.cli.commands._inventory import inventory
+from tokengate.cli.commands._mcp import mcp
 from tokengate.cli.commands._postmortem import postmortem
 from tokengate.cli.commands._run import run
 from tokengate.cli.commands._shell import shell
@@ -112,7 +113,7 @@ main.add(
             _authority.unfreeze,
             audit,
         ),
-        "Tools": (admin, shell, completion, doctor, help_),
+        "Tools": (admin, mcp, shell, completion, doctor, help_),
     },
     most_used=(
         demo,

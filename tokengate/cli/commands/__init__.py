@@ -11,6 +11,7 @@
 #   _inventory.py   `inventory`
 #   _audit.py       `audit`
 #   _admin.py       `admin`
+#   _mcp.py         `mcp`
 #   _inspect.py     commands that show gates, tokens, actors and the tree
 #   _steer.py       commands that change tokens
 #   _actors.py      commands that change actors, and children of supervisors

@@ -33,7 +33,7 @@ from tokengate.control.messages import (
 )
 from tokengate.control.registry._kinds import unanswered
 from tokengate.control.transport import _protocol
-from tokengate.control.transport._protocol import ErrorText, Reply, ServerHello
+from tokengate.control.transport._protocol import ErrorText, OnBehalfOf, Reply, ServerHello
 
 _WAITING = ("wait", "sample", "grace")  # fields with seconds for which a message delays its answer
 _LONGEST = 86_400.0  # seconds; a socket has a maximum timeout
@@ -53,6 +53,7 @@ class ControlClient:
     Args:
         path: of the socket, see `find_gate`.
         timeout: seconds to wait for an answer, in addition to the seconds that the message lets the gate wait.
+        on_behalf_of: the caller whom the gate takes it for; None: its own user, with all rights of that one.
 
     Attributes:
         hello: the first line of the gate: its name, pid, version and protocol.
@@ -62,11 +63,12 @@ class ControlClient:
         BadRequest: the gate speaks another protocol.
     """
 
-    def __init__(self, path: Path, timeout: float = 10.0) -> None:
+    def __init__(self, path: Path, timeout: float = 10.0, on_behalf_of: OnBehalfOf | None = None) -> None:
         self._path = path
         self._timeout = timeout
+        self._on_behalf_of = on_behalf_of
         self._lock = threading.RLock()  # a signal handler may close it in the thread that asks
-        self._connection = _Connection(path, timeout)
+        self._connection = _Connection(path, timeout, on_behalf_of)
         self.hello: ServerHello = self._connection.hello
 
     def ask(self, message: Message[Any]) -> Any:
@@ -115,7 +117,7 @@ class ControlClient:
             TokenGateError: as `ask`.
         """
         verb = verb_of(type(stream))
-        connection = _Connection(self._path, self._timeout)
+        connection = _Connection(self._path, self._timeout, self._on_behalf_of)
         try:
             id = connection.send(stream)
             first = connection.receive(id, verb, self._timeout)
@@ -193,8 +195,9 @@ class Subscription(Iterator[Event]):
 class _Connection:
     """A socket, its lines, and the hello of the gate."""
 
-    def __init__(self, path: Path, timeout: float) -> None:
+    def __init__(self, path: Path, timeout: float, on_behalf_of: OnBehalfOf | None) -> None:
         self._path = path
+        self._on_behalf_of = on_behalf_of
         self.gate, self.name = "", f"gate at '{path}'"
         self._timeout = timeout
         self._ids = itertools.count(1)
@@ -233,7 +236,7 @@ class _Connection:
     def send(self, message: Message[Any]) -> int:
         """Send a message and return its id."""
         id = next(self._ids)
-        self._send(_protocol.encode_request(id, message))
+        self._send(_protocol.encode_request(id, message, self._on_behalf_of))
         return id
 
     def receive(self, id: int, verb: str, patience: float | None) -> Reply:
