@@ -27,7 +27,7 @@ def builtins_of(answer: object) -> Any:
 
 
 def said(value: object, room: int = MOST) -> str:
-    """Return a value as JSON of at most `room` bytes; what is empty, or too much, is left out, and the latter counted."""
+    """Return a value as JSON of at most `room` bytes: without what is empty, and with counts of what is left out."""
     for items in _ITEMS:
         text = msgspec.json.encode(_cut(value, items)).decode()
         if len(text.encode()) <= room:

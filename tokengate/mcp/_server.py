@@ -25,7 +25,7 @@ from actors import TokenGateError
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Refused
 from tokengate.control._version import own_version
-from tokengate.control.messages import ENVELOPE, Message, Stream, verb_of
+from tokengate.control.messages import ENVELOPE, Stream, verb_of
 from tokengate.control.registry._modules import import_nouns
 from tokengate.control.registry._paths import MOST_ROWS, Route
 from tokengate.control.stream._events import json_of
@@ -36,6 +36,8 @@ from tokengate.mcp._answers import builtins_of, newest, page, said, visible
 from tokengate.mcp._tools import CEILING, ROWS, Tool, is_proposed, tools_of
 
 _log: Final = logging.getLogger(__name__)
+
+_SESSIONS: Final = "/run/user/{}"  # with the number of the user
 
 _INSTRUCTIONS: Final = (
     "Gates are running Python services; each call in one is a token. Look: gates, show overview, list tokens, show "
@@ -54,7 +56,7 @@ _GATES: Final = types.Tool(
 def directory() -> Path:
     """Return the directory of the sockets, also if the environment has none of the variables that name it."""
     named = os.environ.get("TOKENGATE_RUNTIME_DIR") or os.environ.get("XDG_RUNTIME_DIR")
-    of_user = Path(f"/run/user/{os.geteuid()}")
+    of_user = Path(_SESSIONS.format(os.geteuid()))
     if not named and of_user.is_dir() and of_user.stat().st_uid == os.geteuid():
         place = of_user / "tokengate"
         if socket_files(place):
@@ -230,8 +232,8 @@ def _acted(client: ControlClient, tool: Tool, route: Route, given: dict[str, Any
     if not is_proposed(message):
         answer = client.ask(message)
         if isinstance(answer, m.Applied):
-            counts = Counter(one.outcome for one in (*answer.outcomes, *answer.actors))
-            return said({"counts": counts, **builtins_of(answer)})
+            outcomes: list[m.Outcome | m.ActorOutcome] = [*answer.outcomes, *answer.actors]
+            return said({"counts": Counter(one.outcome for one in outcomes), **builtins_of(answer)})
         return said({"answer": builtins_of(answer)})
     fields = {field.name: getattr(message, field.name) for field in attrs.fields(route.message)}
     beside = {name: fields.pop(name) for name in ENVELOPE}
