@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from admin_site import Served, served
 from gated_code import LIMIT
 from tiers import in_ci
 
-from tokengate import CpuActor, Gate, Token, token
+from tokengate import CpuActor, Gate, Token, checkpoint, token
 from tokengate.control.messages import HealthPart
 from tokengate.control.registry import Plugin
 from tokengate.telemetry import Telemetry
@@ -27,6 +28,12 @@ async def idle() -> None:
 @token
 async def outer(inner: Token[None]) -> None:
     await inner
+
+
+@token(affinity="process")
+def away(n: int) -> None:
+    while n:
+        checkpoint()
 
 
 class Ailing(Plugin):
@@ -60,7 +67,7 @@ def test_it_says_what_is_longest_and_what_that_waits_for(site: Served) -> None:
 
 
 def test_it_says_what_is_held_up_by_what(site: Served) -> None:
-    """Tokens by operators and throttles, mailboxes of suspended actors."""
+    """Tokens by operators and, each with the rule, by throttles; mailboxes of suspended actors."""
     with Gate("shop", shutdown=LIMIT) as gate:
         shelf = gate.spawn(Shelf, name="shelf")
         gate.control.suspend("shelf")
@@ -68,13 +75,23 @@ def test_it_says_what_is_held_up_by_what(site: Served) -> None:
         gate.control.throttle("operation=idle", concurrency=1)
         made = [idle.submit() for _ in range(3)]
         page = Page(site, gate)
-        held = "2 tokens by the throttle operation=idle , 1 at once"
-        shown = page.shows(held, "/ui/screen", screen="overview")
+        shown = page.shows("idle by throttle operation=idle: concurrency 1", "/ui/screen", screen="overview")
         gate.control.pause([made[0].id], wait=LIMIT)
         page.shows("1 token by an operator", "/ui/screen", screen="overview")
         gate.control.terminate("*")
 
     assert "spawned/shelf : 1 in its mailbox" in words(shown)
+
+
+def test_it_says_what_is_largest(site: Served) -> None:
+    """Tokens of child processes, each with the memory of that."""
+    with Gate("shop", shutdown=LIMIT) as gate:
+        large = away.submit(1)
+        shown = Page(site, gate).shows("Largest by memory", "/ui/screen", screen="overview")
+        gate.control.terminate("*")
+
+    table = words(shown).partition("Largest by memory")[2].partition("Held up")[0]
+    assert re.search(rf" {large.id} away \S+ \d\S* MB ", table), table
 
 
 def test_health_is_in_words(site: Served) -> None:
