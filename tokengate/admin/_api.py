@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, get_args
 
 import attrs
 import msgspec
@@ -93,29 +92,25 @@ async def _gates(request: Request) -> Response:
 # --- What is asked for ------------------------------------------------------------------------------------------------
 
 
-_hints: Final = functools.cache(get_type_hints)
-
-
 def _bad(text: str) -> Problem:
     """Return the problem for arguments that are not those of the schema."""
     return problem_of("BadArguments", text)
 
 
 def _message(route: Route, given: Mapping[str, Any]) -> Message[Any]:
+    if unknown := given.keys() - route.arguments.values():
+        known = ", ".join(route.arguments) or "none"
+        raise _bad(f"'{route.path}' has no argument '{min(unknown)[:60]}'; its arguments are: {known}")
+    given = {name: _whole(route.hints[name], value) for name, value in given.items()}
     try:
-        for name in given:
-            if name not in route.arguments.values():
-                known = ", ".join(route.arguments) or "none"
-                raise BadRequest(f"'{route.path}' has no argument '{name[:60]}'; its arguments are: {known}")
-        hints = _hints(route.message)
-        return message_of(route.message, {name: _whole(hints[name], value) for name, value in given.items()})
+        return message_of(route.message, given)
     except BadRequest as error:
         raise _bad(str(error)) from None
 
 
 def _asked(route: Route, query: Iterable[tuple[str, str]]) -> tuple[Message[Any], _Page]:
     """Return the message of a query, and the page of its list."""
-    hints = _hints(route.message)
+    hints = route.hints
     repeated: dict[str, list[str]] = {}
     single = []
     for name, text in query:

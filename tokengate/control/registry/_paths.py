@@ -101,19 +101,18 @@ class Route:
         """Whether a list has an offset; those without one have the newest rows only."""
         return not self.cut_by_gate or hasattr(attrs.fields(self.message), "offset")
 
-    @property
+    @functools.cached_property
+    def hints(self) -> Mapping[str, Any]:
+        """{field of the message: its type}."""
+        return get_type_hints(self.message)
+
+    @functools.cached_property
     def arguments(self) -> Mapping[str, str]:
         """{name of an argument over HTTP: the field of the message}: one that can be repeated is in the singular."""
-        return _arguments(self.message)
-
-
-@functools.cache
-def _arguments(message: type[Message[Any]]) -> Mapping[str, str]:
-    names = [field.name for field in attrs.fields(message)]
-    if issubclass(message, Change):
-        return {name: name for name in names if name not in ENVELOPE or name in message.takes}
-    hints = get_type_hints(message)
-    return {name.removesuffix("s") if is_repeated(hints[name]) else name: name for name in names}
+        names, message = [field.name for field in attrs.fields(self.message)], self.message
+        if issubclass(message, Change):
+            return {name: name for name in names if name not in ENVELOPE or name in message.takes}
+        return {name.removesuffix("s") if is_repeated(self.hints[name]) else name: name for name in names}
 
 
 def is_repeated(hint: Any) -> bool:
