@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -90,11 +90,15 @@ async def _act(request: Request) -> Response:
         assert isinstance(message, Change)
         if not (message.dry_run or _is_first(verb, getattr(message, "select", ()))):
             return _outcomes(view, message, await _ask(view, message))
-        beside = {name: getattr(message, name) for name in ("reason", "force", "break_glass") if name in verb.takes}
-        args = {name: value for name, value in arguments.items() if name not in ENVELOPE}
-        return proposed(view, await _ask(view, m.Propose(verb_of(verb), args, **beside)))
+        return proposed(view, await _ask(view, _proposing(message, arguments)))
     except (Problem, BadRequest) as error:
         return await _shown(view, verb, given, _problem(error))
+
+
+def _proposing(message: Change[Any], arguments: Mapping[str, Any]) -> m.Propose:
+    beside = {name: getattr(message, name) for name in ("reason", "force", "break_glass") if name in message.takes}
+    args = {name: value for name, value in arguments.items() if name not in ENVELOPE}
+    return m.Propose(verb_of(type(message)), args, **beside)
 
 
 async def _proposal(request: Request) -> Response:

@@ -161,7 +161,7 @@ class ApiTokens:
                 raise Problem(409, "NameTaken", f"there is an API token '{name}'", "revoke it, or take another name")
             if sum(one.owner == owner for one in kept) >= _MOST:
                 raise Problem(409, "TooManyTokens", f"uid {owner} has {_MOST} API tokens", "revoke some")
-            kept[:] = [*(one for one in kept if one.name != name), made]
+            kept[:] = [*_without(name, kept), made]
         self._look(_PATIENCE)
         return token
 
@@ -172,9 +172,10 @@ class ApiTokens:
             Problem: there is none, or the file cannot be written.
         """
         with self._changing() as kept:
-            if all(one.name != name for one in kept):
+            left = _without(name, kept)
+            if len(left) == len(kept):
                 raise Problem(404, "UnknownToken", f"there is no API token '{name[:64]}'", "see the list")
-            kept[:] = [one for one in kept if one.name != name]
+            kept[:] = left
 
     def load(self) -> None:
         """Take what the file has; it waits for the disk.
@@ -259,6 +260,10 @@ class ApiTokens:
         except OSError as error:
             text = f"'{self._path}' cannot be used: {error.strerror or error}"
             raise Problem(503, "Unavailable", text, "see to its disk and its mode") from None
+
+
+def _without(name: str, kept: list[_Kept]) -> list[_Kept]:
+    return [one for one in kept if one.name != name]
 
 
 def _digest(token: str) -> str:

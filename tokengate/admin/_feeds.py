@@ -144,14 +144,17 @@ class _Feed:
     async def _read(self, link: Link, stream: Stream, principal: Principal) -> None:
         async with link.follow(stream, principal) as items:
             self.opened.set()
-            unread = 0
-            async for item, lost in items:
-                for reader in self.readers:
-                    reader.put(item, lost)
-                unread += len(item)
-                if unread > _TURN:  # many may have come at once; those who read get their turn
-                    unread = 0
-                    await asyncio.sleep(0)
+            await self._deal(items)
+
+    async def _deal(self, items: AsyncIterator[tuple[bytes, int]]) -> None:
+        unread = 0
+        async for item, lost in items:
+            for reader in self.readers:
+                reader.put(item, lost)
+            unread += len(item)
+            if unread > _TURN:  # many may have come at once; those who read get their turn
+                unread = 0
+                await asyncio.sleep(0)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.error = None if task.cancelled() else task.exception()

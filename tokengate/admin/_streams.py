@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any, Final, TypeAlias, cast
 
@@ -111,13 +111,7 @@ class _EventStream(Response):
                 for task in tasks:
                     task.cancel()
                 done = await asyncio.gather(*tasks, return_exceptions=True)
-            last = b""
-            for error in done:
-                if isinstance(error, Problem):
-                    said = msgspec.json.encode({"name": error.name, "detail": error.detail, "remedy": error.remedy})
-                    last = b"event: problem\ndata: %b\n\n" % said
-                elif isinstance(error, Exception):
-                    raise error
+            last = _last(done)
             try:
                 async with asyncio.timeout(_LAST_SECONDS):
                     await put(last, more=False)
@@ -132,6 +126,18 @@ class _EventStream(Response):
     async def _session(self) -> None:
         while self._lives():
             await asyncio.sleep(_CHECK_SECONDS)
+
+
+def _last(done: Iterable[object]) -> bytes:
+    """Return the event that ends a stream: a problem, if one has ended it; raise any other error."""
+    last = b""
+    for error in done:
+        if isinstance(error, Problem):
+            said = msgspec.json.encode({"name": error.name, "detail": error.detail, "remedy": error.remedy})
+            last = b"event: problem\ndata: %b\n\n" % said
+        elif isinstance(error, Exception):
+            raise error
+    return last
 
 
 async def _leaves(receive: Receive) -> None:
