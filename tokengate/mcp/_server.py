@@ -90,12 +90,14 @@ class Bridge:
         self._rights = rights & CEILING
         self._numbers = itertools.count(1)
         self._known: dict[Path, frozenset[str]] = {}  # {socket: rights}
-        self._listed: frozenset[str] = frozenset()
+        self._told: frozenset[str] | None = None  # the rights by which the client knows its tools; None: it knows none
 
-    @property
     def changed(self) -> bool:
-        """Whether there are other tools than those that were listed."""
-        return self._all != self._listed
+        """Return whether there are other tools than the client knows; once for each change."""
+        changed = self._told not in (None, self._all)
+        if changed:
+            self._told = self._all
+        return changed
 
     @property
     def _all(self) -> frozenset[str]:
@@ -107,8 +109,8 @@ class Bridge:
             self._survey(_Call())
         except TokenGateError as error:
             _log.warning("%s", error)  # a call says so, too
-        self._listed = self._all
-        return [_GATES, *(_as_type(tool, self._gate is None) for tool in tools_of(self._listed).values())]
+        self._told = self._all
+        return [_GATES, *(_as_type(tool, self._gate is None) for tool in tools_of(self._told).values())]
 
     def call(self, name: str, given: Mapping[str, Any], call: _Call) -> str:
         """Return the answer of a tool, as JSON.
@@ -276,7 +278,7 @@ def server_of(bridge: Bridge) -> Server[dict[str, Any]]:
             text, failed = "InternalError: this is a bug of 'tokengate mcp'; its log has the traceback", True
         finally:
             call.give_up()
-        if bridge.changed:
+        if bridge.changed():
             await bus.publish(ToolsListChanged())
             await ctx.session.send_tool_list_changed()
         return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=failed)

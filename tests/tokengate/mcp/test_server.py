@@ -41,7 +41,7 @@ def test_without_a_gate_the_tools_for_looking_are_there_and_say_what_to_do() -> 
     assert "no gate runs here; start one" in assistant.error("show", what="overview")
     with Gate("shop", shutdown=LIMIT):
         assert assistant.ask("gates")["gates"][0]["gate"] == f"shop@{os.getpid()}"
-        assert assistant.bridge.changed
+        assert assistant.bridge.changed()
         assert "terminate" in assistant.tools
 
 

@@ -132,11 +132,11 @@ def test_tools_follow_the_grants_of_the_gate(tmp_path: Path) -> None:
 
         assert {"gates", "list", "show", "watch", "operate", "terminate", "override", "apply"} == before.keys()
         assert "force" in before["terminate"].input_schema["properties"]
-        assert assistant.bridge.changed
+        assert assistant.bridge.changed()
         after = assistant.tools
         assert {"gates", "list", "show", "watch", "operate", "apply"} == after.keys()
         assert "force" not in after["operate"].input_schema["properties"]
-        assert not assistant.bridge.changed
+        assert not assistant.bridge.changed()
         assert "no argument 'force'" in assistant.error("operate", verb="pause", select="*", force=True)
         assert "audit-records" not in verbs_in(after)
 
