@@ -37,11 +37,12 @@ async def _metrics(request: Request) -> Response:
     site: Site = request.app.state.site
     names = [one.name for one in await site.gates.listed() if one.state != "gone"]
     texts = await asyncio.gather(*(_of(request, name) for name in names))
-    up = "".join(f'{_UP}{{gate="{name}"}} {int(text != "")}\n' for name, text in zip(names, texts, strict=True))
+    said = {name: text for name, text in zip(names, texts, strict=True) if text is not None}
+    up = "".join(f'{_UP}{{gate="{name}"}} {int(bool(text))}\n' for name, text in said.items())
     found = {f"# HELP {_UP} Whether the gate has answered with its metrics.\n# TYPE {_UP} gauge\n": up}
-    for name, text in zip(names, texts, strict=True):
+    for name, text in said.items():
         label = f'\\1{{gate="{name}",\\2}} '
-        for head, samples in _METRIC.findall(text or ""):
+        for head, samples in _METRIC.findall(text):
             found[head] = found.get(head, "") + _NAME.sub(label, samples)
     body = "".join(f"{head}{samples}" for head, samples in found.items())
     return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -181,12 +181,11 @@ def _arguments(route: Route, reference: Mapping[str, Any], schema: dict[str, Any
         schema["additionalProperties"] = False
         return {"requestBody": {"required": True, "content": {_JSON: {"schema": reference}}}}
     required = schema.get("required", ())
-    hints = get_type_hints(route.message)
     found = []
     for name, field in route.arguments.items():
         if not (route.shape == "list" and name in _PAGING):
             made = {"name": name, "in": "query", "required": field in required, "schema": schema["properties"][name]}
-            found.append(made | ({"explode": True} if is_repeated(hints[field]) else {}))
+            found.append(made | ({"explode": True} if is_repeated(route.hints[field]) else {}))
     if route.shape == "list":
         found += [one for one in _paging() if one["name"] == "limit" or route.pages]
     return {"parameters": found} if found else {}
