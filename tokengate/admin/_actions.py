@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 import attrs
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from tokengate.admin._bodies import form_of
 from tokengate.admin._forms import (
     Field,
     Given,
@@ -24,8 +23,8 @@ from tokengate.admin._forms import (
 )
 from tokengate.admin._guard import principal_of
 from tokengate.admin._nouns import columns_of
-from tokengate.admin._problems import Problem
-from tokengate.admin._shell import View, site_of, view_of
+from tokengate.admin._problems import Problem, read_as
+from tokengate.admin._shell import View, site_of, view_of, whole
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._validation import message_of
@@ -113,7 +112,7 @@ def number_of(text: str) -> int:
     Raises:
         Problem: it is none.
     """
-    if not text.isdecimal() or not 0 < int(text) < 2**53:
+    if not whole(text):
         raise Problem(404, "UnknownProposal", f"there is no proposal '{text[:60]}'", "see the screen of proposals")
     return int(text)
 
@@ -171,13 +170,13 @@ async def _apply(request: Request) -> Response:
 
 async def _sent(request: Request) -> tuple[View, dict[str, list[str]]]:
     """Return what a request is about, and the form that it brings; the gate stands in the query."""
-    body = (await request.body()).decode("utf-8", "replace")
-    return await view_of(request), parse_qs(body, keep_blank_values=True, max_num_fields=2_000)
+    form = await form_of(request)
+    return await view_of(request), form
 
 
 async def _ask(view: View, message: Message[Any]) -> Any:
     raw = await site_of(view.request).gates.ask(view.gate, message, principal_of(view.request))
-    return msgspec.json.decode(raw, type=answer_of(type(message)))
+    return read_as(answer_of(type(message)), raw)
 
 
 def _problem(error: Problem | BadRequest) -> Problem:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tokengate.admin._problems import Problem
-from tokengate.admin._shell import DRAWERS, ROWS, SCREENS, View, view_of
+from tokengate.admin._shell import DRAWERS, ROWS, SCREENS, View, view_of, whole
 from tokengate.control import messages as m
 
 PAGE: Final = 200
@@ -29,7 +29,7 @@ async def screen(request: Request, view: View) -> Response:
     found = [one for one in found if select.strip().lower() in f"{one[0].path} {one[0].kind} {_status(*one)}".lower()]
     if (key := _SORTS.get(sort.lstrip("-"))) is not None:
         found.sort(key=lambda one: key(*one), reverse=sort.startswith("-"))
-    offset = int(view.query.get("offset", "")) if view.query.get("offset", "").isdecimal() else 0
+    offset = whole(view.query.get("offset", ""))
     return view.render(
         "actors.html",
         nodes=[(node, row, _status(node, row)) for node, row in found[offset : offset + PAGE]],

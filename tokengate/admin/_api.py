@@ -14,7 +14,7 @@ from starlette.routing import Route as Path
 
 from tokengate.admin._gates import GateEntry
 from tokengate.admin._guard import principal_of
-from tokengate.admin._problems import Problem, problem_of
+from tokengate.admin._problems import Problem, problem_of, read_as
 from tokengate.admin._site import Site
 from tokengate.admin._streams import watch
 from tokengate.control._exceptions import BadRequest
@@ -212,10 +212,10 @@ class _Page:
         """Return the rows of a list with their numbers; rows stay as the gate has written them."""
         rows: Any
         if said.startswith(b"{"):
-            page = msgspec.json.decode(said, type=_TokenPage)
+            page = read_as(_TokenPage, said)
             rows, matching, total, offset = page.rows, page.matching, page.live, page.offset
         else:
-            rows = msgspec.json.decode(said, type=list[msgspec.Raw])
+            rows = read_as(list[msgspec.Raw], said)
             matching = total = len(rows)
             offset = self.offset
             if self.cut:
@@ -267,11 +267,11 @@ def _done(asked: Message[Any], said: bytes) -> tuple[list[_Outcome], int | None]
     """Return what was done to each target, as far as the answer says so, and the number of its proposal."""
     kind = answer_of(type(asked))
     if kind is ProposalDetails:
-        made = msgspec.json.decode(said, type=_Proposed)
+        made = read_as(_Proposed, said)
         return made.outcomes, made.row.number
     if kind not in _OUTCOMES:
         return [], None
-    found = msgspec.json.decode(said, type=list[_Outcome] | _Outcome)
+    found = read_as(list[_Outcome] | _Outcome, said)
     done = [found] if isinstance(found, _Outcome) else found
     proposals = (one.proposal for one in done if one.proposal is not None)
     number = next((one.number if isinstance(one, _Made) else one for one in proposals), None)

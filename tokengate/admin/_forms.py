@@ -168,7 +168,8 @@ def _bare(hint: Any) -> Any:
 
 
 def _targets(text: str) -> str | tuple[int, ...]:
-    return tuple(map(int, re.split(r"[\s,]+", text.strip()))) if re.fullmatch(r"[\d\s,]*\d[\d\s,]*", text) else text
+    words = re.findall(r"[^\s,]+", text)
+    return tuple(map(int, words)) if words and all(re.fullmatch(r"\d{1,18}", one) for one in words) else text
 
 
 def _value(hint: Any, text: str) -> Any:

@@ -20,8 +20,9 @@ from starlette.types import Message, Receive, Scope, Send
 from tokengate.admin._answers import answer_to, headers_of
 from tokengate.admin._bodies import check_json, checked_size, read
 from tokengate.admin._principal import Principal
-from tokengate.admin._problems import Problem
+from tokengate.admin._problems import Problem, problem_of
 from tokengate.admin._site import Site
+from tokengate.control._exceptions import BadRequest
 
 PUBLIC: Final = ("/", "/login", "/static")
 """Paths of routes without a principal, with those below the last one."""
@@ -120,6 +121,8 @@ class Guard:
             return
         except Problem as error:
             problem = error
+        except BadRequest as error:  # of what a form or query says
+            problem = problem_of("BadRequest", str(error))
         except HTTPException as error:
             problem = _problem(error.status_code, error.headers)
         except Exception:  # a bug: it is logged, by the path of its route, which has no texts of the request

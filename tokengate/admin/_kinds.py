@@ -13,7 +13,7 @@ from tokengate.admin._actions import number_of, proposed
 from tokengate.admin._forms import arguments_of, fields_of, lines_of
 from tokengate.admin._nouns import Noun, columns_of, nouns, sort_key
 from tokengate.admin._problems import Problem
-from tokengate.admin._shell import DRAWERS, ROWS, SCREENS, View
+from tokengate.admin._shell import DRAWERS, ROWS, SCREENS, View, whole
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._validation import message_of
@@ -45,7 +45,7 @@ async def screen(request: Request, view: View) -> Response:
             raise
     given = {"limit": [str(PAGE)], **{name: [value] for name, value in view.query.items()}}
     filters, _ = fields_of(noun.rows, given)
-    offset = int(view.query.get("offset", "")) if view.query.get("offset", "").isdecimal() else 0
+    offset = whole(view.query.get("offset", ""))
     shown = rows[offset : offset + PAGE]
     # A look at what is on record is on record itself, and the past does not change.
     is_live = noun.rows.right == "view" and "at" not in attrs.fields_dict(noun.row)

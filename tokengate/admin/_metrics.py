@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tokengate.admin._guard import principal_of
-from tokengate.admin._problems import Problem
+from tokengate.admin._problems import Problem, read_as
 from tokengate.admin._site import Site
 from tokengate.telemetry._kinds import Metrics
 
@@ -53,6 +53,7 @@ async def _of(request: Request, gate: str) -> str | None:
     try:
         async with asyncio.timeout(_SECONDS):
             said = await request.app.state.site.gates.ask(gate, Metrics(), principal_of(request))
+        found = read_as(list[_Metric], said)
     except (Problem, TimeoutError) as error:
         return None if isinstance(error, Problem) and error.name == "UnknownVerb" else ""
-    return "".join(f"{one.text.rstrip()}\n" for one in msgspec.json.decode(said, type=list[_Metric]))
+    return "".join(f"{one.text.rstrip()}\n" for one in found)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 STATUS: Final[Mapping[str, int]] = {
     "BadArguments": 422,
@@ -50,3 +52,16 @@ def problem_of(name: str, text: str) -> Problem:
     """Return the problem for an error of a gate: the text up to the last `; ` is the detail, the rest the remedy."""
     detail, _, remedy = text.rpartition("; ")
     return Problem(STATUS.get(name, 409), name, detail or text, remedy if detail else "")
+
+
+def read_as(kind: Any, said: bytes) -> Any:
+    """Return an answer of a gate as a type.
+
+    Raises:
+        Problem: it is none of these (503): it comes from another version, or from what is no gate.
+    """
+    try:
+        return msgspec.json.decode(said, type=kind)
+    except msgspec.DecodeError:
+        text = "the gate answers with what this daemon cannot read"
+        raise Problem(503, "BadAnswer", text, "use one version of TokenGate for both") from None

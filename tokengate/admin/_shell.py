@@ -12,7 +12,6 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
 import attrs
-import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -22,7 +21,7 @@ from tokengate.admin._gates import GateEntry
 from tokengate.admin._guard import principal_of
 from tokengate.admin._nouns import nouns
 from tokengate.admin._principal import Principal
-from tokengate.admin._problems import Problem
+from tokengate.admin._problems import Problem, read_as
 from tokengate.admin._site import Site
 from tokengate.admin._templates import HERE, clock, render
 from tokengate.authority._grants import ROLES
@@ -188,7 +187,7 @@ def site_of(request: Request) -> Site:
 async def look(request: Request, gate: str, message: Message[A]) -> A:
     """Return the answer of a gate to a message that looks; see `View.look`."""
     raw = await site_of(request).gates.shared(gate, message, principal_of(request))
-    found: A = msgspec.json.decode(raw, type=answer_of(type(message)))
+    found: A = read_as(answer_of(type(message)), raw)
     return found
 
 
@@ -218,6 +217,11 @@ async def view_of(request: Request) -> View:
     return attrs.evolve(view, identity=identity, info=info, health=health, proposals=proposals, missing=missing)
 
 
+def whole(text: str) -> int:
+    """Return a number of a query; 0 for what is none, or longer than any list."""
+    return int(text) if text.isdecimal() and len(text) < 16 else 0
+
+
 async def _proposals(view: View) -> int:
     return len(await view.look(m.Proposals("open")))
 
@@ -241,7 +245,7 @@ async def _fragment(request: Request, functions: Mapping[str, Screen], empty: st
     view = await view_of(request)
     if view.entry is None or view.identity is None:
         return view.render(empty)
-    function = functions.get(view.screen) or functions.get("*")
+    function = functions.get(view.screen) or (functions["*"] if view.screen in nouns() else None)
     if function is None or all(view.screen != name for name, _, _ in view.tabs):
         raise Problem(404, "UnknownScreen", f"there is no screen '{view.screen}'", "choose one of the tabs")
     try:

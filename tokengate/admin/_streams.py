@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from tokengate.admin._feeds import Reader
 from tokengate.admin._guard import principal_of
-from tokengate.admin._problems import Problem
+from tokengate.admin._problems import Problem, read_as
 from tokengate.admin._site import Site
 from tokengate.control.messages import Message, Stream
 
@@ -52,9 +52,11 @@ async def watch(request: Request, message: Message[Any]) -> Response:
 
 async def _events(reader: Reader, put: Put) -> None:
     """Send what a reader gets, until it ends."""
-    kind = msgspec.json.Decoder(_Kind)
     async for item in reader:
-        await put(b"%bevent: %b\ndata: %b\n\n" % (_loss(reader), kind.decode(item).kind.encode(), item))
+        kind = b" ".join(
+            read_as(_Kind, item).kind.encode().split()
+        )  # a line, as the item is but for what no gate sends
+        await put(b"%bevent: %b\ndata: %b\n\n" % (_loss(reader), kind, item.replace(b"\r", b" ")))
     await put(_loss(reader))
 
 
@@ -63,13 +65,16 @@ def _loss(reader: Reader) -> bytes:
     return b'event: lost\ndata: {"lost":%d}\n\n' % lost if lost else b""
 
 
-def event_stream(request: Request, events: Callable[[Put], Awaitable[None]], stack: AsyncExitStack) -> Response:
+def event_stream(
+    request: Request, events: Callable[[Put], Awaitable[None]], stack: AsyncExitStack, last: bytes = b""
+) -> Response:
     """Return an answer that is a stream; it ends with its session, within a second.
 
     Args:
         request: that it answers.
         events: sends its events, until the stream ends.
         stack: is closed at its end; has the stream counted from now on.
+        last: what is sent when it ends without an error.
 
     Raises:
         Problem: there are too many streams.
@@ -81,27 +86,35 @@ def event_stream(request: Request, events: Callable[[Put], Awaitable[None]], sta
         raise Problem(429, "TooManyStreams", most, "close one", {"Retry-After": "15"})
     open_[principal.name] += 1
     stack.callback(open_.subtract, [principal.name])
-    return _EventStream(events, lambda: site.doors.lives(principal), stack)
+    return _EventStream(events, lambda: site.doors.lives(principal), stack, last)
 
 
 class _EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: Callable[[Put], Awaitable[None]], lives: Callable[[], bool], stack: AsyncExitStack
+        self,
+        events: Callable[[Put], Awaitable[None]],
+        lives: Callable[[], bool],
+        stack: AsyncExitStack,
+        last: bytes,
     ) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._events = events
         self._lives = lives
         self._stack = stack
+        self._last = last
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def put(part: bytes, more: bool = True) -> None:
             await send({"type": "http.response.body", "body": part, "more_body": more})
 
         async with self._stack:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            if scope["method"] == "HEAD":  # its client takes no events, and may send the next request at once
+                await put(b"", more=False)
+                return
             await put(b"retry: 2000\n\n")
             ends = self._events(put), self._comments(put), self._session(), _leaves(receive)
             tasks = [asyncio.ensure_future(one) for one in ends]
@@ -111,7 +124,7 @@ class _EventStream(Response):
                 for task in tasks:
                     task.cancel()
                 done = await asyncio.gather(*tasks, return_exceptions=True)
-            last = _last(done)
+            last = _last(done) or self._last
             try:
                 async with asyncio.timeout(_LAST_SECONDS):
                     await put(last, more=False)

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tokengate.admin._guard import principal_of
-from tokengate.admin._shell import site_of
+from tokengate.admin._streams import Put, event_stream
 
 
 async def _ticks(request: Request) -> Response:
-    principal, doors = principal_of(request), site_of(request).doors
+    """Return the ticks as a stream, which counts as one; its last one has the page ask, and learn that it is over."""
+    return event_stream(request, _tick, AsyncExitStack(), b"event: tick\ndata: over\n\n")
 
-    async def events() -> AsyncIterator[str]:
-        while doors.lives(principal):
-            yield "event: tick\ndata: 1\n\n"
-            await asyncio.sleep(1.0)
-        yield "event: tick\ndata: over\n\n"  # the next request is answered with 401
 
-    return StreamingResponse(events(), media_type="text/event-stream")
+async def _tick(put: Put) -> None:
+    while True:
+        await put(b"event: tick\ndata: 1\n\n")
+        await asyncio.sleep(1.0)
 
 
 def routes() -> list[BaseRoute]:

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from actors import TokenState
 from tokengate.admin._problems import Problem
-from tokengate.admin._shell import DRAWERS, ROWS, SCREENS, View, view_of
+from tokengate.admin._shell import DRAWERS, ROWS, SCREENS, View, view_of, whole
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadSelector
 from tokengate.control.inspection._selector import FIELDS, parse, quoted
@@ -56,7 +56,7 @@ async def _list(view: View, *, first: bool = False) -> dict[str, Any]:
     """
     query, now = view.query, time.time()
     select, sort = query.get("select", ""), query.get("sort") or "-age"
-    offset = int(query["offset"]) if query.get("offset", "").isdecimal() else 0
+    offset = whole(query.get("offset", ""))
     page, held, figures = await asyncio.gather(
         view.look(m.Tokens(select, sort=sort, limit=WINDOW, offset=offset)),
         _nothing() if first else view.look(m.Tokens(_ON_HOLD, limit=0)),
@@ -69,8 +69,8 @@ async def _list(view: View, *, first: bool = False) -> dict[str, Any]:
     new, at = 0, now
     if query.get("only"):
         known = {str(row.id): row for row in page.rows}
-        rows = [known.get(id, int(id)) for id in query["only"].split(",")[:WINDOW] if id.isdecimal()]
-        at = min(now, max(0.0, float(query.get("at") or now)))
+        rows = [known.get(id, whole(id)) for id in query["only"].split(",")[:WINDOW] if whole(id)]
+        at = _time(query.get("at", ""), now)
         newer = f"age<{int((now - at) * 10) / 10}"
         new = (
             await view.look(m.Tokens(newer if select.strip() in ("", "*") else f"{select},{newer}", limit=0))
@@ -87,6 +87,11 @@ async def _list(view: View, *, first: bool = False) -> dict[str, Any]:
         "expected": {row.name: row for row in figures},
         "verbs": _VERBS,
     }
+
+
+def _time(text: str, now: float) -> float:
+    """Return a time of a query, which is none of the future; now for what is none."""
+    return min(now, float(text)) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", text) else now
 
 
 def _states(view: View, select: str, held: int | None) -> Iterator[tuple[str, int | None, str, bool]]:
@@ -149,8 +154,8 @@ async def _rows(_request: Request, view: View) -> Response:
 
 async def _drawer(_request: Request, view: View) -> Response:
     name = view.query.get("open", "")
-    if not name.isdecimal():
-        raise Problem(422, "BadRequest", f"'{name}' is no id of a token", "ids are whole numbers")
+    if not whole(name):
+        raise Problem(422, "BadRequest", f"'{name[:60]}' is no id of a token", "ids are whole numbers")
     id, past, ended = int(name), "", ""
     described = stack = None
     try:

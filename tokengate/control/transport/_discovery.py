@@ -26,7 +26,7 @@ _BACKLOG = 128  # connections that may wait to be accepted
 _HELLO_SECONDS = 1.0  # for all gates together, which are asked at once
 _AGAIN_SECONDS = 0.01  # between two attempts to connect when the backlog is full
 
-_SOCKET_FILE = re.compile(r"(?P<name>.+)-(?P<pid>\d+)-\d+\.sock")
+_SOCKET_FILE = re.compile(r"(?P<name>[A-Za-z0-9_-]+)-(?P<pid>[0-9]+)-[0-9]+\.sock")
 
 
 @attrs.frozen
