@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import secrets
 import signal
@@ -40,7 +41,6 @@ from tokengate.control.transport._discovery import listen_at, make_directory, st
 
 _LOOPBACK: Final = ("127.0.0.1", "[::1]", "localhost")  # names for scripts; sessions have the daemon's own
 _PORTS: Final = 100  # that are tried
-_LOOK: Final = 15.0  # seconds between two looks whether there are gates
 _LOG_SIZE: Final = 2**20  # bytes
 
 _logger = logging.getLogger("tokengate.admin")
@@ -111,7 +111,8 @@ async def _serve(options: Options, told: Callable[[Mapping[str, object]], object
         stopping.begin(server)
         told(status)
         async with asyncio.TaskGroup() as tasks:
-            idling = tasks.create_task(_end_without_gates(gates, options.lingers, server.stop))
+            lingers = math.inf if options.lingers is None else options.lingers
+            idling = tasks.create_task(_end_without_gates(gates, lingers, server.stop))
             serving = await local.serve(listening)
             await server.serve(sockets)
             serving.close()
@@ -189,22 +190,10 @@ def _at(port: int) -> list[socket.socket]:
         return made
 
 
-async def _end_without_gates(gates: Gates, seconds: float | None, stop: Callable[[], object]) -> None:
-    """Stop when there has been no gate for so many seconds; None: never."""
-    last = time.monotonic()
-    while seconds is not None:
-        await asyncio.sleep(min(_LOOK, seconds))
-        try:
-            found = await gates.listed()
-        except ControlError as error:
-            _logger.warning("%s", error)
-            found = ()
-        if any(gate.state != "gone" for gate in found):
-            last = time.monotonic()
-        elif time.monotonic() - last > seconds:
-            _logger.info("no gate has been open for %g s", seconds)
-            stop()
-            return
+async def _end_without_gates(gates: Gates, seconds: float, stop: Callable[[], object]) -> None:
+    await gates.wait_idle(seconds)
+    _logger.info("no gate has been open for %g s", seconds)
+    stop()
 
 
 # --- A daemon that the plugin has started -----------------------------------------------------------------------------

@@ -52,7 +52,7 @@ async def _of(request: Request, gate: str) -> str | None:
     """Return the metrics of a gate; empty if it does not say them, None if it has none, being without Telemetry."""
     try:
         async with asyncio.timeout(_SECONDS):
-            said = await request.app.state.site.gates.ask(gate, Metrics(), principal_of(request))
+            said = await request.app.state.site.gates.shared(gate, Metrics(), principal_of(request))
         found = read_as(list[_Metric], said)
     except (Problem, TimeoutError) as error:
         return None if isinstance(error, Problem) and error.name == "UnknownVerb" else ""

@@ -7,23 +7,20 @@ from typing import Any, Final
 
 import msgspec
 
-STATUS: Final[Mapping[str, int]] = {
-    "BadArguments": 422,
-    "BadRequest": 422,
-    "BadSelector": 422,
-    "Refused": 403,
-    "UnknownActor": 404,
-    "NoSuchChild": 404,
-    "UnknownProposal": 404,
-    "UnknownToken": 404,
-    "UnknownVerb": 404,
-    "ActorDead": 503,
-    "AuditUnavailable": 503,
-    "NoAnswer": 503,
-    "Unreachable": 503,
-    "InternalError": 500,
+_NAMES: Final[Mapping[int, str]] = {
+    403: "Refused",
+    404: "NoSuchChild UnknownActor UnknownPlugin UnknownProposal UnknownToken UnknownVerb",
+    409: """AlreadyPresent AlreadyRestarting AlreadyStarted AmbiguousGate AmbiguousName BudgetExceeded Busy ChildError
+        ChildIsRunning CompensationFailed ControlError DeadlockError GateState IllegalTransition KeyReused LimitExceeded
+        MailboxFull NameTaken NeedsGate NotSteerable PatchedProgram ProposalMade StartFailed TokenExpired TokenFailed
+        TokenGateError TokenRejected TokenTerminated TooManyChildren WorkerDied WorkerError WouldBlock""",
+    422: "BadArguments BadConfig BadOperation BadPolicy BadRequest BadSelector BadSpec BatchMismatch NotPicklable",
+    500: "InternalError RemoteError",
+    503: "ActorDead AuditUnavailable BadStateDirectory NoAnswer Unreachable WaitTimeout",
 }
-"""{name of an error of a gate: status}; others are refusals, 409."""
+
+STATUS: Final[Mapping[str, int]] = {name: status for status, names in _NAMES.items() for name in names.split()}
+"""{name of an error of a gate: status}; those of rooms that are not ours are refusals, 409."""
 
 
 class Problem(Exception):

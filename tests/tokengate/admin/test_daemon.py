@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import signal
@@ -23,7 +22,6 @@ from tiers import in_ci
 from tokengate import Gate
 from tokengate.admin import _client as local
 from tokengate.admin import _daemon
-from tokengate.admin._gates import GateEntry
 from tokengate.audit import verify
 
 pytestmark = pytest.mark.usefixtures("programs")
@@ -239,29 +237,6 @@ run_detached(taken(sys.argv[1]), *sys.argv[2:])
     assert re.search("serves http://.*no gate has been open for 0.5 s.*has ended", text, re.DOTALL)
     assert [path.name for path in place.iterdir()] == ["admin.log"]
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
-
-
-class FewGates:
-    """Gates, of which each look finds the next number."""
-
-    def __init__(self, *numbers: int) -> None:
-        self.numbers = list(numbers)
-
-    async def listed(self) -> tuple[GateEntry, ...]:
-        number = self.numbers.pop(0) if self.numbers else 0
-        return (GateEntry("gone", "gone", 1, "gone"), *(GateEntry(f"g{n}", f"g{n}", n) for n in range(number)))
-
-
-def test_the_time_without_gates_begins_with_the_last_look_that_has_found_one() -> None:
-    """Gates that have gone count no more; while there are others, it does not end, however long that takes."""
-    gates, left = FewGates(1, 2, 1, 1), []
-
-    async def end() -> None:
-        await _daemon._end_without_gates(gates, 0.0, lambda: left.append(len(gates.numbers)))  # type: ignore[arg-type]
-
-    asyncio.run(end())
-
-    assert left == [0]
 
 
 @in_ci
