@@ -9,7 +9,7 @@ import mcp_types as types
 import pytest
 
 from actors import TokenGateError
-from tokengate.mcp._server import Bridge, _Call
+from tokengate.mcp._server import Bridge, Call
 from tokengate.mcp._tools import CEILING
 
 
@@ -29,7 +29,7 @@ class Assistant:
 
     def text(self, tool: str, **arguments: Any) -> str:
         """Return the answer of a tool."""
-        return self.bridge.call(tool, arguments, _Call())
+        return self.bridge.call(tool, arguments, Call())
 
     def ask(self, tool: str, **arguments: Any) -> Any:
         """Return the answer of a tool, read as JSON."""

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -64,17 +64,24 @@ def directory() -> Path:
     return runtime_directory()
 
 
-@attrs.define
-class _Call:
-    """A call under way: it can be given up from outside its thread."""
+class Call:
+    """A call under way, which can be given up from outside its thread."""
 
-    client: ControlClient | None = None
-    given_up: bool = False
+    def __init__(self) -> None:
+        self._closes: list[Callable[[], None]] = []
+        self._given_up = False
+
+    def opened(self, close: Callable[[], None]) -> None:
+        """Note what ends a connection, and by that the work of the gate."""
+        self._closes.append(close)
+        if self._given_up:
+            close()
 
     def give_up(self) -> None:
-        self.given_up = True
-        if self.client is not None:
-            self.client.close()  # by which the gate gives it up, too
+        """Close all its connections, which wakes its thread; what is closed already stays so."""
+        self._given_up = True
+        for close in self._closes:
+            close()
 
 
 class Bridge:
@@ -106,13 +113,13 @@ class Bridge:
     def tools(self) -> list[types.Tool]:
         """Return the tools that the gates which run now allow."""
         try:
-            self._survey(_Call())
+            self._survey(Call())
         except TokenGateError as error:
             _log.warning("%s", error)  # a call says so, too
         self._told = self._all
         return [_GATES, *(_as_type(tool, self._gate is None) for tool in tools_of(self._told).values())]
 
-    def call(self, name: str, given: Mapping[str, Any], call: _Call) -> str:
+    def call(self, name: str, given: Mapping[str, Any], call: Call) -> str:
         """Return the answer of a tool, as JSON.
 
         Raises:
@@ -130,46 +137,51 @@ class Bridge:
             if name not in tools:
                 may = ", ".join(["gates", *tools])
                 raise Refused(f"there is no tool '{name[:60]}' for you in gate '{found.address}'; there are: {may}")
-            return _answer(client, tools[name], arguments)
+            return _answer(client, tools[name], arguments, call)
 
-    def _survey(self, call: _Call) -> list[dict[str, Any]]:
+    def _survey(self, call: Call) -> list[dict[str, Any]]:
         """Return a row for each gate, and know the rights in those that are here now."""
-        rows = []
-        self._known, before = {}, self._known
+        rows, known = [], {}
         for found in find_gates(directory()) if self._gate is None else [find_gate(self._gate, directory())]:
             row: dict[str, Any] = {"gate": found.address, "pid": found.pid}
             try:
                 if not found.answers:
                     raise Refused(found.refusal or "it does not answer: its process may be stopped or overloaded")
                 with self._client(found, call) as client:
-                    self._rights_in(found, client)
-                    row["rights"] = sorted(self._known[found.path])
+                    known[found.path] = self._rights_in(found, client)
+                row["rights"] = sorted(known[found.path])
             except TokenGateError as error:
                 row["problem"] = str(error)
-                self._known |= {path: rights for path, rights in before.items() if path == found.path}
             rows.append(row)
+        self._known = known
         return rows
 
     def _rights_in(self, found: FoundGate, client: ControlClient) -> frozenset[str]:
-        self._known[found.path] = frozenset(client.ask(m.Whoami()).rights)
-        return self._known[found.path]
+        rights = frozenset(client.ask(m.Whoami()).rights)
+        self._known = {**self._known, found.path: rights}  # other threads read it
+        return rights
 
     @contextmanager
-    def _client(self, found: FoundGate, call: _Call) -> Generator[ControlClient]:
+    def _client(self, found: FoundGate, call: Call) -> Generator[ControlClient]:
         """Connect to a gate as this user, with the rights that are left, and a number for the record.
 
-        A gate of another user takes nobody on behalf of somebody, so there all rights are left, or it refuses.
+        A gate of another user takes a caller for no other one, so there all rights are left, or it refuses.
         """
         own, number = os.geteuid(), f"mcp:{os.getpid()}:{next(self._numbers)}"
         groups, rights = tuple({*os.getgroups(), os.getegid()}), tuple(sorted(self._rights))
-        who: OnBehalfOf | None = OnBehalfOf(f"uid:{own}", own, groups, rights, number)
-        if self._rights == CEILING and own and found.path.stat().st_uid != own:
-            who = None
-        with ControlClient(found.path, on_behalf_of=who) as client:
-            call.client = client
-            if call.given_up:
-                client.close()
+        caller: OnBehalfOf | None = OnBehalfOf(f"uid:{own}", own, groups, rights, number)
+        if own and self._rights == CEILING and _owner(found.path) not in (None, own):
+            caller = None
+        with ControlClient(found.path, on_behalf_of=caller) as client:
+            call.opened(client.close)
             yield client
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return path.stat().st_uid
+    except OSError:  # the gate has gone, as connecting to it says
+        return None
 
 
 def _as_type(tool: Tool, gate: bool) -> types.Tool:
@@ -180,13 +192,13 @@ def _as_type(tool: Tool, gate: bool) -> types.Tool:
     return types.Tool(name=tool.name, description=tool.description, input_schema=schema, annotations=hints)
 
 
-def _answer(client: ControlClient, tool: Tool, given: dict[str, Any]) -> str:
+def _answer(client: ControlClient, tool: Tool, given: dict[str, Any], call: Call) -> str:
     route = tool.route(given.pop(tool.choice, None) if tool.choice else None)
     if route.shape == "stream":
         seconds, limit = _number(given, "seconds", 5, 60), int(_number(given, "limit", ROWS, MOST_ROWS))
         stream = tool.message(route, given)
         assert isinstance(stream, Stream)
-        return _watched(client, stream, seconds, limit)
+        return _watched(client, stream, seconds, limit, call)
     if route.shape == "action":
         return _acted(client, tool, route, given)
     return _looked(client, tool, route, given)
@@ -214,8 +226,9 @@ def _looked(client: ControlClient, tool: Tool, route: Route, given: dict[str, An
     return page(builtins_of(rows), offset, answer.matching)
 
 
-def _watched(client: ControlClient, stream: Stream, seconds: float, limit: int) -> str:
+def _watched(client: ControlClient, stream: Stream, seconds: float, limit: int, call: Call) -> str:
     with client.follow(stream) as events:
+        call.opened(events.close)
         end = threading.Timer(seconds, events.close)
         end.start()
         try:
@@ -264,7 +277,7 @@ def server_of(bridge: Bridge) -> Server[dict[str, Any]]:
         return types.ListToolsResult(tools=await anyio.to_thread.run_sync(bridge.tools, abandon_on_cancel=True))
 
     async def call_tool(ctx: ServerRequestContext[Any], params: types.CallToolRequestParams) -> types.CallToolResult:
-        call = _Call()
+        call = Call()
         try:
             text = await anyio.to_thread.run_sync(
                 bridge.call, params.name, params.arguments or {}, call, abandon_on_cancel=True

@@ -139,7 +139,7 @@ class Tool:
             del merged["buffer"]
         elif self.name == "apply":
             merged["digest"] = _DIGEST
-        chosen = {self.choice: {"enum": [*self.verbs]}} if self.choice else {}
+        chosen = {self.choice: {"type": "string", "enum": [*self.verbs]}} if self.choice else {}
         required = [*(chosen if len(self.verbs) > 1 else ()), *(["number", "digest"] if self.name == "apply" else [])]
         properties = chosen | ({"gate": _GATE} if gate else {}) | merged
         return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}

@@ -26,7 +26,7 @@ from tokengate.control.registry._paths import routes
 from tokengate.control.transport._discovery import find_gate
 from tokengate.errors import TokenTerminated
 from tokengate.history import History
-from tokengate.mcp._server import _Call
+from tokengate.mcp._server import Call
 from tokengate.mcp._tools import CEILING, is_proposed, tools_of
 from tokengate.telemetry import Telemetry
 
@@ -160,7 +160,7 @@ def test_approval_consent_and_break_glass_are_no_tool_no_verb_and_no_argument(ga
         "apply", number=1, digest="12345678", break_glass="it is on fire"
     )
     assert "no argument 'on_behalf_of'" in assistant.error("show", what="whoami", on_behalf_of={"principal": "uid:1"})
-    with assistant.bridge._client(find_gate("shop"), _Call()) as client:
+    with assistant.bridge._client(find_gate("shop"), Call()) as client:
         assert client.ask(m.Whoami()).rights.keys() == CEILING
         with pytest.raises(Refused, match="approve"):
             client.ask(m.Approve(1, "12345678"))
