@@ -2,7 +2,8 @@
 #
 #   _answers.py  answers as bounded JSON, in which nothing is hidden
 #   _tools.py    the tools that rights allow, their schemas, and the message of a call
-#   _server.py   the server; it asks the gates
+#   _bridge.py   what asks the gates
+#   _server.py   the protocol; it alone imports the SDK
 """Tools of MCP for the gates of this user, generated from the registry of kinds."""
 
 from __future__ import annotations

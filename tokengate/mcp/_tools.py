@@ -144,6 +144,18 @@ class Tool:
         properties = chosen | ({"gate": _GATE} if gate else {}) | merged
         return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
+    def declared(self, gate: bool) -> dict[str, Any]:
+        """Return the tool as the protocol has it; see `schema`."""
+        return declared(self.name, self.description, self.schema(gate), looks=self.looks, destroys=self.destroys)
+
+
+def declared(
+    name: str, description: str, schema: Mapping[str, Any], *, looks: bool = True, destroys: bool = False
+) -> dict[str, Any]:
+    """Return a tool as the protocol has it."""
+    hints = {"readOnlyHint": looks, **({} if looks else {"destructiveHint": destroys}), "openWorldHint": False}
+    return {"name": name, "description": description, "inputSchema": schema, "annotations": hints}
+
 
 def _merged(schemas: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the schema of an argument that several verbs have."""

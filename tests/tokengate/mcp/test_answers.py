@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from patience import patient
+from tiers import in_ci
 
 from tokengate.mcp._answers import MOST, newest, page, said, visible
 
@@ -20,6 +21,7 @@ values = st.recursive(
 )
 
 
+@in_ci
 @patient
 @given(values)
 def test_an_answer_has_a_maximum_size_and_is_json(value: Any) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import attrs
-import mcp_types as types
 import pytest
 import trio
 from assistants import Assistant
@@ -26,7 +26,7 @@ from tokengate.control.registry._paths import routes
 from tokengate.control.transport._discovery import find_gate
 from tokengate.errors import TokenTerminated
 from tokengate.history import History
-from tokengate.mcp._server import Call
+from tokengate.mcp._bridge import Call
 from tokengate.mcp._tools import CEILING, is_proposed, tools_of
 from tokengate.telemetry import Telemetry
 
@@ -54,13 +54,12 @@ async def backup() -> None:
 
 def listed(assistant: Assistant) -> int:
     """Return the bytes of the answer to tools/list."""
-    tools = types.ListToolsResult(tools=assistant.bridge.tools())
-    return len(tools.model_dump_json(by_alias=True, exclude_unset=True).encode())
+    return len(json.dumps({"tools": assistant.bridge.tools()}, separators=(",", ":")))
 
 
-def verbs_in(tools: dict[str, types.Tool]) -> set[str]:
+def verbs_in(tools: dict[str, Any]) -> set[str]:
     """Return the verbs that tools offer."""
-    choices = (tool.input_schema["properties"] for tool in tools.values())
+    choices = (tool["inputSchema"]["properties"] for tool in tools.values())
     return {verb for one in choices for name in ("kind", "what", "verb") for verb in one.get(name, {}).get("enum", ())}
 
 
@@ -112,7 +111,7 @@ def test_a_viewer_has_no_tool_that_changes_something(gate: Gate) -> None:
     tools = assistant.tools
 
     assert {"gates", "list", "show", "watch"} == tools.keys()
-    assert all(tool.annotations is not None and tool.annotations.read_only_hint for tool in tools.values())
+    assert all(tool["annotations"]["readOnlyHint"] for tool in tools.values())
     assert "there is no tool 'terminate'" in assistant.error("terminate", verb="terminate", select=[one.id])
     assert "there is no tool 'apply'" in assistant.error("apply", number=1, digest="12345678")
     assert not one.done()
@@ -131,11 +130,11 @@ def test_tools_follow_the_grants_of_the_gate(tmp_path: Path) -> None:
         assistant.ask("show", what="info")
 
         assert {"gates", "list", "show", "watch", "operate", "terminate", "override", "apply"} == before.keys()
-        assert "force" in before["terminate"].input_schema["properties"]
+        assert "force" in before["terminate"]["inputSchema"]["properties"]
         assert assistant.bridge.changed()
         after = assistant.tools
         assert {"gates", "list", "show", "watch", "operate", "apply"} == after.keys()
-        assert "force" not in after["operate"].input_schema["properties"]
+        assert "force" not in after["operate"]["inputSchema"]["properties"]
         assert not assistant.bridge.changed()
         assert "no argument 'force'" in assistant.error("operate", verb="pause", select="*", force=True)
         assert "audit-records" not in verbs_in(after)
@@ -148,7 +147,7 @@ def test_approval_consent_and_break_glass_are_no_tool_no_verb_and_no_argument(ga
     tools = assistant.tools
 
     assert verbs_in(tools).isdisjoint(FORBIDDEN)
-    assert all("break_glass" not in tool.input_schema["properties"] for tool in tools.values())
+    assert all("break_glass" not in tool["inputSchema"]["properties"] for tool in tools.values())
     for name in (*FORBIDDEN, "process", "__init__"):
         assert "there is no tool" in assistant.error(name, number=1, digest="12345678")
         for tool in tools.keys() - {"gates", "apply"}:
@@ -234,11 +233,11 @@ def test_each_verb_that_ends_is_proposed_first(route: Any) -> None:
 
 def test_hints_say_what_the_registry_says(gate: Gate) -> None:
     """A tool is read-only if all of its verbs look, and destructive unless they are of `operate`."""
-    hints = {name: tool.annotations for name, tool in Assistant().tools.items()}
+    hints = {name: tool["annotations"] for name, tool in Assistant().tools.items()}
 
-    assert {"gates", "list", "show", "watch"} == {name for name, one in hints.items() if one and one.read_only_hint}
-    assert [name for name, one in hints.items() if one and one.destructive_hint is False] == ["operate"]
-    assert all(one is not None and one.open_world_hint is False for one in hints.values())
+    assert {"gates", "list", "show", "watch"} == {name for name, one in hints.items() if one["readOnlyHint"]}
+    assert [name for name, one in hints.items() if one.get("destructiveHint") is False] == ["operate"]
+    assert all(one["openWorldHint"] is False for one in hints.values())
 
 
 def test_force_and_reason_are_passed_on(gate: Gate) -> None:
