@@ -153,7 +153,7 @@ def _open() -> None:
     with one_line_errors(), client.Conversation(client.Login()) as asked, _file(asked.answer["url"]) as path:
         if not webbrowser.open(path.as_uri()):
             click.echo(f"no browser could be opened; open {asked.answer['url']}", err=True)
-        if not asked.wait(_CODE + 5.0):
+        if not asked.wait(_CODE - 1.0):  # before the daemon says that the code is too old, as if it was used
             click.echo("the browser has not logged in; try 'tokengate admin login'", err=True)
 
 

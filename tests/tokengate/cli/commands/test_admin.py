@@ -164,6 +164,16 @@ def test_without_a_browser_the_url_is_printed(daemon: Daemon, monkeypatch: pytes
 
 
 @in_ci
+def test_a_login_that_does_not_come_is_told(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command ends before the code does, and says what to do."""
+    monkeypatch.setattr("tokengate.cli.commands._admin._CODE", 1.2)
+    monkeypatch.setattr(webbrowser, "open", lambda _url: True)
+
+    assert admin("login", "--open").stderr == "the browser has not logged in; try 'tokengate admin login'\n"
+    assert daemon.program.poll() is None
+
+
+@in_ci
 def test_to_open_a_daemon_is_to_start_it_or_to_find_it(place: Path, tmp_path: Path, until: Until) -> None:
     """`--open` logs in by the browser of `BROWSER`, also if another daemon runs; Ctrl-C leaves no file behind."""
     script = tmp_path / "browser"
