@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, get_args
 
@@ -203,9 +204,10 @@ class _Page:
         for name, number in numbers.items():
             if name not in ("limit", "offset"):
                 raise _bad(f"there is no argument '{name[:60]}'; the arguments are: limit, offset")
-            low, high = (1, MOST_ROWS) if name == "limit" else (0, 2**63 - 1)
+            low, high = (1, MOST_ROWS) if name == "limit" else (0, math.inf)
             if type(number) is not int or not low <= number <= high:
-                raise _bad(f"{name} is {number!r:.60}; it must be an int from {low} to {high}")
+                bounds = f"from {low} to {high}" if name == "limit" else "of at least 0"
+                raise _bad(f"{name} is {number!r:.60}; it must be an int {bounds}")
         return cls(**numbers)
 
     def of(self, said: bytes) -> bytes:
@@ -252,12 +254,12 @@ async def _act(request: Request, route: Route) -> Response:
     gate, verb = request.path_params["gate"], verb_of(route.message)
     fields = {field.name: getattr(message, field.name) for field in attrs.fields(route.message)}
     beside = {name: fields.pop(name) for name in ENVELOPE}
-    dry_run = beside.pop("dry_run")
-    asked = Propose(verb, fields, **beside) if dry_run else message
+    asked = Propose(verb, fields, **beside) if beside.pop("dry_run") else message
     said = await _site(request).gates.ask(gate, asked, principal_of(request))
     done, number = _done(asked, said)
     if number:
-        return _json(said, 201 if dry_run else 202, {"Location": f"{GATES}/{gate}/proposals/show?number={number}"})
+        status = 201 if isinstance(asked, Propose) else 202
+        return _json(said, status, {"Location": f"{GATES}/{gate}/proposals/show?number={number}"})
     if isinstance(message, OnTokens) and isinstance(message.select, tuple) and len(message.select) == 1:
         _check_one(message.select[0], done[0])
     return _json(said)

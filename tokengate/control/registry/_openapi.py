@@ -8,7 +8,7 @@ from typing import Any, Final, get_type_hints
 import attrs
 import msgspec
 
-from tokengate.control.messages import Event, OnTokens, ProposalDetails, answer_of, verb_of
+from tokengate.control.messages import Event, OnTokens, ProposalDetails, Propose, answer_of, verb_of
 from tokengate.control.registry._paths import DEFAULT_ROWS, GATES, MOST_ROWS, Route, is_repeated, routes
 from tokengate.control.registry._verbs import help_of
 
@@ -216,6 +216,8 @@ def _responses(route: Route, answer: Mapping[str, Any], proposal: Mapping[str, A
     if route.shape == "stream":
         return {"200": _content(_EVENTS, {"type": "string"}, "text/event-stream", answer), **refusals}
     found = {"200": _content("The answer.", answer)}
+    if route.message is Propose:
+        found["201"] = _proposed("The proposal was made.", proposal)
     if route.shape == "action" and "dry_run" in route.arguments:
         if issubclass(route.message, OnTokens):
             text = "The answer; of a dry run in which there is nothing to do, a proposal with the number 0."
