@@ -169,12 +169,15 @@ def measure(options: argparse.Namespace) -> None:
             path = f"{base}/watch?select=operation=tick&kind=token.finished"
             reading = asyncio.create_task(follow(client, path, count, options.streams))
             await asyncio.sleep(2)  # all are open then
-            for job in (here_too, feed):
-                threading.Thread(target=job).start()
+            for job in jobs:
+                job.start()
                 await asyncio.sleep(0.1)
             return await reading
 
+        jobs = [threading.Thread(target=job) for job in (here_too, feed)]
         found = asyncio.run(streams())
+        for job in jobs:
+            job.join()
         times = [when - own[token] for came, _ in found for token, when in came.items()]
         loss = sum(lost for _, lost in found)
         report(f"{options.streams} streams", {**figures(times), "items": len(times), "lost": loss}, TARGET_OF_STREAMS)
