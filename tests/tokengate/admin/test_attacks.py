@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -16,6 +20,9 @@ from tiers import in_ci
 from tokengate import Gate
 from tokengate.admin import _streams
 from tokengate.admin._principal import Principal
+from tokengate.control._version import own_version
+from tokengate.control.transport._discovery import runtime_directory
+from tokengate.control.transport._protocol import PROTOCOL, ServerHello, encode_server_hello
 
 Until = Callable[[Callable[[], bool]], None]
 
@@ -112,3 +119,83 @@ def test_who_has_a_grant_with_a_selector_sees_the_overview(site: Served, tmp_pat
 
     assert answer.status_code == 200
     assert "Held up" in answer.text
+
+
+@contextmanager
+def false_gate(place: Path, name: str, answer: bytes) -> Iterator[None]:
+    """Listen as a gate does, and answer each request with the same JSON, for the length of a block.
+
+    Args:
+        place: of its socket.
+        name: of the socket's file, without `.sock`.
+        answer: `%d` stands for the id of the request.
+    """
+
+    def converse(connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as lines, suppress(OSError):
+            connection.sendall(encode_server_hello(ServerHello(PROTOCOL, name, 1, own_version())))
+            lines.readline()
+            for line in lines:
+                connection.sendall(answer % json.loads(line)["id"] + b"\n")
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=converse, args=(listening.accept()[0],), daemon=True).start()
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(place / f"{name}.sock"))
+        listening.listen()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            (place / f"{name}.sock").unlink()
+
+
+@pytest.mark.parametrize("answer", [b'[1, {"a": 2}]', b"null", b'"x"', b'{"rows": 1}'])
+def test_a_gate_with_answers_of_other_types_harms_no_other(
+    gate: Gate, site: Served, client: httpx.Client, answer: bytes
+) -> None:
+    """What is asked of it is answered with 503, as of a gate that cannot be reached; no bug is in the log."""
+    place, good = runtime_directory(), gate_of(client)
+    with false_gate(place, "false-1-0", b'{"id": %%d, "result": %b}' % answer):
+        paths = ("/ui/screen?screen=tokens&", "/ui/screen?screen=overview&", "/ui/complete?text=a&", "/ui/charts?")
+        pages = [client.get(f"{path}gate=false-1-0") for path in paths]
+        lists = [client.get(f"/api/v1/gates/{name}/tokens") for name in ("false-1-0", good)]
+        acted = client.post("/api/v1/gates/false-1-0/tokens/pause", json={"select": [1]})
+        metrics = client.get("/metrics")
+
+    assert {one.status_code for one in pages} <= {200, 503}
+    assert lists[0].status_code in (200, 503)
+    assert lists[1].status_code == 200
+    assert acted.status_code in (200, 503)
+    assert (metrics.status_code, "tokengate_admin_gate_up" in metrics.text) == (200, True)
+
+
+def test_no_item_of_a_gate_makes_events_of_its_own(site: Served, client: httpx.Client) -> None:
+    """Each event is one `event` and one `data`, whatever line breaks the gate has sent."""
+    item = rb'{"id": %d, "item": {"kind": "x\n\nevent: evil\r", ' + b'\r"a":\r1}}'
+    with false_gate(runtime_directory(), "false-1-0", b'{"id": %d, "result": true}\n' + item.replace(b"%d", b"1")):
+        with client.stream("GET", "/api/v1/gates/false-1-0/watch") as answer:
+            text = b""
+            for part in answer.iter_raw():
+                text += part
+                if text.count(b"data:"):
+                    break
+
+    assert text.partition(b"\n\n")[2].startswith(b'event: x event: evil\ndata: {"kind"')
+    assert b"\r" not in text
+
+
+def test_a_file_that_no_gate_makes_is_no_gate(site: Served, client: httpx.Client) -> None:
+    """Its name might be no text, or be read as part of a metric."""
+    for name in (b"fal\xffse-1-0.sock", b'a"\\g<9>-1-0.sock', b"-1-0.sock"):
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(os.fsencode(runtime_directory()) + b"/" + name)
+            listening.listen()
+            assert len(client.get("/api/v1/gates").json()["rows"]) == 1
+            assert client.get("/metrics").status_code == 200
