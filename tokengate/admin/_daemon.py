@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import math
 import os
 import secrets
 import signal
@@ -111,8 +110,7 @@ async def _serve(options: Options, told: Callable[[Mapping[str, object]], object
         stopping.begin(server)
         told(status)
         async with asyncio.TaskGroup() as tasks:
-            lingers = math.inf if options.lingers is None else options.lingers
-            idling = tasks.create_task(_end_without_gates(gates, lingers, server.stop))
+            idling = tasks.create_task(_end_without_gates(gates, options.lingers, server.stop))
             serving = await local.serve(listening)
             await server.serve(sockets)
             serving.close()
@@ -190,10 +188,11 @@ def _at(port: int) -> list[socket.socket]:
         return made
 
 
-async def _end_without_gates(gates: Gates, seconds: float, stop: Callable[[], object]) -> None:
-    await gates.wait_idle(seconds)
-    _logger.info("no gate has been open for %g s", seconds)
-    stop()
+async def _end_without_gates(gates: Gates, seconds: float | None, stop: Callable[[], object]) -> None:
+    if seconds is not None:
+        await gates.wait_idle(seconds)
+        _logger.info("no gate has been open for %g s", seconds)
+        stop()
 
 
 # --- A daemon that the plugin has started -----------------------------------------------------------------------------
