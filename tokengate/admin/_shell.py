@@ -6,6 +6,7 @@ A file of screens adds its functions to `SCREENS`, `ROWS` and `DRAWERS`, by the 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar
@@ -32,7 +33,7 @@ from tokengate.control.registry._kinds import ALL_VERBS, kinds
 A = TypeVar("A")
 
 QUERY: Final = ("gate", "screen", "select", "sort", "offset", "open")
-"""What the query of the document holds: all state of the page."""
+"""What the query of the document holds: all state of the page. A list that takes more has that, too: `since`."""
 
 
 @attrs.frozen
@@ -101,6 +102,12 @@ class View:
             return f"needs the right '{right}', which you do not have"
         return "its guard is 'never': no verb changes it" if guard == "never" else ""
 
+    @functools.cached_property
+    def _kept(self) -> frozenset[str]:
+        """Names that links to the same screen keep: arguments of its list among them."""
+        noun = nouns().get(self.screen)
+        return frozenset((*QUERY, *(attrs.fields_dict(noun.rows) if noun else ())))
+
     def href(self, path: str = "/", **changes: object) -> str:
         """Return the address of this page with another query; None takes a name out of it.
 
@@ -108,7 +115,7 @@ class View:
         """
         kept = {"gate": self.gate, "screen": self.screen}
         if not changes.keys() & {"gate", "screen"}:
-            kept |= {name: self.query[name] for name in QUERY if name in self.query}
+            kept |= {name: value for name, value in self.query.items() if name in self._kept}
         query = {**kept, **changes}
         return f"{path}?{urlencode({name: value for name, value in query.items() if value not in (None, '')})}"
 

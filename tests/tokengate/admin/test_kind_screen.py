@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import attrs
@@ -13,11 +15,12 @@ from gated_code import LIMIT
 from msgspec import Meta
 from tiers import in_ci
 
-from tokengate import Gate
+from tokengate import Gate, token
 from tokengate.admin._nouns import columns_of, nouns
 from tokengate.control.messages import Event, Listing, Message, OnOne
 from tokengate.control.registry import Kind, Plugin, register
 from tokengate.control.registry import _kinds as registry
+from tokengate.history import History
 from tokengate.history._kinds import HISTORY
 from tokengate.telemetry import Telemetry
 
@@ -172,6 +175,21 @@ def test_a_list_of_many_rows_has_pages(page: Page, lights: Lights) -> None:
     assert "lamp-100" not in first
     assert "offset=100" in first
     assert "150, 101 to 150 shown" in words(second)
+
+
+@token
+def sweep() -> None: ...
+
+
+def test_links_keep_what_the_list_takes(site: Served, tmp_path: Path) -> None:
+    """Its own arguments, and no others."""
+    with Gate("shop", plugins=[Telemetry(), History(tmp_path)], shutdown=LIMIT) as gate:
+        sweep.submit().result(LIMIT)
+        shown = Page(site, gate).shows("sweep", "/ui/screen", screen="operations", since="600", nonsense="1")
+
+    links = [one for one in re.findall(r'href="/\?([^"]*)"', shown) if "sort=" in one]
+    assert links
+    assert all("since=600" in one and "nonsense" not in one for one in links)
 
 
 def test_a_row_that_has_gone_is_said_to_have_gone(page: Page) -> None:
