@@ -116,7 +116,7 @@ def served(directory: Path | None = None, doors: Doors | None = None, **fields: 
     started, loops = threading.Event(), []
 
     async def serve() -> None:
-        site = Site(Gates(directory), doors or opened, record, HOST, hosts, "test", **fields)
+        site = Site(Gates(directory, record), doors or opened, record, HOST, hosts, "test", **fields)
         server = uvicorn.Server(server_config(application(site)))
         server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
         loops.append((server, site))

@@ -99,7 +99,7 @@ async def _serve(options: Options, told: Callable[[Mapping[str, object]], object
             "url": f"http://{host}:{port}", "host": host, "port": port, "pid": os.getpid(), "since": time.time(),
             "version": own_version(),
         }  # fmt: skip
-        gates = Gates(directory)
+        gates = Gates(directory, trail)
         try:
             doors = Doors(trail, state_directory("admin") / "api-tokens.json", settings.admin.ceiling)
         except Problem as problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -62,10 +62,12 @@ class Gates:
 
     Args:
         directory: of the control sockets; None takes the runtime directory.
+        record: writes into the daemon's own audit log what reaches no gate; see `Record`.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, record: Callable[..., object] = lambda *_, **__: None) -> None:
         self._directory = directory
+        self._record = record
         self._known: dict[str, _Known] = {}
         self._snapshots = Snapshots()
         self._files: frozenset[str] | None = None  # names of sockets, at the last look
@@ -109,7 +111,7 @@ class Gates:
             Problem: no gate has this name (404), or it has gone, or does not answer, or has too much to do (503); the
                 gate's own error; or the ceiling does not leave the principal the right (403).
         """
-        _check(message, principal)
+        self._check(message, principal)
         known = await self._gate(gate)
         with self._noticing():
             return await known.link.ask(message, principal)
@@ -124,7 +126,7 @@ class Gates:
             Problem: as `ask`.
         """
         assert not message.changes
-        _check(message, principal)
+        self._check(message, principal)
         key = gate, key_of(message, principal)
         return await self._snapshots.get(key, lambda: self.ask(gate, message, principal))
 
@@ -137,7 +139,7 @@ class Gates:
         Raises:
             Problem: as `ask`; while it is read, too.
         """
-        _check(stream, principal)
+        self._check(stream, principal)
         known = await self._gate(gate)
         with self._noticing():
             async with known.feeds.follow(stream, principal) as reader:
@@ -151,6 +153,20 @@ class Gates:
         for known in self._known.values():
             await known.feeds.close()
             await known.link.close()
+
+    def _check(self, message: Message[Any], principal: Principal) -> None:
+        """Refuse what the ceiling does not leave a principal; the gate decides the rest."""
+        wanted = [message.needed]
+        wanted += ["override"] * bool(getattr(message, "force", False))
+        wanted += ["break_glass"] * bool(getattr(message, "break_glass", ""))
+        for right in wanted:
+            if not principal.may(right):
+                verb, name = verb_of(type(message)), principal.name
+                self._record(
+                    "refused", name, principal.owner, f"no right '{right}' for '{verb}'", login=principal.login
+                )
+                text = f"'{verb}' is refused: the ceiling, or the role of the API token, leaves '{name}' no right"
+                raise Problem(403, "Refused", f"{text} '{right}'", "see 'ceiling' in [admin] of the daemon's file")
 
     @contextmanager
     def _noticing(self) -> Generator[None]:
@@ -230,15 +246,3 @@ class Gates:
             since=before.since if state == before.state else time.time(),
             refusal=found.refusal if found is not None else "",
         )
-
-
-def _check(message: Message[Any], principal: Principal) -> None:
-    """Refuse what the ceiling does not leave a principal; the gate decides the rest."""
-    wanted = [message.needed]
-    wanted += ["override"] * bool(getattr(message, "force", False))
-    wanted += ["break_glass"] * bool(getattr(message, "break_glass", ""))
-    for right in wanted:
-        if not principal.may(right):
-            verb = verb_of(type(message))
-            text = f"'{verb}' is refused: the ceiling, or the role of the API token, leaves '{principal.name}' no right"
-            raise Problem(403, "Refused", f"{text} '{right}'", "see 'ceiling' in [admin] of the daemon's file")

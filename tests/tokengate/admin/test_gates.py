@@ -309,9 +309,12 @@ def test_the_time_without_a_gate_is_known(quick: None) -> None:
 def test_what_the_ceiling_does_not_leave_is_refused_before_it_is_sent(
     gate: Gate, asked: list[m.Message[Any]], message: m.Message[Any], rights: set[str], missing: str
 ) -> None:
-    """Case 18. By every way, and before the gate is looked for."""
+    """Case 18. By every way, and before the gate is looked for; on record, without arguments."""
+
+    records: list[tuple[Any, ...]] = []
 
     async def test(gates: Gates) -> None:
+        gates._record = lambda *args, **_: records.append(args)
         limited = attrs.evolve(OWNER, rights=frozenset(rights))
         for name in (await only(gates), "nothing-1-0"):
             asking: Any = gates.ask(name, message, limited)
@@ -324,6 +327,8 @@ def test_what_the_ceiling_does_not_leave_is_refused_before_it_is_sent(
             if not message.changes:
                 assert (await problem_of(gates.shared(name, message, limited))).detail == problem.detail
         assert asked == []
+        assert {one[:2] for one in records} == {("refused", OWNER.name)}
+        assert all(f"no right '{missing}'" in one[3] and "fire" not in str(one) for one in records)
 
     run(test)
 

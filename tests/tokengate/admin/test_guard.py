@@ -104,7 +104,16 @@ class House:
     def __attrs_post_init__(self) -> None:
         self.doors = Doors(self.record, self.directory / "tokens.json", self.ceiling, lambda: self.now)
         hosts = frozenset({HOST, "127.0.0.1", "localhost"})
-        site = Site(Gates(self.directory), self.doors, self.record, HOST, hosts, "test", self.rates, lambda: self.now)
+        site = Site(
+            Gates(self.directory, self.record),
+            self.doors,
+            self.record,
+            HOST,
+            hosts,
+            "test",
+            self.rates,
+            lambda: self.now,
+        )
         self.app = application(site)
         routes = self.app.app.routes
         if "/" not in {path for path, _ in paths_of(routes)}:
@@ -282,6 +291,17 @@ def test_nothing_is_changed_by_a_request_that_is_not_of_the_page(house: House, h
             for sent in (JSON, {"Content-Type": "application/x-www-form-urlencoded"}):
                 answer = house.ask(method, path, {**headers, **sent}, b"{}")  # type: ignore[dict-item]
                 assert (answer.status, answer.problem) == (403, "ForeignOrigin"), (method, path)
+
+
+def test_a_refusal_of_the_guard_is_on_record_without_what_was_sent(house: House) -> None:
+    """The method, the path of the route, the peer; no query, name or body."""
+    house.records.clear()
+    house.ask("POST", "/api/v1/test/secret?secret=1", {"Sec-Fetch-Site": "cross-site", **JSON}, b'{"secret": 1}')
+
+    ((kind, principal, fields),) = house.records
+    assert (kind, principal) == ("refused", "")
+    assert fields["why"] == "foreign origin: POST /api/v1/test/{name}"
+    assert "secret" not in str(fields)
 
 
 def test_the_page_and_scripts_may_change_things(house: House) -> None:
