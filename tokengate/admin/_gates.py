@@ -161,10 +161,8 @@ class Gates:
         wanted += ["break_glass"] * bool(getattr(message, "break_glass", ""))
         for right in wanted:
             if not principal.may(right):
-                verb, name = verb_of(type(message)), principal.name
-                self._record(
-                    "refused", name, principal.owner, f"no right '{right}' for '{verb}'", login=principal.login
-                )
+                verb, name, why = verb_of(type(message)), principal.name, f"no right '{right}'"
+                self._record("refused", name, principal.owner, f"{why} for '{verb}'", request=principal.request)
                 text = f"'{verb}' is refused: the ceiling, or the role of the API token, leaves '{name}' no right"
                 raise Problem(403, "Refused", f"{text} '{right}'", "see 'ceiling' in [admin] of the daemon's file")
 

@@ -123,7 +123,9 @@ class Guard:
             problem = error
             if error.name == "ForeignOrigin":
                 path, peer = getattr(route, "path", "?"), peer_of(request)
-                self._site.record("refused", "", None, f"foreign origin: {request.method} {path}", peer=peer)
+                self._site.record(
+                    "refused", "", None, f"foreign origin: {request.method} {path}", peer=peer, request=id
+                )
         except BadRequest as error:  # of what a form or query says
             problem = problem_of("BadRequest", str(error))
         except HTTPException as error:
