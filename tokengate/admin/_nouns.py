@@ -154,6 +154,8 @@ def _kind_of(name: str, types: set[Any], text: str) -> CellKind:
             return "size"
         if name in ("token", "parent"):
             return "token"
+        if name == "owner":  # a number that is a name
+            return "text"
         return "duration" if float in types and (name not in _BARE or said.startswith("seconds")) else "number"
     if name == "actor":
         return "actor"

@@ -233,6 +233,14 @@ def test_of_a_kind_with_many_fields_those_are_columns_that_some_row_has() -> Non
     }  # fmt: skip
 
 
+def test_the_number_of_a_user_is_a_name() -> None:
+    """It has no commas."""
+    columns = {one.name: one for one in columns_of(nouns()["audit-records"].row, [])}
+
+    assert columns["owner"].text(2001) == "2001"
+    assert columns["seq"].text(2001) == "2,001"
+
+
 def test_what_reads_the_record_does_not_go_on_by_itself(page: Page) -> None:
     """Reading the audit log is on record, so its screen has a button and no ticks."""
     audit, lanterns = page.screen("audit-records"), page.screen("lanterns")

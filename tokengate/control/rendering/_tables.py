@@ -731,6 +731,8 @@ def _column(field: str, hint: object) -> Column[Any]:
             return duration(value)
         if field == "memory":
             return size(value)
+        if field == "owner" and value is not None:  # a number that is a name
+            return str(value)
         if field == "rate" and value is not None:
             return f"{value:.2f}"
         if isinstance(value, bool):

@@ -318,6 +318,17 @@ def test_rows_without_a_table_of_their_own_have_a_column_for_each_field() -> Non
     assert as_text(rows[0]) == as_text(rows[:1])
 
 
+@attrs.frozen
+class _KeyRow:
+    name: str
+    owner: int | None = None
+
+
+def test_the_number_of_a_user_has_no_commas() -> None:
+    """It is a name; nobody searches for 2,001."""
+    assert as_text((_KeyRow("ci", 2001), _KeyRow("old"))).split() == ["NAME", "OWNER", "ci", "2001", "old", "-"]
+
+
 def test_the_time_of_a_record_is_never_beyond_its_second() -> None:
     """Thousandths are cut: the last one of a second is .999."""
     seen = [Event(seq=1, kind="rule.acted", at=at, gate="shop", gate_run="7f3a91c2") for at in (29.9996, 5.25)]
