@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import attrs
 import pytest
+import tallies  # it declares a noun
 import trio
 from assistants import Assistant
 from callers import OWN, gates_of, grants, sample
@@ -80,7 +81,7 @@ def test_every_verb_that_looks_can_be_reached(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(ControlActor, "_perform", note)
     looking = [route for route in routes() if route.shape != "action" and route.message is not m.WaitApproval]
-    with Gate("shop", plugins=[Telemetry(), History(tmp_path / "history")], shutdown=LIMIT):
+    with Gate("shop", plugins=[Telemetry(), History(tmp_path / "history"), tallies.Tally()], shutdown=LIMIT):
         assistant = Assistant()
         tools = tools_of(CEILING)
         for route in looking:
