@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 import httpx
@@ -17,10 +17,11 @@ from callers import OWN
 
 from tokengate.admin._app import application
 from tokengate.admin._connection import server_config
+from tokengate.admin._doors import Doors
 from tokengate.admin._gates import Gates
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
-from tokengate.admin._site import Doors, Site
+from tokengate.admin._site import Site
 
 HOST: Final = "tokengate-0badcafe.localhost"
 
@@ -116,7 +117,7 @@ def served(directory: Path | None = None, doors: Doors | None = None, **fields: 
     started, loops = threading.Event(), []
 
     async def serve() -> None:
-        site = Site(Gates(directory, record), doors or opened, record, HOST, hosts, "test", **fields)
+        site = Site(Gates(directory, record), doors or cast("Doors", opened), record, HOST, hosts, "test", **fields)
         server = uvicorn.Server(server_config(application(site)))
         server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
         loops.append((server, site))

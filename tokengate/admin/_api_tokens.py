@@ -18,11 +18,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+import attrs
 import msgspec
 
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
-from tokengate.admin._site import TokenRow
 from tokengate.authority._grants import ROLES
 from tokengate.control.messages import RIGHTS
 
@@ -33,6 +33,27 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MOST: Final = 100  # of one owner
 _LOOK_SECONDS: Final = 10.0  # between two looks at what has changed elsewhere
 _PATIENCE: Final = 2.0  # seconds for a directory service, which may hang, to tell groups
+
+
+@attrs.frozen
+class TokenRow:
+    """An API token.
+
+    Attributes:
+        name: its name; the principal is `api:NAME`.
+        owner: uid of its user.
+        role: roles and rights, with spaces between them, that it has at most; empty: all of its owner.
+        age: seconds since it was made.
+        expires: seconds until it ends, below 0 if it has; None: it does not.
+        idle: seconds since its last use; None: there was none since the daemon was started.
+    """
+
+    name: str
+    owner: int
+    role: str
+    age: float
+    expires: float | None
+    idle: float | None
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 
 from tokengate.audit import AuditLog, Entry
 
 _FOLDED: Final = ("login_failed", "refused")
+
+
+class Record(Protocol):
+    """Writes into the daemon's own audit log."""
+
+    def __call__(self, kind: str, principal: str, owner: int | None, why: str = "", **fields: Any) -> None:
+        """Record a login, a refusal, an API token made or revoked; must not block.
+
+        Args:
+            kind: `login`, `logout`, `login_failed`, `token_created`, `token_revoked`, `refused`.
+            principal: of the person or script.
+            owner: its uid; None if unknown.
+            why: of a failure.
+            fields: further ones; no secrets.
+        """
+        ...
 
 
 @attrs.frozen

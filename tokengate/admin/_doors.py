@@ -13,10 +13,10 @@ from typing import Final, Protocol, TypeVar
 
 import attrs
 
-from tokengate.admin._api_tokens import ApiTokens
+from tokengate.admin._api_tokens import ApiTokens, TokenRow
+from tokengate.admin._audit import Record
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
-from tokengate.admin._site import Record, SessionRow, TokenRow
 
 _CODE_SECONDS, _IDLE_SECONDS, _SESSION_SECONDS = 60.0, 15 * 60.0, 8 * 3600.0
 _CODES, _SESSIONS = 8, 8  # of one user; the oldest ends for one more
@@ -37,6 +37,23 @@ class _Code:
     digest: bytes = attrs.field(repr=False)
     principal: Principal
     made: float
+
+
+@attrs.frozen
+class SessionRow:
+    """A session of a browser.
+
+    Attributes:
+        name: its public id.
+        owner: uid of its user.
+        age: seconds since its login.
+        idle: seconds since its last use.
+    """
+
+    name: str
+    owner: int
+    age: float
+    idle: float
 
 
 @attrs.define(eq=False)

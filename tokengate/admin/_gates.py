@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import attrs
 
+from tokengate.admin._audit import Record
 from tokengate.admin._feeds import Feeds, Reader
 from tokengate.admin._link import Link, key_of
 from tokengate.admin._principal import Principal
@@ -65,7 +66,7 @@ class Gates:
         record: writes into the daemon's own audit log what reaches no gate; see `Record`.
     """
 
-    def __init__(self, directory: Path | None = None, record: Callable[..., object] = lambda *_, **__: None) -> None:
+    def __init__(self, directory: Path | None = None, record: Record = lambda *_, **__: None) -> None:
         self._directory = directory
         self._record = record
         self._known: dict[str, _Known] = {}

@@ -10,6 +10,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from tokengate.admin._api_tokens import TokenRow
+from tokengate.admin._audit import Record
 from tokengate.admin._client import (
     CreateToken,
     Login,
@@ -21,10 +23,9 @@ from tokengate.admin._client import (
     Stop,
     Tokens,
 )
-from tokengate.admin._doors import Doors
+from tokengate.admin._doors import Doors, SessionRow
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
-from tokengate.admin._site import Record, SessionRow, TokenRow
 from tokengate.authority._decide import NOBODY
 from tokengate.authority._grants import Rights
 from tokengate.control._admission import Caller

@@ -177,7 +177,7 @@ def sessions(json_wanted: bool) -> None:
     \b
     tokengate admin sessions
     """  # noqa: D301  # click wants the backspace itself
-    from tokengate.admin._site import SessionRow
+    from tokengate.admin._doors import SessionRow
 
     _show(msgspec.convert(_ask(client.Sessions()), tuple[SessionRow, ...]), json_wanted)
 
@@ -240,7 +240,7 @@ def list_(json_wanted: bool) -> None:
     \b
     tokengate admin token list
     """  # noqa: D301  # click wants the backspace itself
-    from tokengate.admin._site import TokenRow
+    from tokengate.admin._api_tokens import TokenRow
 
     _show(msgspec.convert(_ask(client.Tokens()), tuple[TokenRow, ...]), json_wanted)
 
