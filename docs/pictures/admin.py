@@ -26,7 +26,7 @@ from playwright.sync_api import Page, sync_playwright
 
 HERE: Final = Path(__file__).parent
 CHROMIUM: Final = "/usr/bin/chromium"
-SIZE: Final = {"width": 1_200, "height": 720}  # pixels
+SIZE: Final = {"width": 1_200, "height": 800}  # pixels
 ORDER: Final = 120  # the one whose check runs away; it takes the shop about a minute to get there
 STUCK: Final = "operation=check_fraud,running>5s"
 
@@ -147,13 +147,14 @@ def main() -> None:
             with sync_playwright() as playwright:
                 options = ["--no-sandbox"] if os.geteuid() == 0 else []
                 chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+                pages = {}
                 for theme in ("light", "dark"):
                     context = chromium.new_context(viewport=SIZE, color_scheme=theme, base_url=url)
-                    page = context.new_page()
-                    page.goto(asked("admin", "login")["url"])
-                    for name in pictures(page, gate):
-                        (HERE / f"admin-{name}-{theme}.png").write_bytes(with_palette(page.screenshot()))
-                    context.close()
+                    pages[theme] = context.new_page()
+                    pages[theme].goto(asked("admin", "login")["url"])
+                for names in zip(*(pictures(page, gate) for page in pages.values()), strict=True):
+                    for theme, page in pages.items():
+                        (HERE / f"admin-{names[0]}-{theme}.png").write_bytes(with_palette(page.screenshot()))
                 chromium.close()
             asked("kill", "operation=check_fraud")
 
