@@ -179,13 +179,16 @@ def test_a_gate_with_answers_of_other_types_harms_no_other(
 def test_no_item_of_a_gate_makes_events_of_its_own(site: Served, client: httpx.Client) -> None:
     """Each event is one `event` and one `data`, whatever line breaks the gate has sent."""
     item = rb'{"id": %d, "item": {"kind": "x\n\nevent: evil\r", ' + b'\r"a":\r1}}'
-    with false_gate(runtime_directory(), "false-1-0", b'{"id": %d, "result": true}\n' + item.replace(b"%d", b"1")):
-        with client.stream("GET", "/api/v1/gates/false-1-0/watch") as answer:
-            text = b""
-            for part in answer.iter_raw():
-                text += part
-                if text.count(b"data:"):
-                    break
+    said = b'{"id": %d, "result": true}\n' + item.replace(b"%d", b"1")
+    with (
+        false_gate(runtime_directory(), "false-1-0", said),
+        client.stream("GET", "/api/v1/gates/false-1-0/watch") as answer,
+    ):
+        text = b""
+        for part in answer.iter_raw():
+            text += part
+            if text.count(b"data:"):
+                break
 
     assert text.partition(b"\n\n")[2].startswith(b'event: x event: evil\ndata: {"kind"')
     assert b"\r" not in text
