@@ -142,9 +142,10 @@ class Authority:
             )
             raise self.refused(sender, message, why)
         if not message.changes:
+            admitted = self._viewing(message, caller, message.needed)
             if isinstance(message, Change):
                 check_texts(message, verb_of(type(message)))
-            return self._viewing(message, caller, message.needed)
+            return admitted
         return await self.admit_for(message, caller)
 
     def _viewing(self, message: Message[Any], caller: Caller, right: str) -> Admitted:

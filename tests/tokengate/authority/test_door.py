@@ -217,8 +217,9 @@ def _client_of(gate: Gate) -> ControlClient:
     return ControlClient(server.path)
 
 
-_OTHERS: Final = ("reload", "shell", "top", "audit verify", "audit seal")
-"""Commands that are not refused: this user may reload, two have a terminal, and two ask files."""
+_OTHERS: Final = ("reload", "shell", "top", "audit verify", "audit seal", "mcp")
+"""Commands that are not refused: this user may reload, two have a terminal, two ask files, and one asks when it is
+asked, which `tests/tokengate/mcp` tests."""
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
