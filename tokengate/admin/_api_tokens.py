@@ -209,7 +209,8 @@ class ApiTokens:
 
     def _principal(self, kept: _Kept) -> Principal:
         rights = rights_of(kept.role) if kept.role else None
-        return Principal(f"api:{kept.name}", kept.owner, self._groups.get(kept.owner, ()), rights, kept.name)
+        login = f"{kept.name}-{kept.digest[:8]}"  # one that is made anew is another: streams of the first one end
+        return Principal(f"api:{kept.name}", kept.owner, self._groups.get(kept.owner, ()), rights, login)
 
     def _look_again(self, now: float) -> None:
         if now - self._looked >= _LOOK_SECONDS:

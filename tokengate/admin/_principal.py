@@ -16,7 +16,7 @@ class Principal:
         owner: uid of the user behind it.
         groups: of that user.
         rights: those that the ceiling, and the role of an API token, leave to it; None: all that a gate grants.
-        login: public id of the session, or name of the API token; for lists and records, not secret.
+        login: public id of the session, or name of the API token with digits of its hash; for records, not secret.
         request: id of the request that it makes now, under which gates record it; principals are equal without it.
     """
 

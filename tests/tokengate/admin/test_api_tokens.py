@@ -54,7 +54,7 @@ def test_a_token_is_a_principal_of_its_owner_with_its_role(file: Path, clock: Ti
     found, of_other = tokens.find(token), tokens.find(other)
 
     assert found is not None
-    assert (found.name, found.owner, found.groups, found.login) == ("api:ci", OWN, (OWN, 7), "ci")
+    assert (found.name, found.owner, found.groups) == ("api:ci", OWN, (OWN, 7))
     assert found.rights == {"view", "arguments"}
     assert of_other is not None
     assert (of_other.owner, of_other.groups, of_other.rights) == (ANN, (ANN, 7), None)

@@ -19,6 +19,7 @@ from tiers import in_ci
 
 from tokengate import Gate
 from tokengate.admin import _streams
+from tokengate.admin._doors import Doors
 from tokengate.admin._principal import Principal
 from tokengate.control._version import own_version
 from tokengate.control.transport._discovery import runtime_directory
@@ -202,3 +203,18 @@ def test_a_file_that_no_gate_makes_is_no_gate(site: Served, client: httpx.Client
             listening.listen()
             assert len(client.get("/api/v1/gates").json()["rows"]) == 1
             assert client.get("/metrics").status_code == 200
+
+
+def test_a_token_that_is_made_anew_does_not_keep_what_the_first_one_has_open(tmp_path: Path) -> None:
+    """Streams ask whether their principal lives, and may not notice the time between."""
+    doors = Doors(lambda *_, **__: None, tmp_path / "tokens.json")
+    user = Principal(f"uid:{OWN}", OWN)
+    first = doors.bearer(doors.create_token(user, "ci", "viewer"))
+    assert first is not None
+    assert doors.lives(first)
+
+    doors.revoke_token("ci")
+    second = doors.bearer(doors.create_token(user, "ci", "viewer"))
+
+    assert second is not None
+    assert (doors.lives(first), doors.lives(second)) == (False, True)
