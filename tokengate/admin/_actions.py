@@ -21,14 +21,13 @@ from tokengate.admin._forms import (
     fields_of_command,
     lines_of,
 )
-from tokengate.admin._guard import principal_of
 from tokengate.admin._nouns import columns_of
-from tokengate.admin._problems import Problem, read_as
-from tokengate.admin._shell import View, site_of, view_of, whole
+from tokengate.admin._problems import Problem, problem_of
+from tokengate.admin._shell import View, view_of, whole
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._validation import message_of
-from tokengate.control.messages import ENVELOPE, ActorOutcome, Change, Message, OnTokens, Outcome, answer_of, verb_of
+from tokengate.control.messages import ENVELOPE, ActorOutcome, Change, Message, OnTokens, Outcome, verb_of
 from tokengate.control.registry._kinds import ALL_VERBS
 
 TYPED: Final = 10
@@ -59,7 +58,7 @@ async def _form(request: Request) -> Response:
 
 
 async def _shown(view: View, verb: type[Change[Any]], given: Given, problem: Problem | None = None) -> Response:
-    error, title, text = _text(problem) if problem else "", verb_of(verb).replace("_", " "), lines_of(verb)
+    error, title, text = problem.text if problem else "", verb_of(verb).replace("_", " "), lines_of(verb)
     fields, wrong = fields_of(verb, given, error)
     ids = arguments_of(verb, given).get("select", ()) if issubclass(verb, OnTokens) else ()
     command = None
@@ -88,8 +87,8 @@ async def _act(request: Request) -> Response:
         message = message_of(verb, arguments)
         assert isinstance(message, Change)
         if not (message.dry_run or _is_first(verb, getattr(message, "select", ()))):
-            return _outcomes(view, message, await _ask(view, message))
-        return proposed(view, await _ask(view, _proposing(message, arguments)))
+            return _outcomes(view, message, await view.ask(message))
+        return proposed(view, await view.ask(_proposing(message, arguments)))
     except (Problem, BadRequest) as error:
         return await _shown(view, verb, given, _problem(error))
 
@@ -103,7 +102,7 @@ def _proposing(message: Change[Any], arguments: Mapping[str, Any]) -> m.Propose:
 async def _proposal(request: Request) -> Response:
     """Return a proposal as a dialog, as it is now."""
     view = await view_of(request)
-    return proposed(view, await _ask(view, m.ShowProposal(number_of(view.query.get("number", "")))))
+    return proposed(view, await view.ask(m.ShowProposal(number_of(view.query.get("number", "")))))
 
 
 def number_of(text: str) -> int:
@@ -134,7 +133,7 @@ def proposed(
         drawer: whether it is in the drawer, and not in the dialog.
     """
     row, given = details.row, given or {}
-    error = _text(problem) if problem else ""
+    error = problem.text if problem else ""
     miscounted = error if problem and problem.name == "WrongNumber" else ""
     waits = row.state == "open" and row.needs == "approval"
     shown = {"reason", *(["force"] if row.needs == "force" else []), *(["break_glass"] if waits else [])}
@@ -156,16 +155,16 @@ async def _apply(request: Request) -> Response:
     """Apply a proposal that the page has shown: the digest says which, and for many, their number was typed."""
     view, given = await _sent(request)
     number = number_of("".join(given.get("number", ())))
-    details = await _ask(view, m.ShowProposal(number))
+    details = await view.ask(m.ShowProposal(number))
     try:
         if details.row.digest != "".join(given.get("digest", ())):
             raise Problem(409, "Refused", f"proposal {number} is not the one that was shown", "look at it again")
         if details.row.targets > TYPED and "".join(given.get("typed", ())) != str(details.row.targets):
             raise Problem(422, "WrongNumber", f"their number is {details.row.targets}", "type it, if you mean all")
         message = message_of(m.Apply, {**arguments_of(m.Apply, given), "number": number})
-        return _outcomes(view, message, await _ask(view, message))
+        return _outcomes(view, message, await view.ask(message))
     except (Problem, BadRequest) as error:
-        return proposed(view, await _ask(view, m.ShowProposal(number)), given, _problem(error))
+        return proposed(view, await view.ask(m.ShowProposal(number)), given, _problem(error))
 
 
 async def _sent(request: Request) -> tuple[View, dict[str, list[str]]]:
@@ -174,20 +173,8 @@ async def _sent(request: Request) -> tuple[View, dict[str, list[str]]]:
     return await view_of(request), form
 
 
-async def _ask(view: View, message: Message[Any]) -> Any:
-    raw = await site_of(view.request).gates.ask(view.gate, message, principal_of(view.request))
-    return read_as(answer_of(type(message)), raw)
-
-
 def _problem(error: Problem | BadRequest) -> Problem:
-    if isinstance(error, Problem):
-        return error
-    detail, _, remedy = str(error).rpartition("; ")
-    return Problem(422, "BadRequest", detail or remedy, remedy if detail else "")
-
-
-def _text(problem: Problem) -> str:
-    return "; ".join(filter(None, (problem.detail, problem.remedy)))
+    return error if isinstance(error, Problem) else problem_of("BadRequest", str(error))
 
 
 def _outcomes(view: View, message: Message[Any], answer: Any) -> Response:

@@ -19,21 +19,11 @@ _SECONDS: Final = 120.0  # of the charts
 
 async def screen(_request: Request, view: View) -> Response:
     """Return the overview; what its charts are made of comes apart."""
-    overview, missing = await asyncio.gather(view.look(m.Overview()), _missing(view))
+    overview, charts = await asyncio.gather(view.look(m.Overview()), view.attempt(Charts(seconds=_SECONDS)))
+    missing = charts if isinstance(charts, Problem) else None
     waits = {one.row.id: one.waits_for for one in overview.waits}
     longest = sorted(overview.longest, key=lambda row: bool(waits.get(row.id)))  # first what others may wait for
     return view.render("overview.html", overview=overview, longest=longest, waits=waits, missing=missing)
-
-
-async def _missing(view: View) -> Problem | None:
-    """Return why there are no charts."""
-    try:
-        await view.look(Charts(seconds=_SECONDS))
-    except Problem as problem:
-        if problem.status == 503:
-            raise
-        return problem
-    return None
 
 
 async def _charts(request: Request) -> Response:

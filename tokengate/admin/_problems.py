@@ -44,6 +44,11 @@ class Problem(Exception):
         self.remedy = remedy
         self.headers = dict(headers or {})
 
+    @property
+    def text(self) -> str:
+        """Detail and remedy in a line."""
+        return f"{self.detail}; {self.remedy}" if self.remedy else self.detail
+
 
 def problem_of(name: str, text: str) -> Problem:
     """Return the problem for an error of a gate: the text up to the last `; ` is the detail, the rest the remedy."""

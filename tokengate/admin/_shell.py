@@ -82,7 +82,28 @@ class View:
         Raises:
             Problem: the gate's error.
         """
-        return await look(self.request, self.gate, message)
+        raw = await site_of(self.request).gates.shared(self.gate, message, self.principal)
+        found: A = read_as(answer_of(type(message)), raw)
+        return found
+
+    async def attempt(self, message: Message[A]) -> A | Problem:
+        """Return the same of what not every gate or principal has; or the error, if the gate has answered with one."""
+        try:
+            return await self.look(message)
+        except Problem as problem:
+            if problem.status == 503:
+                raise
+            return problem
+
+    async def ask(self, message: Message[A]) -> A:
+        """Return the answer of the gate to any message, made now.
+
+        Raises:
+            Problem: the gate's error.
+        """
+        raw = await site_of(self.request).gates.ask(self.gate, message, self.principal)
+        found: A = read_as(answer_of(type(message)), raw)
+        return found
 
     def may(self, right: str) -> bool:
         """Whether the principal has a right anywhere in the gate."""
@@ -188,13 +209,6 @@ DRAWERS: Final[dict[str, Screen]] = {}
 def site_of(request: Request) -> Site:
     """Return what the routes work with."""
     found: Site = request.app.state.site
-    return found
-
-
-async def look(request: Request, gate: str, message: Message[A]) -> A:
-    """Return the answer of a gate to a message that looks; see `View.look`."""
-    raw = await site_of(request).gates.shared(gate, message, principal_of(request))
-    found: A = read_as(answer_of(type(message)), raw)
     return found
 
 

@@ -18,9 +18,9 @@ from tokengate.admin._shell import DRAWERS, ROWS, SCREENS, View, view_of, whole
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadSelector
 from tokengate.control.inspection._selector import FIELDS, parse, quoted
-from tokengate.control.messages import HELD, Message, TokenRow
+from tokengate.control.messages import HELD, TokenRow
 from tokengate.history._kinds import ShowHistoryRecord
-from tokengate.telemetry._kinds import OperationRow, Operations
+from tokengate.telemetry._kinds import Operations
 
 A = TypeVar("A")
 
@@ -60,7 +60,7 @@ async def _list(view: View, *, first: bool = False) -> dict[str, Any]:
     page, held, figures = await asyncio.gather(
         view.look(m.Tokens(select, sort=sort, limit=WINDOW, offset=offset)),
         _nothing() if first else view.look(m.Tokens(_ON_HOLD, limit=0)),
-        _maybe(view, Operations(), ()),
+        view.attempt(Operations()),
     )
     if offset >= page.matching > 0:  # it has become shorter
         offset = max(0, page.matching - WINDOW)
@@ -84,7 +84,7 @@ async def _list(view: View, *, first: bool = False) -> dict[str, Any]:
         "offset": offset,
         "select": select,
         "states": list(_states(view, select, None if held is None else held.matching)),
-        "expected": {row.name: row for row in figures},
+        "expected": {} if isinstance(figures, Problem) else {row.name: row for row in figures},
         "verbs": _VERBS,
     }
 
@@ -127,16 +127,6 @@ def _written(value: str) -> str:
     return value if re.fullmatch(r"[\w*./:-]+", value) else quoted(value)
 
 
-async def _maybe(view: View, message: Message[A], instead: A) -> A:
-    """Return the answer to what not every gate or principal has."""
-    try:
-        return await view.look(message)
-    except Problem as problem:
-        if problem.status == 503:
-            raise
-        return instead
-
-
 async def _nothing() -> None:
     return None
 
@@ -164,14 +154,12 @@ async def _drawer(_request: Request, view: View) -> Response:
         if problem.status != 404:
             raise
         ended = problem.detail
-    figures: Sequence[OperationRow] = await _maybe(view, Operations(), ())
-    try:
-        records = await view.look(ShowHistoryRecord(name))
-    except Problem as problem:
-        if problem.status == 503:
-            raise
-        said = "this gate keeps no history" if problem.name == "UnknownVerb" else problem.detail
-        records, past = (), "; ".join(filter(None, (said, problem.remedy)))
+    figures, records = await view.attempt(Operations()), await view.attempt(ShowHistoryRecord(name))
+    if isinstance(figures, Problem):
+        figures = ()
+    if isinstance(records, Problem):
+        said = "this gate keeps no history" if records.name == "UnknownVerb" else records.detail
+        past, records = "; ".join(filter(None, (said, records.remedy))), ()
     operation = described.row.operation if described else ""
     return view.render(
         "token_drawer.html",
