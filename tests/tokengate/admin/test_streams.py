@@ -121,7 +121,7 @@ def test_a_stream_ends_with_its_session(site: Served) -> None:
         del site.doors.sessions["own"]
 
         assert list(events) == [("retry", 2000)]
-    assert site.site.streams.total() == 0
+    _until_free(site, 0)
 
 
 @in_ci
