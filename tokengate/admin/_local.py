@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -36,7 +37,7 @@ R = TypeVar("R", SessionRow, TokenRow)
 
 _SECONDS: Final = 10.0  # for a request
 _LONGEST: Final = 64 * 1024  # bytes of it
-_MOST: Final = 64  # connections
+_MOST: Final = 32  # connections of one user, so that none bars others
 _LOOK: Final = 0.2  # seconds between two looks whether a code was used
 
 
@@ -60,6 +61,7 @@ class LocalServer:
         self._status = status
         self._stop = stop
         self._clients: set[asyncio.Task[None]] = set()
+        self._connections: Counter[int | None] = Counter()  # {user: how many there are}
 
     async def serve(self, listening: socket.socket) -> asyncio.Server:
         """Serve a socket that listens, until the server that is returned is closed."""
@@ -76,8 +78,13 @@ class LocalServer:
             writer.write(msgspec.json.encode(line) + b"\n")
 
         try:
-            if len(self._clients) <= _MOST:
-                caller = _caller_of(writer.get_extra_info("socket"))
+            caller = _caller_of(writer.get_extra_info("socket"))
+        except OSError:  # it has gone
+            writer.close()
+            return
+        self._connections[caller.owner] += 1
+        try:
+            if self._connections[caller.owner] <= _MOST:
                 async with asyncio.timeout(_SECONDS):
                     line = await reader.readline()
                 async for answer in self._answers(msgspec.json.decode(line, type=Request), caller, reader.at_eof):
@@ -88,6 +95,7 @@ class LocalServer:
         except (OSError, ValueError, msgspec.DecodeError):  # of a client that is slow, or none of ours
             pass
         finally:
+            self._connections[caller.owner] -= 1
             writer.close()
 
     async def _answers(self, request: Request, caller: Caller, has_gone: Callable[[], bool]) -> AsyncIterator[object]:
