@@ -399,7 +399,7 @@ def test_a_gate_that_does_not_say_that_a_stream_is_open_is_refused(
     """What it sends might not be all."""
     with _says(tmp_path_factory, _HELLO, first) as path:
         stranger = ControlClient.__new__(ControlClient)
-        stranger._path, stranger._timeout = path, LIMIT
+        stranger._path, stranger._timeout, stranger._on_behalf_of = path, LIMIT, None
 
         with pytest.raises(RemoteError, match=r"gate 'other' \(pid 42\) did not say that 'watch' has begun"):
             stranger.follow(Watch())
