@@ -19,8 +19,8 @@ from tokengate.control.messages import RIGHTS
 
 PORT: Final = 8787
 
-HOST: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
-"""A name that a Host header may have."""
+HOST: Final = re.compile(r"127\.0\.0\.1|(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,3}localhost")
+"""A name of the daemon: that of no other machine."""
 
 
 @attrs.frozen

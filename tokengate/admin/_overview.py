@@ -22,8 +22,7 @@ async def screen(_request: Request, view: View) -> Response:
     overview, charts = await asyncio.gather(view.look(m.Overview()), view.attempt(Charts(seconds=_SECONDS)))
     missing = charts if isinstance(charts, Problem) else None
     waits = {one.row.id: one.waits_for for one in overview.waits}
-    longest = sorted(overview.longest, key=lambda row: bool(waits.get(row.id)))  # first what others may wait for
-    return view.render("overview.html", overview=overview, longest=longest, waits=waits, missing=missing)
+    return view.render("overview.html", overview=overview, waits=waits, missing=missing)
 
 
 async def _charts(request: Request) -> Response:

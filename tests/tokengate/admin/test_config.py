@@ -58,6 +58,7 @@ def test_without_a_file_or_a_section_everything_has_its_default(file: Path, monk
         ("port = true", "admin.port is True; use a whole number from 1 to 65535"),
         ("port = '80'", "admin.port is '80'; use a whole number from 1 to 65535"),
         ("host = ''", "admin.host is ''; use 127.0.0.1, or a name that ends in .localhost"),
+        ("host = 'example.org'", "admin.host is 'example.org'; use 127.0.0.1, or a name that ends in .localhost"),
         ("host = 'a/b'", "admin.host is 'a/b'; use 127.0.0.1, or a name that ends in .localhost"),
         ("ceiling = []", "admin.ceiling is []; use roles (viewer, operator, admin) or rights (view,"),
         ("ceiling = 'boss'", "admin.ceiling is 'boss'; use roles (viewer, operator, admin) or rights (view,"),

@@ -48,8 +48,12 @@ async def overview_of(system: ActorSystem, info: GateInfo, counts: Counts) -> Ga
             full.append((size / place.mailbox.capacity, place.path, place))
         if isinstance(place, ActorPlace):
             ends += [(end.at, place.path, end) for end in ends_at(place) if end.restarted or end.delay is not None]
-    waiting += [token for token in running if token._extras.waits or token._extras.hold is not None]
-    longest = heapq.nsmallest(_FEW, await _seen(running, here), lambda token: token.started_at or now)
+    waiting += [token for token in running if _is_held_up(token)]
+
+    def by_time(token: Token[Any]) -> tuple[bool, float]:
+        return _is_held_up(token), token.started_at or now
+
+    longest = heapq.nsmallest(_FEW, await _seen(running, here), by_time)
     oldest = heapq.nsmallest(_WAITS, await _seen(list(dict.fromkeys(waiting)), here), lambda token: token.created_at)
     of_process = [token for token in running if here is None or has_own_process(token, here)]
     large = heapq.nlargest(_FEW, await memory_of(of_process), lambda one: one[0])
@@ -70,6 +74,11 @@ async def overview_of(system: ActorSystem, info: GateInfo, counts: Counts) -> Ga
             for _, path, end in heapq.nlargest(_RESTARTS, ends, lambda one: one[:2])
         ),
     )
+
+
+def _is_held_up(token: Token[Any]) -> bool:
+    """Tell whether a token that runs waits for others, or for operators."""
+    return bool(token._extras.waits) or token._extras.hold is not None
 
 
 async def _seen(tokens: list[Token[Any]], here: Admission | None) -> list[Token[Any]]:

@@ -107,7 +107,8 @@ class GateOverview:
 
     Attributes:
         info: its figures.
-        longest: the five tokens that have run for the longest time.
+        longest: the five tokens that have run for the longest time; before those that wait for others, or are paused,
+            the ones that others may wait for.
         largest: the five of child processes with the most memory.
         waits: up to ten tokens that cannot go on, the oldest first: those that run and wait for others or are paused,
             those that wait for room in a mailbox, and the first ones that throttles and operators hold in each mailbox.

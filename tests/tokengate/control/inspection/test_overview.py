@@ -61,7 +61,7 @@ def test_an_idle_gate_has_nothing_that_needs_a_look(gate: Gate) -> None:
 
 
 def test_tokens_that_run_wait_and_are_held_are_found(gate: Gate, doors: Callable[[], Door], until: Until) -> None:
-    """The oldest first; what stands in a queue behind others waits for its turn only."""
+    """The oldest first, behind those that wait for nothing; what stands in a queue behind others waits for its turn."""
     door = doors()
     first = stay.submit(door)
     second = wait_for.submit(first)
@@ -74,7 +74,7 @@ def test_tokens_that_run_wait_and_are_held_are_found(gate: Gate, doors: Callable
     gate.control.pause(paused.id, wait=LIMIT)
 
     found = gate.control.overview()
-    assert [row.id for row in found.longest] == [first.id, second.id, third.id, fourth.id]
+    assert [row.id for row in found.longest] == [first.id, third.id, fourth.id, second.id]
     assert [one.row.id for one in found.waits] == [second.id, held.id, paused.id]
     assert found.waits[0].waits_for == (f"token {first.id} (stay of 'operations/stay')",)
     assert (found.waits[1].row.held, found.waits[2].row.held) == ("throttled", "paused")
@@ -114,8 +114,8 @@ def test_outside_of_a_grant_nothing_is_shown(gate: Gate, doors: Callable[[], Doo
     """Neither tokens nor what they wait for, nor actors and their restarts."""
     door = doors()
     acme, other = (stay.with_options(tags={"tenant": name}) for name in ("acme", "globex"))
-    seen, hidden = acme.submit(door), other.submit(door)
-    until(lambda: seen.started_at is not None and hidden.started_at is not None)
+    seen, hidden, third = acme.submit(door), other.submit(door), stay.submit(door)  # all that run at once
+    until(lambda: None not in (seen.started_at, hidden.started_at, third.started_at))
     waits = [wait_for.with_options(tags={"tenant": name}).submit(hidden) for name in ("acme", "globex")]
     until(lambda: all(gate.control.describe(one.id).waits_for for one in waits[:1]))
     gate.control.pause([stay.submit(door).id], wait=LIMIT)
