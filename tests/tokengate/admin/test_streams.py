@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -114,14 +113,14 @@ def test_a_stream_that_cannot_be_opened_is_a_problem(site: Served) -> None:
     assert gate.status_code == 404
 
 
-def test_a_stream_ends_with_its_session(site: Served) -> None:
+def test_a_stream_ends_with_its_session(site: Served, until: Until) -> None:
     """Within a second, which is how often it asks."""
     with site.client() as client, ExitStack() as stack:
         events = opened(stack, client, f"{path_of(client)}/watch")
         del site.doors.sessions["own"]
 
         assert list(events) == [("retry", 2000)]
-    _until_free(site, 0)
+    until(lambda: site.site.streams.total() == 0)
 
 
 @in_ci
@@ -167,7 +166,7 @@ def test_the_audit_log_is_followed(site: Served) -> None:
 
 
 @in_ci
-def test_so_many_streams_may_be_open(site: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_many_streams_may_be_open(site: Served, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some of a principal, some in all; one that has ended leaves its place to the next."""
     monkeypatch.setattr(_streams, "STREAMS", 3)
     monkeypatch.setattr(_streams, "STREAMS_EACH", 2)
@@ -181,18 +180,12 @@ def test_so_many_streams_may_be_open(site: Served, monkeypatch: pytest.MonkeyPat
             third = ann.get(path)
             opened(stack, ben, path)
             fourth = ben.get(path)
-        _until_free(site, 2)
+        until(lambda: site.site.streams.total() == 2)
         opened(stack, ben, path)
 
         assert (third.status_code, third.json()["title"]) == (429, "TooManyStreams")
         assert fourth.status_code == 429
-    _until_free(site, 0)
-
-
-def _until_free(site: Served, streams: int) -> None:
-    pause = threading.Event()
-    while site.site.streams.total() > streams:
-        pause.wait(0.01)
+    until(lambda: site.site.streams.total() == 0)
 
 
 @in_ci
