@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from tokengate import Gate
 from tokengate.authority._authority import Authority
-from tokengate.authority._grants import ROLES, Grant, Rights
+from tokengate.authority._decide import ROLES
+from tokengate.authority._grants import Grant, Rights
 from tokengate.control import messages as m
 from tokengate.control._actor import ControlActor, _Asked
 from tokengate.control._admission import Caller

@@ -14,7 +14,8 @@ from gated_code import LIMIT
 
 from tokengate import Gate, errors
 from tokengate.authority._authority import Authority
-from tokengate.authority._grants import ROLES, Grant, Rights
+from tokengate.authority._decide import ROLES
+from tokengate.authority._grants import Grant, Rights
 from tokengate.control import _exceptions
 from tokengate.control._actor import ControlActor, _Asked
 from tokengate.control._admission import Caller

@@ -23,7 +23,7 @@ import msgspec
 
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
-from tokengate.authority._grants import ROLES
+from tokengate.authority._decide import ROLES
 from tokengate.control.messages import RIGHTS
 
 _logger = logging.getLogger("tokengate.admin")

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import attrs
 
+from tokengate.authority._decide import ROLES
 from tokengate.authority._file import GRANTS
-from tokengate.authority._grants import ROLES, Grant
+from tokengate.authority._grants import Grant
 from tokengate.config._file import find_file, read_file, socket_group
 from tokengate.config._report import Report
 from tokengate.config._sections import CONTROL, Section, register

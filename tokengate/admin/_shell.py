@@ -25,7 +25,7 @@ from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem, read_as
 from tokengate.admin._site import Site
 from tokengate.admin._templates import HERE, clock, render
-from tokengate.authority._grants import ROLES
+from tokengate.authority._decide import ROLES
 from tokengate.control import messages as m
 from tokengate.control.messages import Message, answer_of
 from tokengate.control.registry._kinds import ALL_VERBS, kinds

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, TypeAlias
 
 from actors import Guard
 from tokengate.control._admission import Caller
 from tokengate.control._exceptions import BadRequest
-from tokengate.control.messages import ENVELOPE, Change
+from tokengate.control.messages import ENVELOPE, RIGHTS, Change
 from tokengate.control.messages._bases import MAX_REASON
 
 Need: TypeAlias = Literal["nothing", "force", "approval", "never"]
@@ -17,6 +17,13 @@ MIN_GLASS: Final = 10  # characters of what is said to be on fire
 
 NOBODY: Final = 65534
 """The user that stands for no user; it has no rights."""
+
+ROLES: Final[Mapping[str, frozenset[str]]] = {
+    "viewer": frozenset({"view"}),
+    "operator": frozenset({"view", "operate", "terminate", "approve"}),
+    "admin": frozenset(RIGHTS),
+}
+"""{role: the rights that it stands for}."""
 
 WITH_REASON: Final = ("terminate", "state")
 """The rights that, if a grant gives them, need a reason for each verb."""

@@ -10,8 +10,8 @@ from typing import Any, Final
 import attrs
 
 from tokengate._exceptions import BadPolicy
-from tokengate.authority._decide import NOBODY
-from tokengate.authority._grants import ROLES, Grant
+from tokengate.authority._decide import NOBODY, ROLES
+from tokengate.authority._grants import Grant
 from tokengate.config._names import gid_of, uid_of
 from tokengate.config._report import Report
 from tokengate.config._sections import Section, register

@@ -16,12 +16,6 @@ from tokengate.control.messages import RIGHTS
 from tokengate.control.stream._record import Record
 from tokengate.policy._policies import PlaceName, operation_of
 
-ROLES: Final[Mapping[str, frozenset[str]]] = {
-    "viewer": frozenset({"view"}),
-    "operator": frozenset({"view", "operate", "terminate", "approve"}),
-    "admin": frozenset(RIGHTS),
-}
-
 _KNOWN: Final = 1_000  # callers for which rights are kept; clients come and go
 
 

@@ -9,7 +9,7 @@ import pytest
 from tokengate import Gate
 from tokengate.admin import Admin, _plugin
 from tokengate.admin._config import AdminRow, Settings, settings_in
-from tokengate.authority._grants import ROLES
+from tokengate.authority._decide import ROLES
 from tokengate.errors import BadConfig, BadRequest
 
 

@@ -26,7 +26,7 @@ from tokengate.admin import _gates, _link
 from tokengate.admin._gates import GateEntry, Gates
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
-from tokengate.authority._grants import ROLES
+from tokengate.authority._decide import ROLES
 from tokengate.control import messages as m
 from tokengate.control._actor import ControlActor
 

@@ -15,7 +15,7 @@ from running_tokens import Turner, io_operation
 
 from actors import TokenTerminated
 from tokengate import Gate, token
-from tokengate.authority._grants import ROLES
+from tokengate.authority._decide import ROLES
 from tokengate.control._admission import Caller
 from tokengate.control.inspection import _turns
 from tokengate.errors import BadRequest, NotSteerable, ProposalMade, Refused, UnknownProposal

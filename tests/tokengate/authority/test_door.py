@@ -24,7 +24,8 @@ from gated_code import LIMIT, Door
 from tokengate import CpuActor, Gate, Policy, Retry, token
 from tokengate.audit import read
 from tokengate.authority._authority import Authority
-from tokengate.authority._grants import ROLES, Grant, Rights
+from tokengate.authority._decide import ROLES
+from tokengate.authority._grants import Grant, Rights
 from tokengate.cli import main
 from tokengate.control import messages as m
 from tokengate.control._actor import ControlActor

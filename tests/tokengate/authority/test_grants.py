@@ -13,7 +13,8 @@ from actors import ActorSystem, CpuActor, Token
 from actors.lowlevel import Place
 from tokengate import Gate, token
 from tokengate.authority import _grants
-from tokengate.authority._grants import ROLES, Grant, Rights
+from tokengate.authority._decide import ROLES
+from tokengate.authority._grants import Grant, Rights
 from tokengate.control._admission import Caller, Via
 from tokengate.control.inspection._selector import parse
 from tokengate.control.messages import RIGHTS

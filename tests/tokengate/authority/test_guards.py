@@ -10,7 +10,8 @@ from people import ANN, BEN, RULE, People
 from running_tokens import KINDS, Kind, Turner, cpu_operation
 
 from tokengate import Gate, token
-from tokengate.authority._grants import ROLES, Grant
+from tokengate.authority._decide import ROLES
+from tokengate.authority._grants import Grant
 from tokengate.control._exceptions import BadRequest, NotSteerable, Refused
 from tokengate.control.stream._kinds import said_by
 from tokengate.events import BreakGlassUsed

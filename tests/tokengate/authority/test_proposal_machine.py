@@ -20,7 +20,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, 
 from people import ANN, BEN, CARA, ROOT, RULE, grant
 from tiers import TORTURE, in_ci
 
-from tokengate.authority._grants import ROLES, Rights
+from tokengate.authority._decide import ROLES
+from tokengate.authority._grants import Rights
 from tokengate.authority._proposals import MAX_OF_OWNER, WAITING, Proposal, Proposals
 from tokengate.authority._verbs import AuthorityVerbs
 from tokengate.control import messages as m

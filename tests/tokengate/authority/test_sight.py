@@ -20,8 +20,9 @@ from actors import LoopBlocked, Token, UnknownActor
 from supervisors import ChildSpec, ChildStarted, NoSuchChild, Supervisor
 from tokengate import Breaker, Gate, IoActor, Policy, Throttle, token
 from tokengate.authority._admitted import Admitted
+from tokengate.authority._decide import ROLES
 from tokengate.authority._events import BreakGlassUsed
-from tokengate.authority._grants import ROLES, Grant, Rights
+from tokengate.authority._grants import Grant, Rights
 from tokengate.control import messages as m
 from tokengate.control._admission import Caller
 from tokengate.control.inspection._feeds import Feed

@@ -20,7 +20,7 @@ from sighted import InProcess, OnSocket, Reader, Way, authority_of, rights
 
 from actors import Token, TokenState, UnknownActor
 from tokengate import Gate, IoActor, checkpoint, token
-from tokengate.authority._grants import ROLES
+from tokengate.authority._decide import ROLES
 from tokengate.control import messages as m
 from tokengate.errors import Refused, UnknownToken
 from tokengate.policy._policies import policies_in

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tokengate.authority._grants import ROLES
+from tokengate.authority._decide import ROLES
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._gate_option import gate_option
 from tokengate.control.messages import RIGHTS

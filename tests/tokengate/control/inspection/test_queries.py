@@ -147,7 +147,10 @@ def turns_during(ask: Callable[[], Awaitable[Any]]) -> int:
 
 @in_ci
 def test_twenty_thousand_tokens_are_listed_in_pages_and_steered_and_the_loop_is_never_held_up(gate: Gate) -> None:
-    """Whatever is done to so many, others get their turn after every thousand looks, and every hundred changes."""
+    """Whatever is done to so many, others get their turn after every thousand looks, and every hundred changes.
+
+    To look whether one is a child takes a fifth of another look, so five thousand of these are made in a turn.
+    """
     nothing.submit().result(LIMIT)
     gate.control.suspend("nothing")
     place: Any = gate._system.find("operations/nothing")
@@ -162,7 +165,7 @@ def test_twenty_thousand_tokens_are_listed_in_pages_and_steered_and_the_loop_is_
         assert len(found.rows) == 5_000
 
     assert turns_during(page) >= 18
-    assert turns_during(lambda: _queries.describe(system, sent[0])) >= 18
+    assert turns_during(lambda: _queries.describe(system, sent[0])) >= 4
     for ask in (
         lambda: verbs.renice(m.Renice("tenant=acme", priority=3)),
         lambda: verbs.pause(m.Pause("tenant=acme")),
