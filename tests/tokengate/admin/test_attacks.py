@@ -25,6 +25,8 @@ from tokengate.control._version import own_version
 from tokengate.control.transport._discovery import runtime_directory
 from tokengate.control.transport._protocol import PROTOCOL, ServerHello, encode_server_hello
 
+pytestmark = in_ci
+
 Until = Callable[[Callable[[], bool]], None]
 
 LONG = "9" * 5_000  # more digits than Python makes an int of
@@ -63,7 +65,6 @@ def test_ticks_are_streams_that_count(site: Served, client: httpx.Client, monkey
         assert site.site.streams.total() == 2
 
 
-@in_ci
 def test_the_last_tick_has_the_page_look_whether_its_session_lives(site: Served, client: httpx.Client) -> None:
     """Then the stream ends."""
     with client.stream("GET", "/ui/ticks") as answer:
@@ -74,7 +75,6 @@ def test_the_last_tick_has_the_page_look_whether_its_session_lives(site: Served,
         assert [one for one in lines if one.startswith("data:")][-1] == "data: over"
 
 
-@in_ci
 @pytest.mark.parametrize("path", ["/ui/ticks", "/api/v1/gates/{gate}/watch"])
 def test_head_of_a_stream_ends_and_the_connection_takes_the_next_request(
     site: Served, client: httpx.Client, path: str, until: Until
@@ -85,7 +85,6 @@ def test_head_of_a_stream_ends_and_the_connection_takes_the_next_request(
     until(lambda: site.site.streams.total() == 0)
 
 
-@in_ci
 @pytest.mark.parametrize("screen", ["tokens", "actors", "throttles", "proposals", "overview"])
 @pytest.mark.parametrize("value", [LONG, "x", "-1", "nan", "\u00b2", "\x00"])
 def test_no_query_is_a_bug(client: httpx.Client, screen: str, value: str) -> None:
@@ -99,7 +98,6 @@ def test_no_query_is_a_bug(client: httpx.Client, screen: str, value: str) -> Non
         assert client.get(f"/ui/{path}", params={"gate": gate, **query}).status_code < 500, path
 
 
-@in_ci
 @pytest.mark.parametrize("path", ["act", "apply"])
 def test_no_form_is_a_bug(client: httpx.Client, path: str) -> None:
     """Too many fields, bytes that are no text, numbers that are too long."""
