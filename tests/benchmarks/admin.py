@@ -38,14 +38,14 @@ OPERATIONS: Final = 8
 CHILDREN: Final = 1_000
 HELD_MS: Final = 5.0
 
-_over = threading.Event()
+over = threading.Event()
 
 
-def _named(name: str) -> Callable[[], None]:
+def named(name: str) -> Callable[[], None]:
     """Return a function that waits for the end."""
 
     def wait_for_the_end() -> None:
-        _over.wait()
+        over.wait()
 
     wait_for_the_end.__name__ = wait_for_the_end.__qualname__ = name
     return wait_for_the_end
@@ -55,7 +55,7 @@ def family(submit: Callable[[int], Token[Any]]) -> None:
     """Have children, and wait."""
     for number in range(CHILDREN):
         submit(number)
-    _over.wait()
+    over.wait()
 
 
 class Steps(trio.abc.Instrument):
@@ -89,7 +89,7 @@ class Steps(trio.abc.Instrument):
 
 def serve(tokens: int) -> None:
     """Be the gate; write its socket, and the steps of its loop for each line that is read."""
-    operations = [token(_named(f"operation_{number}"), concurrency=1, capacity=tokens) for number in range(OPERATIONS)]
+    operations = [token(named(f"operation_{number}"), concurrency=1, capacity=tokens) for number in range(OPERATIONS)]
 
     def submit(number: int) -> Token[Any]:
         one = operations[number % OPERATIONS]
@@ -111,7 +111,7 @@ def serve(tokens: int) -> None:
             said = {"cpu": steps.cpu, "longest": steps.longest, "wall": steps.longest_wall, "gc": steps.pause}
             steps.clear()
             print(json.dumps(said), flush=True)
-        _over.set()
+        over.set()
         gate.close(drain=False)
 
 

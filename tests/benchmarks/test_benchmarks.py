@@ -179,6 +179,21 @@ def test_the_benchmark_of_the_admin_page_prints_a_line_for_each_verb() -> None:
         assert 0 < line["held_ms"] <= line["held_wall_ms"] + 1
 
 
+def test_the_benchmark_of_open_pages_prints_a_line_for_each_workload() -> None:
+    """By the socket and by HTTP, alone, beside pages and beside a flood, which is refused for the most part."""
+    printed = run("admin_pages.py", "--tokens", "500", "--rounds", "1", "--seconds", "1")
+    lines = {line["workload"]: line for line in map(json.loads, printed)}
+
+    for what in ("list", "info", "GET 50 of 200", "POST renice"):
+        for way in ("", ", beside ten pages", ", beside a flood"):
+            line = lines[what + way]
+            assert 0 < line["p50_ms"] <= line["p99_ms"] <= line["max_ms"]
+    assert lines["ten pages"]["200"] >= 10
+    assert lines["a flood"].keys() >= {"200", "429", "per_second"}
+    assert 0 < lines["proposal of all"]["bytes"] <= 65_536
+    assert 0 < lines["memory of the daemon"]["start_mib"] <= lines["memory of the daemon"]["end_mib"]
+
+
 def test_the_benchmark_of_affinities_prints_a_line_for_each_size_and_the_crossover() -> None:
     """How many of each size are done in a second by each kind, the ratios of these, and where they cross."""
     lines = [json.loads(line) for line in run("affinity.py", "--sizes", "1", "10", "--rounds", "1", "--quick")]
