@@ -4,13 +4,11 @@ One gate has very many live tokens, the other 200. Prints a JSON line a workload
 
     python tests/benchmarks/admin_pages.py [--tokens 100000] [--rounds 3] [--seconds 5]
 
-* `list` (200 rows) and `info` by the socket of the large gate, asked in turn as fast as one client can; and by HTTP, of
-  the small one, 120 requests a second: each alone, beside ten open pages, and beside a flood.
-* A page is a stream of ticks whose client gets the rows at each; five have one filter, five have five others. A user
-  has eight sessions, so two of the pages use API tokens. The flood asks for 200 rows of the large gate, by eight
-  connections of one process.
-* `first rows`: the list of tokens, each time in another order, so that no snapshot has it.
-* `browser`: until 200 rows are painted, since the answer came (`render_ms`), and since the key or wheel (`whole_ms`).
+`list` (200 rows) and `info` go by the socket of the large gate, as fast as one client can; the rest by HTTP, to the
+small one, 120 a second. A page is a stream of ticks whose client gets the rows at each; five of ten have one filter.
+A user has eight sessions, so two pages use API tokens. A flood asks for 200 rows of the large gate, by eight
+connections of a process. `first rows`: the list, each time in another order, so that no snapshot has it. `browser`:
+until 200 rows are painted, since the answer came (`render_ms`), and since the key or wheel (`whole_ms`).
 """
 
 from __future__ import annotations
@@ -49,11 +47,8 @@ CHROMIUM: Final = "/usr/bin/chromium"
 RATE: Final = 120  # requests a second of three API tokens: fewer than are allowed, beside a flood, too
 FILTERS: Final = ["operation=operation_3"] * 5 + [f"tenant=t{number}" for number in range(5)]
 SORTS: Final = [f"{sign}{field}" for field in ("priority", "operation", "state", "id", "actor") for sign in ("", "-")]
-
 ADMIN: Final = [sys.executable, "-m", "tokengate", "admin"]
-
 Login: TypeAlias = tuple[int, dict[str, str]]  # the port of the daemon, and headers of a session or API token
-
 _context = multiprocessing.get_context("spawn")
 
 
@@ -62,9 +57,8 @@ def serve(count: int, name: str, told: Connection) -> None:
     operations = [token(admin.named(f"operation_{number}"), concurrency=1, capacity=count) for number in range(8)]
     with Gate(name, plugins=[Telemetry()]) as gate:
         for number in range(count):
-            one = operations[number % 8].with_options(tags={"tenant": f"t{number % 50}"}, priority=number % 5)
-            last = one.submit()
-        told.send((next(Path(os.environ["TOKENGATE_RUNTIME_DIR"]).glob(f"{name}-*.sock")), last.id))
+            one = operations[number % 8].with_options(tags={"tenant": f"t{number % 50}"}, priority=number % 5).submit()
+        told.send((next(Path(os.environ["TOKENGATE_RUNTIME_DIR"]).glob(f"{name}-*.sock")), one.id))
         told.poll(None)
         admin.over.set()
         gate.close(drain=False)
@@ -90,15 +84,14 @@ def say(*arguments: str) -> Any:
     return json.loads(subprocess.run([*ADMIN, *arguments, "--json"], stdout=subprocess.PIPE, check=True).stdout)
 
 
-def session(port: int, name: str) -> Login:
+def log_in(port: int, name: str, token: str = "") -> Login:
+    """Log in by a new API token of this name; without a name, by a new session."""
+    if token:
+        made = say("token", "create", token, "--role", "admin")
+        return port, {"Host": name, "Authorization": f"Bearer {made['token']}"}
     headers = {"Host": name, "Sec-Fetch-Site": "same-origin"}
     answer = connection(port, headers)("POST", "/login", {"code": say("login")["url"].partition("#")[2]})
     return port, headers | {"Cookie": answer.headers["Set-Cookie"].partition(";")[0]}
-
-
-def api_token(port: int, name: str, token: str) -> Login:
-    made = say("token", "create", token, "--role", "admin")
-    return port, {"Host": name, "Authorization": f"Bearer {made['token']}"}
 
 
 def viewer(login: Login, number: int, gate: str) -> Iterator[http.client.HTTPResponse]:
@@ -140,20 +133,17 @@ def process(target: Callable[..., None], *arguments: object, told: dict[str, Any
     child = _context.Process(target=target, args=(*arguments, there))
     child.start()
     there.close()
-    try:
+    with here:
         yield here.recv()
         if told is not None:
             here.send(None)
             told |= here.recv()
-    finally:
-        here.close()
-        child.join(60)
+    child.join(60)
 
 
 def timed(asked: Mapping[str, Callable[[], object]], seconds: float, rate: float = 1e9) -> dict[str, dict[str, float]]:
     """Call functions in turn, for a time, at most so often a second; return the figures of each."""
-    found: dict[str, list[float]] = {what: [] for what in asked}
-    until = time.perf_counter() + seconds
+    found, until = {what: list[float]() for what in asked}, time.perf_counter() + seconds
     while time.perf_counter() < until:
         for what, ask in asked.items():
             started = time.perf_counter()
@@ -163,34 +153,29 @@ def timed(asked: Mapping[str, Callable[[], object]], seconds: float, rate: float
     return {what: {**figures(times), "calls": len(times)} for what, times in found.items()}
 
 
-PAINTED: Final = """() => { window.painted = new Promise(done => {
+PAINTED: Final = """() => { performance.clearResourceTimings(); window.painted = new Promise(done => {
   let began = 0;
-  performance.clearResourceTimings();
   for (const kind of ["keydown", "scroll"]) addEventListener(kind, () => { began ||= performance.now(); }, true);
   document.addEventListener("htmx:after:swap", () => requestAnimationFrame(() => setTimeout(() => {
     const rows = performance.getEntriesByType("resource").filter(one => one.name.includes("/ui/rows")).at(-1);
     if (rows) done({ render_ms: performance.now() - rows.responseEnd, whole_ms: performance.now() - began });
-  })));
-}) }"""
-SCROLL: Final = "part => { const it = document.querySelector('#list'); it.scrollTop = it.scrollHeight * part; }"
+  }))); }) }"""
 
 
 def in_browser(name: str, gate: str, times: int) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield what was measured in a browser that shows the list of tokens."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright, ExitStack() as stack:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] * (not os.geteuid()))
-        stack.callback(chromium.close)
-        page = chromium.new_page(viewport={"width": 1440, "height": 900})
-        page.goto(say("login")["url"])
-        page.wait_for_selector("#screen table")
-        page.goto(f"http://{name}/?gate={gate}&screen=tokens")
+    with sync_playwright() as playwright:  # which ends the browser
+        page = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"] * (not os.geteuid())
+        ).new_page()
+        page.goto(f"http://{name}/?gate={gate}&screen=tokens#{say('login')['url'].partition('#')[2]}")
         page.wait_for_selector("#rows tr[data-id]:nth-of-type(200)")
         page.click("[data-do=live]")  # no ticks from now on
         for number in range(1, times + 1):
             page.evaluate(PAINTED)
-            page.evaluate(SCROLL, number / (times + 1))
+            page.eval_on_selector("#list", f"it => {{ it.scrollTop = it.scrollHeight * {number / (times + 1)}; }}")
             yield "browser, scroll", page.evaluate("() => window.painted")
             page.evaluate(PAINTED)
             page.fill("#filter", f"priority>-{number}")
@@ -202,26 +187,20 @@ def measure(options: argparse.Namespace, large: tuple[Path, int], small: tuple[P
     """Measure, and print the lines."""
     gate, tokens, status = large[0].stem, f"/api/v1/gates/{small[0].stem}/tokens", say("status")
     at = status["port"], f"{status['host']}:{status['port']}"
-    viewers = [session(*at) for _ in range(8)] + [api_token(*at, f"page{number}") for number in range(2)]
-    crowds = {"ten pages": (viewer, viewers), "a flood": (flood, [api_token(*at, "flood")] * 8)}
-    own = [api_token(*at, f"own{number}") for number in range(3)]
-    connection(*own[0])("GET", "/api/v1/gates")
+    viewers = [log_in(*at) for _ in range(8)] + [log_in(*at, f"page{number}") for number in range(2)]
+    crowds = {"ten pages": (viewer, viewers), "a flood": (flood, [log_in(*at, "flood")] * 8)}
+    own = [log_in(*at, f"own{number}") for number in range(3)]
     found, daemon, sorts = dict[str, list[dict[str, Any]]](), psutil.Process(status["pid"]), itertools.cycle(SORTS)
-    begun = daemon.memory_info().rss
-    rows, info, renice = m.Tokens(sort="-age", limit=200), m.Info(), {"select": [small[1]], "priority": 5}
+    begun, screen = daemon.memory_info().rss, f"/ui/screen?gate={gate}&screen=tokens"
+    rows, renice = m.Tokens(sort="-age", limit=200), {"select": [small[1]], "priority": 5}
 
     def by_socket_and_http() -> dict[str, dict[str, float]]:
         turns = itertools.cycle([connection(*one) for one in own])
         with ControlClient(large[0], timeout=60) as client:
-            by_socket = {"list": lambda: client.ask(rows), "info": lambda: client.ask(info)}
-            by_http = {
-                "GET 50 of 200": lambda: next(turns)("GET", f"{tokens}?limit=50").read(),
-                "POST renice": lambda: next(turns)("POST", f"{tokens}/renice", renice).read(),
-            }
+            by_socket = {"list": lambda: client.ask(rows), "info": lambda: client.ask(m.Info())}
+            by_http = {"GET 50 of 200": lambda: next(turns)("GET", f"{tokens}?limit=50").read()}
+            by_http["POST renice"] = lambda: next(turns)("POST", f"{tokens}/renice", renice).read()
             return timed(by_socket, options.seconds) | timed(by_http, options.seconds, RATE)
-
-    def first_rows() -> None:
-        connection(*own[0])("GET", f"/ui/screen?gate={gate}&screen=tokens&sort={next(sorts)}").read()
 
     for _ in range(options.rounds):
         one = by_socket_and_http()
@@ -230,9 +209,10 @@ def measure(options: argparse.Namespace, large: tuple[Path, int], small: tuple[P
             with process(crowd, client, logins, gate, told=told):
                 beside = by_socket_and_http()
             one |= {f"{what}, beside {way}": value for what, value in beside.items()} | {way: told}
-        one |= timed({"first rows": first_rows}, options.seconds / 2, RATE / 10)
-        started, body = time.perf_counter(), {"select": "*", "dry_run": True, "reason": "a benchmark"}
-        size = len(connection(*own[0])("POST", f"/api/v1/gates/{gate}/tokens/terminate", body).read())
+        first = {"first rows": lambda: connection(*own[0])("GET", f"{screen}&sort={next(sorts)}").read()}
+        one |= timed(first, options.seconds / 2, RATE / 10)
+        started, act = time.perf_counter(), f"/api/v1/gates/{gate}/tokens/terminate"
+        size = len(connection(*own[0])("POST", act, {"select": "*", "dry_run": True, "reason": "tried"}).read())
         one["proposal of all"] = {"ms": (time.perf_counter() - started) * 1_000, "bytes": size}
         for what, value in one.items():
             found.setdefault(what, []).append(value)
@@ -240,31 +220,24 @@ def measure(options: argparse.Namespace, large: tuple[Path, int], small: tuple[P
         for what, painted in in_browser(at[1], gate, options.rounds):
             found.setdefault(what, []).append(painted)
     found["memory of the daemon"] = [{"start_mib": begun / 2**20, "end_mib": daemon.memory_info().rss / 2**20}]
-    report(found)
-
-
-def report(found: dict[str, list[dict[str, Any]]]) -> None:
-    """Print a line for each workload, with medians over its rounds, and whether targets are met."""
     targets: dict[str, dict[str, float]] = {f"browser, {what}": {"render_ms": 50} for what in ("scroll", "filter")}
     targets |= {"first rows": {"p50_ms": 150}, "proposal of all": {"ms": 500, "bytes": 65_536}}
     targets["memory of the daemon"] = {"end_mib": 60}
     for workload, rounds in found.items():
         medians = {key: round(statistics.median(one.get(key, 0) for one in rounds), 3) for key in rounds[0]}
         if workload in ("list", "info"):
-            targets[f"{workload}, beside ten pages"] = {"p99_ms": round(medians["p99_ms"] + 10, 3)}
-            targets[f"{workload}, beside a flood"] = {"p99_ms": round(medians["p99_ms"] * 2 + 5, 3)}
+            for way, most in (("ten pages", medians["p99_ms"] + 10), ("a flood", 2 * medians["p99_ms"] + 5)):
+                targets[f"{workload}, beside {way}"] = {"p99_ms": round(most, 3)}
         target = targets.get(workload, TARGETS if workload.startswith(("GET", "POST")) else {})
-        line: dict[str, Any] = {"workload": workload, "python": platform.python_version(), **medians}
-        if target:
-            line |= {"target": target, "met": all(medians[name] <= most for name, most in target.items())}
-        print(json.dumps({**line, "rounds": rounds, "load": round(os.getloadavg()[0], 1)}), flush=True)
+        met = {"target": target, "met": all(medians[name] <= most for name, most in target.items())} if target else {}
+        line = {"workload": workload, "python": platform.python_version(), **medians, **met, "rounds": rounds}
+        print(json.dumps({**line, "load": round(os.getloadavg()[0], 1)}), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement in a round")
+    for name, default in (("--tokens", 100_000), ("--rounds", 3), ("--seconds", 5)):
+        parser.add_argument(name, type=type(default), default=default)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tg-") as directory, ExitStack() as stack:
         os.environ |= {"TOKENGATE_RUNTIME_DIR": directory, "XDG_STATE_HOME": f"{directory}/state"}
@@ -272,10 +245,8 @@ def main() -> None:
         large = stack.enter_context(process(serve, options.tokens, "large"))
         small = stack.enter_context(process(serve, 200, "small"))
         daemon = subprocess.Popen([*ADMIN, "--port", "0"], stdout=subprocess.PIPE)
-        stack.callback(daemon.wait, 30)
-        stack.callback(daemon.terminate)
-        assert daemon.stdout is not None
-        daemon.stdout.readline()
+        stack.callback(lambda: (daemon.terminate(), daemon.wait(30)))
+        next(iter(daemon.stdout or ()))
         measure(options, large, small)
 
 
