@@ -97,12 +97,13 @@ class Served:
 
 
 @contextmanager
-def served(directory: Path | None = None, doors: Doors | None = None, **fields: Any) -> Iterator[Served]:
-    """Serve the application on a free port of the loopback interface, until the block ends.
+def served(directory: Path | None = None, doors: Doors | None = None, port: int = 0, **fields: Any) -> Iterator[Served]:
+    """Serve the application on the loopback interface, until the block ends.
 
     Args:
         directory: of the control sockets; None takes the runtime directory.
         doors: of the site; None takes open ones.
+        port: to serve at; 0 takes a free one.
         fields: further ones of the site. Without `rates`, requests are not limited.
     """
     fields.setdefault("rates", (1e9, 1e9))
@@ -112,7 +113,7 @@ def served(directory: Path | None = None, doors: Doors | None = None, **fields: 
     def record(kind: str, principal: str, owner: int | None, why: str = "", **_fields: Any) -> None:
         records.append((kind, principal, why))
 
-    made = socket.create_server(("127.0.0.1", 0))
+    made = socket.create_server(("127.0.0.1", port))
     hosts = frozenset({HOST, "127.0.0.1", "localhost"})
     started, loops = threading.Event(), []
 

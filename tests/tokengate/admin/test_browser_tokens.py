@@ -6,16 +6,19 @@ import importlib.util
 import json
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import attrs
 import pytest
 from admin_shop import HOSTILE, Shop, charge, shop
+from admin_site import served
 from browsers import Opened, browser
 from tiers import in_ci
 
+from tokengate import Gate
 from tokengate.telemetry import Telemetry
 
 pytestmark = in_ci
@@ -222,6 +225,27 @@ def test_a_gate_that_goes_is_said_to_have_gone_and_the_list_stays_greyed() -> No
         assert page.eval_on_selector("#screen", "s => getComputedStyle(s).opacity") != "1"
 
 
+def test_a_daemon_that_ends_is_said_not_to_answer_until_it_does_again() -> None:
+    """Nobody clicks; the list is greyed, and the head does not say that all is well."""
+    opacity, health = "s => getComputedStyle(s).opacity", "h => getComputedStyle(h.firstElementChild).display"
+    with Gate("shop"), ExitStack() as first:
+        site = first.enter_context(served())
+        with browser(site.url, (site.site.cookie, "own")) as opened:
+            page = opened.page
+            page.goto(site.url)
+            page.wait_for_selector("#rows")
+            assert page.is_hidden("#lost")
+            first.close()
+            page.wait_for_selector("#lost:not([hidden])")
+            assert (page.eval_on_selector("#screen", opacity), page.eval_on_selector("#health", health)) == (
+                "0.55",
+                "none",
+            )
+            with served(port=site.port):
+                page.wait_for_selector("#lost", state="hidden")
+                assert (page.eval_on_selector("#screen", opacity), page.inner_text("#health")) == ("1", "●ok")
+
+
 def test_hostile_texts_are_shown_and_do_nothing() -> None:
     """Markup, U+202E and ESC in tags and arguments, in list, completion and drawer."""
     with opened_page() as (made, opened):
@@ -275,6 +299,28 @@ def test_strings_become_no_markup_and_nothing_is_evaluated() -> None:
         }))""")  # later: what the test itself has evaluated may evaluate
 
     assert text == [0, "<img src=x>", "refused", "refused", "refused"]
+
+
+@pytest.mark.parametrize("session", [True, False], ids=["with a session", "without one"])
+def test_a_code_that_is_pasted_into_an_open_page_is_taken_as_at_load(session: bool) -> None:
+    """Only the fragment changes. A code that is used up is said to be so, and a session that there was goes on."""
+    code = "c" * 43
+    with shop(1) as made, browser(made.site.url, (made.site.site.cookie, "own") if session else None) as opened:
+        page, doors = opened.page, made.site.doors
+        doors.codes[code] = attrs.evolve(doors.sessions["own"], login="s2")
+        page.goto(made.site.url)
+        for wrong in (False, True):
+            page.wait_for_selector("#rows tr[data-id]" if session or wrong else "text=Nobody is logged in here")
+            page.goto(f"{made.site.url}/#{code}")
+            if session or wrong:
+                page.wait_for_selector("text=Another login")
+                assert page.url == f"{made.site.url}/"
+                page.click("[data-do=replace]")
+        page.wait_for_selector("text=lets nobody in")
+        page.wait_for_selector("#rows tr[data-id]")
+
+        assert sum(one == "POST /login" for one in opened.requests) == 2
+        assert not any(code in one for one in (page.url, *opened.requests))
 
 
 @pytest.mark.parametrize("session", [True, False], ids=["with a session", "without one"])

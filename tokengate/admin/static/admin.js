@@ -5,7 +5,7 @@
   const all = (selector, of = document) => [...of.querySelectorAll(selector)];
   const OURS = Symbol("sent by this file"); // what else sends a request must carry the nonce
   const nonce = $("script[nonce]").nonce;
-  const state = { live: true, last: 0, busy: 0, code: "", shown: null, pointer: false, all: false, anchor: null, every: 1, seen: false, acted: Date.now() };
+  const state = { live: true, last: 0, busy: 0, code: "", shown: null, pointer: false, all: false, anchor: null, every: 1, heard: 0, seen: false, acted: Date.now() };
   const picked = new Set(); // ids of selected rows
 
   // No string becomes markup or code by itself; htmx has a policy of its own.
@@ -19,14 +19,16 @@
     for (const id of ["head", "strip", "drawer"]) $("#" + id).replaceChildren();
     $("#drawer").hidden = true;
     $("#dialog").close();
+    heard();
     state.shown = null;
     $("[data-why]", pages.login).textContent = why;
     $("#screen").replaceChildren(pages[name]);
     ($("button", pages[name]) ?? $("#screen")).focus();
   }
 
+  const brought = () => /^#[\w-]{16,}$/.test(location.hash); // the address has a code, at load or pasted later
   async function begin() {
-    state.code = /^#[\w-]{16,}$/.test(location.hash) ? location.hash.slice(1) : "";
+    state.code = brought() ? location.hash.slice(1) : "";
     if (location.hash) history.replaceState(null, "", location.pathname + location.search);
     if (!state.code) return show(location.search);
     const who = await fetch("/ui/whoami");
@@ -41,7 +43,10 @@
     state.code = "";
     if (answer.ok) return show(location.search);
     const said = await answer.json().catch(() => ({}));
-    page("login", said.detail ?? `The login was answered with ${answer.status}.`);
+    const why = said.detail ?? `The login was answered with ${answer.status}.`;
+    if (!(await fetch("/ui/whoami")).ok) return page("login", why);
+    toast(why, "bad"); // the session that there was goes on
+    show(location.search);
   }
 
   // --- Requests ----------------------------------------------------------------------------------------------------
@@ -69,6 +74,7 @@
   document.addEventListener("htmx:before:swap", (event) => {
     const { ctx } = event.detail;
     const status = ctx.response?.status ?? 200;
+    heard();
     if (ctx.result) ctx.result.status = status;
     if (status < 400) return;
     event.preventDefault();
@@ -83,22 +89,19 @@
     const spot = said.title === "BadSelector" && $("#filter-error") ? $("#filter-error") : $("#dialog[open] .error");
     if (!spot) return toast(text, "bad");
     const at = spot.id && /character (\d+)|at its end/.exec(text);
-    spot.replaceChildren(...(at ? [mark(at[1] ? at[1] - 1 : $("#filter").value.length)] : []), text.replace(/^selector '.*?': /s, ""));
+    spot.replaceChildren(...(at ? [made("span", "caret", "▲")] : []), text.replace(/^selector '.*?': /s, ""));
+    if (at) spot.firstChild.style.marginLeft = `${at[1] ? at[1] - 1 : $("#filter").value.length}ch`;
     if (ctx.ours === OURS && spot.id) $("#filter").setAttribute("aria-invalid", "true");
   }
 
   const made = (tag, className, textContent) => Object.assign(document.createElement(tag), { className, textContent });
 
-  function mark(column) {
-    const found = made("span", "caret", "▲");
-    found.style.marginLeft = `${column}ch`;
-    return found;
-  }
-
-  document.addEventListener("htmx:error", ({ detail }) => {
-    if (!detail.ctx?.result && !detail.ctx?.ours) return;
-    $("#strip").replaceChildren(made("p", "said bad", "✗ The admin daemon does not answer; what is shown is old."));
-  });
+  // The daemon does not answer: a request or the stream has failed, or nothing has come for some seconds.
+  document.addEventListener("htmx:error", ({ detail }) => { if (detail.ctx?.result || detail.ctx?.ours) $("#lost").hidden = false; });
+  const heard = () => { state.heard = performance.now(); $("#lost").hidden = true; };
+  document.addEventListener("htmx:sse:error", ({ detail: { status } }) => { if (status === 401) trouble(status); else if (!status && !document.hidden) $("#lost").hidden = false; });
+  document.addEventListener("visibilitychange", () => { state.heard = performance.now(); });
+  setInterval(() => { if (!document.hidden && $("#ticks") && performance.now() - state.heard > 5_000) $("#lost").hidden = false; }, 1_000);
 
   function toast(text, tone) {
     const one = made("p", `toast ${tone}`, text), close = made("button", "button quiet", "✕");
@@ -136,7 +139,8 @@
 
   const go = (search, replace = false) => { history[replace ? "replaceState" : "pushState"](null, "", "/" + search); return show(search); };
 
-  addEventListener("popstate", () => show(location.search));
+  addEventListener("popstate", () => (brought() ? begin() : show(location.search)));
+  addEventListener("hashchange", () => brought() && begin());
   const changed = (values) => {
     const left = query();
     for (const [name, value] of Object.entries(values)) { if (value) left.set(name, value); else left.delete(name); }
@@ -172,6 +176,7 @@
   const still = () => state.all || picked.size > 0 || state.pointer || Boolean($("#rows")?.contains(document.activeElement));
 
   document.addEventListener("tick", async () => {
+    heard();
     const now = performance.now();
     if (document.hidden || !state.live || state.busy || now - state.last < state.every * 1000 - 200) return;
     state.last = now;
@@ -225,7 +230,7 @@
   function chosen() {
     if (state.all) return query().get("select") || "*";
     const row = document.activeElement.closest?.("#rows [data-id]");
-    return [...picked].join(",") || row?.dataset.id || "";
+    return [...picked].join(",") || row?.dataset.id || query().get("open") || "";
   }
 
   function form(button) {
@@ -279,7 +284,6 @@
     } else if (row && !getSelection().toString()) open(row);
   });
   const open = (row) => { row.focus(); return go(changed({ open: row.dataset.id })); };
-
   document.addEventListener("change", ({ target }) => {
     if (target.dataset.go) go(target.dataset.go === "gate" ? `?gate=${encodeURIComponent(target.value)}` : changed({ [target.dataset.go]: target.value }));
     if (target.id === "every") state.every = Number(target.value);
