@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -33,6 +35,7 @@ from tokengate.control.registry._kinds import ALL_VERBS
 TYPED: Final = 10
 """Targets of a proposal, beyond which their number must be typed."""
 
+_LINKED: Final = 6  # tokens of a proposal that are shown with what they are
 _NAMED: Final = 20  # outcomes that are shown one by one, those that were not done first
 _NOT_DONE: Final = ("refused", "unknown", "ended", "changed", "awaiting", "abandoned")
 _PLAIN: Final = ("would", "done", "terminated", "paused", "resumed", "reniced", "stepped", "limited", "retagged")
@@ -88,7 +91,7 @@ async def _act(request: Request) -> Response:
         assert isinstance(message, Change)
         if not (message.dry_run or _is_first(verb, getattr(message, "select", ()))):
             return _outcomes(view, message, await view.ask(message))
-        return proposed(view, await view.ask(_proposing(message, arguments)))
+        return await proposed(view, await view.ask(_proposing(message, arguments)))
     except (Problem, BadRequest) as error:
         return await _shown(view, verb, given, _problem(error))
 
@@ -102,7 +105,7 @@ def _proposing(message: Change[Any], arguments: Mapping[str, Any]) -> m.Propose:
 async def _proposal(request: Request) -> Response:
     """Return a proposal as a dialog, as it is now."""
     view = await view_of(request)
-    return proposed(view, await view.ask(m.ShowProposal(number_of(view.query.get("number", "")))))
+    return await proposed(view, await view.ask(m.ShowProposal(number_of(view.query.get("number", "")))))
 
 
 def number_of(text: str) -> int:
@@ -116,7 +119,7 @@ def number_of(text: str) -> int:
     return int(text)
 
 
-def proposed(
+async def proposed(
     view: View,
     details: m.ProposalDetails,
     given: Given | None = None,
@@ -143,12 +146,25 @@ def proposed(
     if row.targets > TYPED:
         text, said = f"They are more than {TYPED}: type their number, {row.targets}.", "".join(given.get("typed", ()))
         fields.insert(0, Field("typed", "text", text, said, needed=True, hint=str(row.targets), error=miscounted))
+    named = {one.token: one.operation for one in details.outcomes}
+    ids = _first(details.tokens)
+    asked = ids if row.state in ("open", "approved") else []
+    found = await asyncio.gather(*(view.attempt(m.Describe(id)) for id in asked))
+    live = {one.row.id: one.row for one in found if not isinstance(one, Problem)}
+    first = [(id, live[id].operation if id in live else named.get(id, ""), live.get(id)) for id in ids]
     groups = Counter((one.outcome, "" if one.outcome == "would" else one.note) for one in details.outcomes)
     return view.render(
-        "proposal.html", details=details, groups=groups.most_common(8), fields=fields, drawer=drawer,
+        "proposal.html", details=details, groups=groups.most_common(8), fields=fields, drawer=drawer, first=first,
         wrong="" if any(one.error for one in fields) else error, own=row.proposer == view.principal.name,
         ends=row.verb in ALL_VERBS and ALL_VERBS[row.verb].right == "terminate",
     )  # fmt: skip
+
+
+def _first(ranges: str) -> list[int]:
+    """Return the first ids of a text such as `3-7,12`."""
+    ends = (list(map(int, one.split("-"))) for one in ranges.split(",")[:_LINKED] if one)
+    ids = itertools.chain.from_iterable(range(one[0], one[-1] + 1) for one in ends)
+    return list(itertools.islice(ids, _LINKED))
 
 
 async def _apply(request: Request) -> Response:
@@ -164,7 +180,7 @@ async def _apply(request: Request) -> Response:
         message = message_of(m.Apply, {**arguments_of(m.Apply, given), "number": number})
         return _outcomes(view, message, await view.ask(message))
     except (Problem, BadRequest) as error:
-        return proposed(view, await view.ask(m.ShowProposal(number)), given, _problem(error))
+        return await proposed(view, await view.ask(m.ShowProposal(number)), given, _problem(error))
 
 
 async def _sent(request: Request) -> tuple[View, dict[str, list[str]]]:

@@ -61,7 +61,7 @@ async def drawer(_request: Request, view: View) -> Response:
     """Return all of one row, what the views of its noun show of it, and a button for each action."""
     noun, key = nouns()[view.screen], view.query.get("open", "")
     if view.screen == "proposals":
-        return proposed(view, await view.look(m.ShowProposal(number_of(key))), drawer=True)
+        return await proposed(view, await view.look(m.ShowProposal(number_of(key))), drawer=True)
     rows = [one for one in await _listed(view, noun) if noun.key_of(one) == key]
     if not rows:
         return view.render("kind_drawer.html", row=None)

@@ -147,6 +147,21 @@ def test_what_ends_or_holds_several_is_proposed_and_apply_acts_on_those_only(pag
 
 
 @in_ci
+def test_the_first_targets_are_shown_with_what_they_are(page: Page) -> None:
+    """Six of them, whether they still run or not; and all as ranges."""
+    tokens = begun(sleep_long, 9)
+    dialog = page.act("terminate", select="operation=sleep_long")
+    page.gate.control.terminate([tokens[0].id])
+
+    gone = f"first of them {tokens[0].id} not there {tokens[1].id} sleep_long"
+    drawer = page.shows(gone, "/ui/drawer", screen="proposals", open=hidden(dialog, "number"))
+
+    first = re.findall(r'class="piece"><a [^>]*>(\d+)</a>', drawer)
+    assert [int(id) for id in first] == [one.id for one in tokens[:6]]
+    assert f"{tokens[0].id}-{tokens[-1].id}" in words(drawer)
+
+
+@in_ci
 def test_the_number_of_more_than_ten_must_be_typed(page: Page) -> None:
     """Another one, or none, does nothing, and the proposal stays open."""
     tokens = begun(sleep_long, 11)
@@ -196,6 +211,8 @@ def test_verbs_that_end_what_an_actor_runs_are_proposed_by_its_path(page: Page) 
 
     dialog = page.act("stop", name="mailer", drain="")
     assert f"Stop {path}" in words(dialog)
+    drawer = page.drawer("proposals", hidden(dialog, "number"))
+    assert re.search(rf'<a href="/\?[^"]*screen=actors[^"]*">{re.escape(path)}</a>', drawer)
     said = page.act("suspend", name="mailer")
     assert "1 ✓ done" in words(said)
     page.apply(dialog)
@@ -257,6 +274,8 @@ def test_another_owner_approves_and_the_proposer_applies(site: Served, tmp_path:
         assert digest[:8] in shown
         assert "it hangs" in shown
         assert f"Terminate {1} token" in words(shown)
+        assert re.search(rf'tokens</dt><dd>.*href="/\?[^"]*screen=tokens[^"]*&amp;open={one.id}"', shown)
+        assert f"{one.id} transfer ● running" in words(shown)
         assert "its digest is another one" in words(bob.act("approve", number=number, digest="0" * 64))
         said = bob.act("approve", number=number, digest=hidden(shown, "digest"), reason="agreed")
         assert "approved" in words(said)
