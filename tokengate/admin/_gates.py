@@ -164,8 +164,11 @@ class Gates:
             if not principal.may(right):
                 verb, name, why = verb_of(type(message)), principal.name, f"no right '{right}'"
                 self._record("refused", name, principal.owner, f"{why} for '{verb}'", request=principal.request)
-                text = f"'{verb}' is refused: the ceiling, or the role of the API token, leaves '{name}' no right"
-                raise Problem(403, "Refused", f"{text} '{right}'", "see 'ceiling' in [admin] of the daemon's file")
+                by, remedy = "the ceiling leaves", "see 'ceiling' in [admin] of the daemon's file"
+                if name.startswith("api:"):
+                    by = "the role of the API token, or the ceiling, leaves"
+                    remedy = "a token with another role is made by 'tokengate admin token create NAME --role ROLE'"
+                raise Problem(403, "Refused", f"'{verb}' is refused: {by} '{name}' no right '{right}'", remedy)
 
     @contextmanager
     def _noticing(self) -> Generator[None]:

@@ -324,10 +324,14 @@ def test_what_the_ceiling_does_not_leave_is_refused_before_it_is_sent(
             problem = await problem_of(asking)
             assert (problem.status, problem.name) == (403, "Refused")
             assert f"leaves '{OWNER.name}' no right '{missing}'" in problem.detail
+            assert "ceiling" in problem.remedy
             if not message.changes:
                 assert (await problem_of(gates.shared(name, message, limited))).detail == problem.detail
+        script = attrs.evolve(limited, name="api:ci")
+        if not isinstance(message, m.Stream):
+            assert "tokengate admin token create" in (await problem_of(gates.ask(name, message, script))).remedy
         assert asked == []
-        assert {one[:2] for one in records} == {("refused", OWNER.name)}
+        assert {one[:2] for one in records} <= {("refused", OWNER.name), ("refused", "api:ci")}
         assert all(f"no right '{missing}'" in one[3] and "fire" not in str(one) for one in records)
 
     run(test)
