@@ -26,6 +26,7 @@ from tokengate.admin._forms import (
 from tokengate.admin._nouns import columns_of
 from tokengate.admin._problems import Problem, problem_of
 from tokengate.admin._shell import View, view_of, whole
+from tokengate.authority._decide import WITH_REASON
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._validation import message_of
@@ -48,6 +49,11 @@ def _verb(name: str) -> type[Change[Any]]:
     return found
 
 
+def asks_why(view: View, verb: type[Message[Any]]) -> bool:
+    """Tell whether a gate asks a principal for a reason to do something."""
+    return view.identity is not None and view.identity.granted and verb.right in WITH_REASON
+
+
 def _is_first(verb: type[Change[Any]], select: str | tuple[int, ...]) -> bool:
     """Tell whether a verb is proposed before it is done: it ends something, or is about several tokens."""
     several = issubclass(verb, OnTokens) and verb is not m.Resume and (isinstance(select, str) or len(select) > 1)
@@ -63,6 +69,7 @@ async def _form(request: Request) -> Response:
 async def _shown(view: View, verb: type[Change[Any]], given: Given, problem: Problem | None = None) -> Response:
     error, title, text = problem.text if problem else "", verb_of(verb).replace("_", " "), lines_of(verb)
     fields, wrong = fields_of(verb, given, error)
+    fields = [attrs.evolve(one, needed=one.needed or (one.name == "reason" and asks_why(view, verb))) for one in fields]
     ids = arguments_of(verb, given).get("select", ()) if issubclass(verb, OnTokens) else ()
     command = None
     if verb is m.Call:
@@ -142,7 +149,8 @@ async def proposed(
     shown = {"reason", *(["force"] if row.needs == "force" else []), *(["break_glass"] if waits else [])}
     forced = row.needs == "force" and not details.guards.get("none")  # some of them may do without
     fields = [one for one in fields_of(m.Apply, given, error)[0] if one.name in shown]
-    fields = [attrs.evolve(one, needed=forced or one.name == "break_glass") for one in fields]
+    why = not row.reason and not waits and (forced or (row.verb in ALL_VERBS and asks_why(view, ALL_VERBS[row.verb])))
+    fields = [attrs.evolve(one, needed=why if one.name == "reason" else True) for one in fields]
     if row.targets > TYPED:
         text, said = f"They are more than {TYPED}: type their number, {row.targets}.", "".join(given.get("typed", ()))
         fields.insert(0, Field("typed", "text", text, said, needed=True, hint=str(row.targets), error=miscounted))

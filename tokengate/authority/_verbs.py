@@ -51,12 +51,14 @@ class AuthorityVerbs:
 
     async def whoami(self, _message: m.Whoami) -> m.Identity:
         caller = admission().caller
-        rights = {right: str(scope) for right, scope in self._authority.rights.of(caller).items()}
+        known = self._authority.rights
+        rights = {right: str(scope) for right, scope in known.of(caller).items()}
         groups = tuple(sorted(caller.groups))
         frozen = await self._authority.freeze.is_on()
         log = self._authority.recorder.log
         audit = str(log.place) if log is not None and "audit" in rights else ""
-        return m.Identity(caller.principal, caller.owner, groups, caller.via, rights, frozen, audit)
+        granted = known.are_granted(caller)
+        return m.Identity(caller.principal, caller.owner, groups, caller.via, rights, frozen, audit, granted)
 
     # Proposals
 

@@ -195,6 +195,8 @@ def test_a_proposal_says_what_needs_force_and_the_gate_wants_a_reason(page: Page
     dialog = page.act("terminate", select="operation=charge")
 
     assert "2 with the guard force" in words(dialog)
+    assert re.search(r'<input[^>]* name="reason"[^>]* required', dialog)
+    assert not re.search(r'<input[^>]* name="reason"[^>]* required', page.get("/ui/form", verb="terminate", select="1"))
     without = page.apply(dialog, force="on")
     assert "needs a reason" in words(without)
     assert re.search(r'id="f-force"[^>]* checked', without)
@@ -286,6 +288,24 @@ def test_another_owner_approves_and_the_proposer_applies(site: Served, tmp_path:
 
         assert "1 ■ terminated" in words(done)
         assert one.state is TokenState.TERMINATED
+
+
+@in_ci
+def test_a_reason_is_required_where_the_gate_will_ask_for_it(site: Served, tmp_path: Path) -> None:
+    """In a gate with grants: in the form of a verb that ends something, and when a proposal without one is applied."""
+    required = re.compile(r'<input[^>]* name="reason"[^>]* required')
+    with gates_of(tmp_path / "tokengate.toml") as open_:
+        ann = Page(site, open_(grants((f"uid:{ANN}", "operator"))), "ann")
+        begun(sleep_long)
+
+        assert required.search(ann.get("/ui/form", verb="terminate", select="1"))
+        assert not required.search(ann.get("/ui/form", verb="pause", select="1"))
+        dialog = ann.act("terminate", select="operation=sleep_long")
+        assert required.search(dialog)
+        assert "needs a reason" in words(ann.apply(dialog))
+        with_one = ann.act("terminate", select="operation=sleep_long", reason="it hangs")
+        assert not required.search(with_one)
+        assert "terminated" in words(ann.apply(with_one))
 
 
 @in_ci

@@ -22,6 +22,7 @@ class Identity:
         rights: {right: where it holds: `*`, or selectors with `|` between them}; without those that it does not have.
         frozen: whether what rules ask for is refused now.
         audit: directory of the audit log; empty without a log, and for those without the right `audit`.
+        granted: whether grants give the rights; a verb of the right `terminate` or `state` then needs a reason.
     """
 
     principal: str
@@ -31,6 +32,7 @@ class Identity:
     rights: dict[str, str]
     frozen: bool = False
     audit: str = ""
+    granted: bool = False
 
 
 @attrs.frozen
