@@ -105,8 +105,7 @@ def viewer(login: Login, number: int, gate: str) -> Iterator[http.client.HTTPRes
 
 def flood(login: Login, _number: int, gate: str) -> Iterator[http.client.HTTPResponse]:
     """Yield answers as fast as they come."""
-    ask = connection(*login)
-    while True:
+    for ask in itertools.repeat(connection(*login)):
         yield ask("GET", f"/api/v1/gates/{gate}/tokens?limit=200", also=429)
 
 
@@ -167,9 +166,8 @@ def in_browser(name: str, gate: str, times: int) -> Iterator[tuple[str, dict[str
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:  # which ends the browser
-        page = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"] * (not os.geteuid())
-        ).new_page()
+        options = ["--no-sandbox"] if os.geteuid() == 0 else []
+        page = playwright.chromium.launch(executable_path=CHROMIUM, args=options).new_page()
         page.goto(f"http://{name}/?gate={gate}&screen=tokens#{say('login')['url'].partition('#')[2]}")
         page.wait_for_selector("#rows tr[data-id]:nth-of-type(200)")
         page.click("[data-do=live]")  # no ticks from now on
@@ -216,9 +214,8 @@ def measure(options: argparse.Namespace, large: tuple[Path, int], small: tuple[P
         one["proposal of all"] = {"ms": (time.perf_counter() - started) * 1_000, "bytes": size}
         for what, value in one.items():
             found.setdefault(what, []).append(value)
-    if os.access(CHROMIUM, os.X_OK):
-        for what, painted in in_browser(at[1], gate, options.rounds):
-            found.setdefault(what, []).append(painted)
+    for what, painted in in_browser(at[1], gate, options.rounds) if os.access(CHROMIUM, os.X_OK) else ():
+        found.setdefault(what, []).append(painted)
     found["memory of the daemon"] = [{"start_mib": begun / 2**20, "end_mib": daemon.memory_info().rss / 2**20}]
     targets: dict[str, dict[str, float]] = {f"browser, {what}": {"render_ms": 50} for what in ("scroll", "filter")}
     targets |= {"first rows": {"p50_ms": 150}, "proposal of all": {"ms": 500, "bytes": 65_536}}
@@ -241,7 +238,6 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tg-") as directory, ExitStack() as stack:
         os.environ |= {"TOKENGATE_RUNTIME_DIR": directory, "XDG_STATE_HOME": f"{directory}/state"}
-        os.environ.pop("TOKENGATE_CONFIG", None)
         large = stack.enter_context(process(serve, options.tokens, "large"))
         small = stack.enter_context(process(serve, 200, "small"))
         daemon = subprocess.Popen([*ADMIN, "--port", "0"], stdout=subprocess.PIPE)
