@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar
@@ -152,9 +153,10 @@ class View:
 
     @property
     def condition(self) -> str:
-        """The health of the gate in a word: `ok`, `degraded`, `failed`, `hung` or `gone`."""
+        """The health of the gate in a word: `ok`, `degraded`, `failed`, `hung`, `gone` or `unknown`."""
         if self.health is None:
-            return "gone" if self.entry is None or self.entry.state == "gone" else "hung"
+            gone = self.entry is None or self.entry.state == "gone"
+            return ("gone" if self.known else "unknown") if gone else "hung"
         worst = {part.status for part in self.health.parts}
         return next((status for status in ("failed", "degraded") if status in worst), "ok")
 
@@ -165,17 +167,34 @@ class View:
         return "; ".join(f"{part.name}: {part.why or part.status}" for part in parts if part.status != "ok")
 
     @property
+    def known(self) -> bool:
+        """Whether the gate is one of those that are listed."""
+        return self.entry in self.gates
+
+    @property
+    def successor(self) -> GateEntry | None:
+        """The only open gate with the name of one that has gone: its program runs again."""
+        if self.entry is None or self.entry.state != "gone":
+            return None
+        found = [one for one in self.gates if one.state == "open" and one.gate == self.entry.gate]
+        return found[0] if len(found) == 1 else None
+
+    @property
     def said(self) -> tuple[tuple[Literal["bad", "warn"], str], ...]:
         """What is to be known before what is shown, each with its tone; with `bad`, what is shown is old."""
         if self.entry is None:
             return ()
         name, now = self.entry.gate, clock(time.time())
+        old = "" if self.request.url.path == "/ui/screen" else " What is shown is old."
+        if not self.known:
+            return (
+                ("bad", f"No gate '{self.gate}' is known here (one that has gone is listed for ten minutes).{old}"),
+            )
         if self.entry.state == "gone":
-            since = f" at {clock(self.entry.since)}" if self.entry.since else ""
-            return (("bad", f"{name} has gone{since}: it has closed or died. What is shown is as it was before."),)
+            return (("bad", f"{name} has gone at {clock(self.entry.since)}: it has closed or died.{old}"),)
         if self.problem is not None or self.entry.state == "hung":
             why = self.problem.detail if self.problem else f"{name} does not answer"
-            return (("bad", f"{why} ({now}). What is shown is old."),)
+            return (("bad", f"{why} ({now}).{old}"),)
         if self.entry.refusal:
             return (("warn", self.entry.refusal),)
         if self.identity is not None and not self.identity.rights:
@@ -219,7 +238,7 @@ async def view_of(request: Request) -> View:
     name = query.get("gate", "")
     entry = next((one for one in gates if one.name == name), None)
     if name and entry is None:
-        entry = GateEntry(name, name, 0, "gone")
+        entry = GateEntry(name, re.sub(r"(-[0-9]+){2}$", "", name), 0, "gone")
     if not name and len(open) == 1 and query.get("screen") != "gates":
         (entry,) = open
     view = View(request, principal_of(request), gates, entry, query)
@@ -268,6 +287,8 @@ async def _fragment(request: Request, functions: Mapping[str, Screen], empty: st
         return view.render(empty)
     function = functions.get(view.screen) or (functions["*"] if view.screen in nouns() else None)
     if function is None or all(view.screen != name for name, _, _ in view.tabs):
+        if functions is SCREENS:
+            return view.render("gates.html")
         raise Problem(404, "UnknownScreen", f"there is no screen '{view.screen}'", "choose one of the tabs")
     try:
         return await function(request, view)

@@ -359,6 +359,30 @@ def test_without_a_session_the_page_says_how_to_log_in() -> None:
         assert opened.page.inner_text("#head") == ""
 
 
+@pytest.mark.parametrize("width", [390, 1010, 1440])
+def test_an_outcome_covers_no_button_and_the_bar_acts_on_the_open_token(width: int) -> None:
+    """Nothing is selected: the buttons below the list are for the token in the drawer, as the keys are."""
+    with opened_page(width=width, height=844) as (_, opened):
+        page = opened.page
+        page.click("#t2 .name")
+        page.wait_for_selector("#drawer .foot")
+        if width > 800:
+            assert page.inner_text("#picked") == "0 selected"
+            page.click("#actions [data-verb=pause]")
+        else:
+            page.click("#drawer [data-verb=pause]")
+        page.wait_for_selector("#toasts .toast")
+        assert "2" in page.inner_text("#toasts .toast")
+        for one in page.query_selector_all(
+            "#drawer button, #actions button, #head button, #states a, #filter-form button"
+        ):
+            covered = """b => {
+                const r = b.getBoundingClientRect();
+                return Boolean(document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2)?.closest('#toasts'));
+            }"""
+            assert not one.evaluate(covered), one.inner_text()
+
+
 def test_it_works_390_pixels_wide() -> None:
     """Nothing but the list and bars scrolls sideways; a row opens the drawer over the list."""
     with opened_page(width=390, height=844) as (_, opened):

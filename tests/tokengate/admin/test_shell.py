@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from admin_shop import HOSTILE, Shop, shop
@@ -74,11 +75,49 @@ def test_hx_attributes_have_the_nonce_of_their_answer(opened: Shop) -> None:
 
 
 @in_ci
-def test_an_unknown_screen_is_a_problem(opened: Shop) -> None:
-    """404, with what to do."""
-    answer = opened.client.get("/ui/screen", params={"gate": opened.name, "screen": "nothing"})
+def test_an_unknown_screen_keeps_the_frame_and_is_said_in_the_body(opened: Shop) -> None:
+    """The tabs are there to choose from; its rows are a problem."""
+    text = opened.get("/ui/screen", gate=opened.name, screen="nothing")
+    answer = opened.client.get("/ui/rows", params={"gate": opened.name, "screen": "nothing"})
 
+    assert "There is no screen &#39;nothing&#39;" in text or "There is no screen 'nothing'" in text
+    assert 'id="tab-tokens"' in text
     assert (answer.status_code, answer.json()["title"]) == (404, "UnknownScreen")
+
+
+def test_a_name_that_no_gate_has_is_said_to_be_unknown_and_the_gates_are_listed() -> None:
+    """It may never have been one; nothing is said to have gone."""
+    with Gate("shop"), served() as site, site.client() as client:
+        (name,) = re.findall(r'<option value="([^"]+)" selected>', client.get("/ui/screen").text)
+        text = client.get("/ui/screen", params={"gate": "nosuch"}).text
+
+    assert "No gate &#39;nosuch&#39; is known here" in text
+    assert not re.search("has gone at|nothing here would be true|runs again", text)
+    assert f'<a href="/?gate={name}">' in text
+
+
+@in_ci
+def test_the_gate_of_a_program_that_runs_again_is_offered(until: Callable[[Callable[[], bool]], None]) -> None:
+    """If one only has the name of the gate that has gone; strip and body say the same."""
+    offered = (
+        r'class="said bad">.*has gone at .* <a href="/\?gate={}&amp;screen=tokens">shop runs again as shop@\d+: go on'
+    )
+    with served() as site, site.client() as client:
+        with ExitStack() as first:
+            first.enter_context(Gate("shop"))
+            (gone,) = re.findall(r'<option value="([^"]+)" selected>', client.get("/ui/screen").text)
+            with Gate("shop"):  # a name of its own, since the first is there
+
+                def text() -> str:
+                    return client.get("/ui/screen", params={"gate": gone}).text
+
+                first.close()
+                until(lambda: "runs again" in text())
+                (name,) = {*re.findall(r'<option value="(shop-[^"]+)"', text())} - {gone}
+                assert re.search(offered.format(name), text())
+                assert not re.search("What is shown|goes on by itself", text())
+        until(lambda: "runs again" not in text())
+        assert "has gone at" in text()
 
 
 def test_a_gate_that_has_gone_is_said_to_be_gone_and_its_rows_stay() -> None:
