@@ -116,7 +116,7 @@ def _name_the_other(error: ControlError, open_wanted: bool, json_wanted: bool) -
 def _open_beside() -> None:
     """Open the page, in a thread beside the daemon."""
     try:
-        _open()
+        _open(hint="")
     except click.ClickException as error:
         error.show()
 
@@ -148,13 +148,14 @@ def login(open_wanted: bool, json_wanted: bool) -> None:
         _show({"url": url, "seconds": _CODE}, json_wanted, url)
 
 
-def _open() -> None:
+def _open(hint: str = "; Ctrl-C ends it") -> None:
     """Open the page in the browser by a file that leads to it, since arguments of programs can be seen by others."""
     with one_line_errors(), client.Conversation(client.Login()) as asked, _file(asked.answer["url"]) as path:
         if not webbrowser.open(path.as_uri()):
-            click.echo(f"no browser could be opened; open {asked.answer['url']}", err=True)
+            raise Failure(f"no browser could be opened; open {asked.answer['url']}")
+        click.echo(f"waiting for the browser to log in, for a minute at most{hint}", err=True)
         if not asked.wait(_CODE - 1.0):  # before the daemon says that the code is too old, as if it was used
-            click.echo("the browser has not logged in; try 'tokengate admin login'", err=True)
+            raise Failure("the browser has not logged in; try 'tokengate admin login'")
 
 
 @contextmanager
