@@ -158,8 +158,8 @@ async def _drawer(_request: Request, view: View) -> Response:
     if isinstance(figures, Problem):
         figures = ()
     if isinstance(records, Problem):
-        said = "this gate keeps no history" if records.name == "UnknownVerb" else records.detail
-        past, records = "; ".join(filter(None, (said, records.remedy))), ()
+        none = "this gate keeps no history; open it with plugins=[History(directory)]"
+        past, records = none if records.name == "UnknownVerb" else records.text, ()
     operation = described.row.operation if described else ""
     return view.render(
         "token_drawer.html",

@@ -146,7 +146,7 @@ def test_the_drawer_says_what_a_token_is_and_why_values_are_hidden(opened: Shop)
     assert "hello" not in restricted
     assert "You do not have the right &#39;arguments&#39;." in restricted
     assert re.search(r'<li class="here" aria-current="location">', own)
-    assert "this gate keeps no history" in own
+    assert ">this gate keeps no history; open it with plugins=[History(directory)]</p>" in own
     assert "limits are for operations in processes" in own
 
 
