@@ -121,7 +121,16 @@ class Bridge:
             if name not in tools:
                 may = ", ".join(["gates", *tools])
                 raise Refused(f"there is no tool '{name[:60]}' for you in gate '{found.address}'; there are: {may}")
+            self._check_names(tools[name], arguments)
             return _answer(client, tools[name], arguments, call)
+
+    def _check_names(self, tool: Tool, given: Mapping[str, Any]) -> None:
+        """Refuse names that the tool does not have, where no verb is chosen that says which it has."""
+        if tool.choice and tool.choice not in given:
+            known = tool.schema(self._gate is None)["properties"]
+            for name in given.keys() - known.keys():
+                names = ", ".join(known)
+                raise BadRequest(f"there is no argument '{name[:60]}' in {tool.name}; its arguments are: {names}")
 
     def _survey(self, call: Call) -> list[dict[str, Any]]:
         """Return a row for each gate, and know the rights in those that are here now."""

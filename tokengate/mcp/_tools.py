@@ -87,6 +87,10 @@ class Tool:
         """
         if word is None and len(self.verbs) == 1:
             return next(iter(self.verbs.values()))
+        if word is None:
+            raise BadRequest(
+                f"{self.name} needs a value for its argument '{self.choice}': one of {', '.join(self.verbs)}"
+            )
         if not isinstance(word, str) or word not in self.verbs:
             raise BadRequest(f"{self.choice} is {word!r:.60}; it must be one of {', '.join(self.verbs)}")
         return self.verbs[word]

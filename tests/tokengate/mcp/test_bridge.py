@@ -119,7 +119,8 @@ def test_long_lists_come_in_pages_of_20_kb(gate: Gate) -> None:
     ("tool", "given", "says"),
     [
         ("nope", {}, "there is no tool 'nope' for you in gate 'shop@"),
-        ("show", {}, "what is None; it must be one of"),
+        ("show", {}, "show needs a value for its argument 'what': one of"),
+        ("list", {"what": "tokens"}, "there is no argument 'what' in list; its arguments are: kind, gate, "),
         ("show", {"what": "terminate"}, "what is 'terminate'; it must be one of"),
         ("show", {"what": ["stack"]}, "it must be one of"),
         ("show", {"what": "describe"}, "'describe' needs a value for its field 'token'"),

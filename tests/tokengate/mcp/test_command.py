@@ -86,6 +86,29 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert done.output == "Error: this command needs the package 'mcp'; pip install 'tokengate-runtime[mcp]'\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("-g", "nosuch"), "warning: no gate 'nosuch' runs here; "),
+        (("--runtime-dir", "/nonexistent"), "warning: --runtime-dir '/nonexistent' is no directory; "),
+        ((), ""),
+    ],
+)
+def test_what_the_options_name_and_is_not_there_is_told_at_the_start(
+    options: tuple[str, ...], says: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On stderr; it may come later, so the server starts."""
+    monkeypatch.setenv("TOKENGATE_RUNTIME_DIR", str(place))
+    started: list[Any] = []
+    monkeypatch.setattr("tokengate.mcp._server.serve", lambda *args: started.append(args))
+
+    done = CliRunner().invoke(main, ["mcp", *options])
+
+    assert (done.exit_code, done.stdout, len(started)) == (0, "", 1)
+    assert done.stderr.startswith(says)
+    assert bool(done.stderr) == bool(says)
+
+
 @in_ci
 def test_the_command_line_does_not_import_the_sdk() -> None:
     """Only a server does: other commands would wait for it."""

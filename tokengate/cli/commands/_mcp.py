@@ -12,7 +12,9 @@ import click
 from tokengate.authority._decide import ROLES
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._gate_option import gate_option
+from tokengate.control._exceptions import ControlError
 from tokengate.control.messages import RIGHTS
+from tokengate.control.transport._discovery import find_gate
 
 
 @click.command()
@@ -48,9 +50,23 @@ def mcp(gate: str | None, roles: tuple[str, ...], runtime_dir: Path | None) -> N
         os.environ["TOKENGATE_RUNTIME_DIR"] = str(runtime_dir.absolute())
     from tokengate.mcp._server import serve  # no other command needs it
 
+    _warn(gate, runtime_dir)
     rights = frozenset[str]().union(*(ROLES.get(role, {role}) for role in roles or ("admin",)))
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to end in order, and a thread that reads stdin
     try:
         serve(gate, rights)
     except ImportError as error:
         raise UsageProblem(str(error)) from None
+
+
+def _warn(gate: str | None, runtime_dir: Path | None) -> None:
+    """Say on stderr what is not there that the options name; it may come later, so the server starts all the same."""
+    from tokengate.mcp._bridge import directory
+
+    try:
+        if runtime_dir is not None and not runtime_dir.is_dir():
+            click.echo(f"warning: --runtime-dir '{runtime_dir}' is no directory; no gate is found there", err=True)
+        elif gate is not None:
+            find_gate(gate, directory())
+    except ControlError as error:
+        click.echo(f"warning: {error}", err=True)
