@@ -205,6 +205,15 @@ def test_a_dry_run_makes_a_proposal_that_can_be_applied_once(shop: Shop) -> None
 
 
 @in_ci
+def test_a_dry_run_that_would_do_nothing_makes_no_proposal(shop: Shop) -> None:
+    """200, without a location; the number is 0."""
+    made = shop.post("/tokens/pause", select="operation=nosuch", dry_run=True)
+
+    assert (made.status_code, made.json()["row"]["number"]) == (200, 0)
+    assert "location" not in made.headers
+
+
+@in_ci
 def test_a_dry_run_of_any_action_makes_a_proposal(shop: Shop) -> None:
     """Also of those that are about no tokens."""
     flag = shop.post("/flags/set", select="*", mode="observe", dry_run=True)
