@@ -93,6 +93,7 @@ class Proposal:
 
     @property
     def row(self) -> ProposalRow:
+        about = self.path or ", ".join([*map(str, self.ids[:3]), *(["..."] if len(self.ids) > 3 else [])])
         return ProposalRow(
             self.number,
             verb_of(type(self.message)),
@@ -105,6 +106,7 @@ class Proposal:
             self.expires,
             "" if self.approver is None else self.approver.principal,
             self.digest,
+            about=about,
         )
 
     def keep(self, outcomes: Sequence[Outcome | ActorOutcome]) -> None:

@@ -153,6 +153,8 @@ def test_the_first_targets_are_shown_with_what_they_are(page: Page) -> None:
     dialog = page.act("terminate", select="operation=sleep_long")
     page.gate.control.terminate([tokens[0].id])
 
+    ids = ", ".join(str(one.id) for one in tokens[:3])
+    assert f'<td class="text">{ids}, ...</td>' in page.screen("proposals")
     gone = f"first of them {tokens[0].id} not there {tokens[1].id} sleep_long"
     drawer = page.shows(gone, "/ui/drawer", screen="proposals", open=hidden(dialog, "number"))
 
@@ -213,6 +215,7 @@ def test_verbs_that_end_what_an_actor_runs_are_proposed_by_its_path(page: Page) 
 
     dialog = page.act("stop", name="mailer", drain="")
     assert f"Stop {path}" in words(dialog)
+    assert path in words(page.screen("proposals"))
     drawer = page.drawer("proposals", hidden(dialog, "number"))
     assert re.search(rf'<a href="/\?[^"]*screen=actors[^"]*">{re.escape(path)}</a>', drawer)
     said = page.act("suspend", name="mailer")

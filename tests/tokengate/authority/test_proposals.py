@@ -76,7 +76,7 @@ def test_a_dry_run_of_a_verb_on_tokens_is_a_proposal_of_those_that_match(people:
     shown = people[ANN].show_proposal(proposal.number)
     assert shown.row == m.ProposalRow(
         1, "retag", "open", "nothing", 2, "uid:1001", "for the bill", shown.row.made, proposal.expires, "",
-        proposal.digest,
+        proposal.digest, about=f"{first.id}, {second.id}",
     )  # fmt: skip
     assert shown.arguments == {"set": {"a": "b"}, "remove": []}
     assert shown.tokens == (f"{first.id}-{second.id}" if second.id == first.id + 1 else f"{first.id},{second.id}")

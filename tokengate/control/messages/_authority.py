@@ -53,6 +53,7 @@ class ProposalRow:
         state: `open`, `approved`, `applied`, `denied` or `expired`.
         needs: `nothing`, `force` or `approval`.
         targets: number of tokens, or 1 for an actor.
+        about: the first three tokens: `3, 4, 9, ...`; or the path of the actor.
         proposer: the principal that has made it.
         reason: why.
         made: seconds since the epoch.
@@ -66,6 +67,7 @@ class ProposalRow:
     state: str
     needs: str
     targets: int
+    about: str = attrs.field(default="", kw_only=True)
     proposer: str
     reason: str
     made: float
