@@ -129,8 +129,7 @@ def crowd(one: Callable[..., Iterator[http.client.HTTPResponse]], logins: list[L
 def process(target: Callable[..., None], *arguments: object, told: dict[str, Any] | None = None) -> Iterator[Any]:
     """Run a function in a process, and give what it says first; put what it says when it is asked into `told`."""
     here, there = _context.Pipe()
-    child = _context.Process(target=target, args=(*arguments, there))
-    child.start()
+    (child := _context.Process(target=target, args=(*arguments, there))).start()
     there.close()
     with here:
         yield here.recv()
@@ -198,7 +197,8 @@ def measure(options: argparse.Namespace, large: tuple[Path, int], small: tuple[P
             by_socket = {"list": lambda: client.ask(rows), "info": lambda: client.ask(m.Info())}
             by_http = {"GET 50 of 200": lambda: next(turns)("GET", f"{tokens}?limit=50").read()}
             by_http["POST renice"] = lambda: next(turns)("POST", f"{tokens}/renice", renice).read()
-            return timed(by_socket, options.seconds) | timed(by_http, options.seconds, RATE)
+            done = timed(by_http, options.seconds, RATE)  # first, so that new pages have their first lists
+            return timed(by_socket, options.seconds) | done
 
     for _ in range(options.rounds):
         one = by_socket_and_http()
@@ -218,8 +218,8 @@ def measure(options: argparse.Namespace, large: tuple[Path, int], small: tuple[P
         found.setdefault(what, []).append(painted)
     found["memory of the daemon"] = [{"start_mib": begun / 2**20, "end_mib": daemon.memory_info().rss / 2**20}]
     targets: dict[str, dict[str, float]] = {f"browser, {what}": {"render_ms": 50} for what in ("scroll", "filter")}
-    targets |= {"first rows": {"p50_ms": 150}, "proposal of all": {"ms": 500, "bytes": 65_536}}
-    targets["memory of the daemon"] = {"end_mib": 60}
+    targets |= {"first rows": {"p50_ms": 150}, "memory of the daemon": {"end_mib": 60}}
+    targets["proposal of all"] = {"ms": 500, "bytes": 65_536}
     for workload, rounds in found.items():
         medians = {key: round(statistics.median(one.get(key, 0) for one in rounds), 3) for key in rounds[0]}
         if workload in ("list", "info"):

@@ -180,7 +180,7 @@ def test_the_benchmark_of_the_admin_page_prints_a_line_for_each_verb() -> None:
 
 
 def test_the_benchmark_of_open_pages_prints_a_line_for_each_workload() -> None:
-    """By the socket and by HTTP, alone, beside pages and beside a flood, which is refused for the most part."""
+    """By the socket and by HTTP: alone, beside pages that get their rows at each tick, and beside a flood."""
     printed = run("admin_pages.py", "--tokens", "500", "--rounds", "1", "--seconds", "1")
     lines = {line["workload"]: line for line in map(json.loads, printed)}
 
@@ -189,7 +189,7 @@ def test_the_benchmark_of_open_pages_prints_a_line_for_each_workload() -> None:
             line = lines[what + way]
             assert 0 < line["p50_ms"] <= line["p99_ms"] <= line["max_ms"]
     assert lines["ten pages"]["200"] >= 10
-    assert lines["a flood"].keys() >= {"200", "429", "per_second"}
+    assert lines["a flood"]["200"] > 0
     assert 0 < lines["proposal of all"]["bytes"] <= 65_536
     assert 0 < lines["memory of the daemon"]["start_mib"] <= lines["memory of the daemon"]["end_mib"]
 
