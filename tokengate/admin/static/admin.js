@@ -356,7 +356,7 @@
     "?": () => DO.keys(),
     Escape: () => (query().get("open") ? shut() : picked.size || state.all ? pick(null) : $("#list")?.focus()),
   };
-  const shut = () => { const row = $("#rows .open"); return go(changed({ open: "" })).then(() => row?.focus()); };
+  const shut = () => { const id = $("#rows .open")?.id; return go(changed({ open: "" })).then(() => document.getElementById(id)?.focus()); };
   document.addEventListener("keydown", (event) => {
     if (event.target.id === "filter") return complete(event);
     const control = event.target.closest("input:not([type=checkbox]), select, textarea, dialog[open]");
