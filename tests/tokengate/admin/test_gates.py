@@ -33,6 +33,8 @@ from tokengate.control._actor import ControlActor
 OWNER = Principal(f"uid:{OWN}", OWN)
 HER = Principal(f"uid:{ANN}", ANN)
 
+pytestmark = in_ci
+
 SERVICE = """
 import sys
 from tokengate import Gate
@@ -177,7 +179,6 @@ def test_a_gate_that_hangs_hides_none_that_has_just_opened(
     run(test)
 
 
-@in_ci
 @pytest.mark.usefixtures("programs", "quick")
 def test_a_gate_that_hangs_is_killed_or_restarted_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Case 16. A request and a stream of it end, in time; those of the next gate work for the same principal."""

@@ -21,6 +21,8 @@ from tokengate import Gate, token
 from tokengate.admin import _feeds, _streams
 from tokengate.admin._principal import Principal
 
+pytestmark = in_ci
+
 Until = Callable[[Callable[[], bool]], None]
 
 
@@ -123,7 +125,6 @@ def test_a_stream_ends_with_its_session(site: Served, until: Until) -> None:
     until(lambda: site.site.streams.total() == 0)
 
 
-@in_ci
 def test_a_stream_ends_when_its_gate_closes_and_says_so(gate: Gate, site: Served) -> None:
     """The last event is the problem."""
     with site.client() as client, ExitStack() as stack:
@@ -135,7 +136,6 @@ def test_a_stream_ends_when_its_gate_closes_and_says_so(gate: Gate, site: Served
     assert last[1]["name"] == "Unreachable"
 
 
-@in_ci
 def test_a_stream_ends_when_its_principal_loses_the_right(tmp_path: Any) -> None:
     """The gate ends it when its file was read again; the audit log's alike."""
     file = tmp_path / "tokengate.toml"
@@ -151,7 +151,6 @@ def test_a_stream_ends_when_its_principal_loses_the_right(tmp_path: Any) -> None
     assert [data["name"] for _, data in ends] == ["Refused", "Refused"]
 
 
-@in_ci
 def test_the_audit_log_is_followed(site: Served) -> None:
     """A verb of another request is an event, when it is on disk."""
     with site.client() as client, ExitStack() as stack:
@@ -165,7 +164,6 @@ def test_the_audit_log_is_followed(site: Served) -> None:
         assert [next(found), next(found)] == ["audit.intent", "audit.outcome"]
 
 
-@in_ci
 def test_so_many_streams_may_be_open(site: Served, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some of a principal, some in all; one that has ended leaves its place to the next."""
     monkeypatch.setattr(_streams, "STREAMS", 3)
@@ -188,7 +186,6 @@ def test_so_many_streams_may_be_open(site: Served, until: Until, monkeypatch: py
     until(lambda: site.site.streams.total() == 0)
 
 
-@in_ci
 def test_a_reader_that_does_not_read_loses_items_that_are_counted(
     gate: Gate, site: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
